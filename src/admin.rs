@@ -1,0 +1,1 @@
+//! Floor 5: the second listener: health, metrics, JSON API.

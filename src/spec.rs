@@ -1,0 +1,22 @@
+//! Floor ½: plain data that crosses floors. What a tenant is *meant* to be: validated, comparable, without handles.
+//!
+//! `bundle` makes a [`TenantSpec`] from what an operator dropped; `tenants` builds a live tenant from it; `mcp`, `oauth`
+//! and `backend` are each given their part.
+
+mod access;
+mod address;
+mod backend;
+mod limits;
+mod name;
+mod template;
+mod tenant;
+mod tool;
+
+pub use access::{AccessSpec, ApiKeySpec};
+pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl};
+pub use backend::{BackendSpec, CallSpec, Family};
+pub use limits::LimitsSpec;
+pub use name::TenantName;
+pub use template::{BodyTemplate, TemplateFault, UrlTemplate, Values};
+pub use tenant::{CacheSpec, TenantSpec};
+pub use tool::{ToolKind, ToolSpec};

@@ -1,0 +1,32 @@
+//! Who may call a tenant.
+
+use jiff::Timestamp;
+
+use crate::base::digest::Digest;
+
+/// Who may call. Without keys the tenant is *open*: it answers loopback and private networks only, unless `public`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessSpec {
+    /// Static bearer keys, at most a handful. Empty: the tenant is open.
+    pub api_keys: Vec<ApiKeySpec>,
+    /// An open tenant that answers every address.
+    pub public: bool,
+}
+
+impl AccessSpec {
+    /// Whether no credential is asked for.
+    pub fn is_open(&self) -> bool {
+        self.api_keys.is_empty()
+    }
+}
+
+/// A static bearer key, kept as its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeySpec {
+    /// What logs and audit call the holder.
+    pub label: String,
+    /// SHA-256 of the key.
+    pub digest: Digest,
+    /// From this moment on the key is refused.
+    pub expires: Option<Timestamp>,
+}

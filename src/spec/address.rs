@@ -1,0 +1,215 @@
+//! Where a tenant answers: prefixes, host names and the public URL (design: prefix rules).
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A path prefix in its one spelling: empty for the root, else `/segment` up to eight times, 200 bytes at most.
+/// Segments match `[A-Za-z0-9._~-]+` and are neither `.` nor `..`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix(Arc<str>);
+
+/// Why a text is no prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixFault {
+    #[error("it must begin with \"/\"")]
+    NoLeadingSlash,
+    #[error("it has an empty segment (\"//\" or a slash at its end)")]
+    EmptySegment,
+    #[error("it has a dot segment (\".\" or \"..\")")]
+    DotSegment,
+    #[error("{0:?} is not allowed; segments are made of letters, digits, \".\", \"_\", \"~\" and \"-\"")]
+    Character(char),
+    #[error("it has more than 8 segments")]
+    TooDeep,
+    #[error("it is longer than 200 bytes")]
+    TooLong,
+    #[error("\"/.well-known\" and \"/-\" are the gateway's own")]
+    Reserved,
+}
+
+impl Prefix {
+    /// The root: the tenant's own paths stand directly under the host.
+    pub fn root() -> Self {
+        Self("".into())
+    }
+
+    /// Reads a prefix; `/` is the root. A trailing slash is refused: whoever forgives it drops it first and says so.
+    pub fn parse(text: &str) -> Result<Self, PrefixFault> {
+        if text == "/" {
+            return Ok(Self::root());
+        }
+        let Some(rest) = text.strip_prefix('/') else { return Err(PrefixFault::NoLeadingSlash) };
+        if text.len() > 200 {
+            return Err(PrefixFault::TooLong);
+        }
+        if rest.split('/').count() > 8 {
+            return Err(PrefixFault::TooDeep);
+        }
+        rest.split('/').try_for_each(check_segment)?;
+        if matches!(rest.split('/').next(), Some(".well-known" | "-")) {
+            return Err(PrefixFault::Reserved);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Empty for the root, else `/a/b`: what to put before `/mcp`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments, none for the root.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').skip(1)
+    }
+}
+
+fn check_segment(segment: &str) -> Result<(), PrefixFault> {
+    match segment {
+        "" => Err(PrefixFault::EmptySegment),
+        "." | ".." => Err(PrefixFault::DotSegment),
+        _ => match segment.chars().find(|&c| !(c.is_ascii_alphanumeric() || "._~-".contains(c))) {
+            Some(c) => Err(PrefixFault::Character(c)),
+            None => Ok(()),
+        },
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_root() { "/" } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prefix({self})")
+    }
+}
+
+/// A DNS name or IP address as it stands in a URL, lower case, without port. IPv6 is kept in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(Arc<str>);
+
+impl HostName {
+    /// Reads a host name or address; `None` when a URL could not have it as its host.
+    pub fn parse(text: &str) -> Option<Self> {
+        let host = url::Host::parse(text).ok()?;
+        let text = host.to_string();
+        let plausible = match &host {
+            url::Host::Domain(name) => {
+                name.len() <= 253
+                    && name.split('.').all(|label| {
+                        let inner =
+                            label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+                        inner && !label.is_empty() && label.len() <= 63
+                    })
+            }
+            url::Host::Ipv4(_) | url::Host::Ipv6(_) => true,
+        };
+        plausible.then(|| Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One place a tenant answers at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mount {
+    /// A host of the tenant's own; `None` is every host of the gateway.
+    pub host: Option<HostName>,
+    pub prefix: Prefix,
+}
+
+/// A tenant's full public base URL: scheme, host, port if it is not the scheme's, prefix; no trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PublicUrl {
+    text: Arc<str>,
+    origin_len: usize,
+}
+
+impl PublicUrl {
+    /// Joins an origin (`https://host:8443`, no slash at its end) and a prefix.
+    pub fn new(origin: &str, prefix: &Prefix) -> Self {
+        Self { text: format!("{origin}{}", prefix.as_str()).into(), origin_len: origin.len() }
+    }
+
+    /// The URL, e.g. `https://mcp.example.com/acme`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The origin, e.g. `https://mcp.example.com`.
+    pub fn origin(&self) -> &str {
+        &self.text[..self.origin_len]
+    }
+
+    /// What people paste into a client, e.g. `https://mcp.example.com/acme/mcp`.
+    pub fn connector(&self) -> String {
+        format!("{}/mcp", self.text)
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_has_one_spelling() {
+        for good in ["/", "/a", "/tenant-a", "/a/b.c/~d_", "/a..b", "/...", "/A"] {
+            assert!(Prefix::parse(good).is_ok(), "{good}");
+        }
+        let refused = [
+            ("", PrefixFault::NoLeadingSlash),
+            ("a", PrefixFault::NoLeadingSlash),
+            ("/a/", PrefixFault::EmptySegment),
+            ("//a", PrefixFault::EmptySegment),
+            ("/a/../b", PrefixFault::DotSegment),
+            ("/a/%2e", PrefixFault::Character('%')),
+            ("/ä", PrefixFault::Character('ä')),
+            ("/a;b", PrefixFault::Character(';')),
+            ("/.well-known/x", PrefixFault::Reserved),
+            ("/-/healthz", PrefixFault::Reserved),
+            ("/1/2/3/4/5/6/7/8/9", PrefixFault::TooDeep),
+        ];
+        for (bad, why) in refused {
+            assert_eq!(Prefix::parse(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_lower_case_and_plausible() {
+        let host = |text| HostName::parse(text).map(|host| host.to_string());
+        assert_eq!(host("MCP.Example.com").as_deref(), Some("mcp.example.com"));
+        assert_eq!(host("127.0.0.1").as_deref(), Some("127.0.0.1"));
+        assert_eq!(host("[::1]").as_deref(), Some("[::1]"));
+        assert_eq!(host("a b"), None);
+        assert_eq!(host("a..b"), None);
+    }
+
+    #[test]
+    fn a_public_url_is_origin_and_prefix() {
+        let url = PublicUrl::new("https://h:8443", &Prefix::parse("/a").expect("a prefix"));
+        assert_eq!((url.as_str(), url.origin()), ("https://h:8443/a", "https://h:8443"));
+        assert_eq!(PublicUrl::new("https://h", &Prefix::root()).connector(), "https://h/mcp");
+    }
+}

@@ -1,0 +1,43 @@
+//! A tenant's HTTP API as data.
+
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+
+use super::{BodyTemplate, UrlTemplate};
+use crate::base::secret::Secret;
+
+/// What all calls of one tenant share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendSpec {
+    pub family: Family,
+    pub connection_id: Option<Arc<str>>,
+    /// The call that fetches the semantic context.
+    pub context: Arc<CallSpec>,
+    /// The header that carries the signed-in user, if the operator wants the backend to know.
+    pub user_header: Option<HeaderName>,
+}
+
+/// The vendor's families of endpoints. They differ in their paths only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Nlp,
+    Cassandra,
+    Dynamodb,
+    /// A path that is none of the vendor's.
+    Other,
+}
+
+/// One HTTP call with marks to fill in.
+///
+/// Marks are the tool's arguments by name, and `connection_id`. `headers` hold whole values, secret ones among them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallSpec {
+    pub method: Method,
+    pub url: UrlTemplate,
+    /// Sent as they are; the API key is one of them.
+    pub headers: Vec<(HeaderName, Secret)>,
+    pub body: Option<BodyTemplate>,
+    /// Values that stand for marks whatever the caller says, e.g. `connection_id`.
+    pub constants: serde_json::Map<String, serde_json::Value>,
+}

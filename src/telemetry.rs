@@ -1,0 +1,4 @@
+//! Floor 0: logs and metric families. Nothing here knows what it counts.
+
+pub mod log;
+pub mod metrics;

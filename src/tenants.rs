@@ -1,0 +1,5 @@
+//! Floor 4: the life of tenants: watch → scan → plan → reconcile → registry. Sees no socket.
+
+pub mod registry;
+pub mod status;
+pub mod tenant;

@@ -1,0 +1,51 @@
+//! What became of each entry in the folder, as people and machines are told.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a tenant is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Loading,
+    Serving,
+    /// Serves, but its backend is down.
+    Degraded,
+    /// Its last change was refused; the last good revision serves.
+    Stale,
+    Rejected,
+    Disabled,
+    Draining,
+}
+
+/// The status of one entry: `/api/tenants`, `tenants show`, receipts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TenantStatus {
+    /// The tenant's name; the stem while no name is known.
+    pub name: String,
+    pub stem: String,
+    pub state: State,
+    pub since: Timestamp,
+    /// What people paste into a client.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connector_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub title: Option<String>,
+    /// How callers are let in: `open (private networks)`, `open (public)`, `api keys (2)`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub access: Option<String>,
+    /// First 12 digits of the digest on disk, and of the one in force.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub on_disk: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub in_force: Option<String>,
+    /// The backend's trouble, if any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<String>,
+    /// Findings, as `Diagnostic` serialises.
+    #[serde(default)]
+    pub findings: serde_json::Value,
+    /// The files it was made of, relative to the folder.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
