@@ -28,7 +28,8 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
     let _place = place;
     listener::prepare(&stream);
     let Ok(local) = stream.local_addr() else { return };
-    let peer = Peer { addr, local: local.ip(), sni: None };
+    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let peer = Peer { addr, local: local.ip().to_canonical(), sni: None };
     let Some(config) = edge.tls.clone() else {
         return speak(edge, Protocol::Http1, stream, peer).await;
     };

@@ -50,7 +50,7 @@ impl Edge {
             metrics: handles.metrics,
             clock: handles.clock,
             tasks: handles.tasks,
-            tls: handles.certificates.map(|certificates| tls::config(&certificates)),
+            tls: handles.certificates.map(|certificates| tls::config(certificates.resolver())),
             limits,
             hosts: Hosts::new(&settings.hosts, &settings.extra_hosts),
             allowed_origins: settings.allowed_origins.clone(),
@@ -62,6 +62,7 @@ impl Edge {
 /// What is known about a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
+    /// Never an IPv4 address in IPv6 clothes.
     pub(super) addr: SocketAddr,
     /// The address the client connected to: a name of ours by definition.
     pub(super) local: IpAddr,

@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 
 use super::context::{Edge, Peer, Visit};
 use super::front::{self, Fault};
-use super::{page, reply};
+use super::reply;
 use crate::base::body::Body;
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
@@ -51,7 +51,7 @@ impl Edge {
         trail.route = Some(endpoint);
         match endpoint {
             Endpoint::Mcp => self.mcp(tenant, visit, request).await,
-            Endpoint::Page => page::answer(&tenant.spec, self.open_tenants, request.method()),
+            Endpoint::Page => self.page(tenant, visit, request.method()),
             Endpoint::Discovery | Endpoint::OAuth => Fault::NoLogin.answer(request.version()),
         }
     }
@@ -64,7 +64,10 @@ impl Edge {
     {
         let target = front::check(request)?;
         let table = self.registry.load();
-        self.check_host(&table.router, &target.host, peer)?;
+        match self.check_host(&table.router, &target.host, peer) {
+            Err(Fault::NotOurs) if !table.settled => return Err(Fault::Starting),
+            checked => checked?,
+        }
         match table.router.find(&target.host, target.path) {
             Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
             _ if !table.settled => Err(Fault::Starting),

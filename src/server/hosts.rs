@@ -33,7 +33,6 @@ impl Hosts {
 }
 
 fn names_address(host: &str, local: IpAddr) -> bool {
-    let local = local.to_canonical();
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| local == IpAddr::V6(address)),
         None if host == "localhost" => local.is_loopback(),
@@ -58,7 +57,6 @@ mod tests {
             ("mcp.example.com", "10.0.0.1", true),
             ("lb.internal", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.1", true),
-            ("10.0.0.1", "::ffff:10.0.0.1", true),
             ("10.0.0.2", "10.0.0.1", false),
             ("localhost", "127.0.0.1", true),
             ("localhost", "10.0.0.1", false),

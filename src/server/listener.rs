@@ -34,7 +34,11 @@ pub struct Listeners {
 impl Listeners {
     /// Binds every address, or none. Port 0 is replaced by the port the system chose. Needs a Tokio runtime.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let bind_one = |&address| bind(address).map_err(|source| BindError { address, source });
+        let bind_one = |&address: &SocketAddr| {
+            let shares_port = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+            let only_v6 = address.is_ipv6() && addresses.iter().any(shares_port);
+            bind(address, only_v6).map_err(|source| BindError { address, source })
+        };
         let bound: Vec<_> = addresses.iter().map(bind_one).collect::<Result<_, _>>()?;
         let (sockets, addresses) = bound.into_iter().unzip();
         Ok(Self { sockets, addresses })
@@ -46,10 +50,14 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+/// `[::]` alone takes IPv4 in as well; beside an IPv4 listener on the same port it must not.
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if only_v6 {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
@@ -80,8 +88,7 @@ async fn accept_all(edge: &Arc<Edge>, socket: TcpListener) {
             (permit, Ok((stream, peer))) => {
                 pause = SHORTEST_PAUSE;
                 if let Some(place) = edge.admission.admit(permit, peer.ip()) {
-                    let (task, edge) = (connection::serve(Arc::clone(edge), stream, peer, place), edge);
-                    edge.tasks.spawn("connection", task);
+                    edge.tasks.spawn("connection", connection::serve(Arc::clone(edge), stream, peer, place));
                 }
             }
             (_, Err(error)) if is_the_peers(&error) => {}

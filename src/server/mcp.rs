@@ -38,9 +38,7 @@ impl Edge {
         let version = request.version();
         let mut response = match *request.method() {
             Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
-            Method::GET if is_a_browser(request.headers()) => {
-                page::answer(&tenant.spec, self.open_tenants, &Method::GET)
-            }
+            Method::GET if is_a_browser(request.headers()) => self.page(tenant, visit, &Method::GET),
             _ => match self.call(tenant, visit, request).await {
                 Ok(response) => response,
                 Err(refusal) => refusal.answer(version),
@@ -61,13 +59,21 @@ impl Edge {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let address = visit.peer.addr.ip().to_canonical();
+        let address = visit.peer.addr.ip();
         let principal = self.authenticate(tenant, request.headers(), address)?;
         ration(tenant, visit, &principal, address)?;
         let deadline = Duration::from_secs(self.limits.body_seconds);
         let request = body::read(request, tenant.spec.limits.max_request_bytes, deadline).await?;
         let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
         Ok(tenant.mcp.handle(request, caller).await)
+    }
+
+    /// The page is for everybody but those whom an open tenant does not answer at all.
+    pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
+        match self.authenticate(tenant, &HeaderMap::new(), visit.peer.addr.ip()) {
+            Err(Refusal::Denied(denial @ Denial::NotPrivate)) => denied(denial),
+            _ => page::answer(&tenant.spec, self.open_tenants, method),
+        }
     }
 
     /// Before the body is read: who may not call costs us no memory.

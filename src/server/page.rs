@@ -72,3 +72,110 @@ pub(super) fn answer(spec: &TenantSpec, open: OpenTenants, method: &Method) -> R
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::base::digest::Digest;
+    use crate::spec::*;
+
+    fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
+        let prefix = Prefix::parse("/acme").expect("a prefix");
+        let context = CallSpec {
+            method: Method::GET,
+            url: UrlTemplate::parse("https://backend.internal/context").expect("a template"),
+            headers: vec![],
+            body: None,
+            constants: serde_json::Map::new(),
+        };
+        let backend = BackendSpec {
+            family: Family::Nlp,
+            connection_id: None,
+            context: Arc::new(context),
+            user_header: None,
+        };
+        TenantSpec {
+            name: TenantName::parse("acme").expect("a name"),
+            dataset: "sales".into(),
+            title: "Acme <script>".into(),
+            description: Some("What we sold & when".into()),
+            instructions: None,
+            enabled: true,
+            public_url: PublicUrl::new("https://mcp.example.com", &prefix),
+            mounts: vec![Mount { host: None, prefix }],
+            tools: vec![],
+            backend,
+            access: AccessSpec { api_keys, public: false },
+            limits: LimitsSpec::default(),
+            cache: CacheSpec::default(),
+            deadline: Duration::from_secs(300),
+        }
+    }
+
+    fn key() -> ApiKeySpec {
+        ApiKeySpec { label: "ci-label".to_owned(), digest: Digest::of(b"key"), expires: None }
+    }
+
+    async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
+        let body = answer(spec, open, &Method::GET).into_body();
+        let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
+    }
+
+    #[tokio::test]
+    async fn it_says_the_connector_url_to_every_client_and_nothing_inward() {
+        let html = html(&spec(vec![key()]), OpenTenants::Private).await;
+        assert!(html.matches("https://mcp.example.com/acme/mcp").count() >= 5);
+        assert!(
+            html.contains("claude mcp add --transport http acme https://mcp.example.com/acme/mcp --header")
+        );
+        assert!(html.contains("Acme &#60;script&#62;") && !html.contains("<script"));
+        for inward in ["backend.internal", "ci-label", &Digest::of(b"key").short()] {
+            assert!(!html.contains(inward), "{inward}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_asks_for_a_key_only_where_one_is_needed() {
+        assert!(html(&spec(vec![key()]), OpenTenants::Private).await.contains("YOUR_KEY"));
+        let open = html(&spec(vec![]), OpenTenants::Private).await;
+        assert!(!open.contains("YOUR_KEY") && open.contains("private networks, no key needed"));
+        assert!(html(&spec(vec![]), OpenTenants::Public).await.contains("open to everybody"));
+    }
+
+    #[tokio::test]
+    async fn snippets_are_json() {
+        for spec in [spec(vec![]), spec(vec![key()])] {
+            let html = html(&spec, OpenTenants::Private).await.replace("&#34;", "\"");
+            let snippets =
+                html.split("<code>{").skip(1).map(|rest| rest.split("</code>").next().expect("an end"));
+            let snippets: Vec<String> = snippets.map(|inner| format!("{{{inner}")).collect();
+            assert_eq!(snippets.len(), 3);
+            for snippet in snippets {
+                let parsed: Result<serde_json::Value, _> = serde_json::from_str(&snippet);
+                assert!(parsed.is_ok(), "{snippet}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_read_only_and_cannot_be_framed() {
+        let page = |method| answer(&spec(vec![]), OpenTenants::Private, &method);
+        let head = page(Method::HEAD);
+        assert!(
+            http_body::Body::is_end_stream(head.body())
+                && head.headers().contains_key(header::CONTENT_LENGTH)
+        );
+        assert_eq!(head.headers()[header::X_FRAME_OPTIONS], "DENY");
+        let refused = page(Method::POST);
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()[header::ALLOW]),
+            (405, &HeaderValue::from_static("GET, HEAD"))
+        );
+    }
+}
