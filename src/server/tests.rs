@@ -1,5 +1,7 @@
 //! The edge over real sockets, with no tenant behind it: what is refused, cut, counted and drained.
 
+mod tenant;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
