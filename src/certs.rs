@@ -107,11 +107,7 @@ impl Certificates {
     }
 
     /// The one writer of the table, for as long as the gateway runs.
-    async fn keep_current(
-        self: Arc<Self>,
-        mut writer: Writer,
-        soft: tokio_util::sync::CancellationToken,
-    ) {
+    async fn keep_current(self: Arc<Self>, mut writer: Writer, soft: tokio_util::sync::CancellationToken) {
         let mut wanted = self.wanted.subscribe();
         let mut look = tokio::time::interval(writer.interval());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

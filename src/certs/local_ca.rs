@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -50,7 +50,8 @@ impl LocalCa {
     pub(super) fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
         // Besides reading both, this checks that they belong together.
         let chain = vec![first_certificate(certificate)?];
-        let der = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| Error("the key is not PEM".into()))?;
+        let der =
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| Error("the key is not PEM".into()))?;
         Material::new(chain, der)?;
         Self::read(certificate, KeyPair::from_pem(key).map_err(|_| Error("the key cannot be read".into()))?)
     }
@@ -83,7 +84,8 @@ impl LocalCa {
     /// Issues a certificate with a fresh key, and gives both, key first, with the CA's certificate as chain.
     pub(super) fn issue(&self, names: &[String], now: Timestamp) -> Result<String, Error> {
         let key = new_key()?;
-        let certificate = leaf(names, now, self.not_after)?.signed_by(&key, &self.issuer).map_err(not_made)?;
+        let certificate =
+            leaf(names, now, self.not_after)?.signed_by(&key, &self.issuer).map_err(not_made)?;
         Ok(format!("{}{}{}", key.serialize_pem(), certificate.pem(), self.pem))
     }
 }

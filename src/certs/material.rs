@@ -33,7 +33,10 @@ impl Material {
     }
 
     /// Pairs a chain with its key.
-    pub(super) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Error> {
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Error> {
         let leaf = chain.first().ok_or_else(|| Error("it holds no certificate".into()))?;
         let facts = Facts::of(leaf)?;
         let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
@@ -51,7 +54,9 @@ impl Material {
     /// Whether clients accept it for a name or address, which is in lower case.
     pub(super) fn covers(&self, name: &str) -> bool {
         let parent = name.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
+        self.names
+            .iter()
+            .any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
     }
 }
 
@@ -91,7 +96,8 @@ impl Facts {
     pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, Error> {
         let unreadable = |_| Error("its certificate cannot be read".into());
         let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
-        let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are absurd".into()));
+        let moment =
+            |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are absurd".into()));
         let names = certificate.subject_alternative_name().ok().flatten();
         Ok(Self {
             names: names.iter().flat_map(|san| &san.value.general_names).filter_map(name).collect(),

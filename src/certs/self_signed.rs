@@ -120,7 +120,9 @@ impl SelfSigned {
         let ca = LocalCa::make(now)?;
         let path = self.folder.join(LOCAL_CA_FILE);
         match self.store_ca(&ca) {
-            Ok(()) => tracing::info!(file = %path.display(), "made a local CA; clients trust it by this file"),
+            Ok(()) => {
+                tracing::info!(file = %path.display(), "made a local CA; clients trust it by this file")
+            }
             Err(error) => self.warn_of_storage(&error),
         }
         Ok(ca)

@@ -186,15 +186,22 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
                 None => format!("the settings here are {}", expected.join(", ")),
             })
         }
-        other => {
-            let message = other.render();
-            Diagnostic::error("config-invalid", message.lines().next().unwrap_or("not YAML").to_owned())
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            let finding = Diagnostic::error("config-invalid", format!("`{key}` is written twice"));
+            finding.help("keep one of the two; a list is written as `[a, b]`")
         }
+        other => Diagnostic::error("config-invalid", plain(&other.render())),
     };
     match error.location() {
         Some(location) => finding.at(place(path, text, location)),
         None => finding.at(Location::file(path)),
     }
+}
+
+/// The parser's words without the place, which the finding has already.
+fn plain(message: &str) -> String {
+    let line = message.lines().next().unwrap_or("not YAML");
+    line.split(" at line ").next().unwrap_or(line).to_owned()
 }
 
 fn place(path: &Path, text: &str, location: serde_saphyr::Location) -> Location {
