@@ -20,4 +20,6 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct TenantSlot {
     pub backend: Arc<backend::Lasting>,
+    /// What each caller has left of the tenant's allowance.
+    pub rate: super::rate::Buckets,
 }

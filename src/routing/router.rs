@@ -1,0 +1,114 @@
+//! The lookup: hosts, and on each a tree of segments.
+
+use std::collections::HashMap;
+
+use super::Endpoint;
+use crate::spec::Mount;
+
+/// Hosts and prefixes to `T`: longest whole-segment prefix on the request's host.
+///
+/// A tenant's own host serves only what is mounted there; the gateway's tenants are not visible on it, so that one
+/// customer's host never answers for another. Below the longest prefix that matches there is no falling back to a
+/// shorter one: `/a/b/typo` is nobody's path although `/a` exists.
+#[derive(Debug, Clone)]
+pub struct Router<T> {
+    gateway: Node<T>,
+    own: HashMap<Box<str>, Node<T>>,
+}
+
+#[derive(Debug, Clone)]
+struct Node<T> {
+    value: Option<T>,
+    children: HashMap<Box<str>, Node<T>>,
+}
+
+impl<T> Router<T> {
+    /// No mounts.
+    pub fn new() -> Self {
+        Self { gateway: Node::default(), own: HashMap::new() }
+    }
+
+    /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the first.
+    pub fn insert(&mut self, mount: &Mount, value: T) {
+        let root = match &mount.host {
+            Some(host) => self.own.entry(host.as_str().into()).or_default(),
+            None => &mut self.gateway,
+        };
+        let node = mount
+            .prefix
+            .segments()
+            .fold(root, |node, segment| node.children.entry(segment.into()).or_default());
+        node.value = Some(value);
+    }
+
+    /// Whether `host` (lower case, no port) is some tenant's own.
+    pub fn owns_host(&self, host: &str) -> bool {
+        self.own.contains_key(host)
+    }
+
+    /// The value whose path this is, and what it asks for. `host` is lower case without port; a host that is no
+    /// tenant's own is the gateway's. Discovery outside the prefix (`/.well-known/oauth-…/acme[/mcp]`) included.
+    ///
+    /// `path` has passed [`super::check_path`]; another one finds nothing it should not. Allocates nothing.
+    pub fn find(&self, host: &str, path: &str) -> Option<(&T, Endpoint)> {
+        let root = self.own.get(host).unwrap_or(&self.gateway);
+        if let Some(document) = path.strip_prefix("/.well-known/") {
+            return root.described_by(document).map(|value| (value, Endpoint::Discovery));
+        }
+        let (value, rest) = root.longest(path)?;
+        Endpoint::at(rest).map(|endpoint| (value, endpoint))
+    }
+}
+
+impl<T> Node<T> {
+    /// The value at the longest prefix of `path`, and what remains of the path after it.
+    fn longest<'p>(&self, path: &'p str) -> Option<(&T, &'p str)> {
+        let mut node = self;
+        let mut rest = path;
+        let mut found = node.value.as_ref().map(|value| (value, rest));
+        while let Some((segment, after)) = split_segment(rest)
+            && let Some(child) = node.children.get(segment)
+        {
+            (node, rest) = (child, after);
+            found = node.value.as_ref().map(|value| (value, rest)).or(found);
+        }
+        found
+    }
+
+    /// The value mounted at exactly this prefix.
+    fn exactly(&self, prefix: &str) -> Option<&T> {
+        self.longest(prefix).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
+    }
+
+    /// Whose document this is: `oauth-authorization-server{prefix}`, `openid-configuration{prefix}` or
+    /// `oauth-protected-resource{prefix}[/mcp]`. No prefix ends in `/mcp` below another one, so both readings of the
+    /// last never meet.
+    fn described_by(&self, document: &str) -> Option<&T> {
+        let (name, prefix) = document.split_at(document.find('/').unwrap_or(document.len()));
+        match name {
+            "oauth-authorization-server" | "openid-configuration" => self.exactly(prefix),
+            "oauth-protected-resource" => {
+                self.exactly(prefix).or_else(|| self.exactly(prefix.strip_suffix("/mcp")?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `/segment` and the rest, which is empty or begins with a slash.
+fn split_segment(path: &str) -> Option<(&str, &str)> {
+    let segments = path.strip_prefix('/')?;
+    Some(segments.split_at(segments.find('/').unwrap_or(segments.len())))
+}
+
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Self { value: None, children: HashMap::new() }
+    }
+}
+
+impl<T> Default for Router<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,445 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::{HostName, Mount, Prefix, TenantName};
+
+fn mount(text: &str) -> Mount {
+    let (host, prefix) = text.split_at(text.find('/').expect("a prefix begins with a slash"));
+    let host = (!host.is_empty()).then(|| HostName::parse(host).expect("a host"));
+    Mount { host, prefix: Prefix::parse(prefix).expect("a prefix") }
+}
+
+/// A router whose values are the mounts' own texts.
+fn router(mounts: &[&'static str]) -> Router<&'static str> {
+    let mut router = Router::new();
+    mounts.iter().for_each(|text| router.insert(&mount(text), *text));
+    router
+}
+
+fn found(router: &Router<&'static str>, host: &str, path: &str) -> Option<(&'static str, Endpoint)> {
+    router.find(host, path).map(|(value, endpoint)| (*value, endpoint))
+}
+
+#[test]
+fn a_path_belongs_to_the_longest_whole_segment_prefix() {
+    let router = router(&["/a", "/a/b", "/tenant-a"]);
+    let cases = [
+        ("/a/mcp", Some(("/a", Endpoint::Mcp))),
+        ("/a", Some(("/a", Endpoint::Page))),
+        ("/a/", Some(("/a", Endpoint::Page))),
+        ("/a/token", Some(("/a", Endpoint::OAuth))),
+        ("/a/auth/ms-callback", Some(("/a", Endpoint::OAuth))),
+        ("/a/auth/", None),
+        ("/a/b/mcp", Some(("/a/b", Endpoint::Mcp))),
+        ("/a/b/", Some(("/a/b", Endpoint::Page))),
+        ("/a/b/typo", None),
+        ("/a/b/mcp/", None),
+        ("/a/typo", None),
+        ("/a/mcp/", None),
+        ("/a/mcp/x", None),
+        ("/A/mcp", None),
+        ("/tenant-a/mcp", Some(("/tenant-a", Endpoint::Mcp))),
+        ("/tenant-ab/mcp", None),
+        ("/tenant-/mcp", None),
+        ("/mcp", None),
+        ("/", None),
+        ("", None),
+        ("*", None),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(found(&router, "localhost", path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_root_tenant_owns_exactly_its_own_paths() {
+    let router = router(&["/", "/a"]);
+    for (path, expected) in [
+        ("/", Some(("/", Endpoint::Page))),
+        ("/mcp", Some(("/", Endpoint::Mcp))),
+        ("/authorize", Some(("/", Endpoint::OAuth))),
+        ("/.well-known/oauth-protected-resource/mcp", Some(("/", Endpoint::Discovery))),
+        ("/.well-known/oauth-authorization-server", Some(("/", Endpoint::Discovery))),
+        ("/typo/mcp", None),
+        ("/typo", None),
+        ("/a/mcp", Some(("/a", Endpoint::Mcp))),
+        ("/a/authorise", None),
+    ] {
+        assert_eq!(found(&router, "localhost", path), expected, "{path}");
+    }
+}
+
+#[test]
+fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
+    let router = router(&["/a", "/a/b"]);
+    let discovery = |tenant| Some((tenant, Endpoint::Discovery));
+    for (path, expected) in [
+        ("/.well-known/oauth-authorization-server/a", discovery("/a")),
+        ("/.well-known/openid-configuration/a/b", discovery("/a/b")),
+        ("/.well-known/oauth-protected-resource/a", discovery("/a")),
+        ("/.well-known/oauth-protected-resource/a/mcp", discovery("/a")),
+        ("/.well-known/oauth-protected-resource/a/b/mcp", discovery("/a/b")),
+        ("/a/.well-known/oauth-authorization-server", discovery("/a")),
+        ("/a/b/.well-known/openid-configuration", discovery("/a/b")),
+        ("/a/.well-known/oauth-protected-resource/mcp", discovery("/a")),
+        ("/.well-known/oauth-authorization-server", None),
+        ("/.well-known/oauth-authorization-server/a/", None),
+        ("/.well-known/oauth-authorization-server/a/mcp", None),
+        ("/.well-known/oauth-authorization-server/ab", None),
+        ("/.well-known/oauth-authorization-server/a/typo", None),
+        ("/.well-known/oauth-authorization-serverx/a", None),
+        ("/.well-known/jwks.json/a", None),
+        ("/.well-known/", None),
+    ] {
+        assert_eq!(found(&router, "localhost", path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_host_of_its_own_serves_only_what_is_mounted_there() {
+    let router = router(&["/a", "mcp.acme.com/", "mcp.acme.com/x"]);
+    assert!(router.owns_host("mcp.acme.com") && !router.owns_host("localhost"));
+    assert_eq!(found(&router, "mcp.acme.com", "/mcp"), Some(("mcp.acme.com/", Endpoint::Mcp)));
+    assert_eq!(found(&router, "mcp.acme.com", "/x/mcp"), Some(("mcp.acme.com/x", Endpoint::Mcp)));
+    assert_eq!(found(&router, "mcp.acme.com", "/a/mcp"), None);
+    assert_eq!(found(&router, "mcp.acme.com", "/.well-known/oauth-protected-resource/a"), None);
+    assert_eq!(found(&router, "localhost", "/mcp"), None);
+    assert_eq!(found(&router, "localhost", "/x/mcp"), None);
+}
+
+#[test]
+fn each_odd_spelling_has_its_fault() {
+    use PathFault::*;
+    for (path, fault) in [
+        ("", NotOriginForm),
+        ("*", NotOriginForm),
+        ("a/mcp", NotOriginForm),
+        ("http://h/a", NotOriginForm),
+        ("//a/mcp", EmptySegment),
+        ("/a//mcp", EmptySegment),
+        ("/a/./mcp", DotSegment),
+        ("/a/..", DotSegment),
+        ("/a/..;x/mcp", DotSegment),
+        ("/a%2Fmcp", Encoded),
+        ("/a%5cmcp", Encoded),
+        ("/%2e%2e/a", Encoded),
+        ("/a%00", Encoded),
+        ("/a%252f", Encoded),
+        ("/a%2", Character),
+        ("/a%zz", Character),
+        ("/a\\mcp", Character),
+        ("/ä/mcp", Character),
+        ("/a b", Character),
+        ("/a\u{7f}", Character),
+    ] {
+        assert_eq!(check_path(path), Err(fault), "{path:?}");
+    }
+    for path in
+        ["/", "/a", "/a/", "/a/mcp", "/a/.well-known/x", "/a;v=1/mcp", "/%61cme", "/a..b/...", "/@:+,"]
+    {
+        assert_eq!(check_path(path), Ok(()), "{path}");
+    }
+}
+
+/// Spellings somebody's parser might read as `path`.
+fn tricks(path: &str) -> Vec<String> {
+    let separators = [
+        "%2f",
+        "%2F",
+        "%252f",
+        "%5c",
+        "\\",
+        "//",
+        "/./",
+        "/.//",
+        "/%2e/",
+        "/x/../",
+        "/x/%2e%2e/",
+        "/x/..;/",
+        "/;/",
+        ";/",
+        "/;v=1/",
+        ";v=1/",
+        "/%00/",
+        "%00/",
+        "/%20",
+        "/ ",
+        "\t/",
+        "/%09",
+        "\u{2215}",
+        "\u{ff0f}",
+        "%c0%af",
+        "%e2%88%95",
+        "/\u{200b}",
+        "/%e2%80%8b",
+        "./",
+        "../",
+        "%2e/",
+        "/.%00/",
+        "/%ff/",
+        "?/",
+        "#/",
+        "%23/",
+        "%3f/",
+        ":/",
+        "@/",
+        "&/",
+        "/\u{0}",
+    ];
+    let mut spellings: Vec<String> = separators
+        .iter()
+        .flat_map(|separator| [path.replacen('/', separator, 1), path.replace('/', separator)])
+        .collect();
+    for (at, _) in path.match_indices('/') {
+        let (head, tail) = path.split_at(at);
+        spellings.extend(separators.iter().map(|separator| format!("{head}{separator}{}", &tail[1..])));
+    }
+    let around = [
+        "http://localhost",
+        "https://evil.example",
+        "//localhost",
+        "/.",
+        "/..",
+        "/x/..",
+        "/%2e%2e",
+        " ",
+        "\u{feff}",
+    ];
+    spellings.extend(around.iter().map(|front| format!("{front}{path}")));
+    let behind = [
+        "/", "//", "/.", "/..", "/%2e", ".", "%2e", ";", ";x=y", "%00", "\0", "%20", " ", "%0a", "\\", "..",
+        "/x", "~",
+    ];
+    spellings.extend(behind.iter().map(|back| format!("{path}{back}")));
+    spellings.extend([
+        path.to_uppercase(),
+        path.replace('b', "%62"),
+        path.replace('b', "%2562"),
+        path.replace('b', "\u{432}"),
+    ]);
+    spellings.extend([path.replace('c', "\u{441}"), path.replace('m', "%6d"), path.replace('b', "b\u{301}")]);
+    spellings.retain(|spelling| spelling != path);
+    spellings
+}
+
+/// The server's rule: a refused path is nobody's.
+fn reached(router: &Router<&'static str>, path: &str) -> Option<&'static str> {
+    check_path(path).ok()?;
+    found(router, "localhost", path).map(|(tenant, _)| tenant)
+}
+
+#[test]
+fn no_spelling_below_one_prefix_reaches_another_tenant() {
+    let router = router(&["/a", "/b", "/a/deep/c"]);
+    let targets = ["/b/mcp", "/b/token", "/b/.well-known/oauth-authorization-server", "/b"];
+    let below_a: Vec<String> = targets
+        .iter()
+        .flat_map(|target| tricks(target).into_iter().chain([target.to_string()]))
+        .flat_map(|spelling| {
+            ["/a", "/a/", "/a/mcp", "/a/x/../..", "/a/%2e%2e", "/a/..;", "/a/.."]
+                .map(|front| format!("{front}{spelling}"))
+        })
+        .collect();
+    assert!(below_a.len() > 200);
+    for path in &below_a {
+        assert!(matches!(reached(&router, path), None | Some("/a")), "{path:?}");
+    }
+}
+
+#[test]
+fn a_tenants_path_has_one_spelling() {
+    let router = router(&["/a", "/b", "/a/deep/c"]);
+    for target in ["/b/mcp", "/a/deep/c/mcp", "/.well-known/oauth-protected-resource/b/mcp"] {
+        let spellings = tricks(target);
+        assert!(spellings.len() > 100);
+        for path in &spellings {
+            assert_eq!(reached(&router, path), None, "{path:?}");
+        }
+    }
+}
+
+/// What `find` should say, by comparing texts: the plainest thing that could work.
+fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
+    let inside = [
+        ("/mcp", Endpoint::Mcp),
+        ("", Endpoint::Page),
+        ("/", Endpoint::Page),
+        ("/authorize", Endpoint::OAuth),
+        ("/token", Endpoint::OAuth),
+        ("/.well-known/oauth-protected-resource", Endpoint::Discovery),
+    ];
+    let prefix = |mount: &&str| if *mount == "/" { String::new() } else { mount.to_string() };
+    let outside = mounts.iter().find(|mount| {
+        let front = format!("/.well-known/oauth-protected-resource{}", prefix(mount));
+        path == front || path == format!("{front}/mcp")
+    });
+    if let Some(mount) = outside {
+        return Some((mount.to_string(), Endpoint::Discovery));
+    }
+    let holds = |mount: &&&str| path == prefix(mount) || path.starts_with(&format!("{}/", prefix(mount)));
+    let mount = mounts.iter().filter(holds).max_by_key(|mount| prefix(mount).len())?;
+    let callback = format!("{}/auth/", prefix(mount));
+    if path.strip_prefix(&callback).is_some_and(|step| !step.is_empty()) {
+        return Some((mount.to_string(), Endpoint::OAuth));
+    }
+    let endpoint = inside.iter().find(|(rest, _)| path == format!("{}{rest}", prefix(mount)))?;
+    Some((mount.to_string(), endpoint.1))
+}
+
+const MOUNTS: [&str; 8] = ["/", "/a", "/A", "/ab", "/a/b", "/a/b/c", "/b", "/b.a"];
+
+proptest! {
+    #[test]
+    fn find_agrees_with_a_naive_model(
+        mounts in proptest::sample::subsequence(MOUNTS.to_vec(), 0..=MOUNTS.len()),
+        segments in proptest::collection::vec(
+            proptest::sample::select(vec!["a", "A", "ab", "b", "c", "b.a", "mcp", "authorize", "token", "auth",
+                "ms-callback", ".well-known", "oauth-protected-resource", ""]), 0..6),
+        well_known in any::<bool>(),
+    ) {
+        let front = if well_known { "/.well-known/oauth-protected-resource" } else { "" };
+        let path = segments.iter().fold(front.to_owned(), |path, segment| format!("{path}/{segment}"));
+        let actual = found(&router(&mounts), "localhost", &path).map(|(m, endpoint)| (m.to_owned(), endpoint));
+        prop_assert_eq!(actual, naive(&mounts, &path), "{} among {:?}", path, mounts);
+    }
+
+    #[test]
+    fn check_path_never_panics_and_what_passes_has_plain_segments(path in "/?(\\PC|[/.%;a-f0-9]){0,24}") {
+        if check_path(&path).is_ok() {
+            prop_assert!(path.starts_with('/') && path.is_ascii());
+            prop_assert!(!path.contains("//") && !path.contains('\\'));
+            prop_assert!(path.split('/').all(|segment| !matches!(segment, "." | "..")));
+        }
+    }
+
+    #[test]
+    fn judge_agrees_with_a_naive_model(
+        claims in proptest::collection::vec(
+            (proptest::collection::vec(proptest::sample::select(CLAIMED.to_vec()), 1..3), any::<bool>()), 0..7),
+    ) {
+        let claims: Vec<Claim> = claims.iter().enumerate().map(|(n, (mounts, incumbent))| {
+            let tenant = TenantName::parse(&format!("t{n}")).expect("a name");
+            Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), incumbent: *incumbent }
+        }).collect();
+        let losers: BTreeMap<_, _> = judge(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
+        let granted = naive_grants(&claims);
+        for claim in &claims {
+            prop_assert_eq!(!losers.contains_key(&claim.tenant), granted.contains(&&claim.tenant), "{:?}", claim);
+        }
+        for conflict in losers.values() {
+            prop_assert!(granted.contains(&&conflict.holder), "the holder of {:?} lost too", conflict);
+        }
+    }
+}
+
+const CLAIMED: [&str; 14] = [
+    "/",
+    "/a",
+    "/A",
+    "/b",
+    "/a/b",
+    "/a/mcp",
+    "/a/MCP/x",
+    "/mcp",
+    "/a/auth/c",
+    "/a/b/token",
+    "h.example/",
+    "h.example/a",
+    "h.example/a/mcp",
+    "/token/a",
+];
+
+fn naive_clash(one: &Mount, other: &Mount) -> bool {
+    let text = |mount: &Mount| mount.prefix.as_str().to_ascii_lowercase();
+    let takes = |owner: &Mount, taker: &Mount| {
+        ["mcp", "authorize", "token", "register", "revoke", "introspect", "consent", "auth", ".well-known"]
+            .iter()
+            .any(|own| {
+                let path = format!("{}/{own}", text(owner));
+                text(taker) == path || text(taker).starts_with(&format!("{path}/"))
+            })
+    };
+    one.host == other.host && (text(one) == text(other) || takes(one, other) || takes(other, one))
+}
+
+fn naive_grants(claims: &[Claim]) -> Vec<&TenantName> {
+    let mut granted: Vec<&Claim> = Vec::new();
+    for claim in claims.iter().filter(|c| c.incumbent).chain(claims.iter().filter(|c| !c.incumbent)) {
+        let clash = |holder: &&Claim| {
+            holder.mounts.iter().any(|held| claim.mounts.iter().any(|m| naive_clash(held, m)))
+        };
+        if !granted.iter().any(clash) {
+            granted.push(claim);
+        }
+    }
+    granted.into_iter().map(|claim| &claim.tenant).collect()
+}
+
+fn claim(tenant: &str, mounts: &[&str], incumbent: bool) -> Claim {
+    let tenant = TenantName::parse(tenant).expect("a name");
+    Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), incumbent }
+}
+
+fn verdicts(claims: &[Claim]) -> Vec<(String, String, String, ConflictKind)> {
+    judge(claims)
+        .into_iter()
+        .map(|c| (c.loser.to_string(), c.holder.to_string(), c.mount.prefix.to_string(), c.kind))
+        .collect()
+}
+
+fn lost(
+    loser: &str,
+    holder: &str,
+    prefix: &str,
+    kind: ConflictKind,
+) -> Vec<(String, String, String, ConflictKind)> {
+    vec![(loser.to_owned(), holder.to_owned(), prefix.to_owned(), kind)]
+}
+
+#[test]
+fn the_incumbent_wins_whatever_the_order() {
+    let claims = [claim("new", &["/a"], false), claim("old", &["/a"], true)];
+    assert_eq!(verdicts(&claims), lost("new", "old", "/a", ConflictKind::Same));
+}
+
+#[test]
+fn among_newcomers_the_first_wins() {
+    let claims = [claim("one", &["/a"], false), claim("two", &["/A"], false)];
+    assert_eq!(verdicts(&claims), lost("two", "one", "/A", ConflictKind::CaseOnly));
+}
+
+#[test]
+fn a_prefix_cannot_take_an_endpoint_nor_be_robbed_of_one() {
+    let claims = [claim("owner", &["/a"], true), claim("taker", &["/a/mcp/x"], false)];
+    assert_eq!(verdicts(&claims), lost("taker", "owner", "/a/mcp/x", ConflictKind::TakesEndpoint));
+    let claims = [claim("taker", &["/a/mcp"], true), claim("owner", &["/a"], false)];
+    assert_eq!(verdicts(&claims), lost("owner", "taker", "/a", ConflictKind::TakesEndpoint));
+}
+
+#[test]
+fn tenants_that_swap_prefixes_both_succeed() {
+    let claims = [claim("one", &["/b"], true), claim("two", &["/a"], true)];
+    assert_eq!(verdicts(&claims), vec![]);
+}
+
+#[test]
+fn a_loser_holds_nothing_against_others() {
+    let claims = [
+        claim("holder", &["/a"], true),
+        claim("loser", &["/free", "/a"], false),
+        claim("other", &["/free"], false),
+    ];
+    assert_eq!(verdicts(&claims), lost("loser", "holder", "/a", ConflictKind::Same));
+}
+
+#[test]
+fn nested_prefixes_and_other_hosts_are_no_conflict() {
+    let claims = [
+        claim("one", &["/a"], true),
+        claim("two", &["/a/b"], false),
+        claim("three", &["h.example/a", "h.example/"], false),
+    ];
+    assert_eq!(verdicts(&claims), vec![]);
+}
