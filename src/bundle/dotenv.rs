@@ -122,7 +122,10 @@ mod tests {
 
     fn read(text: &str) -> Vec<(String, String)> {
         let root = parse(text).0.ok().expect("readable");
-        root.pairs().iter().map(|(key, node)| (key.text.clone(), node.text().expect("text").to_owned())).collect()
+        root.pairs()
+            .iter()
+            .map(|(key, node)| (key.text.clone(), node.text().expect("text").to_owned()))
+            .collect()
     }
 
     #[test]
@@ -142,7 +145,10 @@ mod tests {
     #[test]
     fn the_last_of_two_counts() {
         let (root, repeated) = parse("A=1\nA=2\n");
-        assert_eq!(root.ok().and_then(|root| root.member("a").map(|(_, n)| n.text() == Some("2"))), Some(true));
+        assert_eq!(
+            root.ok().and_then(|root| root.member("a").map(|(_, n)| n.text() == Some("2"))),
+            Some(true)
+        );
         assert_eq!(repeated.len(), 1);
     }
 }

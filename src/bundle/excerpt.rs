@@ -12,10 +12,34 @@ const MAX_CHARS: usize = 120;
 
 /// Keys whose values are no secrets.
 const PLAIN: &[&str] = &[
-    "auth_header", "cache", "concurrent_calls", "config", "context_ttl", "dataset", "deadline",
-    "enabled", "expires", "hidden", "hosts", "label", "limits", "list_ttl", "max_request", "max_response",
-    "max_result", "mcp_port", "method", "microsoft_client_id", "microsoft_tenant_id", "name", "oauth_enabled",
-    "path_prefix", "port", "public", "requests_per_minute", "user_header",
+    "auth_header",
+    "cache",
+    "concurrent_calls",
+    "config",
+    "context_ttl",
+    "dataset",
+    "deadline",
+    "enabled",
+    "expires",
+    "hidden",
+    "hosts",
+    "label",
+    "limits",
+    "list_ttl",
+    "max_request",
+    "max_response",
+    "max_result",
+    "mcp_port",
+    "method",
+    "microsoft_client_id",
+    "microsoft_tenant_id",
+    "name",
+    "oauth_enabled",
+    "path_prefix",
+    "port",
+    "public",
+    "requests_per_minute",
+    "user_header",
 ];
 
 /// Keys whose values are URLs: shown without user, query and fragment.
@@ -23,13 +47,16 @@ const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 
 /// Whether a text looks like the name of a field, so that it may be shown.
 pub(super) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    !text.is_empty()
+        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 /// Whether a field's value is to be kept secret, judged by its name.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let words = ["key", "secret", "token", "passw", "pwd", "credential", "auth", "cookie", "bearer", "private"];
+    let words =
+        ["key", "secret", "token", "passw", "pwd", "credential", "auth", "cookie", "bearer", "private"];
     words.iter().any(|word| name.contains(word)) && !matches!(name.as_str(), "auth_header" | "oauth_enabled")
 }
 

@@ -133,16 +133,25 @@ impl Gathering<'_, '_> {
         }
     }
 
-    fn open(&mut self, file: &Path, bytes: Vec<u8>, wanted: Option<&str>) -> Result<(String, Source), Diagnostic> {
+    fn open(
+        &mut self,
+        file: &Path,
+        bytes: Vec<u8>,
+        wanted: Option<&str>,
+    ) -> Result<(String, Source), Diagnostic> {
         let whole = Location::file(file);
-        let refused =
-            |fault: archive::Fault, at| Diagnostic::error(fault.code(), fault.to_string()).help(fault.help()).at(at);
+        let refused = |fault: archive::Fault, at| {
+            Diagnostic::error(fault.code(), fault.to_string()).help(fault.help()).at(at)
+        };
         let mut archive = Archive::open(bytes).map_err(|fault| refused(fault, whole.clone()))?;
         if archive.outside > 0 {
             self.report.push(
                 Diagnostic::warning(
                     "zip-outside",
-                    format!("{} entries of the archive point outside of it; they are left alone", archive.outside),
+                    format!(
+                        "{} entries of the archive point outside of it; they are left alone",
+                        archive.outside
+                    ),
                 )
                 .help("find out who made this zip: the vendor's has none")
                 .at(whole.clone()),
@@ -159,7 +168,8 @@ impl Gathering<'_, '_> {
             })
             .collect();
         let nested = archive.nested.clone();
-        let choice = choose(choices, wanted, || no_config(nested.as_deref())).map_err(|diagnostic| diagnostic.at(whole.clone()))?;
+        let choice = choose(choices, wanted, || no_config(nested.as_deref()))
+            .map_err(|diagnostic| diagnostic.at(whole.clone()))?;
         let From::Archive(index) = choice.from else { unreachable!("choices of an archive are in it") };
         let at = Location { entry: choice.entry.clone(), ..whole };
         let text = archive.text(index).map_err(|fault| refused(fault, at))?;
@@ -169,7 +179,9 @@ impl Gathering<'_, '_> {
 
     /// The same for an export that somebody unpacked.
     fn unpacked(&mut self, files: &[&PathBuf], wanted: Option<&str>) -> Option<(String, Document)> {
-        let stem = |file: &Path| file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = |file: &Path| {
+            file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+        };
         let choices = files
             .iter()
             .map(|file| Choice { dataset: stem(file), entry: None, from: From::File(file.to_path_buf()) })
@@ -264,14 +276,20 @@ fn choose(
         let stem = wanted.strip_suffix(".yaml").or_else(|| wanted.strip_suffix(".yml")).unwrap_or(wanted);
         choices.retain(|choice| choice.dataset == stem);
         if choices.is_empty() {
-            return Err(Diagnostic::error("config-unknown", "the export has no configuration of the name in config:")
-                .help(format!("it has {list}")));
+            return Err(Diagnostic::error(
+                "config-unknown",
+                "the export has no configuration of the name in config:",
+            )
+            .help(format!("it has {list}")));
         }
     }
     match choices.len() {
         1 => Ok(choices.remove(0)),
-        _ => Err(Diagnostic::error("config-ambiguous", format!("the export has several configurations: {list}"))
-            .help("say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip")),
+        _ => Err(Diagnostic::error(
+            "config-ambiguous",
+            format!("the export has several configurations: {list}"),
+        )
+        .help("say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip")),
     }
 }
 
@@ -287,8 +305,9 @@ fn listed(choices: &[Choice]) -> String {
 fn no_config(nested: Option<&str>) -> Diagnostic {
     let help = match nested {
         Some(_) => "it holds another zip: unpack it once and drop the inner mcp_export.zip",
-        None => "the configuration is expected at mcp/server/configs/<dataset>.yaml; export mcp_export.zip again from the portal",
+        None => {
+            "the configuration is expected at mcp/server/configs/<dataset>.yaml; export mcp_export.zip again from the portal"
+        }
     };
     Diagnostic::error("config-missing", "No .yaml config files found in zip").help(help)
 }
-

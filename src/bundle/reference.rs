@@ -42,7 +42,13 @@ enum Reference<'a> {
 
 impl Resolver<'_> {
     /// The secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset or was refused.
-    pub(super) fn member(&mut self, document: &Document, map: &Node, name: &str, report: &mut Report) -> Option<Resolved> {
+    pub(super) fn member(
+        &mut self,
+        document: &Document,
+        map: &Node,
+        name: &str,
+        report: &mut Report,
+    ) -> Option<Resolved> {
         let file_name = format!("{name}_file");
         let given = |name: &str| map.member(name).map(|(_, node)| node).filter(|node| !node.is_blank());
         let (node, reference) = match (given(name), given(&file_name)) {
@@ -62,7 +68,13 @@ impl Resolver<'_> {
     }
 
     /// The secret that a node is, or refers to with `${TENANT_…}`.
-    pub(super) fn value(&mut self, document: &Document, node: &Node, name: &str, report: &mut Report) -> Option<Resolved> {
+    pub(super) fn value(
+        &mut self,
+        document: &Document,
+        node: &Node,
+        name: &str,
+        report: &mut Report,
+    ) -> Option<Resolved> {
         self.resolve(document, node, None, name, report)
     }
 
@@ -125,13 +137,18 @@ impl Resolver<'_> {
         let inside = |root: &Path| root.canonicalize().is_ok_and(|root| path.starts_with(root));
         match roots.into_iter().any(inside) {
             true => Ok(path),
-            false => Err(Diagnostic::error("secret-file-outside", "the secret's file lies where no secrets may lie")
-                .help("put it in the tenant's own folder, or allow its folder in the settings (secret_roots)")),
+            false => Err(Diagnostic::error(
+                "secret-file-outside",
+                "the secret's file lies where no secrets may lie",
+            )
+            .help("put it in the tenant's own folder, or allow its folder in the settings (secret_roots)")),
         }
     }
 
     fn read(&self, path: &Path) -> Result<String, Diagnostic> {
-        let refused = |why: String| Diagnostic::error("secret-file", format!("the secret's file cannot be used: {why}"));
+        let refused = |why: String| {
+            Diagnostic::error("secret-file", format!("the secret's file cannot be used: {why}"))
+        };
         let bytes = source::read(path, MAX_SECRET).map_err(|error| refused(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text".into()))?;
         match text.trim() {
@@ -149,12 +166,19 @@ fn plain_or_variable(text: &str) -> Result<Reference<'_>, Diagnostic> {
     let word = |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     match name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX)) {
         Some(name) => Ok(Reference::Variable(name)),
-        None => Err(Diagnostic::error("variable-form", "this is not the name of a variable that tenants may use")
-            .help("write ${TENANT_…} as the whole value; other variables of the gateway are out of reach")),
+        None => {
+            Err(Diagnostic::error("variable-form", "this is not the name of a variable that tenants may use")
+                .help(
+                    "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach",
+                ))
+        }
     }
 }
 
 fn from_export(name: &str) -> Diagnostic {
-    Diagnostic::error("export-reads-machine", format!("an export may not take {name} from this machine's files or variables"))
-        .help("put this line in the .yaml beside the zip, named like the zip")
+    Diagnostic::error(
+        "export-reads-machine",
+        format!("an export may not take {name} from this machine's files or variables"),
+    )
+    .help("put this line in the .yaml beside the zip, named like the zip")
 }

@@ -291,7 +291,11 @@ fn insert(pairs: &mut Vec<(Key, Node)>, key: Key, node: Node, faults: &mut Vec<F
         None => pairs.push((key, node)),
         Some((earlier, _)) if faults.len() < MAX_FAULTS => faults.push(Fault {
             code: "duplicate-key",
-            message: format!("{} is given a second time; line {} has it already", named(&key), earlier.at.line),
+            message: format!(
+                "{} is given a second time; line {} has it already",
+                named(&key),
+                earlier.at.line
+            ),
             help: "keep one of the two lines, so that there is no doubt which one counts",
             at: key.at,
         }),
@@ -361,7 +365,11 @@ mod tests {
         let mut laughs = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for i in b'b'..=b'j' {
             let before = char::from(i - 1);
-            laughs.push_str(&format!("{0}: &{0} [{1}]\n", char::from(i), vec![format!("*{before}"); 9].join(",")));
+            laughs.push_str(&format!(
+                "{0}: &{0} [{1}]\n",
+                char::from(i),
+                vec![format!("*{before}"); 9].join(",")
+            ));
         }
         assert_eq!(codes(&laughs), ["yaml-budget"]);
         assert_eq!(codes(&"[".repeat(20_000)), ["yaml-syntax"]);

@@ -154,7 +154,9 @@ fn claims(tenants: &mut [Judged]) {
         return;
     }
     for conflict in routing::judge(&claims) {
-        let loser = tenants.iter_mut().find(|tenant| tenant.spec.is_some() && tenant.name.as_ref() == Some(&conflict.loser));
+        let loser = tenants
+            .iter_mut()
+            .find(|tenant| tenant.spec.is_some() && tenant.name.as_ref() == Some(&conflict.loser));
         if let Some(loser) = loser {
             refuse(loser, lost(&conflict));
         }
@@ -167,7 +169,9 @@ fn lost(conflict: &Conflict) -> Diagnostic {
     let message = match conflict.kind {
         ConflictKind::Same => format!("{prefix}{host} is held by {holder}"),
         ConflictKind::CaseOnly => format!("{prefix}{host} differs from a path of {holder} in capitals only"),
-        ConflictKind::TakesEndpoint => format!("{prefix}{host} is one of the paths that {holder} answers itself"),
+        ConflictKind::TakesEndpoint => {
+            format!("{prefix}{host} is one of the paths that {holder} answers itself")
+        }
     };
     Diagnostic::error("path-taken", message).help("give one of the two another path_prefix")
 }

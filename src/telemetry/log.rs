@@ -14,7 +14,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the process's subscriber. `TENANTD_LOG` (else `RUST_LOG`) filters; the default is `info`.
+/// Installs the process's subscriber. `TENANTD_LOG_FILTER` (else `RUST_LOG`) filters; the default is `info`.
 ///
 /// A second call changes nothing: tests run several gateways in one process.
 pub fn init(format: LogFormat) {
@@ -22,7 +22,8 @@ pub fn init(format: LogFormat) {
     // The second initialisation of a process is refused by design; the first one serves all.
     let _already_there = match format {
         LogFormat::Text => {
-            let colour = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let colour = std::env::var_os("NO_COLOR").is_none()
+                && std::io::IsTerminal::is_terminal(&std::io::stderr());
             builder.with_ansi(colour).with_target(false).try_init()
         }
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
@@ -30,8 +31,10 @@ pub fn init(format: LogFormat) {
 }
 
 fn filter() -> EnvFilter {
-    let directives = ["TENANTD_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The transport's own lines about peers are noise at `info`.
-    EnvFilter::new(directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,reqwest=warn,rustls=error".to_owned()))
+    EnvFilter::new(
+        directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,reqwest=warn,rustls=error".to_owned()),
+    )
 }

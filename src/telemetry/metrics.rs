@@ -167,7 +167,11 @@ impl Metrics {
             Unit::Seconds,
             self.pass_seconds.clone(),
         );
-        registry.register("tenantd_tenant_changes", "Tenants added, changed and removed", self.changes.clone());
+        registry.register(
+            "tenantd_tenant_changes",
+            "Tenants added, changed and removed",
+            self.changes.clone(),
+        );
         registry.register(
             "tenantd_last_reload_successful",
             "1 if the last pass completed; a broken tenant does not change it",
@@ -185,7 +189,8 @@ impl Metrics {
     /// The exposition text (OpenMetrics).
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes what is written");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes what is written");
         text
     }
 

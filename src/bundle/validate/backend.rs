@@ -62,8 +62,11 @@ fn missing(case: &mut Case<'_, '_>) {
     .collect();
     if untrained {
         case.find(
-            Diagnostic::error("no-context-url", "there is no context_url: this export was made before the dataset could speak MCP")
-                .help("retrain the connection in the portal and export a new mcp_export.zip"),
+            Diagnostic::error(
+                "no-context-url",
+                "there is no context_url: this export was made before the dataset could speak MCP",
+            )
+            .help("retrain the connection in the portal and export a new mcp_export.zip"),
             None,
         );
     }
@@ -79,7 +82,9 @@ fn missing(case: &mut Case<'_, '_>) {
 
 /// The key of the highest layer that has one.
 fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
-    let has_key = |document: &&Document| ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some());
+    let has_key = |document: &&Document| {
+        ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some())
+    };
     let document = case.layers.0.iter().rev().find(has_key)?;
     let resolved = case.resolver.member(document, &document.root, "api_key", case.report)?;
     if is_placeholder(resolved.secret.expose()) {
@@ -93,7 +98,9 @@ fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
     let dataset: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
     match origin {
         Origin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
-        _ => Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder")),
+        _ => {
+            Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
+        }
     }
     .help("put the dataset's API key from the portal in its place, or api_key: in the .yaml beside the zip")
 }
@@ -111,7 +118,9 @@ pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Opt
         Ok(()) => Some(text.to_owned()),
         Err((code, what)) => {
             let help = match code {
-                "backend-forbidden" => "name the portal's own address; --backend-allow opens loopback networks",
+                "backend-forbidden" => {
+                    "name the portal's own address; --backend-allow opens loopback networks"
+                }
                 "url-placeholder" => "put the portal's host name in its place",
                 _ => "write it like https://portal.example.com/nlp-search",
             };
@@ -131,7 +140,8 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
         return bad("has a character that no URL has");
     }
-    let template = UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
+    let template =
+        UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
     let head = template.head();
     let lower = head.to_ascii_lowercase();
     if !(lower.starts_with("https://") || lower.starts_with("http://")) {
@@ -158,7 +168,9 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
         contract::family(path)
     };
     let of_search = search.map_or(Family::Other, family);
-    if let Some(of_context) = context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search) {
+    if let Some(of_context) =
+        context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
+    {
         let at = case.layers.find(&["context_url"]).map(|found| found.at());
         let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
         case.find(
@@ -198,7 +210,8 @@ fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(Heade
         (false, _) => HeaderName::from_bytes(contract::AUTH_HEADER.as_bytes()).ok()?,
     };
     let key = key?;
-    let scheme = case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
+    let scheme =
+        case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
     let value = format!("{scheme}{}", key.secret.expose());
     if !is_header_value(&value) {
         refuse_header_value(case, "api_key", &key.at);
@@ -219,8 +232,21 @@ fn header_name(case: &mut Case<'_, '_>, field: &str) -> Option<HeaderName> {
 /// A header that a configuration may set: not those that frame the message or that we set ourselves.
 pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Location) -> Option<HeaderName> {
     const OURS: &[&str] = &[
-        "host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "te", "trailer",
-        "upgrade", "expect", "user-agent", "accept-encoding", "traceparent", "tracestate", "x-request-id",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "user-agent",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
     ];
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     let refused = match &name {
