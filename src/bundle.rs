@@ -28,11 +28,14 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::base::diagnostic::Report;
+use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{HostName, TenantName, TenantSpec};
 
 pub use discover::{discover, stem_of, strays};
+
+/// Why something is refused, as an error on its way to the report.
+type Refusal = Box<Diagnostic>;
 
 /// One tenant's files in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`, or the folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -181,7 +181,9 @@ fn short(error: &ZipError) -> String {
 }
 
 fn points_outside(name: &str) -> bool {
-    name.starts_with('/') || name.split('/').any(|segment| segment == "..") || name.as_bytes().get(1) == Some(&b':')
+    name.starts_with('/')
+        || name.split('/').any(|segment| segment == "..")
+        || name.as_bytes().get(1) == Some(&b':')
 }
 
 /// The dataset of `mcp/server/configs/<dataset>.yaml`, with at most one folder above.
@@ -197,7 +199,8 @@ pub(super) fn dataset_of(name: &str) -> Option<&str> {
     }
     let (stem, extension) = file.rsplit_once('.')?;
     let yaml = extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml");
-    let plausible = !stem.is_empty() && stem.len() <= 128 && !stem.starts_with('.') && !stem.contains(char::is_control);
+    let plausible =
+        !stem.is_empty() && stem.len() <= 128 && !stem.starts_with('.') && !stem.contains(char::is_control);
     (yaml && plausible).then_some(stem)
 }
 

@@ -29,7 +29,9 @@ pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Ve
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else { continue };
+        let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
+            continue;
+        };
         let stem = stem_of_name(name);
         if only.is_some_and(|only| !only.contains(stem)) {
             continue;
@@ -91,7 +93,9 @@ fn is_ignored(name: &str) -> bool {
 /// `acme.zip` → `acme`; a name without one of our extensions is its own stem.
 fn stem_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
-        Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => stem,
+        Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {
+            stem
+        }
         _ => name,
     }
 }
@@ -105,8 +109,9 @@ impl Group {
         match extension(&path).as_str() {
             _ if !has_extension => self.folder = Some(path),
             "zip" => self.zips.push(path),
-            "env" => self.envs.push(path),
-            _ => self.yamls.push(path),
+            "yaml" | "yml" => self.yamls.push(path),
+            // `.env` itself has no extension.
+            _ => self.envs.push(path),
         }
     }
 
@@ -186,8 +191,10 @@ fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder)?.take(MAX_LISTED).map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .take(MAX_LISTED)
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
     paths.sort();
     Ok(paths)
 }
@@ -199,9 +206,12 @@ fn nothing_there(folder: &Path) -> Diagnostic {
 }
 
 fn twice(folder: &Path) -> Diagnostic {
-    Diagnostic::error("folder-and-file", "a folder and a file have the same name; it is not clear which is the tenant")
-        .help("move the files into the folder, or remove the folder")
-        .at(Location::file(folder))
+    Diagnostic::error(
+        "folder-and-file",
+        "a folder and a file have the same name; it is not clear which is the tenant",
+    )
+    .help("move the files into the folder, or remove the folder")
+    .at(Location::file(folder))
 }
 
 fn several(kind: &str, files: &[PathBuf]) -> Diagnostic {
@@ -243,9 +253,21 @@ mod tests {
 
     #[test]
     fn files_are_grouped_by_stem_in_order_of_precedence() {
-        let names = ["b.yml", "acme.env", "acme.yaml", "acme.zip", "acme.status.json", ".x.zip", "y.zip~", "README.md"];
+        let names = [
+            "b.yml",
+            "acme.env",
+            "acme.yaml",
+            "acme.zip",
+            "acme.status.json",
+            ".x.zip",
+            "y.zip~",
+            "README.md",
+        ];
         let all = found(&names);
-        assert_eq!(all[0], ("acme".into(), vec!["acme.zip".into(), "acme.yaml".into(), "acme.env".into()], vec![]));
+        assert_eq!(
+            all[0],
+            ("acme".into(), vec!["acme.zip".into(), "acme.yaml".into(), "acme.env".into()], vec![])
+        );
         assert_eq!(all[1], ("b".into(), vec!["b.yml".into()], vec![]));
         assert_eq!(all.len(), 2);
     }
@@ -262,7 +284,10 @@ mod tests {
 
     #[test]
     fn folders_are_tenants() {
-        assert_eq!(found(&["a/server.zip", "a/a.yaml", "a/.env"])[0].1, ["a/server.zip", "a/a.yaml", "a/.env"]);
+        assert_eq!(
+            found(&["a/server.zip", "a/a.yaml", "a/.env"])[0].1,
+            ["a/server.zip", "a/a.yaml", "a/.env"]
+        );
         let unpacked = &found(&["a/mcp/server/configs/s.yaml", "a/mcp/run.sh", "a/own.yaml"])[0];
         assert_eq!(unpacked.1, ["a/mcp/server/configs/s.yaml", "a/own.yaml"]);
         assert_eq!(found(&["a/w/mcp/server/configs/s.yaml"])[0].1, ["a/w/mcp/server/configs/s.yaml"]);

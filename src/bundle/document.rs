@@ -102,7 +102,9 @@ impl Document {
     /// The vendor adds fields freely, so what we don't know, or only take from operators, is no concern of ours there;
     /// except for what decides who may call, where ignoring would open the tenant.
     fn drop_operators_fields(&mut self, report: &mut Report) {
-        let Value::Map(pairs) = std::mem::replace(&mut self.root.value, Value::Map(Vec::new())) else { return };
+        let Value::Map(pairs) = std::mem::replace(&mut self.root.value, Value::Map(Vec::new())) else {
+            return;
+        };
         let mut kept = Vec::new();
         for (key, node) in pairs {
             match fields::lookup(fields::TENANT, &key.text).map(|(_, by)| by) {
@@ -204,10 +206,15 @@ impl Shapes<'_> {
             (_, Shape::Free) => return,
             (Value::Map(_), Shape::Map(fields)) => return self.map(node, fields, &format!("{name}.")),
             (Value::Map(pairs), Shape::Named(shape)) => {
-                return pairs.iter().for_each(|(key, node)| self.value(node, *shape, &format!("{name}.{}", shown(&key.text))));
+                return pairs.iter().for_each(|(key, node)| {
+                    self.value(node, *shape, &format!("{name}.{}", shown(&key.text)))
+                });
             }
             (Value::List(items), Shape::List(shape)) => {
-                return items.iter().enumerate().for_each(|(i, item)| self.item(item, *shape, &format!("{name}[{i}]")));
+                return items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, item)| self.item(item, *shape, &format!("{name}[{i}]")));
             }
             (Value::List(items), Shape::Texts) if items.iter().all(|item| item.text().is_some()) => return,
             (Value::Scalar { text, .. }, shape) => match scalar_fault(text.trim(), shape) {
@@ -217,8 +224,8 @@ impl Shapes<'_> {
             (_, shape) => expected(shape),
         };
         self.report.push(
-            Diagnostic::error("wrong-type", format!("{name} must be {expected}"))
-                .help(format!("found {}", node.kind()))
+            Diagnostic::error("wrong-type", format!("{name} must be {expected}{}", instead(node)))
+                .help("correct this value")
                 .at(self.source.at(node.at)),
         );
     }
@@ -241,7 +248,9 @@ impl Shapes<'_> {
         let name = format!("{path}{}", self.spelled(shown(&key.text)));
         let diagnostic = match nearest {
             // A misspelt guard would otherwise leave the tenant open.
-            Some(field) if top && fields::guards(field) => Diagnostic::error("unknown-key", unknown_text(&name)),
+            Some(field) if top && fields::guards(field) => {
+                Diagnostic::error("unknown-key", unknown_text(&name))
+            }
             _ if strict => Diagnostic::error("unknown-key", unknown_text(&name)),
             _ => Diagnostic::notice("unknown-key", format!("{name} is not a known name; it is ignored")),
         };
@@ -271,6 +280,14 @@ fn shown(name: &str) -> &str {
     if excerpt::is_name(name) { name } else { "this key" }
 }
 
+/// What was found, where that says something.
+fn instead(node: &Node) -> String {
+    match node.value {
+        Value::Scalar { .. } => String::new(),
+        _ => format!(", not {}", node.kind()),
+    }
+}
+
 /// What was expected, if a scalar does not fit.
 fn scalar_fault(text: &str, shape: Shape) -> Option<String> {
     let fits = match shape {
@@ -289,7 +306,9 @@ fn expected(shape: Shape) -> String {
         Shape::Text | Shape::Secret | Shape::Free => "a single value".into(),
         Shape::Flag => "true or false".into(),
         Shape::Whole { min, max } => format!("a whole number from {min} to {max}"),
-        Shape::Size { min, max } => format!("a size from {} KiB to {} MiB, such as 512KiB", min >> 10, max >> 20),
+        Shape::Size { min, max } => {
+            format!("a size from {} KiB to {} MiB, such as 512KiB", min >> 10, max >> 20)
+        }
         Shape::Span { min, max } => {
             format!("a duration from {} s to {} s, such as 90s or 5m", min.as_secs(), max.as_secs())
         }

@@ -12,10 +12,32 @@ const MAX_CHARS: usize = 120;
 
 /// Keys whose values are no secrets.
 const PLAIN: &[&str] = &[
-    "auth_header", "cache", "concurrent_calls", "config", "context_ttl", "dataset", "deadline",
-    "enabled", "expires", "hidden", "hosts", "label", "limits", "list_ttl", "max_request", "max_response",
-    "max_result", "mcp_port", "method", "microsoft_client_id", "microsoft_tenant_id", "name", "oauth_enabled",
-    "path_prefix", "port", "public", "requests_per_minute", "user_header",
+    "auth_header",
+    "concurrent_calls",
+    "config",
+    "context_ttl",
+    "dataset",
+    "deadline",
+    "enabled",
+    "expires",
+    "hidden",
+    "hosts",
+    "label",
+    "list_ttl",
+    "max_request",
+    "max_response",
+    "max_result",
+    "mcp_port",
+    "method",
+    "microsoft_client_id",
+    "microsoft_tenant_id",
+    "name",
+    "oauth_enabled",
+    "path_prefix",
+    "port",
+    "public",
+    "requests_per_minute",
+    "user_header",
 ];
 
 /// Keys whose values are URLs: shown without user, query and fragment.
@@ -23,13 +45,16 @@ const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 
 /// Whether a text looks like the name of a field, so that it may be shown.
 pub(super) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    !text.is_empty()
+        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 /// Whether a field's value is to be kept secret, judged by its name.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let words = ["key", "secret", "token", "passw", "pwd", "credential", "auth", "cookie", "bearer", "private"];
+    let words =
+        ["key", "secret", "token", "passw", "pwd", "credential", "auth", "cookie", "bearer", "private"];
     words.iter().any(|word| name.contains(word)) && !matches!(name.as_str(), "auth_header" | "oauth_enabled")
 }
 
@@ -44,7 +69,7 @@ pub(super) fn of(text: &str, number: usize) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let shown = match value.trim() {
         "" => String::new(),
-        value if PLAIN.contains(&lower.as_str()) => printable(value),
+        value if PLAIN.contains(&lower.as_str()) => plain(value),
         value if URLS.contains(&lower.as_str()) => url_without_secrets(value),
         _ => HIDDEN.into(),
     };
@@ -68,25 +93,34 @@ fn split(line: &str) -> Option<(&str, &str, &str)> {
     Some((&line[..cut], name, &line[cut..]))
 }
 
+/// A harmless field's value, unless more than that stands on the line.
+fn plain(value: &str) -> String {
+    let value = value.split(" #").next().unwrap_or(value);
+    match value.contains(['{', '}', '#', '=']) || value.contains(": ") {
+        true => HIDDEN.into(),
+        false => printable(value),
+    }
+}
+
 fn printable(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
 }
 
 /// A URL as it may be shown: without user, query and fragment. What cannot be read as a URL is blanked.
 pub(super) fn url_without_secrets(value: &str) -> String {
-    let value = value.trim_matches(['"', '\'']);
-    let Ok(mut url) = url::Url::parse(value) else { return HIDDEN.into() };
+    let bare = value.trim_matches(['"', '\'']);
+    let Ok(mut url) = url::Url::parse(bare) else { return HIDDEN.into() };
     if !matches!(url.scheme(), "http" | "https") {
         return HIDDEN.into();
     }
-    let dropped = url.query().is_some() || url.fragment().is_some() || !url.username().is_empty();
+    let dropped = bare.contains(['?', '#', '@', ' ', '\\']);
     let cleared = url.set_username("").and_then(|()| url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
     match (cleared, dropped) {
         (Err(()), _) => HIDDEN.into(),
         (Ok(()), true) => format!("{}…", printable(url.as_str())),
-        (Ok(()), false) => printable(url.as_str()),
+        (Ok(()), false) => printable(value),
     }
 }
 

@@ -122,8 +122,7 @@ const CALL: &[Field] = &[
 ];
 
 /// The tools that can be changed.
-const TOOLS: &[Field] =
-    &[ours("search", Shape::Map(TOOL)), ours("get_context", Shape::Map(CONTEXT_TOOL))];
+const TOOLS: &[Field] = &[ours("search", Shape::Map(TOOL)), ours("get_context", Shape::Map(CONTEXT_TOOL))];
 
 const TOOL: &[Field] = &[
     ours("name", Shape::Text),
@@ -240,7 +239,10 @@ mod tests {
         assert_eq!(duration("5m"), Some(Duration::from_secs(300)));
         assert_eq!(duration("90"), Some(Duration::from_secs(90)));
         assert_eq!((duration("-1"), duration(""), duration("1d")), (None, None, None));
-        assert_eq!((size("64KiB"), size("1 MiB"), size("99999999999999999999")), (Some(65536), Some(1 << 20), None));
+        assert_eq!(
+            (size("64KiB"), size("1 MiB"), size("99999999999999999999")),
+            (Some(65536), Some(1 << 20), None)
+        );
     }
 
     #[test]

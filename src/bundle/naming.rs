@@ -10,7 +10,8 @@ pub(super) fn name(entry: &Entry, gathered: &Gathered, report: &mut Report) -> O
     if let Some(found) = gathered.layers.find(&["name"]) {
         let text = found.text()?;
         return TenantName::parse(text).or_else(|| {
-            let near = TenantName::from_stem(text).map(|name| format!("; {name} would do")).unwrap_or_default();
+            let near =
+                TenantName::from_stem(text).map(|name| format!("; {name} would do")).unwrap_or_default();
             report.push(
                 Diagnostic::error("bad-name", "this is no name of a tenant")
                     .help(format!("use small letters, digits and \"-\", at most 63 characters{near}"))
@@ -51,7 +52,15 @@ mod tests {
 
     #[test]
     fn unrenamed_exports_say_nothing() {
-        for stem in ["mcp_export", "mcp_export (1)", "mcp-export", "MCP_Export_2", "server", "Copy of mcp_export", "mcp_export - Copy"] {
+        for stem in [
+            "mcp_export",
+            "mcp_export (1)",
+            "mcp-export",
+            "MCP_Export_2",
+            "server",
+            "Copy of mcp_export",
+            "mcp_export - Copy",
+        ] {
             assert!(says_nothing(stem), "{stem}");
         }
         for stem in ["acme", "mcp_exports", "server-room", "servers"] {

@@ -94,8 +94,11 @@ fn notices(case: &mut Case<'_, '_>) {
     if let Some(found) = port {
         let name = if found.document.source.origin == Origin::Env { "MCP_PORT" } else { "port" };
         case.find(
-            Diagnostic::notice("port-ignored", format!("{name} is ignored: all tenants share the gateway's port"))
-                .help("nothing to do; the tenant answers at its own path"),
+            Diagnostic::notice(
+                "port-ignored",
+                format!("{name} is ignored: all tenants share the gateway's port"),
+            )
+            .help("nothing to do; the tenant answers at its own path"),
             Some(found.at()),
         );
     }
@@ -107,10 +110,13 @@ fn span(layers: &Layers, path: &[&str]) -> Option<Duration> {
 
 fn limits(layers: &Layers) -> LimitsSpec {
     let default = LimitsSpec::default();
-    let size = |name| layers.text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok());
+    let size = |name| {
+        layers.text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
+    };
     let number = |name| layers.text(&["limits", name]).and_then(|text| text.parse().ok());
     LimitsSpec {
-        concurrent_calls: number("concurrent_calls").map_or(default.concurrent_calls, |number| number as usize),
+        concurrent_calls: number("concurrent_calls")
+            .map_or(default.concurrent_calls, |number| number as usize),
         requests_per_minute: number("requests_per_minute").or(default.requests_per_minute),
         max_request_bytes: size("max_request").unwrap_or(default.max_request_bytes),
         max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),

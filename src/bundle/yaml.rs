@@ -291,7 +291,11 @@ fn insert(pairs: &mut Vec<(Key, Node)>, key: Key, node: Node, faults: &mut Vec<F
         None => pairs.push((key, node)),
         Some((earlier, _)) if faults.len() < MAX_FAULTS => faults.push(Fault {
             code: "duplicate-key",
-            message: format!("{} is given a second time; line {} has it already", named(&key), earlier.at.line),
+            message: format!(
+                "{} is given a second time; line {} has it already",
+                named(&key),
+                earlier.at.line
+            ),
             help: "keep one of the two lines, so that there is no doubt which one counts",
             at: key.at,
         }),
@@ -332,13 +336,17 @@ mod tests {
         parse(text).err().map(|faults| faults.iter().map(|fault| fault.code).collect()).unwrap_or_default()
     }
 
+    fn valid(text: &str) -> Node {
+        parse(text).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
     fn text(root: &Node, name: &str) -> String {
         root.member(name).and_then(|(_, node)| node.text()).expect("a scalar").to_owned()
     }
 
     #[test]
     fn scalars_keep_their_spelling_and_place() {
-        let root = parse("a: 0123\nb: 'x'\n").ok().expect("valid");
+        let root = valid("a: 0123\nb: 'x'\n");
         assert_eq!((text(&root, "a"), text(&root, "b")), ("0123".into(), "x".into()));
         let (key, node) = root.member("b").expect("b");
         assert_eq!((key.at, node.at), (Mark { line: 2, column: 1 }, Mark { line: 2, column: 4 }));
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn merge_keys_fill_in_what_is_missing() {
-        let root = parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n").ok().expect("valid");
+        let root = valid("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n");
         let (_, y) = root.member("y").expect("y");
         assert_eq!((text(y, "a"), text(y, "b")), ("1".into(), "3".into()));
     }
@@ -361,7 +369,11 @@ mod tests {
         let mut laughs = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for i in b'b'..=b'j' {
             let before = char::from(i - 1);
-            laughs.push_str(&format!("{0}: &{0} [{1}]\n", char::from(i), vec![format!("*{before}"); 9].join(",")));
+            laughs.push_str(&format!(
+                "{0}: &{0} [{1}]\n",
+                char::from(i),
+                vec![format!("*{before}"); 9].join(",")
+            ));
         }
         assert_eq!(codes(&laughs), ["yaml-budget"]);
         assert_eq!(codes(&"[".repeat(20_000)), ["yaml-syntax"]);

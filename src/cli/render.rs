@@ -29,7 +29,8 @@ pub fn json(value: &impl Serialize) -> String {
 }
 
 fn finding(diagnostic: &Diagnostic) -> String {
-    let mut out = format!("{}[{}]: {}\n", word(diagnostic.severity), diagnostic.code, printable(&diagnostic.message));
+    let mut out =
+        format!("{}[{}]: {}\n", word(diagnostic.severity), diagnostic.code, printable(&diagnostic.message));
     let margin = " ".repeat(margin(diagnostic.location.as_ref()));
     if let Some(location) = &diagnostic.location {
         place(&mut out, &margin, location);
@@ -71,7 +72,8 @@ fn place(out: &mut String, margin: &str, location: &Location) {
 /// Text without what a terminal would obey: control characters, and those that reorder text.
 fn printable(text: &str) -> String {
     let harmful = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -151,7 +151,8 @@ pub(super) fn options() -> SimpleFileOptions {
 /// A zip with these entries besides the vendor's launcher.
 pub(super) fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let launcher: [(&str, &[u8]); 2] = [("mcp/run.sh", b"#!/bin/sh\n"), ("mcp/server/main.py", b"# not run\n")];
+    let launcher: [(&str, &[u8]); 2] =
+        [("mcp/run.sh", b"#!/bin/sh\n"), ("mcp/server/main.py", b"# not run\n")];
     for (name, bytes) in launcher.iter().chain(entries) {
         zip.start_file(*name, options()).expect("started");
         zip.write_all(bytes).expect("written");

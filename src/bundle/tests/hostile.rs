@@ -22,9 +22,15 @@ fn archives_made_to_hurt_are_refused_with_their_reason() {
     let good = good();
     let lying: Vec<u8> = [b"PK\x05\x06\0\0\0\0".as_slice(), &[0xff; 12], &[0, 0]].concat();
     let big = archive(&[(CONFIG, format!("# {}\n", "x".repeat(20_000_000)).as_bytes())]);
-    let twice = patched(archive(&[(CONFIG, SALES.as_bytes()), ("mcp/server/configs/saleS.yaml", b"x: 1\n")]), b"saleS", b"sales");
-    let both_slashes = archive(&[(CONFIG, SALES.as_bytes()), ("mcp\\server\\configs\\sales.yaml", b"x: 1\n")]);
-    let outside = patched(archive(&[("xx/xx/xx/tmp/tenantd-slip.yaml", SALES.as_bytes())]), b"xx/xx/xx", b"../../..");
+    let twice = patched(
+        archive(&[(CONFIG, SALES.as_bytes()), ("mcp/server/configs/saleS.yaml", b"x: 1\n")]),
+        b"saleS",
+        b"sales",
+    );
+    let both_slashes =
+        archive(&[(CONFIG, SALES.as_bytes()), ("mcp\\server\\configs\\sales.yaml", b"x: 1\n")]);
+    let outside =
+        patched(archive(&[("xx/xx/xx/tmp/tenantd-slip.yaml", SALES.as_bytes())]), b"xx/xx/xx", b"../../..");
     let nested = archive(&[("mcp_export.zip", &good)]);
     // The checksum of the stored text, changed in both headers.
     let crc = crc(&good);
@@ -70,7 +76,8 @@ fn crc(zip: &[u8]) -> [u8; 4] {
 fn an_encrypted_archive_is_refused() {
     let mut bytes = good();
     for (signature, flags) in [(b"PK\x03\x04", 6), (b"PK\x01\x02", 8)] {
-        let places: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, w)| w == signature).map(|(at, _)| at).collect();
+        let places: Vec<usize> =
+            bytes.windows(4).enumerate().filter(|(_, w)| w == signature).map(|(at, _)| at).collect();
         places.iter().for_each(|at| bytes[at + flags] |= 1);
     }
     assert_eq!(zipped(bytes).codes(), ["zip-encrypted"]);
@@ -129,7 +136,9 @@ fn a_secret_that_turns_up_elsewhere_does_not_leak() {
     for lines in [
         format!("api_key: {CANARY}\npath_prefix: /{CANARY}/..\n"),
         format!("api_key: {CANARY}\nsearch_url: https://{CANARY}@portal.test/nlp-search?{CANARY}\n"),
-        format!("api_key: {CANARY}\nsearch_url: ftp://{CANARY}/\nname: {CANARY}!\ndeadline: {CANARY}\nmethod: {CANARY}\n"),
+        format!(
+            "api_key: {CANARY}\nsearch_url: ftp://{CANARY}/\nname: {CANARY}!\ndeadline: {CANARY}\nmethod: {CANARY}\n"
+        ),
         format!("search_url: https://u:{CANARY}@portal.test/nlp-search\n"),
         format!("search_url: https://portal.test:{CANARY}/nlp-search\n"),
         format!("context_url: https://portal.test/#{CANARY}\n"),

@@ -23,8 +23,11 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> AccessSpec {
     let access = AccessSpec { api_keys, public: case.layers.flag(&["public"]).unwrap_or(false) };
     if access.is_open() && declared.is_none() && case.context.require_auth {
         case.find(
-            Diagnostic::error("open-tenant", "the tenant asks for no credential, and this gateway refuses such tenants")
-                .help("list api_keys in its .yaml (tenantd apikey new makes one), or run without --require-auth"),
+            Diagnostic::error(
+                "open-tenant",
+                "the tenant asks for no credential, and this gateway refuses such tenants",
+            )
+            .help("list api_keys in its .yaml (tenantd apikey new makes one), or run without --require-auth"),
             None,
         );
     }
@@ -68,8 +71,9 @@ fn declared<'a>(case: &mut Case<'a, '_>) -> Option<Found<'a>> {
     let empty = found.node.is_blank() || matches!(&found.node.value, Value::List(items) if items.is_empty());
     if empty {
         case.find(
-            Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed")
-                .help("add a key (tenantd apikey new makes one), or remove the line if the tenant is to be open"),
+            Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed").help(
+                "add a key (tenantd apikey new makes one), or remove the line if the tenant is to be open",
+            ),
             Some(found.at()),
         );
     }
@@ -80,17 +84,27 @@ fn keys(case: &mut Case<'_, '_>, found: &Found<'_>) -> Vec<ApiKeySpec> {
     let Value::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_KEYS {
         case.find(
-            Diagnostic::error("api-keys-many", format!("api_keys lists {} keys; 16 are allowed", items.len()))
-                .help("one key per caller and one more while it is rotated is what keys are for"),
+            Diagnostic::error(
+                "api-keys-many",
+                format!("api_keys lists {} keys; 16 are allowed", items.len()),
+            )
+            .help("one key per caller and one more while it is rotated is what keys are for"),
             Some(found.at()),
         );
     }
     let mut keys: Vec<ApiKeySpec> = Vec::new();
     for (index, item) in items.iter().take(MAX_KEYS).enumerate() {
+        if !matches!(item.value, Value::Map(_)) {
+            // The shape of the list was judged before.
+            continue;
+        }
         let at = found.document.source.at(item.at);
         let Some(key) = key(case, found.document, item, index) else { continue };
         for (code, what) in collisions(&keys, &key) {
-            case.find(Diagnostic::error(code, what).help("give every caller a label and a key of its own"), Some(at.clone()));
+            case.find(
+                Diagnostic::error(code, what).help("give every caller a label and a key of its own"),
+                Some(at.clone()),
+            );
         }
         keys.push(key);
     }
@@ -136,7 +150,9 @@ fn sha256(case: &mut Case<'_, '_>, document: &Document, node: &Node) -> Option<D
 }
 
 fn plain_key(case: &mut Case<'_, '_>, document: &Document, item: &Node) -> Option<Digest> {
-    let in_the_file = item.member("key").is_some_and(|(_, node)| !node.is_blank() && !node.text().unwrap_or_default().starts_with("${"));
+    let in_the_file = item
+        .member("key")
+        .is_some_and(|(_, node)| !node.is_blank() && !node.text().unwrap_or_default().starts_with("${"));
     let resolved = case.resolver.member(document, item, "key", case.report)?;
     let key = resolved.secret.expose();
     if is_placeholder(key) {
@@ -157,7 +173,8 @@ fn plain_key(case: &mut Case<'_, '_>, document: &Document, item: &Node) -> Optio
 
 fn refuse_key<T>(case: &mut Case<'_, '_>, at: &Location, what: &str) -> Option<T> {
     case.find(
-        Diagnostic::error("api-key-invalid", what).help("tenantd apikey new makes a key and the lines for this list"),
+        Diagnostic::error("api-key-invalid", what)
+            .help("tenantd apikey new makes a key and the lines for this list"),
         Some(at.clone()),
     );
     None
@@ -170,7 +187,11 @@ fn label(case: &mut Case<'_, '_>, document: &Document, item: &Node, index: usize
     if text.chars().count() <= 64 && !text.contains(char::is_control) {
         return Some(text.to_owned());
     }
-    refuse_key(case, &document.source.at(node.at), "the label is longer than 64 characters or has control characters")
+    refuse_key(
+        case,
+        &document.source.at(node.at),
+        "the label is longer than 64 characters or has control characters",
+    )
 }
 
 /// The moment a key ends. The inner `None`: never; the outer: it cannot be read.
@@ -180,7 +201,11 @@ fn expires(case: &mut Case<'_, '_>, document: &Document, item: &Node) -> Option<
     let text = node.text()?;
     let moment = text.parse::<Timestamp>().ok().or_else(|| end_of_day(text));
     if moment.is_none() {
-        refuse_key::<()>(case, &document.source.at(node.at), "expires must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)");
+        refuse_key::<()>(
+            case,
+            &document.source.at(node.at),
+            "expires must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)",
+        );
     }
     moment.map(Some)
 }

@@ -52,8 +52,12 @@ pub(super) fn judge(url: &Url, context: &Context) -> Result<(), Fault> {
 fn fault(ip: IpAddr) -> Option<Fault> {
     match ip {
         IpAddr::V4(ip) if ip.is_loopback() => Some(Fault::Loopback),
-        IpAddr::V4(ip) if ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200) => Some(Fault::LinkLocal),
-        IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240 => Some(Fault::NoHost),
+        IpAddr::V4(ip) if ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200) => {
+            Some(Fault::LinkLocal)
+        }
+        IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240 => {
+            Some(Fault::NoHost)
+        }
         IpAddr::V6(ip) if ip.is_loopback() => Some(Fault::Loopback),
         IpAddr::V6(ip) if (ip.segments()[0] & 0xffc0) == 0xfe80 => Some(Fault::LinkLocal),
         IpAddr::V6(ip) if ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Some(Fault::LinkLocal),
@@ -113,16 +117,41 @@ mod tests {
 
     #[test]
     fn forbidden_addresses_are_known_in_every_spelling() {
-        for url in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://localhost/", "http://a.localhost./"] {
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost/",
+            "http://a.localhost./",
+        ] {
             assert_eq!(judged(url, &[]), Err(Fault::Loopback), "{url}");
         }
-        for url in ["http://169.254.169.254/", "http://[fe80::1]/", "http://[64:ff9b::169.254.169.254]/", "http://metadata.google.internal/", "http://[fd00:ec2::254]/"] {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[fe80::1]/",
+            "http://[64:ff9b::169.254.169.254]/",
+            "http://metadata.google.internal/",
+            "http://[fd00:ec2::254]/",
+        ] {
             assert_eq!(judged(url, &[]), Err(Fault::LinkLocal), "{url}");
         }
-        for url in ["http://0.0.0.0/", "http://224.0.0.1/", "http://255.255.255.255/", "http://[::]/", "http://[ff02::1]/"] {
+        for url in [
+            "http://0.0.0.0/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[::]/",
+            "http://[ff02::1]/",
+        ] {
             assert_eq!(judged(url, &["0.0.0.0/0", "::/0"]), Err(Fault::NoHost), "{url}");
         }
-        for url in ["http://10.0.0.5/", "http://192.168.1.1:9000/", "https://portal.example.com/", "http://[fd12::1]/"] {
+        for url in [
+            "http://10.0.0.5/",
+            "http://192.168.1.1:9000/",
+            "https://portal.example.com/",
+            "http://[fd12::1]/",
+        ] {
             assert_eq!(judged(url, &[]), Ok(()), "{url}");
         }
     }
@@ -131,7 +160,12 @@ mod tests {
     fn loopback_is_allowed_by_the_settings_but_never_our_own_listener() {
         assert_eq!(judged("http://127.0.0.1:18080/", &["127.0.0.0/8"]), Ok(()));
         assert_eq!(judged("http://localhost:18080/", &["127.0.0.0/8"]), Ok(()));
-        for url in ["https://127.0.0.1:8443/", "https://localhost:8443/", "https://mcp.test:8443/", "http://0.0.0.0:8443/"] {
+        for url in [
+            "https://127.0.0.1:8443/",
+            "https://localhost:8443/",
+            "https://mcp.test:8443/",
+            "http://0.0.0.0:8443/",
+        ] {
             assert_eq!(judged(url, &["127.0.0.0/8"]), Err(Fault::Own), "{url}");
         }
     }

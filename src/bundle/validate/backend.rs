@@ -8,6 +8,7 @@ use url::Url;
 use super::Case;
 use super::address;
 use super::call::{self, Shared};
+use super::place::has_authority;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
@@ -50,10 +51,12 @@ fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
 
 /// Names all that is missing in one finding, except where it means that the export is too old.
 fn missing(case: &mut Case<'_, '_>) {
-    let untrained = is_given(case, "search_url") && !is_given(case, "context_url");
+    let search_url = case.layers.find(&["search_url"]);
+    let from_export = search_url.is_some_and(|found| found.document.source.origin != Origin::Env);
+    let untrained = from_export && !is_given(case, "context_url");
     let key = is_given(case, "api_key") || is_given(case, "api_key_file");
     let missing: Vec<&str> = [
-        ("SEARCH_URL", is_given(case, "search_url")),
+        ("SEARCH_URL", search_url.is_some()),
         ("CONTEXT_URL", is_given(case, "context_url") || untrained),
         ("API_KEY", key),
     ]
@@ -62,8 +65,11 @@ fn missing(case: &mut Case<'_, '_>) {
     .collect();
     if untrained {
         case.find(
-            Diagnostic::error("no-context-url", "there is no context_url: this export was made before the dataset could speak MCP")
-                .help("retrain the connection in the portal and export a new mcp_export.zip"),
+            Diagnostic::error(
+                "no-context-url",
+                "there is no context_url: this export was made before the dataset could speak MCP",
+            )
+            .help("retrain the connection in the portal and export a new mcp_export.zip"),
             None,
         );
     }
@@ -79,7 +85,9 @@ fn missing(case: &mut Case<'_, '_>) {
 
 /// The key of the highest layer that has one.
 fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
-    let has_key = |document: &&Document| ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some());
+    let has_key = |document: &&Document| {
+        ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some())
+    };
     let document = case.layers.0.iter().rev().find(has_key)?;
     let resolved = case.resolver.member(document, &document.root, "api_key", case.report)?;
     if is_placeholder(resolved.secret.expose()) {
@@ -93,7 +101,9 @@ fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
     let dataset: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
     match origin {
         Origin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
-        _ => Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder")),
+        _ => {
+            Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
+        }
     }
     .help("put the dataset's API key from the portal in its place, or api_key: in the .yaml beside the zip")
 }
@@ -111,7 +121,9 @@ pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Opt
         Ok(()) => Some(text.to_owned()),
         Err((code, what)) => {
             let help = match code {
-                "backend-forbidden" => "name the portal's own address; --backend-allow opens loopback networks",
+                "backend-forbidden" => {
+                    "name the portal's own address; --backend-allow opens loopback networks"
+                }
                 "url-placeholder" => "put the portal's host name in its place",
                 _ => "write it like https://portal.example.com/nlp-search",
             };
@@ -131,16 +143,16 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
         return bad("has a character that no URL has");
     }
-    let template = UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
+    let template =
+        UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
     let head = template.head();
-    let lower = head.to_ascii_lowercase();
-    if !(lower.starts_with("https://") || lower.starts_with("http://")) {
-        return bad("must begin with https:// or http://");
-    }
     let has_marks = template.marks().next().is_some();
     let after_scheme = head.split_once("://").map_or("", |(_, rest)| rest);
     if has_marks && !after_scheme.contains(['/', '?']) {
         return bad("has a mark in its host; marks are for the path and query");
+    }
+    if !has_authority(head) {
+        return bad("must begin with https:// or http://");
     }
     let Ok(url) = Url::parse(head) else { return bad("is no absolute URL") };
     if !url.username().is_empty() || url.password().is_some() {
@@ -158,7 +170,9 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
         contract::family(path)
     };
     let of_search = search.map_or(Family::Other, family);
-    if let Some(of_context) = context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search) {
+    if let Some(of_context) =
+        context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
+    {
         let at = case.layers.find(&["context_url"]).map(|found| found.at());
         let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
         case.find(
@@ -198,7 +212,8 @@ fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(Heade
         (false, _) => HeaderName::from_bytes(contract::AUTH_HEADER.as_bytes()).ok()?,
     };
     let key = key?;
-    let scheme = case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
+    let scheme =
+        case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
     let value = format!("{scheme}{}", key.secret.expose());
     if !is_header_value(&value) {
         refuse_header_value(case, "api_key", &key.at);
@@ -219,8 +234,21 @@ fn header_name(case: &mut Case<'_, '_>, field: &str) -> Option<HeaderName> {
 /// A header that a configuration may set: not those that frame the message or that we set ourselves.
 pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Location) -> Option<HeaderName> {
     const OURS: &[&str] = &[
-        "host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "te", "trailer",
-        "upgrade", "expect", "user-agent", "accept-encoding", "traceparent", "tracestate", "x-request-id",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "user-agent",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
     ];
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     let refused = match &name {

@@ -32,9 +32,11 @@ struct Kind<'a> {
 pub(super) fn search(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared) -> Option<CallSpec> {
     let parameters = parameter_names(case.layers);
     let arguments = contract::SEARCH_ARGUMENTS.iter().copied().chain(parameters.iter().copied()).collect();
-    let extra: Vec<&str> = parameters.into_iter().filter(|name| !contract::SEARCH_ARGUMENTS.contains(name)).collect();
+    let extra: Vec<&str> =
+        parameters.into_iter().filter(|name| !contract::SEARCH_ARGUMENTS.contains(name)).collect();
     let body_of_post = contract::search_body(&extra);
-    let kind = Kind { name: "search", method: Method::POST, arguments, url_of_get: str::to_owned, body_of_post };
+    let kind =
+        Kind { name: "search", method: Method::POST, arguments, url_of_get: str::to_owned, body_of_post };
     call(case, endpoint, shared, kind)
 }
 
@@ -50,12 +52,23 @@ pub(super) fn context(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &
     call(case, endpoint, shared, kind)
 }
 
-fn call(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared, kind: Kind<'_>) -> Option<CallSpec> {
+fn call(
+    case: &mut Case<'_, '_>,
+    endpoint: Option<&str>,
+    shared: &Shared,
+    kind: Kind<'_>,
+) -> Option<CallSpec> {
     let method = method(case, &kind);
     let url = target(case, endpoint, method.as_ref(), &kind);
     let body = body(case, method.as_ref(), &kind);
     let headers = headers(case, shared, kind.name);
-    Some(CallSpec { method: method?, url: url?, headers: headers?, body: body?, constants: constants(case, shared) })
+    Some(CallSpec {
+        method: method?,
+        url: url?,
+        headers: headers?,
+        body: body?,
+        constants: constants(case, shared),
+    })
 }
 
 fn constants(case: &Case<'_, '_>, shared: &Shared) -> Map<String, Value> {
@@ -83,12 +96,18 @@ fn method(case: &mut Case<'_, '_>, kind: &Kind<'_>) -> Option<Method> {
     }
 }
 
-fn target(case: &mut Case<'_, '_>, endpoint: Option<&str>, method: Option<&Method>, kind: &Kind<'_>) -> Option<UrlTemplate> {
+fn target(
+    case: &mut Case<'_, '_>,
+    endpoint: Option<&str>,
+    method: Option<&Method>,
+    kind: &Kind<'_>,
+) -> Option<UrlTemplate> {
     let path = ["backend", kind.name, "url"];
+    let endpoint_at = || case.layers.find(&[&format!("{}_url", kind.name)]).map(|found| found.at());
     let (text, at) = match case.layers.find(&path) {
         Some(found) => (url(case, &found, &path.join("."))?, Some(found.at())),
-        None if method == Some(&Method::GET) => ((kind.url_of_get)(endpoint?), None),
-        None => (endpoint?.to_owned(), None),
+        None if method == Some(&Method::GET) => ((kind.url_of_get)(endpoint?), endpoint_at()),
+        None => (endpoint?.to_owned(), endpoint_at()),
     };
     let template = UrlTemplate::parse(&text).ok()?;
     let marks: Vec<&str> = template.marks().collect();
@@ -104,8 +123,11 @@ fn body(case: &mut Case<'_, '_>, method: Option<&Method>, kind: &Kind<'_>) -> Op
         (None, _) => kind.body_of_post.as_str(),
         (Some(found), &Method::GET) => {
             case.find(
-                Diagnostic::error("get-with-body", format!("{} is given, but the call is a GET", path.join(".")))
-                    .help("remove the body, or make the method POST"),
+                Diagnostic::error(
+                    "get-with-body",
+                    format!("{} is given, but the call is a GET", path.join(".")),
+                )
+                .help("remove the body, or make the method POST"),
                 Some(found.at()),
             );
             return None;
@@ -126,15 +148,23 @@ fn body(case: &mut Case<'_, '_>, method: Option<&Method>, kind: &Kind<'_>) -> Op
     }
 }
 
-fn known_marks(case: &mut Case<'_, '_>, marks: &[&str], kind: &Kind<'_>, at: Option<crate::base::diagnostic::Location>) -> bool {
+fn known_marks(
+    case: &mut Case<'_, '_>,
+    marks: &[&str],
+    kind: &Kind<'_>,
+    at: Option<crate::base::diagnostic::Location>,
+) -> bool {
     let known: Vec<&str> = kind.arguments.iter().chain(contract::CONSTANT_MARKS).copied().collect();
     let unknown: Vec<&str> = marks.iter().copied().filter(|mark| !known.contains(mark)).collect();
     if unknown.is_empty() {
         return true;
     }
     case.find(
-        Diagnostic::error("unknown-mark", format!("the {} call has marks that nothing fills: {}", kind.name, unknown.join(", ")))
-            .help(format!("these can be filled: {}; tools.search.parameters adds more", known.join(", "))),
+        Diagnostic::error(
+            "unknown-mark",
+            format!("the {} call has marks that nothing fills: {}", kind.name, unknown.join(", ")),
+        )
+        .help(format!("these can be filled: {}; tools.search.parameters adds more", known.join(", "))),
         at,
     );
     false

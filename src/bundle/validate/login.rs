@@ -40,7 +40,10 @@ fn name_missing(case: &mut Case<'_, '_>, given: &[&str]) {
     let at = case.layers.find(&["oauth_enabled"]).map(|found| found.at());
     case.find(
         Diagnostic::error("login-incomplete", format!("Missing required env vars {}", variables.join(", ")))
-            .help(format!("oauth_enabled needs {} too, from the app registration in Entra", missing.join(", "))),
+            .help(format!(
+                "oauth_enabled needs {} too, from the app registration in Entra",
+                missing.join(", ")
+            )),
         at,
     );
 }

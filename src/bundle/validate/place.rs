@@ -92,8 +92,11 @@ fn agree(case: &mut Case<'_, '_>, found: &Found<'_>, prefix: Prefix, told: Optio
     let other = told.and_then(|told| told.prefix.as_ref());
     if let Some(other) = other.filter(|other| **other != prefix) {
         case.find(
-            Diagnostic::error("prefix-differs", format!("path_prefix is {prefix}, but the path of public_url is {other}"))
-                .help("make them equal, or remove one of them"),
+            Diagnostic::error(
+                "prefix-differs",
+                format!("path_prefix is {prefix}, but the path of public_url is {other}"),
+            )
+            .help("make them equal, or remove one of them"),
             Some(found.at()),
         );
     }
@@ -152,9 +155,11 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn has_authority(text: &str) -> bool {
+/// `url` reads the host of `https:///host`, too.
+pub(super) fn has_authority(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    lower.starts_with("https://") || lower.starts_with("http://")
+    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 /// Tokens and codes travel over this URL.
@@ -171,8 +176,11 @@ fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
         );
     } else if case.layers.find(&["api_keys"]).is_some() {
         case.find(
-            Diagnostic::warning("insecure-public-url", "public_url is http: callers' keys travel unprotected")
-                .help("use https"),
+            Diagnostic::warning(
+                "insecure-public-url",
+                "public_url is http: callers' keys travel unprotected",
+            )
+            .help("use https"),
             Some(found.at()),
         );
     }
@@ -199,8 +207,11 @@ fn hosts(case: &mut Case<'_, '_>) -> Vec<HostName> {
         match HostName::parse(text) {
             None => case.find(bad_host(found.document.source.origin), Some(found.at())),
             Some(host) if is_gateways(case, &host) => case.find(
-                Diagnostic::warning("host-is-gateways", format!("{host} is the gateway's own name; it is left out"))
-                    .help("the tenant answers there at its prefix anyway"),
+                Diagnostic::warning(
+                    "host-is-gateways",
+                    format!("{host} is the gateway's own name; it is left out"),
+                )
+                .help("the tenant answers there at its prefix anyway"),
                 Some(found.at()),
             ),
             Some(host) if hosts.contains(&host) => {}

@@ -33,7 +33,8 @@ pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> 
     {
         let at = case.layers.find(&["tools"]).map(|found| found.at());
         case.find(
-            Diagnostic::error("tool-name-twice", "both tools have the same name").help("give each a name of its own"),
+            Diagnostic::error("tool-name-twice", "both tools have the same name")
+                .help("give each a name of its own"),
             at,
         );
     }
@@ -91,7 +92,12 @@ fn text(case: &mut Case<'_, '_>, key: &str, field: &str) -> Option<String> {
 
 /// The names under `tools.search.parameters`.
 pub(super) fn parameter_names(layers: &Layers) -> Vec<&str> {
-    layers.named(&["tools", "search", "parameters"]).into_iter().map(|(name, _)| name).filter(|name| fits(name)).collect()
+    layers
+        .named(&["tools", "search", "parameters"])
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| fits(name))
+        .collect()
 }
 
 /// A mark's name, too.
@@ -108,7 +114,9 @@ fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
         let schema = json(found.node);
         let fault = match () {
             () if index >= MAX_PARAMETERS => Some("there are more than 16 parameters"),
-            () if !fits(name) => Some("a parameter's name is made of letters, digits and _, at most 40 of them"),
+            () if !fits(name) => {
+                Some("a parameter's name is made of letters, digits and _, at most 40 of them")
+            }
             () if name == "query" || contract::CONSTANT_MARKS.contains(&name) => Some("this name is taken"),
             () => schema_fault(&schema),
         };
@@ -143,7 +151,9 @@ fn walk(schema: &Json, depth: usize) -> Option<&'static str> {
         return Some("a parameter's schema is nested more than 8 deep");
     }
     match schema {
-        Json::Object(members) => members.iter().find_map(|(name, value)| reference_fault(name).or_else(|| walk(value, depth + 1))),
+        Json::Object(members) => {
+            members.iter().find_map(|(name, value)| reference_fault(name).or_else(|| walk(value, depth + 1)))
+        }
         Json::Array(items) => items.iter().find_map(|item| walk(item, depth + 1)),
         _ => None,
     }
@@ -159,7 +169,9 @@ fn reference_fault(name: &str) -> Option<&'static str> {
 fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
-        Value::Map(pairs) => Json::Object(pairs.iter().map(|(key, node)| (key.text.clone(), json(node))).collect()),
+        Value::Map(pairs) => {
+            Json::Object(pairs.iter().map(|(key, node)| (key.text.clone(), json(node))).collect())
+        }
         Value::Scalar { text, plain: false } => Json::String(text.clone()),
         Value::Scalar { .. } if node.is_blank() => Json::Null,
         Value::Scalar { text, .. } => plain(text),
@@ -173,7 +185,12 @@ fn plain(text: &str) -> Json {
     match text {
         "true" | "True" | "TRUE" => Json::Bool(true),
         "false" | "False" | "FALSE" => Json::Bool(false),
-        _ => match text.parse::<f64>().ok().filter(|_| text.contains(|c: char| c.is_ascii_digit())).and_then(Number::from_f64) {
+        _ => match text
+            .parse::<f64>()
+            .ok()
+            .filter(|_| text.contains(|c: char| c.is_ascii_digit()))
+            .and_then(Number::from_f64)
+        {
             Some(number) => Json::Number(number),
             None => Json::String(text.to_owned()),
         },
