@@ -3,12 +3,15 @@
 //! Owns: precedence (later layers win, key by key inside mappings; a blank value is an unset one), and the check of
 //! every name and shape against [`fields`](super::fields).
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use super::excerpt;
 use super::fields::{self, By, Field, Shape};
 use super::yaml::{Fault, Mark, Node, Value};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+
+const MAX_FINDINGS: usize = 50;
 
 /// Where a document comes from; decides how strictly it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +92,7 @@ impl Document {
         if document.source.origin == Origin::Export {
             document.drop_operators_fields(report);
         }
-        Shapes { source: &document.source, report }.map(&document.root, fields::TENANT, "");
+        Shapes { source: &document.source, report, found: 0 }.map(&document.root, fields::TENANT, "");
         document
     }
 
@@ -185,6 +188,7 @@ impl Layers {
 struct Shapes<'a> {
     source: &'a Source,
     report: &'a mut Report,
+    found: usize,
 }
 
 impl Shapes<'_> {
@@ -223,20 +227,34 @@ impl Shapes<'_> {
             },
             (_, shape) => expected(shape),
         };
-        self.report.push(
-            Diagnostic::error("wrong-type", format!("{name} must be {expected}{}", instead(node)))
-                .help("correct this value")
-                .at(self.source.at(node.at)),
-        );
+        let message = format!("{name} must be {expected}{}", instead(node));
+        self.find(Diagnostic::error("wrong-type", message).help("correct this value"), node.at);
+    }
+
+    /// Adds a finding; past a number that nobody would read, only that there are more.
+    fn find(&mut self, diagnostic: Diagnostic, at: Mark) {
+        self.found += 1;
+        match self.found.cmp(&MAX_FINDINGS) {
+            Ordering::Less => self.report.push(diagnostic.at(self.source.at(at))),
+            Ordering::Equal => self.report.push(
+                Diagnostic::error(
+                    "more-findings",
+                    "there is more like this in the same file; it is left out",
+                )
+                .help("mend what is named first")
+                .at(self.source.whole()),
+            ),
+            Ordering::Greater => {}
+        }
     }
 
     fn item(&mut self, node: &Node, shape: Shape, name: &str) {
         match node.is_blank() {
             false => self.value(node, shape, name),
-            true => self.report.push(
+            true => self.find(
                 Diagnostic::error("wrong-type", format!("{name} is blank"))
-                    .help("remove this item or fill it in")
-                    .at(self.source.at(node.at)),
+                    .help("remove this item or fill it in"),
+                node.at,
             ),
         }
     }
@@ -259,7 +277,7 @@ impl Shapes<'_> {
             None if strict => "remove it, or look the name up in the documentation".to_owned(),
             None => "nothing to do, unless it was meant for this gateway".to_owned(),
         };
-        self.report.push(diagnostic.help(help).at(self.source.at(key.at)));
+        self.find(diagnostic.help(help), key.at);
     }
 
     /// A name as this kind of file spells it.

@@ -12,6 +12,9 @@ use super::yaml::{self, Fault};
 use super::{Entry, Refusal, dotenv, source};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 
+/// Names given twice that are reported.
+const MAX_REPEATED: usize = 20;
+
 /// What a file is to the tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -88,7 +91,7 @@ impl Gathering<'_, '_> {
         let text = self.text(file)?;
         let source = Source { origin: Origin::Env, file: file.to_owned(), entry: None, text };
         let read = dotenv::parse(&source.text);
-        for (name, at) in read.repeated {
+        for (name, at) in read.repeated.into_iter().take(MAX_REPEATED) {
             self.report.push(
                 Diagnostic::warning("env-twice", format!("{name} is given a second time; this one counts"))
                     .help("remove the line that is not meant")

@@ -11,6 +11,8 @@ use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::spec::{BodyTemplate, CallSpec, UrlTemplate};
 
+const MAX_HEADERS: usize = 32;
+
 /// What both calls have.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
@@ -176,6 +178,11 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Vec<(
     let layers = case.layers;
     let both = layers.named(&["backend", "headers"]);
     let own = layers.named(&["backend", call, "headers"]);
+    if let Some((_, found)) = both.iter().chain(&own).nth(MAX_HEADERS) {
+        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
+        case.find(many.help("keep those that the portal needs"), Some(found.at()));
+        return None;
+    }
     for (name, found) in both.into_iter().chain(own) {
         let at = found.at();
         let Some(name) = parse_header_name(case, name, &at) else { continue };
