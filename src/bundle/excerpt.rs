@@ -4,6 +4,8 @@
 //! the value is blanked. As a second wall, [`Scrubber`] knows the values of all secret-looking keys and blanks them
 //! wherever they turn up, for instance an API key inside a URL.
 
+use std::collections::BTreeSet;
+
 use super::yaml::{Node, Value};
 use crate::base::diagnostic::{Diagnostic, Report};
 
@@ -126,16 +128,14 @@ pub(super) fn url_without_secrets(value: &str) -> String {
 
 /// Blanks known secrets in findings.
 #[derive(Default)]
-pub(super) struct Scrubber(Vec<String>);
+pub(super) struct Scrubber(BTreeSet<String>);
 
 impl Scrubber {
     /// Remembers a secret. Shorter ones than six characters are left out: they would blank ordinary words.
     pub(super) fn learn(&mut self, secret: &str) {
         let secret = secret.trim().trim_matches(['"', '\'']);
-        if secret.len() >= 6 && !secret.starts_with("${") && !self.0.iter().any(|known| known == secret) {
-            self.0.push(secret.to_owned());
-            // The longest first, so that no secret is left half covered by a part of it.
-            self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        if secret.len() >= 6 && !secret.starts_with("${") {
+            self.0.insert(secret.to_owned());
         }
     }
 
@@ -176,28 +176,30 @@ impl Scrubber {
 
     /// The same findings without those secrets.
     pub(super) fn scrub(&self, report: &Report) -> Report {
+        let mut secrets: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        // The longest first, so that no secret is left half covered by a part of it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut out = Report::new();
         for diagnostic in report {
-            out.push(self.diagnostic(diagnostic.clone()));
+            out.push(scrubbed(diagnostic.clone(), &secrets));
         }
         out
     }
+}
 
-    fn diagnostic(&self, mut diagnostic: Diagnostic) -> Diagnostic {
-        diagnostic.message = self.text(diagnostic.message);
-        diagnostic.help = diagnostic.help.map(|help| self.text(help));
-        if let Some(location) = &mut diagnostic.location {
-            location.excerpt = location.excerpt.take().map(|excerpt| self.text(excerpt));
-        }
-        diagnostic
-    }
-
-    fn text(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| match text.contains(secret.as_str()) {
-            true => text.replace(secret.as_str(), HIDDEN),
+fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
+    let text = |text: String| {
+        secrets.iter().fold(text, |text, secret| match text.contains(secret) {
+            true => text.replace(secret, HIDDEN),
             false => text,
         })
+    };
+    diagnostic.message = text(diagnostic.message);
+    diagnostic.help = diagnostic.help.map(text);
+    if let Some(location) = &mut diagnostic.location {
+        location.excerpt = location.excerpt.take().map(text);
     }
+    diagnostic
 }
 
 #[cfg(test)]
