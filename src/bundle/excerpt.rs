@@ -188,16 +188,16 @@ impl Scrubber {
 }
 
 fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
-    let text = |text: String| {
+    let without = |text: String| {
         secrets.iter().fold(text, |text, secret| match text.contains(secret) {
             true => text.replace(secret, HIDDEN),
             false => text,
         })
     };
-    diagnostic.message = text(diagnostic.message);
-    diagnostic.help = diagnostic.help.map(text);
+    diagnostic.message = without(diagnostic.message);
+    diagnostic.help = diagnostic.help.map(without);
     if let Some(location) = &mut diagnostic.location {
-        location.excerpt = location.excerpt.take().map(text);
+        location.excerpt = location.excerpt.take().map(without);
     }
     diagnostic
 }
