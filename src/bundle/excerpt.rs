@@ -188,18 +188,19 @@ impl Scrubber {
 }
 
 fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
-    let without = |text: String| {
-        secrets.iter().fold(text, |text, secret| match text.contains(secret) {
-            true => text.replace(secret, HIDDEN),
-            false => text,
-        })
-    };
-    diagnostic.message = without(diagnostic.message);
-    diagnostic.help = diagnostic.help.map(without);
+    diagnostic.message = without(secrets, diagnostic.message);
+    diagnostic.help = diagnostic.help.map(|help| without(secrets, help));
     if let Some(location) = &mut diagnostic.location {
-        location.excerpt = location.excerpt.take().map(without);
+        location.excerpt = location.excerpt.take().map(|excerpt| without(secrets, excerpt));
     }
     diagnostic
+}
+
+fn without(secrets: &[&str], text: String) -> String {
+    secrets.iter().fold(text, |text, secret| match text.contains(secret) {
+        true => text.replace(secret, HIDDEN),
+        false => text,
+    })
 }
 
 #[cfg(test)]
