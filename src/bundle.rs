@@ -78,6 +78,8 @@ pub struct Loaded {
     pub name: Option<TenantName>,
     /// The tenant, if nothing refuses it.
     pub spec: Option<TenantSpec>,
+    /// Over all that decides who may call; `None` when that could not be read with certainty.
+    pub access: Option<Digest>,
     pub report: Report,
 }
 

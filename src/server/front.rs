@@ -174,7 +174,7 @@ impl Fault {
     pub(super) fn answer(self, version: Version) -> Response<Body> {
         let found = self.to_string();
         let mut response =
-            reply::problem(Problem { status: self.status(), found: &found, help: self.help() });
+            reply::problem(Problem { status: self.status(), found: &found, help: Some(self.help()) });
         if self == Self::Starting {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
