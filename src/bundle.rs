@@ -97,6 +97,12 @@ pub fn load(entry: &Entry, context: &Context) -> Loaded {
     // What is missing may stand in the file that could not be read: judging the rest would only mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
-    let spec = judged.flatten().filter(|_| !report.has_errors());
-    Loaded { digest: resolver.hasher.finish(), name, spec, report: resolver.scrubber.scrub(&report) }
+    let (access, spec) = judged.unwrap_or_default();
+    Loaded {
+        digest: resolver.hasher.finish(),
+        name,
+        spec: spec.filter(|_| !report.has_errors()),
+        access: access.filter(|_| !entry.report.has_errors()),
+        report: resolver.scrubber.scrub(&report),
+    }
 }

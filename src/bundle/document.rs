@@ -39,6 +39,8 @@ pub(super) struct Source {
 pub(super) struct Document {
     pub(super) source: Source,
     pub(super) root: Node,
+    /// Something about who may call is wrong in it, or may be.
+    pub(super) in_doubt: bool,
 }
 
 /// A value that was found, and where.
@@ -84,15 +86,18 @@ impl<'a> Found<'a> {
 impl Document {
     /// Takes a text whose root was read. Reports wrong names and shapes, and drops what this origin may not say.
     pub(super) fn new(source: Source, root: Node, report: &mut Report) -> Self {
-        let mut document = Self { source, root };
+        let mut document = Self { source, root, in_doubt: false };
         if !matches!(document.root.value, Value::Map(_)) {
             report.push(document.not_a_mapping());
             document.root.value = Value::Map(Vec::new());
+            document.in_doubt = true;
         }
         if document.source.origin == Origin::Export {
             document.drop_operators_fields(report);
         }
-        Shapes { source: &document.source, report, found: 0 }.map(&document.root, fields::TENANT, "");
+        let mut shapes = Shapes { source: &document.source, report, found: 0, guards_found: 0 };
+        shapes.map(&document.root, fields::TENANT, "");
+        document.in_doubt |= shapes.guards_found > 0;
         document
     }
 
@@ -113,11 +118,14 @@ impl Document {
             match fields::lookup(fields::TENANT, &key.text).map(|(_, by)| by) {
                 Some(By::Vendor) if means_something_else(&key.text, &node) => {}
                 Some(By::Vendor) => kept.push((key, node)),
-                Some(By::Guard) => report.push(
-                    Diagnostic::error("export-guards", format!("an export cannot say {}", key.text))
-                        .help("put it in the .yaml beside the zip, named like the zip")
-                        .at(self.source.at(key.at)),
-                ),
+                Some(By::Guard) => {
+                    self.in_doubt = true;
+                    report.push(
+                        Diagnostic::error("export-guards", format!("an export cannot say {}", key.text))
+                            .help("put it in the .yaml beside the zip, named like the zip")
+                            .at(self.source.at(key.at)),
+                    );
+                }
                 Some(By::Operator) => report.push(
                     Diagnostic::notice("export-ignored", format!("{} is ignored in an export", key.text))
                         .help("if it is meant, put it in the .yaml beside the zip, named like the zip")
@@ -189,15 +197,21 @@ struct Shapes<'a> {
     source: &'a Source,
     report: &'a mut Report,
     found: usize,
+    /// How many of the findings are about who may call.
+    guards_found: usize,
 }
 
 impl Shapes<'_> {
     fn map(&mut self, node: &Node, fields: &'static [Field], path: &str) {
         for (key, value) in node.pairs() {
             let name = format!("{path}{}", key.text);
+            let before = self.found;
             match fields::lookup(fields, &key.text) {
                 Some((shape, _)) => self.value(value, shape, &name),
                 None => self.unknown(fields, path, key),
+            }
+            if path.is_empty() && fields::nearest(fields, &key.text).is_some_and(fields::guards) {
+                self.guards_found += self.found - before;
             }
         }
     }
