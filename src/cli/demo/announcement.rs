@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, json};
 
 use super::exports::Folder;
-use crate::cli::serve::Addresses;
 use crate::cli::tenants::list;
+use crate::gateway::Addresses;
 use crate::tenants::status::TenantStatus;
 
 /// The whole text.
