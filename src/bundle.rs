@@ -18,6 +18,7 @@ mod gather;
 mod naming;
 mod placeholder;
 mod reference;
+pub mod sample;
 mod source;
 #[cfg(test)]
 mod tests;
