@@ -1,12 +1,23 @@
 //! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the denial to answer.
+//!
+//! A tenant with keys asks for one of them; a tenant without is open, to private networks or to everybody. A token
+//! counts in the `Authorization` header only, never in a query (RFC 6750 section 2.3 advises against it; OAuth 2.1
+//! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
+//! taken tells neither which one was close nor which one it was.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
+use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
 use crate::spec::AccessSpec;
+
+/// Longer credentials are not looked at; the gateway's own keys have less than a hundred characters.
+const LONGEST: usize = 4096;
 
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +25,7 @@ pub enum Principal {
     /// Nobody in particular: the tenant is open.
     Anonymous,
     /// The holder of a static key.
-    Key { label: std::sync::Arc<str> },
+    Key { label: Arc<str> },
 }
 
 impl Principal {
@@ -40,29 +51,185 @@ pub enum Denial {
     NotPrivate,
 }
 
-/// The check of one tenant.
+/// The check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct BearerCheck {}
+pub struct BearerCheck {
+    rule: Rule,
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    Keys(Arc<[Key]>),
+    OpenToPrivate,
+    OpenToAll,
+    /// The settings refuse open tenants. Such a tenant is rejected before it lives; should one come here, it is shut.
+    Shut,
+}
+
+#[derive(Debug)]
+struct Key {
+    label: Arc<str>,
+    digest: Digest,
+    expires: Option<Timestamp>,
+}
 
 impl BearerCheck {
-    pub fn new(_access: &AccessSpec, _open: OpenTenants) -> Self {
-        unimplemented!("owner: oauth")
+    /// The check that `access` asks for, within what the settings allow to open tenants.
+    pub fn new(access: &AccessSpec, open: OpenTenants) -> Self {
+        let rule = match open {
+            _ if !access.is_open() => Rule::Keys(keys(access)),
+            OpenTenants::Refused => Rule::Shut,
+            OpenTenants::Public => Rule::OpenToAll,
+            OpenTenants::Private if access.public => Rule::OpenToAll,
+            OpenTenants::Private => Rule::OpenToPrivate,
+        };
+        Self { rule }
     }
-    pub fn check(&self, _headers: &HeaderMap, _peer: IpAddr, _now: Timestamp) -> Result<Principal, Denial> {
-        unimplemented!("owner: oauth")
+
+    /// Checks a request from `peer`, the address of the connection's other end.
+    ///
+    /// An open tenant doesn't look at the header: clients often send one they were once given.
+    pub fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
+        match &self.rule {
+            Rule::Keys(keys) => {
+                let token = Digest::of(credential(headers)?);
+                let label = holder(keys, &token, now).ok_or(Denial::Invalid)?;
+                Ok(Principal::Key { label })
+            }
+            Rule::OpenToAll => Ok(Principal::Anonymous),
+            Rule::OpenToPrivate if is_private(peer) => Ok(Principal::Anonymous),
+            Rule::OpenToPrivate => Err(Denial::NotPrivate),
+            Rule::Shut => Err(Denial::Missing),
+        }
     }
+
+    /// How callers are let in, in words for status pages: `api keys (2)`, `open (private networks)`, `open (public)`.
+    pub fn describe(&self) -> String {
+        match &self.rule {
+            Rule::Keys(keys) => format!("api keys ({})", keys.len()),
+            Rule::OpenToPrivate => "open (private networks)".to_owned(),
+            Rule::OpenToAll => "open (public)".to_owned(),
+            Rule::Shut => "closed (no key is configured)".to_owned(),
+        }
+    }
+}
+
+fn keys(access: &AccessSpec) -> Arc<[Key]> {
+    let key = |key: &crate::spec::ApiKeySpec| Key {
+        label: key.label.as_str().into(),
+        digest: key.digest,
+        expires: key.expires,
+    };
+    access.api_keys.iter().map(key).collect()
+}
+
+/// The label of the key that this is the digest of, unless the key has expired. Looks at every key.
+fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
+    let mut holder = None;
+    for key in keys {
+        let same = key.digest.same_in_constant_time(token);
+        let valid = key.expires.is_none_or(|expires| now < expires);
+        if same & valid {
+            holder = Some(&key.label);
+        }
+    }
+    holder.cloned()
+}
+
+/// The token of the one Authorization header: `Bearer`, in any case, spaces, then a `b64token` (RFC 6750 section 2.1).
+///
+/// Another scheme is no bearer credential at all (RFC 9110 section 11.4), so it counts as missing.
+fn credential(headers: &HeaderMap) -> Result<&[u8], Denial> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Denial::Missing)?;
+    if values.next().is_some() {
+        return Err(Denial::Malformed);
+    }
+    let text = trimmed(value);
+    let end = text.iter().position(|&b| b == b' ').unwrap_or(text.len());
+    let (scheme, rest) = text.split_at(end);
+    if scheme.is_empty() || !scheme.iter().all(|&b| is_tchar(b)) {
+        return Err(Denial::Malformed);
+    }
+    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+        return Err(Denial::Missing);
+    }
+    let token = rest.trim_ascii_start();
+    if is_b64token(token) && token.len() <= LONGEST { Ok(token) } else { Err(Denial::Malformed) }
+}
+
+fn trimmed(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().trim_ascii()
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+fn is_b64token(token: &[u8]) -> bool {
+    let padding = token.iter().rev().take_while(|&&b| b == b'=').count();
+    let body = &token[..token.len() - padding];
+    !body.is_empty() && body.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+}
+
+/// Loopback, RFC 1918, unique local (RFC 4193), link-local, and IPv4 mapped into IPv6. The shared space of carriers
+/// (100.64.0.0/10, RFC 6598) is not private: strangers share it.
+fn is_private(peer: IpAddr) -> bool {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || is_private_v4(v4),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+fn is_private_v4(v4: Ipv4Addr) -> bool {
+    v4.is_private() || v4.is_link_local()
 }
 
 impl Denial {
-    pub fn status(self) -> http::StatusCode {
-        unimplemented!("owner: oauth")
+    /// The status to answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::NotPrivate => StatusCode::FORBIDDEN,
+        }
     }
-    /// The `WWW-Authenticate` value, if the status wants one.
+
+    /// The `WWW-Authenticate` value, if the status wants one. Without a credential there is no error code to give
+    /// (RFC 6750 section 3.1).
     pub fn challenge(self) -> Option<&'static str> {
-        unimplemented!("owner: oauth")
+        match self {
+            Self::Missing => Some("Bearer"),
+            Self::Malformed => Some(
+                r#"Bearer error="invalid_request", error_description="The Authorization header is malformed""#,
+            ),
+            Self::Invalid => Some(
+                r#"Bearer error="invalid_token", error_description="The API key is unknown or has expired""#,
+            ),
+            Self::NotPrivate => None,
+        }
     }
+
     /// One sentence for people: what was found and what to do.
     pub fn sentence(self) -> &'static str {
-        unimplemented!("owner: oauth")
+        match self {
+            Self::Missing => {
+                "no API key was sent; add the header \"Authorization: Bearer <your key>\" to your client's configuration"
+            }
+            Self::Malformed => {
+                "the Authorization header cannot be read; send it once, as \"Authorization: Bearer <your key>\""
+            }
+            Self::Invalid => {
+                "the API key is unknown or has expired; ask the operator of this server for a current one"
+            }
+            Self::NotPrivate => {
+                "this server answers private networks only; its operator can configure API keys or set \"public: true\""
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

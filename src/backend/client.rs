@@ -1,0 +1,258 @@
+//! One tenant's way to its backend.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::HeaderName;
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::answer;
+use super::exchange::exchange;
+use super::lasting::Kept;
+use super::outgoing::{Outgoing, fingerprint};
+use super::warm_up::Refresher;
+use super::{Answer, Call, Error, Lasting, Pool};
+use crate::base::digest::Digest;
+use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
+
+/// The largest context that is kept.
+const CONTEXT_BYTES: usize = 1 << 20;
+
+/// One tenant's way to its backend.
+#[derive(Debug)]
+pub struct Client {
+    route: Arc<Route>,
+    refresher: OnceLock<Refresher>,
+    /// Ends background work when the client goes.
+    _gone: DropGuard,
+}
+
+/// What a background fetch holds on to. It does not keep the client alive, so that a tenant that goes ends it.
+#[derive(Debug)]
+pub(super) struct Route {
+    pool: Pool,
+    context: Arc<CallSpec>,
+    user_header: Option<HeaderName>,
+    answer_cap: usize,
+    context_ttl: Duration,
+    lasting: Arc<Lasting>,
+    backend: Digest,
+    /// Held by the one who fetches the context.
+    flight: tokio::sync::Mutex<()>,
+    landed: Mutex<Landing>,
+    gone: CancellationToken,
+}
+
+/// How the last fetch of the context ended, and how many did.
+#[derive(Debug, Clone)]
+struct Landing {
+    count: u64,
+    outcome: Result<(), Error>,
+}
+
+impl Client {
+    /// A client for one revision of a tenant. `lasting` is the tenant's own and goes from revision to revision.
+    pub fn new(
+        pool: Pool,
+        spec: &BackendSpec,
+        limits: &LimitsSpec,
+        context_ttl: Duration,
+        lasting: Arc<Lasting>,
+    ) -> Self {
+        let backend = fingerprint(&spec.context);
+        lasting.serve(backend);
+        lasting.bulkhead.resize(limits.concurrent_calls.max(1));
+        let gone = CancellationToken::new();
+        let route = Route {
+            pool,
+            context: spec.context.clone(),
+            user_header: spec.user_header.clone(),
+            answer_cap: limits.max_response_bytes,
+            context_ttl,
+            lasting,
+            backend,
+            flight: tokio::sync::Mutex::new(()),
+            landed: Mutex::new(Landing { count: 0, outcome: Ok(()) }),
+            gone: gone.clone(),
+        };
+        Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
+    }
+
+    /// Makes one call: bulkhead, deadline, safe retry, caps. Dropping the future cancels it.
+    pub async fn call(&self, spec: &CallSpec, arguments: &Values, call: &Call) -> Result<Answer, Error> {
+        let value = self.route.call(spec, arguments, call, self.route.answer_cap).await?;
+        Ok(Answer { value })
+    }
+
+    /// The semantic context: cached, refreshed by single flight, the last good one while the backend is down.
+    ///
+    /// It is the same for all callers, so the user header is not sent with it. A context past its time is answered at
+    /// once and refreshed in the background, if a [`super::WarmUp`] knows this client; else the caller waits.
+    pub async fn context(&self, call: &Call) -> Result<Arc<Value>, Error> {
+        let Some(kept) = self.route.kept() else { return self.route.refresh(call).await };
+        if self.route.is_fresh(&kept) || self.ask_for_refresh() {
+            return Ok(kept.value);
+        }
+        Ok(self.route.refresh(call).await.unwrap_or(kept.value))
+    }
+
+    /// The context as it is now, without asking anybody. Past its time it is refreshed in the background.
+    pub fn known_context(&self) -> Option<Arc<Value>> {
+        let kept = self.route.kept()?;
+        if !self.route.is_fresh(&kept) {
+            self.ask_for_refresh();
+        }
+        Some(kept.value)
+    }
+
+    /// Puts back a context of an earlier life of the process, unless there is a newer one. It counts as past its time.
+    pub fn restore_context(&self, context: Value) {
+        self.route.restore(context);
+    }
+
+    /// Whether the last call failed for the backend's fault, and how.
+    pub fn trouble(&self) -> Option<String> {
+        self.route.lasting.trouble().map(|error| error.to_string())
+    }
+
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// From now on `refresher` refreshes the context in the background.
+    pub(super) fn attach(&self, refresher: Refresher) -> &Refresher {
+        self.refresher.get_or_init(|| refresher)
+    }
+
+    pub(super) fn refresher(&self) -> Option<&Refresher> {
+        self.refresher.get()
+    }
+
+    /// Whether somebody will refresh it.
+    fn ask_for_refresh(&self) -> bool {
+        self.refresher.get().is_some_and(Refresher::ask)
+    }
+}
+
+impl Route {
+    /// Fetches the context. Of those who ask at once, one goes and the others get what it brought.
+    pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Value>, Error> {
+        let seen = self.landed().count;
+        let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
+        let landed = self.landed();
+        if landed.count != seen {
+            landed.outcome?;
+            return self.kept().map(|kept| kept.value).ok_or(Error::Unreachable);
+        }
+        let fetched = self.fetch(call).await;
+        let outcome = fetched.as_ref().map(|_| ()).map_err(Clone::clone);
+        *self.landed.lock().expect("no holder of this lock panics") = Landing { count: seen + 1, outcome };
+        fetched
+    }
+
+    /// Ends when the client is dropped.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// What tells this backend from others.
+    pub(super) fn backend(&self) -> Digest {
+        self.backend
+    }
+
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.lasting.context(self.backend)
+    }
+
+    pub(super) fn restore(&self, context: Value) {
+        if self.kept().is_none() {
+            let kept = Kept { value: Arc::new(context), fetched: None };
+            self.lasting.keep_context(self.backend, kept);
+        }
+    }
+
+    fn is_fresh(&self, kept: &Kept) -> bool {
+        let now = self.pool.clock().monotonic();
+        kept.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
+    }
+
+    async fn fetch(&self, call: &Call) -> Result<Arc<Value>, Error> {
+        let ours = Call { user: None, ..call.clone() };
+        let cap = self.answer_cap.min(CONTEXT_BYTES);
+        let context = self.context.clone();
+        let fetched = self.call(&context, &Values::new(), &ours, cap).await;
+        if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
+            // One question may be refused; a context that is refused is a wrong configuration.
+            self.note(Some(refused.clone()));
+        }
+        let value = Arc::new(fetched?);
+        let fetched = Some(self.pool.clock().monotonic());
+        self.lasting.keep_context(self.backend, Kept { value: value.clone(), fetched });
+        Ok(value)
+    }
+
+    async fn call(
+        &self,
+        spec: &CallSpec,
+        arguments: &Values,
+        call: &Call,
+        cap: usize,
+    ) -> Result<Value, Error> {
+        let started = self.pool.clock().monotonic();
+        let outcome = self.guarded(spec, arguments, call, cap).await;
+        let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
+        let class = outcome.as_ref().map_or_else(Error::class, |_| "ok");
+        self.pool.metrics().backend_call(class, elapsed);
+        outcome
+    }
+
+    async fn guarded(
+        &self,
+        spec: &CallSpec,
+        arguments: &Values,
+        call: &Call,
+        cap: usize,
+    ) -> Result<Value, Error> {
+        let outgoing = Outgoing::render(spec, arguments, call, self.user_header.as_ref())?;
+        let leave = self.lasting.breaker.admit(self.pool.clock().monotonic())?;
+        let _place = self.by(call.deadline, self.lasting.bulkhead.enter()).await?;
+        let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec)).await;
+        match &outcome {
+            Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
+            Err(Error::AddressRefused | Error::BadRequest) => {}
+            _ => leave.answered(),
+        }
+        match &outcome {
+            Ok(_) => self.note(None),
+            Err(error) if error.is_backend_fault() => self.note(Some(error.clone())),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn ask(&self, outgoing: Outgoing, cap: usize, spec: &CallSpec) -> Result<Value, Error> {
+        let response = exchange(&self.pool, outgoing).await?;
+        answer::read(response, cap, spec, self.pool.clock().now()).await
+    }
+
+    fn note(&self, trouble: Option<Error>) {
+        if self.lasting.note(self.backend, trouble) {
+            self.pool.health_changed();
+        }
+    }
+
+    fn landed(&self) -> Landing {
+        self.landed.lock().expect("no holder of this lock panics").clone()
+    }
+
+    async fn by<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let left = deadline.saturating_duration_since(self.pool.clock().monotonic());
+        tokio::time::timeout(left, work).await.unwrap_or(Err(Error::TimedOut))
+    }
+}

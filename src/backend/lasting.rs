@@ -1,0 +1,87 @@
+//! What outlives a reload of a tenant.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::Error;
+use super::breaker::Breaker;
+use super::bulkhead::Bulkhead;
+use crate::base::digest::Digest;
+
+/// What outlives a reload of a tenant: its bulkhead, its breaker, its trouble and its last good context. All but the
+/// bulkhead are about one backend: when a reload brings another one, they start anew.
+#[derive(Debug)]
+pub struct Lasting {
+    pub(super) bulkhead: Bulkhead,
+    pub(super) breaker: Breaker,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Which backend this is about.
+    backend: Option<Digest>,
+    context: Option<Kept>,
+    trouble: Option<Error>,
+}
+
+/// A context, and when it was fetched; `None` if that was in an earlier life of the process.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) value: Arc<Value>,
+    pub(super) fetched: Option<Instant>,
+}
+
+impl Lasting {
+    pub fn new() -> Self {
+        Self { bulkhead: Bulkhead::closed(), breaker: Breaker::default(), memory: Mutex::default() }
+    }
+
+    /// From now on it is about this backend.
+    pub(super) fn serve(&self, backend: Digest) {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) {
+            *memory = Memory { backend: Some(backend), ..Memory::default() };
+            self.breaker.reset();
+        }
+    }
+
+    pub(super) fn context(&self, backend: Digest) -> Option<Kept> {
+        let memory = self.memory();
+        if memory.backend == Some(backend) { memory.context.clone() } else { None }
+    }
+
+    pub(super) fn keep_context(&self, backend: Digest, kept: Kept) {
+        let mut memory = self.memory();
+        if memory.backend == Some(backend) {
+            memory.context = Some(kept);
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.memory().trouble.clone()
+    }
+
+    /// Notes how the backend is; says whether it fell into trouble or came out of it.
+    pub(super) fn note(&self, backend: Digest, trouble: Option<Error>) -> bool {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) || memory.trouble == trouble {
+            return false;
+        }
+        let turned = memory.trouble.is_some() != trouble.is_some();
+        memory.trouble = trouble;
+        turned
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self::new()
+    }
+}
