@@ -173,6 +173,10 @@ impl Route {
         }
     }
 
+    pub(super) fn has_fresh_context(&self) -> bool {
+        self.kept().is_some_and(|kept| self.is_fresh(&kept))
+    }
+
     fn is_fresh(&self, kept: &Kept) -> bool {
         let now = self.pool.clock().monotonic();
         kept.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)

@@ -55,8 +55,10 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(guard: AddressGuard, tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { guard: Arc::new(guard), tls: tls.into(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    /// `tls` says whom to trust.
+    pub(super) fn new(guard: AddressGuard, mut tls: rustls::ClientConfig) -> Self {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self { guard: Arc::new(guard), tls: Arc::new(tls).into(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 
     async fn open(self, target: Uri) -> Result<TokioIo<Wire>, ConnectFault> {

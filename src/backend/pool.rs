@@ -55,7 +55,10 @@ impl Pool {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let connector = Connector::new(AddressGuard::new(allow, own), Arc::new(tls()));
+        Ok(Self::over(Connector::new(AddressGuard::new(allow, own), tls()), clock, metrics))
+    }
+
+    pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -66,7 +69,7 @@ impl Pool {
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_PATIENCE)
             .build(connector);
-        Ok(Self(Arc::new(Shared { http, clock, metrics, health: watch::Sender::new(0) })))
+        Self(Arc::new(Shared { http, clock, metrics, health: watch::Sender::new(0) }))
     }
 
     /// Changes whenever any tenant's backend falls into trouble or comes out of it: time to look at
@@ -108,7 +111,7 @@ fn tls() -> rustls::ClientConfig {
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("aws-lc speaks TLS 1.2 and 1.3");
-    let mut config = match Verifier::new(provider) {
+    match Verifier::new(provider) {
         Ok(verifier) => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
@@ -120,7 +123,5 @@ fn tls() -> rustls::ClientConfig {
             );
             builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
         }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config
+    }
 }

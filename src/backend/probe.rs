@@ -87,3 +87,18 @@ fn origin(template: &crate::spec::UrlTemplate) -> String {
         Err(_) => "the backend".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_names_members_and_no_values() {
+        assert_eq!(keys(&json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
+        assert_eq!(keys(&json!([1, 2])), "a JSON array of 2 items");
+        assert_eq!(keys(&json!("canary")), "a single JSON value");
+        let many: Value =
+            (0..20).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+        assert!(keys(&many).ends_with("k11, …"));
+    }
+}

@@ -17,6 +17,8 @@ mod context;
 #[path = "../../tests/gateway/harness/backend.rs"]
 mod fake;
 mod faults;
+mod live;
+mod secure;
 
 use fake::{FakeBackend, Reply};
 

@@ -67,7 +67,8 @@ impl WarmUp {
         Self(queue)
     }
 
-    /// Has the context of a tenant that went live fetched, and from now on kept fresh.
+    /// Has the context of a tenant that went live fetched, unless an earlier revision of it left a fresh one, and from
+    /// now on refreshed when somebody wants it past its time.
     pub fn enqueue(&self, tenant: TenantName, client: &Arc<Client>) {
         let refresher = Refresher {
             queue: Arc::downgrade(&self.0),
@@ -75,7 +76,10 @@ impl WarmUp {
             client: Arc::downgrade(client),
             asked: AtomicBool::new(false),
         };
-        client.attach(refresher).ask();
+        let refresher = client.attach(refresher);
+        if !client.route().has_fresh_context() {
+            refresher.ask();
+        }
     }
 
     /// Forgets the stored context of a tenant that was removed. Reads and writes the disk.

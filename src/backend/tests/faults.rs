@@ -35,6 +35,16 @@ async fn calls_share_a_connection() {
 }
 
 #[tokio::test]
+async fn a_restarted_backend_is_found_again() {
+    let mut bench = Bench::new().await;
+    let client = bench.client();
+    bench.search(&client, Duration::from_secs(10)).await.expect("rows");
+    let address = bench.backend.stop().await;
+    bench.backend = FakeBackend::start_at(address).await;
+    assert_eq!(bench.search(&client, Duration::from_secs(10)).await, Ok(fake::rows()));
+}
+
+#[tokio::test]
 async fn each_answer_has_its_class() {
     let refused = |detail: Option<&str>| Error::Refused { status: 422, detail: detail.map(str::to_owned) };
     let expectations = [

@@ -116,7 +116,12 @@ struct Script {
 impl FakeBackend {
     /// A backend that answers rows to everything.
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same at an address that was another's before.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the address is free");
         let shared = Arc::new(Shared {
             script: Mutex::default(),
             counts: watch::Sender::default(),
@@ -126,6 +131,15 @@ impl FakeBackend {
         let address = listener.local_addr().expect("a bound listener has an address");
         let accepting = spawn(accept(listener, shared.clone()));
         Self { address, shared, accepting }
+    }
+
+    /// Ends it with all its connections, and says where it was.
+    pub(crate) async fn stop(mut self) -> SocketAddr {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+        self.shared.stopped.send_replace(true);
+        self.shared.stopped.closed().await;
+        self.address
     }
 
     /// Where it listens.
@@ -458,7 +472,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_goes_away_is_counted() {
-        let backend = FakeBackend::start().await;
+        let address = FakeBackend::start().await.stop().await;
+        let backend = FakeBackend::start_at(address).await;
         for reply in [Reply::Close, Reply::Reset] {
             backend.answer_next(reply);
             assert_eq!(raw(&backend, PATIENCE).await, "");
