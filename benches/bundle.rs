@@ -56,7 +56,7 @@ fn only_entry(folder: &Path) -> Entry {
 
 const OVERLAY: &str = "\
 path_prefix: /sales/acme
-title: Acme sales
+display_name: Acme sales
 description: Orders, invoices and customers of Acme
 api_keys:
   - label: nightly-report
