@@ -94,7 +94,10 @@ fn main() -> Result<()> {
             reference::serve(*listen, identity, search_url, api_key)
         }
         None if arguments.bench => measure(&arguments),
-        None => Ok(println!("nothing is measured without --bench; run `cargo bench --bench tools_call`")),
+        None => {
+            println!("nothing is measured without --bench; run `cargo bench --bench tools_call`");
+            Ok(())
+        }
     }
 }
 
