@@ -1,0 +1,151 @@
+//! The doorbell: an event names an entry to look at; its kind is trusted only to say that a file was renamed into
+//! place. Overflow and errors mean: look at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use super::pace::{Look, Pace};
+use crate::base::clock::Clock;
+use crate::bundle;
+use crate::settings::WatchMode;
+
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What was rung for, shared between the watcher's thread and the reconciler.
+#[derive(Debug, Clone)]
+pub(super) struct Doorbell {
+    pace: Arc<Mutex<Pace>>,
+    bell: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Doorbell {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { pace: Arc::default(), bell: Arc::default(), clock }
+    }
+
+    /// Asks for a look at one entry.
+    pub(super) fn ring(&self, stem: String) {
+        self.pace().ring(stem, self.clock.monotonic());
+        self.bell.notify_one();
+    }
+
+    /// Asks for a look at all.
+    pub(super) fn ring_all(&self) {
+        self.pace().ring_all(self.clock.monotonic());
+        self.bell.notify_one();
+    }
+
+    /// Waits until something is due to be looked at. Cancellation-safe: what is due stays due.
+    pub(super) async fn next(&self) -> Look {
+        loop {
+            let now = self.clock.monotonic();
+            let due = {
+                let mut pace = self.pace();
+                if let Some(look) = pace.take(now) {
+                    return look;
+                }
+                pace.next_due()
+            };
+            match due {
+                None => self.bell.notified().await,
+                Some(due) => {
+                    let sleep = tokio::time::sleep(due.saturating_duration_since(now));
+                    tokio::select! {
+                        () = sleep => {}
+                        () = self.bell.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&self, folder: &Path, event: notify::Result<Event>) {
+        let event = match event {
+            Ok(event) if !event.need_rescan() => event,
+            Ok(_) => return self.ring_all(),
+            Err(error) => {
+                tracing::warn!(%error, "the folder's watcher reported an error; looking at all tenants");
+                return self.ring_all();
+            }
+        };
+        // Our own reading is an access: it must not ring our own bell.
+        if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+            return;
+        }
+        if let EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) = event.kind
+            && let Some(target) = event.paths.last()
+        {
+            self.pace().renamed(target.clone());
+        }
+        for path in &event.paths {
+            match bundle::stem_of(folder, path) {
+                Some(stem) => self.ring(stem),
+                None if path == folder => self.ring_all(),
+                None => {}
+            }
+        }
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// The watch on one folder and on the tenants that are folders themselves. Ends when dropped.
+pub(super) struct Watch {
+    watcher: Box<dyn Watcher + Send + Sync>,
+    folder: PathBuf,
+}
+
+impl Watch {
+    /// Watches with the system's notifications, or by polling where they cannot be had.
+    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> notify::Result<Self> {
+        if mode == WatchMode::Poll {
+            return Self::with::<PollWatcher>(folder, bell);
+        }
+        Self::with::<RecommendedWatcher>(folder, bell).or_else(|error| {
+            tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
+            Self::with::<PollWatcher>(folder, bell)
+        })
+    }
+
+    fn with<W: Watcher + Send + Sync + 'static>(folder: &Path, bell: &Doorbell) -> notify::Result<Self> {
+        let (heard, root) = (bell.clone(), folder.to_owned());
+        let config = Config::default().with_poll_interval(POLL_INTERVAL);
+        let mut watcher = W::new(move |event| heard.heard(&root, event), config)?;
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { watcher: Box::new(watcher), folder: folder.to_owned() })
+    }
+
+    /// Watches a tenant that is a folder. One that cannot be watched is still looked at with every tick.
+    pub(super) fn include(&mut self, stem: &str) {
+        let folder = self.folder.join(stem);
+        if let Err(error) = self.watcher.watch(&folder, RecursiveMode::Recursive) {
+            tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_file_written_in_the_folder_rings_for_its_entry() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for mode in [WatchMode::Auto, WatchMode::Poll] {
+            let bell = Doorbell::new(SystemClock::shared());
+            let _watch = Watch::start(folder.path(), mode, &bell).expect("watchable");
+            std::fs::write(folder.path().join("acme.yaml"), format!("{mode:?}")).expect("writable");
+            let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
+            assert!(look.stems.is_none_or(|stems| stems.contains("acme")), "{mode:?}");
+        }
+    }
+}
