@@ -59,7 +59,8 @@ impl fmt::Display for Era {
 /// One measurement: bounded by `calls` and by `patience`, whichever ends first.
 pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) path: &'a str,
+    /// Calls go round over `/tenant-0/mcp` and so on.
+    pub(crate) tenants: usize,
     /// The certificate to trust.
     pub(crate) root: &'a CertificateDer<'static>,
     pub(crate) era: Era,
@@ -126,6 +127,7 @@ async fn connect(address: SocketAddr, connector: &TlsConnector) -> Result<SendRe
 /// The one question that is asked over and over.
 struct Call {
     request: http::request::Parts,
+    paths: Vec<http::Uri>,
     meta: &'static str,
     next: AtomicUsize,
     calls: usize,
@@ -133,7 +135,8 @@ struct Call {
 
 impl Call {
     fn new(load: &Load) -> Self {
-        let mut request = Request::post(load.path)
+        let path = |tenant| format!("/tenant-{tenant}/mcp").parse().expect("a path is a URI");
+        let mut request = Request::post("/")
             .header("host", format!("localhost:{}", load.address.port()))
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream")
@@ -142,7 +145,13 @@ impl Call {
             request = request.header("mcp-method", "tools/call").header("mcp-name", "search");
         }
         let (request, ()) = request.body(()).expect("its parts are written above").into_parts();
-        Self { request, meta: load.era.meta(), next: AtomicUsize::new(0), calls: load.calls }
+        Self {
+            request,
+            paths: (0..load.tenants).map(path).collect(),
+            meta: load.era.meta(),
+            next: AtomicUsize::new(0),
+            calls: load.calls,
+        }
     }
 
     /// Asks until all calls are spoken for or `end` has come; returns how long each took.
@@ -172,7 +181,9 @@ impl Call {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"search","arguments":{{"query":"quarterly revenue by region","limit":10}}{meta}}}}}"#
         );
-        Request::from_parts(self.request.clone(), Full::from(body))
+        let mut request = self.request.clone();
+        request.uri = self.paths[id % self.paths.len()].clone();
+        Request::from_parts(request, Full::from(body))
     }
 }
 

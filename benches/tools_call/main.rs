@@ -8,6 +8,7 @@
 //! ```text
 //! cargo bench --bench tools_call                                  # both eras, 32 connections
 //! cargo bench --bench tools_call -- --rounds 9 --connections 1,32,256 --delay-ms 20
+//! cargo bench --bench tools_call -- --tenants 10000               # calls go round over all of them
 //! cargo bench --bench tools_call --profile dist                   # what ships, fat LTO: builds for long
 //! ```
 //!
@@ -60,6 +61,9 @@ struct Arguments {
     /// How long the search API thinks before it answers.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
+    /// Tenants of the gateway; calls go round over them. The reference has none to tell apart.
+    #[arg(long, default_value_t = 1)]
+    tenants: usize,
     /// Measures the reference alone.
     #[arg(long)]
     reference_only: bool,
@@ -101,11 +105,10 @@ fn main() -> Result<()> {
     }
 }
 
-/// A server under load, and where its endpoint is.
+/// A server under load.
 struct Target {
     name: &'static str,
     server: Server,
-    path: &'static str,
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
@@ -135,7 +138,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    report.print(arguments.rounds, arguments.delay_ms);
+    report.print(arguments.rounds, arguments.delay_ms, arguments.tenants);
     Ok(())
 }
 
@@ -149,16 +152,16 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
         "--search-url",
         &search_url,
     ])?;
-    let mut targets = vec![Target { name: "reference", server: reference, path: "/mcp" }];
+    let mut targets = vec![Target { name: "reference", server: reference }];
     if !arguments.reference_only {
-        let gateway = start_gateway(folder, backend).context("the gateway")?;
-        targets.push(Target { name: "tenantd", server: gateway, path: "/bench/mcp" });
+        let gateway = start_gateway(folder, backend, arguments.tenants).context("the gateway")?;
+        targets.push(Target { name: "tenantd", server: gateway });
     }
     Ok(targets)
 }
 
-/// The real binary on one real tenant: all its checks on, no flag that a deployment would not have.
-fn start_gateway(folder: &Path, backend: SocketAddr) -> Result<Server> {
+/// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
+fn start_gateway(folder: &Path, backend: SocketAddr, count: usize) -> Result<Server> {
     let tenants = folder.join("tenants.d");
     fs::create_dir(&tenants)?;
     let tenant = format!(
@@ -167,7 +170,9 @@ fn start_gateway(folder: &Path, backend: SocketAddr) -> Result<Server> {
          api_key: {API_KEY}\n\
          connection_id: bench\n"
     );
-    fs::write(tenants.join("bench.yaml"), tenant)?;
+    for number in 0..count {
+        fs::write(tenants.join(format!("tenant-{number}.yaml")), &tenant)?;
+    }
     let ready = folder.join("ready.json");
     let in_folder = |name: &str| folder.join(name).display().to_string();
     #[rustfmt::skip]
@@ -189,7 +194,8 @@ fn load_on<'a>(
     root: &'a CertificateDer<'static>,
 ) -> Load<'a> {
     let patience = Duration::from_secs(arguments.seconds);
-    Load { address: target.server.address, path: target.path, root, era, connections, calls, patience }
+    let (address, tenants) = (target.server.address, arguments.tenants);
+    Load { address, tenants, root, era, connections, calls, patience }
 }
 
 fn sample(target: &Target, load: &Load) -> Result<Sample> {

@@ -50,10 +50,10 @@ impl Report {
         self.samples.entry((connections, era, target)).or_default().push(sample);
     }
 
-    pub(crate) fn print(&self, rounds: usize, delay_ms: u64) {
+    pub(crate) fn print(&self, rounds: usize, delay_ms: u64, tenants: usize) {
         let (before, after) = (&self.load_before, load_average());
         println!(
-            "\ntools/call over TLS, backend {delay_ms} ms, medians of {rounds} rounds in turns, load {before} -> {after}"
+            "\ntools/call over TLS, {tenants} tenants, backend {delay_ms} ms, medians of {rounds} rounds in turns, load {before} -> {after}"
         );
         println!(
             "| conc | era | target | req/s | p50 ms | p99 ms | p99 x | CPU us/call | spread | CPU x | RSS MiB |"
