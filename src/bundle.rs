@@ -15,6 +15,7 @@ mod dotenv;
 mod excerpt;
 mod fields;
 mod gather;
+mod guard;
 mod naming;
 mod placeholder;
 mod reference;
@@ -96,5 +97,6 @@ pub fn load(entry: &Entry, context: &Context) -> Loaded {
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
     let spec = judged.flatten().filter(|_| !report.has_errors());
-    Loaded { digest: resolver.hasher.finish(), name, spec, report: resolver.scrubber.scrub(&report) }
+    let access = guard::fingerprint(&gathered, &report);
+    Loaded { digest: resolver.hasher.finish(), name, spec, access, report: resolver.scrubber.scrub(&report) }
 }
