@@ -31,7 +31,9 @@ pub(super) fn fingerprint(gathered: &Gathered, report: &Report) -> Option<Digest
 }
 
 fn decides(name: &str) -> bool {
-    FIELDS.contains(&name) || name.starts_with("microsoft_") || FIELDS.iter().any(|field| is_reference(name, field))
+    FIELDS.contains(&name)
+        || name.starts_with("microsoft_")
+        || FIELDS.iter().any(|field| is_reference(name, field))
 }
 
 /// `api_keys_file` and the like.
