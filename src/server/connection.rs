@@ -33,16 +33,15 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
     let Some(config) = edge.tls.clone() else {
         return speak(edge, Protocol::Http1, stream, peer).await;
     };
-    match tls::handshake(stream, config, seconds(edge.limits.handshake_seconds)).await {
-        Ok(stream) => {
-            let peer = Peer { sni: tls::server_name(&stream), ..peer };
-            speak(edge, tls::protocol(&stream), stream, peer).await;
-        }
-        Err(error) => {
-            edge.metrics.connection_refused("handshake");
-            tracing::debug!(client.addr = %addr, %error, "no TLS handshake");
-        }
+    let deadline = seconds(edge.limits.handshake_seconds);
+    let shaken = tokio::time::timeout(deadline, tls::handshake(stream, config)).await;
+    if let Ok(Ok(Some(stream))) = shaken {
+        let peer = Peer { sni: tls::server_name(&stream), ..peer };
+        return speak(edge, tls::protocol(&stream), stream, peer).await;
     }
+    edge.metrics.connection_refused("handshake");
+    let error = shaken.map_or_else(|late| Some(late.into()), Result::err);
+    tracing::debug!(client.addr = %addr, ?error, "no TLS handshake");
 }
 
 pub(super) async fn speak<S>(edge: Arc<Edge>, protocol: Protocol, stream: S, peer: Peer)

@@ -123,8 +123,8 @@ impl Refusal {
 }
 
 fn denied(denial: Denial) -> Response<Body> {
-    let help = "the operator of this gateway can tell who may call it";
-    let mut response = reply::problem(Problem { status: denial.status(), found: denial.sentence(), help });
+    let mut response =
+        reply::problem(Problem { status: denial.status(), found: denial.sentence(), help: None });
     if let Some(challenge) = denial.challenge() {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
@@ -135,7 +135,7 @@ fn too_many(wait: Duration) -> Response<Body> {
     let mut response = reply::problem(Problem {
         status: StatusCode::TOO_MANY_REQUESTS,
         found: "this caller has used up its requests per minute",
-        help: "wait as long as Retry-After says",
+        help: Some("wait as long as Retry-After says"),
     });
     reply::retry_after(response.headers_mut(), wait);
     response

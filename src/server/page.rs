@@ -74,7 +74,7 @@ pub(super) fn answer(spec: &TenantSpec, open: OpenTenants, method: &Method) -> R
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -84,7 +84,7 @@ mod tests {
     use crate::base::digest::Digest;
     use crate::spec::*;
 
-    fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
+    pub(in crate::server) fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
         let prefix = Prefix::parse("/acme").expect("a prefix");
         let context = CallSpec {
             method: Method::GET,

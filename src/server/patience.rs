@@ -89,9 +89,7 @@ struct HeadWatch {
 impl HeadWatch {
     fn bytes_came(&mut self) {
         let begun = self.activity.begun();
-        if self.activity.is_busy() {
-            self.after_request = None;
-        } else if self.after_request != Some(begun) {
+        if !self.activity.is_busy() && self.after_request != Some(begun) {
             self.after_request = Some(begun);
             self.deadline.disarm();
         }

@@ -18,20 +18,20 @@ pub(super) struct Problem<'a> {
     pub(super) status: StatusCode,
     /// What was found: one sentence, lower case, no full stop.
     pub(super) found: &'a str,
-    /// What to do about it.
-    pub(super) help: &'a str,
+    /// What to do about it, where the sentence doesn't say so itself.
+    pub(super) help: Option<&'a str>,
 }
 
-/// A problem document. `help` is an extension member; `detail` says both, for clients that show only that.
+/// A problem document. Its `detail` says all, since that is what clients show.
 pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
     let Problem { status, found, help } = problem;
-    let document = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Refused"),
-        "status": status.as_u16(),
-        "detail": format!("{found}; {help}"),
-        "help": help,
-    });
+    let detail = match help {
+        Some(help) => format!("{found}; {help}"),
+        None => found.to_owned(),
+    };
+    let title = status.canonical_reason().unwrap_or("Refused");
+    let document =
+        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     json(status, HeaderValue::from_static("application/problem+json"), document.to_string())
 }
 
@@ -68,7 +68,7 @@ pub(super) fn bare(status: StatusCode) -> Response<Body> {
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let help = format!("use one of {allowed}");
     let found = "the method is not one that this address answers";
-    let mut response = problem(Problem { status: StatusCode::METHOD_NOT_ALLOWED, found, help: &help });
+    let mut response = problem(Problem { status: StatusCode::METHOD_NOT_ALLOWED, found, help: Some(&help) });
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -1,5 +1,7 @@
 //! The edge over real sockets, with no tenant behind it: what is refused, cut, counted and drained.
 
+mod tenant;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,10 @@ struct Gateway {
 }
 
 fn start(limits: Limits) -> Gateway {
+    start_with(limits, None)
+}
+
+fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Gateway {
     let settings = settings(limits);
     let (registry, tasks) = (Registry::new(), Tasks::new());
     registry.publish(RoutingTable { settled: true, generation: 1, ..RoutingTable::default() });
@@ -62,7 +68,8 @@ fn start(limits: Limits) -> Gateway {
     };
     let listeners = Listeners::bind(&settings.listen).expect("a free port");
     let addr = listeners.local_addrs()[0];
-    let edge = Edge::new(&settings, handles);
+    let mut edge = Edge::new(&settings, handles);
+    Arc::get_mut(&mut edge).expect("nobody else has it yet").tls = tls;
     edge.serve(listeners);
     Gateway { edge, registry, tasks, addr }
 }
@@ -336,4 +343,31 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
     assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(Fault::OtherConnection));
     assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(Fault::OtherConnection));
     assert_eq!(check(Some("one.example"), "evil.example"), Err(Fault::NotOurs));
+}
+
+#[tokio::test]
+async fn tls_clients_that_say_nothing_or_the_wrong_thing_are_let_go() {
+    let gateway = start_with(impatient(), Some(super::tls::tests::configs().0));
+    let mut silent = Client::connect(&gateway).await;
+    assert!(silent.ends().await);
+    let mut garbage = Client::connect(&gateway).await;
+    garbage.send([0x16, 3, 1, 0, 4, 1, 2, 3, 4]).await;
+    assert!(garbage.ends().await);
+    let (status, answer) = ask(&gateway, get("/a/mcp")).await;
+    assert_eq!(status, 400);
+    assert!(answer.contains("https://"), "{answer}");
+}
+
+#[tokio::test]
+async fn https_is_answered_in_both_protocols() {
+    let (server, client) = super::tls::tests::configs();
+    let gateway = start_with(Limits::default(), Some(server));
+    for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
+        let mut client = client.clone();
+        client.alpn_protocols = vec![alpn.into()];
+        let client = reqwest::Client::builder().tls_backend_preconfigured(client).build().expect("a client");
+        let answer = client.get(format!("https://localhost:{}/a/mcp", gateway.addr.port())).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status().as_u16(), answer.version()), (404, version));
+    }
 }
