@@ -15,7 +15,6 @@ mod dotenv;
 mod excerpt;
 mod fields;
 mod gather;
-mod guard;
 mod naming;
 mod placeholder;
 mod reference;
@@ -30,11 +29,14 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::base::diagnostic::Report;
+use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{HostName, TenantName, TenantSpec};
 
 pub use discover::{discover, stem_of, strays};
+
+/// Why something is refused, as an error on its way to the report.
+type Refusal = Box<Diagnostic>;
 
 /// One tenant's files in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`, or the folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +98,12 @@ pub fn load(entry: &Entry, context: &Context) -> Loaded {
     // What is missing may stand in the file that could not be read: judging the rest would only mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
-    let spec = judged.flatten().filter(|_| !report.has_errors());
-    let access = guard::fingerprint(&gathered, &report);
-    Loaded { digest: resolver.hasher.finish(), name, spec, access, report: resolver.scrubber.scrub(&report) }
+    let (access, spec) = judged.unwrap_or_default();
+    Loaded {
+        digest: resolver.hasher.finish(),
+        name,
+        spec: spec.filter(|_| !report.has_errors()),
+        access: access.filter(|_| !entry.report.has_errors()),
+        report: resolver.scrubber.scrub(&report),
+    }
 }

@@ -145,7 +145,8 @@ fn map(value: Value) -> Map<String, Value> {
 
 /// One copy of each schema, however many tenants have it.
 fn intern(schema: Map<String, Value>) -> Arc<Map<String, Value>> {
-    static KNOWN: LazyLock<Mutex<HashMap<String, Weak<Map<String, Value>>>>> = LazyLock::new(Mutex::default);
+    type Known = HashMap<String, Weak<Map<String, Value>>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
     let key = Value::Object(schema.clone()).to_string();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shared) = known.get(&key).and_then(Weak::upgrade) {

@@ -109,8 +109,9 @@ impl Group {
         match extension(&path).as_str() {
             _ if !has_extension => self.folder = Some(path),
             "zip" => self.zips.push(path),
-            "env" => self.envs.push(path),
-            _ => self.yamls.push(path),
+            "yaml" | "yml" => self.yamls.push(path),
+            // `.env` itself has no extension.
+            _ => self.envs.push(path),
         }
     }
 

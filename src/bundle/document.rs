@@ -3,12 +3,15 @@
 //! Owns: precedence (later layers win, key by key inside mappings; a blank value is an unset one), and the check of
 //! every name and shape against [`fields`](super::fields).
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use super::excerpt;
 use super::fields::{self, By, Field, Shape};
 use super::yaml::{Fault, Mark, Node, Value};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+
+const MAX_FINDINGS: usize = 50;
 
 /// Where a document comes from; decides how strictly it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub(super) struct Source {
 pub(super) struct Document {
     pub(super) source: Source,
     pub(super) root: Node,
+    /// Something about who may call is wrong in it, or may be.
+    pub(super) in_doubt: bool,
 }
 
 /// A value that was found, and where.
@@ -81,15 +86,18 @@ impl<'a> Found<'a> {
 impl Document {
     /// Takes a text whose root was read. Reports wrong names and shapes, and drops what this origin may not say.
     pub(super) fn new(source: Source, root: Node, report: &mut Report) -> Self {
-        let mut document = Self { source, root };
+        let mut document = Self { source, root, in_doubt: false };
         if !matches!(document.root.value, Value::Map(_)) {
             report.push(document.not_a_mapping());
             document.root.value = Value::Map(Vec::new());
+            document.in_doubt = true;
         }
         if document.source.origin == Origin::Export {
             document.drop_operators_fields(report);
         }
-        Shapes { source: &document.source, report }.map(&document.root, fields::TENANT, "");
+        let mut shapes = Shapes { source: &document.source, report, found: 0, guards_found: 0 };
+        shapes.map(&document.root, fields::TENANT, "");
+        document.in_doubt |= shapes.guards_found > 0;
         document
     }
 
@@ -110,11 +118,14 @@ impl Document {
             match fields::lookup(fields::TENANT, &key.text).map(|(_, by)| by) {
                 Some(By::Vendor) if means_something_else(&key.text, &node) => {}
                 Some(By::Vendor) => kept.push((key, node)),
-                Some(By::Guard) => report.push(
-                    Diagnostic::error("export-guards", format!("an export cannot say {}", key.text))
-                        .help("put it in the .yaml beside the zip, named like the zip")
-                        .at(self.source.at(key.at)),
-                ),
+                Some(By::Guard) => {
+                    self.in_doubt = true;
+                    report.push(
+                        Diagnostic::error("export-guards", format!("an export cannot say {}", key.text))
+                            .help("put it in the .yaml beside the zip, named like the zip")
+                            .at(self.source.at(key.at)),
+                    );
+                }
                 Some(By::Operator) => report.push(
                     Diagnostic::notice("export-ignored", format!("{} is ignored in an export", key.text))
                         .help("if it is meant, put it in the .yaml beside the zip, named like the zip")
@@ -185,15 +196,22 @@ impl Layers {
 struct Shapes<'a> {
     source: &'a Source,
     report: &'a mut Report,
+    found: usize,
+    /// How many of the findings are about who may call.
+    guards_found: usize,
 }
 
 impl Shapes<'_> {
     fn map(&mut self, node: &Node, fields: &'static [Field], path: &str) {
         for (key, value) in node.pairs() {
             let name = format!("{path}{}", key.text);
+            let before = self.found;
             match fields::lookup(fields, &key.text) {
                 Some((shape, _)) => self.value(value, shape, &name),
                 None => self.unknown(fields, path, key),
+            }
+            if path.is_empty() && fields::nearest(fields, &key.text).is_some_and(fields::guards) {
+                self.guards_found += self.found - before;
             }
         }
     }
@@ -223,20 +241,34 @@ impl Shapes<'_> {
             },
             (_, shape) => expected(shape),
         };
-        self.report.push(
-            Diagnostic::error("wrong-type", format!("{name} must be {expected}"))
-                .help(format!("found {}", node.kind()))
-                .at(self.source.at(node.at)),
-        );
+        let message = format!("{name} must be {expected}{}", instead(node));
+        self.find(Diagnostic::error("wrong-type", message).help("correct this value"), node.at);
+    }
+
+    /// Adds a finding; past a number that nobody would read, only that there are more.
+    fn find(&mut self, diagnostic: Diagnostic, at: Mark) {
+        self.found += 1;
+        match self.found.cmp(&MAX_FINDINGS) {
+            Ordering::Less => self.report.push(diagnostic.at(self.source.at(at))),
+            Ordering::Equal => self.report.push(
+                Diagnostic::error(
+                    "more-findings",
+                    "there is more like this in the same file; it is left out",
+                )
+                .help("mend what is named first")
+                .at(self.source.whole()),
+            ),
+            Ordering::Greater => {}
+        }
     }
 
     fn item(&mut self, node: &Node, shape: Shape, name: &str) {
         match node.is_blank() {
             false => self.value(node, shape, name),
-            true => self.report.push(
+            true => self.find(
                 Diagnostic::error("wrong-type", format!("{name} is blank"))
-                    .help("remove this item or fill it in")
-                    .at(self.source.at(node.at)),
+                    .help("remove this item or fill it in"),
+                node.at,
             ),
         }
     }
@@ -259,7 +291,7 @@ impl Shapes<'_> {
             None if strict => "remove it, or look the name up in the documentation".to_owned(),
             None => "nothing to do, unless it was meant for this gateway".to_owned(),
         };
-        self.report.push(diagnostic.help(help).at(self.source.at(key.at)));
+        self.find(diagnostic.help(help), key.at);
     }
 
     /// A name as this kind of file spells it.
@@ -278,6 +310,14 @@ fn unknown_text(name: &str) -> String {
 /// A name that the file chose, as far as it may be shown.
 fn shown(name: &str) -> &str {
     if excerpt::is_name(name) { name } else { "this key" }
+}
+
+/// What was found, where that says something.
+fn instead(node: &Node) -> String {
+    match node.value {
+        Value::Scalar { .. } => String::new(),
+        _ => format!(", not {}", node.kind()),
+    }
 }
 
 /// What was expected, if a scalar does not fit.

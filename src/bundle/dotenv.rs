@@ -7,9 +7,16 @@ use super::yaml::{Fault, Key, Mark, Node, Value};
 
 const MAX_LINES: usize = 5_000;
 
-/// Reads a `.env` into a mapping whose keys are the names in small letters. A name given twice: the last one counts.
-/// The second part are the marks of names given twice.
-pub(super) fn parse(text: &str) -> (Result<Node, Vec<Fault>>, Vec<(String, Mark)>) {
+/// A `.env` as read.
+pub(super) struct Read {
+    /// A mapping whose keys are the names in small letters.
+    pub(super) root: Result<Node, Vec<Fault>>,
+    /// Names given twice, and where the one that counts, the last, stands.
+    pub(super) repeated: Vec<(String, Mark)>,
+}
+
+/// Reads a `.env`.
+pub(super) fn parse(text: &str) -> Read {
     let mut pairs: Vec<(Key, Node)> = Vec::new();
     let (mut faults, mut repeated) = (Vec::new(), Vec::new());
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -32,7 +39,7 @@ pub(super) fn parse(text: &str) -> (Result<Node, Vec<Fault>>, Vec<(String, Mark)
         }
     }
     let root = Node { at: Mark { line: 1, column: 1 }, value: Value::Map(pairs) };
-    (if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated)
+    Read { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
 }
 
 fn fault(at: Mark, what: &str) -> Fault {
@@ -121,7 +128,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        let root = parse(text).0.ok().expect("readable");
+        let Ok(root) = parse(text).root else { panic!("unreadable: {text}") };
         root.pairs()
             .iter()
             .map(|(key, node)| (key.text.clone(), node.text().expect("text").to_owned()))
@@ -138,13 +145,13 @@ mod tests {
 
     #[test]
     fn a_line_cut_off_is_a_fault() {
-        let faults = parse("OAUTH_ENABL\nA=\"x\nB=1\nC='x' y\n").0.err().expect("faults");
+        let faults = parse("OAUTH_ENABL\nA=\"x\nB=1\nC='x' y\n").root.err().expect("faults");
         assert_eq!(faults.iter().map(|fault| fault.at.line).collect::<Vec<_>>(), [1, 2, 4]);
     }
 
     #[test]
     fn the_last_of_two_counts() {
-        let (root, repeated) = parse("A=1\nA=2\n");
+        let Read { root, repeated } = parse("A=1\nA=2\n");
         assert_eq!(
             root.ok().and_then(|root| root.member("a").map(|(_, n)| n.text() == Some("2"))),
             Some(true)

@@ -4,6 +4,8 @@
 //! the value is blanked. As a second wall, [`Scrubber`] knows the values of all secret-looking keys and blanks them
 //! wherever they turn up, for instance an API key inside a URL.
 
+use std::collections::BTreeSet;
+
 use super::yaml::{Node, Value};
 use crate::base::diagnostic::{Diagnostic, Report};
 
@@ -13,7 +15,6 @@ const MAX_CHARS: usize = 120;
 /// Keys whose values are no secrets.
 const PLAIN: &[&str] = &[
     "auth_header",
-    "cache",
     "concurrent_calls",
     "config",
     "context_ttl",
@@ -24,7 +25,6 @@ const PLAIN: &[&str] = &[
     "hidden",
     "hosts",
     "label",
-    "limits",
     "list_ttl",
     "max_request",
     "max_response",
@@ -71,7 +71,7 @@ pub(super) fn of(text: &str, number: usize) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let shown = match value.trim() {
         "" => String::new(),
-        value if PLAIN.contains(&lower.as_str()) => printable(value),
+        value if PLAIN.contains(&lower.as_str()) => plain(value),
         value if URLS.contains(&lower.as_str()) => url_without_secrets(value),
         _ => HIDDEN.into(),
     };
@@ -95,40 +95,47 @@ fn split(line: &str) -> Option<(&str, &str, &str)> {
     Some((&line[..cut], name, &line[cut..]))
 }
 
+/// A harmless field's value, unless more than that stands on the line.
+fn plain(value: &str) -> String {
+    let value = value.split(" #").next().unwrap_or(value);
+    match value.contains(['{', '}', '#', '=']) || value.contains(": ") {
+        true => HIDDEN.into(),
+        false => printable(value),
+    }
+}
+
 fn printable(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
 }
 
 /// A URL as it may be shown: without user, query and fragment. What cannot be read as a URL is blanked.
 pub(super) fn url_without_secrets(value: &str) -> String {
-    let value = value.trim_matches(['"', '\'']);
-    let Ok(mut url) = url::Url::parse(value) else { return HIDDEN.into() };
+    let bare = value.trim_matches(['"', '\'']);
+    let Ok(mut url) = url::Url::parse(bare) else { return HIDDEN.into() };
     if !matches!(url.scheme(), "http" | "https") {
         return HIDDEN.into();
     }
-    let dropped = url.query().is_some() || url.fragment().is_some() || !url.username().is_empty();
+    let dropped = bare.contains(['?', '#', '@', ' ', '\\']);
     let cleared = url.set_username("").and_then(|()| url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
     match (cleared, dropped) {
         (Err(()), _) => HIDDEN.into(),
         (Ok(()), true) => format!("{}…", printable(url.as_str())),
-        (Ok(()), false) => printable(url.as_str()),
+        (Ok(()), false) => printable(value),
     }
 }
 
 /// Blanks known secrets in findings.
 #[derive(Default)]
-pub(super) struct Scrubber(Vec<String>);
+pub(super) struct Scrubber(BTreeSet<String>);
 
 impl Scrubber {
     /// Remembers a secret. Shorter ones than six characters are left out: they would blank ordinary words.
     pub(super) fn learn(&mut self, secret: &str) {
         let secret = secret.trim().trim_matches(['"', '\'']);
-        if secret.len() >= 6 && !secret.starts_with("${") && !self.0.iter().any(|known| known == secret) {
-            self.0.push(secret.to_owned());
-            // The longest first, so that no secret is left half covered by a part of it.
-            self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        if secret.len() >= 6 && !secret.starts_with("${") {
+            self.0.insert(secret.to_owned());
         }
     }
 
@@ -169,28 +176,31 @@ impl Scrubber {
 
     /// The same findings without those secrets.
     pub(super) fn scrub(&self, report: &Report) -> Report {
+        let mut secrets: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        // The longest first, so that no secret is left half covered by a part of it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut out = Report::new();
         for diagnostic in report {
-            out.push(self.diagnostic(diagnostic.clone()));
+            out.push(scrubbed(diagnostic.clone(), &secrets));
         }
         out
     }
+}
 
-    fn diagnostic(&self, mut diagnostic: Diagnostic) -> Diagnostic {
-        diagnostic.message = self.text(diagnostic.message);
-        diagnostic.help = diagnostic.help.map(|help| self.text(help));
-        if let Some(location) = &mut diagnostic.location {
-            location.excerpt = location.excerpt.take().map(|excerpt| self.text(excerpt));
-        }
-        diagnostic
+fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
+    diagnostic.message = without(secrets, diagnostic.message);
+    diagnostic.help = diagnostic.help.map(|help| without(secrets, help));
+    if let Some(location) = &mut diagnostic.location {
+        location.excerpt = location.excerpt.take().map(|excerpt| without(secrets, excerpt));
     }
+    diagnostic
+}
 
-    fn text(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| match text.contains(secret.as_str()) {
-            true => text.replace(secret.as_str(), HIDDEN),
-            false => text,
-        })
-    }
+fn without(secrets: &[&str], text: String) -> String {
+    secrets.iter().fold(text, |text, secret| match text.contains(secret) {
+        true => text.replace(secret, HIDDEN),
+        false => text,
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! An entry's files → [`Layers`]: which file is what, which configuration of an export is meant, and all that is wrong
 //! before any value is judged.
 
+mod choice;
+
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, Archive};
 use super::document::{Document, Layers, Origin, Source};
 use super::reference::Resolver;
 use super::yaml::{self, Fault};
-use super::{Entry, dotenv, source};
+use super::{Entry, Refusal, dotenv, source};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+
+/// Names given twice that are reported.
+const MAX_REPEATED: usize = 20;
 
 /// What a file is to the tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,18 +32,6 @@ pub(super) struct Gathered {
     pub(super) dataset: Option<String>,
     /// Some file could not be read, so what is missing in the layers may stand in it.
     pub(super) incomplete: bool,
-}
-
-/// A configuration of an export that could be chosen.
-struct Choice {
-    dataset: String,
-    entry: Option<String>,
-    from: From,
-}
-
-enum From {
-    Archive(usize),
-    File(PathBuf),
 }
 
 /// Gathering under way.
@@ -97,15 +90,15 @@ impl Gathering<'_, '_> {
     fn env(&mut self, file: &Path) -> Option<Document> {
         let text = self.text(file)?;
         let source = Source { origin: Origin::Env, file: file.to_owned(), entry: None, text };
-        let (root, repeated) = dotenv::parse(&source.text);
-        for (name, at) in repeated {
+        let read = dotenv::parse(&source.text);
+        for (name, at) in read.repeated.into_iter().take(MAX_REPEATED) {
             self.report.push(
                 Diagnostic::warning("env-twice", format!("{name} is given a second time; this one counts"))
                     .help("remove the line that is not meant")
                     .at(source.at(at)),
             );
         }
-        self.finish(source, root)
+        self.finish(source, read.root)
     }
 
     /// The configuration of an archive that is meant, with its dataset.
@@ -127,7 +120,7 @@ impl Gathering<'_, '_> {
         match chosen {
             Ok((dataset, source)) => Some((dataset, self.document(source)?)),
             Err(diagnostic) => {
-                self.report.push(diagnostic);
+                self.report.push(*diagnostic);
                 None
             }
         }
@@ -138,10 +131,10 @@ impl Gathering<'_, '_> {
         file: &Path,
         bytes: Vec<u8>,
         wanted: Option<&str>,
-    ) -> Result<(String, Source), Diagnostic> {
+    ) -> Result<(String, Source), Refusal> {
         let whole = Location::file(file);
         let refused = |fault: archive::Fault, at| {
-            Diagnostic::error(fault.code(), fault.to_string()).help(fault.help()).at(at)
+            Box::new(Diagnostic::error(fault.code(), fault.to_string()).help(fault.help()).at(at))
         };
         let mut archive = Archive::open(bytes).map_err(|fault| refused(fault, whole.clone()))?;
         if archive.outside > 0 {
@@ -149,7 +142,7 @@ impl Gathering<'_, '_> {
                 Diagnostic::warning(
                     "zip-outside",
                     format!(
-                        "{} entries of the archive point outside of it; they are left alone",
+                        "the archive has entries that point outside of it ({}); they are left alone",
                         archive.outside
                     ),
                 )
@@ -157,46 +150,32 @@ impl Gathering<'_, '_> {
                 .at(whole.clone()),
             );
         }
-        let choices = archive
-            .configs
-            .iter()
-            .enumerate()
-            .map(|(index, config)| Choice {
-                dataset: config.dataset.clone(),
-                entry: Some(config.entry.clone()),
-                from: From::Archive(index),
-            })
-            .collect();
-        let nested = archive.nested.clone();
-        let choice = choose(choices, wanted, || no_config(nested.as_deref()))
-            .map_err(|diagnostic| diagnostic.at(whole.clone()))?;
-        let From::Archive(index) = choice.from else { unreachable!("choices of an archive are in it") };
-        let at = Location { entry: choice.entry.clone(), ..whole };
-        let text = archive.text(index).map_err(|fault| refused(fault, at))?;
-        let source = Source { origin: Origin::Export, file: file.to_owned(), entry: choice.entry, text };
-        Ok((choice.dataset, source))
+        let datasets: Vec<&str> = archive.configs.iter().map(|config| config.dataset.as_str()).collect();
+        let chosen = choice::choose(&datasets, wanted, archive.nested.is_some())
+            .map_err(|refusal| Box::new(refusal.at(whole.clone())))?;
+        let (dataset, entry) =
+            (archive.configs[chosen].dataset.clone(), archive.configs[chosen].entry.clone());
+        let at = Location { entry: Some(entry.clone()), ..whole };
+        let text = archive.text(chosen).map_err(|fault| refused(fault, at))?;
+        let source = Source { origin: Origin::Export, file: file.to_owned(), entry: Some(entry), text };
+        Ok((dataset, source))
     }
 
     /// The same for an export that somebody unpacked.
     fn unpacked(&mut self, files: &[&PathBuf], wanted: Option<&str>) -> Option<(String, Document)> {
-        let stem = |file: &Path| {
-            file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
-        };
-        let choices = files
-            .iter()
-            .map(|file| Choice { dataset: stem(file), entry: None, from: From::File(file.to_path_buf()) })
-            .collect();
-        let choice = match choose(choices, wanted, || no_config(None)) {
-            Ok(choice) => choice,
-            Err(diagnostic) => {
-                self.report.push(diagnostic.at(Location::file(files[0])));
+        let stems: Vec<_> =
+            files.iter().map(|file| file.file_stem().unwrap_or_default().to_string_lossy()).collect();
+        let datasets: Vec<&str> = stems.iter().map(AsRef::as_ref).collect();
+        let chosen = match choice::choose(&datasets, wanted, false) {
+            Ok(chosen) => chosen,
+            Err(refusal) => {
+                self.report.push(refusal.at(Location::file(files[0])));
                 return None;
             }
         };
-        let From::File(file) = choice.from else { unreachable!("choices of a folder are files") };
-        let text = self.text(&file)?;
-        let document = self.document(Source { origin: Origin::Export, file, entry: None, text })?;
-        Some((choice.dataset, document))
+        let text = self.text(files[chosen])?;
+        let source = Source { origin: Origin::Export, file: files[chosen].clone(), entry: None, text };
+        Some((datasets[chosen].to_owned(), self.document(source)?))
     }
 
     fn text(&mut self, file: &Path) -> Option<String> {
@@ -233,7 +212,11 @@ impl Gathering<'_, '_> {
             source::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
             source::Error::Io(_) => "check that the gateway's user may read it",
         };
-        self.report.push(Diagnostic::error(code, error.to_string()).help(help).at(Location::file(file)));
+        self.report.push(
+            Diagnostic::error(code, format!("this file cannot be used: {error}"))
+                .help(help)
+                .at(Location::file(file)),
+        );
         None
     }
 
@@ -260,54 +243,4 @@ impl Gathering<'_, '_> {
     fn hash(&mut self, text: &str) {
         self.resolver.hasher.field(text.as_bytes());
     }
-}
-
-/// The one configuration that is meant.
-fn choose(
-    mut choices: Vec<Choice>,
-    wanted: Option<&str>,
-    none: impl FnOnce() -> Diagnostic,
-) -> Result<Choice, Diagnostic> {
-    if choices.is_empty() {
-        return Err(none());
-    }
-    let list = listed(&choices);
-    if let Some(wanted) = wanted {
-        let stem = wanted.strip_suffix(".yaml").or_else(|| wanted.strip_suffix(".yml")).unwrap_or(wanted);
-        choices.retain(|choice| choice.dataset == stem);
-        if choices.is_empty() {
-            return Err(Diagnostic::error(
-                "config-unknown",
-                "the export has no configuration of the name in config:",
-            )
-            .help(format!("it has {list}")));
-        }
-    }
-    match choices.len() {
-        1 => Ok(choices.remove(0)),
-        _ => Err(Diagnostic::error(
-            "config-ambiguous",
-            format!("the export has several configurations: {list}"),
-        )
-        .help("say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip")),
-    }
-}
-
-fn listed(choices: &[Choice]) -> String {
-    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
-    let mut names: Vec<String> = choices.iter().take(10).map(|choice| printable(&choice.dataset)).collect();
-    if choices.len() > 10 {
-        names.push(format!("and {} more", choices.len() - 10));
-    }
-    names.join(", ")
-}
-
-fn no_config(nested: Option<&str>) -> Diagnostic {
-    let help = match nested {
-        Some(_) => "it holds another zip: unpack it once and drop the inner mcp_export.zip",
-        None => {
-            "the configuration is expected at mcp/server/configs/<dataset>.yaml; export mcp_export.zip again from the portal"
-        }
-    };
-    Diagnostic::error("config-missing", "No .yaml config files found in zip").help(help)
 }

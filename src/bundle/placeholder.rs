@@ -5,11 +5,10 @@
 pub(super) fn is_placeholder(text: &str) -> bool {
     let text = text.trim().trim_matches(['"', '\'', '`']).trim().to_ascii_lowercase();
     let squeezed: String = text.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let dashed = text.replace(['_', ' ', '.'], "-");
     text.is_empty()
         || has_brackets(&text)
-        || (squeezed.starts_with("pasteyour")
-            || squeezed.starts_with("your")
-            || squeezed.starts_with("pasteapikey"))
+        || ["paste-", "your-", "insert-", "enter-"].iter().any(|word| dashed.starts_with(word))
         || (squeezed.len() >= 3 && squeezed.bytes().all(|b| b == b'x'))
         || text.bytes().all(|b| b"*.-_".contains(&b))
         || WORDS.contains(&squeezed.as_str())
@@ -26,7 +25,8 @@ const WORDS: &[&str] = &[
     "none",
     "null",
     "undefined",
-    "insertkeyhere",
+    "yourapikey",
+    "yourkey",
 ];
 
 /// `<…>` anywhere.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Document, Origin};
 use super::excerpt::Scrubber;
 use super::yaml::Node;
-use super::{Context, source};
+use super::{Context, Refusal, source};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Hasher;
 use crate::base::secret::Secret;
@@ -109,76 +109,70 @@ impl Resolver<'_> {
         }
     }
 
-    fn variable(&mut self, name: &str) -> Result<String, Diagnostic> {
+    fn variable(&mut self, name: &str) -> Result<String, Refusal> {
         let value = self.context.env.get(name).map(Secret::expose).filter(|value| !value.trim().is_empty());
         self.hasher.field(name.as_bytes());
         self.hasher.field(value.unwrap_or_default().as_bytes());
-        value.map(|value| value.trim().to_owned()).ok_or_else(|| {
-            Diagnostic::error("variable-unset", format!("the variable {name} is not set"))
-                .help("set it in the environment of the gateway and restart it, or give the secret as a file")
-        })
+        let help = "set it in the environment of the gateway and restart it, or give the secret as a file";
+        let unset = || refusal("variable-unset", format!("the variable {name} is not set"), help);
+        value.map(|value| value.trim().to_owned()).ok_or_else(unset)
     }
 
-    fn file(&mut self, path: &str, beside: &Path) -> Result<String, Diagnostic> {
-        let text = self.allowed(path, beside).and_then(|path| self.read(&path));
+    fn file(&mut self, path: &str, beside: &Path) -> Result<String, Refusal> {
+        let text = self.allowed(path, beside).and_then(|path| read(&path));
         self.hasher.field(path.as_bytes());
         self.hasher.field(text.as_deref().unwrap_or_default().as_bytes());
         text
     }
 
     /// The file's real path, if it lies where secrets may lie.
-    fn allowed(&self, path: &str, beside: &Path) -> Result<PathBuf, Diagnostic> {
+    fn allowed(&self, path: &str, beside: &Path) -> Result<PathBuf, Refusal> {
         let path = beside.parent().unwrap_or(Path::new("")).join(path);
         let path = path.canonicalize().map_err(|error| {
-            Diagnostic::error("secret-file", format!("the secret's file cannot be found: {}", error.kind()))
-                .help("mount the file, or correct the path")
+            let message = format!("the secret's file cannot be found: {}", error.kind());
+            refusal("secret-file", message, "mount the file, or correct the path")
         })?;
         let roots = self.folder.into_iter().chain(self.context.secret_roots.iter().map(PathBuf::as_path));
         let inside = |root: &Path| root.canonicalize().is_ok_and(|root| path.starts_with(root));
-        match roots.into_iter().any(inside) {
-            true => Ok(path),
-            false => Err(Diagnostic::error(
-                "secret-file-outside",
-                "the secret's file lies where no secrets may lie",
-            )
-            .help("put it in the tenant's own folder, or allow its folder in the settings (secret_roots)")),
+        if roots.into_iter().any(inside) {
+            return Ok(path);
         }
-    }
-
-    fn read(&self, path: &Path) -> Result<String, Diagnostic> {
-        let refused = |why: String| {
-            Diagnostic::error("secret-file", format!("the secret's file cannot be used: {why}"))
-        };
-        let bytes = source::read(path, MAX_SECRET).map_err(|error| refused(error.to_string()))?;
-        let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text".into()))?;
-        match text.trim() {
-            "" => Err(refused("it is empty".into())),
-            text => Ok(text.to_owned()),
-        }
+        let help = "put it in the tenant's own folder, or allow its folder in the settings (secret_roots)";
+        Err(refusal("secret-file-outside", "the secret's file lies where no secrets may lie", help))
     }
 }
 
-fn plain_or_variable(text: &str) -> Result<Reference<'_>, Diagnostic> {
+fn read(path: &Path) -> Result<String, Refusal> {
+    let refused = |why: &str| {
+        let message = format!("the secret's file cannot be used: {why}");
+        refusal("secret-file", message, "the file holds the secret and nothing else, as text")
+    };
+    let bytes = source::read(path, MAX_SECRET).map_err(|error| refused(&error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))?;
+    match text.trim() {
+        "" => Err(refused("it is empty")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn plain_or_variable(text: &str) -> Result<Reference<'_>, Refusal> {
     if !text.contains("${") {
         return Ok(Reference::Plain(text));
     }
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     let word = |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    match name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX)) {
-        Some(name) => Ok(Reference::Variable(name)),
-        None => {
-            Err(Diagnostic::error("variable-form", "this is not the name of a variable that tenants may use")
-                .help(
-                    "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach",
-                ))
-        }
-    }
+    let name = name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX));
+    let help = "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach";
+    let unknown =
+        || refusal("variable-form", "this is not the name of a variable that tenants may use", help);
+    name.map(Reference::Variable).ok_or_else(unknown)
 }
 
-fn from_export(name: &str) -> Diagnostic {
-    Diagnostic::error(
-        "export-reads-machine",
-        format!("an export may not take {name} from this machine's files or variables"),
-    )
-    .help("put this line in the .yaml beside the zip, named like the zip")
+fn from_export(name: &str) -> Refusal {
+    let message = format!("an export may not take {name} from this machine's files or variables");
+    refusal("export-reads-machine", message, "put this line in the .yaml beside the zip, named like the zip")
+}
+
+fn refusal(code: &'static str, message: impl Into<String>, help: &str) -> Refusal {
+    Box::new(Diagnostic::error(code, message).help(help))
 }

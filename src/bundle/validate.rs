@@ -17,7 +17,8 @@ use super::fields;
 use super::gather::Gathered;
 use super::reference::Resolver;
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::spec::{CacheSpec, LimitsSpec, TenantName, TenantSpec};
+use crate::base::digest::Digest;
+use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -40,13 +41,14 @@ impl Case<'_, '_> {
     }
 }
 
-/// The tenant, unless something essential is missing. Whether it may be used is for the report to say.
+/// What decides who may call, if that is certain; and the tenant, unless something essential is missing. Whether it may
+/// be used is for the report to say.
 pub(super) fn tenant(
     gathered: &Gathered,
     name: Option<&TenantName>,
     resolver: &mut Resolver<'_>,
     report: &mut Report,
-) -> Option<TenantSpec> {
+) -> (Option<Digest>, Option<TenantSpec>) {
     let layers = &gathered.layers;
     let dataset = gathered.dataset.as_deref().or_else(|| layers.text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
@@ -55,12 +57,17 @@ pub(super) fn tenant(
 
     notices(&mut case);
     login::refuse(&mut case);
-    let access = access::judge(&mut case);
-    let place = place::judge(&mut case, name);
-    let backend = backend::judge(&mut case);
+    let (access, digest) = access::judge(&mut case);
+    (digest, spec(&mut case, name, access))
+}
+
+fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) -> Option<TenantSpec> {
+    let (layers, dataset) = (case.layers, case.dataset);
+    let place = place::judge(case, name);
+    let backend = backend::judge(case);
     let (place, backend, name) = (place?, backend?, name?.clone());
     let title = title(layers, dataset);
-    let tools = tools::judge(&mut case, &title, &backend);
+    let tools = tools::judge(case, &title, &backend);
     Some(TenantSpec {
         name,
         dataset: dataset.into(),

@@ -152,6 +152,8 @@ struct Frame {
     anchor: usize,
     value: Value,
     key: Option<Key>,
+    /// The keys of a mapping and the lines they stand in.
+    seen: HashMap<String, usize>,
 }
 
 #[derive(Default)]
@@ -212,7 +214,7 @@ impl Builder {
         if matches!(self.frames.last(), Some(Frame { value: Value::Map(_), key: None, .. })) {
             return Err(bad_key(at));
         }
-        self.frames.push(Frame { at, anchor, value, key: None });
+        self.frames.push(Frame { at, anchor, value, key: None, seen: HashMap::new() });
         Ok(())
     }
 
@@ -249,7 +251,11 @@ impl Builder {
         };
         match (&mut frame.value, frame.key.take()) {
             (Value::List(items), _) => items.push(node),
-            (Value::Map(pairs), Some(key)) => insert(pairs, key, node, &mut self.faults),
+            (Value::Map(pairs), Some(key)) => match frame.seen.insert(key.text.clone(), key.at.line) {
+                None => pairs.push((key, node)),
+                Some(line) if self.faults.len() < MAX_FAULTS => self.faults.push(twice(&key, line)),
+                Some(_) => {}
+            },
             (Value::Map(_), None) => match node.value {
                 Value::Scalar { text, .. } => frame.key = Some(Key { at: node.at, text }),
                 _ => return Err(bad_key(node.at)),
@@ -286,20 +292,12 @@ impl Builder {
     }
 }
 
-fn insert(pairs: &mut Vec<(Key, Node)>, key: Key, node: Node, faults: &mut Vec<Fault>) {
-    match pairs.iter().find(|(earlier, _)| earlier.text == key.text) {
-        None => pairs.push((key, node)),
-        Some((earlier, _)) if faults.len() < MAX_FAULTS => faults.push(Fault {
-            code: "duplicate-key",
-            message: format!(
-                "{} is given a second time; line {} has it already",
-                named(&key),
-                earlier.at.line
-            ),
-            help: "keep one of the two lines, so that there is no doubt which one counts",
-            at: key.at,
-        }),
-        Some(_) => {}
+fn twice(key: &Key, line: usize) -> Fault {
+    Fault {
+        code: "duplicate-key",
+        message: format!("{} is given a second time; line {line} has it already", named(key)),
+        help: "keep one of the two lines, so that there is no doubt which one counts",
+        at: key.at,
     }
 }
 
@@ -336,13 +334,17 @@ mod tests {
         parse(text).err().map(|faults| faults.iter().map(|fault| fault.code).collect()).unwrap_or_default()
     }
 
+    fn valid(text: &str) -> Node {
+        parse(text).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
     fn text(root: &Node, name: &str) -> String {
         root.member(name).and_then(|(_, node)| node.text()).expect("a scalar").to_owned()
     }
 
     #[test]
     fn scalars_keep_their_spelling_and_place() {
-        let root = parse("a: 0123\nb: 'x'\n").ok().expect("valid");
+        let root = valid("a: 0123\nb: 'x'\n");
         assert_eq!((text(&root, "a"), text(&root, "b")), ("0123".into(), "x".into()));
         let (key, node) = root.member("b").expect("b");
         assert_eq!((key.at, node.at), (Mark { line: 2, column: 1 }, Mark { line: 2, column: 4 }));
@@ -355,7 +357,7 @@ mod tests {
 
     #[test]
     fn merge_keys_fill_in_what_is_missing() {
-        let root = parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n").ok().expect("valid");
+        let root = valid("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n");
         let (_, y) = root.member("y").expect("y");
         assert_eq!((text(y, "a"), text(y, "b")), ("1".into(), "3".into()));
     }

@@ -197,3 +197,87 @@ fn human(verdict: &Verdict) -> String {
     out.push_str(&format!("\n{} checked, {refused} refused\n", verdict.tenants.len()));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            public_base: "https://mcp.test".into(),
+            hosts: Vec::new(),
+            backend_allow: Vec::new(),
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    fn tenants(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, lines) in files {
+            let yaml = format!(
+                "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\nconnection_id: c\n{lines}"
+            );
+            std::fs::write(folder.path().join(name), yaml).expect("written");
+        }
+        folder
+    }
+
+    fn judged(folder: &tempfile::TempDir) -> Verdict {
+        judge(&[folder.path().to_owned()], &context()).expect("judged")
+    }
+
+    fn codes(verdict: &Verdict) -> Vec<(&str, Vec<&str>)> {
+        let codes = |tenant: &Judged| tenant.findings.iter().map(|diagnostic| diagnostic.code).collect();
+        verdict.tenants.iter().map(|tenant| (tenant.stem.as_str(), codes(tenant))).collect()
+    }
+
+    #[test]
+    fn a_path_is_one_tenants() {
+        let folder =
+            tenants(&[("a.yaml", "api_key: key-0001\n"), ("b.yaml", "api_key: key-0002\npath_prefix: /a\n")]);
+        let verdict = judged(&folder);
+        assert_eq!(codes(&verdict), [("a", vec![]), ("b", vec!["path-taken"])]);
+        assert_eq!(verdict.outcome(), Outcome::Refused);
+    }
+
+    #[test]
+    fn a_name_is_one_tenants() {
+        let folder = tenants(&[
+            ("a b.yaml", "api_key: key-0001\n"),
+            ("a-b.yaml", "api_key: key-0002\npath_prefix: /x\n"),
+        ]);
+        assert_eq!(codes(&judged(&folder)), [("a b", vec![]), ("a-b", vec!["name-taken"])]);
+    }
+
+    #[test]
+    fn one_file_is_checked_with_its_siblings() {
+        let folder = tenants(&[("a.yaml", ""), ("b.yaml", "")]);
+        std::fs::write(folder.path().join("a.env"), "API_KEY=key-0001\n").expect("written");
+        let verdict = judge(&[folder.path().join("a.yaml")], &context()).expect("judged");
+        assert_eq!(codes(&verdict), [("a", vec![])]);
+        assert_eq!(verdict.outcome(), Outcome::Fine);
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_checked() {
+        let folder = tenants(&[]);
+        assert_eq!(judged(&folder).outcome(), Outcome::CouldNotRun);
+        assert_eq!(check(&[folder.path().join("x.zip")], &context(), Format::Human), Outcome::CouldNotRun);
+    }
+
+    #[test]
+    fn people_and_machines_are_told_the_same() {
+        let folder = tenants(&[
+            ("a.yaml", "api_key: key-0001\n"),
+            ("b.yaml", "api_key: your-api-key\n"),
+            ("c.json", ""),
+        ]);
+        let verdict = judged(&folder);
+        let root = format!("{}/", folder.path().display());
+        insta::assert_snapshot!("human", human(&verdict).replace(&root, ""));
+        insta::assert_snapshot!("json", render::json(&verdict).replace(&root, ""));
+    }
+}

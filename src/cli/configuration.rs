@@ -51,7 +51,7 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
     }
 }
 
-fn tenant_variables() -> BTreeMap<String, Secret> {
+pub(super) fn tenant_variables() -> BTreeMap<String, Secret> {
     let readable = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let ours = readable.filter(|(name, _)| name.starts_with(TENANT_VARIABLES));

@@ -20,8 +20,9 @@ use anyhow::{Context, bail};
 use self::exports::Folder;
 use super::admin_client::AdminClient;
 use super::args::DemoArgs;
-use super::serve::{self, Addresses};
+use super::serve;
 use super::{Exit, output};
+use crate::gateway::Addresses;
 use crate::settings::Settings;
 use crate::tenants::status::{State, TenantStatus};
 

@@ -108,6 +108,7 @@ fn logins_and_keys_never_open_a_tenant_by_accident() {
     snapshot(
         "access",
         vec![
+            ("keys without end", Drop::alone(&format!("api_keys: [{}]\n", "{sha256: x},".repeat(17)))),
             (
                 "half a login",
                 Drop::export(
@@ -149,6 +150,18 @@ fn backends_are_judged() {
     snapshot(
         "backends",
         vec![
+            (
+                "texts too long",
+                overlay(&format!("tools: {{search: {{description: '{}'}}}}\n", "x".repeat(5_000))),
+            ),
+            (
+                "schemas too deep",
+                overlay(&format!(
+                    "tools: {{search: {{parameters: {{r: {}x{}}}}}}}\n",
+                    "{a: ".repeat(10),
+                    "}".repeat(10)
+                )),
+            ),
             (
                 "loopback",
                 Drop::with(
@@ -237,6 +250,12 @@ fn names_and_files_are_judged() {
     snapshot(
         "names",
         vec![
+            (
+                "two exports",
+                Drop::new().file("acme/server.zip", "").file("acme/mcp/server/configs/a.yaml", ""),
+            ),
+            ("folder for a file", Drop::new().file("acme.zip/x", "")),
+            ("a folder that ends like a file", Drop::new().file("acme.yaml/x.yaml", "")),
             ("a bad name", Drop::alone("name: Acme Corp\n")),
             ("no name", Drop::new().file("---.yaml", SALES)),
             ("two YAMLs", Drop::alone("").file("acme.yml", SALES)),

@@ -297,3 +297,32 @@ fn allowed_loopback_backends_are_served() {
     let drop = drop.context(|context| context.backend_allow.push("127.0.0.0/8".parse().expect("a network")));
     assert_eq!(drop.codes(), [""; 0]);
 }
+
+#[test]
+fn what_decides_who_may_call_is_told_apart_from_the_rest() {
+    let key = |c: &str| format!("api_keys: [{{label: a, sha256: {}}}]\n", c.repeat(64));
+    let access = |lines: &str| Drop::export("").file("acme.yaml", lines).load().access;
+    let (open, keyed) = (access(""), access(&key("a")));
+    assert!(open.is_some() && keyed.is_some() && open != keyed);
+    assert_ne!(access(&key("b")), keyed);
+    assert_ne!(access("oauth_enabled: true\n"), open);
+    // Trouble elsewhere says nothing about who may call.
+    for elsewhere in ["deadline: never\n", "path_prefix: /a/../b\n", "search_url: x\n", "zzz: 1\n"] {
+        assert_eq!(access(&format!("{}{elsewhere}", key("a"))), keyed, "{elsewhere}");
+    }
+    for doubt in [
+        "api_keys: [{sha256: 1}]\n",
+        "api_keys: x\n",
+        "api_keys:\n",
+        "acess: x\n",
+        "access:\n",
+        "oauth_enabled: perhaps\n",
+        "a: [",
+        "- a\n",
+    ] {
+        assert_eq!(access(doubt), None, "{doubt}");
+    }
+    assert_eq!(Drop::export("access: x\n").load().access, None);
+    assert_eq!(Drop::alone("").file("acme.yml", SALES).load().access, None);
+    assert_eq!(Drop::new().file("acme.zip", "cut off").file("acme.yaml", key("a")).load().access, None);
+}

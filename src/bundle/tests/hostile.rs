@@ -122,6 +122,22 @@ fn devices_and_folders_are_not_read() {
     assert_eq!(drop.codes(), ["not-a-file"]);
 }
 
+#[test]
+fn findings_have_an_end() {
+    let many = |line: &str| (0..3_000).map(|i| line.replace("N", &i.to_string())).collect::<String>();
+    let headers = format!("backend:\n  headers:\n{}", many("    x-N: 1\n"));
+    let parameters = format!("tools:\n  search:\n    parameters:\n{}", many("      pN: 1\n"));
+    let keys = format!("api_keys:\n{}", many("  - {label: N}\n"));
+    for overlay in [many("unknown_N: 1\n"), headers, parameters, keys] {
+        let drop = Drop::export("").file("acme.yaml", &overlay);
+        let codes = drop.codes();
+        assert!((1..=50).contains(&codes.len()), "{}: {codes:?}", &overlay[..40]);
+        assert!(drop.load().spec.is_none());
+    }
+    let env = Drop::export("").file("acme.env", many("A=N\n"));
+    assert!(env.codes().len() <= 21, "{:?}", env.codes());
+}
+
 const CANARY: &str = "cAnArY-5f3e9b";
 
 /// Whatever a finding says, in every form it is shown in.

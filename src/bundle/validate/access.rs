@@ -5,8 +5,8 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use super::Case;
-use crate::base::diagnostic::{Diagnostic, Location};
-use crate::base::digest::Digest;
+use crate::base::diagnostic::{Diagnostic, Location, Severity};
+use crate::base::digest::{Digest, Hasher};
 use crate::bundle::document::{Document, Found};
 use crate::bundle::placeholder::is_placeholder;
 use crate::bundle::yaml::{Node, Value};
@@ -15,12 +15,16 @@ use crate::spec::{AccessSpec, ApiKeySpec};
 const MAX_KEYS: usize = 16;
 const MIN_KEY_CHARS: usize = 24;
 
-/// The keys, and whether the tenant is open to all.
-pub(super) fn judge(case: &mut Case<'_, '_>) -> AccessSpec {
+/// The keys, and whether the tenant is open to all; and the digest of all that decides who may call, unless some of it
+/// could not be read with certainty.
+pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
+    let before = errors(case);
     refuse_what_is_not_there_yet(case);
     let declared = declared(case);
     let api_keys = declared.map(|found| keys(case, &found)).unwrap_or_default();
     let access = AccessSpec { api_keys, public: case.layers.flag(&["public"]).unwrap_or(false) };
+    let certain = errors(case) == before && !case.layers.0.iter().any(|document| document.in_doubt);
+    let digest = certain.then(|| fingerprint(case, &access));
     if access.is_open() && declared.is_none() && case.context.require_auth {
         case.find(
             Diagnostic::error(
@@ -39,7 +43,26 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> AccessSpec {
             at,
         );
     }
-    access
+    (access, digest)
+}
+
+fn errors(case: &Case<'_, '_>) -> usize {
+    case.report.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+}
+
+fn fingerprint(case: &Case<'_, '_>, access: &AccessSpec) -> Digest {
+    let mut hasher = Hasher::new();
+    let mut field = |text: &str| hasher.field(text.as_bytes());
+    field(&format!("{:?} {}", case.layers.flag(&["oauth_enabled"]), access.public));
+    for name in super::login::MICROSOFT {
+        field(case.layers.text(&[name]).unwrap_or_default());
+        field(case.layers.text(&[&format!("{name}_file")]).unwrap_or_default());
+    }
+    for key in &access.api_keys {
+        field(&key.label);
+        field(&format!("{} {:?}", key.digest, key.expires));
+    }
+    hasher.finish()
 }
 
 fn refuse_what_is_not_there_yet(case: &mut Case<'_, '_>) {
@@ -91,9 +114,14 @@ fn keys(case: &mut Case<'_, '_>, found: &Found<'_>) -> Vec<ApiKeySpec> {
             .help("one key per caller and one more while it is rotated is what keys are for"),
             Some(found.at()),
         );
+        return Vec::new();
     }
     let mut keys: Vec<ApiKeySpec> = Vec::new();
-    for (index, item) in items.iter().take(MAX_KEYS).enumerate() {
+    for (index, item) in items.iter().enumerate() {
+        if !matches!(item.value, Value::Map(_)) {
+            // The shape of the list was judged before.
+            continue;
+        }
         let at = found.document.source.at(item.at);
         let Some(key) = key(case, found.document, item, index) else { continue };
         for (code, what) in collisions(&keys, &key) {

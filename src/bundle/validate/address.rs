@@ -123,6 +123,8 @@ mod tests {
             "http://0x7f.1/",
             "http://[::1]/",
             "http://[::ffff:127.0.0.1]/",
+            "http://[::127.0.0.1]/",
+            "http://[2002:7f00:1::]/",
             "http://localhost/",
             "http://a.localhost./",
         ] {

@@ -8,6 +8,7 @@ use url::Url;
 use super::Case;
 use super::address;
 use super::call::{self, Shared};
+use super::place::has_authority;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
@@ -50,10 +51,12 @@ fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
 
 /// Names all that is missing in one finding, except where it means that the export is too old.
 fn missing(case: &mut Case<'_, '_>) {
-    let untrained = is_given(case, "search_url") && !is_given(case, "context_url");
+    let search_url = case.layers.find(&["search_url"]);
+    let from_export = search_url.is_some_and(|found| found.document.source.origin != Origin::Env);
+    let untrained = from_export && !is_given(case, "context_url");
     let key = is_given(case, "api_key") || is_given(case, "api_key_file");
     let missing: Vec<&str> = [
-        ("SEARCH_URL", is_given(case, "search_url")),
+        ("SEARCH_URL", search_url.is_some()),
         ("CONTEXT_URL", is_given(case, "context_url") || untrained),
         ("API_KEY", key),
     ]
@@ -143,14 +146,13 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     let template =
         UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
     let head = template.head();
-    let lower = head.to_ascii_lowercase();
-    if !(lower.starts_with("https://") || lower.starts_with("http://")) {
-        return bad("must begin with https:// or http://");
-    }
     let has_marks = template.marks().next().is_some();
     let after_scheme = head.split_once("://").map_or("", |(_, rest)| rest);
     if has_marks && !after_scheme.contains(['/', '?']) {
         return bad("has a mark in its host; marks are for the path and query");
+    }
+    if !has_authority(head) {
+        return bad("must begin with https:// or http://");
     }
     let Ok(url) = Url::parse(head) else { return bad("is no absolute URL") };
     if !url.username().is_empty() || url.password().is_some() {

@@ -11,6 +11,8 @@ use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::spec::{BodyTemplate, CallSpec, UrlTemplate};
 
+const MAX_HEADERS: usize = 32;
+
 /// What both calls have.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
@@ -103,10 +105,11 @@ fn target(
     kind: &Kind<'_>,
 ) -> Option<UrlTemplate> {
     let path = ["backend", kind.name, "url"];
+    let endpoint_at = || case.layers.find(&[&format!("{}_url", kind.name)]).map(|found| found.at());
     let (text, at) = match case.layers.find(&path) {
         Some(found) => (url(case, &found, &path.join("."))?, Some(found.at())),
-        None if method == Some(&Method::GET) => ((kind.url_of_get)(endpoint?), None),
-        None => (endpoint?.to_owned(), None),
+        None if method == Some(&Method::GET) => ((kind.url_of_get)(endpoint?), endpoint_at()),
+        None => (endpoint?.to_owned(), endpoint_at()),
     };
     let template = UrlTemplate::parse(&text).ok()?;
     let marks: Vec<&str> = template.marks().collect();
@@ -175,6 +178,11 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Vec<(
     let layers = case.layers;
     let both = layers.named(&["backend", "headers"]);
     let own = layers.named(&["backend", call, "headers"]);
+    if let Some((_, found)) = both.iter().chain(&own).nth(MAX_HEADERS) {
+        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
+        case.find(many.help("keep those that the portal needs"), Some(found.at()));
+        return None;
+    }
     for (name, found) in both.into_iter().chain(own) {
         let at = found.at();
         let Some(name) = parse_header_name(case, name, &at) else { continue };

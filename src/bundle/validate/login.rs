@@ -3,7 +3,9 @@
 use super::Case;
 use crate::base::diagnostic::Diagnostic;
 
-const MICROSOFT: &[&str] = &["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
+/// The app registration's fields.
+pub(super) const MICROSOFT: &[&str] =
+    &["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
 
 /// Refuses tenants that ask for a login, and those whose Microsoft values leave in doubt whether they do.
 pub(super) fn refuse(case: &mut Case<'_, '_>) {

@@ -155,9 +155,11 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn has_authority(text: &str) -> bool {
+/// `url` reads the host of `https:///host`, too.
+pub(super) fn has_authority(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    lower.starts_with("https://") || lower.starts_with("http://")
+    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 /// Tokens and codes travel over this URL.

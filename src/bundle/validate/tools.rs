@@ -110,10 +110,13 @@ fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
     let layers = case.layers;
     let named = layers.named(&["tools", "search", "parameters"]);
     let mut parameters = Map::new();
-    for (index, (name, found)) in named.into_iter().enumerate() {
+    if let Some((_, found)) = named.get(MAX_PARAMETERS) {
+        refuse(case, "there are more than 16 parameters", found.at());
+        return parameters;
+    }
+    for (name, found) in named {
         let schema = json(found.node);
         let fault = match () {
-            () if index >= MAX_PARAMETERS => Some("there are more than 16 parameters"),
             () if !fits(name) => {
                 Some("a parameter's name is made of letters, digits and _, at most 40 of them")
             }

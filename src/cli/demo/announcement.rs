@@ -6,8 +6,8 @@ use serde_json::{Map, json};
 
 use super::exports::Folder;
 use crate::certs::LOCAL_CA_FILE;
-use crate::cli::serve::Addresses;
 use crate::cli::tenants::list;
+use crate::gateway::Addresses;
 use crate::tenants::status::TenantStatus;
 
 /// The whole text.
