@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 pub use self::addresses::Addresses;
 use self::signals::{Asked, Signals};
 use crate::admin::{self, Admin};
-use crate::backend::{Pool, WarmUp};
+use crate::backend::{ContextStore, Pool, WarmUp};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
@@ -271,7 +271,7 @@ fn parts(
     );
     Ok(Parts {
         pool: pool.map_err(Error::Backend)?,
-        warm_up: WarmUp::start(tasks, Arc::clone(&clock)),
+        warm_up: WarmUp::start(tasks, Arc::clone(&clock), Some(ContextStore::new(&settings.state))),
         metrics,
         clock,
         open_tenants: settings.open_tenants,

@@ -21,7 +21,7 @@ use crate::tenants::look::{self, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan;
 use crate::tenants::receipt::Slip;
-use crate::tenants::registry::{Registry, RoutingTable};
+use crate::tenants::registry::{Published, Registry, RoutingTable};
 use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, SETTLE, Signature};
 use crate::tenants::watch::{Doorbell, TICK, Watch};
@@ -305,10 +305,29 @@ impl Worker {
         announce::count(&table, &self.roster, &self.parts.metrics);
         self.registry.publish(table);
         self.announce(changed, &old);
+        self.forget_contexts(changed, &old).await;
         announce::hand_out(&self.folder, slips, &mut self.receipts_refused).await;
     }
 
-    fn announce(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, crate::tenants::registry::Published>) {
+    /// The contexts kept on disk go with their tenants.
+    async fn forget_contexts(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, Published>) {
+        let table = self.registry.load_full();
+        let gone: Vec<_> = changed
+            .iter()
+            .filter(|stem| table.entries.get(*stem).is_none_or(|entry| entry.tenant.is_none()))
+            .filter_map(|stem| Some(old.get(stem)?.tenant.as_ref()?.spec.name.clone()))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let warm_up = self.parts.warm_up.clone();
+        let forget = tokio::task::spawn_blocking(move || gone.iter().for_each(|name| warm_up.forget(name)));
+        if forget.await.is_err() {
+            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
+        }
+    }
+
+    fn announce(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, Published>) {
         let table = self.registry.load();
         for stem in changed {
             let new = table.entries.get(stem);
@@ -319,7 +338,7 @@ impl Worker {
             if let Some(old) = old {
                 announce::dismiss(old, new, &self.drain);
             }
-            let name = |entry: &crate::tenants::registry::Published| entry.status().name;
+            let name = |entry: &Published| entry.status().name;
             let tenant = new.and_then(|new| new.tenant.as_ref());
             match tenant {
                 None => old.map(name).iter().for_each(|name| self.parts.metrics.forget(name)),
