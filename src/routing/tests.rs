@@ -288,7 +288,7 @@ fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
     Some((mount.to_string(), endpoint.1))
 }
 
-const MOUNTS: [&str; 8] = ["/", "/a", "/A", "/ab", "/a/b", "/a/b/c", "/b", "/b.a"];
+const MOUNTS: [&str; 9] = ["/", "/a", "/A", "/ab", "/a/b", "/a/b/c", "/b", "/b.a", "/a/token/c"];
 
 proptest! {
     #[test]

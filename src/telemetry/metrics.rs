@@ -1,8 +1,18 @@
-//! Metric families (names: OpenTelemetry's MCP conventions, Prometheus form).
+//! Metric families (names: OpenTelemetry's MCP conventions where there is one, Prometheus form).
 //!
-//! No tenant label on histograms; the series of a removed tenant go away.
+//! No tenant label on histograms, and the series of a removed tenant go away: what ten thousand tenants cost a
+//! collector stays bounded. No label ever holds what a client sent.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 /// How a tool call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,31 +29,259 @@ pub enum Outcome {
     Internal,
 }
 
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Ok,
+    Outcome::BadArguments,
+    Outcome::BackendError,
+    Outcome::Busy,
+    Outcome::Cancelled,
+    Outcome::Internal,
+];
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::BadArguments => "bad_arguments",
+            Self::BackendError => "backend_error",
+            Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantOutcome {
+    tenant: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+type Seconds = fn() -> Histogram;
+
 /// All metric families of one gateway. Cheap to share behind an `Arc`; an explicit registry, so tests can have many.
-#[derive(Debug, Default)]
-pub struct Metrics {}
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: Gauge,
+    refused: Family<Reason, Counter>,
+    answers: Family<Answer, Counter>,
+    answer_seconds: Family<Route, Histogram, Seconds>,
+    tool_calls: Family<TenantOutcome, Counter>,
+    tool_seconds: Family<OutcomeLabel, Histogram, Seconds>,
+    backend_seconds: Family<OutcomeLabel, Histogram, Seconds>,
+    passes: Family<OutcomeLabel, Counter>,
+    pass_seconds: Histogram,
+    changes: Counter,
+    last_pass_completed: Gauge,
+    last_completed_at: Gauge<f64, AtomicU64>,
+    tenants: Family<StateLabel, Gauge>,
+    generation: Gauge,
+}
 
 impl Metrics {
+    /// Families at zero.
     pub fn new() -> Self {
-        Self::default()
+        let mut metrics = Self {
+            registry: Registry::default(),
+            connections: Gauge::default(),
+            refused: Family::default(),
+            answers: Family::default(),
+            answer_seconds: Family::new_with_constructor(seconds),
+            tool_calls: Family::default(),
+            tool_seconds: Family::new_with_constructor(seconds),
+            backend_seconds: Family::new_with_constructor(seconds),
+            passes: Family::default(),
+            pass_seconds: seconds(),
+            changes: Counter::default(),
+            last_pass_completed: Gauge::default(),
+            last_completed_at: Gauge::default(),
+            tenants: Family::default(),
+            generation: Gauge::default(),
+        };
+        metrics.register();
+        metrics
     }
+
+    fn register(&mut self) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let registry = &mut self.registry;
+        registry.register("tenantd_build", "The program that answers", build);
+        registry.register("tenantd_connections", "Connections open", self.connections.clone());
+        registry.register("tenantd_connections_refused", "Connections refused", self.refused.clone());
+        registry.register("tenantd_http_answers", "Answers by route and status", self.answers.clone());
+        registry.register_with_unit(
+            "http_server_request_duration",
+            "From the request's head to the answer's head",
+            Unit::Seconds,
+            self.answer_seconds.clone(),
+        );
+        registry.register("tenantd_tool_calls", "Tool calls by tenant and outcome", self.tool_calls.clone());
+        registry.register_with_unit(
+            "mcp_server_operation_duration",
+            "Tool calls, backend included",
+            Unit::Seconds,
+            self.tool_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "tenantd_backend_call_duration",
+            "Calls to tenants' backends",
+            Unit::Seconds,
+            self.backend_seconds.clone(),
+        );
+        self.register_life();
+    }
+
+    fn register_life(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("tenantd_passes", "Passes over the tenants folder", self.passes.clone());
+        registry.register_with_unit(
+            "tenantd_pass_duration",
+            "Passes over the tenants folder",
+            Unit::Seconds,
+            self.pass_seconds.clone(),
+        );
+        registry.register(
+            "tenantd_tenant_changes",
+            "Tenants added, changed and removed",
+            self.changes.clone(),
+        );
+        registry.register(
+            "tenantd_last_reload_successful",
+            "1 if the last pass completed; a broken tenant does not change it",
+            self.last_pass_completed.clone(),
+        );
+        registry.register(
+            "tenantd_last_reload_success_timestamp_seconds",
+            "When a pass last completed, in seconds since 1970",
+            self.last_completed_at.clone(),
+        );
+        registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
+        registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
+    }
+
     /// The exposition text (OpenMetrics).
     pub fn encode(&self) -> String {
-        String::new()
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes what is written");
+        text
     }
-    /// A connection was taken in; `-1` when it ends.
-    pub fn connections(&self, _change: i64) {}
-    /// A connection was refused: `cap`, `per_ip`, `handshake`, `header_timeout`.
-    pub fn connection_refused(&self, _reason: &'static str) {}
-    /// An answer left. `route` is a small fixed set: `mcp`, `page`, `discovery`, `none`, `refused`.
-    pub fn answered(&self, _route: &'static str, _status: u16, _elapsed: Duration) {}
-    pub fn tool_call(&self, _tenant: &str, _outcome: Outcome, _elapsed: Duration) {}
+
+    /// A connection was taken in (`1`) or ended (`-1`).
+    pub fn connections(&self, change: i64) {
+        self.connections.inc_by(change);
+    }
+
+    /// A connection was refused: `cap`, `per_ip`, `handshake`, `header_timeout`, `accept_error`.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// An answer left. `route` is one of a small fixed set.
+    pub fn answered(&self, route: &'static str, status: u16, elapsed: Duration) {
+        self.answers.get_or_create(&Answer { route, status }).inc();
+        self.answer_seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64());
+    }
+
+    /// A tool call ended.
+    pub fn tool_call(&self, tenant: &str, outcome: Outcome, elapsed: Duration) {
+        let outcome = outcome.label();
+        self.tool_calls.get_or_create(&TenantOutcome { tenant: tenant.to_owned(), outcome }).inc();
+        self.tool_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    }
+
     /// A backend call ended; `outcome` is `ok` or the error's class.
-    pub fn backend_call(&self, _outcome: &'static str, _elapsed: Duration) {}
-    /// A pass over the tenants folder ended.
-    pub fn pass(&self, _completed: bool, _changed: usize, _elapsed: Duration) {}
+    pub fn backend_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.backend_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// A pass over the tenants folder ended at `now` (seconds since 1970), having changed so many tenants.
+    pub fn pass(&self, completed: bool, changed: usize, elapsed: Duration, now: f64) {
+        let outcome = if completed { "ok" } else { "failed" };
+        self.passes.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.pass_seconds.observe(elapsed.as_secs_f64());
+        self.changes.inc_by(changed as u64);
+        self.last_pass_completed.set(completed.into());
+        if completed {
+            self.last_completed_at.set(now);
+        }
+    }
+
     /// How many tenants are in each state, and the generation in force.
-    pub fn tenants(&self, _by_state: &[(&'static str, i64)], _generation: u64) {}
+    pub fn tenants(&self, by_state: &[(&'static str, i64)], generation: u64) {
+        for &(state, count) in by_state {
+            self.tenants.get_or_create(&StateLabel { state }).set(count);
+        }
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
     /// Drops the series of a removed tenant.
-    pub fn forget(&self, _tenant: &str) {}
+    pub fn forget(&self, tenant: &str) {
+        for outcome in OUTCOMES {
+            self.tool_calls.remove(&TenantOutcome { tenant: tenant.to_owned(), outcome: outcome.label() });
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From a cached page to the longest call.
+fn seconds() -> Histogram {
+    Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_tenant_leaves_no_series() {
+        let metrics = Metrics::new();
+        metrics.tool_call("acme", Outcome::Ok, Duration::from_millis(3));
+        metrics.tool_call("beta", Outcome::Busy, Duration::from_millis(3));
+        assert!(metrics.encode().contains(r#"tenantd_tool_calls_total{tenant="acme",outcome="ok"} 1"#));
+        metrics.forget("acme");
+        assert!(!metrics.encode().contains("acme"));
+        assert!(metrics.encode().contains("beta"));
+    }
+
+    #[test]
+    fn the_text_ends_as_open_metrics_wants() {
+        let metrics = Metrics::new();
+        metrics.answered("mcp", 200, Duration::from_millis(1));
+        let text = metrics.encode();
+        assert!(text.contains(r#"tenantd_http_answers_total{route="mcp",status="200"} 1"#), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
 }

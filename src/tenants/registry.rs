@@ -6,21 +6,59 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::status::TenantStatus;
+use super::status::{State, TenantStatus};
 use super::tenant::Tenant;
 use crate::routing::Router;
+use crate::spec::HostName;
 
 /// One consistent world.
 #[derive(Default)]
 pub struct RoutingTable {
     pub router: Router<Arc<Tenant>>,
-    /// By stem.
-    pub statuses: BTreeMap<String, TenantStatus>,
-    pub tenants: BTreeMap<String, Arc<Tenant>>,
+    /// One for each entry in the folder, by stem.
+    pub entries: BTreeMap<Arc<str>, Published>,
     /// Counts published tables.
     pub generation: u64,
     /// The first pass over the folder is complete.
     pub settled: bool,
+}
+
+/// What one entry in the folder has become.
+#[derive(Clone)]
+pub struct Published {
+    status: Arc<TenantStatus>,
+    /// The revision in force, if any.
+    pub tenant: Option<Arc<Tenant>>,
+}
+
+impl Published {
+    pub(super) fn new(status: TenantStatus, tenant: Option<Arc<Tenant>>) -> Self {
+        Self { status: Arc::new(status), tenant }
+    }
+
+    /// How the tenant is now: its backend's trouble included, which no pass has seen.
+    pub fn status(&self) -> TenantStatus {
+        let mut status = (*self.status).clone();
+        status.trouble = self.tenant.as_ref().and_then(|tenant| tenant.backend.trouble());
+        if status.state == State::Serving && status.trouble.is_some() {
+            status.state = State::Degraded;
+        }
+        status
+    }
+}
+
+impl RoutingTable {
+    /// The entry of this name or stem.
+    pub fn entry(&self, name: &str) -> Option<&Published> {
+        let named = |entry: &&Published| entry.status.name == name;
+        self.entries.get(name).or_else(|| self.entries.values().find(named))
+    }
+
+    /// The tenants' own hosts, for certificates.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        let tenants = self.entries.values().filter_map(|entry| entry.tenant.as_ref());
+        tenants.flat_map(|tenant| tenant.spec.mounts.iter().filter_map(|mount| mount.host.as_ref()))
+    }
 }
 
 /// The reading end; cheap to clone.
@@ -31,6 +69,7 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// A world without tenants.
     pub fn new() -> Self {
         Self {
             table: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),
@@ -41,6 +80,11 @@ impl Registry {
     /// The world as it is now. Take what you need and let go before any await.
     pub fn load(&self) -> arc_swap::Guard<Arc<RoutingTable>> {
         self.table.load()
+    }
+
+    /// The world as it is now, to keep across an await.
+    pub fn load_full(&self) -> Arc<RoutingTable> {
+        self.table.load_full()
     }
 
     /// Publishes a new world. Only the reconciler does.

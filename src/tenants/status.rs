@@ -42,6 +42,9 @@ pub struct TenantStatus {
     /// The backend's trouble, if any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
+    /// Answers 503 until repaired: the refused change may be about who may call.
+    #[serde(default)]
+    pub closed: bool,
     /// Findings, as `Diagnostic` serialises.
     #[serde(default)]
     pub findings: serde_json::Value,

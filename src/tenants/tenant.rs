@@ -1,8 +1,10 @@
 //! A live tenant: immutable, everything needed to answer one prefix.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend;
+use crate::base::digest::Digest;
 use crate::mcp::McpServer;
 use crate::oauth::bearer::BearerCheck;
 use crate::spec::TenantSpec;
@@ -10,6 +12,8 @@ use crate::spec::TenantSpec;
 /// A live tenant.
 pub struct Tenant {
     pub spec: TenantSpec,
+    /// Of all that it was made from.
+    pub revision: Digest,
     pub slot: Arc<TenantSlot>,
     pub backend: Arc<backend::Client>,
     pub mcp: McpServer,
@@ -20,4 +24,19 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct TenantSlot {
     pub backend: Arc<backend::Lasting>,
+    /// What each caller has left of the tenant's allowance.
+    pub rate: super::rate::Buckets,
+    closed: AtomicBool,
+}
+
+impl TenantSlot {
+    /// Whether the tenant answers 503 until its operator repairs it: its last change was refused, and may have been
+    /// about who may call.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
 }

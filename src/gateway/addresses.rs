@@ -1,0 +1,75 @@
+//! Where the gateway is to be found, once it serves: printed, and written to the ready file.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use super::Error;
+use crate::certs::LOCAL_CA_FILE;
+use crate::settings::{Settings, TlsMode};
+
+/// The addresses bound, port 0 resolved.
+#[derive(Debug, Clone, Serialize)]
+pub struct Addresses {
+    /// The public listeners.
+    pub listen: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// `https://host[:port]`, what tenants' URLs begin with.
+    pub public_base: String,
+    /// The certificate of the local CA that a client must trust, in self-signed mode.
+    pub ca: Option<PathBuf>,
+}
+
+impl Addresses {
+    /// The addresses of what was bound.
+    pub(super) fn of(settings: &Settings, listen: &[SocketAddr], admin: Option<&TcpListener>) -> Self {
+        Self {
+            listen: listen.to_vec(),
+            admin: admin.and_then(|listener| listener.local_addr().ok()),
+            public_base: settings.public_base(listen[0]),
+            ca: (settings.tls == TlsMode::SelfSigned).then(|| settings.certs.join(LOCAL_CA_FILE)),
+        }
+    }
+
+    /// Says in the log and in the ready file that the gateway serves.
+    pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
+        tracing::info!(listen = ?self.listen, admin = ?self.admin, public_base = self.public_base, "serving");
+        let Some(path) = ready_file else { return Ok(()) };
+        self.write(path).map_err(|source| Error::ReadyFile { path: path.to_owned(), source })
+    }
+
+    /// Writes the ready file in one step, so that whoever waits for it never reads half of it.
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let draft = file.with_extension("tmp");
+        fs::write(&draft, serde_json::to_vec(self)?)?;
+        fs::rename(&draft, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_names_every_address() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("ready.json");
+        let addresses = Addresses {
+            listen: vec!["127.0.0.1:8443".parse().expect("an address")],
+            admin: None,
+            public_base: "https://localhost:8443".into(),
+            ca: Some("certs/local-ca.pem".into()),
+        };
+        addresses.write(&file).expect("writable");
+        let written = fs::read_to_string(&file).expect("there");
+        assert_eq!(
+            written,
+            r#"{"listen":["127.0.0.1:8443"],"admin":null,"public_base":"https://localhost:8443","ca":"certs/local-ca.pem"}"#
+        );
+    }
+}

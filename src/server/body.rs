@@ -1,0 +1,183 @@
+//! Bodies: a request's, read under a cap and a deadline, and an answer's, counted until it has left.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, header};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::patience::UnderWay;
+use crate::base::body::Body;
+
+/// Why a request's body was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyFault {
+    #[error("the request body is larger than the {cap} bytes that are accepted here")]
+    TooLarge { cap: usize },
+    #[error("the request body did not arrive in time")]
+    TooSlow,
+    #[error("the request body is broken off or badly framed")]
+    Broken,
+}
+
+/// Reads the whole body: at most `cap` bytes, within `deadline`. A length announced beyond the cap is refused unread.
+pub(super) async fn read<B>(
+    request: Request<B>,
+    cap: usize,
+    deadline: Duration,
+) -> Result<Request<Bytes>, BodyFault>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    if announced(request.headers()).is_some_and(|length| length > cap as u64) {
+        return Err(BodyFault::TooLarge { cap });
+    }
+    let (parts, body) = request.into_parts();
+    let bytes =
+        tokio::time::timeout(deadline, collect(body, cap)).await.map_err(|_| BodyFault::TooSlow)??;
+    Ok(Request::from_parts(parts, bytes))
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Most bodies are one frame, which is handed on as it came.
+async fn collect<B>(mut body: B, cap: usize) -> Result<Bytes, BodyFault>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    if first.len() <= cap && body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::from(first);
+    while whole.len() <= cap {
+        match next(&mut body).await? {
+            Some(more) => whole.extend_from_slice(&more),
+            None => return Ok(whole.freeze()),
+        }
+    }
+    Err(BodyFault::TooLarge { cap })
+}
+
+/// The next data; trailers are passed over.
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyFault>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// An answer's body that keeps its request counted as under way.
+pub(super) struct Tracked {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl Tracked {
+    pub(super) fn new(body: Body, under_way: UnderWay) -> Self {
+        Self { body, _under_way: under_way }
+    }
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Frames as they come; then the end, or silence.
+    struct Frames {
+        frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
+        silent: bool,
+    }
+
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            match self.frames.pop_front() {
+                None if self.silent => Poll::Pending,
+                next => Poll::Ready(next),
+            }
+        }
+    }
+
+    fn frames(data: &[&'static str]) -> Frames {
+        let frames = data.iter().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))).collect();
+        Frames { frames, silent: false }
+    }
+
+    async fn read_of<B>(body: B, cap: usize) -> Result<Bytes, BodyFault>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        read(Request::new(body), cap, Duration::from_secs(30)).await.map(Request::into_body)
+    }
+
+    #[tokio::test]
+    async fn a_body_up_to_the_cap_is_read() {
+        assert_eq!(read_of(Full::from("12345"), 5).await, Ok(Bytes::from("12345")));
+        assert_eq!(read_of(frames(&["12", "", "345"]), 5).await, Ok(Bytes::from("12345")));
+        assert_eq!(read_of(frames(&[]), 5).await, Ok(Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_cap_is_refused() {
+        assert_eq!(read_of(Full::from("123456"), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
+        assert_eq!(read_of(frames(&["123", "456"]), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
+        let unread = Frames { frames: VecDeque::new(), silent: true };
+        let announced = Request::builder().header("content-length", "6").body(unread).expect("a request");
+        let refused = read(announced, 5, Duration::from_secs(30)).await;
+        assert_eq!(refused.map(|_| ()), Err(BodyFault::TooLarge { cap: 5 }));
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_is_never_a_short_one() {
+        let mut body = frames(&["12"]);
+        body.frames.push_back(Err("bad chunk"));
+        assert_eq!(read_of(body, 5).await, Err(BodyFault::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_coming_is_given_up() {
+        let body = Frames { silent: true, ..frames(&["12"]) };
+        assert_eq!(read_of(body, 5).await, Err(BodyFault::TooSlow));
+    }
+}

@@ -1,0 +1,85 @@
+//! What every connection and request of the edge shares, and the facts of one of each.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::hosts::Hosts;
+use super::limits::Admission;
+use super::tls;
+use crate::base::clock::Clock;
+use crate::base::random;
+use crate::base::task::Tasks;
+use crate::certs::Certificates;
+use crate::settings::{Limits, OpenTenants, Settings};
+use crate::telemetry::metrics::Metrics;
+use crate::tenants::registry::Registry;
+
+/// What the edge works with.
+#[derive(Clone)]
+pub struct Handles {
+    pub registry: Registry,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub tasks: Tasks,
+    /// Without certificates the listeners speak plain HTTP/1.1.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// The public edge of one gateway.
+pub struct Edge {
+    pub(super) registry: Registry,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tasks: Tasks,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) limits: Limits,
+    pub(super) admission: Admission,
+    pub(super) hosts: Hosts,
+    pub(super) allowed_origins: Vec<String>,
+    pub(super) open_tenants: OpenTenants,
+}
+
+impl Edge {
+    /// Puts the edge together. Nothing is served before [`Edge::serve`].
+    pub fn new(settings: &Settings, handles: Handles) -> Arc<Self> {
+        let limits = settings.limits.clone();
+        Arc::new(Self {
+            registry: handles.registry,
+            admission: Admission::new(&limits, Arc::clone(&handles.metrics)),
+            metrics: handles.metrics,
+            clock: handles.clock,
+            tasks: handles.tasks,
+            tls: handles.certificates.map(|certificates| tls::config(certificates.resolver())),
+            limits,
+            hosts: Hosts::new(&settings.hosts, &settings.extra_hosts),
+            allowed_origins: settings.allowed_origins.clone(),
+            open_tenants: settings.open_tenants,
+        })
+    }
+}
+
+/// What is known about a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Never an IPv4 address in IPv6 clothes.
+    pub(super) addr: SocketAddr,
+    /// The address the client connected to: a name of ours by definition.
+    pub(super) local: IpAddr,
+    /// The name asked for in the TLS handshake, lower case.
+    pub(super) sni: Option<Box<str>>,
+}
+
+/// What is known about a request before anything of it is read.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) id: String,
+    pub(super) started: Instant,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin(edge: &Edge, peer: &'a Peer) -> Self {
+        Self { peer, id: random::hex::<8>(), started: edge.clock.monotonic() }
+    }
+}

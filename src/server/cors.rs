@@ -1,0 +1,89 @@
+//! Which pages of other origins may read answers (Fetch standard, CORS protocol).
+//!
+//! Refusing a call from a foreign origin is `crate::mcp`'s, since the MCP specification asks for it; here the browser is
+//! told whether it may show the answer.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::reply::{self, Problem};
+use crate::base::body::Body;
+
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "mcp-protocol-version, mcp-session-id, retry-after, www-authenticate, x-request-id",
+);
+const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE");
+const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+const VARY: HeaderValue = HeaderValue::from_static("origin");
+
+/// The Origin of a request that may read the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Allowed(HeaderValue);
+
+/// The request's origin, if it is `own` or one of `others`. Requests that come from no page have none.
+pub(super) fn allowed(headers: &HeaderMap, own: &str, others: &[String]) -> Option<Allowed> {
+    let origin = headers.get(header::ORIGIN)?;
+    let matches = |known: &str| origin.as_bytes() == known.as_bytes();
+    (matches(own) || others.iter().any(|other| matches(other))).then(|| Allowed(origin.clone()))
+}
+
+impl Allowed {
+    /// Lets the page read the answer.
+    pub(super) fn stamp(self, headers: &mut HeaderMap) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.append(header::VARY, VARY);
+    }
+}
+
+/// Answers a preflight. The headers asked for are allowed as they are: `Mcp-Param-…` can have any name.
+pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&Allowed>) -> Response<Body> {
+    if allowed.is_none() && headers.contains_key(header::ORIGIN) {
+        return reply::problem(Problem {
+            status: StatusCode::FORBIDDEN,
+            found: "pages of this origin may not call this address",
+            help: Some("if they should, the operator adds the origin to allowed_origins"),
+        });
+    }
+    let mut response = reply::bare(StatusCode::NO_CONTENT);
+    let answer = response.headers_mut();
+    answer.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn only_known_origins_may_read() {
+        let others = ["https://app.example".to_owned()];
+        let is_allowed =
+            |origin| allowed(&headers(&[(header::ORIGIN, origin)]), "https://own", &others).is_some();
+        assert!(is_allowed("https://own") && is_allowed("https://app.example"));
+        assert!(
+            !is_allowed("https://evil.example") && !is_allowed("null") && !is_allowed("https://own.evil")
+        );
+        assert_eq!(allowed(&HeaderMap::new(), "https://own", &others), None);
+    }
+
+    #[test]
+    fn a_preflight_is_answered_for_known_origins_only() {
+        let asked =
+            [(header::ORIGIN, "https://own"), (header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization")];
+        let asked = headers(&asked);
+        let known = allowed(&asked, "https://own", &[]);
+        let granted = preflight(&asked, known.as_ref());
+        assert_eq!(granted.status(), StatusCode::NO_CONTENT);
+        assert_eq!(granted.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS], "authorization");
+        assert_eq!(preflight(&asked, None).status(), StatusCode::FORBIDDEN);
+    }
+}

@@ -1,0 +1,143 @@
+//! From a request to the one tenant whose path it is, and to its answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+
+use super::context::{Edge, Peer, Visit};
+use super::front::{self, Fault};
+use super::reply;
+use crate::base::body::Body;
+use crate::routing::{Endpoint, Router};
+use crate::tenants::tenant::Tenant;
+
+/// Where a request went: for the log and the metrics.
+#[derive(Default)]
+struct Trail {
+    tenant: Option<Arc<Tenant>>,
+    route: Option<Endpoint>,
+}
+
+impl Edge {
+    /// Answers one request, whatever it is. A panic below becomes a 500 and the process goes on.
+    pub(super) async fn answer<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let visit = Visit::begin(self, peer);
+        let mut trail = Trail::default();
+        let mut response = match caught(self.dispatch(&visit, request, &mut trail)).await {
+            Some(response) => response,
+            None => reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error"),
+        };
+        reply::seal(response.headers_mut(), &visit.id);
+        self.record(&visit, &trail, response.status());
+        response
+    }
+
+    async fn dispatch<B>(&self, visit: &Visit<'_>, request: Request<B>, trail: &mut Trail) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let (tenant, endpoint) = match self.locate(visit.peer, &request) {
+            Ok(located) => located,
+            Err(fault) => return fault.answer(request.version()),
+        };
+        let tenant = &**trail.tenant.insert(tenant);
+        trail.route = Some(endpoint);
+        match endpoint {
+            Endpoint::Mcp => self.mcp(tenant, visit, request).await,
+            Endpoint::Page => self.page(tenant, visit, request.method()),
+            Endpoint::Discovery | Endpoint::OAuth => Fault::NoLogin.answer(request.version()),
+        }
+    }
+
+    /// The tenant whose path this is. The routing table is let go before anything is awaited: a long stream must not
+    /// keep a whole old world alive.
+    fn locate<B>(&self, peer: &Peer, request: &Request<B>) -> Result<(Arc<Tenant>, Endpoint), Fault>
+    where
+        B: http_body::Body,
+    {
+        let target = front::check(request)?;
+        let table = self.registry.load();
+        match self.check_host(&table.router, &target.host, peer) {
+            Err(Fault::NotOurs) if !table.settled => return Err(Fault::Starting),
+            checked => checked?,
+        }
+        match table.router.find(&target.host, target.path) {
+            Some((tenant, _)) if tenant.spec.enabled && tenant.slot.is_closed() => Err(Fault::Closed),
+            Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
+            _ if !table.settled => Err(Fault::Starting),
+            _ => Err(Fault::Nothing),
+        }
+    }
+
+    /// The host is ours; and where a tenant's own host is concerned, the connection was made for that very host, so
+    /// that no browser reuses one tenant's connection for another (RFC 9113 section 9.1.1).
+    pub(super) fn check_host<T>(&self, router: &Router<T>, host: &str, peer: &Peer) -> Result<(), Fault> {
+        let owned = router.owns_host(host);
+        if !owned && !self.hosts.include(host, peer) {
+            return Err(Fault::NotOurs);
+        }
+        match peer.sni.as_deref() {
+            Some(sni) if sni != host && (owned || router.owns_host(sni)) => Err(Fault::OtherConnection),
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&self, visit: &Visit<'_>, trail: &Trail, status: StatusCode) {
+        let elapsed = self.clock.monotonic().saturating_duration_since(visit.started);
+        let route = trail.name(status);
+        self.metrics.answered(route, status.as_u16(), elapsed);
+        tracing::debug!(
+            tenant = trail.tenant.as_ref().map(|tenant| tenant.spec.name.as_str()),
+            request_id = visit.id,
+            client.addr = %visit.peer.addr,
+            route,
+            status = status.as_u16(),
+            elapsed_ms = elapsed.as_millis() as u64,
+            "answered"
+        );
+    }
+}
+
+impl Trail {
+    fn name(&self, status: StatusCode) -> &'static str {
+        match self.route {
+            Some(Endpoint::Mcp) => "mcp",
+            Some(Endpoint::Page) => "page",
+            Some(Endpoint::Discovery) => "discovery",
+            Some(Endpoint::OAuth) => "oauth",
+            None if status == StatusCode::NOT_FOUND => "none",
+            None => "refused",
+        }
+    }
+}
+
+/// The future's output, or `None` if it panicked; the panic hook has told the log where.
+async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => {
+            tracing::error!(fault = "panic", "a request handler panicked");
+            Poll::Ready(None)
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_only() {
+        assert_eq!(caught(async { panic!("on purpose") }).await, None::<()>);
+        assert_eq!(caught(async { 1 }).await, Some(1));
+    }
+}

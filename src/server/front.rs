@@ -1,0 +1,293 @@
+//! The front check: what hyper lets through and another party might read differently is refused before routing.
+//!
+//! Sections 3.2 and 7.2 of RFC 9110/9112 (targets, Host), 6.1 of RFC 9112 (transfer codings) and 8.3.1 of RFC 9113
+//! (`:authority`). hyper itself refuses malformed heads, and answers a request that has both Content-Length and
+//! Transfer-Encoding by the latter and then closes; bare line feeds and a fragment are gone before we look.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+
+use super::reply::{self, Problem};
+use crate::base::body::Body;
+use crate::routing::{PathFault, check_path};
+
+/// The longest path and query.
+const MAX_TARGET_BYTES: usize = 8 << 10;
+
+/// Whom a request is for, as far as its head says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target<'r> {
+    /// Lower case, no port; IPv6 in brackets.
+    pub(super) host: Cow<'r, str>,
+    pub(super) path: &'r str,
+}
+
+/// Why a request is refused before a tenant is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the request names no host")]
+    NoHost,
+    #[error("the request has more than one Host header")]
+    ManyHosts,
+    #[error("the Host header is not a host name or address with an optional port")]
+    MalformedHost,
+    #[error("the request target and the Host header name different hosts")]
+    HostsDiffer,
+    #[error("the Transfer-Encoding is something else than \"chunked\"")]
+    TransferEncoding,
+    #[error("a {0} request with a body")]
+    UnexpectedBody(&'static str),
+    #[error("the request target is longer than 8 KiB")]
+    TargetTooLong,
+    #[error("{0}")]
+    Path(#[from] PathFault),
+    #[error("the host name is none that is served here")]
+    NotOurs,
+    #[error("the TLS connection was made for another host name than the request is for")]
+    OtherConnection,
+    #[error("nothing is served at this path")]
+    Nothing,
+    #[error("this tenant has no login of its own, so there is nothing to discover or authorize")]
+    NoLogin,
+    #[error(
+        "this server's settings are being repaired; its last change was refused and may be about who may call"
+    )]
+    Closed,
+    #[error("the gateway is starting and does not know all of its tenants yet")]
+    Starting,
+}
+
+/// Reads a request's target, or says what is wrong with its head. Looks at nothing but the request.
+pub(super) fn check<B: http_body::Body>(request: &Request<B>) -> Result<Target<'_>, Fault> {
+    check_framing(request)?;
+    let authority = authority(request)?;
+    let uri = request.uri();
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+        return Err(Fault::TargetTooLong);
+    }
+    check_path(uri.path())?;
+    Ok(Target { host: host_of(authority)?, path: uri.path() })
+}
+
+fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), Fault> {
+    if !transfer_encoding_is_plain(request.headers()) {
+        return Err(Fault::TransferEncoding);
+    }
+    let has_body = !request.body().is_end_stream();
+    match *request.method() {
+        Method::GET if has_body => Err(Fault::UnexpectedBody("GET")),
+        Method::HEAD if has_body => Err(Fault::UnexpectedBody("HEAD")),
+        _ => Ok(()),
+    }
+}
+
+fn transfer_encoding_is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
+/// The one authority that the request is for: the target's (absolute form, `:authority`) and the Host header's agree.
+fn authority<B>(request: &Request<B>) -> Result<&str, Fault> {
+    let of_target = request.uri().authority().map(http::uri::Authority::as_str);
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (of_target, hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => Err(Fault::ManyHosts),
+        (Some(target), Some(host), _) => {
+            let same = host.as_bytes().eq_ignore_ascii_case(target.as_bytes());
+            if same { Ok(target) } else { Err(Fault::HostsDiffer) }
+        }
+        (Some(target), None, _) if request.version() >= Version::HTTP_2 => Ok(target),
+        (None, Some(host), _) => host.to_str().map_err(|_| Fault::MalformedHost),
+        (_, None, _) => Err(Fault::NoHost),
+    }
+}
+
+/// The host of `host[:port]`, in small letters.
+fn host_of(authority: &str) -> Result<Cow<'_, str>, Fault> {
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_is_fine =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    if !port_is_fine || !is_plausible(host) {
+        return Err(Fault::MalformedHost);
+    }
+    let small = !host.bytes().any(|byte| byte.is_ascii_uppercase());
+    Ok(if small { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
+}
+
+fn is_plausible(host: &str) -> bool {
+    let all = |text: &str, more: &[u8]| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| all(address, b":.")),
+        None => all(host, b"-._"),
+    }
+}
+
+impl Fault {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotOurs | Self::OtherConnection => StatusCode::MISDIRECTED_REQUEST,
+            Self::Nothing | Self::NoLogin => StatusCode::NOT_FOUND,
+            Self::Starting | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What to do.
+    fn help(self) -> &'static str {
+        match self {
+            Self::NoHost | Self::ManyHosts | Self::MalformedHost => {
+                "send exactly one Host header, as in the connector URL"
+            }
+            Self::HostsDiffer => {
+                "send the connector URL's host in both, or use a target that begins with a slash"
+            }
+            Self::TransferEncoding => "send the body with a Content-Length, or as \"chunked\" alone",
+            Self::UnexpectedBody(_) => "leave the body out, or use POST",
+            Self::TargetTooLong => "shorten the path or the query",
+            Self::Path(_) => "send the connector URL's path as it is written; it needs no escapes",
+            Self::NotOurs => {
+                "use the connector URL's host; if this name is meant to be served, add it to the gateway's hosts"
+            }
+            Self::OtherConnection => "open a new connection for this host name",
+            Self::Nothing => "compare the address with the connector URL, which ends in /mcp; case matters",
+            Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
+            Self::Starting => "try again in a second",
+            Self::Closed => "try again later; its operator finds the reason with \"tenantd tenants show\"",
+        }
+    }
+
+    /// Whether the sender and we may disagree about where this request ends or whose it is.
+    fn is_suspicious(self) -> bool {
+        !matches!(
+            self,
+            Self::NotOurs
+                | Self::OtherConnection
+                | Self::Nothing
+                | Self::NoLogin
+                | Self::Starting
+                | Self::Closed
+        )
+    }
+
+    /// The answer: a problem document; what is suspicious also loses its HTTP/1 connection.
+    pub(super) fn answer(self, version: Version) -> Response<Body> {
+        let found = self.to_string();
+        let mut response =
+            reply::problem(Problem { status: self.status(), found: &found, help: Some(self.help()) });
+        let seconds = match self {
+            Self::Starting => Some("1"),
+            Self::Closed => Some("60"),
+            _ => None,
+        };
+        if let Some(seconds) = seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self.is_suspicious() {
+            reply::close(&mut response, version);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+
+    fn get(target: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
+        let request = Request::builder().uri(target);
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .body(Empty::new())
+            .expect("a request")
+    }
+
+    fn host(target: &str, headers: &[(&str, &str)]) -> Result<String, Fault> {
+        check(&get(target, headers)).map(|target| target.host.into_owned())
+    }
+
+    #[test]
+    fn the_host_is_read_without_port_in_small_letters() {
+        for (header, expected) in [
+            ("mcp.example.com", "mcp.example.com"),
+            ("MCP.Example.com:8443", "mcp.example.com"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[::1]:8443", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(host("/a", &[("host", header)]).as_deref(), Ok(expected));
+        }
+        for bad in
+            ["", ":80", "a b", "a:b", "a:80:80", "a@b", "a/b", "[::1", "::1", "a:99999", "a,b", "[]", "h\\x"]
+        {
+            assert_eq!(host("/a", &[("host", bad)]), Err(Fault::MalformedHost), "{bad}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_host_and_the_target_agrees() {
+        assert_eq!(host("/a", &[]), Err(Fault::NoHost));
+        assert_eq!(host("/a", &[("host", "h"), ("host", "h")]), Err(Fault::ManyHosts));
+        assert_eq!(host("http://h:80/a", &[("host", "H:80")]).as_deref(), Ok("h"));
+        assert_eq!(host("http://evil/a", &[("host", "h")]), Err(Fault::HostsDiffer));
+        assert_eq!(host("http://h/a", &[]), Err(Fault::NoHost));
+        let mut request = get("https://h/a", &[]);
+        *request.version_mut() = Version::HTTP_2;
+        assert_eq!(check(&request).map(|target| target.host.into_owned()).as_deref(), Ok("h"));
+    }
+
+    #[test]
+    fn only_plain_framing_is_taken() {
+        for (coding, fine) in [
+            ("chunked", true),
+            ("Chunked", true),
+            ("gzip, chunked", false),
+            ("chunked, chunked", false),
+            ("identity", false),
+        ] {
+            let headers = [("host", "h"), ("transfer-encoding", coding)];
+            assert_eq!(host("/a", &headers).is_ok(), fine, "{coding}");
+        }
+        let twice = [("host", "h"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert_eq!(host("/a", &twice), Err(Fault::TransferEncoding));
+        let mut request: Request<Full<Bytes>> =
+            Request::builder().uri("/a").header("host", "h").body(Full::from("x")).expect("a request");
+        assert_eq!(check(&request), Err(Fault::UnexpectedBody("GET")));
+        *request.method_mut() = Method::POST;
+        assert!(check(&request).is_ok());
+    }
+
+    #[test]
+    fn a_target_has_a_path_of_bounded_length() {
+        let host = [("host", "h")];
+        assert_eq!(check(&get(&format!("/a?{}", "x".repeat(9000)), &host)), Err(Fault::TargetTooLong));
+        assert_eq!(check(&get("/a/%2e%2e/b", &host)), Err(Fault::Path(PathFault::Encoded)));
+        assert_eq!(check(&get("*", &host)), Err(Fault::Path(PathFault::NotOriginForm)));
+        assert_eq!(check(&get("/a/mcp?x=%2f..", &host)).map(|target| target.path), Ok("/a/mcp"));
+    }
+
+    #[test]
+    fn every_refusal_says_what_was_found_and_what_to_do() {
+        for fault in [Fault::NoHost, Fault::NotOurs, Fault::Nothing, Fault::Starting, Fault::TargetTooLong] {
+            let response = fault.answer(Version::HTTP_11);
+            assert_eq!(response.status(), fault.status());
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers().contains_key(header::CONNECTION), fault.is_suspicious());
+        }
+        assert_eq!(Fault::Starting.answer(Version::HTTP_11).headers()[header::RETRY_AFTER], "1");
+    }
+}

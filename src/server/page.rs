@@ -1,0 +1,181 @@
+//! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
+//!
+//! Plain HTML without script or foreign assets. It shows what a caller may know anyway: no backend, no key, no count.
+
+use askama::Template;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+
+use super::reply;
+use crate::base::body::{self, Body};
+use crate::settings::OpenTenants;
+use crate::spec::TenantSpec;
+
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    name: &'a str,
+    title: &'a str,
+    description: Option<&'a str>,
+    dataset: &'a str,
+    url: String,
+    access: &'static str,
+    tools: Vec<&'a str>,
+    /// A key is asked for.
+    keyed: bool,
+    /// Only private networks are answered.
+    local: bool,
+}
+
+impl<'a> Page<'a> {
+    fn of(spec: &'a TenantSpec, open: OpenTenants) -> Self {
+        let keyed = !spec.access.is_open();
+        let local = !keyed && !spec.access.public && open != OpenTenants::Public;
+        Self {
+            name: spec.name.as_str(),
+            title: &spec.title,
+            description: spec.description.as_deref(),
+            dataset: &spec.dataset,
+            url: spec.public_url.connector(),
+            access: match (keyed, local) {
+                (true, _) => "with an API key",
+                (_, true) => "open to this machine and private networks, no key needed",
+                _ => "open to everybody, no key needed",
+            },
+            tools: spec.tools.iter().map(|tool| &*tool.name).collect(),
+            keyed,
+            local,
+        }
+    }
+}
+
+/// Answers a request for the page.
+pub(super) fn answer(spec: &TenantSpec, open: OpenTenants, method: &Method) -> Response<Body> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return reply::method_not_allowed("GET, HEAD");
+    }
+    let html = Page::of(spec, open).render().expect("the page is written to a String");
+    let length = HeaderValue::from(html.len());
+    let mut response =
+        reply::of_type(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    // The MCP endpoint shows this page to browsers, so caches must look at what was asked for.
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    if *method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, length);
+        *response.body_mut() = body::empty();
+    }
+    response
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::base::digest::Digest;
+    use crate::spec::*;
+
+    pub(in crate::server) fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
+        let prefix = Prefix::parse("/acme").expect("a prefix");
+        let context = CallSpec {
+            method: Method::GET,
+            url: UrlTemplate::parse("https://backend.internal/context").expect("a template"),
+            headers: vec![],
+            body: None,
+            constants: serde_json::Map::new(),
+        };
+        let backend = BackendSpec {
+            family: Family::Nlp,
+            connection_id: None,
+            context: Arc::new(context),
+            user_header: None,
+        };
+        TenantSpec {
+            name: TenantName::parse("acme").expect("a name"),
+            dataset: "sales".into(),
+            title: "Acme <script>".into(),
+            description: Some("What we sold & when".into()),
+            instructions: None,
+            enabled: true,
+            public_url: PublicUrl::new("https://mcp.example.com", &prefix),
+            mounts: vec![Mount { host: None, prefix }],
+            tools: vec![],
+            backend,
+            access: AccessSpec { api_keys, public: false },
+            limits: LimitsSpec::default(),
+            cache: CacheSpec::default(),
+            deadline: Duration::from_secs(300),
+        }
+    }
+
+    fn key() -> ApiKeySpec {
+        ApiKeySpec { label: "ci-label".to_owned(), digest: Digest::of(b"key"), expires: None }
+    }
+
+    async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
+        let body = answer(spec, open, &Method::GET).into_body();
+        let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
+    }
+
+    #[tokio::test]
+    async fn it_says_the_connector_url_to_every_client_and_nothing_inward() {
+        let html = html(&spec(vec![key()]), OpenTenants::Private).await;
+        assert!(html.matches("https://mcp.example.com/acme/mcp").count() >= 5);
+        assert!(
+            html.contains("claude mcp add --transport http acme https://mcp.example.com/acme/mcp --header")
+        );
+        assert!(html.contains("Acme &#60;script&#62;") && !html.contains("<script"));
+        for inward in ["backend.internal", "ci-label", &Digest::of(b"key").short()] {
+            assert!(!html.contains(inward), "{inward}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_asks_for_a_key_only_where_one_is_needed() {
+        assert!(html(&spec(vec![key()]), OpenTenants::Private).await.contains("YOUR_KEY"));
+        let open = html(&spec(vec![]), OpenTenants::Private).await;
+        assert!(!open.contains("YOUR_KEY") && open.contains("private networks, no key needed"));
+        assert!(html(&spec(vec![]), OpenTenants::Public).await.contains("open to everybody"));
+    }
+
+    #[tokio::test]
+    async fn snippets_are_json() {
+        for spec in [spec(vec![]), spec(vec![key()])] {
+            let html = html(&spec, OpenTenants::Private).await.replace("&#34;", "\"");
+            let snippets =
+                html.split("<code>{").skip(1).map(|rest| rest.split("</code>").next().expect("an end"));
+            let snippets: Vec<String> = snippets.map(|inner| format!("{{{inner}")).collect();
+            assert_eq!(snippets.len(), 3);
+            for snippet in snippets {
+                let parsed: Result<serde_json::Value, _> = serde_json::from_str(&snippet);
+                assert!(parsed.is_ok(), "{snippet}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_read_only_and_cannot_be_framed() {
+        let page = |method| answer(&spec(vec![]), OpenTenants::Private, &method);
+        let head = page(Method::HEAD);
+        assert!(
+            http_body::Body::is_end_stream(head.body())
+                && head.headers().contains_key(header::CONTENT_LENGTH)
+        );
+        assert_eq!(head.headers()[header::X_FRAME_OPTIONS], "DENY");
+        let refused = page(Method::POST);
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()[header::ALLOW]),
+            (405, &HeaderValue::from_static("GET, HEAD"))
+        );
+    }
+}

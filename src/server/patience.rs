@@ -1,0 +1,262 @@
+//! How long a connection is waited for: a request head that dribbles, an answer that nobody takes, and silence.
+//!
+//! hyper's own header timeout also runs between requests, so it cannot tell a slow head (seconds) from an idle
+//! keep-alive connection (a minute). This one starts with the first byte of a head.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// The requests of one connection: how many began, how many are still being answered.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    begun: AtomicU64,
+    under_way: AtomicUsize,
+}
+
+/// A request being answered, until the last byte of its answer was handed over.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns once nothing was asked or answered for `patience`, give or take an eighth.
+    pub(super) async fn idle(&self, patience: Duration) {
+        const PARTS: u32 = 8;
+        let (mut seen, mut quiet) = (self.begun(), 0);
+        while quiet <= PARTS {
+            tokio::time::sleep(patience / PARTS).await;
+            let begun = self.begun();
+            quiet = if self.is_busy() || begun != seen { 0 } else { quiet + 1 };
+            seen = begun;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose reads and writes fail with [`io::ErrorKind::TimedOut`] when the other side dawdles.
+pub(super) struct Patient<S> {
+    stream: S,
+    head: Option<HeadWatch>,
+    stall: Deadline,
+}
+
+impl<S> Patient<S> {
+    /// Watches writes only: in HTTP/2, pings and the idle watch do the rest.
+    pub(super) fn with_writes(stream: S, stall: Duration) -> Self {
+        Self { stream, head: None, stall: Deadline::after(stall) }
+    }
+
+    /// Watches request heads too: HTTP/1. The first head is waited for from now on.
+    pub(super) fn with_heads(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
+        let head = HeadWatch { after_request: Some(0), deadline: Deadline::after(head), activity };
+        Self { stream, head: Some(head), stall: Deadline::after(stall) }
+    }
+}
+
+/// Whether a request head is being read, and since when.
+struct HeadWatch {
+    activity: Arc<Activity>,
+    /// A head has begun after so many requests; it is over when one more has begun.
+    after_request: Option<u64>,
+    deadline: Deadline,
+}
+
+impl HeadWatch {
+    fn bytes_came(&mut self) {
+        let begun = self.activity.begun();
+        if !self.activity.is_busy() && self.after_request != Some(begun) {
+            self.after_request = Some(begun);
+            self.deadline.disarm();
+        }
+    }
+
+    fn is_overdue(&mut self, context: &mut Context<'_>) -> bool {
+        if self.activity.is_busy() || self.after_request != Some(self.activity.begun()) {
+            self.after_request = None;
+            self.deadline.disarm();
+            return false;
+        }
+        self.deadline.has_passed(context)
+    }
+}
+
+/// A deadline that costs nothing until somebody really waits.
+struct Deadline {
+    after: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn after(after: Duration) -> Self {
+        Self { after, sleep: None }
+    }
+
+    fn disarm(&mut self) {
+        self.sleep = None;
+    }
+
+    /// Starts the deadline if it isn't running.
+    fn has_passed(&mut self, context: &mut Context<'_>) -> bool {
+        let after = self.after;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        sleep.as_mut().poll(context).is_ready()
+    }
+
+    /// Lets a ready result through; turns a pending one into an error when the deadline has passed.
+    fn bound<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.disarm();
+            return polled;
+        }
+        if self.has_passed(context) {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let Some(head) = &mut this.head else { return polled };
+        if polled.is_ready() {
+            head.bytes_came();
+            return polled;
+        }
+        if head.is_overdue(context) {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.stall.bound(polled, context)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(context);
+        this.stall.bound(polled, context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.stall.bound(polled, context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.stall.bound(polled, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const STALL: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dribbling_head_is_cut_and_an_idle_connection_is_not() {
+        let (mut client, server) = duplex(64);
+        let activity = Arc::new(Activity::default());
+        let mut server = Patient::with_heads(server, STALL, HEAD, Arc::clone(&activity));
+        let mut byte = [0];
+        client.write_all(b"G").await.expect("a byte");
+        server.read_exact(&mut byte).await.expect("a byte");
+        drop(activity.begin());
+        let idle = tokio::time::timeout(HEAD * 5, server.read(&mut byte)).await;
+        assert!(idle.is_err(), "an idle connection is not cut by the head's deadline");
+        client.write_all(b"G").await.expect("a byte");
+        server.read_exact(&mut byte).await.expect("a byte");
+        #[expect(clippy::disallowed_methods, reason = "the test's clock is Tokio's, and stands still")]
+        let started = Instant::now();
+        let cut = server.read(&mut byte).await.expect_err("the head took too long");
+        assert_eq!((cut.kind(), started.elapsed().as_secs()), (io::ErrorKind::TimedOut, HEAD.as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_take_longer_than_a_head() {
+        let (mut client, server) = duplex(64);
+        let activity = Arc::new(Activity::default());
+        let mut server = Patient::with_heads(server, STALL, HEAD, Arc::clone(&activity));
+        let under_way = activity.begin();
+        let mut byte = [0];
+        assert!(tokio::time::timeout(HEAD * 3, server.read(&mut byte)).await.is_err());
+        client.write_all(b"x").await.expect("a byte");
+        server.read_exact(&mut byte).await.expect("the body goes on");
+        drop(under_way);
+        assert!(
+            tokio::time::timeout(HEAD * 3, server.read(&mut byte)).await.is_err(),
+            "body bytes are no head"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        let (_client, server) = duplex(4);
+        let mut server = Patient::with_writes(server, STALL);
+        let cut = server.write_all(b"too much").await.expect_err("nobody reads");
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_is_not_idleness() {
+        let activity = Arc::new(Activity::default());
+        let under_way = activity.begin();
+        assert!(tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err());
+        drop(under_way);
+        assert!(tokio::time::timeout(STALL / 2, activity.idle(STALL)).await.is_err());
+        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL)).await.expect("idle is noticed");
+    }
+}

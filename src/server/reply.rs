@@ -1,0 +1,97 @@
+//! Answers that the edge gives by itself, and the headers that every answer has.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use serde_json::json;
+
+use crate::base::body::{self, Body};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+
+/// What a problem document says (RFC 9457).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Problem<'a> {
+    pub(super) status: StatusCode,
+    /// What was found: one sentence, lower case, no full stop.
+    pub(super) found: &'a str,
+    /// What to do about it, where the sentence doesn't say so itself.
+    pub(super) help: Option<&'a str>,
+}
+
+/// A problem document. Its `detail` says all, since that is what clients show.
+pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
+    let Problem { status, found, help } = problem;
+    let detail = match help {
+        Some(help) => format!("{found}; {help}"),
+        None => found.to_owned(),
+    };
+    let title = status.canonical_reason().unwrap_or("Refused");
+    let document =
+        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    json(status, HeaderValue::from_static("application/problem+json"), document.to_string())
+}
+
+/// A JSON-RPC error that answers no request in particular.
+pub(super) fn rpc_error(status: StatusCode, code: i32, message: &str) -> Response<Body> {
+    let document = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
+    json(status, HeaderValue::from_static("application/json"), document.to_string())
+}
+
+fn json(status: StatusCode, content_type: HeaderValue, text: String) -> Response<Body> {
+    of_type(status, content_type, text)
+}
+
+/// An answer with a body.
+pub(super) fn of_type(
+    status: StatusCode,
+    content_type: HeaderValue,
+    text: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// An answer without one.
+pub(super) fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// The method is not one of `allowed`.
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let help = format!("use one of {allowed}");
+    let found = "the method is not one that this address answers";
+    let mut response = problem(Problem { status: StatusCode::METHOD_NOT_ALLOWED, found, help: Some(&help) });
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// Ends an HTTP/1 connection after this answer. HTTP/2 has no such header and frames its bodies soundly.
+pub(super) fn close(response: &mut Response<Body>, version: Version) {
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Seconds to wait, rounded up.
+pub(super) fn retry_after(headers: &mut HeaderMap, wait: std::time::Duration) {
+    headers
+        .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+}
+
+/// Adds the headers that every answer has. Nothing here is for shared caches unless it says so itself.
+pub(super) fn seal(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers.insert(header::REFERRER_POLICY, NO_REFERRER);
+    headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+}

@@ -1,0 +1,373 @@
+//! The edge over real sockets, with no tenant behind it: what is refused, cut, counted and drained.
+
+mod tenant;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::context::Peer;
+use super::front::Fault;
+use super::tls::Protocol;
+use super::{Edge, Handles, Listeners, connection};
+use crate::base::clock::SystemClock;
+use crate::base::task::Tasks;
+use crate::routing::Router;
+use crate::settings::{ExtraHosts, Limits, OpenTenants, Settings, TlsMode, WatchMode};
+use crate::spec::{HostName, Mount, Prefix};
+use crate::telemetry::log::LogFormat;
+use crate::telemetry::metrics::Metrics;
+use crate::tenants::registry::{Registry, RoutingTable};
+
+fn settings(limits: Limits) -> Settings {
+    Settings {
+        tenants: "tenants.d".into(),
+        state: "state".into(),
+        certs: "certs".into(),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        admin: None,
+        hosts: vec![HostName::parse("mcp.example.com").expect("a host")],
+        public_base: None,
+        tls: TlsMode::Off,
+        watch: WatchMode::Auto,
+        log: LogFormat::Text,
+        open_tenants: OpenTenants::Private,
+        backend_allow: vec![],
+        secret_roots: vec![],
+        ready_file: None,
+        limits,
+        extra_hosts: ExtraHosts::These(vec![]),
+        allowed_origins: vec![],
+    }
+}
+
+struct Gateway {
+    edge: Arc<Edge>,
+    registry: Registry,
+    tasks: Tasks,
+    addr: SocketAddr,
+}
+
+fn start(limits: Limits) -> Gateway {
+    start_with(limits, None)
+}
+
+fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Gateway {
+    let settings = settings(limits);
+    let (registry, tasks) = (Registry::new(), Tasks::new());
+    registry.publish(RoutingTable { settled: true, generation: 1, ..RoutingTable::default() });
+    let handles = Handles {
+        registry: registry.clone(),
+        metrics: Arc::new(Metrics::new()),
+        clock: SystemClock::shared(),
+        tasks: tasks.clone(),
+        certificates: None,
+    };
+    let listeners = Listeners::bind(&settings.listen).expect("a free port");
+    let addr = listeners.local_addrs()[0];
+    let mut edge = Edge::new(&settings, handles);
+    Arc::get_mut(&mut edge).expect("nobody else has it yet").tls = tls;
+    edge.serve(listeners);
+    Gateway { edge, registry, tasks, addr }
+}
+
+/// One second for everything that the test waits out.
+fn impatient() -> Limits {
+    Limits { header_seconds: 1, idle_seconds: 1, handshake_seconds: 1, body_seconds: 1, ..Limits::default() }
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    async fn connect(gateway: &Gateway) -> Self {
+        Self(TcpStream::connect(gateway.addr).await.expect("the gateway listens"))
+    }
+
+    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // A peer that has refused already may not read the rest.
+        let _ = self.0.write_all(bytes.as_ref()).await;
+    }
+
+    /// Reads one answer: status, head and body as text.
+    async fn answer(&mut self) -> (u16, String) {
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(b"\r\n\r\n") {
+            let read = tokio::time::timeout(Duration::from_secs(5), self.0.read(&mut byte)).await;
+            match read.expect("an answer comes") {
+                Ok(1) => text.push(byte[0]),
+                _ => panic!("the connection ended within a head: {:?}", String::from_utf8_lossy(&text)),
+            }
+        }
+        let head = String::from_utf8(text).expect("a head is ASCII");
+        let status = head[9..12].parse().expect("a status");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
+        if self.0.read_exact(&mut body).await.is_err() {
+            // The answer to HEAD tells a length and has no body.
+            body.clear();
+        }
+        (status, head + &String::from_utf8_lossy(&body))
+    }
+
+    /// Whether the other side ends the connection, within some seconds.
+    async fn ends(&mut self) -> bool {
+        let mut rest = Vec::new();
+        tokio::time::timeout(Duration::from_secs(5), self.0.read_to_end(&mut rest)).await.is_ok()
+    }
+}
+
+async fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> (u16, String) {
+    let mut client = Client::connect(gateway).await;
+    client.send(request).await;
+    client.answer().await
+}
+
+const HOST: &str = "Host: mcp.example.com\r\n";
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\n{HOST}\r\n")
+}
+
+fn post(headers: &str, body: &str) -> String {
+    format!("POST /a/mcp HTTP/1.1\r\n{HOST}{headers}\r\n{body}")
+}
+
+/// Raw requests, and the status that each must get. 404 is what a sound request for no tenant gets.
+fn requests() -> Vec<(String, u16)> {
+    let head = |head: &str| format!("{head}\r\n\r\n");
+    let many_headers: String = (0..101).map(|n| format!("X-{n}: 1\r\n")).collect();
+    vec![
+        (get("/a/mcp"), 404),
+        (get("/"), 404),
+        (get("/a/mcp?x=/../%2f"), 404),
+        (post("Content-Length: 2\r\n", "{}"), 404),
+        (post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 404),
+        (head(&format!("GET http://mcp.example.com/a HTTP/1.1\r\n{}", HOST.trim_end())), 404),
+        (head("GET /a HTTP/1.1\r\nHost: MCP.EXAMPLE.COM:8443"), 404),
+        (head("GET /a HTTP/1.1\r\nHost: 127.0.0.1"), 404),
+        (head("GET /a HTTP/1.1\r\nHost: localhost:1"), 404),
+        (head("GET /a HTTP/1.1\r\nHost: evil.example"), 421),
+        (head("GET /a HTTP/1.1\r\nHost: 10.1.2.3"), 421),
+        (head("GET /a HTTP/1.1\r\nHost: mcp.example.com.evil.example"), 421),
+        (head("GET /a HTTP/1.1"), 400),
+        (head("GET /a HTTP/1.0"), 400),
+        (head("GET /a HTTP/1.1\r\nHost:"), 400),
+        (head("GET /a HTTP/1.1\r\nHost: a@mcp.example.com"), 400),
+        (head("GET /a HTTP/1.1\r\nHost: mcp.example.com\r\nHost: mcp.example.com"), 400),
+        (head("GET /a HTTP/1.1\r\nHost: mcp.example.com\r\nHost: evil.example"), 400),
+        (head(&format!("GET http://evil.example/a HTTP/1.1\r\n{}", HOST.trim_end())), 400),
+        (head(&format!("CONNECT mcp.example.com:443 HTTP/1.1\r\n{}", HOST.trim_end())), 400),
+        (head(&format!("OPTIONS * HTTP/1.1\r\n{}", HOST.trim_end())), 400),
+        (get("/a/../b/mcp"), 400),
+        (get("/a/%2e%2e/b/mcp"), 400),
+        (get("/a%2fmcp"), 400),
+        (get("/a\\mcp"), 400),
+        (get("//a/mcp"), 400),
+        (get("/\u{e4}/mcp"), 400),
+        (get("/a\u{0}/mcp"), 400),
+        (get(&format!("/{}", "a".repeat(9000))), 414),
+        (format!("GET /a HTTP/1.1\r\n{HOST}Content-Length: 1\r\n\r\nx"), 400),
+        (format!("HEAD /a HTTP/1.1\r\n{HOST}Content-Length: 1\r\n\r\nx"), 400),
+        (format!("GET /a HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), 400),
+        (post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), 400),
+        (post("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), 400),
+        (post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"), 400),
+        (post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400),
+        (post("Content-Length: 1\r\nContent-Length: 2\r\n", "{}"), 400),
+        (post("Content-Length: 2, 2\r\n", "{}"), 400),
+        (post("Content-Length: +2\r\n", "{}"), 400),
+        (post("Content-Length : 2\r\n", "{}"), 400),
+        (format!("POST /a/mcp HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("GET /a HTTP/1.1\r\n{HOST}X: a\r\n b\r\n\r\n"), 400),
+        (format!("GET /a HTTP/1.1\r\n{HOST}X: a\rb\r\n\r\n"), 400),
+        (format!("GET /a HTTP/1.1\r\n X: a\r\n{HOST}\r\n"), 400),
+        (format!("GET /a http/1.1\r\n{HOST}\r\n"), 400),
+        (format!("GET /a\u{b}HTTP/1.1\r\n{HOST}\r\n"), 400),
+        ("GET /a\r\n\r\n".to_owned(), 400),
+        (format!("GET /a HTTP/1.1\r\n{HOST}{many_headers}\r\n"), 431),
+        (format!("GET /a HTTP/1.1\r\n{HOST}X: {}\r\n\r\n", "x".repeat(20_000)), 431),
+    ]
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused_and_sound_ones_are_not() {
+    let gateway = start(Limits::default());
+    for (request, expected) in requests() {
+        let (status, answer) = ask(&gateway, &request).await;
+        assert_eq!(status, expected, "{request:?} got {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_problem_document_and_ends_the_connection() {
+    let gateway = start(Limits::default());
+    let mut client = Client::connect(&gateway).await;
+    client.send(get("/a/../b")).await;
+    let (_, answer) = client.answer().await;
+    for part in [
+        "application/problem+json",
+        "connection: close",
+        "dot segment",
+        "x-request-id: ",
+        "nosniff",
+        "no-store",
+    ] {
+        assert!(answer.contains(part), "{part:?} is missing in {answer}");
+    }
+    assert!(client.ends().await);
+}
+
+#[tokio::test]
+async fn a_request_for_nothing_keeps_its_connection() {
+    let gateway = start(Limits::default());
+    let mut client = Client::connect(&gateway).await;
+    for _ in 0..2 {
+        client.send(get("/a/mcp")).await;
+        assert_eq!(client.answer().await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_loses_its_connection() {
+    let gateway = start(Limits::default());
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ] {
+        let mut client = Client::connect(&gateway).await;
+        client.send(post(headers, "0\r\n\r\n") + &get("/smuggled")).await;
+        assert_eq!(client.answer().await.0, 404);
+        assert!(client.ends().await);
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_pass_nothing_is_said_to_be_missing() {
+    let gateway = start(Limits::default());
+    gateway.registry.publish(RoutingTable::default());
+    let (status, answer) = ask(&gateway, get("/a/mcp")).await;
+    assert_eq!(status, 503);
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_is_cut() {
+    let gateway = start(Limits { idle_seconds: 600, ..impatient() });
+    let mut client = Client::connect(&gateway).await;
+    client.send("GET /a HTTP/1.1\r\nHo").await;
+    assert!(client.ends().await);
+    let mut silent = Client::connect(&gateway).await;
+    assert!(silent.ends().await);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_ended() {
+    let gateway = start(Limits { header_seconds: 600, ..impatient() });
+    let mut client = Client::connect(&gateway).await;
+    client.send(get("/a/mcp")).await;
+    assert_eq!(client.answer().await.0, 404);
+    assert!(client.ends().await);
+}
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let gateway = start(Limits { connections_per_ip: 2, ..Limits::default() });
+    let mut places = [Client::connect(&gateway).await, Client::connect(&gateway).await];
+    for place in &mut places {
+        place.send(get("/a/mcp")).await;
+        assert_eq!(place.answer().await.0, 404);
+    }
+    let mut third = Client::connect(&gateway).await;
+    assert!(third.ends().await);
+    places[0].send(get("/a/mcp")).await;
+    assert_eq!(places[0].answer().await.0, 404);
+}
+
+#[tokio::test]
+async fn draining_ends_idle_connections_and_takes_no_new_ones() {
+    let gateway = start(Limits::default());
+    let mut client = Client::connect(&gateway).await;
+    client.send(get("/a/mcp")).await;
+    assert_eq!(client.answer().await.0, 404);
+    assert!(gateway.tasks.drain(Duration::from_secs(5)).await);
+    assert!(client.ends().await);
+    assert!(TcpStream::connect(gateway.addr).await.is_err());
+}
+
+/// Speaks HTTP/2 on a socket of its own, as after an ALPN that chose it.
+async fn http2(gateway: &Gateway) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("an address");
+    let edge = Arc::clone(&gateway.edge);
+    gateway.tasks.spawn("http2", async move {
+        let (stream, client) = listener.accept().await.expect("a connection");
+        let peer = Peer { addr: client, local: addr.ip(), sni: None };
+        connection::speak(edge, Protocol::Http2, stream, peer).await;
+    });
+    addr
+}
+
+#[tokio::test]
+async fn http2_is_answered_and_drained() {
+    let gateway = start(Limits::default());
+    let addr = http2(&gateway).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+    let ask = |path: &str| client.get(format!("http://{addr}{path}")).send();
+    let answer = ask("/a/mcp").await.expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.version()), (404, http::Version::HTTP_2));
+    let refused = ask("/a/%2e%2e%2fb").await.expect("an answer");
+    assert_eq!(refused.status(), 400);
+    assert!(gateway.tasks.drain(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_connection_made_for_one_tenants_host_serves_no_other() {
+    let gateway = start(Limits::default());
+    let mut router = Router::new();
+    for host in ["one.example", "two.example"] {
+        router.insert(&Mount { host: HostName::parse(host), prefix: Prefix::root() }, ());
+    }
+    let check = |sni: Option<&str>, host: &str| {
+        let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: sni.map(Into::into) };
+        gateway.edge.check_host(&router, host, &peer)
+    };
+    assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
+    assert_eq!(check(None, "one.example"), Ok(()));
+    assert_eq!(check(Some("localhost"), "mcp.example.com"), Ok(()));
+    assert_eq!(check(Some("one.example"), "two.example"), Err(Fault::OtherConnection));
+    assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(Fault::OtherConnection));
+    assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(Fault::OtherConnection));
+    assert_eq!(check(Some("one.example"), "evil.example"), Err(Fault::NotOurs));
+}
+
+#[tokio::test]
+async fn tls_clients_that_say_nothing_or_the_wrong_thing_are_let_go() {
+    let gateway = start_with(impatient(), Some(super::tls::tests::configs().0));
+    let mut silent = Client::connect(&gateway).await;
+    assert!(silent.ends().await);
+    let mut garbage = Client::connect(&gateway).await;
+    garbage.send([0x16, 3, 1, 0, 4, 1, 2, 3, 4]).await;
+    assert!(garbage.ends().await);
+    let (status, answer) = ask(&gateway, get("/a/mcp")).await;
+    assert_eq!(status, 400);
+    assert!(answer.contains("https://"), "{answer}");
+}
+
+#[tokio::test]
+async fn https_is_answered_in_both_protocols() {
+    let (server, client) = super::tls::tests::configs();
+    let gateway = start_with(Limits::default(), Some(server));
+    for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
+        let mut client = client.clone();
+        client.alpn_protocols = vec![alpn.into()];
+        let client = reqwest::Client::builder().tls_backend_preconfigured(client).build().expect("a client");
+        let answer = client.get(format!("https://localhost:{}/a/mcp", gateway.addr.port())).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status().as_u16(), answer.version()), (404, version));
+    }
+}

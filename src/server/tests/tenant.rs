@@ -1,0 +1,173 @@
+//! The edge in front of tenants: what it says by itself before a tenant's own server is asked.
+
+use http::Method;
+
+use super::*;
+use crate::backend::{self, Pool};
+use crate::base::digest::Digest;
+use crate::mcp::{McpServer, Surface};
+use crate::oauth::bearer::BearerCheck;
+use crate::server::page::tests::spec;
+use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
+use crate::tenants::tenant::{Tenant, TenantSlot};
+
+fn keyed(key: &str) -> TenantSpec {
+    spec(vec![ApiKeySpec { label: "ci".to_owned(), digest: Digest::of(key.as_bytes()), expires: None }])
+}
+
+fn at(prefix: &str, spec: TenantSpec) -> TenantSpec {
+    let name = TenantName::parse(&prefix[1..]).expect("a name");
+    let mount = Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") };
+    TenantSpec { name, mounts: vec![mount], ..spec }
+}
+
+fn live(spec: TenantSpec) -> Tenant {
+    let (slot, metrics) = (Arc::<TenantSlot>::default(), Arc::new(Metrics::new()));
+    let pool = Pool::new(vec![], vec![], SystemClock::shared(), Arc::clone(&metrics)).expect("a pool");
+    let lasting = Arc::clone(&slot.backend);
+    let backend = backend::Client::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
+    let backend = Arc::new(backend);
+    let surface = Surface {
+        tenant: spec.name.clone(),
+        dataset: Arc::clone(&spec.dataset),
+        title: Arc::clone(&spec.title),
+        description: None,
+        instructions: None,
+        tools: vec![],
+        backend: Arc::clone(&backend),
+        deadline: spec.deadline,
+        list_ttl: spec.cache.list_ttl,
+        max_result_bytes: spec.limits.max_result_bytes,
+        private: !spec.access.is_open(),
+        allowed_hosts: None,
+        allowed_origins: Arc::new([]),
+        metrics,
+    };
+    let mcp = McpServer::new(surface).expect("no tools, no findings");
+    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private);
+    Tenant { spec, revision: Digest::of(b"test"), slot, backend, mcp, bearer }
+}
+
+fn serving(limits: Limits, specs: Vec<TenantSpec>) -> Gateway {
+    let gateway = start(limits);
+    let mut table = RoutingTable { settled: true, generation: 2, ..RoutingTable::default() };
+    for spec in specs {
+        let tenant = Arc::new(live(spec));
+        tenant.spec.mounts.iter().for_each(|mount| table.router.insert(mount, Arc::clone(&tenant)));
+    }
+    gateway.registry.publish(table);
+    gateway
+}
+
+fn request(method: Method, path: &str, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\n{HOST}{headers}\r\n")
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    let browser = "Accept: text/html,*/*;q=0.8\r\n";
+    for (path, headers) in [("/a", ""), ("/a/", ""), ("/a/?x=1", ""), ("/a/mcp", browser)] {
+        let (status, answer) = ask(&gateway, request(Method::GET, path, headers)).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(
+            answer.contains("content-security-policy: default-src 'none'") && answer.contains("<h1>"),
+            "{answer}"
+        );
+    }
+    assert_eq!(ask(&gateway, request(Method::POST, "/a/", "Content-Length: 0\r\n")).await.0, 405);
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn a_caller_is_refused_before_the_body_is_read() {
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("for-a")), at("/b", keyed("for-b"))]);
+    for (path, headers, expected) in [
+        ("/a/mcp", "", 401),
+        ("/a/mcp", "Authorization: Bearer for-b\r\n", 401),
+        ("/b/mcp", "Authorization: Bearer for-a\r\n", 401),
+        ("/b/mcp", "Authorization: Bearer a b\r\n", 400),
+    ] {
+        let unsent = format!("{headers}Content-Length: 1000\r\n");
+        let (status, answer) = ask(&gateway, request(Method::POST, path, &unsent)).await;
+        assert_eq!(status, expected, "{path} {headers}");
+        assert!(answer.contains("www-authenticate: Bearer") && answer.contains("problem+json"), "{answer}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn a_body_is_read_under_a_cap_and_a_deadline() {
+    let gateway = serving(impatient(), vec![at("/a", keyed("k"))]);
+    for (headers, body, expected) in [
+        ("Content-Length: 300000", "", 413),
+        ("Content-Length: 10", "{", 408),
+        ("Transfer-Encoding: chunked", "0x1\r\n{\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", "1\r\n{}\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", "fffffffffffffffff\r\n", 400),
+    ] {
+        let head = request(Method::POST, "/a/mcp", &format!("Authorization: Bearer k\r\n{headers}\r\n"));
+        let (status, answer) = ask(&gateway, head + body).await;
+        assert_eq!(status, expected, "{headers} {body:?}");
+        assert!(answer.contains("connection: close") && answer.contains("\"code\":-32600"), "{answer}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn a_caller_has_so_many_requests_a_minute() {
+    let mut spec = at("/a", keyed("k"));
+    spec.limits.requests_per_minute = Some(2);
+    let gateway = serving(Limits::default(), vec![spec]);
+    let call = || request(Method::POST, "/a/mcp", "Authorization: Bearer k\r\nContent-Length: 300000\r\n");
+    assert_eq!(ask(&gateway, call()).await.0, 413);
+    assert_eq!(ask(&gateway, call()).await.0, 413);
+    let (status, answer) = ask(&gateway, call()).await;
+    assert_eq!(status, 429);
+    assert!(answer.contains("retry-after: 30\r\n"), "{answer}");
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn pages_of_the_own_origin_may_read_answers_and_no_others() {
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    let own = "Origin: https://mcp.example.com\r\n";
+    let (status, answer) = ask(&gateway, request(Method::OPTIONS, "/a/mcp", own)).await;
+    assert_eq!(status, 204);
+    assert!(answer.contains("access-control-allow-origin: https://mcp.example.com\r\n"), "{answer}");
+    let (_, denied) =
+        ask(&gateway, request(Method::POST, "/a/mcp", &format!("{own}Content-Length: 0\r\n"))).await;
+    assert!(
+        denied.contains("access-control-expose-headers: ") && denied.contains("www-authenticate"),
+        "{denied}"
+    );
+    let (status, answer) =
+        ask(&gateway, request(Method::OPTIONS, "/a/mcp", "Origin: https://evil.example\r\n")).await;
+    assert!(status == 403 && !answer.contains("access-control-allow-origin"), "{answer}");
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn a_disabled_tenant_looks_like_none() {
+    let mut disabled = at("/b", keyed("k"));
+    disabled.enabled = false;
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("k")), disabled]);
+    let body = |answer: (u16, String)| (answer.0, answer.1.split("\r\n\r\n").nth(1).map(str::to_owned));
+    let unknown = body(ask(&gateway, request(Method::GET, "/c/mcp", "")).await);
+    assert_eq!(unknown.0, 404);
+    assert_eq!(body(ask(&gateway, request(Method::GET, "/b/mcp", "")).await), unknown);
+    assert_eq!(body(ask(&gateway, request(Method::GET, "/a/typo", "")).await), unknown);
+}
+
+#[tokio::test]
+#[ignore = "needs crate::mcp"]
+async fn a_tenant_without_login_has_no_discovery() {
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    for path in
+        ["/.well-known/oauth-protected-resource/a/mcp", "/a/.well-known/openid-configuration", "/a/authorize"]
+    {
+        let (status, answer) = ask(&gateway, request(Method::GET, path, "")).await;
+        assert!(status == 404 && answer.contains("no login of its own"), "{path}: {answer}");
+    }
+}

@@ -1,0 +1,136 @@
+//! TLS: 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, certificates from a snapshot.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{Acceptor, ResolvesServerCert};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The protocol that ALPN chose; without ALPN it is HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// The one TLS configuration: made once, so that tickets survive every change of certificates.
+pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A replayed tool call is a second call, so there is no 0-RTT.
+    config.max_early_data_size = 0;
+    match aws_lc_rs::Ticketer::new() {
+        Ok(ticketer) => config.ticketer = ticketer,
+        Err(error) => tracing::warn!(%error, "TLS session tickets are off"),
+    }
+    Arc::new(config)
+}
+
+/// Shakes hands. `None` is a client that spoke plain HTTP and was told so. The hello is read before the configuration is chosen, which is where ACME's
+/// TLS-ALPN challenge (RFC 8737) branches off.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<Option<TlsStream<TcpStream>>> {
+    if speaks_http(&stream).await? {
+        return say_https(stream).await.map(|()| None);
+    }
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    hello.into_stream(config).await.map(Some)
+}
+
+/// A method begins with a capital; a TLS record with 0x16.
+async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    let peeked = stream.peek(&mut first).await?;
+    Ok(peeked == 1 && first[0].is_ascii_uppercase())
+}
+
+/// Somebody typed `http://` for `https://`.
+async fn say_https(mut stream: TcpStream) -> io::Result<()> {
+    let document = concat!(
+        r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
+        r#""detail":"this port speaks HTTPS; begin the address with https://"}"#
+    );
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}",
+        document.len()
+    );
+    // Closing with bytes unread would reset the connection, and the answer with it.
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request).await?;
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// The protocol chosen in a finished handshake.
+pub(super) fn protocol<S>(stream: &TlsStream<S>) -> Protocol {
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    }
+}
+
+/// The name asked for, if any; clients that connect to an address send none.
+pub(super) fn server_name<S>(stream: &TlsStream<S>) -> Option<Box<str>> {
+    stream.get_ref().1.server_name().map(|name| name.to_ascii_lowercase().into())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// A server's configuration and a client's that trusts it.
+    pub(in crate::server) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let chain = vec![made.cert.der().clone()];
+        let mut roots = RootCertStore::empty();
+        roots.add(chain[0].clone()).expect("a root");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key = CertifiedKey::from_der(chain, key, &provider).expect("a key that fits");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (config(Arc::new(SingleCertAndKey::from(key))), client)
+    }
+
+    async fn shaken(alpn: &[&[u8]]) -> (Protocol, Option<Box<str>>) {
+        let (server, mut client) = configs();
+        client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let near =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (far, _) = listener.accept().await.expect("a connection");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = TlsConnector::from(Arc::new(client));
+        let (client, server) = tokio::join!(connector.connect(name, near), handshake(far, server));
+        client.expect("the client is satisfied");
+        let server = server.expect("a handshake").expect("TLS");
+        (protocol(&server), server_name(&server))
+    }
+
+    #[tokio::test]
+    async fn alpn_chooses_and_http1_is_for_those_without() {
+        assert_eq!(shaken(&[b"h2", b"http/1.1"]).await.0, Protocol::Http2);
+        assert_eq!(shaken(&[b"http/1.1"]).await.0, Protocol::Http1);
+        assert_eq!(shaken(&[]).await, (Protocol::Http1, Some("localhost".into())));
+    }
+}

@@ -1,0 +1,95 @@
+//! After a new world is published: the log, the metrics, the receipts; and the old revisions are shown the door.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::drain::Drain;
+use super::receipt::{self, Slip};
+use super::registry::{Published, RoutingTable};
+use super::roster::Roster;
+use super::status::{State, TenantStatus};
+use crate::base::diagnostic::Severity;
+use crate::telemetry::metrics::Metrics;
+
+const STATES: [(State, &str); 7] = [
+    (State::Loading, "loading"),
+    (State::Serving, "serving"),
+    (State::Degraded, "degraded"),
+    (State::Stale, "stale"),
+    (State::Rejected, "rejected"),
+    (State::Disabled, "disabled"),
+    (State::Draining, "draining"),
+];
+
+/// One line for a tenant that became something else.
+pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation: u64) {
+    let tenant = status.name.as_str();
+    let revision = status.in_force.as_deref();
+    let url = status.connector_url.as_deref();
+    match status.state {
+        State::Stale => {
+            tracing::warn!(
+                tenant,
+                revision,
+                closed = status.closed,
+                generation,
+                "the last change was refused"
+            );
+        }
+        State::Rejected => tracing::warn!(tenant, generation, "tenant rejected"),
+        _ => tracing::info!(
+            tenant,
+            revision,
+            url,
+            access = status.access.as_deref(),
+            generation,
+            "tenant loaded"
+        ),
+    }
+    for finding in roster.get(stem).into_iter().flat_map(super::roster::Known::all_findings) {
+        match finding.severity {
+            Severity::Notice => tracing::debug!(tenant, code = finding.code, "{finding}"),
+            Severity::Warning | Severity::Error => tracing::warn!(tenant, code = finding.code, "{finding}"),
+        }
+    }
+}
+
+/// Counts what there is now.
+pub(super) fn count(table: &RoutingTable, roster: &Roster, metrics: &Metrics) {
+    let mut by_state: BTreeMap<&'static str, i64> = STATES.iter().map(|(_, name)| (*name, 0)).collect();
+    for known in roster.values() {
+        let name =
+            STATES.iter().find(|(state, _)| *state == known.state()).map_or("loading", |(_, name)| name);
+        *by_state.entry(name).or_default() += 1;
+    }
+    metrics.tenants(&by_state.into_iter().collect::<Vec<_>>(), table.generation);
+}
+
+/// A tenant's revision was replaced or went away: its streams are told, its calls may finish.
+pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain) {
+    let Some(tenant) = &old.tenant else { return };
+    match new.and_then(|new| new.tenant.as_ref()) {
+        Some(successor) if Arc::ptr_eq(successor, tenant) => return,
+        Some(successor) => tenant.mcp.superseded_by(&successor.mcp),
+        None => {}
+    }
+    drain.take(Arc::clone(tenant));
+}
+
+/// Writes the receipts on a blocking thread. A folder that takes none is mentioned once.
+pub(super) async fn hand_out(folder: &Path, slips: Vec<Slip>, warned: &mut bool) {
+    if slips.is_empty() || *warned {
+        return;
+    }
+    let folder_here = folder.to_owned();
+    let written = tokio::task::spawn_blocking(move || receipt::write(&folder_here, &slips)).await;
+    if let Ok(Err(error)) = written {
+        *warned = true;
+        tracing::warn!(
+            %error,
+            folder = %folder.display(),
+            "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
+        );
+    }
+}

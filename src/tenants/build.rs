@@ -1,0 +1,70 @@
+//! From what a tenant is meant to be to the live thing. Asks no network: a backend that is down must not stop a load.
+
+use std::sync::Arc;
+
+use super::tenant::{Tenant, TenantSlot};
+use crate::backend::{self, Pool, WarmUp};
+use crate::base::clock::Clock;
+use crate::base::diagnostic::Report;
+use crate::base::digest::Digest;
+use crate::mcp::{McpServer, Surface};
+use crate::oauth::bearer::BearerCheck;
+use crate::settings::OpenTenants;
+use crate::spec::TenantSpec;
+use crate::telemetry::metrics::Metrics;
+
+/// What all tenants are built with.
+#[derive(Clone)]
+pub struct Parts {
+    pub pool: Pool,
+    pub warm_up: WarmUp,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub open_tenants: OpenTenants,
+    /// Browser origins besides a tenant's own that may call.
+    pub allowed_origins: Vec<String>,
+    /// How long streams and calls of an old revision may go on.
+    pub drain: std::time::Duration,
+}
+
+impl Parts {
+    /// Builds a tenant completely; the findings are about its tools' schemas.
+    pub(super) fn build(
+        &self,
+        spec: TenantSpec,
+        revision: Digest,
+        slot: Arc<TenantSlot>,
+    ) -> Result<Arc<Tenant>, Report> {
+        let backend = Arc::new(backend::Client::new(
+            self.pool.clone(),
+            &spec.backend,
+            &spec.limits,
+            spec.cache.context_ttl,
+            Arc::clone(&slot.backend),
+        ));
+        let bearer = BearerCheck::new(&spec.access, self.open_tenants);
+        let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
+        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer }))
+    }
+
+    fn surface(&self, spec: &TenantSpec, backend: Arc<backend::Client>) -> Surface {
+        let own = std::iter::once(spec.public_url.origin().to_owned());
+        Surface {
+            tenant: spec.name.clone(),
+            dataset: Arc::clone(&spec.dataset),
+            title: Arc::clone(&spec.title),
+            description: spec.description.clone(),
+            instructions: spec.instructions.clone(),
+            tools: spec.tools.clone(),
+            backend,
+            deadline: spec.deadline,
+            list_ttl: spec.cache.list_ttl,
+            max_result_bytes: spec.limits.max_result_bytes,
+            private: !spec.access.is_open(),
+            // The edge has refused foreign hosts before any tenant is chosen.
+            allowed_hosts: None,
+            allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What becomes of a revision that was replaced or removed: calls under way finish, streams are told, and after the
+//! drain period what is left is closed. One task for all.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::tenant::Tenant;
+use crate::base::clock::Clock;
+use crate::base::task::Tasks;
+
+/// How often idle revisions are looked for.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// The revisions on their way out. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Drain {
+    leaving: Arc<Mutex<Vec<(Instant, Arc<Tenant>)>>>,
+    bell: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    period: Duration,
+}
+
+impl Drain {
+    pub(super) fn start(tasks: &Tasks, clock: Arc<dyn Clock>, period: Duration) -> Self {
+        let drain = Self { leaving: Arc::default(), bell: Arc::default(), clock, period };
+        let (runner, stop) = (drain.clone(), tasks.soft().clone());
+        tasks.spawn("drain", async move {
+            tokio::select! {
+                () = runner.run() => {}
+                () = stop.cancelled() => runner.close_all(),
+            }
+        });
+        drain
+    }
+
+    /// Takes an old revision over.
+    pub(super) fn take(&self, tenant: Arc<Tenant>) {
+        if tenant.mcp.under_way() == 0 {
+            return tenant.mcp.close();
+        }
+        self.leaving().push((self.clock.monotonic() + self.period, tenant));
+        self.bell.notify_one();
+    }
+
+    async fn run(&self) {
+        loop {
+            self.bell.notified().await;
+            while !self.close_due() {
+                tokio::time::sleep(GLANCE).await;
+            }
+        }
+    }
+
+    /// Closes what is idle or out of time; says whether nothing is left.
+    fn close_due(&self) -> bool {
+        let now = self.clock.monotonic();
+        let mut leaving = self.leaving();
+        for (_, tenant) in leaving.extract_if(.., |(due, tenant)| *due <= now || tenant.mcp.under_way() == 0)
+        {
+            tenant.mcp.close();
+        }
+        leaving.is_empty()
+    }
+
+    fn close_all(&self) {
+        self.leaving().drain(..).for_each(|(_, tenant)| tenant.mcp.close());
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Arc<Tenant>)>> {
+        self.leaving.lock().expect("no holder of this lock panics")
+    }
+}

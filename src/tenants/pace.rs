@@ -1,0 +1,133 @@
+//! The pace of looking: a little quiet after the last event of an entry, but never more than a ceiling after the
+//! first, so that one endlessly written file starves nobody and a burst costs one look for each entry.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const QUIET: Duration = Duration::from_millis(25);
+const CEILING: Duration = Duration::from_millis(500);
+/// More entries than this at once cost less as one look at all.
+const MANY: usize = 4_096;
+
+/// What was rung for and not yet looked at.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    entries: HashMap<String, Rung>,
+    all: Option<Rung>,
+    /// Files that were renamed into place: whole by construction.
+    renamed: HashSet<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rung {
+    first: Instant,
+    last: Instant,
+}
+
+/// What to look at now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// `None`: at all.
+    pub(super) stems: Option<BTreeSet<String>>,
+    pub(super) renamed: HashSet<PathBuf>,
+}
+
+impl Rung {
+    fn due(self) -> Instant {
+        (self.last + QUIET).min(self.first + CEILING)
+    }
+}
+
+impl Pace {
+    /// Something happened to an entry.
+    pub(super) fn ring(&mut self, stem: String, now: Instant) {
+        if self.entries.len() >= MANY {
+            return self.ring_all(now);
+        }
+        self.entries.entry(stem).and_modify(|rung| rung.last = now).or_insert(Rung { first: now, last: now });
+    }
+
+    /// A file was renamed into place.
+    pub(super) fn renamed(&mut self, path: PathBuf) {
+        if self.renamed.len() < MANY {
+            self.renamed.insert(path);
+        }
+    }
+
+    /// Anything may have happened.
+    pub(super) fn ring_all(&mut self, now: Instant) {
+        self.entries.clear();
+        let rung = self.all.get_or_insert(Rung { first: now, last: now });
+        rung.last = now;
+    }
+
+    /// When the next entry is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.entries.values().chain(&self.all).map(|rung| rung.due()).min()
+    }
+
+    /// Takes what is due.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Look> {
+        if self.all.is_some_and(|rung| rung.due() <= now) {
+            self.all = None;
+            self.entries.clear();
+            return Some(Look { stems: None, renamed: std::mem::take(&mut self.renamed) });
+        }
+        let due = self.entries.extract_if(|_, rung| rung.due() <= now).map(|(stem, _)| stem);
+        let stems: BTreeSet<_> = due.collect();
+        if stems.is_empty() {
+            return None;
+        }
+        let renamed = std::mem::take(&mut self.renamed);
+        Some(Look { stems: Some(stems), renamed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Clock, ManualClock};
+
+    fn clock() -> ManualClock {
+        ManualClock::at(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn stems(look: Option<Look>) -> Vec<String> {
+        look.and_then(|look| look.stems).into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn an_entry_is_looked_at_after_a_little_quiet() {
+        let (mut pace, clock) = (Pace::default(), clock());
+        pace.ring("a".into(), clock.monotonic());
+        assert_eq!(pace.take(clock.monotonic()), None);
+        clock.advance(QUIET);
+        assert_eq!(stems(pace.take(clock.monotonic())), ["a"]);
+        assert_eq!(pace.next_due(), None);
+    }
+
+    #[test]
+    fn an_endlessly_written_file_is_looked_at_by_the_ceiling_and_delays_nobody() {
+        let (mut pace, clock) = (Pace::default(), clock());
+        let (mut noisy, mut calm) = (0, 0);
+        pace.ring("calm".into(), clock.monotonic());
+        for _ in 0..100 {
+            pace.ring("noisy".into(), clock.monotonic());
+            clock.advance(Duration::from_millis(10));
+            for stem in stems(pace.take(clock.monotonic())) {
+                if stem == "noisy" { noisy += 1 } else { calm += 1 }
+            }
+        }
+        assert_eq!((noisy, calm), (2, 1), "in one second");
+    }
+
+    #[test]
+    fn a_flood_of_entries_becomes_one_look_at_all() {
+        let (mut pace, clock) = (Pace::default(), clock());
+        (0..MANY + 1).for_each(|n| pace.ring(n.to_string(), clock.monotonic()));
+        clock.advance(QUIET);
+        assert_eq!(pace.take(clock.monotonic()), Some(Look::default()));
+        assert_eq!(pace.take(clock.monotonic()), None);
+    }
+}

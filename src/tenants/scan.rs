@@ -1,0 +1,108 @@
+//! The folder as it is now: what lies there, and whether it has stopped changing.
+//!
+//! A half-written YAML is often valid YAML without its last lines, so settling must never fail open: an entry is taken
+//! only when all its files were renamed into place, or looked alike twice with half a second between, or (a zip)
+//! read completely. Modification times are compared with those of the look before and never with a clock.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::bundle::{self, Entry};
+
+/// The time between two looks that must agree.
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
+
+/// What tells a file from its earlier or later self without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+}
+
+/// The stamps of all files of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Signature(Vec<Stamp>);
+
+/// One entry as found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) signature: Signature,
+    /// It is a folder, to be watched on its own.
+    pub(super) is_folder: bool,
+}
+
+/// The identity of the folder itself: another one in its place is another folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FolderId(u64, u64);
+
+impl FolderId {
+    pub(super) fn of(folder: &Path) -> io::Result<Self> {
+        fs::metadata(folder).map(|metadata| Self(metadata.dev(), metadata.ino()))
+    }
+}
+
+/// Lists the folder, or some entries of it.
+pub(super) fn scan(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Found>> {
+    let entries = bundle::discover(folder, only)?;
+    Ok(entries.into_iter().map(|entry| Found::new(folder, entry)).collect())
+}
+
+impl Found {
+    fn new(folder: &Path, entry: Entry) -> Self {
+        let is_folder = folder.join(&entry.stem).is_dir();
+        Self { signature: Signature::of(&entry), is_folder, entry }
+    }
+
+    /// Whether one look is enough: every file was renamed into place, or is a zip (which, if it reads completely,
+    /// cannot be half of one), or is as it was when the revision in force was read.
+    pub(super) fn settles_at_once(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> bool {
+        let is_known = |stamp: &Stamp| known.is_some_and(|known| known.0.contains(stamp));
+        let is_zip = |stamp: &Stamp| stamp.path.extension().is_some_and(|extension| extension == "zip");
+        self.signature.0.iter().all(|stamp| renamed.contains(&stamp.path) || is_known(stamp) || is_zip(stamp))
+    }
+}
+
+impl Signature {
+    /// A file that cannot be looked at has no stamp; loading it will say why.
+    pub(super) fn of(entry: &Entry) -> Self {
+        let stamp = |path: &PathBuf| Some(Stamp::of(path, &fs::metadata(path).ok()?));
+        Self(entry.files.iter().filter_map(stamp).collect())
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path, metadata: &Metadata) -> Self {
+        Self {
+            path: path.to_owned(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// What a look saw and the next one must confirm.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sighting {
+    /// `None`: the entry was gone.
+    pub(super) signature: Option<Signature>,
+    pub(super) at: Instant,
+}
+
+impl Sighting {
+    /// Whether this look confirms an earlier one.
+    pub(super) fn confirms(&self, earlier: Option<&Self>) -> bool {
+        earlier.is_some_and(|earlier| {
+            earlier.signature == self.signature && self.at.duration_since(earlier.at) >= SETTLE
+        })
+    }
+}

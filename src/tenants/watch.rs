@@ -1,0 +1,161 @@
+//! The doorbell: an event names an entry to look at; its kind is trusted only to say that a file was renamed into
+//! place. Overflow and errors mean: look at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use super::pace::{Look, Pace};
+use crate::base::clock::Clock;
+use crate::bundle;
+use crate::settings::WatchMode;
+
+/// Whatever the notifications miss is found by then.
+pub(super) const TICK: Duration = Duration::from_secs(10);
+/// The time between looks without notifications.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What was rung for, shared between the watcher's thread and the reconciler.
+#[derive(Debug, Clone)]
+pub(super) struct Doorbell {
+    pace: Arc<Mutex<Pace>>,
+    bell: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Doorbell {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { pace: Arc::default(), bell: Arc::default(), clock }
+    }
+
+    /// Asks for a look at one entry.
+    pub(super) fn ring(&self, stem: String) {
+        self.pace().ring(stem, self.clock.monotonic());
+        self.bell.notify_one();
+    }
+
+    /// Asks for a look at all.
+    pub(super) fn ring_all(&self) {
+        self.pace().ring_all(self.clock.monotonic());
+        self.bell.notify_one();
+    }
+
+    /// Waits until something is due to be looked at. Cancellation-safe: what is due stays due.
+    pub(super) async fn next(&self) -> Look {
+        loop {
+            let now = self.clock.monotonic();
+            let due = {
+                let mut pace = self.pace();
+                if let Some(look) = pace.take(now) {
+                    return look;
+                }
+                pace.next_due()
+            };
+            match due {
+                None => self.bell.notified().await,
+                Some(due) => {
+                    let sleep = tokio::time::sleep(due.saturating_duration_since(now));
+                    tokio::select! {
+                        () = sleep => {}
+                        () = self.bell.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&self, folder: &Path, event: notify::Result<Event>) {
+        let event = match event {
+            Ok(event) if !event.need_rescan() => event,
+            Ok(_) => return self.ring_all(),
+            Err(error) => {
+                tracing::warn!(%error, "the folder's watcher reported an error; looking at all tenants");
+                return self.ring_all();
+            }
+        };
+        // Our own reading is an access: it must not ring our own bell.
+        if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+            return;
+        }
+        if let EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) = event.kind
+            && let Some(target) = event.paths.last()
+        {
+            self.pace().renamed(target.clone());
+        }
+        for path in &event.paths {
+            match bundle::stem_of(folder, path) {
+                Some(stem) => self.ring(stem),
+                None if path == folder => self.ring_all(),
+                None => {}
+            }
+        }
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// The watch on one folder and on the tenants that are folders themselves. Ends when dropped.
+pub(super) struct Watch {
+    /// `None`: the ticks do it alone. They compare more than any polling watcher would (nanoseconds, inode, ctime).
+    watcher: Option<RecommendedWatcher>,
+    folder: PathBuf,
+}
+
+impl Watch {
+    /// Watches with the system's notifications, or by looking often where they cannot be had or are not wanted.
+    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Self {
+        let watcher = match mode {
+            WatchMode::Poll => None,
+            WatchMode::Auto => notifications(folder, bell)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
+                })
+                .ok(),
+        };
+        Self { watcher, folder: folder.to_owned() }
+    }
+
+    /// The time between looks at all.
+    pub(super) fn tick(&self) -> Duration {
+        if self.watcher.is_some() { TICK } else { POLL }
+    }
+
+    /// Watches a tenant that is a folder. One that cannot be watched is still looked at with every tick.
+    pub(super) fn include(&mut self, stem: &str) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let folder = self.folder.join(stem);
+        if let Err(error) = watcher.watch(&folder, RecursiveMode::Recursive) {
+            tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
+        }
+    }
+}
+
+fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWatcher> {
+    let (heard, root) = (bell.clone(), folder.to_owned());
+    let mut watcher = notify::recommended_watcher(move |event| heard.heard(&root, event))?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_file_written_in_the_folder_rings_for_its_entry() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let bell = Doorbell::new(SystemClock::shared());
+        let watch = Watch::start(folder.path(), WatchMode::Auto, &bell);
+        assert_eq!(watch.tick(), TICK);
+        std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
+        let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
+        assert!(look.stems.is_some_and(|stems| stems.contains("acme")));
+    }
+}
