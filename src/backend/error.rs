@@ -19,7 +19,8 @@ pub enum Error {
     KeyRefused,
     #[error("the search service is limiting requests")]
     RateLimited { retry_after: Option<Duration> },
-    #[error("the search service refused the request (HTTP {status})")]
+    /// The detail is the service's own plain sentence, if it gave one.
+    #[error("the search service refused the request (HTTP {status}){}", after_colon(detail))]
     Refused { status: u16, detail: Option<String> },
     #[error("the search service failed (HTTP {status})")]
     Failed { status: u16 },
@@ -63,49 +64,49 @@ impl Error {
         }
     }
 
-    /// What to do, for the person who asked or their operator.
+    /// What to do, for the person who asked or their operator: a whole sentence, to stand after the first.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable => {
-                "try again in a moment; if it goes on, the operator should check that the service runs and that \
-                 its URL is right"
+                "Try again in a moment; if it goes on, the operator should check that the service runs and that \
+                 its URL is right."
             }
             Self::Untrusted => {
-                "the operator should renew the service's certificate, or add its authority to this machine's \
-                 trusted ones"
+                "The operator should renew the service's certificate, or add its authority to this machine's \
+                 trusted ones."
             }
             Self::TimedOut => {
-                "try a narrower question; if it goes on, the operator should look at the service's load"
+                "Try a narrower question; if it goes on, the operator should look at the service's load."
             }
             Self::BrokenOff => {
-                "try again in a moment; if it goes on, the operator should look at the service's log"
+                "Try again in a moment; if it goes on, the operator should look at the service's log."
             }
             Self::KeyRefused => {
-                "the operator should put the dataset's current API key into this tenant's configuration"
+                "The operator should put the dataset's current API key into this tenant's configuration."
             }
-            Self::RateLimited { .. } => "wait a little before asking again",
+            Self::RateLimited { .. } => "Wait a little before asking again.",
             Self::Refused { .. } => {
-                "put the question differently; if every question is refused, the operator should check the \
-                 tenant's URLs and connection"
+                "Put the question differently; if every question is refused, the operator should check the \
+                 tenant's URLs and connection."
             }
             Self::Failed { .. } => {
-                "try again in a moment; if it goes on, the operator should look at the service's log"
+                "Try again in a moment; if it goes on, the operator should look at the service's log."
             }
             Self::NotJson => {
-                "the operator should check that the tenant's URLs are those of the search API, not of a web page"
+                "The operator should check that the tenant's URLs are those of the search API, not of a web page."
             }
-            Self::TooLarge { .. } => "ask for less, e.g. with a limit or a narrower question",
+            Self::TooLarge { .. } => "Ask for less, e.g. with a limit or a narrower question.",
             Self::RedirectRefused => {
-                "the operator should put the address that the service redirects to into the tenant's \
-                 configuration; keys are never sent on to another host"
+                "The operator should put the address that the service redirects to into the tenant's \
+                 configuration; keys are never sent on to another host."
             }
             Self::AddressRefused => {
-                "the operator should check the tenant's URLs; loopback and link-local services need \
-                 `--backend-allow`"
+                "The operator should check the tenant's URLs; loopback and link-local services need \
+                 `--backend-allow`."
             }
-            Self::Busy => "wait for earlier calls to end, then ask again",
-            Self::Paused { .. } => "wait a moment before asking again",
-            Self::BadRequest => "the operator should run `tenantd check` on this tenant",
+            Self::Busy => "Wait for earlier calls to end, then ask again.",
+            Self::Paused { .. } => "Wait a moment before asking again.",
+            Self::BadRequest => "The operator should run `tenantd check` on this tenant.",
         }
     }
 
@@ -131,6 +132,10 @@ impl Error {
             Self::Unreachable | Self::TimedOut | Self::BrokenOff | Self::Failed { status: 502..=504 }
         )
     }
+}
+
+fn after_colon(detail: &Option<String>) -> String {
+    detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -54,12 +54,7 @@ fn finding(
     match seen {
         Ok(keys) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {keys}")),
         Err(error) => {
-            let detail = match &error {
-                Error::Refused { detail: Some(detail), .. } => format!(": {detail}"),
-                _ => String::new(),
-            };
-            Diagnostic::error(code, format!("{what}: {error}{detail} ({origin}, {after})"))
-                .help(error.advice())
+            Diagnostic::error(code, format!("{what}: {error} ({origin}, {after})")).help(error.advice())
         }
     }
 }

@@ -191,7 +191,7 @@ impl Queue {
             tenant,
             fault,
             retry_in_s = pause.as_secs(),
-            "Semantic context warmup failed: {error}; {}",
+            "Semantic context warmup failed: {error}. {}",
             error.advice()
         );
         let due = self.clock.monotonic() + pause;

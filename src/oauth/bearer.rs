@@ -202,12 +202,10 @@ impl Denial {
     pub fn challenge(self) -> Option<&'static str> {
         match self {
             Self::Missing => Some("Bearer"),
-            Self::Malformed => Some(
-                r#"Bearer error="invalid_request", error_description="The Authorization header is malformed""#,
-            ),
-            Self::Invalid => Some(
-                r#"Bearer error="invalid_token", error_description="The API key is unknown or has expired""#,
-            ),
+            Self::Malformed => Some(r#"Bearer error="invalid_request""#),
+            Self::Invalid => {
+                Some(r#"Bearer error="invalid_token", error_description="unknown or expired key""#)
+            }
             Self::NotPrivate => None,
         }
     }
@@ -216,16 +214,16 @@ impl Denial {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Missing => {
-                "no API key was sent; add the header \"Authorization: Bearer <your key>\" to your client's configuration"
+                "This server wants an API key; send it as \"Authorization: Bearer <key>\" (its operator hands keys out)."
             }
             Self::Malformed => {
-                "the Authorization header cannot be read; send it once, as \"Authorization: Bearer <your key>\""
+                "The Authorization header cannot be read; send exactly one, as \"Authorization: Bearer <key>\"."
             }
             Self::Invalid => {
-                "the API key is unknown or has expired; ask the operator of this server for a current one"
+                "The API key is unknown or expired; ask the operator of this server for a new one."
             }
             Self::NotPrivate => {
-                "this server answers private networks only; its operator can configure API keys or set \"public: true\""
+                "This server has no login and answers private networks only; its operator can add api_keys to it, or public: true."
             }
         }
     }

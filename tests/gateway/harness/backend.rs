@@ -4,7 +4,10 @@
 //! is what server libraries prevent. It keeps connections alive, records requests, and counts connections, requests
 //! under way, and requests whose client went away before the answer.
 //!
-//! Shared by the unit tests of `backend` and the gateway's own tests.
+//! It reads bodies with a Content-Length only, which is how this project's clients send them. Shared by the unit tests of `backend` and the gateway's own tests.
+
+#[path = "backend/reply.rs"]
+mod reply;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -12,58 +15,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use reply::{After, bytes_of};
+pub(crate) use reply::{Reply, rows};
+
 /// No test waits longer for an event.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a drip takes.
 const DRIP: Duration = Duration::from_millis(20);
-
-/// What the backend does with a request.
-#[derive(Debug, Clone)]
-pub(crate) enum Reply {
-    /// Rows, as the vendor's API might give them.
-    Rows,
-    Json(Value),
-    /// Any status with any JSON body.
-    Status(u16, Value),
-    /// The reply, later.
-    After(Duration, Box<Reply>),
-    /// The reply, once [`FakeBackend::release`] was called.
-    Held(Box<Reply>),
-    /// Silence.
-    Hang,
-    /// The status line, then silence.
-    HangInHeaders,
-    /// Headers and half a body, then silence.
-    HangInBody,
-    /// The reply's bytes in drips.
-    Drip(Box<Reply>),
-    /// A body of so many bytes, announced.
-    Huge(usize),
-    /// A body of so many bytes in chunks, not announced.
-    HugeChunked(usize),
-    /// Bytes that are no JSON, called JSON.
-    Garbage,
-    /// A web page.
-    Html(u16),
-    /// 429 with this Retry-After.
-    RateLimited(&'static str),
-    /// A chunk that ends early, then the end of the connection.
-    TruncatedChunk,
-    /// A reset instead of an answer.
-    Reset,
-    /// The end of the connection instead of an answer.
-    Close,
-    /// A redirect.
-    Redirect(u16, String),
-    /// JSON with a byte order mark, called text.
-    WrongContentType,
-}
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -327,13 +291,6 @@ async fn read_request(stream: &mut TcpStream) -> Option<Recorded> {
     Some(request)
 }
 
-/// What becomes of the connection.
-enum After {
-    KeepAlive,
-    Close,
-    Reset,
-}
-
 async fn perform(
     mut reply: Reply,
     writer: &mut (impl AsyncWriteExt + Unpin),
@@ -377,131 +334,6 @@ async fn write(reply: &Reply, dripping: bool, writer: &mut (impl AsyncWriteExt +
     }
 }
 
-/// The bytes, and what follows them; `None` is silence.
-fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
-    let json = "application/json";
-    let whole =
-        |status, kind, body: &[u8]| (answer(status, &[("content-type", kind)], body), Some(After::KeepAlive));
-    match reply {
-        Reply::Rows => whole(200, json, rows().to_string().as_bytes()),
-        Reply::Json(value) => whole(200, json, value.to_string().as_bytes()),
-        Reply::Status(status, value) => whole(*status, json, value.to_string().as_bytes()),
-        Reply::Hang => (Vec::new(), None),
-        Reply::HangInHeaders => (b"HTTP/1.1 200 OK\r\ncontent-type: applic".to_vec(), None),
-        Reply::HangInBody => (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"rows\": [".to_vec(), None),
-        Reply::Huge(size) => whole(200, json, format!("\"{}\"", "x".repeat(size - 2)).as_bytes()),
-        Reply::HugeChunked(size) => {
-            let body = format!("{:x}\r\n\"{}\"\r\n0\r\n\r\n", size, "x".repeat(size - 2));
-            (chunked(body.as_bytes()), Some(After::KeepAlive))
-        }
-        Reply::Garbage => whole(200, json, b"\x00\xff{not json"),
-        Reply::Html(status) => whole(*status, "text/html", b"<!doctype html><h1>It works</h1>"),
-        Reply::RateLimited(after) => (answer(429, &[("retry-after", after)], b"{}"), Some(After::KeepAlive)),
-        Reply::TruncatedChunk => (chunked(b"ff\r\n{\"rows\": ["), Some(After::Close)),
-        Reply::Reset => (Vec::new(), Some(After::Reset)),
-        Reply::Close => (Vec::new(), Some(After::Close)),
-        Reply::Redirect(status, target) => {
-            (answer(*status, &[("location", target)], b""), Some(After::KeepAlive))
-        }
-        Reply::WrongContentType => whole(200, "text/plain", b"\xef\xbb\xbf{\"rows\": []}"),
-        Reply::After(..) | Reply::Held(_) | Reply::Drip(_) => unreachable!("unwrapped before"),
-    }
-}
-
-fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status} Some Reason\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    [head.as_bytes(), b"\r\n", body].concat()
-}
-
-fn chunked(body: &[u8]) -> Vec<u8> {
-    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-    [&head[..], body].concat()
-}
-
-/// Two rows about orders.
-pub(crate) fn rows() -> Value {
-    json!({
-        "columns": ["region", "orders"],
-        "rows": [{"region": "north", "orders": 12}, {"region": "south", "orders": 7}],
-        "row_count": 2,
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a plain client reads until the backend ends the connection or `patience` is over.
-    async fn raw(backend: &FakeBackend, patience: Duration) -> String {
-        let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
-        let request = b"POST /nlp-search HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
-        stream.write_all(request).await.expect("writes");
-        let mut seen = Vec::new();
-        let _ = tokio::time::timeout(patience, stream.read_to_end(&mut seen)).await;
-        String::from_utf8_lossy(&seen).into_owned()
-    }
-
-    #[tokio::test]
-    async fn every_reply_is_what_it_says() {
-        let backend = FakeBackend::start().await;
-        let expectations = [
-            (Reply::Rows, "200", "\"row_count\":2"),
-            (Reply::Status(403, json!({"detail": "no"})), "403", "\"no\""),
-            (Reply::HangInHeaders, "200", "applic"),
-            (Reply::HangInBody, "200", "{\"rows\": ["),
-            (Reply::Drip(Box::new(Reply::Json(json!([1])))), "200", "[1]"),
-            (Reply::Huge(64), "content-length: 64", "xxx\""),
-            (Reply::HugeChunked(64), "chunked", "xxx\""),
-            (Reply::Garbage, "200", "{not json"),
-            (Reply::Html(502), "502", "<h1>"),
-            (Reply::RateLimited("7"), "429", "retry-after: 7"),
-            (Reply::TruncatedChunk, "chunked", "{\"rows\": ["),
-            (Reply::Redirect(307, "/x".into()), "307", "location: /x"),
-            (Reply::WrongContentType, "text/plain", "{\"rows\": []}"),
-            (Reply::After(DRIP, Box::new(Reply::Rows)), "200", "row_count"),
-        ];
-        for (reply, head, body) in expectations {
-            backend.answer_next(reply.clone());
-            let seen = raw(&backend, Duration::from_millis(400)).await;
-            assert!(seen.contains(head) && seen.contains(body), "{reply:?}: {seen}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_goes_away_is_counted() {
-        let address = FakeBackend::start().await.stop().await;
-        let backend = FakeBackend::start_at(address).await;
-        for reply in [Reply::Close, Reply::Reset] {
-            backend.answer_next(reply);
-            assert_eq!(raw(&backend, PATIENCE).await, "");
-        }
-        backend.answer("/nlp-search", Reply::Hang);
-        assert_eq!(raw(&backend, DRIP).await, "");
-        let counts = backend.until(|counts| counts.cancelled == 1).await;
-        assert_eq!((counts.connections, counts.requests, counts.in_flight), (3, 3, 0));
-    }
-
-    #[tokio::test]
-    async fn a_held_reply_waits_to_be_released() {
-        let backend = FakeBackend::start().await;
-        backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Close)));
-        let release = async {
-            backend.until(|counts| counts.in_flight == 1).await;
-            tokio::task::yield_now().await;
-            backend.release();
-        };
-        let (seen, ()) = tokio::join!(raw(&backend, PATIENCE), release);
-        assert_eq!(seen, "");
-        let request = &backend.requests()[0];
-        assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/nlp-search"));
-        assert_eq!((request.header("HOST").as_deref(), request.json()), (Some("h"), json!({})));
-        assert_eq!(
-            (backend.counts().most_in_flight, backend.url("/a").starts_with("http://127.0.0.1:")),
-            (1, true)
-        );
-        assert_eq!(rows()["row_count"], 2);
-    }
-}
+#[path = "backend/tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+//! What the fake backend may answer, and its bytes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What the backend does with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Rows, as the vendor's API might give them.
+    Rows,
+    Json(Value),
+    /// Any status with any JSON body.
+    Status(u16, Value),
+    /// The reply, later.
+    After(Duration, Box<Reply>),
+    /// The reply, once [`FakeBackend::release`] was called.
+    Held(Box<Reply>),
+    /// Silence.
+    Hang,
+    /// The status line, then silence.
+    HangInHeaders,
+    /// Headers and half a body, then silence.
+    HangInBody,
+    /// The reply's bytes in drips.
+    Drip(Box<Reply>),
+    /// A body of so many bytes, announced.
+    Huge(usize),
+    /// A body of so many bytes in chunks, not announced.
+    HugeChunked(usize),
+    /// Bytes that are no JSON, called JSON.
+    Garbage,
+    /// A web page.
+    Html(u16),
+    /// 429 with this Retry-After.
+    RateLimited(&'static str),
+    /// A chunk that ends early, then the end of the connection.
+    TruncatedChunk,
+    /// A reset instead of an answer.
+    Reset,
+    /// The end of the connection instead of an answer.
+    Close,
+    /// A redirect.
+    Redirect(u16, String),
+    /// JSON with a byte order mark, called text.
+    WrongContentType,
+}
+
+/// What becomes of the connection.
+pub(super) enum After {
+    KeepAlive,
+    Close,
+    Reset,
+}
+
+/// The bytes, and what follows them; `None` is silence.
+pub(super) fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
+    let json = "application/json";
+    let whole =
+        |status, kind, body: &[u8]| (answer(status, &[("content-type", kind)], body), Some(After::KeepAlive));
+    match reply {
+        Reply::Rows => whole(200, json, rows().to_string().as_bytes()),
+        Reply::Json(value) => whole(200, json, value.to_string().as_bytes()),
+        Reply::Status(status, value) => whole(*status, json, value.to_string().as_bytes()),
+        Reply::Hang => (Vec::new(), None),
+        Reply::HangInHeaders => (b"HTTP/1.1 200 OK\r\ncontent-type: applic".to_vec(), None),
+        Reply::HangInBody => (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"rows\": [".to_vec(), None),
+        Reply::Huge(size) => whole(200, json, format!("\"{}\"", "x".repeat(size - 2)).as_bytes()),
+        Reply::HugeChunked(size) => {
+            let body = format!("{:x}\r\n\"{}\"\r\n0\r\n\r\n", size, "x".repeat(size - 2));
+            (chunked(body.as_bytes()), Some(After::KeepAlive))
+        }
+        Reply::Garbage => whole(200, json, b"\x00\xff{not json"),
+        Reply::Html(status) => whole(*status, "text/html", b"<!doctype html><h1>It works</h1>"),
+        Reply::RateLimited(after) => (answer(429, &[("retry-after", after)], b"{}"), Some(After::KeepAlive)),
+        Reply::TruncatedChunk => (chunked(b"ff\r\n{\"rows\": ["), Some(After::Close)),
+        Reply::Reset => (Vec::new(), Some(After::Reset)),
+        Reply::Close => (Vec::new(), Some(After::Close)),
+        Reply::Redirect(status, target) => {
+            (answer(*status, &[("location", target)], b""), Some(After::KeepAlive))
+        }
+        Reply::WrongContentType => whole(200, "text/plain", b"\xef\xbb\xbf{\"rows\": []}"),
+        Reply::After(..) | Reply::Held(_) | Reply::Drip(_) => unreachable!("unwrapped before"),
+    }
+}
+
+fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status} Some Reason\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}
+
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    [&head[..], body].concat()
+}
+
+/// Two rows about orders.
+pub(crate) fn rows() -> Value {
+    json!({
+        "columns": ["region", "orders"],
+        "rows": [{"region": "north", "orders": 12}, {"region": "south", "orders": 7}],
+        "row_count": 2,
+    })
+}
