@@ -78,18 +78,25 @@ impl Doorbell {
         if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
             return;
         }
-        if let EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) = event.kind
-            && let Some(target) = event.paths.last()
-        {
-            self.pace().renamed(target.clone());
-        }
         for path in &event.paths {
             match bundle::stem_of(folder, path) {
-                Some(stem) => self.ring(stem),
-                None if path == folder => self.ring_all(),
+                Some(stem) => self.heard_of(stem, path, &event),
+                // A mounted ConfigMap changes as a whole: no event names the files one sees.
+                None if path == folder || path.ends_with("..data") => self.ring_all(),
                 None => {}
             }
         }
+    }
+
+    fn heard_of(&self, stem: String, path: &Path, event: &Event) {
+        let arrived = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
+        let mut pace = self.pace();
+        match arrived && event.paths.last().is_some_and(|target| target == path) {
+            true => pace.renamed(&stem, path),
+            false => pace.touched(path),
+        }
+        drop(pace);
+        self.ring(stem);
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
@@ -117,7 +124,10 @@ impl Watch {
 
     fn with<W: Watcher + Send + Sync + 'static>(folder: &Path, bell: &Doorbell) -> notify::Result<Self> {
         let (heard, root) = (bell.clone(), folder.to_owned());
-        let config = Config::default().with_poll_interval(POLL_INTERVAL);
+        // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it. Polling
+        // follows links, since it has no other way to see that a link's target changed.
+        let polls = W::kind() == notify::WatcherKind::PollWatcher;
+        let config = Config::default().with_poll_interval(POLL_INTERVAL).with_follow_symlinks(polls);
         let mut watcher = W::new(move |event| heard.heard(&root, event), config)?;
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         Ok(Self { watcher: Box::new(watcher), folder: folder.to_owned() })
