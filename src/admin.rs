@@ -1,1 +1,85 @@
-//! Floor 5: the second listener: health, metrics, JSON API.
+//! Floor 5: the second listener, for operators and probes: health, metrics, tenants, reload, a status page.
+//!
+//! It speaks plain HTTP/1.1 and belongs on loopback or a management network. Its Host header must be an address or
+//! `localhost`, so that no web page can reach it by rebinding a name; what changes anything refuses browsers.
+
+mod api;
+mod page;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::base::task::Tasks;
+use crate::telemetry::metrics::Metrics;
+use crate::tenants::Reconciler;
+use crate::tenants::registry::Registry;
+
+/// Operators and probes need few connections; a flood of them must not eat the gateway's.
+const CONNECTIONS: usize = 64;
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// An answer or an idle connection that takes longer is cut.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The admin interface of one gateway.
+pub struct Admin {
+    pub registry: Registry,
+    pub reconciler: Reconciler,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
+}
+
+impl Admin {
+    /// Serves until the gateway is drained; probes want an answer until the very end.
+    pub fn serve(self, listener: TcpListener) {
+        let admin = Arc::new(self);
+        let tasks = admin.tasks.clone();
+        tasks.spawn_detached("admin", admin.accept(listener));
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let admin = Arc::clone(&self);
+                    self.tasks.spawn_detached("admin connection", async move {
+                        admin.converse(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener cannot accept; trying again in a second");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(|request| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), service);
+        // A client that breaks off is no news, and one that lingers is cut.
+        let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
+    }
+}
+
+/// Binds the admin listener.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

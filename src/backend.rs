@@ -1,43 +1,64 @@
-//! Floor 2: a tenant's HTTP API. Calls are data ([`crate::spec::CallSpec`]); this module makes them.
+//! Floor 2: a tenant's HTTP API. Calls are data ([`CallSpec`](crate::spec::CallSpec)); this module makes them.
 //!
-//! It owns the one HTTP client of the process (connections pooled by origin), the check of the addresses it may
-//! connect to, and what each tenant's calls are bounded by: deadline, bulkhead, breaker, response cap. It keeps the
-//! semantic context of each tenant and warms it up in the background.
+//! It owns the one connection pool of the process ([`Pool`]), a tenant's way through it ([`Client`]), what of a tenant
+//! outlives its reloads ([`Lasting`]), and the scheduler that fetches contexts in the background ([`WarmUp`]).
 //!
-//! A call is retried only when nothing was sent. Dropping a call's future cancels it down to the connection. No error
-//! shows a key, a URL's query or a page of the backend.
+//! It promises that every call ends by its deadline; that a dropped call is cancelled on the wire; that a call is sent
+//! again only if nothing of it was sent; that an API key reaches only the origin it is for, and no log, error or Debug
+//! output; that one tenant's slow backend takes no more than its bulkhead; and that nobody reaches an address that the
+//! settings don't allow. What an answer *means* it leaves to `mcp`.
+//!
+//! Only this module opens HTTP connections.
 
-mod address;
+mod answer;
 mod breaker;
+mod bulkhead;
 mod client;
-mod context;
+mod connector;
+mod context_store;
 mod error;
+mod exchange;
+mod guard;
 mod lasting;
+mod outgoing;
 mod pool;
+mod probe;
+mod scrub;
 mod warm_up;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Instant;
 
 use serde_json::Value;
 
 pub use client::Client;
+pub use context_store::ContextStore;
 pub use error::Error;
 pub use lasting::Lasting;
 pub use pool::Pool;
+pub use probe::probe;
 pub use warm_up::WarmUp;
 
 /// Who asks, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Sent as `X-Request-Id`.
     pub request_id: String,
-    /// Monotonic; the call fails with [`Error::TimedOut`] then.
     pub deadline: Instant,
     /// The signed-in user, sent if the tenant asks for it.
     pub user: Option<String>,
     /// W3C trace context to pass on.
     pub traceparent: Option<String>,
     pub tracestate: Option<String>,
+}
+
+impl Call {
+    /// A call that the gateway makes for itself.
+    pub(crate) fn of_our_own(deadline: Instant) -> Self {
+        let request_id = crate::base::random::hex::<16>();
+        Self { request_id, deadline, user: None, traceparent: None, tracestate: None }
+    }
 }
 
 /// What the backend said.

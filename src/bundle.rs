@@ -2,21 +2,49 @@
 //!
 //! Files → [`Entry`] (which files belong to one tenant) → [`Loaded`] (digest, spec or reasons). Pure apart from reading
 //! those files: no network, no clock, no state.
+//!
+//! The way through: [`discover`] groups files; [`load`] gathers them into layers (`gather`: `archive`, `yaml`,
+//! `dotenv`, `document`), then judges every value (`validate`). All findings are reported at once; no finding ever
+//! holds a secret (`excerpt`). What the vendor's API looks like is in `contract` and nowhere else.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod archive;
+mod contract;
+mod discover;
+mod document;
+mod dotenv;
+mod excerpt;
+mod fields;
+mod gather;
+mod naming;
+mod placeholder;
+mod reference;
+pub mod sample;
+mod source;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod yaml;
+
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::base::diagnostic::Report;
-use crate::base::digest::Digest;
+use crate::base::diagnostic::{Diagnostic, Report};
+use crate::base::digest::{Digest, Hasher};
 use crate::spec::{HostName, TenantName, TenantSpec};
+
+pub use discover::{discover, stem_of, strays};
+
+/// Why something is refused, as an error on its way to the report.
+type Refusal = Box<Diagnostic>;
 
 /// One tenant's files in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`, or the folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The common stem as it is on disk: the entry's identity in the folder.
     pub stem: String,
+    /// The tenant's own folder, if it is one. Secrets' files may lie there.
+    pub folder: Option<PathBuf>,
     /// The files, resolved (a folder's contents listed), in order of precedence, lowest first.
     pub files: Vec<PathBuf>,
     /// What is odd about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
@@ -56,18 +84,26 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems.
-/// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out.
-pub fn discover(_folder: &Path, _only: Option<&BTreeSet<String>>) -> std::io::Result<Vec<Entry>> {
-    unimplemented!("owner: bundle")
-}
-
-/// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
-pub fn stem_of(_folder: &Path, _path: &Path) -> Option<String> {
-    unimplemented!("owner: bundle")
-}
-
 /// Reads and judges one entry. Blocking; call it where blocking is fine. Never panics, bounded in time and memory.
-pub fn load(_entry: &Entry, _context: &Context) -> Loaded {
-    unimplemented!("owner: bundle")
+pub fn load(entry: &Entry, context: &Context) -> Loaded {
+    let mut report = entry.report.clone();
+    let mut resolver = reference::Resolver {
+        context,
+        folder: entry.folder.as_deref(),
+        hasher: Hasher::new(),
+        scrubber: excerpt::Scrubber::default(),
+    };
+    let gathered = gather::gather(entry, &mut resolver, &mut report);
+    let name = naming::name(entry, &gathered, &mut report);
+    // What is missing may stand in the file that could not be read: judging the rest would only mislead.
+    let judged = (!gathered.incomplete && !entry.files.is_empty())
+        .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
+    let (access, spec) = judged.unwrap_or_default();
+    Loaded {
+        digest: resolver.hasher.finish(),
+        name,
+        spec: spec.filter(|_| !report.has_errors()),
+        access: access.filter(|_| !entry.report.has_errors()),
+        report: resolver.scrubber.scrub(&report),
+    }
 }

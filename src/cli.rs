@@ -1,1 +1,68 @@
 //! Floor 7: one file per verb. Prints and asks, decides nothing.
+//!
+//! A verb says how it went as an [`Exit`]; `main` makes the process's exit code of it. What people asked for goes to
+//! standard output, what they need to know besides to standard error.
+
+mod admin_client;
+mod apikey;
+pub mod args;
+pub mod check;
+mod completions;
+mod configuration;
+mod demo;
+mod healthcheck;
+mod output;
+pub mod render;
+mod serve;
+mod tenants;
+
+use args::{Arguments, CheckArgs, ServeArgs, Verb};
+
+use crate::settings::Flags;
+
+/// How a verb went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Fine,
+    /// It ran, and something is not well.
+    Findings,
+    /// It could not run.
+    CouldNotRun,
+}
+
+/// Runs a verb.
+///
+/// # Errors
+/// Whatever kept it from running, in words for people.
+pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    match arguments.verb {
+        Verb::Serve(args) => run_gateway(&args),
+        Verb::Check(args) => run_check(&args),
+        Verb::Tenants(args) => tenants::run(&args),
+        Verb::Apikey(args) => apikey::run(&args),
+        Verb::Healthcheck(args) => healthcheck::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Completions { shell } => completions::run(shell),
+    }
+}
+
+fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
+    let flags = args.rules.flags(args.gateway.flags(Flags::new()));
+    let settings = configuration::load(&flags, args.rules.config.as_deref())?;
+    serve::run(settings)?;
+    Ok(Exit::Fine)
+}
+
+fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let settings = configuration::load(&args.rules.flags(Flags::new()), args.rules.config.as_deref())?;
+    anyhow::ensure!(!args.live, "--live is not in this version; leave it out to check the files alone");
+    let default = [settings.tenants.clone()];
+    let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
+    let outcome = check::check(paths, &configuration::bundle_context(&settings), args.format.into());
+    Ok(match outcome {
+        check::Outcome::Fine => Exit::Fine,
+        check::Outcome::Refused => Exit::Findings,
+        check::Outcome::CouldNotRun => Exit::CouldNotRun,
+    })
+}

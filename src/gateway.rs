@@ -1,1 +1,310 @@
 //! Floor 6: the composition root: Settings → build → run → drained.
+//!
+//! Build binds and creates everything, and asks no network. Run starts what serves, tells where, and waits for a
+//! signal: SIGTERM or SIGINT drains (a second one ends at once), SIGHUP looks at the tenants folder.
+
+mod addresses;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+pub use self::addresses::Addresses;
+use self::signals::{Asked, Signals};
+use crate::admin::{self, Admin};
+use crate::backend::{ContextStore, Pool, WarmUp};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::secret::Secret;
+use crate::base::task::Tasks;
+use crate::bundle;
+use crate::certs::{self, Certificates};
+use crate::server::{BindError, Edge, Handles, Listeners};
+use crate::settings::{OpenTenants, Settings, TlsMode};
+use crate::spec::HostName;
+use crate::telemetry::metrics::Metrics;
+use crate::tenants::reconcile::Ground;
+use crate::tenants::registry::Registry;
+use crate::tenants::{Parts, Reconciler};
+
+/// What keeps a gateway from being built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}", in_vendors_words(.0))]
+    Listen(#[source] BindError),
+    #[error(
+        "the admin listener cannot be bound to {address}: {source}; choose another with --admin, or turn it off with --admin off"
+    )]
+    Admin { address: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Certificates(#[from] certs::Error),
+    #[error("the client for tenants' backends cannot be made: {0}")]
+    Backend(crate::backend::Error),
+    #[error("{what} {} cannot be made: {source}", path.display())]
+    Folder { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("signals cannot be listened for: {0}")]
+    Signals(io::Error),
+    #[error("the ready file {} cannot be written: {source}", path.display())]
+    ReadyFile { path: PathBuf, source: io::Error },
+}
+
+/// A gateway with its listeners bound and nothing served yet.
+pub struct Gateway {
+    settings: Settings,
+    addresses: Addresses,
+    tasks: Tasks,
+    listeners: Listeners,
+    admin: Option<TcpListener>,
+    certificates: Arc<Certificates>,
+    context: bundle::Context,
+    parts: Parts,
+    registry: Registry,
+}
+
+/// How a gateway ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything under way was finished.
+    Wholly,
+    /// The drain period ended, or a second signal came.
+    Cut,
+}
+
+impl Gateway {
+    /// Binds the listeners and creates everything else. `tenant_variables` is what tenants' files may name.
+    pub async fn build(settings: Settings, env: BTreeMap<String, Secret>) -> Result<Self, Error> {
+        make_folders(&settings)?;
+        let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
+        let admin = bind_admin(settings.admin).await?;
+        let clock = SystemClock::shared();
+        let tasks = Tasks::new();
+        let metrics = Arc::new(Metrics::new());
+        let certificates = Certificates::start(
+            settings.tls,
+            &settings.certs,
+            wanted(&settings),
+            Arc::clone(&clock),
+            &tasks,
+        )?;
+        let addresses = Addresses::of(&settings, listeners.local_addrs(), admin.as_ref());
+        let context = context(&settings, &addresses, env);
+        let parts = parts(&settings, &context, clock, &tasks, metrics)?;
+        let registry = Registry::new();
+        Ok(Self { settings, addresses, tasks, listeners, admin, certificates, context, parts, registry })
+    }
+
+    /// Where it serves.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Serves until a signal ends it. `on_ready` is called once connections are taken and the tenants are read.
+    pub async fn run(mut self, on_ready: impl FnOnce(&Addresses)) -> Result<Drained, Error> {
+        let mut signals = Signals::listen().map_err(Error::Signals)?;
+        let reconciler = Reconciler::start(self.ground(), &self.tasks);
+        self.follow_hosts();
+        self.serve_admin(reconciler.clone());
+        let edge = Edge::new(&self.settings, self.handles());
+        let Self { settings, addresses, tasks, listeners, registry, .. } = self;
+        edge.serve(listeners);
+        let mut end = End { signals: &mut signals, reconciler: &reconciler };
+        let asked_early = tokio::select! {
+            () = first_pass(&registry) => false,
+            () = end.asked() => true,
+        };
+        if !asked_early {
+            addresses.announce(settings.ready_file.as_deref())?;
+            on_ready(&addresses);
+            end.asked().await;
+        }
+        Ok(drain(&tasks, &registry, &mut signals, &settings).await)
+    }
+
+    fn ground(&self) -> Ground {
+        Ground {
+            folder: self.settings.tenants.clone(),
+            watch: self.settings.watch,
+            context: Arc::new(self.context.clone()),
+            parts: self.parts.clone(),
+            registry: self.registry.clone(),
+        }
+    }
+
+    fn handles(&self) -> Handles {
+        let secure = self.settings.tls != TlsMode::Off;
+        Handles {
+            registry: self.registry.clone(),
+            metrics: Arc::clone(&self.parts.metrics),
+            clock: Arc::clone(&self.parts.clock),
+            tasks: self.tasks.clone(),
+            certificates: secure.then(|| Arc::clone(&self.certificates)),
+        }
+    }
+
+    fn serve_admin(&mut self, reconciler: Reconciler) {
+        let Some(listener) = self.admin.take() else { return };
+        let admin = Admin {
+            registry: self.registry.clone(),
+            reconciler,
+            metrics: Arc::clone(&self.parts.metrics),
+            tasks: self.tasks.clone(),
+        };
+        admin.serve(listener);
+    }
+
+    /// Keeps the wanted certificates those of the settings and of the tenants that are there.
+    fn follow_hosts(&self) {
+        let (certificates, registry) = (Arc::clone(&self.certificates), self.registry.clone());
+        let own = wanted(&self.settings);
+        let stop = self.tasks.soft().clone();
+        let mut generation = registry.generation();
+        self.tasks.spawn("wanted hosts", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = generation.changed() => if changed.is_err() { return },
+                }
+                let mut hosts = own.clone();
+                hosts.extend(registry.load().hosts().cloned());
+                hosts.sort();
+                hosts.dedup();
+                certificates.want(hosts);
+            }
+        });
+    }
+}
+
+/// The world with tenants in it, or without if there are none.
+async fn first_pass(registry: &Registry) {
+    // An error would mean that the registry is gone; its caller holds it.
+    let mut generation = registry.generation();
+    let _gone = generation.wait_for(|&generation| generation > 0).await.is_err();
+}
+
+/// What ends serving.
+struct End<'a> {
+    signals: &'a mut Signals,
+    reconciler: &'a Reconciler,
+}
+
+impl End<'_> {
+    /// Waits until somebody asks to finish; looks at the tenants whenever asked to.
+    async fn asked(&mut self) {
+        while self.signals.next().await == Asked::Reload {
+            tracing::info!("asked to look at the tenants folder");
+            self.reconciler.look_again();
+        }
+    }
+}
+
+/// Lets what is under way finish: new connections are refused, streams are closed after a while, and what is left at
+/// the end of the drain period, or at a second signal, is cut.
+async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settings: &Settings) -> Drained {
+    let patience = Duration::from_secs(settings.limits.drain_seconds);
+    tracing::info!(
+        patience_s = patience.as_secs(),
+        "draining: no new connections; calls under way may finish"
+    );
+    let close_streams = async {
+        tokio::time::sleep(patience / 3).await;
+        let tenants: Vec<_> =
+            registry.load().entries.values().filter_map(|entry| entry.tenant.clone()).collect();
+        tenants.iter().for_each(|tenant| tenant.mcp.close());
+        std::future::pending::<()>().await;
+    };
+    let finished = tokio::select! {
+        finished = tasks.drain(patience) => finished,
+        () = close_streams => false,
+        _ = signals.next() => false,
+    };
+    tasks.hard().cancel();
+    match finished {
+        true => Drained::Wholly,
+        false => Drained::Cut,
+    }
+}
+
+/// The folders that are ours to make; an operator's empty first start needs nothing by hand.
+fn make_folders(settings: &Settings) -> Result<(), Error> {
+    let make = |what, path: &PathBuf| {
+        std::fs::create_dir_all(path).map_err(|source| Error::Folder { what, path: path.clone(), source })
+    };
+    make("the tenants folder", &settings.tenants)?;
+    make("the state folder", &settings.state)
+}
+
+async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = address else { return Ok(None) };
+    admin::bind(address).await.map(Some).map_err(|source| Error::Admin { address, source })
+}
+
+/// What loading tenants needs to know, ports resolved.
+fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Secret>) -> bundle::Context {
+    bundle::Context {
+        public_base: addresses.public_base.clone(),
+        hosts: settings.hosts.clone(),
+        backend_allow: settings.backend_allow.clone(),
+        own_addresses: addresses.listen.iter().copied().chain(addresses.admin).collect(),
+        require_auth: settings.open_tenants == OpenTenants::Refused,
+        secret_roots: settings.secret_roots.clone(),
+        env,
+    }
+}
+
+fn parts(
+    settings: &Settings,
+    context: &bundle::Context,
+    clock: Arc<dyn Clock>,
+    tasks: &Tasks,
+    metrics: Arc<Metrics>,
+) -> Result<Parts, Error> {
+    let pool = Pool::new(
+        context.backend_allow.clone(),
+        context.own_addresses.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+    );
+    Ok(Parts {
+        pool: pool.map_err(Error::Backend)?,
+        warm_up: WarmUp::start(tasks, Arc::clone(&clock), Some(ContextStore::new(&settings.state))),
+        metrics,
+        clock,
+        open_tenants: settings.open_tenants,
+        allowed_origins: settings.allowed_origins.clone(),
+        drain: Duration::from_secs(settings.limits.drain_seconds),
+    })
+}
+
+/// The names a certificate is wanted for: our hosts, and the addresses listened on where they are said.
+fn wanted(settings: &Settings) -> Vec<HostName> {
+    let said = settings.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    let addresses = said.filter_map(|ip| match ip {
+        std::net::IpAddr::V4(ip) => HostName::parse(&ip.to_string()),
+        std::net::IpAddr::V6(ip) => HostName::parse(&format!("[{ip}]")),
+    });
+    let mut wanted: Vec<_> = settings.hosts.iter().cloned().chain(addresses).collect();
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+/// People search for the vendor's words.
+fn in_vendors_words(error: &BindError) -> String {
+    let address = error.address;
+    match error.source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "Port {} already in use ({address}); stop what listens there, or choose another with --listen",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {} may not be used by this user ({address}); choose one above 1023 with --listen, or give the process CAP_NET_BIND_SERVICE",
+            address.port()
+        ),
+        _ => error.to_string(),
+    }
+}

@@ -1,13 +1,35 @@
-//! Floor 1: our own configuration. As written (file, environment, flags) → [`Settings`] as run.
+//! Floor 1: our own configuration. As written (flags, environment, file) → [`Settings`] as run.
+//!
+//! A setting has one name in three spellings: `--backend-allow`, `TENANTD_BACKEND_ALLOW` and `backend_allow:` in
+//! `tenantd.yaml`. A flag wins over the environment, the environment over the file, the file over the default; a list
+//! replaces the list below it as a whole. All findings are made in one go, each naming the spelling that the operator
+//! used. Nothing here opens a socket or makes a folder, and no setting is a secret.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod consistency;
+mod environment;
+mod file;
+mod key;
+mod limits;
+mod parse;
+mod reader;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::base::diagnostic::Report;
 use crate::spec::HostName;
 use crate::telemetry::log::LogFormat;
+
+pub use environment::{Environment, config_path};
+pub use key::Key;
+pub use limits::Limits;
+pub use source::Flags;
 
 /// Where certificates come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,29 +102,86 @@ pub enum ExtraHosts {
     Any,
 }
 
-/// Caps of the public edge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    pub connections: usize,
-    pub connections_per_ip: usize,
-    pub handshake_seconds: u64,
-    pub header_seconds: u64,
-    pub body_seconds: u64,
-    pub idle_seconds: u64,
-    pub drain_seconds: u64,
+/// Settings that can be run, and what is odd about them.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub warnings: Report,
 }
 
-impl Default for Limits {
+/// The settings cannot be run; the report says why, all at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the settings have errors")]
+pub struct Error {
+    pub report: Report,
+}
+
+impl Default for Settings {
+    /// What runs when nothing is written anywhere.
     fn default() -> Self {
         Self {
-            connections: 10_000,
-            connections_per_ip: 1_000,
-            handshake_seconds: 10,
-            header_seconds: 10,
-            body_seconds: 30,
-            idle_seconds: 60,
-            drain_seconds: 30,
+            tenants: "tenants.d".into(),
+            state: "state".into(),
+            certs: "certs".into(),
+            listen: vec![default_listen(TlsMode::default())],
+            admin: Some((Ipv4Addr::LOCALHOST, 9900).into()),
+            hosts: vec![localhost()],
+            public_base: None,
+            tls: TlsMode::default(),
+            watch: WatchMode::default(),
+            log: LogFormat::default(),
+            open_tenants: OpenTenants::default(),
+            backend_allow: Vec::new(),
+            secret_roots: Vec::new(),
+            ready_file: None,
+            limits: Limits::default(),
+            extra_hosts: ExtraHosts::These(Vec::new()),
+            allowed_origins: Vec::new(),
         }
     }
+}
+
+impl Settings {
+    /// Reads and judges all three places. `file` is read when given, and must then exist; see [`config_path`].
+    pub fn load(flags: &Flags, environment: &Environment, file: Option<&Path>) -> Result<Loaded, Error> {
+        let mut report = environment.misspelt();
+        let written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
+        let limits = written.limits.clone();
+        let mut reader = reader::Reader::new(flags, environment, &written, report);
+        let mut settings = reader.settings();
+        let mut report = reader.finish();
+        settings.limits = limits.checked(&mut report);
+        consistency::check(&mut settings, &mut report);
+        match report.has_errors() {
+            true => Err(Error { report }),
+            false => Ok(Loaded { settings, warnings: report }),
+        }
+    }
+
+    /// The base of every tenant's public URL: as configured, else the first host with the port of `bound` (the first
+    /// listener as it was bound) unless that is the scheme's own. No slash at its end.
+    pub fn public_base(&self, bound: SocketAddr) -> String {
+        if let Some(base) = &self.public_base {
+            return base.clone();
+        }
+        let (scheme, own_port) = match self.tls {
+            TlsMode::Off => ("http", 80),
+            TlsMode::SelfSigned | TlsMode::Manual => ("https", 443),
+        };
+        let host = self.hosts.first().map_or("localhost", HostName::as_str);
+        match bound.port() {
+            port if port == own_port => format!("{scheme}://{host}"),
+            port => format!("{scheme}://{host}:{port}"),
+        }
+    }
+}
+
+/// Every IPv4 address, on the scheme's port. IPv6 is asked for (`--listen [::]:443`), since a kernel may lack it.
+fn default_listen(tls: TlsMode) -> SocketAddr {
+    let port = if tls == TlsMode::Off { 80 } else { 443 };
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+fn localhost() -> HostName {
+    HostName::parse("localhost").expect("localhost is a host name")
 }

@@ -1,54 +1,50 @@
-//! A small circuit breaker: a backend that failed several times in a row is left alone for growing pauses, so that
-//! its callers get an answer at once and it gets a chance to recover.
+//! A breaker: after several outages in a row the backend is left alone for a growing pause, then one call tries it.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Error;
 
-/// So many failures in a row open the breaker.
-const FAILURES: u32 = 5;
+/// So many outages in a row open it.
+const TOLERATED: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Closed while all is well; open for a pause after failures; then one probe decides.
+/// The breaker of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
-    open_until: Option<Instant>,
+    outages: u32,
+    /// Open until then; afterwards one call may try.
+    until: Option<Instant>,
+    trying: bool,
+}
+
+/// Leave to make one call. Dropped without a verdict (the caller went away), it tells nothing about the backend.
+#[derive(Debug)]
+pub(super) struct Leave<'a> {
+    breaker: &'a Breaker,
+    is_trial: bool,
 }
 
 impl Breaker {
-    /// Whether a call may go out now. After a pause the first caller is the probe; others wait for its verdict.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Error> {
+    /// Asks for leave.
+    pub(super) fn admit(&self, now: Instant) -> Result<Leave<'_>, Error> {
         let mut state = self.state();
-        match state.open_until {
-            None => Ok(()),
-            Some(until) if now < until => Err(Error::Resting { pause: until - now }),
-            Some(_) => {
-                // The probe's own pause runs already: if its caller goes away, the next one probes after it.
-                state.open_until = Some(now + pause(state.failures));
-                Ok(())
-            }
+        let Some(until) = state.until else { return Ok(Leave { breaker: self, is_trial: false }) };
+        if now < until || state.trying {
+            let retry_after = until.saturating_duration_since(now).max(FIRST_PAUSE);
+            return Err(Error::Paused { retry_after });
         }
+        state.trying = true;
+        Ok(Leave { breaker: self, is_trial: true })
     }
 
-    /// Takes note of how a call ended.
-    pub(super) fn record(&self, error: Option<&Error>, now: Instant) {
-        let mut state = self.state();
-        match error {
-            Some(error) if error.trips_the_breaker() => {
-                state.failures = state.failures.saturating_add(1);
-                if state.failures >= FAILURES {
-                    state.open_until = Some(now + pause(state.failures));
-                }
-            }
-            Some(Error::Busy | Error::Resting { .. }) => {}
-            _ => *state = State::default(),
-        }
+    /// Forgets everything: the backend is another one now.
+    pub(super) fn reset(&self) {
+        *self.state() = State::default();
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -56,9 +52,37 @@ impl Breaker {
     }
 }
 
-fn pause(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(FAILURES).min(10);
-    (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE)
+impl Leave<'_> {
+    /// The backend answered, whatever it said.
+    pub(super) fn answered(self) {
+        self.breaker.reset();
+    }
+
+    /// It did not.
+    pub(super) fn outage(self, now: Instant) {
+        let mut state = self.breaker.state();
+        // Calls that were under way when it opened fail together; they are one piece of news.
+        if state.until.is_some() && !self.is_trial {
+            return;
+        }
+        state.outages = state.outages.saturating_add(1);
+        if state.outages >= TOLERATED {
+            state.until = Some(now + pause_after(state.outages));
+        }
+    }
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if self.is_trial {
+            self.breaker.state().trying = false;
+        }
+    }
+}
+
+fn pause_after(outages: u32) -> Duration {
+    let doublings = outages.saturating_sub(TOLERATED).min(8);
+    (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -66,34 +90,59 @@ mod tests {
     use super::*;
     use crate::base::clock::{Clock, ManualClock};
 
-    #[test]
-    fn five_failures_open_it_and_one_success_closes_it() {
-        let (breaker, clock) = (Breaker::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        for _ in 0..FAILURES {
-            assert!(breaker.admit(clock.monotonic()).is_ok());
-            breaker.record(Some(&Error::Unreachable), clock.monotonic());
+    fn clock() -> ManualClock {
+        ManualClock::at(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn fail(breaker: &Breaker, times: u32, now: Instant) {
+        for _ in 0..times {
+            breaker.admit(now).expect("still closed").outage(now);
         }
-        assert!(matches!(breaker.admit(clock.monotonic()), Err(Error::Resting { .. })));
+    }
+
+    #[test]
+    fn outages_in_a_row_open_it_and_one_call_tries_after_the_pause() {
+        let (breaker, clock) = (Breaker::default(), clock());
+        fail(&breaker, TOLERATED, clock.monotonic());
+        assert!(matches!(breaker.admit(clock.monotonic()), Err(Error::Paused { .. })));
+
         clock.advance(FIRST_PAUSE);
-        assert!(breaker.admit(clock.monotonic()).is_ok(), "the probe goes out");
-        assert!(breaker.admit(clock.monotonic()).is_err(), "only one probe");
-        breaker.record(None, clock.monotonic());
+        let trial = breaker.admit(clock.monotonic()).expect("the trial");
+        assert!(breaker.admit(clock.monotonic()).is_err(), "only one tries");
+        trial.answered();
         assert!(breaker.admit(clock.monotonic()).is_ok());
     }
 
     #[test]
-    fn a_refused_question_is_no_failure_of_the_backend() {
-        let (breaker, clock) = (Breaker::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        for _ in 0..100 {
-            breaker.record(Some(&Error::Refused { status: 400, detail: None }), clock.monotonic());
-        }
+    fn an_answer_between_outages_starts_the_count_anew() {
+        let (breaker, now) = (Breaker::default(), clock().monotonic());
+        fail(&breaker, TOLERATED - 1, now);
+        breaker.admit(now).expect("closed").answered();
+        fail(&breaker, TOLERATED - 1, now);
+        assert!(breaker.admit(now).is_ok());
+    }
+
+    #[test]
+    fn pauses_grow_up_to_half_a_minute() {
+        let pauses: Vec<u64> = (TOLERATED..TOLERATED + 7).map(|n| pause_after(n).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn calls_that_fail_together_open_it_once() {
+        let (breaker, clock) = (Breaker::default(), clock());
+        let calls: Vec<_> = (0..64).map(|_| breaker.admit(clock.monotonic()).expect("closed")).collect();
+        calls.into_iter().for_each(|call| call.outage(clock.monotonic()));
+        clock.advance(FIRST_PAUSE);
         assert!(breaker.admit(clock.monotonic()).is_ok());
     }
 
     #[test]
-    fn pauses_grow_to_a_bound() {
-        assert_eq!(pause(FAILURES), FIRST_PAUSE);
-        assert_eq!(pause(FAILURES + 1), FIRST_PAUSE * 2);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    fn a_trial_whose_caller_goes_away_leaves_the_place_to_the_next() {
+        let (breaker, clock) = (Breaker::default(), clock());
+        fail(&breaker, TOLERATED, clock.monotonic());
+        clock.advance(FIRST_PAUSE);
+        drop(breaker.admit(clock.monotonic()).expect("the trial"));
+        assert!(breaker.admit(clock.monotonic()).is_ok());
     }
 }

@@ -1,43 +1,59 @@
 //! One tenant's way to its backend.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, Method, StatusCode};
+use http::HeaderName;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use url::Url;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::answer;
+use super::exchange::exchange;
+use super::lasting::Kept;
+use super::outgoing::{Outgoing, fingerprint};
+use super::warm_up::Refresher;
 use super::{Answer, Call, Error, Lasting, Pool};
-use crate::base::digest::{Digest, Hasher};
-use crate::base::random;
+use crate::base::digest::Digest;
 use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
 
-/// The longest a call waits for a place in the bulkhead.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Further tries when no connection could be made.
-const RETRIES: u32 = 2;
-/// Redirects followed, on the same origin and for GET only.
-const REDIRECTS: u32 = 3;
-/// The largest semantic context taken: it is kept in memory for each tenant.
-const MAX_CONTEXT_BYTES: usize = 1 << 20;
+/// The largest context that is kept.
+const CONTEXT_BYTES: usize = 1 << 20;
 
 /// One tenant's way to its backend.
 #[derive(Debug)]
 pub struct Client {
+    route: Arc<Route>,
+    refresher: OnceLock<Refresher>,
+    /// Ends background work when the client goes.
+    _gone: DropGuard,
+}
+
+/// What a background fetch holds on to. It does not keep the client alive, so that a tenant that goes ends it.
+#[derive(Debug)]
+pub(super) struct Route {
     pool: Pool,
-    bulkhead: Arc<Semaphore>,
-    max_response_bytes: usize,
-    user_header: Option<HeaderName>,
     context: Arc<CallSpec>,
-    context_source: Digest,
+    user_header: Option<HeaderName>,
+    answer_cap: usize,
     context_ttl: Duration,
     lasting: Arc<Lasting>,
+    backend: Digest,
+    /// Held by the one who fetches the context.
+    flight: tokio::sync::Mutex<()>,
+    landed: Mutex<Landing>,
+    gone: CancellationToken,
+}
+
+/// How the last fetch of the context ended, and how many did.
+#[derive(Debug, Clone)]
+struct Landing {
+    count: u64,
+    outcome: Result<(), Error>,
 }
 
 impl Client {
-    /// Builds the client of one revision of a tenant; `lasting` is what earlier revisions left.
+    /// A client for one revision of a tenant. `lasting` is the tenant's own and goes from revision to revision.
     pub fn new(
         pool: Pool,
         spec: &BackendSpec,
@@ -45,246 +61,202 @@ impl Client {
         context_ttl: Duration,
         lasting: Arc<Lasting>,
     ) -> Self {
-        Self {
-            bulkhead: lasting.bulkhead(limits.concurrent_calls),
-            max_response_bytes: limits.max_response_bytes,
+        let backend = fingerprint(&spec.context);
+        lasting.serve(backend);
+        lasting.bulkhead.resize(limits.concurrent_calls.max(1));
+        let gone = CancellationToken::new();
+        let route = Route {
+            pool,
+            context: spec.context.clone(),
             user_header: spec.user_header.clone(),
-            context: Arc::clone(&spec.context),
-            context_source: source_of(&spec.context),
+            answer_cap: limits.max_response_bytes,
             context_ttl,
             lasting,
-            pool,
-        }
+            backend,
+            flight: tokio::sync::Mutex::new(()),
+            landed: Mutex::new(Landing { count: 0, outcome: Ok(()) }),
+            gone: gone.clone(),
+        };
+        Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
     }
 
-    /// Makes one call: breaker, bulkhead, deadline, safe retry, caps. Dropping the future cancels it.
+    /// Makes one call: bulkhead, deadline, safe retry, caps. Dropping the future cancels it.
     pub async fn call(&self, spec: &CallSpec, arguments: &Values, call: &Call) -> Result<Answer, Error> {
-        self.bounded(spec, arguments, call, self.max_response_bytes).await
+        let value = self.route.call(spec, arguments, call, self.route.answer_cap).await?;
+        Ok(Answer { value })
     }
 
     /// The semantic context: cached, refreshed by single flight, the last good one while the backend is down.
+    ///
+    /// It is the same for all callers, so the user header is not sent with it. A context past its time is answered at
+    /// once and refreshed in the background, if a [`super::WarmUp`] knows this client; else the caller waits.
     pub async fn context(&self, call: &Call) -> Result<Arc<Value>, Error> {
-        let fetch = || async {
-            let cap = self.max_response_bytes.min(MAX_CONTEXT_BYTES);
-            self.bounded(&self.context, &Values::new(), call, cap).await.map(|answer| answer.value)
-        };
-        let now = || self.now();
-        self.lasting.context.get_or_fetch(&self.context_source, self.context_ttl, now, fetch).await
+        let Some(kept) = self.route.kept() else { return self.route.refresh(call).await };
+        if self.route.is_fresh(&kept) || self.ask_for_refresh() {
+            return Ok(kept.value);
+        }
+        Ok(self.route.refresh(call).await.unwrap_or(kept.value))
     }
 
-    /// The context as it is now, without asking anybody.
+    /// The context as it is now, without asking anybody. Past its time it is refreshed in the background.
     pub fn known_context(&self) -> Option<Arc<Value>> {
-        self.lasting.context.known(&self.context_source)
+        let kept = self.route.kept()?;
+        if !self.route.is_fresh(&kept) {
+            self.ask_for_refresh();
+        }
+        Some(kept.value)
     }
 
-    /// The backend's last fault and what to do about it, until a call succeeds.
+    /// Puts back a context of an earlier life of the process, unless there is a newer one. It counts as past its time.
+    pub fn restore_context(&self, context: Value) {
+        self.route.restore(context);
+    }
+
+    /// Whether the last call failed for the backend's fault, and how.
     pub fn trouble(&self) -> Option<String> {
-        self.lasting.last_trouble().map(|error| format!("{error}. {}", error.advice()))
+        self.route.lasting.trouble().map(|error| error.to_string())
     }
 
-    pub(super) fn now(&self) -> Instant {
-        self.pool.clock.monotonic()
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
     }
 
-    async fn bounded(
+    /// From now on `refresher` refreshes the context in the background.
+    pub(super) fn attach(&self, refresher: Refresher) -> &Refresher {
+        self.refresher.get_or_init(|| refresher)
+    }
+
+    pub(super) fn refresher(&self) -> Option<&Refresher> {
+        self.refresher.get()
+    }
+
+    /// Whether somebody will refresh it.
+    fn ask_for_refresh(&self) -> bool {
+        self.refresher.get().is_some_and(Refresher::ask)
+    }
+}
+
+impl Route {
+    /// Fetches the context. Of those who ask at once, one goes and the others get what it brought.
+    pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Value>, Error> {
+        let seen = self.landed().count;
+        let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
+        let landed = self.landed();
+        if landed.count != seen {
+            landed.outcome?;
+            return self.kept().map(|kept| kept.value).ok_or(Error::Unreachable);
+        }
+        let fetched = self.fetch(call).await;
+        let outcome = fetched.as_ref().map(|_| ()).map_err(Clone::clone);
+        *self.landed.lock().expect("no holder of this lock panics") = Landing { count: seen + 1, outcome };
+        fetched
+    }
+
+    /// Ends when the client is dropped.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// What tells this backend from others.
+    pub(super) fn backend(&self) -> Digest {
+        self.backend
+    }
+
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.lasting.context(self.backend)
+    }
+
+    pub(super) fn restore(&self, context: Value) {
+        if self.kept().is_none() {
+            let kept = Kept { value: Arc::new(context), fetched: None };
+            self.lasting.keep_context(self.backend, kept);
+        }
+    }
+
+    pub(super) fn has_fresh_context(&self) -> bool {
+        self.kept().is_some_and(|kept| self.is_fresh(&kept))
+    }
+
+    fn is_fresh(&self, kept: &Kept) -> bool {
+        let now = self.pool.clock().monotonic();
+        kept.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
+    }
+
+    async fn fetch(&self, call: &Call) -> Result<Arc<Value>, Error> {
+        let ours = Call { user: None, ..call.clone() };
+        let cap = self.answer_cap.min(CONTEXT_BYTES);
+        let context = self.context.clone();
+        let fetched = self.call(&context, &Values::new(), &ours, cap).await;
+        if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
+            // One question may be refused; a context that is refused is a wrong configuration.
+            self.note(Some(refused.clone()));
+        }
+        let value = Arc::new(fetched?);
+        let fetched = Some(self.pool.clock().monotonic());
+        self.lasting.keep_context(self.backend, Kept { value: value.clone(), fetched });
+        Ok(value)
+    }
+
+    async fn call(
         &self,
         spec: &CallSpec,
         arguments: &Values,
         call: &Call,
         cap: usize,
-    ) -> Result<Answer, Error> {
-        let started = self.now();
-        self.lasting.breaker.admit(started)?;
-        let outcome = self.in_time(spec, arguments, call, cap).await;
-        let ended = self.now();
-        self.lasting.record(outcome.as_ref().err(), ended);
-        let class = outcome.as_ref().err().map_or("ok", Error::class);
-        self.pool.metrics.backend_call(class, ended - started);
+    ) -> Result<Value, Error> {
+        let started = self.pool.clock().monotonic();
+        let outcome = self.guarded(spec, arguments, call, cap).await;
+        let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
+        let class = outcome.as_ref().map_or_else(Error::class, |_| "ok");
+        self.pool.metrics().backend_call(class, elapsed);
         outcome
     }
 
-    async fn in_time(
+    async fn guarded(
         &self,
         spec: &CallSpec,
         arguments: &Values,
         call: &Call,
         cap: usize,
-    ) -> Result<Answer, Error> {
-        let attempt = async {
-            let _place = self.enter().await?;
-            let values = with_constants(arguments, spec);
-            let response = self.send(spec, &values, call).await?;
-            read(response, spec, cap).await
-        };
-        tokio::time::timeout_at(call.deadline.into(), attempt).await.unwrap_or(Err(Error::TimedOut))
+    ) -> Result<Value, Error> {
+        let outgoing = Outgoing::render(spec, arguments, call, self.user_header.as_ref())?;
+        let leave = self.lasting.breaker.admit(self.pool.clock().monotonic())?;
+        let _place = self.by(call.deadline, self.lasting.bulkhead.enter()).await?;
+        let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec)).await;
+        match &outcome {
+            Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
+            Err(Error::AddressRefused | Error::BadRequest) => {}
+            _ => leave.answered(),
+        }
+        match &outcome {
+            Ok(_) => self.note(None),
+            Err(error) if error.is_backend_fault() => self.note(Some(error.clone())),
+            Err(_) => {}
+        }
+        outcome
     }
 
-    async fn enter(&self) -> Result<SemaphorePermit<'_>, Error> {
-        if let Ok(place) = self.bulkhead.try_acquire() {
-            return Ok(place);
-        }
-        match tokio::time::timeout(PATIENCE, self.bulkhead.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(Error::Busy),
+    async fn ask(&self, outgoing: Outgoing, cap: usize, spec: &CallSpec) -> Result<Value, Error> {
+        let response = exchange(&self.pool, outgoing).await?;
+        answer::read(response, cap, spec, self.pool.clock().now()).await
+    }
+
+    fn note(&self, trouble: Option<Error>) {
+        if self.lasting.note(self.backend, trouble) {
+            self.pool.health_changed();
         }
     }
 
-    async fn send(&self, spec: &CallSpec, values: &Values, call: &Call) -> Result<reqwest::Response, Error> {
-        let mut url =
-            Url::parse(&spec.url.render(values)).map_err(|_| Error::Refused { status: 0, detail: None })?;
-        let body = spec.body.as_ref().map(|body| body.render(values).to_string());
-        for _ in 0..=REDIRECTS {
-            let response = self.send_with_retry(spec, &url, body.as_deref(), call).await?;
-            if !response.status().is_redirection() {
-                return Ok(response);
-            }
-            url = redirected(&response, &url, &spec.method).ok_or(Error::RedirectRefused)?;
-        }
-        Err(Error::RedirectRefused)
+    fn landed(&self) -> Landing {
+        self.landed.lock().expect("no holder of this lock panics").clone()
     }
 
-    async fn send_with_retry(
+    async fn by<T>(
         &self,
-        spec: &CallSpec,
-        url: &Url,
-        body: Option<&str>,
-        call: &Call,
-    ) -> Result<reqwest::Response, Error> {
-        let mut tries = 0;
-        loop {
-            let request = self.request(spec, url.clone(), body, call);
-            match self.pool.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(failed)
-                    if failed.nothing_sent && failed.error == Error::Unreachable && tries < RETRIES =>
-                {
-                    tries += 1;
-                    tokio::time::sleep(jitter(tries)).await;
-                }
-                Err(failed) => return Err(failed.error),
-            }
-        }
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let left = deadline.saturating_duration_since(self.pool.clock().monotonic());
+        tokio::time::timeout(left, work).await.unwrap_or(Err(Error::TimedOut))
     }
-
-    fn request(&self, spec: &CallSpec, url: Url, body: Option<&str>, call: &Call) -> reqwest::Request {
-        let mut request = reqwest::Request::new(spec.method.clone(), url);
-        if let Some(body) = body {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.to_owned().into());
-        }
-        let headers = request.headers_mut();
-        for (name, value) in &spec.headers {
-            insert(headers, name.clone(), Some(value.expose()), true);
-        }
-        insert(headers, HeaderName::from_static("x-request-id"), Some(&call.request_id), false);
-        insert(headers, HeaderName::from_static("traceparent"), call.traceparent.as_deref(), false);
-        insert(headers, HeaderName::from_static("tracestate"), call.tracestate.as_deref(), false);
-        if let Some(name) = &self.user_header {
-            insert(headers, name.clone(), call.user.as_deref(), false);
-        }
-        request
-    }
-}
-
-/// Sets a header if there is a value and HTTP can carry it; others come from a caller and are left out.
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>, sensitive: bool) {
-    if let Some(Ok(mut value)) = value.map(HeaderValue::from_str) {
-        value.set_sensitive(sensitive);
-        headers.insert(name, value);
-    }
-}
-
-/// A caller's arguments, with the tenant's constants over them.
-fn with_constants(arguments: &Values, spec: &CallSpec) -> Values {
-    let mut values = arguments.clone();
-    values.extend(spec.constants.iter().map(|(name, value)| (name.clone(), value.clone())));
-    values
-}
-
-/// What makes a context this context: where it is fetched, as whom.
-fn source_of(spec: &CallSpec) -> Digest {
-    let mut hasher = Hasher::new();
-    hasher.field(spec.method.as_str().as_bytes());
-    hasher.field(spec.url.render(&spec.constants).as_bytes());
-    for (name, value) in &spec.headers {
-        hasher.field(name.as_str().as_bytes());
-        hasher.field(value.expose().as_bytes());
-    }
-    if let Some(body) = &spec.body {
-        hasher.field(body.render(&spec.constants).to_string().as_bytes());
-    }
-    hasher.finish()
-}
-
-/// Where a redirect leads, if it may be followed: a GET, and the same origin.
-fn redirected(response: &reqwest::Response, from: &Url, method: &Method) -> Option<Url> {
-    let target = from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()?;
-    (method == Method::GET && target.origin() == from.origin()).then_some(target)
-}
-
-fn jitter(tries: u32) -> Duration {
-    let [random] = random::bytes::<1>();
-    Duration::from_millis(u64::from(tries) * 20 + u64::from(random) / 4)
-}
-
-async fn read(response: reqwest::Response, spec: &CallSpec, cap: usize) -> Result<Answer, Error> {
-    let status = response.status();
-    match status {
-        _ if status.is_success() => {
-            let body = read_body(response, cap).await?;
-            let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
-            let value = serde_json::from_slice(json).map_err(|_| Error::NotJson)?;
-            Ok(Answer { value })
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::KeyRefused),
-        StatusCode::TOO_MANY_REQUESTS => {
-            Err(Error::RateLimited { retry_after: retry_after(response.headers()) })
-        }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Err(Error::TimedOut),
-        _ if status.is_client_error() => {
-            let body = read_body(response, 16 << 10).await.unwrap_or_default();
-            Err(Error::Refused { status: status.as_u16(), detail: detail(&body, spec) })
-        }
-        _ => Err(Error::Failed { status: status.as_u16() }),
-    }
-}
-
-async fn read_body(mut response: reqwest::Response, cap: usize) -> Result<Vec<u8>, Error> {
-    let length =
-        response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > cap) {
-        return Err(Error::TooLarge { limit: cap });
-    }
-    let mut body = Vec::with_capacity(length.unwrap_or(4 << 10));
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > cap {
-            return Err(Error::TooLarge { limit: cap });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Seconds only: the date form is rare in APIs and would need the wall clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// The backend's own words about a refused request, when it has short plain ones; our secrets are taken out.
-fn detail(body: &[u8], spec: &CallSpec) -> Option<String> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    let text = ["message", "error", "detail", "error_description"].iter().find_map(|name| {
-        match value.get(name)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Object(inner) => inner.get("message")?.as_str().map(str::to_owned),
-            _ => None,
-        }
-    })?;
-    let mut text = text;
-    for (_, secret) in spec.headers.iter().filter(|(_, secret)| !secret.expose().is_empty()) {
-        text = text.replace(secret.expose(), "[redacted]");
-    }
-    let plain: String = text.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).take(200).collect();
-    (!plain.trim().is_empty()).then(|| plain.trim().to_owned())
 }

@@ -1,26 +1,25 @@
-//! Why a call failed: an outside sentence, what to do, and a class for metrics.
+//! Why a call failed, as told to three audiences: people (`Display`), operators (`advice`), and counters (`class`).
 
-use std::error::Error as _;
 use std::time::Duration;
 
-use super::address::AddressRefused;
-
-/// Why a call failed. `Display` is the outside sentence: no key, no URL with a query, no page of the backend.
+/// Why a call failed. `Display` is the outside sentence: no key, no URL with a query, no stack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the search service cannot be reached")]
     Unreachable,
-    #[error("the search service's TLS certificate is not trusted")]
+    /// Its certificate does not prove that it is who its URL names.
+    #[error("the search service's certificate is not trusted")]
     Untrusted,
     #[error("the search service did not answer in time")]
     TimedOut,
-    #[error("the search service failed several times in a row and is left alone for {} s", pause.as_secs().max(1))]
-    Resting { pause: Duration },
+    /// The connection ended after the request was sent, before the answer was complete.
+    #[error("the search service broke off before its answer was complete")]
+    BrokenOff,
     #[error("the search service refused this server's API key")]
     KeyRefused,
     #[error("the search service is limiting requests")]
     RateLimited { retry_after: Option<Duration> },
-    #[error("the search service refused the request (HTTP {status}){}", detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default())]
+    #[error("the search service refused the request (HTTP {status})")]
     Refused { status: u16, detail: Option<String> },
     #[error("the search service failed (HTTP {status})")]
     Failed { status: u16 },
@@ -28,22 +27,28 @@ pub enum Error {
     NotJson,
     #[error("the search service gave an answer larger than {limit} bytes")]
     TooLarge { limit: usize },
-    #[error("the search service sent a redirect that is not followed")]
+    #[error("the search service sent a redirect to another host")]
     RedirectRefused,
     #[error("the search service's address is not allowed here")]
     AddressRefused,
     #[error("too many calls of this tenant are under way")]
     Busy,
+    /// The breaker is open: the last calls all failed, and the service is left alone for a moment.
+    #[error("the search service has failed several times in a row and is given a moment to recover")]
+    Paused { retry_after: Duration },
+    /// The URL or a header that the template makes cannot be sent.
+    #[error("the request to the search service cannot be made from this configuration")]
+    BadRequest,
 }
 
 impl Error {
-    /// A short class for metrics and logs.
+    /// A short class for metrics and logs: `unreachable`, `timed_out`, …
     pub fn class(&self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
             Self::Untrusted => "untrusted",
             Self::TimedOut => "timed_out",
-            Self::Resting { .. } => "resting",
+            Self::BrokenOff => "broken_off",
             Self::KeyRefused => "key_refused",
             Self::RateLimited { .. } => "rate_limited",
             Self::Refused { .. } => "refused",
@@ -53,70 +58,90 @@ impl Error {
             Self::RedirectRefused => "redirect_refused",
             Self::AddressRefused => "address_refused",
             Self::Busy => "busy",
+            Self::Paused { .. } => "paused",
+            Self::BadRequest => "bad_request",
         }
     }
 
     /// What to do, for the person who asked or their operator.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Unreachable | Self::Failed { .. } | Self::Resting { .. } => {
-                "Try again in a minute; if it stays, the operator should check that the search service is up."
+            Self::Unreachable => {
+                "try again in a moment; if it goes on, the operator should check that the service runs and that \
+                 its URL is right"
             }
             Self::Untrusted => {
-                "The operator should give the search service a certificate from a CA that this machine trusts."
+                "the operator should renew the service's certificate, or add its authority to this machine's \
+                 trusted ones"
             }
-            Self::TimedOut => "Try a narrower question, or try again later.",
+            Self::TimedOut => {
+                "try a narrower question; if it goes on, the operator should look at the service's load"
+            }
+            Self::BrokenOff => {
+                "try again in a moment; if it goes on, the operator should look at the service's log"
+            }
             Self::KeyRefused => {
-                "The operator should export the connection again, or set a valid api_key for this tenant."
+                "the operator should put the dataset's current API key into this tenant's configuration"
             }
-            Self::RateLimited { .. } | Self::Busy => "Wait a moment, then ask again.",
+            Self::RateLimited { .. } => "wait a little before asking again",
             Self::Refused { .. } => {
-                "Rephrase the question; if it stays, the operator should check this tenant's settings."
+                "put the question differently; if every question is refused, the operator should check the \
+                 tenant's URLs and connection"
             }
-            Self::NotJson | Self::RedirectRefused => {
-                "The operator should check that search_url and context_url name the search API itself."
+            Self::Failed { .. } => {
+                "try again in a moment; if it goes on, the operator should look at the service's log"
             }
-            Self::TooLarge { .. } => "Ask for less, for example with a lower limit.",
+            Self::NotJson => {
+                "the operator should check that the tenant's URLs are those of the search API, not of a web page"
+            }
+            Self::TooLarge { .. } => "ask for less, e.g. with a limit or a narrower question",
+            Self::RedirectRefused => {
+                "the operator should put the address that the service redirects to into the tenant's \
+                 configuration; keys are never sent on to another host"
+            }
             Self::AddressRefused => {
-                "The operator should check the tenant's URLs, or allow the network with --backend-allow."
+                "the operator should check the tenant's URLs; loopback and link-local services need \
+                 `--backend-allow`"
             }
+            Self::Busy => "wait for earlier calls to end, then ask again",
+            Self::Paused { .. } => "wait a moment before asking again",
+            Self::BadRequest => "the operator should run `tenantd check` on this tenant",
         }
     }
 
-    /// Whether the backend (not the caller, nor a cap of ours) is to blame, so that the tenant counts as degraded.
-    pub(super) fn is_backends_fault(&self) -> bool {
-        !matches!(self, Self::Busy | Self::Refused { .. } | Self::TooLarge { .. } | Self::Resting { .. })
+    /// Whether the backend is to blame, so that its tenant counts as degraded. Being asked to slow down or refusing
+    /// one request is no failure.
+    pub(super) fn is_backend_fault(&self) -> bool {
+        !matches!(
+            self,
+            Self::RateLimited { .. }
+                | Self::Refused { .. }
+                | Self::TooLarge { .. }
+                | Self::Busy
+                | Self::Paused { .. }
+                | Self::BadRequest
+        )
     }
 
-    /// Whether further calls are likely to fail likewise and cost the backend something.
-    pub(super) fn trips_the_breaker(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::TimedOut | Self::Failed { .. })
+    /// Whether asking again at once would only make things worse: nobody answers, or a proxy answers in its place.
+    /// A plain 500 may be about the one question and says nothing about the next.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::TimedOut | Self::BrokenOff | Self::Failed { status: 502..=504 }
+        )
     }
 }
 
-impl From<reqwest::Error> for Error {
-    fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() && !error.is_connect() {
-            return Self::TimedOut;
-        }
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if error.is::<AddressRefused>() {
-                return Self::AddressRefused;
-            }
-            if is_certificate_error(error) {
-                return Self::Untrusted;
-            }
-            cause = error.source();
-        }
-        Self::Unreachable
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// rustls' verdict arrives wrapped in an `io::Error` that does not show it as its source.
-fn is_certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let verdict = error.downcast_ref::<rustls::Error>().or(inner);
-    matches!(verdict, Some(rustls::Error::InvalidCertificate(_)))
+    #[test]
+    fn a_question_of_its_own_never_opens_the_breaker() {
+        assert!(!Error::Failed { status: 500 }.is_outage());
+        assert!(Error::Failed { status: 503 }.is_outage());
+        assert!(!Error::Refused { status: 400, detail: None }.is_backend_fault());
+        assert!(Error::KeyRefused.is_backend_fault());
+    }
 }

@@ -1,58 +1,87 @@
-//! What of a tenant's backend outlives a reload: bulkhead, breaker, last trouble, last good context.
+//! What outlives a reload of a tenant.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use serde_json::Value;
 
 use super::Error;
 use super::breaker::Breaker;
-use super::context::ContextCache;
+use super::bulkhead::Bulkhead;
+use crate::base::digest::Digest;
 
-/// The lasting part of one tenant's backend.
-#[derive(Debug, Default)]
+/// What outlives a reload of a tenant: its bulkhead, its breaker, its trouble and its last good context. All but the
+/// bulkhead are about one backend: when a reload brings another one, they start anew.
+#[derive(Debug)]
 pub struct Lasting {
-    bulkhead: Mutex<Option<(usize, Arc<Semaphore>)>>,
+    pub(super) bulkhead: Bulkhead,
     pub(super) breaker: Breaker,
-    trouble: Mutex<Option<Error>>,
-    pub(super) context: ContextCache,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Which backend this is about.
+    backend: Option<Digest>,
+    context: Option<Kept>,
+    trouble: Option<Error>,
+}
+
+/// A context, and when it was fetched; `None` if that was in an earlier life of the process.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) value: Arc<Value>,
+    pub(super) fetched: Option<Instant>,
 }
 
 impl Lasting {
-    /// A backend nobody has called yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { bulkhead: Bulkhead::closed(), breaker: Breaker::default(), memory: Mutex::default() }
     }
 
-    /// The places for calls under way: the same as before while the limit is the same, else new ones.
-    pub(super) fn bulkhead(&self, limit: usize) -> Arc<Semaphore> {
-        let mut held = self.bulkhead.lock().expect("no holder of this lock panics");
-        match held.as_ref() {
-            Some((known, places)) if *known == limit => Arc::clone(places),
-            _ => {
-                let places = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
-                *held = Some((limit, Arc::clone(&places)));
-                places
-            }
+    /// From now on it is about this backend.
+    pub(super) fn serve(&self, backend: Digest) {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) {
+            *memory = Memory { backend: Some(backend), ..Memory::default() };
+            self.breaker.reset();
         }
     }
 
-    /// Takes note of how a call ended.
-    pub(super) fn record(&self, error: Option<&Error>, now: Instant) {
-        self.breaker.record(error, now);
-        match error {
-            None => *self.trouble() = None,
-            Some(error) if error.is_backends_fault() => *self.trouble() = Some(error.clone()),
-            Some(_) => {}
+    pub(super) fn context(&self, backend: Digest) -> Option<Kept> {
+        let memory = self.memory();
+        if memory.backend == Some(backend) { memory.context.clone() } else { None }
+    }
+
+    pub(super) fn keep_context(&self, backend: Digest, kept: Kept) {
+        let mut memory = self.memory();
+        if memory.backend == Some(backend) {
+            memory.context = Some(kept);
         }
     }
 
-    /// The backend's last fault, until a call succeeds.
-    pub(super) fn last_trouble(&self) -> Option<Error> {
-        self.trouble().clone()
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.memory().trouble.clone()
     }
 
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
-        self.trouble.lock().expect("no holder of this lock panics")
+    /// Notes how the backend is; says whether it fell into trouble or came out of it.
+    pub(super) fn note(&self, backend: Digest, trouble: Option<Error>) -> bool {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) || memory.trouble == trouble {
+            return false;
+        }
+        let turned = memory.trouble.is_some() != trouble.is_some();
+        memory.trouble = trouble;
+        turned
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,88 +1,127 @@
-//! The one HTTP client of the process.
+//! The one HTTP client of the process: connections pooled by origin, with a bound on idle ones.
+//!
+//! Proxies of the environment are not used: a backend is where its URL says. Nothing is decompressed, so that a small
+//! answer cannot become a large one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
-use url::{Host, Url};
+use rustls::RootCertStore;
+use rustls_platform_verifier::Verifier;
+use tokio::sync::watch;
 
 use super::Error;
-use super::address::AddressRule;
+use super::connector::Connector;
+use super::guard::AddressGuard;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
-/// How long a TCP and TLS connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Idle connections kept for one origin, and for how long: a per-tenant pool would cost 31 KiB a tenant.
+/// Popular servers close idle connections after five seconds (uvicorn, Node); whoever keeps one longer loses requests
+/// that cross the closing on the wire.
+const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_ORIGIN: usize = 64;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_HEADERS_BYTES: usize = 64 << 10;
+/// An HTTP/2 connection that answers no ping for so long is dead.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connections to all backends, pooled by origin. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    http: reqwest::Client,
-    rule: AddressRule,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+/// The one HTTP client of the process: connections pooled by origin, forbidden addresses refused when connecting.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    http: legacy::Client<Connector, Full<Bytes>>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    health: watch::Sender<u64>,
 }
 
 impl Pool {
-    /// `allow` are networks that backends may be in although they are loopback or link-local; `own` are our listeners.
+    /// `allow` are networks that backends may be in although they are loopback or link-local; `own` are our listeners,
+    /// as bound (port 0 matches nothing).
     pub fn new(
         allow: Vec<IpNet>,
         own: Vec<SocketAddr>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let rule = AddressRule::new(allow, own);
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
+        Ok(Self::over(Connector::new(AddressGuard::new(allow, own), tls()), clock, metrics))
+    }
+
+    pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_ORIGIN)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .referer(false)
-            // A redirect is ours to judge: the key must not follow one to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(rule.clone()))
-            .build()
-            .map_err(Error::from)?;
-        Ok(Self { http, rule, clock, metrics })
+            .http1_max_buf_size(MAX_HEADERS_BYTES)
+            .http2_max_header_list_size(MAX_HEADERS_BYTES as u32)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_PATIENCE)
+            .build(connector);
+        Self(Arc::new(Shared { http, clock, metrics, health: watch::Sender::new(0) }))
     }
 
-    /// Sends one request. A literal address is judged here, since the resolver never sees it.
-    pub(super) async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response, SendError> {
-        if !self.permits_literal(request.url()) {
-            return Err(SendError { error: Error::AddressRefused, nothing_sent: false });
+    /// Changes whenever any tenant's backend falls into trouble or comes out of it: time to look at
+    /// [`super::Client::trouble`] again.
+    pub fn health(&self) -> watch::Receiver<u64> {
+        self.0.health.subscribe()
+    }
+
+    pub(super) fn health_changed(&self) {
+        self.0.health.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Sends one request. The error's source chain says whether anything was sent.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        self.0.http.request(request).await
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// Trusts what the machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` included).
+fn tls() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks TLS 1.2 and 1.3");
+    match Verifier::new(provider) {
+        Ok(verifier) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
-        self.http.execute(request).await.map_err(SendError::from)
-    }
-
-    fn permits_literal(&self, url: &Url) -> bool {
-        let ip: IpAddr = match url.host() {
-            Some(Host::Ipv4(ip)) => ip.into(),
-            Some(Host::Ipv6(ip)) => ip.into(),
-            Some(Host::Domain(_)) | None => return true,
-        };
-        self.rule.permits(ip) && !self.rule.is_own(ip, url.port_or_known_default().unwrap_or(0))
-    }
-}
-
-/// A request that brought no answer.
-pub(super) struct SendError {
-    pub(super) error: Error,
-    /// The connection never stood, so sending again cannot do a thing twice.
-    pub(super) nothing_sent: bool,
-}
-
-impl From<reqwest::Error> for SendError {
-    fn from(error: reqwest::Error) -> Self {
-        let nothing_sent = error.is_connect();
-        // The URL may hold what a user asked; the chain says enough without it.
-        let error = error.without_url();
-        tracing::debug!(error = &error as &dyn std::error::Error, "backend request failed");
-        Self { error: error.into(), nothing_sent }
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "this machine trusts no certificate authority, so no https backend can be reached; \
+                 install its CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
+            );
+            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        }
     }
 }

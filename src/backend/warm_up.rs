@@ -1,165 +1,248 @@
-//! Warm-up: a new tenant's context is fetched in the background, a bounded number at once, and tried again with
-//! growing pauses while its backend is down. One task for all tenants.
+//! Fetches contexts in the background: after a tenant went live, and when a context is past its time.
+//!
+//! One task keeps all due moments, whatever the number of tenants; at most eight fetches are under way at once. While
+//! a backend is down its fetch is repeated after growing pauses, until it works or the tenant goes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, Semaphore};
 
-use super::{Call, Client};
+use super::client::Route;
+use super::{Call, Client, ContextStore, Error};
 use crate::base::clock::Clock;
 use crate::base::random;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
 
-/// Contexts fetched at once: ten thousand tenants must not open ten thousand connections at start.
 const AT_ONCE: usize = 8;
-const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+/// One fetch may take so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// The queue of contexts to fetch. Cheap to clone.
+/// The scheduler of background fetches. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct WarmUp {
-    queue: Arc<Mutex<BinaryHeap<Reverse<Due>>>>,
-    bell: Arc<Notify>,
-    clock: Arc<dyn Clock>,
-}
+pub struct WarmUp(Arc<Queue>);
 
 #[derive(Debug)]
-struct Due {
-    at: Instant,
-    tenant: TenantName,
-    /// Gone when the tenant is.
-    client: Weak<Client>,
+struct Queue {
+    due: Mutex<BinaryHeap<Reverse<Errand>>>,
+    rung: Notify,
+    clock: Arc<dyn Clock>,
+    store: Option<ContextStore>,
+}
+
+/// A fetch to make.
+#[derive(Debug)]
+struct Errand {
+    due: Instant,
     failures: u32,
+    tenant: TenantName,
+    client: Weak<Client>,
+}
+
+/// A client's way to ask for a fetch.
+#[derive(Debug)]
+pub(super) struct Refresher {
+    queue: Weak<Queue>,
+    tenant: TenantName,
+    client: Weak<Client>,
+    /// One is due or under way already.
+    asked: AtomicBool,
 }
 
 impl WarmUp {
-    /// Starts the task.
-    pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>) -> Self {
-        let warm_up = Self { queue: Arc::default(), bell: Arc::default(), clock };
-        let (runner, stop) = (warm_up.clone(), tasks.soft().clone());
+    /// Starts the scheduler; it ends with the tasks' soft signal. With a store, contexts outlive the process.
+    pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
+        let queue = Arc::new(Queue { due: Mutex::default(), rung: Notify::new(), clock, store });
+        let (running, spawner) = (queue.clone(), tasks.clone());
         tasks.spawn("warm-up", async move {
-            tokio::select! {
-                () = runner.run() => {}
-                () = stop.cancelled() => {}
-            }
+            let soft = spawner.soft().clone();
+            soft.run_until_cancelled(running.run(&spawner)).await;
         });
-        warm_up
+        Self(queue)
     }
 
-    /// Asks for one tenant's context to be fetched soon.
+    /// Has the context of a tenant that went live fetched, unless an earlier revision of it left a fresh one, and from
+    /// now on refreshed when somebody wants it past its time.
     pub fn enqueue(&self, tenant: TenantName, client: &Arc<Client>) {
-        self.push(Due { at: self.clock.monotonic(), tenant, client: Arc::downgrade(client), failures: 0 });
+        let refresher = Refresher {
+            queue: Arc::downgrade(&self.0),
+            tenant,
+            client: Arc::downgrade(client),
+            asked: AtomicBool::new(false),
+        };
+        let refresher = client.attach(refresher);
+        if !client.route().has_fresh_context() {
+            refresher.ask();
+        }
     }
 
-    fn push(&self, due: Due) {
-        self.queue.lock().expect("no holder of this lock panics").push(Reverse(due));
-        self.bell.notify_one();
+    /// Forgets the stored context of a tenant that was removed. Reads and writes the disk.
+    pub fn forget(&self, tenant: &TenantName) {
+        if let Some(store) = &self.0.store {
+            store.forget(tenant);
+        }
     }
 
-    async fn run(&self) {
-        let mut under_way = JoinSet::new();
+    /// How many fetches are due or wait for their next try.
+    pub fn waiting(&self) -> usize {
+        self.0.due().len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_at_the_clock(&self) {
+        self.0.rung.notify_one();
+    }
+}
+
+impl Refresher {
+    /// Asks for a fetch; says whether there will be one.
+    pub(super) fn ask(&self) -> bool {
+        let Some(queue) = self.queue.upgrade() else { return false };
+        if !self.asked.swap(true, Ordering::AcqRel) {
+            let (tenant, client) = (self.tenant.clone(), self.client.clone());
+            queue.push(Errand { due: queue.clock.monotonic(), failures: 0, tenant, client });
+        }
+        true
+    }
+
+    fn done(&self) {
+        self.asked.store(false, Ordering::Release);
+    }
+}
+
+impl Queue {
+    async fn run(self: Arc<Self>, tasks: &Tasks) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
-            while under_way.len() < AT_ONCE
-                && let Some(due) = self.take_due()
-            {
-                under_way.spawn(fetch(due));
-            }
-            tokio::select! {
-                Some(ended) = under_way.join_next() => {
-                    if let Ok(Some(failed)) = ended {
-                        self.push_again(failed);
+            let place = places.clone().acquire_owned().await;
+            let errand = self.next().await;
+            let (queue, soft) = (self.clone(), tasks.soft().clone());
+            tasks.spawn("warm-up fetch", async move {
+                soft.run_until_cancelled(queue.fetch(errand)).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Waits for the first errand that is due.
+    async fn next(&self) -> Errand {
+        loop {
+            let wait = {
+                let mut due = self.due();
+                let now = self.clock.monotonic();
+                match due.peek() {
+                    Some(Reverse(first)) if first.due <= now => {
+                        break due.pop().expect("it was just peeked at").0;
                     }
+                    first => first.map(|Reverse(first)| first.due - now),
                 }
-                () = self.bell.notified() => {}
-                () = tokio::time::sleep(self.until_next()) => {}
+            };
+            match wait {
+                Some(wait) => _ = tokio::time::timeout(wait, self.rung.notified()).await,
+                None => self.rung.notified().await,
             }
         }
     }
 
-    fn take_due(&self) -> Option<Due> {
-        let mut queue = self.queue.lock().expect("no holder of this lock panics");
-        let due = queue.peek().is_some_and(|Reverse(due)| due.at <= self.clock.monotonic());
-        due.then(|| queue.pop().map(|Reverse(due)| due)).flatten()
-    }
-
-    /// A bell or a finished fetch wakes the task earlier; with all places taken there is nothing to be early for.
-    fn until_next(&self) -> Duration {
-        let queue = self.queue.lock().expect("no holder of this lock panics");
-        let at_least = Duration::from_millis(10);
-        let next = queue.peek().map(|Reverse(due)| due.at.saturating_duration_since(self.clock.monotonic()));
-        next.unwrap_or(LONGEST_PAUSE).max(at_least)
-    }
-
-    fn push_again(&self, due: Due) {
-        let at = self.clock.monotonic() + pause(due.failures);
-        self.push(Due { at, ..due });
-    }
-}
-
-/// Fetches one context; gives the entry back when it has to be tried again.
-async fn fetch(due: Due) -> Option<Due> {
-    let client = due.client.upgrade()?;
-    tracing::info!(tenant = %due.tenant, "Starting semantic context warmup");
-    let call = Call {
-        request_id: format!("warmup-{}", random::hex::<4>()),
-        deadline: client.now() + FETCH_DEADLINE,
-        user: None,
-        traceparent: None,
-        tracestate: None,
-    };
-    match client.context(&call).await {
-        Ok(_) => {
-            tracing::info!(tenant = %due.tenant, "Semantic context warmup completed");
-            None
-        }
-        Err(error) => {
-            let failures = due.failures + 1;
-            tracing::warn!(tenant = %due.tenant, %error, failures, "Semantic context warmup failed; it is tried again");
-            Some(Due { failures, ..due })
+    async fn fetch(&self, errand: Errand) {
+        let Some(route) = errand.client.upgrade().map(|client| client.route().clone()) else { return };
+        let outcome = tokio::select! {
+            outcome = self.warm(&route, &errand) => outcome,
+            () = route.gone() => return,
+        };
+        match outcome {
+            Ok(()) => {
+                if let Some(client) = errand.client.upgrade() {
+                    client.refresher().inspect(|refresher| refresher.done());
+                }
+            }
+            Err(error) => self.postpone(errand, &error),
         }
     }
-}
 
-/// Doubles from five seconds to ten minutes, with up to a fifth of chance so that tenants of one backend spread out.
-fn pause(failures: u32) -> Duration {
-    let pause = (FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(10))).min(LONGEST_PAUSE);
-    let [random] = random::bytes::<1>();
-    pause + pause.mul_f64(f64::from(random) / 255.0 / 5.0)
-}
+    async fn warm(&self, route: &Route, errand: &Errand) -> Result<(), Error> {
+        let tenant = errand.tenant.as_str();
+        if let (None, Some(store)) = (route.kept(), &self.store)
+            && let Some(context) = store.load(&errand.tenant, route.backend()).await
+        {
+            route.restore(context);
+        }
+        tracing::info!(tenant, "Starting semantic context warmup");
+        let started = self.clock.monotonic();
+        let context = route.refresh(&Call::of_our_own(started + PATIENCE)).await?;
+        let elapsed_ms = self.clock.monotonic().saturating_duration_since(started).as_millis() as u64;
+        tracing::info!(tenant, elapsed_ms, "Semantic context warmup completed");
+        if let Some(store) = &self.store {
+            store.save(&errand.tenant, route.backend(), context).await;
+        }
+        Ok(())
+    }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+    fn postpone(&self, errand: Errand, error: &Error) {
+        let pause = pause_after(errand.failures, random::bytes());
+        let (tenant, fault) = (errand.tenant.as_str(), error.class());
+        tracing::warn!(
+            tenant,
+            fault,
+            retry_in_s = pause.as_secs(),
+            "Semantic context warmup failed: {error}; {}",
+            error.advice()
+        );
+        let due = self.clock.monotonic() + pause;
+        self.push(Errand { due, failures: errand.failures.saturating_add(1), ..errand });
+    }
+
+    fn push(&self, errand: Errand) {
+        self.due().push(Reverse(errand));
+        self.rung.notify_one();
+    }
+
+    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Errand>>> {
+        self.due.lock().expect("no holder of this lock panics")
     }
 }
 
-impl Eq for Due {}
+/// Doubles from 5 s to 10 minutes; less up to a fifth of it, so that tenants of one backend don't come back together.
+fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
+    let whole = (FIRST_PAUSE * (1 << failures.min(8))).min(LONGEST_PAUSE);
+    whole - whole.mul_f64(f64::from(chance) / 256.0 / 5.0)
+}
 
-impl PartialOrd for Due {
+impl Ord for Errand {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.due.cmp(&other.due).then_with(|| self.tenant.cmp(&other.tenant))
+    }
+}
+
+impl PartialOrd for Errand {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, &self.tenant).cmp(&(other.at, &other.tenant))
+impl PartialEq for Errand {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
     }
 }
+
+impl Eq for Errand {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_ten_minutes() {
-        assert!((FIRST_PAUSE..FIRST_PAUSE * 2).contains(&pause(1)));
-        assert!((LONGEST_PAUSE..=LONGEST_PAUSE + LONGEST_PAUSE / 5).contains(&pause(50)));
+    fn pauses_grow_from_seconds_to_ten_minutes() {
+        let longest: Vec<u64> = (0..9).map(|n| pause_after(n, [0]).as_secs()).collect();
+        assert_eq!(longest, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert!(pause_after(0, [255]) >= Duration::from_secs(4));
+        assert!(pause_after(u32::MAX, [9]) <= LONGEST_PAUSE);
     }
 }

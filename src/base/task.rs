@@ -40,6 +40,22 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task.instrument(tracing::debug_span!("task", name))))
     }
 
+    /// Starts a named task that draining does not wait for: it serves whoever watches the draining.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub fn spawn_detached<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let hard = self.hard.clone();
+        let task = async move {
+            tokio::select! {
+                () = task => {}
+                () = hard.cancelled() => {}
+            }
+        };
+        drop(tokio::spawn(task.instrument(tracing::debug_span!("task", name))));
+    }
+
     /// Fires when tasks should finish.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft

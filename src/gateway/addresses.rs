@@ -6,6 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tokio::net::TcpListener;
+
+use super::Error;
+use crate::certs::LOCAL_CA_FILE;
+use crate::settings::{Settings, TlsMode};
 
 /// The addresses bound, port 0 resolved.
 #[derive(Debug, Clone, Serialize)]
@@ -21,8 +26,25 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// The addresses of what was bound.
+    pub(super) fn of(settings: &Settings, listen: &[SocketAddr], admin: Option<&TcpListener>) -> Self {
+        Self {
+            listen: listen.to_vec(),
+            admin: admin.and_then(|listener| listener.local_addr().ok()),
+            public_base: settings.public_base(listen[0]),
+            ca: (settings.tls == TlsMode::SelfSigned).then(|| settings.certs.join(LOCAL_CA_FILE)),
+        }
+    }
+
+    /// Says in the log and in the ready file that the gateway serves.
+    pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
+        tracing::info!(listen = ?self.listen, admin = ?self.admin, public_base = self.public_base, "serving");
+        let Some(path) = ready_file else { return Ok(()) };
+        self.write(path).map_err(|source| Error::ReadyFile { path: path.to_owned(), source })
+    }
+
     /// Writes the ready file in one step, so that whoever waits for it never reads half of it.
-    pub(super) fn write(&self, file: &Path) -> io::Result<()> {
+    fn write(&self, file: &Path) -> io::Result<()> {
         let draft = file.with_extension("tmp");
         fs::write(&draft, serde_json::to_vec(self)?)?;
         fs::rename(&draft, file)

@@ -1,18 +1,23 @@
-//! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the [`Denial`] to answer.
+//! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the denial to answer.
 //!
-//! Static keys are compared by digest, all of them, in constant time. A token in the query string is never looked at.
-//! A tenant without keys is open, within bounds: private networks only, unless it or the settings say otherwise.
+//! A tenant with keys asks for one of them; a tenant without is open, to private networks or to everybody. A token
+//! counts in the `Authorization` header only, never in a query (RFC 6750 section 2.3 advises against it; OAuth 2.1
+//! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
+//! taken tells neither which one was close nor which one it was.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
-use crate::spec::{AccessSpec, ApiKeySpec};
+use crate::spec::AccessSpec;
+
+/// Longer credentials are not looked at; the gateway's own keys have less than a hundred characters.
+const LONGEST: usize = 4096;
 
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,23 +38,32 @@ impl Principal {
     }
 }
 
-/// The check of one tenant.
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// 401: no credential was presented.
+    Missing,
+    /// 400: the Authorization header cannot be read.
+    Malformed,
+    /// 401 `invalid_token`: unknown or expired.
+    Invalid,
+    /// 403: an open tenant, and the caller is not on a private network.
+    NotPrivate,
+}
+
+/// The check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
-    door: Door,
+    rule: Rule,
 }
 
 #[derive(Debug, Clone)]
-enum Door {
+enum Rule {
     Keys(Arc<[Key]>),
-    OpenTo(Audience),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Audience {
-    Everybody,
-    PrivateNetworks,
-    Nobody,
+    OpenToPrivate,
+    OpenToAll,
+    /// The settings refuse open tenants. Such a tenant is rejected before it lives; should one come here, it is shut.
+    Shut,
 }
 
 #[derive(Debug)]
@@ -60,112 +74,121 @@ struct Key {
 }
 
 impl BearerCheck {
-    /// The check of a tenant with this access; `open` is what the settings say of tenants without credentials.
+    /// The check that `access` asks for, within what the settings allow to open tenants.
     pub fn new(access: &AccessSpec, open: OpenTenants) -> Self {
-        let door = if access.is_open() {
-            Door::OpenTo(match open {
-                OpenTenants::Refused => Audience::Nobody,
-                OpenTenants::Public => Audience::Everybody,
-                OpenTenants::Private if access.public => Audience::Everybody,
-                OpenTenants::Private => Audience::PrivateNetworks,
-            })
-        } else {
-            Door::Keys(access.api_keys.iter().map(Key::from).collect())
+        let rule = match open {
+            _ if !access.is_open() => Rule::Keys(keys(access)),
+            OpenTenants::Refused => Rule::Shut,
+            OpenTenants::Public => Rule::OpenToAll,
+            OpenTenants::Private if access.public => Rule::OpenToAll,
+            OpenTenants::Private => Rule::OpenToPrivate,
         };
-        Self { door }
+        Self { rule }
     }
 
-    /// Says who is calling, or why they may not.
+    /// Checks a request from `peer`, the address of the connection's other end.
+    ///
+    /// An open tenant doesn't look at the header: clients often send one they were once given.
     pub fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
-        match &self.door {
-            Door::Keys(keys) => holder_of(keys, token(headers)?, now),
-            Door::OpenTo(Audience::Everybody) => Ok(Principal::Anonymous),
-            Door::OpenTo(Audience::PrivateNetworks) if is_private(peer) => Ok(Principal::Anonymous),
-            Door::OpenTo(Audience::PrivateNetworks) => Err(Denial::NotPrivate),
-            Door::OpenTo(Audience::Nobody) => Err(Denial::Missing),
+        match &self.rule {
+            Rule::Keys(keys) => {
+                let token = Digest::of(credential(headers)?);
+                let label = holder(keys, &token, now).ok_or(Denial::Invalid)?;
+                Ok(Principal::Key { label })
+            }
+            Rule::OpenToAll => Ok(Principal::Anonymous),
+            Rule::OpenToPrivate if is_private(peer) => Ok(Principal::Anonymous),
+            Rule::OpenToPrivate => Err(Denial::NotPrivate),
+            Rule::Shut => Err(Denial::Missing),
         }
     }
 
-    /// How callers are let in, in a few words for status pages: `open (private networks)`, `api keys (2)`.
+    /// How callers are let in, in words for status pages: `api keys (2)`, `open (private networks)`, `open (public)`.
     pub fn describe(&self) -> String {
-        match &self.door {
-            Door::Keys(keys) => format!("api keys ({})", keys.len()),
-            Door::OpenTo(Audience::Everybody) => "open (public)".to_owned(),
-            Door::OpenTo(Audience::PrivateNetworks) => "open (private networks)".to_owned(),
-            Door::OpenTo(Audience::Nobody) => "closed".to_owned(),
+        match &self.rule {
+            Rule::Keys(keys) => format!("api keys ({})", keys.len()),
+            Rule::OpenToPrivate => "open (private networks)".to_owned(),
+            Rule::OpenToAll => "open (public)".to_owned(),
+            Rule::Shut => "closed (no key is configured)".to_owned(),
         }
     }
-
-    /// Whether a caller needs a credential.
-    pub fn wants_credentials(&self) -> bool {
-        matches!(self.door, Door::Keys(_))
-    }
 }
 
-impl From<&ApiKeySpec> for Key {
-    fn from(spec: &ApiKeySpec) -> Self {
-        Self { label: spec.label.as_str().into(), digest: spec.digest, expires: spec.expires }
-    }
+fn keys(access: &AccessSpec) -> Arc<[Key]> {
+    let key = |key: &crate::spec::ApiKeySpec| Key {
+        label: key.label.as_str().into(),
+        digest: key.digest,
+        expires: key.expires,
+    };
+    access.api_keys.iter().map(key).collect()
 }
 
-/// The token of `Authorization: Bearer …`: the scheme in any case (RFC 9110 section 11.1), one header, one token.
-fn token(headers: &HeaderMap) -> Result<&str, Denial> {
+/// The label of the key that this is the digest of, unless the key has expired. Looks at every key.
+fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
+    let mut holder = None;
+    for key in keys {
+        let same = key.digest.same_in_constant_time(token);
+        let valid = key.expires.is_none_or(|expires| now < expires);
+        if same & valid {
+            holder = Some(&key.label);
+        }
+    }
+    holder.cloned()
+}
+
+/// The token of the one Authorization header: `Bearer`, in any case, spaces, then a `b64token` (RFC 6750 section 2.1).
+///
+/// Another scheme is no bearer credential at all (RFC 9110 section 11.4), so it counts as missing.
+fn credential(headers: &HeaderMap) -> Result<&[u8], Denial> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denial::Missing)?;
     if values.next().is_some() {
         return Err(Denial::Malformed);
     }
-    let value = value.to_str().map_err(|_| Denial::Malformed)?.trim();
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Denial::Missing);
-    }
-    let token = token.trim_start();
-    let is_token68 = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    if token.is_empty() || !token.bytes().all(is_token68) {
+    let text = trimmed(value);
+    let end = text.iter().position(|&b| b == b' ').unwrap_or(text.len());
+    let (scheme, rest) = text.split_at(end);
+    if scheme.is_empty() || !scheme.iter().all(|&b| is_tchar(b)) {
         return Err(Denial::Malformed);
     }
-    Ok(token)
+    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+        return Err(Denial::Missing);
+    }
+    let token = rest.trim_ascii_start();
+    if is_b64token(token) && token.len() <= LONGEST { Ok(token) } else { Err(Denial::Malformed) }
 }
 
-/// Looks at every key, whichever fits, so that the time taken says nothing.
-fn holder_of(keys: &[Key], token: &str, now: Timestamp) -> Result<Principal, Denial> {
-    let digest = Digest::of(token.as_bytes());
-    let fits = keys.iter().fold(None, |found, key| {
-        let fits = key.digest.same_in_constant_time(&digest);
-        if fits { Some(key) } else { found }
-    });
-    match fits {
-        Some(key) if key.expires.is_none_or(|expires| now < expires) => {
-            Ok(Principal::Key { label: Arc::clone(&key.label) })
-        }
-        Some(_) | None => Err(Denial::Invalid),
+fn trimmed(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().trim_ascii()
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+fn is_b64token(token: &[u8]) -> bool {
+    let padding = token.iter().rev().take_while(|&&b| b == b'=').count();
+    let body = &token[..token.len() - padding];
+    !body.is_empty() && body.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+}
+
+/// Loopback, RFC 1918, unique local (RFC 4193), link-local, and IPv4 mapped into IPv6. The shared space of carriers
+/// (100.64.0.0/10, RFC 6598) is not private: strangers share it.
+fn is_private(peer: IpAddr) -> bool {
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || is_private_v4(v4),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
-/// Loopback, RFC 1918, RFC 4193, link-local; carrier-grade NAT (RFC 6598) is other people's.
-fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
-}
-
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denial {
-    /// 401: no credential was presented.
-    Missing,
-    /// 400: the Authorization header cannot be read.
-    Malformed,
-    /// 401 `invalid_token`: unknown or expired. Which of the two is not said.
-    Invalid,
-    /// 403: an open tenant, and the caller is not on a private network.
-    NotPrivate,
+fn is_private_v4(v4: Ipv4Addr) -> bool {
+    v4.is_private() || v4.is_link_local()
 }
 
 impl Denial {
-    /// The status to answer with.
+    /// The status to answer.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
@@ -174,132 +197,39 @@ impl Denial {
         }
     }
 
-    /// The `WWW-Authenticate` value (RFC 6750 section 3), if the answer carries one.
+    /// The `WWW-Authenticate` value, if the status wants one. Without a credential there is no error code to give
+    /// (RFC 6750 section 3.1).
     pub fn challenge(self) -> Option<&'static str> {
         match self {
             Self::Missing => Some("Bearer"),
-            Self::Malformed => Some("Bearer error=\"invalid_request\""),
-            Self::Invalid => {
-                Some("Bearer error=\"invalid_token\", error_description=\"unknown or expired key\"")
-            }
+            Self::Malformed => Some(
+                r#"Bearer error="invalid_request", error_description="The Authorization header is malformed""#,
+            ),
+            Self::Invalid => Some(
+                r#"Bearer error="invalid_token", error_description="The API key is unknown or has expired""#,
+            ),
             Self::NotPrivate => None,
         }
     }
 
-    /// What was found and what to do, in one sentence for people.
+    /// One sentence for people: what was found and what to do.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Missing => {
-                "This server wants an API key; send it as \"Authorization: Bearer <key>\" (its operator hands keys out)."
+                "no API key was sent; add the header \"Authorization: Bearer <your key>\" to your client's configuration"
             }
             Self::Malformed => {
-                "The Authorization header cannot be read; send exactly one, as \"Authorization: Bearer <key>\"."
+                "the Authorization header cannot be read; send it once, as \"Authorization: Bearer <your key>\""
             }
             Self::Invalid => {
-                "The API key is unknown or expired; ask the operator of this server for a new one."
+                "the API key is unknown or has expired; ask the operator of this server for a current one"
             }
             Self::NotPrivate => {
-                "This server has no login and answers private networks only; its operator can add api_keys to it, or public: true."
+                "this server answers private networks only; its operator can configure API keys or set \"public: true\""
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn key(label: &str, text: &str, expires: Option<i64>) -> ApiKeySpec {
-        let expires = expires.map(|second| Timestamp::from_second(second).expect("in range"));
-        ApiKeySpec { label: label.into(), digest: Digest::of(text.as_bytes()), expires }
-    }
-
-    fn with_keys(keys: Vec<ApiKeySpec>) -> BearerCheck {
-        BearerCheck::new(&AccessSpec { api_keys: keys, public: false }, OpenTenants::Private)
-    }
-
-    fn ask(check: &BearerCheck, authorization: &[&str], peer: &str) -> Result<Principal, Denial> {
-        let mut headers = HeaderMap::new();
-        for value in authorization {
-            headers.append(AUTHORIZATION, value.parse().expect("a header value"));
-        }
-        check.check(&headers, peer.parse().expect("an address"), NOW)
-    }
-
-    #[test]
-    fn each_of_two_keys_opens_and_says_whose_it_is() {
-        let check = with_keys(vec![key("old", "tk_one", None), key("new", "tk_two", Some(1))]);
-        let label = |value| ask(&check, &[value], "8.8.8.8").map(|principal| principal.label().to_owned());
-        assert_eq!(label("Bearer tk_one"), Ok("old".into()));
-        assert_eq!(label("bearer  tk_two"), Ok("new".into()));
-        assert_eq!(check.describe(), "api keys (2)");
-    }
-
-    #[test]
-    fn expired_and_unknown_keys_look_alike() {
-        let check = with_keys(vec![key("old", "tk_one", Some(0))]);
-        assert_eq!(ask(&check, &["Bearer tk_one"], "127.0.0.1"), Err(Denial::Invalid));
-        assert_eq!(ask(&check, &["Bearer tk_two"], "127.0.0.1"), Err(Denial::Invalid));
-    }
-
-    #[test]
-    fn odd_headers_never_open() {
-        let check = with_keys(vec![key("k", "tk_one", None)]);
-        for (headers, denial) in [
-            (vec![], Denial::Missing),
-            (vec!["Basic dGtfb25l"], Denial::Missing),
-            (vec!["Bearer"], Denial::Malformed),
-            (vec!["Bearer tk_one tk_one"], Denial::Malformed),
-            (vec!["Bearer \"tk_one\""], Denial::Malformed),
-            (vec!["Bearer tk_one", "Bearer tk_one"], Denial::Malformed),
-            (vec!["Bearer tk_on"], Denial::Invalid),
-        ] {
-            assert_eq!(ask(&check, &headers, "127.0.0.1"), Err(denial), "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn an_open_tenant_answers_private_networks_only() {
-        let check = with_keys(vec![]);
-        for private in
-            ["127.0.0.1", "10.0.0.1", "192.168.7.7", "172.31.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"]
-        {
-            assert_eq!(ask(&check, &[], private), Ok(Principal::Anonymous), "{private}");
-        }
-        for public in ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2606:4700::1", "::ffff:8.8.8.8"] {
-            assert_eq!(ask(&check, &[], public), Err(Denial::NotPrivate), "{public}");
-        }
-    }
-
-    #[test]
-    fn settings_open_and_close_open_tenants() {
-        let open = AccessSpec::default();
-        let public = AccessSpec { public: true, ..AccessSpec::default() };
-        let ask = |access, settings| ask(&BearerCheck::new(access, settings), &[], "8.8.8.8");
-        assert_eq!(ask(&open, OpenTenants::Public), Ok(Principal::Anonymous));
-        assert_eq!(ask(&public, OpenTenants::Private), Ok(Principal::Anonymous));
-        assert_eq!(ask(&public, OpenTenants::Refused), Err(Denial::Missing));
-    }
-
-    proptest! {
-        #[test]
-        fn a_key_of_one_tenant_never_opens_another(a in "[a-zA-Z0-9._~+/-]{1,40}", b in "[a-zA-Z0-9._~+/-]{1,40}") {
-            let check = with_keys(vec![key("b", &b, None)]);
-            let outcome = ask(&check, &[&format!("Bearer {a}")], "127.0.0.1");
-            prop_assert_eq!(outcome.is_ok(), a == b);
-        }
-
-        #[test]
-        fn no_header_makes_the_check_panic(value in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let mut headers = HeaderMap::new();
-            if let Ok(value) = http::HeaderValue::from_bytes(&value) {
-                headers.append(AUTHORIZATION, value);
-            }
-            let check = with_keys(vec![key("k", "tk_one", None)]);
-            prop_assert!(check.check(&headers, IpAddr::from([127, 0, 0, 1]), NOW).is_err());
-        }
-    }
-}
+mod tests;

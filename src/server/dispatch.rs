@@ -69,6 +69,7 @@ impl Edge {
             checked => checked?,
         }
         match table.router.find(&target.host, target.path) {
+            Some((tenant, _)) if tenant.spec.enabled && tenant.slot.is_closed() => Err(Fault::Closed),
             Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
             _ if !table.settled => Err(Fault::Starting),
             _ => Err(Fault::Nothing),

@@ -50,6 +50,10 @@ pub(super) enum Fault {
     Nothing,
     #[error("this tenant has no login of its own, so there is nothing to discover or authorize")]
     NoLogin,
+    #[error(
+        "this server's settings are being repaired; its last change was refused and may be about who may call"
+    )]
+    Closed,
     #[error("the gateway is starting and does not know all of its tenants yet")]
     Starting,
 }
@@ -133,7 +137,7 @@ impl Fault {
         match self {
             Self::NotOurs | Self::OtherConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Nothing | Self::NoLogin => StatusCode::NOT_FOUND,
-            Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -159,6 +163,7 @@ impl Fault {
             Self::Nothing => "compare the address with the connector URL, which ends in /mcp; case matters",
             Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
             Self::Starting => "try again in a second",
+            Self::Closed => "try again later; its operator finds the reason with \"tenantd tenants show\"",
         }
     }
 
@@ -166,7 +171,12 @@ impl Fault {
     fn is_suspicious(self) -> bool {
         !matches!(
             self,
-            Self::NotOurs | Self::OtherConnection | Self::Nothing | Self::NoLogin | Self::Starting
+            Self::NotOurs
+                | Self::OtherConnection
+                | Self::Nothing
+                | Self::NoLogin
+                | Self::Starting
+                | Self::Closed
         )
     }
 
@@ -175,8 +185,13 @@ impl Fault {
         let found = self.to_string();
         let mut response =
             reply::problem(Problem { status: self.status(), found: &found, help: Some(self.help()) });
-        if self == Self::Starting {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let seconds = match self {
+            Self::Starting => Some("1"),
+            Self::Closed => Some("60"),
+            _ => None,
+        };
+        if let Some(seconds) = seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         if self.is_suspicious() {
             reply::close(&mut response, version);

@@ -14,7 +14,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the process's subscriber. `TENANTD_LOG` (else `RUST_LOG`) filters; the default is `info`.
+/// Installs the process's subscriber. `TENANTD_LOG_FILTER` (else `RUST_LOG`) filters; the default is `info`.
 ///
 /// A second call changes nothing: tests run several gateways in one process.
 pub fn init(format: LogFormat) {
@@ -31,7 +31,7 @@ pub fn init(format: LogFormat) {
 }
 
 fn filter() -> EnvFilter {
-    let directives = ["TENANTD_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The transport's own lines about peers are noise at `info`.
     EnvFilter::new(

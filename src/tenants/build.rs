@@ -43,11 +43,11 @@ impl Parts {
             Arc::clone(&slot.backend),
         ));
         let bearer = BearerCheck::new(&spec.access, self.open_tenants);
-        let mcp = McpServer::new(self.surface(&spec, &bearer, Arc::clone(&backend)))?;
+        let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
         Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer }))
     }
 
-    fn surface(&self, spec: &TenantSpec, bearer: &BearerCheck, backend: Arc<backend::Client>) -> Surface {
+    fn surface(&self, spec: &TenantSpec, backend: Arc<backend::Client>) -> Surface {
         let own = std::iter::once(spec.public_url.origin().to_owned());
         Surface {
             tenant: spec.name.clone(),
@@ -60,7 +60,7 @@ impl Parts {
             deadline: spec.deadline,
             list_ttl: spec.cache.list_ttl,
             max_result_bytes: spec.limits.max_result_bytes,
-            private: bearer.wants_credentials(),
+            private: !spec.access.is_open(),
             // The edge has refused foreign hosts before any tenant is chosen.
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),

@@ -4,7 +4,6 @@ mod pass;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,9 +14,6 @@ use super::watch::Doorbell;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::settings::WatchMode;
-
-/// Whatever the watcher misses is found by then.
-const TICK: Duration = Duration::from_secs(10);
 
 /// The handle on the task.
 #[derive(Clone)]
@@ -68,13 +64,11 @@ impl Reconciler {
 
 async fn run(mut worker: Worker, bell: Doorbell, mut asked: mpsc::Receiver<oneshot::Sender<u64>>) {
     worker.first_pass().await;
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             look = bell.next() => worker.pass(look).await,
             () = worker.until_second_look() => worker.second_look().await,
-            _ = tick.tick() => worker.look_at_all().await,
+            () = worker.until_tick() => worker.look_at_all().await,
             Some(reply) = asked.recv() => {
                 worker.look_at_all().await;
                 // Nobody waits any more: then nobody is told.

@@ -82,6 +82,11 @@ impl Registry {
         self.table.load()
     }
 
+    /// The world as it is now, to keep across an await.
+    pub fn load_full(&self) -> Arc<RoutingTable> {
+        self.table.load_full()
+    }
+
     /// Publishes a new world. Only the reconciler does.
     pub fn publish(&self, table: RoutingTable) {
         let generation = table.generation;

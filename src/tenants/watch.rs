@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
-use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::pace::{Look, Pace};
@@ -14,7 +14,10 @@ use crate::base::clock::Clock;
 use crate::bundle;
 use crate::settings::WatchMode;
 
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Whatever the notifications miss is found by then.
+pub(super) const TICK: Duration = Duration::from_secs(10);
+/// The time between looks without notifications.
+const POLL: Duration = Duration::from_secs(2);
 
 /// What was rung for, shared between the watcher's thread and the reconciler.
 #[derive(Debug, Clone)]
@@ -106,40 +109,47 @@ impl Doorbell {
 
 /// The watch on one folder and on the tenants that are folders themselves. Ends when dropped.
 pub(super) struct Watch {
-    watcher: Box<dyn Watcher + Send + Sync>,
+    /// `None`: the ticks do it alone. They compare more than any polling watcher would (nanoseconds, inode, ctime).
+    watcher: Option<RecommendedWatcher>,
     folder: PathBuf,
 }
 
 impl Watch {
-    /// Watches with the system's notifications, or by polling where they cannot be had.
-    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> notify::Result<Self> {
-        if mode == WatchMode::Poll {
-            return Self::with::<PollWatcher>(folder, bell);
-        }
-        Self::with::<RecommendedWatcher>(folder, bell).or_else(|error| {
-            tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
-            Self::with::<PollWatcher>(folder, bell)
-        })
+    /// Watches with the system's notifications, or by looking often where they cannot be had or are not wanted.
+    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Self {
+        let watcher = match mode {
+            WatchMode::Poll => None,
+            WatchMode::Auto => notifications(folder, bell)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
+                })
+                .ok(),
+        };
+        Self { watcher, folder: folder.to_owned() }
     }
 
-    fn with<W: Watcher + Send + Sync + 'static>(folder: &Path, bell: &Doorbell) -> notify::Result<Self> {
-        let (heard, root) = (bell.clone(), folder.to_owned());
-        // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it. Polling
-        // follows links, since it has no other way to see that a link's target changed.
-        let polls = W::kind() == notify::WatcherKind::PollWatcher;
-        let config = Config::default().with_poll_interval(POLL_INTERVAL).with_follow_symlinks(polls);
-        let mut watcher = W::new(move |event| heard.heard(&root, event), config)?;
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(Self { watcher: Box::new(watcher), folder: folder.to_owned() })
+    /// The time between looks at all.
+    pub(super) fn tick(&self) -> Duration {
+        if self.watcher.is_some() { TICK } else { POLL }
     }
 
     /// Watches a tenant that is a folder. One that cannot be watched is still looked at with every tick.
     pub(super) fn include(&mut self, stem: &str) {
+        let Some(watcher) = &mut self.watcher else { return };
         let folder = self.folder.join(stem);
-        if let Err(error) = self.watcher.watch(&folder, RecursiveMode::Recursive) {
+        if let Err(error) = watcher.watch(&folder, RecursiveMode::Recursive) {
             tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
         }
     }
+}
+
+fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWatcher> {
+    let (heard, root) = (bell.clone(), folder.to_owned());
+    // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
+    let config = Config::default().with_follow_symlinks(false);
+    let mut watcher = RecommendedWatcher::new(move |event| heard.heard(&root, event), config)?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
 }
 
 #[cfg(test)]
@@ -150,12 +160,11 @@ mod tests {
     #[tokio::test]
     async fn a_file_written_in_the_folder_rings_for_its_entry() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for mode in [WatchMode::Auto, WatchMode::Poll] {
-            let bell = Doorbell::new(SystemClock::shared());
-            let _watch = Watch::start(folder.path(), mode, &bell).expect("watchable");
-            std::fs::write(folder.path().join("acme.yaml"), format!("{mode:?}")).expect("writable");
-            let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
-            assert!(look.stems.is_none_or(|stems| stems.contains("acme")), "{mode:?}");
-        }
+        let bell = Doorbell::new(SystemClock::shared());
+        let watch = Watch::start(folder.path(), WatchMode::Auto, &bell);
+        assert_eq!(watch.tick(), TICK);
+        std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
+        let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
+        assert!(look.stems.is_some_and(|stems| stems.contains("acme")));
     }
 }

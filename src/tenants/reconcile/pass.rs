@@ -21,10 +21,10 @@ use crate::tenants::look::{self, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan;
 use crate::tenants::receipt::Slip;
-use crate::tenants::registry::{Registry, RoutingTable};
+use crate::tenants::registry::{Published, Registry, RoutingTable};
 use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, SETTLE, Signature};
-use crate::tenants::watch::{Doorbell, Watch};
+use crate::tenants::watch::{Doorbell, TICK, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
@@ -49,11 +49,13 @@ pub(super) struct Worker {
     generation: u64,
     settled: bool,
     receipts_refused: bool,
+    looked_at_all: Instant,
 }
 
 impl Worker {
     pub(super) fn new(ground: Ground, bell: Doorbell, tasks: &Tasks) -> Self {
         let Ground { folder, watch, context, parts, registry } = ground;
+        let looked_at_all = parts.clock.monotonic();
         let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
         Self {
             folder,
@@ -71,6 +73,7 @@ impl Worker {
             generation: 0,
             settled: false,
             receipts_refused: false,
+            looked_at_all,
         }
     }
 
@@ -85,7 +88,14 @@ impl Worker {
     }
 
     pub(super) async fn look_at_all(&mut self) {
+        self.looked_at_all = self.parts.clock.monotonic();
         self.pass(Look::default()).await;
+    }
+
+    /// When all entries are due for a look, whatever was heard.
+    pub(super) async fn until_tick(&self) {
+        let due = self.looked_at_all + self.watch.as_ref().map_or(TICK, Watch::tick);
+        tokio::time::sleep(due.saturating_duration_since(self.parts.clock.monotonic())).await;
     }
 
     /// When entries that have not settled are due for another look; never, if there are none.
@@ -155,7 +165,7 @@ impl Worker {
             return Ok(false);
         }
         let moved = self.folder_id.replace(id).is_some_and(|before| before != id);
-        self.watch = Some(Watch::start(&self.folder, self.watch_mode, &self.bell).map_err(io::Error::other)?);
+        self.watch = Some(Watch::start(&self.folder, self.watch_mode, &self.bell));
         Ok(moved)
     }
 
@@ -295,10 +305,29 @@ impl Worker {
         announce::count(&table, &self.roster, &self.parts.metrics);
         self.registry.publish(table);
         self.announce(changed, &old);
+        self.forget_contexts(changed, &old).await;
         announce::hand_out(&self.folder, slips, &mut self.receipts_refused).await;
     }
 
-    fn announce(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, crate::tenants::registry::Published>) {
+    /// The contexts kept on disk go with their tenants.
+    async fn forget_contexts(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, Published>) {
+        let table = self.registry.load_full();
+        let gone: Vec<_> = changed
+            .iter()
+            .filter(|stem| table.entries.get(*stem).is_none_or(|entry| entry.tenant.is_none()))
+            .filter_map(|stem| Some(old.get(stem)?.tenant.as_ref()?.spec.name.clone()))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let warm_up = self.parts.warm_up.clone();
+        let forget = tokio::task::spawn_blocking(move || gone.iter().for_each(|name| warm_up.forget(name)));
+        if forget.await.is_err() {
+            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
+        }
+    }
+
+    fn announce(&self, changed: &[Arc<str>], old: &BTreeMap<Arc<str>, Published>) {
         let table = self.registry.load();
         for stem in changed {
             let new = table.entries.get(stem);
@@ -309,7 +338,7 @@ impl Worker {
             if let Some(old) = old {
                 announce::dismiss(old, new, &self.drain);
             }
-            let name = |entry: &crate::tenants::registry::Published| entry.status().name;
+            let name = |entry: &Published| entry.status().name;
             let tenant = new.and_then(|new| new.tenant.as_ref());
             match tenant {
                 None => old.map(name).iter().for_each(|name| self.parts.metrics.forget(name)),

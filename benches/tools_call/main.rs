@@ -1,0 +1,218 @@
+//! CPU, latency and throughput of `tools/call`, end to end over TLS: the gateway beside a bare reference server.
+//!
+//! The reference is what nobody can undercut with the same parts: rmcp, hyper, rustls and a pooled client, no checks,
+//! no tenants. Ratios to it within one run say more than milliseconds, because a shared machine is never quiet. Both
+//! servers, and the search API behind them, are processes of their own (this program starts itself again with a role),
+//! so that the CPU time of each can be read; the load comes from this process.
+//!
+//! ```text
+//! cargo bench --bench tools_call                                  # both eras, 32 connections
+//! cargo bench --bench tools_call -- --rounds 9 --connections 1,32,256 --delay-ms 20
+//! cargo bench --bench tools_call -- --tenants 10000               # calls go round over all of them
+//! cargo bench --bench tools_call --profile dist                   # what ships, fat LTO: builds for long
+//! ```
+//!
+//! Targets take turns within every round, in reversed order every other round; medians over the rounds are shown.
+//! Every answer is looked at: a fast error is no throughput.
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
+
+mod backend;
+mod load;
+mod process;
+mod reference;
+mod report;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use rustls::pki_types::CertificateDer;
+
+use load::{Era, Load};
+use process::Server;
+use report::{Report, Sample};
+
+/// The gateway, built by cargo in this bench's own profile.
+const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
+
+/// What the search API wants to see in `X-API-Key`.
+const API_KEY: &str = "k3-9f2c61d07b5e4a88";
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Given by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Calls per target, era and round.
+    #[arg(long, default_value_t = 20_000)]
+    calls: usize,
+    /// A measurement ends after this long, whatever it has done by then.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    #[arg(long, value_delimiter = ',', default_value = "32")]
+    connections: Vec<usize>,
+    /// How long the search API thinks before it answers.
+    #[arg(long, default_value_t = 0)]
+    delay_ms: u64,
+    /// Tenants of the gateway; calls go round over them. The reference has none to tell apart.
+    #[arg(long, default_value_t = 1)]
+    tenants: usize,
+    /// Measures the reference alone.
+    #[arg(long)]
+    reference_only: bool,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The search API that both servers call.
+    Backend {
+        #[arg(long)]
+        delay_ms: u64,
+    },
+    /// The bare server; any path is its MCP endpoint.
+    Reference {
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// Key and chain in one PEM file.
+        #[arg(long)]
+        identity: PathBuf,
+        #[arg(long)]
+        search_url: String,
+        #[arg(long, default_value = API_KEY)]
+        api_key: String,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match &arguments.role {
+        Some(Role::Backend { delay_ms }) => backend::serve(Duration::from_millis(*delay_ms)),
+        Some(Role::Reference { listen, identity, search_url, api_key }) => {
+            reference::serve(*listen, identity, search_url, api_key)
+        }
+        None if arguments.bench => measure(&arguments),
+        None => {
+            println!("nothing is measured without --bench; run `cargo bench --bench tools_call`");
+            Ok(())
+        }
+    }
+}
+
+/// A server under load.
+struct Target {
+    name: &'static str,
+    server: Server,
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let root = write_identity(&folder.path().join("certs"))?;
+    let backend = Server::this_program(&["backend", "--delay-ms", &arguments.delay_ms.to_string()])?;
+    let targets = start_targets(arguments, folder.path(), backend.address)?;
+
+    let mut report = Report::new(targets.iter().map(|target| target.name).collect());
+    for target in &targets {
+        // Opens the connection pools and lets the allocator find its size.
+        for era in Era::BOTH {
+            load::run(&load_on(target, era, 8, 1_000, arguments, &root))?;
+        }
+    }
+    for round in 0..arguments.rounds {
+        let mut turn: Vec<&Target> = targets.iter().collect();
+        if round % 2 == 1 {
+            turn.reverse();
+        }
+        for &connections in &arguments.connections {
+            for era in Era::BOTH {
+                for &target in &turn {
+                    let load = load_on(target, era, connections, arguments.calls, arguments, &root);
+                    report.add(target.name, era, connections, sample(target, &load)?);
+                }
+            }
+        }
+    }
+    report.print(arguments.rounds, arguments.delay_ms, arguments.tenants);
+    Ok(())
+}
+
+fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> Result<Vec<Target>> {
+    let identity = folder.join("certs/localhost.pem");
+    let search_url = format!("http://{backend}/nlp-search");
+    let reference = Server::this_program(&[
+        "reference",
+        "--identity",
+        identity.to_str().context("the temporary folder's name is UTF-8")?,
+        "--search-url",
+        &search_url,
+    ])?;
+    let mut targets = vec![Target { name: "reference", server: reference }];
+    if !arguments.reference_only {
+        let gateway = start_gateway(folder, backend, arguments.tenants).context("the gateway")?;
+        targets.push(Target { name: "tenantd", server: gateway });
+    }
+    Ok(targets)
+}
+
+/// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
+fn start_gateway(folder: &Path, backend: SocketAddr, count: usize) -> Result<Server> {
+    let tenants = folder.join("tenants.d");
+    fs::create_dir(&tenants)?;
+    let tenant = format!(
+        "search_url: http://{backend}/nlp-search\n\
+         context_url: http://{backend}/nlp-context\n\
+         api_key: {API_KEY}\n\
+         connection_id: bench\n"
+    );
+    for number in 0..count {
+        fs::write(tenants.join(format!("tenant-{number}.yaml")), &tenant)?;
+    }
+    let ready = folder.join("ready.json");
+    let in_folder = |name: &str| folder.join(name).display().to_string();
+    #[rustfmt::skip]
+    let arguments = [
+        "serve",
+        "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &in_folder("certs"),
+        "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
+        "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
+    ];
+    Server::gateway(GATEWAY, &arguments, &ready, &folder.join("gateway.log"))
+}
+
+fn load_on<'a>(
+    target: &'a Target,
+    era: Era,
+    connections: usize,
+    calls: usize,
+    arguments: &Arguments,
+    root: &'a CertificateDer<'static>,
+) -> Load<'a> {
+    let patience = Duration::from_secs(arguments.seconds);
+    let (address, tenants) = (target.server.address, arguments.tenants);
+    Load { address, tenants, root, era, connections, calls, patience }
+}
+
+fn sample(target: &Target, load: &Load) -> Result<Sample> {
+    target.server.settle()?;
+    let before = target.server.cpu()?;
+    let outcome = load::run(load).with_context(|| format!("{} ({})", target.name, load.era))?;
+    let cpu = target.server.cpu()? - before;
+    Ok(Sample::new(outcome, cpu, target.server.resident_bytes()?))
+}
+
+/// One P-256 certificate for both servers, so that neither has the cheaper handshake. Returns it, to trust it.
+fn write_identity(folder: &Path) -> Result<CertificateDer<'static>> {
+    fs::create_dir(folder)?;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+    let file = folder.join("localhost.pem");
+    fs::write(&file, pem)?;
+    process::make_private(&file)?;
+    Ok(made.cert.der().clone())
+}

@@ -1,0 +1,102 @@
+//! What was measured, as one table.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::load::{Era, Outcome};
+
+/// One measurement of one target.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    requests_per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    cpu_us_per_call: f64,
+    resident_mib: f64,
+}
+
+impl Sample {
+    pub(crate) fn new(outcome: Outcome, cpu: Duration, resident_bytes: u64) -> Self {
+        let calls = outcome.latencies.len();
+        let percentile = |hundredths: usize| {
+            let at = (calls * hundredths / 100).min(calls.saturating_sub(1));
+            outcome.latencies.get(at).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+        };
+        Self {
+            requests_per_second: calls as f64 / outcome.elapsed.as_secs_f64(),
+            p50_ms: percentile(50),
+            p99_ms: percentile(99),
+            cpu_us_per_call: cpu.as_secs_f64() * 1e6 / calls as f64,
+            resident_mib: resident_bytes as f64 / f64::from(1 << 20),
+        }
+    }
+}
+
+/// All measurements of a run, by connections, era and target.
+pub(crate) struct Report {
+    targets: Vec<&'static str>,
+    samples: BTreeMap<(usize, Era, &'static str), Vec<Sample>>,
+    load_before: String,
+}
+
+impl Report {
+    /// `targets` in the order they are shown; ratios refer to the first.
+    pub(crate) fn new(targets: Vec<&'static str>) -> Self {
+        Self { targets, samples: BTreeMap::new(), load_before: load_average() }
+    }
+
+    pub(crate) fn add(&mut self, target: &'static str, era: Era, connections: usize, sample: Sample) {
+        self.samples.entry((connections, era, target)).or_default().push(sample);
+    }
+
+    pub(crate) fn print(&self, rounds: usize, delay_ms: u64, tenants: usize) {
+        let (before, after) = (&self.load_before, load_average());
+        println!(
+            "\ntools/call over TLS, {tenants} tenants, backend {delay_ms} ms, medians of {rounds} rounds in turns, load {before} -> {after}"
+        );
+        println!(
+            "| conc | era | target | req/s | p50 ms | p99 ms | p99 x | CPU us/call | spread | CPU x | RSS MiB |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        let mut groups: Vec<(usize, Era)> =
+            self.samples.keys().map(|&(connections, era, _)| (connections, era)).collect();
+        groups.dedup();
+        for (connections, era) in groups {
+            self.print_group(connections, era);
+        }
+    }
+
+    fn print_group(&self, connections: usize, era: Era) {
+        let base = &self.samples[&(connections, era, self.targets[0])];
+        for target in &self.targets {
+            let own = &self.samples[&(connections, era, *target)];
+            let value = |field: fn(&Sample) -> f64| median(own, field);
+            let ratio = |field: fn(&Sample) -> f64| median(own, field) / median(base, field);
+            let cpus = own.iter().map(|sample| sample.cpu_us_per_call);
+            println!(
+                "| {connections} | {era} | {target} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.0}-{:.0} | {:.2} | {:.0} |",
+                value(|sample| sample.requests_per_second),
+                value(|sample| sample.p50_ms),
+                value(|sample| sample.p99_ms),
+                ratio(|sample| sample.p99_ms),
+                value(|sample| sample.cpu_us_per_call),
+                cpus.clone().fold(f64::INFINITY, f64::min),
+                cpus.fold(0.0, f64::max),
+                ratio(|sample| sample.cpu_us_per_call),
+                value(|sample| sample.resident_mib),
+            );
+        }
+    }
+}
+
+fn median(samples: &[Sample], field: fn(&Sample) -> f64) -> f64 {
+    let mut values: Vec<f64> = samples.iter().map(field).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn load_average() -> String {
+    let line = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    line.split_whitespace().next().unwrap_or("?").to_owned()
+}

@@ -1,0 +1,145 @@
+//! What the admin listener answers.
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Admin, page};
+use crate::base::body::{self, Body};
+use crate::spec::HostName;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+impl Admin {
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+        if !is_local_name(request.headers()) {
+            return problem(
+                StatusCode::MISDIRECTED_REQUEST,
+                "use an address or localhost to reach the admin listener",
+            );
+        }
+        let path = request.uri().path();
+        match (request.method(), path) {
+            (&Method::GET | &Method::HEAD, _) => self.read(path),
+            (&Method::POST, "/-/reload") if request.headers().contains_key(header::ORIGIN) => {
+                problem(StatusCode::FORBIDDEN, "web pages may not do this; use curl or tenantd")
+            }
+            (&Method::POST, "/-/reload") => self.reload().await,
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or POST for /-/reload"),
+        }
+    }
+
+    fn read(&self, path: &str) -> Response<Body> {
+        match path {
+            "/" => answer(StatusCode::OK, HTML, page::render(&self.registry.load())),
+            "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "ok" })),
+            "/readyz" => self.readiness(),
+            "/metrics" => answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode()),
+            "/api/tenants" => self.tenants(),
+            _ => match path.strip_prefix("/api/tenants/") {
+                Some(name) => self.tenant(name),
+                None => {
+                    problem(StatusCode::NOT_FOUND, "there is /healthz, /readyz, /metrics, /api/tenants and /")
+                }
+            },
+        }
+    }
+
+    /// Ready: the first pass over the folder is done, and nothing drains. Never a question of one tenant.
+    fn readiness(&self) -> Response<Body> {
+        let table = self.registry.load();
+        let draining = self.tasks.soft().is_cancelled();
+        let ready = table.settled && !draining;
+        let detail = json!({
+            "ready": ready,
+            "tenants_read": table.settled,
+            "draining": draining,
+            "generation": table.generation,
+            "entries": table.entries.len(),
+        });
+        json_answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+    }
+
+    fn tenants(&self) -> Response<Body> {
+        let table = self.registry.load();
+        let statuses: Vec<_> = table.entries.values().map(|entry| entry.status()).collect();
+        json_answer(StatusCode::OK, &statuses)
+    }
+
+    fn tenant(&self, name: &str) -> Response<Body> {
+        match self.registry.load().entry(name) {
+            Some(entry) => json_answer(StatusCode::OK, &entry.status()),
+            None => problem(StatusCode::NOT_FOUND, "no tenant of this name; /api/tenants lists them"),
+        }
+    }
+
+    async fn reload(&self) -> Response<Body> {
+        match self.reconciler.reload().await {
+            Some(generation) => json_answer(StatusCode::OK, &json!({ "generation": generation })),
+            None => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"),
+        }
+    }
+}
+
+/// Whether the request was addressed by address or as `localhost`: a name in DNS may be anybody's.
+fn is_local_name(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
+    let name = authority.and_then(|authority| HostName::parse(authority.host()));
+    name.is_some_and(|name| {
+        let address = name.as_str().trim_matches(['[', ']']);
+        name.as_str() == "localhost" || address.parse::<std::net::IpAddr>().is_ok()
+    })
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or("Refused");
+    json_answer(
+        status,
+        &json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail }),
+    )
+}
+
+fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let text = serde_json::to_vec(value).expect("statuses are plain data");
+    answer(status, JSON, text)
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, content: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(body::full(content));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(value: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, value.parse().expect("a header value"));
+        is_local_name(&headers)
+    }
+
+    #[test]
+    fn a_name_in_dns_does_not_reach_the_admin_listener() {
+        for good in ["127.0.0.1:9900", "localhost:9900", "[::1]:9900", "10.1.2.3"] {
+            assert!(host(good), "{good}");
+        }
+        for bad in ["evil.example:9900", "localhost.evil.example", "", "127.0.0.1.nip.example"] {
+            assert!(!host(bad), "{bad}");
+        }
+        assert!(!is_local_name(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,56 @@
+//! The status page: what each dropped file has become, for an operator's eyes.
+
+use askama::Template;
+
+use crate::tenants::registry::RoutingTable;
+use crate::tenants::status::{State, TenantStatus};
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct StatusPage {
+    version: &'static str,
+    generation: u64,
+    settled: bool,
+    tenants: Vec<Row>,
+}
+
+struct Row {
+    status: TenantStatus,
+    state: &'static str,
+    findings: Vec<String>,
+}
+
+/// The page as HTML.
+pub(super) fn render(table: &RoutingTable) -> String {
+    let page = StatusPage {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: table.generation,
+        settled: table.settled,
+        tenants: table.entries.values().map(|entry| Row::new(entry.status())).collect(),
+    };
+    page.render().expect("the template writes into a String")
+}
+
+impl Row {
+    fn new(status: TenantStatus) -> Self {
+        let findings = status.findings.as_array().into_iter().flatten();
+        let sentence = |finding: &serde_json::Value| {
+            let part = |name: &str| finding.get(name).and_then(serde_json::Value::as_str);
+            let help = part("help").map(|help| format!(" ({help})")).unwrap_or_default();
+            Some(format!("{}: {}{help}", part("severity")?, part("message")?))
+        };
+        Self { findings: findings.filter_map(sentence).collect(), state: name(status.state), status }
+    }
+}
+
+fn name(state: State) -> &'static str {
+    match state {
+        State::Loading => "loading",
+        State::Serving => "serving",
+        State::Degraded => "degraded",
+        State::Stale => "stale",
+        State::Rejected => "rejected",
+        State::Disabled => "disabled",
+        State::Draining => "draining",
+    }
+}

@@ -1,0 +1,138 @@
+//! A bound on one tenant's calls under way, so that its slow backend cannot take the whole machine.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Error;
+
+/// How long a call waits for a place.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// The bulkhead of one tenant. It outlives reloads; a changed limit takes effect as calls end.
+#[derive(Debug)]
+pub(super) struct Bulkhead {
+    places: Arc<Semaphore>,
+    limit: Mutex<usize>,
+    /// Places that a lowered limit took away while they were in use.
+    owed: Arc<AtomicUsize>,
+}
+
+/// A call's place; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    owed: Arc<AtomicUsize>,
+}
+
+impl Bulkhead {
+    /// A bulkhead without any place yet.
+    pub(super) fn closed() -> Self {
+        Self { places: Arc::new(Semaphore::new(0)), limit: Mutex::new(0), owed: Arc::default() }
+    }
+
+    /// Changes the limit.
+    pub(super) fn resize(&self, limit: usize) {
+        let mut current = self.limit.lock().expect("no holder of this lock panics");
+        if limit > *current {
+            self.grow(limit - *current);
+        } else {
+            let surplus = *current - limit;
+            let taken = self.places.forget_permits(surplus);
+            self.owed.fetch_add(surplus - taken, Ordering::AcqRel);
+        }
+        *current = limit;
+    }
+
+    fn grow(&self, by: usize) {
+        let forgiven = self
+            .owed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owed| Some(owed.saturating_sub(by)))
+            .map_or(0, |owed| owed.min(by));
+        self.places.add_permits(by - forgiven);
+    }
+
+    /// Takes a place, waiting at most a second for one.
+    pub(super) async fn enter(&self) -> Result<Place, Error> {
+        let permit = match self.places.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => tokio::time::timeout(WAIT, self.places.clone().acquire_owned())
+                .await
+                .map_err(|_| Error::Busy)?
+                .expect("nobody closes this semaphore"),
+        };
+        Ok(Place { permit: Some(permit), owed: self.owed.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let pay = |owed: usize| owed.checked_sub(1);
+        if self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, pay).is_ok()
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulkhead(limit: usize) -> Bulkhead {
+        let bulkhead = Bulkhead::closed();
+        bulkhead.resize(limit);
+        bulkhead
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_bulkhead_waits_a_second_then_refuses() {
+        let bulkhead = bulkhead(1);
+        let place = bulkhead.enter().await.expect("the first place");
+        let (refused, ()) = tokio::join!(bulkhead.enter(), tokio::time::sleep(WAIT / 2));
+        assert_eq!(refused.err(), Some(Error::Busy));
+        drop(place);
+        assert!(bulkhead.enter().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_call_takes_the_place_that_becomes_free() {
+        let bulkhead = bulkhead(1);
+        let place = bulkhead.enter().await.expect("the first place");
+        let leave = async {
+            tokio::task::yield_now().await;
+            drop(place);
+        };
+        let (entered, ()) = tokio::join!(bulkhead.enter(), leave);
+        assert!(entered.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lowered_limit_takes_effect_as_calls_end() {
+        let bulkhead = bulkhead(3);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            places.push(bulkhead.enter().await.expect("a place"));
+        }
+        bulkhead.resize(1);
+        places.pop();
+        places.pop();
+        assert!(bulkhead.enter().await.is_err(), "two of three ended, but one is the new limit");
+        places.pop();
+        let _place = bulkhead.enter().await.expect("the one place");
+        assert!(bulkhead.enter().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_raised_limit_forgives_what_is_owed() {
+        let bulkhead = bulkhead(2);
+        let _two = (bulkhead.enter().await.expect("a place"), bulkhead.enter().await.expect("a place"));
+        bulkhead.resize(1);
+        bulkhead.resize(3);
+        let _third = bulkhead.enter().await.expect("the third place");
+        assert!(bulkhead.enter().await.is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Which addresses a backend may have. It speaks for the machine: no tenant's URL may make the gateway call itself,
+//! the cloud's metadata service, or whatever else listens on loopback.
+//!
+//! Private networks are fine, since on-premises portals live there. Every spelling of an address is judged by what it
+//! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use ipnet::IpNet;
+
+/// Metadata and host services of clouds that don't live on link-local addresses: Azure, Alibaba, Oracle.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+/// AWS.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+
+/// The rule, made once from the settings.
+#[derive(Debug, Clone)]
+pub(super) struct AddressGuard {
+    allow: Vec<IpNet>,
+    own: Vec<SocketAddr>,
+}
+
+impl AddressGuard {
+    /// `allow` are networks that are fine although they are loopback or link-local; `own` are our listeners.
+    pub(super) fn new(allow: Vec<IpNet>, own: Vec<SocketAddr>) -> Self {
+        Self { allow, own }
+    }
+
+    /// Whether a backend may be there.
+    pub(super) fn permits(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let reached = embedded(ip).unwrap_or(ip);
+        if self.is_own(SocketAddr::new(reached, address.port())) || nobody_lives_at(reached) {
+            return false;
+        }
+        self.is_allowed(ip) || self.is_allowed(reached) || !is_sheltered(reached)
+    }
+
+    fn is_allowed(&self, ip: IpAddr) -> bool {
+        self.allow.iter().any(|network| network.contains(&ip))
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.iter().filter(|own| own.port() == address.port()).any(|own| {
+            let listening = own.ip().to_canonical();
+            listening == address.ip() || (listening.is_unspecified() && is_of_this_machine(address.ip()))
+        })
+    }
+}
+
+/// The IPv4 address that an IPv6 one leads to.
+fn embedded(ip: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = ip else { return None };
+    let parts = v6.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into();
+    match parts {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => Some(v4(high, low)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
+        _ => None,
+    }
+}
+
+/// No setting makes these the address of one service.
+fn nobody_lives_at(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    }
+}
+
+/// What only the operator's settings open.
+fn is_sheltered(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || METADATA_V4.contains(&v4),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6 == METADATA_V6,
+    }
+}
+
+/// Only an address of this machine can be bound.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(allow: &[&str], own: &[&str]) -> AddressGuard {
+        AddressGuard::new(
+            allow.iter().map(|net| net.parse().expect("a network")).collect(),
+            own.iter().map(|at| at.parse().expect("an address")).collect(),
+        )
+    }
+
+    fn permits(guard: &AddressGuard, ip: &str) -> bool {
+        guard.permits(SocketAddr::new(ip.parse().expect("an address"), 443))
+    }
+
+    #[test]
+    fn public_and_private_networks_are_fine() {
+        let guard = guard(&[], &[]);
+        for ip in [
+            "192.0.2.7",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "fd12::1",
+            "2001:db8::1",
+            "64:ff9b::c000:207",
+        ] {
+            assert!(permits(&guard, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_sheltered_address_is_refused() {
+        let guard = guard(&[], &[]);
+        let refused = [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "2002:7f00:1::",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "168.63.129.16",
+            "100.100.100.200",
+            "fd00:ec2::254",
+        ];
+        for ip in refused {
+            assert!(!permits(&guard, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn settings_open_loopback_but_never_the_unspecified_address() {
+        let guard = guard(&["127.0.0.0/8", "0.0.0.0/0"], &[]);
+        assert!(permits(&guard, "127.0.0.1"));
+        assert!(permits(&guard, "::ffff:127.0.0.1"));
+        assert!(!permits(&guard, "0.0.0.0"));
+        assert!(!permits(&guard, "::1"), "another family is another network");
+    }
+
+    #[test]
+    fn our_own_listeners_are_refused_even_where_allowed() {
+        let guard = guard(&["127.0.0.0/8"], &["127.0.0.1:443", "0.0.0.0:9443"]);
+        let permits = |at: &str| guard.permits(at.parse().expect("an address"));
+        assert!(!permits("127.0.0.1:443"));
+        assert!(!permits("[::ffff:127.0.0.1]:443"));
+        assert!(permits("127.0.0.1:444"));
+        assert!(permits("127.0.0.2:443"), "that listener is bound to one address");
+        assert!(!permits("127.0.0.5:9443"), "a wildcard listens on every address of the machine");
+        assert!(permits("192.0.2.1:9443"), "somebody else's port of the same number");
+    }
+}

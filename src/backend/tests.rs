@@ -1,0 +1,105 @@
+//! A real backend on loopback, one fault after the other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use serde_json::{Value, json};
+
+use super::{Call, Client, Error, Lasting, Pool};
+use crate::base::clock::{Clock, ManualClock, SystemClock};
+use crate::base::secret::Secret;
+use crate::spec::{BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, UrlTemplate, Values};
+use crate::telemetry::metrics::Metrics;
+
+mod context;
+#[path = "../../tests/gateway/harness/backend.rs"]
+mod fake;
+mod faults;
+mod live;
+mod secure;
+
+use fake::{FakeBackend, Reply};
+
+const KEY: &str = "canary-key-4711";
+
+/// A tenant's client to a fake backend, with what tests turn.
+struct Bench {
+    backend: FakeBackend,
+    pool: Pool,
+    clock: Arc<ManualClock>,
+    limits: LimitsSpec,
+    lasting: Arc<Lasting>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let backend = FakeBackend::start().await;
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let pool = pool(clock.clone(), Vec::new());
+        Self { backend, pool, clock, limits: LimitsSpec::default(), lasting: Arc::default() }
+    }
+
+    fn client(&self) -> Arc<Client> {
+        self.client_to(&self.backend.url("/nlp-context"))
+    }
+
+    fn client_to(&self, context_url: &str) -> Arc<Client> {
+        self.client_of(context_url, self.lasting.clone())
+    }
+
+    fn client_of(&self, context_url: &str, lasting: Arc<Lasting>) -> Arc<Client> {
+        let spec = BackendSpec {
+            family: Family::Nlp,
+            connection_id: Some("c-1".into()),
+            context: Arc::new(CallSpec { method: Method::GET, body: None, ..search(context_url) }),
+            user_header: Some(HeaderName::from_static("x-user")),
+        };
+        let ttl = Duration::from_secs(3600);
+        Arc::new(Client::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
+    }
+
+    /// Asks once, the reply being this.
+    async fn ask(&self, reply: Reply) -> Result<Value, Error> {
+        self.backend.answer_next(reply);
+        self.search(&self.client(), Duration::from_secs(10)).await
+    }
+
+    async fn search(&self, client: &Client, patience: Duration) -> Result<Value, Error> {
+        let spec = search(&self.backend.url("/nlp-search"));
+        client.call(&spec, &question(), &self.call(patience)).await.map(|answer| answer.value)
+    }
+
+    fn call(&self, patience: Duration) -> Call {
+        Call {
+            request_id: "r-1".into(),
+            deadline: self.clock.monotonic() + patience,
+            user: Some("ann@example.com".into()),
+            traceparent: None,
+            tracestate: None,
+        }
+    }
+}
+
+fn pool(clock: Arc<dyn Clock>, own: Vec<SocketAddr>) -> Pool {
+    let allow = vec!["127.0.0.0/8".parse().expect("a network")];
+    Pool::new(allow, own, clock, Arc::new(Metrics::new())).expect("a pool")
+}
+
+fn search(url: &str) -> CallSpec {
+    CallSpec {
+        method: Method::POST,
+        url: UrlTemplate::parse(url).expect("a template"),
+        headers: vec![(HeaderName::from_static("x-api-key"), Secret::new(KEY))],
+        body: Some(
+            BodyTemplate::parse(r#"{"query": {{query}}, "connection_id": {{connection_id}}}"#)
+                .expect("a body"),
+        ),
+        constants: Values::from_iter([("connection_id".to_owned(), json!("c-1"))]),
+    }
+}
+
+fn question() -> Values {
+    Values::from_iter([("query".to_owned(), json!("orders by region"))])
+}

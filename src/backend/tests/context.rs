@@ -1,0 +1,209 @@
+//! The semantic context: cached, fetched once for many, kept while the backend is down, warm after a restart.
+
+use super::super::{ContextStore, WarmUp};
+use super::*;
+use crate::base::task::Tasks;
+use crate::spec::TenantName;
+
+const PATH: &str = "/nlp-context";
+
+fn reply(version: u32) -> Reply {
+    Reply::Json(json!({ "version": version }))
+}
+
+impl Bench {
+    async fn context(&self, client: &Client) -> Result<Value, Error> {
+        client.context(&self.call(Duration::from_secs(10))).await.map(|context| (*context).clone())
+    }
+
+    fn another_tenants_client(&self) -> Arc<Client> {
+        self.client_of(&self.backend.url(PATH), Arc::default())
+    }
+
+    fn asked(&self) -> usize {
+        self.backend.counts().requests
+    }
+
+    /// Waits until the client knows this version.
+    async fn knows(&self, client: &Client, version: u32) {
+        let known = async {
+            while client.known_context().as_deref() != Some(&json!({ "version": version })) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), known).await.expect("it comes to know it");
+    }
+}
+
+fn acme() -> TenantName {
+    TenantName::parse("acme").expect("a name")
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_cause_one_fetch() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
+    let client = bench.client();
+    let release = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        bench.backend.release();
+    };
+    let (a, b, c, ()) =
+        tokio::join!(bench.context(&client), bench.context(&client), bench.context(&client), release);
+    let expected = Ok(json!({"version": 1}));
+    assert_eq!((&a, &b, &c), (&expected, &expected, &expected));
+    assert_eq!(bench.asked(), 1);
+    assert_eq!(
+        bench.backend.requests()[0].header("x-user"),
+        None,
+        "one context for all: nobody's in particular"
+    );
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_share_one_failure() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, Reply::Held(Box::new(Reply::Status(500, json!({})))));
+    let client = bench.client();
+    let release = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        bench.backend.release();
+    };
+    let (a, b, ()) = tokio::join!(bench.context(&client), bench.context(&client), release);
+    let expected = Err(Error::Failed { status: 500 });
+    assert_eq!((a, b, bench.asked()), (expected.clone(), expected, 1));
+}
+
+#[tokio::test]
+async fn a_leader_that_goes_away_leaves_the_fetch_to_a_follower() {
+    let bench = Bench::new().await;
+    bench.backend.answer_next(Reply::Hang);
+    bench.backend.answer(PATH, reply(2));
+    let client = bench.client();
+    let follower = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        bench.context(&client).await
+    };
+    let mut leader = Box::pin(bench.context(&client));
+    let mut follower = Box::pin(follower);
+    tokio::select! {
+        _ = &mut leader => panic!("the backend is silent"),
+        _ = &mut follower => panic!("the leader still waits"),
+        _ = bench.backend.until(|counts| counts.in_flight == 1) => {}
+    }
+    drop(leader);
+    assert_eq!(follower.await, Ok(json!({"version": 2})));
+}
+
+#[tokio::test]
+async fn the_last_good_context_stays_while_the_backend_is_down() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, reply(1));
+    let client = bench.client();
+    bench.context(&client).await.expect("a context");
+    bench.context(&client).await.expect("the same");
+    assert_eq!(bench.asked(), 1, "fresh for an hour");
+
+    bench.clock.advance(Duration::from_secs(3600));
+    bench.backend.answer(PATH, Reply::Status(503, json!({})));
+    assert_eq!(bench.context(&client).await, Ok(json!({"version": 1})));
+    assert_eq!(client.trouble().as_deref(), Some("the search service failed (HTTP 503)"));
+
+    bench.backend.answer(PATH, reply(2));
+    assert_eq!(bench.context(&client).await, Ok(json!({"version": 2})));
+    assert_eq!((client.trouble(), bench.asked()), (None, 3));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_context_of_the_same_backend_only() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, reply(1));
+    let before = bench.client();
+    bench.context(&before).await.expect("a context");
+    assert!(bench.client().known_context().is_some());
+    let another = bench.client_to(&bench.backend.url("/cassandra-context"));
+    assert_eq!(another.known_context(), None);
+    assert_eq!(before.known_context(), None, "what lasts is about the new one now");
+}
+
+#[tokio::test]
+async fn a_context_above_a_mebibyte_is_not_kept() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, Reply::Huge((1 << 20) + 1));
+    let client = bench.client();
+    assert_eq!(bench.context(&client).await, Err(Error::TooLarge { limit: 1 << 20 }));
+    assert!(client.trouble().is_some(), "its tenant has no context, which its operator should see");
+}
+
+#[tokio::test]
+async fn warm_up_goes_on_until_the_backend_is_there() {
+    let bench = Bench::new().await;
+    let tasks = Tasks::new();
+    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let mut health = bench.pool.health();
+    bench.backend.answer(PATH, Reply::Status(500, json!({})));
+    let client = bench.client();
+    warm_up.enqueue(acme(), &client);
+    health.changed().await.expect("the pool lives");
+    assert!(client.trouble().is_some());
+
+    bench.backend.answer(PATH, reply(1));
+    while warm_up.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((client.known_context(), bench.asked()), (None, 1), "not before its time");
+    bench.clock.advance(Duration::from_secs(5));
+    warm_up.look_at_the_clock();
+    bench.knows(&client, 1).await;
+    assert_eq!(client.trouble(), None);
+
+    // Past its time, it is answered at once and refreshed behind the caller's back.
+    bench.backend.answer(PATH, Reply::Held(Box::new(reply(2))));
+    bench.clock.advance(Duration::from_secs(3600));
+    assert_eq!(bench.context(&client).await, Ok(json!({"version": 1})));
+    bench.backend.until(|counts| counts.in_flight == 1).await;
+    bench.backend.release();
+    bench.knows(&client, 2).await;
+    assert!(tasks.drain(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn warm_ups_are_bounded_and_end_with_their_tenants() {
+    let bench = Bench::new().await;
+    let tasks = Tasks::new();
+    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    bench.backend.answer(PATH, Reply::Hang);
+    let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
+    for (number, client) in clients.iter().enumerate() {
+        warm_up.enqueue(TenantName::parse(&format!("t{number}")).expect("a name"), client);
+    }
+    bench.backend.until(|counts| counts.in_flight == 8).await;
+    drop(clients);
+    bench.backend.until(|counts| counts.cancelled == 8 && counts.in_flight == 0).await;
+    assert_eq!(bench.backend.counts().requests, 8, "the others are gone before their turn");
+    assert!(tasks.drain(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
+    let bench = Bench::new().await;
+    let state = tempfile::tempdir().expect("a folder");
+    let store = ContextStore::new(state.path());
+    bench.backend.answer(PATH, reply(1));
+    for restart in [false, true] {
+        let tasks = Tasks::new();
+        let warm_up = WarmUp::start(&tasks, bench.clock.clone(), Some(store.clone()));
+        let client = bench.another_tenants_client();
+        assert_eq!(client.known_context(), None);
+        warm_up.enqueue(acme(), &client);
+        bench.knows(&client, 1).await;
+        if !restart {
+            let stored = state.path().join("contexts/acme.json");
+            while !stored.exists() {
+                tokio::task::yield_now().await;
+            }
+            bench.backend.answer(PATH, Reply::Status(503, json!({})));
+        }
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,232 @@
+//! Calls: what is sent, and what each fault becomes.
+
+use super::*;
+
+/// Long enough for loopback, short enough to wait for.
+const SHORT: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn a_call_carries_the_key_the_question_and_nothing_of_the_client() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.ask(Reply::Rows).await, Ok(fake::rows()));
+
+    let request = &bench.backend.requests()[0];
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/nlp-search"));
+    assert_eq!(request.json(), json!({"query": "orders by region", "connection_id": "c-1"}));
+    let header = |name: &str| request.header(name);
+    assert_eq!(header("x-api-key").as_deref(), Some(KEY));
+    assert_eq!(header("x-user").as_deref(), Some("ann@example.com"));
+    assert_eq!(header("x-request-id").as_deref(), Some("r-1"));
+    assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    assert_eq!(header("user-agent"), Some(format!("tenantd/{}", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(header("authorization"), None);
+    assert_eq!(header("accept-encoding"), None);
+}
+
+#[tokio::test]
+async fn calls_share_a_connection() {
+    let bench = Bench::new().await;
+    for _ in 0..3 {
+        bench.ask(Reply::Rows).await.expect("rows");
+    }
+    bench.ask(Reply::Status(404, json!({}))).await.expect_err("refused");
+    bench.ask(Reply::Rows).await.expect("rows");
+    assert_eq!(bench.backend.counts().connections, 1);
+}
+
+#[tokio::test]
+async fn a_restarted_backend_is_found_again() {
+    let mut bench = Bench::new().await;
+    let client = bench.client();
+    bench.search(&client, Duration::from_secs(10)).await.expect("rows");
+    let address = bench.backend.stop().await;
+    bench.backend = FakeBackend::start_at(address).await;
+    assert_eq!(bench.search(&client, Duration::from_secs(10)).await, Ok(fake::rows()));
+}
+
+#[tokio::test]
+async fn each_answer_has_its_class() {
+    let refused = |detail: Option<&str>| Error::Refused { status: 422, detail: detail.map(str::to_owned) };
+    let expectations = [
+        (Reply::Status(401, json!({})), Error::KeyRefused),
+        (Reply::Status(403, json!({})), Error::KeyRefused),
+        (Reply::Status(422, json!({"detail": "no such table"})), refused(Some("no such table"))),
+        (Reply::Html(422), refused(None)),
+        (Reply::Status(422, json!({"error": format!("bad key {KEY}")})), refused(Some("bad key [redacted]"))),
+        (Reply::RateLimited("7"), Error::RateLimited { retry_after: Some(Duration::from_secs(7)) }),
+        (Reply::Status(500, json!({"detail": "stack"})), Error::Failed { status: 500 }),
+        (Reply::Html(503), Error::Failed { status: 503 }),
+        (Reply::Garbage, Error::NotJson),
+        (Reply::Html(200), Error::NotJson),
+        (Reply::TruncatedChunk, Error::BrokenOff),
+        (Reply::Reset, Error::BrokenOff),
+        (Reply::Close, Error::BrokenOff),
+    ];
+    for (reply, error) in expectations {
+        let bench = Bench::new().await;
+        assert_eq!(bench.ask(reply.clone()).await, Err(error), "{reply:?}");
+        assert_eq!(bench.backend.counts().requests, 1, "what was sent is not sent again: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn odd_but_whole_answers_are_taken() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.ask(Reply::WrongContentType).await, Ok(json!({"rows": []})));
+    assert_eq!(bench.ask(Reply::Drip(Box::new(Reply::Rows))).await, Ok(fake::rows()));
+    let long = bench.ask(Reply::HugeChunked(1 << 20)).await.expect("one long text");
+    assert_eq!(long.as_str().map(str::len), Some((1 << 20) - 2));
+}
+
+#[tokio::test]
+async fn an_answer_above_the_cap_is_dropped() {
+    let mut bench = Bench::new().await;
+    bench.limits.max_response_bytes = 1000;
+    for reply in [Reply::Huge(1001), Reply::HugeChunked(5000)] {
+        assert_eq!(bench.ask(reply).await, Err(Error::TooLarge { limit: 1000 }));
+    }
+    assert!(bench.ask(Reply::Huge(1000)).await.is_ok());
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_deadline_wherever_it_begins() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    for (sent, reply) in [Reply::Hang, Reply::HangInHeaders, Reply::HangInBody].into_iter().enumerate() {
+        bench.backend.answer_next(reply);
+        assert_eq!(bench.search(&client, SHORT).await, Err(Error::TimedOut));
+        bench.backend.until(|counts| counts.cancelled == sent + 1 && counts.in_flight == 0).await;
+    }
+    assert_eq!(client.trouble().as_deref(), Some("the search service did not answer in time"));
+    bench.ask(Reply::Rows).await.expect("rows");
+    assert_eq!(client.trouble(), None);
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_at_the_backend() {
+    let bench = Bench::new().await;
+    bench.backend.answer("/nlp-search", Reply::Hang);
+    let client = bench.client();
+    tokio::select! {
+        _ = bench.search(&client, Duration::from_secs(60)) => panic!("the backend is silent"),
+        _ = bench.backend.until(|counts| counts.in_flight == 1) => {}
+    }
+    bench.backend.until(|counts| counts.cancelled == 1).await;
+    assert_eq!(client.trouble(), None, "a caller who goes away says nothing about the backend");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_unreachable_and_in_the_end_left_alone() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let nobody = search("http://127.0.0.1:1/nlp-search");
+    let ask = async || client.call(&nobody, &question(), &bench.call(Duration::from_secs(5))).await;
+    for _ in 0..5 {
+        assert_eq!(ask().await.err(), Some(Error::Unreachable));
+    }
+    assert_eq!(ask().await.err(), Some(Error::Paused { retry_after: Duration::from_secs(1) }));
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.ask(Reply::Rows).await, Ok(fake::rows()), "the one trial closes it");
+    assert_eq!(ask().await.err(), Some(Error::Unreachable));
+}
+
+#[tokio::test]
+async fn redirects_stay_within_the_origin_and_with_get() {
+    let (bench, other) = (Bench::new().await, FakeBackend::start().await);
+    let get = CallSpec { method: Method::GET, body: None, ..search(&bench.backend.url("/nlp-context")) };
+    let client = bench.client();
+    let ask = async |spec: &CallSpec, reply| {
+        bench.backend.answer_next(reply);
+        let call = bench.call(Duration::from_secs(10));
+        client.call(spec, &question(), &call).await.map(|answer| answer.value)
+    };
+
+    assert_eq!(ask(&get, Reply::Redirect(302, "/v2/nlp-context?a=b".into())).await, Ok(fake::rows()));
+    assert_eq!(bench.backend.requests()[1].target, "/v2/nlp-context?a=b");
+    assert_eq!(ask(&get, Reply::Redirect(307, other.url("/"))).await, Err(Error::RedirectRefused));
+
+    let post = search(&bench.backend.url("/nlp-search"));
+    let refused = ask(&post, Reply::Redirect(307, "/v2?key=x".into())).await;
+    let detail = Some("it redirects to /v2".to_owned());
+    assert_eq!(refused, Err(Error::Refused { status: 307, detail }));
+
+    bench.backend.answer("/loop", Reply::Redirect(301, "/loop".into()));
+    let circle = ask(&get, Reply::Redirect(301, "/loop".into())).await;
+    assert!(matches!(circle, Err(Error::Refused { .. })));
+    assert_eq!(other.counts().connections, 0, "the key went nowhere else");
+}
+
+#[tokio::test]
+async fn sheltered_addresses_are_refused_by_number_and_by_name() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let strict = Bench {
+        pool: Pool::new(Vec::new(), Vec::new(), SystemClock::shared(), Arc::new(Metrics::new()))
+            .expect("a pool"),
+        ..Bench::new().await
+    };
+    let port = bench.backend.address().port();
+    for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
+        let spec = search(&format!("http://{host}:{port}/nlp-search"));
+        let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(5));
+        let refused = strict.client().call(&spec, &question(), &call).await;
+        assert_eq!(refused.err(), Some(Error::AddressRefused), "{host}");
+    }
+    let metadata = search("http://169.254.169.254/latest/meta-data");
+    let refused = client.call(&metadata, &question(), &bench.call(Duration::from_secs(5))).await;
+    assert_eq!(refused.err(), Some(Error::AddressRefused), "allowing loopback does not allow link-local");
+    assert_eq!(bench.backend.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn our_own_listener_is_no_backend() {
+    let mut bench = Bench::new().await;
+    bench.pool = pool(bench.clock.clone(), vec![bench.backend.address()]);
+    assert_eq!(bench.ask(Reply::Rows).await, Err(Error::AddressRefused));
+    assert_eq!(bench.backend.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn a_full_bulkhead_spares_the_backend() {
+    let mut bench = Bench::new().await;
+    bench.limits.concurrent_calls = 2;
+    bench.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
+    let client = bench.client();
+    let ask = || bench.search(&client, Duration::from_secs(10));
+    let release = async {
+        bench.backend.until(|counts| counts.in_flight == 2).await;
+        let refused = ask().await;
+        bench.backend.release();
+        refused
+    };
+    let (first, second, third) = tokio::join!(ask(), ask(), release);
+    assert_eq!((first, second, third), (Ok(fake::rows()), Ok(fake::rows()), Err(Error::Busy)));
+    assert_eq!(bench.backend.counts().most_in_flight, 2);
+    assert_eq!(client.trouble(), None);
+}
+
+#[tokio::test]
+async fn the_bulkhead_outlives_a_reload_and_takes_the_new_limit() {
+    let mut bench = Bench::new().await;
+    bench.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
+    let before = bench.client();
+    bench.limits.concurrent_calls = 1;
+    let release = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        let refused = bench.search(&bench.client(), Duration::from_secs(10)).await;
+        bench.backend.release();
+        refused
+    };
+    let (kept, refused) = tokio::join!(bench.search(&before, Duration::from_secs(10)), release);
+    assert_eq!((kept, refused), (Ok(fake::rows()), Err(Error::Busy)));
+}
+
+#[tokio::test]
+async fn nothing_prints_the_key() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let error = bench.ask(Reply::Status(401, json!({"detail": KEY}))).await.expect_err("refused");
+    let printed = format!("{client:?} {:?} {:?} {error:?} {error}", bench.pool, bench.lasting);
+    assert!(!printed.contains(KEY), "{printed}");
+    assert!(!printed.contains(&KEY[..6]), "{printed}");
+}

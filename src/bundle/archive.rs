@@ -1,0 +1,236 @@
+//! The vendor's zip, read in memory under caps and never unpacked. The only place that names the `zip` crate.
+//!
+//! Promises: whatever the bytes are, the answer comes quickly, within the size of the file plus 256 KiB for each of a
+//! handful of configurations. Launcher files are never read, nested archives never opened, names never used as paths.
+
+mod directory;
+
+use std::io::{Cursor, Read};
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::yaml::MAX_BYTES;
+
+/// The largest archive, in bytes.
+pub(super) const MAX_ARCHIVE: u64 = 32 << 20;
+const MAX_ENTRIES: u64 = 10_000;
+const MAX_CONFIGS: usize = 64;
+
+/// One configuration in an archive.
+pub(super) struct Config {
+    /// `<dataset>` of `<dataset>.yaml`.
+    pub(super) dataset: String,
+    /// The entry's name, with slashes.
+    pub(super) entry: String,
+    index: usize,
+}
+
+/// An archive that may be read from.
+pub(super) struct Archive {
+    zip: ZipArchive<Cursor<Vec<u8>>>,
+    /// Ordered by dataset.
+    pub(super) configs: Vec<Config>,
+    /// How many entries point outside the archive (`../…`, `/…`). They are left alone.
+    pub(super) outside: usize,
+    /// Another zip inside.
+    pub(super) nested: Option<String>,
+}
+
+/// Why an archive, or one entry of it, is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the file is empty")]
+    Empty,
+    #[error("this is not a zip file, or only a part of one")]
+    NotZip,
+    #[error("the archive declares {0} entries; 10,000 are allowed")]
+    TooManyEntries(u64),
+    #[error("the archive's directory does not agree with its contents ({0})")]
+    Inconsistent(String),
+    #[error("the archive has two entries of one name")]
+    Duplicate,
+    #[error("the archive has entries that share the same bytes")]
+    Overlap,
+    #[error("the archive is protected with a password")]
+    Encrypted,
+    #[error("the archive holds a symbolic link")]
+    Link,
+    #[error("the configuration is larger than 256 KiB")]
+    TooLarge,
+    #[error("the configuration cannot be read: {0}")]
+    Damaged(String),
+    #[error("the configuration is not UTF-8 text")]
+    NotText,
+}
+
+impl Fault {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Empty | Self::NotZip => "zip-incomplete",
+            Self::TooManyEntries(_) => "zip-too-many-entries",
+            Self::Inconsistent(_) | Self::Damaged(_) => "zip-damaged",
+            Self::Duplicate => "zip-duplicate",
+            Self::Overlap => "zip-overlap",
+            Self::Encrypted => "zip-encrypted",
+            Self::Link => "zip-link",
+            Self::TooLarge => "config-too-large",
+            Self::NotText => "not-text",
+        }
+    }
+
+    pub(super) fn help(&self) -> &'static str {
+        match self {
+            Self::Empty | Self::NotZip => "the copy may have been interrupted; copy mcp_export.zip again",
+            Self::Encrypted => "export it from the portal without a password",
+            Self::TooLarge => "a vendor export's configuration is a few KiB; export it again from the portal",
+            Self::NotText => "save the file as UTF-8",
+            _ => "use mcp_export.zip exactly as the portal exported it; don't pack it again",
+        }
+    }
+}
+
+impl Archive {
+    /// Opens an archive, refusing hostile ones, and lists its configurations.
+    pub(super) fn open(bytes: Vec<u8>) -> Result<Self, Fault> {
+        if bytes.is_empty() {
+            return Err(Fault::Empty);
+        }
+        // The crate builds the whole directory at once, so the number of entries is judged before.
+        match directory::declared_entries(&bytes) {
+            None => return Err(Fault::NotZip),
+            Some(count) if count > MAX_ENTRIES => return Err(Fault::TooManyEntries(count)),
+            Some(_) => {}
+        }
+        let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|_| Fault::NotZip)?;
+        refuse_tricks(&mut zip)?;
+        let mut archive = Self { zip, configs: Vec::new(), outside: 0, nested: None };
+        archive.list()?;
+        Ok(archive)
+    }
+
+    fn list(&mut self) -> Result<(), Fault> {
+        for index in 0..self.zip.len() {
+            let entry = self.zip.by_index_raw(index).map_err(damaged)?;
+            if entry.is_symlink() {
+                return Err(Fault::Link);
+            }
+            if entry.encrypted() {
+                return Err(Fault::Encrypted);
+            }
+            let Ok(name) = std::str::from_utf8(entry.name_raw()) else { continue };
+            let name = name.replace('\\', "/");
+            self.outside += usize::from(points_outside(&name));
+            if name.to_ascii_lowercase().ends_with(".zip") && self.nested.is_none() {
+                self.nested = Some(name.clone());
+            }
+            if let Some(dataset) = dataset_of(&name).map(str::to_owned) {
+                self.configs.push(Config { dataset, entry: name, index });
+            }
+        }
+        self.configs.sort_by(|a, b| (&a.dataset, &a.entry).cmp(&(&b.dataset, &b.entry)));
+        // "a\b.yaml" and "a/b.yaml" are one name to people.
+        let same = |pair: &[Config]| pair[0].entry == pair[1].entry;
+        match self.configs.windows(2).any(same) || self.configs.len() > MAX_CONFIGS {
+            true => Err(Fault::Duplicate),
+            false => Ok(()),
+        }
+    }
+
+    /// The text of a configuration. Reads to the end, so that its checksum is verified.
+    pub(super) fn text(&mut self, which: usize) -> Result<String, Fault> {
+        let entry = self.zip.by_index(self.configs[which].index).map_err(damaged)?;
+        if entry.size() > MAX_BYTES as u64 {
+            return Err(Fault::TooLarge);
+        }
+        let mut bytes = Vec::new();
+        let read = entry.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+        if bytes.len() > MAX_BYTES {
+            return Err(Fault::TooLarge);
+        }
+        read.map_err(|error| damaged(ZipError::Io(error)))?;
+        String::from_utf8(bytes).map_err(|_| Fault::NotText)
+    }
+}
+
+fn refuse_tricks(zip: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<(), Fault> {
+    if zip.len() as u64 > MAX_ENTRIES {
+        return Err(Fault::TooManyEntries(zip.len() as u64));
+    }
+    if zip.has_duplicate_names() {
+        return Err(Fault::Duplicate);
+    }
+    if zip.has_overlapping_entries().map_err(damaged)? {
+        return Err(Fault::Overlap);
+    }
+    zip.validate_header_consistency().map_err(|error| Fault::Inconsistent(short(&error)))
+}
+
+fn damaged(error: ZipError) -> Fault {
+    Fault::Damaged(short(&error))
+}
+
+/// A sentence of the crate's without anything from the file.
+fn short(error: &ZipError) -> String {
+    match error {
+        ZipError::Io(_) => "the data ends early or its checksum is wrong".into(),
+        ZipError::InvalidArchive(_) => "a header is wrong".into(),
+        ZipError::CompressionMethodNotSupported(_) => "it is compressed with an unusual method".into(),
+        _ => "it uses a feature of the format that is not supported".into(),
+    }
+}
+
+fn points_outside(name: &str) -> bool {
+    name.starts_with('/')
+        || name.split('/').any(|segment| segment == "..")
+        || name.as_bytes().get(1) == Some(&b':')
+}
+
+/// The dataset of `mcp/server/configs/<dataset>.yaml`, with at most one folder above.
+pub(super) fn dataset_of(name: &str) -> Option<&str> {
+    let mut segments = name.rsplit('/');
+    let file = segments.next()?;
+    if [segments.next(), segments.next(), segments.next()] != [Some("configs"), Some("server"), Some("mcp")] {
+        return None;
+    }
+    let wrapper = segments.next();
+    if segments.next().is_some() || matches!(wrapper, Some("" | "." | ".." | "__MACOSX")) {
+        return None;
+    }
+    let (stem, extension) = file.rsplit_once('.')?;
+    let yaml = extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml");
+    let plausible =
+        !stem.is_empty() && stem.len() <= 128 && !stem.starts_with('.') && !stem.contains(char::is_control);
+    (yaml && plausible).then_some(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_told_from_junk() {
+        assert_eq!(dataset_of("mcp/server/configs/sales.yaml"), Some("sales"));
+        assert_eq!(dataset_of("mcp_export/mcp/server/configs/sales.YML"), Some("sales"));
+        for junk in [
+            "__MACOSX/mcp/server/configs/._sales.yaml",
+            "__MACOSX/mcp/server/configs/sales.yaml",
+            "mcp/server/configs/.sales.yaml",
+            "mcp/server/configs/sub/sales.yaml",
+            "mcp/server/configs/",
+            "../mcp/server/configs/sales.yaml",
+            "/mcp/server/configs/sales.yaml",
+            "a/b/mcp/server/configs/sales.yaml",
+            "server/configs/sales.yaml",
+        ] {
+            assert_eq!(dataset_of(junk), None, "{junk}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let fault = |bytes: &[u8]| Archive::open(bytes.to_vec()).err();
+        assert_eq!(fault(b""), Some(Fault::Empty));
+        assert_eq!(fault(b"this is not a zip\n"), Some(Fault::NotZip));
+    }
+}

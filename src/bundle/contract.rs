@@ -1,0 +1,185 @@
+//! The vendor's wire contract and what our tools look like: the one place that knows these defaults.
+//!
+//! The vendor does not publish its contract, so all of it is data that `backend` and `tools` of a configuration change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use serde_json::{Map, Value, json};
+
+use crate::spec::Family;
+
+/// The header that carries the API key.
+pub(super) const AUTH_HEADER: &str = "X-API-Key";
+
+/// Marks that stand for values of the configuration, not for arguments.
+pub(super) const CONSTANT_MARKS: &[&str] = &["connection_id", "dataset"];
+
+/// Arguments of the tools before an operator adds any.
+pub(super) const SEARCH_ARGUMENTS: &[&str] = &["query", "limit"];
+pub(super) const CONTEXT_ARGUMENTS: &[&str] = &["topic"];
+
+/// The body of a search: the question, how many rows at most, and the operator's own parameters. Members without a
+/// value are left out.
+pub(super) fn search_body(parameters: &[&str]) -> String {
+    let marks = ["query", "connection_id", "limit"].into_iter().chain(parameters.iter().copied());
+    object(marks)
+}
+
+/// The body of a context call, if it is made a POST.
+pub(super) fn context_body() -> String {
+    object(["connection_id", "topic"].into_iter())
+}
+
+fn object<'a>(marks: impl Iterator<Item = &'a str>) -> String {
+    let members: Vec<String> = marks.map(|mark| format!("\"{mark}\": {{{{{mark}}}}}")).collect();
+    format!("{{{}}}", members.join(", "))
+}
+
+/// The URL of a context GET: `context_url?connection_id=…&topic=…`. Pairs without a value are left out.
+pub(super) fn context_url(url: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}connection_id={{{{connection_id}}}}&topic={{{{topic}}}}")
+}
+
+/// The family of an endpoint, by the end of its path: `/nlp-search`, `/cassandra-context`, …
+pub(super) fn family(path: &str) -> Family {
+    match path.trim_end_matches('/').rsplit('/').next().unwrap_or_default() {
+        "nlp-search" | "nlp-context" => Family::Nlp,
+        "cassandra-search" | "cassandra-context" => Family::Cassandra,
+        "dynamodb-search" | "dynamodb-context" => Family::Dynamodb,
+        _ => Family::Other,
+    }
+}
+
+/// Name, title and description of a tool.
+pub(super) struct Texts {
+    pub(super) name: &'static str,
+    pub(super) title: String,
+    pub(super) description: String,
+}
+
+/// What the search tool says about itself.
+pub(super) fn search_texts(dataset: &str, title: &str, description: Option<&str>) -> Texts {
+    let about = description.map(|text| format!(" About it: {text}")).unwrap_or_default();
+    Texts {
+        name: "search",
+        title: format!("Search {title}"),
+        description: format!(
+            "Ask the dataset \"{dataset}\" ({title}) a question in plain language and get its answer as rows. \
+             Read-only. Use get_context first if you don't know what it can be asked.{about}"
+        ),
+    }
+}
+
+/// What the context tool says about itself.
+pub(super) fn context_texts(dataset: &str, title: &str) -> Texts {
+    Texts {
+        name: "get_context",
+        title: format!("What {title} can answer"),
+        description: format!(
+            "Describes the dataset \"{dataset}\" ({title}): its entities, attributes, measures and sample questions, \
+             optionally narrowed to a topic. Read-only."
+        ),
+    }
+}
+
+/// The input of a search. `parameters` are the operator's, as JSON Schema properties.
+pub(super) fn search_input(parameters: &Map<String, Value>) -> Arc<Map<String, Value>> {
+    let mut properties = map(json!({
+        "query": {
+            "type": "string", "minLength": 1, "maxLength": 8192, "pattern": "\\S",
+            "description": "The question, in plain language",
+        },
+        "limit": {
+            "type": "integer", "minimum": 1, "maximum": 1000,
+            "description": "At most this many rows",
+        },
+    }));
+    properties.extend(parameters.clone());
+    intern(map(json!({
+        "type": "object", "properties": properties, "required": ["query"], "additionalProperties": false,
+    })))
+}
+
+/// The input of a context call.
+pub(super) fn context_input() -> Arc<Map<String, Value>> {
+    static SCHEMA: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(|| {
+        intern(map(json!({
+            "type": "object",
+            "properties": {
+                "topic": {
+                    "type": "string", "maxLength": 1024,
+                    "description": "Narrows the description to one entity or subject",
+                },
+            },
+            "additionalProperties": false,
+        })))
+    });
+    SCHEMA.clone()
+}
+
+/// The output of both tools: the backend's answer as it is, and what was cut.
+pub(super) fn output() -> Arc<Map<String, Value>> {
+    static SCHEMA: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(|| {
+        intern(map(json!({
+            "type": "object",
+            "properties": {
+                "data": { "description": "The answer" },
+                "notice": { "type": "string", "description": "What to know about the answer, for instance what was cut" },
+                "truncated": { "type": "boolean", "description": "Whether the answer was cut" },
+            },
+            "required": ["data"],
+            "additionalProperties": false,
+        })))
+    });
+    SCHEMA.clone()
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// One copy of each schema, however many tenants have it.
+fn intern(schema: Map<String, Value>) -> Arc<Map<String, Value>> {
+    type Known = HashMap<String, Weak<Map<String, Value>>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let key = Value::Object(schema.clone()).to_string();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shared) = known.get(&key).and_then(Weak::upgrade) {
+        return shared;
+    }
+    known.retain(|_, schema| schema.strong_count() > 0);
+    let schema = Arc::new(schema);
+    known.insert(key, Arc::downgrade(&schema));
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{BodyTemplate, UrlTemplate};
+
+    #[test]
+    fn the_defaults_are_templates() {
+        let body = BodyTemplate::parse(&search_body(&["region"])).expect("a template");
+        assert_eq!(body.marks(), ["query", "connection_id", "limit", "region"]);
+        let url = UrlTemplate::parse(&context_url("https://h/nlp-context")).expect("a template");
+        assert_eq!(url.render(&Map::new()), "https://h/nlp-context");
+    }
+
+    #[test]
+    fn equal_schemas_are_one() {
+        assert!(Arc::ptr_eq(&search_input(&Map::new()), &search_input(&Map::new())));
+        assert!(Arc::ptr_eq(&output(), &output()));
+    }
+
+    #[test]
+    fn families_are_told_by_their_paths() {
+        assert_eq!(family("/v1/cassandra-search"), Family::Cassandra);
+        assert_eq!(family("/x"), Family::Other);
+    }
+}

@@ -1,0 +1,327 @@
+//! Which files belong to one tenant: grouping by stem, and what is left alone.
+//!
+//! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`, `*.swp`, `*.status.json`,
+//! `README*`, `LICENSE*`, `*.md`, `*.txt`, `lost+found`. Everything else that is no tenant is named by [`strays`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Entry, archive};
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+
+const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
+const MAX_LISTED: usize = 1_000;
+
+/// What lies in the folder under one stem.
+#[derive(Default)]
+struct Group {
+    zips: Vec<PathBuf>,
+    yamls: Vec<PathBuf>,
+    envs: Vec<PathBuf>,
+    folder: Option<PathBuf>,
+}
+
+/// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems.
+/// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out.
+pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Entry>> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
+            continue;
+        };
+        let stem = stem_of_name(name);
+        if only.is_some_and(|only| !only.contains(stem)) {
+            continue;
+        }
+        let has_extension = stem.len() < name.len();
+        if has_extension || path.is_dir() {
+            groups.entry(stem.to_owned()).or_default().add(path, has_extension);
+        }
+    }
+    Ok(groups.into_iter().map(|(stem, group)| group.entry(stem)).collect())
+}
+
+/// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
+pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(folder).ok()?;
+    let name = inside.components().next()?.as_os_str().to_str()?;
+    match inside.components().count() {
+        _ if is_ignored(name) => None,
+        1 => Some(stem_of_name(name).to_owned()),
+        // Whatever happens below a tenant's folder may be a mounted Secret's `..data` changing places.
+        _ => Some(name.to_owned()),
+    }
+}
+
+/// What lies in the folder, is no tenant's and is not of the kinds that are left alone silently: a notice for each.
+pub fn strays(folder: &Path) -> io::Result<Report> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)?.take(MAX_LISTED * 10) {
+        let path = entry?.path();
+        let name = path.file_name().and_then(OsStr::to_str);
+        let stray = name.is_none_or(|name| !is_ignored(name) && stem_of_name(name) == name && !path.is_dir());
+        if stray {
+            names.push(path);
+        }
+    }
+    names.sort();
+    let mut report = Report::new();
+    for path in names.into_iter().take(MAX_LISTED) {
+        report.push(
+            Diagnostic::notice("stray-file", "this file belongs to no tenant; it is ignored")
+                .help("tenants are .zip, .yaml, .yml and .env files, and folders of them")
+                .at(Location::file(path)),
+        );
+    }
+    Ok(report)
+}
+
+fn is_ignored(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ends = ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"];
+    name.starts_with('.')
+        || (name.starts_with('#') && name.ends_with('#'))
+        || ends.iter().any(|end| lower.ends_with(end))
+        || lower.starts_with("readme")
+        || lower.starts_with("license")
+        || lower == "lost+found"
+}
+
+/// `acme.zip` → `acme`; a name without one of our extensions is its own stem.
+fn stem_of_name(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {
+            stem
+        }
+        _ => name,
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase()
+}
+
+impl Group {
+    fn add(&mut self, path: PathBuf, has_extension: bool) {
+        match extension(&path).as_str() {
+            _ if !has_extension => self.folder = Some(path),
+            "zip" => self.zips.push(path),
+            "yaml" | "yml" => self.yamls.push(path),
+            // `.env` itself has no extension.
+            _ => self.envs.push(path),
+        }
+    }
+
+    fn entry(mut self, stem: String) -> Entry {
+        let mut report = Report::new();
+        let beside = !(self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty());
+        let folder = self.folder.take();
+        let mut unpacked = Vec::new();
+        if let Some(folder) = &folder {
+            if beside {
+                report.push(twice(folder));
+            } else {
+                unpacked = self.look_into(folder, &mut report);
+            }
+        }
+        for (kind, files) in [("zip", &mut self.zips), ("yaml", &mut self.yamls), ("env", &mut self.envs)] {
+            files.sort();
+            if files.len() > 1 {
+                report.push(several(kind, files));
+            }
+        }
+        if let (Some(zip), false) = (self.zips.first(), unpacked.is_empty()) {
+            report.push(
+                Diagnostic::error("two-exports", "the folder holds a zip and an unpacked export")
+                    .help("remove one of them")
+                    .at(Location::file(zip)),
+            );
+        }
+        let files = self.zips.into_iter().chain(unpacked).chain(self.yamls).chain(self.envs).collect();
+        Entry { stem, folder: folder.filter(|_| !beside), files, report }
+    }
+
+    /// Collects the files of a tenant's own folder; returns the configurations of an export unpacked there.
+    fn look_into(&mut self, folder: &Path, report: &mut Report) -> Vec<PathBuf> {
+        let names = match list(folder) {
+            Ok(names) => names,
+            Err(error) => {
+                report.push(
+                    Diagnostic::error("unreadable", format!("the folder cannot be read: {}", error.kind()))
+                        .help("check that the gateway's user may read it")
+                        .at(Location::file(folder)),
+                );
+                return Vec::new();
+            }
+        };
+        for path in names.iter().filter(|path| belongs_in_folder(path)) {
+            self.add(path.clone(), true);
+        }
+        let unpacked = unpacked(folder, &names);
+        if unpacked.is_empty() && self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty() {
+            report.push(nothing_there(folder));
+        }
+        unpacked
+    }
+}
+
+/// `.env` itself is one of the names that count in a tenant's own folder: compose stacks call it so.
+fn belongs_in_folder(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name == ".env" || (!is_ignored(name) && stem_of_name(name).len() < name.len())
+}
+
+/// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
+fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
+    let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));
+    let mut configs: Vec<PathBuf> = roots
+        .filter(|root| !root.file_name().is_some_and(|name| name.to_string_lossy().starts_with("..")))
+        .filter_map(|root| list(&root.join("mcp/server/configs")).ok())
+        .flatten()
+        .filter(|path| {
+            let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
+            inside.is_some_and(|inside| archive::dataset_of(&inside.replace('\\', "/")).is_some())
+        })
+        .collect();
+    configs.sort();
+    configs
+}
+
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .take(MAX_LISTED)
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn nothing_there(folder: &Path) -> Diagnostic {
+    Diagnostic::error("folder-empty", format!("No server.zip found at {}", folder.display()))
+        .help("put the export into the folder as server.zip, or a whole tenant as a .yaml")
+        .at(Location::file(folder))
+}
+
+fn twice(folder: &Path) -> Diagnostic {
+    Diagnostic::error(
+        "folder-and-file",
+        "a folder and a file have the same name; it is not clear which is the tenant",
+    )
+    .help("move the files into the folder, or remove the folder")
+    .at(Location::file(folder))
+}
+
+fn several(kind: &str, files: &[PathBuf]) -> Diagnostic {
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name()?.to_str()).take(10).collect();
+    Diagnostic::error("several-files", format!("one tenant has several {kind} files: {}", names.join(", ")))
+        .help("keep one of them")
+        .at(Location::file(&files[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            match name.ends_with('/') {
+                true => std::fs::create_dir_all(path).expect("made"),
+                false => std::fs::write(path, b"").expect("written"),
+            }
+        }
+        folder
+    }
+
+    fn found(names: &[&str]) -> Vec<(String, Vec<String>, Vec<&'static str>)> {
+        let folder = folder(names);
+        let name = |path: &PathBuf| path.strip_prefix(folder.path()).expect("inside").display().to_string();
+        discover(folder.path(), None)
+            .expect("listed")
+            .into_iter()
+            .map(|entry| {
+                let codes = entry.report.iter().map(|diagnostic| diagnostic.code).collect();
+                (entry.stem, entry.files.iter().map(name).collect(), codes)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn files_are_grouped_by_stem_in_order_of_precedence() {
+        let names = [
+            "b.yml",
+            "acme.env",
+            "acme.yaml",
+            "acme.zip",
+            "acme.status.json",
+            ".x.zip",
+            "y.zip~",
+            "README.md",
+        ];
+        let all = found(&names);
+        assert_eq!(
+            all[0],
+            ("acme".into(), vec!["acme.zip".into(), "acme.yaml".into(), "acme.env".into()], vec![])
+        );
+        assert_eq!(all[1], ("b".into(), vec!["b.yml".into()], vec![]));
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn doubtful_groups_are_findings() {
+        assert_eq!(found(&["a.yaml", "a.yml"])[0].2, ["several-files"]);
+        assert_eq!(found(&["a.zip", "a.ZIP"])[0].2, ["several-files"]);
+        assert_eq!(found(&["a/x.zip", "a/y.zip"])[0].2, ["several-files"]);
+        assert_eq!(found(&["a.yaml", "a/server.zip"])[0].2, ["folder-and-file"]);
+        assert_eq!(found(&["a/server.zip", "a/mcp/server/configs/x.yaml"])[0].2, ["two-exports"]);
+        assert_eq!(found(&["a/"])[0].2, ["folder-empty"]);
+    }
+
+    #[test]
+    fn folders_are_tenants() {
+        assert_eq!(
+            found(&["a/server.zip", "a/a.yaml", "a/.env"])[0].1,
+            ["a/server.zip", "a/a.yaml", "a/.env"]
+        );
+        let unpacked = &found(&["a/mcp/server/configs/s.yaml", "a/mcp/run.sh", "a/own.yaml"])[0];
+        assert_eq!(unpacked.1, ["a/mcp/server/configs/s.yaml", "a/own.yaml"]);
+        assert_eq!(found(&["a/w/mcp/server/configs/s.yaml"])[0].1, ["a/w/mcp/server/configs/s.yaml"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_mounted_secret_is_read_through_its_links() {
+        let folder = folder(&["acme/..2026_11/server.zip", "acme/..2026_11/acme.yaml"]);
+        let acme = folder.path().join("acme");
+        std::os::unix::fs::symlink("..2026_11", acme.join("..data")).expect("linked");
+        for name in ["server.zip", "acme.yaml"] {
+            std::os::unix::fs::symlink(format!("..data/{name}"), acme.join(name)).expect("linked");
+        }
+        let entries = discover(folder.path(), None).expect("listed");
+        assert_eq!(entries[0].files, [acme.join("server.zip"), acme.join("acme.yaml")]);
+    }
+
+    #[test]
+    fn events_are_told_their_stem() {
+        let stem = |path: &str| stem_of(Path::new("/t"), &Path::new("/t").join(path));
+        assert_eq!(stem("acme.zip").as_deref(), Some("acme"));
+        assert_eq!(stem("acme.prod.yaml").as_deref(), Some("acme.prod"));
+        assert_eq!(stem("acme/..data").as_deref(), Some("acme"));
+        assert_eq!(stem("acme").as_deref(), Some("acme"));
+        for ignored in ["acme.status.json", ".acme.zip", "acme.zip~", "acme.zip.part", "README.md", ""] {
+            assert_eq!(stem(ignored), None, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn strays_are_named() {
+        let folder = folder(&["acme.zip", "acme.json", "README.md", "x/"]);
+        let report = strays(folder.path()).expect("listed");
+        assert_eq!(report.iter().count(), 1);
+    }
+}

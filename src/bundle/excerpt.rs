@@ -1,0 +1,233 @@
+//! Source lines fit to be shown, and the secrets that no finding may hold.
+//!
+//! An excerpt shows a line's key, and its value only where the key is one of ours whose value is no secret. In doubt
+//! the value is blanked. As a second wall, [`Scrubber`] knows the values of all secret-looking keys and blanks them
+//! wherever they turn up, for instance an API key inside a URL.
+
+use std::collections::BTreeSet;
+
+use super::yaml::{Node, Value};
+use crate::base::diagnostic::{Diagnostic, Report};
+
+const HIDDEN: &str = "[hidden]";
+const MAX_CHARS: usize = 120;
+
+/// Keys whose values are no secrets.
+const PLAIN: &[&str] = &[
+    "auth_header",
+    "concurrent_calls",
+    "config",
+    "context_ttl",
+    "dataset",
+    "deadline",
+    "enabled",
+    "expires",
+    "hidden",
+    "hosts",
+    "label",
+    "list_ttl",
+    "max_request",
+    "max_response",
+    "max_result",
+    "mcp_port",
+    "method",
+    "microsoft_client_id",
+    "microsoft_tenant_id",
+    "name",
+    "oauth_enabled",
+    "path_prefix",
+    "port",
+    "public",
+    "requests_per_minute",
+    "user_header",
+];
+
+/// Keys whose values are URLs: shown without user, query and fragment.
+const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
+
+/// Whether a text looks like the name of a field, so that it may be shown.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// Whether a field's value is to be kept secret, judged by its name.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words =
+        ["key", "secret", "token", "passw", "pwd", "credential", "auth", "cookie", "bearer", "private"];
+    words.iter().any(|word| name.contains(word)) && !matches!(name.as_str(), "auth_header" | "oauth_enabled")
+}
+
+/// The line `number` (from 1) of a text, its value blanked unless it is known to be harmless.
+pub(super) fn of(text: &str, number: usize) -> Option<String> {
+    let line = text.lines().nth(number.checked_sub(1)?)?;
+    let line = line.trim_start_matches('\u{feff}').trim_end();
+    if line.trim().is_empty() {
+        return None;
+    }
+    let Some((head, name, value)) = split(line) else { return Some(HIDDEN.into()) };
+    let lower = name.to_ascii_lowercase();
+    let shown = match value.trim() {
+        "" => String::new(),
+        value if PLAIN.contains(&lower.as_str()) => plain(value),
+        value if URLS.contains(&lower.as_str()) => url_without_secrets(value),
+        _ => HIDDEN.into(),
+    };
+    Some(format!("{head}{shown}").trim_end().to_owned())
+}
+
+/// `  - name: value` or `NAME=value` → what stands before the value, the name, the value.
+fn split(line: &str) -> Option<(&str, &str, &str)> {
+    let indent = line.len() - line.trim_start_matches([' ', '-']).len();
+    let rest = line[indent..].strip_prefix("export ").unwrap_or(&line[indent..]);
+    let start = line.len() - rest.len();
+    let end = rest.find([':', '='])?;
+    let name = rest[..end].trim().trim_matches(['"', '\'']);
+    let value = &rest[end + 1..];
+    let yaml = rest.as_bytes()[end] == b':';
+    if !is_name(name) || (yaml && !value.is_empty() && !value.starts_with([' ', '\t'])) {
+        return None;
+    }
+    let blank = if yaml { value.len() - value.trim_start().len() } else { 0 };
+    let cut = start + end + 1 + blank;
+    Some((&line[..cut], name, &line[cut..]))
+}
+
+/// A harmless field's value, unless more than that stands on the line.
+fn plain(value: &str) -> String {
+    let value = value.split(" #").next().unwrap_or(value);
+    match value.contains(['{', '}', '#', '=']) || value.contains(": ") {
+        true => HIDDEN.into(),
+        false => printable(value),
+    }
+}
+
+fn printable(value: &str) -> String {
+    value.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+}
+
+/// A URL as it may be shown: without user, query and fragment. What cannot be read as a URL is blanked.
+pub(super) fn url_without_secrets(value: &str) -> String {
+    let bare = value.trim_matches(['"', '\'']);
+    let Ok(mut url) = url::Url::parse(bare) else { return HIDDEN.into() };
+    if !matches!(url.scheme(), "http" | "https") {
+        return HIDDEN.into();
+    }
+    let dropped = bare.contains(['?', '#', '@', ' ', '\\']);
+    let cleared = url.set_username("").and_then(|()| url.set_password(None));
+    url.set_query(None);
+    url.set_fragment(None);
+    match (cleared, dropped) {
+        (Err(()), _) => HIDDEN.into(),
+        (Ok(()), true) => format!("{}…", printable(url.as_str())),
+        (Ok(()), false) => printable(value),
+    }
+}
+
+/// Blanks known secrets in findings.
+#[derive(Default)]
+pub(super) struct Scrubber(BTreeSet<String>);
+
+impl Scrubber {
+    /// Remembers a secret. Shorter ones than six characters are left out: they would blank ordinary words.
+    pub(super) fn learn(&mut self, secret: &str) {
+        let secret = secret.trim().trim_matches(['"', '\'']);
+        if secret.len() >= 6 && !secret.starts_with("${") {
+            self.0.insert(secret.to_owned());
+        }
+    }
+
+    /// Remembers the values of all secret-looking keys of a text, well-formed or not.
+    pub(super) fn learn_text(&mut self, text: &str) {
+        for (_, name, value) in text.lines().filter_map(split) {
+            if is_secret_name(name) {
+                self.learn(value);
+                self.learn(value.split(" #").next().unwrap_or(value));
+            }
+        }
+    }
+
+    /// Remembers the values of all secret-looking keys of a tree, however they are written, and what is below them.
+    pub(super) fn learn_tree(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar { .. } => {}
+            Value::List(items) => items.iter().for_each(|item| self.learn_tree(item)),
+            Value::Map(pairs) => pairs.iter().for_each(|(key, node)| match is_secret_name(&key.text) {
+                true => self.learn_all(node),
+                false => self.learn_tree(node),
+            }),
+        }
+    }
+
+    fn learn_all(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
+            Value::List(items) => items.iter().for_each(|item| self.learn_all(item)),
+            Value::Map(pairs) => pairs.iter().for_each(|(key, node)| {
+                // Words of ours below a secret-looking one, as in `api_keys: [{label: x, expires: y}]`.
+                if !PLAIN.contains(&key.text.as_str()) {
+                    self.learn_all(node);
+                }
+            }),
+        }
+    }
+
+    /// The same findings without those secrets.
+    pub(super) fn scrub(&self, report: &Report) -> Report {
+        let mut secrets: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        // The longest first, so that no secret is left half covered by a part of it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let mut out = Report::new();
+        for diagnostic in report {
+            out.push(scrubbed(diagnostic.clone(), &secrets));
+        }
+        out
+    }
+}
+
+fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
+    diagnostic.message = without(secrets, diagnostic.message);
+    diagnostic.help = diagnostic.help.map(|help| without(secrets, help));
+    if let Some(location) = &mut diagnostic.location {
+        location.excerpt = location.excerpt.take().map(|excerpt| without(secrets, excerpt));
+    }
+    diagnostic
+}
+
+fn without(secrets: &[&str], text: String) -> String {
+    secrets.iter().fold(text, |text, secret| match text.contains(secret) {
+        true => text.replace(secret, HIDDEN),
+        false => text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_blanked_unless_known_to_be_harmless() {
+        let shown = |line: &str| of(line, 1).expect("a line");
+        assert_eq!(shown("api_key: canary"), "api_key: [hidden]");
+        assert_eq!(shown("  - key: canary"), "  - key: [hidden]");
+        assert_eq!(shown("API_KEY=canary"), "API_KEY=[hidden]");
+        assert_eq!(shown("whatever: canary"), "whatever: [hidden]");
+        assert_eq!(shown("canary canary"), "[hidden]");
+        assert_eq!(shown("{api_key: canary}"), "[hidden]");
+        assert_eq!(shown("api_key:canary"), "[hidden]");
+        assert_eq!(shown("path_prefix: /a/../b"), "path_prefix: /a/../b");
+        assert_eq!(shown("search_url: https://u:canary@h/p?k=canary"), "search_url: https://h/p…");
+        assert_eq!(shown("search_url: [canary"), "search_url: [hidden]");
+    }
+
+    #[test]
+    fn a_known_secret_is_blanked_wherever_it_turns_up() {
+        let mut scrubber = Scrubber::default();
+        scrubber.learn_text("api_key: \"canary-1\" # mine\nname: x\n");
+        let report = Report::from(Diagnostic::error("x", "found canary-1 here").help("not canary-1"));
+        let text = format!("{:?}", scrubber.scrub(&report));
+        assert!(!text.contains("canary-1") && text.contains("[hidden]"), "{text}");
+    }
+}

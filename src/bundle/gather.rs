@@ -1,0 +1,246 @@
+//! An entry's files → [`Layers`]: which file is what, which configuration of an export is meant, and all that is wrong
+//! before any value is judged.
+
+mod choice;
+
+use std::path::{Path, PathBuf};
+
+use super::archive::{self, Archive};
+use super::document::{Document, Layers, Origin, Source};
+use super::reference::Resolver;
+use super::yaml::{self, Fault};
+use super::{Entry, Refusal, dotenv, source};
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+
+/// Names given twice that are reported.
+const MAX_REPEATED: usize = 20;
+
+/// What a file is to the tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Archive,
+    /// A configuration of an export that somebody unpacked.
+    Unpacked,
+    Yaml,
+    Env,
+}
+
+/// What was gathered.
+pub(super) struct Gathered {
+    pub(super) layers: Layers,
+    /// The dataset's name, as the export has it.
+    pub(super) dataset: Option<String>,
+    /// Some file could not be read, so what is missing in the layers may stand in it.
+    pub(super) incomplete: bool,
+}
+
+/// Gathering under way.
+struct Gathering<'a, 'b> {
+    resolver: &'a mut Resolver<'b>,
+    report: &'a mut Report,
+    incomplete: bool,
+}
+
+/// Reads all files of an entry. What was read goes into the resolver's digest, its secrets into its scrubber.
+pub(super) fn gather(entry: &Entry, resolver: &mut Resolver<'_>, report: &mut Report) -> Gathered {
+    let of = |role| entry.files.iter().filter(move |file| Role::of(entry, file) == role);
+    let archives: Vec<&PathBuf> = of(Role::Archive).collect();
+    let unpacked: Vec<&PathBuf> = of(Role::Unpacked).collect();
+    let has_export = !archives.is_empty() || !unpacked.is_empty();
+    let mut gathering = Gathering { resolver, report, incomplete: false };
+
+    let mut operators = Vec::new();
+    let origin = if has_export { Origin::Overlay } else { Origin::Standalone };
+    operators.extend(of(Role::Yaml).filter_map(|file| gathering.yaml(file, origin)));
+    operators.extend(of(Role::Env).filter_map(|file| gathering.env(file)));
+    let operators = Layers(operators);
+
+    let wanted = operators.text(&["config"]);
+    let export = match (archives.first(), unpacked.as_slice()) {
+        (Some(archive), _) => gathering.archive(archive, wanted),
+        (None, []) => None,
+        (None, files) => gathering.unpacked(files, wanted),
+    };
+    let (dataset, export) = export.unzip();
+    gathering.incomplete |= has_export && export.is_none();
+    let incomplete = gathering.incomplete;
+    let layers = Layers(export.into_iter().chain(operators.0).collect());
+    Gathered { layers, dataset, incomplete }
+}
+
+impl Role {
+    fn of(entry: &Entry, file: &Path) -> Self {
+        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let inside = entry.folder.as_ref().and_then(|folder| file.strip_prefix(folder).ok());
+        match extension.as_str() {
+            "zip" => Self::Archive,
+            "yaml" | "yml" if inside.is_some_and(|path| path.components().count() > 1) => Self::Unpacked,
+            "yaml" | "yml" => Self::Yaml,
+            _ => Self::Env,
+        }
+    }
+}
+
+impl Gathering<'_, '_> {
+    fn yaml(&mut self, file: &Path, origin: Origin) -> Option<Document> {
+        let text = self.text(file)?;
+        self.document(Source { origin, file: file.to_owned(), entry: None, text })
+    }
+
+    fn env(&mut self, file: &Path) -> Option<Document> {
+        let text = self.text(file)?;
+        let source = Source { origin: Origin::Env, file: file.to_owned(), entry: None, text };
+        let read = dotenv::parse(&source.text);
+        for (name, at) in read.repeated.into_iter().take(MAX_REPEATED) {
+            self.report.push(
+                Diagnostic::warning("env-twice", format!("{name} is given a second time; this one counts"))
+                    .help("remove the line that is not meant")
+                    .at(source.at(at)),
+            );
+        }
+        self.finish(source, read.root)
+    }
+
+    /// The configuration of an archive that is meant, with its dataset.
+    fn archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, Document)> {
+        let bytes = match source::read(file, archive::MAX_ARCHIVE) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(file, &error),
+        };
+        // Whatever is wrong with an archive is wrong with these bytes; a good one counts by its configuration only.
+        let raw = crate::base::digest::Digest::of(&bytes);
+        let chosen = self.open(file, bytes, wanted);
+        match &chosen {
+            Ok((dataset, source)) => {
+                self.hash(dataset);
+                self.hash(&source.text);
+            }
+            Err(_) => self.hash(&raw.to_string()),
+        }
+        match chosen {
+            Ok((dataset, source)) => Some((dataset, self.document(source)?)),
+            Err(diagnostic) => {
+                self.report.push(*diagnostic);
+                None
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        file: &Path,
+        bytes: Vec<u8>,
+        wanted: Option<&str>,
+    ) -> Result<(String, Source), Refusal> {
+        let whole = Location::file(file);
+        let refused = |fault: archive::Fault, at| {
+            Box::new(Diagnostic::error(fault.code(), fault.to_string()).help(fault.help()).at(at))
+        };
+        let mut archive = Archive::open(bytes).map_err(|fault| refused(fault, whole.clone()))?;
+        if archive.outside > 0 {
+            self.report.push(
+                Diagnostic::warning(
+                    "zip-outside",
+                    format!(
+                        "the archive has entries that point outside of it ({}); they are left alone",
+                        archive.outside
+                    ),
+                )
+                .help("find out who made this zip: the vendor's has none")
+                .at(whole.clone()),
+            );
+        }
+        let datasets: Vec<&str> = archive.configs.iter().map(|config| config.dataset.as_str()).collect();
+        let chosen = choice::choose(&datasets, wanted, archive.nested.is_some())
+            .map_err(|refusal| Box::new(refusal.at(whole.clone())))?;
+        let (dataset, entry) =
+            (archive.configs[chosen].dataset.clone(), archive.configs[chosen].entry.clone());
+        let at = Location { entry: Some(entry.clone()), ..whole };
+        let text = archive.text(chosen).map_err(|fault| refused(fault, at))?;
+        let source = Source { origin: Origin::Export, file: file.to_owned(), entry: Some(entry), text };
+        Ok((dataset, source))
+    }
+
+    /// The same for an export that somebody unpacked.
+    fn unpacked(&mut self, files: &[&PathBuf], wanted: Option<&str>) -> Option<(String, Document)> {
+        let stems: Vec<_> =
+            files.iter().map(|file| file.file_stem().unwrap_or_default().to_string_lossy()).collect();
+        let datasets: Vec<&str> = stems.iter().map(AsRef::as_ref).collect();
+        let chosen = match choice::choose(&datasets, wanted, false) {
+            Ok(chosen) => chosen,
+            Err(refusal) => {
+                self.report.push(refusal.at(Location::file(files[0])));
+                return None;
+            }
+        };
+        let text = self.text(files[chosen])?;
+        let source = Source { origin: Origin::Export, file: files[chosen].clone(), entry: None, text };
+        Some((datasets[chosen].to_owned(), self.document(source)?))
+    }
+
+    fn text(&mut self, file: &Path) -> Option<String> {
+        let bytes = match source::read(file, yaml::MAX_BYTES as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(file, &error),
+        };
+        self.hash(&file.file_name().unwrap_or_default().to_string_lossy());
+        self.resolver.hasher.field(&bytes);
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Some(text),
+            _ => {
+                self.incomplete = true;
+                self.report.push(
+                    Diagnostic::error("not-text", "this file is not UTF-8 text")
+                        .help("save it as UTF-8")
+                        .at(Location::file(file)),
+                );
+                None
+            }
+        }
+    }
+
+    fn unreadable<T>(&mut self, file: &Path, error: &source::Error) -> Option<T> {
+        self.incomplete = true;
+        self.hash(&error.to_string());
+        let code = match error {
+            source::Error::NotRegular => "not-a-file",
+            source::Error::TooLarge(_) => "file-too-large",
+            source::Error::Io(_) => "unreadable",
+        };
+        let help = match error {
+            source::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
+            source::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
+            source::Error::Io(_) => "check that the gateway's user may read it",
+        };
+        self.report.push(
+            Diagnostic::error(code, format!("this file cannot be used: {error}"))
+                .help(help)
+                .at(Location::file(file)),
+        );
+        None
+    }
+
+    fn document(&mut self, source: Source) -> Option<Document> {
+        let root = yaml::parse(&source.text);
+        self.finish(source, root)
+    }
+
+    fn finish(&mut self, source: Source, root: Result<yaml::Node, Vec<Fault>>) -> Option<Document> {
+        self.resolver.scrubber.learn_text(&source.text);
+        match root {
+            Ok(root) => {
+                self.resolver.scrubber.learn_tree(&root);
+                Some(Document::new(source, root, self.report))
+            }
+            Err(faults) => {
+                self.incomplete = true;
+                faults.into_iter().for_each(|fault| self.report.push(source.finding(fault)));
+                None
+            }
+        }
+    }
+
+    fn hash(&mut self, text: &str) {
+        self.resolver.hasher.field(text.as_bytes());
+    }
+}

@@ -1,0 +1,26 @@
+//! A vendor export made here: what the portal would hand out for a dataset. For the demo and for tests.
+
+use std::io::{Cursor, Write};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
+const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
+
+/// The bytes of `mcp_export.zip` for a dataset whose configuration is `yaml`.
+pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
+    let files = [
+        ("mcp/run.sh".to_owned(), RUN_SH),
+        ("mcp/requirements.txt".to_owned(), "fastmcp\nhttpx\npyyaml\n"),
+        ("mcp/server/main.py".to_owned(), MAIN_PY),
+        (format!("mcp/server/configs/{dataset}.yaml"), yaml),
+    ];
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for (name, text) in files {
+        archive.start_file(name, options).expect("a new name in an archive in memory");
+        archive.write_all(text.as_bytes()).expect("writing to memory cannot fail");
+    }
+    archive.finish().expect("writing to memory cannot fail").into_inner()
+}

@@ -1,0 +1,6 @@
+//! The corpus: exports, overlays and folders, good and hostile, built in code; every finding's text in snapshots.
+
+mod corpus;
+mod findings;
+mod good;
+mod hostile;

@@ -1,0 +1,273 @@
+//! Each finding's text. One snapshot per subject, each case under its own heading.
+
+use super::corpus::{Drop, SALES, archive};
+
+fn snapshot(name: &str, cases: Vec<(&str, Drop)>) {
+    let text: String = cases
+        .iter()
+        .map(|(case, drop)| format!("## {case}\n{}\n", drop.findings()))
+        .collect::<Vec<_>>()
+        .join("");
+    insta::assert_snapshot!(name, text);
+}
+
+#[test]
+fn placeholders_and_missing_fields_say_what_the_vendor_says() {
+    snapshot(
+        "missing",
+        vec![
+            (
+                "placeholder in the export",
+                Drop::new().zip("sales.zip", &SALES.replace("key-of-sales-0001", "paste-your-api-key-here")),
+            ),
+            ("placeholder in the .env", Drop::export("").file("acme.env", "API_KEY=your-api-key\n")),
+            ("host not filled in", Drop::with("search_url: https://<your-tursio-hostname>/nlp-search\n")),
+            (
+                "exported before MCP",
+                Drop::new().zip(
+                    "old.zip",
+                    "search_url: https://portal.test/nlp-search\napi_key: key-of-sales-0001\n",
+                ),
+            ),
+            ("an empty tenant", Drop::new().file("acme.yaml", "")),
+            (
+                "only an .env",
+                Drop::new().file("acme.env", "SEARCH_URL=https://portal.test/nlp-search\nFOO=1\n"),
+            ),
+            ("an empty folder", Drop::new().file("acme/README.md", "")),
+            (
+                "no connection id, port given",
+                Drop::new().zip("acme.zip", &SALES.replace("connection_id: conn-sales-01\n", "port: 8000\n")),
+            ),
+            ("a variable in a URL", Drop::with("context_url: ${TENANT_HOST}/nlp-context\n")),
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_yaml_is_shown_with_its_place() {
+    snapshot(
+        "yaml",
+        vec![
+            ("syntax", Drop::new().zip("acme.zip", "search_url: [unclosed\napi_key: secret-canary\n")),
+            ("keys twice", Drop::export("api_key: another-canary\nsearch_url: https://u:canary@h/\n")),
+            ("two documents", Drop::export("---\na: 1\n")),
+            ("a list", Drop::new().file("acme.yaml", "- api_key: secret-canary\n")),
+            ("a sentence", Drop::new().file("acme.yaml", "api_key=secret-canary\n")),
+            ("a tab", Drop::new().file("acme.yaml", "limits:\n\tconcurrent_calls: 3\n")),
+            (
+                "unknown names in an overlay",
+                Drop::export("").file("acme.yaml", "serach_url: x\nzzz: 1\nlimits: {concurent_calls: 3}\n"),
+            ),
+            ("unknown names alone", Drop::alone("zzz: 1\noauth_enable: true\n")),
+            (
+                "wrong types",
+                Drop::alone(
+                    "deadline: 2h\nenabled: perhaps\nhosts: {a: b}\nlimits: {concurrent_calls: 0, max_result: 3}\ntools: [search]\ncache: {list_ttl: soon}\n",
+                ),
+            ),
+            ("not text", Drop::new().file("acme.yaml", b"api_key: \xff\xfe")),
+            ("too large", Drop::new().file("acme.yaml", "#".repeat(300 << 10))),
+            ("env that cannot be read", Drop::export("").file("acme.env", "OAUTH_ENABL\nA='x\nB=1\nB=2\n")),
+            (
+                "ours in an export",
+                Drop::export("api_keys: []\npublic: true\nhosts: [a.test]\naccess: x\nwhatever: 1\n"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn prefixes_and_public_urls_are_judged() {
+    snapshot(
+        "places",
+        vec![
+            ("dot segments", Drop::export("path_prefix: /a/../b\n")),
+            ("no slash", Drop::alone("path_prefix: tenant-a\n")),
+            ("reserved", Drop::alone("path_prefix: /.well-known/x\n")),
+            ("trailing slash", Drop::alone("path_prefix: /tenant-a/\n")),
+            ("two opinions", Drop::alone("path_prefix: /a\npublic_url: https://mcp.test/b/\n")),
+            ("dots in the URL", Drop::alone("public_url: https://mcp.test/a/../b\n")),
+            ("a query", Drop::alone("public_url: https://mcp.test/a?x=1\n")),
+            ("a password", Drop::alone("public_url: https://u:pass-canary@mcp.test/a\n")),
+            ("no scheme", Drop::alone("public_url: mcp.test/a\n")),
+            ("no host", Drop::alone("public_url: https:///a\n")),
+            ("hosts", Drop::alone("hosts: [mcp.test, 'https://x.test', ok.test]\n")),
+            (
+                "http with login",
+                Drop::alone(
+                    "public_url: http://mcp.test/a\noauth_enabled: true\nmicrosoft_client_id: a\nmicrosoft_client_secret: secret-canary\nmicrosoft_tenant_id: c\n",
+                ),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn logins_and_keys_never_open_a_tenant_by_accident() {
+    snapshot(
+        "access",
+        vec![
+            ("keys without end", Drop::alone(&format!("api_keys: [{}]\n", "{sha256: x},".repeat(17)))),
+            (
+                "half a login",
+                Drop::export(
+                    "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n",
+                ),
+            ),
+            ("login as a word", Drop::alone("oauth_enabled: 'ON'\n")),
+            ("no switch", Drop::alone("microsoft_client_secret: secret-canary\n")),
+            ("blank switch", Drop::export("oauth_enabled:\nmicrosoft_tenant_id: x\n")),
+            ("no keys", Drop::alone("api_keys: []\n")),
+            ("blank keys", Drop::alone("api_keys:\n")),
+            ("blank access", Drop::alone("access:\nmachine_clients: []\n")),
+            (
+                "bad keys",
+                Drop::alone(
+                    "api_keys:\n  - {label: a, sha256: 12}\n  - {label: b, key: short-canary}\n  - {label: c}\n  - {label: d, key: your-api-key}\n  - {label: e, key: canary-canary-canary-canary, sha256: 12}\n  - {label: f, key: canary-canary-canary-canary, expires: tomorrow}\n  - label\n  -\n",
+                ),
+            ),
+            (
+                "keys twice",
+                Drop::alone(&format!(
+                    "api_keys:\n  - {{label: a, sha256: {0}}}\n  - {{label: a, sha256: {0}}}\n",
+                    "0f".repeat(32)
+                )),
+            ),
+            (
+                "keys given plainly, public",
+                Drop::alone("public: yes\napi_keys: [{label: a, key: canary-canary-canary-canary}]\n"),
+            ),
+            ("keys as text", Drop::export("").file("acme.env", "API_KEYS=secret-canary\n")),
+            ("open where that is refused", Drop::alone("").context(|context| context.require_auth = true)),
+        ],
+    );
+}
+
+#[test]
+fn backends_are_judged() {
+    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    snapshot(
+        "backends",
+        vec![
+            (
+                "texts too long",
+                overlay(&format!("tools: {{search: {{description: '{}'}}}}\n", "x".repeat(5_000))),
+            ),
+            (
+                "schemas too deep",
+                overlay(&format!(
+                    "tools: {{search: {{parameters: {{r: {}x{}}}}}}}\n",
+                    "{a: ".repeat(10),
+                    "}".repeat(10)
+                )),
+            ),
+            (
+                "loopback",
+                Drop::with(
+                    "search_url: http://127.0.0.1:9000/nlp-search\ncontext_url: http://localhost:9000/nlp-context\n",
+                ),
+            ),
+            ("metadata", Drop::with("search_url: http://169.254.169.254/nlp-search\n")),
+            ("ourselves", Drop::with("search_url: https://mcp.test/sales/nlp-search\n")),
+            ("nowhere", Drop::with("search_url: http://0.0.0.0/nlp-search\n")),
+            ("a password", Drop::with("search_url: https://u:canary@portal.test/nlp-search\n")),
+            ("the key in a URL", Drop::with("search_url: ftp://portal.test/key-of-sales-0001\n")),
+            ("a mark in the host", Drop::with("search_url: https://{{query}}.test/nlp-search\n")),
+            ("an unknown mark", Drop::with("search_url: https://portal.test/nlp-search?x={{secret}}\n")),
+            ("two families", Drop::with("context_url: https://portal.test/dynamodb-context\n")),
+            ("a key no header carries", Drop::with("api_key: \"key-\\u00fc-canary\"\n")),
+            (
+                "methods and bodies",
+                overlay("backend:\n  search: {method: DELETE}\n  context: {method: GET, body: '{}'}\n"),
+            ),
+            (
+                "bad templates",
+                overlay(
+                    "backend:\n  search: {body: '{\"q\": \"x {{query}}\"}'}\n  context: {method: POST, body: '{\"q\": {{nothing}}}'}\n",
+                ),
+            ),
+            (
+                "headers",
+                overlay(
+                    "backend:\n  auth_header: Host\n  user_header: a b\n  headers: {Content-Length: 3, X-Ok: canary-value}\n",
+                ),
+            ),
+            (
+                "parameters",
+                overlay(
+                    "tools:\n  search:\n    parameters:\n      region: text\n      query: {type: string}\n      a-b: {type: string}\n      r: {$ref: 'https://x.test/s'}\n",
+                ),
+            ),
+            (
+                "tools",
+                overlay(
+                    "tools:\n  search: {name: 'a b'}\n  get_context: {name: x, parameters: {}}\n  serch: {}\n",
+                ),
+            ),
+            ("tools of one name", overlay("tools:\n  search: {name: x}\n  get_context: {name: x}\n")),
+        ],
+    );
+}
+
+#[test]
+fn secrets_may_come_from_allowed_places_only() {
+    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    snapshot(
+        "references",
+        vec![
+            (
+                "a file in an export",
+                Drop::new().zip(
+                    "acme.zip",
+                    &SALES.replace("api_key: key-of-sales-0001", "api_key_file: /etc/hostname"),
+                ),
+            ),
+            (
+                "a variable in an export",
+                Drop::new().zip("acme.zip", &SALES.replace("key-of-sales-0001", "${TENANT_ACME_KEY}")),
+            ),
+            ("another variable", overlay("api_key: ${PATH}\n")),
+            ("part of a value", overlay("api_key: x-${TENANT_ACME_KEY}\n")),
+            ("not set", overlay("api_key: ${TENANT_OTHER}\n")),
+            ("a file outside", overlay("api_key_file: /etc/hostname\n")),
+            ("a file that is not there", overlay("api_key_file: nothing.txt\n")),
+            ("both", overlay("api_key_file: x\napi_key: other-canary\n")),
+            (
+                "an empty file",
+                Drop::new()
+                    .file("acme/server.zip", archive(&[("mcp/server/configs/sales.yaml", SALES.as_bytes())]))
+                    .file("acme/own.yaml", "api_key_file: key\n")
+                    .file("acme/key", "\n"),
+            ),
+            ("not a secret", overlay("search_url_file: x\n")),
+        ],
+    );
+}
+
+#[test]
+fn names_and_files_are_judged() {
+    snapshot(
+        "names",
+        vec![
+            (
+                "two exports",
+                Drop::new().file("acme/server.zip", "").file("acme/mcp/server/configs/a.yaml", ""),
+            ),
+            ("folder for a file", Drop::new().file("acme.zip/x", "")),
+            ("a folder that ends like a file", Drop::new().file("acme.yaml/x.yaml", "")),
+            ("a bad name", Drop::alone("name: Acme Corp\n")),
+            ("no name", Drop::new().file("---.yaml", SALES)),
+            ("two YAMLs", Drop::alone("").file("acme.yml", SALES)),
+            ("folder and file", Drop::alone("").file("acme/server.zip", "")),
+            (
+                "which configuration",
+                Drop::new().file(
+                    "acme.zip",
+                    archive(&[("mcp/server/configs/a.yaml", b""), ("mcp/server/configs/b.yml", b"")]),
+                ),
+            ),
+            ("no such configuration", Drop::export("").file("acme.yaml", "config: west\n")),
+        ],
+    );
+}

@@ -1,0 +1,328 @@
+//! What must be served, and as what.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+
+use super::corpus::{Drop, SALES, archive};
+use crate::base::digest::Digest;
+use crate::spec::{Family, HostName, Mount, Prefix, TenantSpec, ToolKind};
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::parse(text).expect("a prefix")
+}
+
+fn header(spec: &TenantSpec, name: &str) -> String {
+    let call = &spec.tools[0].call;
+    call.headers
+        .iter()
+        .find(|(header, _)| header == name)
+        .map(|(_, value)| value.expose().to_owned())
+        .unwrap_or_default()
+}
+
+#[test]
+fn an_export_becomes_a_tenant() {
+    let spec = Drop::export("").spec();
+    assert_eq!((spec.name.as_str(), &*spec.dataset, &*spec.title), ("acme", "sales", "Sales"));
+    assert_eq!(spec.public_url.as_str(), "https://mcp.test/acme");
+    assert_eq!(spec.mounts, [Mount { host: None, prefix: prefix("/acme") }]);
+    assert_eq!(
+        (spec.backend.family, spec.deadline, spec.enabled),
+        (Family::Nlp, Duration::from_secs(300), true)
+    );
+    assert!(spec.access.is_open() && !spec.access.public);
+    let [search, context] = spec.tools.as_slice() else { panic!("two tools") };
+    assert_eq!((&*search.name, search.kind), ("search", ToolKind::Search));
+    assert_eq!((&*context.name, context.kind), ("get_context", ToolKind::Context));
+    assert!(search.description.contains("sales") && context.description.contains("sales"));
+}
+
+#[test]
+fn the_calls_are_the_vendors() {
+    let spec = Drop::export("").spec();
+    let call = &spec.tools[0].call;
+    assert_eq!((&call.method, header(&spec, "x-api-key").as_str()), (&Method::POST, "key-of-sales-0001"));
+    let mut values = call.constants.clone();
+    values.insert("query".into(), json!("how many?"));
+    let body = call.body.as_ref().expect("a body").render(&values);
+    assert_eq!(body, json!({"query": "how many?", "connection_id": "conn-sales-01"}));
+    let context = &spec.backend.context;
+    assert_eq!((&context.method, context.body.is_none()), (&Method::GET, true));
+    assert_eq!(
+        context.url.render(&context.constants),
+        "https://portal.test/nlp-context?connection_id=conn-sales-01"
+    );
+}
+
+#[test]
+fn equal_schemas_are_shared_between_tenants() {
+    let (a, b) = (Drop::export("").spec(), Drop::alone("").spec());
+    assert!(std::sync::Arc::ptr_eq(&a.tools[0].input_schema, &b.tools[0].input_schema));
+    assert!(std::sync::Arc::ptr_eq(&a.tools[0].output_schema, &a.tools[1].output_schema));
+}
+
+#[test]
+fn careless_packing_is_forgiven() {
+    let yaml = SALES.as_bytes();
+    let junk: &[u8] = b"\x00\x05\x16\x07";
+    let packings: [&[(&str, &[u8])]; 5] = [
+        &[("mcp_export/mcp/server/configs/sales.yaml", yaml)],
+        &[
+            ("__MACOSX/mcp/server/configs/._sales.yaml", junk),
+            ("mcp/.DS_Store", junk),
+            ("mcp/server/configs/sales.yaml", yaml),
+        ],
+        &[("mcp/server/configs/sales.yml", yaml)],
+        &[("mcp/server/configs/._sales.yaml", junk), ("mcp/server/configs/sales.yaml", yaml)],
+        &[("mcp\\server\\configs\\sales.yaml", yaml)],
+    ];
+    for entries in packings {
+        assert_eq!(
+            &*Drop::new().file("acme.zip", archive(entries)).spec().dataset,
+            "sales",
+            "{:?}",
+            entries[0].0
+        );
+    }
+    let with_bom = format!("\u{feff}{}", SALES.replace('\n', "\r\n"));
+    assert_eq!(&*Drop::new().zip("acme.zip", &with_bom).spec().title, "Sales");
+    let in_front: Vec<u8> = b"#!/bin/sh\nexit\n"
+        .iter()
+        .copied()
+        .chain(archive(&[("mcp/server/configs/sales.yaml", yaml)]))
+        .collect();
+    assert_eq!(&*Drop::new().file("acme.zip", in_front).spec().dataset, "sales");
+}
+
+#[test]
+fn the_env_wins_over_the_yaml_over_the_zip_and_blanks_are_unset() {
+    let drop = Drop::export("path_prefix: /from-zip\n")
+        .file("acme.yaml", "display_name: From yaml\ndeadline: 60s\napi_key: from-yaml-0001\n")
+        .file(
+            "acme.env",
+            "API_KEY=\"from-env-0001\"\nDISPLAY_NAME=\nMCP_PORT=8002\nPATH_PREFIX=\nOAUTH_ENABLED=false\n",
+        );
+    let spec = drop.spec();
+    assert_eq!((&*spec.title, header(&spec, "x-api-key").as_str()), ("From yaml", "from-env-0001"));
+    assert_eq!((&spec.mounts[0].prefix, spec.deadline), (&prefix("/from-zip"), Duration::from_secs(60)));
+    assert_eq!(drop.codes(), ["port-ignored"]);
+}
+
+#[test]
+fn an_overlay_mends_a_placeholder_and_chooses_a_configuration() {
+    let yaml = SALES.replace("key-of-sales-0001", "paste-your-api-key-here");
+    assert_eq!(
+        Drop::new().zip("acme.zip", &yaml).file("acme.yaml", "api_key: key-mended-0001\n").codes(),
+        [""; 0]
+    );
+    let two = archive(&[
+        ("mcp/server/configs/east.yaml", b"[".as_slice()),
+        ("mcp/server/configs/west.yaml", SALES.as_bytes()),
+    ]);
+    assert_eq!(
+        &*Drop::new().file("acme.zip", two).file("acme.yaml", "config: west\n").spec().dataset,
+        "west"
+    );
+}
+
+#[test]
+fn an_unrenamed_zip_is_called_like_its_dataset() {
+    for name in ["mcp_export.zip", "mcp_export (1).zip", "server.zip"] {
+        assert_eq!(Drop::new().zip(name, SALES).spec().name.as_str(), "sales", "{name}");
+    }
+    assert_eq!(Drop::new().zip("Acme Corp.zip", SALES).spec().name.as_str(), "acme-corp");
+    assert_eq!(
+        Drop::export("").file("acme.yaml", "name: other\n").spec().public_url.as_str(),
+        "https://mcp.test/other"
+    );
+}
+
+#[test]
+fn folders_and_unpacked_exports_are_tenants() {
+    let zip = archive(&[("mcp/server/configs/sales.yaml", SALES.as_bytes())]);
+    let mounted = Drop::new()
+        .file("acme/server.zip", zip)
+        .file("acme/own.yaml", "api_key_file: key\n")
+        .file("acme/key", "from-file-0001\n");
+    assert_eq!(header(&mounted.spec(), "x-api-key"), "from-file-0001");
+    let unpacked =
+        Drop::new().file("acme/mcp/server/configs/sales.yaml", format!("{SALES}the_vendors: own\n"));
+    assert_eq!((&*unpacked.spec().dataset, unpacked.codes()), ("sales", vec![]));
+}
+
+#[test]
+fn secrets_come_from_variables_and_allowed_folders() {
+    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    assert_eq!(header(&overlay("api_key: ${TENANT_ACME_KEY}\n").spec(), "x-api-key"), "variable-key-0001");
+    let secrets = tempfile::tempdir().expect("a folder");
+    let path = secrets.path().join("acme");
+    std::fs::write(&path, "from-root-0001").expect("written");
+    let drop = overlay(&format!("api_key_file: {}\n", path.display()));
+    assert_eq!(drop.codes(), ["secret-file-outside"]);
+    let drop = drop.context(|context| context.secret_roots.push(secrets.path().to_owned()));
+    assert_eq!(header(&drop.spec(), "x-api-key"), "from-root-0001");
+    let before = drop.load().digest;
+    std::fs::write(&path, "rotated-root-0002").expect("written");
+    assert_ne!(drop.load().digest, before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_tenants_folder_is_no_way_out() {
+    let drop =
+        Drop::new().file("acme/own.yaml", SALES.replace("api_key: key-of-sales-0001", "api_key_file: key"));
+    std::os::unix::fs::symlink("/etc/hostname", drop.path().join("acme/key")).expect("linked");
+    assert_eq!(drop.codes(), ["secret-file-outside"]);
+}
+
+#[test]
+fn the_digest_is_that_of_the_contents() {
+    let drop = Drop::export("").file("acme.env", "A=1\n");
+    let digest = drop.load().digest;
+    assert_eq!(drop.load().digest, digest);
+    assert_eq!(Drop::export("").file("acme.env", "A=1\n").load().digest, digest);
+    assert_ne!(Drop::export("").file("acme.env", "A=2\n").load().digest, digest);
+    assert_ne!(Drop::export("").load().digest, digest);
+    let variable = Drop::export("").file("acme.yaml", "api_key: ${TENANT_ACME_KEY}\n");
+    let before = variable.load().digest;
+    let changed = variable.context(|context| {
+        context.env.insert("TENANT_ACME_KEY".into(), crate::base::secret::Secret::new("another-key-0002"));
+    });
+    assert_ne!(changed.load().digest, before);
+}
+
+#[test]
+fn public_urls_and_hosts_say_where_a_tenant_answers() {
+    let place = |lines: &str| {
+        let spec = Drop::alone(lines).spec();
+        let mounts: Vec<String> = spec
+            .mounts
+            .iter()
+            .map(|mount| format!("{}{}", mount.host.as_ref().map_or("*", HostName::as_str), mount.prefix))
+            .collect();
+        (spec.public_url.to_string(), mounts.join(" "))
+    };
+    let is = |url: &str, mounts: &str| (url.to_owned(), mounts.to_owned());
+    assert_eq!(place("path_prefix: /\n"), is("https://mcp.test", "*/"));
+    assert_eq!(place("public_url: https://mcp.test/a/b\n"), is("https://mcp.test/a/b", "*/a/b"));
+    assert_eq!(place("public_url: https://own.test\n"), is("https://own.test", "own.test/"));
+    assert_eq!(place("public_url: https://own.test:443/x/\n"), is("https://own.test/x", "own.test/x"));
+    assert_eq!(place("hosts: [own.test, MCP.test]\n"), is("https://mcp.test/acme", "*/acme own.test/acme"));
+    assert_eq!(
+        place("hosts: own.test, b.test\n"),
+        is("https://mcp.test/acme", "*/acme own.test/acme b.test/acme")
+    );
+}
+
+#[test]
+fn keys_are_kept_as_digests() {
+    let key = "a-long-enough-key-for-a-caller";
+    let sha = Digest::of(key.as_bytes());
+    let spec = Drop::alone(&format!(
+        "api_keys:\n  - {{label: ci, sha256: {sha}, expires: 2027-01-31}}\n  - {{key: {key}-2}}\n"
+    ))
+    .spec();
+    let keys = &spec.access.api_keys;
+    assert_eq!((keys[0].label.as_str(), keys[0].digest), ("ci", sha));
+    assert_eq!(keys[0].expires.map(|moment| moment.to_string()).as_deref(), Some("2027-02-01T00:00:00Z"));
+    assert_eq!(
+        (keys[1].label.as_str(), keys[1].digest),
+        ("key-2", Digest::of(format!("{key}-2").as_bytes()))
+    );
+}
+
+#[test]
+fn an_operator_changes_calls_and_tools() {
+    let overlay = "\
+backend:
+  auth_header: Authorization
+  auth_scheme: Bearer
+  user_header: X-User
+  headers: {X-Region: eu}
+  search:
+    body: '{\"q\": {{query}}, \"opts\": {\"region\": {{region}}}}'
+    headers: {X-Kind: s}
+  context: {url: 'https://portal.test/c/{{dataset}}'}
+tools:
+  search:
+    name: ask_sales
+    description: Ask.
+    parameters:
+      region: {type: string, enum: [eu, us]}
+  get_context: {hidden: true}
+limits: {concurrent_calls: 8, requests_per_minute: '60', max_result: 64KiB}
+cache: {context_ttl: 10m}
+enabled: no
+public: 1
+";
+    let spec = Drop::export("").file("acme.yaml", overlay).spec();
+    assert_eq!(spec.tools.len(), 1);
+    let tool = &spec.tools[0];
+    assert_eq!((&*tool.name, &*tool.description), ("ask_sales", "Ask."));
+    assert_eq!(tool.input_schema["properties"]["region"]["enum"], json!(["eu", "us"]));
+    assert_eq!(header(&spec, "authorization"), "Bearer key-of-sales-0001");
+    assert_eq!((header(&spec, "x-region"), header(&spec, "x-kind")), ("eu".into(), "s".into()));
+    assert_eq!(
+        spec.backend.context.url.render(&spec.backend.context.constants),
+        "https://portal.test/c/sales"
+    );
+    assert_eq!(spec.backend.user_header.as_ref().map(|name| name.as_str()), Some("x-user"));
+    assert_eq!(
+        (spec.limits.concurrent_calls, spec.limits.requests_per_minute, spec.limits.max_result_bytes),
+        (8, Some(60), 65536)
+    );
+    assert_eq!(
+        (spec.cache.context_ttl, spec.enabled, spec.access.public),
+        (Duration::from_secs(600), false, true)
+    );
+}
+
+#[test]
+fn new_parameters_are_sent_by_default() {
+    let overlay = "tools: {search: {parameters: {region: {type: string}}}}\n";
+    let spec = Drop::export("").file("acme.yaml", overlay).spec();
+    let values = json!({"query": "q", "region": "eu"});
+    let body =
+        spec.tools[0].call.body.as_ref().expect("a body").render(values.as_object().expect("an object"));
+    assert_eq!(body, values);
+}
+
+#[test]
+fn allowed_loopback_backends_are_served() {
+    let drop = Drop::with(
+        "search_url: http://127.0.0.1:9000/nlp-search\ncontext_url: http://localhost:9000/nlp-context\n",
+    );
+    let drop = drop.context(|context| context.backend_allow.push("127.0.0.0/8".parse().expect("a network")));
+    assert_eq!(drop.codes(), [""; 0]);
+}
+
+#[test]
+fn what_decides_who_may_call_is_told_apart_from_the_rest() {
+    let key = |c: &str| format!("api_keys: [{{label: a, sha256: {}}}]\n", c.repeat(64));
+    let access = |lines: &str| Drop::export("").file("acme.yaml", lines).load().access;
+    let (open, keyed) = (access(""), access(&key("a")));
+    assert!(open.is_some() && keyed.is_some() && open != keyed);
+    assert_ne!(access(&key("b")), keyed);
+    assert_ne!(access("oauth_enabled: true\n"), open);
+    // Trouble elsewhere says nothing about who may call.
+    for elsewhere in ["deadline: never\n", "path_prefix: /a/../b\n", "search_url: x\n", "zzz: 1\n"] {
+        assert_eq!(access(&format!("{}{elsewhere}", key("a"))), keyed, "{elsewhere}");
+    }
+    for doubt in [
+        "api_keys: [{sha256: 1}]\n",
+        "api_keys: x\n",
+        "api_keys:\n",
+        "acess: x\n",
+        "access:\n",
+        "oauth_enabled: perhaps\n",
+        "a: [",
+        "- a\n",
+    ] {
+        assert_eq!(access(doubt), None, "{doubt}");
+    }
+    assert_eq!(Drop::export("access: x\n").load().access, None);
+    assert_eq!(Drop::alone("").file("acme.yml", SALES).load().access, None);
+    assert_eq!(Drop::new().file("acme.zip", "cut off").file("acme.yaml", key("a")).load().access, None);
+}

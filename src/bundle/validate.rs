@@ -1,0 +1,140 @@
+//! Layers → [`TenantSpec`]: every value judged, every finding reported, nothing guessed.
+
+mod access;
+mod address;
+mod backend;
+mod call;
+mod login;
+mod place;
+mod tools;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Context;
+use super::document::{Layers, Origin};
+use super::fields;
+use super::gather::Gathered;
+use super::reference::Resolver;
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::digest::Digest;
+use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
+
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What every judge is given.
+struct Case<'a, 'b> {
+    layers: &'a Layers,
+    context: &'a Context,
+    dataset: &'a str,
+    resolver: &'a mut Resolver<'b>,
+    report: &'a mut Report,
+}
+
+impl Case<'_, '_> {
+    /// Adds a finding at a place, or at the tenant as a whole.
+    fn find(&mut self, diagnostic: Diagnostic, at: Option<Location>) {
+        self.report.push(match at.or_else(|| self.layers.whole()) {
+            Some(location) => diagnostic.at(location),
+            None => diagnostic,
+        });
+    }
+}
+
+/// What decides who may call, if that is certain; and the tenant, unless something essential is missing. Whether it may
+/// be used is for the report to say.
+pub(super) fn tenant(
+    gathered: &Gathered,
+    name: Option<&TenantName>,
+    resolver: &mut Resolver<'_>,
+    report: &mut Report,
+) -> (Option<Digest>, Option<TenantSpec>) {
+    let layers = &gathered.layers;
+    let dataset = gathered.dataset.as_deref().or_else(|| layers.text(&["dataset"]));
+    let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
+    let context = resolver.context;
+    let mut case = Case { layers, context, dataset, resolver, report };
+
+    notices(&mut case);
+    login::refuse(&mut case);
+    let (access, digest) = access::judge(&mut case);
+    (digest, spec(&mut case, name, access))
+}
+
+fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) -> Option<TenantSpec> {
+    let (layers, dataset) = (case.layers, case.dataset);
+    let place = place::judge(case, name);
+    let backend = backend::judge(case);
+    let (place, backend, name) = (place?, backend?, name?.clone());
+    let title = title(layers, dataset);
+    let tools = tools::judge(case, &title, &backend);
+    Some(TenantSpec {
+        name,
+        dataset: dataset.into(),
+        title,
+        description: shared(layers, "description"),
+        instructions: shared(layers, "instructions"),
+        enabled: layers.flag(&["enabled"]).unwrap_or(true),
+        public_url: place.public_url,
+        mounts: place.mounts,
+        tools,
+        backend: backend.spec,
+        access,
+        limits: limits(layers),
+        cache: cache(layers),
+        deadline: span(layers, &["deadline"]).unwrap_or(DEADLINE),
+    })
+}
+
+fn title(layers: &Layers, dataset: &str) -> Arc<str> {
+    let title = layers.text(&["display_name"]).unwrap_or(dataset);
+    title.chars().filter(|c| !c.is_control()).take(200).collect::<String>().into()
+}
+
+fn shared(layers: &Layers, name: &str) -> Option<Arc<str>> {
+    layers.text(&[name]).map(Arc::from)
+}
+
+/// Things an operator may wonder about.
+fn notices(case: &mut Case<'_, '_>) {
+    let port = case.layers.find(&["port"]).or_else(|| case.layers.find(&["mcp_port"]));
+    if let Some(found) = port {
+        let name = if found.document.source.origin == Origin::Env { "MCP_PORT" } else { "port" };
+        case.find(
+            Diagnostic::notice(
+                "port-ignored",
+                format!("{name} is ignored: all tenants share the gateway's port"),
+            )
+            .help("nothing to do; the tenant answers at its own path"),
+            Some(found.at()),
+        );
+    }
+}
+
+fn span(layers: &Layers, path: &[&str]) -> Option<Duration> {
+    layers.text(path).and_then(fields::duration)
+}
+
+fn limits(layers: &Layers) -> LimitsSpec {
+    let default = LimitsSpec::default();
+    let size = |name| {
+        layers.text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
+    };
+    let number = |name| layers.text(&["limits", name]).and_then(|text| text.parse().ok());
+    LimitsSpec {
+        concurrent_calls: number("concurrent_calls")
+            .map_or(default.concurrent_calls, |number| number as usize),
+        requests_per_minute: number("requests_per_minute").or(default.requests_per_minute),
+        max_request_bytes: size("max_request").unwrap_or(default.max_request_bytes),
+        max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),
+        max_result_bytes: size("max_result").unwrap_or(default.max_result_bytes),
+    }
+}
+
+fn cache(layers: &Layers) -> CacheSpec {
+    let default = CacheSpec::default();
+    CacheSpec {
+        context_ttl: span(layers, &["cache", "context_ttl"]).unwrap_or(default.context_ttl),
+        list_ttl: span(layers, &["cache", "list_ttl"]).unwrap_or(default.list_ttl),
+    }
+}

@@ -1,0 +1,174 @@
+//! Addresses that no backend may have: this gateway, this machine, cloud metadata.
+//!
+//! Judges what stands in the file; a name that resolves to a forbidden address is refused when connecting (`backend`).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use url::{Host, Url};
+
+use crate::bundle::Context;
+
+/// Why a backend's address is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("points at this gateway itself")]
+    Own,
+    #[error("points at this machine (loopback), which the settings do not allow")]
+    Loopback,
+    #[error("points at a link-local or cloud metadata address")]
+    LinkLocal,
+    #[error("points at an address that no server has")]
+    NoHost,
+}
+
+/// Judges the host and port of a URL.
+pub(super) fn judge(url: &Url, context: &Context) -> Result<(), Fault> {
+    let port = url.port_or_known_default().unwrap_or(0);
+    let (ip, name) = match url.host() {
+        None => return Err(Fault::NoHost),
+        Some(Host::Ipv4(ip)) => (Some(IpAddr::V4(ip)), None),
+        Some(Host::Ipv6(ip)) => (Some(unwrap(ip)), None),
+        Some(Host::Domain(name)) => (None, Some(name.trim_end_matches('.'))),
+    };
+    let loopback_name = name.is_some_and(|name| name == "localhost" || name.ends_with(".localhost"));
+    if is_own(ip, name, loopback_name, port, context) {
+        return Err(Fault::Own);
+    }
+    let allowed = |ip: IpAddr| context.backend_allow.iter().any(|net| net.contains(&ip));
+    if loopback_name {
+        let any = allowed(Ipv4Addr::LOCALHOST.into()) || allowed(Ipv6Addr::LOCALHOST.into());
+        return if any { Ok(()) } else { Err(Fault::Loopback) };
+    }
+    if name.is_some_and(|name| name == "metadata.google.internal" || name == "instance-data") {
+        return Err(Fault::LinkLocal);
+    }
+    match ip.and_then(|ip| fault(ip).map(|fault| (ip, fault))) {
+        Some((_, Fault::NoHost)) => Err(Fault::NoHost),
+        Some((ip, fault)) if !allowed(ip) => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+fn fault(ip: IpAddr) -> Option<Fault> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_loopback() => Some(Fault::Loopback),
+        IpAddr::V4(ip) if ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200) => {
+            Some(Fault::LinkLocal)
+        }
+        IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240 => {
+            Some(Fault::NoHost)
+        }
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Fault::Loopback),
+        IpAddr::V6(ip) if (ip.segments()[0] & 0xffc0) == 0xfe80 => Some(Fault::LinkLocal),
+        IpAddr::V6(ip) if ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Some(Fault::LinkLocal),
+        IpAddr::V6(ip) if ip.is_unspecified() || ip.is_multicast() => Some(Fault::NoHost),
+        _ => None,
+    }
+}
+
+/// IPv6 spellings of IPv4 addresses: mapped, compatible, NAT64, 6to4.
+fn unwrap(ip: Ipv6Addr) -> IpAddr {
+    let s = ip.segments();
+    let v4 = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match s {
+        [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x2002, high, low, ..] => v4(high, low),
+        _ => IpAddr::V6(ip),
+    }
+}
+
+fn is_own(ip: Option<IpAddr>, name: Option<&str>, loopback_name: bool, port: u16, context: &Context) -> bool {
+    let listens = |own: &SocketAddr| {
+        if own.port() != port {
+            return false;
+        }
+        let local = loopback_name || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
+        let ours = name.is_some_and(|name| context.hosts.iter().any(|host| host.as_str() == name));
+        ip == Some(own.ip()) || ours || (local && (own.ip().is_unspecified() || own.ip().is_loopback()))
+    };
+    context.own_addresses.iter().any(listens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(allow: &[&str]) -> Context {
+        Context {
+            public_base: "https://mcp.test".into(),
+            hosts: vec![crate::spec::HostName::parse("mcp.test").expect("a host")],
+            backend_allow: allow.iter().map(|net| net.parse().expect("a network")).collect(),
+            own_addresses: vec!["0.0.0.0:8443".parse().expect("an address")],
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: Default::default(),
+        }
+    }
+
+    fn judged(url: &str, allow: &[&str]) -> Result<(), Fault> {
+        judge(&Url::parse(url).expect("a URL"), &context(allow))
+    }
+
+    #[test]
+    fn forbidden_addresses_are_known_in_every_spelling() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::127.0.0.1]/",
+            "http://[2002:7f00:1::]/",
+            "http://localhost/",
+            "http://a.localhost./",
+        ] {
+            assert_eq!(judged(url, &[]), Err(Fault::Loopback), "{url}");
+        }
+        for url in [
+            "http://169.254.169.254/",
+            "http://[fe80::1]/",
+            "http://[64:ff9b::169.254.169.254]/",
+            "http://metadata.google.internal/",
+            "http://[fd00:ec2::254]/",
+        ] {
+            assert_eq!(judged(url, &[]), Err(Fault::LinkLocal), "{url}");
+        }
+        for url in [
+            "http://0.0.0.0/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[::]/",
+            "http://[ff02::1]/",
+        ] {
+            assert_eq!(judged(url, &["0.0.0.0/0", "::/0"]), Err(Fault::NoHost), "{url}");
+        }
+        for url in [
+            "http://10.0.0.5/",
+            "http://192.168.1.1:9000/",
+            "https://portal.example.com/",
+            "http://[fd12::1]/",
+        ] {
+            assert_eq!(judged(url, &[]), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_allowed_by_the_settings_but_never_our_own_listener() {
+        assert_eq!(judged("http://127.0.0.1:18080/", &["127.0.0.0/8"]), Ok(()));
+        assert_eq!(judged("http://localhost:18080/", &["127.0.0.0/8"]), Ok(()));
+        for url in [
+            "https://127.0.0.1:8443/",
+            "https://localhost:8443/",
+            "https://mcp.test:8443/",
+            "http://0.0.0.0:8443/",
+        ] {
+            assert_eq!(judged(url, &["127.0.0.0/8"]), Err(Fault::Own), "{url}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The tenant's API: the vendor's two URLs, the key, and what an operator changed about the calls.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use super::Case;
+use super::address;
+use super::call::{self, Shared};
+use super::place::has_authority;
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::base::secret::Secret;
+use crate::bundle::contract;
+use crate::bundle::document::{Document, Found, Origin};
+use crate::bundle::placeholder::{has_brackets, is_placeholder};
+use crate::bundle::reference::Resolved;
+use crate::spec::{BackendSpec, CallSpec, Family, UrlTemplate};
+
+/// The API, and the call behind the search tool.
+pub(super) struct Backend {
+    pub(super) spec: BackendSpec,
+    pub(super) search: Arc<CallSpec>,
+}
+
+/// Judges everything about the API.
+pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
+    missing(case);
+    let key = api_key(case);
+    let search_url = endpoint(case, "search_url");
+    let context_url = endpoint(case, "context_url");
+    let family = family(case, search_url.as_ref(), context_url.as_ref());
+    let connection_id = connection_id(case);
+    let user_header = header_name(case, "user_header");
+    let auth = auth_header(case, key.as_ref());
+    let shared = Shared { auth, connection_id: connection_id.clone() };
+    let search = call::search(case, search_url.as_deref(), &shared);
+    let context = call::context(case, context_url.as_deref(), &shared);
+    let spec = BackendSpec {
+        family,
+        connection_id: connection_id.map(Arc::from),
+        context: Arc::new(context?),
+        user_header,
+    };
+    Some(Backend { spec, search: Arc::new(search?) })
+}
+
+fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
+    case.layers.find(&[name]).is_some()
+}
+
+/// Names all that is missing in one finding, except where it means that the export is too old.
+fn missing(case: &mut Case<'_, '_>) {
+    let search_url = case.layers.find(&["search_url"]);
+    let from_export = search_url.is_some_and(|found| found.document.source.origin != Origin::Env);
+    let untrained = from_export && !is_given(case, "context_url");
+    let key = is_given(case, "api_key") || is_given(case, "api_key_file");
+    let missing: Vec<&str> = [
+        ("SEARCH_URL", search_url.is_some()),
+        ("CONTEXT_URL", is_given(case, "context_url") || untrained),
+        ("API_KEY", key),
+    ]
+    .iter()
+    .filter_map(|(name, given)| (!given).then_some(*name))
+    .collect();
+    if untrained {
+        case.find(
+            Diagnostic::error(
+                "no-context-url",
+                "there is no context_url: this export was made before the dataset could speak MCP",
+            )
+            .help("retrain the connection in the portal and export a new mcp_export.zip"),
+            None,
+        );
+    }
+    if !missing.is_empty() {
+        let fields: Vec<String> = missing.iter().map(|name| name.to_ascii_lowercase()).collect();
+        case.find(
+            Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
+                .help(format!("give {} in the .yaml, or the variables in the .env", fields.join(", "))),
+            None,
+        );
+    }
+}
+
+/// The key of the highest layer that has one.
+fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
+    let has_key = |document: &&Document| {
+        ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some())
+    };
+    let document = case.layers.0.iter().rev().find(has_key)?;
+    let resolved = case.resolver.member(document, &document.root, "api_key", case.report)?;
+    if is_placeholder(resolved.secret.expose()) {
+        case.find(placeholder_key(resolved.origin, case.dataset), Some(resolved.at));
+        return None;
+    }
+    Some(resolved)
+}
+
+fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
+    let dataset: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
+    match origin {
+        Origin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
+        _ => {
+            Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
+        }
+    }
+    .help("put the dataset's API key from the portal in its place, or api_key: in the .yaml beside the zip")
+}
+
+/// One of the vendor's URLs, if it can be used.
+fn endpoint(case: &mut Case<'_, '_>, name: &'static str) -> Option<String> {
+    let found = case.layers.find(&[name])?;
+    url(case, &found, name)
+}
+
+/// Judges a URL of the backend. Marks are allowed behind the host only.
+pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Option<String> {
+    let text = found.text()?;
+    match check_url(text, case) {
+        Ok(()) => Some(text.to_owned()),
+        Err((code, what)) => {
+            let help = match code {
+                "backend-forbidden" => {
+                    "name the portal's own address; --backend-allow opens loopback networks"
+                }
+                "url-placeholder" => "put the portal's host name in its place",
+                _ => "write it like https://portal.example.com/nlp-search",
+            };
+            case.find(Diagnostic::error(code, format!("{name} {what}")).help(help), Some(found.at()));
+            None
+        }
+    }
+}
+
+type UrlFault = (&'static str, String);
+
+fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
+    let bad = |what: &str| Err(("bad-url", what.to_owned()));
+    if has_brackets(text) || text.contains("${") {
+        return Err(("url-placeholder", "still has a placeholder in it".to_owned()));
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
+        return bad("has a character that no URL has");
+    }
+    let template =
+        UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
+    let head = template.head();
+    let has_marks = template.marks().next().is_some();
+    let after_scheme = head.split_once("://").map_or("", |(_, rest)| rest);
+    if has_marks && !after_scheme.contains(['/', '?']) {
+        return bad("has a mark in its host; marks are for the path and query");
+    }
+    if !has_authority(head) {
+        return bad("must begin with https:// or http://");
+    }
+    let Ok(url) = Url::parse(head) else { return bad("is no absolute URL") };
+    if !url.username().is_empty() || url.password().is_some() {
+        return bad("must not hold a user or password");
+    }
+    if text.contains('#') {
+        return bad("must not have a fragment");
+    }
+    address::judge(&url, case.context).map_err(|fault| ("backend-forbidden", fault.to_string()))
+}
+
+fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&String>) -> Family {
+    let family = |url: &String| {
+        let path = url.split(['?', '{']).next().unwrap_or_default();
+        contract::family(path)
+    };
+    let of_search = search.map_or(Family::Other, family);
+    if let Some(of_context) =
+        context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
+    {
+        let at = case.layers.find(&["context_url"]).map(|found| found.at());
+        let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
+        case.find(
+            Diagnostic::warning(
+                "family-differs",
+                format!(
+                    "search_url is of the {} family, context_url of the {} family",
+                    shown(of_search),
+                    shown(of_context)
+                ),
+            )
+            .help("check that both belong to the same dataset"),
+            at,
+        );
+    }
+    of_search
+}
+
+fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
+    let id = case.layers.text(&["connection_id"]).map(str::to_owned);
+    if id.is_none() && is_given(case, "search_url") && is_given(case, "context_url") {
+        case.find(
+            Diagnostic::warning("no-connection-id", "there is no connection_id; calls are made without it")
+                .help("exports have it since datasets can speak MCP; export again if searches fail"),
+            None,
+        );
+    }
+    id
+}
+
+/// The header that carries the key.
+fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(HeaderName, Secret)> {
+    let custom = is_given_at(case, "auth_header");
+    let name = header_name(case, "auth_header");
+    let name = match (custom, name) {
+        (true, name) => name?,
+        (false, _) => HeaderName::from_bytes(contract::AUTH_HEADER.as_bytes()).ok()?,
+    };
+    let key = key?;
+    let scheme =
+        case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
+    let value = format!("{scheme}{}", key.secret.expose());
+    if !is_header_value(&value) {
+        refuse_header_value(case, "api_key", &key.at);
+        return None;
+    }
+    Some((name, Secret::new(value)))
+}
+
+fn is_given_at(case: &Case<'_, '_>, name: &str) -> bool {
+    case.layers.find(&["backend", name]).is_some()
+}
+
+fn header_name(case: &mut Case<'_, '_>, field: &str) -> Option<HeaderName> {
+    let found = case.layers.find(&["backend", field])?;
+    parse_header_name(case, found.text()?, &found.at())
+}
+
+/// A header that a configuration may set: not those that frame the message or that we set ourselves.
+pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Location) -> Option<HeaderName> {
+    const OURS: &[&str] = &[
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "user-agent",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
+    ];
+    let name = HeaderName::from_bytes(text.as_bytes()).ok();
+    let refused = match &name {
+        None => "this is no name of a header",
+        Some(name) if OURS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") => {
+            "this header is the gateway's to set"
+        }
+        Some(_) => return name,
+    };
+    case.find(Diagnostic::error("bad-header", refused).help("use another header"), Some(at.clone()));
+    None
+}
+
+pub(super) fn is_header_value(value: &str) -> bool {
+    value.len() <= 8_192 && value.is_ascii() && HeaderValue::from_str(value).is_ok()
+}
+
+pub(super) fn refuse_header_value(case: &mut Case<'_, '_>, what: &str, at: &Location) {
+    case.find(
+        Diagnostic::error("bad-header-value", format!("{what} has characters that no header can carry"))
+            .help("look for a line break, a quote or a letter outside ASCII that came along when copying"),
+        Some(at.clone()),
+    );
+}

@@ -1,0 +1,199 @@
+//! The two calls as data: the vendor's defaults (`contract`), changed by what `backend` says.
+
+use http::{HeaderName, Method};
+use serde_json::{Map, Value, json};
+
+use super::Case;
+use super::backend::{is_header_value, parse_header_name, refuse_header_value, url};
+use super::tools::parameter_names;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::secret::Secret;
+use crate::bundle::contract;
+use crate::spec::{BodyTemplate, CallSpec, UrlTemplate};
+
+const MAX_HEADERS: usize = 32;
+
+/// What both calls have.
+pub(super) struct Shared {
+    pub(super) auth: Option<(HeaderName, Secret)>,
+    pub(super) connection_id: Option<String>,
+}
+
+/// What makes one call differ from the other.
+struct Kind<'a> {
+    /// `search` or `context`, as under `backend`.
+    name: &'static str,
+    method: Method,
+    arguments: Vec<&'a str>,
+    /// The URL of a GET and the body of a POST, where the operator says nothing.
+    url_of_get: fn(&str) -> String,
+    body_of_post: String,
+}
+
+/// The call behind the search tool. `endpoint` is `search_url`.
+pub(super) fn search(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared) -> Option<CallSpec> {
+    let parameters = parameter_names(case.layers);
+    let arguments = contract::SEARCH_ARGUMENTS.iter().copied().chain(parameters.iter().copied()).collect();
+    let extra: Vec<&str> =
+        parameters.into_iter().filter(|name| !contract::SEARCH_ARGUMENTS.contains(name)).collect();
+    let body_of_post = contract::search_body(&extra);
+    let kind =
+        Kind { name: "search", method: Method::POST, arguments, url_of_get: str::to_owned, body_of_post };
+    call(case, endpoint, shared, kind)
+}
+
+/// The call that fetches the semantic context. `endpoint` is `context_url`.
+pub(super) fn context(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared) -> Option<CallSpec> {
+    let kind = Kind {
+        name: "context",
+        method: Method::GET,
+        arguments: contract::CONTEXT_ARGUMENTS.to_vec(),
+        url_of_get: contract::context_url,
+        body_of_post: contract::context_body(),
+    };
+    call(case, endpoint, shared, kind)
+}
+
+fn call(
+    case: &mut Case<'_, '_>,
+    endpoint: Option<&str>,
+    shared: &Shared,
+    kind: Kind<'_>,
+) -> Option<CallSpec> {
+    let method = method(case, &kind);
+    let url = target(case, endpoint, method.as_ref(), &kind);
+    let body = body(case, method.as_ref(), &kind);
+    let headers = headers(case, shared, kind.name);
+    Some(CallSpec {
+        method: method?,
+        url: url?,
+        headers: headers?,
+        body: body?,
+        constants: constants(case, shared),
+    })
+}
+
+fn constants(case: &Case<'_, '_>, shared: &Shared) -> Map<String, Value> {
+    let mut constants = Map::new();
+    constants.insert("dataset".into(), json!(case.dataset));
+    // Present even without a value, so that no caller's argument can take its place.
+    constants.insert("connection_id".into(), json!(shared.connection_id));
+    constants
+}
+
+fn method(case: &mut Case<'_, '_>, kind: &Kind<'_>) -> Option<Method> {
+    let path = ["backend", kind.name, "method"];
+    let Some(found) = case.layers.find(&path) else { return Some(kind.method.clone()) };
+    match found.text()?.to_ascii_uppercase().as_str() {
+        "GET" => Some(Method::GET),
+        "POST" => Some(Method::POST),
+        _ => {
+            case.find(
+                Diagnostic::error("bad-method", format!("backend.{}.method must be GET or POST", kind.name))
+                    .help("searches and contexts are read, never written"),
+                Some(found.at()),
+            );
+            None
+        }
+    }
+}
+
+fn target(
+    case: &mut Case<'_, '_>,
+    endpoint: Option<&str>,
+    method: Option<&Method>,
+    kind: &Kind<'_>,
+) -> Option<UrlTemplate> {
+    let path = ["backend", kind.name, "url"];
+    let endpoint_at = || case.layers.find(&[&format!("{}_url", kind.name)]).map(|found| found.at());
+    let (text, at) = match case.layers.find(&path) {
+        Some(found) => (url(case, &found, &path.join("."))?, Some(found.at())),
+        None if method == Some(&Method::GET) => ((kind.url_of_get)(endpoint?), endpoint_at()),
+        None => (endpoint?.to_owned(), endpoint_at()),
+    };
+    let template = UrlTemplate::parse(&text).ok()?;
+    let marks: Vec<&str> = template.marks().collect();
+    known_marks(case, &marks, kind, at).then_some(template.clone())
+}
+
+/// The outer `None`: refused; the inner: the call has no body.
+fn body(case: &mut Case<'_, '_>, method: Option<&Method>, kind: &Kind<'_>) -> Option<Option<BodyTemplate>> {
+    let path = ["backend", kind.name, "body"];
+    let found = case.layers.find(&path);
+    let text = match (found, method?) {
+        (None, &Method::GET) => return Some(None),
+        (None, _) => kind.body_of_post.as_str(),
+        (Some(found), &Method::GET) => {
+            case.find(
+                Diagnostic::error(
+                    "get-with-body",
+                    format!("{} is given, but the call is a GET", path.join(".")),
+                )
+                .help("remove the body, or make the method POST"),
+                Some(found.at()),
+            );
+            return None;
+        }
+        (Some(found), _) => found.text()?,
+    };
+    let at = found.map(|found| found.at());
+    match BodyTemplate::parse(text) {
+        Ok(template) => known_marks(case, &template.marks(), kind, at).then_some(Some(template.clone())),
+        Err(fault) => {
+            case.find(
+                Diagnostic::error("bad-body", format!("{} cannot be used: {fault}", path.join(".")))
+                    .help("write JSON with marks as values, such as {\"query\": {{query}}}"),
+                at,
+            );
+            None
+        }
+    }
+}
+
+fn known_marks(
+    case: &mut Case<'_, '_>,
+    marks: &[&str],
+    kind: &Kind<'_>,
+    at: Option<crate::base::diagnostic::Location>,
+) -> bool {
+    let known: Vec<&str> = kind.arguments.iter().chain(contract::CONSTANT_MARKS).copied().collect();
+    let unknown: Vec<&str> = marks.iter().copied().filter(|mark| !known.contains(mark)).collect();
+    if unknown.is_empty() {
+        return true;
+    }
+    case.find(
+        Diagnostic::error(
+            "unknown-mark",
+            format!("the {} call has marks that nothing fills: {}", kind.name, unknown.join(", ")),
+        )
+        .help(format!("these can be filled: {}; tools.search.parameters adds more", known.join(", "))),
+        at,
+    );
+    false
+}
+
+/// The key's header and the operator's own, those of the call over those of both.
+fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Vec<(HeaderName, Secret)>> {
+    let mut headers = vec![shared.auth.clone()?];
+    let layers = case.layers;
+    let both = layers.named(&["backend", "headers"]);
+    let own = layers.named(&["backend", call, "headers"]);
+    if let Some((_, found)) = both.iter().chain(&own).nth(MAX_HEADERS) {
+        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
+        case.find(many.help("keep those that the portal needs"), Some(found.at()));
+        return None;
+    }
+    for (name, found) in both.into_iter().chain(own) {
+        let at = found.at();
+        let Some(name) = parse_header_name(case, name, &at) else { continue };
+        let resolved = case.resolver.value(found.document, found.node, name.as_str(), case.report);
+        let Some(resolved) = resolved else { continue };
+        if !is_header_value(resolved.secret.expose()) {
+            refuse_header_value(case, "a header's value", &at);
+            continue;
+        }
+        headers.retain(|(earlier, _)| *earlier != name);
+        headers.push((name, resolved.secret));
+    }
+    Some(headers)
+}

@@ -1,0 +1,231 @@
+//! Where a tenant answers: its prefix, public URL and own hosts.
+
+use url::{Host, Url};
+
+use super::Case;
+use crate::base::diagnostic::Diagnostic;
+use crate::bundle::document::{Found, Origin};
+use crate::bundle::placeholder::has_brackets;
+use crate::bundle::yaml::Value;
+use crate::spec::{HostName, Mount, Prefix, PrefixFault, PublicUrl, TenantName};
+
+const MAX_HOSTS: usize = 32;
+
+/// Where the tenant answers.
+pub(super) struct Place {
+    pub(super) public_url: PublicUrl,
+    pub(super) mounts: Vec<Mount>,
+}
+
+/// `public_url`, read.
+struct Told {
+    origin: String,
+    host: HostName,
+    prefix: Option<Prefix>,
+}
+
+/// Judges `path_prefix`, `public_url` and `hosts`.
+pub(super) fn judge(case: &mut Case<'_, '_>, name: Option<&TenantName>) -> Option<Place> {
+    let written = case.layers.find(&["path_prefix"]).map(|found| (found, path_prefix(case, &found)));
+    let told = case.layers.find(&["public_url"]).map(|found| public_url(case, found));
+    let hosts = hosts(case);
+    let told = match told {
+        Some(told) => Some(told?),
+        None => None,
+    };
+    let prefix = match (written, &told) {
+        (Some((found, prefix)), _) => agree(case, &found, prefix?, told.as_ref()),
+        (None, Some(told)) => told.prefix.clone()?,
+        (None, None) => Prefix::parse(&format!("/{}", name?)).ok()?,
+    };
+    let own_host = told.as_ref().map(|told| told.host.clone()).filter(|host| !is_gateways(case, host));
+    let origin = told.as_ref().map_or(case.context.public_base.as_str(), |told| &told.origin);
+    let public_url = PublicUrl::new(origin, &prefix);
+    Some(Place { public_url, mounts: mounts(own_host, hosts, &prefix) })
+}
+
+fn mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> Vec<Mount> {
+    let mut mounts = vec![Mount { host: own_host, prefix: prefix.clone() }];
+    for host in hosts {
+        let mount = Mount { host: Some(host), prefix: prefix.clone() };
+        if !mounts.contains(&mount) {
+            mounts.push(mount);
+        }
+    }
+    mounts
+}
+
+fn is_gateways(case: &Case<'_, '_>, host: &HostName) -> bool {
+    let base = Url::parse(&case.context.public_base).ok();
+    let base = base.as_ref().and_then(Url::host_str).and_then(HostName::parse);
+    base.as_ref() == Some(host) || case.context.hosts.contains(host)
+}
+
+fn path_prefix(case: &mut Case<'_, '_>, found: &Found<'_>) -> Option<Prefix> {
+    prefix(case, found, "path_prefix", found.text()?)
+}
+
+/// Reads a prefix; a trailing slash is dropped with a warning.
+fn prefix(case: &mut Case<'_, '_>, found: &Found<'_>, field: &str, text: &str) -> Option<Prefix> {
+    let without = text.strip_suffix('/').filter(|_| text != "/");
+    if without.is_some() {
+        case.find(
+            Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; it is dropped"))
+                .help("write it without the slash"),
+            Some(found.at()),
+        );
+    }
+    let text = match without {
+        Some("") => "/",
+        Some(text) => text,
+        None => text,
+    };
+    Prefix::parse(text).map_err(|fault| case.find(bad_prefix(field, fault), Some(found.at()))).ok()
+}
+
+fn bad_prefix(field: &str, fault: PrefixFault) -> Diagnostic {
+    Diagnostic::error("bad-prefix", format!("{field} is no path that a tenant can have: {fault}"))
+        .help("write it like /tenant-a, or / for the root")
+}
+
+fn agree(case: &mut Case<'_, '_>, found: &Found<'_>, prefix: Prefix, told: Option<&Told>) -> Prefix {
+    let other = told.and_then(|told| told.prefix.as_ref());
+    if let Some(other) = other.filter(|other| **other != prefix) {
+        case.find(
+            Diagnostic::error(
+                "prefix-differs",
+                format!("path_prefix is {prefix}, but the path of public_url is {other}"),
+            )
+            .help("make them equal, or remove one of them"),
+            Some(found.at()),
+        );
+    }
+    prefix
+}
+
+fn public_url(case: &mut Case<'_, '_>, found: Found<'_>) -> Option<Told> {
+    let text = found.text()?;
+    let url = match parse(text) {
+        Ok(url) => url,
+        Err(what) => {
+            case.find(
+                Diagnostic::error("bad-public-url", format!("public_url {what}"))
+                    .help("write it like https://mcp.example.com/tenant-a"),
+                Some(found.at()),
+            );
+            return None;
+        }
+    };
+    let host = url.host_str().and_then(HostName::parse)?;
+    let scheme_and_host = text.find("://").map(|at| &text[at + 3..]).unwrap_or_default();
+    let path = scheme_and_host.find('/').map_or("/", |at| &scheme_and_host[at..]);
+    if path == "/" && scheme_and_host.ends_with('/') {
+        case.find(
+            Diagnostic::warning("trailing-slash", "public_url ends with a slash; it is dropped")
+                .help("write it without the slash"),
+            Some(found.at()),
+        );
+    }
+    insecure(case, &found, &url);
+    let prefix = prefix(case, &found, "the path of public_url", path)?;
+    Some(Told { origin: url.origin().ascii_serialization(), host, prefix: Some(prefix) })
+}
+
+fn parse(text: &str) -> Result<Url, &'static str> {
+    if has_brackets(text) || text.contains("${") || text.contains("{{") {
+        return Err("still has a placeholder in it");
+    }
+    // `url` forgives these, browsers' clients and proxies may not.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err("has a character that no URL has");
+    }
+    let url = Url::parse(text).map_err(|_| "is no absolute URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !has_authority(text) {
+        return Err("must begin with https://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or password");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or fragment");
+    }
+    match url.host_str().and_then(HostName::parse) {
+        Some(_) => Ok(url),
+        None => Err("has no usable host"),
+    }
+}
+
+/// `url` reads the host of `https:///host`, too.
+pub(super) fn has_authority(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+/// Tokens and codes travel over this URL.
+fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
+    let login = case.layers.flag(&["oauth_enabled"]) == Some(true);
+    if url.scheme() == "https" || is_loopback(url) {
+        return;
+    }
+    if login {
+        case.find(
+            Diagnostic::error("insecure-public-url", "public_url is http, but the tenant has a login")
+                .help("use https; http is for loopback addresses only"),
+            Some(found.at()),
+        );
+    } else if case.layers.find(&["api_keys"]).is_some() {
+        case.find(
+            Diagnostic::warning(
+                "insecure-public-url",
+                "public_url is http: callers' keys travel unprotected",
+            )
+            .help("use https"),
+            Some(found.at()),
+        );
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// The tenant's own hosts, the gateway's left out.
+fn hosts(case: &mut Case<'_, '_>) -> Vec<HostName> {
+    let Some(found) = case.layers.find(&["hosts"]) else { return Vec::new() };
+    let texts: Vec<&str> = match &found.node.value {
+        Value::List(items) => items.iter().filter_map(|item| item.text()).collect(),
+        _ => found.text().unwrap_or_default().split(',').map(str::trim).collect(),
+    };
+    let mut hosts = Vec::new();
+    for text in texts.into_iter().take(MAX_HOSTS) {
+        match HostName::parse(text) {
+            None => case.find(bad_host(found.document.source.origin), Some(found.at())),
+            Some(host) if is_gateways(case, &host) => case.find(
+                Diagnostic::warning(
+                    "host-is-gateways",
+                    format!("{host} is the gateway's own name; it is left out"),
+                )
+                .help("the tenant answers there at its prefix anyway"),
+                Some(found.at()),
+            ),
+            Some(host) if hosts.contains(&host) => {}
+            Some(host) => hosts.push(host),
+        }
+    }
+    hosts
+}
+
+fn bad_host(origin: Origin) -> Diagnostic {
+    let example = match origin {
+        Origin::Env => "HOSTS=mcp.example.com,mcp.example.org",
+        _ => "hosts: [mcp.example.com]",
+    };
+    Diagnostic::error("bad-host", "hosts has something that is no host name")
+        .help(format!("write names without scheme, port and path, such as {example}"))
+}

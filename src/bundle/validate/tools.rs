@@ -1,0 +1,201 @@
+//! The tools: the two that every export has, as an operator renamed, re-described, hid or widened them.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value as Json};
+
+use super::Case;
+use super::backend::Backend;
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::bundle::contract::{self, Texts};
+use crate::bundle::document::Layers;
+use crate::bundle::excerpt::is_name;
+use crate::bundle::yaml::{Node, Value};
+use crate::spec::{CallSpec, ToolKind, ToolSpec};
+
+const MAX_PARAMETERS: usize = 16;
+const MAX_SCHEMA_BYTES: usize = 16 << 10;
+const MAX_SCHEMA_DEPTH: usize = 8;
+const MAX_TEXT: usize = 4_096;
+
+/// The tools in the order they are listed, hidden ones left out.
+pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> Vec<ToolSpec> {
+    let description = case.layers.text(&["description"]);
+    let search = contract::search_texts(case.dataset, title, description);
+    let context = contract::context_texts(case.dataset, title);
+    let parameters = parameters(case);
+    let inputs = (contract::search_input(&parameters), contract::context_input());
+    let search = tool(case, search, inputs.0, ToolKind::Search, &backend.search);
+    let context = tool(case, context, inputs.1, ToolKind::Context, &backend.spec.context);
+    let tools: Vec<ToolSpec> = [search, context].into_iter().flatten().collect();
+    if let [first, second] = tools.as_slice()
+        && first.name == second.name
+    {
+        let at = case.layers.find(&["tools"]).map(|found| found.at());
+        case.find(
+            Diagnostic::error("tool-name-twice", "both tools have the same name")
+                .help("give each a name of its own"),
+            at,
+        );
+    }
+    tools
+}
+
+fn tool(
+    case: &mut Case<'_, '_>,
+    texts: Texts,
+    input_schema: Arc<Map<String, Json>>,
+    kind: ToolKind,
+    call: &Arc<CallSpec>,
+) -> Option<ToolSpec> {
+    let key = texts.name;
+    if case.layers.flag(&["tools", key, "hidden"]) == Some(true) {
+        return None;
+    }
+    Some(ToolSpec {
+        name: name(case, key),
+        title: text(case, key, "title").unwrap_or(texts.title).into(),
+        description: text(case, key, "description").unwrap_or(texts.description).into(),
+        input_schema,
+        output_schema: contract::output(),
+        kind,
+        call: call.clone(),
+    })
+}
+
+fn name(case: &mut Case<'_, '_>, key: &'static str) -> Arc<str> {
+    let Some(found) = case.layers.find(&["tools", key, "name"]) else { return key.into() };
+    let text = found.text().unwrap_or(key);
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if text.len() > 128 || !text.bytes().all(fits) {
+        case.find(
+            Diagnostic::error("bad-tool-name", format!("tools.{key}.name is no name of a tool"))
+                .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 of them"),
+            Some(found.at()),
+        );
+    }
+    text.into()
+}
+
+fn text(case: &mut Case<'_, '_>, key: &str, field: &str) -> Option<String> {
+    let found = case.layers.find(&["tools", key, field])?;
+    let text = found.text()?;
+    if text.len() > MAX_TEXT {
+        case.find(
+            Diagnostic::error("text-too-long", format!("tools.{key}.{field} is longer than 4 KiB"))
+                .help("models read this before every call: a few sentences do more"),
+            Some(found.at()),
+        );
+    }
+    Some(text.to_owned())
+}
+
+/// The names under `tools.search.parameters`.
+pub(super) fn parameter_names(layers: &Layers) -> Vec<&str> {
+    layers
+        .named(&["tools", "search", "parameters"])
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| fits(name))
+        .collect()
+}
+
+/// A mark's name, too.
+fn fits(name: &str) -> bool {
+    is_name(name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The operator's further arguments of a search, as JSON Schema properties.
+fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
+    let layers = case.layers;
+    let named = layers.named(&["tools", "search", "parameters"]);
+    let mut parameters = Map::new();
+    if let Some((_, found)) = named.get(MAX_PARAMETERS) {
+        refuse(case, "there are more than 16 parameters", found.at());
+        return parameters;
+    }
+    for (name, found) in named {
+        let schema = json(found.node);
+        let fault = match () {
+            () if !fits(name) => {
+                Some("a parameter's name is made of letters, digits and _, at most 40 of them")
+            }
+            () if name == "query" || contract::CONSTANT_MARKS.contains(&name) => Some("this name is taken"),
+            () => schema_fault(&schema),
+        };
+        match fault {
+            None => drop(parameters.insert(name.to_owned(), schema)),
+            Some(fault) => refuse(case, fault, found.at()),
+        }
+    }
+    parameters
+}
+
+fn refuse(case: &mut Case<'_, '_>, fault: &str, at: Location) {
+    case.find(
+        Diagnostic::error("bad-parameter", format!("tools.search.parameters cannot be used: {fault}"))
+            .help("write one JSON Schema per name, such as region: {type: string, description: …}"),
+        Some(at),
+    );
+}
+
+fn schema_fault(schema: &Json) -> Option<&'static str> {
+    if !schema.is_object() {
+        return Some("a parameter's schema must be a mapping");
+    }
+    if schema.to_string().len() > MAX_SCHEMA_BYTES {
+        return Some("a parameter's schema is larger than 16 KiB");
+    }
+    walk(schema, 0)
+}
+
+fn walk(schema: &Json, depth: usize) -> Option<&'static str> {
+    if depth > MAX_SCHEMA_DEPTH {
+        return Some("a parameter's schema is nested more than 8 deep");
+    }
+    match schema {
+        Json::Object(members) => {
+            members.iter().find_map(|(name, value)| reference_fault(name).or_else(|| walk(value, depth + 1)))
+        }
+        Json::Array(items) => items.iter().find_map(|item| walk(item, depth + 1)),
+        _ => None,
+    }
+}
+
+/// A property's schema stands inside ours, so that even a local reference would point elsewhere than it seems.
+fn reference_fault(name: &str) -> Option<&'static str> {
+    let references = ["$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema", "$anchor", "$dynamicAnchor"];
+    references.contains(&name).then_some("a parameter's schema must not refer to others ($ref, $id, …)")
+}
+
+/// YAML as JSON (core schema): plain scalars may be numbers, truth values or null.
+fn json(node: &Node) -> Json {
+    match &node.value {
+        Value::List(items) => Json::Array(items.iter().map(json).collect()),
+        Value::Map(pairs) => {
+            Json::Object(pairs.iter().map(|(key, node)| (key.text.clone(), json(node))).collect())
+        }
+        Value::Scalar { text, plain: false } => Json::String(text.clone()),
+        Value::Scalar { .. } if node.is_blank() => Json::Null,
+        Value::Scalar { text, .. } => plain(text),
+    }
+}
+
+fn plain(text: &str) -> Json {
+    if let Ok(number) = text.parse::<i64>() {
+        return Json::from(number);
+    }
+    match text {
+        "true" | "True" | "TRUE" => Json::Bool(true),
+        "false" | "False" | "FALSE" => Json::Bool(false),
+        _ => match text
+            .parse::<f64>()
+            .ok()
+            .filter(|_| text.contains(|c: char| c.is_ascii_digit()))
+            .and_then(Number::from_f64)
+        {
+            Some(number) => Json::Number(number),
+            None => Json::String(text.to_owned()),
+        },
+    }
+}

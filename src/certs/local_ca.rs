@@ -1,0 +1,137 @@
+//! A certificate authority of this machine's own: ECDSA P-256, for local work and for networks that hand its file out.
+//!
+//! Certificates follow RFC 5280 strictly (key identifiers, key usages, basic constraints), because Python and OpenSSL
+//! in strict mode refuse chains without them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Error;
+use super::material::{Facts, Material};
+use crate::base::random;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const CA_LIFE: Duration = DAY.saturating_mul(3650);
+/// Browsers refuse server certificates of more than 398 days.
+pub(super) const LEAF_LIFE: Duration = DAY.saturating_mul(90);
+/// Clocks of clients may be behind ours.
+const SKEW: Duration = Duration::from_secs(3600);
+
+/// A local CA with its key.
+pub(super) struct LocalCa {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    not_after: Timestamp,
+}
+
+impl LocalCa {
+    /// Makes one that has never been seen before.
+    pub(super) fn make(now: Timestamp) -> Result<Self, Error> {
+        let key = new_key()?;
+        let mut params = CertificateParams::default();
+        // Trust stores go by the subject, so two machines' CAs must not be called the same.
+        params.distinguished_name = named(&format!("tenantd local CA {}", random::hex::<4>()));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        valid(&mut params, now, now + CA_LIFE);
+        let certificate = params.self_signed(&key).map_err(not_made)?;
+        Self::read(&certificate.pem(), key)
+    }
+
+    /// Takes one up again from its two files.
+    pub(super) fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
+        // Besides reading both, this checks that they belong together.
+        let chain = vec![first_certificate(certificate)?];
+        let der =
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| Error("the key is not PEM".into()))?;
+        Material::new(chain, der)?;
+        Self::read(certificate, KeyPair::from_pem(key).map_err(|_| Error("the key cannot be read".into()))?)
+    }
+
+    fn read(pem: &str, key: KeyPair) -> Result<Self, Error> {
+        let der = first_certificate(pem)?;
+        let facts = Facts::of(&der)?;
+        if !facts.is_ca {
+            return Err(Error("it is no CA certificate".into()));
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| Error("it cannot be read".into()))?;
+        Ok(Self { pem: pem.to_owned(), issuer, not_after: facts.not_after })
+    }
+
+    /// The certificate, which clients may be given.
+    pub(super) fn certificate_pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The key, which nobody may be given.
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// When it can no longer vouch for anything.
+    pub(super) fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Issues a certificate with a fresh key, and gives both, key first, with the CA's certificate as chain.
+    pub(super) fn issue(&self, names: &[String], now: Timestamp) -> Result<String, Error> {
+        let key = new_key()?;
+        let certificate =
+            leaf(names, now, self.not_after)?.signed_by(&key, &self.issuer).map_err(not_made)?;
+        Ok(format!("{}{}{}", key.serialize_pem(), certificate.pem(), self.pem))
+    }
+}
+
+fn leaf(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
+    params.distinguished_name = named("tenantd");
+    // An explicit "no CA" also writes the subject key identifier.
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    valid(&mut params, now, (now + LEAF_LIFE).min(at_most));
+    Ok(params)
+}
+
+fn alternative_name(name: &str) -> Result<SanType, Error> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let unfit = |_| Error(format!("{name:?} cannot stand in a certificate"));
+    Ok(SanType::DnsName(name.try_into().map_err(unfit)?))
+}
+
+fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error("the certificate is not PEM".into()))
+}
+
+fn new_key() -> Result<KeyPair, Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(not_made)
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn not_made(error: rcgen::Error) -> Error {
+    Error(format!("a certificate cannot be made: {error}"))
+}
+
+fn valid(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
+    let since_1970 = |at: Timestamp| Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + since_1970(from - SKEW);
+    params.not_after = epoch + since_1970(until);
+}

@@ -1,0 +1,206 @@
+//! `--tls self-signed`: certificates of the local CA, for whatever names are wanted.
+//!
+//! ```text
+//! certs/local-ca.pem      what clients are told to trust
+//! certs/local-ca.key      0600
+//! certs/self-signed.pem   0600; key and chain in one file, so that they cannot come apart
+//! ```
+//!
+//! A folder that cannot be written doesn't keep the gateway from serving: the CA then lives in memory, and the log
+//! says so.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io::ErrorKind};
+
+use jiff::Timestamp;
+
+use super::local_ca::{LEAF_LIFE, LocalCa};
+use super::material::Material;
+use super::table::Table;
+use super::{Error, LOCAL_CA_FILE, storage};
+use crate::base::clock::Clock;
+use crate::spec::HostName;
+
+const CA_KEY_FILE: &str = "local-ca.key";
+const LEAF_FILE: &str = "self-signed.pem";
+/// Files of this mode, which `manual` leaves alone.
+pub(super) const OWN_FILES: [&str; 3] = [LOCAL_CA_FILE, CA_KEY_FILE, LEAF_FILE];
+
+/// Names that this machine always has.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// The mode's state: the CA once it is known, and what is served.
+pub(super) struct SelfSigned {
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+    ca: Option<LocalCa>,
+    served: Option<Arc<Material>>,
+}
+
+impl std::fmt::Debug for SelfSigned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SelfSigned").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl SelfSigned {
+    pub(super) fn new(folder: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        Self { folder, clock, ca: None, served: None }
+    }
+
+    /// What lies in the folder if it still serves, else a new certificate.
+    pub(super) fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
+        if let Err(error) = storage::private_folder(&self.folder) {
+            self.warn_of_storage(&error);
+        }
+        let names = names(hosts);
+        let ca = self.load_or_make_ca()?;
+        let stored = self.load_leaf(&ca).filter(|leaf| self.still_serves(leaf, &names));
+        self.ca = Some(ca);
+        match stored {
+            Some(leaf) => Ok(self.serve(leaf)),
+            None => self.reissue(&names),
+        }
+    }
+
+    /// A new certificate if the names changed or the old one nears its end.
+    pub(super) fn next(&mut self, hosts: &[HostName]) -> Option<Table> {
+        let names = names(hosts);
+        if self.served.as_ref().is_some_and(|leaf| self.still_serves(leaf, &names)) {
+            return None;
+        }
+        match self.reissue(&names) {
+            Ok(table) => Some(table),
+            Err(error) => {
+                tracing::error!(%error, "the local CA could not issue a certificate; the last one stays");
+                None
+            }
+        }
+    }
+
+    fn reissue(&mut self, names: &[String]) -> Result<Table, Error> {
+        let now = self.clock.now();
+        if self.ca.as_ref().is_none_or(|ca| is_over(ca, now)) {
+            self.ca = Some(self.load_or_make_ca()?);
+        }
+        let ca = self.ca.as_ref().expect("it was made in the line above if it was missing");
+        let pem = ca.issue(names, now)?;
+        let leaf = Arc::new(Material::from_pem(pem.as_bytes())?);
+        if let Err(error) = storage::replace(&self.folder.join(LEAF_FILE), pem.as_bytes()) {
+            self.warn_of_storage(&error);
+        }
+        tracing::info!(names = %names.join(" "), until = %leaf.not_after, "the local CA issued a certificate");
+        Ok(self.serve(leaf))
+    }
+
+    fn serve(&mut self, leaf: Arc<Material>) -> Table {
+        self.served = Some(leaf.clone());
+        Table::new(vec![leaf])
+    }
+
+    /// A third of its life is left for renewal. A certificate from the future (the clock was set back) is no use.
+    fn still_serves(&self, leaf: &Material, names: &[String]) -> bool {
+        let now = self.clock.now();
+        let in_time = leaf.not_before <= now && now < leaf.not_after - LEAF_LIFE / 3;
+        let mut own = leaf.names.clone();
+        own.sort();
+        in_time && own == names
+    }
+
+    fn load_or_make_ca(&self) -> Result<LocalCa, Error> {
+        let now = self.clock.now();
+        match self.load_ca() {
+            Ok(Some(ca)) if !is_over(&ca, now) => return Ok(ca),
+            Ok(Some(_)) => self.set_aside(&[LOCAL_CA_FILE, CA_KEY_FILE], "the local CA has expired"),
+            Ok(None) => {}
+            Err(error) => self.set_aside(&[LOCAL_CA_FILE, CA_KEY_FILE], &error.to_string()),
+        }
+        let ca = LocalCa::make(now)?;
+        let path = self.folder.join(LOCAL_CA_FILE);
+        match self.store_ca(&ca) {
+            Ok(()) => {
+                tracing::info!(file = %path.display(), "made a local CA; clients trust it by this file")
+            }
+            Err(error) => self.warn_of_storage(&error),
+        }
+        Ok(ca)
+    }
+
+    fn load_ca(&self) -> Result<Option<LocalCa>, Error> {
+        let (certificate, key) = (self.folder.join(LOCAL_CA_FILE), self.folder.join(CA_KEY_FILE));
+        let (certificate_pem, key_pem) = match (text(&certificate)?, text(&key)?) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => return Err(Error(format!("{CA_KEY_FILE} is missing"))),
+            (None, Some(_)) => return Err(Error(format!("{LOCAL_CA_FILE} is missing"))),
+            (Some(certificate), Some(key)) => (certificate, key),
+        };
+        if let Err(error) = storage::private_file(&key) {
+            tracing::warn!(file = %key.display(), %error, "the local CA's key cannot be closed to other users");
+        }
+        LocalCa::from_pem(&certificate_pem, &key_pem).map(Some)
+    }
+
+    /// The key first: a certificate without a key would be taken for damage.
+    fn store_ca(&self, ca: &LocalCa) -> io::Result<()> {
+        storage::replace(&self.folder.join(CA_KEY_FILE), ca.key_pem().as_bytes())?;
+        storage::replace(&self.folder.join(LOCAL_CA_FILE), ca.certificate_pem().as_bytes())
+    }
+
+    /// The certificate in the folder, if it is one of this CA's.
+    fn load_leaf(&self, ca: &LocalCa) -> Option<Arc<Material>> {
+        let path = self.folder.join(LEAF_FILE);
+        let pem = text(&path).ok()??;
+        if !pem.ends_with(ca.certificate_pem()) {
+            return None;
+        }
+        if let Err(error) = storage::private_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "the key cannot be closed to other users");
+        }
+        let leaf = Material::from_pem(pem.as_bytes());
+        leaf.inspect_err(|error| self.set_aside(&[LEAF_FILE], &error.to_string())).ok().map(Arc::new)
+    }
+
+    fn set_aside(&self, files: &[&str], why: &str) {
+        for path in files.iter().map(|file| self.folder.join(file)).filter(|path| path.exists()) {
+            match storage::set_aside(&path, self.clock.now()) {
+                Ok(aside) => tracing::warn!(
+                    file = %path.display(), aside = %aside.display(), why,
+                    "a certificate file cannot be used; it was set aside and is made anew"
+                ),
+                Err(error) => self.warn_of_storage(&error),
+            }
+        }
+    }
+
+    fn warn_of_storage(&self, error: &io::Error) {
+        tracing::warn!(
+            folder = %self.folder.display(), %error,
+            "the certs folder cannot be written: certificates last until the next start only; \
+             make it a folder that this process owns, or give another with --certs"
+        );
+    }
+}
+
+fn is_over(ca: &LocalCa, now: Timestamp) -> bool {
+    ca.not_after() <= now
+}
+
+/// What the certificate must say: the wanted names and the machine's own, each once, in order.
+fn names(hosts: &[HostName]) -> Vec<String> {
+    let bare = |host: &HostName| host.as_str().trim_matches(['[', ']']).to_owned();
+    let mut names: Vec<String> = hosts.iter().map(bare).chain(LOOPBACK.map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A file's text; `None` when there is no such file.
+fn text(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error(format!("{} cannot be read: {error}", path.display()))),
+    }
+}

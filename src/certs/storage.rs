@@ -1,0 +1,70 @@
+//! Files that hold keys: private to their owner, replaced in one step, set aside rather than lost.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::base::random;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+const OTHERS: u32 = 0o077;
+/// Group and world may read.
+const READABLE_BY_OTHERS: u32 = 0o044;
+
+/// Makes the folder if it is missing, and closes it to others if it was open.
+pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?;
+        tracing::info!(folder = %folder.display(), "closed the certs folder to other users");
+    }
+    Ok(())
+}
+
+/// Closes a key file to others if it was open, and says that it was.
+pub(super) fn private_file(path: &Path) -> io::Result<()> {
+    if readable_by_others(path) {
+        tracing::warn!(
+            file = %path.display(),
+            "other users of this machine could read this key; it is closed now, and deleting it makes a new one"
+        );
+        fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
+    }
+    Ok(())
+}
+
+/// Whether group or world may read a file.
+pub(super) fn readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_OTHERS != 0)
+}
+
+/// Replaces a file by `bytes`, readable by its owner only. After a crash there is the old file or the new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let temporary = folder.join(format!(".new-{}", random::hex::<8>()));
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| fs::File::open(folder)?.sync_all())
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Moves a file that cannot be used out of the way, to `<name>.bad-<time>`, and says where it is now.
+pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(now.strftime(".bad-%Y%m%dT%H%M%SZ").to_string());
+    let aside = path.with_file_name(name);
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}

@@ -1,0 +1,76 @@
+//! The table of certificates: which name gets which.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+
+use super::material::Material;
+
+/// One consistent set of certificates. The first one is the default: for clients without SNI, as those that connect
+/// by address are, and for names that no certificate has.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    certificates: Vec<Arc<Material>>,
+    /// Exact names and addresses.
+    exact: HashMap<String, usize>,
+    /// `*.example.com` as `example.com`.
+    wildcard: HashMap<String, usize>,
+}
+
+impl Table {
+    /// Of several certificates for one name, the one that lasts longest is served.
+    pub(super) fn new(certificates: Vec<Arc<Material>>) -> Self {
+        let mut table = Self { certificates, ..Self::default() };
+        for (index, material) in table.certificates.iter().enumerate() {
+            for name in &material.names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut table.wildcard, parent),
+                    None => (&mut table.exact, name.as_str()),
+                };
+                match map.entry(name.to_owned()) {
+                    Entry::Vacant(free) => _ = free.insert(index),
+                    Entry::Occupied(mut taken) => {
+                        if material.not_after > table.certificates[*taken.get()].not_after {
+                            taken.insert(index);
+                        }
+                    }
+                }
+            }
+        }
+        table
+    }
+
+    /// The certificate for a SNI value.
+    pub(super) fn choose(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let index = sni.and_then(|name| self.find(name)).unwrap_or(0);
+        self.certificates.get(index).map(|material| material.key.clone())
+    }
+
+    /// See [`super::Certificates::covers`].
+    pub(super) fn covers(&self, sni: &str, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        match self.find(host) {
+            None => true,
+            Some(of_host) => {
+                let of_sni = self.find(sni).unwrap_or(0);
+                of_sni == of_host || self.certificates[of_sni].covers(&lower(host))
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let name = lower(name);
+        let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(name.as_ref()).or_else(parent).copied()
+    }
+}
+
+fn lower(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name.into(),
+    }
+}

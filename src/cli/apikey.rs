@@ -1,0 +1,75 @@
+//! `tenantd apikey new`: a key that a caller presents, shown once, and its digest for the tenant's file.
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use super::args::{ApikeyAction, ApikeyArgs};
+use super::{Exit, output};
+use crate::base::digest::Digest;
+use crate::base::random;
+
+/// Makes and prints a key.
+pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
+    let ApikeyAction::New { label, expires } = &args.action;
+    let expires = expires.as_deref().map(moment).transpose()?;
+    check_label(label)?;
+    output::print(&text(&new_key(), label, expires)?)?;
+    Ok(Exit::Fine)
+}
+
+/// 256 bits behind a mark by which a leaked key is recognised.
+fn new_key() -> String {
+    format!("tk_{}", random::hex::<32>())
+}
+
+fn moment(text: &str) -> anyhow::Result<Timestamp> {
+    let midnight = |_| format!("{text}T00:00:00Z").parse();
+    let parsed: Result<Timestamp, jiff::Error> = text.parse().or_else(midnight);
+    parsed.with_context(|| {
+        format!("`--expires` is {text:?}: write a date (2027-01-31) or a time (2027-01-31T12:00:00Z)")
+    })
+}
+
+fn check_label(label: &str) -> anyhow::Result<()> {
+    let fine =
+        !label.trim().is_empty() && label.chars().count() <= 64 && !label.chars().any(char::is_control);
+    anyhow::ensure!(fine, "`--label` is {label:?}: write 1 to 64 characters, for example `nightly-report`");
+    Ok(())
+}
+
+fn text(key: &str, label: &str, expires: Option<Timestamp>) -> anyhow::Result<String> {
+    let digest = Digest::of(key.as_bytes());
+    // A JSON text is a YAML text, whatever is in it.
+    let label = serde_json::to_string(label)?;
+    let expires = expires.map(|at| format!("    expires: {at}\n")).unwrap_or_default();
+    Ok(format!(
+        "The key, which is shown this once; give it to its holder:\n\n  {key}\n\n\
+         The lines for the tenant's .yaml; they hold no secret:\n\n\
+         api_keys:\n  - label: {label}\n    sha256: {digest}\n{expires}\n\
+         The holder sends it as `Authorization: Bearer <key>`.\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_hold_the_digest_and_not_the_key() {
+        let expires = moment("2027-01-31").expect("a date");
+        insta::assert_snapshot!(text("tk_00ff", "night \"shift\"", Some(expires)).expect("a text"));
+    }
+
+    #[test]
+    fn keys_are_long_and_never_the_same() {
+        assert_eq!(new_key().len(), "tk_".len() + 64);
+        assert_ne!(new_key(), new_key());
+    }
+
+    #[test]
+    fn a_bad_moment_or_label_is_refused() {
+        assert!(moment("tomorrow").is_err());
+        assert_eq!(moment("2027-01-31T12:00:00Z").expect("a time").to_string(), "2027-01-31T12:00:00Z");
+        assert!(check_label(" ").is_err() && check_label(&"x".repeat(65)).is_err());
+    }
+}

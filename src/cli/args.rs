@@ -1,0 +1,228 @@
+//! The command line as clap sees it: verbs, flags, help.
+//!
+//! Values of settings stay texts here; `settings` judges them, so that a flag, a variable and a line of the file are
+//! refused in the same words.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{GatewayArgs, TenantRules};
+
+/// Serves many tenants' MCP servers from one machine and one public IP.
+#[derive(Debug, Parser)]
+#[command(name = "tenantd", version, max_term_width = 100, after_help = TOP_EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the gateway.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Judge tenants' files without serving them.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Ask a running gateway about its tenants.
+    #[command(after_help = TENANTS_EXAMPLES)]
+    Tenants(TenantsArgs),
+    /// Make keys that callers of a tenant present.
+    #[command(after_help = APIKEY_EXAMPLES)]
+    Apikey(ApikeyArgs),
+    /// Ask a running gateway whether it is well; for containers.
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Healthcheck(HealthArgs),
+    /// Run a gateway with two sample tenants on this machine.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Print the completions for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell to print them for.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub rules: TenantRules,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Tenants' files or folders of them; the tenants folder if none is given.
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// Also call each backend, and say what it answered.
+    #[arg(long)]
+    pub live: bool,
+    /// How findings are printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub rules: TenantRules,
+}
+
+#[derive(Debug, Args)]
+pub struct TenantsArgs {
+    #[command(subcommand)]
+    pub question: TenantsQuestion,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TenantsQuestion {
+    /// List all tenants with their state and connector URL.
+    List {
+        /// How the list is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Show one tenant with everything that was found about its files.
+    Show {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ApikeyArgs {
+    #[command(subcommand)]
+    pub action: ApikeyAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApikeyAction {
+    /// Make a new key, printed once, and the lines that let it in.
+    #[command(after_help = APIKEY_EXAMPLES)]
+    New {
+        /// What logs call the holder.
+        #[arg(long, value_name = "TEXT", default_value = "caller")]
+        label: String,
+        /// When it stops working: a date (2027-01-31) or a time (2027-01-31T12:00:00Z).
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Where a running gateway's admin listener is.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// The gateway's admin address [default: 127.0.0.1:9900].
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// The gateway's configuration file, to read the admin address from.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The port to serve on, on this machine only.
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    pub port: u16,
+    /// The folder for everything the demo writes [default: tenantd-demo in the system's temporary folder].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// The admin address; the system chooses a port for 0.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub admin: SocketAddr,
+}
+
+/// For whom something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs.
+    Json,
+}
+
+impl From<Format> for super::render::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  tenantd demo                                 see it work, with sample data
+  tenantd serve --host mcp.example.com         serve what lies in tenants.d
+  tenantd check tenants.d                      find out what is wrong with a file
+  tenantd tenants list                         see what is served
+
+Exit codes: 0 all is well, 1 there are findings, 2 it could not run.";
+
+const SERVE_EXAMPLES: &str = "\
+Each flag can also be given as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists
+separated by commas) or in tenantd.yaml (backend_allow:). A flag wins over the variable, and
+that over the file. Only these two know open_tenants, secret_root, extra_host, allowed_origin;
+only the file knows limits. TENANTD_LOG_FILTER says how much is logged (debug).
+
+Examples:
+  tenantd serve --host mcp.example.com
+  tenantd serve --listen 127.0.0.1:8080 --tls off --public-base https://mcp.example.com
+  tenantd serve --listen 0.0.0.0:443 --listen '[::]:443' --tls manual --certs /etc/tenantd/certs";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tenantd check                                everything in tenants.d
+  tenantd check acme.zip                       one export, with acme.yaml and acme.env beside it
+  tenantd check tenants.d --format json        for programs
+
+Exit codes: 0 all would be served, 1 some would be refused, 2 it could not run.";
+
+const TENANTS_EXAMPLES: &str = "\
+Examples:
+  tenantd tenants list
+  tenantd tenants show acme
+  tenantd tenants list --format json --admin 127.0.0.1:9901";
+
+const APIKEY_EXAMPLES: &str = "\
+Examples:
+  tenantd apikey new
+  tenantd apikey new --label nightly-report --expires 2027-01-31";
+
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  tenantd healthcheck
+  HEALTHCHECK CMD [\"tenantd\", \"healthcheck\"]
+
+Exit codes: 0 it is well, 1 it is not or does not answer, 2 the settings cannot be read.";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  tenantd demo
+  tenantd demo --port 9443 --dir ~/tenantd-demo";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tenantd completions bash > /etc/bash_completion.d/tenantd
+  tenantd completions zsh > ~/.zfunc/_tenantd";

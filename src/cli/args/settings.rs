@@ -1,0 +1,92 @@
+//! The flags that are settings.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueHint};
+
+use crate::settings::{Flags, Key};
+
+/// Flags of the running gateway.
+#[derive(Debug, Default, Args)]
+pub struct GatewayArgs {
+    /// Where keys, last good revisions and other lasting state are kept [default: state].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<String>,
+    /// Where certificates and their keys are [default: certs].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub certs: Option<String>,
+    /// An address to serve on; repeatable, port 0 is any free one [default: 0.0.0.0:443, or :80 with --tls off].
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// The address of the admin listener, or off [default: 127.0.0.1:9900].
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// Where certificates come from [default: self-signed].
+    #[arg(long, value_name = "MODE", value_parser = tls_modes())]
+    pub tls: Option<String>,
+    /// How the tenants folder is watched [default: auto].
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
+    pub watch: Option<String>,
+    /// How log lines look [default: text].
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    pub log: Option<String>,
+    /// A file to write the bound addresses to (JSON) once the gateway serves.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub ready_file: Option<String>,
+}
+
+/// Flags that decide how tenants are judged; `serve` and `check` share them.
+#[derive(Debug, Default, Args)]
+pub struct TenantRules {
+    /// The configuration file [default: tenantd.yaml, if there is one].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// The folder that operators drop tenants into [default: tenants.d].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub tenants: Option<String>,
+    /// A host name of the gateway; repeatable [default: localhost].
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// What tenants' public URLs begin with [default: the first host, with the port unless it is the scheme's].
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub public_base: Option<String>,
+    /// Refuse tenants that ask callers for no credential.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub require_auth: Option<String>,
+    /// A network that backends may be in although it is loopback; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub backend_allow: Vec<String>,
+}
+
+impl GatewayArgs {
+    /// Adds what was given.
+    pub(in crate::cli) fn flags(&self, flags: Flags) -> Flags {
+        flags
+            .with(Key::STATE, &self.state)
+            .with(Key::CERTS, &self.certs)
+            .with(Key::LISTEN, &self.listen)
+            .with(Key::ADMIN, &self.admin)
+            .with(Key::TLS, &self.tls)
+            .with(Key::WATCH, &self.watch)
+            .with(Key::LOG, &self.log)
+            .with(Key::READY_FILE, &self.ready_file)
+    }
+}
+
+impl TenantRules {
+    /// Adds what was given.
+    pub(in crate::cli) fn flags(&self, flags: Flags) -> Flags {
+        flags
+            .with(Key::TENANTS, &self.tenants)
+            .with(Key::HOST, &self.host)
+            .with(Key::PUBLIC_BASE, &self.public_base)
+            .with(Key::REQUIRE_AUTH, &self.require_auth)
+            .with(Key::BACKEND_ALLOW, &self.backend_allow)
+    }
+}
+
+/// `acme` is understood, so that it can be answered better than by "invalid value".
+fn tls_modes() -> [PossibleValue; 4] {
+    ["self-signed", "manual", "off", "acme"].map(|mode| PossibleValue::new(mode).hide(mode == "acme"))
+}

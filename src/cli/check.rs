@@ -1,0 +1,283 @@
+//! `tenantd check`: the pipeline of a running gateway, offline.
+//!
+//! Every finding of every tenant, claims to paths judged across tenants, nothing served. `--live` is to be added
+//! between [`judge`] and printing: [`Verdict::tenants`] has each good tenant's spec, and findings may be added to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::render::{self, Format};
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::bundle::{self, Context, Entry};
+use crate::routing::{self, Claim, Conflict, ConflictKind};
+use crate::spec::{TenantName, TenantSpec};
+
+/// What the command comes to; `main` makes an exit code of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every tenant would be served.
+    Fine,
+    /// Some tenant would be refused.
+    Refused,
+    /// A path could not be looked at, or holds no tenant.
+    CouldNotRun,
+}
+
+/// What was found out about one tenant.
+#[derive(Debug, Clone, Serialize)]
+pub struct Judged {
+    /// The stem of its files.
+    pub stem: String,
+    pub name: Option<TenantName>,
+    /// What people would paste into a client.
+    pub connector: Option<String>,
+    pub digest: String,
+    pub findings: Report,
+    #[serde(skip)]
+    pub spec: Option<TenantSpec>,
+}
+
+/// What was found out about all of them.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// Findings about the folders themselves.
+    pub findings: Report,
+    pub tenants: Vec<Judged>,
+}
+
+/// Checks folders and files, prints the findings, and says what it comes to.
+pub fn check(paths: &[PathBuf], context: &Context, format: Format) -> Outcome {
+    match judge(paths, context) {
+        Ok(verdict) => {
+            print(&verdict, format);
+            verdict.outcome()
+        }
+        Err((path, error)) => {
+            eprintln!("tenantd check: {} cannot be read: {}", path.display(), error.kind());
+            Outcome::CouldNotRun
+        }
+    }
+}
+
+/// Judges all tenants at these paths together. A path is a folder of tenants, a tenant's own folder, or one of a
+/// tenant's files (its siblings are looked at, too). The error names the path that could not be read.
+pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, io::Error)> {
+    let mut verdict = Verdict::default();
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        let (entries, strays) = look(path).map_err(|error| (path.clone(), error))?;
+        verdict.findings.extend(strays);
+        let new = entries.iter().filter(|entry| seen.insert((entry.files.clone(), entry.stem.clone())));
+        verdict.tenants.extend(new.map(|entry| one(entry, context)));
+    }
+    names(&mut verdict.tenants);
+    claims(&mut verdict.tenants);
+    Ok(verdict)
+}
+
+/// Prints a verdict to standard output.
+pub fn print(verdict: &Verdict, format: Format) {
+    match format {
+        Format::Human => print!("{}", human(verdict)),
+        Format::Json => println!("{}", render::json(verdict)),
+    }
+}
+
+impl Verdict {
+    /// What it comes to.
+    pub fn outcome(&self) -> Outcome {
+        match () {
+            () if self.tenants.is_empty() => Outcome::CouldNotRun,
+            () if self.tenants.iter().any(|tenant| tenant.findings.has_errors()) => Outcome::Refused,
+            () => Outcome::Fine,
+        }
+    }
+}
+
+fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
+    if path.is_dir() && !is_tenants_own(path) {
+        return Ok((bundle::discover(path, None)?, bundle::strays(path)?));
+    }
+    // "acme.zip" has the empty parent; what it means is the working folder.
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::metadata(path)?;
+    let Some(stem) = bundle::stem_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
+        return Ok((Vec::new(), Report::new()));
+    };
+    Ok((bundle::discover(folder, Some(&BTreeSet::from([stem])))?, Report::new()))
+}
+
+fn is_tenants_own(folder: &Path) -> bool {
+    folder.join("server.zip").exists() || folder.join("mcp/server/configs").is_dir()
+}
+
+fn one(entry: &Entry, context: &Context) -> Judged {
+    let loaded = bundle::load(entry, context);
+    Judged {
+        stem: entry.stem.clone(),
+        name: loaded.name,
+        connector: loaded.spec.as_ref().map(|spec| spec.public_url.connector()),
+        digest: loaded.digest.short(),
+        findings: loaded.report,
+        spec: loaded.spec,
+    }
+}
+
+/// Two tenants of one name: the later is refused, as after a restart.
+fn names(tenants: &mut [Judged]) {
+    let mut holders: BTreeMap<TenantName, String> = BTreeMap::new();
+    for tenant in tenants.iter_mut() {
+        let Some(name) = tenant.name.clone() else { continue };
+        match holders.get(&name) {
+            None => drop(holders.insert(name, tenant.stem.clone())),
+            Some(holder) => refuse(
+                tenant,
+                Diagnostic::error("name-taken", format!("the name {name} is taken by {holder}"))
+                    .help("rename the file, or say name: in its .yaml"),
+            ),
+        }
+    }
+}
+
+/// Claims to one path: judged as after a restart, by name.
+fn claims(tenants: &mut [Judged]) {
+    let mut claims: Vec<Claim> = tenants
+        .iter()
+        .filter_map(|tenant| tenant.spec.as_ref())
+        .map(|spec| Claim { tenant: spec.name.clone(), mounts: spec.mounts.clone(), incumbent: false })
+        .collect();
+    claims.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+    if claims.len() < 2 {
+        return;
+    }
+    for conflict in routing::judge(&claims) {
+        let loser = tenants
+            .iter_mut()
+            .find(|tenant| tenant.spec.is_some() && tenant.name.as_ref() == Some(&conflict.loser));
+        if let Some(loser) = loser {
+            refuse(loser, lost(&conflict));
+        }
+    }
+}
+
+fn lost(conflict: &Conflict) -> Diagnostic {
+    let host = conflict.mount.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let (prefix, holder) = (&conflict.mount.prefix, &conflict.holder);
+    let message = match conflict.kind {
+        ConflictKind::Same => format!("{prefix}{host} is held by {holder}"),
+        ConflictKind::CaseOnly => format!("{prefix}{host} differs from a path of {holder} in capitals only"),
+        ConflictKind::TakesEndpoint => {
+            format!("{prefix}{host} is one of the paths that {holder} answers itself")
+        }
+    };
+    Diagnostic::error("path-taken", message).help("give one of the two another path_prefix")
+}
+
+fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
+    tenant.findings.push(diagnostic.at(Location::file(&tenant.stem)));
+    tenant.spec = None;
+    tenant.connector = None;
+}
+
+fn human(verdict: &Verdict) -> String {
+    let mut out = render::human(&verdict.findings);
+    for tenant in &verdict.tenants {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let name = tenant.name.as_ref().map_or(tenant.stem.as_str(), TenantName::as_str);
+        let state = tenant.connector.as_ref().map_or("refused".to_owned(), |url| format!("ok, {url}"));
+        out.push_str(&format!("{name}: {state}\n"));
+        out.push_str(&render::human(&tenant.findings));
+    }
+    let refused = verdict.tenants.iter().filter(|tenant| tenant.findings.has_errors()).count();
+    out.push_str(&format!("\n{} checked, {refused} refused\n", verdict.tenants.len()));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            public_base: "https://mcp.test".into(),
+            hosts: Vec::new(),
+            backend_allow: Vec::new(),
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    fn tenants(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, lines) in files {
+            let yaml = format!(
+                "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\nconnection_id: c\n{lines}"
+            );
+            std::fs::write(folder.path().join(name), yaml).expect("written");
+        }
+        folder
+    }
+
+    fn judged(folder: &tempfile::TempDir) -> Verdict {
+        judge(&[folder.path().to_owned()], &context()).expect("judged")
+    }
+
+    fn codes(verdict: &Verdict) -> Vec<(&str, Vec<&str>)> {
+        let codes = |tenant: &Judged| tenant.findings.iter().map(|diagnostic| diagnostic.code).collect();
+        verdict.tenants.iter().map(|tenant| (tenant.stem.as_str(), codes(tenant))).collect()
+    }
+
+    #[test]
+    fn a_path_is_one_tenants() {
+        let folder =
+            tenants(&[("a.yaml", "api_key: key-0001\n"), ("b.yaml", "api_key: key-0002\npath_prefix: /a\n")]);
+        let verdict = judged(&folder);
+        assert_eq!(codes(&verdict), [("a", vec![]), ("b", vec!["path-taken"])]);
+        assert_eq!(verdict.outcome(), Outcome::Refused);
+    }
+
+    #[test]
+    fn a_name_is_one_tenants() {
+        let folder = tenants(&[
+            ("a b.yaml", "api_key: key-0001\n"),
+            ("a-b.yaml", "api_key: key-0002\npath_prefix: /x\n"),
+        ]);
+        assert_eq!(codes(&judged(&folder)), [("a b", vec![]), ("a-b", vec!["name-taken"])]);
+    }
+
+    #[test]
+    fn one_file_is_checked_with_its_siblings() {
+        let folder = tenants(&[("a.yaml", ""), ("b.yaml", "")]);
+        std::fs::write(folder.path().join("a.env"), "API_KEY=key-0001\n").expect("written");
+        let verdict = judge(&[folder.path().join("a.yaml")], &context()).expect("judged");
+        assert_eq!(codes(&verdict), [("a", vec![])]);
+        assert_eq!(verdict.outcome(), Outcome::Fine);
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_checked() {
+        let folder = tenants(&[]);
+        assert_eq!(judged(&folder).outcome(), Outcome::CouldNotRun);
+        assert_eq!(check(&[folder.path().join("x.zip")], &context(), Format::Human), Outcome::CouldNotRun);
+    }
+
+    #[test]
+    fn people_and_machines_are_told_the_same() {
+        let folder = tenants(&[
+            ("a.yaml", "api_key: key-0001\n"),
+            ("b.yaml", "api_key: your-api-key\n"),
+            ("c.json", ""),
+        ]);
+        let verdict = judged(&folder);
+        let root = format!("{}/", folder.path().display());
+        insta::assert_snapshot!("human", human(&verdict).replace(&root, ""));
+        insta::assert_snapshot!("json", render::json(&verdict).replace(&root, ""));
+    }
+}

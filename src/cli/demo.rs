@@ -1,0 +1,121 @@
+//! `tenantd demo`: a gateway with two sample tenants and the API behind them, on this machine only.
+//!
+//! Everything is real but the data: the exports are zips as a portal makes them, the API answers over HTTP, and the
+//! gateway is the one that `serve` runs.
+
+mod announcement;
+mod answer;
+mod dataset;
+mod exports;
+mod question;
+mod sample_api;
+mod words;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use self::exports::Folder;
+use super::admin_client::AdminClient;
+use super::args::DemoArgs;
+use super::serve;
+use super::{Exit, output};
+use crate::certs::LOCAL_CA_FILE;
+use crate::gateway::Addresses;
+use crate::settings::Settings;
+use crate::tenants::status::{State, TenantStatus};
+
+/// How long the first tenants may take to be announced as they are.
+const ROUNDS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs the demo until it is stopped.
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    port_is_free(listen)?;
+    let folder = Folder::prepare(args.dir.as_deref())?;
+    let api = sample_api::start().context("the sample API cannot be started")?;
+    folder.write_exports(api).context("the sample exports cannot be written")?;
+    let settings = settings(&folder, listen, args.admin);
+    serve::run_announced(settings, move |addresses| announce_soon(addresses.clone(), folder))?;
+    Ok(Exit::Fine)
+}
+
+fn settings(folder: &Folder, listen: SocketAddr, admin: SocketAddr) -> Settings {
+    Settings {
+        tenants: folder.tenants(),
+        state: folder.state(),
+        certs: folder.certs(),
+        listen: vec![listen],
+        admin: Some(admin),
+        backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..Settings::default()
+    }
+}
+
+/// Says so before anything is written, in the vendor's words, which people search for.
+fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
+    let port = address.port();
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "Port {port} already in use; stop what uses it (another demo?), or choose another with --port {}",
+            port.checked_add(1).unwrap_or(8443)
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("port {port} may be used by root only; choose one above 1023 with --port 8443")
+        }
+        Err(error) => Err(error).with_context(|| format!("port {port} cannot be used")),
+    }
+}
+
+/// Announces from a thread of its own: it waits for the gateway, which must not wait for it.
+fn announce_soon(addresses: Addresses, folder: Folder) {
+    let announce = move || {
+        let tenants = addresses.admin.map(|admin| served(&AdminClient::new(admin))).unwrap_or_default();
+        let ca = folder.certs().join(LOCAL_CA_FILE);
+        let text = announcement::text(&tenants, &addresses, &folder, &ca);
+        // A closed terminal stops nothing.
+        let _ = output::print(&text);
+    };
+    let _detached = std::thread::spawn(announce);
+}
+
+/// The tenants, once both are there, or as they are after a while.
+fn served(admin: &AdminClient) -> Vec<TenantStatus> {
+    let mut tenants = Vec::new();
+    for _ in 0..ROUNDS {
+        tenants = admin.tenants().unwrap_or_default();
+        let loaded = |tenant: &TenantStatus| tenant.state != State::Loading;
+        if tenants.len() >= 2 && tenants.iter().all(loaded) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    tenants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_said_in_the_vendors_words() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = taken.local_addr().expect("an address");
+        let error = port_is_free(address).expect_err("it is taken").to_string();
+        assert!(error.starts_with(&format!("Port {} already in use", address.port())), "{error}");
+        drop(taken);
+        port_is_free(address).expect("it is free again");
+    }
+
+    #[test]
+    fn the_demo_stays_on_this_machine() {
+        let folder = Folder { root: "/tmp/x".into() };
+        let settings = settings(&folder, ([127, 0, 0, 1], 8443).into(), ([127, 0, 0, 1], 0).into());
+        assert!(settings.listen.iter().chain(&settings.admin).all(|address| address.ip().is_loopback()));
+        assert_eq!(settings.public_base(settings.listen[0]), "https://localhost:8443");
+    }
+}

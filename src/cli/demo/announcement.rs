@@ -1,0 +1,94 @@
+//! What the demo prints once it serves: everything to paste.
+
+use std::path::Path;
+
+use serde_json::{Map, json};
+
+use super::exports::Folder;
+use crate::cli::tenants::list;
+use crate::gateway::Addresses;
+use crate::tenants::status::TenantStatus;
+
+/// The whole text.
+pub(super) fn text(tenants: &[TenantStatus], addresses: &Addresses, folder: &Folder, ca: &Path) -> String {
+    let first = tenants.iter().find_map(|tenant| tenant.connector_url.clone());
+    let first = first.unwrap_or_else(|| format!("{}/sales/mcp", addresses.public_base));
+    let (ca, tenants_folder) = (quoted(ca), quoted(&folder.tenants()));
+    let admin = addresses.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
+    format!(
+        "\nThe gateway serves on {base}. Two sample tenants:\n\n{table}\n\
+         Ask one (any MCP client does the same):\n\n{curl}\n\n\
+         Configure a client; it must trust the demo's own CA, so start it with the variable set:\n\n\
+         export NODE_EXTRA_CA_CERTS={ca}\n\n{snippet}\n\n\
+         Add a tenant while it runs: drop an export into the folder, or try this one:\n\n\
+         cp {third} {tenants_folder}/\n\
+         tenantd tenants list{admin}\n\n\
+         Stop with Ctrl-C. Everything lies in {root}.\n",
+        base = addresses.public_base,
+        table = list(tenants),
+        curl = curl(&first, &ca),
+        snippet = snippet(tenants),
+        third = quoted(&folder.third()),
+        root = quoted(&folder.root),
+    )
+}
+
+/// One call of the `search` tool, in the form that every server understands without a handshake.
+fn curl(url: &str, ca: &str) -> String {
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "search", "arguments": {"query": "Total revenue per region"}},
+    });
+    format!(
+        "curl --cacert {ca} {url} \\\n  \
+         -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\\n  \
+         -H 'MCP-Protocol-Version: 2025-06-18' \\\n  -d '{call}'"
+    )
+}
+
+/// What most clients read (`mcpServers`).
+fn snippet(tenants: &[TenantStatus]) -> String {
+    let server = |tenant: &TenantStatus| {
+        Some((tenant.name.clone(), json!({"type": "http", "url": tenant.connector_url.as_ref()?})))
+    };
+    let servers: Map<_, _> = tenants.iter().filter_map(server).collect();
+    format!("{:#}", json!({ "mcpServers": servers }))
+}
+
+/// A path for a shell: as it is when it is plain, else in quotes.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str) -> TenantStatus {
+        serde_json::from_value(json!({
+            "name": name, "stem": name, "state": "serving", "since": "2026-11-24T08:00:00Z",
+            "connector_url": format!("https://localhost:8443/{name}/mcp"), "access": "open (private networks)",
+        }))
+        .expect("a status")
+    }
+
+    #[test]
+    fn everything_to_paste_is_there() {
+        let addresses = Addresses {
+            listen: vec!["127.0.0.1:8443".parse().expect("an address")],
+            admin: Some("127.0.0.1:40000".parse().expect("an address")),
+            public_base: "https://localhost:8443".into(),
+            ca: None,
+        };
+        let folder = Folder { root: "/tmp/tenantd-demo".into() };
+        let ca = Path::new("/tmp/tenantd-demo/certs/local-ca.pem");
+        insta::assert_snapshot!(text(&[status("sales"), status("support")], &addresses, &folder, ca));
+    }
+
+    #[test]
+    fn odd_paths_are_quoted() {
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}

@@ -1,0 +1,158 @@
+//! The demo's datasets: small tables that stand in for a company's data.
+
+/// A table and the words people use for what is in it.
+#[derive(Debug)]
+pub(super) struct Dataset {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) description: &'static str,
+    /// What a row is, one and many.
+    pub(super) noun: [&'static str; 2],
+    pub(super) columns: &'static [Column],
+    /// The column meant by "total" or "average" when none is named.
+    pub(super) measure: &'static str,
+    pub(super) samples: &'static [&'static str],
+    csv: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Further words for it.
+    pub(super) also: &'static [&'static str],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Tells rows apart; neither filtered nor grouped by.
+    Id,
+    Text,
+    Number,
+    /// `YYYY-MM-DD`.
+    Date,
+}
+
+/// One row's cells, in the order of the columns.
+pub(super) type Row = Vec<&'static str>;
+
+impl Dataset {
+    /// All rows, oldest first.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        self.csv.lines().skip(1).map(|line| line.split(',').collect()).collect()
+    }
+
+    /// Where a column stands.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The key that this dataset's export carries. A sample's, known to everyone who reads this.
+    pub(super) fn api_key(&self) -> String {
+        format!("demo-key-of-{}", self.name)
+    }
+
+    /// Which trained connection the export was made from.
+    pub(super) fn connection_id(&self) -> String {
+        format!("conn-{}-01", self.name)
+    }
+}
+
+const fn column(name: &'static str, kind: Kind, also: &'static [&'static str]) -> Column {
+    Column { name, kind, also }
+}
+
+pub(super) const SALES: Dataset = Dataset {
+    name: "sales",
+    title: "Shop sales",
+    description: "Orders of a small furniture shop from January to June 2026",
+    noun: ["order", "orders"],
+    columns: &[
+        column("order_id", Kind::Id, &[]),
+        column("date", Kind::Date, &[]),
+        column("customer", Kind::Text, &["client", "buyer"]),
+        column("product", Kind::Text, &["item", "article"]),
+        column("category", Kind::Text, &[]),
+        column("region", Kind::Text, &["area"]),
+        column("channel", Kind::Text, &[]),
+        column("units", Kind::Number, &["quantity", "pieces"]),
+        column("amount", Kind::Number, &["revenue", "sales", "turnover", "value", "money"]),
+    ],
+    measure: "amount",
+    samples: &[
+        "Total revenue per region",
+        "Top 3 products by revenue",
+        "How many orders were there in March?",
+        "Average order amount in the North",
+        "List the orders of Aurora Cafe over 300",
+    ],
+    csv: include_str!("data/sales.csv"),
+};
+
+pub(super) const SUPPORT: Dataset = Dataset {
+    name: "support",
+    title: "Support desk",
+    description: "Tickets of the shop's support desk from March to June 2026",
+    noun: ["ticket", "tickets"],
+    columns: &[
+        column("ticket_id", Kind::Id, &[]),
+        column("date", Kind::Date, &[]),
+        column("customer", Kind::Text, &["client"]),
+        column("topic", Kind::Text, &["subject", "reason"]),
+        column("priority", Kind::Text, &["urgency"]),
+        column("status", Kind::Text, &["state"]),
+        column("agent", Kind::Text, &["colleague"]),
+        column("hours", Kind::Number, &["time", "duration"]),
+        column("satisfaction", Kind::Number, &["rating", "score"]),
+    ],
+    measure: "hours",
+    samples: &[
+        "How many tickets are open per priority?",
+        "Average hours by topic",
+        "Which agent has the highest satisfaction?",
+        "List urgent tickets in June",
+    ],
+    csv: include_str!("data/support.csv"),
+};
+
+pub(super) const INVENTORY: Dataset = Dataset {
+    name: "inventory",
+    title: "Inventory",
+    description: "What lies in the shop's three warehouses",
+    noun: ["item", "items"],
+    columns: &[
+        column("sku", Kind::Id, &[]),
+        column("product", Kind::Text, &["article"]),
+        column("category", Kind::Text, &[]),
+        column("warehouse", Kind::Text, &["store", "location"]),
+        column("stock", Kind::Number, &["units", "pieces", "quantity"]),
+        column("reorder_level", Kind::Number, &["reorder level"]),
+        column("unit_cost", Kind::Number, &["unit cost", "cost", "price"]),
+    ],
+    measure: "stock",
+    samples: &["Total stock per warehouse", "List items with stock below 10", "Average cost by category"],
+    csv: include_str!("data/inventory.csv"),
+};
+
+/// Every dataset that the sample API serves.
+pub(super) const ALL: [&Dataset; 3] = [&SALES, &SUPPORT, &INVENTORY];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cell_is_of_its_column() {
+        for dataset in ALL {
+            let header: Vec<&str> = dataset.csv.lines().next().expect("a header").split(',').collect();
+            assert_eq!(header, dataset.columns.iter().map(|column| column.name).collect::<Vec<_>>());
+            for row in dataset.rows() {
+                assert_eq!(row.len(), dataset.columns.len(), "{row:?}");
+                for (cell, column) in row.iter().zip(dataset.columns) {
+                    assert!(column.kind != Kind::Number || cell.parse::<f64>().is_ok(), "{cell}");
+                }
+            }
+            assert!(dataset.position(dataset.measure).is_some());
+        }
+    }
+}

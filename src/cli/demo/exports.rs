@@ -1,0 +1,168 @@
+//! The demo's folder: tenants, keys and state of its own, and an export to drop in by hand.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use super::dataset::{Dataset, INVENTORY, SALES, SUPPORT};
+use crate::bundle::sample;
+
+/// Where the demo keeps its things. A second run finds them again, so that a client that trusts the local CA still does.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) root: PathBuf,
+}
+
+impl Folder {
+    /// Takes the folder that was asked for, or one in the system's temporary folder, which must then be ours alone:
+    /// other users of the machine may have been there first.
+    pub(super) fn prepare(asked: Option<&Path>) -> anyhow::Result<Self> {
+        let root = asked.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
+        made.with_context(|| format!("the demo's folder {} cannot be made", root.display()))?;
+        if asked.is_none() {
+            let ours = is_ours(&root).unwrap_or(false);
+            ensure!(ours, "{} belongs to another user; give a folder of your own as --dir", root.display());
+            fs::set_permissions(&root, Permissions::from_mode(0o700))?;
+        }
+        let root = fs::canonicalize(root)?;
+        let folder = Self { root };
+        for path in [folder.tenants(), folder.state(), folder.next()] {
+            fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        }
+        Ok(folder)
+    }
+
+    /// Writes the two tenants to begin with, and the third one beside. Their files name the API's port, which is
+    /// another one each time.
+    pub(super) fn write_exports(&self, api: SocketAddr) -> io::Result<()> {
+        for dataset in [&SALES, &SUPPORT] {
+            replace(&self.tenants().join(file_name(dataset)), &export(dataset, api))?;
+        }
+        replace(&self.third(), &export(&INVENTORY, api))?;
+        match fs::remove_file(self.tenants().join(file_name(&INVENTORY))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn tenants(&self) -> PathBuf {
+        self.root.join("tenants.d")
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    pub(super) fn certs(&self) -> PathBuf {
+        self.root.join("certs")
+    }
+
+    /// The export to drop in by hand.
+    pub(super) fn third(&self) -> PathBuf {
+        self.next().join(file_name(&INVENTORY))
+    }
+
+    fn next(&self) -> PathBuf {
+        self.root.join("next")
+    }
+}
+
+/// Whether a folder is one of this user's, and no link.
+fn is_ours(folder: &Path) -> io::Result<bool> {
+    let metadata = fs::symlink_metadata(folder)?;
+    let probe = folder.join(format!(".probe-{}", crate::base::random::hex::<8>()));
+    let us = fs::File::create_new(&probe)?.metadata()?.uid();
+    fs::remove_file(&probe)?;
+    Ok(metadata.is_dir() && metadata.uid() == us)
+}
+
+/// Renamed into place, as an operator's copy should be: a watcher sees it whole.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("part");
+    fs::write(&draft, bytes)?;
+    fs::rename(draft, path)
+}
+
+fn file_name(dataset: &Dataset) -> String {
+    format!("{}.zip", dataset.name)
+}
+
+fn export(dataset: &Dataset, api: SocketAddr) -> Vec<u8> {
+    sample::export(dataset.name, &configuration(dataset, api))
+}
+
+fn configuration(dataset: &Dataset, api: SocketAddr) -> String {
+    let Dataset { name, title, description, .. } = dataset;
+    let (key, connection) = (dataset.api_key(), dataset.connection_id());
+    let questions: String = dataset.samples.iter().map(|sample| format!("  - {sample}\n")).collect();
+    format!(
+        "search_url: http://{api}/nlp-search\ncontext_url: http://{api}/nlp-context\napi_key: {key}\n\
+         connection_id: {connection}\ndataset: {name}\ndisplay_name: {title}\ndescription: {description}\n\
+         sample_questions:\n{questions}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::diagnostic::Severity;
+    use crate::bundle;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = Folder::prepare(Some(temporary.path())).expect("prepared");
+        (temporary, folder)
+    }
+
+    const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 12345);
+
+    #[test]
+    fn the_samples_are_exports_without_findings() {
+        let (_temporary, folder) = folder();
+        folder.write_exports(API).expect("written");
+        fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
+        let context = bundle::Context {
+            public_base: "https://localhost:8443".into(),
+            hosts: Vec::new(),
+            backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: Default::default(),
+        };
+        let entries = bundle::discover(&folder.tenants(), None).expect("listed");
+        assert_eq!(entries.len(), 3);
+        for entry in entries {
+            let loaded = bundle::load(&entry, &context);
+            let loud: Vec<_> =
+                loaded.report.iter().filter(|finding| finding.severity > Severity::Notice).collect();
+            assert!(loud.is_empty() && loaded.spec.is_some(), "{loud:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_run_starts_with_two_tenants_again() {
+        let (_temporary, folder) = folder();
+        folder.write_exports(API).expect("written");
+        fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
+        folder.write_exports(API).expect("written");
+        let mut names: Vec<_> =
+            fs::read_dir(folder.tenants()).expect("listed").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["sales.zip", "support.zip"]);
+    }
+
+    #[test]
+    fn a_link_is_not_ours() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let link = temporary.path().join("link");
+        std::os::unix::fs::symlink("/", &link).expect("linked");
+        assert!(!is_ours(&link).unwrap_or(false));
+        assert!(is_ours(temporary.path()).expect("looked at"));
+    }
+}

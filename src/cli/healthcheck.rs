@@ -1,0 +1,25 @@
+//! `tenantd healthcheck`: the probe of containers, whose images have no curl.
+
+use super::admin_client::AdminClient;
+use super::args::{AdminArgs, HealthArgs};
+use super::{Exit, configuration};
+use crate::settings::{Flags, Key};
+
+/// Asks `/healthz`.
+pub(super) fn run(args: &HealthArgs) -> anyhow::Result<Exit> {
+    match client(&args.admin)?.health() {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => {
+            eprintln!("tenantd: {error}");
+            Ok(Exit::Findings)
+        }
+    }
+}
+
+/// A client for the gateway that these arguments, the environment and the file point to.
+pub(super) fn client(args: &AdminArgs) -> anyhow::Result<AdminClient> {
+    let flags = Flags::new().with(Key::ADMIN, &args.admin);
+    let settings = configuration::load_quietly(&flags, args.config.as_deref())?;
+    let off = "the admin listener is off, so the gateway cannot be asked; give its address as --admin";
+    settings.admin.map(AdminClient::new).ok_or_else(|| anyhow::anyhow!(off))
+}

@@ -1,0 +1,110 @@
+//! Findings for people and for machines.
+//!
+//! For people: severity, code and message, then `--> file:line:column`, the source line with a mark under the place,
+//! and what to do. Control characters never reach the terminal. For machines: one JSON document.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::{Diagnostic, Location, Report, Severity};
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Human,
+    Json,
+}
+
+/// All findings for people, an empty line between them.
+pub fn human(report: &Report) -> String {
+    let findings: Vec<String> = report.iter().map(finding).collect();
+    findings.join("\n")
+}
+
+/// A document for machines.
+pub fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+}
+
+fn finding(diagnostic: &Diagnostic) -> String {
+    let mut out =
+        format!("{}[{}]: {}\n", word(diagnostic.severity), diagnostic.code, printable(&diagnostic.message));
+    let margin = " ".repeat(margin(diagnostic.location.as_ref()));
+    if let Some(location) = &diagnostic.location {
+        place(&mut out, &margin, location);
+    }
+    if let Some(help) = &diagnostic.help {
+        let _ = writeln!(out, "{margin} = help: {}", printable(help));
+    }
+    out
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Notice => "notice",
+    }
+}
+
+fn margin(location: Option<&Location>) -> usize {
+    location.and_then(|location| location.line).map_or(1, |line| line.to_string().len())
+}
+
+fn place(out: &mut String, margin: &str, location: &Location) {
+    let _ = writeln!(out, "{margin}--> {}", printable(&location.to_string()));
+    let (Some(line), Some(excerpt)) = (location.line, &location.excerpt) else { return };
+    let excerpt = printable(excerpt);
+    let _ = writeln!(out, "{margin} |\n{line} | {excerpt}");
+    // A blanked value is shorter than what it stands for, so the mark may lie behind the line's end.
+    match location.column.filter(|column| *column <= excerpt.chars().count()) {
+        Some(column) => {
+            let _ = writeln!(out, "{margin} | {}^", " ".repeat(column.saturating_sub(1)));
+        }
+        None => {
+            let _ = writeln!(out, "{margin} |");
+        }
+    }
+}
+
+/// Text without what a terminal would obey: control characters, and those that reorder text.
+fn printable(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_points_at_its_place() {
+        let location = Location {
+            entry: Some("mcp/server/configs/sales.yaml".into()),
+            line: Some(12),
+            column: Some(14),
+            excerpt: Some("path_prefix: /a/../b".into()),
+            ..Location::file("acme.zip")
+        };
+        let report = Report::from(Diagnostic::error("bad-prefix", "no").help("write /a").at(location));
+        insta::assert_snapshot!(human(&report), @r"
+        error[bad-prefix]: no
+          --> acme.zip!mcp/server/configs/sales.yaml:12:14
+           |
+        12 | path_prefix: /a/../b
+           |              ^
+           = help: write /a
+        ");
+    }
+
+    #[test]
+    fn nothing_obeyed_by_a_terminal_is_printed() {
+        let report = Report::from(Diagnostic::error("x", "a\u{1b}[31mb\u{202e}"));
+        assert_eq!(human(&report), "error[x]: a\u{fffd}[31mb\u{fffd}\n");
+    }
+}

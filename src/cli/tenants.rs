@@ -1,0 +1,144 @@
+//! `tenantd tenants`: what a running gateway says of its tenants.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::args::{Format, TenantsArgs, TenantsQuestion};
+use super::healthcheck::client;
+use super::{Exit, admin_client, output, render};
+use crate::tenants::status::{State, TenantStatus};
+
+/// Lists all, or shows one.
+pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
+    match &args.question {
+        TenantsQuestion::List { format, admin } => {
+            let tenants = client(admin)?.tenants()?;
+            output::print(&match format {
+                Format::Human => list(&tenants),
+                Format::Json => render::json(&tenants) + "\n",
+            })?;
+            Ok(Exit::Fine)
+        }
+        TenantsQuestion::Show { name, format, admin } => {
+            let tenant = match client(admin)?.tenant(name) {
+                Err(error @ admin_client::Error::NotFound(_)) => {
+                    eprintln!("tenantd: {error}");
+                    return Ok(Exit::Findings);
+                }
+                other => other?,
+            };
+            output::print(&match format {
+                Format::Human => show(&tenant),
+                Format::Json => render::json(&tenant) + "\n",
+            })?;
+            Ok(Exit::Fine)
+        }
+    }
+}
+
+/// The table of all tenants.
+pub(super) fn list(tenants: &[TenantStatus]) -> String {
+    if tenants.is_empty() {
+        return "No tenants yet. Drop an export (<name>.zip) into the tenants folder.\n".into();
+    }
+    let row = |tenant: &TenantStatus| {
+        let url = tenant.connector_url.clone().unwrap_or_else(|| "-".into());
+        let access = tenant.access.clone().unwrap_or_else(|| "-".into());
+        vec![tenant.name.clone(), word(tenant.state).to_owned(), access, url]
+    };
+    let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
+    let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
+    for tenant in tenants.iter().filter(|tenant| matches!(tenant.state, State::Rejected | State::Stale)) {
+        writeln!(text, "\n{} is {}: `tenantd tenants show {0}` says why.", tenant.name, word(tenant.state))
+            .expect("writing to a String cannot fail");
+    }
+    text
+}
+
+fn show(tenant: &TenantStatus) -> String {
+    let files = tenant.files.join(", ");
+    let since = format!("{} since {}", word(tenant.state), tenant.since);
+    let facts = [
+        ("name", Some(tenant.name.as_str())),
+        ("title", tenant.title.as_deref()),
+        ("state", Some(since.as_str())),
+        ("trouble", tenant.trouble.as_deref()),
+        ("connector", tenant.connector_url.as_deref()),
+        ("access", tenant.access.as_deref()),
+        ("files", Some(files.as_str()).filter(|files| !files.is_empty())),
+        ("on disk", tenant.on_disk.as_deref()),
+        ("in force", tenant.in_force.as_deref()),
+    ];
+    let known = facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", (*value)?)));
+    known.chain(tenant.findings.as_array().into_iter().flatten().map(finding)).collect()
+}
+
+/// A finding as the gateway sent it, which may be newer or older than this program.
+fn finding(finding: &Value) -> String {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let of = |name: &str| text(finding, name).unwrap_or_default();
+    let mut out = format!("\n{}[{}]: {}\n", of("severity"), of("code"), of("message"));
+    if let Some(place) = finding.get("location") {
+        let number =
+            |name: &str| place.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
+        let entry = text(place, "entry").map(|entry| format!("!{entry}")).unwrap_or_default();
+        let file = text(place, "file").unwrap_or_default();
+        out += &format!(" --> {file}{entry}{}{}\n", number("line"), number("column"));
+        out += &text(place, "excerpt").map(|line| format!("  | {line}\n")).unwrap_or_default();
+    }
+    out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Loading => "loading",
+        State::Serving => "serving",
+        State::Degraded => "degraded",
+        State::Stale => "stale",
+        State::Rejected => "rejected",
+        State::Disabled => "disabled",
+        State::Draining => "draining",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: Value) -> TenantStatus {
+        serde_json::from_value(value).expect("a status")
+    }
+
+    fn acme() -> TenantStatus {
+        status(serde_json::json!({
+            "name": "acme", "stem": "Acme", "state": "serving", "since": "2026-11-24T08:00:00Z", "title": "Acme sales",
+            "connector_url": "https://localhost:8443/acme/mcp", "access": "open (private networks)",
+            "on_disk": "0123456789ab", "in_force": "0123456789ab", "files": ["Acme.zip", "Acme.env"],
+        }))
+    }
+
+    fn broken() -> TenantStatus {
+        status(serde_json::json!({
+            "name": "broken", "stem": "broken", "state": "rejected", "since": "2026-11-24T08:00:00Z",
+            "files": ["broken.yaml"],
+            "findings": [{
+                "code": "api-key-placeholder", "severity": "error", "message": "api_key is still a placeholder",
+                "help": "paste the key from the portal",
+                "location": {"file": "broken.yaml", "line": 3, "column": 10, "excerpt": "api_key: <…>"},
+            }],
+        }))
+    }
+
+    #[test]
+    fn the_list_is_a_table_and_says_where_to_look_further() {
+        insta::assert_snapshot!(list(&[acme(), broken()]));
+        assert!(list(&[]).starts_with("No tenants yet."));
+    }
+
+    #[test]
+    fn one_tenant_is_shown_with_its_findings() {
+        insta::assert_snapshot!(show(&acme()));
+        insta::assert_snapshot!(show(&broken()));
+    }
+}

@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::ApiKeySpec;
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn check_with(keys: &[(&str, &str, Option<i64>)]) -> BearerCheck {
+    let key = |&(label, key, expires): &(&str, &str, Option<i64>)| ApiKeySpec {
+        label: label.to_owned(),
+        digest: Digest::of(key.as_bytes()),
+        expires: expires.map(|second| Timestamp::from_second(second).expect("a moment")),
+    };
+    let access = AccessSpec { api_keys: keys.iter().map(key).collect(), public: false };
+    BearerCheck::new(&access, OpenTenants::Private)
+}
+
+fn open(public: bool, open: OpenTenants) -> BearerCheck {
+    BearerCheck::new(&AccessSpec { api_keys: Vec::new(), public }, open)
+}
+
+fn headers(values: &[&str]) -> HeaderMap {
+    let value = |text: &&str| (AUTHORIZATION, HeaderValue::from_str(text).expect("a header value"));
+    values.iter().map(value).collect()
+}
+
+fn present(check: &BearerCheck, values: &[&str]) -> Result<String, Denial> {
+    check.check(&headers(values), HOME, NOW).map(|principal| principal.label().to_owned())
+}
+
+#[test]
+fn each_key_opens_under_its_label() {
+    let check = check_with(&[("old", "key-1", None), ("new", "key-2", None)]);
+    assert_eq!(present(&check, &["Bearer key-1"]).as_deref(), Ok("old"));
+    assert_eq!(present(&check, &["Bearer key-2"]).as_deref(), Ok("new"));
+    assert_eq!(present(&check, &["Bearer key-3"]), Err(Denial::Invalid));
+    assert_eq!(present(&check, &["Bearer key-"]), Err(Denial::Invalid));
+    assert_eq!(check.describe(), "api keys (2)");
+}
+
+#[test]
+fn expired_key_is_refused_from_its_moment_on() {
+    let check = check_with(&[("a", "key", Some(100))]);
+    let at = |second| {
+        check.check(&headers(&["Bearer key"]), HOME, Timestamp::from_second(second).expect("a moment"))
+    };
+    assert!(at(99).is_ok());
+    assert_eq!(at(100), Err(Denial::Invalid));
+}
+
+#[test]
+fn an_expired_twin_does_not_shut_the_valid_one_out() {
+    for order in [[Some(-1), None], [None, Some(-1)]] {
+        let check = check_with(&[("a", "key", order[0]), ("b", "key", order[1])]);
+        assert!(present(&check, &["Bearer key"]).is_ok());
+    }
+}
+
+#[test]
+fn the_header_is_read_as_the_rfcs_say() {
+    let check = check_with(&[("a", "k.e-y~1+/==", None)]);
+    for good in ["Bearer k.e-y~1+/==", "bearer k.e-y~1+/==", "BEARER   k.e-y~1+/==", " Bearer k.e-y~1+/== "] {
+        assert_eq!(present(&check, &[good]).as_deref(), Ok("a"), "{good:?}");
+    }
+    for missing in ["Basic dXNlcjpwYXNz", "BearerX key", "Digest"] {
+        assert_eq!(present(&check, &[missing]), Err(Denial::Missing), "{missing:?}");
+    }
+    for malformed in
+        ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer =", "Bearer a=b", "", "Be:arer x"]
+    {
+        assert_eq!(present(&check, &[malformed]), Err(Denial::Malformed), "{malformed:?}");
+    }
+    assert_eq!(present(&check, &[]), Err(Denial::Missing));
+    assert_eq!(present(&check, &["Bearer k.e-y~1+/==", "Bearer k.e-y~1+/=="]), Err(Denial::Malformed));
+    let endless = format!("Bearer {}", "a".repeat(LONGEST + 1));
+    assert_eq!(present(&check, &[&endless]), Err(Denial::Malformed));
+}
+
+#[test]
+fn a_key_is_asked_of_everybody_even_at_home() {
+    let keyed = AccessSpec { public: true, ..access_with_one_key() };
+    for settings in [OpenTenants::Private, OpenTenants::Public, OpenTenants::Refused] {
+        let check = BearerCheck::new(&keyed, settings);
+        assert_eq!(check.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
+    }
+}
+
+fn access_with_one_key() -> AccessSpec {
+    let key = ApiKeySpec { label: "a".into(), digest: Digest::of(b"key"), expires: None };
+    AccessSpec { api_keys: vec![key], public: false }
+}
+
+#[test]
+fn an_open_tenant_answers_private_networks() {
+    let check = open(false, OpenTenants::Private);
+    let from = |peer: &str| check.check(&HeaderMap::new(), peer.parse().expect("an address"), NOW);
+    let private = [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.31.255.1",
+        "192.168.0.9",
+        "169.254.3.4",
+        "::1",
+        "fd00::7",
+        "fe80::1",
+        "::ffff:10.0.0.1",
+    ];
+    for peer in private {
+        assert_eq!(from(peer), Ok(Principal::Anonymous), "{peer}");
+    }
+    let strangers = [
+        "192.0.2.1",
+        "100.64.0.1",
+        "172.32.0.1",
+        "0.0.0.0",
+        "2001:db8::1",
+        "::ffff:192.0.2.1",
+        "::",
+        "64:ff9b::a00:1",
+        "2002:a00:1::",
+    ];
+    for peer in strangers {
+        assert_eq!(from(peer), Err(Denial::NotPrivate), "{peer}");
+    }
+    assert_eq!(check.describe(), "open (private networks)");
+}
+
+#[test]
+fn public_is_said_by_the_tenant_or_by_the_settings() {
+    let stranger: IpAddr = "192.0.2.1".parse().expect("an address");
+    for check in [open(true, OpenTenants::Private), open(false, OpenTenants::Public)] {
+        assert_eq!(check.check(&HeaderMap::new(), stranger, NOW), Ok(Principal::Anonymous));
+        assert_eq!(check.describe(), "open (public)");
+    }
+    let shut = open(true, OpenTenants::Refused);
+    assert_eq!(shut.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
+}
+
+#[test]
+fn denials_speak_http() {
+    let all = [Denial::Missing, Denial::Malformed, Denial::Invalid, Denial::NotPrivate];
+    assert_eq!(all.map(|denial| denial.status().as_u16()), [401, 400, 401, 403]);
+    assert_eq!(Denial::Missing.challenge(), Some("Bearer"));
+    for denial in all {
+        let challenged = denial.status() == StatusCode::UNAUTHORIZED;
+        assert!(!challenged || denial.challenge().is_some(), "a 401 always has a challenge");
+        assert!(denial.challenge().is_none_or(|text| HeaderValue::from_str(text).is_ok()));
+        assert!(!denial.sentence().ends_with(['.', '!']));
+    }
+}
+
+#[test]
+fn nothing_prints_a_key() {
+    let check = check_with(&[("label", "canary", None)]);
+    assert!(!format!("{check:?}").contains("canary"));
+}
+
+proptest! {
+    #[test]
+    fn a_key_of_one_tenant_never_opens_another(
+        keys in proptest::collection::hash_set("[A-Za-z0-9._~+/-]{1,40}", 2..8),
+        cut in 1..7_usize,
+    ) {
+        let keys: Vec<String> = keys.into_iter().collect();
+        let (ours, theirs) = keys.split_at(cut.min(keys.len() - 1));
+        let entries: Vec<_> = ours.iter().map(|key| ("ours", key.as_str(), None)).collect();
+        let check = check_with(&entries);
+        for key in ours {
+            prop_assert_eq!(present(&check, &[&format!("Bearer {key}")]), Ok("ours".to_owned()));
+        }
+        for key in theirs {
+            prop_assert_eq!(present(&check, &[&format!("Bearer {key}")]), Err(Denial::Invalid));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What settings mean to each other. Runs on parsed values; names settings by their flags.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::{Settings, TlsMode, localhost};
+use crate::base::diagnostic::{Diagnostic, Report};
+use crate::spec::HostName;
+
+/// Fills in what follows from other settings, and reports what cannot be together.
+pub(super) fn check(settings: &mut Settings, report: &mut Report) {
+    complete_hosts(settings);
+    listeners_differ(settings, report);
+    folders_are_apart(settings, report);
+    plain_http_is_near(settings, report);
+    admin_is_near(settings, report);
+}
+
+/// The host of the public base is ours whether or not it is listed; without any, we are `localhost`.
+fn complete_hosts(settings: &mut Settings) {
+    let base = settings.public_base.as_deref().and_then(|base| url::Url::parse(base).ok());
+    if let Some(host) = base.as_ref().and_then(|base| HostName::parse(base.host_str()?)) {
+        settings.hosts.push(host);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    settings.hosts.retain(|host| seen.insert(host.clone()));
+    if settings.hosts.is_empty() {
+        settings.hosts.push(localhost());
+    }
+}
+
+fn listeners_differ(settings: &Settings, report: &mut Report) {
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    let public = settings.listen.iter().map(|address| ("--listen".to_owned(), *address));
+    for (flag, address) in public.chain(settings.admin.map(|address| ("--admin".to_owned(), address))) {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
+            let message = format!("`{flag}` and `{other}` both are {address}");
+            let help = "give each listener an address or port of its own";
+            report.push(Diagnostic::error("listeners-collide", message).help(help));
+        }
+        taken.push((flag, address));
+    }
+}
+
+/// A state or certs folder among the tenants would be taken for one.
+fn folders_are_apart(settings: &Settings, report: &mut Report) {
+    let folders: [(&str, &Path); 2] = [("--state", &settings.state), ("--certs", &settings.certs)];
+    for (flag, folder) in folders.into_iter().filter(|(_, folder)| folder.starts_with(&settings.tenants)) {
+        let tenants = settings.tenants.display();
+        let message = format!("`{flag}` is {}, inside the tenants folder {tenants}", folder.display());
+        let help = "put it beside the tenants folder: everything in there is taken for a tenant";
+        report.push(Diagnostic::error("folders-overlap", message).help(help));
+    }
+}
+
+fn plain_http_is_near(settings: &Settings, report: &mut Report) {
+    let far = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    if let (TlsMode::Off, Some(address)) = (settings.tls, far) {
+        let message = format!("`--tls off` on {address}: API keys and answers travel unencrypted");
+        let help =
+            "listen on 127.0.0.1 behind a proxy that speaks TLS, or use `--tls self-signed` or `manual`";
+        report.push(Diagnostic::warning("plain-http", message).help(help));
+    }
+}
+
+fn admin_is_near(settings: &Settings, report: &mut Report) {
+    if let Some(address) = settings.admin.filter(|address| !address.ip().is_loopback()) {
+        let message = format!("`--admin` is {address}: whoever reaches it sees every tenant's status");
+        let help = "use 127.0.0.1:9900, or let a firewall or network policy keep others away";
+        report.push(Diagnostic::warning("admin-not-loopback", message).help(help));
+    }
+}

@@ -1,0 +1,73 @@
+//! Settings in the environment: `TENANTD_…`, lists separated by commas.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::Key;
+use super::key::closest;
+use super::source::{Origin, Value};
+use crate::base::diagnostic::{Diagnostic, Report};
+
+const PREFIX: &str = "TENANTD_";
+const CONFIG: &str = "TENANTD_CONFIG";
+/// Read by `telemetry::log`; no setting of ours.
+const LOG_FILTER: &str = "TENANTD_LOG_FILTER";
+const DEFAULT_FILE: &str = "tenantd.yaml";
+
+/// The variables that begin with `TENANTD_`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    /// A setting's value. A blank variable is an unset one: that is how Compose files leave things out.
+    pub(super) fn value(&self, key: Key) -> Option<Value> {
+        let text = self.0.get(&key.variable()).filter(|text| !text.trim().is_empty())?;
+        let texts = text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
+        Some(Value { texts: texts.collect(), origin: Origin::Variable(key) })
+    }
+
+    /// Warns of variables that look like a setting's but are none. Others are not ours to judge: Kubernetes makes
+    /// `TENANTD_SERVICE_HOST` and `TENANTD_PORT` for a service that is called `tenantd`.
+    pub(super) fn misspelt(&self) -> Report {
+        let mut known: Vec<String> = Key::ALL.iter().map(|key| key.variable()).collect();
+        known.extend([CONFIG, LOG_FILTER].map(str::to_owned));
+        let mut report = Report::new();
+        for name in self.0.keys().filter(|name| !known.contains(name)) {
+            let after_prefix = known.iter().map(|known| &known[PREFIX.len()..]);
+            if let Some(meant) = closest(&name[PREFIX.len()..], after_prefix).filter(|_| !is_kubernetes(name))
+            {
+                let message = format!("`{name}` is no setting and is ignored");
+                let help = format!("did you mean `{PREFIX}{meant}`?");
+                report.push(Diagnostic::warning("unknown-variable", message).help(help));
+            }
+        }
+        report
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self(variables.filter(|(name, _)| name.starts_with(PREFIX)).collect())
+    }
+}
+
+/// The file to read: `--config`, else `TENANTD_CONFIG`, else `tenantd.yaml` in the working directory if there is one.
+pub fn config_path(flag: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+    if let Some(path) = flag {
+        return Some(path.to_owned());
+    }
+    let variable = environment.0.get(CONFIG).filter(|text| !text.trim().is_empty());
+    let default = || Path::new(DEFAULT_FILE).is_file().then(|| DEFAULT_FILE.into());
+    variable.map(PathBuf::from).or_else(default)
+}
+
+fn is_kubernetes(name: &str) -> bool {
+    name.contains("_SERVICE_") || name == "TENANTD_PORT" || name.starts_with("TENANTD_PORT_")
+}

@@ -1,0 +1,59 @@
+//! Caps of the public edge: the `limits:` section of the file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::diagnostic::{Diagnostic, Report};
+
+/// Caps of the public edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at a time, over all listeners.
+    pub connections: usize,
+    /// Connections at a time from one address (IPv6: one /64).
+    pub connections_per_ip: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_seconds: u64,
+    /// From the first byte of a request to the end of its header.
+    pub header_seconds: u64,
+    /// Between two pieces of a request's body.
+    pub body_seconds: u64,
+    /// A connection without a request.
+    pub idle_seconds: u64,
+    /// What requests under way get when the process is asked to stop.
+    pub drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_ip: 1_000,
+            handshake_seconds: 10,
+            header_seconds: 10,
+            body_seconds: 30,
+            idle_seconds: 60,
+            drain_seconds: 30,
+        }
+    }
+}
+
+impl Limits {
+    /// Reports caps under which nothing could be served.
+    pub(super) fn checked(self, report: &mut Report) -> Self {
+        let at_least_one = [
+            ("connections", self.connections as u64),
+            ("connections_per_ip", self.connections_per_ip as u64),
+            ("handshake_seconds", self.handshake_seconds),
+            ("header_seconds", self.header_seconds),
+            ("body_seconds", self.body_seconds),
+            ("idle_seconds", self.idle_seconds),
+        ];
+        for (name, _) in at_least_one.iter().filter(|(_, value)| *value == 0) {
+            let finding =
+                Diagnostic::error("limit-zero", format!("`limits.{name}` is 0: nothing could be served"));
+            report.push(finding.help("give 1 or more, or leave the line out for the default"));
+        }
+        self
+    }
+}

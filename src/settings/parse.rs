@@ -1,0 +1,145 @@
+//! One text → one value. Each function says what is wrong and what to write instead.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::{OpenTenants, TlsMode, WatchMode};
+use crate::spec::HostName;
+use crate::telemetry::log::LogFormat;
+
+/// Why a text is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) help: String,
+}
+
+pub(super) type Parsed<T> = Result<T, Fault>;
+
+fn fault<T>(what: impl Into<String>, help: impl Into<String>) -> Parsed<T> {
+    Err(Fault { what: what.into(), help: help.into() })
+}
+
+/// `IP:PORT`, `:PORT` for every IPv4 address, `localhost:PORT`.
+pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
+    let port = |text: &str| text.parse::<u16>().ok();
+    if let Some(port) = text.strip_prefix(':').and_then(port) {
+        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    if let Some(port) = text.strip_prefix("localhost:").and_then(port) {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    match text.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => {
+            fault("not an IP address and port", "write it like `0.0.0.0:443`, `[::]:443` or `127.0.0.1:8443`")
+        }
+    }
+}
+
+/// A socket, or `off`.
+pub(super) fn socket_or_off(text: &str) -> Parsed<Option<SocketAddr>> {
+    match text {
+        "off" => Ok(None),
+        _ => match socket(text) {
+            Ok(address) => Ok(Some(address)),
+            Err(_) => fault("not an IP address and port", "write it like `127.0.0.1:9900`, or `off`"),
+        },
+    }
+}
+
+/// A host name or IP address alone.
+pub(super) fn host(text: &str) -> Parsed<HostName> {
+    let bracketed = text.parse::<std::net::Ipv6Addr>().map(|address| format!("[{address}]"));
+    match HostName::parse(bracketed.as_deref().unwrap_or(text)) {
+        Some(host) => Ok(host),
+        None if text.contains("://") => {
+            fault("a URL where a host name belongs", "give the name alone, and the URL as `--public-base`")
+        }
+        None => {
+            fault("not a host name", "give a name or IP address without port, for example `mcp.example.com`")
+        }
+    }
+}
+
+/// `http(s)://host[:port]`, kept without the scheme's own port and without a slash at its end.
+pub(super) fn origin(text: &str) -> Parsed<Url> {
+    const HELP: &str = "write it like `https://mcp.example.com` or `https://mcp.example.com:8443`";
+    let Ok(url) = Url::parse(text) else { return fault("not an absolute URL", HELP) };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return fault("not an http or https URL", HELP);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return fault("a URL with a user name in it", HELP);
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return fault(
+            "a URL with more than a host and a port",
+            format!("{HELP}; each tenant adds its own prefix"),
+        );
+    }
+    Ok(url)
+}
+
+/// A browser's `Origin`, as text.
+pub(super) fn browser_origin(text: &str) -> Parsed<String> {
+    origin(text).map(|url| url.origin().ascii_serialization())
+}
+
+/// A network in CIDR form; a lone address is a network of one.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    let lone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    match text.parse::<IpNet>().or_else(|_| lone()) {
+        Ok(network) => Ok(network.trunc()),
+        Err(_) => fault("not a network", "write it like `127.0.0.0/8`, `10.0.0.0/8` or `fd00::/8`"),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => fault("neither true nor false", "write `true` or `false`"),
+    }
+}
+
+pub(super) fn tls(text: &str) -> Parsed<TlsMode> {
+    const HELP: &str = "write `self-signed`, `manual` or `off`";
+    match text {
+        "self-signed" => Ok(TlsMode::SelfSigned),
+        "manual" => Ok(TlsMode::Manual),
+        "off" => Ok(TlsMode::Off),
+        "acme" => fault(
+            "automatic certificates (ACME) are not in this version",
+            "put a certificate and its key into the certs folder and use `manual`",
+        ),
+        _ => fault("no TLS mode", HELP),
+    }
+}
+
+pub(super) fn watch(text: &str) -> Parsed<WatchMode> {
+    match text {
+        "auto" => Ok(WatchMode::Auto),
+        "poll" => Ok(WatchMode::Poll),
+        _ => fault("no way to watch a folder", "write `auto` or `poll`"),
+    }
+}
+
+pub(super) fn log(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => fault("no log format", "write `text` or `json`; `TENANTD_LOG_FILTER` says how much is logged"),
+    }
+}
+
+pub(super) fn open_tenants(text: &str) -> Parsed<OpenTenants> {
+    match text {
+        "private" => Ok(OpenTenants::Private),
+        "public" => Ok(OpenTenants::Public),
+        "refused" => Ok(OpenTenants::Refused),
+        _ => fault("no rule for open tenants", "write `private`, `public` or `refused`"),
+    }
+}

@@ -1,0 +1,150 @@
+//! Precedence, and texts → [`Settings`].
+
+use std::path::PathBuf;
+
+use super::file::Written;
+use super::parse::{self, Parsed};
+use super::source::{Flags, Origin, Value};
+use super::{Environment, ExtraHosts, Key, OpenTenants, Settings, TlsMode, default_listen};
+use crate::base::diagnostic::{Diagnostic, Report};
+
+/// Looks each setting up in all places, and gathers what is wrong.
+pub(super) struct Reader<'a> {
+    flags: &'a Flags,
+    environment: &'a Environment,
+    written: &'a Written,
+    report: Report,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        flags: &'a Flags,
+        environment: &'a Environment,
+        written: &'a Written,
+        report: Report,
+    ) -> Self {
+        Self { flags, environment, written, report }
+    }
+
+    /// What was found on the way.
+    pub(super) fn finish(self) -> Report {
+        self.report
+    }
+
+    /// The settings; where a value is refused, the default stands in, so that the rest can be judged too.
+    pub(super) fn settings(&mut self) -> Settings {
+        let default = Settings::default();
+        let tls = self.one(Key::TLS, parse::tls).unwrap_or(default.tls);
+        Settings {
+            tenants: self.path(Key::TENANTS).unwrap_or(default.tenants),
+            state: self.path(Key::STATE).unwrap_or(default.state),
+            certs: self.path(Key::CERTS).unwrap_or(default.certs),
+            listen: self.many(Key::LISTEN, parse::socket).unwrap_or_else(|| vec![default_listen(tls)]),
+            admin: self.one(Key::ADMIN, parse::socket_or_off).unwrap_or(default.admin),
+            public_base: self.public_base(tls),
+            hosts: self.many(Key::HOST, parse::host).unwrap_or_default(),
+            tls,
+            watch: self.one(Key::WATCH, parse::watch).unwrap_or(default.watch),
+            log: self.one(Key::LOG, parse::log).unwrap_or(default.log),
+            open_tenants: self.open_tenants(),
+            backend_allow: self.many(Key::BACKEND_ALLOW, parse::network).unwrap_or_default(),
+            secret_roots: self.paths(Key::SECRET_ROOT),
+            ready_file: self.path(Key::READY_FILE),
+            limits: default.limits,
+            extra_hosts: self.extra_hosts(),
+            allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),
+        }
+    }
+
+    fn public_base(&mut self, tls: TlsMode) -> Option<String> {
+        let url = self.one(Key::PUBLIC_BASE, parse::origin)?;
+        if url.scheme() == "http" && tls != TlsMode::Off {
+            let message =
+                "the public base is http, but the listeners speak TLS: connector URLs will not work";
+            let help = "write it with https, or use `--tls off` behind a proxy";
+            self.warn(Key::PUBLIC_BASE, "public-base-scheme", message, help);
+        }
+        Some(url.origin().ascii_serialization())
+    }
+
+    fn open_tenants(&mut self) -> OpenTenants {
+        let rule = self.one(Key::OPEN_TENANTS, parse::open_tenants);
+        let require_auth = self.one(Key::REQUIRE_AUTH, parse::switch).unwrap_or(false);
+        match rule {
+            Some(OpenTenants::Public) if require_auth => {
+                let message =
+                    "open tenants are to be both refused (`require_auth`) and public (`open_tenants`)";
+                let help = "keep one of the two";
+                self.report.push(Diagnostic::error("open-tenants-conflict", message).help(help));
+                OpenTenants::Refused
+            }
+            _ if require_auth => OpenTenants::Refused,
+            rule => rule.unwrap_or_default(),
+        }
+    }
+
+    fn extra_hosts(&mut self) -> ExtraHosts {
+        let any = |value: &Value| value.texts == ["any"];
+        if self.find(Key::EXTRA_HOST).as_ref().is_some_and(any) {
+            return ExtraHosts::Any;
+        }
+        ExtraHosts::These(self.many(Key::EXTRA_HOST, parse::host).unwrap_or_default())
+    }
+
+    /// A flag wins over the environment, and that over the file.
+    fn find(&self, key: Key) -> Option<Value> {
+        let flag = self.flags.value(key);
+        flag.or_else(|| self.environment.value(key)).or_else(|| self.written.value(key))
+    }
+
+    fn one<T>(&mut self, key: Key, parse: fn(&str) -> Parsed<T>) -> Option<T> {
+        let value = self.find(key)?;
+        if let [text] = value.texts.as_slice() {
+            return self.judge(&value.origin, text, parse);
+        }
+        let message = format!("`{}` has {} values and takes one", value.origin.name(), value.texts.len());
+        self.report.push(value.origin.locate(Diagnostic::error("setting-not-a-list", message)));
+        None
+    }
+
+    fn many<T>(&mut self, key: Key, parse: fn(&str) -> Parsed<T>) -> Option<Vec<T>> {
+        let value = self.find(key)?;
+        let judged: Vec<T> =
+            value.texts.iter().filter_map(|text| self.judge(&value.origin, text, parse)).collect();
+        (!judged.is_empty()).then_some(judged)
+    }
+
+    fn judge<T>(&mut self, origin: &Origin, text: &str, parse: fn(&str) -> Parsed<T>) -> Option<T> {
+        let fault = match parse(text) {
+            Ok(value) => return Some(value),
+            Err(fault) => fault,
+        };
+        let message = format!("`{}` is {text:?}: {}", origin.name(), fault.what);
+        self.report.push(origin.locate(Diagnostic::error("setting-invalid", message).help(fault.help)));
+        None
+    }
+
+    /// A relative path in the file starts at the file's folder; elsewhere at the working directory.
+    fn path(&mut self, key: Key) -> Option<PathBuf> {
+        let text = self.one(key, |text| Ok(text.to_owned()))?;
+        self.find(key).map(|value| based(&value.origin, &text))
+    }
+
+    fn paths(&mut self, key: Key) -> Vec<PathBuf> {
+        let Some(value) = self.find(key) else { return Vec::new() };
+        value.texts.iter().map(|text| based(&value.origin, text)).collect()
+    }
+
+    fn warn(&mut self, key: Key, code: &'static str, message: &str, help: &str) {
+        let finding = Diagnostic::warning(code, message).help(help);
+        let located = self.find(key).map(|value| value.origin.locate(finding.clone()));
+        self.report.push(located.unwrap_or(finding));
+    }
+}
+
+fn based(origin: &Origin, text: &str) -> PathBuf {
+    match origin {
+        Origin::File { base, .. } => base.join(text),
+        Origin::Flag(_) | Origin::Variable(_) => text.into(),
+    }
+}

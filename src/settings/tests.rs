@@ -1,0 +1,189 @@
+use std::fmt::Write;
+
+use super::*;
+
+fn load(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Error> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tenantd.yaml");
+    let file = file.map(|text| std::fs::write(&path, text).map(|()| path.as_path()).expect("written"));
+    let environment: Environment = variables.iter().copied().collect();
+    Settings::load(&flags, &environment, file)
+}
+
+fn settings(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Settings {
+    load(flags, variables, file).expect("settings that can be run").settings
+}
+
+/// All findings as text, with the folder's name left out.
+fn findings(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> String {
+    let report = match load(flags, variables, file) {
+        Ok(loaded) => loaded.warnings,
+        Err(error) => error.report,
+    };
+    report.iter().fold(String::new(), |mut text, finding| {
+        let mut finding = finding.clone();
+        if let Some(location) = &mut finding.location {
+            location.file = location.file.file_name().expect("a file").into();
+        }
+        writeln!(text, "{:?} [{}] {finding}", finding.severity, finding.code).expect("a string");
+        text
+    })
+}
+
+fn addresses(list: &[SocketAddr]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_written_gives_the_defaults() {
+    let settings = settings(Flags::new(), &[], None);
+    insta::assert_debug_snapshot!(settings);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = Some("listen: [127.0.0.1:1, 127.0.0.1:2]\nadmin: 'off'\nhost: file.example\nlog: json\n");
+    let variables = [("TENANTD_LISTEN", "127.0.0.1:3, 127.0.0.1:4"), ("TENANTD_HOST", "env.example")];
+    let settings = settings(Flags::new().with(Key::LISTEN, ["127.0.0.1:5"]), &variables, file);
+    assert_eq!(addresses(&settings.listen), ["127.0.0.1:5"]);
+    assert_eq!(settings.hosts, [HostName::parse("env.example").expect("a host")]);
+    assert_eq!(settings.admin, None);
+    assert_eq!(settings.log, LogFormat::Json);
+}
+
+#[test]
+fn repeatable_settings_are_comma_separated_in_the_environment() {
+    let settings = settings(Flags::new(), &[("TENANTD_LISTEN", "127.0.0.1:3,:4 , [::1]:5")], None);
+    assert_eq!(addresses(&settings.listen), ["127.0.0.1:3", "0.0.0.0:4", "[::1]:5"]);
+}
+
+#[test]
+fn a_blank_variable_is_an_unset_one() {
+    assert_eq!(settings(Flags::new(), &[("TENANTD_TLS", " ")], Some("tls: manual")).tls, TlsMode::Manual);
+}
+
+#[test]
+fn off_in_the_file_is_a_mode_and_true_is_a_switch() {
+    let settings =
+        settings(Flags::new(), &[], Some("tls: off\nadmin: off\nlisten: 127.0.0.1:0\nrequire_auth: true"));
+    assert_eq!((settings.tls, settings.admin), (TlsMode::Off, None));
+    assert_eq!(settings.open_tenants, OpenTenants::Refused);
+}
+
+#[test]
+fn paths_in_the_file_start_at_its_folder() {
+    let settings = settings(Flags::new().with(Key::STATE, ["s"]), &[], Some("tenants: t\nstate: x\n"));
+    assert!(settings.tenants.is_absolute() && settings.tenants.ends_with("t"), "{:?}", settings.tenants);
+    assert_eq!(settings.state, Path::new("s"));
+}
+
+#[test]
+fn limits_are_a_section() {
+    let limits = settings(Flags::new(), &[], Some("limits:\n  connections: 5\n")).limits;
+    assert_eq!(limits, Limits { connections: 5, ..Limits::default() });
+}
+
+#[test]
+fn an_empty_file_is_fine() {
+    assert_eq!(findings(Flags::new(), &[], Some("# nothing yet\n")), "");
+}
+
+#[test]
+fn the_public_base_has_the_port_unless_it_is_the_schemes() {
+    let base = |flags, port| settings(flags, &[], None).public_base(([127, 0, 0, 1], port).into());
+    let host = || Flags::new().with(Key::HOST, ["mcp.example.com", "other.example"]);
+    let plain = || host().with(Key::TLS, ["off"]);
+    assert_eq!(base(host(), 443), "https://mcp.example.com");
+    assert_eq!(base(host(), 8443), "https://mcp.example.com:8443");
+    assert_eq!(base(plain(), 80), "http://mcp.example.com");
+    assert_eq!(base(plain(), 443), "http://mcp.example.com:443");
+    assert_eq!(base(Flags::new().with(Key::HOST, ["::1"]), 8443), "https://[::1]:8443");
+    let given = Flags::new().with(Key::PUBLIC_BASE, ["https://MCP.example.com:443/"]);
+    assert_eq!(base(given, 8443), "https://mcp.example.com");
+}
+
+#[test]
+fn the_host_of_the_public_base_is_ours() {
+    let settings = settings(Flags::new().with(Key::PUBLIC_BASE, ["https://mcp.example.com:8443"]), &[], None);
+    assert_eq!(settings.hosts, [HostName::parse("mcp.example.com").expect("a host")]);
+}
+
+#[test]
+fn every_bad_flag_is_named_with_what_to_write_instead() {
+    let flags = Flags::new()
+        .with(Key::LISTEN, ["443", "127.0.0.1:70000"])
+        .with(Key::ADMIN, ["on"])
+        .with(Key::HOST, ["https://mcp.example.com", "a b"])
+        .with(Key::PUBLIC_BASE, ["https://mcp.example.com/base"])
+        .with(Key::TLS, ["acme"])
+        .with(Key::WATCH, ["inotify"])
+        .with(Key::LOG, ["debug"])
+        .with(Key::BACKEND_ALLOW, ["127.0.0.0/80"]);
+    insta::assert_snapshot!(findings(flags, &[], None));
+}
+
+#[test]
+fn bad_variables_and_lines_are_named_as_they_were_written() {
+    let file = "listen: nonsense\ntls: [manual, 'off']\nextra_host: any\nallowed_origin: claude.ai\n";
+    let variables = [("TENANTD_REQUIRE_AUTH", "maybe"), ("TENANTD_OPEN_TENANTS", "some")];
+    insta::assert_snapshot!(findings(Flags::new(), &variables, Some(file)));
+}
+
+#[test]
+fn an_unknown_setting_in_the_file_is_refused_with_the_one_meant() {
+    let all = [
+        "lisen: 1\n",
+        "nothing_like_it: 1\n",
+        "limits:\n  conections: 3\n",
+        "tls: self-signed\ntls: off\n",
+        "- a\n",
+    ];
+    let text = all.map(|file| findings(Flags::new(), &[], Some(file))).concat();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_missing_file_is_said() {
+    let error =
+        Settings::load(&Flags::new(), &Environment::default(), Some(Path::new("/nowhere/tenantd.yaml")));
+    let report = error.expect_err("refused").report;
+    assert!(report.iter().any(|finding| finding.code == "config-unreadable"));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let flags = Flags::new()
+        .with(Key::LISTEN, ["127.0.0.1:9900", "127.0.0.1:9900", "127.0.0.1:0", "127.0.0.1:0"])
+        .with(Key::STATE, ["tenants.d/state"])
+        .with(Key::REQUIRE_AUTH, ["true"]);
+    let file = "open_tenants: public\nlimits: {connections: 0, drain_seconds: 0}\n";
+    insta::assert_snapshot!(findings(flags, &[], Some(file)));
+}
+
+#[test]
+fn risky_settings_are_warned_of() {
+    let flags = Flags::new().with(Key::TLS, ["off"]).with(Key::ADMIN, ["0.0.0.0:9900"]);
+    let variables = [
+        ("TENANTD_TENANT", "x"),
+        ("TENANTD_PORT", "tcp://10.0.0.1:443"),
+        ("TENANTD_SERVICE_HOST", "10.0.0.1"),
+        ("TENANTD_LOG_FILTER", "debug"),
+        ("HOME", "/"),
+    ];
+    insta::assert_snapshot!(findings(flags, &variables, None));
+    let base = Flags::new().with(Key::PUBLIC_BASE, ["http://mcp.example.com"]);
+    insta::assert_snapshot!(findings(base, &[], None));
+}
+
+#[test]
+fn every_key_of_the_file_is_a_setting() {
+    let file = Key::ALL.iter().fold(String::new(), |text, key| text + &format!("{key}:\n"));
+    assert_eq!(findings(Flags::new(), &[], Some(&file)), "");
+}
+
+#[test]
+fn the_config_file_is_the_flags_then_the_variables() {
+    let environment: Environment = [("TENANTD_CONFIG", "/b.yaml")].into_iter().collect();
+    assert_eq!(config_path(Some(Path::new("/a.yaml")), &environment), Some("/a.yaml".into()));
+    assert_eq!(config_path(None, &environment), Some("/b.yaml".into()));
+}
