@@ -1,5 +1,35 @@
 //! Floor 3: the MCP server of one tenant. The only place that names rmcp.
+//!
+//! One URL serves both eras of the protocol: 2026-07-28 (stateless, `server/discover`) and the revisions with an
+//! `initialize` handshake, without sessions. rmcp speaks the protocol; this module adds what it lacks: arguments are
+//! checked against the tool's schema, results are readable and bounded, every refusal has a JSON-RPC body, a slow
+//! answer becomes a stream that is kept alive, a panic becomes `-32603`.
+//!
+//! A request goes through [`front`] (may it be handed on, and what did the answer mean), rmcp, [`handler`] (the
+//! protocol's methods), [`call`] (one tool call) and [`result`] (what the client is handed); [`upgrade`] holds the
+//! connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
 
+mod call;
+mod context;
+
+mod front;
+mod handler;
+mod pace;
+mod panic;
+mod render;
+mod reply;
+mod result;
+mod rows;
+mod schema;
+mod service;
+mod shared;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+mod under_way;
+mod upgrade;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,9 +38,15 @@ use http::{Request, Response};
 
 use crate::backend;
 use crate::base::body::Body;
+use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
 use crate::spec::{TenantName, ToolSpec};
 use crate::telemetry::metrics::Metrics;
+
+use pace::Pace;
+use service::Service;
+use shared::Shared;
+use under_way::UnderWay;
 
 /// What an MCP server is made of: its part of the tenant's spec, and its handles.
 #[derive(Debug)]
@@ -44,32 +80,64 @@ pub struct Caller {
 }
 
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
-pub struct McpServer {}
+pub struct McpServer {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    under_way: UnderWay,
+}
 
 impl McpServer {
     /// Compiles schemas and builds the service. The findings are schema errors of the operator's own tools.
-    pub fn new(_surface: Surface) -> Result<Self, crate::base::diagnostic::Report> {
-        unimplemented!("owner: mcp")
+    pub fn new(surface: Surface) -> Result<Self, Report> {
+        Self::with_pace(surface, Pace::default())
+    }
+
+    fn with_pace(surface: Surface, pace: Pace) -> Result<Self, Report> {
+        let shared = Arc::new(Shared::new(surface, pace)?);
+        let service = Arc::new(service::build(&shared));
+        Ok(Self { shared, service, under_way: UnderWay::default() })
     }
 
     /// Answers one request whose body was read under the tenant's cap. Never panics; a 4xx has a JSON-RPC body.
-    pub async fn handle(&self, _request: Request<Bytes>, _caller: Caller) -> Response<Body> {
-        unimplemented!("owner: mcp")
+    ///
+    /// Dropping the future, or the answer's body while it streams, cancels the call down to the backend.
+    pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
+        let guard = self.under_way.enter();
+        let reader = match front::admit(&mut request) {
+            Ok(reader) => reader,
+            Err(refusal) => return *refusal,
+        };
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(reader);
+        let pending = Box::pin(service::answer(Arc::clone(&self.service), request));
+        upgrade::in_time(pending, reader, &self.shared.pace, guard).await
     }
 
     /// A successor took this server's place: tells open `subscriptions/listen` streams when the tools changed.
-    pub fn superseded_by(&self, _successor: &McpServer) {
-        unimplemented!("owner: mcp")
+    ///
+    /// The streams go on under the successor: they hear of later changes, and end when it is closed.
+    pub fn superseded_by(&self, successor: &McpServer) {
+        self.shared
+            .line
+            .hand_over(self.shared.shows_other_tools_than(&successor.shared), &successor.shared.line);
     }
 
-    /// The context changed: instructions and the resource follow. Nothing to rebuild.
     /// Ends all open streams gracefully (final result); requests under way are cancelled.
     pub fn close(&self) {
-        unimplemented!("owner: mcp")
+        self.shared.line.close();
     }
 
     /// Requests and streams under way.
     pub fn under_way(&self) -> usize {
-        unimplemented!("owner: mcp")
+        self.under_way.count()
+    }
+}
+
+impl fmt::Debug for McpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("McpServer")
+            .field("tenant", &self.shared.surface.tenant)
+            .field("under_way", &self.under_way())
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,263 @@
+//! One tool call: find the tool, check its arguments, ask the backend, hand out the answer.
+//!
+//! Every failure that the asker should read is a tool result with `isError`; a protocol error is only for what is no
+//! call of ours (2026-07-28, "Tools", error handling).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ProgressNotificationParam, ProgressToken};
+use rmcp::service::{Peer, RequestContext};
+use rmcp::{ErrorData, RoleServer};
+use serde_json::Value;
+use tokio::time::Interval;
+
+use super::Caller;
+use super::front::Reader;
+use super::panic::caught;
+use super::result::{Answer, failure};
+use super::shared::Shared;
+use super::{context, pace::Pace};
+use crate::backend;
+use crate::base::clock::{Clock, SystemClock};
+use crate::oauth::bearer::Principal;
+use crate::spec::{ToolKind, ToolSpec, Values};
+use crate::telemetry::metrics::Outcome;
+
+/// Answers `tools/call`.
+pub(super) async fn call(
+    shared: &Shared,
+    request: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let Some((tool, schema)) = shared.tool(&request.name) else {
+        return Err(unknown_tool(shared, &request.name));
+    };
+    let asked = Asked::of(&context, shared.surface.deadline);
+    let arguments = Value::Object(request.arguments.unwrap_or_default());
+    let outcome = match schema.check(&arguments) {
+        Err(violation) => Err(Failure::Arguments(violation)),
+        Ok(()) => match caught(asked.answer(shared, tool, into_map(arguments), &context)).await {
+            Ok(outcome) => outcome,
+            Err(_panicked) => Err(Failure::Internal),
+        },
+    };
+    asked.record(shared, &tool.name, outcome.as_ref().err());
+    match outcome {
+        Ok(answer) => Ok(answer.into_result(shared.surface.max_result_bytes)),
+        Err(Failure::Internal) => Err(ErrorData::internal_error(asked.with_id("The server failed."), None)),
+        Err(error) => Ok(failure(asked.with_id(&error.to_string()))),
+    }
+}
+
+/// Why a call has no answer. `Display` is what the asker reads.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("The arguments do not fit, so nothing was asked: {0}. Correct them and call again.")]
+    Arguments(String),
+    #[error("{}. {}", capitalised(.0), .0.advice())]
+    Backend(#[from] backend::Error),
+    #[error("The call was cancelled.")]
+    Cancelled,
+    #[error("This server was changed or is shutting down. Call again.")]
+    Closed,
+    #[error("The server failed.")]
+    Internal,
+}
+
+impl Failure {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Arguments(_) => Outcome::BadArguments,
+            Self::Backend(backend::Error::Busy) => Outcome::Busy,
+            Self::Backend(_) => Outcome::BackendError,
+            Self::Cancelled | Self::Closed => Outcome::Cancelled,
+            Self::Internal => Outcome::Internal,
+        }
+    }
+}
+
+fn capitalised(error: &backend::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
+}
+
+fn into_map(arguments: Value) -> Values {
+    match arguments {
+        Value::Object(arguments) => arguments,
+        _ => Values::new(),
+    }
+}
+
+fn unknown_tool(shared: &Shared, name: &str) -> ErrorData {
+    let known: Vec<&str> = shared.surface.tools.iter().map(|tool| &*tool.name).collect();
+    let name: String = name.chars().take(128).collect();
+    ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
+}
+
+/// Who asks, since when, and what to pass on.
+pub(super) struct Asked {
+    call: backend::Call,
+    started: Instant,
+    takes_events: bool,
+}
+
+impl Asked {
+    /// Reads what travelled in the request's extensions and its `_meta`.
+    pub(super) fn of(context: &RequestContext<RoleServer>, deadline: Duration) -> Self {
+        let parts = context.extensions.get::<Parts>();
+        let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
+        let reader = parts.and_then(|parts| parts.extensions.get::<Reader>());
+        let header = |name| Some(parts?.headers.get(name)?.to_str().ok()?.to_owned());
+        let started = caller.map_or_else(|| SystemClock.monotonic(), |caller| caller.started);
+        let call = backend::Call {
+            request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
+            deadline: started + deadline,
+            user: caller.and_then(|caller| user(&caller.principal)),
+            traceparent: context.meta.get_traceparent().map(str::to_owned).or_else(|| header("traceparent")),
+            tracestate: context.meta.get_tracestate().map(str::to_owned).or_else(|| header("tracestate")),
+        };
+        Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
+    }
+
+    /// A sentence with the id under which the log has more.
+    pub(super) fn with_id(&self, sentence: &str) -> String {
+        format!("{sentence} (request {})", self.call.request_id)
+    }
+
+    async fn answer(
+        &self,
+        shared: &Shared,
+        tool: &ToolSpec,
+        arguments: Values,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Answer, Failure> {
+        let token = context.meta.get_progress_token().filter(|_| self.takes_events);
+        let mut progress = token.map(|token| Progress::new(&context.peer, token, &shared.pace));
+        let asking = self.ask(shared, tool, arguments);
+        let mut asking = std::pin::pin!(asking);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut asking => return answer,
+                () = context.ct.cancelled() => return Err(Failure::Cancelled),
+                () = shared.line.closed() => return Err(Failure::Closed),
+                () = told(progress.as_mut()) => {}
+            }
+        }
+    }
+
+    async fn ask(&self, shared: &Shared, tool: &ToolSpec, arguments: Values) -> Result<Answer, Failure> {
+        let backend = &shared.surface.backend;
+        match tool.kind {
+            ToolKind::Search => {
+                let data = backend.call(&tool.call, &arguments, &self.call).await?.value;
+                let limit = arguments.get("limit").and_then(Value::as_u64);
+                let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                Ok(Answer { data, limit, notice: None })
+            }
+            ToolKind::Context => {
+                let document = self.context(shared).await?;
+                Ok(about(
+                    &document,
+                    arguments.get("topic").and_then(Value::as_str).unwrap_or_default().trim(),
+                ))
+            }
+        }
+    }
+
+    /// The semantic context, in time even if somebody else is fetching it.
+    pub(super) async fn context(&self, shared: &Shared) -> Result<Arc<Value>, backend::Error> {
+        let context = shared.surface.backend.context(&self.call);
+        let in_time = tokio::time::timeout_at(self.call.deadline.into(), context).await;
+        in_time.unwrap_or(Err(backend::Error::TimedOut))
+    }
+
+    fn record(&self, shared: &Shared, tool: &str, failure: Option<&Failure>) {
+        let tenant = shared.surface.tenant.as_str();
+        let request_id = &self.call.request_id;
+        let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
+        let outcome = failure.map_or(Outcome::Ok, Failure::outcome);
+        shared.surface.metrics.tool_call(tenant, outcome, elapsed);
+        let elapsed_ms = elapsed.as_millis();
+        match failure {
+            None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),
+            Some(Failure::Backend(error)) => {
+                tracing::warn!(
+                    tenant,
+                    tool,
+                    request_id,
+                    elapsed_ms,
+                    fault = error.class(),
+                    "tool call failed"
+                );
+            }
+            Some(Failure::Internal) => {
+                tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
+            }
+            Some(_) => {
+                tracing::debug!(tenant, tool, request_id, elapsed_ms, ?outcome, "tool call not answered")
+            }
+        }
+    }
+}
+
+fn user(principal: &Principal) -> Option<String> {
+    match principal {
+        Principal::Anonymous => None,
+        Principal::Key { label } => Some(label.to_string()),
+    }
+}
+
+/// The context, or the part of it that is about a topic.
+fn about(document: &Value, topic: &str) -> Answer {
+    if topic.is_empty() {
+        return Answer { data: document.clone(), ..Answer::default() };
+    }
+    let narrowed = context::narrowed(document, topic);
+    let notice = narrowed.is_none().then(|| {
+        let topic: String = topic.chars().take(100).collect();
+        format!("Nothing in the context mentions {topic:?}, so all of it is given.")
+    });
+    Answer { data: narrowed.unwrap_or_else(|| document.clone()), notice, limit: None }
+}
+
+/// Tells a client that asked for it that it is still waiting for something.
+struct Progress<'a> {
+    peer: &'a Peer<RoleServer>,
+    token: ProgressToken,
+    beat: Interval,
+    every: Duration,
+    beats: u32,
+}
+
+impl<'a> Progress<'a> {
+    fn new(peer: &'a Peer<RoleServer>, token: ProgressToken, pace: &Pace) -> Self {
+        Self { peer, token, beat: tokio::time::interval(pace.progress), every: pace.progress, beats: 0 }
+    }
+
+    /// The first one goes out at once. Progress is counted in seconds, without a known end.
+    async fn tell(&mut self) {
+        self.beat.tick().await;
+        let waited = (self.every * self.beats).as_secs_f64();
+        let message = match self.beats {
+            0 => "asking the search service".to_owned(),
+            _ => format!("waiting for the search service, {waited:.0} s"),
+        };
+        self.beats += 1;
+        let note = ProgressNotificationParam::new(self.token.clone(), waited).with_message(message);
+        // A client that cannot be told has left, which the cancellation says as well.
+        let _gone = self.peer.notify_progress(note).await;
+    }
+}
+
+async fn told(progress: Option<&mut Progress<'_>>) {
+    match progress {
+        Some(progress) => progress.tell().await,
+        None => std::future::pending().await,
+    }
+}

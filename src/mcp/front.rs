@@ -1,0 +1,220 @@
+//! In front of rmcp: whom it would turn away for a formality, and what its plain-text refusals meant.
+//!
+//! Bodies are not parsed here: rmcp does that once. Only when it has refused one is the body looked at again, to say
+//! what was wrong with it.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use super::reply::{Fault, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_VERSION};
+use crate::base::body::Body;
+
+const JSON: &str = "application/json";
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+const VERSION_HEADER: &str = "mcp-protocol-version";
+
+/// What the client can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reader {
+    /// It named event streams itself; `*/*` is said by clients that never heard of them.
+    pub(super) takes_events: bool,
+}
+
+/// Lets a POST with a JSON body through. Its `Accept` becomes the one that rmcp wants to see.
+pub(super) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response<Body>>> {
+    if request.method() != Method::POST {
+        return Err(Box::new(method_not_allowed()));
+    }
+    let headers = request.headers_mut();
+    let reader = reader(headers).ok_or_else(|| refusal(StatusCode::NOT_ACCEPTABLE, NOT_ACCEPTABLE))?;
+    if !has_json(headers) {
+        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_MEDIA_TYPE));
+    }
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    Ok(reader)
+}
+
+const NOT_ACCEPTABLE: &str =
+    "This endpoint answers with application/json or text/event-stream, and the Accept header allows neither";
+const UNSUPPORTED_MEDIA_TYPE: &str = "The Content-Type must be application/json";
+
+fn method_not_allowed() -> Response<Body> {
+    let message = "This is an MCP endpoint without sessions: every message is a POST of its own";
+    let mut response = Fault::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, message).answer();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+fn refusal(status: StatusCode, message: &str) -> Box<Response<Body>> {
+    Box::new(Fault::new(status, INVALID_REQUEST, message).answer())
+}
+
+/// What `Accept` says; `None` if we have nothing for this client. No header at all means anything goes.
+fn reader(headers: &HeaderMap) -> Option<Reader> {
+    if !headers.contains_key(ACCEPT) {
+        return Some(Reader { takes_events: false });
+    }
+    let mut known = false;
+    let mut takes_events = false;
+    for range in headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).flat_map(ranges) {
+        takes_events |= range.eq_ignore_ascii_case(EVENT_STREAM);
+        known |= [JSON, "application/*", "*/*"].iter().any(|ours| range.eq_ignore_ascii_case(ours));
+    }
+    (known || takes_events).then_some(Reader { takes_events })
+}
+
+/// The media ranges of an `Accept` value that are not excluded with `q=0` (RFC 9110 section 12.5.1).
+fn ranges(accept: &str) -> impl Iterator<Item = &str> {
+    accept.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let essence = parts.next()?;
+        let excluded = parts.any(|parameter| {
+            let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
+            weight.and_then(|weight| weight.parse::<f32>().ok()) == Some(0.0)
+        });
+        (!excluded).then_some(essence)
+    })
+}
+
+fn has_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+}
+
+/// What is kept of a request to explain a refusal.
+#[derive(Debug)]
+pub(super) struct Asked {
+    body: Bytes,
+    version: Option<HeaderValue>,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request<Bytes>) -> Self {
+        Self { body: request.body().clone(), version: request.headers().get(VERSION_HEADER).cloned() }
+    }
+
+    /// Makes an answer of rmcp one that a client can read: a refusal in plain text becomes a JSON-RPC error.
+    pub(super) async fn explain(self, response: Response<Body>) -> Response<Body> {
+        let status = response.status();
+        let mut response = if is_plain_refusal(&response) {
+            let text = text_of(response).await;
+            self.fault(status, &text).answer()
+        } else {
+            response
+        };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn fault(&self, status: StatusCode, text: &str) -> Fault {
+        match status {
+            // rmcp says 415 to a body that it cannot make a message of; the header was checked before.
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => unreadable(&self.body),
+            StatusCode::BAD_REQUEST if self.names_unknown_version() => self.unsupported_version(),
+            _ if status.is_server_error() => {
+                Fault::new(status, INTERNAL_ERROR, "The server could not answer; try again")
+            }
+            _ => {
+                let (_, reason) = text.split_once(": ").unwrap_or(("", text));
+                Fault::new(status, INVALID_REQUEST, reason)
+            }
+        }
+    }
+
+    fn names_unknown_version(&self) -> bool {
+        self.version.as_ref().is_some_and(|version| {
+            super::service::VERSIONS.iter().all(|known| known.as_str().as_bytes() != version.as_bytes())
+        })
+    }
+
+    fn unsupported_version(&self) -> Fault {
+        let requested = self.version.as_ref().map(|version| String::from_utf8_lossy(version.as_bytes()));
+        let supported: Vec<&str> = super::service::VERSIONS.iter().map(|version| version.as_str()).collect();
+        let message = "Unsupported protocol version";
+        let mut fault = Fault::new(StatusCode::BAD_REQUEST, UNSUPPORTED_VERSION, message);
+        fault.data = Some(json!({ "supported": supported, "requested": requested }));
+        fault.id = id_of(&serde_json::from_slice(&self.body).unwrap_or_default());
+        fault
+    }
+}
+
+fn is_plain_refusal(response: &Response<Body>) -> bool {
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    is_error
+        && response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_none_or(|kind| !kind.as_bytes().starts_with(JSON.as_bytes()))
+}
+
+async fn text_of(response: Response<Body>) -> String {
+    let Ok(body) = response.into_body().collect().await;
+    String::from_utf8_lossy(&body.to_bytes()).into_owned()
+}
+
+/// Why a body is no message (JSON-RPC 2.0 section 5.1; batches left MCP with 2025-06-18).
+fn unreadable(body: &[u8]) -> Fault {
+    let (code, message) = match serde_json::from_slice(body) {
+        Err(error) => {
+            (PARSE_ERROR, format!("The body is not JSON (line {}, column {})", error.line(), error.column()))
+        }
+        Ok(Value::Array(_)) => {
+            (INVALID_REQUEST, "Batches are not supported; send one message a request".into())
+        }
+        Ok(Value::Object(message)) if message.get("id").is_some_and(Value::is_null) => {
+            (INVALID_REQUEST, "The id must be a string or a number, not null".into())
+        }
+        Ok(value) => {
+            let message = "The body is JSON, but not a JSON-RPC 2.0 message";
+            let id = id_of(&value);
+            return Fault { id, ..Fault::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, message) };
+        }
+    };
+    Fault::new(StatusCode::BAD_REQUEST, code, message)
+}
+
+/// The id of a message, if it has one that may be repeated.
+fn id_of(message: &Value) -> Value {
+    match message.get("id") {
+        Some(id @ (Value::String(_) | Value::Number(_))) => id.clone(),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> Option<Reader> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, value.parse().expect("a header value"));
+        reader(&headers)
+    }
+
+    #[test]
+    fn only_who_names_event_streams_is_sent_one() {
+        assert_eq!(accept("application/json, text/event-stream"), Some(Reader { takes_events: true }));
+        assert_eq!(accept("TEXT/Event-Stream"), Some(Reader { takes_events: true }));
+        assert_eq!(accept("*/*"), Some(Reader { takes_events: false }));
+        assert_eq!(accept("application/json;q=0.5"), Some(Reader { takes_events: false }));
+        assert_eq!(accept("application/json, text/event-stream;q=0"), Some(Reader { takes_events: false }));
+        assert_eq!(reader(&HeaderMap::new()), Some(Reader { takes_events: false }));
+        assert_eq!(accept("text/plain"), None);
+        assert_eq!(accept("application/json;q=0.0"), None);
+    }
+
+    #[test]
+    fn an_unreadable_body_is_told_why() {
+        let told = |body: &str| {
+            let fault = unreadable(body.as_bytes());
+            (fault.code, fault.message, fault.id)
+        };
+        assert_eq!(told("{\"a\":").0, PARSE_ERROR);
+        assert!(told("[]").1.contains("Batches"));
+        assert!(told(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#).1.contains("not null"));
+        assert_eq!(told(r#"{"id":7}"#), (INVALID_REQUEST, told(r#"{"id":7}"#).1, json!(7)));
+    }
+}

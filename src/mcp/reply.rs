@@ -1,0 +1,45 @@
+//! JSON-RPC errors as whole HTTP answers, for what never reaches rmcp or what it answers in plain text.
+//!
+//! A client picks its protocol era from the body of a 400 (2026-07-28, "Versioning"), so there is always one.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::base::body::{Body, full};
+
+pub(super) const PARSE_ERROR: i32 = -32700;
+pub(super) const INVALID_REQUEST: i32 = -32600;
+pub(super) const INTERNAL_ERROR: i32 = -32603;
+pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// A JSON-RPC error before it is sent.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) status: StatusCode,
+    pub(super) code: i32,
+    pub(super) message: String,
+    pub(super) data: Option<Value>,
+    /// The request's id, where it is known; else null.
+    pub(super) id: Value,
+}
+
+impl Fault {
+    pub(super) fn new(status: StatusCode, code: i32, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), data: None, id: Value::Null }
+    }
+
+    pub(super) fn answer(self) -> Response<Body> {
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let Some(data) = self.data {
+            error["data"] = data;
+        }
+        let body = json!({ "jsonrpc": "2.0", "id": self.id, "error": error });
+        let mut response = Response::new(full(body.to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}

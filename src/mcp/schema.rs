@@ -1,0 +1,234 @@
+//! Arguments against a tool's schema: JSON Schema 2020-12, compiled at load.
+//!
+//! Schemas are an operator's, arguments anybody's: no reference leaves the schema, patterns run in linear time, size and
+//! depth are bounded. Equal schemas are compiled once for the process, however many tenants have them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde_json::{Map, Value};
+
+use crate::base::digest::Digest;
+
+const MAX_SCHEMA_BYTES: usize = 64 << 10;
+const MAX_SCHEMA_DEPTH: usize = 32;
+/// Violations that are told at once.
+const MAX_TOLD: usize = 5;
+/// A message repeats the value that was refused; so much of it is enough.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// Why a schema cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("it describes something other than an object")]
+    NotAnObject,
+    #[error("it has {0} bytes, more than {MAX_SCHEMA_BYTES}")]
+    TooLarge(usize),
+    #[error("it is nested deeper than {MAX_SCHEMA_DEPTH} levels")]
+    TooDeep,
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A compiled schema.
+pub(super) struct Schema {
+    digest: Digest,
+    validator: Validator,
+    /// Names of the properties, for messages.
+    properties: Vec<String>,
+}
+
+type Known = HashMap<Digest, Weak<Schema>>;
+
+/// All compiled schemas of the process. An entry goes when its schema does.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
+fn known() -> MutexGuard<'static, Known> {
+    KNOWN.lock().expect("no holder of this lock panics")
+}
+
+impl Schema {
+    /// The compiled form of a schema, shared with all who have an equal one.
+    pub(super) fn compiled(schema: &Map<String, Value>) -> Result<Arc<Self>, Fault> {
+        let text = serde_json::to_vec(schema).expect("a JSON object can be written");
+        let digest = Digest::of(&text);
+        if let Some(schema) = known().get(&digest).and_then(Weak::upgrade) {
+            return Ok(schema);
+        }
+        if text.len() > MAX_SCHEMA_BYTES {
+            return Err(Fault::TooLarge(text.len()));
+        }
+        // Compiled outside the lock. Who compiles the same at the same time has a copy of their own, which is harmless.
+        let schema = Arc::new(Self::compile(schema, digest)?);
+        known().insert(digest, Arc::downgrade(&schema));
+        Ok(schema)
+    }
+
+    fn compile(schema: &Map<String, Value>, digest: Digest) -> Result<Self, Fault> {
+        if schema.get("type").and_then(Value::as_str) != Some("object") {
+            return Err(Fault::NotAnObject);
+        }
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let properties =
+            properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+        let schema = Value::Object(schema.clone());
+        if depth_exceeds(&schema, MAX_SCHEMA_DEPTH) {
+            return Err(Fault::TooDeep);
+        }
+        let validator = jsonschema::draft202012::options()
+            .offline()
+            .with_pattern_options(PatternOptions::regex())
+            .build(&schema)
+            .map_err(|error| Fault::Invalid(clipped(&error.to_string())))?;
+        Ok(Self { digest, validator, properties })
+    }
+
+    /// Checks arguments; a violation is told in one sentence that names the argument and the reason.
+    pub(super) fn check(&self, arguments: &Value) -> Result<(), String> {
+        if self.validator.is_valid(arguments) {
+            return Ok(());
+        }
+        let told: Vec<String> =
+            self.validator.iter_errors(arguments).take(MAX_TOLD).map(|error| self.told(&error)).collect();
+        Err(told.join("; "))
+    }
+
+    fn told(&self, error: &ValidationError<'_>) -> String {
+        let place = error.instance_path().to_string();
+        let place = place.trim_start_matches('/').replace('/', ".");
+        match error.kind() {
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                let dot = if place.is_empty() { "" } else { "." };
+                format!("argument \"{place}{dot}{name}\" is missing")
+            }
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected }
+                if place.is_empty() =>
+            {
+                let unexpected = clipped(&unexpected.join("\", \""));
+                format!("argument \"{unexpected}\" is unknown (known: {})", self.properties.join(", "))
+            }
+            _ if place.is_empty() => clipped(&error.to_string()),
+            _ => format!("argument \"{place}\": {}", clipped(&error.to_string())),
+        }
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let mut known = known();
+        // Another copy of the same schema may have taken the entry meanwhile.
+        if known.get(&self.digest).is_some_and(|schema| schema.strong_count() == 0) {
+            known.remove(&self.digest);
+        }
+    }
+}
+
+fn depth_exceeds(value: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return true };
+    match value {
+        Value::Array(items) => items.iter().any(|item| depth_exceeds(item, levels)),
+        Value::Object(members) => members.values().any(|member| depth_exceeds(member, levels)),
+        _ => false,
+    }
+}
+
+fn clipped(message: &str) -> String {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn compiled(schema: Value) -> Result<Arc<Schema>, Fault> {
+        Schema::compiled(schema.as_object().expect("an object"))
+    }
+
+    fn refused(schema: Value) -> Fault {
+        compiled(schema).err().expect("refused")
+    }
+
+    fn search() -> Arc<Schema> {
+        compiled(json!({
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "minLength": 1, "pattern": "\\S"},
+                "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+            },
+            "required": ["query"],
+            "additionalProperties": false,
+        }))
+        .expect("a schema")
+    }
+
+    #[test]
+    fn violations_name_the_argument_and_the_reason() {
+        let told = |arguments: Value| search().check(&arguments).expect_err("a violation");
+        assert_eq!(told(json!({})), "argument \"query\" is missing");
+        assert_eq!(
+            told(json!({"query": "q", "limit": 5000})),
+            "argument \"limit\": 5000 is greater than the maximum of 1000"
+        );
+        assert_eq!(
+            told(json!({"query": "q", "limt": 5})),
+            "argument \"limt\" is unknown (known: query, limit)"
+        );
+        let both = told(json!({"query": 7, "limit": "x"}));
+        assert!(
+            both.contains("argument \"query\": 7 is not of type") && both.contains("; argument \"limit\""),
+            "{both}"
+        );
+        assert!(told(json!({"query": 7, "limit": "x".repeat(9000)})).chars().count() < 800);
+        assert_eq!(search().check(&json!({"query": "q", "limit": 7})), Ok(()));
+    }
+
+    #[test]
+    fn equal_schemas_are_compiled_once_and_forgotten_with_their_last_user() {
+        let schema = || json!({"type": "object", "title": "only in this test"});
+        let (one, two) = (compiled(schema()).expect("a schema"), compiled(schema()).expect("a schema"));
+        assert!(Arc::ptr_eq(&one, &two));
+        let digest = one.digest;
+        drop((one, two));
+        assert!(!known().contains_key(&digest));
+    }
+
+    #[test]
+    fn no_reference_leaves_the_schema() {
+        for target in ["https://example.com/schema.json", "file:///etc/passwd", "other.json"] {
+            let fault = refused(json!({"type": "object", "properties": {"a": {"$ref": target}}}));
+            assert!(matches!(fault, Fault::Invalid(_)), "{target}: {fault:?}");
+        }
+        let local = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
+        assert!(compiled(local).is_ok());
+    }
+
+    #[test]
+    fn schemas_are_bounded() {
+        assert_eq!(refused(json!({"type": "string"})), Fault::NotAnObject);
+        assert_eq!(refused(json!({})), Fault::NotAnObject);
+        let deep = (0..40).fold(json!({}), |inner, _| json!({"not": inner}));
+        assert_eq!(refused(json!({"type": "object", "not": deep})), Fault::TooDeep);
+        let large = json!({"type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES)});
+        assert!(matches!(refused(large), Fault::TooLarge(_)));
+        assert!(matches!(refused(json!({"type": "object", "required": 7})), Fault::Invalid(_)));
+    }
+
+    #[test]
+    fn patterns_cannot_run_away() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}});
+        let schema = compiled(schema).expect("a schema");
+        assert!(schema.check(&json!({"a": format!("{}!", "a".repeat(50_000))})).is_err());
+        assert!(matches!(
+            refused(json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})),
+            Fault::Invalid(_)
+        ));
+    }
+}

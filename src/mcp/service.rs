@@ -1,0 +1,76 @@
+//! rmcp's HTTP service, as every tenant has it: one type, no sessions, JSON where one message is the whole answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use rmcp::model::ProtocolVersion;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+
+use super::front::Asked;
+use super::handler::TenantHandler;
+use super::shared::Shared;
+use crate::base::body::Body;
+
+/// The only pair of type parameters in the binary: each further one costs a minute of compile time.
+pub(super) type Service = StreamableHttpService<TenantHandler, NeverSessionManager>;
+
+/// The protocol revisions that are served, oldest first.
+pub(super) const VERSIONS: &[ProtocolVersion] = ProtocolVersion::KNOWN_VERSIONS;
+
+/// Builds the service of one tenant: about 1 kB.
+pub(super) fn build(shared: &Arc<Shared>) -> Service {
+    let handler = TenantHandler::new(Arc::clone(shared));
+    StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(shared))
+}
+
+fn config(shared: &Shared) -> StreamableHttpServerConfig {
+    let surface = &shared.surface;
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        // The body was read under the tenant's own cap.
+        .with_max_request_body_bytes(usize::MAX)
+        .with_allowed_origins(surface.allowed_origins.iter().map(|origin| with_port(origin)))
+        .enforce_origin_validation();
+    match &surface.allowed_hosts {
+        None => config.disable_allowed_hosts(),
+        // rmcp takes an empty list as "any": a name that cannot exist (RFC 6761 section 6.4) keeps it closed.
+        Some(hosts) if hosts.is_empty() => config.with_allowed_hosts(["closed.invalid"]),
+        Some(hosts) => config.with_allowed_hosts(hosts.iter().map(String::as_str)),
+    }
+}
+
+/// Writes out an origin's default port. rmcp takes an origin without one as "any port", and warns at every start.
+fn with_port(origin: &str) -> String {
+    let port = match origin.split_once("://") {
+        Some((_, authority)) if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => "",
+        Some(("https", _)) => ":443",
+        Some(("http", _)) => ":80",
+        _ => "",
+    };
+    format!("{origin}{port}")
+}
+
+/// Hands a request to rmcp and explains its refusals.
+pub(super) async fn answer(service: Arc<Service>, request: Request<Bytes>) -> Response<Body> {
+    let asked = Asked::of(&request);
+    let response = service.handle(request.map(Full::new)).await;
+    asked.explain(response).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_without_port_means_its_default_port() {
+        assert_eq!(with_port("https://app.example.com"), "https://app.example.com:443");
+        assert_eq!(with_port("http://[::1]"), "http://[::1]:80");
+        assert_eq!(with_port("http://[::1]:8080"), "http://[::1]:8080");
+        assert_eq!(with_port("http://localhost:*"), "http://localhost:*");
+        assert_eq!(with_port("null"), "null");
+    }
+}

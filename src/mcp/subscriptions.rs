@@ -1,0 +1,78 @@
+//! `subscriptions/listen` (2026-07-28): open streams hear that the tools changed when a reload changed them.
+//!
+//! A server is never changed, it is succeeded. A stream follows the line of successors, so it outlives any number of
+//! reloads and ends, with its final result, when the last of the line is closed.
+
+use rmcp::ErrorData;
+use rmcp::service::SubscriptionContext;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A server's place in the line of its tenant.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    succession: watch::Sender<Option<Succession>>,
+    closing: CancellationToken,
+}
+
+/// Another server took the place.
+#[derive(Debug, Clone)]
+struct Succession {
+    other_tools: bool,
+    next: Follower,
+}
+
+/// Who wants to hear what becomes of a server.
+#[derive(Debug, Clone)]
+pub(super) struct Follower {
+    succession: watch::Receiver<Option<Succession>>,
+    closing: CancellationToken,
+}
+
+impl Line {
+    pub(super) fn hand_over(&self, other_tools: bool, successor: &Self) {
+        let next = successor.follower();
+        self.succession.send_replace(Some(Succession { other_tools, next }));
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits until the server is closed.
+    pub(super) async fn closed(&self) {
+        self.closing.cancelled().await;
+    }
+
+    pub(super) fn follower(&self) -> Follower {
+        Follower { succession: self.succession.subscribe(), closing: self.closing.clone() }
+    }
+}
+
+impl Follower {
+    /// The next succession; `None` when the server was closed, or is gone without a successor.
+    async fn next(&mut self) -> Option<Succession> {
+        tokio::select! {
+            // A server that was succeeded and then closed leaves its streams to the successor.
+            biased;
+            succession = self.succession.wait_for(Option::is_some) => succession.ok()?.clone(),
+            () = self.closing.cancelled() => None,
+        }
+    }
+}
+
+/// Serves one stream until its client leaves or the line ends.
+pub(super) async fn listen(mut follower: Follower, stream: &SubscriptionContext) -> Result<(), ErrorData> {
+    let wants_tools = stream.accepted().tools_list_changed == Some(true);
+    loop {
+        let succession = tokio::select! {
+            succession = follower.next() => succession,
+            () = stream.cancelled() => None,
+        };
+        let Some(succession) = succession else { return Ok(()) };
+        if succession.other_tools && wants_tools && stream.sink().notify_tool_list_changed().await.is_err() {
+            return Ok(());
+        }
+        follower = succession.next;
+    }
+}

@@ -1,0 +1,67 @@
+//! How many requests a server is working on, streams included.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use crate::base::body::Body;
+
+/// The count.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(Arc<AtomicUsize>);
+
+/// One request under way, until dropped.
+#[derive(Debug)]
+pub(super) struct Guard(Arc<AtomicUsize>);
+
+impl UnderWay {
+    pub(super) fn enter(&self) -> Guard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Guard(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A streamed body that counts as under way until it is dropped.
+pub(super) fn counted(body: Body, guard: Guard) -> Body {
+    Counted { body, _guard: guard }.boxed()
+}
+
+struct Counted {
+    body: Body,
+    _guard: Guard,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,170 @@
+//! Long answers. What is ready soon goes out as it is; what is not becomes an event stream whose comments keep the
+//! connection alive until the one event, rmcp's JSON, is there.
+//!
+//! In JSON mode nothing, not even headers, reaches a client before the answer, and clients and load balancers give up
+//! on silence. Dropping the stream drops the pending answer, which cancels the call.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use tokio::time::Sleep;
+
+use super::front::{EVENT_STREAM, Reader};
+use super::pace::Pace;
+use super::under_way::{Guard, counted};
+use crate::base::body::Body;
+
+const COMMENT: &[u8] = b": waiting for the answer\n\n";
+
+/// An answer that is not there yet.
+pub(super) type Pending = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// Waits a moment for the answer, then sends a stream ahead of it if the client can read one.
+pub(super) async fn in_time(
+    mut pending: Pending,
+    reader: Reader,
+    pace: &Pace,
+    guard: Guard,
+) -> Response<Body> {
+    if !reader.takes_events {
+        return ready_answer(pending.await, guard);
+    }
+    match tokio::time::timeout(pace.upgrade_after, &mut pending).await {
+        Ok(response) => ready_answer(response, guard),
+        Err(_late) => stream_of(LateAnswer::new(pending, pace.keep_alive).boxed(), guard),
+    }
+}
+
+fn ready_answer(response: Response<Body>, guard: Guard) -> Response<Body> {
+    if is_stream(&response) { response.map(|body| counted(body, guard)) } else { response }
+}
+
+fn is_stream(response: &Response<Body>) -> bool {
+    response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(EVENT_STREAM.as_bytes()))
+}
+
+fn stream_of(body: Body, guard: Guard) -> Response<Body> {
+    let mut response = Response::new(counted(body, guard));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// A stream of comments that ends with the answer.
+struct LateAnswer {
+    /// Never locked: bodies have to be `Sync`, and a future behind a mutex is.
+    state: Mutex<State>,
+    comment: Pin<Box<Sleep>>,
+    every: Duration,
+}
+
+enum State {
+    Waiting(Pending),
+    /// The answer is JSON: it is gathered to become one event.
+    Gathering(Body, BytesMut),
+    /// The answer turned out to be a stream itself.
+    Passing(Body),
+    Ended,
+}
+
+impl LateAnswer {
+    fn new(pending: Pending, every: Duration) -> Self {
+        // The first comment is due at once: it carries the headers through buffering proxies.
+        let comment = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { state: Mutex::new(State::Waiting(pending)), comment, every }
+    }
+
+    fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        ready!(self.comment.as_mut().poll(cx));
+        self.comment = Box::pin(tokio::time::sleep(self.every));
+        // Registers the new timer with this task, or nothing would wake it.
+        let _not_yet = self.comment.as_mut().poll(cx);
+        Poll::Ready(Bytes::from_static(COMMENT))
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The next piece, the end, or nothing yet.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match self {
+                Self::Waiting(pending) => *self = Self::from(ready!(pending.as_mut().poll(cx))),
+                Self::Passing(body) => return poll_data(body, cx),
+                Self::Gathering(body, json) => match ready!(poll_data(body, cx)) {
+                    Some(data) => json.extend_from_slice(&data),
+                    None => {
+                        let event = event(json);
+                        *self = Self::Ended;
+                        return Poll::Ready(event);
+                    }
+                },
+                Self::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl From<Response<Body>> for State {
+    fn from(response: Response<Body>) -> Self {
+        if is_stream(&response) {
+            Self::Passing(response.into_body())
+        } else {
+            Self::Gathering(response.into_body(), BytesMut::new())
+        }
+    }
+}
+
+fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// A JSON text as one event. It holds no line breaks: rmcp writes JSON compactly.
+fn event(json: &[u8]) -> Option<Bytes> {
+    (!json.is_empty()).then(|| [b"event: message\ndata: ", json, b"\n\n"].concat().into())
+}
+
+impl HttpBody for LateAnswer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let waits = match self.state().poll_piece(cx) {
+            Poll::Ready(piece) => return Poll::Ready(piece.map(Frame::data).map(Ok)),
+            Poll::Pending => matches!(self.state(), State::Waiting(_)),
+        };
+        if !waits {
+            return Poll::Pending;
+        }
+        self.poll_comment(cx).map(|comment| Some(Ok(Frame::data(comment))))
+    }
+}
