@@ -166,7 +166,6 @@ async fn a_handshake_gets_the_certificate_of_its_name() {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(bench.read(LOCAL_CA_FILE).as_bytes()).expect("PEM");
     roots.add(ca).expect("a root");
-    // Verifies against the real clock, so the certificate must be good today as well.
     let provider = Arc::new(default_provider());
     let server =
         rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -225,7 +224,8 @@ fn damaged_files_are_set_aside_and_made_anew() {
 fn a_folder_that_cannot_be_written_still_gets_a_certificate() {
     let bench = Bench::new();
     fs::write(bench.path("file"), "").expect("written");
-    let mut mode = self_signed::SelfSigned::new(bench.path("file"), bench.clock.clone());
+    let clock: Arc<dyn Clock> = bench.clock.clone();
+    let mut mode = self_signed::SelfSigned::new(bench.path("file"), clock);
     let table = mode.first(&hosts(&["a.example"])).expect("a table");
     assert!(names_for(&table, None).contains(&"a.example".to_owned()));
 }

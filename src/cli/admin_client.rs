@@ -8,10 +8,13 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::net::TcpStream;
 
 use crate::tenants::status::TenantStatus;
 
+/// All but RFC 3986's unreserved characters: a tenant's name stands in the path as it is.
+const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The statuses of ten thousand tenants fit.
 const LARGEST_BYTES: usize = 64 * 1024 * 1024;
@@ -63,7 +66,7 @@ impl AdminClient {
 
     /// One tenant, by name or stem.
     pub(super) fn tenant(&self, name: &str) -> Result<TenantStatus, Error> {
-        let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+        let name = percent_encoding::utf8_percent_encode(name, &NOT_UNRESERVED);
         self.json(&format!("/api/tenants/{name}"))
     }
 

@@ -22,7 +22,6 @@ use super::admin_client::AdminClient;
 use super::args::DemoArgs;
 use super::serve;
 use super::{Exit, output};
-use crate::certs::LOCAL_CA_FILE;
 use crate::gateway::Addresses;
 use crate::settings::Settings;
 use crate::tenants::status::{State, TenantStatus};
@@ -75,12 +74,16 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
 fn announce_soon(addresses: Addresses, folder: Folder) {
     let announce = move || {
         let tenants = addresses.admin.map(|admin| served(&AdminClient::new(admin))).unwrap_or_default();
-        let ca = folder.certs().join(LOCAL_CA_FILE);
-        let text = announcement::text(&tenants, &addresses, &folder, &ca);
+        let text = announcement::text(&tenants, &addresses, &folder, &program());
         // A closed terminal stops nothing.
         let _ = output::print(&text);
     };
     let _detached = std::thread::spawn(announce);
+}
+
+/// How this program was called, so that the lines to paste work under `cargo run`, too.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "tenantd".to_owned())
 }
 
 /// The tenants, once both are there, or as they are after a while.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
 use super::key::closest;
@@ -14,6 +14,8 @@ use crate::base::diagnostic::{Diagnostic, Location, Report};
 
 /// A file of ours is a page or two; more is a wrong path.
 const LARGEST_BYTES: u64 = 256 * 1024;
+/// The one section.
+const LIMITS: &str = "limits";
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ impl Written {
 
 /// Reads the file; what is wrong with it goes into the report.
 pub(super) fn read(path: &Path, report: &mut Report) -> Written {
-    match text(path).and_then(|text| parse(path, &text)) {
+    match text(path).and_then(|text| parse(path, &text, report)) {
         Ok(written) => written,
         Err(finding) => {
             report.push(*finding);
@@ -54,7 +56,7 @@ fn text(path: &Path) -> Result<String, Box<Diagnostic>> {
     std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Written, Box<Diagnostic>> {
+fn parse(path: &Path, text: &str, report: &mut Report) -> Result<Written, Box<Diagnostic>> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Written::default());
     }
@@ -62,65 +64,63 @@ fn parse(path: &Path, text: &str) -> Result<Written, Box<Diagnostic>> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     let document: Document = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| Box::new(refusal(path, text, &error)))?;
-    Ok(document.written(path, text))
+    Ok(document.written(path, text, report))
 }
 
-/// The document, key by key. The names are [`Key`]'s; `limits` is the one section.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The document, key by key, in the order written. Unknown keys are gathered rather than refused one by one, so that
+/// all are told at once.
+#[derive(Debug, Default)]
 struct Document {
-    tenants: Option<Spanned<Texts>>,
-    state: Option<Spanned<Texts>>,
-    certs: Option<Spanned<Texts>>,
-    listen: Option<Spanned<Texts>>,
-    admin: Option<Spanned<Texts>>,
-    host: Option<Spanned<Texts>>,
-    public_base: Option<Spanned<Texts>>,
-    tls: Option<Spanned<Texts>>,
-    watch: Option<Spanned<Texts>>,
-    log: Option<Spanned<Texts>>,
-    require_auth: Option<Spanned<Texts>>,
-    open_tenants: Option<Spanned<Texts>>,
-    backend_allow: Option<Spanned<Texts>>,
-    secret_root: Option<Spanned<Texts>>,
-    ready_file: Option<Spanned<Texts>>,
-    extra_host: Option<Spanned<Texts>>,
-    allowed_origin: Option<Spanned<Texts>>,
-    limits: Option<Limits>,
+    values: Vec<(Key, Spanned<Texts>)>,
+    limits: Limits,
+    unknown: Vec<Spanned<String>>,
 }
 
 impl Document {
-    fn written(self, path: &Path, text: &str) -> Written {
+    fn written(self, path: &Path, text: &str, report: &mut Report) -> Written {
+        for key in self.unknown {
+            let names = Key::ALL.iter().map(|key| key.as_str()).chain([LIMITS]);
+            report.push(unknown(&key.value, names).at(place(path, text, key.referenced)));
+        }
         let base = path.parent().map(PathBuf::from).unwrap_or_default();
-        let entries = [
-            (Key::TENANTS, self.tenants),
-            (Key::STATE, self.state),
-            (Key::CERTS, self.certs),
-            (Key::LISTEN, self.listen),
-            (Key::ADMIN, self.admin),
-            (Key::HOST, self.host),
-            (Key::PUBLIC_BASE, self.public_base),
-            (Key::TLS, self.tls),
-            (Key::WATCH, self.watch),
-            (Key::LOG, self.log),
-            (Key::REQUIRE_AUTH, self.require_auth),
-            (Key::OPEN_TENANTS, self.open_tenants),
-            (Key::BACKEND_ALLOW, self.backend_allow),
-            (Key::SECRET_ROOT, self.secret_root),
-            (Key::READY_FILE, self.ready_file),
-            (Key::EXTRA_HOST, self.extra_host),
-            (Key::ALLOWED_ORIGIN, self.allowed_origin),
-        ];
-        let value = |(key, written): (Key, Option<Spanned<Texts>>)| {
-            let written = written.filter(|written| !written.value.0.is_empty())?;
+        let value = |(key, written): (Key, Spanned<Texts>)| {
             let location = place(path, text, written.referenced);
             let origin = Origin::File { key, location, base: base.clone() };
-            Some((key, Value { texts: written.value.0, origin }))
+            (key, Value { texts: written.value.0, origin })
         };
-        Written {
-            values: entries.into_iter().filter_map(value).collect(),
-            limits: self.limits.unwrap_or_default(),
+        let given = self.values.into_iter().filter(|(_, written)| !written.value.0.is_empty());
+        Written { values: given.map(value).collect(), limits: self.limits }
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("settings, one `name: value` a line")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document::default();
+        while let Some(name) = map.next_key::<Spanned<String>>()? {
+            if let Some(key) = Key::ALL.into_iter().find(|key| key.as_str() == name.value) {
+                document.values.push((key, map.next_value()?));
+            } else if name.value == LIMITS {
+                document.limits = map.next_value::<Option<Limits>>()?.unwrap_or_default();
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                document.unknown.push(name);
+            }
         }
+        Ok(document)
     }
 }
 
@@ -179,13 +179,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
 fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
     let error = error.without_snippet();
     let finding = match error {
-        Error::SerdeUnknownField { field, expected, .. } => {
-            let finding = Diagnostic::error("unknown-setting", format!("`{field}` is no setting"));
-            finding.help(match closest(field, expected.iter().copied()) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("the settings here are {}", expected.join(", ")),
-            })
-        }
+        Error::SerdeUnknownField { field, expected, .. } => unknown(field, expected.iter().copied()),
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             let finding = Diagnostic::error("config-invalid", format!("`{key}` is written twice"));
             finding.help("keep one of the two; a list is written as `[a, b]`")
@@ -196,6 +190,14 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
         Some(location) => finding.at(place(path, text, location)),
         None => finding.at(Location::file(path)),
     }
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
+    let finding = Diagnostic::error("unknown-setting", format!("`{name}` is no setting"));
+    finding.help(match closest(name, known.clone()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("the settings here are {}", known.collect::<Vec<_>>().join(", ")),
+    })
 }
 
 /// The parser's words without the place, which the finding has already.

@@ -132,6 +132,7 @@ fn bad_variables_and_lines_are_named_as_they_were_written() {
 #[test]
 fn an_unknown_setting_in_the_file_is_refused_with_the_one_meant() {
     let all = [
+        "tls: of\nlisen: 1\nhosts: a\n",
         "lisen: 1\n",
         "nothing_like_it: 1\n",
         "limits:\n  conections: 3\n",

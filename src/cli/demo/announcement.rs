@@ -5,15 +5,22 @@ use std::path::Path;
 use serde_json::{Map, json};
 
 use super::exports::Folder;
+use crate::certs::LOCAL_CA_FILE;
 use crate::cli::tenants::list;
 use crate::gateway::Addresses;
 use crate::tenants::status::TenantStatus;
 
 /// The whole text.
-pub(super) fn text(tenants: &[TenantStatus], addresses: &Addresses, folder: &Folder, ca: &Path) -> String {
+pub(super) fn text(
+    tenants: &[TenantStatus],
+    addresses: &Addresses,
+    folder: &Folder,
+    program: &str,
+) -> String {
     let first = tenants.iter().find_map(|tenant| tenant.connector_url.clone());
     let first = first.unwrap_or_else(|| format!("{}/sales/mcp", addresses.public_base));
-    let (ca, tenants_folder) = (quoted(ca), quoted(&folder.tenants()));
+    let ca = addresses.ca.clone().unwrap_or_else(|| folder.certs().join(LOCAL_CA_FILE));
+    let (ca, tenants_folder, program) = (quoted(&ca), quoted(&folder.tenants()), quoted(Path::new(program)));
     let admin = addresses.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
     format!(
         "\nThe gateway serves on {base}. Two sample tenants:\n\n{table}\n\
@@ -22,7 +29,7 @@ pub(super) fn text(tenants: &[TenantStatus], addresses: &Addresses, folder: &Fol
          export NODE_EXTRA_CA_CERTS={ca}\n\n{snippet}\n\n\
          Add a tenant while it runs: drop an export into the folder, or try this one:\n\n\
          cp {third} {tenants_folder}/\n\
-         tenantd tenants list{admin}\n\n\
+         {program} tenants list{admin}\n\n\
          Stop with Ctrl-C. Everything lies in {root}.\n",
         base = addresses.public_base,
         table = list(tenants),
@@ -80,11 +87,15 @@ mod tests {
             listen: vec!["127.0.0.1:8443".parse().expect("an address")],
             admin: Some("127.0.0.1:40000".parse().expect("an address")),
             public_base: "https://localhost:8443".into(),
-            ca: None,
+            ca: Some("/tmp/tenantd-demo/certs/local-ca.pem".into()),
         };
         let folder = Folder { root: "/tmp/tenantd-demo".into() };
-        let ca = Path::new("/tmp/tenantd-demo/certs/local-ca.pem");
-        insta::assert_snapshot!(text(&[status("sales"), status("support")], &addresses, &folder, ca));
+        insta::assert_snapshot!(text(
+            &[status("sales"), status("support")],
+            &addresses,
+            &folder,
+            "target/release/tenantd"
+        ));
     }
 
     #[test]

@@ -117,12 +117,12 @@ fn lists(words: &Words, dataset: &Dataset) -> bool {
     words.has_any(&["list", "show", "all", "latest", "newest"]) && words.has(dataset.noun[0])
 }
 
-/// Texts of the table that the question names; the longest first, so that `Floor Lamp` isn't taken for a `Lamp`.
+/// Texts of the table that the question names, such as a region.
 fn values(words: &mut Words, dataset: &Dataset) -> Vec<Filter> {
     let rows = dataset.rows();
     let of = |(at, _): (usize, _)| rows.iter().map(move |row| (row[at], at));
     let mut known: Vec<(&'static str, usize)> = columns(dataset, Kind::Text).flat_map(of).collect();
-    known.sort_by_key(|(text, at)| (std::cmp::Reverse(text.len()), *text, *at));
+    known.sort_unstable();
     known.dedup();
     let mut filters: Vec<Filter> = Vec::new();
     for (text, at) in known.into_iter().filter(|(text, _)| words.take(text)) {

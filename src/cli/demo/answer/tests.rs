@@ -87,7 +87,7 @@ fn months_come_in_their_order() {
 }
 
 #[test]
-fn long_names_are_not_taken_for_short_ones() {
+fn a_value_may_be_of_several_words_and_in_the_plural() {
     let found = rows("how many orders of floor lamps", &SALES);
     assert_eq!(found, [json!({"orders": count(&SALES, |row| row[3] == "Floor Lamp")})]);
 }
