@@ -79,17 +79,22 @@ pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain) {
 
 /// Writes the receipts on a blocking thread. A folder that takes none is mentioned once.
 pub(super) async fn hand_out(folder: &Path, slips: Vec<Slip>, warned: &mut bool) {
-    if slips.is_empty() || *warned {
+    if slips.is_empty() {
         return;
     }
     let folder_here = folder.to_owned();
     let written = tokio::task::spawn_blocking(move || receipt::write(&folder_here, &slips)).await;
-    if let Ok(Err(error)) = written {
-        *warned = true;
-        tracing::warn!(
-            %error,
-            folder = %folder.display(),
-            "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
-        );
+    match written {
+        Ok(Err(error)) if !*warned => {
+            *warned = true;
+            tracing::warn!(
+                %error,
+                folder = %folder.display(),
+                "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
+            );
+        }
+        Ok(Err(_)) => {}
+        Ok(Ok(())) => *warned = false,
+        Err(_) => tracing::error!("writing receipts failed inside tenantd"),
     }
 }

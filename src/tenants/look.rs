@@ -6,15 +6,23 @@ use std::time::Instant;
 
 use super::pace::Look;
 use super::roster::Roster;
-use super::scan::{Found, Sighting};
+use super::scan::{Found, Rest, Sighting, Signature};
 
 /// What a look leads to.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Settled and other than what was read last.
-    pub(super) to_read: Vec<Found>,
+    pub(super) to_read: Vec<Due>,
     /// Gone at the second look.
     pub(super) gone: Vec<Arc<str>>,
+}
+
+/// An entry to read.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) found: Found,
+    /// It counts only if it reads without errors; else it may still be written.
+    pub(super) on_trial: bool,
 }
 
 /// What earlier looks saw of entries that have not settled yet.
@@ -38,14 +46,17 @@ pub(super) fn sort(
             continue;
         }
         let sighting = Sighting { signature: Some(found.signature.clone()), at: now };
-        let settled =
-            cold || found.settles_at_once(&look.renamed, known) || sighting.confirms(sightings.get(&stem));
-        if settled {
-            sightings.remove(&stem);
-            outcome.to_read.push(found);
-        } else {
+        let confirmed = cold || sighting.confirms(sightings.get(&stem));
+        let rest = if confirmed { Rest::Sure } else { found.rest(&look.renamed, known) };
+        if rest == Rest::Unknown {
             remember(sightings, stem, sighting);
+            continue;
         }
+        // On trial the earlier sighting stays: a zip that does not read is settled by the look that confirms it.
+        if rest == Rest::Sure {
+            sightings.remove(&stem);
+        }
+        outcome.to_read.push(Due { found, on_trial: rest == Rest::IfItReads });
     }
     outcome
 }
@@ -77,6 +88,11 @@ fn gone(
             confirmed
         })
         .collect()
+}
+
+/// Takes note of how an entry looked that could not be taken yet.
+pub(super) fn unsettled(sightings: &mut Sightings, stem: Arc<str>, signature: Signature, at: Instant) {
+    remember(sightings, stem, Sighting { signature: Some(signature), at });
 }
 
 /// A repeated sighting keeps its first moment, so that looking often does not put settling off.

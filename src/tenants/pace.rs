@@ -2,7 +2,7 @@
 //! first, so that one endlessly written file starves nobody and a burst costs one look for each entry.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const QUIET: Duration = Duration::from_millis(25);
@@ -15,8 +15,8 @@ const MANY: usize = 4_096;
 pub(super) struct Pace {
     entries: HashMap<String, Rung>,
     all: Option<Rung>,
-    /// Files that were renamed into place: whole by construction.
-    renamed: HashSet<PathBuf>,
+    /// Files that were renamed into place and not touched since: whole by construction.
+    renamed: HashMap<PathBuf, String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +48,16 @@ impl Pace {
         self.entries.entry(stem).and_modify(|rung| rung.last = now).or_insert(Rung { first: now, last: now });
     }
 
-    /// A file was renamed into place.
-    pub(super) fn renamed(&mut self, path: PathBuf) {
+    /// A file of an entry was renamed into place.
+    pub(super) fn renamed(&mut self, stem: &str, file: &Path) {
         if self.renamed.len() < MANY {
-            self.renamed.insert(path);
+            self.renamed.insert(file.to_owned(), stem.to_owned());
         }
+    }
+
+    /// A file was touched: having been renamed into place says nothing about it any more.
+    pub(super) fn touched(&mut self, file: &Path) {
+        self.renamed.remove(file);
     }
 
     /// Anything may have happened.
@@ -72,15 +77,19 @@ impl Pace {
         if self.all.is_some_and(|rung| rung.due() <= now) {
             self.all = None;
             self.entries.clear();
-            return Some(Look { stems: None, renamed: std::mem::take(&mut self.renamed) });
+            return Some(Look { stems: None, renamed: self.take_renamed(|_| true) });
         }
         let due = self.entries.extract_if(|_, rung| rung.due() <= now).map(|(stem, _)| stem);
         let stems: BTreeSet<_> = due.collect();
         if stems.is_empty() {
             return None;
         }
-        let renamed = std::mem::take(&mut self.renamed);
+        let renamed = self.take_renamed(|stem| stems.contains(stem));
         Some(Look { stems: Some(stems), renamed })
+    }
+
+    fn take_renamed(&mut self, due: impl Fn(&str) -> bool) -> HashSet<PathBuf> {
+        self.renamed.extract_if(|_, stem| due(stem)).map(|(file, _)| file).collect()
     }
 }
 
@@ -129,5 +138,21 @@ mod tests {
         clock.advance(QUIET);
         assert_eq!(pace.take(clock.monotonic()), Some(Look::default()));
         assert_eq!(pace.take(clock.monotonic()), None);
+    }
+
+    #[test]
+    fn a_renamed_file_is_told_with_its_own_entry_unless_it_was_touched_since() {
+        let (mut pace, clock) = (Pace::default(), clock());
+        pace.ring("a".into(), clock.monotonic());
+        clock.advance(QUIET);
+        for stem in ["b", "c"] {
+            pace.ring(stem.into(), clock.monotonic());
+            pace.renamed(stem, Path::new(stem));
+        }
+        pace.touched(Path::new("c"));
+        assert!(pace.take(clock.monotonic()).expect("a is due").renamed.is_empty());
+        clock.advance(QUIET);
+        let look = pace.take(clock.monotonic()).expect("b and c are due");
+        assert_eq!(look.renamed, HashSet::from([PathBuf::from("b")]));
     }
 }

@@ -4,7 +4,7 @@
 //! outcome does not depend on timing. Tenants that swap prefixes in one pass both succeed. A live tenant whose new
 //! claim loses goes on with what it held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::routing::{Claim, Conflict, ConflictKind, judge};
 use crate::spec::{Mount, TenantName};
@@ -28,54 +28,85 @@ pub(super) enum Refusal {
     Mount(Conflict),
 }
 
+/// Refusals by stem.
+type Refused = BTreeMap<String, Refusal>;
+
 /// Judges candidates against one another and against what is held. Every candidate that is not refused may serve.
-pub(super) fn settle(applicants: &[Applicant<'_>]) -> BTreeMap<String, Refusal> {
-    let mut refused = refused_by_name(applicants);
-    // Whoever loses falls back to what it holds, which may take a mount from a newcomer: again, until nobody loses.
-    // Each round refuses at least one more, so this ends.
+pub(super) fn settle(applicants: &[Applicant<'_>]) -> Refused {
+    let mut refused = Refused::new();
+    // Whoever loses falls back to what it holds, which may take a name or a mount from a newcomer: again, until nobody
+    // loses. Each round refuses at least one more, so this ends.
     loop {
-        let claims: Vec<_> = applicants
-            .iter()
-            .filter_map(|applicant| claim(applicant, refused.contains_key(applicant.stem)))
-            .collect();
-        let judged: BTreeMap<_, _> =
-            judge(&claims).into_iter().map(|lost| (lost.loser.clone(), lost)).collect();
-        let losers: Vec<_> = applicants
-            .iter()
-            .filter(|applicant| !refused.contains_key(applicant.stem))
-            .filter_map(|applicant| Some((applicant.stem, judged.get(applicant.wants?.0)?)))
-            .collect();
+        let mut losers = losers_by_name(applicants, &refused);
+        if losers.is_empty() {
+            losers = losers_by_mount(applicants, &refused);
+        }
         if losers.is_empty() {
             return refused;
         }
-        refused
-            .extend(losers.into_iter().map(|(stem, lost)| (stem.to_owned(), Refusal::Mount(lost.clone()))));
+        refused.extend(losers);
     }
 }
 
-fn refused_by_name(applicants: &[Applicant<'_>]) -> BTreeMap<String, Refusal> {
-    let holders = applicants.iter().filter_map(|applicant| Some((applicant.holds?.0, applicant.stem)));
-    let mut taken: BTreeMap<_, _> = holders.collect();
-    let mut refused = BTreeMap::new();
-    for applicant in applicants {
-        let Some((name, _)) = applicant.wants else { continue };
+impl<'a> Applicant<'a> {
+    /// What it stands for in this round.
+    fn stands_for(&self, refused: &Refused) -> Option<(&'a TenantName, &'a [Mount])> {
+        if refused.contains_key(self.stem) { self.holds } else { self.wants.or(self.holds) }
+    }
+
+    /// Whether it is a candidate that may still lose.
+    fn may_lose(&self, refused: &Refused) -> bool {
+        self.wants.is_some() && !refused.contains_key(self.stem)
+    }
+}
+
+fn losers_by_name(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
+    let standing: Vec<_> = applicants
+        .iter()
+        .filter_map(|applicant| Some((applicant, applicant.stands_for(refused)?.0)))
+        .collect();
+    let keeps = |(applicant, name): &&(&Applicant<'_>, &TenantName)| {
+        applicant.holds.is_some_and(|(held, _)| held == *name)
+    };
+    let mut taken: HashMap<_, _> =
+        standing.iter().filter(keeps).map(|(applicant, name)| (*name, applicant.stem)).collect();
+    let mut losers = Refused::new();
+    for (applicant, name) in standing {
         let holder = *taken.entry(name).or_insert(applicant.stem);
-        if holder != applicant.stem {
-            refused.insert(
-                applicant.stem.to_owned(),
-                Refusal::Name { name: name.clone(), holder: holder.to_owned() },
-            );
+        if holder != applicant.stem && applicant.may_lose(refused) {
+            let refusal = Refusal::Name { name: name.clone(), holder: holder.to_owned() };
+            losers.insert(applicant.stem.to_owned(), refusal);
         }
     }
-    refused
+    losers
 }
 
-/// What an applicant claims in this round. It is an incumbent only for mounts that it held before.
-fn claim(applicant: &Applicant<'_>, refused: bool) -> Option<Claim> {
-    let (tenant, mounts) = if refused { applicant.holds? } else { applicant.wants.or(applicant.holds)? };
-    let held: BTreeSet<_> = applicant.holds.iter().flat_map(|(_, mounts)| mounts.iter()).collect();
-    let incumbent = mounts.iter().all(|mount| held.contains(mount));
-    Some(Claim { tenant: tenant.clone(), mounts: mounts.to_vec(), incumbent })
+fn losers_by_mount(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
+    let claims: Vec<_> = applicants.iter().flat_map(|applicant| claims(applicant, refused)).collect();
+    let mut judged: HashMap<_, _> = judge(&claims)
+        .into_iter()
+        .filter(|conflict| conflict.loser != conflict.holder)
+        .map(|conflict| (conflict.loser.clone(), conflict))
+        .collect();
+    let candidates = applicants.iter().filter(|applicant| applicant.may_lose(refused));
+    candidates
+        .filter_map(|applicant| {
+            let conflict = judged.remove(applicant.wants?.0)?;
+            Some((applicant.stem.to_owned(), Refusal::Mount(conflict)))
+        })
+        .collect()
+}
+
+/// What an applicant claims in this round: as an incumbent the mounts that it held before, as a newcomer the others.
+fn claims(applicant: &Applicant<'_>, refused: &Refused) -> impl Iterator<Item = Claim> {
+    let claim = |(tenant, mounts): (&TenantName, &[Mount])| {
+        let held = applicant.holds.map(|(_, mounts)| mounts).unwrap_or_default();
+        let (kept, new): (Vec<_>, Vec<_>) = mounts.iter().cloned().partition(|mount| held.contains(mount));
+        [(kept, true), (new, false)]
+            .map(|(mounts, incumbent)| Claim { tenant: tenant.clone(), mounts, incumbent })
+    };
+    let both = applicant.stands_for(refused).map(claim);
+    both.into_iter().flatten().filter(|claim| !claim.mounts.is_empty())
 }
 
 impl Refusal {
@@ -166,5 +197,41 @@ mod tests {
     #[test]
     fn a_prefix_that_is_given_up_is_free_in_the_same_pass() {
         assert!(Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), None)]).refused().is_empty());
+    }
+
+    #[test]
+    fn who_adds_a_mount_keeps_the_ones_it_has_against_a_newcomer() {
+        let both = |prefixes: &[&str]| {
+            prefixes.iter().flat_map(|prefix| mounts(Some(prefix))).flatten().collect::<Vec<_>>()
+        };
+        let (a, b) = (TenantName::parse("a").expect("a name"), TenantName::parse("b").expect("a name"));
+        let (wants_a, wants_b, holds_b) = (both(&["/x"]), both(&["/x", "/y"]), both(&["/x"]));
+        let applicants = [
+            Applicant { stem: "a", wants: Some((&a, &wants_a)), holds: None },
+            Applicant { stem: "b", wants: Some((&b, &wants_b)), holds: Some((&b, &holds_b)) },
+        ];
+        assert_eq!(settle(&applicants).into_keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn names_are_held_swapped_and_given_up_like_prefixes() {
+        let name = |text| TenantName::parse(text).expect("a name");
+        let (x, y) = (name("x"), name("y"));
+        let (one, two, three) = (mounts(Some("/1")), mounts(Some("/2")), mounts(Some("/3")));
+        let one = one.as_deref().expect("mounts");
+        let two = two.as_deref().expect("mounts");
+        let three = three.as_deref().expect("mounts");
+        let swap = [
+            Applicant { stem: "a", wants: Some((&y, one)), holds: Some((&x, one)) },
+            Applicant { stem: "b", wants: Some((&x, two)), holds: Some((&y, two)) },
+        ];
+        assert!(settle(&swap).is_empty());
+        let held = [
+            Applicant { stem: "a", wants: Some((&x, one)), holds: None },
+            Applicant { stem: "b", wants: None, holds: Some((&x, two)) },
+            Applicant { stem: "c", wants: Some((&y, three)), holds: None },
+        ];
+        let refusal = Refusal::Name { name: x, holder: "b".into() };
+        assert_eq!(settle(&held), BTreeMap::from([("a".to_owned(), refusal)]));
     }
 }

@@ -4,7 +4,7 @@
 //! are none; the admin API says the same.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::status::TenantStatus;
@@ -23,14 +23,23 @@ pub(super) fn write(folder: &Path, slips: &[Slip]) -> io::Result<()> {
 
 fn write_one(folder: &Path, stem: &str, status: &TenantStatus) -> io::Result<()> {
     let file = path(folder, stem);
-    let mut text = serde_json::to_string_pretty(status)?;
-    text.push('\n');
-    if fs::read_to_string(&file).is_ok_and(|written| written == text) {
+    if fs::read(&file).is_ok_and(|written| says_the_same(&written, status)) {
         return Ok(());
     }
+    let mut text = serde_json::to_string_pretty(status)?;
+    text.push('\n');
     let draft = folder.join(format!(".{stem}.status.json.tmp"));
-    fs::write(&draft, text)?;
+    // A new file always: whatever else has that name, a link to somewhere among it, is not written to.
+    remove(&draft)?;
+    fs::File::create_new(&draft)?.write_all(text.as_bytes())?;
     fs::rename(draft, file)
+}
+
+/// Since when a tenant is as it is begins anew with the process; that alone is no news.
+fn says_the_same(written: &[u8], status: &TenantStatus) -> bool {
+    let Ok(mut written) = serde_json::from_slice::<TenantStatus>(written) else { return false };
+    written.since = status.since;
+    serde_json::to_value(written).ok() == serde_json::to_value(status).ok()
 }
 
 fn remove(file: &Path) -> io::Result<()> {

@@ -1,9 +1,14 @@
 //! The one task that changes the world: it looks, reads, judges, builds, publishes and announces.
 
 mod pass;
+mod read;
+#[cfg(test)]
+mod tests;
+mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +19,9 @@ use super::watch::Doorbell;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::settings::WatchMode;
+
+/// The longest a reload waits for files that are still being written.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The handle on the task.
 #[derive(Clone)]
@@ -54,7 +62,8 @@ impl Reconciler {
         self.bell.ring_all();
     }
 
-    /// Looks at all tenants and says which generation is in force afterwards; `None` while shutting down.
+    /// Looks at all tenants, waits until what was found has settled (five seconds at most), and says which generation
+    /// is in force then; `None` while shutting down.
     pub async fn reload(&self) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(reply).await.ok()?;
@@ -64,6 +73,7 @@ impl Reconciler {
 
 async fn run(mut worker: Worker, bell: Doorbell, mut asked: mpsc::Receiver<oneshot::Sender<u64>>) {
     worker.first_pass().await;
+    let mut waiting = Waiting::default();
     loop {
         tokio::select! {
             look = bell.next() => worker.pass(look).await,
@@ -71,9 +81,27 @@ async fn run(mut worker: Worker, bell: Doorbell, mut asked: mpsc::Receiver<onesh
             () = worker.until_tick() => worker.look_at_all().await,
             Some(reply) = asked.recv() => {
                 worker.look_at_all().await;
-                // Nobody waits any more: then nobody is told.
-                let _unheard = reply.send(worker.generation());
+                waiting.add(reply, worker.now());
             }
+        }
+        waiting.answer(worker.has_settled(), worker.generation(), worker.now());
+    }
+}
+
+/// Who asked for a reload and has not been answered.
+#[derive(Default)]
+struct Waiting(Vec<(Instant, oneshot::Sender<u64>)>);
+
+impl Waiting {
+    fn add(&mut self, reply: oneshot::Sender<u64>, now: Instant) {
+        self.0.push((now + PATIENCE, reply));
+    }
+
+    /// Answers all once everything has settled, until then those who have waited long enough.
+    fn answer(&mut self, settled: bool, generation: u64, now: Instant) {
+        for (_, reply) in self.0.extract_if(.., |(until, _)| settled || *until <= now) {
+            // Who broke off is not told.
+            let _unheard = reply.send(generation);
         }
     }
 }

@@ -46,8 +46,22 @@ struct Candidate {
 
 struct Live {
     tenant: Arc<Tenant>,
+    /// What it was made of.
+    files: Vec<PathBuf>,
     /// Of all that decides who may call it.
     access: Option<Digest>,
+}
+
+impl Live {
+    /// Whether one of the files it was made of is not among these.
+    fn lost_a_file(&self, files: &[PathBuf]) -> bool {
+        self.files.iter().any(|file| !files.contains(file))
+    }
+
+    /// A change was refused: the revision answers on if the change is surely not about who may call.
+    fn close_unless_same(&self, access: Option<Digest>) {
+        self.tenant.slot.close(access.is_none() || access != self.access);
+    }
 }
 
 impl Known {
@@ -73,11 +87,11 @@ impl Known {
     /// Where a file of that revision was deleted, its operator has spoken: the revision does not live on.
     pub(super) fn take_in(&mut self, loaded: Loaded, signature: Signature, files: Vec<PathBuf>) -> bool {
         self.signature = signature;
-        let deleted = self.files.iter().any(|file| !files.contains(file));
-        if self.on_disk == Some(loaded.digest) && !deleted {
+        let unchanged = self.on_disk == Some(loaded.digest) && self.files == files;
+        self.files = files;
+        if unchanged {
             return false;
         }
-        self.files = files;
         self.on_disk = Some(loaded.digest);
         self.name = loaded.name;
         self.report = loaded.report;
@@ -86,10 +100,8 @@ impl Known {
         self.candidate = loaded.spec.map(|spec| Candidate { spec, revision, access: loaded.access });
         match (&self.candidate, &self.live) {
             (Some(candidate), Some(live)) if candidate.revision == live.tenant.revision => self.restore(),
-            (None, Some(_)) if deleted => self.live = None,
-            (None, Some(live)) => {
-                live.tenant.slot.close(loaded.access.is_none() || loaded.access != live.access)
-            }
+            (None, Some(live)) if live.lost_a_file(&self.files) => self.live = None,
+            (None, Some(live)) => live.close_unless_same(loaded.access),
             _ => {}
         }
         true
@@ -120,9 +132,17 @@ impl Known {
         self.candidate.is_some()
     }
 
-    /// The candidate may not serve, for this reason.
-    pub(super) fn refuse(&mut self, refusal: Diagnostic) {
-        self.refusal = Some(refusal);
+    /// The candidate may not serve, for this reason. Says whether that is news.
+    ///
+    /// What it would have changed about who may call closes the revision in force, whatever it was refused for.
+    pub(super) fn refuse(&mut self, refusal: Diagnostic) -> bool {
+        if let (Some(live), Some(candidate)) = (&self.live, &self.candidate) {
+            live.close_unless_same(candidate.access);
+        }
+        let refusal = Some(refusal);
+        let news = self.refusal != refusal;
+        self.refusal = refusal;
+        news
     }
 
     /// The candidate may serve: builds it with `build`, on the slot of the revision in force. Its findings refuse it.
@@ -136,9 +156,14 @@ impl Known {
         match build(candidate.spec, candidate.revision, slot) {
             Ok(tenant) => {
                 tenant.slot.close(false);
-                self.live = Some(Live { tenant, access: candidate.access });
+                self.live = Some(Live { tenant, files: self.files.clone(), access: candidate.access });
             }
-            Err(report) => self.report.extend(report),
+            Err(report) => {
+                self.report.extend(report);
+                if let Some(live) = &self.live {
+                    live.close_unless_same(candidate.access);
+                }
+            }
         }
     }
 
@@ -150,8 +175,9 @@ impl Known {
         }
         let live = self.live.as_ref().map(|live| &live.tenant);
         let spec = live.map(|tenant| &tenant.spec);
+        let name = spec.map(|spec| &spec.name).or(self.name.as_ref());
         let status = TenantStatus {
-            name: self.name.as_ref().map_or(stem, TenantName::as_str).to_owned(),
+            name: name.map_or(stem, TenantName::as_str).to_owned(),
             stem: stem.to_owned(),
             state,
             since: self.since,

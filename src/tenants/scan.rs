@@ -2,7 +2,8 @@
 //!
 //! A half-written YAML is often valid YAML without its last lines, so settling must never fail open: an entry is taken
 //! only when all its files were renamed into place, or looked alike twice with half a second between, or (a zip)
-//! read completely. Modification times are compared with those of the look before and never with a clock.
+//! read completely. A file that is missing may be about to be written anew by an editor: that too takes two looks.
+//! Modification times are compared with those of the look before and never with a clock.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, Metadata};
@@ -29,6 +30,16 @@ struct Stamp {
 /// The stamps of all files of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signature(Vec<Stamp>);
+
+/// Whether an entry has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    Sure,
+    /// Its zip is new. One that reads completely cannot be half of one; one that does not is looked at again.
+    IfItReads,
+    /// Another look must confirm this one.
+    Unknown,
+}
 
 /// One entry as found.
 #[derive(Debug, Clone)]
@@ -61,16 +72,30 @@ impl Found {
         Self { signature: Signature::of(&entry), is_folder, entry }
     }
 
-    /// Whether one look is enough: every file was renamed into place, or is a zip (which, if it reads completely,
-    /// cannot be half of one), or is as it was when the revision in force was read.
-    pub(super) fn settles_at_once(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> bool {
-        let is_known = |stamp: &Stamp| known.is_some_and(|known| known.0.contains(stamp));
-        let is_zip = |stamp: &Stamp| stamp.path.extension().is_some_and(|extension| extension == "zip");
-        self.signature.0.iter().all(|stamp| renamed.contains(&stamp.path) || is_known(stamp) || is_zip(stamp))
+    /// What one look says: all files were renamed into place or are as they were when last read, or all others are
+    /// zips, or neither.
+    pub(super) fn rest(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Rest {
+        let Signature(stamps) = &self.signature;
+        if stamps.is_empty() || known.is_some_and(|known| known.has_more_files_than(&self.signature)) {
+            return Rest::Unknown;
+        }
+        let is_sure =
+            |stamp: &&Stamp| renamed.contains(&stamp.path) || known.is_some_and(|known| known.0.contains(stamp));
+        let mut unsure = stamps.iter().filter(|stamp| !is_sure(stamp)).peekable();
+        match unsure.peek() {
+            None => Rest::Sure,
+            Some(_) if unsure.all(Stamp::is_zip) => Rest::IfItReads,
+            Some(_) => Rest::Unknown,
+        }
     }
 }
 
 impl Signature {
+    /// Whether a file is here that is not in the other one.
+    fn has_more_files_than(&self, other: &Self) -> bool {
+        self.0.iter().any(|stamp| other.0.iter().all(|its| its.path != stamp.path))
+    }
+
     /// A file that cannot be looked at has no stamp; loading it will say why.
     pub(super) fn of(entry: &Entry) -> Self {
         let stamp = |path: &PathBuf| Some(Stamp::of(path, &fs::metadata(path).ok()?));
@@ -79,6 +104,10 @@ impl Signature {
 }
 
 impl Stamp {
+    fn is_zip(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
+    }
+
     fn of(path: &Path, metadata: &Metadata) -> Self {
         Self {
             path: path.to_owned(),

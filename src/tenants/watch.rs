@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::pace::{Look, Pace};
@@ -81,18 +81,25 @@ impl Doorbell {
         if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
             return;
         }
-        if let EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) = event.kind
-            && let Some(target) = event.paths.last()
-        {
-            self.pace().renamed(target.clone());
-        }
         for path in &event.paths {
             match bundle::stem_of(folder, path) {
-                Some(stem) => self.ring(stem),
-                None if path == folder => self.ring_all(),
+                Some(stem) => self.heard_of(stem, path, &event),
+                // A mounted ConfigMap changes as a whole: no event names the files one sees.
+                None if path == folder || path.ends_with("..data") => self.ring_all(),
                 None => {}
             }
         }
+    }
+
+    fn heard_of(&self, stem: String, path: &Path, event: &Event) {
+        let arrived = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
+        let mut pace = self.pace();
+        match arrived && event.paths.last().is_some_and(|target| target == path) {
+            true => pace.renamed(&stem, path),
+            false => pace.touched(path),
+        }
+        drop(pace);
+        self.ring(stem);
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
@@ -138,7 +145,9 @@ impl Watch {
 
 fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWatcher> {
     let (heard, root) = (bell.clone(), folder.to_owned());
-    let mut watcher = notify::recommended_watcher(move |event| heard.heard(&root, event))?;
+    // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
+    let config = Config::default().with_follow_symlinks(false);
+    let mut watcher = RecommendedWatcher::new(move |event| heard.heard(&root, event), config)?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }

@@ -1,0 +1,67 @@
+//! Reading and building, each tenant for itself: a panic is our fault, costs that tenant, and reaches no other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::digest::Digest;
+use crate::bundle::{self, Entry, Loaded};
+use crate::spec::TenantSpec;
+use crate::tenants::build::Parts;
+use crate::tenants::look::Due;
+use crate::tenants::scan::{Found, Signature};
+use crate::tenants::tenant::{Tenant, TenantSlot};
+
+/// What was read of one entry.
+pub(super) struct Read {
+    pub(super) stem: Arc<str>,
+    pub(super) loaded: Loaded,
+    pub(super) signature: Signature,
+    /// The files as they were after reading.
+    pub(super) afterwards: Signature,
+    pub(super) files: Vec<PathBuf>,
+    on_trial: bool,
+}
+
+impl Read {
+    /// Whether it changed while it was read, or is a zip that may not be there wholly yet.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.afterwards != self.signature || (self.on_trial && self.loaded.spec.is_none())
+    }
+}
+
+/// Reads one entry. Blocking.
+pub(super) fn read(due: Due, context: &bundle::Context) -> Read {
+    let Due { found: Found { entry, signature, .. }, on_trial } = due;
+    let loaded =
+        catch_unwind(AssertUnwindSafe(|| bundle::load(&entry, context))).unwrap_or_else(|_| broken(&entry));
+    let afterwards = Signature::of(&entry);
+    Read { stem: entry.stem.as_str().into(), loaded, signature, afterwards, files: entry.files, on_trial }
+}
+
+/// Builds one tenant.
+pub(super) fn build(
+    parts: &Parts,
+    spec: TenantSpec,
+    revision: Digest,
+    slot: Arc<TenantSlot>,
+) -> Result<Arc<Tenant>, Report> {
+    catch_unwind(AssertUnwindSafe(|| parts.build(spec, revision, slot)))
+        .unwrap_or_else(|_| Err(internal("building this tenant failed inside tenantd").into()))
+}
+
+fn broken(entry: &Entry) -> Loaded {
+    let finding = internal("reading this entry failed inside tenantd");
+    let located = match entry.files.first() {
+        Some(file) => finding.at(Location::file(file)),
+        None => finding,
+    };
+    let digest = Digest::of(entry.stem.as_bytes());
+    Loaded { digest, name: None, spec: None, access: None, report: Report::from(located) }
+}
+
+fn internal(message: &str) -> Diagnostic {
+    Diagnostic::error("internal", message)
+        .help("the log says where; please report it with the files that cause it")
+}

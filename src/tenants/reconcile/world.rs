@@ -1,0 +1,103 @@
+//! The last steps of a pass: one new world is published, then everybody is told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::pass::{Changed, Worker};
+use crate::spec::TenantName;
+use crate::tenants::announce;
+use crate::tenants::receipt::Slip;
+use crate::tenants::registry::{Published, RoutingTable};
+use crate::tenants::tenant::Tenant;
+
+impl Worker {
+    /// Publishes the world with these entries changed, then tells everybody.
+    pub(super) async fn publish(&mut self, changed: &Changed) {
+        self.generation += 1;
+        let old = self.registry.load_full();
+        let (table, slips) = self.next_world(&old, changed);
+        announce::count(&table, &self.roster, &self.parts.metrics);
+        self.registry.publish(table);
+        let gone = self.announce(changed, &old);
+        drop(old);
+        self.forget_contexts(gone).await;
+        announce::hand_out(&self.folder, slips, &mut self.receipts_refused).await;
+    }
+
+    fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> (RoutingTable, Vec<Slip>) {
+        let now = self.parts.clock.now();
+        let mut table = RoutingTable {
+            entries: old.entries.clone(),
+            generation: self.generation,
+            settled: self.settled,
+            ..RoutingTable::default()
+        };
+        let mut slips = Vec::with_capacity(changed.len());
+        for stem in changed {
+            let published = self.roster.get_mut(stem).map(|known| known.publish(stem, &self.folder, now));
+            slips.push((stem.to_string(), published.as_ref().map(Published::status)));
+            match published {
+                Some(published) => table.entries.insert(Arc::clone(stem), published),
+                None => table.entries.remove(stem),
+            };
+        }
+        for tenant in table.entries.values().filter_map(|entry| entry.tenant.as_ref()) {
+            tenant.spec.mounts.iter().for_each(|mount| table.router.insert(mount, Arc::clone(tenant)));
+        }
+        (table, slips)
+    }
+
+    /// Logs what changed, shows old revisions the door, warms new ones up. Returns the names that nobody has any more.
+    fn announce(&self, changed: &Changed, old: &RoutingTable) -> Vec<TenantName> {
+        let table = self.registry.load();
+        for stem in changed {
+            let (before, after) = (old.entries.get(stem), table.entries.get(stem));
+            if let Some(after) = after {
+                announce::log(&self.roster, stem, &after.status(), self.generation);
+            }
+            if let Some(before) = before {
+                announce::dismiss(before, after, &self.drain);
+            }
+            if let Some(tenant) = new_tenant(before, after).filter(|tenant| tenant.spec.enabled) {
+                self.parts.warm_up.enqueue(tenant.spec.name.clone(), &tenant.backend);
+            }
+        }
+        let gone = names_gone(changed, old, &table);
+        gone.iter().for_each(|name| self.parts.metrics.forget(name.as_str()));
+        gone
+    }
+
+    /// The contexts kept on disk go with their tenants.
+    async fn forget_contexts(&self, gone: Vec<TenantName>) {
+        if gone.is_empty() {
+            return;
+        }
+        let warm_up = self.parts.warm_up.clone();
+        let forget = tokio::task::spawn_blocking(move || gone.iter().for_each(|name| warm_up.forget(name)));
+        if forget.await.is_err() {
+            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
+        }
+    }
+}
+
+/// The tenant of an entry, if it is not the very one that was there before.
+fn new_tenant<'a>(before: Option<&Published>, after: Option<&'a Published>) -> Option<&'a Arc<Tenant>> {
+    let before = before.and_then(|entry| entry.tenant.as_ref());
+    let after = after.and_then(|entry| entry.tenant.as_ref())?;
+    before.is_none_or(|before| !Arc::ptr_eq(before, after)).then_some(after)
+}
+
+/// The names of tenants that were live and are not, under whatever stem.
+fn names_gone(changed: &Changed, old: &RoutingTable, new: &RoutingTable) -> Vec<TenantName> {
+    let name_in = |table: &RoutingTable, stem: &Arc<str>| {
+        table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
+    };
+    let mut gone: Vec<_> =
+        changed.iter().filter_map(|stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was))).collect();
+    if !gone.is_empty() {
+        let live: HashSet<_> =
+            new.entries.values().filter_map(|entry| Some(&entry.tenant.as_ref()?.spec.name)).collect();
+        gone.retain(|name| !live.contains(name));
+    }
+    gone
+}
