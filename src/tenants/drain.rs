@@ -1,7 +1,7 @@
 //! What becomes of a revision that was replaced or removed: calls under way finish, streams are told, and after the
 //! drain period what is left is closed. One task for all.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -16,10 +16,16 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// The revisions on their way out. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Drain {
-    leaving: Arc<Mutex<Vec<(Instant, Arc<Tenant>)>>>,
+    leaving: Arc<Mutex<Vec<Leaving>>>,
     bell: Arc<Notify>,
     clock: Arc<dyn Clock>,
     period: Duration,
+}
+
+/// A revision, and when it is closed whatever is under way.
+struct Leaving {
+    tenant: Arc<Tenant>,
+    due: Instant,
 }
 
 impl Drain {
@@ -40,7 +46,8 @@ impl Drain {
         if tenant.mcp.under_way() == 0 {
             return tenant.mcp.close();
         }
-        self.leaving().push((self.clock.monotonic() + self.period, tenant));
+        let due = self.clock.monotonic() + self.period;
+        self.leaving().push(Leaving { tenant, due });
         self.bell.notify_one();
     }
 
@@ -57,18 +64,18 @@ impl Drain {
     fn close_due(&self) -> bool {
         let now = self.clock.monotonic();
         let mut leaving = self.leaving();
-        for (_, tenant) in leaving.extract_if(.., |(due, tenant)| *due <= now || tenant.mcp.under_way() == 0)
-        {
-            tenant.mcp.close();
+        let is_due = |one: &mut Leaving| one.due <= now || one.tenant.mcp.under_way() == 0;
+        for one in leaving.extract_if(.., is_due) {
+            one.tenant.mcp.close();
         }
         leaving.is_empty()
     }
 
     fn close_all(&self) {
-        self.leaving().drain(..).for_each(|(_, tenant)| tenant.mcp.close());
+        self.leaving().drain(..).for_each(|one| one.tenant.mcp.close());
     }
 
-    fn leaving(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Arc<Tenant>)>> {
+    fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
         self.leaving.lock().expect("no holder of this lock panics")
     }
 }

@@ -102,8 +102,11 @@ fn claims(applicant: &Applicant<'_>, refused: &Refused) -> impl Iterator<Item = 
     let claim = |(tenant, mounts): (&TenantName, &[Mount])| {
         let held = applicant.holds.map(|(_, mounts)| mounts).unwrap_or_default();
         let (kept, new): (Vec<_>, Vec<_>) = mounts.iter().cloned().partition(|mount| held.contains(mount));
-        [(kept, true), (new, false)]
-            .map(|(mounts, incumbent)| Claim { tenant: tenant.clone(), mounts, incumbent })
+        [(kept, true), (new, false)].map(|(mounts, incumbent)| Claim {
+            tenant: tenant.clone(),
+            mounts,
+            incumbent,
+        })
     };
     let both = applicant.stands_for(refused).map(claim);
     both.into_iter().flatten().filter(|claim| !claim.mounts.is_empty())
@@ -144,9 +147,12 @@ mod tests {
     use super::*;
     use crate::spec::Prefix;
 
-    struct Bed(Vec<(String, TenantName, Option<Vec<Mount>>, Option<Vec<Mount>>)>);
+    /// Entries with what each wants and holds.
+    struct Bed(Vec<(String, TenantName, Mounts, Mounts)>);
 
-    fn mounts(prefix: Option<&str>) -> Option<Vec<Mount>> {
+    type Mounts = Option<Vec<Mount>>;
+
+    fn mounts(prefix: Option<&str>) -> Mounts {
         prefix.map(|prefix| vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }])
     }
 
@@ -231,7 +237,7 @@ mod tests {
             Applicant { stem: "b", wants: None, holds: Some((&x, two)) },
             Applicant { stem: "c", wants: Some((&y, three)), holds: None },
         ];
-        let refusal = Refusal::Name { name: x, holder: "b".into() };
+        let refusal = Refusal::Name { name: x.clone(), holder: "b".into() };
         assert_eq!(settle(&held), BTreeMap::from([("a".to_owned(), refusal)]));
     }
 }

@@ -2,8 +2,6 @@
 
 mod pass;
 mod read;
-#[cfg(test)]
-mod tests;
 mod world;
 
 use std::path::PathBuf;

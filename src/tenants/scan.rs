@@ -79,13 +79,14 @@ impl Found {
         if stamps.is_empty() || known.is_some_and(|known| known.has_more_files_than(&self.signature)) {
             return Rest::Unknown;
         }
-        let is_sure =
-            |stamp: &&Stamp| renamed.contains(&stamp.path) || known.is_some_and(|known| known.0.contains(stamp));
-        let mut unsure = stamps.iter().filter(|stamp| !is_sure(stamp)).peekable();
-        match unsure.peek() {
-            None => Rest::Sure,
-            Some(_) if unsure.all(Stamp::is_zip) => Rest::IfItReads,
-            Some(_) => Rest::Unknown,
+        let is_sure = |stamp: &&Stamp| {
+            renamed.contains(&stamp.path) || known.is_some_and(|known| known.0.contains(stamp))
+        };
+        let unsure: Vec<_> = stamps.iter().filter(|stamp| !is_sure(stamp)).collect();
+        match unsure.iter().all(|stamp| stamp.is_zip()) {
+            _ if unsure.is_empty() => Rest::Sure,
+            true => Rest::IfItReads,
+            false => Rest::Unknown,
         }
     }
 }

@@ -92,7 +92,8 @@ impl Doorbell {
     }
 
     fn heard_of(&self, stem: String, path: &Path, event: &Event) {
-        let arrived = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
+        let arrived =
+            matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
         let mut pace = self.pace();
         match arrived && event.paths.last().is_some_and(|target| target == path) {
             true => pace.renamed(&stem, path),

@@ -64,7 +64,6 @@ fn request(method: Method, path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
     let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
     let browser = "Accept: text/html,*/*;q=0.8\r\n";
@@ -80,7 +79,6 @@ async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn a_caller_is_refused_before_the_body_is_read() {
     let gateway = serving(Limits::default(), vec![at("/a", keyed("for-a")), at("/b", keyed("for-b"))]);
     for (path, headers, expected) in [
@@ -97,7 +95,6 @@ async fn a_caller_is_refused_before_the_body_is_read() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn a_body_is_read_under_a_cap_and_a_deadline() {
     let gateway = serving(impatient(), vec![at("/a", keyed("k"))]);
     for (headers, body, expected) in [
@@ -115,7 +112,6 @@ async fn a_body_is_read_under_a_cap_and_a_deadline() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn a_caller_has_so_many_requests_a_minute() {
     let mut spec = at("/a", keyed("k"));
     spec.limits.requests_per_minute = Some(2);
@@ -129,7 +125,6 @@ async fn a_caller_has_so_many_requests_a_minute() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn pages_of_the_own_origin_may_read_answers_and_no_others() {
     let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
     let own = "Origin: https://mcp.example.com\r\n";
@@ -148,7 +143,6 @@ async fn pages_of_the_own_origin_may_read_answers_and_no_others() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn a_disabled_tenant_looks_like_none() {
     let mut disabled = at("/b", keyed("k"));
     disabled.enabled = false;
@@ -161,7 +155,6 @@ async fn a_disabled_tenant_looks_like_none() {
 }
 
 #[tokio::test]
-#[ignore = "needs crate::mcp"]
 async fn a_tenant_without_login_has_no_discovery() {
     let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
     for path in

@@ -243,9 +243,8 @@ impl Worker {
             let rest = due.split_off(due.len().min(per_reader));
             let share = std::mem::replace(&mut due, rest);
             let context = Arc::clone(&self.context);
-            readers.spawn_blocking(move || {
-                share.into_iter().map(|due| read(due, &context)).collect::<Vec<_>>()
-            });
+            readers
+                .spawn_blocking(move || share.into_iter().map(|due| read(due, &context)).collect::<Vec<_>>());
         }
         let mut read: Vec<Read> = readers.join_all().await.into_iter().flatten().collect();
         read.sort_by(|a, b| a.stem.cmp(&b.stem));

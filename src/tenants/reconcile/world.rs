@@ -92,8 +92,10 @@ fn names_gone(changed: &Changed, old: &RoutingTable, new: &RoutingTable) -> Vec<
     let name_in = |table: &RoutingTable, stem: &Arc<str>| {
         table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
     };
-    let mut gone: Vec<_> =
-        changed.iter().filter_map(|stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was))).collect();
+    let mut gone: Vec<_> = changed
+        .iter()
+        .filter_map(|stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was)))
+        .collect();
     if !gone.is_empty() {
         let live: HashSet<_> =
             new.entries.values().filter_map(|entry| Some(&entry.tenant.as_ref()?.spec.name)).collect();
