@@ -3,7 +3,7 @@
 //! Files → [`Entry`] (which files belong to one tenant) → [`Loaded`] (digest, spec or reasons). Pure apart from reading
 //! those files: no network, no clock, no state.
 //!
-//! The way through: [`discover`] groups files; [`load`] gathers them into layers (`gather`: `archive`, `yaml`,
+//! The way through: [`discover()`] groups files; [`load`] gathers them into layers (`gather`: `archive`, `yaml`,
 //! `dotenv`, `document`), then judges every value (`validate`). All findings are reported at once; no finding ever
 //! holds a secret (`excerpt`). What the vendor's API looks like is in `contract` and nowhere else.
 

@@ -1,7 +1,7 @@
 //! An export, overlay or `.env` as written, and the layers they form.
 //!
 //! Owns: precedence (later layers win, key by key inside mappings; a blank value is an unset one), and the check of
-//! every name and shape against [`fields`](super::fields).
+//! every name and shape against [`fields`].
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
