@@ -44,11 +44,12 @@ const TARGETS: &[(&str, &str)] = &[
     ("http://other.example/b/mcp", ""),
     ("*", ""),
     ("a/mcp", ""),
-    ("/a/mcp#/b", ""),
+    // What a client should not have sent is cut off before routing.
+    ("/a/mcp#/b", "a"),
 ];
 
 async fn gateway() -> (Gateway, Vec<FakeBackend>) {
-    let mut setup = Setup::new().flag("--tls", "off");
+    let mut setup = Setup::new().flag("--tls", "off").settings("limits:\n  idle_seconds: 1\n");
     let mut backends = Vec::new();
     for (name, prefix) in [("a", "/a"), ("b", "/b"), ("nested", "/a/b")] {
         let backend = FakeBackend::start().await;

@@ -77,6 +77,8 @@ impl Client {
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream");
         match era {
+            // The version is agreed on by it, so it comes without one.
+            Era::Legacy if method == "initialize" => request.body(message(method, params)),
             Era::Legacy => request.header("mcp-protocol-version", "2025-11-25").body(message(method, params)),
             Era::Modern => {
                 let name = params["name"].as_str().or(params["uri"].as_str()).map(str::to_owned);
