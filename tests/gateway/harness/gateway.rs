@@ -216,10 +216,15 @@ impl Gateway {
         until(&format!("{name} is gone"), async || self.status(name).await.is_none().then_some(())).await;
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, by the name `kill` knows.
     pub(crate) fn signal(&self, name: &str) {
         let kill = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
             .status()
             .expect("a shell");
         assert!(kill.success(), "the process is there");
