@@ -1,0 +1,97 @@
+"""Follows a test's orders with a client: one JSON object a line in, one out. See README.md."""
+
+import json
+import os
+import sys
+
+import anyio
+import anyio.to_thread
+
+
+async def next_order():
+    line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    return json.loads(line) if line else None
+
+
+def say(answer):
+    print(json.dumps(answer), flush=True)
+
+
+def describe(error):
+    """What a user reads at the end of a traceback; a group's errors one after the other."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(one) for one in error.exceptions)
+    return f"{type(error).__name__}: {error}"
+
+
+async def follow(connected):
+    """`connected(order)` is a context manager that gives the agreed version and an object whose methods are verbs.
+
+    A library may end the whole connection for an error, out of a verb: that is the verb's answer, and the end.
+    """
+    try:
+        async with connected(await next_order()) as (version, verbs):
+            say({"version": version})
+            await perform(verbs)
+    except Exception as error:
+        say({"error": describe(error)})
+
+
+async def perform(verbs):
+    while (order := await next_order()) is not None:
+        if order["do"] == "close":
+            break
+        try:
+            say(await getattr(verbs, order["do"])(order))
+        except Exception as error:
+            say({"error": describe(error)})
+
+
+async def until_told(order, call):
+    """Awaits a call; a stoppable one is cancelled, as anyio's users do it, when the next line comes."""
+    if not order.get("stoppable"):
+        return await call
+    result = None
+    async with anyio.create_task_group() as tasks:
+
+        async def stop():
+            await next_order()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(stop)
+        result = await call
+        tasks.cancel_scope.cancel()
+    if result is None:
+        raise RuntimeError("the call was cancelled")
+    return result
+
+
+class Progress:
+    """A progress callback that remembers."""
+
+    def __init__(self, order):
+        self.beats = []
+        self.callback = self.note if order.get("progress") else None
+
+    async def note(self, progress, total, message):
+        self.beats.append(message or progress)
+
+
+def told(failed, content, data, progress):
+    text = "\n".join(getattr(block, "text", "") for block in content)
+    return {"failed": bool(failed), "text": text, "data": data, "progress": progress.beats}
+
+
+def key():
+    return os.environ.get("PEER_KEY")
+
+
+def headers():
+    return {"Authorization": f"Bearer {key()}"} if key() else None
+
+
+def main(connected):
+    anyio.run(follow, connected)
+    # The thread that reads the next order may still wait for it.
+    sys.stdout.flush()
+    os._exit(0)
