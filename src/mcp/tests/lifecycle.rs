@@ -1,5 +1,7 @@
 //! Servers come and go: who listens hears of it, who is being answered is not left without a word.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::bed::*;
@@ -67,10 +69,16 @@ async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
     let bed = Bed::new().await;
     let (first, other) = (bed.server(), built(with_another_tool(&bed), hurried()));
     let wanted = json!({"notifications": {"promptsListChanged": true}});
-    let stream = open(&first, modern("subscriptions/listen", wanted)).await;
+    let mut stream = open(&first, modern("subscriptions/listen", wanted)).await;
+    let acknowledged = stream.message().await.expect("an acknowledgement");
+    assert_eq!(acknowledged["params"]["notifications"].get("toolsListChanged"), None, "{acknowledged}");
+    let mut others = listen(&first).await;
     first.superseded_by(&other);
+    others.message().await.expect("a notification");
+    let silence = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
     other.close();
-    assert_eq!(methods(stream).await, ["notifications/subscriptions/acknowledged", "result"]);
+    assert_eq!(methods(stream).await, ["result"]);
 }
 
 #[tokio::test]
