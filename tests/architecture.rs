@@ -1,0 +1,228 @@
+//! The house stands as ARCHITECTURE.md draws it: floors import downwards, a crate is named where it belongs, nothing
+//! banned is built, nothing points outside the project.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The floors, bottom first.
+const FLOORS: &[&[&str]] = &[
+    &["base", "telemetry"],
+    &["spec"],
+    &["bundle", "settings", "routing"],
+    &["backend", "certs"],
+    &["mcp", "oauth"],
+    &["tenants"],
+    &["server", "admin"],
+    &["gateway"],
+    &["cli", "main"],
+];
+
+/// Crates that only these modules may name: each is a decision that can be taken back in one place.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("rmcp", &["mcp"]),
+    ("jsonschema", &["mcp"]),
+    ("zip", &["bundle"]),
+    ("serde_saphyr", &["bundle", "settings"]),
+    ("notify", &["tenants"]),
+    ("rcgen", &["certs"]),
+    ("x509_parser", &["certs"]),
+    ("rustls_platform_verifier", &["backend"]),
+    ("hyper_util::client", &["backend"]),
+    ("askama", &["admin", "server"]),
+    ("prometheus_client", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("secrecy", &["base"]),
+    ("clap", &["cli", "main"]),
+    ("anyhow", &["cli", "main"]),
+    // For tests only; the shipped client is `backend`'s.
+    ("reqwest", &[]),
+];
+
+/// One file of the source.
+struct Source {
+    path: PathBuf,
+    /// The module directly below the crate.
+    module: String,
+    text: String,
+}
+
+impl Source {
+    /// The text without comments and without the tests at its end.
+    fn code(&self) -> String {
+        let text = self.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let text = text.split("#[cfg(test)]\npub(").next().unwrap_or_default();
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder that git would keep.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let skipped = ["target", "node_modules", ".git", ".venv"];
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if !path.is_dir() {
+            found.push(path);
+        } else if skipped.iter().all(|skipped| name != *skipped) {
+            found.extend(files(&path));
+        }
+    }
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let rust = files(&src).into_iter().filter(|path| path.extension().is_some_and(|it| it == "rs"));
+    let sources: Vec<_> = rust
+        .map(|path| {
+            let first = path.strip_prefix(&src).expect("below src").iter().next().expect("a name");
+            let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+            Source { text: fs::read_to_string(&path).expect("text"), module, path }
+        })
+        .collect();
+    assert!(sources.len() > 100, "the source was not found");
+    sources
+}
+
+fn floor(module: &str) -> usize {
+    let floor = FLOORS.iter().position(|floor| floor.contains(&module));
+    floor.unwrap_or_else(|| panic!("{module} has no floor: give it one here and in ARCHITECTURE.md"))
+}
+
+/// The modules that a text names as `crate::module`, also within braces.
+fn named_modules(code: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let list = rest.strip_prefix('{').and_then(|rest| rest.split("};").next());
+        let candidates = match list {
+            Some(list) => list.split(',').map(str::trim).collect(),
+            None => vec![rest],
+        };
+        let name =
+            |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned);
+        named.extend(candidates.into_iter().filter_map(name).filter(|name| !name.is_empty()));
+    }
+    named
+}
+
+/// Whether a text names a path as its own word.
+fn names(code: &str, path: &str) -> bool {
+    code.match_indices(&format!("{path}::"))
+        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
+}
+
+#[test]
+fn floors_import_downwards_and_never_in_a_circle() {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.is_test() && source.module != "lib") {
+        for target in named_modules(&source.code()) {
+            assert!(
+                floor(&target) <= floor(&source.module),
+                "{} imports upwards, from {target}",
+                source.path.display()
+            );
+            if target != source.module {
+                edges.entry(source.module.clone()).or_default().insert(target);
+            }
+        }
+    }
+    assert!(edges["gateway"].contains("server"), "imports were not understood: {edges:?}");
+    while let Some(leaf) = edges.iter().find(|(_, to)| to.iter().all(|to| !edges.contains_key(to))) {
+        let leaf = leaf.0.clone();
+        edges.remove(&leaf);
+    }
+    assert!(edges.is_empty(), "these import each other: {edges:?}");
+}
+
+#[test]
+fn crates_are_named_where_they_belong() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let code = source.code();
+        for (name, modules) in RESERVED {
+            let allowed = modules.contains(&source.module.as_str());
+            assert!(allowed || !names(&code, name), "{} names {name}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for source in sources() {
+        let says = source.text.starts_with("//! ") || source.is_test();
+        assert!(says, "{} does not open with //!", source.path.display());
+        assert!(source.path.file_name().is_some_and(|name| name != "mod.rs"), "{}", source.path.display());
+    }
+}
+
+#[test]
+fn nothing_banned_is_built() {
+    let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
+    let banned: Vec<_> =
+        deny.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next()).collect();
+    assert!(banned.len() > 5, "deny.toml was not understood");
+    // The lock file also names what a dependency could have and nobody builds, so the tree is asked.
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--all-features", "--edges", "normal,build,dev", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8(tree.stdout).expect("text");
+    let built: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(built.contains("rustls"), "the tree was not understood: {tree}");
+    for name in banned {
+        assert!(!built.contains(name), "{name} is banned; `cargo tree -i {name}` says who wants it");
+    }
+}
+
+#[test]
+fn the_project_stands_alone() {
+    // Written apart, so that this file does not point there either.
+    let outside = [["..", "/shared"].concat(), ["/work", "/"].concat(), ["/home", "/"].concat()];
+    for path in files(root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for pointer in &outside {
+            assert!(!text.contains(pointer.as_str()), "{} points to {pointer}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_top_level_is_what_was_agreed() {
+    for name in [
+        "Cargo.toml",
+        "src",
+        "tenants.d",
+        "certs",
+        "tests",
+        "benches",
+        "deploy",
+        "Dockerfile",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "LICENSE",
+        "clippy.toml",
+        "deny.toml",
+        "rust-toolchain.toml",
+        "scripts/test.sh",
+        "tenants.d/README.md",
+        "certs/README.md",
+    ] {
+        assert!(root().join(name).exists(), "{name} is missing");
+    }
+}

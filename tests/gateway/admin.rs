@@ -1,0 +1,59 @@
+//! The second listener: health, metrics, the tenants, and who may reach it.
+
+use reqwest::Method;
+
+use super::harness::{Era, FakeBackend, Setup, Tenant};
+
+#[tokio::test]
+async fn it_tells_health_tenants_and_counts() {
+    let backend = FakeBackend::start().await;
+    let setup =
+        Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).file("bad.yaml", "search_url: [");
+    let gateway = setup.start().await;
+    gateway.until_state("a", "serving").await;
+    gateway.client().search(Era::Modern, "/a", "q").await.data();
+    assert_eq!(gateway.admin("/healthz").await.0, 200);
+    assert_eq!(gateway.admin("/readyz").await.0, 200);
+    let (_, metrics) = gateway.admin("/metrics").await;
+    for line in [
+        "tenantd_tenants{state=\"serving\"} 1",
+        "tenantd_tenants{state=\"rejected\"} 1",
+        "tenantd_tool_calls_total{tenant=\"a\",outcome=\"ok\"} 1",
+    ] {
+        assert!(metrics.contains(line), "/metrics lacks {line}:\n{metrics}");
+    }
+    let (_, listed) = gateway.admin("/api/tenants").await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    assert_eq!(listed[0]["connector_url"], format!("{}/a/mcp", gateway.base()));
+    let (_, page) = gateway.admin("/").await;
+    assert!(page.contains("bad") && page.contains("rejected"), "{page}");
+    assert_eq!(gateway.admin("/api/tenants/nobody").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_removed_tenant_leaves_no_series_behind() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    gateway.client().search(Era::Modern, "/a", "q").await.data();
+    gateway.remove("a.yaml");
+    gateway.until_gone("a").await;
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(!metrics.contains("tenant=\"a\""), "{metrics}");
+}
+
+#[tokio::test]
+async fn it_is_not_reached_from_the_public_side_or_by_web_pages() {
+    let gateway = Setup::new().start().await;
+    for path in ["/metrics", "/api/tenants", "/healthz", "/readyz"] {
+        assert_eq!(gateway.client().get(path).await.status, 404, "{path}");
+    }
+    let base = format!("http://{}", gateway.admin_address());
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let rebound = http.get(format!("{base}/api/tenants")).header("host", "evil.example").send().await;
+    assert_eq!(rebound.expect("an answer").status(), 421);
+    let page = http.post(format!("{base}/-/reload")).header("origin", "https://evil.example").send().await;
+    assert_eq!(page.expect("an answer").status(), 403);
+    let odd = http.request(Method::DELETE, format!("{base}/api/tenants/a")).send().await;
+    assert_eq!(odd.expect("an answer").status(), 405);
+}

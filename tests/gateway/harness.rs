@@ -1,0 +1,29 @@
+//! What the tests of the gateway are made with.
+
+pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod export;
+pub(crate) mod gateway;
+pub(crate) mod secret;
+
+pub(crate) use backend::{FakeBackend, Reply};
+pub(crate) use client::{Client, Era};
+pub(crate) use export::Tenant;
+pub(crate) use gateway::{Gateway, Setup};
+
+use std::time::Duration;
+
+/// No test waits longer for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks again and again until there is an answer; says what it waited for if there never is.
+pub(crate) async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if let Some(answer) = question().await {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("waited in vain until {what}");
+}

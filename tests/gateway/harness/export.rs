@@ -1,0 +1,46 @@
+//! What operators drop: configurations of tenants and the vendor's zips around them.
+
+use tenantd::bundle::sample;
+
+use super::FakeBackend;
+use super::secret::secret;
+
+/// A tenant's configuration under construction, with a backend and a marked API key.
+pub(crate) struct Tenant {
+    name: String,
+    lines: String,
+}
+
+impl Tenant {
+    /// A trained nlp dataset whose API is `backend`.
+    pub(crate) fn new(name: &str, backend: &FakeBackend) -> Self {
+        Self::at(name, &backend.url(""))
+    }
+
+    /// The same with an API anywhere.
+    pub(crate) fn at(name: &str, base: &str) -> Self {
+        let key = secret(name);
+        let lines = format!(
+            "search_url: {base}/nlp-search\ncontext_url: {base}/nlp-context\napi_key: {key}\n\
+             connection_id: conn-{name}\ndataset: {name}\ndisplay_name: The {name} data\n"
+        );
+        Self { name: name.to_owned(), lines }
+    }
+
+    /// Further lines of the configuration.
+    pub(crate) fn with(mut self, lines: &str) -> Self {
+        self.lines.push_str(lines);
+        self.lines.push('\n');
+        self
+    }
+
+    /// As a YAML of its own.
+    pub(crate) fn yaml(&self) -> Vec<u8> {
+        self.lines.clone().into_bytes()
+    }
+
+    /// As the vendor exports it.
+    pub(crate) fn zip(&self) -> Vec<u8> {
+        sample::export(&self.name, &self.lines)
+    }
+}

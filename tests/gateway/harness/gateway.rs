@@ -1,0 +1,269 @@
+//! One running gateway: the real binary as a process of its own, in a folder of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::secret;
+use super::{PATIENCE, until};
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
+
+/// A gateway about to be started.
+pub(crate) struct Setup {
+    folder: TempDir,
+    flags: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+/// A gateway that serves. When it goes out of scope it is ended, and what it wrote is searched for secrets.
+pub(crate) struct Gateway {
+    setup: Setup,
+    child: Child,
+    ready: Value,
+}
+
+impl Setup {
+    /// A gateway named localhost, on free ports, with an empty tenants folder and TLS of its own.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("tenants.d")).expect("made");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let flags = [
+            ("--tenants", path("tenants.d")),
+            ("--state", path("state")),
+            ("--certs", path("certs")),
+            ("--ready-file", path("ready.json")),
+            ("--listen", "127.0.0.1:0".to_owned()),
+            ("--admin", "127.0.0.1:0".to_owned()),
+            ("--host", "localhost".to_owned()),
+            ("--backend-allow", "127.0.0.0/8".to_owned()),
+            ("--log", "json".to_owned()),
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        Self { folder, flags, variables: Vec::new() }
+    }
+
+    /// A file in the tenants folder from the start.
+    pub(crate) fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
+        fs::write(self.path().join("tenants.d").join(name), bytes).expect("written");
+        self
+    }
+
+    /// Lines of the gateway's own configuration file.
+    pub(crate) fn settings(mut self, lines: &str) -> Self {
+        let file = self.path().join("tenantd.yaml");
+        fs::write(&file, lines).expect("written");
+        self.flags.extend(["--config".to_owned(), file.display().to_string()]);
+        self
+    }
+
+    /// A further flag of `serve`.
+    pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The folder of everything.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it and waits until it says that it serves.
+    pub(crate) async fn start(self) -> Gateway {
+        let child = self.spawn();
+        let mut gateway = Gateway { setup: self, child, ready: Value::Null };
+        gateway.ready = gateway.wait_for_ready_file().await;
+        gateway
+    }
+
+    fn spawn(&self) -> Child {
+        let log =
+            File::options().append(true).create(true).open(self.path().join("output.log")).expect("made");
+        Command::new(BINARY)
+            .arg("serve")
+            .args(&self.flags)
+            .env_clear()
+            .envs(self.variables.iter().cloned())
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts")
+    }
+}
+
+impl Gateway {
+    async fn wait_for_ready_file(&mut self) -> Value {
+        let file = self.path().join("ready.json");
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if let Ok(text) = fs::read(&file) {
+                return serde_json::from_slice(&text).expect("the ready file is JSON");
+            }
+            let ended = self.child.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "the gateway ended ({ended:?}):\n{}", self.output());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the gateway does not get ready:\n{}", self.output());
+    }
+
+    /// A client that trusts this gateway's certificate.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.base(), self.address(), self.ca().as_deref())
+    }
+
+    /// Where it serves: `https://localhost:PORT`.
+    pub(crate) fn base(&self) -> &str {
+        self.ready["public_base"].as_str().expect("the ready file names it")
+    }
+
+    /// The first public listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ready["listen"][0].as_str().expect("an address").parse().expect("an address")
+    }
+
+    /// The admin listener.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.ready["admin"].as_str().expect("an address").parse().expect("an address")
+    }
+
+    /// The certificate to trust.
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
+        self.ready["ca"].as_str().map(PathBuf::from)
+    }
+
+    /// A file in its tenants folder.
+    pub(crate) fn tenant_file(&self, name: &str) -> PathBuf {
+        self.path().join("tenants.d").join(name)
+    }
+
+    /// The folder of everything.
+    pub(crate) fn path(&self) -> &Path {
+        self.setup.path()
+    }
+
+    /// Ends it without any warning and starts it again in the same folder, on other ports.
+    pub(crate) async fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+        fs::remove_file(self.path().join("ready.json")).expect("removed");
+        self.child = self.setup.spawn();
+        self.ready = self.wait_for_ready_file().await;
+        self
+    }
+
+    /// Drops a file as a careful operator does: renamed into place.
+    pub(crate) fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let draft = self.path().join(format!("{name}.draft"));
+        fs::write(&draft, bytes).expect("written");
+        fs::rename(draft, self.tenant_file(name)).expect("renamed");
+    }
+
+    /// Deletes a file of its tenants folder.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.tenant_file(name)).expect("removed");
+    }
+
+    /// What the admin listener answers to a GET.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.admin_address());
+        let response = reqwest::get(url).await.expect("the admin listener answers");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a text");
+        secret::assert_none(path, &text);
+        (status, text)
+    }
+
+    /// The status of one entry, if there is one.
+    pub(crate) async fn status(&self, name: &str) -> Option<Value> {
+        let (status, text) = self.admin(&format!("/api/tenants/{name}")).await;
+        (status == 200).then(|| serde_json::from_str(&text).expect("a status is JSON"))
+    }
+
+    /// Waits until an entry is in a state.
+    pub(crate) async fn until_state(&self, name: &str, state: &str) -> Value {
+        let mut last = None;
+        let reached = tokio::time::timeout(PATIENCE, async {
+            loop {
+                last = self.status(name).await;
+                match last.clone().filter(|status| status["state"] == state) {
+                    Some(status) => return status,
+                    None => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        reached
+            .await
+            .unwrap_or_else(|_| panic!("{name} does not become {state}: {last:?}\n{}", self.output()))
+    }
+
+    /// Waits until there is no such entry.
+    pub(crate) async fn until_gone(&self, name: &str) {
+        until(&format!("{name} is gone"), async || self.status(name).await.is_none().then_some(())).await;
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, by the name `kill` knows.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
+            .status()
+            .expect("a shell");
+        assert!(kill.success(), "the process is there");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn until_ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the gateway ends", async || child.try_wait().expect("a child can be asked")).await
+    }
+
+    /// What it has written to its output so far.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.path().join("output.log")).unwrap_or_default()
+    }
+
+    /// What it must not have written anywhere: a secret. Keys of certificates and what tenants dropped are other folders.
+    fn assert_kept_secrets(&self) {
+        secret::assert_none("the gateway's output", &self.output());
+        secret::assert_none_below(&self.path().join("state"));
+        for entry in fs::read_dir(self.path().join("tenants.d")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.to_string_lossy().ends_with(".status.json") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                secret::assert_none(&path.display().to_string(), &text);
+            }
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the gateway's output:\n{}", self.output());
+        } else {
+            self.assert_kept_secrets();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Caps and deadlines of the edge, over real connections.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::harness::client::read;
+use super::harness::{Era, FakeBackend, PATIENCE, Setup, Tenant};
+
+#[tokio::test]
+async fn a_body_over_the_tenants_cap_is_refused() {
+    let backend = FakeBackend::start().await;
+    let tenant = Tenant::new("a", &backend).with("limits:\n  max_request: 4k");
+    let gateway = Setup::new().file("a.yaml", tenant.yaml()).start().await;
+    let client = gateway.client();
+    assert_eq!(client.search(Era::Modern, "/a", &"x".repeat(3_000)).await.status, 200);
+    let refused = client.search(Era::Modern, "/a", &"x".repeat(5_000)).await;
+    assert_eq!(refused.status, 413, "{refused:?}");
+    assert_eq!(refused.json()["jsonrpc"], "2.0", "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_caller_has_so_many_requests_a_minute_and_neighbours_others() {
+    let backend = FakeBackend::start().await;
+    let tenant = Tenant::new("a", &backend).with("limits:\n  requests_per_minute: 3");
+    let setup = Setup::new().file("a.yaml", tenant.yaml());
+    let gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    let client = gateway.client();
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(client.search(Era::Modern, "/a", "q").await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let refused = client.search(Era::Legacy, "/a", "q").await;
+    assert!(refused.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
+    assert_eq!(client.search(Era::Modern, "/b", "q").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_is_cut() {
+    let settings = "limits:\n  header_seconds: 1\n  handshake_seconds: 1\n  idle_seconds: 1\n";
+    let plain = Setup::new().settings(settings).flag("--tls", "off").start().await;
+    let secure = Setup::new().settings(settings).start().await;
+    for (what, address, bytes) in [
+        ("half a header", plain.address(), &b"GET / HTTP/1.1\r\nHost: local"[..]),
+        ("nothing", plain.address(), b""),
+        ("no handshake", secure.address(), b""),
+        ("half a handshake", secure.address(), b"\x16\x03\x01\x02\x00\x01"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(bytes).await.expect("sent");
+        let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok(), "{what} is waited for without end");
+    }
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_bounded() {
+    let settings = "limits:\n  connections_per_ip: 3\n";
+    let gateway = Setup::new().settings(settings).flag("--tls", "off").start().await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(TcpStream::connect(gateway.address()).await.expect("connected"));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut fourth = TcpStream::connect(gateway.address()).await.expect("the kernel accepts");
+    let ended = tokio::time::timeout(PATIENCE, fourth.read(&mut [0])).await.expect("it is cut");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    drop(held);
+    super::harness::until("there is room again", async || {
+        let answer = gateway.client().request(Method::GET, "/nothing").send().await;
+        answer.ok().filter(|answer| answer.status() == 404)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn oversized_heads_are_refused() {
+    let gateway = Setup::new().flag("--tls", "off").start().await;
+    for (what, head) in [
+        ("a long header", format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20))),
+        ("a long path", format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(1 << 20))),
+        ("many headers", format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(5_000))),
+    ] {
+        let mut stream = TcpStream::connect(gateway.address()).await.expect("connected");
+        // The other side may refuse before it has read everything.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_a_json_rpc_error() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    let post = |body: &str, version: &str| {
+        gateway
+            .client()
+            .request(Method::POST, "/a/mcp")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", version.to_owned())
+            .body(body.to_owned())
+            .send()
+    };
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
+    for (body, version) in [
+        ("{", "2025-11-25"),
+        ("", "2025-11-25"),
+        ("[]", "2025-11-25"),
+        ("null", "2025-11-25"),
+        (r#"{"jsonrpc":"2.0","id":null,"method":"tools/list"}"#, "2025-11-25"),
+        (list.as_str(), "1999-01-01"),
+        (list.as_str(), "2026-07-28"),
+        (&"[".repeat(100_000), "2025-11-25"),
+    ] {
+        let answer = read(post(body, version).await.expect("an answer")).await;
+        let start: String = body.chars().take(40).collect();
+        assert_eq!(answer.status, 400, "{start} {version}: {answer:?}");
+        assert!(answer.json()["error"]["code"].is_i64(), "{start} {version}: {answer:?}");
+    }
+}

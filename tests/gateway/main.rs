@@ -1,0 +1,20 @@
+//! The gateway from outside: the real binary with real folders, backends and connections.
+//!
+//! Each test starts a gateway of its own on free ports of loopback and ends it. Every gateway's output is searched for
+//! the secrets that its tenants were given, see [`harness::secret`].
+
+mod harness;
+
+mod access;
+mod admin;
+mod command_line;
+mod demo;
+mod hot_load;
+mod limits;
+mod neighbours;
+mod paths;
+mod samples;
+mod serving;
+mod shutdown;
+mod streams;
+mod tls;

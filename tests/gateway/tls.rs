@@ -1,0 +1,75 @@
+//! Certificates: made at once, read from files, taken over without a restart.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use tokio::net::TcpStream;
+
+use super::harness::{Gateway, Setup, until};
+
+/// A certificate of its own for `localhost`.
+fn certificate(folder: &Path) -> rustls::pki_types::CertificateDer<'static> {
+    fs::create_dir_all(folder).expect("made");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("signed");
+    fs::write(folder.join("localhost.key"), key.serialize_pem()).expect("written");
+    fs::write(folder.join("localhost.pem"), certificate.pem()).expect("written");
+    certificate.der().clone()
+}
+
+/// Whether a handshake that trusts only `root` succeeds, and what it agreed on.
+async fn handshake(
+    gateway: &Gateway,
+    root: &rustls::pki_types::CertificateDer<'static>,
+    alpn: &[&str],
+) -> Option<Option<String>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(gateway.address()).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let agreed = stream.get_ref().1.alpn_protocol();
+    Some(agreed.map(|name| String::from_utf8_lossy(name).into_owned()))
+}
+
+#[tokio::test]
+async fn a_self_signed_gateway_keeps_its_ca_and_agrees_on_a_protocol() {
+    let gateway = Setup::new().start().await;
+    let file = gateway.ca().expect("a local CA");
+    let ca = rustls::pki_types::CertificateDer::from_pem_file(&file).expect("a certificate");
+    assert_eq!(handshake(&gateway, &ca, &["h2", "http/1.1"]).await, Some(Some("h2".into())));
+    assert_eq!(handshake(&gateway, &ca, &["http/1.1"]).await, Some(Some("http/1.1".into())));
+    assert_eq!(handshake(&gateway, &ca, &[]).await, Some(None));
+    let gateway = gateway.kill_and_restart().await;
+    assert_eq!(
+        handshake(&gateway, &ca, &["h2"]).await,
+        Some(Some("h2".into())),
+        "the CA changed with a restart"
+    );
+}
+
+#[tokio::test]
+async fn manual_files_are_served_and_taken_over_when_they_change() {
+    let setup = Setup::new().flag("--tls", "manual");
+    let first = certificate(&setup.path().join("certs"));
+    let gateway = setup.start().await;
+    assert!(handshake(&gateway, &first, &[]).await.is_some());
+    let second = certificate(&gateway.path().join("certs"));
+    until("the new certificate is served", async || handshake(&gateway, &second, &[]).await.map(drop)).await;
+    // Garbage in its place changes nothing.
+    fs::write(gateway.path().join("certs/localhost.pem"), "garbage").expect("written");
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert!(handshake(&gateway, &second, &[]).await.is_some());
+}
