@@ -27,7 +27,7 @@ mod scrub;
 mod warm_up;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Instant;
 

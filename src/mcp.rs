@@ -11,7 +11,8 @@
 
 mod call;
 mod context;
-
+#[cfg(feature = "conformance")]
+mod fixture;
 mod front;
 mod handler;
 mod pace;
@@ -120,6 +121,11 @@ impl McpServer {
         self.shared
             .line
             .hand_over(self.shared.shows_other_tools_than(&successor.shared), &successor.shared.line);
+    }
+
+    /// Ends open `subscriptions/listen` streams gracefully (final result), and new ones at once. Calls go on.
+    pub fn end_streams(&self) {
+        self.shared.line.end_streams();
     }
 
     /// Ends all open streams gracefully (final result); requests under way are cancelled.

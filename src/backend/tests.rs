@@ -15,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 
 mod context;
 #[path = "../../tests/gateway/harness/backend.rs"]
-mod fake;
+pub(crate) mod fake;
 mod faults;
 mod live;
 mod secure;

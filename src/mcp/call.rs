@@ -31,6 +31,10 @@ pub(super) async fn call(
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
+    #[cfg(feature = "conformance")]
+    if let Some(answer) = super::fixture::call(shared, &request, &context).await {
+        return answer;
+    }
     let Some((tool, schema)) = shared.tool(&request.name) else {
         return Err(unknown_tool(shared, &request.name));
     };

@@ -15,6 +15,8 @@ use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
 use super::call::{self, Asked};
+#[cfg(feature = "conformance")]
+use super::fixture::Fixture;
 use super::panic::caught;
 use super::result::signed;
 use super::service::VERSIONS;
@@ -77,14 +79,22 @@ impl TenantHandler {
                 "What the dataset holds and can be asked: entities, measures, sample questions.",
             )
             .with_mime_type("application/json");
-        ListResourcesResult::with_all_items(vec![document])
+        let resources = vec![document];
+        #[cfg(feature = "conformance")]
+        let resources = self.shared.fixture.iter().flat_map(Fixture::resources).chain(resources).collect();
+        ListResourcesResult::with_all_items(resources)
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
 
     async fn document(&self, uri: &str, context: &Context) -> Result<ReadResourceResult, ErrorData> {
+        #[cfg(feature = "conformance")]
+        if let Some(contents) = self.shared.fixture.as_ref().and_then(|fixture| fixture.read(uri)) {
+            return Ok(self.read(contents, context));
+        }
         if uri != self.shared.context_uri() {
-            return Err(ErrorData::resource_not_found("there is no such resource here", None));
+            let data = serde_json::json!({ "uri": uri });
+            return Err(ErrorData::resource_not_found("there is no such resource here", Some(data)));
         }
         let asked = Asked::of(context, self.shared.surface.deadline);
         let document = tokio::select! {
@@ -97,11 +107,15 @@ impl TenantHandler {
             ErrorData::internal_error(asked.with_id(&sentence), None)
         })?;
         let contents = ResourceContents::text(document.to_string(), uri).with_mime_type("application/json");
+        Ok(self.read(contents, context))
+    }
+
+    fn read(&self, contents: ResourceContents, context: &Context) -> ReadResourceResult {
         let mut result = ReadResourceResult::new(vec![contents])
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
         result.meta = is_modern(context).then(|| self.shared.result_meta());
-        Ok(result)
+        result
     }
 }
 
@@ -176,9 +190,8 @@ impl ServerHandler for TenantHandler {
 
     /// rmcp wants a tool's schema with every call, to compare `Mcp-Param-*` headers. Most tools have none.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        let (tool, _) = self.shared.tool(name)?;
-        names_headers(&tool.input_schema)
-            .then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(&tool.input_schema)))
+        let schema = self.shared.input_schema(name)?;
+        names_headers(schema).then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
     }
 
     async fn call_tool(
@@ -208,7 +221,10 @@ impl ServerHandler for TenantHandler {
         context: Context,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         first_page(request)?;
-        let mut result = ListResourceTemplatesResult::default()
+        let templates = vec![];
+        #[cfg(feature = "conformance")]
+        let templates = self.shared.fixture.iter().flat_map(Fixture::templates).chain(templates).collect();
+        let mut result = ListResourceTemplatesResult::with_all_items(templates)
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
         result.meta = is_modern(&context).then(|| self.shared.result_meta());
@@ -228,7 +244,7 @@ impl ServerHandler for TenantHandler {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        guarded(subscriptions::listen(self.shared.line.follower(), &context)).await
+        guarded(subscriptions::listen(self.shared.follower(), &context)).await
     }
 
     /// Also reached by known methods whose parameters nothing can be made of.

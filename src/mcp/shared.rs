@@ -7,9 +7,11 @@ use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations}
 use serde_json::Value;
 
 use super::Surface;
+#[cfg(feature = "conformance")]
+use super::fixture::Fixture;
 use super::pace::Pace;
 use super::schema::Schema;
-use super::subscriptions::Line;
+use super::subscriptions::{Follower, Line};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::ToolSpec;
 
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     arguments: Vec<Arc<Schema>>,
     /// Never asked; kept so that equal ones of other tenants need not be compiled again.
     _results: Vec<Arc<Schema>>,
+    #[cfg(feature = "conformance")]
+    pub(super) fixture: Option<Fixture>,
 }
 
 impl Shared {
@@ -39,7 +43,15 @@ impl Shared {
         if report.has_errors() {
             return Err(report);
         }
-        Ok(Self { surface, pace, line: Line::default(), arguments, _results: results })
+        Ok(Self {
+            #[cfg(feature = "conformance")]
+            fixture: Fixture::of(&surface.dataset),
+            surface,
+            pace,
+            line: Line::default(),
+            arguments,
+            _results: results,
+        })
     }
 
     /// A tool and the schema of its arguments.
@@ -50,7 +62,28 @@ impl Shared {
 
     /// The tools as clients see them, in the order of the spec.
     pub(super) fn tools(&self) -> Vec<Tool> {
-        self.surface.tools.iter().map(shown).collect()
+        let tools = self.surface.tools.iter().map(shown);
+        #[cfg(feature = "conformance")]
+        let tools = tools.chain(self.fixture.iter().flat_map(Fixture::tools));
+        tools.collect()
+    }
+
+    /// The schema of a tool's arguments, as written.
+    pub(super) fn input_schema(&self, name: &str) -> Option<&Arc<serde_json::Map<String, Value>>> {
+        #[cfg(feature = "conformance")]
+        if let Some(schema) = self.fixture.as_ref().and_then(|fixture| fixture.input_schema(name)) {
+            return Some(schema);
+        }
+        self.tool(name).map(|(tool, _)| &tool.input_schema)
+    }
+
+    /// For a stream that wants to hear of reloads.
+    pub(super) fn follower(&self) -> Follower {
+        #[cfg(feature = "conformance")]
+        if let Some(fixture) = &self.fixture {
+            return fixture.follower(&self.line);
+        }
+        self.line.follower()
     }
 
     /// Whether a client that knows our tools has to list them again. What they call is not seen by clients.

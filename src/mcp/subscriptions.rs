@@ -9,10 +9,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A server's place in the line of its tenant.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     succession: watch::Sender<Option<Succession>>,
     closing: CancellationToken,
+    /// Streams may end before calls do, never after.
+    streams: CancellationToken,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        let closing = CancellationToken::new();
+        let streams = closing.child_token();
+        Self { succession: watch::Sender::default(), closing, streams }
+    }
 }
 
 /// Another server took the place.
@@ -26,7 +36,7 @@ struct Succession {
 #[derive(Debug, Clone)]
 pub(super) struct Follower {
     succession: watch::Receiver<Option<Succession>>,
-    closing: CancellationToken,
+    ending: CancellationToken,
 }
 
 impl Line {
@@ -39,24 +49,36 @@ impl Line {
         self.closing.cancel();
     }
 
+    /// Ends the streams that follow this server; calls go on.
+    pub(super) fn end_streams(&self) {
+        self.streams.cancel();
+    }
+
     /// Waits until the server is closed.
     pub(super) async fn closed(&self) {
         self.closing.cancelled().await;
     }
 
     pub(super) fn follower(&self) -> Follower {
-        Follower { succession: self.succession.subscribe(), closing: self.closing.clone() }
+        Follower { succession: self.succession.subscribe(), ending: self.streams.clone() }
+    }
+
+    /// A place that is closed together with this one.
+    #[cfg(feature = "conformance")]
+    pub(super) fn continued(&self) -> Self {
+        let succession = watch::Sender::default();
+        Self { succession, closing: self.closing.clone(), streams: self.streams.clone() }
     }
 }
 
 impl Follower {
-    /// The next succession; `None` when the server was closed, or is gone without a successor.
+    /// The next succession; `None` when streams are to end, or the server is gone without a successor.
     async fn next(&mut self) -> Option<Succession> {
         tokio::select! {
             // A server that was succeeded and then closed leaves its streams to the successor.
             biased;
             succession = self.succession.wait_for(Option::is_some) => succession.ok()?.clone(),
-            () = self.closing.cancelled() => None,
+            () = self.ending.cancelled() => None,
         }
     }
 }

@@ -1,0 +1,164 @@
+//! Both eras on one URL: what each client is told, and that neither is told the other's things.
+
+use serde_json::{Value, json};
+
+use super::bed::*;
+use crate::backend::tests::fake::Reply;
+
+const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
+
+fn initialize(version: &str) -> http::Request<bytes::Bytes> {
+    let client = json!({"name": "test", "version": "1"});
+    let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": client});
+    post(&json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": params}))
+}
+
+fn names(tools: &Value) -> Vec<&str> {
+    tools["tools"].as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_handshake_settles_on_the_clients_revision() {
+    let bed = Bed::new().await;
+    let server = bed.server();
+    for version in LEGACY {
+        let answer = ask(&server, initialize(version)).await;
+        let result = answer.result();
+        assert_eq!(result["protocolVersion"], version);
+        assert_eq!(result["serverInfo"]["name"], "acme");
+        assert_eq!(result["serverInfo"]["title"], "Acme");
+        assert_eq!(result["instructions"], "Orders of Acme.");
+        assert!(!answer.headers.contains_key("mcp-session-id"), "{version}");
+        // Nothing can be pushed to a client without a session.
+        assert_eq!(result["capabilities"]["tools"], json!({}), "{version}");
+    }
+    assert_eq!(ask(&server, initialize("1999-01-01")).await.result()["protocolVersion"], LEGACY[0]);
+}
+
+#[tokio::test]
+async fn a_client_of_an_old_era_lists_calls_and_reads() {
+    let bed = Bed::new().await;
+    bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
+    let server = bed.server();
+    for version in LEGACY {
+        let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let accepted = server.handle(with(post(&done), "mcp-protocol-version", version), caller()).await;
+        assert_eq!(accepted.status(), 202, "{version}");
+        let list = ask(&server, legacy(version, "tools/list", json!({}))).await;
+        assert_eq!(names(list.result()), ["search", "get_context"]);
+        assert!(
+            list.result().get("resultType").is_none() && list.result().get("_meta").is_none(),
+            "{list:?}"
+        );
+        let params = json!({"name": "search", "arguments": {"query": "orders"}});
+        let called = ask(&server, legacy(version, "tools/call", params)).await;
+        assert_eq!(called.result()["structuredContent"]["data"]["row_count"], 2);
+        let read = legacy(version, "resources/read", json!({"uri": "context://acme%20orders"}));
+        let read = ask(&server, read).await;
+        assert!(read.result()["contents"][0]["text"].as_str().unwrap().contains("order"), "{read:?}");
+        assert_eq!(ask(&server, legacy(version, "ping", json!({}))).await.result(), &json!({}));
+    }
+}
+
+#[tokio::test]
+async fn discovery_tells_all_that_a_handshake_would() {
+    let bed = Bed::new().await;
+    bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
+    let server = bed.server();
+    let answer = ask(&server, modern("server/discover", json!({}))).await;
+    let result = answer.result();
+    let versions = result["supportedVersions"].as_array().expect("versions");
+    assert!(LEGACY.iter().chain(&[MODERN]).all(|version| versions.contains(&json!(version))), "{result}");
+    assert_eq!(result["capabilities"]["tools"]["listChanged"], true);
+    assert!(result["capabilities"].get("prompts").is_none(), "{result}");
+    assert_eq!(result["instructions"], "Orders of Acme.");
+    assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(60_000), &json!("public")));
+    assert_eq!(answer.signed_by(), "acme");
+    // Once the context is known, its digest stands in the instructions.
+    ask(&server, call("get_context", json!({}))).await.result();
+    let answer = ask(&server, modern("server/discover", json!({}))).await;
+    assert_eq!(answer.result()["instructions"], "Orders of Acme.\n\nEntities: order");
+}
+
+#[tokio::test]
+async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
+    let bed = Bed::new().await;
+    let mut surface = bed.surface();
+    surface.private = true;
+    let server = built(surface, hurried());
+    let lists = ["tools/list", "resources/list", "resources/templates/list"].map(|list| (list, json!({})));
+    let read = ("resources/read", json!({"uri": "context://acme%20orders"}));
+    for (method, params) in lists.into_iter().chain([read]) {
+        let answer = ask(&server, modern(method, params)).await;
+        let result = answer.result();
+        assert_eq!(answer.signed_by(), "acme", "{method}");
+        assert_eq!(result["resultType"], "complete", "{method}");
+        assert_eq!(
+            (&result["ttlMs"], &result["cacheScope"]),
+            (&json!(60_000), &json!("private")),
+            "{method}"
+        );
+        assert_eq!(answer.headers["cache-control"], "no-store", "{method}");
+    }
+    assert_eq!(ask(&server, search("orders")).await.signed_by(), "acme");
+}
+
+#[tokio::test]
+async fn tools_are_listed_in_the_order_of_the_spec_with_all_that_a_model_reads() {
+    let bed = Bed::new().await;
+    let answer = ask(&bed.server(), modern("tools/list", json!({}))).await;
+    assert_eq!(names(answer.result()), ["search", "get_context"]);
+    let tool = &answer.result()["tools"][0];
+    assert_eq!(tool["description"], "Does search.");
+    assert_eq!(tool["inputSchema"]["required"], json!(["query"]));
+    assert_eq!(tool["outputSchema"], json!({"type": "object"}));
+    assert_eq!(tool["annotations"]["readOnlyHint"], true);
+}
+
+#[tokio::test]
+async fn the_context_is_the_one_resource() {
+    let bed = Bed::new().await;
+    let document = json!({"entities": ["order"], "deep": {"x": [1, 2]}});
+    bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
+    let server = bed.server();
+    let list = ask(&server, modern("resources/list", json!({}))).await;
+    let resources = list.result()["resources"].as_array().expect("resources");
+    assert_eq!(resources.len(), 1);
+    let uri = resources[0]["uri"].as_str().expect("a URI");
+    let read = ask(&server, modern("resources/read", json!({"uri": uri}))).await;
+    let contents = &read.result()["contents"][0];
+    assert_eq!(contents["uri"], uri);
+    let text = contents["text"].as_str().expect("text");
+    assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), document);
+    let templates = ask(&server, modern("resources/templates/list", json!({}))).await;
+    assert_eq!(templates.result()["resourceTemplates"], json!([]));
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_told_apart() {
+    let bed = Bed::new().await;
+    let server = bed.server();
+    for method in ["nonsense/method", "ping", "logging/setLevel", "prompts/list", "resources/subscribe"] {
+        assert_eq!(ask(&server, modern(method, json!({}))).await.error(), (404, -32601), "{method}");
+    }
+    let old = ask(&server, legacy("2025-11-25", "nonsense/method", json!({}))).await;
+    assert_eq!(old.error(), (200, -32601));
+    let tool = ask(&server, call("serach", json!({"query": "x"}))).await;
+    assert_eq!(tool.error().1, -32602);
+    assert_eq!(tool.message(), "there is no tool \"serach\" here; there is: search, get_context");
+    let resource = ask(&server, modern("resources/read", json!({"uri": "context://other"}))).await;
+    assert_eq!(resource.error().1, -32602);
+    assert_eq!(resource.body["error"]["data"]["uri"], "context://other");
+    let cursor = ask(&server, modern("tools/list", json!({"cursor": "2"}))).await;
+    assert_eq!(cursor.error().1, -32602);
+    assert_eq!(bed.backend.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn known_methods_with_misshapen_parameters_are_not_unknown() {
+    let bed = Bed::new().await;
+    let answer =
+        ask(&bed.server(), modern("tools/call", json!({"name": "search", "arguments": "text"}))).await;
+    assert_eq!(answer.error().1, -32602);
+    assert!(answer.message().contains("tools/call"), "{answer:?}");
+}

@@ -1,0 +1,20 @@
+//! The conformance tenant is one only by its dataset's name.
+
+use serde_json::json;
+
+use super::bed::*;
+
+#[tokio::test]
+async fn only_the_reserved_dataset_has_the_fixture() {
+    let bed = Bed::new().await;
+    assert_eq!(ask(&bed.server(), call("test_simple_text", json!({}))).await.error().1, -32602);
+    let mut surface = bed.surface();
+    surface.dataset = "tenantd-conformance".into();
+    let server = built(surface, hurried());
+    let (text, is_error) = ask(&server, call("test_simple_text", json!({}))).await.told();
+    assert_eq!((&*text, is_error), ("This is a simple text response for testing.", false));
+    let (text, is_error) = ask(&server, call("json_schema_2020_12_tool", json!({}))).await.told();
+    assert!(is_error && text.contains("\"email\" is missing"), "{text}");
+    let list = ask(&server, modern("tools/list", json!({}))).await;
+    assert_eq!(list.result()["tools"].as_array().map(Vec::len), Some(14));
+}

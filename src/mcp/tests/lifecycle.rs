@@ -1,0 +1,151 @@
+//! Servers come and go: who listens hears of it, who is being answered is not left without a word.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::bed::*;
+use crate::backend::tests::fake::Reply;
+use crate::mcp::{McpServer, Surface};
+use crate::spec::ToolKind;
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// Opens a stream, up to its acknowledgement.
+async fn listen(server: &McpServer) -> Stream {
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let mut stream = open(server, modern("subscriptions/listen", wanted)).await;
+    let message = stream.message().await.expect("an acknowledgement");
+    assert_eq!(message["method"], "notifications/subscriptions/acknowledged");
+    stream
+}
+
+/// The methods of all messages until the end; the final result has none.
+async fn methods(stream: Stream) -> Vec<String> {
+    let method = |message: &Value| message["method"].as_str().unwrap_or("result").to_owned();
+    let messages = stream.rest().await;
+    for message in &messages {
+        assert!(message.get("error").is_none(), "{message}");
+    }
+    messages.iter().map(method).collect()
+}
+
+fn with_another_tool(bed: &Bed) -> Surface {
+    let mut surface = bed.surface();
+    surface.tools.push(bed.tool("search_more", ToolKind::Search, "/nlp-search"));
+    surface
+}
+
+#[tokio::test]
+async fn listeners_hear_of_other_tools_and_of_nothing_else() {
+    let bed = Bed::new().await;
+    let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), hurried()));
+    let mut stream = listen(&first).await;
+    first.superseded_by(&same);
+    first.close();
+    same.superseded_by(&other);
+    same.close();
+    let message = stream.message().await.expect("a notification");
+    assert_eq!(message["method"], "notifications/tools/list_changed");
+    assert_eq!(message["params"]["_meta"][SUBSCRIPTION], 7, "{message}");
+    assert_eq!(first.under_way(), 1);
+    other.close();
+    assert_eq!(methods(stream).await, ["result"]);
+    assert_eq!(first.under_way(), 0);
+}
+
+#[tokio::test]
+async fn a_reload_with_the_same_tools_is_not_heard() {
+    let bed = Bed::new().await;
+    let (first, same) = (bed.server(), bed.server());
+    let stream = listen(&first).await;
+    first.superseded_by(&same);
+    same.close();
+    assert_eq!(methods(stream).await, ["result"]);
+}
+
+#[tokio::test]
+async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
+    let bed = Bed::new().await;
+    let (first, other) = (bed.server(), built(with_another_tool(&bed), hurried()));
+    let wanted = json!({"notifications": {"promptsListChanged": true}});
+    let mut stream = open(&first, modern("subscriptions/listen", wanted)).await;
+    let acknowledged = stream.message().await.expect("an acknowledgement");
+    assert_eq!(acknowledged["params"]["notifications"].get("toolsListChanged"), None, "{acknowledged}");
+    let mut others = listen(&first).await;
+    first.superseded_by(&other);
+    others.message().await.expect("a notification");
+    let silence = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    other.close();
+    assert_eq!(methods(stream).await, ["result"]);
+}
+
+#[tokio::test]
+async fn closing_ends_streams_and_calls_with_an_answer() {
+    let bed = Bed::new().await;
+    bed.backend.answer("/nlp-search", Reply::Hang);
+    let server = bed.impatient();
+    let stream = listen(&server).await;
+    let called = open(&server, search("orders")).await;
+    bed.backend.until(|counts| counts.in_flight == 1).await;
+    server.close();
+    assert_eq!(methods(stream).await, ["result"]);
+    let answers = called.rest().await;
+    let (text, is_error) = told(&answers[0]["result"]);
+    assert!(is_error && text.starts_with("This server was changed or is shutting down."), "{text}");
+    bed.backend.until(|counts| counts.cancelled == 1).await;
+    assert_eq!(server.under_way(), 0);
+}
+
+#[tokio::test]
+async fn streams_can_end_while_calls_go_on() {
+    let bed = Bed::new().await;
+    bed.backend.answer("/nlp-search", Reply::Held(Reply::Rows.into()));
+    let server = bed.impatient();
+    let stream = listen(&server).await;
+    let called = open(&server, search("orders")).await;
+    bed.backend.until(|counts| counts.in_flight == 1).await;
+    server.end_streams();
+    assert_eq!(methods(stream).await, ["result"]);
+    assert_eq!(methods(listen(&server).await).await, ["result"]);
+    bed.backend.release();
+    let answers = called.rest().await;
+    assert_eq!(answers[0]["result"]["structuredContent"]["data"]["row_count"], 2, "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_stream_counts_until_its_client_leaves() {
+    let bed = Bed::new().await;
+    let server = bed.server();
+    let streams = [listen(&server).await, listen(&server).await];
+    assert_eq!(server.under_way(), 2);
+    drop(streams);
+    assert_eq!(server.under_way(), 0);
+}
+
+#[tokio::test]
+async fn two_servers_share_nothing() {
+    let (here, there) = (Bed::new().await, Bed::new().await);
+    there.backend.answer("/nlp-context", Reply::Json(json!({"entities": ["theirs"]})));
+    let mut surface = with_another_tool(&there);
+    surface.dataset = "there".into();
+    let (ours, theirs) = (here.server(), built(surface, hurried()));
+    let (our_stream, their_stream) = (listen(&ours).await, listen(&theirs).await);
+
+    ask(&theirs, call("search_more", json!({"query": "q"}))).await.result();
+    assert_eq!(ask(&ours, call("search_more", json!({"query": "q"}))).await.error().1, -32602);
+    ask(&theirs, call("get_context", json!({}))).await.result();
+    let discovered = ask(&ours, modern("server/discover", json!({}))).await;
+    assert_eq!(discovered.result()["instructions"], "Orders of Acme.");
+    let read = modern("resources/read", json!({"uri": "context://there"}));
+    assert_eq!(ask(&ours, read).await.error().1, -32602);
+    assert_eq!(here.backend.counts().requests, 0);
+
+    ours.close();
+    assert_eq!(methods(our_stream).await, ["result"]);
+    assert_eq!((ours.under_way(), theirs.under_way()), (0, 1));
+    ask(&theirs, search("q")).await.result();
+    theirs.close();
+    assert_eq!(methods(their_stream).await, ["result"]);
+}
