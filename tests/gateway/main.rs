@@ -13,6 +13,7 @@ mod hot_load;
 mod limits;
 mod neighbours;
 mod paths;
+mod peers;
 mod samples;
 mod serving;
 mod shutdown;

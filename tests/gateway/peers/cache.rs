@@ -1,0 +1,38 @@
+//! Where the peers are: installed by `scripts/install-peers.sh` into the folder that `TENANTD_TEST_CACHE` names.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Node 22, whatever the system has.
+pub(crate) fn node() -> PathBuf {
+    installed("npm/node_modules/.bin/node")
+}
+
+/// A file of an installed npm package, or the folder of one: `@modelcontextprotocol/inspector`.
+pub(crate) fn package(path: &str) -> PathBuf {
+    installed(&format!("npm/node_modules/{path}"))
+}
+
+/// The interpreter of one of the Python environments: `python-mcp2`.
+pub(crate) fn python(environment: &str) -> PathBuf {
+    installed(&format!("{environment}/bin/python"))
+}
+
+/// A file of `tests/peers/`.
+pub(crate) fn script(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name);
+    assert!(path.exists(), "there is no {}", path.display());
+    path
+}
+
+fn installed(path: &str) -> PathBuf {
+    let cache = env::var_os("TENANTD_TEST_CACHE").unwrap_or_else(|| {
+        panic!("no peers: TENANTD_TEST_CACHE is not set. {INSTRUCTION}");
+    });
+    let installed = Path::new(&cache).join(path);
+    assert!(installed.exists(), "no peer: {} does not exist. {INSTRUCTION}", installed.display());
+    installed
+}
+
+const INSTRUCTION: &str = "Run ./scripts/test.sh, which installs them, or scripts/install-peers.sh DIR and set \
+                           TENANTD_TEST_CACHE to DIR. ./scripts/test.sh quick runs all tests that need no peers";
