@@ -202,24 +202,24 @@ impl End<'_> {
     }
 }
 
-/// Lets what is under way finish: new connections are refused, streams are closed after a while, and what is left at
-/// the end of the drain period, or at a second signal, is cut.
+/// Lets what is under way finish: new connections are refused, streams are ended after a while, calls may go on, and
+/// what is left at the end of the drain period, or at a second signal, is cut.
 async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settings: &Settings) -> Drained {
     let patience = Duration::from_secs(settings.limits.drain_seconds);
     tracing::info!(
         patience_s = patience.as_secs(),
         "draining: no new connections; calls under way may finish"
     );
-    let close_streams = async {
+    let end_streams = async {
         tokio::time::sleep(patience / 3).await;
         let tenants: Vec<_> =
             registry.load().entries.values().filter_map(|entry| entry.tenant.clone()).collect();
-        tenants.iter().for_each(|tenant| tenant.mcp.close());
+        tenants.iter().for_each(|tenant| tenant.mcp.end_streams());
         std::future::pending::<()>().await;
     };
     let finished = tokio::select! {
         finished = tasks.drain(patience) => finished,
-        () = close_streams => false,
+        () = end_streams => false,
         _ = signals.next() => false,
     };
     tasks.hard().cancel();

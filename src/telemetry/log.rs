@@ -34,7 +34,5 @@ fn filter() -> EnvFilter {
     let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The transport's own lines about peers are noise at `info`.
-    EnvFilter::new(
-        directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,reqwest=warn,rustls=error".to_owned()),
-    )
+    EnvFilter::new(directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned()))
 }

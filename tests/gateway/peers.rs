@@ -1,7 +1,8 @@
-//! Real MCP clients and the conformance suite against the real gateway, over TLS.
+//! Real MCP clients and the conformance suite against the real gateway.
 //!
 //! Their versions are in `tests/peers/package.json` and `scripts/install-peers.sh`. Where they are not installed these
 //! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
 
 #[expect(dead_code, reason = "the tests that use it are being written")]
 mod cache;
+mod conformance;

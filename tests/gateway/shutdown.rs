@@ -1,6 +1,8 @@
 //! How a gateway ends.
 
-use super::harness::{Era, FakeBackend, Reply, Setup, Tenant};
+use serde_json::json;
+
+use super::harness::{Era, FakeBackend, PATIENCE, Reply, Setup, Tenant};
 
 #[tokio::test]
 async fn sigterm_lets_calls_finish_and_takes_no_new_ones() {
@@ -19,6 +21,33 @@ async fn sigterm_lets_calls_finish_and_takes_no_new_ones() {
     };
     let (data, ()) = tokio::join!(call, meanwhile);
     assert_eq!(data["row_count"], 2);
+    drop(client);
+    assert!(gateway.until_ended().await.success());
+}
+
+#[tokio::test]
+async fn the_drain_ends_streams_before_it_ends_calls() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().settings("limits:\n  drain_seconds: 15\n");
+    let mut gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    gateway.until_state("a", "serving").await;
+    backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
+    let client = gateway.client();
+    let params = json!({ "notifications": { "toolsListChanged": true } });
+    let stream = gateway.client().ask(Era::Modern, "/a/mcp", "subscriptions/listen", params);
+    let stream = stream.send().await.expect("an answer");
+    let call = async { client.search(Era::Modern, "/a", "q").await.data() };
+    let meanwhile = async {
+        backend.until(|counts| counts.in_flight == 1).await;
+        gateway.signal("TERM");
+        let heard = tokio::time::timeout(PATIENCE, stream.text()).await.expect("the stream ends");
+        assert_eq!(backend.counts().in_flight, 1, "the call outlives the stream");
+        backend.release();
+        heard.expect("the stream ends whole")
+    };
+    let (data, heard) = tokio::join!(call, meanwhile);
+    assert_eq!(data["row_count"], 2);
+    assert!(heard.contains("\"result\""), "no final result: {heard}");
     drop(client);
     assert!(gateway.until_ended().await.success());
 }
