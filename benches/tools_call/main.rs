@@ -35,6 +35,10 @@ use load::{Era, Load};
 use process::Server;
 use report::{Report, Sample};
 
+/// The gateway's, so that the reference is as well off.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The gateway, built by cargo in this bench's own profile.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
 
