@@ -3,6 +3,13 @@
 //! Their versions are in `tests/peers/package.json` and `scripts/install-peers.sh`. Where they are not installed these
 //! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
 
-#[expect(dead_code, reason = "the tests that use it are being written")]
+mod access;
 mod cache;
+mod calls;
+mod changes;
 mod conformance;
+mod inspector;
+mod library;
+mod script;
+mod stage;
+mod waiting;

@@ -33,6 +33,8 @@ async def follow(connected):
         async with connected(await next_order()) as (version, verbs):
             say({"version": version})
             await perform(verbs)
+        say({"closed": True})
+        await next_order()
     except Exception as error:
         say({"error": describe(error)})
 

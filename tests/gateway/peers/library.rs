@@ -1,0 +1,105 @@
+//! The client libraries, each in every way in which it agrees on a protocol version.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::cache;
+
+pub(super) const MODERN: &str = "2026-07-28";
+const LEGACY: &str = "2025-11-25";
+
+/// A library and how it is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Library {
+    /// Its tenant is named so, too.
+    pub(super) name: &'static str,
+    program: Program,
+    /// What the script gives to the library; nothing is the library's own choice.
+    mode: Mode,
+    /// The protocol version that client and gateway must agree on.
+    pub(super) agrees_on: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Node(&'static str),
+    /// An environment, and the script that runs in it.
+    Python(&'static str, &'static str),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Default,
+    Named(&'static str),
+    Pinned(&'static str),
+}
+
+const TS_V1: Program = Program::Node("ts-v1.mjs");
+const TS_V2: Program = Program::Node("ts-v2.mjs");
+const PYTHON_V1: Program = Program::Python("python-mcp1", "python_v1.py");
+const PYTHON_V2: Program = Program::Python("python-mcp2", "python_v2.py");
+const FASTMCP: Program = Program::Python("python-fastmcp", "fastmcp_client.py");
+
+/// All of them.
+pub(super) const LIBRARIES: [Library; 9] = [
+    Library { name: "ts-v1", program: TS_V1, mode: Mode::Default, agrees_on: LEGACY },
+    Library { name: "ts-v2", program: TS_V2, mode: Mode::Default, agrees_on: LEGACY },
+    Library { name: "ts-v2-auto", program: TS_V2, mode: Mode::Named("auto"), agrees_on: MODERN },
+    Library { name: "ts-v2-pinned", program: TS_V2, mode: Mode::Pinned(MODERN), agrees_on: MODERN },
+    Library { name: "python-v1", program: PYTHON_V1, mode: Mode::Default, agrees_on: LEGACY },
+    Library { name: "python-v2", program: PYTHON_V2, mode: Mode::Default, agrees_on: MODERN },
+    Library { name: "python-v2-legacy", program: PYTHON_V2, mode: Mode::Named("legacy"), agrees_on: LEGACY },
+    Library { name: "fastmcp", program: FASTMCP, mode: Mode::Default, agrees_on: MODERN },
+    Library { name: "fastmcp-legacy", program: FASTMCP, mode: Mode::Named("legacy"), agrees_on: LEGACY },
+];
+
+impl Library {
+    /// The command that runs its script. `folder` is the script's own.
+    pub(super) fn command(&self, folder: &Path) -> Command {
+        match self.program {
+            Program::Node(script) => command(cache::node(), &beside_packages(script, folder)),
+            Program::Python(environment, script) => {
+                command(cache::python(environment), &cache::script(script))
+            }
+        }
+    }
+
+    /// The order to connect to a URL.
+    pub(super) fn connect(&self, url: &str) -> Value {
+        let mode = match self.mode {
+            Mode::Default => Value::Null,
+            Mode::Named(mode) => json!(mode),
+            Mode::Pinned(version) => json!({ "pin": version }),
+        };
+        json!({ "do": "connect", "url": url, "mode": mode })
+    }
+
+    /// Does it speak the newer protocol era here?
+    pub(super) fn is_modern(&self) -> bool {
+        self.agrees_on == MODERN
+    }
+
+    /// Can it hear of changes? fastmcp's client has no `subscriptions/listen`, and the older era no such request.
+    pub(super) fn listens(&self) -> bool {
+        self.is_modern() && matches!(self.program, TS_V2 | PYTHON_V2)
+    }
+}
+
+fn command(interpreter: PathBuf, script: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(script);
+    command
+}
+
+/// Node looks for packages beside a script only.
+fn beside_packages(script: &str, folder: &Path) -> PathBuf {
+    for name in [script, "steps.mjs"] {
+        fs::copy(cache::script(name), folder.join(name)).expect("copied");
+    }
+    symlink(cache::package(""), folder.join("node_modules")).expect("linked");
+    folder.join(script)
+}

@@ -1,0 +1,97 @@
+//! A client as a running process that follows orders: one JSON object a line in, one out (`tests/peers/README.md`).
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::library::Library;
+use crate::harness::secret;
+
+/// How long an answer may take: starting an interpreter on a busy machine is in it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// It ends when dropped, without a goodbye; then its complaints are searched for secrets.
+pub(super) struct Script {
+    name: &'static str,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    folder: TempDir,
+    /// Kills the process when dropped.
+    _child: Child,
+}
+
+impl Script {
+    /// Starts it, trusting this CA and holding this key.
+    pub(super) fn start(library: &Library, ca: &Path, key: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut child = library
+            .command(folder.path())
+            .env_clear()
+            .envs([("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", ca)])
+            .envs(key.map(|key| ("PEER_KEY", key)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join("complaints")).expect("made"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the interpreter starts");
+        let orders = child.stdin.take().expect("it is piped");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { name: library.name, orders, answers, folder, _child: child }
+    }
+
+    /// Gives an order and waits for what came of it.
+    pub(super) async fn ask(&mut self, order: Value) -> Value {
+        self.tell(order).await;
+        self.answer().await
+    }
+
+    /// Gives an order.
+    pub(super) async fn tell(&mut self, order: Value) {
+        let line = format!("{order}\n");
+        let told = self.orders.write_all(line.as_bytes()).await;
+        told.unwrap_or_else(|error| panic!("{} takes no order: {error}\n{}", self.name, self.complaints()));
+    }
+
+    /// What came of the last order.
+    pub(super) async fn answer(&mut self) -> Value {
+        self.answer_within(PATIENCE).await
+    }
+
+    pub(super) async fn answer_within(&mut self, patience: Duration) -> Value {
+        let line = tokio::time::timeout(patience, self.answers.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{} does not answer\n{}", self.name, self.complaints()));
+        let line = line.expect("its output is text");
+        let line = line.unwrap_or_else(|| panic!("{} ended\n{}", self.name, self.complaints()));
+        secret::assert_none(self.name, &line);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{}: {error}: {line}", self.name))
+    }
+
+    /// Calls the search tool and waits for what came of it.
+    pub(super) async fn search(&mut self, query: &str) -> Value {
+        self.ask(search(query)).await
+    }
+
+    fn complaints(&self) -> String {
+        fs::read_to_string(self.folder.path().join("complaints")).unwrap_or_default()
+    }
+}
+
+/// The order to call the search tool.
+pub(super) fn search(query: &str) -> Value {
+    json!({ "do": "call", "name": "search", "arguments": { "query": query } })
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            secret::assert_none(self.name, &self.complaints());
+        }
+    }
+}
