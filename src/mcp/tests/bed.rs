@@ -120,13 +120,18 @@ impl Bed {
 
     /// A server that never gets impatient within a test.
     pub(super) fn server(&self) -> McpServer {
-        built(self.surface(), Pace { upgrade_after: PATIENCE * 2, keep_alive: PATIENCE, progress: PATIENCE })
+        built(self.surface(), unhurried())
     }
 
     /// A server that makes a stream of every answer that has to wait.
     pub(super) fn impatient(&self) -> McpServer {
         built(self.surface(), hurried())
     }
+}
+
+/// Every answer is plain, however busy the machine is.
+pub(super) fn unhurried() -> Pace {
+    Pace { upgrade_after: PATIENCE * 2, keep_alive: PATIENCE, progress: PATIENCE }
 }
 
 /// Everything at once, so that a test need not wait for it.

@@ -85,7 +85,7 @@ async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
     let bed = Bed::new().await;
     let mut surface = bed.surface();
     surface.private = true;
-    let server = built(surface, hurried());
+    let server = built(surface, unhurried());
     let lists = ["tools/list", "resources/list", "resources/templates/list"].map(|list| (list, json!({})));
     let read = ("resources/read", json!({"uri": "context://acme%20orders"}));
     for (method, params) in lists.into_iter().chain([read]) {

@@ -39,7 +39,7 @@ fn with_another_tool(bed: &Bed) -> Surface {
 #[tokio::test]
 async fn listeners_hear_of_other_tools_and_of_nothing_else() {
     let bed = Bed::new().await;
-    let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), hurried()));
+    let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), unhurried()));
     let mut stream = listen(&first).await;
     first.superseded_by(&same);
     first.close();
@@ -67,7 +67,7 @@ async fn a_reload_with_the_same_tools_is_not_heard() {
 #[tokio::test]
 async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
     let bed = Bed::new().await;
-    let (first, other) = (bed.server(), built(with_another_tool(&bed), hurried()));
+    let (first, other) = (bed.server(), built(with_another_tool(&bed), unhurried()));
     let wanted = json!({"notifications": {"promptsListChanged": true}});
     let mut stream = open(&first, modern("subscriptions/listen", wanted)).await;
     let acknowledged = stream.message().await.expect("an acknowledgement");
@@ -130,7 +130,7 @@ async fn two_servers_share_nothing() {
     there.backend.answer("/nlp-context", Reply::Json(json!({"entities": ["theirs"]})));
     let mut surface = with_another_tool(&there);
     surface.dataset = "there".into();
-    let (ours, theirs) = (here.server(), built(surface, hurried()));
+    let (ours, theirs) = (here.server(), built(surface, unhurried()));
     let (our_stream, their_stream) = (listen(&ours).await, listen(&theirs).await);
 
     ask(&theirs, call("search_more", json!({"query": "q"}))).await.result();

@@ -58,13 +58,13 @@ async fn a_foreign_host_is_refused_where_hosts_are_named() {
     let bed = Bed::new().await;
     let mut surface = bed.surface();
     surface.allowed_hosts = Some(["mcp.example.com".to_owned()].into());
-    let server = built(surface, hurried());
+    let server = built(surface, unhurried());
     let foreign = with(search("orders"), "host", "evil.example");
     assert_eq!(ask(&server, foreign).await.error(), (403, -32600));
     ask(&server, with(search("orders"), "host", "mcp.example.com")).await.result();
     let mut surface = bed.surface();
     surface.allowed_hosts = Some([].into());
-    let closed = ask(&built(surface, hurried()), with(search("orders"), "host", "mcp.example.com")).await;
+    let closed = ask(&built(surface, unhurried()), with(search("orders"), "host", "mcp.example.com")).await;
     assert_eq!(closed.error(), (403, -32600));
 }
 
