@@ -5,6 +5,7 @@
 
 mod api;
 mod page;
+mod state;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::base::task::Tasks;
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
 use crate::tenants::registry::Registry;
@@ -34,6 +36,8 @@ pub struct Admin {
     pub reconciler: Reconciler,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
+    /// What outlives the process, if anything does.
+    pub store: Option<Arc<Store>>,
 }
 
 impl Admin {

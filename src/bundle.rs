@@ -19,13 +19,14 @@ mod naming;
 mod placeholder;
 mod reference;
 pub mod sample;
+mod snapshot;
 mod source;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod yaml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -34,6 +35,9 @@ use crate::base::digest::{Digest, Hasher};
 use crate::spec::{HostName, TenantName, TenantSpec};
 
 pub use discover::{discover, stem_of, strays};
+pub use snapshot::{Difference, Line, Snapshot};
+
+use snapshot::Shelf;
 
 /// Why something is refused, as an error on its way to the report.
 type Refusal = Box<Diagnostic>;
@@ -82,14 +86,27 @@ pub struct Loaded {
     /// Over all that decides who may call; `None` when that could not be read with certainty.
     pub access: Option<Digest>,
     pub report: Report,
+    /// What was read, if it made a tenant.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Reads and judges one entry. Blocking; call it where blocking is fine. Never panics, bounded in time and memory.
 pub fn load(entry: &Entry, context: &Context) -> Loaded {
+    load_from(Shelf::new(entry, None), entry, context)
+}
+
+/// Judges by today's rules what was read earlier; the disk is not looked at. `root` is the tenants folder.
+pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
+    let entry = snapshot.entry(root);
+    load_from(Shelf::new(&entry, Some(snapshot)), &entry, context)
+}
+
+fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     let mut report = entry.report.clone();
     let mut resolver = reference::Resolver {
         context,
         folder: entry.folder.as_deref(),
+        shelf,
         hasher: Hasher::new(),
         scrubber: excerpt::Scrubber::default(),
     };
@@ -99,10 +116,12 @@ pub fn load(entry: &Entry, context: &Context) -> Loaded {
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
     let (access, spec) = judged.unwrap_or_default();
+    let spec = spec.filter(|_| !report.has_errors());
     Loaded {
+        snapshot: spec.is_some().then(|| resolver.shelf.snapshot(entry)),
         digest: resolver.hasher.finish(),
         name,
-        spec: spec.filter(|_| !report.has_errors()),
+        spec,
         access: access.filter(|_| !entry.report.has_errors()),
         report: resolver.scrubber.scrub(&report),
     }

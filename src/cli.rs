@@ -14,6 +14,7 @@ mod healthcheck;
 mod output;
 pub mod render;
 mod serve;
+mod store;
 mod tenants;
 
 use args::{Arguments, CheckArgs, ServeArgs, Verb};
@@ -40,6 +41,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Serve(args) => run_gateway(&args),
         Verb::Check(args) => run_check(&args),
         Verb::Tenants(args) => tenants::run(&args),
+        Verb::Store(args) => store::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

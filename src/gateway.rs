@@ -27,6 +27,7 @@ use crate::certs::{self, Certificates};
 use crate::server::{BindError, Edge, Handles, Listeners};
 use crate::settings::{OpenTenants, Settings, TlsMode};
 use crate::spec::HostName;
+use crate::store::{self, KeySource, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::Ground;
 use crate::tenants::registry::Registry;
@@ -47,6 +48,8 @@ pub enum Error {
     Backend(crate::backend::Error),
     #[error("{what} {} cannot be made: {source}", path.display())]
     Folder { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Store(#[from] store::Error),
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
     #[error("the ready file {} cannot be written: {source}", path.display())]
@@ -64,6 +67,7 @@ pub struct Gateway {
     context: bundle::Context,
     parts: Parts,
     registry: Registry,
+    store: Option<Arc<Store>>,
 }
 
 /// How a gateway ended.
@@ -76,9 +80,14 @@ pub enum Drained {
 }
 
 impl Gateway {
-    /// Binds the listeners and creates everything else. `tenant_variables` is what tenants' files may name.
-    pub async fn build(settings: Settings, env: BTreeMap<String, Secret>) -> Result<Self, Error> {
-        make_folders(&settings)?;
+    /// Binds the listeners and creates everything else. `env` is what tenants' files may name.
+    pub async fn build(
+        settings: Settings,
+        env: BTreeMap<String, Secret>,
+        key: KeySource,
+    ) -> Result<Self, Error> {
+        make_tenants_folder(&settings.tenants)?;
+        let store = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let admin = bind_admin(settings.admin).await?;
         let clock = SystemClock::shared();
@@ -95,7 +104,18 @@ impl Gateway {
         let context = context(&settings, &addresses, env);
         let parts = parts(&settings, &context, clock, &tasks, metrics)?;
         let registry = Registry::new();
-        Ok(Self { settings, addresses, tasks, listeners, admin, certificates, context, parts, registry })
+        Ok(Self {
+            settings,
+            addresses,
+            tasks,
+            listeners,
+            admin,
+            certificates,
+            context,
+            parts,
+            registry,
+            store,
+        })
     }
 
     /// Where it serves.
@@ -153,6 +173,7 @@ impl Gateway {
             reconciler,
             metrics: Arc::clone(&self.parts.metrics),
             tasks: self.tasks.clone(),
+            store: self.store.clone(),
         };
         admin.serve(listener);
     }
@@ -229,13 +250,23 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     }
 }
 
-/// The folders that are ours to make; an operator's empty first start needs nothing by hand.
-fn make_folders(settings: &Settings) -> Result<(), Error> {
-    let make = |what, path: &PathBuf| {
-        std::fs::create_dir_all(path).map_err(|source| Error::Folder { what, path: path.clone(), source })
-    };
-    make("the tenants folder", &settings.tenants)?;
-    make("the state folder", &settings.state)
+/// An operator's empty first start needs nothing by hand.
+fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
+    let made = std::fs::create_dir_all(path);
+    made.map_err(|source| Error::Folder { what: "the tenants folder", path: path.clone(), source })
+}
+
+/// The store. Where there is none yet and none can be made, the gateway serves without: nothing is forgotten by that.
+async fn open_store(folder: PathBuf, key: KeySource) -> Result<Option<Arc<Store>>, Error> {
+    let opening = tokio::task::spawn_blocking(move || Store::open(&folder, &key));
+    match opening.await.expect("opening the store does not panic") {
+        Ok(store) => Ok(Some(Arc::new(store))),
+        Err(error) if error.is_nowhere_to_write() => {
+            tracing::error!(%error, "serving without a state folder: last good revisions, pauses and rollbacks will not survive a restart");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {

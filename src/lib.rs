@@ -10,7 +10,7 @@
 //! | 5 | [`server`], [`admin`] |
 //! | 4 | [`tenants`] |
 //! | 3 | [`mcp`], [`oauth`] |
-//! | 2 | [`backend`], [`certs`] |
+//! | 2 | [`backend`], [`certs`], [`store`] |
 //! | 1 | [`bundle`], [`settings`], [`routing`] |
 //! | ½ | [`spec`] |
 //! | 0 | [`base`], [`telemetry`] |
@@ -32,5 +32,6 @@ pub mod routing;
 pub mod server;
 pub mod settings;
 pub mod spec;
+pub mod store;
 pub mod telemetry;
 pub mod tenants;

@@ -88,6 +88,8 @@ pub struct Settings {
     pub backend_allow: Vec<IpNet>,
     pub secret_roots: Vec<PathBuf>,
     pub ready_file: Option<PathBuf>,
+    /// The master key, if it is not the one in the state folder.
+    pub master_key_file: Option<PathBuf>,
     pub limits: Limits,
     /// Host headers accepted besides our own names and addresses; `any` accepts all (plain-HTTP clusters).
     pub extra_hosts: ExtraHosts,
@@ -134,6 +136,7 @@ impl Default for Settings {
             backend_allow: Vec::new(),
             secret_roots: Vec::new(),
             ready_file: None,
+            master_key_file: None,
             limits: Limits::default(),
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),

@@ -24,11 +24,12 @@ impl Admin {
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::GET | &Method::HEAD, _) => self.read(path),
-            (&Method::POST, "/-/reload") if request.headers().contains_key(header::ORIGIN) => {
+            (&Method::POST, _) if request.headers().contains_key(header::ORIGIN) => {
                 problem(StatusCode::FORBIDDEN, "web pages may not do this; use curl or tenantd")
             }
             (&Method::POST, "/-/reload") => self.reload().await,
-            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or POST for /-/reload"),
+            (&Method::POST, "/-/backup") => self.backup().await,
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or POST for what changes something"),
         }
     }
 
@@ -95,7 +96,7 @@ fn is_local_name(headers: &HeaderMap) -> bool {
     })
 }
 
-fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Refused");
     json_answer(
         status,
@@ -103,7 +104,7 @@ fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     )
 }
 
-fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(super) fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_vec(value).expect("statuses are plain data");
     answer(status, JSON, text)
 }

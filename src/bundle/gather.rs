@@ -103,17 +103,20 @@ impl Gathering<'_, '_> {
 
     /// The configuration of an archive that is meant, with its dataset.
     fn archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, Document)> {
-        let bytes = match source::read(file, archive::MAX_ARCHIVE) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.unreadable(file, &error),
+        let (raw, chosen) = match self.resolver.shelf.is_kept() {
+            true => (crate::base::digest::Digest::of(b""), self.kept(file)),
+            false => match source::read(file, archive::MAX_ARCHIVE) {
+                Ok(bytes) => (crate::base::digest::Digest::of(&bytes), self.open(file, bytes, wanted)),
+                Err(error) => return self.unreadable(file, &error),
+            },
         };
         // Whatever is wrong with an archive is wrong with these bytes; a good one counts by its configuration only.
-        let raw = crate::base::digest::Digest::of(&bytes);
-        let chosen = self.open(file, bytes, wanted);
         match &chosen {
             Ok((dataset, source)) => {
                 self.hash(dataset);
                 self.hash(&source.text);
+                let entry = source.entry.as_deref().unwrap_or_default();
+                self.resolver.shelf.took_config(file, dataset, entry, &source.text);
             }
             Err(_) => self.hash(&raw.to_string()),
         }
@@ -124,6 +127,16 @@ impl Gathering<'_, '_> {
                 None
             }
         }
+    }
+
+    /// The configuration that was chosen when the snapshot was taken.
+    fn kept(&self, file: &Path) -> Result<(String, Source), Refusal> {
+        let Some((dataset, entry, text)) = self.resolver.shelf.config(file) else {
+            let refusal = Diagnostic::error("zip-incomplete", "this archive was not kept with this revision");
+            return Err(Box::new(refusal.at(Location::file(file))));
+        };
+        let source = Source { origin: Origin::Export, file: file.to_owned(), entry: Some(entry), text };
+        Ok((dataset, source))
     }
 
     fn open(
@@ -179,14 +192,17 @@ impl Gathering<'_, '_> {
     }
 
     fn text(&mut self, file: &Path) -> Option<String> {
-        let bytes = match source::read(file, yaml::MAX_BYTES as u64) {
+        let bytes = match self.resolver.shelf.bytes(file, yaml::MAX_BYTES as u64) {
             Ok(bytes) => bytes,
             Err(error) => return self.unreadable(file, &error),
         };
         self.hash(&file.file_name().unwrap_or_default().to_string_lossy());
         self.resolver.hasher.field(&bytes);
         match String::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => Some(text),
+            Ok(text) if !text.contains('\0') => {
+                self.resolver.shelf.took_text(file, &text);
+                Some(text)
+            }
             _ => {
                 self.incomplete = true;
                 self.report.push(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Document, Origin};
 use super::excerpt::Scrubber;
+use super::snapshot::Shelf;
 use super::yaml::Node;
 use super::{Context, Refusal, source};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
@@ -22,6 +23,8 @@ pub(super) struct Resolver<'a> {
     pub(super) context: &'a Context,
     /// The tenant's own folder, if it has one.
     pub(super) folder: Option<&'a Path>,
+    /// What everything is read from.
+    pub(super) shelf: Shelf<'a>,
     pub(super) hasher: Hasher,
     pub(super) scrubber: Scrubber,
 }
@@ -110,16 +113,29 @@ impl Resolver<'_> {
     }
 
     fn variable(&mut self, name: &str) -> Result<String, Refusal> {
-        let value = self.context.env.get(name).map(Secret::expose).filter(|value| !value.trim().is_empty());
+        let value = match self.shelf.is_kept() {
+            true => self.shelf.variable(name),
+            false => self.context.env.get(name).map(|value| value.expose().to_owned()),
+        };
+        let value = value.filter(|value| !value.trim().is_empty());
         self.hasher.field(name.as_bytes());
-        self.hasher.field(value.unwrap_or_default().as_bytes());
+        self.hasher.field(value.as_deref().unwrap_or_default().as_bytes());
+        if let Some(value) = &value {
+            self.shelf.took_variable(name, value);
+        }
         let help = "set it in the environment of the gateway and restart it, or give the secret as a file";
         let unset = || refusal("variable-unset", format!("the variable {name} is not set"), help);
         value.map(|value| value.trim().to_owned()).ok_or_else(unset)
     }
 
     fn file(&mut self, path: &str, beside: &Path) -> Result<String, Refusal> {
-        let text = self.allowed(path, beside).and_then(|path| read(&path));
+        let text = match self.shelf.is_kept() {
+            true => self.shelf.secret(path, beside).ok_or_else(not_kept),
+            false => self.allowed(path, beside).and_then(|path| read(&path)),
+        };
+        if let Ok(text) = &text {
+            self.shelf.took_secret(path, beside, text);
+        }
         self.hasher.field(path.as_bytes());
         self.hasher.field(text.as_deref().unwrap_or_default().as_bytes());
         text
@@ -153,6 +169,11 @@ fn read(path: &Path) -> Result<String, Refusal> {
         "" => Err(refused("it is empty")),
         text => Ok(text.to_owned()),
     }
+}
+
+fn not_kept() -> Refusal {
+    let help = "put the file right; its own files count then";
+    refusal("secret-file", "the secret's file was not kept with this revision", help)
 }
 
 fn plain_or_variable(text: &str) -> Result<Reference<'_>, Refusal> {

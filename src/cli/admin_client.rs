@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::net::TcpStream;
@@ -31,6 +31,8 @@ pub(super) enum Error {
     NotFound(SocketAddr),
     #[error("the gateway on {0} answered {1}")]
     Refused(SocketAddr, StatusCode),
+    #[error("{0}")]
+    Said(String),
     #[error("what answers on {0} is no admin listener of a gateway")]
     NotOurs(SocketAddr),
     #[error("a question could not be put")]
@@ -70,14 +72,33 @@ impl AdminClient {
         self.json(&format!("/api/tenants/{name}"))
     }
 
+    /// Has the gateway copy its store; says where the copy is.
+    pub(super) fn backup(&self) -> Result<std::path::PathBuf, Error> {
+        #[derive(serde::Deserialize)]
+        struct Copied {
+            path: std::path::PathBuf,
+        }
+        let copied: Copied = self.parsed(&self.ask(Method::POST, "/-/backup", Bytes::new())?)?;
+        Ok(copied.path)
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(answer).map_err(|_| Error::NotOurs(self.address))
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        serde_json::from_slice(&self.get(path)?).map_err(|_| Error::NotOurs(self.address))
+        self.parsed(&self.get(path)?)
     }
 
     fn get(&self, path: &str) -> Result<Bytes, Error> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// One exchange. What the gateway refuses comes back in its own words.
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        runtime.block_on(within_deadline(self.address, exchange(self.address, path)))
+        runtime.block_on(within_deadline(self.address, exchange(self.address, method, path, body)))
     }
 }
 
@@ -88,15 +109,17 @@ async fn within_deadline<T>(
     tokio::time::timeout(DEADLINE, answer).await.unwrap_or(Err(Error::TooSlow(address)))
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<Bytes, Error> {
+async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
     let not_ours = |_| Error::NotOurs(address);
     let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable(address, error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(not_ours)?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .expect("a path of ours and an address are valid");
     let answer = async {
         let response = sender.send_request(request).await.map_err(not_ours)?;
@@ -109,8 +132,17 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<Bytes, Error> {
     match answer? {
         (StatusCode::OK, body) => Ok(body),
         (StatusCode::NOT_FOUND, _) => Err(Error::NotFound(address)),
-        (status, _) => Err(Error::Refused(address, status)),
+        (status, body) => match detail(&body) {
+            Some(detail) => Err(Error::Said(detail)),
+            None => Err(Error::Refused(address, status)),
+        },
     }
+}
+
+/// What a problem document (RFC 9457) says.
+fn detail(body: &[u8]) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    problem.get("detail")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub enum Verb {
     /// Ask a running gateway about its tenants.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
+    /// Check, copy or bring back what is kept in the state folder.
+    #[command(after_help = STORE_EXAMPLES)]
+    Store(StoreArgs),
     /// Make keys that callers of a tenant present.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
@@ -100,6 +103,54 @@ pub enum TenantsQuestion {
         #[command(flatten)]
         admin: AdminArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub action: StoreAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreAction {
+    /// Check the whole file, and that the master key opens it. The gateway must be stopped.
+    Check {
+        #[command(flatten)]
+        place: StoreArgsPlace,
+    },
+    /// Copy it into a new file. Works while the gateway runs. The master key is not in the copy.
+    Backup {
+        /// The file to make.
+        #[arg(value_hint = ValueHint::FilePath)]
+        path: PathBuf,
+        /// The admin address of the gateway that uses it [default: 127.0.0.1:9900].
+        #[arg(long, value_name = "ADDR")]
+        admin: Option<String>,
+        #[command(flatten)]
+        place: StoreArgsPlace,
+    },
+    /// Put a copy in its place; what was there is kept beside it. The gateway must be stopped.
+    Restore {
+        /// The file that `backup` made.
+        #[arg(value_hint = ValueHint::FilePath)]
+        path: PathBuf,
+        #[command(flatten)]
+        place: StoreArgsPlace,
+    },
+}
+
+/// Which store is meant.
+#[derive(Debug, Args)]
+pub struct StoreArgsPlace {
+    /// The state folder [default: state].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<String>,
+    /// The master key's file [default: the one in the state folder].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub master_key_file: Option<String>,
+    /// The gateway's configuration file, to read these from.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +255,16 @@ Examples:
   tenantd tenants list
   tenantd tenants show acme
   tenantd tenants list --format json --admin 127.0.0.1:9901";
+
+const STORE_EXAMPLES: &str = "\
+Examples:
+  tenantd store backup /var/backups/tenantd-2027-01-31.db
+  tenantd store check --state /var/lib/tenantd
+  tenantd store restore /var/backups/tenantd-2027-01-31.db --state /var/lib/tenantd
+
+A copy is of no use without the master key (state/master.key): keep that, too, and elsewhere.
+
+Exit codes: 0 all is well, 1 it is damaged, 2 it could not run.";
 
 const APIKEY_EXAMPLES: &str = "\
 Examples:

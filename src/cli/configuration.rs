@@ -7,9 +7,12 @@ use super::render;
 use crate::base::secret::Secret;
 use crate::bundle;
 use crate::settings::{Environment, Flags, Loaded, OpenTenants, Settings, config_path};
+use crate::store::KeySource;
 
 /// Variables that a tenant's files may name.
 const TENANT_VARIABLES: &str = "TENANT_";
+/// A secret, so no setting.
+const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 
 /// Loads the settings of a gateway to be run; warnings go to standard error.
 ///
@@ -48,6 +51,20 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
         env: tenant_variables(),
+    }
+}
+
+/// Where the master key comes from: the variable that holds it, the file that is named, or the state folder.
+pub(super) fn key_source(settings: &Settings) -> anyhow::Result<KeySource> {
+    let variable = std::env::var(MASTER_KEY).ok().filter(|text| !text.trim().is_empty()).map(Secret::new);
+    match (variable, &settings.master_key_file) {
+        (Some(_), Some(file)) => anyhow::bail!(
+            "the master key is given twice, in {MASTER_KEY} and as the file {}; keep one of the two",
+            file.display()
+        ),
+        (Some(key), None) => Ok(KeySource::Variable(key)),
+        (None, Some(file)) => Ok(KeySource::File(file.clone())),
+        (None, None) => Ok(KeySource::State),
     }
 }
 

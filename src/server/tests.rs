@@ -38,6 +38,7 @@ fn settings(limits: Limits) -> Settings {
         backend_allow: vec![],
         secret_roots: vec![],
         ready_file: None,
+        master_key_file: None,
         limits,
         extra_hosts: ExtraHosts::These(vec![]),
         allowed_origins: vec![],

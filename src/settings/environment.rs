@@ -12,6 +12,8 @@ const PREFIX: &str = "TENANTD_";
 const CONFIG: &str = "TENANTD_CONFIG";
 /// Read by `telemetry::log`; no setting of ours.
 const LOG_FILTER: &str = "TENANTD_LOG_FILTER";
+/// The master key itself, which is no setting: nothing here may keep it.
+const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 const DEFAULT_FILE: &str = "tenantd.yaml";
 
 /// The variables that begin with `TENANTD_`.
@@ -54,7 +56,7 @@ impl Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self(variables.filter(|(name, _)| name.starts_with(PREFIX)).collect())
+        Self(variables.filter(|(name, _)| name.starts_with(PREFIX) && name != MASTER_KEY).collect())
     }
 }
 

@@ -24,9 +24,10 @@ impl Key {
     pub const READY_FILE: Key = Key("ready_file");
     pub const EXTRA_HOST: Key = Key("extra_host");
     pub const ALLOWED_ORIGIN: Key = Key("allowed_origin");
+    pub const MASTER_KEY_FILE: Key = Key("master_key_file");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 17] = [
+    pub const ALL: [Key; 18] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -44,6 +45,7 @@ impl Key {
         Self::READY_FILE,
         Self::EXTRA_HOST,
         Self::ALLOWED_ORIGIN,
+        Self::MASTER_KEY_FILE,
     ];
 
     /// `--backend-allow`.

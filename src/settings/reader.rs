@@ -50,6 +50,7 @@ impl<'a> Reader<'a> {
             backend_allow: self.many(Key::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             secret_roots: self.paths(Key::SECRET_ROOT),
             ready_file: self.path(Key::READY_FILE),
+            master_key_file: self.path(Key::MASTER_KEY_FILE),
             limits: default.limits,
             extra_hosts: self.extra_hosts(),
             allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),

@@ -17,5 +17,6 @@ mod peers;
 mod samples;
 mod serving;
 mod shutdown;
+mod state;
 mod streams;
 mod tls;

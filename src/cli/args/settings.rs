@@ -13,6 +13,9 @@ pub struct GatewayArgs {
     /// Where keys, last good revisions and other lasting state are kept [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
+    /// The key that seals what is secret in the state folder [default: one made there at first start].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub master_key_file: Option<String>,
     /// Where certificates and their keys are [default: certs].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
@@ -71,6 +74,7 @@ impl GatewayArgs {
             .with(Key::WATCH, &self.watch)
             .with(Key::LOG, &self.log)
             .with(Key::READY_FILE, &self.ready_file)
+            .with(Key::MASTER_KEY_FILE, &self.master_key_file)
     }
 }
 

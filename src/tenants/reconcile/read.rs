@@ -58,7 +58,7 @@ fn broken(entry: &Entry) -> Loaded {
         None => finding,
     };
     let digest = Digest::of(entry.stem.as_bytes());
-    Loaded { digest, name: None, spec: None, access: None, report: Report::from(located) }
+    Loaded { digest, name: None, spec: None, access: None, report: Report::from(located), snapshot: None }
 }
 
 fn internal(message: &str) -> Diagnostic {

@@ -71,6 +71,13 @@ impl Setup {
         self
     }
 
+    /// Another state folder than its own.
+    pub(crate) fn state(mut self, folder: &str) -> Self {
+        let at = self.flags.iter().position(|flag| flag == "--state").expect("every gateway has one");
+        folder.clone_into(&mut self.flags[at + 1]);
+        self
+    }
+
     /// A variable of its environment.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -88,6 +95,12 @@ impl Setup {
         let mut gateway = Gateway { setup: self, child, ready: Value::Null };
         gateway.ready = gateway.wait_for_ready_file().await;
         gateway
+    }
+
+    /// Starts it in the belief that it refuses; what it says then.
+    pub(crate) async fn refusal(self) -> String {
+        let child = self.spawn();
+        Gateway { setup: self, child, ready: Value::Null }.until_refused().await
     }
 
     fn spawn(&self) -> Child {
@@ -157,13 +170,35 @@ impl Gateway {
     }
 
     /// Ends it without any warning and starts it again in the same folder, on other ports.
-    pub(crate) async fn kill_and_restart(mut self) -> Self {
+    pub(crate) async fn kill_and_restart(self) -> Self {
+        self.killed().start_again().await
+    }
+
+    /// Ends it without any warning.
+    pub(crate) fn killed(mut self) -> Self {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
         fs::remove_file(self.path().join("ready.json")).expect("removed");
+        self
+    }
+
+    /// Starts it in the same folder after it has ended.
+    pub(crate) async fn start_again(mut self) -> Self {
         self.child = self.setup.spawn();
         self.ready = self.wait_for_ready_file().await;
         self
+    }
+
+    /// Starts it in the same folder in the belief that it refuses; what it says then.
+    pub(crate) async fn refusal(&mut self) -> String {
+        fs::write(self.path().join("output.log"), "").expect("emptied");
+        self.child = self.setup.spawn();
+        self.until_refused().await
+    }
+
+    async fn until_refused(&mut self) -> String {
+        assert_eq!(self.until_ended().await.code(), Some(2), "{}", self.output());
+        self.output()
     }
 
     /// Drops a file as a careful operator does: renamed into place.
@@ -241,10 +276,17 @@ impl Gateway {
         fs::read_to_string(self.path().join("output.log")).unwrap_or_default()
     }
 
+    /// Where its state is.
+    fn state_folder(&self) -> PathBuf {
+        let flags = &self.setup.flags;
+        let at = flags.iter().position(|flag| flag == "--state").expect("every gateway has one");
+        PathBuf::from(&flags[at + 1])
+    }
+
     /// What it must not have written anywhere: a secret. Keys of certificates and what tenants dropped are other folders.
     fn assert_kept_secrets(&self) {
         secret::assert_none("the gateway's output", &self.output());
-        secret::assert_none_below(&self.path().join("state"));
+        secret::assert_none_below(&self.state_folder());
         for entry in fs::read_dir(self.path().join("tenants.d")).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.to_string_lossy().ends_with(".status.json") {

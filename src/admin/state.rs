@@ -1,0 +1,36 @@
+//! The store, for `tenantd store backup`: only the process that has the state folder can copy it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::Admin;
+use super::api::{json_answer, problem};
+use crate::base::body::Body;
+use crate::base::random;
+use crate::store::{self, Store};
+
+impl Admin {
+    /// Copies the store into a new file of the state folder, and says where. Whoever asked moves it away.
+    pub(super) async fn backup(&self) -> Response<Body> {
+        let Some(store) = self.store.clone() else {
+            return problem(
+                StatusCode::CONFLICT,
+                "this gateway runs without a store: there is nothing to copy",
+            );
+        };
+        match tokio::task::spawn_blocking(move || copy(&store)).await {
+            Ok(Ok(path)) => json_answer(StatusCode::OK, &json!({ "path": path })),
+            Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
+            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "copying the store failed inside tenantd"),
+        }
+    }
+}
+
+fn copy(store: &Arc<Store>) -> Result<PathBuf, store::Error> {
+    let path = store.folder().join(format!("backup-{}.db", random::hex::<8>()));
+    store.backup(&path)?;
+    Ok(path.canonicalize().unwrap_or(path))
+}

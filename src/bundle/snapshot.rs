@@ -1,0 +1,254 @@
+//! What was read of an entry, so that it can be loaded again when its files are broken or gone: the texts that count
+//! (of an archive only the configuration that was chosen), and the secrets they refer to.
+//!
+//! Documents are kept, not what was made of them: whoever loads them again judges them by today's rules, and gets the
+//! same digests. A snapshot holds secrets in the clear; whoever stores it seals it.
+
+mod difference;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, source};
+use crate::base::diagnostic::Report;
+
+pub use difference::{Difference, Line};
+
+/// Everything that loading an entry read. Paths are relative to the tenants folder.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    stem: String,
+    /// The entry is a folder of its own.
+    is_folder: bool,
+    files: Vec<String>,
+    pieces: Vec<Piece>,
+}
+
+/// One thing that was read.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Piece {
+    Text { file: String, text: String },
+    Config { file: String, dataset: String, entry: String, text: String },
+    Secret { beside: String, path: String, text: String },
+    Variable { name: String, value: String },
+}
+
+/// Where an entry is read from, and what was read so far.
+pub(super) struct Shelf<'a> {
+    root: PathBuf,
+    kept: Option<&'a Snapshot>,
+    pieces: Vec<Piece>,
+}
+
+impl Snapshot {
+    /// The form that is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts are plain data")
+    }
+
+    /// Reads the stored form; `None` if it is none that this version knows.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// The files it was made of, in this tenants folder.
+    pub fn files(&self, root: &Path) -> Vec<PathBuf> {
+        self.files.iter().map(|file| root.join(file)).collect()
+    }
+
+    /// The entry as it was.
+    pub(super) fn entry(&self, root: &Path) -> Entry {
+        Entry {
+            stem: self.stem.clone(),
+            folder: self.is_folder.then(|| root.join(&self.stem)),
+            files: self.files(root),
+            report: Report::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Shelf<'a> {
+    /// The disk, or a snapshot instead of it.
+    pub(super) fn new(entry: &Entry, kept: Option<&'a Snapshot>) -> Self {
+        let first = entry.folder.as_deref().or(entry.files.first().map(PathBuf::as_path));
+        let root = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        Self { root, kept, pieces: Vec::new() }
+    }
+
+    /// Whether this is a snapshot.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The bytes of a file that holds text.
+    pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, source::Error> {
+        if !self.is_kept() {
+            return source::read(file, cap);
+        }
+        let name = self.name(file);
+        let found = self.find(|piece| match piece {
+            Piece::Text { file, text } if *file == name => Some(text.as_bytes().to_vec()),
+            _ => None,
+        });
+        found.ok_or_else(|| source::Error::Io(std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// The configuration that was chosen of an archive: dataset, name in the archive, text. Of a snapshot only.
+    pub(super) fn config(&self, archive: &Path) -> Option<(String, String, String)> {
+        let name = self.name(archive);
+        self.find(|piece| match piece {
+            Piece::Config { file, dataset, entry, text } if *file == name => {
+                Some((dataset.clone(), entry.clone(), text.clone()))
+            }
+            _ => None,
+        })
+    }
+
+    /// The secret in a file that a document names. Of a snapshot only.
+    pub(super) fn secret(&self, named: &str, in_document: &Path) -> Option<String> {
+        let name = self.name(in_document);
+        self.find(|piece| match piece {
+            Piece::Secret { beside, path, text } if *beside == name && path == named => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// The value of a variable. Of a snapshot only.
+    pub(super) fn variable(&self, named: &str) -> Option<String> {
+        self.find(|piece| match piece {
+            Piece::Variable { name, value } if name == named => Some(value.clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn took_text(&mut self, file: &Path, text: &str) {
+        let file = self.name(file);
+        self.take(Piece::Text { file, text: text.to_owned() });
+    }
+
+    pub(super) fn took_config(&mut self, archive: &Path, dataset: &str, entry: &str, text: &str) {
+        let file = self.name(archive);
+        let (dataset, entry, text) = (dataset.to_owned(), entry.to_owned(), text.to_owned());
+        self.take(Piece::Config { file, dataset, entry, text });
+    }
+
+    pub(super) fn took_secret(&mut self, path: &str, in_document: &Path, text: &str) {
+        let beside = self.name(in_document);
+        self.take(Piece::Secret { beside, path: path.to_owned(), text: text.to_owned() });
+    }
+
+    pub(super) fn took_variable(&mut self, name: &str, value: &str) {
+        self.take(Piece::Variable { name: name.to_owned(), value: value.to_owned() });
+    }
+
+    /// What was taken, as the snapshot of this entry.
+    pub(super) fn snapshot(&mut self, entry: &Entry) -> Snapshot {
+        Snapshot {
+            stem: entry.stem.clone(),
+            is_folder: entry.folder.is_some(),
+            files: entry.files.iter().map(|file| self.name(file)).collect(),
+            pieces: std::mem::take(&mut self.pieces),
+        }
+    }
+
+    fn take(&mut self, piece: Piece) {
+        if !self.pieces.contains(&piece) {
+            self.pieces.push(piece);
+        }
+    }
+
+    fn find<T>(&self, of: impl Fn(&Piece) -> Option<T>) -> Option<T> {
+        self.kept.and_then(|kept| kept.pieces.iter().find_map(of))
+    }
+
+    fn name(&self, file: &Path) -> String {
+        file.strip_prefix(&self.root).unwrap_or(file).to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::super::{Context, Loaded, discover, load, reload, sample};
+    use super::*;
+    use crate::base::secret::Secret;
+
+    const KEY: &str = "key-0123456789";
+
+    fn context() -> Context {
+        Context {
+            public_base: "https://mcp.test".into(),
+            hosts: Vec::new(),
+            backend_allow: Vec::new(),
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: BTreeMap::from([("TENANT_ACME_KEY".into(), Secret::new(KEY))]),
+        }
+    }
+
+    fn yaml(lines: &str) -> String {
+        format!(
+            "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\nconnection_id: c\n{lines}"
+        )
+    }
+
+    fn loaded(folder: &Path) -> Loaded {
+        let entries = discover(folder, None).expect("listed");
+        let loaded = load(&entries[0], &context());
+        assert!(loaded.spec.is_some(), "{:?}", loaded.report);
+        loaded
+    }
+
+    /// Loads, takes the files away, and loads again in another folder.
+    fn assert_comes_back(folder: &tempfile::TempDir) {
+        let before = loaded(folder.path());
+        let stored = before.snapshot.as_ref().expect("a snapshot").encode();
+        let snapshot = Snapshot::decode(&stored).expect("it reads back");
+        let elsewhere = Path::new("/nowhere/tenants.d");
+        let no_variables = Context { env: BTreeMap::new(), ..context() };
+        let after = reload(&snapshot, elsewhere, &no_variables);
+        assert_eq!(after.digest, before.digest);
+        assert_eq!(after.access, before.access);
+        assert_eq!(after.spec, before.spec, "{:?}", after.report);
+        assert_eq!(after.snapshot.map(|snapshot| snapshot.encode()), Some(stored));
+    }
+
+    #[test]
+    fn an_export_with_overlays_comes_back_without_its_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("acme.zip"), sample::export("sales", &yaml(&format!("api_key: {KEY}\n"))))
+            .expect("written");
+        fs::write(file("acme.yaml"), "description: Ours\napi_key: ${TENANT_ACME_KEY}\n").expect("written");
+        fs::write(file("acme.env"), "PATH_PREFIX=/x\n").expect("written");
+        assert_comes_back(&folder);
+    }
+
+    #[test]
+    fn a_folder_with_a_secret_in_a_file_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let acme = folder.path().join("acme");
+        fs::create_dir(&acme).expect("made");
+        fs::write(acme.join("acme.yaml"), yaml("api_key_file: the.key\n")).expect("written");
+        fs::write(acme.join("the.key"), KEY).expect("written");
+        assert_comes_back(&folder);
+    }
+
+    #[test]
+    fn a_snapshot_does_not_print_its_secrets() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("acme.yaml"), yaml(&format!("api_key: {KEY}\n"))).expect("written");
+        let snapshot = loaded(folder.path()).snapshot.expect("a snapshot");
+        assert!(!format!("{snapshot:?}").contains(KEY));
+    }
+}

@@ -1,0 +1,161 @@
+//! What differs between two snapshots, line by line, as it may be shown: lines are compared as they are and shown with
+//! their secrets blanked, so that a replaced key is seen to differ and not read.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Piece, Snapshot};
+use crate::bundle::excerpt;
+
+/// More than this is not aligned but shown as taken away and added.
+const MOST_CELLS: usize = 4_000_000;
+const HAS_CHANGED: &str = "[hidden: it differs]";
+
+/// How one document differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub document: String,
+    pub lines: Vec<Line>,
+}
+
+/// A line that only one of the two has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// `-` of the older, `+` of the newer.
+    pub sign: char,
+    /// Counted from 1.
+    pub number: usize,
+    pub text: String,
+}
+
+impl Snapshot {
+    /// How a newer snapshot differs from this one; documents that are alike are left out.
+    pub fn difference(&self, newer: &Self) -> Vec<Difference> {
+        let (before, after) = (self.documents(), newer.documents());
+        let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let text = |of: &BTreeMap<String, (&str, bool)>, name: &String| {
+            of.get(name).map(|(text, is_secret)| ((*text).to_owned(), *is_secret))
+        };
+        let differing = names.into_iter().filter_map(|name| {
+            let (older, newer) = (text(&before, name), text(&after, name));
+            let is_secret = older.as_ref().or(newer.as_ref()).is_some_and(|(_, is_secret)| *is_secret);
+            let of = |side: Option<(String, bool)>| side.map(|(text, _)| text).unwrap_or_default();
+            let lines = lines(&of(older), &of(newer), is_secret);
+            (!lines.is_empty()).then(|| Difference { document: name.clone(), lines })
+        });
+        differing.collect()
+    }
+
+    /// Each document by name, with whether it is nothing but a secret.
+    fn documents(&self) -> BTreeMap<String, (&str, bool)> {
+        let mut documents = BTreeMap::new();
+        for piece in &self.pieces {
+            let (name, text, is_secret) = match piece {
+                Piece::Text { file, text } => (file.clone(), text, false),
+                Piece::Config { file, entry, text, .. } => (format!("{file}!{entry}"), text, false),
+                Piece::Secret { path, text, .. } => (format!("the secret in {path}"), text, true),
+                Piece::Variable { name, value } => (format!("the variable {name}"), value, true),
+            };
+            documents.insert(name, (text.as_str(), is_secret));
+        }
+        documents
+    }
+}
+
+fn lines(older: &str, newer: &str, is_secret: bool) -> Vec<Line> {
+    let (before, after): (Vec<&str>, Vec<&str>) = (older.lines().collect(), newer.lines().collect());
+    let shown = |sign, number: usize, text: &str| {
+        let text = match is_secret {
+            true => HAS_CHANGED.to_owned(),
+            false => excerpt::of(text, 1).unwrap_or_default(),
+        };
+        Line { sign, number: number + 1, text }
+    };
+    let (gone, new) = unaligned(&before, &after);
+    let gone = gone.into_iter().map(|number| shown('-', number, before[number]));
+    let mut lines: Vec<_> =
+        gone.chain(new.into_iter().map(|number| shown('+', number, after[number]))).collect();
+    lines.sort_by_key(|line| line.number);
+    lines
+}
+
+/// The lines of each side that a longest common subsequence leaves out.
+fn unaligned(before: &[&str], after: &[&str]) -> (Vec<usize>, Vec<usize>) {
+    let head = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    let (b, a) = (&before[head..], &after[head..]);
+    let tail = b.iter().rev().zip(a.iter().rev()).take_while(|(x, y)| x == y).count();
+    let (b, a) = (&b[..b.len() - tail], &a[..a.len() - tail]);
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    if b.len().saturating_mul(a.len()) > MOST_CELLS {
+        return ((head..head + b.len()).collect(), (head..head + a.len()).collect());
+    }
+    let width = a.len() + 1;
+    let mut common = vec![0u32; (b.len() + 1) * width];
+    for i in (0..b.len()).rev() {
+        for j in (0..a.len()).rev() {
+            common[i * width + j] = match b[i] == a[j] {
+                true => common[(i + 1) * width + j + 1] + 1,
+                false => common[(i + 1) * width + j].max(common[i * width + j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j) = (0, 0);
+    while i < b.len() || j < a.len() {
+        if i < b.len() && j < a.len() && b[i] == a[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == a.len() || (i < b.len() && common[(i + 1) * width + j] >= common[i * width + j + 1]) {
+            gone.push(head + i);
+            i += 1;
+        } else {
+            new.push(head + j);
+            j += 1;
+        }
+    }
+    (gone, new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(text: &str) -> Snapshot {
+        let piece = Piece::Text { file: "acme.yaml".into(), text: text.into() };
+        Snapshot {
+            stem: "acme".into(),
+            is_folder: false,
+            files: vec!["acme.yaml".into()],
+            pieces: vec![piece],
+        }
+    }
+
+    #[test]
+    fn a_replaced_key_differs_and_is_not_read() {
+        let (older, newer) =
+            ("name: a\napi_key: old-secret\nport: 1\n", "name: a\napi_key: new-secret\nport: 1\n");
+        let found = snapshot(older).difference(&snapshot(newer));
+        let lines: Vec<_> =
+            found[0].lines.iter().map(|it| format!("{}{} {}", it.sign, it.number, it.text)).collect();
+        assert_eq!(lines, ["-2 api_key: [hidden]", "+2 api_key: [hidden]"]);
+        assert!(snapshot(older).difference(&snapshot(older)).is_empty());
+    }
+
+    #[test]
+    fn lines_that_moved_together_are_aligned() {
+        let (gone, new) = unaligned(&["a", "b", "c", "d"], &["x", "a", "c", "d", "e"]);
+        assert_eq!((gone, new), (vec![1], vec![0, 4]));
+    }
+
+    #[test]
+    fn a_secret_in_a_file_of_its_own_is_only_said_to_differ() {
+        let with = |text: &str| {
+            let mut snapshot = snapshot("a: 1");
+            let (beside, path) = ("acme.yaml".into(), "the.key".into());
+            snapshot.pieces.push(Piece::Secret { beside, path, text: text.into() });
+            snapshot
+        };
+        let found = with("one-secret").difference(&with("two-secret"));
+        assert_eq!(found[0].document, "the secret in the.key");
+        assert!(!format!("{found:?}").contains("-secret"), "{found:?}");
+    }
+}

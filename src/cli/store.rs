@@ -1,0 +1,88 @@
+//! `tenantd store`: the state folder's file, checked, copied, brought back.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::admin_client::AdminClient;
+use super::args::{StoreAction, StoreArgs, StoreArgsPlace};
+use super::{Exit, configuration, output};
+use crate::settings::{Flags, Key, Settings};
+use crate::store::{self, Error, Store};
+
+/// Does what was asked.
+pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
+    match &args.action {
+        StoreAction::Check { place } => check(&settings(place, None)?),
+        StoreAction::Backup { path, admin, place } => backup(&settings(place, admin.as_ref())?, path),
+        StoreAction::Restore { path, place } => restore(&settings(place, None)?, path),
+    }
+}
+
+fn settings(place: &StoreArgsPlace, admin: Option<&String>) -> anyhow::Result<Settings> {
+    let flags = Flags::new()
+        .with(Key::STATE, &place.state)
+        .with(Key::MASTER_KEY_FILE, &place.master_key_file)
+        .with(Key::ADMIN, admin.cloned());
+    configuration::load_quietly(&flags, place.config.as_deref())
+}
+
+fn check(settings: &Settings) -> anyhow::Result<Exit> {
+    match store::check(&settings.state, &configuration::key_source(settings)?) {
+        Ok(sound) => {
+            let text = format!(
+                "sound: schema {}, {} entries, {} revisions, all of which the master key opens\n",
+                sound.schema, sound.entries, sound.revisions
+            );
+            output::print(&text)?;
+            Ok(Exit::Fine)
+        }
+        Err(error @ (Error::Damaged { .. } | Error::Sealed | Error::Key(_))) => {
+            eprintln!("tenantd: {error}");
+            Ok(Exit::Findings)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn backup(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
+    let file = settings.state.join("tenantd.db");
+    anyhow::ensure!(file.exists(), "there is no store at {}; say where with --state", file.display());
+    match Store::open(&settings.state, &configuration::key_source(settings)?) {
+        Ok(store) => store.backup(path)?,
+        Err(Error::InUse { .. }) => ask_gateway(settings, path)?,
+        Err(error) => return Err(error.into()),
+    }
+    output::print(&format!(
+        "copied to {}. The master key is not in it; without that key the copy is of no use.\n",
+        path.display()
+    ))?;
+    Ok(Exit::Fine)
+}
+
+/// The gateway copies its store; the copy is moved to where it was asked for.
+fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
+    let off = "a gateway uses the state folder, and its admin listener is off; give its address as --admin, or stop it";
+    let copy = AdminClient::new(settings.admin.context(off)?).backup()?;
+    let moved = take(&copy, path).with_context(|| format!("{} cannot be made", path.display()));
+    let removed = fs::remove_file(&copy);
+    moved?;
+    removed.with_context(|| format!("the gateway's own copy {} cannot be removed", copy.display()))
+}
+
+fn take(copy: &Path, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut from = fs::File::open(copy)?;
+    let mut to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
+fn restore(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
+    let aside = store::restore(&settings.state, path)?;
+    let kept = aside.map(|aside| format!("; what was there is now {}", aside.display())).unwrap_or_default();
+    output::print(&format!("restored{kept}\n"))?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,175 @@
+//! Floor 2: what must outlive the process: one SQLite file in the state folder, and the master key that seals what is
+//! secret in it. The only place that names rusqlite.
+//!
+//! `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.key`, `<state>/lock`. Folder 0700, files 0600.
+//!
+//! Promises: a transaction that returned survives a power cut; one process at a time; a file of a newer schema, a
+//! damaged file or a key that does not fit refuse to open, because pauses and rollbacks lie in there and beginning anew
+//! would reopen what an operator shut. A file that cannot be *written* opens: what it says still counts.
+//!
+//! All functions block; call them where blocking is fine.
+
+mod backup;
+mod key;
+mod lock;
+mod revisions;
+mod schema;
+mod seal;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use backup::{Sound, check, restore};
+pub use key::{Error as KeyError, KeySource};
+pub use revisions::{Accepted, Change, Entry, KEPT, Mark};
+
+use self::key::Keyring;
+use self::lock::Lock;
+
+const DATABASE: &str = "tenantd.db";
+const WAL: &str = "tenantd.db-wal";
+
+/// Why the store cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "the state folder {} is in use by another tenantd, process {pid}; stop that one, or give this one a folder of its own with --state",
+        folder.display()
+    )]
+    InUse { folder: PathBuf, pid: String },
+    #[error(
+        "{} was written by a newer tenantd (schema {found}; this one knows up to {known}); run that version, or restore a backup made by this one with \"tenantd store restore\"",
+        file.display()
+    )]
+    Newer { file: PathBuf, found: i64, known: i64 },
+    #[error(
+        "{} is damaged ({what}); restore a backup with \"tenantd store restore PATH\". To begin anew instead, move the file and its -wal away: pauses, rollbacks and last good revisions are forgotten then",
+        file.display()
+    )]
+    Damaged { file: PathBuf, what: String },
+    #[error("{0}")]
+    Key(#[from] key::Error),
+    #[error("{} cannot be {verb}: {source}", path.display())]
+    File { verb: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} cannot be used: {source}", file.display())]
+    Database { file: PathBuf, source: rusqlite::Error },
+    #[error("a value in the store cannot be opened: it was sealed with another key, or changed")]
+    Sealed,
+}
+
+impl Error {
+    /// Whether there is nothing yet and nothing can be written: going on without a store then forgets nothing.
+    pub fn is_nowhere_to_write(&self) -> bool {
+        matches!(self, Self::File { verb: "made", .. } | Self::Key(key::Error::Make { .. }))
+    }
+}
+
+/// The open store of this process; the state folder is its own until it is dropped.
+pub struct Store {
+    connection: Mutex<Connection>,
+    keys: Keyring,
+    file: PathBuf,
+    _lock: Lock,
+}
+
+impl Store {
+    /// Opens the store of a state folder, or makes it.
+    pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {
+        make_folder(folder)?;
+        let lock = Lock::take(folder)?;
+        let file = folder.join(DATABASE);
+        let is_new = !file.exists();
+        // Values sealed with a key that is lost are lost: a store without its key must not get a new one silently.
+        let keys = Keyring::load(folder, key, is_new)?;
+        let mut connection = open_file(&file)?;
+        schema::migrate(&mut connection, &file)?;
+        let store = Self { connection: Mutex::new(connection), keys, file, _lock: lock };
+        store.check_key()?;
+        Ok(store)
+    }
+
+    /// Puts a copy of the whole store into a new file, while it is used. The master key is not in it.
+    pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        backup::copy(&self.connection(), to)
+    }
+
+    /// The state folder.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().expect("the file has the folder in front")
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().expect("no holder of this lock panics")
+    }
+
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> Error {
+        |source| Error::Database { file: self.file.clone(), source }
+    }
+
+    /// One value is sealed when the store is made, so that a key that does not fit is told at once.
+    fn check_key(&self) -> Result<(), Error> {
+        const WITNESS: seal::Place<'_> = seal::Place { purpose: "witness", tenant: "", row: "" };
+        let connection = self.connection();
+        if let Some(sealed) = schema::witness(&connection).map_err(self.failed())? {
+            return self.keys.open(&WITNESS, &sealed).map(drop).ok_or(Error::Key(key::Error::DoesNotFit));
+        }
+        schema::set_witness(&connection, &self.keys.seal(&WITNESS, b"tenantd")).map_err(self.failed())
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| Error::File { verb: "made", path: folder.to_owned(), source })?;
+    let open_to_others = fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
+    // Where it cannot be closed (a volume that another user owns), its files are closed all the same.
+    if open_to_others && fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_err() {
+        tracing::debug!(folder = %folder.display(), "the state folder is open to other users");
+    }
+    Ok(())
+}
+
+/// Opens the file for writing; one that is there and cannot be written is opened for reading.
+fn open_file(file: &Path) -> Result<Connection, Error> {
+    // SQLite would make the file readable to all; what it makes beside it takes after the file.
+    let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file);
+    match (made, file.exists()) {
+        (Ok(_), _) => {}
+        (Err(_), true) => return read_only(file),
+        (Err(source), false) => return Err(Error::File { verb: "made", path: file.to_owned(), source }),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
+        schema::prepare(&connection)?;
+        Ok(connection)
+    });
+    opened.map_err(|source| schema::explain(file, source))
+}
+
+/// For a read-only mount. What the write-ahead log of a killed process holds would be missed, so there must be none.
+fn read_only(file: &Path) -> Result<Connection, Error> {
+    let log = file.with_file_name(WAL);
+    if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
+        let source = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        return Err(Error::File { verb: "brought up to date", path: log, source });
+    }
+    tracing::warn!(file = %file.display(), "the state folder is read-only: nothing new will survive a restart");
+    let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
+    opened.map_err(|source| schema::explain(file, source))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Copies of the store, and their way back. A copy holds everything but the master key, without which its sealed
+//! values are noise: keep both, apart.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::lock::Lock;
+use super::{DATABASE, Error, KeySource, Store, WAL, schema};
+
+/// What a check found in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Sound {
+    pub schema: i64,
+    pub entries: usize,
+    pub revisions: usize,
+}
+
+/// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed value opens.
+pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
+    let file = folder.join(DATABASE);
+    if !file.exists() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Error::File { verb: "read", path: file, source });
+    }
+    let store = Store::open(folder, key)?;
+    schema::sound(&store.connection(), &store.file, "integrity_check")?;
+    let (entries, revisions) = store.open_all()?;
+    Ok(Sound { schema: schema::VERSION, entries, revisions })
+}
+
+/// Puts a backup in the place of the store of a state folder that no gateway uses. Says where the old one is now.
+pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
+    super::make_folder(folder)?;
+    let _lock = Lock::take(folder)?;
+    judge(backup)?;
+    let file = folder.join(DATABASE);
+    let draft = folder.join("tenantd.db.restoring");
+    let failed = |verb, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::File { verb, path, source }
+    };
+    copy_durably(backup, &draft).map_err(failed("written", &draft))?;
+    let aside = set_aside(folder, &file).map_err(failed("set aside", &file))?;
+    fs::rename(&draft, &file).and_then(|()| sync(folder)).map_err(failed("replaced", &file))?;
+    Ok(aside)
+}
+
+/// A copy of an open store in a new file, one consistent moment of it.
+pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
+    // An empty file is what VACUUM INTO accepts, and this one is nobody else's to read.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    made.map_err(|source| Error::File { verb: "made", path: to.to_owned(), source })?;
+    let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    let copied = copied.map_err(|source| Error::Database { file: to.to_owned(), source });
+    let synced = copied.and_then(|_| {
+        let synced = File::open(to).and_then(|file| file.sync_all());
+        synced.map_err(|source| Error::File { verb: "written", path: to.to_owned(), source })
+    });
+    if synced.is_err() {
+        // Half a backup is worse than none.
+        let _left = fs::remove_file(to);
+    }
+    synced
+}
+
+/// Refuses what is no backup of ours, or not whole.
+fn judge(backup: &Path) -> Result<(), Error> {
+    let opened = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let explained = |source| schema::explain(backup, source);
+    let connection = opened.map_err(explained)?;
+    if !schema::is_ours(&connection).map_err(explained)? {
+        let what = "it is no store of tenantd".into();
+        return Err(Error::Damaged { file: backup.to_owned(), what });
+    }
+    let found = schema::version(&connection).map_err(explained)?;
+    if found > schema::VERSION {
+        return Err(Error::Newer { file: backup.to_owned(), found, known: schema::VERSION });
+    }
+    schema::sound(&connection, backup, "integrity_check")
+}
+
+fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut out)?;
+    out.sync_all()
+}
+
+/// Keeps the old file under another name. Until the new one is renamed over it, it stays in its place as well, so that
+/// no moment has a folder without a store.
+fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let aside = free_name(folder);
+    let log = folder.join(WAL);
+    if log.exists() && fold_in(file).is_err() {
+        // Damaged as they are, they are kept as they are; the log must not be applied to the new file.
+        fs::copy(&log, format!("{}-wal", aside.display()))?;
+    }
+    fs::hard_link(file, &aside).or_else(|_| fs::copy(file, &aside).map(drop))?;
+    match fs::remove_file(&log) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(Some(aside)),
+    }
+}
+
+/// Brings what the log holds into the file.
+fn fold_in(file: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    schema::prepare(&connection)?;
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+fn free_name(folder: &Path) -> PathBuf {
+    let name = |number: u32| folder.join(format!("tenantd.db.before-restore-{number}"));
+    (1..).map(name).find(|path| !path.exists()).expect("a number is free")
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,219 @@
+//! The master key: made at first start, or brought by the operator as a file or a variable. From it every tenant and
+//! purpose has a key of its own (HKDF-SHA256, RFC 5869).
+//!
+//! The text is 64 hexadecimal digits a line. The first line seals; the others only open, so that a key is replaced by
+//! putting a new line in front of the old one.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{self, HKDF_SHA256};
+
+use crate::base::digest::{Digest, Hasher};
+use crate::base::random;
+use crate::base::secret::Secret;
+
+const FILE: &str = "master.key";
+/// A few keys; more is a wrong file.
+const LARGEST: u64 = 4096;
+const MAKE: &str = "make one with: openssl rand -hex 32";
+
+/// Where the master key comes from.
+#[derive(Debug, Clone, Default)]
+pub enum KeySource {
+    /// `<state>/master.key`, made at first start.
+    #[default]
+    State,
+    /// The operator's file.
+    File(PathBuf),
+    /// The operator's variable.
+    Variable(Secret),
+}
+
+/// Why there is no master key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "the master key {} may be read by other users (mode {mode:04o}); close it with: chmod 600 {}", path.display(), path.display()
+    )]
+    Open { path: PathBuf, mode: u32 },
+    #[error("the master key {} cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "the master key {} is gone, and what the store holds was sealed with it; put it back from your backup. To begin anew, move tenantd.db and its -wal away", .0.display()
+    )]
+    Gone(PathBuf),
+    #[error("the master key {} cannot be made: {source}", path.display())]
+    Make { path: PathBuf, source: io::Error },
+    #[error("{place} holds no master key: 64 hexadecimal digits a line are one; {MAKE}")]
+    Malformed { place: String },
+    #[error(
+        "the master key does not fit the store, which was sealed with another one; bring that one back, as a further line if you have changed it"
+    )]
+    DoesNotFit,
+}
+
+/// The keys at hand; the first seals.
+pub(super) struct Keyring(Vec<MasterKey>);
+
+/// What a key is called in what it sealed.
+pub(super) type KeyId = [u8; 8];
+
+struct MasterKey {
+    id: KeyId,
+    root: hkdf::Prk,
+}
+
+impl Keyring {
+    /// Reads the keys. Makes one in the state folder if none was brought and the store `is_new`.
+    pub(super) fn load(folder: &Path, source: &KeySource, is_new: bool) -> Result<Self, Error> {
+        match source {
+            KeySource::Variable(text) => Self::parse(text.expose(), "TENANTD_MASTER_KEY".to_owned()),
+            KeySource::File(path) => Self::read(path, true),
+            KeySource::State => {
+                let path = folder.join(FILE);
+                match path.exists() {
+                    true => Self::read(&path, false),
+                    false if is_new => make(&path).and_then(|()| Self::read(&path, false)),
+                    false => Err(Error::Gone(path)),
+                }
+            }
+        }
+    }
+
+    fn read(path: &Path, is_brought: bool) -> Result<Self, Error> {
+        let failed = |source| Error::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
+        if is_open_to_others(&about, is_brought) {
+            return Err(Error::Open { path: path.to_owned(), mode: about.mode() & 0o7777 });
+        }
+        let mut text = String::new();
+        file.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
+        Self::parse(Secret::new(text).expose(), path.display().to_string())
+    }
+
+    fn parse(text: &str, place: String) -> Result<Self, Error> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let keys: Option<Vec<_>> = lines.map(MasterKey::parse).collect();
+        let keys = keys.filter(|keys| !keys.is_empty());
+        keys.map(Self).ok_or(Error::Malformed { place })
+    }
+
+    /// The key that seals now, for one purpose.
+    pub(super) fn current(&self, purpose: &[&str]) -> (KeyId, RandomizedNonceKey) {
+        let key = &self.0[0];
+        (key.id, key.derive(purpose))
+    }
+
+    /// The key of this name, for one purpose.
+    pub(super) fn named(&self, id: KeyId, purpose: &[&str]) -> Option<RandomizedNonceKey> {
+        self.0.iter().find(|key| key.id == id).map(|key| key.derive(purpose))
+    }
+}
+
+impl MasterKey {
+    fn parse(text: &str) -> Option<Self> {
+        // A digest is 32 bytes in the same spelling.
+        Digest::parse_hex(text)?;
+        let digit = |c: u8| char::from(c).to_digit(16).unwrap_or_default() as u8;
+        let bytes: Vec<u8> =
+            text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let root = hkdf::Salt::new(HKDF_SHA256, b"tenantd store 1").extract(&bytes);
+        let mut id = KeyId::default();
+        fill(&root, &["key id"], &mut id);
+        Some(Self { id, root })
+    }
+
+    fn derive(&self, purpose: &[&str]) -> RandomizedNonceKey {
+        let mut bytes = [0; 32];
+        fill(&self.root, purpose, &mut bytes);
+        RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has the algorithm's length")
+    }
+}
+
+/// Key material of a wished length.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn fill(root: &hkdf::Prk, purpose: &[&str], out: &mut [u8]) {
+    let mut fields = Hasher::new();
+    purpose.iter().for_each(|field| fields.field(field.as_bytes()));
+    let info = fields.finish().to_string();
+    let info = [info.as_bytes()];
+    let material = root.expand(&info, Length(out.len())).expect("so few bytes can be had");
+    material.fill(out).expect("the length is the one asked for");
+}
+
+/// A mounted Secret is root's and readable for the gateway's group; anything else is its owner's alone.
+fn is_open_to_others(about: &Metadata, is_brought: bool) -> bool {
+    let others = about.mode() & 0o077;
+    let is_mounted = is_brought && about.uid() == 0 && others & !0o040 == 0;
+    others != 0 && !is_mounted
+}
+
+/// Makes a key that is on the disk, under its name, when this returns.
+fn make(path: &Path) -> Result<(), Error> {
+    let write = || {
+        let draft = path.with_extension("tmp");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{}", random::hex::<32>())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|source| Error::Make { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn load(folder: &tempfile::TempDir, is_new: bool) -> Result<Keyring, Error> {
+        Keyring::load(folder.path(), &KeySource::State, is_new)
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = load(&folder, true).map(|keys| keys.0[0].id).expect("made");
+        let path = folder.path().join(FILE);
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        assert_eq!(load(&folder, false).map(|keys| keys.0[0].id).expect("read"), first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(load(&folder, false), Err(Error::Open { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced_silently() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(matches!(load(&folder, false), Err(Error::Gone(_))));
+    }
+
+    #[test]
+    fn the_first_line_seals_and_all_lines_open() {
+        let (old, new) = ("11".repeat(32), "22".repeat(32));
+        let keys = |text: &str| Keyring::parse(text, "x".into()).expect("keys");
+        let (before, after) = (keys(&old), keys(&format!("{new}\n{old}\n")));
+        assert_ne!(after.0[0].id, before.0[0].id);
+        assert!(after.named(before.0[0].id, &["x"]).is_some());
+        assert!(before.named(after.0[0].id, &["x"]).is_none());
+        for bad in ["", "zz", "11"] {
+            assert!(Keyring::parse(bad, "x".into()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The state folder belongs to one process: a lock that the system gives back when the process ends, however it ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::Error;
+
+const FILE: &str = "lock";
+
+/// The lock, held while this lives.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of a folder, or says who has it.
+    pub(super) fn take(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let writable =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        // On a read-only mount a lock that is there can be held all the same.
+        let mut file = writable
+            .or_else(|error| File::open(&path).map_err(|_| error))
+            .map_err(|source| Error::File { verb: "made", path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::File { verb: "locked", path, source });
+            }
+        }
+        // Who holds it is for people; the lock itself is the system's.
+        let _unsaid = say(&mut file);
+        Ok(Self { _file: file })
+    }
+}
+
+fn say(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn in_use(folder: &Path, file: &mut File) -> Error {
+    let mut pid = String::new();
+    let read = file.take(20).read_to_string(&mut pid).is_ok();
+    let known = read && !pid.trim().is_empty();
+    let pid = if known { pid.trim().to_owned() } else { "unknown".to_owned() };
+    Error::InUse { folder: folder.to_owned(), pid }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder_who_can_be_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let held = Lock::take(folder.path()).expect("free");
+        let refused = Lock::take(folder.path()).expect_err("held").to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(refused.contains(&folder.path().display().to_string()), "{refused}");
+        drop(held);
+        assert!(Lock::take(folder.path()).is_ok());
+    }
+}

@@ -1,0 +1,286 @@
+//! The last accepted revisions of each entry of the tenants folder, which of them is in force, and what an operator
+//! decided about it: paused, held at an older one.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, Statement, Transaction, params};
+
+use super::seal::Place;
+use super::{Error, Store};
+use crate::base::digest::Digest;
+
+/// How many revisions of an entry are kept.
+pub const KEPT: u64 = 10;
+
+/// What is kept of one entry, its documents left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub stem: String,
+    /// Number and digest of the last good revision.
+    pub in_force: Option<(u64, Digest)>,
+    /// The highest number that was given.
+    pub last: u64,
+    pub paused: bool,
+    /// The digest of the files against which an older revision is held.
+    pub held_against: Option<Digest>,
+}
+
+/// A revision that serves now.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub stem: String,
+    pub number: u64,
+    pub digest: Digest,
+    pub at: Timestamp,
+    /// In the clear; sealed on its way to the disk.
+    pub documents: Vec<u8>,
+}
+
+/// What a pass changed about one entry.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A revision is in force; a hold is over.
+    Accept(Accepted),
+    /// The entry is gone: nothing of it may come back. A pause stays.
+    Gone(String),
+}
+
+/// A revision in the list of an entry's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub number: u64,
+    pub digest: Digest,
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// What is kept of every entry.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        const ALL: &str = "
+            SELECT e.stem, e.in_force, r.digest, e.paused, e.held_against,
+                   (SELECT max(number) FROM revisions WHERE stem = e.stem)
+            FROM entries e LEFT JOIN revisions r ON r.stem = e.stem AND r.number = e.in_force";
+        let read = || -> rusqlite::Result<Vec<Entry>> {
+            let connection = self.connection();
+            let mut all = connection.prepare(ALL)?;
+            let entry = |row: &Row<'_>| {
+                let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
+                let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
+                Ok(Entry {
+                    stem: row.get(0)?,
+                    in_force: in_force.map(|(number, digest)| (number.unsigned_abs(), digest)),
+                    paused: row.get(3)?,
+                    held_against: digest(row.get(4)?),
+                    last: row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs(),
+                })
+            };
+            all.query_map([], entry)?.collect()
+        };
+        read().map_err(self.failed())
+    }
+
+    /// Writes what a pass changed, all of it or nothing.
+    pub fn write(&self, changes: &[Change]) -> Result<(), Error> {
+        let write = || -> rusqlite::Result<()> {
+            let mut connection = self.connection();
+            let transaction = connection.transaction()?;
+            let mut pen = Pen::new(&transaction)?;
+            for change in changes {
+                match change {
+                    Change::Accept(accepted) => {
+                        let row = accepted.number.to_string();
+                        pen.accept(
+                            accepted,
+                            &self.keys.seal(&place(&accepted.stem, &row), &accepted.documents),
+                        )?;
+                    }
+                    Change::Gone(stem) => pen.gone(stem)?,
+                }
+            }
+            drop(pen);
+            transaction.commit()
+        };
+        write().map_err(self.failed())
+    }
+
+    /// An older revision is in force while the files have this digest.
+    pub fn hold(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
+        let against = against.map(|digest| digest.to_string());
+        let sql = "UPDATE entries SET in_force = ?2, held_against = ?3 WHERE stem = ?1";
+        self.change(sql, params![stem, number.cast_signed(), against])
+    }
+
+    /// An operator stops an entry, or lets it go on.
+    pub fn set_paused(&self, stem: &str, paused: bool) -> Result<(), Error> {
+        let sql = "INSERT INTO entries (stem, paused) VALUES (?1, ?2)
+                   ON CONFLICT (stem) DO UPDATE SET paused = ?2";
+        self.change(sql, params![stem, paused])
+    }
+
+    /// Nothing of an entry is kept any more, a pause included.
+    pub fn forget(&self, stem: &str) -> Result<(), Error> {
+        self.change("DELETE FROM entries WHERE stem = ?1", params![stem])
+    }
+
+    /// The revisions of an entry, the newest first.
+    pub fn history(&self, stem: &str) -> Result<Vec<Mark>, Error> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let connection = self.connection();
+            let mut all = connection.prepare(
+                "SELECT number, digest, accepted_at FROM revisions WHERE stem = ?1 ORDER BY number DESC",
+            )?;
+            let rows = all.query_map([stem], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            })?;
+            rows.collect()
+        };
+        let rows = read().map_err(self.failed())?;
+        let mark = |(number, digest, at): (i64, String, String)| {
+            Some(Mark {
+                number: number.unsigned_abs(),
+                digest: Digest::parse_hex(&digest)?,
+                at: at.parse().ok()?,
+            })
+        };
+        Ok(rows.into_iter().filter_map(mark).collect())
+    }
+
+    /// The documents of a revision, if it is kept.
+    pub fn documents(&self, stem: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
+        let read = || {
+            let sql = "SELECT documents FROM revisions WHERE stem = ?1 AND number = ?2";
+            let parameters = params![stem, number.cast_signed()];
+            self.connection().query_row(sql, parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
+        };
+        let Some(sealed) = read().map_err(self.failed())? else { return Ok(None) };
+        let opened = self.keys.open(&place(stem, &number.to_string()), &sealed);
+        opened.map(Some).ok_or(Error::Sealed)
+    }
+
+    /// Opens every sealed value. Says how many entries and revisions there are.
+    pub(super) fn open_all(&self) -> Result<(usize, usize), Error> {
+        let entries = self.entries()?;
+        let mut revisions = 0;
+        for entry in &entries {
+            for mark in self.history(&entry.stem)? {
+                self.documents(&entry.stem, mark.number)?;
+                revisions += 1;
+            }
+        }
+        Ok((entries.len(), revisions))
+    }
+
+    fn change(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
+        self.connection().execute(sql, parameters).map(drop).map_err(self.failed())
+    }
+}
+
+/// The statements of a transaction of however many changes.
+struct Pen<'a> {
+    enter: Statement<'a>,
+    add: Statement<'a>,
+    prune: Statement<'a>,
+    leave: [Statement<'a>; 3],
+}
+
+impl<'a> Pen<'a> {
+    fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            enter: transaction.prepare(
+                "INSERT INTO entries (stem, in_force) VALUES (?1, ?2)
+                 ON CONFLICT (stem) DO UPDATE SET in_force = ?2, held_against = NULL",
+            )?,
+            add: transaction.prepare(
+                "INSERT OR REPLACE INTO revisions (stem, number, digest, accepted_at, documents)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+            prune: transaction.prepare("DELETE FROM revisions WHERE stem = ?1 AND number <= ?2 - ?3")?,
+            leave: [
+                transaction.prepare("DELETE FROM entries WHERE stem = ?1 AND NOT paused")?,
+                transaction
+                    .prepare("UPDATE entries SET in_force = NULL, held_against = NULL WHERE stem = ?1")?,
+                transaction.prepare("DELETE FROM revisions WHERE stem = ?1")?,
+            ],
+        })
+    }
+
+    fn accept(&mut self, accepted: &Accepted, sealed: &[u8]) -> rusqlite::Result<()> {
+        let Accepted { stem, digest, at, .. } = accepted;
+        let number = accepted.number.cast_signed();
+        self.enter.execute(params![stem, number])?;
+        self.add.execute(params![stem, number, digest.to_string(), at.to_string(), sealed])?;
+        self.prune.execute(params![stem, number, KEPT.cast_signed()]).map(drop)
+    }
+
+    fn gone(&mut self, stem: &str) -> rusqlite::Result<()> {
+        self.leave.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))
+    }
+}
+
+fn place<'a>(stem: &'a str, number: &'a str) -> Place<'a> {
+    Place { purpose: "revision", tenant: stem, row: number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeySource;
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+        (folder, store)
+    }
+
+    fn accept(store: &Store, stem: &str, number: u64) {
+        let documents = format!("{stem} {number}").into_bytes();
+        let digest = Digest::of(&documents);
+        let accepted = Accepted { stem: stem.into(), number, digest, at: Timestamp::UNIX_EPOCH, documents };
+        store.write(&[Change::Accept(accepted)]).expect("written");
+    }
+
+    fn entry(store: &Store, stem: &str) -> Option<Entry> {
+        store.entries().expect("read").into_iter().find(|entry| entry.stem == stem)
+    }
+
+    #[test]
+    fn the_last_ten_revisions_are_kept_sealed() {
+        let (folder, store) = store();
+        (1..=12).for_each(|number| accept(&store, "acme", number));
+        let numbers: Vec<_> = store.history("acme").expect("read").iter().map(|mark| mark.number).collect();
+        assert_eq!(numbers, (3..=12).rev().collect::<Vec<_>>());
+        assert_eq!(store.documents("acme", 12).expect("opened").as_deref(), Some(&b"acme 12"[..]));
+        assert_eq!(store.documents("acme", 2).expect("read"), None);
+        drop(store);
+        let bytes = std::fs::read(folder.path().join("tenantd.db")).expect("read");
+        assert!(!bytes.windows(7).any(|window| window == b"acme 12"));
+    }
+
+    #[test]
+    fn a_hold_lasts_until_another_revision_is_accepted() {
+        let (_folder, store) = store();
+        (1..=3).for_each(|number| accept(&store, "acme", number));
+        let against = Digest::of(b"acme 3");
+        store.hold("acme", 1, Some(against)).expect("held");
+        let held = entry(&store, "acme").expect("there");
+        assert_eq!((held.in_force.map(|it| it.0), held.held_against, held.last), (Some(1), Some(against), 3));
+        accept(&store, "acme", 4);
+        let after = entry(&store, "acme").expect("there");
+        assert_eq!((after.in_force.map(|it| it.0), after.held_against), (Some(4), None));
+    }
+
+    #[test]
+    fn a_pause_outlives_its_entry_and_nothing_else_does() {
+        let (_folder, store) = store();
+        for stem in ["acme", "beta"] {
+            accept(&store, stem, 1);
+        }
+        store.set_paused("acme", true).expect("paused");
+        store.write(&[Change::Gone("acme".into()), Change::Gone("beta".into())]).expect("written");
+        assert_eq!(entry(&store, "beta"), None);
+        let acme = entry(&store, "acme").expect("there");
+        assert_eq!((acme.paused, acme.in_force), (true, None));
+        assert_eq!(store.history("acme").expect("read"), []);
+        store.forget("acme").expect("forgotten");
+        assert_eq!(entry(&store, "acme"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The file's form: its settings, its schema's version, and what is wrong with it, said plainly.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
+
+use super::Error;
+
+/// "tntd": whose file this is.
+const APPLICATION: i64 = 0x746e_7464;
+
+/// One step for each version; a step that was released is never changed.
+const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+
+/// The version that this program writes.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+/// How the file is used. Exclusive locking needs no shared memory beside the file; the folder is ours alone anyway.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 1000;",
+    )
+}
+
+/// Checks the file and brings it up to this program's version.
+pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
+    let explained = |source| explain(file, source);
+    let found = version(connection).map_err(explained)?;
+    if found > VERSION {
+        return Err(Error::Newer { file: file.to_owned(), found, known: VERSION });
+    }
+    sound(connection, file, "quick_check")?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let failed = |source| match found {
+        // Nothing was ever in it: a full disk keeps a first start from making it.
+        0 => Error::File { verb: "made", path: file.to_owned(), source: std::io::Error::other(source) },
+        _ => explain(file, source),
+    };
+    let steps = usize::try_from(found).unwrap_or_default();
+    upgrade(connection, &STEPS[steps..]).map_err(failed)
+}
+
+fn upgrade(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The version of a file's schema; 0 if nothing is in it.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Whether a file is one of ours.
+pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+    let found: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(found == APPLICATION)
+}
+
+/// Fails if the file is not whole.
+pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result<(), Error> {
+    let verdict: String = connection
+        .query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))
+        .map_err(|source| explain(file, source))?;
+    match verdict.as_str() {
+        "ok" => Ok(()),
+        what => {
+            Err(Error::Damaged { file: file.to_owned(), what: what.lines().next().unwrap_or(what).into() })
+        }
+    }
+}
+
+/// What an error of the library means to an operator.
+pub(super) fn explain(file: &Path, source: rusqlite::Error) -> Error {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            Error::Damaged { file: file.to_owned(), what: "it does not read as a database".into() }
+        }
+        _ => Error::Database { file: file.to_owned(), source },
+    }
+}
+
+/// The value that shows whether the key fits.
+pub(super) fn witness(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.query_row("SELECT value FROM marks WHERE name = 'witness'", [], |row| row.get(0)).optional()
+}
+
+pub(super) fn set_witness(connection: &Connection, sealed: &[u8]) -> rusqlite::Result<()> {
+    connection.execute("INSERT INTO marks (name, value) VALUES ('witness', ?1)", [sealed]).map(drop)
+}

@@ -1,0 +1,101 @@
+//! Values sealed with AES-256-GCM, each bound to its place: a value that is moved to another tenant, purpose or row
+//! does not open there.
+//!
+//! Form: version (1), key id (8), nonce (12), ciphertext and tag.
+
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
+
+use super::key::{KeyId, Keyring};
+
+const VERSION: u8 = 1;
+const HEAD: usize = 1 + size_of::<KeyId>() + NONCE_LEN;
+
+/// Where a sealed value belongs.
+pub(super) struct Place<'a> {
+    pub(super) purpose: &'a str,
+    pub(super) tenant: &'a str,
+    pub(super) row: &'a str,
+}
+
+impl Place<'_> {
+    /// Lengths in front, so that no two places read alike.
+    fn bound(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        for field in [self.purpose, self.tenant, self.row] {
+            out.extend((field.len() as u64).to_be_bytes());
+            out.extend(field.as_bytes());
+        }
+        out
+    }
+}
+
+impl Keyring {
+    /// Seals a value for its place.
+    pub(super) fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
+        let (id, key) = self.current(&[place.purpose, place.tenant]);
+        let mut body = value.to_vec();
+        let nonce = key
+            .seal_in_place_append_tag(Aad::from(place.bound()), &mut body)
+            .expect("a value in memory is short enough");
+        let mut out = Vec::with_capacity(HEAD + body.len());
+        out.push(VERSION);
+        out.extend(id);
+        out.extend(nonce.as_ref());
+        out.extend(body);
+        out
+    }
+
+    /// Opens a value of its place; `None` if it was sealed with a key that is not at hand, elsewhere, or changed.
+    pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (head, body) = sealed.split_at_checked(HEAD)?;
+        let (version, head) = head.split_first()?;
+        let (id, nonce) = head.split_at(size_of::<KeyId>());
+        if *version != VERSION {
+            return None;
+        }
+        let key = self.named(id.try_into().ok()?, &[place.purpose, place.tenant])?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut body = body.to_vec();
+        let length = key.open_in_place(nonce, Aad::from(place.bound()), &mut body).ok()?.len();
+        body.truncate(length);
+        Some(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeySource;
+    use super::*;
+    use crate::base::secret::Secret;
+
+    fn keys(text: &str) -> Keyring {
+        let source = KeySource::Variable(Secret::new(text));
+        Keyring::load(std::path::Path::new("/nowhere"), &source, true)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_value_opens_in_its_place_only() {
+        let keys = keys(&"ab".repeat(32));
+        let place = |purpose, tenant, row| Place { purpose, tenant, row };
+        let sealed = keys.seal(&place("revision", "acme", "1"), b"value");
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed).as_deref(), Some(&b"value"[..]));
+        for other in [("code", "acme", "1"), ("revision", "beta", "1"), ("revision", "acme", "2")] {
+            assert_eq!(keys.open(&place(other.0, other.1, other.2), &sealed), None, "{other:?}");
+        }
+        let mut changed = sealed.clone();
+        *changed.last_mut().expect("bytes") ^= 1;
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &changed), None);
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed[..5]), None);
+        assert!(!sealed.windows(5).any(|window| window == b"value"));
+    }
+
+    #[test]
+    fn a_replaced_key_still_opens_while_it_is_kept() {
+        let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+        let place = Place { purpose: "revision", tenant: "acme", row: "1" };
+        let sealed = keys(&old).seal(&place, b"value");
+        assert!(keys(&format!("{new}\n{old}")).open(&place, &sealed).is_some());
+        assert!(keys(&new).open(&place, &sealed).is_none());
+    }
+}

@@ -1,0 +1,99 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn open(folder: &Path) -> Result<Store, Error> {
+    Store::open(folder, &KeySource::State)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+#[test]
+fn what_it_makes_is_its_owners_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("made");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("changed");
+    let store = open(&state).expect("opened");
+    assert_eq!(mode(&state), 0o700);
+    for entry in fs::read_dir(&state).expect("listed").flatten() {
+        assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+    }
+    assert!(!format!("{store:?}").contains("key"));
+}
+
+#[test]
+fn a_second_one_is_refused_while_the_first_lives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = open(folder.path()).expect("opened");
+    assert!(matches!(open(folder.path()), Err(Error::InUse { .. })));
+    drop(first);
+    open(folder.path()).expect("opened again");
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()).expect("made"));
+    let file = folder.path().join(DATABASE);
+    Connection::open(&file).and_then(|it| it.pragma_update(None, "user_version", 99)).expect("changed");
+    let error = open(folder.path()).expect_err("newer");
+    assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
+    let found = Connection::open(&file).and_then(|it| schema::version(&it)).expect("read");
+    assert_eq!(found, 99);
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()).expect("made"));
+    let file = folder.path().join(DATABASE);
+    for damage in [&b"no database"[..], &[0xff; 9000]] {
+        fs::write(&file, damage).expect("written");
+        let error = open(folder.path()).expect_err("damaged");
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert_eq!(fs::read(&file).expect("read"), damage);
+    }
+}
+
+#[test]
+fn another_key_is_told_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()).expect("made"));
+    fs::write(folder.path().join("master.key"), "ab".repeat(32)).expect("written");
+    let error = open(folder.path()).expect_err("another key");
+    assert!(matches!(error, Error::Key(key::Error::DoesNotFit)), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told_from_a_store_that_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blocked = folder.path().join("file");
+    fs::write(&blocked, "").expect("written");
+    assert!(open(&blocked.join("state")).expect_err("blocked").is_nowhere_to_write());
+}
+
+#[test]
+fn a_backup_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state, copy) = (folder.path().join("state"), folder.path().join("copy.db"));
+    let store = open(&state).expect("made");
+    store.backup(&copy).expect("copied");
+    assert_eq!(mode(&copy), 0o600);
+    assert!(store.backup(&copy).is_err(), "a file that is there is not written over");
+    assert!(matches!(restore(&state, &copy), Err(Error::InUse { .. })));
+    drop(store);
+    fs::write(state.join(DATABASE), "damaged").expect("written");
+    let aside = restore(&state, &copy).expect("restored").expect("the old one is kept");
+    assert_eq!(fs::read(aside).expect("there"), b"damaged");
+    check(&state, &KeySource::State).expect("sound");
+    fs::write(&copy, "no database").expect("written");
+    assert!(matches!(restore(&state, &copy), Err(Error::Damaged { .. })));
+    Connection::open(folder.path().join("other.db"))
+        .and_then(|it| it.execute_batch("CREATE TABLE x (y)"))
+        .expect("made");
+    assert!(matches!(restore(&state, &folder.path().join("other.db")), Err(Error::Damaged { .. })));
+}
