@@ -68,6 +68,7 @@ pub struct Gateway {
     parts: Parts,
     registry: Registry,
     store: Option<Arc<Store>>,
+    kept: Vec<store::Entry>,
 }
 
 /// How a gateway ended.
@@ -87,7 +88,7 @@ impl Gateway {
         key: KeySource,
     ) -> Result<Self, Error> {
         make_tenants_folder(&settings.tenants)?;
-        let store = open_store(settings.state.clone(), key).await?;
+        let (store, kept) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let admin = bind_admin(settings.admin).await?;
         let clock = SystemClock::shared();
@@ -100,6 +101,7 @@ impl Gateway {
             Arc::clone(&clock),
             &tasks,
         )?;
+        metrics.store_writable(store.is_some());
         let addresses = Addresses::of(&settings, listeners.local_addrs(), admin.as_ref());
         let context = context(&settings, &addresses, env);
         let parts = parts(&settings, &context, clock, &tasks, metrics)?;
@@ -115,6 +117,7 @@ impl Gateway {
             parts,
             registry,
             store,
+            kept,
         })
     }
 
@@ -145,13 +148,15 @@ impl Gateway {
         Ok(drain(&tasks, &registry, &mut signals, &settings).await)
     }
 
-    fn ground(&self) -> Ground {
+    fn ground(&mut self) -> Ground {
         Ground {
             folder: self.settings.tenants.clone(),
             watch: self.settings.watch,
             context: Arc::new(self.context.clone()),
             parts: self.parts.clone(),
             registry: self.registry.clone(),
+            store: self.store.clone(),
+            kept: std::mem::take(&mut self.kept),
         }
     }
 
@@ -257,13 +262,20 @@ fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
 }
 
 /// The store. Where there is none yet and none can be made, the gateway serves without: nothing is forgotten by that.
-async fn open_store(folder: PathBuf, key: KeySource) -> Result<Option<Arc<Store>>, Error> {
-    let opening = tokio::task::spawn_blocking(move || Store::open(&folder, &key));
+async fn open_store(
+    folder: PathBuf,
+    key: KeySource,
+) -> Result<(Option<Arc<Store>>, Vec<store::Entry>), Error> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&folder, &key)?;
+        let kept = store.entries()?;
+        Ok::<_, store::Error>((Some(Arc::new(store)), kept))
+    });
     match opening.await.expect("opening the store does not panic") {
-        Ok(store) => Ok(Some(Arc::new(store))),
+        Ok(store) => Ok(store),
         Err(error) if error.is_nowhere_to_write() => {
             tracing::error!(%error, "serving without a state folder: last good revisions, pauses and rollbacks will not survive a restart");
-            Ok(None)
+            Ok((None, Vec::new()))
         }
         Err(error) => Err(error.into()),
     }

@@ -11,6 +11,7 @@ mod announce;
 mod build;
 
 mod drain;
+mod keeper;
 mod look;
 mod pace;
 mod plan;

@@ -75,10 +75,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        if !path.is_dir() {
-            found.push(path);
-        } else if skipped.iter().all(|skipped| name != *skipped) {
-            found.extend(files(&path));
+        // In a worktree of git, `.git` is a file.
+        if skipped.iter().any(|skipped| name == *skipped) {
+            continue;
+        }
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
         }
     }
     found

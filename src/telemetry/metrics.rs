@@ -103,6 +103,7 @@ pub struct Metrics {
     last_completed_at: Gauge<f64, AtomicU64>,
     tenants: Family<StateLabel, Gauge>,
     generation: Gauge,
+    store_writable: Gauge,
 }
 
 impl Metrics {
@@ -124,6 +125,7 @@ impl Metrics {
             last_completed_at: Gauge::default(),
             tenants: Family::default(),
             generation: Gauge::default(),
+            store_writable: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -183,6 +185,8 @@ impl Metrics {
             self.last_completed_at.clone(),
         );
         registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
+        let writable = "1 while the store takes what is to survive a restart";
+        registry.register("tenantd_store_writable", writable, self.store_writable.clone());
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
     }
 
@@ -232,6 +236,11 @@ impl Metrics {
         if completed {
             self.last_completed_at.set(now);
         }
+    }
+
+    /// Whether the store could be written last.
+    pub fn store_writable(&self, writable: bool) {
+        self.store_writable.set(i64::from(writable));
     }
 
     /// How many tenants are in each state, and the generation in force.

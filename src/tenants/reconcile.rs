@@ -1,5 +1,6 @@
 //! The one task that changes the world: it looks, reads, judges, builds, publishes and announces.
 
+mod keep;
 mod pass;
 mod read;
 mod world;
@@ -17,6 +18,7 @@ use super::watch::Doorbell;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::settings::WatchMode;
+use crate::store::{Entry, Store};
 
 /// The longest a reload waits for files that are still being written.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +37,10 @@ pub struct Ground {
     pub context: Arc<bundle::Context>,
     pub parts: Parts,
     pub registry: Registry,
+    /// What outlives the process, if anything does.
+    pub store: Option<Arc<Store>>,
+    /// What it kept of each entry.
+    pub kept: Vec<Entry>,
 }
 
 impl Reconciler {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::keeper::Revived;
 use super::plan::Applicant;
 use super::registry::Published;
 use super::scan::Signature;
@@ -13,8 +14,9 @@ use super::status::{State, TenantStatus};
 use super::tenant::{Tenant, TenantSlot};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
-use crate::bundle::Loaded;
+use crate::bundle::{Loaded, Snapshot};
 use crate::spec::{Mount, TenantName, TenantSpec};
+use crate::store;
 
 /// All entries, by stem.
 pub(super) type Roster = BTreeMap<Arc<str>, Known>;
@@ -33,15 +35,46 @@ pub(super) struct Known {
     /// Fit to serve, but not in force: just read, or another holds what it claims.
     candidate: Option<Candidate>,
     live: Option<Live>,
+    memory: Memory,
+    /// What was put in force and is to be kept.
+    accepted: Option<(Digest, Snapshot)>,
+    /// The store does not take what is in force.
+    unkept: bool,
     state: State,
     since: Timestamp,
 }
 
-#[derive(Clone)]
+/// What is remembered of an entry across restarts.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Number and digest of the revision that was, or is, in force.
+    in_force: Option<(u64, Digest)>,
+    /// The highest number that was given.
+    last: u64,
+    /// An operator has stopped it.
+    paused: bool,
+    /// An operator has put an older revision in force, for as long as the files have this digest.
+    held_against: Option<Digest>,
+}
+
+impl Memory {
+    pub(super) fn of(entry: store::Entry) -> Self {
+        let store::Entry { in_force, last, paused, held_against, stem: _ } = entry;
+        Self { in_force, last, paused, held_against }
+    }
+
+    fn is_held(&self, on_disk: Option<Digest>) -> bool {
+        self.held_against.is_some() && self.held_against == on_disk
+    }
+}
+
 struct Candidate {
     spec: TenantSpec,
     revision: Digest,
     access: Option<Digest>,
+    files: Vec<PathBuf>,
+    /// What it was read from, to be kept; `None` if it is kept already, under this number.
+    source: Result<Snapshot, u64>,
 }
 
 struct Live {
@@ -50,6 +83,7 @@ struct Live {
     files: Vec<PathBuf>,
     /// Of all that decides who may call it.
     access: Option<Digest>,
+    number: u64,
 }
 
 impl Live {
@@ -66,7 +100,7 @@ impl Live {
 
 impl Known {
     /// An entry seen for the first time.
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp, memory: Memory) -> Self {
         Self {
             signature: Signature::default(),
             files: Vec::new(),
@@ -76,6 +110,9 @@ impl Known {
             refusal: None,
             candidate: None,
             live: None,
+            memory,
+            accepted: None,
+            unkept: false,
             state: State::Loading,
             since: now,
         }
@@ -96,9 +133,13 @@ impl Known {
         self.name = loaded.name;
         self.report = loaded.report;
         self.refusal = None;
-        let revision = loaded.digest;
-        self.candidate = loaded.spec.map(|spec| Candidate { spec, revision, access: loaded.access });
+        let held = self.memory.is_held(self.on_disk);
+        self.candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, loaded.snapshot)
+            .filter(|_| !held)
+            .map(|candidate| Candidate { files: self.files.clone(), ..candidate });
         match (&self.candidate, &self.live) {
+            (_, Some(live)) if held => live.tenant.slot.close(false),
+            (_, None) if held => self.report.push(hold_lost()),
             (Some(candidate), Some(live)) if candidate.revision == live.tenant.revision => self.restore(),
             (None, Some(live)) if live.lost_a_file(&self.files) => self.live = None,
             (None, Some(live)) => live.close_unless_same(loaded.access),
@@ -146,25 +187,68 @@ impl Known {
     }
 
     /// The candidate may serve: builds it with `build`, on the slot of the revision in force. Its findings refuse it.
-    pub(super) fn promote(
-        &mut self,
-        build: impl FnOnce(TenantSpec, Digest, Arc<TenantSlot>) -> Result<Arc<Tenant>, Report>,
-    ) {
+    pub(super) fn promote(&mut self, build: impl Build) {
         let Some(candidate) = self.candidate.take() else { return };
         self.refusal = None;
-        let slot = self.live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
-        match build(candidate.spec, candidate.revision, slot) {
-            Ok(tenant) => {
-                tenant.slot.close(false);
-                self.live = Some(Live { tenant, files: self.files.clone(), access: candidate.access });
+        let access = candidate.access;
+        match self.make(candidate, build) {
+            Ok(live) => {
+                live.tenant.slot.close(false);
+                self.memory.held_against = None;
+                self.live = Some(live);
             }
             Err(report) => {
                 self.report.extend(report);
                 if let Some(live) = &self.live {
-                    live.close_unless_same(candidate.access);
+                    live.close_unless_same(access);
                 }
             }
         }
+    }
+
+    fn make(&mut self, candidate: Candidate, build: impl Build) -> Result<Live, Report> {
+        let Candidate { mut spec, revision, access, files, source } = candidate;
+        let slot = self.live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
+        spec.enabled &= !self.memory.paused;
+        let tenant = build(spec, revision, slot)?;
+        let number = match (source, self.memory.in_force) {
+            (Err(number), _) => number,
+            (Ok(_), Some((number, digest))) if digest == revision => number,
+            (Ok(snapshot), _) => {
+                self.accepted = Some((revision, snapshot));
+                self.memory.last += 1;
+                self.memory.last
+            }
+        };
+        self.memory.in_force = Some((number, revision));
+        Ok(Live { tenant, files, access, number })
+    }
+
+    /// The last good revision is in force again, in a new process, until its files are judged.
+    pub(super) fn revive(&mut self, revived: Revived, build: impl Build) {
+        let Revived { number, loaded, files } = revived;
+        let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
+        let Some(candidate) = candidate.filter(|_| self.live.is_none()) else { return };
+        let candidate = Candidate { files, source: Err(number), ..candidate };
+        // One that cannot be built any more is as good as none.
+        self.live = self.make(candidate, build).ok();
+    }
+
+    /// What was put in force since this was last asked, to be kept.
+    pub(super) fn take_accepted(&mut self, stem: &str, at: Timestamp) -> Option<store::Accepted> {
+        let (digest, snapshot) = self.accepted.take()?;
+        let number = self.live.as_ref()?.number;
+        Some(store::Accepted { stem: stem.to_owned(), number, digest, at, documents: snapshot.encode() })
+    }
+
+    /// Takes note of whether the store took what is in force. Says whether that is news.
+    pub(super) fn note_unkept(&mut self, unkept: bool) -> bool {
+        std::mem::replace(&mut self.unkept, unkept) != unkept
+    }
+
+    /// Whether an operator has stopped it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.memory.paused
     }
 
     /// The entry as the world is told, its state brought up to date.
@@ -173,6 +257,7 @@ impl Known {
         if state != self.state {
             (self.state, self.since) = (state, now);
         }
+        let number = self.live.as_ref().map(|live| live.number);
         let live = self.live.as_ref().map(|live| &live.tenant);
         let spec = live.map(|tenant| &tenant.spec);
         let name = spec.map(|spec| &spec.name).or(self.name.as_ref());
@@ -186,6 +271,9 @@ impl Known {
             access: live.map(|tenant| tenant.bearer.describe()),
             on_disk: self.on_disk.map(|digest| digest.short()),
             in_force: live.map(|tenant| tenant.revision.short()),
+            revision: number,
+            rolled_back: self.is_rolled_back(),
+            paused: self.memory.paused,
             trouble: None,
             closed: live.is_some_and(|tenant| tenant.slot.is_closed()),
             findings: self.findings(),
@@ -204,8 +292,15 @@ impl Known {
         }
     }
 
+    fn is_rolled_back(&self) -> bool {
+        self.live.is_some() && self.memory.is_held(self.on_disk)
+    }
+
     fn findings(&self) -> serde_json::Value {
-        let findings: Vec<_> = self.report.iter().chain(&self.refusal).collect();
+        let rolled_back = self.is_rolled_back().then(rolled_back);
+        let unkept = self.unkept.then(unkept);
+        let findings: Vec<_> =
+            self.report.iter().chain(&self.refusal).chain(&rolled_back).chain(&unkept).collect();
         serde_json::to_value(findings).expect("findings are plain data")
     }
 
@@ -218,6 +313,50 @@ impl Known {
     pub(super) fn state(&self) -> State {
         self.state
     }
+}
+
+/// How a tenant is built.
+pub(super) trait Build:
+    FnOnce(TenantSpec, Digest, Arc<TenantSlot>) -> Result<Arc<Tenant>, Report>
+{
+}
+
+impl<F: FnOnce(TenantSpec, Digest, Arc<TenantSlot>) -> Result<Arc<Tenant>, Report>> Build for F {}
+
+impl Candidate {
+    fn of(
+        spec: Option<TenantSpec>,
+        revision: Digest,
+        access: Option<Digest>,
+        snapshot: Option<Snapshot>,
+    ) -> Option<Self> {
+        let source = snapshot.ok_or(0);
+        Some(Self { spec: spec?, revision, access, files: Vec::new(), source })
+    }
+}
+
+fn rolled_back() -> Diagnostic {
+    Diagnostic::notice(
+        "rolled-back",
+        "an older revision is in force instead of these files, as an operator wished",
+    )
+    .help("it stays until the files change")
+}
+
+fn hold_lost() -> Diagnostic {
+    Diagnostic::error(
+        "rollback-lost",
+        "the older revision that an operator put in force is not kept, or is refused by today's rules",
+    )
+    .help("change the files, or choose another revision with \"tenantd tenants rollback\"")
+}
+
+fn unkept() -> Diagnostic {
+    Diagnostic::warning(
+        "not-kept",
+        "this revision could not be written to the state folder: it would not survive a restart",
+    )
+    .help("make room on the disk of the state folder, or make it writable; it is tried again every 10 s")
 }
 
 fn relative(file: &Path, folder: &Path) -> String {

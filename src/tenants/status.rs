@@ -39,6 +39,15 @@ pub struct TenantStatus {
     pub on_disk: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub in_force: Option<String>,
+    /// The number of the revision in force, see `tenants history`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u64>,
+    /// An operator put an older revision in force.
+    #[serde(default)]
+    pub rolled_back: bool,
+    /// An operator stopped it.
+    #[serde(default)]
+    pub paused: bool,
     /// The backend's trouble, if any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,

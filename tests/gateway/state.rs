@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use tenantd::base::clock::SystemClock;
+
 use super::harness::gateway::BINARY;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
@@ -66,4 +68,194 @@ async fn a_store_that_is_damaged_newer_or_without_its_key_is_refused_and_restore
     fs::rename(&hidden, &key).expect("moved");
     let gateway = gateway.start_again().await;
     assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+}
+
+/// A tenant that keys guard.
+fn guarded(backend: &FakeBackend) -> Tenant {
+    let digest = tenantd::base::digest::Digest::of(KEY.as_bytes());
+    Tenant::new("acme", backend).with(&format!("api_keys:\n  - label: test\n    sha256: {digest}"))
+}
+
+const KEY: &str = "a-key-that-callers-show-0123456789";
+
+#[tokio::test]
+async fn a_file_broken_while_down_leaves_the_last_good_revision() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().file("acme.zip", Tenant::new("acme", &backend).zip());
+    let setup = setup.file("acme.yaml", "description: As it was\n").file("new.yaml", "search_url: [");
+    let gateway = setup.start().await;
+    let before = gateway.until_state("acme", "serving").await;
+    let gateway = gateway.killed();
+    fs::write(gateway.tenant_file("acme.yaml"), "description: Broken\npath_prefix: ../etc\n")
+        .expect("written");
+    let gateway = gateway.start_again().await;
+    let status = gateway.until_state("acme", "stale").await;
+    assert_eq!((&status["in_force"], &status["closed"]), (&before["in_force"], &false.into()), "{status}");
+    assert_ne!(status["on_disk"], status["in_force"]);
+    assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+    assert!(gateway.client().get("/acme/").await.text.contains("As it was"));
+    assert_eq!(gateway.status("new").await.expect("there")["state"], "rejected");
+
+    gateway.put("acme.yaml", "description: Repaired\n");
+    let after = gateway.until_state("acme", "serving").await;
+    assert_eq!(after["revision"], 2, "{after}");
+    let gateway = gateway.kill_and_restart().await;
+    let again = gateway.until_state("acme", "serving").await;
+    assert_eq!((&again["revision"], &again["in_force"]), (&after["revision"], &after["in_force"]));
+}
+
+#[tokio::test]
+async fn what_broke_while_down_and_may_concern_who_calls_closes_the_tenant() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("acme.yaml", guarded(&backend).yaml()).start().await;
+    gateway.until_state("acme", "serving").await;
+    let mut gateway = gateway.killed();
+    let unreadable = [guarded(&backend).yaml(), b"  broken: [\n".to_vec()].concat();
+    let key_taken_away = Tenant::new("acme", &backend).with("path_prefix: ../etc").yaml();
+    for broken in [unreadable, key_taken_away] {
+        fs::write(gateway.tenant_file("acme.yaml"), broken).expect("written");
+        gateway = gateway.start_again().await;
+        let status = gateway.until_state("acme", "stale").await;
+        assert_eq!(status["closed"], true, "{status}");
+        assert_eq!(gateway.client().get("/acme/").await.status, 503);
+        gateway = gateway.killed();
+    }
+    fs::write(gateway.tenant_file("acme.yaml"), guarded(&backend).with("path_prefix: ../etc").yaml())
+        .expect("written");
+    let gateway = gateway.start_again().await;
+    let status = gateway.until_state("acme", "stale").await;
+    assert_eq!(status["closed"], false, "{status}");
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_down_does_not_come_back() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new()
+        .file("acme.zip", Tenant::new("acme", &backend).zip())
+        .file("acme.yaml", "enabled: true\n");
+    let setup = setup.file("beta.yaml", Tenant::new("beta", &backend).yaml());
+    let setup = setup.file("stays.yaml", Tenant::new("stays", &backend).yaml());
+    let gateway = setup.start().await;
+    gateway.until_state("beta", "serving").await;
+    let gateway = gateway.killed();
+    gateway.remove("acme.yaml");
+    gateway.remove("beta.yaml");
+    fs::write(gateway.tenant_file("acme.zip"), "no zip").expect("written");
+    let gateway = gateway.start_again().await;
+    assert_eq!(gateway.until_state("acme", "rejected").await["in_force"], serde_json::Value::Null);
+    assert!(gateway.status("beta").await.is_none());
+    assert_eq!(gateway.client().search(Era::Modern, "/stays", "q").await.data()["row_count"], 2);
+    gateway.put("beta.yaml", "search_url: [");
+    gateway.until_state("beta", "rejected").await;
+    let gateway = gateway.kill_and_restart().await;
+    gateway.until_state("beta", "rejected").await;
+}
+
+/// A small file system of its own; `None` where the tests may not mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(options: &str) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().expect("a folder"));
+        let path = disk.0.path();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
+        let mounted = mount.is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("skipped: mounting a file system needs root");
+            std::mem::forget(disk);
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn path(&self) -> String {
+        self.0.path().display().to_string()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ended = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount("size=512k") else { return };
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().state(&disk.path()).file("acme.yaml", Tenant::new("acme", &backend).yaml());
+    let gateway = setup.start().await;
+    gateway.until_state("acme", "serving").await;
+    let fill = disk.0.path().join("fill");
+    let filled = fs::write(&fill, vec![0; 1 << 20]);
+    assert!(filled.is_err(), "the disk is full");
+    // What the write-ahead log has room for is kept all the same; a large revision is not.
+    let large = format!("description: {}\n", "x".repeat(60_000));
+    for number in 0..4 {
+        gateway.put(
+            &format!("t{number}.yaml"),
+            Tenant::new(&format!("t{number}"), &backend).with(&large).yaml(),
+        );
+        gateway.until_state(&format!("t{number}"), "serving").await;
+    }
+    let said = async |what: bool| {
+        let statuses = gateway.admin("/api/tenants").await.1;
+        (statuses.contains("not-kept") == what).then_some(())
+    };
+    super::harness::until("it is said that something is not kept", async || said(true).await).await;
+    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
+    assert_eq!(gateway.client().search(Era::Modern, "/t3", "q").await.data()["row_count"], 2);
+    fs::remove_file(&fill).expect("removed");
+    super::harness::until("all is kept", async || said(false).await).await;
+    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 1"));
+    let gateway = gateway.kill_and_restart().await;
+    assert_eq!(gateway.client().search(Era::Modern, "/t3", "q").await.data()["row_count"], 2);
+}
+
+#[tokio::test]
+async fn a_state_folder_that_was_never_writable_costs_the_memory_only() {
+    let Some(disk) = SmallDisk::mount("size=512k,ro") else { return };
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().state(&disk.path()).file("acme.yaml", Tenant::new("acme", &backend).yaml());
+    let gateway = setup.start().await;
+    gateway.until_state("acme", "serving").await;
+    assert!(gateway.output().contains("serving without a state folder"));
+    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
+}
+
+/// Ends at random moments, small ones more often, and starts again: what was acknowledged before is what serves after.
+#[tokio::test]
+async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+    let backend = FakeBackend::start().await;
+    let edition =
+        |number: u32| Tenant::new("acme", &backend).with(&format!("description: Edition {number}.")).yaml();
+    let mut gateway = Setup::new().file("acme.yaml", edition(0)).start().await;
+    let (clock, mut seed) = (SystemClock::shared(), 0x2545_f491_4f6c_dd1d_u64);
+    let started = clock.monotonic();
+    let (mut rounds, mut acknowledged) = (0, 0);
+    while rounds < 200 && (clock.monotonic() - started).as_secs() < 30 {
+        rounds += 1;
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        gateway.put("acme.yaml", edition(rounds));
+        tokio::time::sleep(std::time::Duration::from_micros(seed % 120_000)).await;
+        let receipt = fs::read(gateway.tenant_file("acme.status.json")).unwrap_or_default();
+        let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap_or_default();
+        let revision = receipt["revision"].as_u64().unwrap_or_default();
+        acknowledged = acknowledged.max(revision);
+        gateway = gateway.killed();
+        // Broken while it was down: what serves now comes from the store.
+        fs::write(
+            gateway.tenant_file("acme.yaml"),
+            Tenant::new("acme", &backend).with("path_prefix: ../etc").yaml(),
+        )
+        .expect("written");
+        gateway = gateway.start_again().await;
+        let status = gateway.until_state("acme", "stale").await;
+        let in_force = status["revision"].as_u64().unwrap_or_default();
+        assert!(in_force >= acknowledged, "revision {acknowledged} was acknowledged, then lost: {status}");
+        assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+    }
+    assert!(rounds >= 20 && acknowledged >= 5, "{rounds} rounds, {acknowledged} acknowledged");
 }

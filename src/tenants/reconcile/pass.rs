@@ -15,6 +15,7 @@ use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::Parts;
 use crate::tenants::drain::Drain;
+use crate::tenants::keeper::Keeper;
 use crate::tenants::look::{self, Due, Outcome, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan;
@@ -26,7 +27,7 @@ use crate::tenants::watch::{Doorbell, TICK, Watch};
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
 /// An empty folder in another's place removes nobody for this long: a volume may be about to be mounted.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// The stems of the entries that became something else in a pass.
 pub(super) type Changed = BTreeSet<Arc<str>>;
@@ -46,6 +47,10 @@ pub(super) struct Worker {
     doubt: Option<Instant>,
     pub(super) roster: Roster,
     sightings: Sightings,
+    pub(super) keeper: Keeper,
+    /// The folder was seen with something in it, or is empty for good.
+    pub(super) is_known: bool,
+    pub(super) started: Instant,
     pub(super) generation: u64,
     pub(super) settled: bool,
     pub(super) receipts_refused: bool,
@@ -54,7 +59,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(ground: Ground, bell: Doorbell, tasks: &Tasks) -> Self {
-        let Ground { folder, watch, context, parts, registry } = ground;
+        let Ground { folder, watch, context, parts, registry, store, kept } = ground;
         let looked_at_all = parts.clock.monotonic();
         let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
         Self {
@@ -70,6 +75,9 @@ impl Worker {
             doubt: None,
             roster: Roster::new(),
             sightings: Sightings::new(),
+            keeper: Keeper::new(store, kept),
+            is_known: false,
+            started: looked_at_all,
             generation: 0,
             settled: false,
             receipts_refused: false,
@@ -153,6 +161,7 @@ impl Worker {
         }
         let now = self.parts.clock.monotonic();
         let cold = !self.settled;
+        self.drop_absent(&found, look);
         let outcome = look::sort(look, found, &self.roster, &mut self.sightings, now, cold);
         self.include_folders(&outcome);
         let read = self.read(outcome.to_read).await;
@@ -162,6 +171,8 @@ impl Worker {
         }
         changed.extend(read.into_iter().filter_map(|read| self.take_in(read, now)));
         self.judge_and_build(&mut changed);
+        let news = self.keep(&changed).await;
+        changed.extend(news);
         if !changed.is_empty() {
             self.settled = true;
             self.publish(&changed).await;
@@ -238,13 +249,14 @@ impl Worker {
     async fn read(&self, due: Vec<Due>) -> Vec<Read> {
         let mut readers = JoinSet::new();
         let per_reader = due.len().div_ceil(READERS).max(1);
-        let mut due = due;
+        let kept = |due: Due| (self.keeper.last_good(&due.found.entry.stem), due);
+        let mut due: Vec<_> = due.into_iter().map(kept).collect();
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(per_reader));
             let share = std::mem::replace(&mut due, rest);
-            let context = Arc::clone(&self.context);
-            readers
-                .spawn_blocking(move || share.into_iter().map(|due| read(due, &context)).collect::<Vec<_>>());
+            let (context, folder) = (Arc::clone(&self.context), self.folder.clone());
+            let read_one = move |(last_good, due)| read(due, last_good, &folder, &context);
+            readers.spawn_blocking(move || share.into_iter().map(read_one).collect::<Vec<_>>());
         }
         let mut read: Vec<Read> = readers.join_all().await.into_iter().flatten().collect();
         read.sort_by(|a, b| a.stem.cmp(&b.stem));
@@ -259,12 +271,19 @@ impl Worker {
         }
         self.sightings.remove(&read.stem);
         let since = self.parts.clock.now();
-        let known = self.roster.entry(Arc::clone(&read.stem)).or_insert_with(|| Known::new(since));
+        let known = self
+            .roster
+            .entry(Arc::clone(&read.stem))
+            .or_insert_with(|| Known::new(since, self.keeper.remember(&read.stem)));
+        if let Some(revived) = read.revived {
+            known.revive(revived, |spec, revision, slot| build(&self.parts, spec, revision, slot));
+        }
         known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
     }
 
     fn remove(&mut self, stem: &Arc<str>) {
-        self.roster.remove(stem);
+        let paused = self.roster.remove(stem).is_some_and(|known| known.is_paused());
+        self.keeper.gone(stem, paused);
         self.sightings.remove(stem);
         tracing::info!(entry = %stem, "tenant removed");
     }

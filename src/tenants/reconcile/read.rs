@@ -1,7 +1,7 @@
 //! Reading and building, each tenant for itself: a panic is our fault, costs that tenant, and reaches no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Location, Report};
@@ -9,6 +9,7 @@ use crate::base::digest::Digest;
 use crate::bundle::{self, Entry, Loaded};
 use crate::spec::TenantSpec;
 use crate::tenants::build::Parts;
+use crate::tenants::keeper::{LastGood, Revived};
 use crate::tenants::look::Due;
 use crate::tenants::scan::{Found, Signature};
 use crate::tenants::tenant::{Tenant, TenantSlot};
@@ -21,6 +22,8 @@ pub(super) struct Read {
     /// The files as they were after reading.
     pub(super) afterwards: Signature,
     pub(super) files: Vec<PathBuf>,
+    /// The last good revision, if these files are not it.
+    pub(super) revived: Option<Revived>,
     on_trial: bool,
 }
 
@@ -32,12 +35,22 @@ impl Read {
 }
 
 /// Reads one entry. Blocking.
-pub(super) fn read(due: Due, context: &bundle::Context) -> Read {
+pub(super) fn read(due: Due, last_good: Option<LastGood>, folder: &Path, context: &bundle::Context) -> Read {
     let Due { found: Found { entry, signature, .. }, on_trial } = due;
     let loaded =
         catch_unwind(AssertUnwindSafe(|| bundle::load(&entry, context))).unwrap_or_else(|_| broken(&entry));
     let afterwards = Signature::of(&entry);
-    Read { stem: entry.stem.as_str().into(), loaded, signature, afterwards, files: entry.files, on_trial }
+    let revive = |last_good: LastGood| last_good.revive(&loaded, &entry.files, folder, context);
+    let revived = catch_unwind(AssertUnwindSafe(|| last_good.and_then(revive))).unwrap_or_default();
+    Read {
+        stem: entry.stem.as_str().into(),
+        loaded,
+        signature,
+        afterwards,
+        files: entry.files,
+        revived,
+        on_trial,
+    }
 }
 
 /// Builds one tenant.

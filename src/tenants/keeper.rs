@@ -1,0 +1,159 @@
+//! What outlives the process, as the reconciler needs it: what was kept of each entry when the process started, and
+//! what this process has yet to write.
+//!
+//! A store that cannot be written stops nothing: what is to be kept waits here and is tried again in every pass.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::roster::Memory;
+use crate::bundle::{self, Loaded, Snapshot};
+use crate::store::{Accepted, Change, Entry, Store};
+
+/// What is kept, and what waits to be.
+pub(super) struct Keeper {
+    store: Option<Arc<Store>>,
+    /// Of entries that were not seen since the process started.
+    kept: HashMap<Arc<str>, Entry>,
+    waiting: BTreeMap<Arc<str>, Change>,
+    refuses: bool,
+}
+
+/// The last good revision of an entry, to be read when its files are not what they were.
+pub(super) struct LastGood {
+    store: Arc<Store>,
+    entry: Entry,
+}
+
+/// The last good revision as it was brought back, judged by today's rules.
+pub(super) struct Revived {
+    pub(super) number: u64,
+    pub(super) loaded: Loaded,
+    pub(super) files: Vec<std::path::PathBuf>,
+}
+
+impl Keeper {
+    pub(super) fn new(store: Option<Arc<Store>>, entries: Vec<Entry>) -> Self {
+        let kept = entries.into_iter().map(|entry| (entry.stem.as_str().into(), entry)).collect();
+        Self { store, kept, waiting: BTreeMap::new(), refuses: false }
+    }
+
+    /// What is remembered of an entry that is seen for the first time.
+    pub(super) fn remember(&mut self, stem: &str) -> Memory {
+        self.kept.remove(stem).map(Memory::of).unwrap_or_default()
+    }
+
+    /// The last good revision of an entry that was not seen yet.
+    pub(super) fn last_good(&self, stem: &str) -> Option<LastGood> {
+        let entry = self.kept.get(stem).filter(|entry| entry.in_force.is_some())?;
+        Some(LastGood { store: Arc::clone(self.store.as_ref()?), entry: entry.clone() })
+    }
+
+    /// Entries that are not in the folder when it is first seen were deleted: nothing of them comes back.
+    pub(super) fn drop_absent(&mut self, is_there: impl Fn(&str) -> bool) {
+        let absent = |entry: &Entry| entry.in_force.is_some() && !is_there(&entry.stem);
+        for entry in self.kept.values_mut().filter(|entry| absent(entry)) {
+            (entry.in_force, entry.held_against) = (None, None);
+            self.waiting.insert(entry.stem.as_str().into(), Change::Gone(entry.stem.clone()));
+        }
+    }
+
+    /// A revision serves now and is to be kept.
+    pub(super) fn accept(&mut self, stem: &Arc<str>, accepted: Accepted) {
+        if self.store.is_some() {
+            self.waiting.insert(Arc::clone(stem), Change::Accept(accepted));
+        }
+    }
+
+    /// An entry is gone. Its pause stays, for the case that its files come back.
+    pub(super) fn gone(&mut self, stem: &Arc<str>, paused: bool) {
+        if self.store.is_some() {
+            self.waiting.insert(Arc::clone(stem), Change::Gone(stem.to_string()));
+        }
+        if paused {
+            let entry = Entry { stem: stem.to_string(), in_force: None, last: 0, paused, held_against: None };
+            self.kept.insert(Arc::clone(stem), entry);
+        }
+    }
+
+    /// Whether something waits to be kept.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The entries of which something waits.
+    pub(super) fn waiting(&self) -> Vec<Arc<str>> {
+        self.waiting.keys().cloned().collect()
+    }
+
+    /// Whether what serves of this entry is not kept yet.
+    pub(super) fn waits(&self, stem: &str) -> bool {
+        matches!(self.waiting.get(stem), Some(Change::Accept(_)))
+    }
+
+    /// Writes what waits, in one transaction. Returns the entries that were written.
+    pub(super) async fn write(&mut self) -> Vec<Arc<str>> {
+        let Some(store) = self.store.clone().filter(|_| self.is_behind()) else { return Vec::new() };
+        let waiting = std::mem::take(&mut self.waiting);
+        let writing = tokio::task::spawn_blocking(move || {
+            let (stems, changes): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+            let written = store.write(&changes);
+            (written, stems.into_iter().zip(changes))
+        });
+        match writing.await {
+            Ok((Ok(()), waiting)) => {
+                if std::mem::take(&mut self.refuses) {
+                    tracing::info!("the store can be written again; what waited is kept");
+                }
+                waiting.map(|(stem, _)| stem).collect()
+            }
+            Ok((Err(error), waiting)) => {
+                self.waiting = waiting.collect();
+                self.complain(&error);
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::error!("writing the store failed inside tenantd");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether the last attempt to write failed.
+    pub(super) fn refuses(&self) -> bool {
+        self.refuses
+    }
+
+    fn complain(&mut self, error: &crate::store::Error) {
+        if !std::mem::replace(&mut self.refuses, true) {
+            tracing::error!(%error, waiting = self.waiting.len(), "the store cannot be written: tenants go on, but what changes now would not survive a restart; it is tried again every 10 s");
+        }
+    }
+}
+
+impl LastGood {
+    /// Brings the revision back if the files are not what it was made of, and none of its files was deleted. Blocking.
+    pub(super) fn revive(
+        self,
+        now: &Loaded,
+        files: &[std::path::PathBuf],
+        root: &Path,
+        context: &bundle::Context,
+    ) -> Option<Revived> {
+        let (number, digest) = self.entry.in_force.filter(|(_, digest)| *digest != now.digest)?;
+        let documents = match self.store.documents(&self.entry.stem, number) {
+            Ok(documents) => documents?,
+            Err(error) => {
+                tracing::error!(entry = self.entry.stem, %error, "the last good revision cannot be read");
+                return None;
+            }
+        };
+        let snapshot = Snapshot::decode(&documents)?;
+        let (its_files, loaded) = (snapshot.files(root), bundle::reload(&snapshot, root, context));
+        let is_held = self.entry.held_against == Some(now.digest);
+        let is_whole = is_held || its_files.iter().all(|file| files.contains(file));
+        let comes_back = is_whole && loaded.digest == digest && loaded.spec.is_some();
+        comes_back.then_some(Revived { number, loaded, files: its_files })
+    }
+}
