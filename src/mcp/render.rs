@@ -28,7 +28,11 @@ pub(super) fn text(answer: &Value, place: Option<&Place>, limit: usize) -> Strin
     match answer {
         Value::Object(members) => page.others(members, place.and_then(Place::first_name)),
         Value::Array(_) => {}
-        scalar => page.line(&cell(scalar)),
+        scalar => {
+            let mut line = String::new();
+            push_cell(&mut line, scalar);
+            page.line(&line);
+        }
     }
     page.end()
 }
@@ -71,41 +75,41 @@ impl Page {
     }
 
     fn list(&mut self, rows: &[Value]) {
-        let shown = self.each(rows, |row| format!("- {}\n", outline(row, MAX_DEPTH)));
+        let shown = self.each(rows, |text, row| {
+            text.push_str("- ");
+            text.push_str(&outline(row, MAX_DEPTH));
+        });
         self.say_cut(shown, rows.len());
     }
 
     fn table(&mut self, rows: &[Value], columns: &[&str]) {
         let shown_columns = &columns[..columns.len().min(MAX_COLUMNS)];
-        self.line(&line_of(shown_columns.iter().map(|name| escaped(name))));
-        self.line(&line_of(shown_columns.iter().map(|_| "---".to_owned())));
-        let shown = self.each(rows, |row| {
-            line_of(shown_columns.iter().enumerate().map(|(index, name)| {
-                let value = row.get(*name).or_else(|| row.get(index));
-                value.map(cell).unwrap_or_default()
-            })) + "\n"
-        });
+        self.line(&line_of(shown_columns, push_escaped));
+        self.line(&line_of(shown_columns, |text, _| text.push_str("---")));
+        let shown = self.each(rows, |text, row| push_row(text, row, shown_columns));
         self.say_cut(shown, rows.len());
         if columns.len() > MAX_COLUMNS {
             let left = columns[MAX_COLUMNS..].join(", ");
             self.paragraph(&format!(
                 "Not shown here: {} more columns ({}).",
                 columns.len() - MAX_COLUMNS,
-                short(&left)
+                clipped(&left).map_or_else(|| left.clone(), |start| format!("{start}…"))
             ));
         }
     }
 
-    /// Adds as many rows as there is room for. Says how many.
-    fn each(&mut self, rows: &[Value], line: impl Fn(&Value) -> String) -> usize {
-        for (index, row) in rows.iter().enumerate() {
-            let line = line(row);
-            if index == MAX_ROWS || !self.has_room(line.len()) {
+    /// Adds as many rows as there is room for, each written by `push`. Says how many.
+    fn each(&mut self, rows: &[Value], push: impl Fn(&mut String, &Value)) -> usize {
+        for (index, row) in rows.iter().take(MAX_ROWS).enumerate() {
+            let before = self.text.len();
+            push(&mut self.text, row);
+            self.text.push('\n');
+            if self.text.len() > self.limit {
+                self.text.truncate(before);
                 return index;
             }
-            self.text.push_str(&line);
         }
-        rows.len()
+        rows.len().min(MAX_ROWS)
     }
 
     fn say_cut(&mut self, shown: usize, all: usize) {
@@ -179,27 +183,67 @@ fn columns(rows: &[Value]) -> Vec<&str> {
     columns
 }
 
-fn line_of(cells: impl Iterator<Item = String>) -> String {
-    cells.fold("|".to_owned(), |line, cell| line + " " + &cell + " |")
+/// A table's line with what `push` writes for each column.
+fn line_of(columns: &[&str], push: impl Fn(&mut String, &str)) -> String {
+    let mut line = "|".to_owned();
+    for name in columns {
+        line.push(' ');
+        push(&mut line, name);
+        line.push_str(" |");
+    }
+    line
+}
+
+/// A row's line, written straight into the text: half of what rendering an answer costs is here.
+fn push_row(text: &mut String, row: &Value, columns: &[&str]) {
+    // Rows mostly have their members in the order of the columns, so the next one is tried before it is looked up.
+    let mut members = row.as_object().map(Map::iter).into_iter().flatten().peekable();
+    text.push('|');
+    for (index, name) in columns.iter().enumerate() {
+        let next = members.next_if(|(member, _)| member == name).map(|(_, value)| value);
+        text.push(' ');
+        if let Some(value) = next.or_else(|| row.get(*name)).or_else(|| row.get(index)) {
+            push_cell(text, value);
+        }
+        text.push_str(" |");
+    }
 }
 
 /// A value in a table cell: one line, short, no bars.
-fn cell(value: &Value) -> String {
-    escaped(&short(&outline(value, MAX_DEPTH)))
+fn push_cell(text: &mut String, value: &Value) {
+    match value {
+        Value::String(cell) => push_short(text, cell),
+        Value::Number(number) => {
+            let _ = write!(text, "{number}");
+        }
+        other => push_short(text, &outline(other, MAX_DEPTH)),
+    }
 }
 
-fn escaped(text: &str) -> String {
-    if !text.contains(['|', '\n', '\r']) {
-        return text.to_owned();
+fn push_short(text: &mut String, cell: &str) {
+    match clipped(cell) {
+        Some(start) => {
+            push_escaped(text, start);
+            text.push('…');
+        }
+        None => push_escaped(text, cell),
     }
-    text.replace('|', "\\|").replace("\r\n", " ").replace(['\n', '\r'], " ")
 }
 
-fn short(text: &str) -> String {
-    match text.char_indices().nth(MAX_CELL_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+fn push_escaped(text: &mut String, cell: &str) {
+    if !cell.bytes().any(|byte| matches!(byte, b'|' | b'\n' | b'\r')) {
+        return text.push_str(cell);
     }
+    text.push_str(&cell.replace('|', "\\|").replace("\r\n", " ").replace(['\n', '\r'], " "));
+}
+
+/// The beginning of a text that is too long for a cell.
+fn clipped(text: &str) -> Option<&str> {
+    // No text has more characters than bytes.
+    if text.len() <= MAX_CELL_CHARS {
+        return None;
+    }
+    text.char_indices().nth(MAX_CELL_CHARS).map(|(end, _)| &text[..end])
 }
 
 fn plain(value: &Value) -> String {
