@@ -13,7 +13,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{Claim, Conflict, ConflictKind, judge};
+pub use claims::{Claim, Conflict, ConflictKind, Places, judge};
 pub use endpoint::Endpoint;
 pub use path::{PathFault, check_path};
 pub use router::Router;

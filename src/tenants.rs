@@ -9,8 +9,8 @@
 
 mod announce;
 mod build;
-
 mod drain;
+mod holdings;
 mod keeper;
 mod look;
 mod pace;

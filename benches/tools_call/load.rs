@@ -103,7 +103,7 @@ async fn drive(load: &Load<'_>) -> Result<Outcome> {
     Ok(Outcome { elapsed, latencies })
 }
 
-fn connector(root: &CertificateDer<'static>) -> Result<TlsConnector> {
+pub(crate) fn connector(root: &CertificateDer<'static>) -> Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -115,7 +115,10 @@ fn connector(root: &CertificateDer<'static>) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-async fn connect(address: SocketAddr, connector: &TlsConnector) -> Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;

@@ -59,7 +59,7 @@ impl Admin {
             "tenants_read": table.settled,
             "draining": draining,
             "generation": table.generation,
-            "entries": table.entries.len(),
+            "entries": table.entries.size(),
         });
         json_answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
     }

@@ -13,6 +13,8 @@ use crate::base::diagnostic::{Diagnostic, Location, Report};
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
+/// So few entries are asked for by name; more of them cost less in one listing.
+const FEW: usize = 32;
 
 /// What lies in the folder under one stem.
 #[derive(Default)]
@@ -23,10 +25,23 @@ struct Group {
     folder: Option<PathBuf>,
 }
 
-/// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems.
+/// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems; a few of
+/// them are looked for by name, which does not depend on how much else lies there.
 /// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out.
 pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Entry>> {
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let probed = only.filter(|only| only.len() <= FEW).map(|only| probe(folder, only));
+    let groups = match probed.filter(|groups| !groups.values().any(Group::has_several)) {
+        Some(groups) => groups,
+        // Several of a kind may be one file that a folder without regard to case has under several names.
+        None => list_groups(folder, only)?,
+    };
+    Ok(groups.into_iter().map(|(stem, group)| group.entry(stem)).collect())
+}
+
+type Groups = BTreeMap<String, Group>;
+
+fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Groups> {
+    let mut groups = Groups::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
@@ -41,7 +56,38 @@ pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Ve
             groups.entry(stem.to_owned()).or_default().add(path, has_extension);
         }
     }
-    Ok(groups.into_iter().map(|(stem, group)| group.entry(stem)).collect())
+    Ok(groups)
+}
+
+/// What [`list_groups`] finds, looked for by name.
+fn probe(folder: &Path, stems: &BTreeSet<String>) -> Groups {
+    let mut groups = Groups::new();
+    for stem in stems {
+        let names = EXTENSIONS.iter().flat_map(|extension| spellings(extension));
+        let files = names.map(|extension| format!("{stem}.{extension}"));
+        for name in files.filter(|name| !is_ignored(name)) {
+            let path = folder.join(name);
+            if path.symlink_metadata().is_ok() {
+                groups.entry(stem.clone()).or_default().add(path, true);
+            }
+        }
+        let path = folder.join(stem);
+        if !is_ignored(stem) && stem_of_name(stem) == stem && path.is_dir() {
+            groups.entry(stem.clone()).or_default().add(path, false);
+        }
+    }
+    groups
+}
+
+/// A word in small and capital letters, in all combinations.
+fn spellings(word: &str) -> impl Iterator<Item = String> {
+    (0..1_u32 << word.len()).map(move |capitals| {
+        let spelled = |(at, letter): (usize, char)| match capitals >> at & 1 {
+            0 => letter,
+            _ => letter.to_ascii_uppercase(),
+        };
+        word.chars().enumerate().map(spelled).collect()
+    })
 }
 
 /// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
@@ -113,6 +159,11 @@ impl Group {
             // `.env` itself has no extension.
             _ => self.envs.push(path),
         }
+    }
+
+    /// Whether some kind of file is there twice.
+    fn has_several(&self) -> bool {
+        [&self.zips, &self.yamls, &self.envs].into_iter().any(|files| files.len() > 1)
     }
 
     fn entry(mut self, stem: String) -> Entry {
@@ -270,6 +321,33 @@ mod tests {
         );
         assert_eq!(all[1], ("b".into(), vec!["b.yml".into()], vec![]));
         assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn what_is_looked_for_by_name_is_what_a_listing_finds() {
+        let names = [
+            "a.zip",
+            "a.YaMl",
+            "b/",
+            "b/server.zip",
+            "c.env",
+            "c.ENV",
+            "d.zip.zip",
+            "readme.yaml",
+            "e",
+            "f.d/",
+            "g.zip/",
+        ];
+        let folder = folder(&names);
+        let stems: BTreeSet<String> =
+            ["a", "b", "c", "d", "d.zip", "e", "f.d", "g", "readme", "x"].map(str::to_owned).into();
+        let listed = list_groups(folder.path(), Some(&stems)).expect("listed");
+        let entries = |groups: Groups| -> Vec<Entry> {
+            groups.into_iter().map(|(stem, group)| group.entry(stem)).collect()
+        };
+        let (listed, probed) = (entries(listed), entries(probe(folder.path(), &stems)));
+        assert_eq!(listed, probed);
+        assert_eq!(listed.len(), 6, "{listed:?}");
     }
 
     #[test]

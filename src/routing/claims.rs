@@ -87,6 +87,61 @@ impl<'c> Held<'c> {
     }
 }
 
+/// Who holds which mounts, kept up to date: of many holders, the few that a new claim may conflict with.
+#[derive(Debug)]
+pub struct Places<K> {
+    mounts: HashMap<Place, Vec<K>>,
+    /// By the places one of whose own paths is below a held mount.
+    bereft: HashMap<Place, Vec<K>>,
+}
+
+impl<K: Clone + PartialEq> Places<K> {
+    /// Nobody holds anything.
+    pub fn new() -> Self {
+        Self { mounts: HashMap::new(), bereft: HashMap::new() }
+    }
+
+    /// `holder` has this mount from now on.
+    pub fn hold(&mut self, mount: &Mount, holder: &K) {
+        self.mounts.entry(place(mount)).or_default().push(holder.clone());
+        for owner in owners(mount) {
+            self.bereft.entry(owner).or_default().push(holder.clone());
+        }
+    }
+
+    /// `holder` has this mount no longer.
+    pub fn release(&mut self, mount: &Mount, holder: &K) {
+        forget(&mut self.mounts, &place(mount), holder);
+        for owner in owners(mount) {
+            forget(&mut self.bereft, &owner, holder);
+        }
+    }
+
+    /// Whoever a claim to this mount may conflict with, some twice.
+    pub fn rivals(&self, mount: &Mount) -> impl Iterator<Item = &K> {
+        let place = place(mount);
+        let at = self.mounts.get(&place).into_iter().chain(self.bereft.get(&place));
+        let above = owners(mount).filter_map(|owner| self.mounts.get(&owner));
+        at.chain(above).flatten()
+    }
+}
+
+impl<K: Clone + PartialEq> Default for Places<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn forget<K: PartialEq>(places: &mut HashMap<Place, Vec<K>>, place: &Place, holder: &K) {
+    let Some(holders) = places.get_mut(place) else { return };
+    if let Some(at) = holders.iter().position(|one| one == holder) {
+        holders.swap_remove(at);
+    }
+    if holders.is_empty() {
+        places.remove(place);
+    }
+}
+
 fn place(mount: &Mount) -> Place {
     let host = mount.host.as_ref().map(|host| host.as_str().to_owned());
     (host, mount.prefix.as_str().to_ascii_lowercase())

@@ -1,9 +1,14 @@
 //! The lookup: hosts, and on each a tree of segments.
+//!
+//! The maps are persistent: a copy shares everything with its original, and a change copies only the way to it. So the
+//! next world costs what changed in it, however many tenants there are.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
 
 use super::Endpoint;
-use crate::spec::Mount;
+use crate::spec::{HostName, Mount};
 
 /// Hosts and prefixes to `T`: longest whole-segment prefix on the request's host.
 ///
@@ -13,32 +18,49 @@ use crate::spec::Mount;
 #[derive(Debug, Clone)]
 pub struct Router<T> {
     gateway: Node<T>,
-    own: HashMap<Box<str>, Node<T>>,
+    own: HashTrieMapSync<HostName, Node<T>>,
 }
 
 #[derive(Debug, Clone)]
 struct Node<T> {
     value: Option<T>,
-    children: HashMap<Box<str>, Node<T>>,
+    children: HashTrieMapSync<Arc<str>, Node<T>>,
+}
+
+impl<T: Clone> Router<T> {
+    /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the first.
+    pub fn insert(&mut self, mount: &Mount, value: T) {
+        match &mount.host {
+            None => self.gateway.insert(mount.prefix.segments(), value),
+            Some(host) => {
+                let mut root = self.own.get(host).cloned().unwrap_or_default();
+                root.insert(mount.prefix.segments(), value);
+                self.own.insert_mut(host.clone(), root);
+            }
+        }
+    }
+
+    /// Takes a mount away. A host on which nothing is mounted any more is no tenant's own.
+    pub fn remove(&mut self, mount: &Mount) {
+        let Some(host) = &mount.host else { return self.gateway.remove(mount.prefix.segments()) };
+        let Some(mut root) = self.own.get(host).cloned() else { return };
+        root.remove(mount.prefix.segments());
+        match root.is_empty() {
+            true => _ = self.own.remove_mut(host),
+            false => self.own.insert_mut(host.clone(), root),
+        }
+    }
 }
 
 impl<T> Router<T> {
     /// No mounts.
     pub fn new() -> Self {
-        Self { gateway: Node::default(), own: HashMap::new() }
+        Self { gateway: Node::default(), own: HashTrieMapSync::new_sync() }
     }
 
-    /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the first.
-    pub fn insert(&mut self, mount: &Mount, value: T) {
-        let root = match &mount.host {
-            Some(host) => self.own.entry(host.as_str().into()).or_default(),
-            None => &mut self.gateway,
-        };
-        let node = mount
-            .prefix
-            .segments()
-            .fold(root, |node, segment| node.children.entry(segment.into()).or_default());
-        node.value = Some(value);
+    /// The tenants' own hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.own.keys()
     }
 
     /// Whether `host` (lower case, no port) is some tenant's own.
@@ -60,7 +82,30 @@ impl<T> Router<T> {
     }
 }
 
+impl<T: Clone> Node<T> {
+    fn insert<'p>(&mut self, mut segments: impl Iterator<Item = &'p str>, value: T) {
+        let Some(segment) = segments.next() else { return self.value = Some(value) };
+        if !self.children.contains_key(segment) {
+            self.children.insert_mut(segment.into(), Self::default());
+        }
+        self.children.get_mut(segment).expect("it is there").insert(segments, value);
+    }
+
+    fn remove<'p>(&mut self, mut segments: impl Iterator<Item = &'p str>) {
+        let Some(segment) = segments.next() else { return self.value = None };
+        let Some(child) = self.children.get_mut(segment) else { return };
+        child.remove(segments);
+        if child.is_empty() {
+            self.children.remove_mut(segment);
+        }
+    }
+}
+
 impl<T> Node<T> {
+    fn is_empty(&self) -> bool {
+        self.value.is_none() && self.children.is_empty()
+    }
+
     /// The value at the longest prefix of `path`, and what remains of the path after it.
     fn longest<'p>(&self, path: &'p str) -> Option<(&T, &'p str)> {
         let mut node = self;
@@ -103,7 +148,7 @@ fn split_segment(path: &str) -> Option<(&str, &str)> {
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self { value: None, children: HashMap::new() }
+        Self { value: None, children: HashTrieMapSync::new_sync() }
     }
 }
 

@@ -443,3 +443,37 @@ fn nested_prefixes_and_other_hosts_are_no_conflict() {
     ];
     assert_eq!(verdicts(&claims), vec![]);
 }
+
+#[test]
+fn what_is_removed_is_found_no_more_and_older_copies_keep_it() {
+    let mut router = router(&["/a", "/a/b/c", "h.example/x", "h.example/y"]);
+    let before = router.clone();
+    router.remove(&mount("/a/b/c"));
+    router.remove(&mount("h.example/x"));
+    assert_eq!(found(&router, "", "/a/b/c/mcp"), None);
+    assert_eq!(found(&router, "", "/a/mcp"), Some(("/a", Endpoint::Mcp)));
+    assert!(router.owns_host("h.example"));
+    router.remove(&mount("h.example/y"));
+    router.remove(&mount("h.example/y"));
+    router.remove(&mount("/nowhere/at/all"));
+    assert!(!router.owns_host("h.example") && router.hosts().count() == 0);
+    assert_eq!(found(&before, "", "/a/b/c/mcp"), Some(("/a/b/c", Endpoint::Mcp)));
+    assert_eq!(found(&before, "h.example", "/x/mcp"), Some(("h.example/x", Endpoint::Mcp)));
+}
+
+#[test]
+fn rivals_are_exactly_the_holders_that_clash() {
+    let mounts: Vec<Mount> = CLAIMED.iter().map(|text| mount(text)).collect();
+    for missing in 0..mounts.len() {
+        let mut places = super::Places::new();
+        mounts.iter().enumerate().for_each(|(holder, mount)| places.hold(mount, &holder));
+        places.release(&mounts[missing], &missing);
+        for claimed in &mounts {
+            let mut rivals: Vec<usize> = places.rivals(claimed).copied().collect();
+            rivals.sort_unstable();
+            rivals.dedup();
+            let clashing = (0..mounts.len()).filter(|&n| n != missing && naive_clash(&mounts[n], claimed));
+            assert_eq!(rivals, clashing.collect::<Vec<_>>(), "{claimed:?} without {:?}", mounts[missing]);
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! After a new world is published: the log, the metrics, the receipts; and the old revisions are shown the door.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,16 +10,6 @@ use super::roster::Roster;
 use super::status::{State, TenantStatus};
 use crate::base::diagnostic::Severity;
 use crate::telemetry::metrics::Metrics;
-
-const STATES: [(State, &str); 7] = [
-    (State::Loading, "loading"),
-    (State::Serving, "serving"),
-    (State::Degraded, "degraded"),
-    (State::Stale, "stale"),
-    (State::Rejected, "rejected"),
-    (State::Disabled, "disabled"),
-    (State::Draining, "draining"),
-];
 
 /// One line for a tenant that became something else.
 pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation: u64) {
@@ -56,14 +45,9 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
 }
 
 /// Counts what there is now.
-pub(super) fn count(table: &RoutingTable, roster: &Roster, metrics: &Metrics) {
-    let mut by_state: BTreeMap<&'static str, i64> = STATES.iter().map(|(_, name)| (*name, 0)).collect();
-    for known in roster.values() {
-        let name =
-            STATES.iter().find(|(state, _)| *state == known.state()).map_or("loading", |(_, name)| name);
-        *by_state.entry(name).or_default() += 1;
-    }
-    metrics.tenants(&by_state.into_iter().collect::<Vec<_>>(), table.generation);
+pub(super) fn count(table: &RoutingTable, metrics: &Metrics) {
+    let by_state = State::ALL.map(|state| (state.label(), table.counts[state as usize] as i64));
+    metrics.tenants(&by_state, table.generation);
 }
 
 /// A tenant's revision was replaced or went away: its streams are told, its calls may finish.

@@ -1,9 +1,10 @@
-//! The published world: one immutable [`RoutingTable`] behind an atomic pointer, written by one task.
+//! The published world: one immutable [`RoutingTable`] behind an atomic pointer, written by one task. Its maps are
+//! persistent: the next world shares with the last one all that has not changed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rpds::RedBlackTreeMapSync;
 use tokio::sync::watch;
 
 use super::status::{State, TenantStatus};
@@ -12,11 +13,13 @@ use crate::routing::Router;
 use crate::spec::HostName;
 
 /// One consistent world.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RoutingTable {
     pub router: Router<Arc<Tenant>>,
     /// One for each entry in the folder, by stem.
-    pub entries: BTreeMap<Arc<str>, Published>,
+    pub entries: RedBlackTreeMapSync<Arc<str>, Published>,
+    /// How many entries are in each state, in the order of [`State::ALL`].
+    pub counts: [usize; State::ALL.len()],
     /// Counts published tables.
     pub generation: u64,
     /// The first pass over the folder is complete.
@@ -56,8 +59,25 @@ impl RoutingTable {
 
     /// The tenants' own hosts, for certificates.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
-        let tenants = self.entries.values().filter_map(|entry| entry.tenant.as_ref());
-        tenants.flat_map(|tenant| tenant.spec.mounts.iter().filter_map(|mount| mount.host.as_ref()))
+        self.router.hosts()
+    }
+
+    /// Takes an entry out, with all its mounts.
+    pub(super) fn take_out(&mut self, stem: &str) {
+        let Some(entry) = self.entries.get(stem) else { return };
+        self.counts[entry.status.state as usize] -= 1;
+        let mounts = entry.tenant.iter().flat_map(|tenant| &tenant.spec.mounts);
+        mounts.for_each(|mount| self.router.remove(mount));
+        self.entries.remove_mut(stem);
+    }
+
+    /// Puts in an entry that is not there.
+    pub(super) fn put_in(&mut self, stem: &Arc<str>, entry: Published) {
+        self.counts[entry.status.state as usize] += 1;
+        if let Some(tenant) = &entry.tenant {
+            tenant.spec.mounts.iter().for_each(|mount| self.router.insert(mount, Arc::clone(tenant)));
+        }
+        self.entries.insert_mut(Arc::clone(stem), entry);
     }
 }
 

@@ -168,6 +168,11 @@ impl Known {
         }
     }
 
+    /// The revision in force, if any.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.live.as_ref().map(|live| &live.tenant)
+    }
+
     /// Whether the entry waits for a verdict.
     pub(super) fn has_candidate(&self) -> bool {
         self.candidate.is_some()
@@ -307,11 +312,6 @@ impl Known {
     /// The findings, for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
         self.report.iter().chain(&self.refusal)
-    }
-
-    /// Its state, as last published.
-    pub(super) fn state(&self) -> State {
-        self.state
     }
 }
 

@@ -63,13 +63,12 @@ impl FolderId {
 /// Lists the folder, or some entries of it.
 pub(super) fn scan(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Found>> {
     let entries = bundle::discover(folder, only)?;
-    Ok(entries.into_iter().map(|entry| Found::new(folder, entry)).collect())
+    Ok(entries.into_iter().map(Found::new).collect())
 }
 
 impl Found {
-    fn new(folder: &Path, entry: Entry) -> Self {
-        let is_folder = folder.join(&entry.stem).is_dir();
-        Self { signature: Signature::of(&entry), is_folder, entry }
+    fn new(entry: Entry) -> Self {
+        Self { signature: Signature::of(&entry), is_folder: entry.folder.is_some(), entry }
     }
 
     /// What one look says: all files were renamed into place or are as they were when last read, or all others are

@@ -18,6 +18,32 @@ pub enum State {
     Draining,
 }
 
+impl State {
+    /// All of them, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Loading,
+        Self::Serving,
+        Self::Degraded,
+        Self::Stale,
+        Self::Rejected,
+        Self::Disabled,
+        Self::Draining,
+    ];
+
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Serving => "serving",
+            Self::Degraded => "degraded",
+            Self::Stale => "stale",
+            Self::Rejected => "rejected",
+            Self::Disabled => "disabled",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The status of one entry: `/api/tenants`, `tenants show`, receipts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TenantStatus {

@@ -15,6 +15,7 @@ use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::Parts;
 use crate::tenants::drain::Drain;
+use crate::tenants::holdings::Holdings;
 use crate::tenants::keeper::Keeper;
 use crate::tenants::look::{self, Due, Outcome, Sightings};
 use crate::tenants::pace::Look;
@@ -46,6 +47,7 @@ pub(super) struct Worker {
     /// Since when the folder is suspiciously empty or cannot be listed.
     doubt: Option<Instant>,
     pub(super) roster: Roster,
+    pub(super) holdings: Holdings,
     sightings: Sightings,
     pub(super) keeper: Keeper,
     /// The folder was seen with something in it, or is empty for good.
@@ -74,6 +76,7 @@ impl Worker {
             folder_id: None,
             doubt: None,
             roster: Roster::new(),
+            holdings: Holdings::default(),
             sightings: Sightings::new(),
             keeper: Keeper::new(store, kept),
             is_known: false,
@@ -288,30 +291,33 @@ impl Worker {
         tracing::info!(entry = %stem, "tenant removed");
     }
 
-    fn has_waiting(&self) -> bool {
-        self.roster.values().any(Known::has_candidate)
-    }
-
     /// Judges all claims and builds those who may serve; adds to `changed` whoever's lot is another now.
     fn judge_and_build(&mut self, changed: &mut Changed) {
-        if !self.has_waiting() {
+        self.note_holdings(changed);
+        if self.holdings.waiting().is_empty() {
             return;
         }
-        let applicants: Vec<_> = self.roster.iter().map(|(stem, known)| known.applicant(stem)).collect();
-        let refused = plan::settle(&applicants);
-        for (stem, known) in self.roster.iter_mut().filter(|(_, known)| known.has_candidate()) {
-            match refused.get(&**stem) {
+        let refused = plan::settle(&self.holdings.applicants(&self.roster));
+        for stem in self.holdings.waiting().clone() {
+            let Some(known) = self.roster.get_mut(&stem) else { continue };
+            let news = match refused.get(&*stem) {
                 Some(refusal) => {
                     let (message, help) = refusal.explain();
-                    if known.refuse(Diagnostic::error("claim-taken", message).help(help)) {
-                        changed.insert(Arc::clone(stem));
-                    }
+                    known.refuse(Diagnostic::error("claim-taken", message).help(help))
                 }
                 None => {
                     known.promote(|spec, revision, slot| build(&self.parts, spec, revision, slot));
-                    changed.insert(Arc::clone(stem));
+                    true
                 }
+            };
+            if news {
+                changed.insert(stem);
             }
         }
+        self.note_holdings(changed);
+    }
+
+    fn note_holdings(&mut self, changed: &Changed) {
+        changed.iter().for_each(|stem| self.holdings.note(stem, self.roster.get(stem)));
     }
 }

@@ -1,6 +1,5 @@
 //! The last steps of a pass: one new world is published, then everybody is told.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::pass::{Changed, Worker};
@@ -16,7 +15,7 @@ impl Worker {
         self.generation += 1;
         let old = self.registry.load_full();
         let (table, slips) = self.next_world(&old, changed);
-        announce::count(&table, &self.roster, &self.parts.metrics);
+        announce::count(&table, &self.parts.metrics);
         self.registry.publish(table);
         let gone = self.announce(changed, &old);
         drop(old);
@@ -26,23 +25,18 @@ impl Worker {
 
     fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> (RoutingTable, Vec<Slip>) {
         let now = self.parts.clock.now();
-        let mut table = RoutingTable {
-            entries: old.entries.clone(),
-            generation: self.generation,
-            settled: self.settled,
-            ..RoutingTable::default()
-        };
+        // What has not changed is shared with the old world.
+        let mut table = old.clone();
+        (table.generation, table.settled) = (self.generation, self.settled);
         let mut slips = Vec::with_capacity(changed.len());
+        // All go before any comes: two tenants may have swapped their prefixes.
+        changed.iter().for_each(|stem| table.take_out(stem));
         for stem in changed {
             let published = self.roster.get_mut(stem).map(|known| known.publish(stem, &self.folder, now));
             slips.push((stem.to_string(), published.as_ref().map(Published::status)));
-            match published {
-                Some(published) => table.entries.insert(Arc::clone(stem), published),
-                None => table.entries.remove(stem),
-            };
-        }
-        for tenant in table.entries.values().filter_map(|entry| entry.tenant.as_ref()) {
-            tenant.spec.mounts.iter().for_each(|mount| table.router.insert(mount, Arc::clone(tenant)));
+            if let Some(published) = published {
+                table.put_in(stem, published);
+            }
         }
         (table, slips)
     }
@@ -62,7 +56,8 @@ impl Worker {
                 self.parts.warm_up.enqueue(tenant.spec.name.clone(), &tenant.backend);
             }
         }
-        let gone = names_gone(changed, old, &table);
+        let mut gone = names_gone(changed, old, &table);
+        gone.retain(|name| !self.holdings.has_name(name));
         gone.iter().for_each(|name| self.parts.metrics.forget(name.as_str()));
         gone
     }
@@ -87,19 +82,11 @@ fn new_tenant<'a>(before: Option<&Published>, after: Option<&'a Published>) -> O
     before.is_none_or(|before| !Arc::ptr_eq(before, after)).then_some(after)
 }
 
-/// The names of tenants that were live and are not, under whatever stem.
+/// The names of tenants that entries had and have not any more.
 fn names_gone(changed: &Changed, old: &RoutingTable, new: &RoutingTable) -> Vec<TenantName> {
     let name_in = |table: &RoutingTable, stem: &Arc<str>| {
         table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
     };
-    let mut gone: Vec<_> = changed
-        .iter()
-        .filter_map(|stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was)))
-        .collect();
-    if !gone.is_empty() {
-        let live: HashSet<_> =
-            new.entries.values().filter_map(|entry| Some(&entry.tenant.as_ref()?.spec.name)).collect();
-        gone.retain(|name| !live.contains(name));
-    }
-    gone
+    let left = |stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was));
+    changed.iter().filter_map(left).collect()
 }

@@ -1,0 +1,167 @@
+//! How the gateway bears many tenants: the real binary on scratch folders with one, a thousand and ten thousand of
+//! them, beside a small search API on loopback.
+//!
+//! For each number: cold start to ready, memory just started and after a call to each, from a file renamed in to its
+//! first good answer, CPU to add one, CPU per call. CPU per call is measured in turns with a gateway of one tenant that
+//! runs beside it, so that both see the same machine. Every answer is looked at.
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
+
+mod arrival;
+#[path = "../tools_call/backend.rs"]
+mod backend;
+#[path = "../tools_call/load.rs"]
+mod load;
+#[path = "../tools_call/process.rs"]
+mod process;
+mod report;
+mod site;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+
+use load::{Era, Load};
+use process::Server;
+use report::{Row, microseconds, percentile};
+use site::{Identity, Site};
+
+/// The gateway's, so that the load's own cost is alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What the search API wants to see in `X-API-Key`.
+const API_KEY: &str = "k3-9f2c61d07b5e4a88";
+
+/// Connections that calls are made over.
+const CONNECTIONS: usize = 32;
+/// A round of calls that takes longer is no measurement.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Given by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// How many tenants lie in the folder when the gateway starts.
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
+    tenants: Vec<usize>,
+    /// Tenants added one by one while it serves.
+    #[arg(long, default_value_t = 40)]
+    adds: usize,
+    /// Calls per era, gateway and round.
+    #[arg(long, default_value_t = 20_000)]
+    calls: usize,
+    /// Rounds of calls; medians are shown.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The search API that all tenants call.
+    Backend {
+        #[arg(long, default_value_t = 0)]
+        delay_ms: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(Role::Backend { delay_ms }) => backend::serve(Duration::from_millis(delay_ms)),
+        None if arguments.bench => measure(&arguments),
+        None => {
+            println!("nothing is measured without --bench; run `cargo bench --bench scale`");
+            Ok(())
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let identity = Identity::make()?;
+    let backend = Server::this_program(&["backend"])?;
+    let alone = Site::start(1, backend.address, &identity)?;
+    report::print_head();
+    for &count in &arguments.tenants {
+        let row = measure_one(arguments, count, backend.address, &identity, &alone)
+            .with_context(|| format!("with {count} tenants"))?;
+        row.print();
+    }
+    report::print_foot();
+    Ok(())
+}
+
+fn measure_one(
+    arguments: &Arguments,
+    count: usize,
+    backend: SocketAddr,
+    identity: &Identity,
+    alone: &Site,
+) -> Result<Row> {
+    let site = Site::start(count, backend, identity)?;
+    let started_bytes = site.server.resident_bytes()?;
+    let cold_cpu = site.server.cpu()?;
+    site.server.settle()?;
+    let warm_bytes = site.server.resident_bytes()?;
+    load::run(&calls_on(&site, count, Era::Modern, count, identity))?;
+    let served_bytes = site.server.resident_bytes()?;
+    let calls = calls_in_turns(arguments, &site, count, identity, alone)?;
+    let arrivals = arrival::first_answers(&site, arguments.adds, identity)?;
+    let add_cpu = arrival::cpu_to_add_one(&site, arguments.adds)?;
+    Ok(Row {
+        tenants: count,
+        cold_start: site.cold_start,
+        cold_cpu,
+        started_bytes,
+        warm_bytes,
+        served_bytes,
+        arrival_p50: percentile(&arrivals, 50),
+        arrival_p95: percentile(&arrivals, 95),
+        add_cpu,
+        call_us: calls.0,
+        call_us_alone: calls.1,
+    })
+}
+
+/// CPU per call here and in the gateway of one tenant: medians over rounds taken in turns.
+fn calls_in_turns(
+    arguments: &Arguments,
+    site: &Site,
+    count: usize,
+    identity: &Identity,
+    alone: &Site,
+) -> Result<(f64, f64)> {
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for round in 0..arguments.rounds {
+        let mut turn = [(site, count, &mut here), (alone, 1, &mut there)];
+        if round % 2 == 1 {
+            turn.reverse();
+        }
+        for (site, tenants, costs) in turn {
+            for era in Era::BOTH {
+                site.server.settle()?;
+                let before = site.server.cpu()?;
+                let outcome = load::run(&calls_on(site, tenants, era, arguments.calls, identity))?;
+                ensure!(outcome.elapsed < PATIENCE, "only {} calls in time", outcome.latencies.len());
+                costs.push(microseconds(site.server.cpu()? - before) / outcome.latencies.len() as f64);
+            }
+        }
+    }
+    Ok((report::median(here), report::median(there)))
+}
+
+fn calls_on<'a>(site: &Site, tenants: usize, era: Era, calls: usize, identity: &'a Identity) -> Load<'a> {
+    Load {
+        address: site.server.address,
+        tenants,
+        root: &identity.certificate,
+        era,
+        connections: CONNECTIONS.min(calls),
+        calls,
+        patience: PATIENCE,
+    }
+}
