@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 
 use super::context::{Edge, Peer, Visit};
 use super::front::{self, Fault};
-use super::reply;
+use super::reply::{self, Form};
 use crate::base::body::Body;
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
@@ -45,14 +45,14 @@ impl Edge {
     {
         let (tenant, endpoint) = match self.locate(visit.peer, &request) {
             Ok(located) => located,
-            Err(fault) => return fault.answer(request.version()),
+            Err(fault) => return fault.answer(Form::of(&request), request.version()),
         };
         let tenant = &**trail.tenant.insert(tenant);
         trail.route = Some(endpoint);
         match endpoint {
             Endpoint::Mcp => self.mcp(tenant, visit, request).await,
             Endpoint::Page => self.page(tenant, visit, request.method()),
-            Endpoint::Discovery | Endpoint::OAuth => Fault::NoLogin.answer(request.version()),
+            Endpoint::Discovery | Endpoint::OAuth => Fault::NoLogin.answer(Form::Problem, request.version()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
-use super::reply::{self, Problem};
+use super::reply::{self, Form, Problem};
 use crate::base::body::Body;
 use crate::routing::{PathFault, check_path};
 
@@ -180,11 +180,11 @@ impl Fault {
         )
     }
 
-    /// The answer: a problem document; what is suspicious also loses its HTTP/1 connection.
-    pub(super) fn answer(self, version: Version) -> Response<Body> {
+    /// The answer; what is suspicious also loses its HTTP/1 connection.
+    pub(super) fn answer(self, form: Form, version: Version) -> Response<Body> {
         let found = self.to_string();
-        let mut response =
-            reply::problem(Problem { status: self.status(), found: &found, help: Some(self.help()) });
+        let problem = Problem { status: self.status(), found: &found, help: Some(self.help()) };
+        let mut response = reply::refusal(form, problem);
         let seconds = match self {
             Self::Starting => Some("1"),
             Self::Closed => Some("60"),
@@ -283,11 +283,14 @@ mod tests {
     #[test]
     fn every_refusal_says_what_was_found_and_what_to_do() {
         for fault in [Fault::NoHost, Fault::NotOurs, Fault::Nothing, Fault::Starting, Fault::TargetTooLong] {
-            let response = fault.answer(Version::HTTP_11);
+            let response = fault.answer(Form::Problem, Version::HTTP_11);
             assert_eq!(response.status(), fault.status());
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
             assert_eq!(response.headers().contains_key(header::CONNECTION), fault.is_suspicious());
         }
-        assert_eq!(Fault::Starting.answer(Version::HTTP_11).headers()[header::RETRY_AFTER], "1");
+        assert_eq!(
+            Fault::Starting.answer(Form::Problem, Version::HTTP_11).headers()[header::RETRY_AFTER],
+            "1"
+        );
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 
 use super::body::{self, BodyFault};
 use super::context::{Edge, Visit};
-use super::reply::{self, Problem};
+use super::reply::{self, Form, Problem};
 use super::{cors, page};
 use crate::base::body::Body;
 use crate::mcp::Caller;
@@ -35,13 +35,13 @@ impl Edge {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let origin = cors::allowed(request.headers(), tenant.spec.public_url.origin(), &self.allowed_origins);
-        let version = request.version();
+        let (form, version) = (Form::of(&request), request.version());
         let mut response = match *request.method() {
             Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
             Method::GET if is_a_browser(request.headers()) => self.page(tenant, visit, &Method::GET),
             _ => match self.call(tenant, visit, request).await {
                 Ok(response) => response,
-                Err(refusal) => refusal.answer(version),
+                Err(refusal) => refusal.answer(form, version),
             },
         };
         if let Some(origin) = origin {
@@ -71,7 +71,7 @@ impl Edge {
     /// The page is for everybody but those whom an open tenant does not answer at all.
     pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
         match self.authenticate(tenant, &HeaderMap::new(), visit.peer.addr.ip()) {
-            Err(Refusal::Denied(denial @ Denial::NotPrivate)) => denied(denial),
+            Err(Refusal::Denied(denial @ Denial::NotPrivate)) => denied(denial, Form::Problem),
             _ => page::answer(&tenant.spec, self.open_tenants, method),
         }
     }
@@ -109,10 +109,10 @@ impl From<BodyFault> for Refusal {
 }
 
 impl Refusal {
-    fn answer(self, version: http::Version) -> Response<Body> {
+    fn answer(self, form: Form, version: http::Version) -> Response<Body> {
         match self {
-            Self::Denied(denial) => denied(denial),
-            Self::TooMany { wait } => too_many(wait),
+            Self::Denied(denial) => denied(denial, form),
+            Self::TooMany { wait } => too_many(wait, form),
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(status_of(fault), -32600, &fault.to_string());
                 reply::close(&mut response, version);
@@ -122,21 +122,22 @@ impl Refusal {
     }
 }
 
-fn denied(denial: Denial) -> Response<Body> {
-    let mut response =
-        reply::problem(Problem { status: denial.status(), found: denial.sentence(), help: None });
+fn denied(denial: Denial, form: Form) -> Response<Body> {
+    let problem = Problem { status: denial.status(), found: denial.sentence(), help: None };
+    let mut response = reply::refusal(form, problem);
     if let Some(challenge) = denial.challenge() {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     response
 }
 
-fn too_many(wait: Duration) -> Response<Body> {
-    let mut response = reply::problem(Problem {
+fn too_many(wait: Duration, form: Form) -> Response<Body> {
+    let problem = Problem {
         status: StatusCode::TOO_MANY_REQUESTS,
         found: "this caller has used up its requests per minute",
         help: Some("wait as long as Retry-After says"),
-    });
+    };
+    let mut response = reply::refusal(form, problem);
     reply::retry_after(response.headers_mut(), wait);
     response
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
 use crate::base::body::{self, Body};
@@ -22,13 +22,44 @@ pub(super) struct Problem<'a> {
     pub(super) help: Option<&'a str>,
 }
 
+impl Problem<'_> {
+    fn detail(&self) -> String {
+        match self.help {
+            Some(help) => format!("{}; {help}", self.found),
+            None => self.found.to_owned(),
+        }
+    }
+}
+
+/// In which form who asks is told what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Problem,
+    /// A JSON-RPC error: of all that a refusal of an MCP message says, clients show people nothing else.
+    Rpc,
+}
+
+impl Form {
+    /// Messages are posted to connector URLs, whether or not a tenant is there.
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        match *request.method() {
+            Method::POST if request.uri().path().ends_with("/mcp") => Self::Rpc,
+            _ => Self::Problem,
+        }
+    }
+}
+
+/// A refusal in the form that who asks can read.
+pub(super) fn refusal(form: Form, refused: Problem<'_>) -> Response<Body> {
+    match form {
+        Form::Problem => problem(refused),
+        Form::Rpc => rpc_error(refused.status, -32600, &refused.detail()),
+    }
+}
+
 /// A problem document. Its `detail` says all, since that is what clients show.
 pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
-    let Problem { status, found, help } = problem;
-    let detail = match help {
-        Some(help) => format!("{found}; {help}"),
-        None => found.to_owned(),
-    };
+    let (status, detail) = (problem.status, problem.detail());
     let title = status.canonical_reason().unwrap_or("Refused");
     let document =
         json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });

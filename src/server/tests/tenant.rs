@@ -90,8 +90,21 @@ async fn a_caller_is_refused_before_the_body_is_read() {
         let unsent = format!("{headers}Content-Length: 1000\r\n");
         let (status, answer) = ask(&gateway, request(Method::POST, path, &unsent)).await;
         assert_eq!(status, expected, "{path} {headers}");
-        assert!(answer.contains("www-authenticate: Bearer") && answer.contains("problem+json"), "{answer}");
+        assert!(
+            answer.contains("www-authenticate: Bearer") && answer.contains("\"jsonrpc\":\"2.0\""),
+            "{answer}"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_message_for_nobody_is_refused_in_the_protocols_own_form() {
+    let gateway = start(Limits::default());
+    let (status, answer) = ask(&gateway, request(Method::POST, "/a/mcp", "Content-Length: 0\r\n")).await;
+    assert_eq!(status, 404);
+    assert!(answer.contains("\"jsonrpc\":\"2.0\"") && answer.contains("nothing is served"), "{answer}");
+    let (_, answer) = ask(&gateway, request(Method::GET, "/a/mcp", "")).await;
+    assert!(answer.contains("problem+json"), "{answer}");
 }
 
 #[tokio::test]
