@@ -1,14 +1,16 @@
 //! Floor 5: the second listener, for operators and probes: health, metrics, tenants, reload, a status page.
 //!
 //! It speaks plain HTTP/1.1 and belongs on loopback or a management network. Its Host header must be an address or
-//! `localhost`, so that no web page can reach it by rebinding a name; what changes anything refuses browsers.
+//! `localhost`, so that no web page can reach it by rebinding a name; what changes anything refuses browsers, and
+//! whoever is not on this machine.
 
 mod api;
+mod orders;
 mod page;
 mod state;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,10 +55,10 @@ impl Admin {
         loop {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let admin = Arc::clone(&self);
                     self.tasks.spawn_detached("admin connection", async move {
-                        admin.converse(stream).await;
+                        admin.converse(stream, peer.ip()).await;
                         drop(place);
                     });
                 }
@@ -68,10 +70,10 @@ impl Admin {
         }
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream) {
+    async fn converse(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
         let service = service_fn(|request| {
             let admin = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -35,7 +35,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::spec::{HostName, TenantName, TenantSpec};
 
 pub use discover::{discover, stem_of, strays};
-pub use snapshot::{Difference, Line, Snapshot};
+pub use snapshot::{Difference, Draft, Line, Snapshot};
 
 use snapshot::Shelf;
 
@@ -93,6 +93,12 @@ pub struct Loaded {
 /// Reads and judges one entry. Blocking; call it where blocking is fine. Never panics, bounded in time and memory.
 pub fn load(entry: &Entry, context: &Context) -> Loaded {
     load_from(Shelf::new(entry, None), entry, context)
+}
+
+/// Judges an entry as it would be with a file that does not lie in the folder yet.
+pub fn load_with(folder: &Path, stem: &str, draft: &Draft, context: &Context) -> std::io::Result<Loaded> {
+    let entry = discover::with(folder, stem, &draft.path)?;
+    Ok(load_from(Shelf::with(&entry, draft), &entry, context))
 }
 
 /// Judges by today's rules what was read earlier; the disk is not looked at. `root` is the tenants folder.

@@ -7,6 +7,7 @@
 //! Promises: an unchanged tenant keeps its very `Arc`; a bad change leaves the last good revision serving, unless it
 //! might concern who may call; one tenant's failure reaches no other.
 
+pub mod adding;
 mod announce;
 mod build;
 mod drain;

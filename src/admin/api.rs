@@ -1,9 +1,12 @@
 //! What the admin listener answers.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
+use super::orders::decoded;
 use super::{Admin, page};
 use crate::base::body::{self, Body};
 use crate::spec::HostName;
@@ -14,35 +17,43 @@ const OPEN_METRICS: HeaderValue =
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 impl Admin {
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+    pub(super) async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         if !is_local_name(request.headers()) {
             return problem(
                 StatusCode::MISDIRECTED_REQUEST,
                 "use an address or localhost to reach the admin listener",
             );
         }
-        let path = request.uri().path();
-        match (request.method(), path) {
-            (&Method::GET | &Method::HEAD, _) => self.read(path),
-            (&Method::POST, _) if request.headers().contains_key(header::ORIGIN) => {
+        let uri = request.uri();
+        match (request.method(), uri.path()) {
+            (&Method::GET | &Method::HEAD, path) => self.read(path, uri.query()).await,
+            _ if request.headers().contains_key(header::ORIGIN) => {
                 problem(StatusCode::FORBIDDEN, "web pages may not do this; use curl or tenantd")
             }
             (&Method::POST, "/-/reload") => self.reload().await,
-            (&Method::POST, "/-/backup") => self.backup().await,
-            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or POST for what changes something"),
+            _ => self.change(request, peer).await,
         }
     }
 
-    fn read(&self, path: &str) -> Response<Body> {
+    async fn read(&self, path: &str, query: Option<&str>) -> Response<Body> {
         match path {
             "/" => answer(StatusCode::OK, HTML, page::render(&self.registry.load())),
             "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "ok" })),
             "/readyz" => self.readiness(),
             "/metrics" => answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode()),
             "/api/tenants" => self.tenants(),
-            _ => match path.strip_prefix("/api/tenants/") {
-                Some(name) => self.tenant(name),
-                None => {
+            _ => match path
+                .strip_prefix("/api/tenants/")
+                .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+            {
+                Some((name, "")) => self.tenant(&decoded(name)),
+                Some((name, "history")) => self.history(name).await,
+                Some((name, "diff")) => self.difference(name, query).await,
+                _ => {
                     problem(StatusCode::NOT_FOUND, "there is /healthz, /readyz, /metrics, /api/tenants and /")
                 }
             },

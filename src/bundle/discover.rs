@@ -90,6 +90,20 @@ fn spellings(word: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// One entry as it would be with this file in the folder.
+pub(super) fn with(folder: &Path, stem: &str, file: &Path) -> io::Result<Entry> {
+    let mut group = Group::default();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name));
+        let Some(name) = name.filter(|name| stem_of_name(name) == stem && path != file) else { continue };
+        let has_extension = stem.len() < name.len();
+        group.add(path, has_extension);
+    }
+    group.add(file.to_owned(), true);
+    Ok(group.entry(stem.to_owned()))
+}
+
 /// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
 pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
     let inside = path.strip_prefix(folder).ok()?;

@@ -105,7 +105,7 @@ impl Gathering<'_, '_> {
     fn archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, Document)> {
         let (raw, chosen) = match self.resolver.shelf.is_kept() {
             true => (crate::base::digest::Digest::of(b""), self.kept(file)),
-            false => match source::read(file, archive::MAX_ARCHIVE) {
+            false => match self.resolver.shelf.read(file, archive::MAX_ARCHIVE) {
                 Ok(bytes) => (crate::base::digest::Digest::of(&bytes), self.open(file, bytes, wanted)),
                 Err(error) => return self.unreadable(file, &error),
             },

@@ -34,9 +34,16 @@ pub(super) enum Piece {
     Variable { name: String, value: String },
 }
 
+/// A file that does not lie in the folder yet.
+pub struct Draft {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
 /// Where an entry is read from, and what was read so far.
 pub(super) struct Shelf<'a> {
     root: PathBuf,
+    draft: Option<&'a Draft>,
     kept: Option<&'a Snapshot>,
     pieces: Vec<Piece>,
 }
@@ -79,7 +86,21 @@ impl<'a> Shelf<'a> {
     pub(super) fn new(entry: &Entry, kept: Option<&'a Snapshot>) -> Self {
         let first = entry.folder.as_deref().or(entry.files.first().map(PathBuf::as_path));
         let root = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        Self { root, kept, pieces: Vec::new() }
+        Self { root, draft: None, kept, pieces: Vec::new() }
+    }
+
+    /// The disk, with a file that is not on it yet.
+    pub(super) fn with(entry: &Entry, draft: &'a Draft) -> Self {
+        Self { draft: Some(draft), ..Self::new(entry, None) }
+    }
+
+    /// Reads a file of the disk, or the draft in its place.
+    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, source::Error> {
+        match self.draft.filter(|draft| draft.path == file) {
+            Some(draft) if draft.bytes.len() as u64 > cap => Err(source::Error::TooLarge(cap)),
+            Some(draft) => Ok(draft.bytes.clone()),
+            None => source::read(file, cap),
+        }
     }
 
     /// Whether this is a snapshot.
@@ -90,7 +111,7 @@ impl<'a> Shelf<'a> {
     /// The bytes of a file that holds text.
     pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, source::Error> {
         if !self.is_kept() {
-            return source::read(file, cap);
+            return self.read(file, cap);
         }
         let name = self.name(file);
         let found = self.find(|piece| match piece {

@@ -9,6 +9,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::tenants::status::TenantStatus;
@@ -16,6 +17,8 @@ use crate::tenants::status::TenantStatus;
 /// All but RFC 3986's unreserved characters: a tenant's name stands in the path as it is.
 const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const DEADLINE: Duration = Duration::from_secs(5);
+/// A change may wait for files to settle, and for the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The statuses of ten thousand tenants fit.
 const LARGEST_BYTES: usize = 64 * 1024 * 1024;
 
@@ -25,14 +28,14 @@ pub(super) enum Error {
         "no gateway answers on {0} ({1}); start one with `tenantd serve`, or give its address as --admin"
     )]
     Unreachable(SocketAddr, std::io::Error),
-    #[error("the gateway on {0} did not answer within 5 s")]
+    #[error("the gateway on {0} did not answer in time")]
     TooSlow(SocketAddr),
     #[error("the gateway on {0} has no tenant of that name; `tenantd tenants list` names them all")]
     NotFound(SocketAddr),
     #[error("the gateway on {0} answered {1}")]
     Refused(SocketAddr, StatusCode),
     #[error("{0}")]
-    Said(String),
+    Said(String, Vec<Value>),
     #[error("what answers on {0} is no admin listener of a gateway")]
     NotOurs(SocketAddr),
     #[error("a question could not be put")]
@@ -68,8 +71,27 @@ impl AdminClient {
 
     /// One tenant, by name or stem.
     pub(super) fn tenant(&self, name: &str) -> Result<TenantStatus, Error> {
-        let name = percent_encoding::utf8_percent_encode(name, &NOT_UNRESERVED);
-        self.json(&format!("/api/tenants/{name}"))
+        self.json(&Self::path_of(name, ""))
+    }
+
+    /// Has an order carried out: `what` is a method and a path below `/api`.
+    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Error> {
+        self.parsed(&self.ask(method, path, body)?)
+    }
+
+    /// A path below `/api/tenants/NAME`.
+    pub(super) fn path_of(name: &str, rest: &str) -> String {
+        format!("/api/tenants/{}{rest}", encoded(name))
+    }
+
+    /// The path of a file to be added.
+    pub(super) fn path_of_file(name: &str, replace: bool) -> String {
+        format!("/api/files/{}{}", encoded(name), if replace { "?replace=1" } else { "" })
+    }
+
+    /// Has the gateway look at all tenants.
+    pub(super) fn reload(&self) -> Result<Value, Error> {
+        self.order(Method::POST, "/-/reload", Bytes::new())
     }
 
     /// Has the gateway copy its store; says where the copy is.
@@ -98,15 +120,17 @@ impl AdminClient {
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        runtime.block_on(within_deadline(self.address, exchange(self.address, method, path, body)))
+        let deadline = if method == Method::GET { DEADLINE } else { PATIENCE };
+        runtime.block_on(within(deadline, self.address, exchange(self.address, method, path, body)))
     }
 }
 
-async fn within_deadline<T>(
+async fn within<T>(
+    deadline: Duration,
     address: SocketAddr,
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(DEADLINE, answer).await.unwrap_or(Err(Error::TooSlow(address)))
+    tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Error::TooSlow(address)))
 }
 
 async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
@@ -131,18 +155,26 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
     let (answer, _) = tokio::join!(answer, connection);
     match answer? {
         (StatusCode::OK, body) => Ok(body),
-        (StatusCode::NOT_FOUND, _) => Err(Error::NotFound(address)),
-        (status, body) => match detail(&body) {
-            Some(detail) => Err(Error::Said(detail)),
-            None => Err(Error::Refused(address, status)),
-        },
+        (status, body) => Err(match (status, detail(&body)) {
+            (StatusCode::NOT_FOUND, None) => Error::NotFound(address),
+            (StatusCode::NOT_FOUND, Some((detail, _))) if detail.starts_with("no tenant") => {
+                Error::NotFound(address)
+            }
+            (_, Some((detail, findings))) => Error::Said(detail, findings),
+            (_, None) => Error::Refused(address, status),
+        }),
     }
 }
 
-/// What a problem document (RFC 9457) says.
-fn detail(body: &[u8]) -> Option<String> {
-    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
-    problem.get("detail")?.as_str().map(str::to_owned)
+/// What a problem document (RFC 9457) says, with findings if it has some.
+fn detail(body: &[u8]) -> Option<(String, Vec<Value>)> {
+    let problem: Value = serde_json::from_slice(body).ok()?;
+    let findings = problem.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
+    Some((problem.get("detail")?.as_str()?.to_owned(), findings))
+}
+
+fn encoded(name: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(name, &NOT_UNRESERVED)
 }
 
 #[cfg(test)]

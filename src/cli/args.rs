@@ -31,7 +31,7 @@ pub enum Verb {
     /// Judge tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Ask a running gateway about its tenants.
+    /// Ask a running gateway about its tenants, or change them.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
     /// Check, copy or bring back what is kept in the state folder.
@@ -100,6 +100,73 @@ pub enum TenantsQuestion {
         /// How it is printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// List the kept revisions of a tenant.
+    History {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        /// How the list is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Compare two kept revisions line by line, secrets blanked.
+    Diff {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        /// The older revision [default: the one before the newer].
+        from: Option<u64>,
+        /// The newer revision [default: the one in force].
+        to: Option<u64>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Put a kept revision in force until the tenant's files change.
+    Rollback {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        /// A number that `history` lists.
+        revision: u64,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Stop serving a tenant, also after a restart, until `resume`.
+    Pause {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Serve a paused tenant again.
+    Resume {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Judge a file and put it into the tenants folder in one step.
+    Add {
+        /// The file. Its name says which tenant it belongs to.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Put it in the place of the file that is there.
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Delete a tenant's files and all that is kept of it.
+    Remove {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Look at the whole tenants folder now.
+    Reload {
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -254,6 +321,10 @@ const TENANTS_EXAMPLES: &str = "\
 Examples:
   tenantd tenants list
   tenantd tenants show acme
+  tenantd tenants add acme.zip
+  tenantd tenants history acme
+  tenantd tenants diff acme 3 4
+  tenantd tenants rollback acme 3
   tenantd tenants list --format json --admin 127.0.0.1:9901";
 
 const STORE_EXAMPLES: &str = "\

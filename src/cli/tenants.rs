@@ -1,4 +1,6 @@
-//! `tenantd tenants`: what a running gateway says of its tenants.
+//! `tenantd tenants`: what a running gateway says of its tenants, and what it is told to do with them.
+
+mod orders;
 
 use std::fmt::Write;
 
@@ -34,6 +36,7 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
             })?;
             Ok(Exit::Fine)
         }
+        other => orders::run(other),
     }
 }
 
@@ -59,10 +62,16 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
 fn show(tenant: &TenantStatus) -> String {
     let files = tenant.files.join(", ");
     let since = format!("{} since {}", word(tenant.state), tenant.since);
+    let revision = tenant.revision.map(|number| match (tenant.rolled_back, tenant.paused) {
+        (true, _) => format!("{number}, rolled back to until the files change"),
+        (false, true) => format!("{number}, paused: `tenantd tenants resume {}` lets it go on", tenant.name),
+        (false, false) => number.to_string(),
+    });
     let facts = [
         ("name", Some(tenant.name.as_str())),
         ("title", tenant.title.as_deref()),
         ("state", Some(since.as_str())),
+        ("revision", revision.as_deref()),
         ("trouble", tenant.trouble.as_deref()),
         ("connector", tenant.connector_url.as_deref()),
         ("access", tenant.access.as_deref()),

@@ -39,6 +39,10 @@ impl Keeper {
         Self { store, kept, waiting: BTreeMap::new(), refuses: false }
     }
 
+    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.as_ref()
+    }
+
     /// What is remembered of an entry that is seen for the first time.
     pub(super) fn remember(&mut self, stem: &str) -> Memory {
         self.kept.remove(stem).map(Memory::of).unwrap_or_default()
@@ -75,6 +79,12 @@ impl Keeper {
             let entry = Entry { stem: stem.to_string(), in_force: None, last: 0, paused, held_against: None };
             self.kept.insert(Arc::clone(stem), entry);
         }
+    }
+
+    /// Nothing is remembered of an entry any more.
+    pub(super) fn forget(&mut self, stem: &str) {
+        self.kept.remove(stem);
+        self.waiting.remove(stem);
     }
 
     /// Whether something waits to be kept.

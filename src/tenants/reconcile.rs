@@ -1,6 +1,8 @@
 //! The one task that changes the world: it looks, reads, judges, builds, publishes and announces.
 
+mod history;
 mod keep;
+mod orders;
 mod pass;
 mod read;
 mod world;
@@ -11,9 +13,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::history::{Comparison, Revision};
+pub use self::orders::{Done, Order, Refused};
 use self::pass::Worker;
+use super::adding;
 use super::build::Parts;
 use super::registry::Registry;
+use super::status::TenantStatus;
 use super::watch::Doorbell;
 use crate::base::task::Tasks;
 use crate::bundle;
@@ -28,6 +34,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Reconciler {
     bell: Doorbell,
     requests: mpsc::Sender<oneshot::Sender<u64>>,
+    orders: mpsc::Sender<Ordered>,
+    site: Arc<Site>,
+}
+
+/// An order, about whom, and where the answer goes.
+type Ordered = (String, Order, oneshot::Sender<Result<Done, Refused>>);
+
+/// What can be answered beside the task.
+struct Site {
+    folder: PathBuf,
+    context: Arc<bundle::Context>,
+    registry: Registry,
+    store: Option<Arc<Store>>,
 }
 
 /// What the reconciler needs.
@@ -49,16 +68,23 @@ impl Reconciler {
         let bell = Doorbell::new(Arc::clone(&ground.parts.clock));
         // A full queue means that many looks at all are asked for: one of them serves the rest.
         let (requests, asked) = mpsc::channel(16);
+        let (orders, ordered) = mpsc::channel(16);
+        let site = Arc::new(Site {
+            folder: ground.folder.clone(),
+            context: Arc::clone(&ground.context),
+            registry: ground.registry.clone(),
+            store: ground.store.clone(),
+        });
         let worker = Worker::new(ground, bell.clone(), tasks);
         let stop = tasks.soft().clone();
-        let work = run(worker, bell.clone(), asked);
+        let work = run(worker, bell.clone(), asked, ordered);
         tasks.spawn("reconcile", async move {
             tokio::select! {
                 () = work => {}
                 () = stop.cancelled() => {}
             }
         });
-        Self { bell, requests }
+        Self { bell, requests, orders, site }
     }
 
     /// Asks for a look at all tenants.
@@ -73,9 +99,37 @@ impl Reconciler {
         self.requests.send(reply).await.ok()?;
         answer.await.ok()
     }
+
+    /// Carries out an order about the entry of this name or stem.
+    pub async fn order(&self, name: &str, order: Order) -> Result<Done, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.orders.send((name.to_owned(), order, reply)).await;
+        sent.map_err(|_| Refused::Ending)?;
+        answer.await.map_err(|_| Refused::Ending)?
+    }
+
+    /// Judges a file and puts it into the folder; says what became of its entry.
+    pub async fn add(
+        &self,
+        name: String,
+        bytes: Vec<u8>,
+        replace: bool,
+    ) -> Result<Option<TenantStatus>, adding::Refused> {
+        let site = Arc::clone(&self.site);
+        let adding = move || adding::add(&site.folder, &name, bytes, replace, &site.context);
+        let added = tokio::task::spawn_blocking(adding).await;
+        let stem = added.map_err(|error| adding::Refused::Io(std::io::Error::other(error)))??;
+        self.reload().await;
+        Ok(self.site.registry.load().entries.get(stem.as_str()).map(|entry| entry.status()))
+    }
 }
 
-async fn run(mut worker: Worker, bell: Doorbell, mut asked: mpsc::Receiver<oneshot::Sender<u64>>) {
+async fn run(
+    mut worker: Worker,
+    bell: Doorbell,
+    mut asked: mpsc::Receiver<oneshot::Sender<u64>>,
+    mut ordered: mpsc::Receiver<Ordered>,
+) {
     worker.first_pass().await;
     let mut waiting = Waiting::default();
     loop {
@@ -83,6 +137,10 @@ async fn run(mut worker: Worker, bell: Doorbell, mut asked: mpsc::Receiver<onesh
             look = bell.next() => worker.pass(look).await,
             () = worker.until_second_look() => worker.second_look().await,
             () = worker.until_tick() => worker.look_at_all().await,
+            Some((name, order, reply)) = ordered.recv() => {
+                // Who broke off is not told.
+                let _unheard = reply.send(worker.obey(&name, order).await);
+            }
             Some(reply) = asked.recv() => {
                 worker.look_at_all().await;
                 waiting.add(reply, worker.now());

@@ -77,6 +77,13 @@ struct Candidate {
     source: Result<Snapshot, u64>,
 }
 
+/// What stood before a kept revision was put up.
+pub(super) struct Before {
+    candidate: Option<Candidate>,
+    refusal: Option<Diagnostic>,
+    is_closed: bool,
+}
+
 struct Live {
     tenant: Arc<Tenant>,
     /// What it was made of.
@@ -84,6 +91,8 @@ struct Live {
     /// Of all that decides who may call it.
     access: Option<Digest>,
     number: u64,
+    /// What its files say, whether or not an operator has stopped it.
+    enabled: bool,
 }
 
 impl Live {
@@ -214,6 +223,7 @@ impl Known {
     fn make(&mut self, candidate: Candidate, build: impl Build) -> Result<Live, Report> {
         let Candidate { mut spec, revision, access, files, source } = candidate;
         let slot = self.live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
+        let enabled = spec.enabled;
         spec.enabled &= !self.memory.paused;
         let tenant = build(spec, revision, slot)?;
         let number = match (source, self.memory.in_force) {
@@ -226,7 +236,7 @@ impl Known {
             }
         };
         self.memory.in_force = Some((number, revision));
-        Ok(Live { tenant, files, access, number })
+        Ok(Live { tenant, files, access, number, enabled })
     }
 
     /// The last good revision is in force again, in a new process, until its files are judged.
@@ -237,6 +247,62 @@ impl Known {
         let candidate = Candidate { files, source: Err(number), ..candidate };
         // One that cannot be built any more is as good as none.
         self.live = self.make(candidate, build).ok();
+    }
+
+    /// An operator stops the entry, or lets it go on.
+    pub(super) fn pause(&mut self, paused: bool, build: impl Build) {
+        self.memory.paused = paused;
+        let Some(live) = &mut self.live else { return };
+        let enabled = live.enabled && !paused;
+        if live.tenant.spec.enabled == enabled {
+            return;
+        }
+        let spec = TenantSpec { enabled, ..live.tenant.spec.clone() };
+        match build(spec, live.tenant.revision, Arc::clone(&live.tenant.slot)) {
+            Ok(tenant) => live.tenant = tenant,
+            Err(report) => {
+                self.report.extend(report);
+                self.live = None;
+            }
+        }
+    }
+
+    /// Puts a kept revision up as the candidate, whatever the files say. Give what this returns to [`Known::hold`].
+    pub(super) fn put_up(&mut self, loaded: Loaded, number: u64, files: Vec<PathBuf>) -> Before {
+        let is_closed = self.live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
+        let before = Before { candidate: self.candidate.take(), refusal: self.refusal.take(), is_closed };
+        let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
+        self.candidate = candidate.map(|candidate| Candidate { files, source: Err(number), ..candidate });
+        before
+    }
+
+    /// Keeps the revision that was put up in force until the files change. If it was refused, all is as before, and
+    /// the reason is returned.
+    pub(super) fn hold(&mut self, number: u64, before: Before) -> Result<(), String> {
+        if let Some(live) =
+            self.live.as_ref().filter(|live| live.number == number && self.candidate.is_none())
+        {
+            let is_older = self.on_disk != Some(live.tenant.revision);
+            self.memory.held_against = self.on_disk.filter(|_| is_older);
+            return Ok(());
+        }
+        let why =
+            self.refusal.take().map_or_else(|| "it cannot be built".to_owned(), |refusal| refusal.message);
+        (self.candidate, self.refusal) = (before.candidate, before.refusal);
+        if let Some(live) = &self.live {
+            live.tenant.slot.close(before.is_closed);
+        }
+        Err(why)
+    }
+
+    /// The digest of the files against which a revision is held.
+    pub(super) fn held_against(&self) -> Option<Digest> {
+        self.memory.held_against
+    }
+
+    /// The files as they were last read.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// What was put in force since this was last asked, to be kept.

@@ -54,6 +54,34 @@ async fn it_is_not_reached_from_the_public_side_or_by_web_pages() {
     assert_eq!(rebound.expect("an answer").status(), 421);
     let page = http.post(format!("{base}/-/reload")).header("origin", "https://evil.example").send().await;
     assert_eq!(page.expect("an answer").status(), 403);
-    let odd = http.request(Method::DELETE, format!("{base}/api/tenants/a")).send().await;
+    let odd = http.request(Method::PATCH, format!("{base}/api/tenants/a")).send().await;
     assert_eq!(odd.expect("an answer").status(), 405);
+}
+
+#[tokio::test]
+async fn changes_are_taken_from_this_machine_only() {
+    let backend = FakeBackend::start().await;
+    let setup =
+        Setup::new().instead("--admin", "0.0.0.0:0").file("a.yaml", Tenant::new("a", &backend).yaml());
+    let gateway = setup.start().await;
+    gateway.until_state("a", "serving").await;
+    // Nothing is sent: this only asks which address would be used.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let Some(ip) = outside.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback()) else {
+        return eprintln!("skipped: this machine has no other address than loopback");
+    };
+    let port = gateway.admin_address().port();
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    for (method, path) in [(Method::POST, "/api/tenants/a/pause"), (Method::DELETE, "/api/tenants/a")] {
+        let far = http.request(method.clone(), format!("http://{ip}:{port}{path}")).send().await;
+        assert_eq!(far.expect("an answer").status(), 403, "{method} {path}");
+    }
+    assert_eq!(gateway.status("a").await.expect("there")["state"], "serving");
+    let near = http.post(format!("http://127.0.0.1:{port}/api/tenants/a/pause")).send().await;
+    assert_eq!(near.expect("an answer").status(), 200);
+    let page = http
+        .post(format!("http://127.0.0.1:{port}/api/tenants/a/resume"))
+        .header("origin", "https://evil.example");
+    assert_eq!(page.send().await.expect("an answer").status(), 403);
 }

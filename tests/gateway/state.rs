@@ -223,6 +223,31 @@ async fn a_state_folder_that_was_never_writable_costs_the_memory_only() {
     assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
 }
 
+#[tokio::test]
+async fn a_state_folder_that_became_read_only_still_counts() {
+    let Some(disk) = SmallDisk::mount("size=2m") else { return };
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().state(&disk.path()).file("acme.yaml", Tenant::new("acme", &backend).yaml());
+    let mut gateway = setup.file("beta.yaml", Tenant::new("beta", &backend).yaml()).start().await;
+    gateway.until_state("acme", "serving").await;
+    fine(&gateway, &["pause", "acme"]);
+    gateway.signal("TERM");
+    assert!(gateway.until_ended().await.success());
+    let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.0.path()).status();
+    assert!(remount.is_ok_and(|status| status.success()), "nobody writes there");
+    fs::write(
+        gateway.tenant_file("beta.yaml"),
+        Tenant::new("beta", &backend).with("path_prefix: ../etc").yaml(),
+    )
+    .expect("written");
+    let gateway = gateway.killed().start_again().await;
+    assert_eq!(gateway.until_state("acme", "disabled").await["paused"], true);
+    gateway.until_state("beta", "stale").await;
+    let resumed = fine(&gateway, &["resume", "acme"]);
+    assert!(resumed.contains("would not survive a restart"), "{resumed}");
+    assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+}
+
 /// Ends at random moments, small ones more often, and starts again: what was acknowledged before is what serves after.
 #[tokio::test]
 async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
@@ -258,4 +283,99 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
         assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
     }
     assert!(rounds >= 20 && acknowledged >= 5, "{rounds} rounds, {acknowledged} acknowledged");
+}
+
+/// Runs a verb about tenants against a gateway.
+fn tenants(gateway: &Gateway, arguments: &[&str]) -> Output {
+    let admin = gateway.admin_address().to_string();
+    let arguments = [&["tenants"], arguments, &["--admin", &admin]].concat();
+    let output = Command::new(BINARY).args(arguments).env_clear().output().expect("the binary runs");
+    super::harness::secret::assert_none("a verb's output", &printed(&output));
+    output
+}
+
+fn fine(gateway: &Gateway, arguments: &[&str]) -> String {
+    let output = tenants(gateway, arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", printed(&output));
+    printed(&output)
+}
+
+#[tokio::test]
+async fn a_rollback_holds_across_a_restart_until_the_file_changes() {
+    let backend = FakeBackend::start().await;
+    let edition = |text: &str| Tenant::new("acme", &backend).with(&format!("description: {text}")).yaml();
+    let gateway = Setup::new().file("acme.yaml", edition("First")).start().await;
+    gateway.until_state("acme", "serving").await;
+    gateway.put("acme.yaml", edition("Second"));
+    let page = async |gateway: &Gateway| gateway.client().get("/acme/").await.text;
+    super::harness::until("it changes", async || page(&gateway).await.contains("Second").then_some(())).await;
+    let history = fine(&gateway, &["history", "acme"]);
+    assert_eq!(history.lines().count(), 3, "{history}");
+    let difference = fine(&gateway, &["diff", "acme"]);
+    assert!(
+        difference.contains("revision 1 -> 2") && difference.contains("description: [hidden]"),
+        "{difference}"
+    );
+
+    fine(&gateway, &["rollback", "acme", "1"]);
+    assert!(page(&gateway).await.contains("First"));
+    assert!(fine(&gateway, &["show", "acme"]).contains("rolled back"));
+    let gateway = gateway.kill_and_restart().await;
+    let status = gateway.until_state("acme", "serving").await;
+    assert_eq!((&status["revision"], &status["rolled_back"]), (&1.into(), &true.into()), "{status}");
+    assert!(page(&gateway).await.contains("First"));
+
+    gateway.put("acme.yaml", edition("Third"));
+    super::harness::until("the change wins", async || page(&gateway).await.contains("Third").then_some(()))
+        .await;
+    assert_eq!(gateway.status("acme").await.expect("there")["revision"], 3);
+    for (arguments, code) in [(["rollback", "acme", "9"], 1), (["rollback", "nobody", "1"], 1)] {
+        assert_eq!(tenants(&gateway, &arguments).status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_outlives_restarts_and_even_the_file() {
+    let backend = FakeBackend::start().await;
+    let yaml = Tenant::new("acme", &backend).yaml();
+    let gateway = Setup::new().file("acme.yaml", &yaml).start().await;
+    gateway.until_state("acme", "serving").await;
+    fine(&gateway, &["pause", "acme"]);
+    assert_eq!(gateway.client().get("/acme/").await.status, 404);
+    let gateway = gateway.kill_and_restart().await;
+    assert_eq!(gateway.until_state("acme", "disabled").await["paused"], true);
+    gateway.remove("acme.yaml");
+    gateway.until_gone("acme").await;
+    gateway.put("acme.yaml", &yaml);
+    gateway.until_state("acme", "disabled").await;
+    assert_eq!(gateway.client().get("/acme/").await.status, 404);
+    fine(&gateway, &["resume", "acme"]);
+    assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+    let gateway = gateway.kill_and_restart().await;
+    gateway.until_state("acme", "serving").await;
+}
+
+#[tokio::test]
+async fn a_tenant_is_added_and_removed_by_the_command_line() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().start().await;
+    let file = gateway.path().join("acme.zip");
+    let path = file.display().to_string();
+    fs::write(&file, Tenant::new("acme", &backend).with("path_prefix: ../etc").zip()).expect("written");
+    let refused = tenants(&gateway, &["add", &path]);
+    assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+    assert!(printed(&refused).contains("path_prefix"), "{}", printed(&refused));
+    assert!(!gateway.tenant_file("acme.zip").exists());
+
+    fs::write(&file, Tenant::new("acme", &backend).zip()).expect("written");
+    let added = fine(&gateway, &["add", &path]);
+    assert!(added.contains("serving") && added.contains("/acme/mcp"), "{added}");
+    assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+    assert_eq!(tenants(&gateway, &["add", &path]).status.code(), Some(1), "it is there already");
+    fine(&gateway, &["add", &path, "--replace"]);
+    fine(&gateway, &["reload"]);
+    fine(&gateway, &["remove", "acme"]);
+    assert!(!gateway.tenant_file("acme.zip").exists());
+    assert!(gateway.status("acme").await.is_none());
+    assert_eq!(gateway.client().get("/acme/").await.status, 404);
 }

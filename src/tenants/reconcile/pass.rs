@@ -37,7 +37,7 @@ pub(super) type Changed = BTreeSet<Arc<str>>;
 pub(super) struct Worker {
     pub(super) folder: PathBuf,
     watch_mode: crate::settings::WatchMode,
-    context: Arc<bundle::Context>,
+    pub(super) context: Arc<bundle::Context>,
     pub(super) parts: Parts,
     pub(super) registry: Registry,
     bell: Doorbell,
@@ -284,7 +284,7 @@ impl Worker {
         known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
     }
 
-    fn remove(&mut self, stem: &Arc<str>) {
+    pub(super) fn remove(&mut self, stem: &Arc<str>) {
         let paused = self.roster.remove(stem).is_some_and(|known| known.is_paused());
         self.keeper.gone(stem, paused);
         self.sightings.remove(stem);
@@ -292,7 +292,7 @@ impl Worker {
     }
 
     /// Judges all claims and builds those who may serve; adds to `changed` whoever's lot is another now.
-    fn judge_and_build(&mut self, changed: &mut Changed) {
+    pub(super) fn judge_and_build(&mut self, changed: &mut Changed) {
         self.note_holdings(changed);
         if self.holdings.waiting().is_empty() {
             return;

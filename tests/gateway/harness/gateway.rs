@@ -72,9 +72,14 @@ impl Setup {
     }
 
     /// Another state folder than its own.
-    pub(crate) fn state(mut self, folder: &str) -> Self {
-        let at = self.flags.iter().position(|flag| flag == "--state").expect("every gateway has one");
-        folder.clone_into(&mut self.flags[at + 1]);
+    pub(crate) fn state(self, folder: &str) -> Self {
+        self.instead("--state", folder)
+    }
+
+    /// Another value of a flag that it has anyway.
+    pub(crate) fn instead(mut self, flag: &str, value: &str) -> Self {
+        let at = self.flags.iter().position(|given| given == flag).expect("every gateway has it");
+        value.clone_into(&mut self.flags[at + 1]);
         self
     }
 

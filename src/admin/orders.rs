@@ -1,0 +1,124 @@
+//! What an operator may do to tenants: pause, resume, roll back, remove, add a file; and what may be asked about their
+//! past. Changes are taken from this machine only, whatever address the listener has.
+
+use std::net::IpAddr;
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Admin;
+use super::api::{json_answer, problem};
+use crate::base::body::Body;
+use crate::base::diagnostic::Report;
+use crate::store;
+use crate::tenants::adding;
+use crate::tenants::reconcile::{Order, Refused};
+
+/// The largest archive that is read, and a little for the form.
+const LARGEST_FILE: usize = 33 << 20;
+
+impl Admin {
+    /// Carries out what changes something.
+    pub(super) async fn change<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !peer.to_canonical().is_loopback() {
+            let detail = "changes are taken from the gateway's own machine only; run tenantd there";
+            return problem(StatusCode::FORBIDDEN, detail);
+        }
+        let (head, body) = request.into_parts();
+        let number = |name| parameter(head.uri.query(), name).and_then(|text| text.parse().ok());
+        let segments: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+        match (&head.method, segments.as_slice()) {
+            (&Method::POST, ["-", "backup"]) => self.backup().await,
+            (&Method::POST, ["api", "tenants", name, "pause"]) => self.order(name, Order::Pause).await,
+            (&Method::POST, ["api", "tenants", name, "resume"]) => self.order(name, Order::Resume).await,
+            (&Method::POST, ["api", "tenants", name, "rollback"]) => match number("revision") {
+                Some(number) => self.order(name, Order::RollBack(number)).await,
+                None => problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
+            },
+            (&Method::DELETE, ["api", "tenants", name]) => self.order(name, Order::Remove).await,
+            (&Method::PUT, ["api", "files", name]) => {
+                self.add(name, body, parameter(head.uri.query(), "replace").is_some()).await
+            }
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or what docs/admin.md lists for changes"),
+        }
+    }
+
+    /// The kept revisions of a tenant.
+    pub(super) async fn history(&self, name: &str) -> Response<Body> {
+        answered(self.reconciler.history(&decoded(name)).await)
+    }
+
+    /// How two of them differ.
+    pub(super) async fn difference(&self, name: &str, query: Option<&str>) -> Response<Body> {
+        let number = |name| parameter(query, name).and_then(|text| text.parse().ok());
+        answered(self.reconciler.difference(&decoded(name), number("from"), number("to")).await)
+    }
+
+    async fn order(&self, name: &str, order: Order) -> Response<Body> {
+        answered(self.reconciler.order(&decoded(name), order).await)
+    }
+
+    async fn add<B>(&self, name: &str, body: B, replace: bool) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Ok(body) = Limited::new(body, LARGEST_FILE).collect().await else {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or did not come whole");
+        };
+        let bytes = body.to_bytes().to_vec();
+        match self.reconciler.add(decoded(name), bytes, replace).await {
+            Ok(status) => json_answer(StatusCode::OK, &json!({ "tenant": status, "kept": true })),
+            Err(adding::Refused::Findings(report)) => findings("the tenant would be refused", &report),
+            Err(refused @ adding::Refused::Name(_)) => problem(StatusCode::BAD_REQUEST, &refused.to_string()),
+            Err(refused @ adding::Refused::Exists(_)) => problem(StatusCode::CONFLICT, &refused.to_string()),
+            Err(refused @ adding::Refused::Io(_)) => {
+                problem(StatusCode::INSUFFICIENT_STORAGE, &refused.to_string())
+            }
+        }
+    }
+}
+
+/// A name as it stands in a path.
+pub(super) fn decoded(name: &str) -> String {
+    percent_decode_str(name).decode_utf8_lossy().into_owned()
+}
+
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(query?.as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).next()
+}
+
+fn answered(outcome: Result<impl Serialize, Refused>) -> Response<Body> {
+    let refused = match outcome {
+        Ok(done) => return json_answer(StatusCode::OK, &done),
+        Err(refused) => refused,
+    };
+    let status = match &refused {
+        Refused::Rejected { report, .. } => return findings(&refused.to_string(), report),
+        Refused::NotFound | Refused::NoRevision(_) => StatusCode::NOT_FOUND,
+        Refused::NoStore | Refused::Taken { .. } => StatusCode::CONFLICT,
+        Refused::Files { .. } | Refused::Store(store::Error::Database { .. }) => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
+        Refused::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    problem(status, &refused.to_string())
+}
+
+fn findings(detail: &str, report: &Report) -> Response<Body> {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let title = status.canonical_reason();
+    let document = json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "findings": report,
+    });
+    json_answer(status, &document)
+}

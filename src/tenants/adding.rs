@@ -1,0 +1,101 @@
+//! A file that an operator hands in: judged first, together with what lies beside it, then put into the folder in one
+//! step.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::base::diagnostic::Report;
+use crate::base::random;
+use crate::bundle::{self, Context, Draft};
+
+/// Why a file was not put into the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(
+        "\"{0}\" is no name of a tenant's file: it ends in .zip, .yaml, .yml or .env and has no folder in it"
+    )]
+    Name(String),
+    #[error("{0} is there already; say --replace to put this one in its place")]
+    Exists(String),
+    #[error("the tenant would be refused")]
+    Findings(Report),
+    #[error("the tenants folder cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Puts a file into the folder; says which entry it belongs to. Blocking.
+pub(super) fn add(
+    folder: &Path,
+    name: &str,
+    bytes: Vec<u8>,
+    replace: bool,
+    context: &Context,
+) -> Result<String, Refused> {
+    let path = folder.join(name);
+    let stem = bundle::stem_of(folder, &path).filter(|stem| stem != name && !name.contains(['/', '\\']));
+    let stem = stem.ok_or_else(|| Refused::Name(name.to_owned()))?;
+    if path.symlink_metadata().is_ok() && !replace {
+        return Err(Refused::Exists(name.to_owned()));
+    }
+    let draft = Draft { path: path.clone(), bytes };
+    let loaded = bundle::load_with(folder, &stem, &draft, context)?;
+    if loaded.spec.is_none() {
+        return Err(Refused::Findings(loaded.report));
+    }
+    put(folder, &path, &draft.bytes)?;
+    Ok(stem)
+}
+
+fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = folder.join(format!(".adding-{}.tmp", random::hex::<8>()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&draft)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            public_base: "https://mcp.test".into(),
+            hosts: Vec::new(),
+            backend_allow: Vec::new(),
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    const GOOD: &str = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
+                        connection_id: c\napi_key: key-0001\n";
+
+    #[test]
+    fn a_good_file_is_put_in_and_a_bad_one_leaves_no_trace() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let add = |name: &str, text: &str, replace| {
+            add(folder.path(), name, text.as_bytes().to_vec(), replace, &context())
+        };
+        assert_eq!(add("acme.yaml", GOOD, false).expect("added"), "acme");
+        assert!(matches!(add("acme.yaml", GOOD, false), Err(Refused::Exists(_))));
+        assert!(matches!(add("acme.yaml", "api_key: [", true), Err(Refused::Findings(_))));
+        assert_eq!(fs::read_to_string(folder.path().join("acme.yaml")).expect("there"), GOOD);
+        assert_eq!(add("acme.env", "PATH_PREFIX=/x\n", false).expect("an overlay"), "acme");
+        assert!(matches!(add("acme.env", "PATH_PREFIX=../x\n", true), Err(Refused::Findings(_))));
+        for bad in ["../acme.zip", "acme", ".acme.zip", "acme.zip.part", "a/b.yaml", "notes.txt", ""] {
+            assert!(matches!(add(bad, GOOD, false), Err(Refused::Name(_))), "{bad}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2);
+    }
+}

@@ -1,0 +1,80 @@
+//! The kept revisions of an entry: listed, and compared line by line.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::orders::Refused;
+use super::{Reconciler, Site};
+use crate::bundle::{Difference, Snapshot};
+use crate::store::{Mark, Store};
+
+/// A kept revision.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Revision {
+    pub number: u64,
+    /// The first 12 digits.
+    pub digest: String,
+    pub accepted_at: Timestamp,
+    pub in_force: bool,
+}
+
+/// Two revisions, compared. Secrets are blanked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    pub from: u64,
+    pub to: u64,
+    pub documents: Vec<Difference>,
+}
+
+impl Reconciler {
+    /// The kept revisions of the entry of this name or stem, the newest first.
+    pub async fn history(&self, name: &str) -> Result<Vec<Revision>, Refused> {
+        let (store, stem, in_force) = self.site.kept(name)?;
+        let read = move || store.history(&stem);
+        let marks = tokio::task::spawn_blocking(read).await.map_err(|_| Refused::Ending)??;
+        let revision = |mark: Mark| Revision {
+            number: mark.number,
+            digest: mark.digest.short(),
+            accepted_at: mark.at,
+            in_force: in_force == Some(mark.number),
+        };
+        Ok(marks.into_iter().map(revision).collect())
+    }
+
+    /// How revision `to` (the one in force) differs from revision `from` (the one before that).
+    pub async fn difference(
+        &self,
+        name: &str,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> Result<Comparison, Refused> {
+        let (store, stem, in_force) = self.site.kept(name)?;
+        let compare = move || -> Result<_, Refused> {
+            let to = to.or(in_force).ok_or(Refused::NoRevision(0))?;
+            let earlier = |marks: Vec<Mark>| marks.iter().map(|mark| mark.number).find(|number| *number < to);
+            let from = match from {
+                Some(from) => from,
+                None => earlier(store.history(&stem)?).ok_or(Refused::NoRevision(to.saturating_sub(1)))?,
+            };
+            let (older, newer) = (snapshot(&store, &stem, from)?, snapshot(&store, &stem, to)?);
+            Ok(Comparison { from, to, documents: older.difference(&newer) })
+        };
+        tokio::task::spawn_blocking(compare).await.map_err(|_| Refused::Ending)?
+    }
+}
+
+impl Site {
+    /// The store, the stem of an entry, and the number of what is in force.
+    fn kept(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), Refused> {
+        let status = self.registry.load().entry(name).map(|entry| entry.status()).ok_or(Refused::NotFound)?;
+        let store = self.store.clone().ok_or(Refused::NoStore)?;
+        Ok((store, status.stem, status.revision))
+    }
+}
+
+fn snapshot(store: &Store, stem: &str, number: u64) -> Result<Snapshot, Refused> {
+    let documents = store.documents(stem, number)?.ok_or(Refused::NoRevision(number))?;
+    Snapshot::decode(&documents).ok_or(Refused::NoRevision(number))
+}
