@@ -11,6 +11,8 @@ use super::healthcheck::client;
 use super::{Exit, admin_client, output, render};
 use crate::tenants::status::{State, TenantStatus};
 
+const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
+
 /// Lists all, or shows one.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     match &args.question {
@@ -71,6 +73,7 @@ fn show(tenant: &TenantStatus) -> String {
         ("name", Some(tenant.name.as_str())),
         ("title", tenant.title.as_deref()),
         ("state", Some(since.as_str())),
+        ("closed", tenant.closed.then_some(CLOSED)),
         ("revision", revision.as_deref()),
         ("trouble", tenant.trouble.as_deref()),
         ("connector", tenant.connector_url.as_deref()),

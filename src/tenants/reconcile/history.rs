@@ -34,10 +34,11 @@ impl Reconciler {
         let (store, stem, in_force) = self.site.kept(name)?;
         let read = move || store.history(&stem);
         let marks = tokio::task::spawn_blocking(read).await.map_err(|_| Refused::Ending)??;
+        let to_the_second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
         let revision = |mark: Mark| Revision {
             number: mark.number,
             digest: mark.digest.short(),
-            accepted_at: mark.at,
+            accepted_at: to_the_second(mark.at),
             in_force: in_force == Some(mark.number),
         };
         Ok(marks.into_iter().map(revision).collect())
