@@ -4,6 +4,7 @@
 //! signal: SIGTERM or SIGINT drains (a second one ends at once), SIGHUP looks at the tenants folder.
 
 mod addresses;
+mod files;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -83,10 +84,11 @@ pub enum Drained {
 impl Gateway {
     /// Binds the listeners and creates everything else. `env` is what tenants' files may name.
     pub async fn build(
-        settings: Settings,
+        mut settings: Settings,
         env: BTreeMap<String, Secret>,
         key: KeySource,
     ) -> Result<Self, Error> {
+        settings.limits.connections = files::connections(settings.limits.connections, files::raise_limit());
         make_tenants_folder(&settings.tenants)?;
         let (store, kept) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,8 @@ use super::context::Edge;
 const BACKLOG: i32 = 1024;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// One line in so long a time says that connections cannot be accepted; the metric counts each failure.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// A socket could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +79,7 @@ impl Edge {
 }
 
 async fn accept_all(edge: &Arc<Edge>, socket: TcpListener) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut trouble = Trouble::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -86,14 +88,17 @@ async fn accept_all(edge: &Arc<Edge>, socket: TcpListener) {
         };
         match accepted {
             (permit, Ok((stream, peer))) => {
-                pause = SHORTEST_PAUSE;
+                trouble.is_over();
                 if let Some(place) = edge.admission.admit(permit, peer.ip()) {
                     edge.tasks.spawn("connection", connection::serve(Arc::clone(edge), stream, peer, place));
                 }
             }
             (_, Err(error)) if is_the_peers(&error) => {}
             (_, Err(error)) => {
-                pause = back_off(edge, &error, pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(trouble.meet(edge, &error)) => {}
+                    () = edge.tasks.soft().cancelled() => return,
+                }
             }
         }
     }
@@ -105,15 +110,34 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Out of file descriptors or memory: accepting again at once would only spin. Returns the next pause.
-async fn back_off(edge: &Edge, error: &io::Error, pause: Duration) -> Duration {
-    edge.metrics.connection_refused("accept_error");
-    tracing::warn!(%error, "cannot accept connections; raise the limit of open files if it says too many");
-    tokio::select! {
-        () = tokio::time::sleep(pause) => {}
-        () = edge.tasks.soft().cancelled() => {}
+/// Out of file descriptors or memory: accepting again at once would only spin, and a line each time fill the disk.
+#[derive(Default)]
+struct Trouble {
+    /// Failures since a connection was last accepted.
+    failures: u32,
+    said: Option<Instant>,
+}
+
+impl Trouble {
+    /// Counts a failure, says it if that was not done lately, and returns how long to wait.
+    fn meet(&mut self, edge: &Edge, error: &io::Error) -> Duration {
+        edge.metrics.connection_refused("accept_error");
+        let now = edge.clock.monotonic();
+        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN_AFTER) {
+            self.said = Some(now);
+            tracing::warn!(
+                %error,
+                "connections cannot be accepted and wait in the kernel; if too many files are open, lower limits.connections or raise the limit of open files (LimitNOFILE, ulimit -n)"
+            );
+        }
+        let pause = SHORTEST_PAUSE * 2_u32.pow(self.failures.min(4));
+        self.failures = self.failures.saturating_add(1);
+        pause.min(LONGEST_PAUSE)
     }
-    (pause * 2).min(LONGEST_PAUSE)
+
+    fn is_over(&mut self) {
+        self.failures = 0;
+    }
 }
 
 /// Small answers leave at once.

@@ -16,7 +16,7 @@ pub struct Limits {
     pub handshake_seconds: u64,
     /// From the first byte of a request to the end of its header.
     pub header_seconds: u64,
-    /// Between two pieces of a request's body.
+    /// For a request's body as a whole.
     pub body_seconds: u64,
     /// A connection without a request.
     pub idle_seconds: u64,

@@ -1,5 +1,7 @@
 //! Caps and deadlines of the edge, over real connections.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -8,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::harness::client::read;
-use super::harness::{Era, FakeBackend, PATIENCE, Setup, Tenant};
+use super::harness::{Era, FakeBackend, PATIENCE, Setup, Tenant, until};
 
 #[tokio::test]
 async fn a_body_over_the_tenants_cap_is_refused() {
@@ -70,7 +72,7 @@ async fn connections_of_one_address_are_bounded() {
     let ended = tokio::time::timeout(PATIENCE, fourth.read(&mut [0])).await.expect("it is cut");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     drop(held);
-    super::harness::until("there is room again", async || {
+    until("there is room again", async || {
         let answer = gateway.client().request(Method::GET, "/nothing").send().await;
         answer.ok().filter(|answer| answer.status() == 404)
     })
@@ -125,4 +127,50 @@ async fn what_is_no_request_gets_a_json_rpc_error() {
         assert_eq!(answer.status, 400, "{start} {version}: {answer:?}");
         assert!(answer.json()["error"]["code"].is_i64(), "{start} {version}: {answer:?}");
     }
+}
+
+/// Lets a process have so many files more than it has, and no more.
+fn leave_files(pid: u32, more: usize) {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files").count();
+    let status =
+        Command::new("prlimit").args([format!("--pid={pid}"), format!("--nofile={}:", open + more)]).status();
+    assert!(status.expect("prlimit (util-linux) is installed").success());
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
+    const COMPLAINT: &str = "connections cannot be accepted";
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().flag("--tls", "off");
+    let gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.status, 200);
+    leave_files(gateway.pid(), 8);
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(TcpStream::connect(gateway.address()).await.expect("the kernel accepts"));
+    }
+    until("it complains", async || gateway.output().contains(COMPLAINT).then_some(())).await;
+    gateway.put("b.yaml", Tenant::new("b", &backend).yaml());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(gateway.output().matches(COMPLAINT).count(), 1, "one line, not one a failure");
+    drop(held);
+    let client = gateway.client();
+    for tenant in ["/a", "/b"] {
+        until("it is served", async || {
+            (client.search(Era::Modern, tenant, "q").await.status == 200).then_some(())
+        })
+        .await;
+    }
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(metrics.contains(r#"tenantd_connections_refused_total{reason="accept_error"}"#), "{metrics}");
+    assert!(!gateway.output().contains("tenant removed"), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn few_open_files_mean_few_connections_and_are_said() {
+    let gateway = Setup::new().open_files(264).start().await;
+    assert!(gateway.output().contains(r#""connections":160"#), "{}", gateway.output());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).expect("its limits");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    assert_eq!(files.split_whitespace().nth(3), Some("264"), "the soft limit is raised: {files}");
 }

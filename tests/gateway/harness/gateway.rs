@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     folder: TempDir,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 /// A gateway that serves. When it goes out of scope it is ended, and what it wrote is searched for secrets.
@@ -48,7 +49,7 @@ impl Setup {
             ("--log", "json".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        Self { folder, flags, variables: Vec::new() }
+        Self { folder, flags, variables: Vec::new(), open_files: None }
     }
 
     /// A file in the tenants folder from the start.
@@ -89,6 +90,12 @@ impl Setup {
         self
     }
 
+    /// The hard limit of files that it may open; the soft one is half of it.
+    pub(crate) fn open_files(mut self, hard: u32) -> Self {
+        self.open_files = Some(hard);
+        self
+    }
+
     /// The folder of everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -111,7 +118,13 @@ impl Setup {
     fn spawn(&self) -> Child {
         let log =
             File::options().append(true).create(true).open(self.path().join("output.log")).expect("made");
-        Command::new(BINARY)
+        let limited = self.open_files.map(|hard| {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={}:{hard}", hard / 2)).arg(BINARY);
+            command
+        });
+        limited
+            .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)
             .env_clear()
