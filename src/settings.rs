@@ -18,6 +18,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,8 @@ pub struct Settings {
     pub extra_hosts: ExtraHosts,
     /// Browser origins besides our own that may call MCP endpoints.
     pub allowed_origins: Vec<String>,
+    /// How long browsers are told to use HTTPS only (RFC 6797).
+    pub hsts: Option<Duration>,
 }
 
 /// Which further Host headers are ours.
@@ -140,6 +143,7 @@ impl Default for Settings {
             limits: Limits::default(),
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),
+            hsts: None,
         }
     }
 }

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
+
 use super::hosts::Hosts;
 use super::limits::Admission;
-use super::tls;
+use super::{reply, tls};
 use crate::base::clock::Clock;
 use crate::base::random;
 use crate::base::task::Tasks;
@@ -38,6 +40,8 @@ pub struct Edge {
     pub(super) hosts: Hosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
+    /// `Strict-Transport-Security`, on every answer if at all.
+    pub(super) hsts: Option<HeaderValue>,
 }
 
 impl Edge {
@@ -55,6 +59,7 @@ impl Edge {
             hosts: Hosts::new(&settings.hosts, &settings.extra_hosts),
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,
+            hsts: settings.hsts.map(reply::strict_transport_security),
         })
     }
 }

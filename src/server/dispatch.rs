@@ -34,7 +34,7 @@ impl Edge {
             Some(response) => response,
             None => reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error"),
         };
-        reply::seal(response.headers_mut(), &visit.id);
+        reply::seal(response.headers_mut(), &visit.id, self.hsts.as_ref());
         self.record(&visit, &trail, response.status());
         response
     }

@@ -117,8 +117,16 @@ pub(super) fn retry_after(headers: &mut HeaderMap, wait: std::time::Duration) {
         .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
 }
 
+/// Browsers shall use HTTPS only for so long (RFC 6797). Without `includeSubDomains`: those are other people's business.
+pub(super) fn strict_transport_security(period: std::time::Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={}", period.as_secs())).expect("digits are a header value")
+}
+
 /// Adds the headers that every answer has. Nothing here is for shared caches unless it says so itself.
-pub(super) fn seal(headers: &mut HeaderMap, request_id: &str) {
+pub(super) fn seal(headers: &mut HeaderMap, request_id: &str, hsts: Option<&HeaderValue>) {
+    if let Some(hsts) = hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }

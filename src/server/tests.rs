@@ -42,6 +42,7 @@ fn settings(limits: Limits) -> Settings {
         limits,
         extra_hosts: ExtraHosts::These(vec![]),
         allowed_origins: vec![],
+        hsts: None,
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
     Arc::new(config)
 }
 
-/// Shakes hands. `None` is a client that spoke plain HTTP and was told so. The hello is read before the configuration is chosen, which is where ACME's
-/// TLS-ALPN challenge (RFC 8737) branches off.
+/// Shakes hands. `None` is a client that spoke plain HTTP and was told so. The hello is read before the configuration is
+/// chosen, which is where ACME's TLS-ALPN challenge (RFC 8737) branches off.
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -87,9 +87,10 @@ pub(super) fn server_name<S>(stream: &TlsStream<S>) -> Option<Box<str>> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::sign::{CertifiedKey, SingleCertAndKey};
-    use rustls::{ClientConfig, RootCertStore};
+    use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsConnector;
 
@@ -97,18 +98,8 @@ pub(super) mod tests {
 
     /// A server's configuration and a client's that trusts it.
     pub(in crate::server) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let chain = vec![made.cert.der().clone()];
-        let mut roots = RootCertStore::empty();
-        roots.add(chain[0].clone()).expect("a root");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let key = CertifiedKey::from_der(chain, key, &provider).expect("a key that fits");
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let (key, root) = certified();
+        let client = trusting(&[root], aws_lc_rs::default_provider());
         (config(Arc::new(SingleCertAndKey::from(key))), client)
     }
 
@@ -132,5 +123,90 @@ pub(super) mod tests {
         assert_eq!(shaken(&[b"h2", b"http/1.1"]).await.0, Protocol::Http2);
         assert_eq!(shaken(&[b"http/1.1"]).await.0, Protocol::Http1);
         assert_eq!(shaken(&[]).await, (Protocol::Http1, Some("localhost".into())));
+    }
+
+    /// Serves the certificate of the day.
+    #[derive(Debug)]
+    struct Swapped(std::sync::Mutex<Arc<CertifiedKey>>);
+
+    impl ResolvesServerCert for Swapped {
+        fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            self.0.lock().ok().map(|key| Arc::clone(&key))
+        }
+    }
+
+    fn certified() -> (Arc<CertifiedKey>, CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let der = made.cert.der().clone();
+        let key = CertifiedKey::from_der(vec![der.clone()], key, &aws_lc_rs::default_provider());
+        (Arc::new(key.expect("a key that fits")), der)
+    }
+
+    fn trusting(certificates: &[CertificateDer<'static>], provider: CryptoProvider) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        certificates.iter().for_each(|root| roots.add(root.clone()).expect("a root"));
+        ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
+    /// A handshake, and a byte from the server, behind which the tickets come.
+    async fn met(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let near =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (far, _) = listener.accept().await.expect("a connection");
+        let connector = TlsConnector::from(Arc::clone(client));
+        let name = ServerName::try_from("localhost").expect("a name");
+        let (near, far) = tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server)));
+        let (mut near, mut far) = (near.expect("satisfied"), far.expect("a handshake").expect("TLS"));
+        far.write_all(b"x").await.expect("sent");
+        far.flush().await.expect("sent");
+        near.read_exact(&mut [0]).await.expect("received");
+        near
+    }
+
+    #[tokio::test]
+    async fn the_key_exchange_is_post_quantum_with_who_can() {
+        let (key, root) = certified();
+        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let mut classical = aws_lc_rs::default_provider();
+        classical.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
+        for (provider, group) in
+            [(aws_lc_rs::default_provider(), NamedGroup::X25519MLKEM768), (classical, NamedGroup::X25519)]
+        {
+            let client = Arc::new(trusting(std::slice::from_ref(&root), provider));
+            let agreed =
+                met(&server, &client).await.get_ref().1.negotiated_key_exchange_group().map(|kx| kx.name());
+            assert_eq!(agreed, Some(group));
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_outlive_a_change_of_certificates() {
+        let ((first, root), (second, other)) = (certified(), certified());
+        let resolver = Arc::new(Swapped(std::sync::Mutex::new(first)));
+        let server = config(Arc::clone(&resolver) as _);
+        let client = Arc::new(trusting(&[root, other], aws_lc_rs::default_provider()));
+        assert_eq!(met(&server, &client).await.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        *resolver.0.lock().expect("not poisoned") = second;
+        let resumed = met(&server, &client).await;
+        assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+
+    #[test]
+    fn tickets_are_short_lived_and_carry_no_early_data() {
+        let (key, _) = certified();
+        let config = config(Arc::new(SingleCertAndKey::from(key)));
+        assert!(config.ticketer.enabled());
+        // rustls makes a new key every six hours and takes the one before it for as long again.
+        assert_eq!(config.ticketer.lifetime(), 12 * 60 * 60);
+        assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
     }
 }

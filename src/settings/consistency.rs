@@ -14,6 +14,7 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     folders_are_apart(settings, report);
     plain_http_is_near(settings, report);
     admin_is_near(settings, report);
+    hsts_has_tls(settings, report);
 }
 
 /// The host of the public base is ours whether or not it is listed; without any, we are `localhost`.
@@ -68,5 +69,14 @@ fn admin_is_near(settings: &Settings, report: &mut Report) {
         let message = format!("`--admin` is {address}: whoever reaches it sees every tenant's status");
         let help = "use 127.0.0.1:9900, or let a firewall or network policy keep others away";
         report.push(Diagnostic::warning("admin-not-loopback", message).help(help));
+    }
+}
+
+/// Over plain HTTP browsers ignore it (RFC 6797 7.2), and who wrote it believes to be protected.
+fn hsts_has_tls(settings: &Settings, report: &mut Report) {
+    if settings.tls == TlsMode::Off && settings.hsts.is_some() {
+        let message = "`hsts` is set, but `--tls off` speaks plain HTTP, where browsers ignore it";
+        let help = "leave it out here, and let the proxy that does TLS send Strict-Transport-Security";
+        report.push(Diagnostic::error("hsts-without-tls", message).help(help));
     }
 }

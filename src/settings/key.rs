@@ -25,9 +25,10 @@ impl Key {
     pub const EXTRA_HOST: Key = Key("extra_host");
     pub const ALLOWED_ORIGIN: Key = Key("allowed_origin");
     pub const MASTER_KEY_FILE: Key = Key("master_key_file");
+    pub const HSTS: Key = Key("hsts");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 18] = [
+    pub const ALL: [Key; 19] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -46,6 +47,7 @@ impl Key {
         Self::EXTRA_HOST,
         Self::ALLOWED_ORIGIN,
         Self::MASTER_KEY_FILE,
+        Self::HSTS,
     ];
 
     /// `--backend-allow`.

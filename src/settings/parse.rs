@@ -1,6 +1,7 @@
 //! One text → one value. Each function says what is wrong and what to write instead.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
@@ -94,6 +95,26 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
     match text.parse::<IpNet>().or_else(|_| lone()) {
         Ok(network) => Ok(network.trunc()),
         Err(_) => fault("not a network", "write it like `127.0.0.0/8`, `10.0.0.0/8` or `fd00::/8`"),
+    }
+}
+
+/// `5m`, `1d`, `365d`, or `off`; a bare number is seconds.
+pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
+    const HELP: &str = "write it like `300s`, `1d` or `365d`, or `off`";
+    if text == "off" {
+        return Ok(None);
+    }
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return fault("not a period", HELP),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)) {
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        None => fault("not a period", HELP),
     }
 }
 

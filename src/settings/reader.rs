@@ -54,6 +54,7 @@ impl<'a> Reader<'a> {
             limits: default.limits,
             extra_hosts: self.extra_hosts(),
             allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),
+            hsts: self.one(Key::HSTS, parse::period_or_off).unwrap_or(default.hsts),
         }
     }
 

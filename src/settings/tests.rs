@@ -188,3 +188,18 @@ fn the_config_file_is_the_flags_then_the_variables() {
     assert_eq!(config_path(Some(Path::new("/a.yaml")), &environment), Some("/a.yaml".into()));
     assert_eq!(config_path(None, &environment), Some("/b.yaml".into()));
 }
+
+#[test]
+fn hsts_is_a_period_and_needs_tls() {
+    let hsts =
+        |text: &str| settings(Flags::new(), &[("TENANTD_HSTS", text)], None).hsts.map(|hsts| hsts.as_secs());
+    assert_eq!(hsts("off"), None);
+    for (text, seconds) in [("300", 300), ("300s", 300), ("5m", 300), ("12h", 43_200), ("365d", 31_536_000)] {
+        assert_eq!(hsts(text), Some(seconds), "{text}");
+    }
+    for bad in ["d", "1y", "-1s", "1 d", "99999999999999999999d"] {
+        assert!(findings(Flags::new(), &[("TENANTD_HSTS", bad)], None).contains("setting-invalid"), "{bad}");
+    }
+    let plain = Flags::new().with(Key::TLS, ["off"]);
+    assert!(findings(plain, &[("TENANTD_HSTS", "1d")], None).contains("hsts-without-tls"));
+}

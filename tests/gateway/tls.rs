@@ -22,12 +22,8 @@ fn certificate(folder: &Path) -> rustls::pki_types::CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// Whether a handshake that trusts only `root` succeeds, and what it agreed on.
-async fn handshake(
-    gateway: &Gateway,
-    root: &rustls::pki_types::CertificateDer<'static>,
-    alpn: &[&str],
-) -> Option<Option<String>> {
+/// A client that trusts `root` alone.
+fn trusting(root: &rustls::pki_types::CertificateDer<'static>, alpn: &[&str]) -> tokio_rustls::TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone()).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -37,9 +33,18 @@ async fn handshake(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
+/// Whether a handshake that trusts only `root` succeeds, and what it agreed on.
+async fn handshake(
+    gateway: &Gateway,
+    root: &rustls::pki_types::CertificateDer<'static>,
+    alpn: &[&str],
+) -> Option<Option<String>> {
     let stream = TcpStream::connect(gateway.address()).await.expect("connected");
     let name = ServerName::try_from("localhost").expect("a name");
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let stream = trusting(root, alpn).connect(name, stream).await.ok()?;
     let agreed = stream.get_ref().1.alpn_protocol();
     Some(agreed.map(|name| String::from_utf8_lossy(name).into_owned()))
 }
@@ -72,4 +77,26 @@ async fn manual_files_are_served_and_taken_over_when_they_change() {
     fs::write(gateway.path().join("certs/localhost.pem"), "garbage").expect("written");
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     assert!(handshake(&gateway, &second, &[]).await.is_some());
+}
+
+#[tokio::test]
+async fn who_names_no_host_or_an_unknown_one_gets_the_default_certificate() {
+    let gateway = Setup::new().start().await;
+    let ca = rustls::pki_types::CertificateDer::from_pem_file(gateway.ca().expect("a local CA"));
+    let connector = trusting(&ca.expect("a certificate"), &[]);
+    let stream = async || TcpStream::connect(gateway.address()).await.expect("connected");
+    // An address is never sent as a name; the default certificate has it among its names.
+    let by_address = ServerName::from(gateway.address().ip());
+    connector.connect(by_address, stream().await).await.expect("the default certificate");
+    let unknown = ServerName::try_from("unknown.example").expect("a name");
+    let refused = connector.connect(unknown, stream().await).await.expect_err("another name's certificate");
+    assert!(refused.to_string().contains("not valid for name"), "no alert, but a certificate: {refused}");
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_stay_with_https_if_the_operator_says_so() {
+    let told = Setup::new().variable("TENANTD_HSTS", "1d").start().await;
+    assert_eq!(told.client().get("/nothing").await.header("strict-transport-security"), "max-age=86400");
+    let untold = Setup::new().start().await;
+    assert!(!untold.client().get("/nothing").await.headers.contains_key("strict-transport-security"));
 }
