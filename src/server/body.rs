@@ -78,15 +78,16 @@ where
     Ok(None)
 }
 
-/// An answer's body that keeps its request counted as under way.
+/// An answer's body that keeps its request counted as under way, and tells whose turn it is: asked for more, ours.
 pub(super) struct Tracked {
     body: Body,
-    _under_way: UnderWay,
+    under_way: UnderWay,
 }
 
 impl Tracked {
-    pub(super) fn new(body: Body, under_way: UnderWay) -> Self {
-        Self { body, _under_way: under_way }
+    pub(super) fn new(body: Body, mut under_way: UnderWay) -> Self {
+        under_way.offer();
+        Self { body, under_way }
     }
 }
 
@@ -98,7 +99,13 @@ impl http_body::Body for Tracked {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let this = self.get_mut();
+        this.under_way.taken();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        if polled.is_ready() {
+            this.under_way.offer();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

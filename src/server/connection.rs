@@ -61,7 +61,7 @@ where
             line.attend(http1_settings().serve_connection(io, service)).await;
         }
         Protocol::Http2 => {
-            let io = TokioIo::new(Patient::with_writes(stream, idle));
+            let io = TokioIo::new(Patient::with_writes(stream, idle, Arc::clone(&line.activity)));
             line.attend(http2_settings(&line.edge.tasks).serve_connection(io, service)).await;
         }
     }
@@ -87,7 +87,7 @@ impl Line {
     }
 
     /// Drives the connection; when it has been idle for long, or the process drains, what is under way is finished
-    /// and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY).
+    /// and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
     async fn attend<C>(&self, connection: C)
     where
         C: GracefulConnection<Error = hyper::Error>,
@@ -97,7 +97,10 @@ impl Line {
             ended = connection.as_mut() => ended,
             () = self.over() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => return self.leave(),
+                }
             }
         };
         if let Err(error) = ended {
@@ -110,6 +113,11 @@ impl Line {
             () = self.edge.tasks.soft().cancelled() => {}
             () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => {}
         }
+    }
+
+    fn leave(&self) {
+        self.edge.metrics.connection_refused("stalled");
+        tracing::debug!(client.addr = %self.peer.addr, "connection left: its client takes no answer");
     }
 
     fn report(&self, error: &hyper::Error) {

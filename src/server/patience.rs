@@ -13,22 +13,47 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The requests of one connection: how many began, how many are still being answered.
+/// Writes up to this size may be HTTP/2's own frames (a PING has 17 bytes): no sign that anybody takes an answer.
+const CONTROL_BYTES: usize = 64;
+
+/// The requests of one connection: how many began, how many are still being answered, and whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicU64,
     under_way: AtomicUsize,
+    /// Those of them whose next piece is made and not taken. An HTTP/2 client says how much it takes, and may say nothing.
+    offered: AtomicUsize,
+    /// Counts pieces of answers that were taken.
+    taken: AtomicU64,
 }
 
 /// A request being answered, until the last byte of its answer was handed over.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Activity>);
+pub(super) struct UnderWay {
+    activity: Arc<Activity>,
+    offered: bool,
+}
 
 impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        UnderWay { activity: Arc::clone(self), offered: false }
+    }
+
+    fn wrote(&self, bytes: usize) {
+        if bytes > CONTROL_BYTES {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn moves(&self) -> (u64, u64) {
+        (self.begun(), self.taken.load(Ordering::Relaxed))
+    }
+
+    /// Some answer is being worked on here; nobody else can be blamed for the silence.
+    fn is_at_work(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > self.offered.load(Ordering::Relaxed)
     }
 
     fn begun(&self) -> u64 {
@@ -39,22 +64,46 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns once nothing was asked or answered for `patience`, give or take an eighth.
+    /// Returns once nothing was asked, worked on or taken for `patience`, give or take an eighth.
     pub(super) async fn idle(&self, patience: Duration) {
         const PARTS: u32 = 8;
-        let (mut seen, mut quiet) = (self.begun(), 0);
+        let (mut seen, mut quiet) = (self.moves(), 0);
         while quiet <= PARTS {
             tokio::time::sleep(patience / PARTS).await;
-            let begun = self.begun();
-            quiet = if self.is_busy() || begun != seen { 0 } else { quiet + 1 };
-            seen = begun;
+            let moves = self.moves();
+            quiet = if self.is_at_work() || moves != seen { 0 } else { quiet + 1 };
+            seen = moves;
+        }
+    }
+}
+
+impl UnderWay {
+    /// The next piece is made, and the client's to take.
+    pub(super) fn offer(&mut self) {
+        if !self.offered {
+            self.offered = true;
+            self.activity.offered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The client took what there was; the next piece is ours to make.
+    pub(super) fn taken(&mut self) {
+        self.activity.taken.fetch_add(1, Ordering::Relaxed);
+        self.withdraw();
+    }
+
+    fn withdraw(&mut self) {
+        if self.offered {
+            self.offered = false;
+            self.activity.offered.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.withdraw();
+        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -63,18 +112,28 @@ pub(super) struct Patient<S> {
     stream: S,
     head: Option<HeadWatch>,
     stall: Deadline,
+    activity: Arc<Activity>,
 }
 
 impl<S> Patient<S> {
     /// Watches writes only: in HTTP/2, pings and the idle watch do the rest.
-    pub(super) fn with_writes(stream: S, stall: Duration) -> Self {
-        Self { stream, head: None, stall: Deadline::after(stall) }
+    pub(super) fn with_writes(stream: S, stall: Duration, activity: Arc<Activity>) -> Self {
+        Self { stream, head: None, stall: Deadline::after(stall), activity }
     }
 
     /// Watches request heads too: HTTP/1. The first head is waited for from now on.
     pub(super) fn with_heads(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
-        let head = HeadWatch { after_request: Some(0), deadline: Deadline::after(head), activity };
-        Self { stream, head: Some(head), stall: Deadline::after(stall) }
+        let watched = Arc::clone(&activity);
+        let head = HeadWatch { after_request: Some(0), deadline: Deadline::after(head), activity: watched };
+        Self { stream, head: Some(head), stall: Deadline::after(stall), activity }
+    }
+}
+
+impl<S> Patient<S> {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.activity.wrote(*bytes);
+        }
     }
 }
 
@@ -166,6 +225,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.note(&polled);
         this.stall.bound(polled, context)
     }
 
@@ -188,6 +248,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.note(&polled);
         this.stall.bound(polled, context)
     }
 
@@ -245,7 +306,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up() {
         let (_client, server) = duplex(4);
-        let mut server = Patient::with_writes(server, STALL);
+        let mut server = Patient::with_writes(server, STALL, Arc::default());
         let cut = server.write_all(b"too much").await.expect_err("nobody reads");
         assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
     }
@@ -258,5 +319,20 @@ mod tests {
         drop(under_way);
         assert!(tokio::time::timeout(STALL / 2, activity.idle(STALL)).await.is_err());
         tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL)).await.expect("idle is noticed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_offered_and_not_taken_is_idleness() {
+        let activity = Arc::new(Activity::default());
+        let (mut stuck, working) = (activity.begin(), activity.begin());
+        stuck.offer();
+        assert!(tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err(), "one is worked on");
+        drop(working);
+        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL)).await.expect("nothing moves");
+        stuck.taken();
+        assert!(
+            tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err(),
+            "it is our turn again"
+        );
     }
 }

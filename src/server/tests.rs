@@ -1,5 +1,6 @@
 //! The edge over real sockets, with no tenant behind it: what is refused, cut, counted and drained.
 
+mod http2;
 mod tenant;
 
 use std::net::SocketAddr;

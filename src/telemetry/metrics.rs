@@ -203,7 +203,7 @@ impl Metrics {
         self.connections.inc_by(change);
     }
 
-    /// A connection was refused: `cap`, `per_ip`, `handshake`, `header_timeout`, `accept_error`.
+    /// A connection was refused: `cap`, `per_ip`, `handshake`, `header_timeout`, `stalled`, `accept_error`.
     pub fn connection_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }

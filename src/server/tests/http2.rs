@@ -1,0 +1,109 @@
+//! HTTP/2 with clients that no library would write: floods, and answers that nobody takes. Frames: RFC 9113 section 4.1.
+
+use super::*;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `GET / http` for our host: indexed fields of HPACK's table, and one literal.
+fn request(stream: u32, flags: u8) -> Vec<u8> {
+    let host = b"mcp.example.com";
+    let length = u8::try_from(host.len()).expect("a short name");
+    frame(HEADERS, flags, stream, &[&[0x82, 0x86, 0x84, 0x01, length], &host[..]].concat())
+}
+
+fn setting(name: u16, value: u32) -> Vec<u8> {
+    frame(SETTINGS, 0, 0, &[&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+}
+
+async fn connect(gateway: &Gateway, settings: &[u8]) -> Client {
+    let addr = http2(gateway).await;
+    let mut client = Client(TcpStream::connect(addr).await.expect("the edge listens"));
+    client.send([PREFACE, settings].concat()).await;
+    client
+}
+
+/// Sends again and again, and reads nothing, until the other side has had enough.
+async fn is_cut_off(client: &mut Client, mut flood: impl FnMut(u32) -> Vec<u8>) -> bool {
+    let sending = async {
+        for turn in 0..100_000 {
+            if client.0.write_all(&flood(turn)).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(Duration::from_secs(10), sending).await.unwrap_or(false)
+}
+
+#[tokio::test]
+async fn floods_end_their_own_connection() {
+    let gateway = start(impatient());
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let streams = |turn: u32| (0..100).map(move |n| (turn * 100 + n) * 2 + 1).filter(|id| *id < 1 << 31);
+    let mut reset = connect(&gateway, &settings).await;
+    let open_and_reset =
+        |id| [request(id, END_STREAM | END_HEADERS), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat();
+    assert!(
+        is_cut_off(&mut reset, |turn| streams(turn).flat_map(open_and_reset).collect()).await,
+        "rapid reset"
+    );
+    let mut pings = connect(&gateway, &settings).await;
+    assert!(
+        is_cut_off(&mut pings, |_| frame(PING, 0, 0, &[0; 8]).repeat(1_000)).await,
+        "pings, no answer read"
+    );
+    let mut tuned = connect(&gateway, &settings).await;
+    assert!(is_cut_off(&mut tuned, |_| setting(4, 65_535).repeat(1_000)).await, "settings, no answer read");
+    let mut endless = connect(&gateway, &[settings.clone(), request(1, END_STREAM)].concat()).await;
+    let header = [&[0x00, 1, b'x', 127, 0x81, 0x07][..], &[b'y'; 1_024]].concat();
+    assert!(is_cut_off(&mut endless, |_| frame(CONTINUATION, 0, 1, &header)).await, "a head without end");
+    assert_eq!(ask(&gateway, get("/a/mcp")).await.0, 404, "neighbours are served");
+}
+
+#[tokio::test]
+async fn an_answer_that_the_client_gives_no_room_for_is_not_waited_for() {
+    let gateway = start(impatient());
+    let no_window = setting(4, 0);
+    let mut client = connect(&gateway, &[no_window, request(1, END_STREAM | END_HEADERS)].concat()).await;
+    assert!(client.ends().await);
+    assert!(gateway.edge.metrics.encode().contains(r#"connections_refused_total{reason="stalled"} 1"#));
+}
+
+#[tokio::test]
+async fn what_a_client_may_do_is_said_at_the_start() {
+    let gateway = start(Limits::default());
+    let mut client = connect(&gateway, &frame(SETTINGS, 0, 0, &[])).await;
+    let mut head = [0; 9];
+    client.0.read_exact(&mut head).await.expect("a frame");
+    assert_eq!(head[3], SETTINGS);
+    let mut said = vec![0; usize::from(head[2])];
+    client.0.read_exact(&mut said).await.expect("settings");
+    let value = |name: u8| {
+        let found = said.chunks_exact(6).find(|one| one[..2] == [0, name]);
+        found.map(|one| u32::from_be_bytes([one[2], one[3], one[4], one[5]]))
+    };
+    let (streams, window, header_list) = (value(3), value(4), value(6));
+    assert_eq!((streams, window, header_list), (Some(100), Some(64 << 10), Some(16 << 10)), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_request_is_let_go() {
+    let gateway = start(impatient());
+    let addr = http2(&gateway).await;
+    let mut mute = Client(TcpStream::connect(addr).await.expect("the edge listens"));
+    assert!(mute.ends().await, "no preface");
+    let mut half = connect(&gateway, &[frame(SETTINGS, 0, 0, &[]), request(1, END_STREAM)].concat()).await;
+    assert!(half.ends().await, "half a head");
+}
