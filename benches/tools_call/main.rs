@@ -21,6 +21,7 @@ mod load;
 mod process;
 mod reference;
 mod report;
+mod statistics;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -45,6 +45,16 @@ impl Server {
 
     /// Starts the gateway and waits for its ready file.
     pub(crate) fn gateway(program: &str, arguments: &[&str], ready: &Path, log: &Path) -> Result<Self> {
+        Self::program(program, arguments, log, || first_address(ready))
+    }
+
+    /// Starts a program and waits until it is found to serve.
+    pub(crate) fn program(
+        program: &str,
+        arguments: &[&str],
+        log: &Path,
+        found: impl Fn() -> Option<SocketAddr>,
+    ) -> Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
             .stdout(File::create(log)?)
@@ -52,7 +62,7 @@ impl Server {
             .spawn()?;
         let started = Instant::now();
         loop {
-            if let Some(address) = first_address(ready) {
+            if let Some(address) = found() {
                 return Ok(Self { child, address });
             }
             if child.try_wait()?.is_some() || started.elapsed() > START {

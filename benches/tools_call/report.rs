@@ -1,10 +1,10 @@
 //! What was measured, as one table.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use crate::load::{Era, Outcome};
+use crate::statistics;
 
 /// One measurement of one target.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) struct Report {
 impl Report {
     /// `targets` in the order they are shown; ratios refer to the first.
     pub(crate) fn new(targets: Vec<&'static str>) -> Self {
-        Self { targets, samples: BTreeMap::new(), load_before: load_average() }
+        Self { targets, samples: BTreeMap::new(), load_before: statistics::load_average() }
     }
 
     pub(crate) fn add(&mut self, target: &'static str, era: Era, connections: usize, sample: Sample) {
@@ -51,7 +51,7 @@ impl Report {
     }
 
     pub(crate) fn print(&self, rounds: usize, delay_ms: u64, tenants: usize) {
-        let (before, after) = (&self.load_before, load_average());
+        let (before, after) = (&self.load_before, statistics::load_average());
         println!(
             "\ntools/call over TLS, {tenants} tenants, backend {delay_ms} ms, medians of {rounds} rounds in turns, load {before} -> {after}"
         );
@@ -91,12 +91,5 @@ impl Report {
 }
 
 fn median(samples: &[Sample], field: fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(field).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn load_average() -> String {
-    let line = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    line.split_whitespace().next().unwrap_or("?").to_owned()
+    statistics::median(samples.iter().map(field))
 }

@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,7 +24,6 @@ use super::limits::Place;
 use super::listener;
 use super::patience::{Activity, Patient};
 use super::tls::{self, Protocol};
-use crate::base::task::Tasks;
 
 /// Serves a connection until either side has had enough. `place` is given back at the end.
 pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, place: Place) {
@@ -34,10 +36,11 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
         return speak(edge, Protocol::Http1, stream, peer).await;
     };
     let deadline = seconds(edge.limits.handshake_seconds);
-    let shaken = tokio::time::timeout(deadline, tls::handshake(stream, config)).await;
+    // What a handshake needs is let go before a connection begins to wait; and a TLS stream is too large to be moved about.
+    let shaken = tokio::time::timeout(deadline, Box::pin(tls::handshake(stream, config))).await;
     if let Ok(Ok(Some(stream))) = shaken {
         let peer = Peer { sni: tls::server_name(&stream), ..peer };
-        return speak(edge, tls::protocol(&stream), stream, peer).await;
+        return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;
     }
     edge.metrics.connection_refused("handshake");
     let error = shaken.map_or_else(|late| Some(late.into()), Result::err);
@@ -58,11 +61,14 @@ where
     match protocol {
         Protocol::Http1 => {
             let io = TokioIo::new(Patient::with_heads(stream, idle, head, Arc::clone(&line.activity)));
-            line.attend(http1_settings().serve_connection(io, service)).await;
+            let connection = http1_settings().serve_connection(io, service);
+            Box::pin(line.attend(connection, std::future::pending())).await;
         }
         Protocol::Http2 => {
             let io = TokioIo::new(Patient::with_writes(stream, idle, Arc::clone(&line.activity)));
-            line.attend(http2_settings(&line.edge.tasks).serve_connection(io, service)).await;
+            let streams = Streams::default();
+            let connection = http2_settings(streams.clone()).serve_connection(io, service);
+            Box::pin(line.attend(connection, streams.run())).await;
         }
     }
 }
@@ -75,30 +81,33 @@ struct Line {
 }
 
 impl Line {
-    fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + Send + 'static {
+    /// Boxed, since hyper keeps room for one answer in every connection, idle ones included.
+    fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let under_way = self.activity.begin();
-        async move {
+        Box::pin(async move {
             let response = self.edge.answer(&self.peer, request).await;
             Ok(response.map(|body| Tracked::new(body, under_way)))
-        }
+        })
     }
 
-    /// Drives the connection; when it has been idle for long, or the process drains, what is under way is finished
+    /// Drives the connection and what goes with it; when it has been idle for long, or the process drains, what is under way is finished
     /// and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
-    async fn attend<C>(&self, connection: C)
+    async fn attend<C>(&self, connection: C, streams: impl Future<Output = Infallible>)
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
-        let mut connection = pin!(connection);
+        let (mut connection, mut streams) = (pin!(connection), pin!(streams));
+        // In this order: what the connection reads is begun at once.
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
+            never = streams.as_mut() => match never {},
             () = self.over() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
+                    biased;
                     ended = connection => ended,
+                    never = streams => match never {},
                     () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => return self.leave(),
                 }
             }
@@ -145,8 +154,8 @@ fn http1_settings() -> http1::Builder {
     builder
 }
 
-fn http2_settings(tasks: &Tasks) -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(Streams(tasks.clone()));
+fn http2_settings(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
@@ -161,16 +170,38 @@ fn http2_settings(tasks: &Tasks) -> http2::Builder<Streams> {
     builder
 }
 
-/// Runs the streams of HTTP/2 connections as tasks with an owner.
-#[derive(Clone)]
-struct Streams(Tasks);
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Tracked>, Infallible>> + Send>>;
+type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The streams of one HTTP/2 connection, run in its own task: each as a task of its own would cost more than most answers
+/// do, in allocations and in wake-ups across threads. They end with their connection.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<Vec<Stream>>>);
+
+impl Streams {
+    /// Runs what is there and what comes.
+    async fn run(self) -> Infallible {
+        let mut running = FuturesUnordered::new();
+        std::future::poll_fn(move |context| {
+            running.extend(self.begun());
+            while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {}
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn begun(&self) -> Vec<Stream> {
+        // Nobody panics while holding it.
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl<F> hyper::rt::Executor<F> for Streams
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn("stream", stream);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(stream));
     }
 }
 
