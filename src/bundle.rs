@@ -39,6 +39,10 @@ pub use snapshot::{Difference, Draft, Line, Snapshot};
 
 use snapshot::Shelf;
 
+/// The finding of what could not be read because the machine had no more files or memory to give.
+const SCARCE: &str = "out-of-resources";
+const SCARCE_HELP: &str = "it is tried again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
+
 /// Why something is refused, as an error on its way to the report.
 type Refusal = Box<Diagnostic>;
 
@@ -88,6 +92,13 @@ pub struct Loaded {
     pub report: Report,
     /// What was read, if it made a tenant.
     pub snapshot: Option<Snapshot>,
+}
+
+impl Loaded {
+    /// Whether something could not be read for a reason that will pass and says nothing about the files.
+    pub fn lacked_resources(&self) -> bool {
+        self.report.iter().any(|finding| finding.code == SCARCE)
+    }
 }
 
 /// Reads and judges one entry. Blocking; call it where blocking is fine. Never panics, bounded in time and memory.

@@ -24,6 +24,7 @@ mod mcp;
 mod page;
 mod patience;
 mod reply;
+mod revocable;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, archive};
+use super::{Entry, archive, source};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
@@ -214,11 +214,12 @@ impl Group {
         let names = match list(folder) {
             Ok(names) => names,
             Err(error) => {
-                report.push(
-                    Diagnostic::error("unreadable", format!("the folder cannot be read: {}", error.kind()))
-                        .help("check that the gateway's user may read it")
-                        .at(Location::file(folder)),
-                );
+                let (code, help) = match source::is_scarcity(&error) {
+                    true => (super::SCARCE, super::SCARCE_HELP),
+                    false => ("unreadable", "check that the gateway's user may read it"),
+                };
+                let what = format!("the folder cannot be read: {}", error.kind());
+                report.push(Diagnostic::error(code, what).help(help).at(Location::file(folder)));
                 return Vec::new();
             }
         };

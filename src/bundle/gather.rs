@@ -221,11 +221,13 @@ impl Gathering<'_, '_> {
         let code = match error {
             source::Error::NotRegular => "not-a-file",
             source::Error::TooLarge(_) => "file-too-large",
+            source::Error::Io(_) if error.will_pass() => super::SCARCE,
             source::Error::Io(_) => "unreadable",
         };
         let help = match error {
             source::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
             source::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
+            source::Error::Io(_) if error.will_pass() => super::SCARCE_HELP,
             source::Error::Io(_) => "check that the gateway's user may read it",
         };
         self.report.push(

@@ -163,7 +163,10 @@ fn read(path: &Path) -> Result<String, Refusal> {
         let message = format!("the secret's file cannot be used: {why}");
         refusal("secret-file", message, "the file holds the secret and nothing else, as text")
     };
-    let bytes = source::read(path, MAX_SECRET).map_err(|error| refused(&error.to_string()))?;
+    let bytes = source::read(path, MAX_SECRET).map_err(|error| match error.will_pass() {
+        true => refusal(super::SCARCE, error.to_string(), super::SCARCE_HELP),
+        false => refused(&error.to_string()),
+    })?;
     let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))?;
     match text.trim() {
         "" => Err(refused("it is empty")),

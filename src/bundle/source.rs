@@ -15,6 +15,21 @@ pub(super) enum Error {
     Io(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether this says something about the machine at this moment and nothing about the file.
+    pub(super) fn will_pass(&self) -> bool {
+        matches!(self, Self::Io(error) if is_scarcity(error))
+    }
+}
+
+/// Too many files are open, in this process or in all, or memory ran out.
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
+}
+
 /// Reads a whole file of at most `cap` bytes. Symbolic links are followed (mounted Secrets consist of them).
 pub(super) fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
     let file = open(path)?;
@@ -59,6 +74,14 @@ mod tests {
         assert!(matches!(read(&path, 4), Err(Error::TooLarge(4))));
         assert!(matches!(read(folder.path(), 4), Err(Error::NotRegular)));
         assert!(matches!(read(Path::new("/dev/zero"), 4), Err(Error::NotRegular)));
+    }
+
+    #[test]
+    fn want_of_open_files_is_told_from_what_is_wrong_with_a_file() {
+        let error = |code| Error::Io(io::Error::from_raw_os_error(code));
+        assert!([12, 23, 24].into_iter().all(|code| error(code).will_pass()));
+        assert!(![2, 13, 5].into_iter().any(|code| error(code).will_pass()));
+        assert!(!Error::NotRegular.will_pass() && !Error::TooLarge(1).will_pass());
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
 //! taken tells neither which one was close nor which one it was.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
@@ -51,10 +53,42 @@ pub enum Denial {
     NotPrivate,
 }
 
+/// The leave that callers of one tenant have, kept from revision to revision: what is given once can be taken back
+/// while a call or stream is under way.
+#[derive(Debug, Default)]
+pub struct Leaves(Mutex<HashMap<Leave, CancellationToken>>);
+
+/// What lets a caller in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Leave {
+    Key(Digest),
+    OpenToPrivate,
+    OpenToAll,
+}
+
+impl Leaves {
+    fn of(&self, leave: Leave) -> CancellationToken {
+        self.lock().entry(leave).or_default().clone()
+    }
+
+    /// Ends at once whatever is under way by a leave that `check` does not give.
+    pub fn keep_only(&self, check: &BearerCheck, now: Timestamp) {
+        for (_, taken_back) in self.lock().extract_if(|leave, _| !check.gives(*leave, now)) {
+            taken_back.cancel();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Leave, CancellationToken>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
 /// The check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
     rule: Rule,
+    /// Fires when open callers may not call any more.
+    closed: CancellationToken,
 }
 
 #[derive(Debug, Clone)]
@@ -71,19 +105,46 @@ struct Key {
     label: Arc<str>,
     digest: Digest,
     expires: Option<Timestamp>,
+    /// Fires when a later revision has this key no more.
+    revoked: CancellationToken,
 }
 
 impl BearerCheck {
     /// The check that `access` asks for, within what the settings allow to open tenants.
-    pub fn new(access: &AccessSpec, open: OpenTenants) -> Self {
+    pub fn new(access: &AccessSpec, open: OpenTenants, leaves: &Leaves) -> Self {
         let rule = match open {
-            _ if !access.is_open() => Rule::Keys(keys(access)),
+            _ if !access.is_open() => Rule::Keys(keys(access, leaves)),
             OpenTenants::Refused => Rule::Shut,
             OpenTenants::Public => Rule::OpenToAll,
             OpenTenants::Private if access.public => Rule::OpenToAll,
             OpenTenants::Private => Rule::OpenToPrivate,
         };
-        Self { rule }
+        let closed = match rule {
+            Rule::OpenToPrivate => leaves.of(Leave::OpenToPrivate),
+            Rule::OpenToAll => leaves.of(Leave::OpenToAll),
+            Rule::Keys(_) | Rule::Shut => CancellationToken::new(),
+        };
+        Self { rule, closed }
+    }
+
+    /// Fires when a caller who was let in may not call any more, whatever is under way.
+    pub fn revocation(&self, principal: &Principal) -> &CancellationToken {
+        let key = match (&self.rule, principal) {
+            (Rule::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
+            _ => None,
+        };
+        key.map_or(&self.closed, |key| &key.revoked)
+    }
+
+    fn gives(&self, leave: Leave, now: Timestamp) -> bool {
+        match (&self.rule, leave) {
+            (Rule::Keys(keys), Leave::Key(digest)) => {
+                keys.iter().any(|key| key.digest == digest && key.expires.is_none_or(|expires| now < expires))
+            }
+            (Rule::OpenToAll, Leave::OpenToAll | Leave::OpenToPrivate) => true,
+            (Rule::OpenToPrivate, leave) => leave == Leave::OpenToPrivate,
+            _ => false,
+        }
     }
 
     /// Checks a request from `peer`, the address of the connection's other end.
@@ -114,11 +175,12 @@ impl BearerCheck {
     }
 }
 
-fn keys(access: &AccessSpec) -> Arc<[Key]> {
+fn keys(access: &AccessSpec, leaves: &Leaves) -> Arc<[Key]> {
     let key = |key: &crate::spec::ApiKeySpec| Key {
         label: key.label.as_str().into(),
         digest: key.digest,
         expires: key.expires,
+        revoked: leaves.of(Leave::Key(key.digest)),
     };
     access.api_keys.iter().map(key).collect()
 }

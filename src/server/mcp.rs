@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use super::body::{self, BodyFault};
 use super::context::{Edge, Visit};
 use super::reply::{self, Form, Problem};
-use super::{cors, page};
+use super::{cors, page, revocable};
 use crate::base::body::Body;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{Denial, Principal};
@@ -64,8 +64,14 @@ impl Edge {
         ration(tenant, visit, &principal, address)?;
         let deadline = Duration::from_secs(self.limits.body_seconds);
         let request = body::read(request, tenant.spec.limits.max_request_bytes, deadline).await?;
+        let revoked = tenant.bearer.revocation(&principal).clone();
         let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
-        Ok(tenant.mcp.handle(request, caller).await)
+        // Dropping the call cancels it down to the backend.
+        tokio::select! {
+            biased;
+            () = revoked.cancelled() => Err(Refusal::Denied(Denial::Invalid)),
+            response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, revoked.clone())),
+        }
     }
 
     /// The page is for everybody but those whom an open tenant does not answer at all.

@@ -101,6 +101,8 @@ pub struct Metrics {
     changes: Counter,
     last_pass_completed: Gauge,
     last_completed_at: Gauge<f64, AtomicU64>,
+    unsettled: Gauge,
+    notified: Gauge,
     tenants: Family<StateLabel, Gauge>,
     generation: Gauge,
     store_writable: Gauge,
@@ -123,6 +125,8 @@ impl Metrics {
             changes: Counter::default(),
             last_pass_completed: Gauge::default(),
             last_completed_at: Gauge::default(),
+            unsettled: Gauge::default(),
+            notified: Gauge::default(),
             tenants: Family::default(),
             generation: Gauge::default(),
             store_writable: Gauge::default(),
@@ -184,6 +188,16 @@ impl Metrics {
             "When a pass last completed, in seconds since 1970",
             self.last_completed_at.clone(),
         );
+        registry.register(
+            "tenantd_entries_unsettled",
+            "Entries that are being written or were just deleted, and are looked at again",
+            self.unsettled.clone(),
+        );
+        registry.register(
+            "tenantd_folder_notified",
+            "1 if the system tells of changes in the tenants folder, 0 if it is looked at every two seconds",
+            self.notified.clone(),
+        );
         registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
         let writable = "1 while the store takes what is to survive a restart";
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
@@ -241,6 +255,12 @@ impl Metrics {
     /// Whether the store could be written last.
     pub fn store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
+    }
+
+    /// How many entries have not settled, and whether the system tells of changes.
+    pub fn folder(&self, unsettled: usize, notified: bool) {
+        self.unsettled.set(i64::try_from(unsettled).unwrap_or(i64::MAX));
+        self.notified.set(notified.into());
     }
 
     /// How many tenants are in each state, and the generation in force.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::drain::Drain;
 use super::receipt::{self, Slip};
 use super::registry::{Published, RoutingTable};
@@ -51,11 +53,15 @@ pub(super) fn count(table: &RoutingTable, metrics: &Metrics) {
 }
 
 /// A tenant's revision was replaced or went away: its streams are told, its calls may finish.
-pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain) {
+/// Whoever may not call any more is cut at once.
+pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain, now: Timestamp) {
     let Some(tenant) = &old.tenant else { return };
     match new.and_then(|new| new.tenant.as_ref()) {
         Some(successor) if Arc::ptr_eq(successor, tenant) => return,
-        Some(successor) => tenant.mcp.superseded_by(&successor.mcp),
+        Some(successor) => {
+            tenant.slot.leaves.keep_only(&successor.bearer, now);
+            tenant.mcp.superseded_by(&successor.mcp);
+        }
         None => {}
     }
     drain.take(Arc::clone(tenant));

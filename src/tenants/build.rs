@@ -42,7 +42,7 @@ impl Parts {
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let bearer = BearerCheck::new(&spec.access, self.open_tenants);
+        let bearer = BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves);
         let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
         Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer }))
     }

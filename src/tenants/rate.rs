@@ -4,7 +4,7 @@
 //! reload that changes it is in force at once. A caller who was away for a minute has a whole minute's allowance.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -39,19 +39,20 @@ pub fn network(address: IpAddr) -> IpAddr {
 /// The buckets of one tenant.
 #[derive(Debug, Default)]
 pub struct Buckets {
-    /// When each caller's bucket will be full again.
-    full_at: DashMap<CallerKey, Instant>,
+    /// When each caller's bucket will be full again. Most tenants have no limit, and an empty map is a kilobyte.
+    full_at: OnceLock<DashMap<CallerKey, Instant>>,
 }
 
 impl Buckets {
     /// Takes one request of `caller` at `now`. When the allowance is used up: how long to wait.
     pub fn take(&self, caller: CallerKey, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        if self.full_at.len() >= CALLERS_KEPT {
-            self.full_at.retain(|_, full_at| *full_at > now);
+        let buckets = self.full_at.get_or_init(DashMap::new);
+        if buckets.len() >= CALLERS_KEPT {
+            buckets.retain(|_, full_at| *full_at > now);
         }
         let minute = Duration::from_secs(60);
         let each = minute / per_minute.max(1);
-        let mut full_at = self.full_at.entry(caller).or_insert(now);
+        let mut full_at = buckets.entry(caller).or_insert(now);
         let next = (*full_at).max(now) + each;
         match (next - now).checked_sub(minute) {
             None | Some(Duration::ZERO) => {
@@ -109,6 +110,6 @@ mod tests {
         }
         clock.advance(Duration::from_secs(2));
         assert!(buckets.take(label("new"), 60, clock.monotonic()).is_ok());
-        assert_eq!(buckets.full_at.len(), 1);
+        assert_eq!(buckets.full_at.get().map(DashMap::len), Some(1));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::backend;
 use crate::base::digest::Digest;
 use crate::mcp::McpServer;
-use crate::oauth::bearer::BearerCheck;
+use crate::oauth::bearer::{BearerCheck, Leaves};
 use crate::spec::TenantSpec;
 
 /// A live tenant.
@@ -26,6 +26,8 @@ pub struct TenantSlot {
     pub backend: Arc<backend::Lasting>,
     /// What each caller has left of the tenant's allowance.
     pub rate: super::rate::Buckets,
+    /// By what callers are under way.
+    pub leaves: Leaves,
     closed: AtomicBool,
 }
 

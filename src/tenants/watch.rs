@@ -15,9 +15,9 @@ use crate::bundle;
 use crate::settings::WatchMode;
 
 /// Whatever the notifications miss is found by then.
-pub(super) const TICK: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_secs(10);
 /// The time between looks without notifications.
-const POLL: Duration = Duration::from_secs(2);
+pub(super) const POLL: Duration = Duration::from_secs(2);
 
 /// What was rung for, shared between the watcher's thread and the reconciler.
 #[derive(Debug, Clone)]
@@ -131,7 +131,12 @@ impl Watch {
 
     /// The time between looks at all.
     pub(super) fn tick(&self) -> Duration {
-        if self.watcher.is_some() { TICK } else { POLL }
+        if self.is_notified() { TICK } else { POLL }
+    }
+
+    /// Whether the system tells of changes.
+    pub(super) fn is_notified(&self) -> bool {
+        self.watcher.is_some()
     }
 
     /// Watches a tenant that is a folder. One that cannot be watched is still looked at with every tick.
@@ -146,11 +151,25 @@ impl Watch {
 
 fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWatcher> {
     let (heard, root) = (bell.clone(), folder.to_owned());
+    let absolute = std::path::absolute(folder)?;
     // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
     let config = Config::default().with_follow_symlinks(false);
-    let mut watcher = RecommendedWatcher::new(move |event| heard.heard(&root, event), config)?;
+    let hear = move |event: notify::Result<Event>| {
+        heard.heard(&root, event.map(|event| as_said(event, &absolute, &root)));
+    };
+    let mut watcher = RecommendedWatcher::new(hear, config)?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+/// Events name absolute paths; the folder may have been given as a relative one, and its files are known by it.
+fn as_said(mut event: Event, absolute: &Path, folder: &Path) -> Event {
+    for path in &mut event.paths {
+        if let Ok(inside) = path.strip_prefix(absolute) {
+            *path = if inside.as_os_str().is_empty() { folder.to_owned() } else { folder.join(inside) };
+        }
+    }
+    event
 }
 
 #[cfg(test)]
@@ -167,5 +186,43 @@ mod tests {
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
         let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
         assert!(look.stems.is_some_and(|stems| stems.contains("acme")));
+    }
+
+    #[tokio::test]
+    async fn what_the_system_lost_or_could_not_tell_means_a_look_at_all() {
+        let folder = Path::new("/tenants");
+        let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        let swap = Event::new(EventKind::Modify(ModifyKind::Name(RenameMode::Both)));
+        let swap = swap.add_path(folder.join("..data_tmp")).add_path(folder.join("..data"));
+        let gone =
+            Event::new(EventKind::Remove(notify::event::RemoveKind::Folder)).add_path(folder.to_owned());
+        for event in [Ok(overflow), Err(notify::Error::generic("no luck")), Ok(swap), Ok(gone)] {
+            let bell = Doorbell::new(SystemClock::shared());
+            let said = format!("{event:?}");
+            bell.heard(folder, event);
+            let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
+            assert_eq!(look.stems, None, "{said}");
+        }
+    }
+
+    #[test]
+    fn events_below_a_relative_folder_name_its_files_as_they_are_known() {
+        let event = |path: &str| Event::new(EventKind::Any).add_path(PathBuf::from(path));
+        let said = |path| as_said(event(path), Path::new("/srv/tenants.d"), Path::new("tenants.d")).paths;
+        assert_eq!(said("/srv/tenants.d/acme.yaml"), [PathBuf::from("tenants.d/acme.yaml")]);
+        assert_eq!(said("/srv/tenants.d"), [PathBuf::from("tenants.d")]);
+        assert_eq!(said("/elsewhere/x"), [PathBuf::from("/elsewhere/x")]);
+    }
+
+    #[test]
+    fn our_own_reading_and_receipts_ring_no_bell() {
+        let folder = Path::new("/tenants");
+        let bell = Doorbell::new(SystemClock::shared());
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));
+        bell.heard(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
+        let made = EventKind::Create(notify::event::CreateKind::File);
+        bell.heard(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
+        bell.heard(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
+        assert_eq!(bell.pace().next_due(), None);
     }
 }

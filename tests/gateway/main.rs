@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod command_line;
 mod demo;
+mod hot_life;
 mod hot_load;
 mod limits;
 mod neighbours;

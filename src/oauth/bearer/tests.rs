@@ -13,11 +13,11 @@ fn check_with(keys: &[(&str, &str, Option<i64>)]) -> BearerCheck {
         expires: expires.map(|second| Timestamp::from_second(second).expect("a moment")),
     };
     let access = AccessSpec { api_keys: keys.iter().map(key).collect(), public: false };
-    BearerCheck::new(&access, OpenTenants::Private)
+    BearerCheck::new(&access, OpenTenants::Private, &Leaves::default())
 }
 
 fn open(public: bool, open: OpenTenants) -> BearerCheck {
-    BearerCheck::new(&AccessSpec { api_keys: Vec::new(), public }, open)
+    BearerCheck::new(&AccessSpec { api_keys: Vec::new(), public }, open, &Leaves::default())
 }
 
 fn headers(values: &[&str]) -> HeaderMap {
@@ -81,7 +81,7 @@ fn the_header_is_read_as_the_rfcs_say() {
 fn a_key_is_asked_of_everybody_even_at_home() {
     let keyed = AccessSpec { public: true, ..access_with_one_key() };
     for settings in [OpenTenants::Private, OpenTenants::Public, OpenTenants::Refused] {
-        let check = BearerCheck::new(&keyed, settings);
+        let check = BearerCheck::new(&keyed, settings, &Leaves::default());
         assert_eq!(check.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
     }
 }
@@ -180,4 +180,34 @@ proptest! {
         let outcome = check_with(&[("a", "key-1", None)]).check(&value.into_iter().collect(), HOME, NOW);
         prop_assert!(outcome.is_err());
     }
+}
+
+#[test]
+fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
+    let (leaves, now) = (Leaves::default(), Timestamp::UNIX_EPOCH);
+    let key = |label: &str| ApiKeySpec {
+        label: label.to_owned(),
+        digest: Digest::of(label.as_bytes()),
+        expires: None,
+    };
+    let check = |keys: Vec<ApiKeySpec>, public| {
+        BearerCheck::new(&AccessSpec { api_keys: keys, public }, OpenTenants::Private, &leaves)
+    };
+    let holder = |label: &str| Principal::Key { label: label.into() };
+    let both = check(vec![key("old"), key("new")], false);
+    let one = check(vec![key("new")], false);
+    leaves.keep_only(&one, now);
+    assert!(both.revocation(&holder("old")).is_cancelled());
+    assert!(!both.revocation(&holder("new")).is_cancelled());
+    // A revision later than the one that a call came in on takes its leave as well.
+    let open = check(vec![], false);
+    leaves.keep_only(&open, now);
+    assert!(both.revocation(&holder("new")).is_cancelled() && one.revocation(&holder("new")).is_cancelled());
+    // Opening further ends nobody's call; closing does.
+    let public = check(vec![], true);
+    leaves.keep_only(&public, now);
+    assert!(!open.revocation(&Principal::Anonymous).is_cancelled());
+    leaves.keep_only(&check(vec![], false), now);
+    assert!(public.revocation(&Principal::Anonymous).is_cancelled());
+    assert!(!open.revocation(&Principal::Anonymous).is_cancelled());
 }

@@ -44,7 +44,7 @@ fn live(spec: TenantSpec) -> Tenant {
         metrics,
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
-    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private);
+    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);
     Tenant { spec, revision: Digest::of(b"test"), slot, backend, mcp, bearer }
 }
 

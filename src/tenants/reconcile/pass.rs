@@ -23,7 +23,7 @@ use crate::tenants::plan;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, SETTLE};
-use crate::tenants::watch::{Doorbell, TICK, Watch};
+use crate::tenants::watch::{Doorbell, POLL, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
@@ -114,7 +114,8 @@ impl Worker {
 
     /// When all entries are due for a look, whatever was heard.
     pub(super) async fn until_tick(&self) {
-        let due = self.looked_at_all + self.watch.as_ref().map_or(TICK, Watch::tick);
+        // A folder that is gone may come back, and nothing would say so.
+        let due = self.looked_at_all + self.watch.as_ref().map_or(POLL, Watch::tick);
         tokio::time::sleep(due.saturating_duration_since(self.parts.clock.monotonic())).await;
     }
 
@@ -150,6 +151,7 @@ impl Worker {
         let elapsed = clock.monotonic().saturating_duration_since(started);
         let now = clock.now().as_millisecond() as f64 / 1000.0;
         self.parts.metrics.pass(changed.is_some(), changed.unwrap_or(0), elapsed, now);
+        self.parts.metrics.folder(self.sightings.len(), self.watch.as_ref().is_some_and(Watch::is_notified));
     }
 
     async fn try_pass(&mut self, look: &mut Look) -> io::Result<usize> {

@@ -28,9 +28,12 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Whether it changed while it was read, or is a zip that may not be there wholly yet.
+    /// Whether it changed while it was read, is a zip that may not be there wholly yet, or could not be read for a
+    /// reason that will pass.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.afterwards != self.signature || (self.on_trial && self.loaded.spec.is_none())
+        self.afterwards != self.signature
+            || (self.on_trial && self.loaded.spec.is_none())
+            || self.loaded.lacked_resources()
     }
 }
 

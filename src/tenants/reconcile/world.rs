@@ -50,7 +50,7 @@ impl Worker {
                 announce::log(&self.roster, stem, &after.status(), self.generation);
             }
             if let Some(before) = before {
-                announce::dismiss(before, after, &self.drain);
+                announce::dismiss(before, after, &self.drain, self.parts.clock.now());
             }
             if let Some(tenant) = new_tenant(before, after).filter(|tenant| tenant.spec.enabled) {
                 self.parts.warm_up.enqueue(tenant.spec.name.clone(), &tenant.backend);

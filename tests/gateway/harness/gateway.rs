@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     flags: Vec<String>,
     variables: Vec<(String, String)>,
     open_files: Option<u32>,
+    /// Shell lines that come before it, in mounts of its own.
+    before: Option<String>,
 }
 
 /// A gateway that serves. When it goes out of scope it is ended, and what it wrote is searched for secrets.
@@ -38,7 +40,8 @@ impl Setup {
         fs::create_dir(folder.path().join("tenants.d")).expect("made");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let flags = [
-            ("--tenants", path("tenants.d")),
+            // As most operators say it: relative to where it is started.
+            ("--tenants", "tenants.d".to_owned()),
             ("--state", path("state")),
             ("--certs", path("certs")),
             ("--ready-file", path("ready.json")),
@@ -49,7 +52,7 @@ impl Setup {
             ("--log", "json".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        Self { folder, flags, variables: Vec::new(), open_files: None }
+        Self { folder, flags, variables: Vec::new(), open_files: None, before: None }
     }
 
     /// A file in the tenants folder from the start.
@@ -96,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// Runs shell lines before the gateway becomes of that shell. What they mount, the gateway alone sees.
+    pub(crate) fn after_mounting(mut self, lines: &str) -> Self {
+        self.before = Some(lines.to_owned());
+        self
+    }
+
     /// The folder of everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -123,7 +132,9 @@ impl Setup {
             command.arg(format!("--nofile={}:{hard}", hard / 2)).arg(BINARY);
             command
         });
+        let mounted = self.before.as_deref().map(shell);
         limited
+            .or(mounted)
             .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)
@@ -138,7 +149,39 @@ impl Setup {
     }
 }
 
+/// Whether this user may mount: who may not cannot see these tests fail.
+pub(crate) fn may_mount() -> bool {
+    Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success())
+}
+
+/// A shell with mounts of its own that runs these lines and then becomes the gateway, as the same process.
+fn shell(lines: &str) -> Command {
+    let script = format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\nexec \"$@\"");
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["-m", "--", "/bin/sh", "-ec", &script, "sh", BINARY]);
+    command
+}
+
 impl Gateway {
+    /// Runs a command among the gateway's own mounts.
+    pub(crate) fn among_its_mounts(&self, command: &str) {
+        let pid = self.pid().to_string();
+        // Other mounts are entered at their root.
+        let script = format!("cd {} && {command}", self.path().display());
+        let status = Command::new("nsenter")
+            .args(["-t", &pid, "-m", "sh", "-ec", &script])
+            .status()
+            .expect("nsenter runs");
+        assert!(status.success(), "{command}");
+    }
+
+    /// Has it look at all tenants, and waits until it has.
+    pub(crate) async fn reload(&self) {
+        let url = format!("http://{}/-/reload", self.admin_address());
+        let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+
     async fn wait_for_ready_file(&mut self) -> Value {
         let file = self.path().join("ready.json");
         for _ in 0..PATIENCE.as_millis() / 10 {

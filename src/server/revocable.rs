@@ -1,0 +1,49 @@
+//! Streams that end at once when their caller's leave is taken back.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::base::body::Body;
+
+/// The response, its stream ending when `revoked` fires. One that is wholly there goes out as it is.
+pub(super) fn response(response: Response<Body>, revoked: CancellationToken) -> Response<Body> {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Revocable { body, revoked: Box::pin(revoked.cancelled_owned()) }.boxed())
+}
+
+struct Revocable {
+    body: Body,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl HttpBody for Revocable {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.revoked.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

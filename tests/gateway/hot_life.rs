@@ -1,0 +1,13 @@
+//! The life of tenants under everything that happens to files and folders: whatever an operator, an editor, a mount or
+//! a full disk does, the gateway ends where a cold start would, and nobody else notices.
+
+#[path = "hot_life/folder.rs"]
+mod folder;
+#[path = "hot_life/load.rs"]
+mod load;
+#[path = "hot_life/property.rs"]
+mod property;
+#[path = "hot_life/revocation.rs"]
+mod revocation;
+#[path = "hot_life/scarce.rs"]
+mod scarce;

@@ -1,0 +1,337 @@
+//! Any interleaving of file operations ends where a cold start would end, over the real watcher and reconciler.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use tempfile::TempDir;
+use tenantd::backend::{Pool, WarmUp};
+use tenantd::base::clock::SystemClock;
+use tenantd::base::task::Tasks;
+use tenantd::bundle::{self, sample};
+use tenantd::settings::{OpenTenants, WatchMode};
+use tenantd::telemetry::metrics::Metrics;
+use tenantd::tenants::reconcile::Ground;
+use tenantd::tenants::registry::Registry;
+use tenantd::tenants::status::TenantStatus;
+use tenantd::tenants::tenant::Tenant;
+use tenantd::tenants::{Parts, Reconciler};
+
+use super::super::harness::PATIENCE;
+
+/// What happens to a file.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Written in place.
+    Write(Entry, Form, Content),
+    /// Written elsewhere and renamed into place.
+    Place(Entry, Form, Content),
+    /// The first half of it, as a copy under way has it.
+    Half(Entry, Form),
+    Move(Entry, Entry, Form),
+    Touch(Entry, Form),
+    Delete(Entry, Form),
+    Pause(u8),
+}
+
+type Entry = &'static str;
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Yaml,
+    Zip,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Good(u8),
+    /// Claims a prefix that another may claim too.
+    Shared,
+    Broken,
+    /// Good beside a zip only.
+    Overlay,
+}
+
+const ENTRIES: [Entry; 3] = ["a", "b", "c"];
+const NEIGHBOURS: [&str; 2] = ["neighbour-1", "neighbour-2"];
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let entry = || proptest::sample::select(ENTRIES.to_vec());
+    let form = || prop_oneof![Just(Form::Yaml), Just(Form::Zip)];
+    let content = || {
+        prop_oneof![
+            3 => (0..3_u8).prop_map(Content::Good),
+            2 => Just(Content::Shared),
+            1 => Just(Content::Broken),
+            1 => Just(Content::Overlay),
+        ]
+    };
+    let act = prop_oneof![
+        3 => (entry(), form(), content()).prop_map(|(entry, form, content)| Act::Write(entry, form, content)),
+        3 => (entry(), form(), content()).prop_map(|(entry, form, content)| Act::Place(entry, form, content)),
+        1 => (entry(), form()).prop_map(|(entry, form)| Act::Half(entry, form)),
+        1 => (entry(), entry(), form()).prop_map(|(from, to, form)| Act::Move(from, to, form)),
+        1 => (entry(), form()).prop_map(|(entry, form)| Act::Touch(entry, form)),
+        2 => (entry(), form()).prop_map(|(entry, form)| Act::Delete(entry, form)),
+        1 => (0..200_u8).prop_map(Act::Pause),
+    ];
+    proptest::collection::vec(act, 1..14)
+}
+
+fn yaml(entry: &str, lines: &str) -> String {
+    format!(
+        "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\
+         api_key: key-of-{entry}-4711\nconnection_id: c\n{lines}"
+    )
+}
+
+fn bytes(entry: &str, form: Form, content: Content) -> Vec<u8> {
+    let text = match content {
+        Content::Good(number) => yaml(entry, &format!("description: Edition {number}\n")),
+        Content::Shared => yaml(entry, "path_prefix: /shared\n"),
+        Content::Broken => "search_url: [\n".to_owned(),
+        Content::Overlay => "description: Over\n".to_owned(),
+    };
+    match form {
+        Form::Yaml => text.into_bytes(),
+        Form::Zip => sample::export(entry, &text),
+    }
+}
+
+impl Act {
+    async fn perform(&self, folder: &Path) {
+        let path = |entry: &str, form: &Form| {
+            let extension = match form {
+                Form::Yaml => "yaml",
+                Form::Zip => "zip",
+            };
+            folder.join("tenants.d").join(format!("{entry}.{extension}"))
+        };
+        match self {
+            Self::Write(entry, form, content) => {
+                fs::write(path(entry, form), bytes(entry, *form, *content)).expect("written");
+            }
+            Self::Place(entry, form, content) => {
+                let draft = folder.join("draft");
+                fs::write(&draft, bytes(entry, *form, *content)).expect("written");
+                fs::rename(draft, path(entry, form)).expect("renamed");
+            }
+            Self::Half(entry, form) => {
+                let whole = bytes(entry, *form, Content::Good(0));
+                fs::write(path(entry, form), &whole[..whole.len() / 2]).expect("written");
+            }
+            // What is not there cannot be moved, touched or deleted.
+            Self::Move(from, to, form) => drop(fs::rename(path(from, form), path(to, form))),
+            Self::Touch(entry, form) => {
+                if let Ok(file) = fs::File::options().append(true).open(path(entry, form)) {
+                    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("touched");
+                }
+            }
+            Self::Delete(entry, form) => drop(fs::remove_file(path(entry, form))),
+            Self::Pause(millis) => tokio::time::sleep(Duration::from_millis(u64::from(*millis) * 4)).await,
+        }
+    }
+}
+
+/// A reconciler over a folder.
+struct Life {
+    registry: Registry,
+    reconciler: Reconciler,
+    tasks: Tasks,
+}
+
+impl Life {
+    /// Starts, and waits until the folder has been read.
+    async fn start(folder: &Path) -> Self {
+        let (clock, metrics, tasks) = (SystemClock::shared(), Arc::new(Metrics::new()), Tasks::new());
+        let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
+        let pool = Pool::new(loopback.clone(), vec![], Arc::clone(&clock), Arc::clone(&metrics));
+        let parts = Parts {
+            pool: pool.expect("a pool"),
+            warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
+            metrics,
+            clock,
+            open_tenants: OpenTenants::Private,
+            allowed_origins: Vec::new(),
+            drain: Duration::from_secs(1),
+        };
+        let context = bundle::Context {
+            public_base: "https://gateway.example".to_owned(),
+            hosts: Vec::new(),
+            backend_allow: loopback,
+            own_addresses: Vec::new(),
+            require_auth: false,
+            secret_roots: Vec::new(),
+            env: BTreeMap::new(),
+        };
+        let registry = Registry::new();
+        let ground = Ground {
+            folder: folder.join("tenants.d"),
+            watch: WatchMode::Auto,
+            context: Arc::new(context),
+            parts,
+            registry: registry.clone(),
+            store: None,
+            kept: Vec::new(),
+        };
+        let reconciler = Reconciler::start(ground, &tasks);
+        let mut generation = registry.generation();
+        let read = generation.wait_for(|&generation| generation > 0);
+        tokio::time::timeout(PATIENCE, read).await.expect("the folder is read").expect("it runs");
+        Self { registry, reconciler, tasks }
+    }
+
+    fn statuses(&self) -> BTreeMap<String, TenantStatus> {
+        let table = self.registry.load();
+        table
+            .entries
+            .values()
+            .map(|entry| entry.status())
+            .map(|status| (status.stem.clone(), status))
+            .collect()
+    }
+
+    fn tenant(&self, stem: &str) -> Option<Arc<Tenant>> {
+        self.registry.load().entries.get(stem).and_then(|entry| entry.tenant.clone())
+    }
+
+    /// Whether each tenant in force answers at its mounts.
+    fn is_consistent(&self) -> bool {
+        let table = self.registry.load();
+        table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
+            tenant.spec.mounts.iter().all(|mount| {
+                let path = format!("{}/mcp", mount.prefix.as_str());
+                table
+                    .router
+                    .find("gateway.example", &path)
+                    .is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
+            })
+        })
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.tasks.soft().cancel();
+        self.tasks.hard().cancel();
+    }
+}
+
+/// Runs one sequence of acts in a folder of its own, then compares.
+async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
+    let folder = TempDir::new().expect("a folder");
+    fs::create_dir(folder.path().join("tenants.d")).expect("made");
+    for name in NEIGHBOURS {
+        fs::write(folder.path().join(format!("tenants.d/{name}.yaml")), yaml(name, "")).expect("written");
+    }
+    let life = Life::start(folder.path()).await;
+    let neighbours = NEIGHBOURS.map(|name| life.tenant(name).expect("it serves"));
+    let acting = async {
+        for act in acts {
+            act.perform(folder.path()).await;
+        }
+        tokio::time::timeout(PATIENCE, life.reconciler.reload()).await.expect("settled").expect("it runs");
+    };
+    tokio::select! {
+        changed = neighbour_changed(&life, &neighbours) => prop_assert!(false, "{changed} was touched"),
+        () = acting => {}
+    }
+    prop_assert!(life.is_consistent(), "the routes are not those of the entries");
+    for (name, before) in NEIGHBOURS.iter().zip(&neighbours) {
+        let same = life.tenant(name).is_some_and(|tenant| Arc::ptr_eq(&tenant, before));
+        prop_assert!(same, "{name} is another one now");
+    }
+    let live = life.statuses();
+    let cold = Life::start(folder.path()).await.statuses();
+    compare(&live, &cold)
+}
+
+/// Ends when a published world has another neighbour.
+async fn neighbour_changed(life: &Life, neighbours: &[Arc<Tenant>]) -> &'static str {
+    let mut generation = life.registry.generation();
+    loop {
+        generation.changed().await.expect("the registry is there");
+        let table = life.registry.load_full();
+        for (name, before) in NEIGHBOURS.iter().zip(neighbours) {
+            let now = table.entries.get(*name).and_then(|entry| entry.tenant.as_ref());
+            if !now.is_some_and(|now| Arc::ptr_eq(now, before)) {
+                return name;
+            }
+        }
+    }
+}
+
+/// A cold start knows no last good revision and no incumbent; in all else the two must agree.
+fn compare(
+    live: &BTreeMap<String, TenantStatus>,
+    cold: &BTreeMap<String, TenantStatus>,
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!(live.keys().collect::<Vec<_>>(), cold.keys().collect::<Vec<_>>());
+    let is_contested = |status: &TenantStatus| status.findings.to_string().contains("claim-taken");
+    let serves = |status: &TenantStatus| status.in_force.is_some() && status.in_force == status.on_disk;
+    for (stem, now) in live {
+        let fresh = &cold[stem];
+        prop_assert_eq!((&now.on_disk, &now.files), (&fresh.on_disk, &fresh.files), "{}", stem);
+        match (serves(now), serves(fresh)) {
+            (true, true) => prop_assert_eq!(&now.connector_url, &fresh.connector_url),
+            // The one that was there first stays; after a restart that is the first by name.
+            (true, false) => prop_assert!(is_contested(fresh), "{} serves: {:?} {:?}", stem, now, fresh),
+            (false, true) => {
+                prop_assert!(is_contested(now), "{} does not serve: {:?} {:?}", stem, now, fresh)
+            }
+            (false, false) => prop_assert!(
+                is_contested(now) || is_contested(fresh) || now.findings.to_string().contains("error"),
+                "{}: {:?}",
+                stem,
+                now
+            ),
+        }
+        let holder = live.values().any(|other| {
+            other.stem != *stem
+                && other.connector_url.as_deref().is_some_and(|url| url.ends_with("/shared/mcp"))
+        });
+        prop_assert!(!is_contested(now) || holder, "{} is refused for nobody's sake: {:?}", stem, now);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_interleaving_ends_where_a_cold_start_would(lives in proptest::collection::vec(acts(), 8)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let outcomes = lives.iter().map(|acts| async move {
+                live_through(acts).await.map_err(|error| TestCaseError::fail(format!("{error}\nafter {acts:?}")))
+            });
+            futures_of(outcomes).await
+        })?;
+    }
+}
+
+/// Waits for all of them at once; the first failure counts.
+async fn futures_of<F: Future<Output = Result<(), TestCaseError>>>(
+    lives: impl Iterator<Item = F>,
+) -> Result<(), TestCaseError> {
+    let mut pending: Vec<_> = lives.map(Box::pin).collect();
+    let mut outcome = Ok(());
+    std::future::poll_fn(|cx| {
+        pending.retain_mut(|life| match life.as_mut().poll(cx) {
+            std::task::Poll::Ready(ended) => {
+                if outcome.is_ok() {
+                    outcome = ended;
+                }
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    outcome
+}
