@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::base::task::Tasks;
+use crate::certs::Certificates;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
@@ -29,13 +30,14 @@ use crate::tenants::registry::Registry;
 /// Operators and probes need few connections; a flood of them must not eat the gateway's.
 const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// An answer or an idle connection that takes longer is cut.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(120);
+/// An answer or an idle connection that takes longer is cut. An order of a certificate may take five minutes.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(330);
 
 /// The admin interface of one gateway.
 pub struct Admin {
     pub registry: Registry,
     pub reconciler: Reconciler,
+    pub certificates: Arc<Certificates>,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
     /// What outlives the process, if anything does.

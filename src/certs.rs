@@ -4,14 +4,20 @@
 //! certificate from the first moment on, that a change of certificates touches no connection, and that a broken
 //! change keeps what was served before. Sessions, tickets and protocol versions are the server's.
 //!
-//! Three ways to a certificate: [`local_ca`] issues its own (`self-signed`), [`manual`] reads an operator's files, and
-//! `off` has none. An ACME client will be one more writer of the same table. Name matching follows RFC 6125 6.4.3 and
+//! Four ways to a certificate: [`acme`] has an authority issue them (RFC 8555), [`local_ca`] issues its own
+//! (`self-signed`), [`manual`] reads an operator's files, and `off` has none. Name matching follows RFC 6125 6.4.3 and
 //! RFC 9525 6.3: exact, or a wildcard for the whole leftmost label.
 
+mod acme;
+mod challenges;
+mod doctor;
+mod import;
 mod local_ca;
 mod manual;
 mod material;
+mod schedule;
 mod self_signed;
+mod status;
 mod storage;
 mod table;
 #[cfg(test)]
@@ -24,13 +30,23 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
+pub use self::acme::is_global;
+use self::acme::{Acme, Renew, Report};
+pub use self::challenges::ACME_TLS;
+use self::challenges::Challenges;
+pub use self::doctor::{Check, examine};
+pub use self::import::{Imported, import};
+pub use self::schedule::State;
+pub use self::status::Status;
+use self::table::Table;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
-use crate::settings::TlsMode;
+use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
-use table::Table;
+use crate::telemetry::metrics::Metrics;
 
 /// The certificate of the local CA, which clients are told to trust, as a file in the certs folder.
 pub const LOCAL_CA_FILE: &str = "local-ca.pem";
@@ -45,39 +61,72 @@ const JUDGE_EVERY: Duration = Duration::from_secs(3600);
 #[error("{0}")]
 pub struct Error(pub String);
 
-/// The certificates in force: a snapshot that the TLS callback reads; ACME will be one more writer.
+/// The certificates in force: a snapshot that the TLS callback reads.
 #[derive(Debug)]
 pub struct Certificates {
     mode: TlsMode,
+    clock: Arc<dyn Clock>,
     table: ArcSwap<Table>,
     wanted: watch::Sender<Vec<HostName>>,
     /// Counts swaps.
     generation: watch::Sender<u64>,
+    challenges: Arc<Challenges>,
+    /// How the automatic ones stand.
+    statuses: ArcSwap<Vec<Status>>,
+    /// What operators ask of the automatic mode.
+    asked: mpsc::Sender<Renew>,
 }
 
 impl Certificates {
-    /// Loads or makes what `mode` asks for; spawns the task that reloads manual files. `hosts` are the names wanted now.
+    /// Loads or makes what the settings ask for; spawns the task that keeps it current. `hosts` are the names wanted now,
+    /// the most important first.
     ///
-    /// Blocks for a few milliseconds. Errors only when no certificate can be made at all.
+    /// Blocks for a few milliseconds, and never on a network. Errors only when no certificate can be made at all, or
+    /// another process has the folder.
     pub fn start(
-        mode: TlsMode,
-        folder: &Path,
+        settings: &Settings,
         hosts: Vec<HostName>,
         clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        let mut writer = Writer::new(mode, folder, clock);
-        let table = writer.first(&hosts)?;
-        let certificates = Arc::new(Self {
-            mode,
-            table: ArcSwap::from_pointee(table),
-            wanted: watch::Sender::new(hosts),
-            generation: watch::Sender::new(0),
-        });
-        if mode != TlsMode::Off {
-            let task = certificates.clone().keep_current(writer, tasks.soft().clone());
-            tasks.spawn("certs", task);
+        let challenges = Arc::new(Challenges::default());
+        let (asked, questions) = mpsc::channel(1);
+        let make = |table: Table| {
+            Arc::new(Self {
+                mode: settings.tls,
+                clock: clock.clone(),
+                table: ArcSwap::from_pointee(table),
+                wanted: watch::Sender::new(hosts.clone()),
+                generation: watch::Sender::new(0),
+                challenges: challenges.clone(),
+                statuses: ArcSwap::default(),
+                asked,
+            })
+        };
+        let soft = tasks.soft().clone();
+        if settings.tls != TlsMode::Acme {
+            let mut writer = Writer::new(settings.tls, &settings.certs, clock.clone());
+            let certificates = make(writer.first(&hosts)?);
+            if settings.tls != TlsMode::Off {
+                tasks.spawn("certs", certificates.clone().keep_current(writer, soft));
+            }
+            return Ok(certificates);
         }
+        let (mut acme, reports) = Acme::open(acme::Parts {
+            settings: Arc::new(settings.acme.clone()),
+            folder: settings.certs.clone(),
+            clock: clock.clone(),
+            challenges: challenges.clone(),
+            metrics,
+            tasks: tasks.clone(),
+            http01: !settings.listen_http.is_empty(),
+        })?;
+        acme.want(&hosts);
+        let certificates = make(acme.table()?);
+        certificates.statuses.store(Arc::new(acme.statuses()));
+        let inbox = Inbox { reports, questions };
+        tasks.spawn("certs", certificates.clone().automate(acme, inbox, soft));
         Ok(certificates)
     }
 
@@ -106,8 +155,101 @@ impl Certificates {
         self.generation.subscribe()
     }
 
-    /// The one writer of the table, for as long as the gateway runs.
-    async fn keep_current(self: Arc<Self>, mut writer: Writer, soft: tokio_util::sync::CancellationToken) {
+    /// The TLS configuration for a CA that asks with [`ACME_TLS`]. It knows nothing but challenges.
+    pub fn challenge_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+        (self.mode == TlsMode::Acme).then(|| self.challenges.tls_config())
+    }
+
+    /// What a CA must find under `/.well-known/acme-challenge/` and this token now.
+    pub fn http_answer(&self, token: &str) -> Option<String> {
+        self.challenges.http(token)
+    }
+
+    /// How each certificate stands.
+    pub fn statuses(&self) -> Vec<Status> {
+        match self.mode {
+            TlsMode::Acme => self.statuses.load().to_vec(),
+            _ => status::of_table(&self.table.load(), self.clock.now()),
+        }
+    }
+
+    /// Renews an automatic certificate now, and waits until it is served or the attempt failed.
+    ///
+    /// # Errors
+    /// Why there is no new one, for people.
+    pub async fn renew(&self, name: &str) -> Result<(), String> {
+        self.ask(name, false).await
+    }
+
+    /// Obtains a certificate for nothing but to see whether it would work; nothing is kept or served.
+    ///
+    /// # Errors
+    /// Why it would not, for people.
+    pub async fn rehearse(&self, name: &str) -> Result<(), String> {
+        self.ask(name, true).await
+    }
+
+    async fn ask(&self, name: &str, rehearsal: bool) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Renew { name: name.to_owned(), rehearsal, reply };
+        if self.mode != TlsMode::Acme || self.asked.send(asked).await.is_err() {
+            return Err(
+                "certificates are not automatic here (`--tls acme`), so no CA is asked for any".into()
+            );
+        }
+        answer.await.unwrap_or_else(|_| Err("the gateway is shutting down".into()))
+    }
+
+    /// The one writer of the table in the automatic mode.
+    async fn automate(self: Arc<Self>, mut acme: Acme, mut inbox: Inbox, soft: CancellationToken) {
+        let mut wanted = self.wanted.subscribe();
+        loop {
+            let wake = acme.start_due();
+            self.statuses.store(Arc::new(acme.statuses()));
+            let pause = wake.duration_since(self.clock.now()).try_into().unwrap_or(Duration::ZERO);
+            let event = tokio::select! {
+                () = soft.cancelled() => return,
+                changed = wanted.changed() => match changed {
+                    Ok(()) => Event::Wanted(wanted.borrow_and_update().clone()),
+                    Err(_) => return,
+                },
+                Some(report) = inbox.reports.recv() => Event::Finished(Box::new(report)),
+                Some(renew) = inbox.questions.recv() => { acme.renew(renew); continue }
+                () = tokio::time::sleep(pause) => continue,
+            };
+            let pass = tokio::task::spawn_blocking(move || {
+                let changed = match event {
+                    Event::Wanted(hosts) => {
+                        acme.want(&hosts);
+                        true
+                    }
+                    Event::Finished(report) => acme.finished(*report),
+                };
+                let table = changed.then(|| acme.table());
+                (acme, table)
+            });
+            let Ok((back, table)) = pass.await else {
+                return tracing::error!("the certificate task ended; certificates are no longer renewed");
+            };
+            acme = back;
+            match table {
+                Some(Ok(table)) => self.publish(table),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "no table of certificates could be made; the last one stays")
+                }
+                None => {}
+            }
+            acme.tell();
+        }
+    }
+
+    fn publish(&self, table: Table) {
+        self.table.store(Arc::new(table));
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// The one writer of the table in the other modes.
+    async fn keep_current(self: Arc<Self>, mut writer: Writer, soft: CancellationToken) {
         let mut wanted = self.wanted.subscribe();
         let mut look = tokio::time::interval(writer.interval());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -127,11 +269,21 @@ impl Certificates {
             };
             writer = back;
             if let Some(table) = next {
-                self.table.store(Arc::new(table));
-                self.generation.send_modify(|generation| *generation += 1);
+                self.publish(table);
             }
         }
     }
+}
+
+/// What the automatic mode's task listens to.
+struct Inbox {
+    reports: mpsc::Receiver<Report>,
+    questions: mpsc::Receiver<Renew>,
+}
+
+enum Event {
+    Wanted(Vec<HostName>),
+    Finished(Box<Report>),
 }
 
 /// What makes tables. Blocking: it reads files and makes keys.
@@ -148,7 +300,7 @@ impl Writer {
         match mode {
             TlsMode::SelfSigned => Self::SelfSigned(self_signed::SelfSigned::new(folder, clock)),
             TlsMode::Manual => Self::Manual(manual::Manual::new(folder, clock)),
-            TlsMode::Off => Self::Off,
+            TlsMode::Off | TlsMode::Acme => Self::Off,
         }
     }
 

@@ -6,6 +6,7 @@
 mod admin_client;
 mod apikey;
 pub mod args;
+mod certs;
 pub mod check;
 mod completions;
 mod configuration;
@@ -42,6 +43,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Check(args) => run_check(&args),
         Verb::Tenants(args) => tenants::run(&args),
         Verb::Store(args) => store::run(&args),
+        Verb::Certs(args) => certs::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -7,9 +7,9 @@ mod addresses;
 mod files;
 mod signals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,10 @@ pub enum Error {
     #[error("{}", in_vendors_words(.0))]
     Listen(#[source] BindError),
     #[error(
+        "the listener for plain HTTP cannot be bound: {0}; choose another address with --listen-http, or do without with --listen-http off"
+    )]
+    ListenHttp(#[source] BindError),
+    #[error(
         "the admin listener cannot be bound to {address}: {source}; choose another with --admin, or turn it off with --admin off"
     )]
     Admin { address: SocketAddr, source: io::Error },
@@ -63,6 +67,7 @@ pub struct Gateway {
     addresses: Addresses,
     tasks: Tasks,
     listeners: Listeners,
+    plain: Listeners,
     admin: Option<TcpListener>,
     certificates: Arc<Certificates>,
     context: bundle::Context,
@@ -92,19 +97,21 @@ impl Gateway {
         make_tenants_folder(&settings.tenants)?;
         let (store, kept) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
+        let plain = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
         let admin = bind_admin(settings.admin).await?;
         let clock = SystemClock::shared();
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::start(
-            settings.tls,
-            &settings.certs,
+            &settings,
             wanted(&settings),
             Arc::clone(&clock),
+            Arc::clone(&metrics),
             &tasks,
         )?;
         metrics.store_writable(store.is_some());
-        let addresses = Addresses::of(&settings, listeners.local_addrs(), admin.as_ref());
+        let bound = (listeners.local_addrs(), plain.local_addrs());
+        let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = context(&settings, &addresses, env);
         let parts = parts(&settings, &context, clock, &tasks, metrics)?;
         let registry = Registry::new();
@@ -113,6 +120,7 @@ impl Gateway {
             addresses,
             tasks,
             listeners,
+            plain,
             admin,
             certificates,
             context,
@@ -135,8 +143,9 @@ impl Gateway {
         self.follow_hosts();
         self.serve_admin(reconciler.clone());
         let edge = Edge::new(&self.settings, self.handles());
-        let Self { settings, addresses, tasks, listeners, registry, .. } = self;
+        let Self { settings, addresses, tasks, listeners, plain, registry, .. } = self;
         edge.serve(listeners);
+        edge.serve_plain(plain, addresses.listen[0].port());
         let mut end = End { signals: &mut signals, reconciler: &reconciler };
         let asked_early = tokio::select! {
             () = first_pass(&registry) => false,
@@ -178,6 +187,7 @@ impl Gateway {
         let admin = Admin {
             registry: self.registry.clone(),
             reconciler,
+            certificates: Arc::clone(&self.certificates),
             metrics: Arc::clone(&self.parts.metrics),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
@@ -197,11 +207,11 @@ impl Gateway {
                     () = stop.cancelled() => return,
                     changed = generation.changed() => if changed.is_err() { return },
                 }
-                let mut hosts = own.clone();
-                hosts.extend(registry.load().hosts().cloned());
-                hosts.sort();
-                hosts.dedup();
-                certificates.want(hosts);
+                let mut tenants: Vec<_> = registry.load().hosts().cloned().collect();
+                tenants.sort();
+                tenants.dedup();
+                tenants.retain(|host| !own.contains(host));
+                certificates.want(own.iter().cloned().chain(tenants).collect());
             }
         });
     }
@@ -327,15 +337,39 @@ fn parts(
 
 /// The names a certificate is wanted for: our hosts, and the addresses listened on where they are said.
 fn wanted(settings: &Settings) -> Vec<HostName> {
-    let said = settings.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    // A CA is asked for what the internet reaches; other addresses only when an operator gives them as hosts.
+    let by_ca = settings.tls == TlsMode::Acme;
+    let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || certs::is_global(*ip));
+    let said = settings.listen.iter().map(SocketAddr::ip).filter(fit);
     let addresses = said.filter_map(|ip| match ip {
-        std::net::IpAddr::V4(ip) => HostName::parse(&ip.to_string()),
-        std::net::IpAddr::V6(ip) => HostName::parse(&format!("[{ip}]")),
+        IpAddr::V4(ip) => HostName::parse(&ip.to_string()),
+        IpAddr::V6(ip) => HostName::parse(&format!("[{ip}]")),
     });
-    let mut wanted: Vec<_> = settings.hosts.iter().cloned().chain(addresses).collect();
-    wanted.sort();
-    wanted.dedup();
+    let mut wanted: Vec<_> =
+        settings.hosts.iter().cloned().chain(addresses).chain(own_public_address(settings)).collect();
+    let mut seen = BTreeSet::new();
+    wanted.retain(|host| seen.insert(host.clone()));
     wanted
+}
+
+/// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has
+/// none, and must be given. Nothing is sent to find out: a datagram socket is only asked from where it would send.
+fn own_public_address(settings: &Settings) -> Option<HostName> {
+    const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let nameless = settings.hosts.iter().all(|host| host.as_str() == "localhost");
+    if settings.tls != TlsMode::Acme || !nameless {
+        return None;
+    }
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYWHERE).ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    if !certs::is_global(own) {
+        tracing::warn!(
+            %own, "no host is given and this machine has no address of its own on the internet, so there is nothing to get             a certificate for: give its name or public address with --host"
+        );
+        return None;
+    }
+    HostName::parse(&own.to_string())
 }
 
 /// People search for the vendor's words.

@@ -23,6 +23,7 @@ mod listener;
 mod mcp;
 mod page;
 mod patience;
+mod plain;
 mod reply;
 mod revocable;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! replaces the list below it as a whole. All findings are made in one go, each naming the spelling that the operator
 //! used. Nothing here opens a socket or makes a folder, and no setting is a secret.
 
+mod acme;
 mod consistency;
 mod environment;
 mod file;
@@ -27,6 +28,7 @@ use crate::base::diagnostic::Report;
 use crate::spec::HostName;
 use crate::telemetry::log::LogFormat;
 
+pub use acme::{Acme, Ca, Eab};
 pub use environment::{Environment, config_path};
 pub use key::Key;
 pub use limits::Limits;
@@ -36,6 +38,8 @@ pub use source::Flags;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
+    /// An authority issues them, by itself; the default where there is a public name and its terms are agreed to.
+    Acme,
     /// A local CA of our own, made at first start.
     #[default]
     SelfSigned,
@@ -76,6 +80,8 @@ pub struct Settings {
     pub certs: PathBuf,
     /// The public listeners, at least one. Port 0 is allowed.
     pub listen: Vec<SocketAddr>,
+    /// Plain HTTP listeners that answer a CA's challenges and send everybody else to https.
+    pub listen_http: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
     /// The gateway's host names, at least one (default `localhost`).
@@ -83,6 +89,7 @@ pub struct Settings {
     /// `https://host[:port]`; `None` means: derive from the first host and the port bound first.
     pub public_base: Option<String>,
     pub tls: TlsMode,
+    pub acme: Acme,
     pub watch: WatchMode,
     pub log: LogFormat,
     pub open_tenants: OpenTenants,
@@ -129,10 +136,12 @@ impl Default for Settings {
             state: "state".into(),
             certs: "certs".into(),
             listen: vec![default_listen(TlsMode::default())],
+            listen_http: Vec::new(),
             admin: Some((Ipv4Addr::LOCALHOST, 9900).into()),
             hosts: vec![localhost()],
             public_base: None,
             tls: TlsMode::default(),
+            acme: Acme::default(),
             watch: WatchMode::default(),
             log: LogFormat::default(),
             open_tenants: OpenTenants::default(),
@@ -173,7 +182,7 @@ impl Settings {
         }
         let (scheme, own_port) = match self.tls {
             TlsMode::Off => ("http", 80),
-            TlsMode::SelfSigned | TlsMode::Manual => ("https", 443),
+            TlsMode::Acme | TlsMode::SelfSigned | TlsMode::Manual => ("https", 443),
         };
         let host = self.hosts.first().map_or("localhost", HostName::as_str);
         match bound.port() {

@@ -29,8 +29,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("rcgen", &["certs"]),
     ("x509_parser", &["certs"]),
-    ("rustls_platform_verifier", &["backend"]),
-    ("hyper_util::client", &["backend"]),
+    ("rustls_platform_verifier", &["backend", "certs"]),
+    // Two clients: `backend`'s judges addresses, and `certs`' must reach the CA whatever it judges.
+    ("hyper_util::client", &["backend", "certs"]),
+    ("instant_acme", &["certs"]),
     ("askama", &["admin", "server"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),

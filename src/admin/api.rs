@@ -46,6 +46,7 @@ impl Admin {
             "/readyz" => self.readiness(),
             "/metrics" => answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode()),
             "/api/tenants" => self.tenants(),
+            "/api/certs" => json_answer(StatusCode::OK, &self.certificates.statuses()),
             _ => match path
                 .strip_prefix("/api/tenants/")
                 .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
@@ -53,9 +54,10 @@ impl Admin {
                 Some((name, "")) => self.tenant(&decoded(name)),
                 Some((name, "history")) => self.history(name).await,
                 Some((name, "diff")) => self.difference(name, query).await,
-                _ => {
-                    problem(StatusCode::NOT_FOUND, "there is /healthz, /readyz, /metrics, /api/tenants and /")
-                }
+                _ => problem(
+                    StatusCode::NOT_FOUND,
+                    "there is /healthz, /readyz, /metrics, /api/tenants, /api/certs and /",
+                ),
             },
         }
     }
@@ -71,8 +73,16 @@ impl Admin {
             "draining": draining,
             "generation": table.generation,
             "entries": table.entries.size(),
+            "certificates": self.certificates_in_words(),
         });
         json_answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+    }
+
+    /// Certificates an operator should look at. They are served all the same, so they don't keep anybody from being ready.
+    fn certificates_in_words(&self) -> serde_json::Value {
+        let statuses = self.certificates.statuses();
+        let trouble: Vec<_> = statuses.iter().filter(|status| !status.is_well()).collect();
+        json!({ "served": statuses.len(), "trouble": trouble })
     }
 
     fn tenants(&self) -> Response<Body> {
@@ -105,6 +115,14 @@ fn is_local_name(headers: &HeaderMap) -> bool {
         let address = name.as_str().trim_matches(['[', ']']);
         name.as_str() == "localhost" || address.parse::<std::net::IpAddr>().is_ok()
     })
+}
+
+/// How an order of a certificate ended.
+pub(super) fn done(outcome: Result<(), String>) -> Response<Body> {
+    match outcome {
+        Ok(()) => json_answer(StatusCode::OK, &json!({ "done": true })),
+        Err(why) => problem(StatusCode::CONFLICT, &why),
+    }
 }
 
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Admin;
-use super::api::{json_answer, problem};
+use super::api::{done, json_answer, problem};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::store;
@@ -36,6 +36,11 @@ impl Admin {
         let segments: Vec<&str> = head.uri.path().split('/').skip(1).collect();
         match (&head.method, segments.as_slice()) {
             (&Method::POST, ["-", "backup"]) => self.backup().await,
+            // Both are answered when the order is over.
+            (&Method::POST, ["-", "renew", name]) => done(self.certificates.renew(&decoded(name)).await),
+            (&Method::POST, ["-", "rehearse", name]) => {
+                done(self.certificates.rehearse(&decoded(name)).await)
+            }
             (&Method::POST, ["api", "tenants", name, "pause"]) => self.order(name, Order::Pause).await,
             (&Method::POST, ["api", "tenants", name, "resume"]) => self.order(name, Order::Resume).await,
             (&Method::POST, ["api", "tenants", name, "rollback"]) => match number("revision") {

@@ -22,6 +22,9 @@ pub(super) struct Material {
     pub(super) names: Vec<String>,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
+    /// Who vouches for it, and the number it has there, for people.
+    pub(super) issuer: String,
+    pub(super) serial: String,
 }
 
 impl Material {
@@ -48,6 +51,8 @@ impl Material {
             names: facts.names,
             not_before: facts.not_before,
             not_after: facts.not_after,
+            issuer: facts.issuer,
+            serial: facts.serial,
         })
     }
 
@@ -90,6 +95,8 @@ pub(super) struct Facts {
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
     pub(super) is_ca: bool,
+    pub(super) issuer: String,
+    pub(super) serial: String,
 }
 
 impl Facts {
@@ -104,6 +111,8 @@ impl Facts {
             not_before: moment(certificate.validity().not_before.timestamp())?,
             not_after: moment(certificate.validity().not_after.timestamp())?,
             is_ca: certificate.is_ca(),
+            issuer: certificate.issuer().to_string(),
+            serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
 }

@@ -43,6 +43,11 @@ impl Table {
         table
     }
 
+    /// All of them, the default first.
+    pub(super) fn certificates(&self) -> &[Arc<Material>] {
+        &self.certificates
+    }
+
     /// The certificate for a SNI value.
     pub(super) fn choose(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let index = sni.and_then(|name| self.find(name)).unwrap_or(0);

@@ -33,7 +33,8 @@ impl Bench {
     }
 
     fn start(&self, mode: TlsMode, names: &[&str]) -> Arc<Certificates> {
-        Certificates::start(mode, self.folder.path(), hosts(names), self.clock.clone(), &self.tasks)
+        let settings = Settings { tls: mode, certs: self.folder.path().to_owned(), ..Settings::default() };
+        Certificates::start(&settings, hosts(names), self.clock.clone(), Arc::default(), &self.tasks)
             .expect("started")
     }
 

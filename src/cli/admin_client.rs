@@ -12,13 +12,18 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::certs::Status;
 use crate::tenants::status::TenantStatus;
 
 /// All but RFC 3986's unreserved characters: a tenant's name stands in the path as it is.
 const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// A host may also be an IPv6 address.
+const NO_HOST: AsciiSet = NOT_UNRESERVED.remove(b':');
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A change may wait for files to settle, and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// As long as an order may take, and a little more.
+const ORDER: Duration = Duration::from_secs(320);
 /// The statuses of ten thousand tenants fit.
 const LARGEST_BYTES: usize = 64 * 1024 * 1024;
 
@@ -76,7 +81,7 @@ impl AdminClient {
 
     /// Has an order carried out: `what` is a method and a path below `/api`.
     pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Error> {
-        self.parsed(&self.ask(method, path, body)?)
+        self.parsed(&self.ask(method, path, body, PATIENCE)?)
     }
 
     /// A path below `/api/tenants/NAME`.
@@ -100,7 +105,7 @@ impl AdminClient {
         struct Copied {
             path: std::path::PathBuf,
         }
-        let copied: Copied = self.parsed(&self.ask(Method::POST, "/-/backup", Bytes::new())?)?;
+        let copied: Copied = self.parsed(&self.ask(Method::POST, "/-/backup", Bytes::new(), PATIENCE)?)?;
         Ok(copied.path)
     }
 
@@ -108,19 +113,30 @@ impl AdminClient {
         serde_json::from_slice(answer).map_err(|_| Error::NotOurs(self.address))
     }
 
+    /// All certificates.
+    pub(super) fn certificates(&self) -> Result<Vec<Status>, Error> {
+        self.json("/api/certs")
+    }
+
+    /// Renews a certificate, or only tries whether it could be, and waits for the end of it.
+    pub(super) fn order(&self, name: &str, rehearsal: bool) -> Result<(), Error> {
+        let verb = if rehearsal { "rehearse" } else { "renew" };
+        let name = percent_encoding::utf8_percent_encode(name, &NO_HOST);
+        self.ask(Method::POST, &format!("/-/{verb}/{name}"), Bytes::new(), ORDER).map(|_| ())
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.parsed(&self.get(path)?)
     }
 
     fn get(&self, path: &str) -> Result<Bytes, Error> {
-        self.ask(Method::GET, path, Bytes::new())
+        self.ask(Method::GET, path, Bytes::new(), DEADLINE)
     }
 
     /// One exchange. What the gateway refuses comes back in its own words.
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
+    fn ask(&self, method: Method, path: &str, body: Bytes, deadline: Duration) -> Result<Bytes, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        let deadline = if method == Method::GET { DEADLINE } else { PATIENCE };
         runtime.block_on(within(deadline, self.address, exchange(self.address, method, path, body)))
     }
 }

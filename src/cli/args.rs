@@ -27,7 +27,7 @@ pub struct Arguments {
 pub enum Verb {
     /// Run the gateway.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Judge tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -37,6 +37,9 @@ pub enum Verb {
     /// Check, copy or bring back what is kept in the state folder.
     #[command(after_help = STORE_EXAMPLES)]
     Store(StoreArgs),
+    /// See to the certificates.
+    #[command(after_help = CERTS_EXAMPLES)]
+    Certs(CertsArgs),
     /// Make keys that callers of a tenant present.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
@@ -221,6 +224,65 @@ pub struct StoreArgsPlace {
 }
 
 #[derive(Debug, Args)]
+pub struct CertsArgs {
+    #[command(subcommand)]
+    pub action: CertsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CertsAction {
+    /// List all certificates with their state and end.
+    List {
+        /// How the list is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Show one certificate, and what keeps it from being obtained or renewed.
+    Show {
+        /// The host name or address.
+        name: String,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Renew an automatic certificate now, and wait for it.
+    Renew {
+        /// The host name or address.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Try whether a certificate could be obtained; nothing is kept or served.
+    Test {
+        /// The host name or address.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Look for everything that can keep a certificate from being obtained.
+    Doctor(Box<ServeArgs>),
+    /// Check a certificate and its key, and put them into the certs folder for --tls manual.
+    Import {
+        /// The certificate with its chain (PEM); it may hold the key, too.
+        #[arg(value_hint = ValueHint::FilePath)]
+        certificate: PathBuf,
+        /// The key, if it is in a file of its own.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: Option<PathBuf>,
+        /// The certs folder [default: certs].
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        certs: Option<String>,
+        /// The gateway's configuration file, to read the certs folder from.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
 pub struct ApikeyArgs {
     #[command(subcommand)]
     pub action: ApikeyAction,
@@ -305,6 +367,7 @@ that over the file. Only these two know open_tenants, secret_root, extra_host, a
 hsts; only the file knows limits. TENANTD_LOG_FILTER says how much is logged (debug).
 
 Examples:
+  tenantd serve --host mcp.example.com --accept-tos      with certificates of Let's Encrypt
   tenantd serve --host mcp.example.com
   tenantd serve --listen 127.0.0.1:8080 --tls off --public-base https://mcp.example.com
   tenantd serve --listen 0.0.0.0:443 --listen '[::]:443' --tls manual --certs /etc/tenantd/certs";
@@ -336,6 +399,17 @@ Examples:
 A copy is of no use without the master key (state/master.key): keep that, too, and elsewhere.
 
 Exit codes: 0 all is well, 1 it is damaged, 2 it could not run.";
+
+const CERTS_EXAMPLES: &str = "\
+Examples:
+  tenantd certs list
+  tenantd certs show mcp.example.com
+  tenantd certs renew mcp.example.com
+  tenantd certs test mcp.example.com           a rehearsal at the authority's staging, if it has one
+  tenantd certs doctor --config tenantd.yaml   what keeps a certificate from being obtained
+  tenantd certs import fullchain.pem --key privkey.pem
+
+Exit codes: 0 all is well, 1 there are findings, 2 it could not run.";
 
 const APIKEY_EXAMPLES: &str = "\
 Examples:

@@ -17,6 +17,8 @@ use crate::settings::{Settings, TlsMode};
 pub struct Addresses {
     /// The public listeners.
     pub listen: Vec<SocketAddr>,
+    /// The listeners for plain HTTP.
+    pub listen_http: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
     /// `https://host[:port]`, what tenants' URLs begin with.
@@ -27,9 +29,15 @@ pub struct Addresses {
 
 impl Addresses {
     /// The addresses of what was bound.
-    pub(super) fn of(settings: &Settings, listen: &[SocketAddr], admin: Option<&TcpListener>) -> Self {
+    pub(super) fn of(
+        settings: &Settings,
+        listen: &[SocketAddr],
+        plain: &[SocketAddr],
+        admin: Option<&TcpListener>,
+    ) -> Self {
         Self {
             listen: listen.to_vec(),
+            listen_http: plain.to_vec(),
             admin: admin.and_then(|listener| listener.local_addr().ok()),
             public_base: settings.public_base(listen[0]),
             ca: (settings.tls == TlsMode::SelfSigned).then(|| settings.certs.join(LOCAL_CA_FILE)),
@@ -61,6 +69,7 @@ mod tests {
         let file = folder.path().join("ready.json");
         let addresses = Addresses {
             listen: vec!["127.0.0.1:8443".parse().expect("an address")],
+            listen_http: Vec::new(),
             admin: None,
             public_base: "https://localhost:8443".into(),
             ca: Some("certs/local-ca.pem".into()),
@@ -69,7 +78,7 @@ mod tests {
         let written = fs::read_to_string(&file).expect("there");
         assert_eq!(
             written,
-            r#"{"listen":["127.0.0.1:8443"],"admin":null,"public_base":"https://localhost:8443","ca":"certs/local-ca.pem"}"#
+            r#"{"listen":["127.0.0.1:8443"],"listen_http":[],"admin":null,"public_base":"https://localhost:8443","ca":"certs/local-ca.pem"}"#
         );
     }
 }

@@ -37,7 +37,8 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
     };
     let deadline = seconds(edge.limits.handshake_seconds);
     // What a handshake needs is let go before a connection begins to wait; and a TLS stream is too large to be moved about.
-    let shaken = tokio::time::timeout(deadline, Box::pin(tls::handshake(stream, config))).await;
+    let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone()));
+    let shaken = tokio::time::timeout(deadline, shaking).await;
     if let Ok(Ok(Some(stream))) = shaken {
         let peer = Peer { sni: tls::server_name(&stream), ..peer };
         return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;

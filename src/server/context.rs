@@ -35,6 +35,9 @@ pub struct Edge {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: Tasks,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    /// What a CA that looks at its challenge is answered with.
+    pub(super) challenges: Option<Arc<rustls::ServerConfig>>,
+    pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) hosts: Hosts,
@@ -54,7 +57,12 @@ impl Edge {
             metrics: handles.metrics,
             clock: handles.clock,
             tasks: handles.tasks,
-            tls: handles.certificates.map(|certificates| tls::config(certificates.resolver())),
+            tls: handles.certificates.as_ref().map(|certificates| tls::config(certificates.resolver())),
+            challenges: handles
+                .certificates
+                .as_ref()
+                .and_then(|certificates| certificates.challenge_config()),
+            certificates: handles.certificates,
             limits,
             hosts: Hosts::new(&settings.hosts, &settings.extra_hosts),
             allowed_origins: settings.allowed_origins.clone(),

@@ -46,6 +46,10 @@ impl Listeners {
         Ok(Self { sockets, addresses })
     }
 
+    pub(super) fn into_sockets(self) -> Vec<TcpListener> {
+        self.sockets
+    }
+
     /// The addresses bound, in the order asked for.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses

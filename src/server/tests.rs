@@ -32,6 +32,8 @@ fn settings(limits: Limits) -> Settings {
         admin: None,
         hosts: vec![HostName::parse("mcp.example.com").expect("a host")],
         public_base: None,
+        acme: crate::settings::Acme::default(),
+        listen_http: Vec::new(),
         tls: TlsMode::Off,
         watch: WatchMode::Auto,
         log: LogFormat::Text,

@@ -8,8 +8,10 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{Acceptor, ResolvesServerCert};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+
+use crate::certs::ACME_TLS;
 
 /// The protocol that ALPN chose; without ALPN it is HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +37,29 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
     Arc::new(config)
 }
 
-/// Shakes hands. `None` is a client that spoke plain HTTP and was told so. The hello is read before the configuration is
-/// chosen, which is where ACME's TLS-ALPN challenge (RFC 8737) branches off.
+/// Shakes hands. `None` is a client that was answered and wants no more: one that spoke plain HTTP and was told so, or a
+/// CA that looked at its challenge (TLS-ALPN-01, RFC 8737), which has a configuration of its own and never reaches HTTP.
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
+    challenges: Option<Arc<ServerConfig>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     if speaks_http(&stream).await? {
         return say_https(stream).await.map(|()| None);
     }
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if let Some(challenges) = challenges.filter(|_| asks_for_challenge(&hello)) {
+        let mut stream = hello.into_stream(challenges).await?;
+        return stream.shutdown().await.map(|()| None);
+    }
     hello.into_stream(config).await.map(Some)
+}
+
+fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
+    hello
+        .client_hello()
+        .alpn()
+        .is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
 }
 
 /// A method begins with a capital; a TLS record with 0x16.
@@ -112,7 +126,7 @@ pub(super) mod tests {
         let (far, _) = listener.accept().await.expect("a connection");
         let name = ServerName::try_from("localhost").expect("a name");
         let connector = TlsConnector::from(Arc::new(client));
-        let (client, server) = tokio::join!(connector.connect(name, near), handshake(far, server));
+        let (client, server) = tokio::join!(connector.connect(name, near), handshake(far, server, None));
         client.expect("the client is satisfied");
         let server = server.expect("a handshake").expect("TLS");
         (protocol(&server), server_name(&server))

@@ -13,6 +13,7 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     listeners_differ(settings, report);
     folders_are_apart(settings, report);
     plain_http_is_near(settings, report);
+    terms_are_agreed_to(settings, report);
     admin_is_near(settings, report);
     hsts_has_tls(settings, report);
 }
@@ -33,6 +34,8 @@ fn complete_hosts(settings: &mut Settings) {
 fn listeners_differ(settings: &Settings, report: &mut Report) {
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
     let public = settings.listen.iter().map(|address| ("--listen".to_owned(), *address));
+    let plain = settings.listen_http.iter().map(|address| ("--listen-http".to_owned(), *address));
+    let public = public.chain(plain);
     for (flag, address) in public.chain(settings.admin.map(|address| ("--admin".to_owned(), address))) {
         if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
             let message = format!("`{flag}` and `{other}` both are {address}");
@@ -58,9 +61,24 @@ fn plain_http_is_near(settings: &Settings, report: &mut Report) {
     let far = settings.listen.iter().find(|address| !address.ip().is_loopback());
     if let (TlsMode::Off, Some(address)) = (settings.tls, far) {
         let message = format!("`--tls off` on {address}: API keys and answers travel unencrypted");
-        let help =
-            "listen on 127.0.0.1 behind a proxy that speaks TLS, or use `--tls self-signed` or `manual`";
+        let help = "listen on 127.0.0.1 behind a proxy that speaks TLS, or use another `--tls`";
         report.push(Diagnostic::warning("plain-http", message).help(help));
+    }
+}
+
+/// A CA's terms are the operator's to agree to.
+fn terms_are_agreed_to(settings: &Settings, report: &mut Report) {
+    if settings.tls == TlsMode::Acme && !settings.acme.accept_tos {
+        let cas: Vec<&str> = settings.acme.cas.iter().map(|ca| ca.directory.as_str()).collect();
+        let message =
+            format!("`--tls acme` asks {} for certificates, under terms nobody agreed to", cas.join(" and "));
+        let help = "read the CA's terms of service and add `--accept-tos` (accept_tos: true)";
+        report.push(Diagnostic::error("acme-terms", message).help(help));
+    }
+    if settings.tls == TlsMode::Off && !settings.listen_http.is_empty() {
+        let message = "`--listen-http` sends clients to https, which `--tls off` does not serve";
+        let help = "leave `--listen-http` out, or use another `--tls`";
+        report.push(Diagnostic::error("redirect-to-nothing", message).help(help));
     }
 }
 

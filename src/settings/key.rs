@@ -26,9 +26,17 @@ impl Key {
     pub const ALLOWED_ORIGIN: Key = Key("allowed_origin");
     pub const MASTER_KEY_FILE: Key = Key("master_key_file");
     pub const HSTS: Key = Key("hsts");
+    pub const LISTEN_HTTP: Key = Key("listen_http");
+    pub const ACCEPT_TOS: Key = Key("accept_tos");
+    pub const ACME_DIRECTORY: Key = Key("acme_directory");
+    pub const ACME_CONTACT: Key = Key("acme_contact");
+    pub const ACME_CA_ROOT: Key = Key("acme_ca_root");
+    pub const ACME_PROFILE: Key = Key("acme_profile");
+    pub const ACME_EAB_KID: Key = Key("acme_eab_kid");
+    pub const ACME_EAB_KEY_FILE: Key = Key("acme_eab_key_file");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 19] = [
+    pub const ALL: [Key; 27] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -48,6 +56,14 @@ impl Key {
         Self::ALLOWED_ORIGIN,
         Self::MASTER_KEY_FILE,
         Self::HSTS,
+        Self::LISTEN_HTTP,
+        Self::ACCEPT_TOS,
+        Self::ACME_DIRECTORY,
+        Self::ACME_CONTACT,
+        Self::ACME_CA_ROOT,
+        Self::ACME_PROFILE,
+        Self::ACME_EAB_KID,
+        Self::ACME_EAB_KEY_FILE,
     ];
 
     /// `--backend-allow`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use super::{OpenTenants, TlsMode, WatchMode};
+use super::{OpenTenants, TlsMode, WatchMode, acme};
 use crate::spec::HostName;
 use crate::telemetry::log::LogFormat;
 
@@ -127,16 +127,40 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
 }
 
 pub(super) fn tls(text: &str) -> Parsed<TlsMode> {
-    const HELP: &str = "write `self-signed`, `manual` or `off`";
+    const HELP: &str = "write `acme`, `self-signed`, `manual` or `off`";
     match text {
+        "acme" => Ok(TlsMode::Acme),
         "self-signed" => Ok(TlsMode::SelfSigned),
         "manual" => Ok(TlsMode::Manual),
         "off" => Ok(TlsMode::Off),
-        "acme" => fault(
-            "automatic certificates (ACME) are not in this version",
-            "put a certificate and its key into the certs folder and use `manual`",
-        ),
         _ => fault("no TLS mode", HELP),
+    }
+}
+
+/// A CA's ACME directory, or one of the names of Let's Encrypt's.
+pub(super) fn directory(text: &str) -> Parsed<String> {
+    match text {
+        "letsencrypt" => return Ok(acme::LETS_ENCRYPT.to_owned()),
+        "letsencrypt-staging" => return Ok(acme::LETS_ENCRYPT_STAGING.to_owned()),
+        _ => {}
+    }
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.host_str().is_some() => Ok(text.to_owned()),
+        _ => fault(
+            "no ACME directory",
+            "write its https URL as the CA documents it, or `letsencrypt` or `letsencrypt-staging`",
+        ),
+    }
+}
+
+/// A mail address; what is before and after the `@` is the CA's to judge.
+pub(super) fn mail(text: &str) -> Parsed<String> {
+    let text = text.strip_prefix("mailto:").unwrap_or(text);
+    match text.split_once('@') {
+        Some((user, host)) if !user.is_empty() && host.contains('.') && !text.contains([' ', '?', '<']) => {
+            Ok(text.to_owned())
+        }
+        _ => fault("no mail address", "write it like `ops@example.com`, or leave it out"),
     }
 }
 

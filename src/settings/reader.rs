@@ -1,11 +1,12 @@
 //! Precedence, and texts → [`Settings`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::file::Written;
 use super::parse::{self, Parsed};
 use super::source::{Flags, Origin, Value};
-use super::{Environment, ExtraHosts, Key, OpenTenants, Settings, TlsMode, default_listen};
+use super::{Acme, Environment, ExtraHosts, Key, OpenTenants, Settings, TlsMode, acme, default_listen};
 use crate::base::diagnostic::{Diagnostic, Report};
 
 /// Looks each setting up in all places, and gathers what is wrong.
@@ -34,16 +35,23 @@ impl<'a> Reader<'a> {
     /// The settings; where a value is refused, the default stands in, so that the rest can be judged too.
     pub(super) fn settings(&mut self) -> Settings {
         let default = Settings::default();
-        let tls = self.one(Key::TLS, parse::tls).unwrap_or(default.tls);
+        let hosts = self.many(Key::HOST, parse::host).unwrap_or_default();
+        let acme = self.acme();
+        let tls = self.one(Key::TLS, parse::tls).unwrap_or_else(|| acme.default_mode(&hosts));
+        let listen = self.many(Key::LISTEN, parse::socket);
+        // A CA that is to be answered on 443 may be answered on 80 as well.
+        let both_ports = tls == TlsMode::Acme && listen.is_none();
         Settings {
             tenants: self.path(Key::TENANTS).unwrap_or(default.tenants),
             state: self.path(Key::STATE).unwrap_or(default.state),
             certs: self.path(Key::CERTS).unwrap_or(default.certs),
-            listen: self.many(Key::LISTEN, parse::socket).unwrap_or_else(|| vec![default_listen(tls)]),
+            listen: listen.unwrap_or_else(|| vec![default_listen(tls)]),
+            listen_http: self.listen_http(both_ports),
             admin: self.one(Key::ADMIN, parse::socket_or_off).unwrap_or(default.admin),
             public_base: self.public_base(tls),
-            hosts: self.many(Key::HOST, parse::host).unwrap_or_default(),
+            hosts,
             tls,
+            acme,
             watch: self.one(Key::WATCH, parse::watch).unwrap_or(default.watch),
             log: self.one(Key::LOG, parse::log).unwrap_or(default.log),
             open_tenants: self.open_tenants(),
@@ -55,6 +63,34 @@ impl<'a> Reader<'a> {
             extra_hosts: self.extra_hosts(),
             allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),
             hsts: self.one(Key::HSTS, parse::period_or_off).unwrap_or(default.hsts),
+        }
+    }
+
+    fn acme(&mut self) -> Acme {
+        let directories = self.many(Key::ACME_DIRECTORY, parse::directory);
+        let kids = self.many(Key::ACME_EAB_KID, |text| Ok(text.to_owned())).unwrap_or_default();
+        let keys = self.paths(Key::ACME_EAB_KEY_FILE);
+        let directories = directories.unwrap_or_else(|| vec![acme::LETS_ENCRYPT.to_owned()]);
+        let cas = acme::cas(directories, kids, keys).unwrap_or_else(|finding| {
+            self.report.push(*finding);
+            Vec::new()
+        });
+        Acme {
+            cas,
+            contact: self.many(Key::ACME_CONTACT, parse::mail).unwrap_or_default(),
+            ca_root: self.path(Key::ACME_CA_ROOT),
+            profile: self.one(Key::ACME_PROFILE, |text| Ok(text.to_owned())),
+            accept_tos: self.one(Key::ACCEPT_TOS, parse::switch).unwrap_or(false),
+        }
+    }
+
+    fn listen_http(&mut self, by_default: bool) -> Vec<SocketAddr> {
+        let off = |value: &Value| value.texts == ["off"];
+        match self.find(Key::LISTEN_HTTP) {
+            Some(value) if off(&value) => Vec::new(),
+            Some(_) => self.many(Key::LISTEN_HTTP, parse::socket).unwrap_or_default(),
+            None if by_default => vec![default_listen(TlsMode::Off)],
+            None => Vec::new(),
         }
     }
 

@@ -83,6 +83,11 @@ struct StateLabel {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Name {
+    name: String,
+}
+
 type Seconds = fn() -> Histogram;
 
 /// All metric families of one gateway. Cheap to share behind an `Arc`; an explicit registry, so tests can have many.
@@ -106,6 +111,9 @@ pub struct Metrics {
     tenants: Family<StateLabel, Gauge>,
     generation: Gauge,
     store_writable: Gauge,
+    certificate_ends: Family<Name, Gauge>,
+    certificate_failures: Family<Name, Gauge>,
+    certificate_orders: Family<OutcomeLabel, Counter>,
 }
 
 impl Metrics {
@@ -130,6 +138,9 @@ impl Metrics {
             tenants: Family::default(),
             generation: Gauge::default(),
             store_writable: Gauge::default(),
+            certificate_ends: Family::default(),
+            certificate_failures: Family::default(),
+            certificate_orders: Family::default(),
         };
         metrics.register();
         metrics
@@ -162,6 +173,26 @@ impl Metrics {
             self.backend_seconds.clone(),
         );
         self.register_life();
+        self.register_certificates();
+    }
+
+    fn register_certificates(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tenantd_certificate_not_after_timestamp_seconds",
+            "When an automatic certificate ends, in seconds since 1970; 0 if there is none yet",
+            self.certificate_ends.clone(),
+        );
+        registry.register(
+            "tenantd_certificate_failures",
+            "Failed attempts in a row to obtain or renew a certificate",
+            self.certificate_failures.clone(),
+        );
+        registry.register(
+            "tenantd_certificate_orders",
+            "Attempts to obtain a certificate by outcome",
+            self.certificate_orders.clone(),
+        );
     }
 
     fn register_life(&mut self) {
@@ -269,6 +300,25 @@ impl Metrics {
             self.tenants.get_or_create(&StateLabel { state }).set(count);
         }
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// An automatic certificate ends then (seconds since 1970), and so many attempts in a row failed.
+    pub fn certificate(&self, name: &str, not_after: i64, failures: u32) {
+        let name = Name { name: name.to_owned() };
+        self.certificate_failures.get_or_create(&name).set(failures.into());
+        self.certificate_ends.get_or_create(&name).set(not_after);
+    }
+
+    /// An attempt to obtain a certificate ended; `outcome` is `ok` or the fault's class.
+    pub fn certificate_order(&self, outcome: &'static str) {
+        self.certificate_orders.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Drops the series of a certificate that is no longer wanted.
+    pub fn forget_certificate(&self, name: &str) {
+        let name = Name { name: name.to_owned() };
+        self.certificate_ends.remove(&name);
+        self.certificate_failures.remove(&name);
     }
 
     /// Drops the series of a removed tenant.

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod acme;
 mod admin;
 mod command_line;
 mod demo;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValue;
 use clap::{Args, ValueHint};
 
 use crate::settings::{Flags, Key};
@@ -25,9 +24,33 @@ pub struct GatewayArgs {
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// Where certificates come from [default: self-signed].
-    #[arg(long, value_name = "MODE", value_parser = tls_modes())]
+    /// Where certificates come from [default: acme with --accept-tos and a public --host, else self-signed].
+    #[arg(long, value_name = "MODE", value_parser = ["acme", "self-signed", "manual", "off"])]
     pub tls: Option<String>,
+    /// An address for plain HTTP, which answers a CA's challenges and sends everybody else to https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
+    #[arg(long, value_name = "ADDR")]
+    pub listen_http: Vec<String>,
+    /// Agree to the certificate authority's terms of service.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub accept_tos: Option<String>,
+    /// A certificate authority's ACME directory; repeatable, asked in order [default: letsencrypt].
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub acme_directory: Vec<String>,
+    /// A mail address for the certificate authority; repeatable.
+    #[arg(long, value_name = "MAIL", value_hint = ValueHint::EmailAddress)]
+    pub acme_contact: Vec<String>,
+    /// The root certificate of a private certificate authority's own server (PEM).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub acme_ca_root: Option<String>,
+    /// The profile to ask for host names' certificates under.
+    #[arg(long, value_name = "NAME")]
+    pub acme_profile: Option<String>,
+    /// The key id of an external account; repeatable, one for each directory.
+    #[arg(long, value_name = "ID")]
+    pub acme_eab_kid: Vec<String>,
+    /// The file with the external account's key; repeatable, one for each directory.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub acme_eab_key_file: Vec<String>,
     /// How the tenants folder is watched [default: auto].
     #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
     pub watch: Option<String>,
@@ -71,6 +94,14 @@ impl GatewayArgs {
             .with(Key::LISTEN, &self.listen)
             .with(Key::ADMIN, &self.admin)
             .with(Key::TLS, &self.tls)
+            .with(Key::LISTEN_HTTP, &self.listen_http)
+            .with(Key::ACCEPT_TOS, &self.accept_tos)
+            .with(Key::ACME_DIRECTORY, &self.acme_directory)
+            .with(Key::ACME_CONTACT, &self.acme_contact)
+            .with(Key::ACME_CA_ROOT, &self.acme_ca_root)
+            .with(Key::ACME_PROFILE, &self.acme_profile)
+            .with(Key::ACME_EAB_KID, &self.acme_eab_kid)
+            .with(Key::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
             .with(Key::WATCH, &self.watch)
             .with(Key::LOG, &self.log)
             .with(Key::READY_FILE, &self.ready_file)
@@ -88,9 +119,4 @@ impl TenantRules {
             .with(Key::REQUIRE_AUTH, &self.require_auth)
             .with(Key::BACKEND_ALLOW, &self.backend_allow)
     }
-}
-
-/// `acme` is understood, so that it can be answered better than by "invalid value".
-fn tls_modes() -> [PossibleValue; 4] {
-    ["self-signed", "manual", "off", "acme"].map(|mode| PossibleValue::new(mode).hide(mode == "acme"))
 }

@@ -85,6 +85,7 @@ mod tests {
     fn everything_to_paste_is_there() {
         let addresses = Addresses {
             listen: vec!["127.0.0.1:8443".parse().expect("an address")],
+            listen_http: Vec::new(),
             admin: Some("127.0.0.1:40000".parse().expect("an address")),
             public_base: "https://localhost:8443".into(),
             ca: Some("/tmp/tenantd-demo/certs/local-ca.pem".into()),

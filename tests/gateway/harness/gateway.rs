@@ -36,6 +36,11 @@ pub(crate) struct Gateway {
 impl Setup {
     /// A gateway named localhost, on free ports, with an empty tenants folder and TLS of its own.
     pub(crate) fn new() -> Self {
+        Self::listening(0)
+    }
+
+    /// The same on a port that others know already; 0 is any free one.
+    pub(crate) fn listening(port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("tenants.d")).expect("made");
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -45,7 +50,7 @@ impl Setup {
             ("--state", path("state")),
             ("--certs", path("certs")),
             ("--ready-file", path("ready.json")),
-            ("--listen", "127.0.0.1:0".to_owned()),
+            ("--listen", format!("127.0.0.1:{port}")),
             ("--admin", "127.0.0.1:0".to_owned()),
             ("--host", "localhost".to_owned()),
             ("--backend-allow", "127.0.0.0/8".to_owned()),

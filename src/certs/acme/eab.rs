@@ -1,0 +1,47 @@
+//! The key that ties an account to one opened elsewhere (external account binding, RFC 8555 7.3.4).
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::certs::Error;
+use crate::settings;
+
+/// The binding as instant-acme wants it.
+pub(super) struct Binding {
+    pub(super) kid: String,
+    pub(super) key: Vec<u8>,
+}
+
+/// Reads the key's file. CAs hand the key out in either base64 alphabet, with padding or without.
+pub(super) fn read(eab: &settings::Eab) -> Result<Binding, Error> {
+    let file = eab.key_file.display();
+    let text = std::fs::read_to_string(&eab.key_file).map_err(|error| {
+        Error(format!("the external account's key {file} (acme_eab_key_file) cannot be read: {error}"))
+    })?;
+    let key = decode(text.trim()).ok_or_else(|| {
+        Error(format!(
+            "the external account's key {file} (acme_eab_key_file) is no base64; paste it as the CA shows it"
+        ))
+    })?;
+    Ok(Binding { kid: eab.kid.clone(), key })
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let plain = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    BASE64_URL_SAFE_NO_PAD.decode(plain).ok().filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_cas_hand_it_out() {
+        let key = Some(vec![0xfb, 0xff, 0xfe, 0x01]);
+        for text in ["-__-AQ", "-__-AQ==", "+//+AQ=="] {
+            assert_eq!(decode(text), key, "{text}");
+        }
+        assert_eq!(decode("not a key"), None);
+        assert_eq!(decode(""), None);
+    }
+}

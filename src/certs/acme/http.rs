@@ -1,0 +1,300 @@
+//! The HTTP client towards CAs, as instant-acme wants one.
+//!
+//! It adds what instant-acme has not: deadlines, a cap on answers, the `Retry-After` of refusals, and the status of
+//! answers that are no JSON (a proxy's page). One instance serves one attempt, so that what was seen last is its own.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use jiff::SignedDuration;
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use crate::base::clock::{Clock, SystemClock};
+
+const CONNECT: Duration = Duration::from_secs(10);
+const EXCHANGE: Duration = Duration::from_secs(30);
+/// Clocks further apart than this make trouble with certificates.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+/// A chain is a few kilobytes.
+const LARGEST_ANSWER: usize = 1 << 20;
+/// So much of a page that is no JSON is told.
+const EXCERPT: usize = 200;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type Answer = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>>;
+
+/// An answer that is none in ACME's language.
+#[derive(Debug, thiserror::Error)]
+#[error("the CA answered {status} with something that is no ACME answer: {excerpt:?}")]
+pub(super) struct NotAcme {
+    pub(super) status: StatusCode,
+    excerpt: String,
+}
+
+/// The CA did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the CA did not answer within {} s", EXCHANGE.as_secs())]
+struct TooSlow;
+
+/// A refusal's status and what it says about coming back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<SignedDuration>,
+}
+
+/// The client of one attempt. Clones share what was seen last.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client<Connector, Full<Bytes>>,
+    last: Arc<Mutex<Option<Refusal>>>,
+}
+
+impl Http {
+    /// Trusts the certificates in `root` alone, or what the machine trusts.
+    pub(super) fn new(root: Option<&Path>) -> Result<Self, crate::certs::Error> {
+        let connector = Connector { tls: TlsConnector::from(Arc::new(trust(root)?)) };
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, last: Arc::default() })
+    }
+
+    /// The last refusal, if the last answer was one.
+    pub(super) fn last_refusal(&self) -> Option<Refusal> {
+        *self.last.lock().expect("no holder of this lock panics")
+    }
+
+    fn note(&self, refusal: Option<Refusal>) {
+        *self.last.lock().expect("no holder of this lock panics") = refusal;
+    }
+}
+
+impl HttpClient for Http {
+    fn request(&self, request: Request<BodyWrapper<Bytes>>) -> Answer {
+        let http = self.clone();
+        Box::pin(async move {
+            http.note(None);
+            let answered = tokio::time::timeout(EXCHANGE, http.exchange(request)).await;
+            answered.unwrap_or_else(|_| Err(Error::Other(Box::new(TooSlow))))
+        })
+    }
+}
+
+impl Http {
+    async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = body.collect().await;
+        let request = Request::from_parts(parts, Full::new(body.to_bytes()));
+        let response = self.client.request(request).await.map_err(other)?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Error::Other)?.to_bytes();
+        let status = parts.status;
+        if status.is_client_error() || status.is_server_error() {
+            self.note(Some(Refusal { status: status.as_u16(), retry_after: retry_after(&parts.headers) }));
+            // HEAD has no body.
+            if !body.is_empty() && serde_json::from_slice::<serde_json::Value>(&body).is_err() {
+                let excerpt: String = String::from_utf8_lossy(&body).chars().take(EXCERPT).collect();
+                return Err(Error::Other(Box::new(NotAcme { status, excerpt })));
+            }
+        }
+        Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+    }
+}
+
+impl Http {
+    /// Fetches a directory, and says what is wrong if it cannot be had or the clocks differ.
+    pub(super) async fn look_at(&self, directory: &str) -> Result<String, String> {
+        let request =
+            Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
+        let answer = self.request(request).await.map_err(|error| {
+            let cause = match &error {
+                Error::Other(other) => super::fault::chain(other.as_ref()),
+                other => other.to_string(),
+            };
+            format!("it does not answer: {cause}. See that this machine may connect to it, and trusts it (acme_ca_root)")
+        })?;
+        if !answer.parts.status.is_success() {
+            return Err(format!(
+                "it answers {}; see that the URL is its ACME directory",
+                answer.parts.status
+            ));
+        }
+        let date = answer.parts.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let apart = theirs.map(|theirs| SystemClock.now().duration_since(theirs.timestamp()).abs());
+        match apart {
+            Some(apart) if apart > CLOCKS => Err(format!(
+                "its clock and this machine's are {} s apart; set this machine's",
+                apart.as_secs()
+            )),
+            _ => Ok("it answers".into()),
+        }
+    }
+}
+
+fn other(error: legacy::Error) -> Error {
+    Error::Other(Box::new(error))
+}
+
+/// Seconds, or a date.
+fn retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(SignedDuration::from_secs(seconds.into()));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(at.duration_since(SystemClock.now()).max(SignedDuration::ZERO))
+}
+
+fn trust(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks TLS 1.2 and 1.3");
+    let Some(path) = root else {
+        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| {
+            crate::certs::Error(format!(
+                "this machine trusts no certificate authority ({error}), so no CA can be talked to; install its CA \
+                 certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
+            ))
+        })?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        return Ok(builder.with_no_client_auth());
+    };
+    Ok(builder.with_root_certificates(roots(path)?).with_no_client_auth())
+}
+
+/// The certificates of a PEM file.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
+    let told = |why: String| {
+        let file = path.display();
+        crate::certs::Error(format!("the CA's root certificate {file} (acme_ca_root) cannot be used: {why}"))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))? {
+        let certificate = certificate.map_err(|error| told(error.to_string()))?;
+        roots.add(certificate).map_err(|error| told(error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(told("it holds no certificate".into())),
+        false => Ok(roots),
+    }
+}
+
+/// Opens TLS connections.
+#[derive(Clone)]
+struct Connector {
+    tls: TlsConnector,
+}
+
+impl Connector {
+    async fn open(self, target: Uri) -> Result<TokioIo<Wire>, BoxError> {
+        let host = target.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+        let stream = TcpStream::connect((host.as_str(), target.port_u16().unwrap_or(443))).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
+        Ok(TokioIo::new(Wire(Box::new(stream))))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        let opening = self.clone().open(target);
+        Box::pin(async {
+            let late = || Err(format!("no connection within {} s", CONNECT.as_secs()).into());
+            tokio::time::timeout(CONNECT, opening).await.unwrap_or_else(|_| late())
+        })
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Wire(Box<TlsStream<TcpStream>>);
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_when_to_come_back_in_seconds_or_by_date() {
+        let after = |text: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().expect("a value"));
+            retry_after(&headers)
+        };
+        assert_eq!(after("120"), Some(SignedDuration::from_secs(120)));
+        assert!(after("Fri, 31 Dec 2100 23:59:59 GMT").expect("a date") > SignedDuration::from_hours(24));
+        assert_eq!(after("soon"), None);
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_used_names_its_setting() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("root.pem");
+        std::fs::write(&path, "garbage").expect("written");
+        for path in [path, folder.path().join("missing.pem")] {
+            let error = roots(&path).expect_err("unusable").to_string();
+            assert!(error.contains("acme_ca_root"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! One attempt at one certificate, over instant-acme: account, order, challenge, chain, checked.
+//!
+//! Every order is written down before it is placed, so that a crash leaves it counted. TLS-ALPN-01 comes first, or what
+//! succeeded last; an authorization that failed is spent, so the other way needs an order of its own.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
+    Error as AcmeError, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus,
+    RetryPolicy,
+};
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls_pki_types::CertificateDer;
+
+use super::http::Http;
+use super::store::Store;
+use super::{eab, fault, verify};
+use crate::base::clock::Clock;
+use crate::certs::challenges::{Answering, Challenges};
+use crate::certs::material::Material;
+use crate::certs::schedule::{Challenge, Failure, Fault, Memory, Window};
+use crate::settings;
+
+/// The profile under which CAs issue for addresses.
+const FOR_ADDRESSES: &str = "shortlived";
+/// How long a CA may take to look at a challenge, and to sign.
+const POLL: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(100))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(90));
+/// Nonces that a CA may refuse in a row, besides those that instant-acme tries again by itself.
+const BAD_NONCES: usize = 5;
+
+/// Does a request again when the CA only disliked its nonce, which says nothing about what was asked.
+macro_rules! patiently {
+    ($request:expr) => {{
+        let mut left = BAD_NONCES;
+        loop {
+            match $request.await {
+                Err(error) if left > 0 && fault::is_bad_nonce(&error) => left -= 1,
+                other => break other,
+            }
+        }
+    }};
+}
+
+/// What an attempt works with.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) name: String,
+    pub(super) ca: settings::Ca,
+    pub(super) acme: Arc<settings::Acme>,
+    pub(super) store: Arc<Store>,
+    pub(super) challenges: Arc<Challenges>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Whether anything of ours listens for HTTP-01.
+    pub(super) http01: bool,
+    /// Nothing is remembered of it.
+    pub(super) rehearsal: bool,
+}
+
+/// What an attempt brought.
+#[derive(Debug)]
+pub(super) struct Obtained {
+    /// Key and chain.
+    pub(super) pem: String,
+    pub(super) material: Material,
+    pub(super) challenge: Challenge,
+}
+
+/// Why an order came to nothing, where it matters what is tried next.
+enum Trouble {
+    Failed(Failure),
+    /// The CA doesn't know our account.
+    NoAccount(Failure),
+    /// The CA doesn't want to hear which certificate is replaced.
+    Replaces(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Attempt {
+    /// Orders a certificate. `replaces` is the one that is held.
+    pub(super) async fn obtain(
+        &self,
+        memory: &mut Memory,
+        mut replaces: Option<CertificateDer<'static>>,
+    ) -> Result<Obtained, Failure> {
+        let http = self.http()?;
+        let mut ways = self.ways(memory).into_iter().peekable();
+        let mut found = Vec::new();
+        let mut account_dropped = false;
+        while let Some(&way) = ways.peek() {
+            let outcome = match self.account(&http).await {
+                Ok(account) => self.order(&http, &account, way, memory, replaces.as_ref()).await,
+                Err(trouble) => Err(trouble),
+            };
+            match outcome {
+                Ok(obtained) => return Ok(obtained),
+                Err(Trouble::NoAccount(failure)) if !account_dropped => {
+                    account_dropped = true;
+                    let (ca, now) = (self.ca.directory.clone(), self.clock.now());
+                    self.on_disk(move |store| store.drop_account(&ca, &failure.text, now)).await;
+                }
+                Err(Trouble::Replaces(_)) if replaces.is_some() => replaces = None,
+                Err(Trouble::Failed(failure)) if failure.fault == Fault::Validation => {
+                    found.push(format!("{}: {}", word(way), failure.text));
+                    ways.next();
+                }
+                Err(Trouble::Failed(failure) | Trouble::NoAccount(failure) | Trouble::Replaces(failure)) => {
+                    return Err(failure);
+                }
+            }
+            if !memory.may_order(self.clock.now()) {
+                found.push("no more orders for now, so as not to use up the CA's limits".into());
+                break;
+            }
+        }
+        Err(self.not_validated(&found))
+    }
+
+    /// Asks for the CA's suggested window (RFC 9773), and when it wants to be asked again. `None` is a CA without.
+    pub(super) async fn window(
+        &self,
+        held: CertificateDer<'static>,
+    ) -> Result<Option<(Window, SignedDuration)>, Failure> {
+        let http = self.http()?;
+        let Ok(id) = CertificateIdentifier::try_from(&held) else { return Ok(None) };
+        let account = self.account(&http).await.map_err(Trouble::into_failure)?;
+        match patiently!(account.renewal_info(&id)) {
+            Ok((info, again)) => {
+                let moment = |at: i64| Timestamp::from_second(at).unwrap_or(Timestamp::MIN);
+                let (start, end) = (info.suggested_window.start, info.suggested_window.end);
+                let window =
+                    Window { start: moment(start.unix_timestamp()), end: moment(end.unix_timestamp()) };
+                if let Some(why) = info.explanation_url {
+                    tracing::info!(name = self.name, why, "the CA explains its renewal window");
+                }
+                Ok(Some((window, SignedDuration::try_from(again).unwrap_or(SignedDuration::MAX))))
+            }
+            Err(AcmeError::Unsupported(_) | AcmeError::Str(_)) => Ok(None),
+            Err(error) => Err(fault::of(error, &http)),
+        }
+    }
+
+    fn http(&self) -> Result<Http, Failure> {
+        Http::new(self.acme.ca_root.as_deref()).map_err(|error| fault::refused(error.to_string()))
+    }
+
+    /// The ways to prove that the name is ours, the likeliest first.
+    fn ways(&self, memory: &Memory) -> Vec<Challenge> {
+        let mut ways = vec![Challenge::TlsAlpn];
+        if self.http01 {
+            ways.push(Challenge::Http);
+        }
+        if memory.challenge == Some(Challenge::Http) {
+            ways.reverse();
+        }
+        ways
+    }
+
+    async fn account(&self, http: &Http) -> Result<Account, Trouble> {
+        let directory = self.ca.directory.clone();
+        let kept = self.on_disk(move |store| store.account(&directory)).await;
+        let builder = || Account::builder_with_http(Box::new(http.clone()));
+        if let Some(kept) = kept {
+            match serde_json::from_str::<AccountCredentials>(&kept) {
+                Ok(credentials) => {
+                    return builder()
+                        .from_credentials(credentials)
+                        .await
+                        .map_err(|error| fault::of(error, http).into());
+                }
+                Err(_) => {
+                    let (directory, now) = (self.ca.directory.clone(), self.clock.now());
+                    self.on_disk(move |store| store.drop_account(&directory, "it cannot be understood", now))
+                        .await;
+                }
+            }
+        }
+        let eab = self.ca.eab.as_ref().map(eab::read).transpose().map_err(|error| fault::refused(error.0))?;
+        let contact: Vec<String> = self.acme.contact.iter().map(|mail| format!("mailto:{mail}")).collect();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let wanted = NewAccount {
+            contact: &contact,
+            terms_of_service_agreed: self.acme.accept_tos,
+            only_return_existing: false,
+        };
+        let create = |eab: Option<ExternalAccountKey>| {
+            let (builder, directory, wanted) = (builder(), self.ca.directory.clone(), &wanted);
+            async move { builder.create(wanted, directory, eab.as_ref()).await }
+        };
+        let key = || eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
+        let (account, credentials) =
+            patiently!(create(key())).map_err(|error| fault::of_account(error, http, eab.is_some()))?;
+        let text = serde_json::to_vec(&credentials).map_err(|error| fault::refused(error.to_string()))?;
+        let directory = self.ca.directory.clone();
+        self.on_disk(move |store| store.keep_account(&directory, &text))
+            .await
+            .map_err(|error| fault::refused(error.to_string()))?;
+        tracing::info!(ca = self.ca.directory, account = account.id(), "registered with the CA");
+        Ok(account)
+    }
+
+    async fn order(
+        &self,
+        http: &Http,
+        account: &Account,
+        way: Challenge,
+        memory: &mut Memory,
+        replaces: Option<&CertificateDer<'static>>,
+    ) -> Result<Obtained, Trouble> {
+        let fail = |error| Trouble::from(fault::of(error, http));
+        let profile = self.profile(account)?;
+        memory.ordering(self.clock.now());
+        self.write_down(memory).await?;
+        let identifiers = [self.identifier()];
+        let mut wanted = NewOrder::new(&identifiers);
+        if let Some(profile) = &profile {
+            wanted = wanted.profile(profile);
+        }
+        let replaces = replaces.and_then(|held| CertificateIdentifier::try_from(held).ok());
+        let is_renewal = replaces.is_some();
+        if let Some(id) = replaces {
+            wanted = wanted.replaces(id);
+        }
+        tracing::info!(
+            name = self.name,
+            ca = self.ca.directory,
+            way = word(way),
+            is_renewal,
+            "ordering a certificate"
+        );
+        let mut order = match patiently!(account.new_order(&wanted)) {
+            Ok(order) => order,
+            Err(error) => {
+                // Said by instant-acme, before anything is sent.
+                if matches!(error, AcmeError::Unsupported(_)) {
+                    memory.not_placed();
+                }
+                return Err(self.refused_order(error, http, is_renewal));
+            }
+        };
+        let answering = self.answer(http, &mut order, way).await?;
+        match patiently!(order.poll_ready(&POLL)) {
+            Ok(OrderStatus::Ready | OrderStatus::Valid) => {}
+            Ok(_) => return Err(self.reasons(http, &mut order, None).await.into()),
+            Err(error @ AcmeError::Api(_)) => {
+                return Err(self.reasons(http, &mut order, Some(error)).await.into());
+            }
+            Err(error) => return Err(fail(error)),
+        }
+        drop(answering);
+        let (key, csr) = self.request().map_err(|error| fault::refused(error.to_string()))?;
+        patiently!(order.finalize_csr(&csr)).map_err(fail)?;
+        let chain = patiently!(order.poll_certificate(&POLL)).map_err(fail)?;
+        let pem = format!("{key}{chain}");
+        let roots: Option<PathBuf> = self.acme.ca_root.clone();
+        let material = verify::verify(&pem, &self.name, roots.as_deref(), self.clock.now())
+            .map_err(|error| fault::bad_answer(&error))?;
+        Ok(Obtained { pem, material, challenge: way })
+    }
+
+    /// Puts the answers where the CA will look, then tells it to look.
+    async fn answer(
+        &self,
+        http: &Http,
+        order: &mut Order,
+        way: Challenge,
+    ) -> Result<Vec<Answering>, Failure> {
+        patiently!(fetch_authorizations(order)).map_err(|error| fault::of(error, http))?;
+        let mut answering = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(next) = authorizations.next().await {
+            let mut authorization = next.map_err(|error| fault::of(error, http))?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let kind = match way {
+                Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
+                Challenge::Http => ChallengeType::Http01,
+            };
+            let mut challenge = authorization.challenge(kind).ok_or_else(|| Failure {
+                fault: Fault::Validation,
+                text: format!("the CA does not offer {} for {}", word(way), self.name),
+                retry_after: None,
+            })?;
+            let key = challenge.key_authorization();
+            answering.push(match way {
+                Challenge::TlsAlpn => self
+                    .challenges
+                    .answer_tls(&self.name, key.digest().as_ref())
+                    .map_err(|error| fault::refused(error.to_string()))?,
+                Challenge::Http => self.challenges.answer_http(&challenge.token, key.as_str()),
+            });
+            patiently!(challenge.set_ready()).map_err(|error| fault::of(error, http))?;
+        }
+        Ok(answering)
+    }
+
+    /// What the CA found when it looked; the order itself does not say.
+    async fn reasons(&self, http: &Http, order: &mut Order, error: Option<AcmeError>) -> Failure {
+        let mut found = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let Ok(state) = patiently!(authorization.refresh()) else { break };
+            let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+            found.extend(errors.map(|problem| problem.detail.clone().unwrap_or_else(|| problem.to_string())));
+        }
+        match (found.is_empty(), error) {
+            (true, Some(error)) => fault::of(error, http),
+            (true, None) => fault::validation("the CA did not accept the answer and does not say why".into()),
+            (false, _) => fault::validation(found.join("; ")),
+        }
+    }
+
+    fn refused_order(&self, error: AcmeError, http: &Http, is_renewal: bool) -> Trouble {
+        let about_replaces = is_renewal && fault::is_about_replaces(&error);
+        let no_account = fault::is_unknown_account(&error);
+        let failure = fault::of(error, http);
+        match (about_replaces, no_account) {
+            (true, _) => Trouble::Replaces(failure),
+            (_, true) => Trouble::NoAccount(failure),
+            _ => Trouble::Failed(failure),
+        }
+    }
+
+    /// The profile to ask for. The CA would silently ignore one that it doesn't have.
+    fn profile(&self, account: &Account) -> Result<Option<String>, Failure> {
+        let offered: Vec<&str> = account.profiles().map(|profile| profile.name).collect();
+        let wanted = match self.name.parse::<IpAddr>() {
+            Ok(_) if offered.is_empty() => return Ok(None),
+            Ok(_) if !offered.contains(&FOR_ADDRESSES) => {
+                let text = format!(
+                    "the CA has no profile `{FOR_ADDRESSES}`, under which certificates for addresses are issued (it has {}); \
+                     use a host name, or another CA (acme_directory)",
+                    offered.join(", ")
+                );
+                return Err(fault::refused(text));
+            }
+            Ok(_) => Some(FOR_ADDRESSES.to_owned()),
+            Err(_) => self.acme.profile.clone(),
+        };
+        if let Some(profile) = wanted.as_ref().filter(|profile| !offered.contains(&profile.as_str())) {
+            let offered = offered.join(", ");
+            tracing::warn!(
+                profile,
+                offered,
+                "the CA has no such profile (acme_profile); its default is ordered"
+            );
+            return Ok(None);
+        }
+        Ok(wanted)
+    }
+
+    fn identifier(&self) -> Identifier {
+        match self.name.parse() {
+            Ok(address) => Identifier::Ip(address),
+            Err(_) => Identifier::Dns(self.name.clone()),
+        }
+    }
+
+    /// A fresh key and the request to sign it. No common name: long names and addresses don't fit there.
+    fn request(&self) -> Result<(String, Vec<u8>), rcgen::Error> {
+        let mut params = CertificateParams::new(vec![self.name.clone()])?;
+        params.distinguished_name = DistinguishedName::new();
+        let key = KeyPair::generate()?;
+        let csr = params.serialize_request(&key)?;
+        Ok((key.serialize_pem(), csr.der().to_vec()))
+    }
+
+    async fn write_down(&self, memory: &Memory) -> Result<(), Failure> {
+        if self.rehearsal {
+            return Ok(());
+        }
+        let (name, memory) = (self.name.clone(), memory.clone());
+        let written = self.on_disk(move |store| store.keep_memory(&name, &memory)).await;
+        written.map_err(|error| fault::refused(format!("no certificate is ordered, since {error}")))
+    }
+
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> T {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.expect("the store does not panic")
+    }
+
+    fn not_validated(&self, found: &[String]) -> Failure {
+        let hint = match self.http01 {
+            true => {
+                "see that ports 443 and 80 of this name reach this gateway, and that nothing in front ends TLS"
+            }
+            false => {
+                "see that port 443 of this name reaches this gateway and that nothing in front ends TLS, or let it \
+                      answer on port 80 too (--listen-http 0.0.0.0:80)"
+            }
+        };
+        fault::validation(format!(
+            "the CA could not see that {} is ours: {}. {hint}",
+            self.name,
+            found.join("; ")
+        ))
+    }
+}
+
+impl Trouble {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) | Self::NoAccount(failure) | Self::Replaces(failure) => failure,
+        }
+    }
+}
+
+/// Fetches what the CA wants proved, so that walking through it afterwards asks nothing.
+async fn fetch_authorizations(order: &mut Order) -> Result<(), AcmeError> {
+    let mut identifiers = order.identifiers();
+    while let Some(next) = identifiers.next().await {
+        next?;
+    }
+    Ok(())
+}
+
+pub(super) fn word(way: Challenge) -> &'static str {
+    match way {
+        Challenge::TlsAlpn => "tls-alpn-01",
+        Challenge::Http => "http-01",
+    }
+}

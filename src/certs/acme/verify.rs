@@ -1,0 +1,122 @@
+//! Whether what a CA sent is what was ordered, before anybody is served it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::{ServerName, UnixTime};
+
+use super::http;
+use crate::certs::Error;
+use crate::certs::material::Material;
+
+/// CAs' clocks may be ahead of ours.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
+
+/// Reads key and chain and checks that they belong together, are for `name`, are in force, and that the chain holds as a
+/// client would check it: up to the last certificate sent, or to a root that was given.
+pub(super) fn verify(pem: &str, name: &str, root: Option<&Path>, now: Timestamp) -> Result<Material, Error> {
+    let material = Material::from_pem(pem.as_bytes())?;
+    if !material.covers(name) {
+        return Err(Error(format!("it is for {}, not {name}", material.names.join(" "))));
+    }
+    if material.not_after <= now {
+        return Err(Error(format!(
+            "it ended at {}; see that this machine's clock is right",
+            material.not_after
+        )));
+    }
+    if material.not_before > now + SKEW {
+        let from = material.not_before;
+        return Err(Error(format!("it begins at {from} only; see that this machine's clock is right")));
+    }
+    holds(&material, name, root, now)?;
+    Ok(material)
+}
+
+fn holds(material: &Material, name: &str, root: Option<&Path>, now: Timestamp) -> Result<(), Error> {
+    let (leaf, rest) =
+        material.key.cert.split_first().ok_or_else(|| Error("it holds no certificate".into()))?;
+    let mut anchors = root.map(http::roots).transpose()?.unwrap_or_else(RootCertStore::empty);
+    if let Some(last) = rest.last() {
+        anchors
+            .add(last.clone())
+            .map_err(|error| Error(format!("the last of its chain cannot be read: {error}")))?;
+    }
+    if anchors.is_empty() {
+        return Err(Error(
+            "it came without the certificate of its issuer, so no client would accept it".into(),
+        ));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider)
+        .build()
+        .map_err(|error| Error(error.to_string()))?;
+    let server =
+        ServerName::try_from(name.to_owned()).map_err(|_| Error(format!("{name:?} is no server's name")))?;
+    // A certificate may begin a moment from now.
+    let at = now.max(material.not_before).as_second();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
+    let verified = verifier.verify_server_cert(leaf, rest, &server, &[], at);
+    verified.map(drop).map_err(|error| Error(format!("its chain does not hold: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::local_ca::LocalCa;
+
+    fn now() -> Timestamp {
+        "2026-11-25T12:00:00Z".parse().expect("a time")
+    }
+
+    fn issued(name: &str, at: Timestamp) -> String {
+        LocalCa::make(at).expect("a CA").issue(&[name.to_owned()], at).expect("a certificate")
+    }
+
+    fn refusal(pem: &str) -> String {
+        verify(pem, "a.test", None, now()).expect_err("it must not be used").to_string()
+    }
+
+    #[test]
+    fn a_good_chain_is_used_for_names_and_addresses() {
+        for name in ["a.test", "192.0.2.7", "2001:db8::1"] {
+            verify(&issued(name, now()), name, None, now()).expect(name);
+        }
+    }
+
+    #[test]
+    fn lies_are_found_out() {
+        let year = SignedDuration::from_hours(365 * 24);
+        assert!(refusal(&issued("b.test", now())).contains("b.test"));
+        assert!(refusal(&issued("a.test", now() - year)).contains("clock"));
+        assert!(refusal(&issued("a.test", now() + year)).contains("clock"));
+        assert!(refusal("<html>").contains("no private key"));
+    }
+
+    #[test]
+    fn a_chain_that_does_not_hold_is_not_used() {
+        let (ours, other) = (issued("a.test", now()), issued("a.test", now()));
+        let certificates = |pem: &str| -> Vec<String> {
+            let parts = pem.split_inclusive("-----END CERTIFICATE-----\n");
+            parts.map(str::to_owned).filter(|part| part.contains("END CERTIFICATE")).collect()
+        };
+        let (ours, other) = (certificates(&ours), certificates(&other));
+        // The first part is key and leaf.
+        assert!(refusal(&ours[0]).contains("without the certificate of its issuer"));
+        assert!(refusal(&format!("{}{}", ours[0], other[1])).contains("chain does not hold"));
+        let (key, leaf) =
+            (ours[0].split_inclusive("KEY-----\n").nth(1), other[0].split_once("-----BEGIN CERT"));
+        let mixed = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}-----BEGIN CERT{}{}",
+            key.expect("a key"),
+            leaf.expect("a leaf").1,
+            other[1]
+        );
+        assert!(refusal(&mixed).contains("not the certificate's"), "{}", refusal(&mixed));
+    }
+}

@@ -1,0 +1,142 @@
+//! Answers to a CA's challenges, for as long as an order is under way: TLS-ALPN-01 (RFC 8737) and HTTP-01 (RFC 8555 8.3).
+//!
+//! Nothing else is answered here, and nothing here is answered elsewhere: the TLS side has a configuration of its own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, RwLock};
+
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
+
+use super::Error;
+
+/// The protocol by which a CA asks for a challenge's certificate.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// The answers. Several places ask for each, and more than once, so it stays until the order is decided.
+#[derive(Debug, Default)]
+pub(super) struct Challenges {
+    tls: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+    http: RwLock<HashMap<String, String>>,
+}
+
+impl Challenges {
+    /// Answers TLS-ALPN-01 for a name until the guard is dropped.
+    pub(super) fn answer_tls(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Answering, Error> {
+        let sni = sni(name);
+        self.tls
+            .write()
+            .expect("no holder of this lock panics")
+            .insert(sni.clone(), certificate(name, digest)?);
+        Ok(Answering { of: self.clone(), key: Key::Sni(sni) })
+    }
+
+    /// Answers HTTP-01 for a token until the guard is dropped.
+    pub(super) fn answer_http(self: &Arc<Self>, token: &str, text: &str) -> Answering {
+        let (token, text) = (token.to_owned(), text.to_owned());
+        self.http.write().expect("no holder of this lock panics").insert(token.clone(), text);
+        Answering { of: self.clone(), key: Key::Token(token) }
+    }
+
+    /// The text for a token that is asked for now.
+    pub(super) fn http(&self, token: &str) -> Option<String> {
+        self.http.read().expect("no holder of this lock panics").get(token).cloned()
+    }
+
+    /// The TLS configuration that knows challenges only.
+    pub(super) fn tls_config(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc speaks TLS 1.2 and 1.3");
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![ACME_TLS.to_vec()];
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Challenges {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.tls.read().expect("no holder of this lock panics").get(&name).cloned()
+    }
+}
+
+/// Takes an answer back when dropped.
+#[derive(Debug)]
+pub(super) struct Answering {
+    of: Arc<Challenges>,
+    key: Key,
+}
+
+#[derive(Debug)]
+enum Key {
+    Sni(String),
+    Token(String),
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        match &self.key {
+            Key::Sni(sni) => drop(self.of.tls.write().expect("no holder of this lock panics").remove(sni)),
+            Key::Token(token) => {
+                drop(self.of.http.write().expect("no holder of this lock panics").remove(token))
+            }
+        }
+    }
+}
+
+/// How a CA names an identifier in SNI: addresses are written backwards (RFC 8738 6).
+fn sni(name: &str) -> String {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Ok(IpAddr::V6(address)) => {
+            let nibbles = address.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
+            let digits: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
+            format!("{}.ip6.arpa", digits.join("."))
+        }
+        Err(_) => name.to_ascii_lowercase(),
+    }
+}
+
+/// rustls' own checks would refuse its critical extension, which no client but the CA understands.
+fn certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
+    let not_made = |error: rcgen::Error| Error(format!("a challenge's certificate cannot be made: {error}"));
+    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(not_made)?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let key = KeyPair::generate().map_err(not_made)?;
+    let certificate = params.self_signed(&key).map_err(not_made)?;
+    let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let signer = any_supported_type(&der).map_err(|error| Error(error.to_string()))?;
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_asked_for_backwards() {
+        assert_eq!(sni("192.0.2.7"), "7.2.0.192.in-addr.arpa");
+        assert!(sni("2001:db8::1").starts_with("1.0.0.0."));
+        assert!(sni("2001:db8::1").ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
+        assert_eq!(sni("MCP.example.com"), "mcp.example.com");
+    }
+
+    #[test]
+    fn an_answer_ends_with_its_order() {
+        let challenges = Arc::new(Challenges::default());
+        let answering = challenges.answer_http("token", "token.thumb");
+        let tls = challenges.answer_tls("a.test", &[7; 32]).expect("a certificate");
+        assert_eq!(challenges.http("token").as_deref(), Some("token.thumb"));
+        drop((answering, tls));
+        assert_eq!(challenges.http("token"), None);
+        assert!(challenges.tls.read().expect("unpoisoned").is_empty());
+    }
+}

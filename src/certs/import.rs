@@ -1,0 +1,106 @@
+//! Taking over a certificate that somebody else made, for `--tls manual`.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::material::{Material, Parts};
+use super::{Error, storage};
+
+/// What was taken over.
+#[derive(Debug)]
+pub struct Imported {
+    pub file: PathBuf,
+    pub names: Vec<String>,
+    pub not_after: Timestamp,
+    /// What is odd about it.
+    pub warning: Option<String>,
+}
+
+/// Checks a certificate and its key, and puts both into the folder as one private file. `key` is given when the key is
+/// in a file of its own.
+///
+/// # Errors
+/// What is wrong with the files, or with the folder; nothing is changed then.
+pub fn import(
+    folder: &Path,
+    certificate: &Path,
+    key: Option<&Path>,
+    now: Timestamp,
+) -> Result<Imported, Error> {
+    let mut pem = read(certificate)?;
+    if let Some(key) = key {
+        pem.extend_from_slice(b"\n");
+        pem.extend(read(key)?);
+    }
+    let told = |error: Error| Error(format!("{}: {error}", certificate.display()));
+    let parts = Parts::read(&pem).map_err(told)?;
+    if parts.keys.is_empty() {
+        return Err(told(Error("it holds no private key; give its file with --key".into())));
+    }
+    let chain_length = parts.chain.len();
+    let material = Material::from_pem(&pem).map_err(told)?;
+    let name = material.names.first().ok_or_else(|| told(Error("it names no host".into())))?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+    let stem: String = name.chars().map(plain).collect();
+    let file = folder.join(format!("{stem}.pem"));
+    let write = storage::private_folder(folder).and_then(|()| storage::replace(&file, &pem));
+    write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
+    let warning = match () {
+        () if material.not_after <= now => {
+            Some(format!("it ended at {}: clients refuse it", material.not_after))
+        }
+        () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
+        () if chain_length < 2 => {
+            Some("it came without the certificate of its issuer; many clients want that".into())
+        }
+        () => None,
+    };
+    Ok(Imported { file, names: material.names, not_after: material.not_after, warning })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error(format!("{} cannot be read: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::local_ca::LocalCa;
+
+    #[test]
+    fn a_certificate_is_taken_over_whole_or_not_at_all() {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().expect("a time");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let certs = folder.path().join("certs");
+        let issue =
+            |name: &str| LocalCa::make(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued");
+        let (good, other) = (issue("a.test"), issue("b.test"));
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let whole = write("whole.pem", &good);
+        let imported = import(&certs, &whole, None, now).expect("it is good");
+        assert_eq!((imported.names, imported.warning), (vec!["a.test".to_owned()], None));
+        assert!(!storage::readable_by_others(&imported.file));
+
+        let (_, chain) = other.split_once("-----BEGIN CERT").expect("a chain");
+        let chain = write("chain.pem", &format!("-----BEGIN CERT{chain}"));
+        let refusal = import(&certs, &chain, None, now).expect_err("no key").to_string();
+        assert!(refusal.contains("--key"), "{refusal}");
+        let refusal = import(&certs, &chain, Some(&whole), now).expect_err("another key").to_string();
+        assert!(refusal.contains("not the certificate's"), "{refusal}");
+        assert!(!certs.join("b.test.pem").exists());
+
+        let much_later = now + std::time::Duration::from_secs(400 * 86_400);
+        assert!(
+            import(&certs, &whole, None, much_later)
+                .expect("taken")
+                .warning
+                .expect("a warning")
+                .contains("ended")
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Plain HTTP beside TLS: a CA's HTTP-01 challenges (RFC 8555 8.3), and a redirect to https for everybody else.
+//!
+//! Nothing of a tenant is ever answered here. Only names of ours are redirected to, so it is no open redirect; and a
+//! challenge is answered for tokens that an order under way wants answered, whatever the Host.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::context::{Edge, Peer};
+use super::listener::Listeners;
+use crate::base::body::{self, Body};
+
+const CHALLENGE: &str = "/.well-known/acme-challenge/";
+/// A question and its answer; nobody has business here for longer.
+const DEADLINE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Edge {
+    /// Starts answering on the plain listeners. `https` is the port to send clients to.
+    pub fn serve_plain(self: &Arc<Self>, listeners: Listeners, https: u16) {
+        for socket in listeners.into_sockets() {
+            let edge = Arc::clone(self);
+            self.tasks.spawn("plain listener", async move { accept_all(&edge, socket, https).await });
+        }
+    }
+
+    fn answer_plainly(&self, peer: &Peer, request: &Request<Incoming>, https: u16) -> Response<Body> {
+        let path = request.uri().path();
+        if let Some(token) = path.strip_prefix(CHALLENGE) {
+            let answer = self.certificates.as_ref().and_then(|certificates| certificates.http_answer(token));
+            tracing::debug!(client.addr = %peer.addr, known = answer.is_some(), "asked for a challenge");
+            return match answer {
+                Some(answer) => text(StatusCode::OK, answer),
+                None => text(StatusCode::NOT_FOUND, "no such challenge is under way"),
+            };
+        }
+        let Some(host) = host(request).filter(|host| self.is_ours(host, peer)) else {
+            return text(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
+        };
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let port = if https == 443 { String::new() } else { format!(":{https}") };
+        match HeaderValue::from_str(&format!("https://{host}{port}{target}")) {
+            Ok(location) if target.starts_with('/') => {
+                let mut response = text(StatusCode::PERMANENT_REDIRECT, "use https");
+                response.headers_mut().insert(header::LOCATION, location);
+                response
+            }
+            _ => text(StatusCode::BAD_REQUEST, "this address cannot be read"),
+        }
+    }
+
+    fn is_ours(&self, host: &str, peer: &Peer) -> bool {
+        self.hosts.include(host, peer) || self.registry.load().hosts().any(|own| own.as_str() == host)
+    }
+}
+
+async fn accept_all(edge: &Arc<Edge>, socket: TcpListener, https: u16) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = edge.tasks.soft().cancelled() => return,
+            accepted = async { (edge.admission.permit().await, socket.accept().await) } => accepted,
+        };
+        match accepted {
+            (permit, Ok((stream, peer))) => {
+                if let Some(place) = edge.admission.admit(permit, peer.ip()) {
+                    let edge = Arc::clone(edge);
+                    edge.tasks.clone().spawn("plain connection", async move {
+                        let _place = place;
+                        converse(&edge, stream, peer, https).await;
+                    });
+                }
+            }
+            (_, Err(error)) => {
+                edge.metrics.connection_refused("accept_error");
+                tracing::debug!(%error, "cannot accept a plain connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(edge: &Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u16) {
+    let Ok(local) = stream.local_addr() else { return };
+    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let peer = Peer { addr, local: local.ip().to_canonical(), sni: None };
+    let service = service_fn(|request| {
+        let mut response = edge.answer_plainly(&peer, &request, https);
+        // What a client sends after its head is not read here.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(DEADLINE)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    // How it ends is of no interest: the answer was one sentence.
+    _ = tokio::time::timeout(DEADLINE, connection).await;
+}
+
+/// The one Host, lower case, without port.
+fn host(request: &Request<Incoming>) -> Option<String> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().host()) else { return None };
+    let authority: http::uri::Authority = host.to_str().ok()?.parse().ok()?;
+    let plain = request.method() != Method::CONNECT && !authority.as_str().contains('@');
+    plain.then(|| authority.host().to_ascii_lowercase())
+}
+
+fn text(status: StatusCode, content: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(body::full(content));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,367 @@
+//! A server before `pebble` that has what Debian's version has not (ARI, profiles), and that fails on demand.
+//!
+//! It keeps the Host, from which pebble makes its URLs, so signatures over them stay good. One request per connection.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::pebble::Pebble;
+
+/// What a request for an order gets instead of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A proxy's page.
+    Html,
+    /// 429 with Retry-After, in seconds.
+    RateLimited(u32),
+    /// Nothing, for ever.
+    Hang,
+    /// The connection ends.
+    Reset,
+    /// The account is unknown.
+    NoAccount,
+}
+
+/// What a chain is answered with instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// The leaf alone.
+    Truncated,
+    /// The chain of the certificate before.
+    Stale,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Vec<Fault>,
+    lie: Option<Lie>,
+    /// As seconds from now.
+    window: Option<(i64, i64)>,
+    profiles: Vec<String>,
+    orders: Vec<Value>,
+    replaced: Vec<String>,
+    chain: Option<String>,
+}
+
+/// A running front; it ends when dropped.
+pub(crate) struct Front {
+    port: u16,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Front {
+    pub(crate) async fn before(pebble: &Pebble) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let (chain, key, root) = pebble.identity();
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(&chain, &key)));
+        let connector = TlsConnector::from(Arc::new(client_config(&root)));
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Shared { state: state.clone(), behind: pebble.port(), connector, port };
+        let accepting = spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (shared, acceptor) = (shared.clone(), acceptor.clone());
+                spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        // A client that broke off is no news.
+                        let _ = shared.serve(stream).await;
+                    }
+                });
+            }
+        });
+        Self { port, state, accepting }
+    }
+
+    /// Its directory.
+    pub(crate) fn directory(&self) -> String {
+        format!("https://localhost:{}/dir", self.port)
+    }
+
+    /// The next requests for orders fail so.
+    pub(crate) fn fail(&self, faults: &[Fault]) {
+        self.state().faults = faults.to_vec();
+    }
+
+    /// Whether all faults were met.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().faults.is_empty()
+    }
+
+    /// Chains are answered so from now on.
+    pub(crate) fn lie(&self, lie: Option<Lie>) {
+        self.state().lie = lie;
+    }
+
+    /// It has renewal information from now on, and suggests this window (seconds from when it is asked).
+    pub(crate) fn suggest(&self, from: i64, until: i64) {
+        self.state().window = Some((from, until));
+    }
+
+    /// It has profiles.
+    pub(crate) fn offer(&self, profiles: &[&str]) {
+        self.state().profiles = profiles.iter().map(|profile| (*profile).to_owned()).collect();
+    }
+
+    /// The orders it was asked for, as they were signed.
+    pub(crate) fn orders(&self) -> Vec<Value> {
+        self.state().orders.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    state: Arc<Mutex<State>>,
+    behind: u16,
+    connector: TlsConnector,
+    port: u16,
+}
+
+struct Message {
+    start: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Shared {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> std::io::Result<()> {
+        let request = read(&mut stream).await?;
+        let path = request.start.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut conflict = None;
+        if path == "/order-plz" {
+            let fault = {
+                let mut state = self.state();
+                let fault = if state.faults.is_empty() { None } else { Some(state.faults.remove(0)) };
+                conflict = fault.is_none().then(|| state.take_order(&request)).flatten();
+                fault
+            };
+            match fault {
+                None => {}
+                Some(Fault::Hang) => std::future::pending::<()>().await,
+                Some(Fault::Reset) => return Ok(()),
+                Some(fault) => return write(&mut stream, failed(fault)).await,
+            }
+        }
+        if let Some(problem) = conflict {
+            return write(&mut stream, problem).await;
+        }
+        if path.starts_with("/ari/") {
+            let window = self.state().window.unwrap_or((0, 0));
+            return write(&mut stream, window_answer(window)).await;
+        }
+        let mut answer = self.ask(request).await?;
+        self.change(&path, &mut answer);
+        write(&mut stream, answer).await
+    }
+
+    async fn ask(&self, mut request: Message) -> std::io::Result<Message> {
+        let stream = TcpStream::connect(("127.0.0.1", self.behind)).await?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut stream = self.connector.connect(name, stream).await?;
+        request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("connection"));
+        request.headers.push(("connection".into(), "close".into()));
+        let is_head = request.start.starts_with("HEAD");
+        // The older version has no chunks.
+        request.start = request.start.replace("HTTP/1.1", "HTTP/1.0");
+        write(&mut stream, request).await?;
+        let mut answer = read_head(&mut stream).await?;
+        if !is_head {
+            read_body(&mut stream, &mut answer).await?;
+        }
+        answer.start = answer.start.replace("HTTP/1.0", "HTTP/1.1");
+        Ok(answer)
+    }
+
+    fn change(&self, path: &str, answer: &mut Message) {
+        let mut state = self.state();
+        if path == "/dir" {
+            let mut directory: Value = serde_json::from_slice(&answer.body).expect("a directory");
+            if state.window.is_some() {
+                directory["renewalInfo"] = format!("https://localhost:{}/ari", self.port).into();
+            }
+            for profile in &state.profiles {
+                directory["meta"]["profiles"][profile] = "of the front".into();
+            }
+            answer.body = directory.to_string().into_bytes();
+        }
+        if path == "/order-plz" && answer.start.contains(" 201") {
+            let replaces = state.orders.last().and_then(|order| order.get("replaces")).cloned();
+            if let Some(replaces) = replaces {
+                let mut order: Value = serde_json::from_slice(&answer.body).expect("an order");
+                order["replaces"] = replaces;
+                answer.body = order.to_string().into_bytes();
+            }
+        }
+        if path.starts_with("/certZ/") {
+            let chain = String::from_utf8_lossy(&answer.body).into_owned();
+            let before = state.chain.replace(chain.clone());
+            let lied = match state.lie {
+                None => None,
+                Some(Lie::Truncated) => {
+                    chain.split_inclusive("-----END CERTIFICATE-----\n").next().map(str::to_owned)
+                }
+                Some(Lie::Stale) => before,
+            };
+            if let Some(lied) = lied {
+                answer.body = lied.into_bytes();
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl State {
+    /// Notes what was ordered. A certificate can be replaced once.
+    fn take_order(&mut self, request: &Message) -> Option<Message> {
+        let jws: Value = serde_json::from_slice(&request.body).ok()?;
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
+        let order: Value = serde_json::from_slice(&payload).ok()?;
+        let replaces = order["replaces"].as_str().map(str::to_owned);
+        self.orders.push(order);
+        let replaces = replaces?;
+        if self.replaced.contains(&replaces) {
+            return Some(problem("409 Conflict", "alreadyReplaced", "it was replaced before", &[]));
+        }
+        self.replaced.push(replaces);
+        None
+    }
+}
+
+fn failed(fault: Fault) -> Message {
+    match fault {
+        Fault::RateLimited(seconds) => problem(
+            "429 Too Many Requests",
+            "rateLimited",
+            "too many certificates already issued",
+            &[("retry-after", seconds.to_string())],
+        ),
+        Fault::NoAccount => problem("400 Bad Request", "accountDoesNotExist", "no such account", &[]),
+        Fault::Html | Fault::Hang | Fault::Reset => Message {
+            start: "HTTP/1.1 502 Bad Gateway".into(),
+            headers: vec![("content-type".into(), "text/html".into())],
+            body: b"<html><h1>Bad Gateway</h1></html>".to_vec(),
+        },
+    }
+}
+
+fn problem(status: &str, kind: &str, detail: &str, headers: &[(&str, String)]) -> Message {
+    let mut all = vec![("content-type".to_owned(), "application/problem+json".to_owned())];
+    all.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    let urn = format!("urn:ietf:params:acme:error:{kind}");
+    let body = json!({ "type": urn, "detail": detail }).to_string().into_bytes();
+    Message { start: format!("HTTP/1.1 {status}"), headers: all, body }
+}
+
+fn window_answer((from, until): (i64, i64)) -> Message {
+    let moment = |offset: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(offset)).to_string();
+    let body = json!({ "suggestedWindow": { "start": moment(from), "end": moment(until) } });
+    let headers = vec![
+        ("content-type".to_owned(), "application/json".to_owned()),
+        ("retry-after".to_owned(), "3600".to_owned()),
+    ];
+    Message { start: "HTTP/1.1 200 OK".into(), headers, body: body.to_string().into_bytes() }
+}
+
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Message> {
+    let mut message = read_head(stream).await?;
+    if message.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        read_body(stream, &mut message).await?;
+    }
+    Ok(message)
+}
+
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Message> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = head.split("\r\n");
+    let start = lines.next().unwrap_or_default().to_owned();
+    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(Message { start, headers: lines.filter_map(header).collect(), body: Vec::new() })
+}
+
+/// So many bytes as were announced, or all until the end.
+async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, message: &mut Message) -> std::io::Result<()> {
+    let length = message.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    match length.and_then(|(_, length)| length.parse::<usize>().ok()) {
+        Some(length) => {
+            message.body.resize(length, 0);
+            stream.read_exact(&mut message.body).await.map(drop)
+        }
+        None => {
+            let read =
+                tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut message.body)).await;
+            read.map(drop).map_err(Into::into)
+        }
+    }
+}
+
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, message: Message) -> std::io::Result<()> {
+    let mut text = format!("{}\r\n", message.start);
+    let is_head = message.start.contains("200") && message.body.is_empty();
+    for (name, value) in &message.headers {
+        let framing = ["content-length", "transfer-encoding", "connection"];
+        if !framing.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+            text += &format!("{name}: {value}\r\n");
+        }
+    }
+    if !is_head {
+        text += &format!("content-length: {}\r\n", message.body.len());
+    }
+    text += "connection: close\r\n\r\n";
+    stream.write_all(text.as_bytes()).await?;
+    stream.write_all(&message.body).await?;
+    stream.flush().await?;
+    if message.start.starts_with("HTTP/") { stream.shutdown().await } else { Ok(()) }
+}
+
+fn server_config(chain: &[u8], key: &[u8]) -> rustls::ServerConfig {
+    let chain = vec![CertificateDer::from_pem_slice(chain).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(key).expect("a key");
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they fit")
+}
+
+fn client_config(root: &[u8]) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(root).expect("a certificate")).expect("a root");
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's server has no gateway whose task it could be")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
+}
