@@ -119,7 +119,7 @@ impl AdminClient {
     }
 
     /// Renews a certificate, or only tries whether it could be, and waits for the end of it.
-    pub(super) fn order(&self, name: &str, rehearsal: bool) -> Result<(), Error> {
+    pub(super) fn certificate_order(&self, name: &str, rehearsal: bool) -> Result<(), Error> {
         let verb = if rehearsal { "rehearse" } else { "renew" };
         let name = percent_encoding::utf8_percent_encode(name, &NO_HOST);
         self.ask(Method::POST, &format!("/-/{verb}/{name}"), Bytes::new(), ORDER).map(|_| ())

@@ -50,10 +50,10 @@ fn show(name: &str, format: Format, admin: &AdminArgs) -> anyhow::Result<Exit> {
 }
 
 fn order(name: &str, admin: &AdminArgs, rehearsal: bool) -> anyhow::Result<Exit> {
-    match client(admin)?.order(name, rehearsal) {
+    match client(admin)?.certificate_order(name, rehearsal) {
         Ok(()) if rehearsal => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
         Ok(()) => output::print(&format!("A new certificate for {name} is served.\n"))?,
-        Err(error @ admin_client::Error::Said(_)) => {
+        Err(error @ admin_client::Error::Said(..)) => {
             eprintln!("tenantd: {error}");
             return Ok(Exit::Findings);
         }

@@ -178,7 +178,8 @@ pub(super) mod tests {
         let (far, _) = listener.accept().await.expect("a connection");
         let connector = TlsConnector::from(Arc::clone(client));
         let name = ServerName::try_from("localhost").expect("a name");
-        let (near, far) = tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server)));
+        let (near, far) =
+            tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server), None));
         let (mut near, mut far) = (near.expect("satisfied"), far.expect("a handshake").expect("TLS"));
         far.write_all(b"x").await.expect("sent");
         far.flush().await.expect("sent");
