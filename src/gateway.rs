@@ -53,7 +53,7 @@ pub enum Error {
     Backend(crate::backend::Error),
     #[error("{what} {} cannot be made: {source}", path.display())]
     Folder { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),

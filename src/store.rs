@@ -52,12 +52,12 @@ pub enum Error {
         file.display()
     )]
     Damaged { file: PathBuf, what: String },
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] key::Error),
-    #[error("{} cannot be {verb}: {source}", path.display())]
-    File { verb: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} cannot be used: {source}", file.display())]
-    Database { file: PathBuf, source: rusqlite::Error },
+    #[error("{} cannot be {verb}: {cause}", path.display())]
+    File { verb: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{} cannot be used: {cause}", file.display())]
+    Database { file: PathBuf, cause: rusqlite::Error },
     #[error("a value in the store cannot be opened: it was sealed with another key, or changed")]
     Sealed,
 }
@@ -108,7 +108,7 @@ impl Store {
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> Error {
-        |source| Error::Database { file: self.file.clone(), source }
+        |cause| Error::Database { file: self.file.clone(), cause }
     }
 
     /// One value is sealed when the store is made, so that a key that does not fit is told at once.
@@ -130,7 +130,7 @@ impl std::fmt::Debug for Store {
 
 fn make_folder(folder: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|source| Error::File { verb: "made", path: folder.to_owned(), source })?;
+    made.map_err(|cause| Error::File { verb: "made", path: folder.to_owned(), cause })?;
     let open_to_others = fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
     // Where it cannot be closed (a volume that another user owns), its files are closed all the same.
     if open_to_others && fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_err() {
@@ -146,29 +146,29 @@ fn open_file(file: &Path) -> Result<Connection, Error> {
     match (made, file.exists()) {
         (Ok(_), _) => {}
         (Err(_), true) => return read_only(file),
-        (Err(source), false) => return Err(Error::File { verb: "made", path: file.to_owned(), source }),
+        (Err(cause), false) => return Err(Error::File { verb: "made", path: file.to_owned(), cause }),
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
         schema::prepare(&connection)?;
         Ok(connection)
     });
-    opened.map_err(|source| schema::explain(file, source))
+    opened.map_err(|cause| schema::explain(file, cause))
 }
 
 /// For a read-only mount. What the write-ahead log of a killed process holds would be missed, so there must be none.
 fn read_only(file: &Path) -> Result<Connection, Error> {
     let log = file.with_file_name(WAL);
     if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
-        let source = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
-        return Err(Error::File { verb: "brought up to date", path: log, source });
+        let cause = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        return Err(Error::File { verb: "brought up to date", path: log, cause });
     }
     tracing::warn!(file = %file.display(), "the state folder is read-only: nothing new will survive a restart");
     let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
-    opened.map_err(|source| schema::explain(file, source))
+    opened.map_err(|cause| schema::explain(file, cause))
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ pub struct Sound {
 pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
     let file = folder.join(DATABASE);
     if !file.exists() {
-        let source = io::Error::from(io::ErrorKind::NotFound);
-        return Err(Error::File { verb: "read", path: file, source });
+        let cause = io::Error::from(io::ErrorKind::NotFound);
+        return Err(Error::File { verb: "read", path: file, cause });
     }
     let store = Store::open(folder, key)?;
     schema::sound(&store.connection(), &store.file, "integrity_check")?;
@@ -41,7 +41,7 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     let draft = folder.join("tenantd.db.restoring");
     let failed = |verb, path: &Path| {
         let path = path.to_owned();
-        move |source| Error::File { verb, path, source }
+        move |cause| Error::File { verb, path, cause }
     };
     copy_durably(backup, &draft).map_err(failed("written", &draft))?;
     let aside = set_aside(folder, &file).map_err(failed("set aside", &file))?;
@@ -53,12 +53,12 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
 pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
     // An empty file is what VACUUM INTO accepts, and this one is nobody else's to read.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    made.map_err(|source| Error::File { verb: "made", path: to.to_owned(), source })?;
+    made.map_err(|cause| Error::File { verb: "made", path: to.to_owned(), cause })?;
     let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
-    let copied = copied.map_err(|source| Error::Database { file: to.to_owned(), source });
+    let copied = copied.map_err(|cause| Error::Database { file: to.to_owned(), cause });
     let synced = copied.and_then(|_| {
         let synced = File::open(to).and_then(|file| file.sync_all());
-        synced.map_err(|source| Error::File { verb: "written", path: to.to_owned(), source })
+        synced.map_err(|cause| Error::File { verb: "written", path: to.to_owned(), cause })
     });
     if synced.is_err() {
         // Half a backup is worse than none.
@@ -70,7 +70,7 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
 /// Refuses what is no backup of ours, or not whole.
 fn judge(backup: &Path) -> Result<(), Error> {
     let opened = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let explained = |source| schema::explain(backup, source);
+    let explained = |cause| schema::explain(backup, cause);
     let connection = opened.map_err(explained)?;
     if !schema::is_ours(&connection).map_err(explained)? {
         let what = "it is no store of tenantd".into();

@@ -40,14 +40,14 @@ pub enum Error {
         "the master key {} may be read by other users (mode {mode:04o}); close it with: chmod 600 {}", path.display(), path.display()
     )]
     Open { path: PathBuf, mode: u32 },
-    #[error("the master key {} cannot be read: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("the master key {} cannot be read: {cause}", path.display())]
+    Read { path: PathBuf, cause: io::Error },
     #[error(
         "the master key {} is gone, and what the store holds was sealed with it; put it back from your backup. To begin anew, move tenantd.db and its -wal away", .0.display()
     )]
     Gone(PathBuf),
-    #[error("the master key {} cannot be made: {source}", path.display())]
-    Make { path: PathBuf, source: io::Error },
+    #[error("the master key {} cannot be made: {cause}", path.display())]
+    Make { path: PathBuf, cause: io::Error },
     #[error("{place} holds no master key: 64 hexadecimal digits a line are one; {MAKE}")]
     Malformed { place: String },
     #[error(
@@ -85,7 +85,7 @@ impl Keyring {
     }
 
     fn read(path: &Path, is_brought: bool) -> Result<Self, Error> {
-        let failed = |source| Error::Read { path: path.to_owned(), source };
+        let failed = |cause| Error::Read { path: path.to_owned(), cause };
         let file = File::open(path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         if is_open_to_others(&about, is_brought) {
@@ -174,7 +174,7 @@ fn make(path: &Path) -> Result<(), Error> {
         fs::rename(&draft, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().map_err(|source| Error::Make { path: path.to_owned(), source })
+    write().map_err(|cause| Error::Make { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]

@@ -24,12 +24,12 @@ impl Lock {
         // On a read-only mount a lock that is there can be held all the same.
         let mut file = writable
             .or_else(|error| File::open(&path).map_err(|_| error))
-            .map_err(|source| Error::File { verb: "made", path: path.clone(), source })?;
+            .map_err(|cause| Error::File { verb: "made", path: path.clone(), cause })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
-            Err(TryLockError::Error(source)) => {
-                return Err(Error::File { verb: "locked", path, source });
+            Err(TryLockError::Error(cause)) => {
+                return Err(Error::File { verb: "locked", path, cause });
             }
         }
         // Who holds it is for people; the lock itself is the system's.

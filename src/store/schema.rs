@@ -25,7 +25,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Checks the file and brings it up to this program's version.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
-    let explained = |source| explain(file, source);
+    let explained = |cause| explain(file, cause);
     let found = version(connection).map_err(explained)?;
     if found > VERSION {
         return Err(Error::Newer { file: file.to_owned(), found, known: VERSION });
@@ -34,10 +34,10 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Er
     if found == VERSION {
         return Ok(());
     }
-    let failed = |source| match found {
+    let failed = |cause| match found {
         // Nothing was ever in it: a full disk keeps a first start from making it.
-        0 => Error::File { verb: "made", path: file.to_owned(), source: std::io::Error::other(source) },
-        _ => explain(file, source),
+        0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
+        _ => explain(file, cause),
     };
     let steps = usize::try_from(found).unwrap_or_default();
     upgrade(connection, &STEPS[steps..]).map_err(failed)
@@ -68,7 +68,7 @@ pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
 pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result<(), Error> {
     let verdict: String = connection
         .query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))
-        .map_err(|source| explain(file, source))?;
+        .map_err(|cause| explain(file, cause))?;
     match verdict.as_str() {
         "ok" => Ok(()),
         what => {
@@ -78,12 +78,12 @@ pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result
 }
 
 /// What an error of the library means to an operator.
-pub(super) fn explain(file: &Path, source: rusqlite::Error) -> Error {
-    match source.sqlite_error_code() {
+pub(super) fn explain(file: &Path, cause: rusqlite::Error) -> Error {
+    match cause.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             Error::Damaged { file: file.to_owned(), what: "it does not read as a database".into() }
         }
-        _ => Error::Database { file: file.to_owned(), source },
+        _ => Error::Database { file: file.to_owned(), cause },
     }
 }
 

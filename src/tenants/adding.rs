@@ -88,6 +88,7 @@ mod tests {
             add(folder.path(), name, text.as_bytes().to_vec(), replace, &context())
         };
         assert_eq!(add("acme.yaml", GOOD, false).expect("added"), "acme");
+        assert!(matches!(add("bad.yaml", "api_key: [", false), Err(Refused::Findings(_))));
         assert!(matches!(add("acme.yaml", GOOD, false), Err(Refused::Exists(_))));
         assert!(matches!(add("acme.yaml", "api_key: [", true), Err(Refused::Findings(_))));
         assert_eq!(fs::read_to_string(folder.path().join("acme.yaml")).expect("there"), GOOD);

@@ -26,6 +26,7 @@ async fn a_second_process_is_refused_and_told_who_has_the_folder() {
     let refusal = Setup::new().state(&state).refusal().await;
     assert!(refusal.contains(&format!("process {}", gateway.pid())), "{refusal}");
     assert!(refusal.contains(&state), "{refusal}");
+    assert_eq!(refusal.matches("in use").count(), 1, "it is said once: {refusal}");
     assert!(gateway.client().get("/nobody/").await.status == 404, "the first one serves on");
 }
 
