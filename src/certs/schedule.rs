@@ -119,12 +119,16 @@ pub(super) fn state(held: Option<Held>, memory: &Memory, ordering: bool, now: Ti
 /// Chooses the moment of renewal: a point within the CA's window if it makes sense, else within ours. `chance` is at
 /// least 0 and below 1.
 pub(super) fn choose(held: Held, window: Option<Window>, now: Timestamp, chance: f64) -> Timestamp {
-    let window = window.filter(|window| window.start < window.end && window.end <= held.until);
+    let makes_sense =
+        |window: &Window| window.start < window.end && held.from < window.end && window.end <= held.until;
+    let window = window.filter(makes_sense);
     let Window { start, end } = window.unwrap_or_else(|| our_window(held));
     let chosen = start + fraction(end.duration_since(start), chance);
     // What is overdue is so for many at once, after an outage or at a revocation.
     let soon = now + fraction((held.life() / 100).min(HOUR), chance);
-    if chosen < now { soon.min(held.emergency().max(now)) } else { chosen }
+    let chosen = if chosen < now { soon.min(held.emergency().max(now)) } else { chosen };
+    // A CA that always suggests the past would have us order without end.
+    chosen.max(held.from + held.life() / 20)
 }
 
 /// A third of the life is left for attempts, of a short life half.

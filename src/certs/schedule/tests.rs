@@ -56,7 +56,7 @@ proptest! {
         let next = next(Some(held), &memory, now);
         prop_assert_eq!(next.step, Step::Order);
         prop_assert!(next.at <= held.until - held.life() / 20, "{next:?} of {held:?}");
-        prop_assert!(next.at >= now);
+        prop_assert!(next.at >= now + held.life() / 20, "{next:?} of {held:?} follows too soon");
     }
 
     #[test]
@@ -143,6 +143,18 @@ fn short_lives_are_renewed_at_half_and_long_ones_with_a_third_left() {
     assert_eq!(choose(six_days, None, now, 0.0), now + seconds(80 * 3600));
     let ninety = held(now, 90 * 86_400);
     assert_eq!(choose(ninety, None, now, 0.0), now + seconds(60 * 86_400));
+}
+
+#[test]
+fn a_window_that_has_passed_means_soon_unless_the_certificate_is_newer() {
+    let issued = start();
+    let held = held(issued, 90 * 86_400);
+    let later = issued + seconds(20 * 86_400);
+    let passed = Window { start: later - seconds(7200), end: later - seconds(3600) };
+    let chosen = choose(held, Some(passed), later, 0.5);
+    assert!(chosen > later && chosen <= later + seconds(3600), "{chosen}");
+    let before = Window { start: issued - seconds(7200), end: issued - seconds(3600) };
+    assert_eq!(choose(held, Some(before), later, 0.0), issued + seconds(60 * 86_400));
 }
 
 #[test]
