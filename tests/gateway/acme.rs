@@ -95,7 +95,7 @@ async fn a_restart_and_a_second_gateway_order_nothing() {
             "--host",
             "mcp.test",
         ])
-        .args(["--listen-http", "off", "--certs"])
+        .args(["--listen-http", "off", "--state", "another-state", "--certs"])
         .arg(&certs)
         .current_dir(gateway.path())
         .output()

@@ -96,7 +96,7 @@ fn what_cannot_start_says_why_and_what_to_do() {
         (vec!["--config", &path("bad.yaml"), "--listen", "127.0.0.1:0"], "tenants"),
         (vec!["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (vec!["--listen", "everywhere"], "everywhere"),
-        (vec!["--tls", "acme"], "use `manual`"),
+        (vec!["--tls", "acme"], "--accept-tos"),
     ] {
         let output = serve(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", printed(&output));
