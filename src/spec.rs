@@ -13,7 +13,7 @@ mod tenant;
 mod tool;
 
 pub use access::{AccessSpec, ApiKeySpec};
-pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl};
+pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
 pub use backend::{BackendSpec, CallSpec, Family};
 pub use limits::LimitsSpec;
 pub use name::TenantName;

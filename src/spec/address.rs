@@ -168,6 +168,54 @@ impl PublicUrl {
     pub fn connector(&self) -> String {
         format!("{}/mcp", self.text)
     }
+
+    /// A place below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a slash.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.text)
+    }
+
+    /// The tenant as a protected resource, spelled so.
+    pub fn resource(&self, spelling: Resource) -> String {
+        self.at(spelling.suffix())
+    }
+
+    /// Where the metadata of that resource is (RFC 9728 section 3.1: in front of the path).
+    pub fn resource_metadata(&self, spelling: Resource) -> String {
+        let prefix = &self.text[self.origin_len..];
+        format!("{}/.well-known/oauth-protected-resource{prefix}{}", self.origin(), spelling.suffix())
+    }
+
+    /// Which spelling of this tenant a `resource` parameter is (RFC 8707); `None`: another resource. A query counts for
+    /// nothing, since ChatGPT may add one.
+    pub fn names_resource(&self, text: &str) -> Option<Resource> {
+        let text = text.split_once('?').map_or(text, |(text, _)| text);
+        let rest = text.strip_prefix(&*self.text)?;
+        Resource::ALL.into_iter().find(|spelling| spelling.suffix() == rest)
+    }
+}
+
+/// How clients spell a tenant as a protected resource: a closed set. Metadata echoes the spelling that was asked for,
+/// because some clients compare it with the URL as it was typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// `{public_url}/mcp`: the audience of all tokens.
+    Connector,
+    /// `{public_url}/mcp/`, of people who typed the slash.
+    ConnectorSlash,
+    /// `{public_url}`.
+    Base,
+}
+
+impl Resource {
+    const ALL: [Self; 3] = [Self::Connector, Self::ConnectorSlash, Self::Base];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Connector => "/mcp",
+            Self::ConnectorSlash => "/mcp/",
+            Self::Base => "",
+        }
+    }
 }
 
 impl fmt::Display for PublicUrl {
@@ -218,5 +266,27 @@ mod tests {
         let url = PublicUrl::new("https://h:8443", &Prefix::parse("/a").expect("a prefix"));
         assert_eq!((url.as_str(), url.origin()), ("https://h:8443/a", "https://h:8443"));
         assert_eq!(PublicUrl::new("https://h", &Prefix::root()).connector(), "https://h/mcp");
+    }
+
+    #[test]
+    fn a_resource_has_three_spellings_and_no_more() {
+        let url = PublicUrl::new("https://h", &Prefix::parse("/a").expect("a prefix"));
+        let metadata = "https://h/.well-known/oauth-protected-resource/a/mcp";
+        assert_eq!(url.resource_metadata(Resource::Connector), metadata);
+        for (text, named) in [
+            ("https://h/a/mcp", Some(Resource::Connector)),
+            ("https://h/a/mcp?x=1", Some(Resource::Connector)),
+            ("https://h/a/mcp/", Some(Resource::ConnectorSlash)),
+            ("https://h/a", Some(Resource::Base)),
+            ("https://h/a/", None),
+            ("https://h/b/mcp", None),
+            ("https://h/a/mcp/x", None),
+            ("https://H/a/mcp", None),
+            ("https://h.evil/a/mcp", None),
+        ] {
+            assert_eq!(url.names_resource(text), named, "{text}");
+        }
+        let root = PublicUrl::new("https://h", &Prefix::root());
+        assert_eq!(root.resource_metadata(Resource::Base), "https://h/.well-known/oauth-protected-resource");
     }
 }

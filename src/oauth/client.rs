@@ -1,0 +1,107 @@
+//! The clients of one tenant: which there are, where each may be sent back to, and how it proves who it is.
+//!
+//! A client comes through one of four doors: it registered itself (RFC 7591; its id is its metadata, sealed, so that
+//! nothing is stored), it names a document about itself (Client ID Metadata Document), an operator entered it, or the
+//! tenant's file lists it as a machine client.
+
+mod redirect_uri;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::digest::Digest;
+
+pub use redirect_uri::{RedirectFault, RedirectUri};
+
+/// A client that may ask for tokens.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub id: Arc<str>,
+    /// What it calls itself: plain text, short, never trusted.
+    pub name: Option<Arc<str>>,
+    pub origin: Origin,
+    /// At least one, unless it never sends a browser anywhere ([`Origin::Machine`]).
+    pub redirect_uris: Vec<RedirectUri>,
+    pub authentication: Authentication,
+}
+
+/// How a client came to be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It registered itself.
+    Registered,
+    /// It is described by the document that its id is the URL of; `host` vouches for it.
+    Document { host: Arc<str> },
+    /// An operator entered it.
+    Operator,
+    /// The tenant's file lists it: `client_credentials`, and nothing else.
+    Machine,
+}
+
+/// By what a client may prove who it is. Several may be open; it uses one at a time.
+#[derive(Debug, Clone, Default)]
+pub struct Authentication {
+    /// It need not prove anything: a public client.
+    pub none: bool,
+    /// `client_secret_basic` with one of the secrets.
+    pub basic: bool,
+    /// `client_secret_post` with one of the secrets.
+    pub post: bool,
+    /// SHA-256 of each secret that counts.
+    pub secrets: Vec<Digest>,
+    /// `private_key_jwt` (RFC 7523) with one of these keys.
+    pub keys: Option<Keys>,
+}
+
+/// Public keys of a client.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// A JWK set (RFC 7517).
+    Set(Arc<Value>),
+    /// Where the set is; [`Clients::keys`] fetches it under the same rules as documents.
+    At(Arc<str>),
+}
+
+/// Why a client cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClientFault {
+    /// There is none with this id, or no more.
+    #[error("the client is unknown here")]
+    Unknown,
+    /// We cannot tell now: a document cannot be fetched, the store cannot be read.
+    #[error("what is known of the client cannot be read now")]
+    Unavailable,
+}
+
+/// The clients of one tenant.
+#[derive(Debug, Clone)]
+pub struct Clients {}
+
+impl Clients {
+    /// The client with this id.
+    pub async fn find(&self, _id: &str) -> Result<Client, ClientFault> {
+        Err(ClientFault::Unknown)
+    }
+
+    /// The public keys of a client whose authentication has [`Keys`]: a JWK set.
+    pub async fn keys(&self, keys: &Keys) -> Result<Arc<Value>, ClientFault> {
+        match keys {
+            Keys::Set(set) => Ok(Arc::clone(set)),
+            Keys::At(_) => Err(ClientFault::Unavailable),
+        }
+    }
+}
+
+impl Client {
+    /// Whether this may be its redirect URI: one of those it registered, byte for byte; the port of a loopback one is
+    /// free (RFC 8252 section 7.3).
+    pub fn may_return_to(&self, asked: &RedirectUri) -> bool {
+        self.redirect_uris.iter().any(|registered| registered.admits(asked))
+    }
+
+    /// Whether codes and refresh tokens are for it.
+    pub fn acts_for_people(&self) -> bool {
+        self.origin != Origin::Machine
+    }
+}
