@@ -20,6 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::base::accept::Acceptor;
+use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::store::Store;
@@ -39,6 +41,7 @@ pub struct Admin {
     pub reconciler: Reconciler,
     pub certificates: Arc<Certificates>,
     pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     /// What outlives the process, if anything does.
     pub store: Option<Arc<Store>>,
@@ -54,21 +57,15 @@ impl Admin {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut acceptor = Acceptor::new(listener, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         loop {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let admin = Arc::clone(&self);
-                    self.tasks.spawn_detached("admin connection", async move {
-                        admin.converse(stream, peer.ip()).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin listener cannot accept; trying again in a second");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
+            let (stream, peer) = acceptor.accept().await;
+            let admin = Arc::clone(&self);
+            self.tasks.spawn_detached("admin connection", async move {
+                admin.converse(stream, peer.ip()).await;
+                drop(place);
+            });
         }
     }
 

@@ -1,9 +1,11 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks and bodies.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks, accepting and bodies.
 
+pub mod accept;
 pub mod body;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;
 pub mod random;
 pub mod secret;
+pub mod seldom;
 pub mod task;

@@ -189,6 +189,7 @@ impl Gateway {
             reconciler,
             certificates: Arc::clone(&self.certificates),
             metrics: Arc::clone(&self.parts.metrics),
+            clock: Arc::clone(&self.parts.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
         };

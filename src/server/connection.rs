@@ -20,14 +20,12 @@ use tokio::net::TcpStream;
 
 use super::body::Tracked;
 use super::context::{Edge, Peer};
-use super::limits::Place;
 use super::listener;
 use super::patience::{Activity, Patient};
 use super::tls::{self, Protocol};
 
-/// Serves a connection until either side has had enough. `place` is given back at the end.
-pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, place: Place) {
-    let _place = place;
+/// Serves a connection until either side has had enough.
+pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) {
     listener::prepare(&stream);
     let Ok(local) = stream.local_addr() else { return };
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());

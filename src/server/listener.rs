@@ -3,20 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use super::context::Edge;
+use crate::base::accept::Acceptor;
 
 /// Connections that may wait in the kernel.
 const BACKLOG: i32 = 1024;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// One line in so long a time says that connections cannot be accepted; the metric counts each failure.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// A socket could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -76,71 +72,32 @@ impl Edge {
     /// `Tasks::drain` sets their deadline.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         for socket in listeners.sockets {
-            let edge = Arc::clone(self);
-            self.tasks.spawn("listener", async move { accept_all(&edge, socket).await });
+            let accepting = accept_all(Arc::clone(self), socket, "connection", connection::serve);
+            self.tasks.spawn("listener", accepting);
         }
     }
 }
 
-async fn accept_all(edge: &Arc<Edge>, socket: TcpListener) {
-    let mut trouble = Trouble::default();
+/// Accepts until draining, and has `converse` hold each conversation in a task of its own. Its place is given back after.
+pub(super) async fn accept_all<F, C>(edge: Arc<Edge>, socket: TcpListener, name: &'static str, converse: C)
+where
+    F: Future<Output = ()> + Send + 'static,
+    C: Fn(Arc<Edge>, TcpStream, SocketAddr) -> F,
+{
+    let mut acceptor = Acceptor::new(socket, Arc::clone(&edge.clock), Arc::clone(&edge.metrics));
     loop {
-        let accepted = tokio::select! {
+        let next = async { (edge.admission.permit().await, acceptor.accept().await) };
+        let (permit, (stream, peer)) = tokio::select! {
             biased;
             () = edge.tasks.soft().cancelled() => return,
-            accepted = async { (edge.admission.permit().await, socket.accept().await) } => accepted,
+            next = next => next,
         };
-        match accepted {
-            (permit, Ok((stream, peer))) => {
-                trouble.is_over();
-                if let Some(place) = edge.admission.admit(permit, peer.ip()) {
-                    edge.tasks.spawn("connection", connection::serve(Arc::clone(edge), stream, peer, place));
-                }
-            }
-            (_, Err(error)) if is_the_peers(&error) => {}
-            (_, Err(error)) => {
-                tokio::select! {
-                    () = tokio::time::sleep(trouble.meet(edge, &error)) => {}
-                    () = edge.tasks.soft().cancelled() => return,
-                }
-            }
-        }
-    }
-}
-
-/// Errors of the one connection that was being accepted; the next one may be fine at once.
-fn is_the_peers(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Out of file descriptors or memory: accepting again at once would only spin, and a line each time fill the disk.
-#[derive(Default)]
-struct Trouble {
-    /// Failures since a connection was last accepted.
-    failures: u32,
-    said: Option<Instant>,
-}
-
-impl Trouble {
-    /// Counts a failure, says it if that was not done lately, and returns how long to wait.
-    fn meet(&mut self, edge: &Edge, error: &io::Error) -> Duration {
-        edge.metrics.connection_refused("accept_error");
-        let now = edge.clock.monotonic();
-        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN_AFTER) {
-            self.said = Some(now);
-            tracing::warn!(
-                %error,
-                "connections cannot be accepted and wait in the kernel; if too many files are open, lower limits.connections or raise the limit of open files (LimitNOFILE, ulimit -n)"
-            );
-        }
-        let pause = SHORTEST_PAUSE * 2_u32.pow(self.failures.min(4));
-        self.failures = self.failures.saturating_add(1);
-        pause.min(LONGEST_PAUSE)
-    }
-
-    fn is_over(&mut self) {
-        self.failures = 0;
+        let Some(place) = edge.admission.admit(permit, peer.ip()) else { continue };
+        let conversation = converse(Arc::clone(&edge), stream, peer);
+        edge.tasks.spawn(name, async move {
+            let _place = place;
+            conversation.await;
+        });
     }
 }
 

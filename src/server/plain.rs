@@ -13,23 +13,23 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::context::{Edge, Peer};
-use super::listener::Listeners;
+use super::listener::{Listeners, accept_all};
 use crate::base::body::{self, Body};
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 /// A question and its answer; nobody has business here for longer.
 const DEADLINE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(200);
 
 impl Edge {
     /// Starts answering on the plain listeners. `https` is the port to send clients to.
     pub fn serve_plain(self: &Arc<Self>, listeners: Listeners, https: u16) {
         for socket in listeners.into_sockets() {
-            let edge = Arc::clone(self);
-            self.tasks.spawn("plain listener", async move { accept_all(&edge, socket, https).await });
+            let talk = move |edge, stream, peer| converse(edge, stream, peer, https);
+            let accepting = accept_all(Arc::clone(self), socket, "plain connection", talk);
+            self.tasks.spawn("plain listener", accepting);
         }
     }
 
@@ -63,33 +63,7 @@ impl Edge {
     }
 }
 
-async fn accept_all(edge: &Arc<Edge>, socket: TcpListener, https: u16) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = edge.tasks.soft().cancelled() => return,
-            accepted = async { (edge.admission.permit().await, socket.accept().await) } => accepted,
-        };
-        match accepted {
-            (permit, Ok((stream, peer))) => {
-                if let Some(place) = edge.admission.admit(permit, peer.ip()) {
-                    let edge = Arc::clone(edge);
-                    edge.tasks.clone().spawn("plain connection", async move {
-                        let _place = place;
-                        converse(&edge, stream, peer, https).await;
-                    });
-                }
-            }
-            (_, Err(error)) => {
-                edge.metrics.connection_refused("accept_error");
-                tracing::debug!(%error, "cannot accept a plain connection");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn converse(edge: &Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u16) {
+async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u16) {
     let Ok(local) = stream.local_addr() else { return };
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let peer = Peer { addr, local: local.ip().to_canonical(), sni: None };

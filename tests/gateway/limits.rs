@@ -129,6 +129,9 @@ async fn what_is_no_request_gets_a_json_rpc_error() {
     }
 }
 
+/// What a listener says that has no room, once a minute.
+const NO_ROOM: &str = "connections cannot be accepted";
+
 /// Lets a process have so many files more than it has, and no more.
 fn leave_files(pid: u32, more: usize) {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files").count();
@@ -139,7 +142,6 @@ fn leave_files(pid: u32, more: usize) {
 
 #[tokio::test]
 async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
-    const COMPLAINT: &str = "connections cannot be accepted";
     let backend = FakeBackend::start().await;
     let setup = Setup::new().flag("--tls", "off");
     let gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
@@ -149,10 +151,10 @@ async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
     for _ in 0..40 {
         held.push(TcpStream::connect(gateway.address()).await.expect("the kernel accepts"));
     }
-    until("it complains", async || gateway.output().contains(COMPLAINT).then_some(())).await;
+    until("it complains", async || gateway.output().contains(NO_ROOM).then_some(())).await;
     gateway.put("b.yaml", Tenant::new("b", &backend).yaml());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(gateway.output().matches(COMPLAINT).count(), 1, "one line, not one a failure");
+    assert_eq!(gateway.output().matches(NO_ROOM).count(), 1, "one line, not one a failure");
     drop(held);
     let client = gateway.client();
     for tenant in ["/a", "/b"] {
@@ -164,6 +166,24 @@ async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
     let (_, metrics) = gateway.admin("/metrics").await;
     assert!(metrics.contains(r#"tenantd_connections_refused_total{reason="accept_error"}"#), "{metrics}");
     assert!(!gateway.output().contains("tenant removed"), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn each_listener_says_once_that_there_is_no_room() {
+    let gateway = Setup::new().flag("--listen-http", "127.0.0.1:0").start().await;
+    let listeners = [gateway.address(), gateway.plain_address(), gateway.admin_address()];
+    leave_files(gateway.pid(), 0);
+    let mut held = Vec::new();
+    for address in listeners {
+        held.push(TcpStream::connect(address).await.expect("the kernel accepts"));
+    }
+    let complaints = || gateway.output().matches(NO_ROOM).count();
+    until("all complain", async || (complaints() == 3).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(complaints(), 3, "{}", gateway.output());
+    for address in listeners {
+        assert!(gateway.output().contains(&format!(r#""listener":"{address}""#)), "{}", gateway.output());
+    }
 }
 
 #[tokio::test]

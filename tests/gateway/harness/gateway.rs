@@ -215,6 +215,11 @@ impl Gateway {
         self.ready["listen"][0].as_str().expect("an address").parse().expect("an address")
     }
 
+    /// The first listener for plain HTTP.
+    pub(crate) fn plain_address(&self) -> SocketAddr {
+        self.ready["listen_http"][0].as_str().expect("an address").parse().expect("an address")
+    }
+
     /// The admin listener.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.ready["admin"].as_str().expect("an address").parse().expect("an address")
