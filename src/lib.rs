@@ -10,7 +10,7 @@
 //! | 5 | [`server`], [`admin`] |
 //! | 4 | [`tenants`] |
 //! | 3 | [`mcp`], [`oauth`] |
-//! | 2 | [`backend`], [`certs`], [`store`] |
+//! | 2 | [`backend`], [`certs`], [`identity`], [`store`] |
 //! | 1 | [`bundle`], [`settings`], [`routing`] |
 //! | ½ | [`spec`] |
 //! | 0 | [`base`], [`telemetry`] |
@@ -26,6 +26,7 @@ pub mod bundle;
 pub mod certs;
 pub mod cli;
 pub mod gateway;
+pub mod identity;
 pub mod mcp;
 pub mod oauth;
 pub mod routing;

@@ -7,6 +7,7 @@ mod access;
 mod address;
 mod backend;
 mod limits;
+mod login;
 mod name;
 mod template;
 mod tenant;
@@ -16,6 +17,10 @@ pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
 pub use backend::{BackendSpec, CallSpec, Family};
 pub use limits::LimitsSpec;
+pub use login::{
+    AccessRules, Audience, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec, MachineClientSpec,
+    RegistrationSpec,
+};
 pub use name::TenantName;
 pub use template::{BodyTemplate, TemplateFault, UrlTemplate, Values};
 pub use tenant::{CacheSpec, TenantSpec};

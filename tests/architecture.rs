@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["base", "telemetry"],
     &["spec"],
     &["bundle", "settings", "routing"],
-    &["backend", "certs", "store"],
+    &["backend", "certs", "identity", "store"],
     &["mcp", "oauth"],
     &["tenants"],
     &["server", "admin"],
@@ -39,8 +39,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("secrecy", &["base"]),
     ("clap", &["cli", "main"]),
     ("anyhow", &["cli", "main"]),
-    // For tests only; the shipped client is `backend`'s.
-    ("reqwest", &[]),
+    ("jsonwebtoken", &["identity", "oauth"]),
+    // For Entra, which is where the settings say; `backend` judges addresses and needs a client of its own.
+    ("reqwest", &["identity"]),
 ];
 
 /// One file of the source.

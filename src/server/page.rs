@@ -110,7 +110,7 @@ pub(super) mod tests {
             mounts: vec![Mount { host: None, prefix }],
             tools: vec![],
             backend,
-            access: AccessSpec { api_keys, public: false },
+            access: AccessSpec { api_keys, ..AccessSpec::default() },
             limits: LimitsSpec::default(),
             cache: CacheSpec::default(),
             deadline: Duration::from_secs(300),

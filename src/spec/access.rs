@@ -1,14 +1,20 @@
 //! Who may call a tenant.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
+use super::LoginSpec;
 use crate::base::digest::Digest;
 
-/// Who may call. Without keys the tenant is *open*: it answers loopback and private networks only, unless `public`.
+/// Who may call. Without keys and login the tenant is *open*: it answers loopback and private networks only, unless
+/// `public`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessSpec {
-    /// Static bearer keys, at most a handful. Empty: the tenant is open.
+    /// Static bearer keys, at most a handful.
     pub api_keys: Vec<ApiKeySpec>,
+    /// Login with Microsoft.
+    pub login: Option<Arc<LoginSpec>>,
     /// An open tenant that answers every address.
     pub public: bool,
 }
@@ -16,7 +22,7 @@ pub struct AccessSpec {
 impl AccessSpec {
     /// Whether no credential is asked for.
     pub fn is_open(&self) -> bool {
-        self.api_keys.is_empty()
+        self.api_keys.is_empty() && self.login.is_none()
     }
 }
 

@@ -169,6 +169,11 @@ impl PublicUrl {
         format!("{}/mcp", self.text)
     }
 
+    /// Where Microsoft sends people back to: the redirect URI to register with the app.
+    pub fn callback(&self) -> String {
+        self.at("/auth/ms-callback")
+    }
+
     /// A place below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a slash.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.text)

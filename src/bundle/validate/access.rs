@@ -22,7 +22,8 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
     refuse_what_is_not_there_yet(case);
     let declared = declared(case);
     let api_keys = declared.map(|found| keys(case, &found)).unwrap_or_default();
-    let access = AccessSpec { api_keys, public: case.layers.flag(&["public"]).unwrap_or(false) };
+    let public = case.layers.flag(&["public"]).unwrap_or(false);
+    let access = AccessSpec { api_keys, login: None, public };
     let certain = errors(case) == before && !case.layers.0.iter().any(|document| document.in_doubt);
     let digest = certain.then(|| fingerprint(case, &access));
     if access.is_open() && declared.is_none() && case.context.require_auth {

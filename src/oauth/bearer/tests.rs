@@ -12,12 +12,12 @@ fn check_with(keys: &[(&str, &str, Option<i64>)]) -> BearerCheck {
         digest: Digest::of(key.as_bytes()),
         expires: expires.map(|second| Timestamp::from_second(second).expect("a moment")),
     };
-    let access = AccessSpec { api_keys: keys.iter().map(key).collect(), public: false };
+    let access = AccessSpec { api_keys: keys.iter().map(key).collect(), ..AccessSpec::default() };
     BearerCheck::new(&access, OpenTenants::Private, &Leaves::default())
 }
 
 fn open(public: bool, open: OpenTenants) -> BearerCheck {
-    BearerCheck::new(&AccessSpec { api_keys: Vec::new(), public }, open, &Leaves::default())
+    BearerCheck::new(&AccessSpec { public, ..AccessSpec::default() }, open, &Leaves::default())
 }
 
 fn headers(values: &[&str]) -> HeaderMap {
@@ -88,7 +88,7 @@ fn a_key_is_asked_of_everybody_even_at_home() {
 
 fn access_with_one_key() -> AccessSpec {
     let key = ApiKeySpec { label: "a".into(), digest: Digest::of(b"key"), expires: None };
-    AccessSpec { api_keys: vec![key], public: false }
+    AccessSpec { api_keys: vec![key], ..AccessSpec::default() }
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
         expires: None,
     };
     let check = |keys: Vec<ApiKeySpec>, public| {
-        BearerCheck::new(&AccessSpec { api_keys: keys, public }, OpenTenants::Private, &leaves)
+        BearerCheck::new(&AccessSpec { api_keys: keys, public, login: None }, OpenTenants::Private, &leaves)
     };
     let holder = |label: &str| Principal::Key { label: label.into() };
     let both = check(vec![key("old"), key("new")], false);

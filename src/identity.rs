@@ -1,0 +1,16 @@
+//! Floor 2: who somebody is, according to Microsoft Entra ID (OpenID Connect Core 1.0 over Entra's v2.0 endpoints).
+//!
+//! Owns: the addresses of Entra's endpoints, its keys, the redemption of codes, and the one function that judges
+//! id_tokens. Promises: what comes out as a [`Person`] was signed by Entra for this tenant's app and is of an account
+//! that the tenant takes; no token of Entra's leaves this module but the refresh token. Leaves to `oauth`: cookies, consent,
+//! what becomes of a person, and keeping the refresh token sealed.
+
+mod entra;
+mod error;
+mod person;
+mod provider;
+
+pub use entra::Entra;
+pub use error::{Error, Kind, Page, Trace};
+pub use person::{Groups, Person};
+pub use provider::{Ask, Login, Provider};
