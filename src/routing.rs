@@ -14,6 +14,6 @@ mod router;
 mod tests;
 
 pub use claims::{Claim, Conflict, ConflictKind, Places, judge};
-pub use endpoint::Endpoint;
+pub use endpoint::{Document, Endpoint, Step};
 pub use path::{PathFault, check_path};
 pub use router::Router;

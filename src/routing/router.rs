@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rpds::HashTrieMapSync;
 
 use super::Endpoint;
+use super::endpoint::readings;
 use crate::spec::{HostName, Mount};
 
 /// Hosts and prefixes to `T`: longest whole-segment prefix on the request's host.
@@ -75,7 +76,7 @@ impl<T> Router<T> {
     pub fn find(&self, host: &str, path: &str) -> Option<(&T, Endpoint)> {
         let root = self.own.get(host).unwrap_or(&self.gateway);
         if let Some(document) = path.strip_prefix("/.well-known/") {
-            return root.described_by(document).map(|value| (value, Endpoint::Discovery));
+            return root.described_by(document);
         }
         let (value, rest) = root.longest(path)?;
         Endpoint::at(rest).map(|endpoint| (value, endpoint))
@@ -125,18 +126,10 @@ impl<T> Node<T> {
         self.longest(prefix).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
     }
 
-    /// Whose document this is: `oauth-authorization-server{prefix}`, `openid-configuration{prefix}` or
-    /// `oauth-protected-resource{prefix}[/mcp]`. No prefix ends in `/mcp` below another one, so both readings of the
-    /// last never meet.
-    fn described_by(&self, document: &str) -> Option<&T> {
-        let (name, prefix) = document.split_at(document.find('/').unwrap_or(document.len()));
-        match name {
-            "oauth-authorization-server" | "openid-configuration" => self.exactly(prefix),
-            "oauth-protected-resource" => {
-                self.exactly(prefix).or_else(|| self.exactly(prefix.strip_suffix("/mcp")?))
-            }
-            _ => None,
-        }
+    /// Whose document this is. No prefix ends in `/mcp` below another one, so the two readings of such a name never meet.
+    fn described_by(&self, document: &str) -> Option<(&T, Endpoint)> {
+        let whose = |(document, prefix)| Some((self.exactly(prefix)?, Endpoint::Discovery(document)));
+        readings(document).into_iter().flatten().find_map(whose)
     }
 }
 

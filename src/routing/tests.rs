@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{HostName, Mount, Prefix, TenantName};
+use crate::spec::{HostName, Mount, Prefix, Resource, TenantName};
 
 fn mount(text: &str) -> Mount {
     let (host, prefix) = text.split_at(text.find('/').expect("a prefix begins with a slash"));
@@ -29,15 +29,18 @@ fn a_path_belongs_to_the_longest_whole_segment_prefix() {
         ("/a/mcp", Some(("/a", Endpoint::Mcp))),
         ("/a", Some(("/a", Endpoint::Page))),
         ("/a/", Some(("/a", Endpoint::Page))),
-        ("/a/token", Some(("/a", Endpoint::OAuth))),
-        ("/a/auth/ms-callback", Some(("/a", Endpoint::OAuth))),
+        ("/a/token", Some(("/a", Endpoint::OAuth(Step::Token)))),
+        ("/a/token/", Some(("/a", Endpoint::OAuth(Step::Token)))),
+        ("/a/auth/ms-callback", Some(("/a", Endpoint::OAuth(Step::Callback)))),
         ("/a/auth/", None),
+        ("/a/auth/other", None),
         ("/a/b/mcp", Some(("/a/b", Endpoint::Mcp))),
         ("/a/b/", Some(("/a/b", Endpoint::Page))),
         ("/a/b/typo", None),
-        ("/a/b/mcp/", None),
+        ("/a/b/mcp/", Some(("/a/b", Endpoint::Mcp))),
         ("/a/typo", None),
-        ("/a/mcp/", None),
+        ("/a/mcp/", Some(("/a", Endpoint::Mcp))),
+        ("/a/mcp/x/", None),
         ("/a/mcp/x", None),
         ("/A/mcp", None),
         ("/tenant-a/mcp", Some(("/tenant-a", Endpoint::Mcp))),
@@ -59,9 +62,12 @@ fn a_root_tenant_owns_exactly_its_own_paths() {
     for (path, expected) in [
         ("/", Some(("/", Endpoint::Page))),
         ("/mcp", Some(("/", Endpoint::Mcp))),
-        ("/authorize", Some(("/", Endpoint::OAuth))),
-        ("/.well-known/oauth-protected-resource/mcp", Some(("/", Endpoint::Discovery))),
-        ("/.well-known/oauth-authorization-server", Some(("/", Endpoint::Discovery))),
+        ("/authorize", Some(("/", Endpoint::OAuth(Step::Authorize)))),
+        ("/.well-known/oauth-protected-resource", Some(("/", resource(Resource::Base)))),
+        ("/.well-known/oauth-protected-resource/mcp", Some(("/", resource(Resource::Connector)))),
+        ("/.well-known/oauth-authorization-server", Some(("/", Endpoint::Discovery(Document::Server)))),
+        ("/.well-known/openid-configuration", Some(("/", Endpoint::Discovery(Document::Server)))),
+        ("/.well-known/jwks.json", Some(("/", Endpoint::Discovery(Document::Keys)))),
         ("/typo/mcp", None),
         ("/typo", None),
         ("/a/mcp", Some(("/a", Endpoint::Mcp))),
@@ -74,26 +80,51 @@ fn a_root_tenant_owns_exactly_its_own_paths() {
 #[test]
 fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
     let router = router(&["/a", "/a/b"]);
-    let discovery = |tenant| Some((tenant, Endpoint::Discovery));
+    let server = |tenant| Some((tenant, Endpoint::Discovery(Document::Server)));
+    let resource = |tenant, spelling| Some((tenant, resource(spelling)));
     for (path, expected) in [
-        ("/.well-known/oauth-authorization-server/a", discovery("/a")),
-        ("/.well-known/openid-configuration/a/b", discovery("/a/b")),
-        ("/.well-known/oauth-protected-resource/a", discovery("/a")),
-        ("/.well-known/oauth-protected-resource/a/mcp", discovery("/a")),
-        ("/.well-known/oauth-protected-resource/a/b/mcp", discovery("/a/b")),
-        ("/a/.well-known/oauth-authorization-server", discovery("/a")),
-        ("/a/b/.well-known/openid-configuration", discovery("/a/b")),
-        ("/a/.well-known/oauth-protected-resource/mcp", discovery("/a")),
+        ("/.well-known/oauth-authorization-server/a", server("/a")),
+        ("/.well-known/oauth-authorization-server/a/", server("/a")),
+        ("/.well-known/oauth-authorization-server/a/mcp", server("/a")),
+        ("/.well-known/openid-configuration/a/b", server("/a/b")),
+        ("/.well-known/openid-configuration/a/b/mcp", server("/a/b")),
+        ("/a/.well-known/oauth-authorization-server", server("/a")),
+        ("/a/b/.well-known/openid-configuration", server("/a/b")),
+        ("/a/mcp/.well-known/openid-configuration", server("/a")),
+        ("/.well-known/oauth-protected-resource/a", resource("/a", Resource::Base)),
+        ("/.well-known/oauth-protected-resource/a/", resource("/a", Resource::Base)),
+        ("/.well-known/oauth-protected-resource/a/mcp", resource("/a", Resource::Connector)),
+        ("/.well-known/oauth-protected-resource/a/mcp/", resource("/a", Resource::ConnectorSlash)),
+        ("/.well-known/oauth-protected-resource/a/b/mcp", resource("/a/b", Resource::Connector)),
+        ("/a/.well-known/oauth-protected-resource", resource("/a", Resource::Base)),
+        ("/a/.well-known/oauth-protected-resource/mcp", resource("/a", Resource::Connector)),
+        ("/a/mcp/.well-known/oauth-protected-resource", resource("/a", Resource::Connector)),
+        ("/a/.well-known/jwks.json", Some(("/a", Endpoint::Discovery(Document::Keys)))),
         ("/.well-known/oauth-authorization-server", None),
-        ("/.well-known/oauth-authorization-server/a/", None),
-        ("/.well-known/oauth-authorization-server/a/mcp", None),
         ("/.well-known/oauth-authorization-server/ab", None),
         ("/.well-known/oauth-authorization-server/a/typo", None),
+        ("/.well-known/oauth-authorization-server/a/mcp/mcp", None),
         ("/.well-known/oauth-authorization-serverx/a", None),
+        ("/a/.well-known/oauth-authorization-server/b", None),
         ("/.well-known/jwks.json/a", None),
+        ("/.well-known/jwks.json", None),
         ("/.well-known/", None),
     ] {
         assert_eq!(found(&router, "localhost", path), expected, "{path}");
+    }
+}
+
+fn resource(spelling: Resource) -> Endpoint {
+    Endpoint::Discovery(Document::Resource(spelling))
+}
+
+#[test]
+fn a_path_without_its_prefix_is_known_as_one() {
+    for path in ["/authorize", "/token", "/register/", "/.well-known/oauth-authorization-server"] {
+        assert!(Endpoint::is_missing_its_prefix(path), "{path}");
+    }
+    for path in ["/", "/mcp", "/typo", "/.well-known/acme-challenge/x"] {
+        assert!(!Endpoint::is_missing_its_prefix(path), "{path}");
     }
 }
 
@@ -249,12 +280,12 @@ fn no_spelling_below_one_prefix_reaches_another_tenant() {
 }
 
 #[test]
-fn a_tenants_path_has_one_spelling() {
+fn a_tenants_path_has_one_spelling_but_for_a_slash_at_its_end() {
     let router = router(&["/a", "/b", "/a/deep/c"]);
     for target in ["/b/mcp", "/a/deep/c/mcp", "/.well-known/oauth-protected-resource/b/mcp"] {
         let spellings = tricks(target);
         assert!(spellings.len() > 100);
-        for path in &spellings {
+        for path in spellings.iter().filter(|path| **path != format!("{target}/")) {
             assert_eq!(reached(&router, path), None, "{path:?}");
         }
     }
@@ -262,30 +293,34 @@ fn a_tenants_path_has_one_spelling() {
 
 /// What `find` should say, by comparing texts: the plainest thing that could work.
 fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
+    let of = |spelling| Endpoint::Discovery(Document::Resource(spelling));
     let inside = [
         ("/mcp", Endpoint::Mcp),
         ("", Endpoint::Page),
-        ("/", Endpoint::Page),
-        ("/authorize", Endpoint::OAuth),
-        ("/token", Endpoint::OAuth),
-        ("/.well-known/oauth-protected-resource", Endpoint::Discovery),
+        ("/authorize", Endpoint::OAuth(Step::Authorize)),
+        ("/token", Endpoint::OAuth(Step::Token)),
+        ("/auth/ms-callback", Endpoint::OAuth(Step::Callback)),
+        ("/.well-known/oauth-protected-resource", of(Resource::Base)),
+        ("/.well-known/oauth-protected-resource/mcp", of(Resource::Connector)),
+        ("/mcp/.well-known/oauth-protected-resource", of(Resource::Connector)),
     ];
+    let plain = path.strip_suffix('/').unwrap_or(path);
+    let slashed = |endpoint| match path == plain || !path.ends_with("/mcp/") {
+        false if endpoint == of(Resource::Connector) => of(Resource::ConnectorSlash),
+        _ => endpoint,
+    };
     let prefix = |mount: &&str| if *mount == "/" { String::new() } else { mount.to_string() };
-    let outside = mounts.iter().find(|mount| {
-        let front = format!("/.well-known/oauth-protected-resource{}", prefix(mount));
-        path == front || path == format!("{front}/mcp")
-    });
-    if let Some(mount) = outside {
-        return Some((mount.to_string(), Endpoint::Discovery));
+    for (rest, spelling) in [("", Resource::Base), ("/mcp", Resource::Connector)] {
+        let front =
+            |mount: &&&str| plain == format!("/.well-known/oauth-protected-resource{}{rest}", prefix(mount));
+        if let Some(mount) = mounts.iter().find(front) {
+            return Some((mount.to_string(), slashed(of(spelling))));
+        }
     }
     let holds = |mount: &&&str| path == prefix(mount) || path.starts_with(&format!("{}/", prefix(mount)));
     let mount = mounts.iter().filter(holds).max_by_key(|mount| prefix(mount).len())?;
-    let callback = format!("{}/auth/", prefix(mount));
-    if path.strip_prefix(&callback).is_some_and(|step| !step.is_empty()) {
-        return Some((mount.to_string(), Endpoint::OAuth));
-    }
-    let endpoint = inside.iter().find(|(rest, _)| path == format!("{}{rest}", prefix(mount)))?;
-    Some((mount.to_string(), endpoint.1))
+    let endpoint = inside.iter().find(|(rest, _)| plain == format!("{}{rest}", prefix(mount)))?;
+    Some((mount.to_string(), slashed(endpoint.1)))
 }
 
 const MOUNTS: [&str; 9] = ["/", "/a", "/A", "/ab", "/a/b", "/a/b/c", "/b", "/b.a", "/a/token/c"];

@@ -52,7 +52,9 @@ impl Edge {
         match endpoint {
             Endpoint::Mcp => self.mcp(tenant, visit, request).await,
             Endpoint::Page => self.page(tenant, visit, request.method()),
-            Endpoint::Discovery | Endpoint::OAuth => Fault::NoLogin.answer(Form::Problem, request.version()),
+            Endpoint::Discovery(_) | Endpoint::OAuth(_) => {
+                Fault::NoLogin.answer(Form::Problem, request.version())
+            }
         }
     }
 
@@ -72,6 +74,7 @@ impl Edge {
             Some((tenant, _)) if tenant.spec.enabled && tenant.slot.is_closed() => Err(Fault::Closed),
             Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
             _ if !table.settled => Err(Fault::Starting),
+            _ if Endpoint::is_missing_its_prefix(target.path) => Err(Fault::NoPrefix),
             _ => Err(Fault::Nothing),
         }
     }
@@ -110,8 +113,8 @@ impl Trail {
         match self.route {
             Some(Endpoint::Mcp) => "mcp",
             Some(Endpoint::Page) => "page",
-            Some(Endpoint::Discovery) => "discovery",
-            Some(Endpoint::OAuth) => "oauth",
+            Some(Endpoint::Discovery(_)) => "discovery",
+            Some(Endpoint::OAuth(_)) => "oauth",
             None if status == StatusCode::NOT_FOUND => "none",
             None => "refused",
         }

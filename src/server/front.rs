@@ -48,6 +48,8 @@ pub(super) enum Fault {
     OtherConnection,
     #[error("nothing is served at this path")]
     Nothing,
+    #[error("nothing is served at this path, which does not say whose it is: the tenant's prefix is missing")]
+    NoPrefix,
     #[error("this tenant has no login of its own, so there is nothing to discover or authorize")]
     NoLogin,
     #[error(
@@ -136,7 +138,7 @@ impl Fault {
     fn status(self) -> StatusCode {
         match self {
             Self::NotOurs | Self::OtherConnection => StatusCode::MISDIRECTED_REQUEST,
-            Self::Nothing | Self::NoLogin => StatusCode::NOT_FOUND,
+            Self::Nothing | Self::NoPrefix | Self::NoLogin => StatusCode::NOT_FOUND,
             Self::Starting | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             _ => StatusCode::BAD_REQUEST,
@@ -161,6 +163,9 @@ impl Fault {
             }
             Self::OtherConnection => "open a new connection for this host name",
             Self::Nothing => "compare the address with the connector URL, which ends in /mcp; case matters",
+            Self::NoPrefix => {
+                "ask below the connector URL's own path, e.g. /acme/authorize or /.well-known/oauth-protected-resource/acme/mcp"
+            }
             Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
             Self::Starting => "try again in a second",
             Self::Closed => "try again later; its operator finds the reason with \"tenantd tenants show\"",
@@ -174,6 +179,7 @@ impl Fault {
             Self::NotOurs
                 | Self::OtherConnection
                 | Self::Nothing
+                | Self::NoPrefix
                 | Self::NoLogin
                 | Self::Starting
                 | Self::Closed

@@ -43,10 +43,14 @@ impl Form {
     /// Messages are posted to connector URLs, whether or not a tenant is there.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         match *request.method() {
-            Method::POST if request.uri().path().ends_with("/mcp") => Self::Rpc,
+            Method::POST if is_connector(request.uri().path()) => Self::Rpc,
             _ => Self::Problem,
         }
     }
+}
+
+fn is_connector(path: &str) -> bool {
+    path.strip_suffix('/').unwrap_or(path).ends_with("/mcp")
 }
 
 /// A refusal in the form that who asks can read.
