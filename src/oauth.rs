@@ -3,3 +3,4 @@
 
 pub mod bearer;
 pub mod client;
+pub mod parameters;

@@ -1,0 +1,116 @@
+//! The parameters of a request: of a query, or of a form (`application/x-www-form-urlencoded`).
+//!
+//! None may come twice (RFC 6749 section 3.1) but `resource` (RFC 8707); unknown ones count for nothing. An empty one
+//! counts as left out.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+use percent_encoding::percent_decode;
+
+/// More are nobody's honest request.
+const MOST: usize = 64;
+
+/// Why parameters cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterFault {
+    #[error("a parameter is badly encoded")]
+    Encoding,
+    #[error("there are more than {MOST} parameters")]
+    TooMany,
+    #[error("{0} is there more than once")]
+    Twice(&'static str),
+    #[error("the body must be application/x-www-form-urlencoded")]
+    NotAForm,
+}
+
+/// Parameters as they came, decoded.
+pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Parameters<'a> {
+    /// Reads a query or a form's body.
+    pub fn parse(text: &'a [u8]) -> Result<Self, ParameterFault> {
+        let mut all = Vec::new();
+        for pair in text.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
+            if all.len() == MOST {
+                return Err(ParameterFault::TooMany);
+            }
+            let at = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+            let value = pair.get(at + 1..).unwrap_or_default();
+            all.push((decode(&pair[..at])?, decode(value)?));
+        }
+        Ok(Self(all))
+    }
+
+    /// Reads the body of a request that says that it is a form.
+    pub fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, ParameterFault> {
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+        match kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            true => Self::parse(body),
+            false => Err(ParameterFault::NotAForm),
+        }
+    }
+
+    /// The one value of a parameter; `None` if it is left out or empty.
+    pub fn one(&self, name: &'static str) -> Result<Option<&str>, ParameterFault> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (first, None) => Ok(first.filter(|value| !value.is_empty())),
+            _ => Err(ParameterFault::Twice(name)),
+        }
+    }
+
+    /// All values of a parameter that may come several times.
+    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| &**value)
+    }
+}
+
+/// `+` is a space; what is no UTF-8 is refused, since it could not be given back as it came.
+fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
+    if !text.contains(&b'+') {
+        return percent_decode(text).decode_utf8().map_err(|_| ParameterFault::Encoding);
+    }
+    let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    let decoded = percent_decode(&spaced).decode_utf8().map_err(|_| ParameterFault::Encoding)?;
+    Ok(Cow::Owned(decoded.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_given_back_whole() {
+        let read = Parameters::parse(b"a=1&b=x%2By+z&c&d=&resource=1&resource=2&%65=5&&").expect("read");
+        assert_eq!(read.one("a"), Ok(Some("1")));
+        assert_eq!(read.one("b"), Ok(Some("x+y z")));
+        assert_eq!((read.one("c"), read.one("d"), read.one("z")), (Ok(None), Ok(None), Ok(None)));
+        assert_eq!(read.one("e"), Ok(Some("5")));
+        assert_eq!(read.all("resource").collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_comes_twice_or_cannot_be_read_is_refused() {
+        let read = Parameters::parse(b"a=1&a=1").expect("read");
+        assert_eq!(read.one("a"), Err(ParameterFault::Twice("a")));
+        assert!(matches!(Parameters::parse(b"a=%ff"), Err(ParameterFault::Encoding)));
+        assert!(matches!(Parameters::parse("a&".repeat(65).as_bytes()), Err(ParameterFault::TooMany)));
+    }
+
+    #[test]
+    fn a_body_counts_only_if_it_says_that_it_is_a_form() {
+        let of = |kind: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            Parameters::of_form(&headers, b"a=1").is_ok()
+        };
+        assert!(
+            of("application/x-www-form-urlencoded") && of("Application/x-www-form-urlencoded; charset=utf-8")
+        );
+        assert!(!of("application/json") && !of("text/plain") && !of(""));
+        assert!(Parameters::of_form(&HeaderMap::new(), b"a=1").is_err());
+    }
+}
