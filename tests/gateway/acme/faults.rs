@@ -1,0 +1,148 @@
+//! Authorities that are dead, hang, lie or want a pause, and a gateway that crashes.
+
+use std::fs;
+use std::time::Duration;
+
+use super::front::{Fault, Front, Lie};
+use super::pebble::{Options, Pebble};
+use super::visitor::Visitor;
+use super::{post, renew, status, until_trouble};
+use crate::harness::{FakeBackend, PATIENCE, Tenant, until};
+
+#[tokio::test]
+async fn a_ca_that_is_dead_at_start_delays_nothing_and_is_asked_again() {
+    let mut pebble = Pebble::start(Options::default()).await;
+    pebble.kill();
+    let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+    let strange = Visitor::trusting_nobody(pebble.tls_port);
+    assert!(strange.is_served("mcp.test").await, "nothing is served without the CA");
+    let found = until_trouble(&gateway, "mcp.test", "refused").await;
+    assert_eq!(found["state"], "backoff");
+    let (ready, detail) = gateway.admin("/readyz").await;
+    assert!(ready == 200 && detail.contains("mcp.test"), "{detail}");
+    pebble.start_again().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("it is certified", async || visitor.serial("mcp.test").await).await;
+    // The CA has lost its memory once more, and with it our account.
+    pebble.kill();
+    pebble.start_again().await;
+    renew(&gateway, "mcp.test").await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    assert!(visitor.serial("mcp.test").await.is_some(), "the new certificate is not served");
+}
+
+#[tokio::test]
+async fn nonces_refused_cost_neither_orders_nor_patience() {
+    let pebble = Pebble::start(Options { bad_nonces: 30, ..Options::default() }).await;
+    let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("it is certified", async || visitor.serial("mcp.test").await).await;
+    for _ in 0..5 {
+        renew(&gateway, "mcp.test").await;
+    }
+}
+
+#[tokio::test]
+async fn html_and_resets_are_waited_out_and_a_pause_is_kept() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    front.fail(&[Fault::Html, Fault::Reset, Fault::RateLimited(3600)]);
+    let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
+    until_trouble(&gateway, "mcp.test", "502").await;
+    let found = until_trouble(&gateway, "mcp.test", "rateLimited").await;
+    let next: jiff::Timestamp = found["next_attempt"].as_str().expect("a time").parse().expect("a time");
+    let pause = next.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((3500..=3960).contains(&pause), "{pause} s");
+    // The pause outlives the process.
+    let gateway = gateway.kill_and_restart().await;
+    let again = until_trouble(&gateway, "mcp.test", "rateLimited").await;
+    assert_eq!(again["next_attempt"], found["next_attempt"]);
+    assert_eq!(pebble.orders(), 0);
+}
+
+#[tokio::test]
+async fn the_next_authority_is_asked_where_the_first_wants_a_pause() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    front.fail(&[Fault::RateLimited(3600)]);
+    let both = format!("[{}, {}]", front.directory(), pebble.directory());
+    let _gateway = pebble.setup_asking(&both, "").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("it is certified by the second", async || visitor.serial("mcp.test").await).await;
+    assert!(front.has_failed());
+}
+
+#[tokio::test]
+async fn a_ca_that_hangs_keeps_nobody_from_being_served() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    front.fail(&[Fault::Hang]);
+    let setup = pebble.setup_asking(&front.directory(), "").flag("--host", "slow.test");
+    let gateway = setup.start().await;
+    let strange = Visitor::trusting_nobody(pebble.tls_port);
+    assert!(strange.is_served("slow.test").await);
+    until("the order hangs", async || front.has_failed().then_some(())).await;
+    // Another name is not kept waiting.
+    let backend = FakeBackend::start().await;
+    gateway.put("a.yaml", Tenant::new("a", &backend).with("hosts: [acme.test]").yaml());
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("the other name is certified", async || visitor.serial("acme.test").await).await;
+    // The hanging exchange is given up, and the next one succeeds.
+    let late = tokio::time::timeout(PATIENCE * 3, async {
+        while visitor.serial("slow.test").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    late.await.expect("the order that hung is tried again");
+}
+
+#[tokio::test]
+async fn a_chain_that_is_a_lie_is_not_served() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    let good = until("it is certified", async || visitor.serial("mcp.test").await).await;
+    for (lie, words) in [(Lie::Stale, "not the certificate's"), (Lie::Truncated, "chain does not hold")] {
+        front.lie(Some(lie));
+        let (status, text) = post(&gateway, "/-/renew/mcp.test").await;
+        assert!(status == 409 && text.contains(words), "{lie:?}: {text}");
+        assert_eq!(visitor.serial("mcp.test").await, Some(good.clone()), "{lie:?} was served");
+    }
+    front.lie(None);
+    renew(&gateway, "mcp.test").await;
+}
+
+#[tokio::test]
+async fn an_account_that_the_ca_has_lost_is_opened_again() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    front.fail(&[Fault::NoAccount]);
+    let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("it is certified", async || visitor.serial("mcp.test").await).await;
+    let accounts =
+        fs::read_dir(gateway.path().join("certs/accounts")).expect("a folder").flatten().next().expect("one");
+    let aside = fs::read_dir(accounts.path()).expect("a folder").flatten();
+    assert_eq!(aside.filter(|it| it.file_name().to_string_lossy().contains(".bad-")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_loop_places_no_more_orders_than_the_cap() {
+    // Validations take long enough to die in.
+    let pebble = Pebble::start(Options { slow_validation: true, ..Options::default() }).await;
+    let mut gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+    let mut seen = 0;
+    for _ in 0..8 {
+        until("an order is placed, or held back for long", async || {
+            let status = status(&gateway, "mcp.test").await?;
+            let next = status["next_attempt"].as_str().and_then(|next| next.parse::<jiff::Timestamp>().ok());
+            let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(1);
+            (pebble.orders() > seen || next.is_some_and(|next| next > soon)).then_some(())
+        })
+        .await;
+        seen = pebble.orders();
+        gateway = gateway.kill_and_restart().await;
+    }
+    assert!((3..=5).contains(&seen), "{seen} orders");
+}
