@@ -90,31 +90,22 @@ pub struct TenantsArgs {
 pub enum TenantsQuestion {
     /// List all tenants with their state and connector URL.
     List {
-        /// How the list is printed.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
         #[command(flatten)]
-        admin: AdminArgs,
+        question: Question,
     },
     /// Show one tenant with everything that was found about its files.
     Show {
         /// The tenant's name, or the stem of its files.
         name: String,
-        /// How it is printed.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
         #[command(flatten)]
-        admin: AdminArgs,
+        question: Question,
     },
     /// List the kept revisions of a tenant.
     History {
         /// The tenant's name, or the stem of its files.
         name: String,
-        /// How the list is printed.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
         #[command(flatten)]
-        admin: AdminArgs,
+        question: Question,
     },
     /// Compare two kept revisions line by line, secrets blanked.
     Diff {
@@ -233,21 +224,15 @@ pub struct CertsArgs {
 pub enum CertsAction {
     /// List all certificates with their state and end.
     List {
-        /// How the list is printed.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
         #[command(flatten)]
-        admin: AdminArgs,
+        question: Question,
     },
     /// Show one certificate, and what keeps it from being obtained or renewed.
     Show {
         /// The host name or address.
         name: String,
-        /// How it is printed.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
         #[command(flatten)]
-        admin: AdminArgs,
+        question: Question,
     },
     /// Renew an automatic certificate now, and wait for it.
     Renew {
@@ -304,6 +289,16 @@ pub enum ApikeyAction {
 
 #[derive(Debug, Args)]
 pub struct HealthArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// What is asked of a running gateway to be read.
+#[derive(Debug, Args)]
+pub struct Question {
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
     #[command(flatten)]
     pub admin: AdminArgs,
 }

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::args::{AdminArgs, CertsAction, CertsArgs, Format, ServeArgs};
+use super::args::{AdminArgs, CertsAction, CertsArgs, Question, ServeArgs};
 use super::healthcheck::client;
-use super::{Exit, admin_client, configuration, output, render};
+use super::{Exit, admin_client, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::{self, Check, State, Status};
 use crate::settings::{Flags, Key};
 
 pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        CertsAction::List { format, admin } => list(*format, admin),
-        CertsAction::Show { name, format, admin } => show(name, *format, admin),
+        CertsAction::List { question } => list(question),
+        CertsAction::Show { name, question } => show(name, question),
         CertsAction::Renew { name, admin } => order(name, admin, false),
         CertsAction::Test { name, admin } => order(name, admin, true),
         CertsAction::Doctor(args) => doctor(args),
@@ -27,25 +27,19 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     }
 }
 
-fn list(format: Format, admin: &AdminArgs) -> anyhow::Result<Exit> {
-    let statuses = client(admin)?.certificates()?;
-    output::print(&match format {
-        Format::Human => table(&statuses),
-        Format::Json => render::json(&statuses) + "\n",
-    })?;
+fn list(question: &Question) -> anyhow::Result<Exit> {
+    let statuses = client(&question.admin)?.certificates()?;
+    output::print(&output::rendered(question.format, statuses.as_slice(), table))?;
     Ok(if statuses.iter().all(Status::is_well) { Exit::Fine } else { Exit::Findings })
 }
 
-fn show(name: &str, format: Format, admin: &AdminArgs) -> anyhow::Result<Exit> {
-    let statuses = client(admin)?.certificates()?;
+fn show(name: &str, question: &Question) -> anyhow::Result<Exit> {
+    let statuses = client(&question.admin)?.certificates()?;
     let Some(status) = statuses.iter().find(|status| status.name.split(' ').any(|own| own == name)) else {
         eprintln!("tenantd: there is no certificate for {name}; `tenantd certs list` names them all");
         return Ok(Exit::Findings);
     };
-    output::print(&match format {
-        Format::Human => facts(status),
-        Format::Json => render::json(status) + "\n",
-    })?;
+    output::print(&output::rendered(question.format, status, facts))?;
     Ok(Exit::Fine)
 }
 

@@ -2,12 +2,29 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
+use super::args::Format;
+use super::render;
+
 /// Prints a text.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+/// A value for people, or as a document for programs.
+pub(super) fn rendered<T: Serialize + ?Sized>(
+    format: Format,
+    value: &T,
+    human: impl FnOnce(&T) -> String,
+) -> String {
+    match format {
+        Format::Human => human(value),
+        Format::Json => render::json(&value) + "\n",
     }
 }
 

@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::args::{Format, TenantsArgs, TenantsQuestion};
+use super::args::{TenantsArgs, TenantsQuestion};
 use super::healthcheck::client;
-use super::{Exit, admin_client, output, render};
+use super::{Exit, admin_client, output};
 use crate::tenants::status::{State, TenantStatus};
 
 const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
@@ -16,26 +16,20 @@ const CLOSED: &str = "answers 503 until repaired: the refused change may be abou
 /// Lists all, or shows one.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     match &args.question {
-        TenantsQuestion::List { format, admin } => {
-            let tenants = client(admin)?.tenants()?;
-            output::print(&match format {
-                Format::Human => list(&tenants),
-                Format::Json => render::json(&tenants) + "\n",
-            })?;
+        TenantsQuestion::List { question } => {
+            let tenants = client(&question.admin)?.tenants()?;
+            output::print(&output::rendered(question.format, tenants.as_slice(), list))?;
             Ok(Exit::Fine)
         }
-        TenantsQuestion::Show { name, format, admin } => {
-            let tenant = match client(admin)?.tenant(name) {
+        TenantsQuestion::Show { name, question } => {
+            let tenant = match client(&question.admin)?.tenant(name) {
                 Err(error @ admin_client::Error::NotFound(_)) => {
                     eprintln!("tenantd: {error}");
                     return Ok(Exit::Findings);
                 }
                 other => other?,
             };
-            output::print(&match format {
-                Format::Human => show(&tenant),
-                Format::Json => render::json(&tenant) + "\n",
-            })?;
+            output::print(&output::rendered(question.format, &tenant, show))?;
             Ok(Exit::Fine)
         }
         other => orders::run(other),

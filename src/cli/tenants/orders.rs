@@ -8,9 +8,9 @@ use http::Method;
 use serde_json::Value;
 
 use super::super::admin_client::{AdminClient, Error};
-use super::super::args::{AdminArgs, Format, TenantsQuestion};
+use super::super::args::{AdminArgs, TenantsQuestion};
 use super::super::healthcheck::client;
-use super::super::{Exit, output, render};
+use super::super::{Exit, output};
 use super::finding;
 
 /// Does what was asked.
@@ -18,11 +18,9 @@ pub(super) fn run(question: &TenantsQuestion) -> anyhow::Result<Exit> {
     use TenantsQuestion as Ask;
     match question {
         Ask::List { .. } | Ask::Show { .. } => unreachable!("they are questions about the present"),
-        Ask::History { name, format, admin } => {
-            told(get(admin, &AdminClient::path_of(name, "/history")), |revisions| match format {
-                Format::Human => history(revisions),
-                Format::Json => render::json(revisions) + "\n",
-            })
+        Ask::History { name, question } => {
+            let revisions = get(&question.admin, &AdminClient::path_of(name, "/history"));
+            told(revisions, |revisions| output::rendered(question.format, revisions, history))
         }
         Ask::Diff { name, from, to, admin } => {
             let number = |name: &str, number: &Option<u64>| number.map(|number| format!("{name}={number}"));
