@@ -1,4 +1,4 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks, accepting and bodies.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks, accepting, bodies and reach.
 
 pub mod accept;
 pub mod body;
@@ -6,6 +6,7 @@ pub mod clock;
 pub mod diagnostic;
 pub mod digest;
 pub mod random;
+pub mod reach;
 pub mod secret;
 pub mod seldom;
 pub mod task;

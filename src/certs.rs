@@ -33,7 +33,6 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::acme::is_global;
 use self::acme::{Acme, Renew, Report};
 pub use self::challenges::ACME_TLS;
 use self::challenges::Challenges;
@@ -90,43 +89,54 @@ impl Certificates {
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        let challenges = Arc::new(Challenges::default());
         let (asked, questions) = mpsc::channel(1);
-        let make = |table: Table| {
-            Arc::new(Self {
-                mode: settings.tls,
-                clock: clock.clone(),
-                table: ArcSwap::from_pointee(table),
-                wanted: watch::Sender::new(hosts.clone()),
-                generation: watch::Sender::new(0),
-                challenges: challenges.clone(),
-                statuses: ArcSwap::default(),
-                asked,
-            })
+        let certificates = Self {
+            mode: settings.tls,
+            clock: clock.clone(),
+            table: ArcSwap::default(),
+            wanted: watch::Sender::new(hosts.clone()),
+            generation: watch::Sender::new(0),
+            challenges: Arc::default(),
+            statuses: ArcSwap::default(),
+            asked,
         };
-        let soft = tasks.soft().clone();
         if settings.tls != TlsMode::Acme {
-            let mut writer = Writer::new(settings.tls, &settings.certs, clock.clone());
-            let certificates = make(writer.first(&hosts)?);
-            if settings.tls != TlsMode::Off {
-                tasks.spawn("certs", certificates.clone().keep_current(writer, soft));
-            }
-            return Ok(certificates);
+            let writer = Writer::new(settings.tls, &settings.certs, clock);
+            return certificates.start_others(writer, &hosts, tasks);
         }
-        let (mut acme, reports) = Acme::open(acme::Parts {
+        let (acme, reports) = Acme::open(acme::Parts {
             settings: Arc::new(settings.acme.clone()),
             folder: settings.certs.clone(),
-            clock: clock.clone(),
-            challenges: challenges.clone(),
+            clock,
+            challenges: certificates.challenges.clone(),
             metrics,
             tasks: tasks.clone(),
             http01: !settings.listen_http.is_empty(),
         })?;
-        acme.want(&hosts);
-        let certificates = make(acme.table()?);
-        certificates.statuses.store(Arc::new(acme.statuses()));
-        let inbox = Inbox { reports, questions };
-        tasks.spawn("certs", certificates.clone().automate(acme, inbox, soft));
+        certificates.start_acme(acme, Inbox { reports, questions }, &hosts, tasks)
+    }
+
+    fn start_acme(
+        self,
+        mut acme: Acme,
+        inbox: Inbox,
+        hosts: &[HostName],
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, Error> {
+        acme.want(hosts);
+        self.table.store(Arc::new(acme.table()?));
+        self.statuses.store(Arc::new(acme.statuses()));
+        let certificates = Arc::new(self);
+        tasks.spawn("certs", certificates.clone().automate(acme, inbox, tasks.soft().clone()));
+        Ok(certificates)
+    }
+
+    fn start_others(self, mut writer: Writer, hosts: &[HostName], tasks: &Tasks) -> Result<Arc<Self>, Error> {
+        self.table.store(Arc::new(writer.first(hosts)?));
+        let certificates = Arc::new(self);
+        if certificates.mode != TlsMode::Off {
+            tasks.spawn("certs", certificates.clone().keep_current(writer, tasks.soft().clone()));
+        }
         Ok(certificates)
     }
 
@@ -142,12 +152,6 @@ impl Certificates {
     /// The resolver to put into the TLS configuration.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
         Arc::new(Resolver(self.clone()))
-    }
-
-    /// Whether a request for `host` may come over a connection that asked for `sni` (RFC 9110 7.4, status 421): its
-    /// certificate is also the host's, or no certificate is. `host` is without port.
-    pub fn covers(&self, sni: &str, host: &str) -> bool {
-        self.mode == TlsMode::Off || self.table.load().covers(sni, host)
     }
 
     /// Counts swaps, to wait on.

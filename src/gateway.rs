@@ -5,11 +5,12 @@
 
 mod addresses;
 mod files;
+mod names;
 mod signals;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,6 @@ use crate::bundle;
 use crate::certs::{self, Certificates};
 use crate::server::{BindError, Edge, Handles, Listeners};
 use crate::settings::{OpenTenants, Settings, TlsMode};
-use crate::spec::HostName;
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::Ground;
@@ -104,7 +104,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::start(
             &settings,
-            wanted(&settings),
+            names::own(&settings),
             Arc::clone(&clock),
             Arc::clone(&metrics),
             &tasks,
@@ -140,7 +140,7 @@ impl Gateway {
     pub async fn run(mut self, on_ready: impl FnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = Reconciler::start(self.ground(), &self.tasks);
-        self.follow_hosts();
+        names::follow(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
         let edge = Edge::new(&self.settings, self.handles());
         let Self { settings, addresses, tasks, listeners, plain, registry, .. } = self;
@@ -194,27 +194,6 @@ impl Gateway {
             store: self.store.clone(),
         };
         admin.serve(listener);
-    }
-
-    /// Keeps the wanted certificates those of the settings and of the tenants that are there.
-    fn follow_hosts(&self) {
-        let (certificates, registry) = (Arc::clone(&self.certificates), self.registry.clone());
-        let own = wanted(&self.settings);
-        let stop = self.tasks.soft().clone();
-        let mut generation = registry.generation();
-        self.tasks.spawn("wanted hosts", async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    changed = generation.changed() => if changed.is_err() { return },
-                }
-                let mut tenants: Vec<_> = registry.load().hosts().cloned().collect();
-                tenants.sort();
-                tenants.dedup();
-                tenants.retain(|host| !own.contains(host));
-                certificates.want(own.iter().cloned().chain(tenants).collect());
-            }
-        });
     }
 }
 
@@ -334,43 +313,6 @@ fn parts(
         allowed_origins: settings.allowed_origins.clone(),
         drain: Duration::from_secs(settings.limits.drain_seconds),
     })
-}
-
-/// The names a certificate is wanted for: our hosts, and the addresses listened on where they are said.
-fn wanted(settings: &Settings) -> Vec<HostName> {
-    // A CA is asked for what the internet reaches; other addresses only when an operator gives them as hosts.
-    let by_ca = settings.tls == TlsMode::Acme;
-    let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || certs::is_global(*ip));
-    let said = settings.listen.iter().map(SocketAddr::ip).filter(fit);
-    let addresses = said.filter_map(|ip| match ip {
-        IpAddr::V4(ip) => HostName::parse(&ip.to_string()),
-        IpAddr::V6(ip) => HostName::parse(&format!("[{ip}]")),
-    });
-    let mut wanted: Vec<_> =
-        settings.hosts.iter().cloned().chain(addresses).chain(own_public_address(settings)).collect();
-    let mut seen = BTreeSet::new();
-    wanted.retain(|host| seen.insert(host.clone()));
-    wanted
-}
-
-/// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has
-/// none, and must be given. Nothing is sent to find out: a datagram socket is only asked from where it would send.
-fn own_public_address(settings: &Settings) -> Option<HostName> {
-    const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
-    let nameless = settings.hosts.iter().all(|host| host.as_str() == "localhost");
-    if settings.tls != TlsMode::Acme || !nameless {
-        return None;
-    }
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ANYWHERE).ok()?;
-    let own = socket.local_addr().ok()?.ip();
-    if !certs::is_global(own) {
-        tracing::warn!(
-            %own, "no host is given and this machine has no address of its own on the internet, so there is nothing to get             a certificate for: give its name or public address with --host"
-        );
-        return None;
-    }
-    HostName::parse(&own.to_string())
 }
 
 /// People search for the vendor's words.

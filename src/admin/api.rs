@@ -111,10 +111,7 @@ fn is_local_name(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     let name = authority.and_then(|authority| HostName::parse(authority.host()));
-    name.is_some_and(|name| {
-        let address = name.as_str().trim_matches(['[', ']']);
-        name.as_str() == "localhost" || address.parse::<std::net::IpAddr>().is_ok()
-    })
+    name.is_some_and(|name| name.as_str() == "localhost" || name.address().is_some())
 }
 
 /// How an order of a certificate ended.

@@ -4,33 +4,40 @@
 //! beside it, a few at once, and report back. A certificate is verified, then written down, then served. What is served
 //! stays until something better is there: nothing a CA, a disk or a clock does takes a certificate away.
 
+mod account;
+mod bootstrap;
+pub(super) mod check;
 mod eab;
 mod fault;
 mod http;
+mod job;
+mod names;
 mod order;
+mod patience;
+mod set;
 mod status;
 mod store;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use self::order::{Attempt, Obtained};
+use self::bootstrap::Bootstrap;
+use self::job::Outcome;
+pub(super) use self::job::Report;
+use self::order::Attempt;
+use self::set::Set;
 use self::store::{Loaded, Store, Unusable};
 use super::challenges::Challenges;
-use super::local_ca::LocalCa;
-use super::material::Material;
-use super::schedule::{self, Failure, Fault, Held, Memory, Next, State, Step, Window};
+use super::schedule::{Next, Step};
 use super::table::Table;
 use super::{Error, Status};
 use crate::base::clock::Clock;
-use crate::base::random;
 use crate::base::task::Tasks;
 use crate::settings;
 use crate::spec::HostName;
@@ -38,17 +45,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Orders under way at once.
 const AT_ONCE: usize = 4;
-/// One attempt, both ways to prove a name included.
-const ATTEMPT: Duration = Duration::from_secs(300);
 /// The wall clock may jump, so nobody sleeps longer than this.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(30);
-/// How often the log repeats that a certificate nears its end or is past it.
-const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(1);
-/// A certificate for what is not obtained yet has room for so many names.
-const BOOTSTRAP_NAMES: usize = 100;
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// Authorities that issue for public names and addresses only.
-const PUBLIC_CAS: [&str; 5] = ["letsencrypt.org", "zerossl.com", "pki.goog", "buypass.com", "ssl.com"];
 
 /// Takes how an order that somebody asked for ended: why it failed, for people.
 pub(super) type Reply = oneshot::Sender<Result<(), String>>;
@@ -74,35 +72,10 @@ pub(super) struct Acme {
     /// In the order wanted, the first being the default.
     wanted: Vec<String>,
     sets: BTreeMap<String, Set>,
-    bootstrap: Option<Arc<Material>>,
+    bootstrap: Bootstrap,
     /// Who is to be told how an order ended, once what it brought is served.
     told: Vec<(Reply, Result<(), String>)>,
     reports: mpsc::Sender<Report>,
-}
-
-/// One certificate: what is held, what is remembered, what is under way.
-#[derive(Default)]
-struct Set {
-    held: Option<Arc<Material>>,
-    memory: Memory,
-    busy: Option<Step>,
-    reminded: Option<Timestamp>,
-    /// An operator wants it renewed after what is under way.
-    wanted_anew: bool,
-    /// Those who want to be told how the order under way ends.
-    waiting: Vec<Reply>,
-}
-
-/// How a job ended.
-pub(super) struct Report {
-    name: String,
-    memory: Memory,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Ordered(Result<Box<Obtained>, Failure>),
-    Asked(Result<Option<(Window, SignedDuration)>, Failure>),
 }
 
 /// What an operator asks for.
@@ -138,7 +111,7 @@ impl Acme {
             unwritable,
             wanted: Vec::new(),
             sets: BTreeMap::new(),
-            bootstrap: None,
+            bootstrap: Bootstrap::default(),
             told: Vec::new(),
             reports,
         };
@@ -148,10 +121,11 @@ impl Acme {
     /// Takes over which names are wanted, and loads what lies in the folder for new ones. Blocks on the disk.
     pub(super) fn want(&mut self, hosts: &[HostName]) {
         let now = self.now();
-        let bare = |host: &HostName| host.as_str().trim_matches(['[', ']']).to_owned();
-        self.wanted = hosts.iter().map(bare).collect();
-        let ours: Vec<String> = self.wanted.iter().filter(|name| self.is_obtainable(name)).cloned().collect();
-        for gone in self.sets.keys().filter(|name| !ours.contains(name)) {
+        self.wanted = hosts.iter().map(|host| host.bare().to_owned()).collect();
+        let cas = &self.parts.settings.cas;
+        let obtainable = self.wanted.iter().filter(|name| names::is_obtainable(name, cas));
+        let ours: BTreeSet<String> = obtainable.cloned().collect();
+        for gone in self.sets.keys().filter(|name| !ours.contains(*name)) {
             tracing::info!(name = gone, "a certificate is no longer wanted; it is not renewed any more");
             self.parts.metrics.forget_certificate(gone);
         }
@@ -162,7 +136,7 @@ impl Acme {
                 self.sets.insert(name, set);
             }
         }
-        self.bootstrap = None;
+        self.bootstrap.renew();
     }
 
     fn load(&self, name: &str, now: Timestamp) -> Set {
@@ -182,19 +156,6 @@ impl Acme {
         Set { held: material, memory, ..Set::default() }
     }
 
-    /// Whether the CAs that are asked would issue for a name.
-    fn is_obtainable(&self, name: &str) -> bool {
-        let public = self.parts.settings.cas.iter().all(|ca| is_public_ca(&ca.directory));
-        match name.parse::<IpAddr>() {
-            Ok(address) => !address.is_unspecified() && (!public || is_global(address)),
-            Err(_) => {
-                let private = [".localhost", ".local", ".internal", ".lan", ".test", ".home.arpa"];
-                let is_private = public && private.iter().any(|end| name.ends_with(end));
-                name.contains('.') && !name.contains('_') && !is_private
-            }
-        }
-    }
-
     /// What is served now: what is held, and a certificate nobody trusts for the rest. Makes a key if it must.
     pub(super) fn table(&mut self) -> Result<Table, Error> {
         let held = self.wanted.iter().filter_map(|name| self.sets.get(name)?.held.clone());
@@ -204,7 +165,7 @@ impl Acme {
         let mut served: Vec<_> = addresses.into_iter().chain(names).collect();
         let without: Vec<String> = self.wanted.iter().filter(|name| !self.holds(name)).cloned().collect();
         if !without.is_empty() || served.is_empty() {
-            served.push(self.bootstrap(&without)?);
+            served.push(self.bootstrap.certificate(&without, self.parts.clock.now())?);
         }
         Ok(Table::new(served))
     }
@@ -213,50 +174,38 @@ impl Acme {
         self.sets.get(name).is_some_and(|set| set.held.is_some())
     }
 
-    fn bootstrap(&mut self, names: &[String]) -> Result<Arc<Material>, Error> {
-        if let Some(made) = &self.bootstrap {
-            return Ok(made.clone());
-        }
-        let now = self.now();
-        let mut names: Vec<String> = names.iter().take(BOOTSTRAP_NAMES).cloned().collect();
-        names.extend(LOOPBACK.map(str::to_owned));
-        names.sort();
-        names.dedup();
-        let pem = LocalCa::make(now)?.issue(&names, now)?;
-        let made = Arc::new(Material::from_pem(pem.as_bytes())?);
-        self.bootstrap = Some(made.clone());
-        Ok(made)
-    }
-
     /// Starts what is due. Says until when there is nothing to do.
     pub(super) fn start_due(&mut self) -> Timestamp {
         let now = self.now();
-        let mut wake = now + LONGEST_SLEEP;
         self.try_folder_again();
-        self.remind(now);
-        let mut free = AT_ONCE.saturating_sub(self.sets.values().filter(|set| set.busy.is_some()).count());
-        let mut due: Vec<(Timestamp, String, Step)> = Vec::new();
+        self.sets.iter_mut().for_each(|(name, set)| set.remind(name, now));
+        let (mut due, wake) = self.due(now);
+        if self.unwritable.is_some() {
+            return wake;
+        }
+        due.sort_by_key(|(at, ..)| *at);
+        let busy = self.sets.values().filter(|set| set.busy.is_some()).count();
+        for (_, name, step) in due.into_iter().take(AT_ONCE.saturating_sub(busy)) {
+            self.start(name, step);
+        }
+        wake
+    }
+
+    /// What is due, and when the next thing is.
+    fn due(&mut self, now: Timestamp) -> (Vec<(Timestamp, String, Step)>, Timestamp) {
+        let cas = self.parts.settings.cas.len();
+        let mut wake = now + LONGEST_SLEEP;
+        let mut due = Vec::new();
         for (name, set) in self.sets.iter_mut().filter(|(_, set)| set.busy.is_none()) {
-            set.memory.mend(now, self.parts.settings.cas.len());
-            let Next { step, at } = schedule::next(set.span(), &set.memory, now);
+            set.memory.mend(now, cas);
+            let Next { step, at } = set.next(now);
             if at <= now {
                 due.push((at, name.clone(), step));
             } else {
                 wake = wake.min(at);
             }
         }
-        if self.unwritable.is_some() {
-            return wake;
-        }
-        due.sort_by_key(|(at, ..)| *at);
-        for (_, name, step) in due {
-            if free == 0 {
-                break;
-            }
-            free -= 1;
-            self.start(name, step);
-        }
-        wake
+        (due, wake)
     }
 
     fn start(&mut self, name: String, step: Step) {
@@ -266,22 +215,16 @@ impl Acme {
         let Some(set) = self.sets.get_mut(&name) else { return };
         set.busy = Some(step);
         let held = set.held.as_ref().and_then(|held| held.key.cert.first().cloned());
-        let (mut memory, reports) = (set.memory.clone(), self.reports.clone());
+        let (memory, reports) = (set.memory.clone(), self.reports.clone());
         let soft = self.parts.tasks.soft().clone();
         self.parts.tasks.spawn("certificate order", async move {
-            let work = async {
-                match (step, held) {
-                    (Step::AskWindow, Some(held)) => Outcome::Asked(ask(&attempt, held).await),
-                    (_, held) => Outcome::Ordered(obtain(&attempt, &mut memory, held).await),
-                }
-            };
             // An order that is broken off by the end of the process stays counted.
-            let outcome = tokio::select! {
-                outcome = work => outcome,
+            let report = tokio::select! {
+                report = job::run(attempt, step, memory, held) => report,
                 () = soft.cancelled() => return,
             };
             // Nobody listens any more only at the end of the process.
-            _ = reports.send(Report { name: attempt.name, memory, outcome }).await;
+            _ = reports.send(report).await;
         });
     }
 
@@ -301,10 +244,10 @@ impl Acme {
                 self.parts.metrics.certificate_order("ok");
                 set.install(&name, *obtained, now);
                 self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Ok(()))));
-                self.bootstrap = None;
+                self.bootstrap.renew();
             }
             Outcome::Ordered(Err(failure)) => {
-                self.parts.metrics.certificate_order(word(failure.fault));
+                self.parts.metrics.certificate_order(fault::word(failure.fault));
                 self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Err(failure.text.clone()))));
                 set.fail(&name, failure, cas, now);
             }
@@ -315,9 +258,7 @@ impl Acme {
                 }
             }
         }
-        if let Some(set) = self.sets.get(&name)
-            && let Err(error) = self.store.keep_memory(&name, &set.memory)
-        {
+        if let Err(error) = self.store.keep_memory(&name, &set.memory) {
             tracing::error!(name, %error, "what is known of a certificate cannot be kept");
         }
         changed
@@ -358,17 +299,10 @@ impl Acme {
     fn rehearse(&self, name: String, reply: Reply) {
         let Some(ca) = self.parts.settings.cas.first() else { return };
         let ca = settings::Ca { directory: ca.rehearsal_directory(), eab: ca.eab.clone() };
-        let mut attempt = self.attempt(name, ca);
-        attempt.rehearsal = true;
+        let attempt = Attempt { rehearsal: true, ..self.attempt(name, ca) };
         self.parts.tasks.spawn("certificate rehearsal", async move {
-            let mut memory = Memory::default();
-            let obtained = tokio::time::timeout(ATTEMPT, attempt.obtain(&mut memory, None)).await;
-            let outcome = match obtained {
-                Ok(obtained) => obtained.map(drop).map_err(|failure| failure.text),
-                Err(_) => Err("the CA was not done in time".to_owned()),
-            };
             // Whoever asked may have gone.
-            _ = reply.send(outcome);
+            _ = reply.send(job::rehearse(attempt).await);
         });
     }
 
@@ -398,27 +332,6 @@ impl Acme {
         }
     }
 
-    /// Says every hour what is over or nearly so. It is served all the same.
-    fn remind(&mut self, now: Timestamp) {
-        for (name, set) in &mut self.sets {
-            let state = set.state(now);
-            let loud = matches!(state, State::Degraded | State::Expired | State::Refused);
-            if !loud || set.reminded.is_some_and(|last| now < last + REMIND_EVERY) {
-                continue;
-            }
-            set.reminded = Some(now);
-            let until = set.held.as_ref().map(|held| held.not_after.to_string());
-            let trouble = set.memory.last_failure.as_ref().map_or("none yet", |failed| failed.text.as_str());
-            tracing::error!(
-                name,
-                until,
-                trouble,
-                "certificate {}; `tenantd certs doctor` says more",
-                said(state)
-            );
-        }
-    }
-
     /// How every certificate stands, and the same for the metrics.
     pub(super) fn statuses(&self) -> Vec<Status> {
         let now = self.now();
@@ -433,189 +346,5 @@ impl Acme {
 
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
-    }
-}
-
-impl Set {
-    fn span(&self) -> Option<Held> {
-        self.held.as_ref().map(|held| Held { from: held.not_before, until: held.not_after })
-    }
-
-    fn next(&self, now: Timestamp) -> Next {
-        schedule::next(self.span(), &self.memory, now)
-    }
-
-    fn state(&self, now: Timestamp) -> State {
-        schedule::state(self.span(), &self.memory, self.busy == Some(Step::Order), now)
-    }
-
-    fn install(&mut self, name: &str, obtained: Obtained, now: Timestamp) {
-        let material = obtained.material;
-        let held = Held { from: material.not_before, until: material.not_after };
-        self.memory.succeeded(held, obtained.challenge, now, chance());
-        tracing::info!(
-            name, serial = material.serial, until = %material.not_after, issuer = material.issuer,
-            way = order::word(obtained.challenge), "a new certificate is served"
-        );
-        self.held = Some(Arc::new(material));
-        self.reminded = None;
-    }
-
-    fn fail(&mut self, name: &str, failure: Failure, cas: usize, now: Timestamp) {
-        let (text, span) = (failure.text.clone(), self.span());
-        self.memory.failed(failure, span, cas, now, chance());
-        let served = if self.held.is_some() { "the one that is held" } else { "one that nobody trusts" };
-        let next = self.next(now).at;
-        tracing::warn!(name, trouble = text, served, %next, "no certificate was obtained");
-    }
-
-    fn told(
-        &mut self,
-        name: &str,
-        answer: Result<Option<(Window, SignedDuration)>, Failure>,
-        now: Timestamp,
-    ) {
-        let Some(span) = self.span() else { return };
-        let (window, again) = match answer {
-            Ok(Some((window, again))) => (Some(window), again),
-            Ok(None) => (None, SignedDuration::MAX),
-            // Its last word stands, and failing to hear more is no failure of the certificate.
-            Err(failure) => {
-                tracing::debug!(name, trouble = failure.text, "the CA did not say when to renew");
-                (self.memory.window, SignedDuration::from_mins(10))
-            }
-        };
-        self.memory.told(span, window, again, now, chance());
-    }
-}
-
-/// Obtains a certificate and writes it down.
-async fn obtain(
-    attempt: &Attempt,
-    memory: &mut Memory,
-    held: Option<rustls_pki_types::CertificateDer<'static>>,
-) -> Result<Box<Obtained>, Failure> {
-    let late = || Failure {
-        fault: Fault::Unreachable,
-        text: format!("the CA was not done within {} minutes", ATTEMPT.as_secs() / 60),
-        retry_after: None,
-    };
-    let obtained =
-        tokio::time::timeout(ATTEMPT, attempt.obtain(memory, held)).await.unwrap_or_else(|_| Err(late()))?;
-    let (name, pem) = (attempt.name.clone(), obtained.pem.clone());
-    let kept = attempt.on_disk(move |store| store.keep_bundle(&name, &pem)).await;
-    kept.map_err(|error| fault::refused(format!("a certificate was issued but not kept, since {error}")))?;
-    Ok(Box::new(obtained))
-}
-
-async fn ask(
-    attempt: &Attempt,
-    held: rustls_pki_types::CertificateDer<'static>,
-) -> Result<Option<(Window, SignedDuration)>, Failure> {
-    attempt.window(held).await
-}
-
-/// Whether the folder can be written, or is in use by a gateway that can.
-pub(super) fn look_at_folder(folder: &std::path::Path) -> Result<(), String> {
-    match Store::open(folder) {
-        Ok(_) | Err(Unusable::Held(_)) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Whether the key of an external account can be read.
-pub(super) fn look_at_eab(eab: &settings::Eab) -> Result<String, String> {
-    let read = eab::read(eab).map_err(|error| error.to_string())?;
-    Ok(format!("the key of {} can be read", read.kid))
-}
-
-/// Whether a CA answers, and whether our clocks agree.
-pub(super) async fn look_at_ca(acme: &settings::Acme, ca: &settings::Ca) -> Result<String, String> {
-    let http = http::Http::new(acme.ca_root.as_deref()).map_err(|error| error.to_string())?;
-    http.look_at(&ca.directory).await
-}
-
-/// At least 0 and below 1.
-fn chance() -> f64 {
-    f64::from(u32::from_be_bytes(random::bytes::<4>())) / (f64::from(u32::MAX) + 1.0)
-}
-
-fn word(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Unreachable => "unreachable",
-        Fault::Validation => "validation",
-        Fault::RateLimited => "rate_limited",
-        Fault::Refused => "refused",
-        Fault::BadAnswer => "bad_answer",
-    }
-}
-
-fn said(state: State) -> &'static str {
-    match state {
-        State::Expired => "has expired; it is served, and clients refuse it",
-        State::Refused => "cannot be obtained",
-        _ => "is in the last twentieth of its life and could not be renewed yet",
-    }
-}
-
-fn is_public_ca(directory: &str) -> bool {
-    let url = url::Url::parse(directory).ok();
-    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
-    PUBLIC_CAS.iter().any(|ca| host == *ca || host.strip_suffix(ca).is_some_and(|sub| sub.ends_with('.')))
-}
-
-/// Whether the whole internet can reach an address.
-pub fn is_global(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let reserved = a == 0 || a >= 240 || (a == 198 && (b == 18 || b == 19));
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation())
-                && !(ip.is_multicast() || shared || reserved)
-        }
-        // 2000::/3 is what is given out, and 2001:db8::/32 is for documents.
-        IpAddr::V6(ip) => {
-            let [first, second, ..] = ip.segments();
-            first & 0xe000 == 0x2000 && !(first == 0x2001 && second == 0xdb8)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_that_only_some_can_reach_are_not_global() {
-        let global = |text: &str| is_global(text.parse().expect("an address"));
-        for good in ["8.8.8.8", "100.128.0.1", "2606:4700::1111"] {
-            assert!(global(good), "{good}");
-        }
-        for bad in [
-            "10.0.0.1",
-            "127.0.0.1",
-            "100.64.0.1",
-            "192.0.2.1",
-            "198.18.0.1",
-            "224.0.0.1",
-            "::1",
-            "fd00::1",
-            "2001:db8::1",
-        ] {
-            assert!(!global(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_public_ca_is_known_by_its_domain() {
-        assert!(is_public_ca("https://acme-v02.api.letsencrypt.org/directory"));
-        assert!(!is_public_ca("https://evilletsencrypt.org/directory"));
-        assert!(!is_public_ca("https://localhost:14000/dir"));
-    }
-
-    #[test]
-    fn chance_stays_in_its_bounds() {
-        assert!((0..1000).map(|_| chance()).all(|chance| (0.0..1.0).contains(&chance)));
     }
 }

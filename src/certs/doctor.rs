@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::acme;
+use super::acme::check;
 use super::storage;
 use crate::settings::{Settings, TlsMode};
+use crate::spec::HostName;
 
 /// A name may take so long to resolve.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -31,11 +32,11 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
     }
     for ca in &settings.acme.cas {
         if let Some(eab) = &ca.eab {
-            checks.push(Check::new("external account", acme::look_at_eab(eab)));
+            checks.push(Check::new("external account", check::eab(eab)));
         }
-        checks.push(Check::new(ca.directory.clone(), acme::look_at_ca(&settings.acme, ca).await));
+        checks.push(Check::new(ca.directory.clone(), check::ca(&settings.acme, ca).await));
     }
-    for host in settings.hosts.iter().map(|host| host.as_str().trim_matches(['[', ']'])) {
+    for host in settings.hosts.iter().map(HostName::bare) {
         checks.push(Check::new(host, resolves(host).await));
     }
     let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
@@ -49,7 +50,7 @@ fn folder(folder: &Path) -> Result<String, String> {
     if !folder.exists() {
         return Ok(format!("{shown} is not there yet; it is made at the first start"));
     }
-    acme::look_at_folder(folder)?;
+    check::folder(folder)?;
     let exposed = |path: &Path| storage::readable_by_others(path);
     match exposed(folder) {
         true => Err(format!("other users can look into {shown}: `chmod 700 {shown}`")),

@@ -18,6 +18,8 @@ use super::Error;
 use super::material::{Facts, Material};
 use crate::base::random;
 
+/// Names that this machine always has.
+pub(super) const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const DAY: Duration = Duration::from_secs(86_400);
 const CA_LIFE: Duration = DAY.saturating_mul(3650);
 /// Browsers refuse server certificates of more than 398 days.

@@ -124,8 +124,7 @@ impl Manual {
 
     fn stand_in(&self, hosts: &[HostName]) -> Result<Table, Error> {
         let now = self.clock.now();
-        let names: Vec<String> =
-            hosts.iter().map(|host| host.as_str().trim_matches(['[', ']']).to_owned()).collect();
+        let names: Vec<String> = hosts.iter().map(|host| host.bare().to_owned()).collect();
         let pem = LocalCa::make(now)?.issue(&names, now)?;
         Ok(Table::new(vec![Arc::new(Material::from_pem(pem.as_bytes())?)]))
     }

@@ -16,7 +16,7 @@ use std::{fs, io::ErrorKind};
 
 use jiff::Timestamp;
 
-use super::local_ca::{LEAF_LIFE, LocalCa};
+use super::local_ca::{LEAF_LIFE, LOOPBACK, LocalCa};
 use super::material::Material;
 use super::table::Table;
 use super::{Error, LOCAL_CA_FILE, storage};
@@ -27,9 +27,6 @@ const CA_KEY_FILE: &str = "local-ca.key";
 const LEAF_FILE: &str = "self-signed.pem";
 /// Files of this mode, which `manual` leaves alone.
 pub(super) const OWN_FILES: [&str; 3] = [LOCAL_CA_FILE, CA_KEY_FILE, LEAF_FILE];
-
-/// Names that this machine always has.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The mode's state: the CA once it is known, and what is served.
 pub(super) struct SelfSigned {
@@ -189,8 +186,8 @@ fn is_over(ca: &LocalCa, now: Timestamp) -> bool {
 
 /// What the certificate must say: the wanted names and the machine's own, each once, in order.
 fn names(hosts: &[HostName]) -> Vec<String> {
-    let bare = |host: &HostName| host.as_str().trim_matches(['[', ']']).to_owned();
-    let mut names: Vec<String> = hosts.iter().map(bare).chain(LOOPBACK.map(str::to_owned)).collect();
+    let hosts = hosts.iter().map(|host| host.bare().to_owned());
+    let mut names: Vec<String> = hosts.chain(LOOPBACK.map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     names

@@ -54,18 +54,6 @@ impl Table {
         self.certificates.get(index).map(|material| material.key.clone())
     }
 
-    /// See [`super::Certificates::covers`].
-    pub(super) fn covers(&self, sni: &str, host: &str) -> bool {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        match self.find(host) {
-            None => true,
-            Some(of_host) => {
-                let of_sni = self.find(sni).unwrap_or(0);
-                of_sni == of_host || self.certificates[of_sni].covers(&lower(host))
-            }
-        }
-    }
-
     fn find(&self, name: &str) -> Option<usize> {
         let name = lower(name);
         let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));

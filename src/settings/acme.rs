@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::TlsMode;
 use crate::base::diagnostic::Diagnostic;
+use crate::base::reach;
 use crate::spec::HostName;
 
 pub(super) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -94,13 +95,9 @@ pub(super) fn cas(
 
 /// Whether a public authority might issue for a host.
 pub(super) fn is_public(host: &HostName) -> bool {
-    let bare = host.as_str().trim_matches(['[', ']']);
-    match bare.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => {
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified())
-        }
-        Ok(std::net::IpAddr::V6(ip)) => ip.segments()[0] & 0xe000 == 0x2000,
-        Err(_) => bare.contains('.') && !bare.ends_with(".localhost"),
+    match host.address() {
+        Some(address) => reach::is_global(address),
+        None => host.as_str().contains('.') && !host.as_str().ends_with(".localhost"),
     }
 }
 
@@ -127,7 +124,7 @@ mod tests {
     fn a_public_name_and_agreed_terms_make_certificates_automatic() {
         let host = |text| vec![HostName::parse(text).expect("a host")];
         let agreed = Acme { accept_tos: true, ..Acme::default() };
-        for public in ["mcp.example.com", "203.0.113.7", "[2001:db8::1]"] {
+        for public in ["mcp.example.com", "8.8.8.8", "[2606:4700::1111]"] {
             assert_eq!(agreed.default_mode(&host(public)), TlsMode::Acme, "{public}");
             assert_eq!(Acme::default().default_mode(&host(public)), TlsMode::SelfSigned, "{public}");
         }

@@ -1,6 +1,7 @@
 //! Where a tenant answers: prefixes, host names and the public URL (design: prefix rules).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A path prefix in its one spelling: empty for the root, else `/segment` up to eight times, 200 bytes at most.
@@ -117,6 +118,16 @@ impl HostName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same without the brackets of IPv6, as certificates and resolvers have it.
+    pub fn bare(&self) -> &str {
+        self.0.trim_matches(['[', ']'])
+    }
+
+    /// The address, if it is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.bare().parse().ok()
     }
 }
 

@@ -10,6 +10,17 @@ const URN: &str = "urn:ietf:params:acme:error:";
 const TOO_MANY_REQUESTS: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
+/// The fault as metrics call it.
+pub(super) fn word(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Unreachable => "unreachable",
+        Fault::Validation => "validation",
+        Fault::RateLimited => "rate_limited",
+        Fault::Refused => "refused",
+        Fault::BadAnswer => "bad_answer",
+    }
+}
+
 /// Nothing but an operator will change it.
 pub(super) fn refused(text: String) -> Failure {
     Failure { fault: Fault::Refused, text, retry_after: None }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
-    Error as AcmeError, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error as AcmeError, Identifier,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
 use super::http::Http;
+use super::patience::patiently;
 use super::store::Store;
-use super::{eab, fault, verify};
+use super::{fault, verify};
 use crate::base::clock::Clock;
 use crate::certs::challenges::{Answering, Challenges};
 use crate::certs::material::Material;
@@ -33,22 +33,6 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(100))
     .backoff(1.5)
     .timeout(Duration::from_secs(90));
-/// Nonces that a CA may refuse in a row, besides those that instant-acme tries again by itself.
-const BAD_NONCES: usize = 5;
-
-/// Does a request again when the CA only disliked its nonce, which says nothing about what was asked.
-macro_rules! patiently {
-    ($request:expr) => {{
-        let mut left = BAD_NONCES;
-        loop {
-            match $request.await {
-                Err(error) if left > 0 && fault::is_bad_nonce(&error) => left -= 1,
-                other => break other,
-            }
-        }
-    }};
-}
-
 /// What an attempt works with.
 #[derive(Clone)]
 pub(super) struct Attempt {
@@ -74,7 +58,7 @@ pub(super) struct Obtained {
 }
 
 /// Why an order came to nothing, where it matters what is tried next.
-enum Trouble {
+pub(super) enum Trouble {
     Failed(Failure),
     /// The CA doesn't know our account.
     NoAccount(Failure),
@@ -166,49 +150,6 @@ impl Attempt {
             ways.reverse();
         }
         ways
-    }
-
-    async fn account(&self, http: &Http) -> Result<Account, Trouble> {
-        let directory = self.ca.directory.clone();
-        let kept = self.on_disk(move |store| store.account(&directory)).await;
-        let builder = || Account::builder_with_http(Box::new(http.clone()));
-        if let Some(kept) = kept {
-            match serde_json::from_str::<AccountCredentials>(&kept) {
-                Ok(credentials) => {
-                    return builder()
-                        .from_credentials(credentials)
-                        .await
-                        .map_err(|error| fault::of(error, http).into());
-                }
-                Err(_) => {
-                    let (directory, now) = (self.ca.directory.clone(), self.clock.now());
-                    self.on_disk(move |store| store.drop_account(&directory, "it cannot be understood", now))
-                        .await;
-                }
-            }
-        }
-        let eab = self.ca.eab.as_ref().map(eab::read).transpose().map_err(|error| fault::refused(error.0))?;
-        let contact: Vec<String> = self.acme.contact.iter().map(|mail| format!("mailto:{mail}")).collect();
-        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let wanted = NewAccount {
-            contact: &contact,
-            terms_of_service_agreed: self.acme.accept_tos,
-            only_return_existing: false,
-        };
-        let create = |eab: Option<ExternalAccountKey>| {
-            let (builder, directory, wanted) = (builder(), self.ca.directory.clone(), &wanted);
-            async move { builder.create(wanted, directory, eab.as_ref()).await }
-        };
-        let key = || eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
-        let (account, credentials) =
-            patiently!(create(key())).map_err(|error| fault::of_account(error, http, eab.is_some()))?;
-        let text = serde_json::to_vec(&credentials).map_err(|error| fault::refused(error.to_string()))?;
-        let directory = self.ca.directory.clone();
-        self.on_disk(move |store| store.keep_account(&directory, &text))
-            .await
-            .map_err(|error| fault::refused(error.to_string()))?;
-        tracing::info!(ca = self.ca.directory, account = account.id(), "registered with the CA");
-        Ok(account)
     }
 
     async fn order(

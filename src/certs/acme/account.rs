@@ -1,0 +1,61 @@
+//! Our account with a CA: the one that is kept, or a new one.
+
+use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
+
+use super::http::Http;
+use super::order::{Attempt, Trouble};
+use super::patience::patiently;
+use super::{eab, fault};
+use crate::certs::schedule::Failure;
+
+impl Attempt {
+    /// The account that is kept, or a new one if there is none that can be understood.
+    pub(super) async fn account(&self, http: &Http) -> Result<Account, Trouble> {
+        match self.kept_credentials().await {
+            Some(credentials) => {
+                let account =
+                    Account::builder_with_http(Box::new(http.clone())).from_credentials(credentials);
+                account.await.map_err(|error| fault::of(error, http).into())
+            }
+            None => Ok(self.open_account(http).await?),
+        }
+    }
+
+    async fn kept_credentials(&self) -> Option<AccountCredentials> {
+        let (directory, now) = (self.ca.directory.clone(), self.clock.now());
+        self.on_disk(move |store| {
+            let kept = store.account(&directory)?;
+            let read = serde_json::from_str(&kept);
+            read.inspect_err(|_| store.drop_account(&directory, "it cannot be understood", now)).ok()
+        })
+        .await
+    }
+
+    async fn open_account(&self, http: &Http) -> Result<Account, Failure> {
+        let eab = self.ca.eab.as_ref().map(eab::read).transpose().map_err(|error| fault::refused(error.0))?;
+        let key = eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
+        let contact: Vec<String> = self.acme.contact.iter().map(|mail| format!("mailto:{mail}")).collect();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let wanted = NewAccount {
+            contact: &contact,
+            terms_of_service_agreed: self.acme.accept_tos,
+            only_return_existing: false,
+        };
+        let create = || {
+            let builder = Account::builder_with_http(Box::new(http.clone()));
+            builder.create(&wanted, self.ca.directory.clone(), key.as_ref())
+        };
+        let (account, credentials) =
+            patiently!(create()).map_err(|error| fault::of_account(error, http, key.is_some()))?;
+        self.keep_account(&credentials).await.map_err(fault::refused)?;
+        tracing::info!(ca = self.ca.directory, account = account.id(), "registered with the CA");
+        Ok(account)
+    }
+
+    async fn keep_account(&self, credentials: &AccountCredentials) -> Result<(), String> {
+        let text = serde_json::to_vec(credentials).map_err(|error| error.to_string())?;
+        let directory = self.ca.directory.clone();
+        let kept = self.on_disk(move |store| store.keep_account(&directory, &text)).await;
+        kept.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,40 @@
+//! The certificate that nobody trusts, for names that none is obtained for yet: made in milliseconds, kept in memory only.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::certs::Error;
+use crate::certs::local_ca::{LOOPBACK, LocalCa};
+use crate::certs::material::Material;
+
+/// It has room for so many names.
+const NAMES: usize = 100;
+
+/// Made when it is first needed, and anew when what it is for has changed.
+#[derive(Debug, Default)]
+pub(super) struct Bootstrap {
+    made: Option<Arc<Material>>,
+}
+
+impl Bootstrap {
+    /// The certificate for these names and for loopback.
+    pub(super) fn certificate(&mut self, names: &[String], now: Timestamp) -> Result<Arc<Material>, Error> {
+        if let Some(made) = &self.made {
+            return Ok(made.clone());
+        }
+        let mut names: Vec<String> = names.iter().take(NAMES).cloned().collect();
+        names.extend(LOOPBACK.map(str::to_owned));
+        names.sort();
+        names.dedup();
+        let pem = LocalCa::make(now)?.issue(&names, now)?;
+        let made = Arc::new(Material::from_pem(pem.as_bytes())?);
+        self.made = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Other names are without a certificate now.
+    pub(super) fn renew(&mut self) {
+        self.made = None;
+    }
+}

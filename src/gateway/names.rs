@@ -1,0 +1,99 @@
+//! Which names certificates are wanted for: those of the settings and those of accepted tenants, never what a client
+//! asks for.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use crate::base::reach;
+use crate::base::task::Tasks;
+use crate::certs::Certificates;
+use crate::settings::{Settings, TlsMode};
+use crate::spec::HostName;
+use crate::tenants::registry::Registry;
+
+/// Nobody is there (RFC 5737), and nothing is sent.
+const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+
+/// The gateway's own, the most important first: its hosts, and the addresses listened on where they are said.
+pub(super) fn own(settings: &Settings) -> Vec<HostName> {
+    // A CA is asked for what the internet reaches; other addresses only when an operator gives them as hosts.
+    let by_ca = settings.tls == TlsMode::Acme;
+    let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || reach::is_global(*ip));
+    let said = settings.listen.iter().map(SocketAddr::ip).filter(fit).filter_map(host);
+    let mut own: Vec<_> =
+        settings.hosts.iter().cloned().chain(said).chain(own_public_address(settings)).collect();
+    let mut seen = BTreeSet::new();
+    own.retain(|host| seen.insert(host.clone()));
+    own
+}
+
+/// Keeps the wanted certificates those of the settings and of the tenants that are there.
+pub(super) fn follow(
+    settings: &Settings,
+    registry: &Registry,
+    certificates: &Arc<Certificates>,
+    tasks: &Tasks,
+) {
+    let (registry, certificates) = (registry.clone(), Arc::clone(certificates));
+    let (own, stop) = (own(settings), tasks.soft().clone());
+    let mut generation = registry.generation();
+    tasks.spawn("wanted hosts", async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = generation.changed() => if changed.is_err() { return },
+            }
+            let table = registry.load();
+            let tenants: BTreeSet<_> = table.hosts().filter(|host| !own.contains(host)).cloned().collect();
+            certificates.want(own.iter().cloned().chain(tenants).collect());
+        }
+    });
+}
+
+/// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has
+/// none, and must be given. Nothing is sent to find out: a datagram socket is only asked from where it would send.
+fn own_public_address(settings: &Settings) -> Option<HostName> {
+    let nameless = settings.hosts.iter().all(|host| host.as_str() == "localhost");
+    if settings.tls != TlsMode::Acme || !nameless {
+        return None;
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYWHERE).ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    if !reach::is_global(own) {
+        tracing::warn!(
+            %own, "no host is given and this machine has no address of its own on the internet, so there is nothing to get \
+             a certificate for: give its name or public address with --host"
+        );
+        return None;
+    }
+    host(own)
+}
+
+fn host(address: IpAddr) -> Option<HostName> {
+    match address {
+        IpAddr::V4(ip) => HostName::parse(&ip.to_string()),
+        IpAddr::V6(ip) => HostName::parse(&format!("[{ip}]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_is_asked_for_addresses_that_the_internet_reaches() {
+        let names = |tls: TlsMode, listen: &str| {
+            let listen = vec![listen.parse().expect("an address")];
+            let hosts = vec![HostName::parse("mcp.example.com").expect("a name")];
+            let settings = Settings { tls, listen, hosts, ..Settings::default() };
+            own(&settings).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(TlsMode::Acme, "8.8.8.8:443"), ["mcp.example.com", "8.8.8.8"]);
+        assert_eq!(names(TlsMode::Acme, "[2606:4700::1]:443"), ["mcp.example.com", "[2606:4700::1]"]);
+        assert_eq!(names(TlsMode::Acme, "127.0.0.1:443"), ["mcp.example.com"]);
+        assert_eq!(names(TlsMode::SelfSigned, "127.0.0.1:443"), ["mcp.example.com", "127.0.0.1"]);
+        assert_eq!(names(TlsMode::SelfSigned, "0.0.0.0:443"), ["mcp.example.com"]);
+    }
+}
