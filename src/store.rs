@@ -10,11 +10,15 @@
 //! All functions block; call them where blocking is fine.
 
 mod backup;
+mod clients;
+mod commit;
+mod grants;
 mod key;
 mod lock;
 mod revisions;
 mod schema;
 mod seal;
+mod signing_keys;
 
 use std::fs;
 use std::io;
@@ -25,9 +29,13 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{Sound, check, restore};
+pub use grants::{Beginning, Grant, GrantId, Revoked, Step, Subject};
 pub use key::{Error as KeyError, KeySource};
 pub use revisions::{Accepted, Change, Entry, KEPT, Mark};
+pub use seal::Place;
+pub use signing_keys::SigningKey;
 
+use self::commit::Waiting;
 use self::key::Keyring;
 use self::lock::Lock;
 
@@ -72,6 +80,7 @@ impl Error {
 /// The open store of this process; the state folder is its own until it is dropped.
 pub struct Store {
     connection: Mutex<Connection>,
+    waiting: Waiting,
     keys: Keyring,
     file: PathBuf,
     _lock: Lock,
@@ -88,7 +97,8 @@ impl Store {
         let keys = Keyring::load(folder, key, is_new)?;
         let mut connection = open_file(&file)?;
         schema::migrate(&mut connection, &file)?;
-        let store = Self { connection: Mutex::new(connection), keys, file, _lock: lock };
+        let store =
+            Self { connection: Mutex::new(connection), waiting: Waiting::default(), keys, file, _lock: lock };
         store.check_key()?;
         Ok(store)
     }
@@ -96,6 +106,22 @@ impl Store {
     /// Puts a copy of the whole store into a new file, while it is used. The master key is not in it.
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
         backup::copy(&self.connection(), to)
+    }
+
+    /// Seals a value for its place: it opens nowhere else.
+    pub fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
+        self.keys.seal(place, value)
+    }
+
+    /// Opens a value of its place; `None` if it was sealed elsewhere or with a key that is not at hand, or was changed.
+    pub fn open_sealed(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.keys.open(place, sealed)
+    }
+
+    /// Keys for what a tenant derives instead of keeping it. Make new values with the first; values of all of them count,
+    /// so that the master key can be replaced.
+    pub fn derive(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
+        self.keys.derived(&["derived", purpose, tenant])
     }
 
     /// The state folder.

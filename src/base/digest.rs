@@ -30,6 +30,16 @@ impl Digest {
         Some(Self(out))
     }
 
+    /// Takes what [`Digest::as_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest as it is compared and kept.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 12 hexadecimal digits: enough to tell two revisions apart by eye.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -33,8 +33,8 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
     match store::check(&settings.state, &configuration::key_source(settings)?) {
         Ok(sound) => {
             let text = format!(
-                "sound: schema {}, {} entries, {} revisions, all of which the master key opens\n",
-                sound.schema, sound.entries, sound.revisions
+                "sound: schema {}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, all of which the master key opens\n",
+                sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients
             );
             output::print(&text)?;
             Ok(Exit::Fine)

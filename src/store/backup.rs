@@ -17,6 +17,9 @@ pub struct Sound {
     pub schema: i64,
     pub entries: usize,
     pub revisions: usize,
+    pub grants: usize,
+    pub signing_keys: usize,
+    pub clients: usize,
 }
 
 /// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed value opens.
@@ -29,7 +32,14 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
     let store = Store::open(folder, key)?;
     schema::sound(&store.connection(), &store.file, "integrity_check")?;
     let (entries, revisions) = store.open_all()?;
-    Ok(Sound { schema: schema::VERSION, entries, revisions })
+    Ok(Sound {
+        schema: schema::VERSION,
+        entries,
+        revisions,
+        grants: store.open_grants()?,
+        signing_keys: store.open_signing_keys()?,
+        clients: store.open_clients()?,
+    })
 }
 
 /// Puts a backup in the place of the store of a state folder that no gateway uses. Says where the old one is now.

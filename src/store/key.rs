@@ -109,6 +109,11 @@ impl Keyring {
         (key.id, key.derive(purpose))
     }
 
+    /// What a purpose's values derive from: that of the key that seals now, then those that still count.
+    pub(super) fn derived(&self, purpose: &[&str]) -> Vec<[u8; 32]> {
+        self.0.iter().map(|key| key.material(purpose)).collect()
+    }
+
     /// The key of this name, for one purpose.
     pub(super) fn named(&self, id: KeyId, purpose: &[&str]) -> Option<RandomizedNonceKey> {
         self.0.iter().find(|key| key.id == id).map(|key| key.derive(purpose))
@@ -129,9 +134,14 @@ impl MasterKey {
     }
 
     fn derive(&self, purpose: &[&str]) -> RandomizedNonceKey {
+        let bytes = self.material(purpose);
+        RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has the algorithm's length")
+    }
+
+    fn material(&self, purpose: &[&str]) -> [u8; 32] {
         let mut bytes = [0; 32];
         fill(&self.root, purpose, &mut bytes);
-        RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has the algorithm's length")
+        bytes
     }
 }
 

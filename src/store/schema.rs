@@ -10,7 +10,7 @@ use super::Error;
 const APPLICATION: i64 = 0x746e_7464;
 
 /// One step for each version; a step that was released is never changed.
-const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;

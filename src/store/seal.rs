@@ -11,10 +11,12 @@ const VERSION: u8 = 1;
 const HEAD: usize = 1 + size_of::<KeyId>() + NONCE_LEN;
 
 /// Where a sealed value belongs.
-pub(super) struct Place<'a> {
-    pub(super) purpose: &'a str,
-    pub(super) tenant: &'a str,
-    pub(super) row: &'a str,
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Has a key of its own for each tenant.
+    pub purpose: &'a str,
+    pub tenant: &'a str,
+    pub row: &'a str,
 }
 
 impl Place<'_> {

@@ -1,0 +1,88 @@
+//! Transactions that share one sync of the disk. Whoever gets the file first does what the others wait with as well, so that
+//! a crowd costs hardly more than one. Each change is whole or not at all, and nobody is told before it is on the disk.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use rusqlite::{Connection, ffi};
+
+use super::{Error, Store};
+
+/// Changes that wait for the file.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<Vec<Change>>);
+
+/// Does its part within the transaction, and says what to do once that has ended.
+type Change = Box<dyn FnOnce(Result<&mut Connection, ffi::Error>) -> Told + Send>;
+type Told = Box<dyn FnOnce(Result<(), ffi::Error>)>;
+
+impl Waiting {
+    fn push(&self, change: Change) {
+        self.0.lock().expect("no holder of this lock panics").push(change);
+    }
+
+    fn take(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.0.lock().expect("no holder of this lock panics"))
+    }
+}
+
+impl Store {
+    /// Makes a change, together with those of others. When this returns it is on the disk, or it is not made.
+    pub(super) fn commit<T, W>(&self, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (tell, told) = sync_channel(1);
+        self.waiting.push(Box::new(move |begun| within(begun, work, tell)));
+        let mut connection = self.connection();
+        let changes = self.waiting.take();
+        if !changes.is_empty() {
+            together(&mut connection, changes);
+        }
+        drop(connection);
+        told.recv().expect("whoever takes a change tells how it ended").map_err(self.failed())
+    }
+}
+
+fn within<T, W>(
+    begun: Result<&mut Connection, ffi::Error>,
+    work: W,
+    tell: SyncSender<rusqlite::Result<T>>,
+) -> Told
+where
+    T: 'static,
+    W: FnOnce(&Connection) -> rusqlite::Result<T>,
+{
+    let outcome = begun.map_err(failure).and_then(|connection| {
+        let savepoint = connection.savepoint()?;
+        let value = work(&savepoint)?;
+        savepoint.commit()?;
+        Ok(value)
+    });
+    Box::new(move |ended| {
+        let outcome = outcome.and_then(|value| ended.map(|()| value).map_err(failure));
+        // Who asked waits for this; there is nobody else to tell.
+        let _asker = tell.send(outcome);
+    })
+}
+
+fn together(connection: &mut Connection, changes: Vec<Change>) {
+    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(cause);
+    let begin = |change: Change| change(begun.map(|()| &mut *connection));
+    let told: Vec<_> = changes.into_iter().map(begin).collect();
+    let ended = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(cause));
+    if ended.is_err() && !connection.is_autocommit() {
+        // What fails here was rolled back already.
+        let _rolled_back = connection.execute_batch("ROLLBACK");
+    }
+    told.into_iter().for_each(|tell| tell(ended));
+}
+
+fn failure(cause: ffi::Error) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(cause, None)
+}
+
+fn cause(error: rusqlite::Error) -> ffi::Error {
+    error.sqlite_error().copied().unwrap_or_else(|| ffi::Error::new(ffi::SQLITE_ERROR))
+}
