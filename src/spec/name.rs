@@ -31,6 +31,11 @@ impl TenantName {
         Self::parse(text)
     }
 
+    /// The name as text that others may keep.
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,0 +1,372 @@
+//! The grants of one tenant: what people allowed clients to do, from the code to the last refresh token.
+//!
+//! A grant is a family of one-time tokens, numbered from 0, the code. Each derives from the family's key and its number
+//! (HMAC-SHA-256), so that nothing of them is kept, and the one that was issued last can be issued again to a caller who did not
+//! get it: within a minute, and for nothing but the number before it. Whoever comes with an older one has
+//! stolen it or was robbed, so that the family ends (OAuth 2.1 section 4.3.1). A forged one ends nothing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::{constant_time, hmac};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::access_token::LIFE;
+use super::issuer::Issuer;
+use super::ledger::Unavailable;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::identity::{self, Kind, Person, Provider};
+use crate::spec::LoginSpec;
+use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Subject};
+
+const CODE_LIFE: SignedDuration = SignedDuration::from_secs(60);
+/// Claude refreshes from two places, and answers get lost.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+const IDLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// What Entra's own refresh tokens have.
+const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// A login that succeeded, for a client that may have a code now.
+#[derive(Debug)]
+pub struct NewGrant {
+    pub client_id: String,
+    /// What people were shown.
+    pub client_name: Option<String>,
+    /// As it was in the request: the token request must have the same (RFC 6749 section 4.1.3).
+    pub redirect_uri: Option<String>,
+    /// S256 (RFC 7636). Without one, no verifier may come.
+    pub code_challenge: Option<String>,
+    /// In the client's own words.
+    pub scope: String,
+    pub person: Person,
+    /// Entra's refresh token.
+    pub upstream: Option<Secret>,
+}
+
+/// The grants of one tenant.
+#[derive(Debug)]
+pub struct Grants {
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) login: Arc<LoginSpec>,
+    provider: Provider,
+}
+
+/// What a grant is about. Sealed in the store.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Details {
+    pub(super) person: Person,
+    pub(super) scope: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) redirect_uri: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) code_challenge: Option<String>,
+    /// Entra's refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
+}
+
+/// A grant whose next refresh token was issued.
+#[derive(Debug)]
+pub(super) struct Continued {
+    pub(super) id: GrantId,
+    pub(super) details: Details,
+    pub(super) refresh_token: Secret,
+}
+
+/// Why a one-time token buys nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Unknown, expired, used, forged or another client's.
+    Invalid,
+    /// It was used before by somebody: the grant is over.
+    Reused,
+    /// The account may no longer log in: the grant is over.
+    Ended,
+    /// Entra or our own records can't be asked. Nothing was used up.
+    Unavailable,
+}
+
+impl From<Unavailable> for Fault {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl Grants {
+    /// The grants of a tenant.
+    pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
+        Self { issuer, login, provider }
+    }
+
+    /// Begins a grant; its code is good for a minute, once. When this returns the grant outlives a power cut.
+    pub async fn begin(&self, new: NewGrant) -> Result<Secret, Unavailable> {
+        let now = self.issuer.ledger.now();
+        let (id, family) = (GrantId::random(), random::bytes());
+        let details = Details {
+            person: new.person,
+            scope: new.scope,
+            client_name: new.client_name,
+            redirect_uri: new.redirect_uri,
+            code_challenge: new.code_challenge,
+            upstream: new.upstream.map(|token| token.expose().to_owned()),
+        };
+        let beginning = Beginning {
+            id,
+            client_id: new.client_id,
+            now,
+            expires: now + CODE_LIFE,
+            family,
+            details: details.encoded(),
+        };
+        let tenant = self.issuer.tenant.clone();
+        self.issuer.ledger.ask(move |store| store.begin_grant(tenant.as_str(), beginning)).await?;
+        Ok(OneTime { id, number: 0 }.token(&family))
+    }
+
+    /// Takes a code. Of many that bring it, one gets a grant; the others end it (RFC 6749 section 4.1.2). What else the request must
+    /// have is the caller's to check, and to [`Grants::revoke`] where it has not.
+    pub(super) async fn take_code(&self, code: &str, client_id: &str) -> Result<Continued, Fault> {
+        let (presented, grant) = self.present(code, client_id).await?;
+        if presented.number != 0 {
+            return Err(Fault::Invalid);
+        }
+        let details = Details::of(&grant)?;
+        let now = self.issuer.ledger.now();
+        let step = Step {
+            id: grant.id,
+            from: 0,
+            now,
+            expires: now + IDLE,
+            ends: now + LONGEST,
+            // What was only for this step is not kept.
+            details: Some(Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded()),
+        };
+        let tenant = self.issuer.tenant.clone();
+        let taken = match grant.number {
+            0 => self.issuer.ledger.ask(move |store| store.take_code(tenant.as_str(), step)).await?,
+            _ => false,
+        };
+        if !taken {
+            self.revoke(grant.id).await?;
+            return Err(Fault::Reused);
+        }
+        let refresh_token = OneTime { id: grant.id, number: 1 }.token(&grant.family);
+        Ok(Continued { id: grant.id, details, refresh_token })
+    }
+
+    /// Replaces a refresh token, after asking Entra whether the account is still good. Of two that bring the same one within a
+    /// minute both get the same successor.
+    pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<Continued, Fault> {
+        let id = OneTime::parse(token).ok_or(Fault::Invalid)?.0.id;
+        let _turn = self.issuer.ledger.turn(id).await;
+        let (presented, grant) = self.present(token, client_id).await?;
+        if presented.number == 0 {
+            return Err(Fault::Invalid);
+        }
+        match grant.number.checked_sub(presented.number) {
+            Some(0) => self.rotate(grant).await,
+            Some(1) if self.issuer.ledger.now() < grant.issued + GRACE => {
+                let details = Details::of(&grant)?;
+                let refresh_token = OneTime { id, number: grant.number }.token(&grant.family);
+                Ok(Continued { id, details, refresh_token })
+            }
+            _ => {
+                self.revoke(id).await?;
+                Err(Fault::Reused)
+            }
+        }
+    }
+
+    async fn rotate(&self, grant: Grant) -> Result<Continued, Fault> {
+        let mut details = Details::of(&grant)?;
+        if let Err(fault) = self.renew(&mut details).await {
+            if fault == Fault::Ended {
+                self.revoke(grant.id).await?;
+            }
+            return Err(fault);
+        }
+        let now = self.issuer.ledger.now();
+        let step = Step {
+            id: grant.id,
+            from: grant.number,
+            now,
+            expires: now + IDLE,
+            ends: grant.ends,
+            details: Some(details.encoded()),
+        };
+        let tenant = self.issuer.tenant.clone();
+        let rotated =
+            self.issuer.ledger.ask(move |store| store.rotate_refresh(tenant.as_str(), step)).await?;
+        if !rotated {
+            // Revoked or expired while Entra was asked.
+            return Err(Fault::Invalid);
+        }
+        let refresh_token = OneTime { id: grant.id, number: grant.number + 1 }.token(&grant.family);
+        Ok(Continued { id: grant.id, details, refresh_token })
+    }
+
+    /// Asks Entra whether the account is still good, and judges anew whether its person may call.
+    async fn renew(&self, details: &mut Details) -> Result<(), Fault> {
+        // Without a token of Entra's nobody can be asked: whoever logs in again has one.
+        let upstream = details.upstream.take().map(Secret::new).ok_or(Fault::Ended)?;
+        let login = self.provider.renew(&upstream).await.map_err(|error| self.judged(&error))?;
+        details.upstream = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
+        let is_same = login.person.tid == details.person.tid && login.person.oid == details.person.oid;
+        if !is_same {
+            return Err(Fault::Ended);
+        }
+        details.person = login.person;
+        Ok(())
+    }
+
+    fn judged(&self, error: &identity::Error) -> Fault {
+        let tenant = self.issuer.tenant.as_str();
+        let trace = error.trace();
+        match error.kind() {
+            Kind::Refused | Kind::Ended => {
+                tracing::info!(
+                    tenant,
+                    fault = error.class(),
+                    ?trace,
+                    "Entra no longer vouches for an account"
+                );
+                Fault::Ended
+            }
+            Kind::Misconfigured => {
+                tracing::error!(
+                    tenant,
+                    fault = error.class(),
+                    ?trace,
+                    "Entra refuses this gateway, so nobody can renew a login"
+                );
+                Fault::Unavailable
+            }
+            Kind::Down => Fault::Unavailable,
+        }
+    }
+
+    /// Ends a grant at once: its tokens are refused, calls and streams under way are cut.
+    pub async fn revoke(&self, id: GrantId) -> Result<(), Unavailable> {
+        self.refuse(Subject::Grant(id)).await
+    }
+
+    /// Ends all grants of a client, and its own tokens.
+    pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
+        self.refuse(Subject::Client(crate::base::digest::Digest::of(client_id.as_bytes()))).await?;
+        let (tenant, client_id) = (self.issuer.tenant.clone(), client_id.to_owned());
+        let ending = move |store: &crate::store::Store| store.end_grants_of(tenant.as_str(), &client_id);
+        let ended = self.issuer.ledger.ask(ending).await?;
+        let now = self.issuer.ledger.now();
+        for id in &ended {
+            self.issuer
+                .ledger
+                .revocations
+                .add(self.issuer.tenant.as_str(), revoked(Subject::Grant(*id), now));
+        }
+        Ok(ended.len())
+    }
+
+    async fn refuse(&self, subject: Subject) -> Result<(), Unavailable> {
+        let revoked = revoked(subject, self.issuer.ledger.now());
+        let tenant = self.issuer.tenant.clone();
+        // Here first: what the store cannot keep is refused for as long as this process lives.
+        self.issuer.ledger.revocations.add(tenant.as_str(), revoked);
+        self.issuer.ledger.ask(move |store| store.revoke(tenant.as_str(), revoked)).await
+    }
+
+    /// The grant that a one-time token of this client belongs to, and which of its tokens it is.
+    async fn present(&self, token: &str, client_id: &str) -> Result<(OneTime, Grant), Fault> {
+        let (presented, proof) = OneTime::parse(token).ok_or(Fault::Invalid)?;
+        let grant = self.find(presented.id).await?.ok_or(Fault::Invalid)?;
+        let genuine = presented.number <= grant.number && presented.is_proven(&grant.family, proof);
+        if genuine && grant.client_id == client_id { Ok((presented, grant)) } else { Err(Fault::Invalid) }
+    }
+
+    pub(super) async fn find(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
+        let (tenant, now) = (self.issuer.tenant.clone(), self.issuer.ledger.now());
+        self.issuer.ledger.ask(move |store| store.grant(tenant.as_str(), id, now)).await
+    }
+
+    /// Who owns a genuine refresh token, whatever its number.
+    pub(super) async fn owner(&self, token: &str) -> Result<Option<(GrantId, String)>, Unavailable> {
+        let Some((presented, proof)) = OneTime::parse(token) else { return Ok(None) };
+        let grant = self.find(presented.id).await?;
+        let genuine = grant
+            .filter(|grant| presented.number <= grant.number && presented.is_proven(&grant.family, proof));
+        Ok(genuine.map(|grant| (grant.id, grant.client_id)))
+    }
+}
+
+fn revoked(subject: Subject, now: Timestamp) -> Revoked {
+    // Tokens of this very second are older than the revocation.
+    Revoked { subject, issued_until: now, forget: now + LIFE + LIFE }
+}
+
+/// One of a grant's tokens: `c.<grant>.0.<proof>` or `rt.<grant>.<number>.<proof>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OneTime {
+    id: GrantId,
+    number: u32,
+}
+
+impl OneTime {
+    fn kind(self) -> &'static str {
+        if self.number == 0 { "c" } else { "rt" }
+    }
+
+    fn parse(text: &str) -> Option<(Self, &str)> {
+        let mut parts = text.splitn(4, '.');
+        let (kind, id, number, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let one = Self { id: GrantId::parse(id)?, number: number.parse().ok()? };
+        // One spelling of each number only.
+        (kind == one.kind() && number == one.number.to_string()).then_some((one, proof))
+    }
+
+    fn token(self, family: &[u8; 32]) -> Secret {
+        let Self { id, number } = self;
+        Secret::new(format!("{}.{id}.{number}.{}", self.kind(), self.proof(family)))
+    }
+
+    fn proof(self, family: &[u8; 32]) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, family);
+        let tag = hmac::sign(&key, format!("{}.{}", self.kind(), self.number).as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(tag)
+    }
+
+    fn is_proven(self, family: &[u8; 32], proof: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.proof(family).as_bytes(), proof.as_bytes()).is_ok()
+    }
+}
+
+impl Details {
+    fn of(grant: &Grant) -> Result<Self, Unavailable> {
+        serde_json::from_slice(&grant.details).map_err(|error| {
+            tracing::error!(%error, "a grant in the store cannot be read");
+            Unavailable
+        })
+    }
+
+    fn encoded(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("details are plain data")
+    }
+
+    /// Who a grant is by.
+    pub(super) fn person_of(grant: &Grant) -> Result<Person, Unavailable> {
+        Self::of(grant).map(|details| details.person)
+    }
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Details").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The keys that a tenant signs with (ES256, RFC 7518 section 3.4). Each tenant has its own, so that no token of one is any
+//! other's; a key is named by its thumbprint (RFC 7638).
+//!
+//! A new key is published a day before it signs, because verifiers keep key sets for hours; the one before stays
+//! published until its last token has expired. In an emergency the old ones go at once, and with them all access tokens.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::access_token;
+use super::issuer::Issuer;
+use super::ledger::Unavailable;
+use crate::base::digest::Digest;
+use crate::store::SigningKey;
+
+/// How long a key is published before it signs.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24);
+/// What clocks may differ by.
+const SKEW: SignedDuration = SignedDuration::from_mins(2);
+
+/// The keys of one tenant, read when they are needed.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    set: ArcSwapOption<KeySet>,
+    loading: Mutex<()>,
+}
+
+/// The keys as they lie in the store.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    /// In the order in which they sign.
+    keys: Vec<Key>,
+    pub(super) jwks: Bytes,
+}
+
+/// What people are told of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    pub kid: String,
+    pub signs_from: Timestamp,
+    /// `next`, `signing` or `verifying`.
+    pub state: &'static str,
+}
+
+/// How soon keys change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// A new key signs in a day; nobody notices.
+    Gentle,
+    /// A new key signs now and the old ones are gone: every access token of the tenant is refused, refresh tokens go on.
+    Emergency,
+}
+
+struct Key {
+    kid: String,
+    signs_from: Timestamp,
+    pair: EcdsaKeyPair,
+}
+
+impl Keys {
+    /// The keys; read or made if they are not at hand.
+    pub(super) async fn load(&self, issuer: &Issuer) -> Result<Arc<KeySet>, Unavailable> {
+        let now = issuer.ledger.now();
+        let at_hand = || self.set.load_full().filter(|set| !set.has_retired(now));
+        if let Some(set) = at_hand() {
+            return Ok(set);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        match at_hand() {
+            Some(set) => Ok(set),
+            None => self.read(issuer, now).await,
+        }
+    }
+
+    /// Takes a new key into use.
+    async fn rotate(&self, issuer: &Issuer, how: Rotation) -> Result<Arc<KeySet>, Unavailable> {
+        let _one_at_a_time = self.loading.lock().await;
+        let now = issuer.ledger.now();
+        let tenant = issuer.tenant.clone();
+        let set = issuer
+            .ledger
+            .ask(move |store| {
+                let known = store.signing_keys(tenant.as_str())?;
+                let (signs_from, gone) = match how {
+                    // A next one that has not signed yet is replaced: there is one at a time.
+                    Rotation::Gentle => {
+                        (now + AHEAD, known.iter().filter(|key| key.signs_from > now).map(kid).collect())
+                    }
+                    Rotation::Emergency => (now, known.iter().map(kid).collect()),
+                };
+                store.replace_signing_keys(tenant.as_str(), Some(&make(signs_from)), gone)?;
+                store.signing_keys(tenant.as_str())
+            })
+            .await?;
+        self.publish(set)
+    }
+
+    async fn read(&self, issuer: &Issuer, now: Timestamp) -> Result<Arc<KeySet>, Unavailable> {
+        let tenant = issuer.tenant.clone();
+        let stored = issuer.ledger.ask(move |store| {
+            let tenant = tenant.as_str();
+            let mut keys = store.signing_keys(tenant)?;
+            if keys.is_empty() {
+                store.begin_signing(tenant, &make(now))?;
+                keys = store.signing_keys(tenant)?;
+            }
+            let retired = retired(keys.iter().map(|key| key.signs_from), now);
+            let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
+            if !gone.is_empty() {
+                store.replace_signing_keys(tenant, None, gone)?;
+            }
+            Ok(keys)
+        });
+        self.publish(stored.await?)
+    }
+
+    fn publish(&self, stored: Vec<SigningKey>) -> Result<Arc<KeySet>, Unavailable> {
+        let keys = stored.into_iter().map(Key::of).collect::<Option<Vec<_>>>().ok_or(Unavailable)?;
+        let jwks = json!({ "keys": keys.iter().map(Key::jwk).collect::<Vec<_>>() });
+        let set = Arc::new(KeySet { keys, jwks: jwks.to_string().into() });
+        self.set.store(Some(Arc::clone(&set)));
+        Ok(set)
+    }
+}
+
+impl Issuer {
+    /// Takes a new key into use; says what is published then.
+    pub async fn rotate_keys(&self, how: Rotation) -> Result<Vec<Published>, Unavailable> {
+        let set = self.keys.rotate(self, how).await?;
+        tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
+        Ok(set.published(self.ledger.now()))
+    }
+
+    /// What is published.
+    pub async fn published_keys(&self) -> Result<Vec<Published>, Unavailable> {
+        Ok(self.keys.load(self).await?.published(self.ledger.now()))
+    }
+}
+
+impl KeySet {
+    /// Signs `message` with the key of the hour: its id, and the signature.
+    pub(super) fn sign(&self, now: Timestamp, message: impl FnOnce(&str) -> String) -> String {
+        let key = &self.keys[signing(self.keys.iter().map(|key| key.signs_from), now)];
+        let mut text = message(&key.kid);
+        let signature = key.pair.sign(&SystemRandom::new(), text.as_bytes());
+        let signature = signature.expect("a key that was read can sign");
+        text.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        text
+    }
+
+    /// Whether the key of this name made the signature.
+    pub(super) fn verify(&self, kid: &str, message: &[u8], signature: &[u8]) -> bool {
+        let Some(key) = self.keys.iter().find(|key| key.kid == kid) else { return false };
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key());
+        public.verify(message, signature).is_ok()
+    }
+
+    /// Whether a key of this name is there (still).
+    pub(super) fn has(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid == kid)
+    }
+
+    fn has_retired(&self, now: Timestamp) -> bool {
+        retired(self.keys.iter().map(|key| key.signs_from), now) > 0
+    }
+
+    fn published(&self, now: Timestamp) -> Vec<Published> {
+        let signs = signing(self.keys.iter().map(|key| key.signs_from), now);
+        let state = |place: usize| match place.cmp(&signs) {
+            std::cmp::Ordering::Less => "verifying",
+            std::cmp::Ordering::Equal => "signing",
+            std::cmp::Ordering::Greater => "next",
+        };
+        let published = |(place, key): (usize, &Key)| Published {
+            kid: key.kid.clone(),
+            signs_from: key.signs_from,
+            state: state(place),
+        };
+        self.keys.iter().enumerate().map(published).collect()
+    }
+}
+
+/// Which of the keys, by their beginnings in order, signs: the last that has begun; the first if none has.
+fn signing(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
+    beginnings.take_while(|from| *from <= now).count().saturating_sub(1)
+}
+
+/// How many of the keys, from the front, are of no use any more: their last token has expired.
+fn retired(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
+    let gone = |from: &Timestamp| *from + access_token::LIFE + SKEW <= now;
+    beginnings.skip(1).take_while(gone).count()
+}
+
+fn kid(key: &SigningKey) -> String {
+    key.kid.clone()
+}
+
+/// A new key.
+fn make(signs_from: Timestamp) -> SigningKey {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("keys can be made");
+    let pkcs8 = pair.to_pkcs8v1().expect("a key that was made can be written").as_ref().to_vec();
+    SigningKey { kid: thumbprint(&pair), signs_from, pkcs8 }
+}
+
+/// The coordinates of the public point, as they are written in a JWK.
+fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
+    // Uncompressed: a 4, then both (SEC 1 section 2.3.3).
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+    (BASE64_URL_SAFE_NO_PAD.encode(x), BASE64_URL_SAFE_NO_PAD.encode(y))
+}
+
+/// RFC 7638: the SHA-256 of the required members, in order, without spaces.
+fn thumbprint(pair: &EcdsaKeyPair) -> String {
+    let (x, y) = coordinates(pair);
+    let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+    BASE64_URL_SAFE_NO_PAD.encode(Digest::of(members.as_bytes()).as_bytes())
+}
+
+impl Key {
+    fn of(stored: SigningKey) -> Option<Self> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &stored.pkcs8).ok()?;
+        Some(Self { kid: stored.kid, signs_from: stored.signs_from, pair })
+    }
+
+    fn jwk(&self) -> serde_json::Value {
+        let (x, y) = coordinates(&self.pair);
+        json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.kid, "alg": "ES256", "use": "sig" })
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Access tokens that are refused before they expire, and the calls and streams that end with them. In memory, because it is
+//! asked with every call; the store has the same, for after a restart.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{GrantId, Revoked, Subject};
+
+/// What is revoked, and who is under way.
+#[derive(Debug, Default)]
+pub(super) struct Revocations {
+    revoked: DashMap<(Arc<str>, Subject), Revoked>,
+    /// By what grant callers are under way.
+    leaves: DashMap<GrantId, Leave>,
+}
+
+/// Held while a call or stream is under way; fires when it must end.
+pub(super) type Leave = Arc<CancellationToken>;
+
+impl Revocations {
+    /// Refuses tokens from now on. Ends what is under way by a grant.
+    pub(super) fn add(&self, tenant: &str, revoked: Revoked) {
+        self.revoked.insert((tenant.into(), revoked.subject), revoked);
+        if let Subject::Grant(id) = revoked.subject
+            && let Some((_, leave)) = self.leaves.remove(&id)
+        {
+            leave.cancel();
+        }
+    }
+
+    /// Whether a token of this subject, issued then, is refused.
+    pub(super) fn include(&self, tenant: &Arc<str>, subject: Subject, issued: Timestamp) -> bool {
+        let revoked = self.revoked.get(&(Arc::clone(tenant), subject));
+        revoked.is_some_and(|revoked| issued <= revoked.issued_until)
+    }
+
+    /// What ends a call by this grant; ends with `parent`, too. Take it before asking whether the grant is revoked: whatever
+    /// comes after that ends the call.
+    pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
+        let mut leave = self.leaves.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
+        if leave.is_cancelled() {
+            *leave = Arc::new(parent.child_token());
+        }
+        Arc::clone(&leave)
+    }
+
+    /// Forgets what has expired, and who is no longer under way.
+    pub(super) fn tidy(&self, now: Timestamp) {
+        self.revoked.retain(|_, revoked| revoked.forget > now);
+        self.leaves.retain(|_, leave| Arc::strong_count(leave) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn revoked(subject: Subject) -> Revoked {
+        Revoked { subject, issued_until: NOW, forget: NOW + 1.hour() }
+    }
+
+    #[test]
+    fn what_is_revoked_ends_at_once_and_for_its_tenant_only() {
+        let revocations = Revocations::default();
+        let (acme, beta) = (Arc::from("acme"), Arc::from("beta"));
+        let grant = GrantId::random();
+        let parent = CancellationToken::new();
+        let leave = revocations.leave(grant, &parent);
+        revocations.add("acme", revoked(Subject::Grant(grant)));
+        assert!(leave.is_cancelled() && !parent.is_cancelled());
+        assert!(revocations.include(&acme, Subject::Grant(grant), NOW));
+        assert!(!revocations.include(&beta, Subject::Grant(grant), NOW));
+        assert!(!revocations.include(&acme, Subject::Grant(grant), NOW + 1.second()), "issued later");
+        revocations.tidy(NOW + 1.hour());
+        assert!(!revocations.include(&acme, Subject::Grant(grant), NOW));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_those_no_longer_under_way() {
+        let revocations = Revocations::default();
+        let (parent, grant) = (CancellationToken::new(), GrantId::random());
+        let leave = revocations.leave(grant, &parent);
+        revocations.tidy(NOW);
+        assert_eq!(revocations.leaves.len(), 1);
+        parent.cancel();
+        assert!(leave.is_cancelled());
+        assert!(
+            !revocations.leave(grant, &CancellationToken::new()).is_cancelled(),
+            "a new parent counts anew"
+        );
+        drop(leave);
+        revocations.tidy(NOW);
+        assert_eq!(revocations.leaves.len(), 0);
+    }
+}
