@@ -4,14 +4,13 @@
 //! cargo bench --bench bundle
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use tenantd::bundle::{Context, Entry, discover, load};
+use tenantd::bundle::{Context, Entry, discover, load, sample};
 use tenantd::spec::HostName;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -92,13 +91,5 @@ fn write_export(path: &Path, dataset: &str) {
 }
 
 fn context() -> Context {
-    Context {
-        public_base: "https://mcp.example.com".to_owned(),
-        hosts: vec![HostName::parse("mcp.example.com").expect("a host name")],
-        backend_allow: Vec::new(),
-        own_addresses: Vec::new(),
-        require_auth: false,
-        secret_roots: Vec::new(),
-        env: BTreeMap::new(),
-    }
+    Context { hosts: vec![HostName::parse("mcp.test").expect("a host name")], ..sample::context() }
 }

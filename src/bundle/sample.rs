@@ -1,9 +1,13 @@
-//! A vendor export made here: what the portal would hand out for a dataset. For the demo and for tests.
+//! A vendor export made here: what the portal would hand out for a dataset. For the demo and for tests, as is the
+//! gateway that reads it.
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use super::Context;
 
 const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
@@ -23,4 +27,17 @@ pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
         archive.write_all(text.as_bytes()).expect("writing to memory cannot fail");
     }
     archive.finish().expect("writing to memory cannot fail").into_inner()
+}
+
+/// What loading needs to know of a gateway at `https://mcp.test` with nothing special about it.
+pub fn context() -> Context {
+    Context {
+        public_base: "https://mcp.test".into(),
+        hosts: Vec::new(),
+        backend_allow: Vec::new(),
+        own_addresses: Vec::new(),
+        require_auth: false,
+        secret_roots: Vec::new(),
+        env: BTreeMap::new(),
+    }
 }

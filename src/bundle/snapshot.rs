@@ -206,15 +206,8 @@ mod tests {
     const KEY: &str = "key-0123456789";
 
     fn context() -> Context {
-        Context {
-            public_base: "https://mcp.test".into(),
-            hosts: Vec::new(),
-            backend_allow: Vec::new(),
-            own_addresses: Vec::new(),
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: BTreeMap::from([("TENANT_ACME_KEY".into(), Secret::new(KEY))]),
-        }
+        let env = BTreeMap::from([("TENANT_ACME_KEY".into(), Secret::new(KEY))]);
+        Context { env, ..sample::context() }
     }
 
     fn yaml(lines: &str) -> String {

@@ -201,18 +201,7 @@ fn human(verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn context() -> Context {
-        Context {
-            public_base: "https://mcp.test".into(),
-            hosts: Vec::new(),
-            backend_allow: Vec::new(),
-            own_addresses: Vec::new(),
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: BTreeMap::new(),
-        }
-    }
+    use crate::bundle::sample::context;
 
     fn tenants(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");

@@ -62,21 +62,8 @@ fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    fn context() -> Context {
-        Context {
-            public_base: "https://mcp.test".into(),
-            hosts: Vec::new(),
-            backend_allow: Vec::new(),
-            own_addresses: Vec::new(),
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: BTreeMap::new(),
-        }
-    }
+    use crate::bundle::sample::context;
 
     const GOOD: &str = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
                         connection_id: c\napi_key: key-0001\n";

@@ -8,7 +8,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::secret::Secret;
-use crate::bundle::{Context, Entry, Loaded, discover, load};
+use crate::bundle::{Context, Entry, Loaded, discover, load, sample};
 use crate::spec::{HostName, TenantSpec};
 
 /// A vendor's configuration of a trained dataset.
@@ -134,13 +134,10 @@ fn replaced(lines: &str) -> String {
 
 pub(super) fn context() -> Context {
     Context {
-        public_base: "https://mcp.test".into(),
         hosts: vec![HostName::parse("mcp.test").expect("a host")],
-        backend_allow: Vec::new(),
         own_addresses: vec!["0.0.0.0:443".parse().expect("an address")],
-        require_auth: false,
-        secret_roots: Vec::new(),
         env: [("TENANT_ACME_KEY".to_owned(), Secret::new("variable-key-0001"))].into(),
+        ..sample::context()
     }
 }
 

@@ -101,13 +101,10 @@ mod tests {
 
     fn context(allow: &[&str]) -> Context {
         Context {
-            public_base: "https://mcp.test".into(),
             hosts: vec![crate::spec::HostName::parse("mcp.test").expect("a host")],
             backend_allow: allow.iter().map(|net| net.parse().expect("a network")).collect(),
             own_addresses: vec!["0.0.0.0:8443".parse().expect("an address")],
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: Default::default(),
+            ..crate::bundle::sample::context()
         }
     }
 

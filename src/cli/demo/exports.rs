@@ -127,13 +127,8 @@ mod tests {
         folder.write_exports(API).expect("written");
         fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
         let context = bundle::Context {
-            public_base: "https://localhost:8443".into(),
-            hosts: Vec::new(),
             backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
-            own_addresses: Vec::new(),
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: Default::default(),
+            ..bundle::sample::context()
         };
         let entries = bundle::discover(&folder.tenants(), None).expect("listed");
         assert_eq!(entries.len(), 3);

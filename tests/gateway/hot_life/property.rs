@@ -159,15 +159,7 @@ impl Life {
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(1),
         };
-        let context = bundle::Context {
-            public_base: "https://gateway.example".to_owned(),
-            hosts: Vec::new(),
-            backend_allow: loopback,
-            own_addresses: Vec::new(),
-            require_auth: false,
-            secret_roots: Vec::new(),
-            env: BTreeMap::new(),
-        };
+        let context = bundle::Context { backend_allow: loopback, ..sample::context() };
         let registry = Registry::new();
         let ground = Ground {
             folder: folder.join("tenants.d"),
@@ -205,10 +197,7 @@ impl Life {
         table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
             tenant.spec.mounts.iter().all(|mount| {
                 let path = format!("{}/mcp", mount.prefix.as_str());
-                table
-                    .router
-                    .find("gateway.example", &path)
-                    .is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
+                table.router.find("mcp.test", &path).is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
             })
         })
     }
