@@ -5,6 +5,7 @@ pub mod body;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;
+pub mod intern;
 pub mod random;
 pub mod reach;
 pub mod secret;

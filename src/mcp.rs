@@ -57,7 +57,7 @@ pub struct Surface {
     pub title: Arc<str>,
     pub description: Option<Arc<str>>,
     pub instructions: Option<Arc<str>>,
-    pub tools: Vec<ToolSpec>,
+    pub tools: Arc<[ToolSpec]>,
     pub backend: Arc<backend::Client>,
     pub deadline: Duration,
     pub list_ttl: Duration,

@@ -16,6 +16,7 @@ mod keeper;
 mod look;
 mod pace;
 mod plan;
+mod published;
 pub mod rate;
 mod receipt;
 pub mod reconcile;
@@ -27,4 +28,5 @@ pub mod tenant;
 mod watch;
 
 pub use build::Parts;
+pub use published::Published;
 pub use reconcile::Reconciler;

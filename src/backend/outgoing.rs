@@ -76,7 +76,7 @@ pub(super) fn fingerprint(spec: &CallSpec) -> Digest {
     if let Some(body) = &spec.body {
         hasher.field(body.render(&spec.constants).to_string().as_bytes());
     }
-    for (name, value) in &spec.headers {
+    for (name, value) in spec.headers.iter() {
         hasher.field(name.as_str().as_bytes());
         hasher.field(value.expose().as_bytes());
     }
@@ -100,7 +100,7 @@ fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
     if spec.body.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
     }
-    for (name, value) in &spec.headers {
+    for (name, value) in spec.headers.iter() {
         if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE].contains(name) {
             continue;
         }
@@ -135,6 +135,8 @@ mod tests {
 
     use super::*;
     use crate::base::clock::{Clock, SystemClock};
+    use std::sync::Arc;
+
     use crate::base::secret::Secret;
     use crate::spec::{BodyTemplate, UrlTemplate};
 
@@ -147,11 +149,11 @@ mod tests {
             url: UrlTemplate::parse("http://user:pass@backend.example:8080/nlp-search?q=1")
                 .expect("a template"),
             headers: headers.iter().map(header).collect(),
-            body: Some(
+            body: Some(Arc::new(
                 BodyTemplate::parse(r#"{"query": {{query}}, "connection_id": {{connection_id}}}"#)
                     .expect("a body"),
-            ),
-            constants,
+            )),
+            constants: Arc::new(constants),
         }
     }
 

@@ -35,7 +35,7 @@ fn reason(value: &Value, depth: usize) -> Option<&str> {
 /// Backends like to repeat what they were sent.
 fn without_secrets(text: &str, spec: &CallSpec) -> String {
     let mut text = text.to_owned();
-    for (_, secret) in &spec.headers {
+    for (_, secret) in spec.headers.iter() {
         let secret = secret.expose();
         for part in std::iter::once(secret).chain(secret.split_whitespace()) {
             // Shorter ones are words, such as "Bearer"'s neighbours; no key is that short.
@@ -61,19 +61,21 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderName, Method};
 
     use super::*;
     use crate::base::secret::Secret;
-    use crate::spec::{UrlTemplate, Values};
+    use crate::spec::UrlTemplate;
 
     fn sentence(body: &str) -> Option<String> {
         let spec = CallSpec {
             method: Method::GET,
             url: UrlTemplate::parse("http://h/").expect("a template"),
-            headers: vec![(HeaderName::from_static("authorization"), Secret::new("Bearer canary-key"))],
+            headers: [(HeaderName::from_static("authorization"), Secret::new("Bearer canary-key"))].into(),
             body: None,
-            constants: Values::new(),
+            constants: Arc::default(),
         };
         plain_sentence(body.as_bytes(), &spec)
     }

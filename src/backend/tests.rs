@@ -91,12 +91,12 @@ fn search(url: &str) -> CallSpec {
     CallSpec {
         method: Method::POST,
         url: UrlTemplate::parse(url).expect("a template"),
-        headers: vec![(HeaderName::from_static("x-api-key"), Secret::new(KEY))],
-        body: Some(
+        headers: [(HeaderName::from_static("x-api-key"), Secret::new(KEY))].into(),
+        body: Some(Arc::new(
             BodyTemplate::parse(r#"{"query": {{query}}, "connection_id": {{connection_id}}}"#)
                 .expect("a body"),
-        ),
-        constants: Values::from_iter([("connection_id".to_owned(), json!("c-1"))]),
+        )),
+        constants: Arc::new(Values::from_iter([("connection_id".to_owned(), json!("c-1"))])),
     }
 }
 

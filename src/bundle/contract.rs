@@ -2,12 +2,14 @@
 //!
 //! The vendor does not publish its contract, so all of it is data that `backend` and `tools` of a configuration change.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 
-use crate::spec::Family;
+use crate::base::digest::Digest;
+use crate::base::intern::Interner;
+use crate::spec::{BodyTemplate, Family, TemplateFault};
 
 /// The header that carries the API key.
 pub(super) const AUTH_HEADER: &str = "X-API-Key";
@@ -34,6 +36,12 @@ pub(super) fn context_body() -> String {
 fn object<'a>(marks: impl Iterator<Item = &'a str>) -> String {
     let members: Vec<String> = marks.map(|mark| format!("\"{mark}\": {{{{{mark}}}}}")).collect();
     format!("{{{}}}", members.join(", "))
+}
+
+/// The template of a body; one copy, however many tenants have it.
+pub(super) fn template(text: &str) -> Result<Arc<BodyTemplate>, TemplateFault> {
+    static KNOWN: LazyLock<Interner<BodyTemplate>> = LazyLock::new(Interner::new);
+    KNOWN.copy(Digest::of(text.as_bytes()), || BodyTemplate::parse(text))
 }
 
 /// The URL of a context GET: `context_url?connection_id=…&topic=…`. Pairs without a value are left out.
@@ -145,23 +153,16 @@ fn map(value: Value) -> Map<String, Value> {
 
 /// One copy of each schema, however many tenants have it.
 fn intern(schema: Map<String, Value>) -> Arc<Map<String, Value>> {
-    type Known = HashMap<String, Weak<Map<String, Value>>>;
-    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
-    let key = Value::Object(schema.clone()).to_string();
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(shared) = known.get(&key).and_then(Weak::upgrade) {
-        return shared;
-    }
-    known.retain(|_, schema| schema.strong_count() > 0);
-    let schema = Arc::new(schema);
-    known.insert(key, Arc::downgrade(&schema));
-    schema
+    static KNOWN: LazyLock<Interner<Map<String, Value>>> = LazyLock::new(Interner::new);
+    let text = serde_json::to_vec(&schema).expect("a JSON object can be written");
+    let copy = KNOWN.copy(Digest::of(&text), || Ok::<_, Infallible>(schema));
+    copy.unwrap_or_else(|never| match never {})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{BodyTemplate, UrlTemplate};
+    use crate::spec::UrlTemplate;
 
     #[test]
     fn the_defaults_are_templates() {

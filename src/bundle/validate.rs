@@ -77,7 +77,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
         enabled: layers.flag(&["enabled"]).unwrap_or(true),
         public_url: place.public_url,
         mounts: place.mounts,
-        tools,
+        tools: tools.into(),
         backend: backend.spec,
         access,
         limits: limits(layers),

@@ -3,14 +3,14 @@
 //! Schemas are an operator's, arguments anybody's: no reference leaves the schema, patterns run in linear time, size and
 //! depth are bounded. Equal schemas are compiled once for the process, however many tenants have them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, LazyLock};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use crate::base::digest::Digest;
+use crate::base::intern::Interner;
 
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
@@ -34,39 +34,25 @@ pub(super) enum Fault {
 
 /// A compiled schema.
 pub(super) struct Schema {
-    digest: Digest,
     validator: Validator,
     /// Names of the properties, for messages.
     properties: Vec<String>,
 }
 
-type Known = HashMap<Digest, Weak<Schema>>;
-
-/// All compiled schemas of the process. An entry goes when its schema does.
-static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
-
-fn known() -> MutexGuard<'static, Known> {
-    KNOWN.lock().expect("no holder of this lock panics")
-}
+/// All compiled schemas of the process.
+static KNOWN: LazyLock<Interner<Schema>> = LazyLock::new(Interner::new);
 
 impl Schema {
     /// The compiled form of a schema, shared with all who have an equal one.
     pub(super) fn compiled(schema: &Map<String, Value>) -> Result<Arc<Self>, Fault> {
         let text = serde_json::to_vec(schema).expect("a JSON object can be written");
-        let digest = Digest::of(&text);
-        if let Some(schema) = known().get(&digest).and_then(Weak::upgrade) {
-            return Ok(schema);
-        }
-        if text.len() > MAX_SCHEMA_BYTES {
-            return Err(Fault::TooLarge(text.len()));
-        }
-        // Compiled outside the lock. Who compiles the same at the same time has a copy of their own, which is harmless.
-        let schema = Arc::new(Self::compile(schema, digest)?);
-        known().insert(digest, Arc::downgrade(&schema));
-        Ok(schema)
+        KNOWN.copy(Digest::of(&text), || match text.len() {
+            bytes if bytes > MAX_SCHEMA_BYTES => Err(Fault::TooLarge(bytes)),
+            _ => Self::compile(schema),
+        })
     }
 
-    fn compile(schema: &Map<String, Value>, digest: Digest) -> Result<Self, Fault> {
+    fn compile(schema: &Map<String, Value>) -> Result<Self, Fault> {
         if schema.get("type").and_then(Value::as_str) != Some("object") {
             return Err(Fault::NotAnObject);
         }
@@ -82,7 +68,7 @@ impl Schema {
             .with_pattern_options(PatternOptions::regex())
             .build(&schema)
             .map_err(|error| Fault::Invalid(clipped(&error.to_string())))?;
-        Ok(Self { digest, validator, properties })
+        Ok(Self { validator, properties })
     }
 
     /// Checks arguments; a violation is told in one sentence that names the argument and the reason.
@@ -113,16 +99,6 @@ impl Schema {
             }
             _ if place.is_empty() => clipped(&error.to_string()),
             _ => format!("argument \"{place}\": {}", clipped(&error.to_string())),
-        }
-    }
-}
-
-impl Drop for Schema {
-    fn drop(&mut self) {
-        let mut known = known();
-        // Another copy of the same schema may have taken the entry meanwhile.
-        if known.get(&self.digest).is_some_and(|schema| schema.strong_count() == 0) {
-            known.remove(&self.digest);
         }
     }
 }
@@ -191,13 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn equal_schemas_are_compiled_once_and_forgotten_with_their_last_user() {
+    fn equal_schemas_are_compiled_once() {
         let schema = || json!({"type": "object", "title": "only in this test"});
         let (one, two) = (compiled(schema()).expect("a schema"), compiled(schema()).expect("a schema"));
         assert!(Arc::ptr_eq(&one, &two));
-        let digest = one.digest;
-        drop((one, two));
-        assert!(!known().contains_key(&digest));
     }
 
     #[test]

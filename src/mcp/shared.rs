@@ -36,7 +36,7 @@ impl Shared {
         let mut report = Report::new();
         let mut arguments = Vec::with_capacity(surface.tools.len());
         let mut results = Vec::with_capacity(surface.tools.len());
-        for tool in &surface.tools {
+        for tool in surface.tools.iter() {
             keep(&mut arguments, Schema::compiled(&tool.input_schema), tool, "input", &mut report);
             keep(&mut results, Schema::compiled(&tool.output_schema), tool, "output", &mut report);
         }

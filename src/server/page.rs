@@ -89,9 +89,9 @@ pub(super) mod tests {
         let context = CallSpec {
             method: Method::GET,
             url: UrlTemplate::parse("https://backend.internal/context").expect("a template"),
-            headers: vec![],
+            headers: Arc::default(),
             body: None,
-            constants: serde_json::Map::new(),
+            constants: Arc::default(),
         };
         let backend = BackendSpec {
             family: Family::Nlp,
@@ -108,7 +108,7 @@ pub(super) mod tests {
             enabled: true,
             public_url: PublicUrl::new("https://mcp.example.com", &prefix),
             mounts: vec![Mount { host: None, prefix }],
-            tools: vec![],
+            tools: Arc::default(),
             backend,
             access: AccessSpec { api_keys, ..AccessSpec::default() },
             limits: LimitsSpec::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::{BodyTemplate, UrlTemplate};
+use super::{BodyTemplate, UrlTemplate, Values};
 use crate::base::secret::Secret;
 
 /// What all calls of one tenant share.
@@ -30,14 +30,15 @@ pub enum Family {
 
 /// One HTTP call with marks to fill in.
 ///
-/// Marks are the tool's arguments by name, and `connection_id`. `headers` hold whole values, secret ones among them.
+/// Marks are the tool's arguments by name, and `connection_id`. `headers` hold whole values, secret ones among them. What
+/// the calls of a tenant have alike they share, and the vendor's body all tenants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallSpec {
     pub method: Method,
     pub url: UrlTemplate,
     /// Sent as they are; the API key is one of them.
-    pub headers: Vec<(HeaderName, Secret)>,
-    pub body: Option<BodyTemplate>,
+    pub headers: Arc<[(HeaderName, Secret)]>,
+    pub body: Option<Arc<BodyTemplate>>,
     /// Values that stand for marks whatever the caller says, e.g. `connection_id`.
-    pub constants: serde_json::Map<String, serde_json::Value>,
+    pub constants: Arc<Values>,
 }

@@ -23,7 +23,7 @@ pub struct TenantSpec {
     /// Where it answers; at least one, the first is that of `public_url`.
     pub mounts: Vec<Mount>,
     /// In the order they are listed. Names are unique.
-    pub tools: Vec<ToolSpec>,
+    pub tools: Arc<[ToolSpec]>,
     pub backend: BackendSpec,
     pub access: AccessSpec,
     pub limits: LimitsSpec,

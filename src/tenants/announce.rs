@@ -1,13 +1,12 @@
-//! After a new world is published: the log, the metrics, the receipts; and the old revisions are shown the door.
+//! After a new world is published: the log, the metrics; and the old revisions are shown the door.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::drain::Drain;
-use super::receipt::{self, Slip};
-use super::registry::{Published, RoutingTable};
+use super::published::Published;
+use super::registry::RoutingTable;
 use super::roster::Roster;
 use super::status::{State, TenantStatus};
 use crate::base::diagnostic::Severity;
@@ -38,7 +37,7 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
             "tenant loaded"
         ),
     }
-    for finding in roster.get(stem).into_iter().flat_map(super::roster::Known::all_findings) {
+    for finding in roster.get(stem).into_iter().flat_map(|known| known.all_findings()) {
         match finding.severity {
             Severity::Notice => tracing::debug!(tenant, code = finding.code, "{finding}"),
             Severity::Warning | Severity::Error => tracing::warn!(tenant, code = finding.code, "{finding}"),
@@ -65,26 +64,4 @@ pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain, n
         None => {}
     }
     drain.take(Arc::clone(tenant));
-}
-
-/// Writes the receipts on a blocking thread. A folder that takes none is mentioned once.
-pub(super) async fn hand_out(folder: &Path, slips: Vec<Slip>, warned: &mut bool) {
-    if slips.is_empty() {
-        return;
-    }
-    let folder_here = folder.to_owned();
-    let written = tokio::task::spawn_blocking(move || receipt::write(&folder_here, &slips)).await;
-    match written {
-        Ok(Err(error)) if !*warned => {
-            *warned = true;
-            tracing::warn!(
-                %error,
-                folder = %folder.display(),
-                "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
-            );
-        }
-        Ok(Err(_)) => {}
-        Ok(Ok(())) => *warned = false,
-        Err(_) => tracing::error!("writing receipts failed inside tenantd"),
-    }
 }

@@ -55,7 +55,7 @@ impl Parts {
             title: Arc::clone(&spec.title),
             description: spec.description.clone(),
             instructions: spec.instructions.clone(),
-            tools: spec.tools.clone(),
+            tools: Arc::clone(&spec.tools),
             backend,
             deadline: spec.deadline,
             list_ttl: spec.cache.list_ttl,

@@ -4,7 +4,7 @@
 //! A store that cannot be written stops nothing: what is to be kept waits here and is tried again in every pass.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::roster::Memory;
@@ -30,7 +30,7 @@ pub(super) struct LastGood {
 pub(super) struct Revived {
     pub(super) number: u64,
     pub(super) loaded: Loaded,
-    pub(super) files: Vec<std::path::PathBuf>,
+    pub(super) files: Arc<[PathBuf]>,
 }
 
 impl Keeper {
@@ -147,7 +147,7 @@ impl LastGood {
     pub(super) fn revive(
         self,
         now: &Loaded,
-        files: &[std::path::PathBuf],
+        files: &[PathBuf],
         root: &Path,
         context: &bundle::Context,
     ) -> Option<Revived> {
@@ -164,6 +164,6 @@ impl LastGood {
         let is_held = self.entry.held_against == Some(now.digest);
         let is_whole = is_held || its_files.iter().all(|file| files.contains(file));
         let comes_back = is_whole && loaded.digest == digest && loaded.spec.is_some();
-        comes_back.then_some(Revived { number, loaded, files: its_files })
+        comes_back.then_some(Revived { number, loaded, files: its_files.into() })
     }
 }

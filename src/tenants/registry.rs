@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::watch;
 
-use super::status::{State, TenantStatus};
+use super::published::Published;
+use super::status::State;
 use super::tenant::Tenant;
 use crate::routing::Router;
 use crate::spec::HostName;
@@ -26,34 +27,10 @@ pub struct RoutingTable {
     pub settled: bool,
 }
 
-/// What one entry in the folder has become.
-#[derive(Clone)]
-pub struct Published {
-    status: Arc<TenantStatus>,
-    /// The revision in force, if any.
-    pub tenant: Option<Arc<Tenant>>,
-}
-
-impl Published {
-    pub(super) fn new(status: TenantStatus, tenant: Option<Arc<Tenant>>) -> Self {
-        Self { status: Arc::new(status), tenant }
-    }
-
-    /// How the tenant is now: its backend's trouble included, which no pass has seen.
-    pub fn status(&self) -> TenantStatus {
-        let mut status = (*self.status).clone();
-        status.trouble = self.tenant.as_ref().and_then(|tenant| tenant.backend.trouble());
-        if status.state == State::Serving && status.trouble.is_some() {
-            status.state = State::Degraded;
-        }
-        status
-    }
-}
-
 impl RoutingTable {
     /// The entry of this name or stem.
     pub fn entry(&self, name: &str) -> Option<&Published> {
-        let named = |entry: &&Published| entry.status.name == name;
+        let named = |entry: &&Published| entry.name() == name;
         self.entries.get(name).or_else(|| self.entries.values().find(named))
     }
 
@@ -65,7 +42,7 @@ impl RoutingTable {
     /// Takes an entry out, with all its mounts.
     pub(super) fn take_out(&mut self, stem: &str) {
         let Some(entry) = self.entries.get(stem) else { return };
-        self.counts[entry.status.state as usize] -= 1;
+        self.counts[entry.state() as usize] -= 1;
         let mounts = entry.tenant.iter().flat_map(|tenant| &tenant.spec.mounts);
         mounts.for_each(|mount| self.router.remove(mount));
         self.entries.remove_mut(stem);
@@ -73,7 +50,7 @@ impl RoutingTable {
 
     /// Puts in an entry that is not there.
     pub(super) fn put_in(&mut self, stem: &Arc<str>, entry: Published) {
-        self.counts[entry.status.state as usize] += 1;
+        self.counts[entry.state() as usize] += 1;
         if let Some(tenant) = &entry.tenant {
             tenant.spec.mounts.iter().for_each(|mount| self.router.insert(mount, Arc::clone(tenant)));
         }

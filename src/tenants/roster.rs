@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::keeper::Revived;
 use super::plan::Applicant;
-use super::registry::Published;
+use super::published::{Facts, Published};
 use super::scan::Signature;
-use super::status::{State, TenantStatus};
+use super::status::State;
 use super::tenant::{Tenant, TenantSlot};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
@@ -18,26 +18,26 @@ use crate::bundle::{Loaded, Snapshot};
 use crate::spec::{Mount, TenantName, TenantSpec};
 use crate::store;
 
-/// All entries, by stem.
-pub(super) type Roster = BTreeMap<Arc<str>, Known>;
+/// All entries, by stem. Boxed: a map's nodes are half empty.
+pub(super) type Roster = BTreeMap<Arc<str>, Box<Known>>;
 
 /// What is known of one entry.
 pub(super) struct Known {
     /// Of the files as they were last read.
     pub(super) signature: Signature,
-    files: Vec<PathBuf>,
+    files: Arc<[PathBuf]>,
     on_disk: Option<Digest>,
     name: Option<TenantName>,
     /// About the files as they are.
     report: Report,
     /// Why the candidate may not serve; judged anew in every pass.
-    refusal: Option<Diagnostic>,
+    refusal: Option<Box<Diagnostic>>,
     /// Fit to serve, but not in force: just read, or another holds what it claims.
-    candidate: Option<Candidate>,
+    candidate: Option<Box<Candidate>>,
     live: Option<Live>,
     memory: Memory,
     /// What was put in force and is to be kept.
-    accepted: Option<(Digest, Snapshot)>,
+    accepted: Option<Box<(Digest, Snapshot)>>,
     /// The store does not take what is in force.
     unkept: bool,
     state: State,
@@ -72,22 +72,22 @@ struct Candidate {
     spec: TenantSpec,
     revision: Digest,
     access: Option<Digest>,
-    files: Vec<PathBuf>,
+    files: Arc<[PathBuf]>,
     /// What it was read from, to be kept; `None` if it is kept already, under this number.
     source: Result<Snapshot, u64>,
 }
 
 /// What stood before a kept revision was put up.
 pub(super) struct Before {
-    candidate: Option<Candidate>,
-    refusal: Option<Diagnostic>,
+    candidate: Option<Box<Candidate>>,
+    refusal: Option<Box<Diagnostic>>,
     is_closed: bool,
 }
 
 struct Live {
     tenant: Arc<Tenant>,
     /// What it was made of.
-    files: Vec<PathBuf>,
+    files: Arc<[PathBuf]>,
     /// Of all that decides who may call it.
     access: Option<Digest>,
     number: u64,
@@ -112,7 +112,7 @@ impl Known {
     pub(super) fn new(now: Timestamp, memory: Memory) -> Self {
         Self {
             signature: Signature::default(),
-            files: Vec::new(),
+            files: Arc::default(),
             on_disk: None,
             name: None,
             report: Report::new(),
@@ -131,7 +131,7 @@ impl Known {
     ///
     /// A refused change leaves the revision in force: open if the change is surely not about who may call, else closed.
     /// Where a file of that revision was deleted, its operator has spoken: the revision does not live on.
-    pub(super) fn take_in(&mut self, loaded: Loaded, signature: Signature, files: Vec<PathBuf>) -> bool {
+    pub(super) fn take_in(&mut self, loaded: Loaded, signature: Signature, files: Arc<[PathBuf]>) -> bool {
         self.signature = signature;
         let unchanged = self.on_disk == Some(loaded.digest) && self.files == files;
         self.files = files;
@@ -143,9 +143,10 @@ impl Known {
         self.report = loaded.report;
         self.refusal = None;
         let held = self.memory.is_held(self.on_disk);
-        self.candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, loaded.snapshot)
-            .filter(|_| !held)
-            .map(|candidate| Candidate { files: self.files.clone(), ..candidate });
+        let candidate =
+            Candidate::of(loaded.spec, loaded.digest, loaded.access, loaded.snapshot).filter(|_| !held);
+        self.candidate =
+            candidate.map(|candidate| Box::new(Candidate { files: self.files.clone(), ..candidate }));
         match (&self.candidate, &self.live) {
             (_, Some(live)) if held => live.tenant.slot.close(false),
             (_, None) if held => self.report.push(hold_lost()),
@@ -194,7 +195,7 @@ impl Known {
         if let (Some(live), Some(candidate)) = (&self.live, &self.candidate) {
             live.close_unless_same(candidate.access);
         }
-        let refusal = Some(refusal);
+        let refusal = Some(Box::new(refusal));
         let news = self.refusal != refusal;
         self.refusal = refusal;
         news
@@ -205,7 +206,7 @@ impl Known {
         let Some(candidate) = self.candidate.take() else { return };
         self.refusal = None;
         let access = candidate.access;
-        match self.make(candidate, build) {
+        match self.make(*candidate, build) {
             Ok(live) => {
                 live.tenant.slot.close(false);
                 self.memory.held_against = None;
@@ -230,7 +231,7 @@ impl Known {
             (Err(number), _) => number,
             (Ok(_), Some((number, digest))) if digest == revision => number,
             (Ok(snapshot), _) => {
-                self.accepted = Some((revision, snapshot));
+                self.accepted = Some(Box::new((revision, snapshot)));
                 self.memory.last += 1;
                 self.memory.last
             }
@@ -268,11 +269,12 @@ impl Known {
     }
 
     /// Puts a kept revision up as the candidate, whatever the files say. Give what this returns to [`Known::hold`].
-    pub(super) fn put_up(&mut self, loaded: Loaded, number: u64, files: Vec<PathBuf>) -> Before {
+    pub(super) fn put_up(&mut self, loaded: Loaded, number: u64, files: Arc<[PathBuf]>) -> Before {
         let is_closed = self.live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
         let before = Before { candidate: self.candidate.take(), refusal: self.refusal.take(), is_closed };
         let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
-        self.candidate = candidate.map(|candidate| Candidate { files, source: Err(number), ..candidate });
+        self.candidate =
+            candidate.map(|candidate| Box::new(Candidate { files, source: Err(number), ..candidate }));
         before
     }
 
@@ -307,7 +309,7 @@ impl Known {
 
     /// What was put in force since this was last asked, to be kept.
     pub(super) fn take_accepted(&mut self, stem: &str, at: Timestamp) -> Option<store::Accepted> {
-        let (digest, snapshot) = self.accepted.take()?;
+        let (digest, snapshot) = *self.accepted.take()?;
         let number = self.live.as_ref()?.number;
         Some(store::Accepted { stem: stem.to_owned(), number, digest, at, documents: snapshot.encode() })
     }
@@ -323,34 +325,27 @@ impl Known {
     }
 
     /// The entry as the world is told, its state brought up to date.
-    pub(super) fn publish(&mut self, stem: &str, folder: &Path, now: Timestamp) -> Published {
+    pub(super) fn publish(&mut self, stem: &Arc<str>, folder: &Arc<Path>, now: Timestamp) -> Published {
         let state = self.current_state();
         if state != self.state {
             (self.state, self.since) = (state, now);
         }
-        let number = self.live.as_ref().map(|live| live.number);
         let live = self.live.as_ref().map(|live| &live.tenant);
-        let spec = live.map(|tenant| &tenant.spec);
-        let name = spec.map(|spec| &spec.name).or(self.name.as_ref());
-        let status = TenantStatus {
-            name: name.map_or(stem, TenantName::as_str).to_owned(),
-            stem: stem.to_owned(),
-            state,
+        let facts = Facts {
+            stem: Arc::clone(stem),
+            name: live.map(|tenant| &tenant.spec.name).or(self.name.as_ref()).cloned(),
+            state: self.state,
             since: self.since,
-            connector_url: spec.map(|spec| spec.public_url.connector()),
-            title: spec.map(|spec| spec.title.to_string()),
-            access: live.map(|tenant| tenant.bearer.describe()),
-            on_disk: self.on_disk.map(|digest| digest.short()),
-            in_force: live.map(|tenant| tenant.revision.short()),
-            revision: number,
+            on_disk: self.on_disk,
+            revision: self.live.as_ref().map(|live| live.number),
             rolled_back: self.is_rolled_back(),
             paused: self.memory.paused,
-            trouble: None,
             closed: live.is_some_and(|tenant| tenant.slot.is_closed()),
             findings: self.findings(),
-            files: self.files.iter().map(|file| relative(file, folder)).collect(),
+            files: Arc::clone(&self.files),
+            folder: Arc::clone(folder),
         };
-        Published::new(status, live.cloned())
+        Published::new(facts, live.cloned())
     }
 
     fn current_state(&self) -> State {
@@ -367,17 +362,15 @@ impl Known {
         self.live.is_some() && self.memory.is_held(self.on_disk)
     }
 
-    fn findings(&self) -> serde_json::Value {
+    fn findings(&self) -> Box<[Diagnostic]> {
         let rolled_back = self.is_rolled_back().then(rolled_back);
         let unkept = self.unkept.then(unkept);
-        let findings: Vec<_> =
-            self.report.iter().chain(&self.refusal).chain(&rolled_back).chain(&unkept).collect();
-        serde_json::to_value(findings).expect("findings are plain data")
+        self.all_findings().cloned().chain(rolled_back).chain(unkept).collect()
     }
 
     /// The findings, for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.report.iter().chain(&self.refusal)
+        self.report.iter().chain(self.refusal.as_deref())
     }
 }
 
@@ -397,7 +390,7 @@ impl Candidate {
         snapshot: Option<Snapshot>,
     ) -> Option<Self> {
         let source = snapshot.ok_or(0);
-        Some(Self { spec: spec?, revision, access, files: Vec::new(), source })
+        Some(Self { spec: spec?, revision, access, files: Arc::default(), source })
     }
 }
 
@@ -423,8 +416,4 @@ fn unkept() -> Diagnostic {
         "this revision could not be written to the state folder: it would not survive a restart",
     )
     .help("make room on the disk of the state folder, or make it writable; it is tried again every 10 s")
-}
-
-fn relative(file: &Path, folder: &Path) -> String {
-    file.strip_prefix(folder).unwrap_or(file).display().to_string()
 }

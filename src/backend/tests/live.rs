@@ -28,10 +28,10 @@ fn tenant(bench: &Bench) -> TenantSpec {
         enabled: true,
         public_url: PublicUrl::new("https://localhost", &prefix),
         mounts: vec![Mount { host: None, prefix }],
-        tools: vec![
+        tools: Arc::new([
             tool("search", ToolKind::Search, "/nlp-search"),
             tool("get_context", ToolKind::Context, "/nlp-context"),
-        ],
+        ]),
         backend: BackendSpec {
             family: Family::Nlp,
             connection_id: None,

@@ -33,7 +33,7 @@ fn an_export_becomes_a_tenant() {
         (Family::Nlp, Duration::from_secs(300), true)
     );
     assert!(spec.access.is_open() && !spec.access.public);
-    let [search, context] = spec.tools.as_slice() else { panic!("two tools") };
+    let [search, context] = &*spec.tools else { panic!("two tools") };
     assert_eq!((&*search.name, search.kind), ("search", ToolKind::Search));
     assert_eq!((&*context.name, context.kind), ("get_context", ToolKind::Context));
     assert!(search.description.contains("sales") && context.description.contains("sales"));
@@ -44,7 +44,7 @@ fn the_calls_are_the_vendors() {
     let spec = Drop::export("").spec();
     let call = &spec.tools[0].call;
     assert_eq!((&call.method, header(&spec, "x-api-key").as_str()), (&Method::POST, "key-of-sales-0001"));
-    let mut values = call.constants.clone();
+    let mut values = (*call.constants).clone();
     values.insert("query".into(), json!("how many?"));
     let body = call.body.as_ref().expect("a body").render(&values);
     assert_eq!(body, json!({"query": "how many?", "connection_id": "conn-sales-01"}));

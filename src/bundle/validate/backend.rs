@@ -33,16 +33,20 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let connection_id = connection_id(case);
     let user_header = header_name(case, "user_header");
     let auth = auth_header(case, key.as_ref());
-    let shared = Shared { auth, connection_id: connection_id.clone() };
+    let shared = Shared { auth, constants: Arc::new(call::constants(case, connection_id.as_deref())) };
     let search = call::search(case, search_url.as_deref(), &shared);
     let context = call::context(case, context_url.as_deref(), &shared);
+    let (mut search, context) = (search?, context?);
+    if search.headers == context.headers {
+        search.headers = Arc::clone(&context.headers);
+    }
     let spec = BackendSpec {
         family,
         connection_id: connection_id.map(Arc::from),
-        context: Arc::new(context?),
+        context: Arc::new(context),
         user_header,
     };
-    Some(Backend { spec, search: Arc::new(search?) })
+    Some(Backend { spec, search: Arc::new(search) })
 }
 
 fn is_given(case: &Case<'_, '_>, name: &str) -> bool {

@@ -1,7 +1,9 @@
 //! The two calls as data: the vendor's defaults (`contract`), changed by what `backend` says.
 
+use std::sync::Arc;
+
 use http::{HeaderName, Method};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::Case;
 use super::backend::{is_header_value, parse_header_name, refuse_header_value, url};
@@ -9,14 +11,14 @@ use super::tools::parameter_names;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::spec::{BodyTemplate, CallSpec, UrlTemplate};
+use crate::spec::{BodyTemplate, CallSpec, UrlTemplate, Values};
 
 const MAX_HEADERS: usize = 32;
 
 /// What both calls have.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
-    pub(super) connection_id: Option<String>,
+    pub(super) constants: Arc<Values>,
 }
 
 /// What makes one call differ from the other.
@@ -69,15 +71,16 @@ fn call(
         url: url?,
         headers: headers?,
         body: body?,
-        constants: constants(case, shared),
+        constants: Arc::clone(&shared.constants),
     })
 }
 
-fn constants(case: &Case<'_, '_>, shared: &Shared) -> Map<String, Value> {
-    let mut constants = Map::new();
+/// What stands for marks in both calls.
+pub(super) fn constants(case: &Case<'_, '_>, connection_id: Option<&str>) -> Values {
+    let mut constants = Values::with_capacity(contract::CONSTANT_MARKS.len());
     constants.insert("dataset".into(), json!(case.dataset));
     // Present even without a value, so that no caller's argument can take its place.
-    constants.insert("connection_id".into(), json!(shared.connection_id));
+    constants.insert("connection_id".into(), json!(connection_id));
     constants
 }
 
@@ -117,7 +120,11 @@ fn target(
 }
 
 /// The outer `None`: refused; the inner: the call has no body.
-fn body(case: &mut Case<'_, '_>, method: Option<&Method>, kind: &Kind<'_>) -> Option<Option<BodyTemplate>> {
+fn body(
+    case: &mut Case<'_, '_>,
+    method: Option<&Method>,
+    kind: &Kind<'_>,
+) -> Option<Option<Arc<BodyTemplate>>> {
     let path = ["backend", kind.name, "body"];
     let found = case.layers.find(&path);
     let text = match (found, method?) {
@@ -137,8 +144,8 @@ fn body(case: &mut Case<'_, '_>, method: Option<&Method>, kind: &Kind<'_>) -> Op
         (Some(found), _) => found.text()?,
     };
     let at = found.map(|found| found.at());
-    match BodyTemplate::parse(text) {
-        Ok(template) => known_marks(case, &template.marks(), kind, at).then_some(Some(template.clone())),
+    match contract::template(text) {
+        Ok(template) => known_marks(case, &template.marks(), kind, at).then_some(Some(template)),
         Err(fault) => {
             case.find(
                 Diagnostic::error("bad-body", format!("{} cannot be used: {fault}", path.join(".")))
@@ -173,7 +180,7 @@ fn known_marks(
 }
 
 /// The key's header and the operator's own, those of the call over those of both.
-fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Vec<(HeaderName, Secret)>> {
+fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[(HeaderName, Secret)]>> {
     let mut headers = vec![shared.auth.clone()?];
     let layers = case.layers;
     let both = layers.named(&["backend", "headers"]);
@@ -195,5 +202,5 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Vec<(
         headers.retain(|(earlier, _)| *earlier != name);
         headers.push((name, resolved.secret));
     }
-    Some(headers)
+    Some(headers.into())
 }

@@ -19,7 +19,6 @@ use crate::mcp::{Caller, McpServer, Surface};
 use crate::oauth::bearer::Principal;
 use crate::spec::{
     BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, TenantName, ToolKind, ToolSpec, UrlTemplate,
-    Values,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -55,10 +54,10 @@ impl Bed {
             title: "Acme".into(),
             description: Some("Orders of Acme.".into()),
             instructions: None,
-            tools: vec![
+            tools: Arc::new([
                 self.tool("search", ToolKind::Search, "/nlp-search"),
                 self.tool("get_context", ToolKind::Context, "/nlp-context"),
-            ],
+            ]),
             backend: self.client(),
             deadline: Duration::from_secs(30),
             list_ttl: Duration::from_secs(60),
@@ -89,9 +88,9 @@ impl Bed {
         CallSpec {
             method: Method::POST,
             url: UrlTemplate::parse(&self.backend.url(path)).expect("a template"),
-            headers: vec![(HeaderName::from_static("x-api-key"), Secret::new(KEY))],
-            body: Some(BodyTemplate::parse(body).expect("a body")),
-            constants: Values::new(),
+            headers: [(HeaderName::from_static("x-api-key"), Secret::new(KEY))].into(),
+            body: Some(Arc::new(BodyTemplate::parse(body).expect("a body"))),
+            constants: Arc::default(),
         }
     }
 

@@ -32,7 +32,8 @@ async fn methods(stream: Stream) -> Vec<String> {
 
 fn with_another_tool(bed: &Bed) -> Surface {
     let mut surface = bed.surface();
-    surface.tools.push(bed.tool("search_more", ToolKind::Search, "/nlp-search"));
+    let more = bed.tool("search_more", ToolKind::Search, "/nlp-search");
+    surface.tools = surface.tools.iter().cloned().chain([more]).collect();
     surface
 }
 

@@ -33,7 +33,7 @@ fn live(spec: TenantSpec) -> Tenant {
         title: Arc::clone(&spec.title),
         description: None,
         instructions: None,
-        tools: vec![],
+        tools: Arc::default(),
         backend: Arc::clone(&backend),
         deadline: spec.deadline,
         list_ttl: spec.cache.list_ttl,

@@ -101,7 +101,11 @@ impl Worker {
     }
 
     /// Loads a revision that is kept, by today's rules.
-    async fn read_again(&mut self, stem: &Arc<str>, number: u64) -> Result<(Loaded, Vec<PathBuf>), Refused> {
+    async fn read_again(
+        &mut self,
+        stem: &Arc<str>,
+        number: u64,
+    ) -> Result<(Loaded, Arc<[PathBuf]>), Refused> {
         self.keep(&Changed::new()).await;
         let store = self.keeper.store().cloned().ok_or(Refused::NoStore)?;
         let (stem, folder, context) = (Arc::clone(stem), self.folder.clone(), Arc::clone(&self.context));
@@ -109,7 +113,7 @@ impl Worker {
             let documents = store.documents(&stem, number)?.ok_or(Refused::NoRevision(number))?;
             let snapshot = Snapshot::decode(&documents).ok_or(Refused::NoRevision(number))?;
             let loaded = bundle::reload(&snapshot, &folder, &context);
-            Ok((loaded, snapshot.files(&folder)))
+            Ok((loaded, snapshot.files(&folder).into()))
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| Refused::NoRevision(number))?
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::tenants::keeper::Keeper;
 use crate::tenants::look::{self, Due, Outcome, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan;
+use crate::tenants::receipt::Clerk;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, SETTLE};
@@ -35,13 +36,14 @@ pub(super) type Changed = BTreeSet<Arc<str>>;
 
 /// The state of the task.
 pub(super) struct Worker {
-    pub(super) folder: PathBuf,
+    pub(super) folder: Arc<Path>,
     watch_mode: crate::settings::WatchMode,
     pub(super) context: Arc<bundle::Context>,
     pub(super) parts: Parts,
     pub(super) registry: Registry,
     bell: Doorbell,
     pub(super) drain: Drain,
+    pub(super) clerk: Clerk,
     watch: Option<Watch>,
     folder_id: Option<FolderId>,
     /// Since when the folder is suspiciously empty or cannot be listed.
@@ -55,7 +57,6 @@ pub(super) struct Worker {
     pub(super) started: Instant,
     pub(super) generation: u64,
     pub(super) settled: bool,
-    pub(super) receipts_refused: bool,
     looked_at_all: Instant,
 }
 
@@ -63,7 +64,9 @@ impl Worker {
     pub(super) fn new(ground: Ground, bell: Doorbell, tasks: &Tasks) -> Self {
         let Ground { folder, watch, context, parts, registry, store, kept } = ground;
         let looked_at_all = parts.clock.monotonic();
+        let folder: Arc<Path> = folder.into();
         let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
+        let clerk = Clerk::start(tasks, Arc::clone(&folder), registry.clone());
         Self {
             folder,
             watch_mode: watch,
@@ -72,6 +75,7 @@ impl Worker {
             registry,
             bell,
             drain,
+            clerk,
             watch: None,
             folder_id: None,
             doubt: None,
@@ -83,7 +87,6 @@ impl Worker {
             started: looked_at_all,
             generation: 0,
             settled: false,
-            receipts_refused: false,
             looked_at_all,
         }
     }
@@ -279,7 +282,7 @@ impl Worker {
         let known = self
             .roster
             .entry(Arc::clone(&read.stem))
-            .or_insert_with(|| Known::new(since, self.keeper.remember(&read.stem)));
+            .or_insert_with(|| Box::new(Known::new(since, self.keeper.remember(&read.stem))));
         if let Some(revived) = read.revived {
             known.revive(revived, |spec, revision, slot| build(&self.parts, spec, revision, slot));
         }
@@ -320,6 +323,6 @@ impl Worker {
     }
 
     fn note_holdings(&mut self, changed: &Changed) {
-        changed.iter().for_each(|stem| self.holdings.note(stem, self.roster.get(stem)));
+        changed.iter().for_each(|stem| self.holdings.note(stem, self.roster.get(stem).map(|known| &**known)));
     }
 }

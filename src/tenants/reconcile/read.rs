@@ -21,7 +21,7 @@ pub(super) struct Read {
     pub(super) signature: Signature,
     /// The files as they were after reading.
     pub(super) afterwards: Signature,
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Arc<[PathBuf]>,
     /// The last good revision, if these files are not it.
     pub(super) revived: Option<Revived>,
     on_trial: bool,
@@ -50,7 +50,7 @@ pub(super) fn read(due: Due, last_good: Option<LastGood>, folder: &Path, context
         loaded,
         signature,
         afterwards,
-        files: entry.files,
+        files: entry.files.into(),
         revived,
         on_trial,
     }

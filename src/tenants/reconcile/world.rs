@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::pass::{Changed, Worker};
 use crate::spec::TenantName;
 use crate::tenants::announce;
-use crate::tenants::receipt::Slip;
-use crate::tenants::registry::{Published, RoutingTable};
+use crate::tenants::published::Published;
+use crate::tenants::registry::RoutingTable;
 use crate::tenants::tenant::Tenant;
 
 impl Worker {
@@ -14,31 +14,28 @@ impl Worker {
     pub(super) async fn publish(&mut self, changed: &Changed) {
         self.generation += 1;
         let old = self.registry.load_full();
-        let (table, slips) = self.next_world(&old, changed);
+        let table = self.next_world(&old, changed);
         announce::count(&table, &self.parts.metrics);
         self.registry.publish(table);
         let gone = self.announce(changed, &old);
         drop(old);
         self.forget_contexts(gone).await;
-        announce::hand_out(&self.folder, slips, &mut self.receipts_refused).await;
+        self.clerk.write(changed);
     }
 
-    fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> (RoutingTable, Vec<Slip>) {
+    fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> RoutingTable {
         let now = self.parts.clock.now();
         // What has not changed is shared with the old world.
         let mut table = old.clone();
         (table.generation, table.settled) = (self.generation, self.settled);
-        let mut slips = Vec::with_capacity(changed.len());
         // All go before any comes: two tenants may have swapped their prefixes.
         changed.iter().for_each(|stem| table.take_out(stem));
         for stem in changed {
-            let published = self.roster.get_mut(stem).map(|known| known.publish(stem, &self.folder, now));
-            slips.push((stem.to_string(), published.as_ref().map(Published::status)));
-            if let Some(published) = published {
-                table.put_in(stem, published);
+            if let Some(known) = self.roster.get_mut(stem) {
+                table.put_in(stem, known.publish(stem, &self.folder, now));
             }
         }
-        (table, slips)
+        table
     }
 
     /// Logs what changed, shows old revisions the door, warms new ones up. Returns the names that nobody has any more.
