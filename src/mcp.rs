@@ -31,7 +31,7 @@ mod under_way;
 mod upgrade;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -83,20 +83,20 @@ pub struct Caller {
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
 pub struct McpServer {
     shared: Arc<Shared>,
-    service: Arc<Service>,
+    /// Built for the first request: most of many tenants are idle.
+    service: OnceLock<Arc<Service>>,
     under_way: UnderWay,
 }
 
 impl McpServer {
-    /// Compiles schemas and builds the service. The findings are schema errors of the operator's own tools.
+    /// Compiles the schemas. The findings are schema errors of the operator's own tools.
     pub fn new(surface: Surface) -> Result<Self, Report> {
         Self::with_pace(surface, Pace::default())
     }
 
     fn with_pace(surface: Surface, pace: Pace) -> Result<Self, Report> {
         let shared = Arc::new(Shared::new(surface, pace)?);
-        let service = Arc::new(service::build(&shared));
-        Ok(Self { shared, service, under_way: UnderWay::default() })
+        Ok(Self { shared, service: OnceLock::new(), under_way: UnderWay::default() })
     }
 
     /// Answers one request whose body was read under the tenant's cap. Never panics; a 4xx has a JSON-RPC body.
@@ -110,8 +110,12 @@ impl McpServer {
         };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(reader);
-        let pending = Box::pin(service::answer(Arc::clone(&self.service), request));
+        let pending = Box::pin(service::answer(Arc::clone(self.service()), request));
         upgrade::in_time(pending, reader, &self.shared.pace, guard).await
+    }
+
+    fn service(&self) -> &Arc<Service> {
+        self.service.get_or_init(|| Arc::new(service::build(&self.shared)))
     }
 
     /// A successor took this server's place: tells open `subscriptions/listen` streams when the tools changed.

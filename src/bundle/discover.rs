@@ -43,7 +43,9 @@ type Groups = BTreeMap<String, Group>;
 fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Groups> {
     let mut groups = Groups::new();
     for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+        let mut path = entry?.path();
+        // The system hands them out with room for more, and they are kept.
+        path.shrink_to_fit();
         let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
             continue;
         };

@@ -3,21 +3,26 @@
 //! A server is never changed, it is succeeded. A stream follows the line of successors, so it outlives any number of
 //! reloads and ends, with its final result, when the last of the line is closed.
 
+use std::sync::OnceLock;
+
 use rmcp::ErrorData;
 use rmcp::service::SubscriptionContext;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A server's place in the line of its tenant.
+/// A server's place in the line of its tenant. Made when somebody asks: most of many tenants are idle.
+#[derive(Debug, Default)]
+pub(super) struct Line(OnceLock<Box<Place>>);
+
 #[derive(Debug)]
-pub(super) struct Line {
+struct Place {
     succession: watch::Sender<Option<Succession>>,
     closing: CancellationToken,
     /// Streams may end before calls do, never after.
     streams: CancellationToken,
 }
 
-impl Default for Line {
+impl Default for Place {
     fn default() -> Self {
         let closing = CancellationToken::new();
         let streams = closing.child_token();
@@ -42,32 +47,38 @@ pub(super) struct Follower {
 impl Line {
     pub(super) fn hand_over(&self, other_tools: bool, successor: &Self) {
         let next = successor.follower();
-        self.succession.send_replace(Some(Succession { other_tools, next }));
+        self.place().succession.send_replace(Some(Succession { other_tools, next }));
     }
 
     pub(super) fn close(&self) {
-        self.closing.cancel();
+        self.place().closing.cancel();
     }
 
     /// Ends the streams that follow this server; calls go on.
     pub(super) fn end_streams(&self) {
-        self.streams.cancel();
+        self.place().streams.cancel();
     }
 
     /// Waits until the server is closed.
     pub(super) async fn closed(&self) {
-        self.closing.cancelled().await;
+        self.place().closing.cancelled().await;
     }
 
     pub(super) fn follower(&self) -> Follower {
-        Follower { succession: self.succession.subscribe(), ending: self.streams.clone() }
+        let place = self.place();
+        Follower { succession: place.succession.subscribe(), ending: place.streams.clone() }
     }
 
     /// A place that is closed together with this one.
     #[cfg(feature = "conformance")]
     pub(super) fn continued(&self) -> Self {
-        let succession = watch::Sender::default();
-        Self { succession, closing: self.closing.clone(), streams: self.streams.clone() }
+        let Place { closing, streams, .. } = self.place();
+        let (closing, streams) = (closing.clone(), streams.clone());
+        Self(OnceLock::from(Box::new(Place { succession: watch::Sender::default(), closing, streams })))
+    }
+
+    fn place(&self) -> &Place {
+        self.0.get_or_init(Box::default)
     }
 }
 

@@ -5,7 +5,6 @@
 //! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
 //! taken tells neither which one was close nor which one it was.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
@@ -56,7 +55,7 @@ pub enum Denial {
 /// The leave that callers of one tenant have, kept from revision to revision: what is given once can be taken back
 /// while a call or stream is under way.
 #[derive(Debug, Default)]
-pub struct Leaves(Mutex<HashMap<Leave, CancellationToken>>);
+pub struct Leaves(Mutex<Vec<(Leave, CancellationToken)>>);
 
 /// What lets a caller in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,17 +67,25 @@ enum Leave {
 
 impl Leaves {
     fn of(&self, leave: Leave) -> CancellationToken {
-        self.lock().entry(leave).or_default().clone()
+        let mut given = self.lock();
+        if let Some((_, token)) = given.iter().find(|(known, _)| *known == leave) {
+            return token.clone();
+        }
+        let token = CancellationToken::new();
+        // Most tenants give one.
+        given.reserve_exact(1);
+        given.push((leave, token.clone()));
+        token
     }
 
     /// Ends at once whatever is under way by a leave that `check` does not give.
     pub fn keep_only(&self, check: &BearerCheck, now: Timestamp) {
-        for (_, taken_back) in self.lock().extract_if(|leave, _| !check.gives(*leave, now)) {
+        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.gives(*leave, now)) {
             taken_back.cancel();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Leave, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Leave, CancellationToken)>> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }

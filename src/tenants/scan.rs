@@ -29,7 +29,7 @@ struct Stamp {
 
 /// The stamps of all files of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Signature(Vec<Stamp>);
+pub(super) struct Signature(Box<[Stamp]>);
 
 /// Whether an entry has come to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,8 @@ use crate::tenants::watch::{Doorbell, POLL, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
+/// Entries read before they are taken in: what reading leaves behind is more than what is kept.
+const AT_ONCE: usize = 256;
 /// An empty folder in another's place removes nobody for this long: a volume may be about to be mounted.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
@@ -172,12 +174,11 @@ impl Worker {
         self.drop_absent(&found, look);
         let outcome = look::sort(look, found, &self.roster, &mut self.sightings, now, cold);
         self.include_folders(&outcome);
-        let read = self.read(outcome.to_read).await;
         let mut changed: Changed = outcome.gone.into_iter().collect();
         for stem in &changed {
             self.remove(stem);
         }
-        changed.extend(read.into_iter().filter_map(|read| self.take_in(read, now)));
+        changed.extend(self.read_and_take_in(outcome.to_read, now).await);
         self.judge_and_build(&mut changed);
         let news = self.keep(&changed).await;
         changed.extend(news);
@@ -251,6 +252,16 @@ impl Worker {
         for due in outcome.to_read.iter().filter(|due| due.found.is_folder) {
             watch.include(&due.found.entry.stem);
         }
+    }
+
+    /// Reads entries and takes them in, some at once. Returns those that are other than before.
+    async fn read_and_take_in(&mut self, due: Vec<Due>, now: Instant) -> Changed {
+        let (mut due, mut changed) = (due.into_iter(), Changed::new());
+        while due.len() > 0 {
+            let read = self.read(due.by_ref().take(AT_ONCE).collect()).await;
+            changed.extend(read.into_iter().filter_map(|read| self.take_in(read, now)));
+        }
+        changed
     }
 
     /// Reads entries on blocking threads, a few at once, in their order.

@@ -24,8 +24,10 @@ async fn a_full_disk_costs_the_receipts_and_nothing_else() {
     gateway.until_gone("acme").await;
     gateway.among_its_mounts("cp kept/acme.zip tenants.d/");
     gateway.until_state("acme", "serving").await;
-    gateway.reload().await;
-    gateway.among_its_mounts("grep -q serving tenants.d/acme.status.json");
+    gateway.among_its_mounts(
+        "for n in $(seq 300); do grep -qs serving tenants.d/acme.status.json && exit; sleep 0.1; done; exit 1",
+    );
+    gateway.among_its_mounts("! ls -A tenants.d | grep -F .tmp");
 }
 
 #[tokio::test]

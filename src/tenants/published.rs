@@ -1,0 +1,86 @@
+//! What one entry in the folder has become, as the world is told. Kept small: what a status says is put into words
+//! when somebody asks, not once for each of ten thousand tenants.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::status::{State, TenantStatus};
+use super::tenant::Tenant;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::digest::Digest;
+use crate::spec::TenantName;
+
+/// What one entry in the folder has become.
+#[derive(Clone)]
+pub struct Published {
+    facts: Arc<Facts>,
+    /// The revision in force, if any.
+    pub tenant: Option<Arc<Tenant>>,
+}
+
+/// What a pass found out about an entry; all else its tenant knows.
+pub(super) struct Facts {
+    pub(super) stem: Arc<str>,
+    /// None while no name is known.
+    pub(super) name: Option<TenantName>,
+    pub(super) state: State,
+    pub(super) since: Timestamp,
+    pub(super) on_disk: Option<Digest>,
+    pub(super) revision: Option<u64>,
+    pub(super) rolled_back: bool,
+    pub(super) paused: bool,
+    pub(super) closed: bool,
+    pub(super) findings: Box<[Diagnostic]>,
+    pub(super) files: Arc<[PathBuf]>,
+    /// The tenants folder.
+    pub(super) folder: Arc<Path>,
+}
+
+impl Published {
+    pub(super) fn new(facts: Facts, tenant: Option<Arc<Tenant>>) -> Self {
+        Self { facts: Arc::new(facts), tenant }
+    }
+
+    /// The tenant's name; the stem while no name is known.
+    pub fn name(&self) -> &str {
+        self.facts.name.as_ref().map_or(&self.facts.stem, TenantName::as_str)
+    }
+
+    /// The state that the last pass left it in.
+    pub(super) fn state(&self) -> State {
+        self.facts.state
+    }
+
+    /// How the tenant is now: its backend's trouble included, which no pass has seen.
+    pub fn status(&self) -> TenantStatus {
+        let (facts, tenant) = (&*self.facts, self.tenant.as_deref());
+        let trouble = tenant.and_then(|tenant| tenant.backend.trouble());
+        let is_degraded = facts.state == State::Serving && trouble.is_some();
+        TenantStatus {
+            name: self.name().to_owned(),
+            stem: facts.stem.to_string(),
+            state: if is_degraded { State::Degraded } else { facts.state },
+            since: facts.since,
+            connector_url: tenant.map(|tenant| tenant.spec.public_url.connector()),
+            title: tenant.map(|tenant| tenant.spec.title.to_string()),
+            access: tenant.map(|tenant| tenant.bearer.describe()),
+            on_disk: facts.on_disk.map(|digest| digest.short()),
+            in_force: tenant.map(|tenant| tenant.revision.short()),
+            revision: facts.revision,
+            rolled_back: facts.rolled_back,
+            paused: facts.paused,
+            trouble,
+            closed: facts.closed,
+            findings: serde_json::to_value(&facts.findings).expect("findings are plain data"),
+            files: facts.files.iter().map(|file| facts.relative(file)).collect(),
+        }
+    }
+}
+
+impl Facts {
+    fn relative(&self, file: &Path) -> String {
+        file.strip_prefix(&self.folder).unwrap_or(file).display().to_string()
+    }
+}
