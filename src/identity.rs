@@ -2,15 +2,20 @@
 //!
 //! Owns: the addresses of Entra's endpoints, its keys, the redemption of codes, and the one function that judges
 //! id_tokens. Promises: what comes out as a [`Person`] was signed by Entra for this tenant's app and is of an account
-//! that the tenant takes; no token of Entra's leaves this module but the refresh token. Leaves to `oauth`: cookies, consent,
-//! what becomes of a person, and keeping the refresh token sealed.
+//! that the tenant takes; no token of Entra's leaves this module but the refresh token; every exchange has a deadline and a
+//! bound. Leaves to `oauth`: cookies, consent, what becomes of a person, and keeping the refresh token sealed.
 
+mod aadsts;
+mod answer;
+mod directory;
 mod entra;
 mod error;
+mod id_token;
+mod keys;
 mod person;
 mod provider;
 
 pub use entra::Entra;
 pub use error::{Error, Kind, Page, Trace};
 pub use person::{Groups, Person};
-pub use provider::{Ask, Login, Provider};
+pub use provider::{Ask, Login, Provider, Trouble};

@@ -1,26 +1,156 @@
-//! What all tenants share of Entra: the way there, and what directories publish.
+//! What all tenants share of Entra: the way there, and the directories they look at.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::Semaphore;
 use url::Url;
 
+use super::directory::Directory;
+use super::error::Error;
 use crate::base::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+
+/// A connection may take so long, and a whole answer.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(10);
+/// Entra's answers are below 64 KiB.
+const LARGEST_ANSWER: usize = 512 << 10;
+/// So many requests are under way at once, over all tenants.
+const AT_ONCE: usize = 64;
 
 /// Entra as this gateway reaches it.
-#[derive(Debug)]
 pub struct Entra {
     authority: Url,
-    #[expect(dead_code, reason = "keys age by it")]
-    clock: Arc<dyn Clock>,
+    client: OnceLock<Option<reqwest::Client>>,
+    under_way: Semaphore,
+    /// By id, domain or audience. Held by the tenants that use them.
+    directories: Mutex<HashMap<Arc<str>, Weak<Directory>>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What a request is: a look at something published, or a form.
+pub(super) enum Request<'a> {
+    Get,
+    Post(&'a [(&'a str, &'a str)]),
 }
 
 impl Entra {
     /// `authority` is the scheme and host of all directories, e.g. `https://login.microsoftonline.com`.
-    pub fn new(authority: Url, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { authority, clock })
+    pub fn new(authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            authority,
+            client: OnceLock::new(),
+            under_way: Semaphore::new(AT_ONCE),
+            directories: Mutex::default(),
+            clock,
+            metrics,
+        })
     }
 
-    pub(super) fn authority(&self) -> &Url {
-        &self.authority
+    /// The URL of something in a directory.
+    pub(super) fn url(&self, directory: &str, path: &str) -> Url {
+        let mut url = self.authority.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(directory).extend(path.split('/'));
+        }
+        url
+    }
+
+    /// The directory of this id, domain or audience: the same one for all tenants that have it.
+    pub(super) fn directory(&self, name: &Arc<str>) -> Arc<Directory> {
+        let mut directories = self.directories.lock().expect("no holder of this lock panics");
+        if let Some(directory) = directories.get(name).and_then(Weak::upgrade) {
+            return directory;
+        }
+        // Those of tenants that are gone go when there is no room left without growing.
+        if directories.len() == directories.capacity() {
+            directories.retain(|_, directory| directory.strong_count() > 0);
+        }
+        let directory = Arc::new(Directory::new(Arc::clone(name)));
+        directories.insert(Arc::clone(name), Arc::downgrade(&directory));
+        directory
+    }
+
+    pub(super) fn elapsed_since(&self, moment: Instant) -> Duration {
+        self.clock.monotonic().saturating_duration_since(moment)
+    }
+
+    /// Asks Entra for something. An answer with any status is one; a server error is an outage.
+    pub(super) async fn ask(&self, url: Url, request: Request<'_>) -> Result<(StatusCode, Bytes), Error> {
+        let asking = async {
+            let _place = self.under_way.acquire().await;
+            self.exchange(url, request).await
+        };
+        let answered = tokio::time::timeout(ANSWER, asking).await;
+        let (status, body) = answered.unwrap_or_else(|_| Err(Error::down("no answer in time")))?;
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => Err(Error::down("too many requests, it says")),
+            status if status.is_server_error() => Err(Error::down(format!("it answered {status}"))),
+            _ => Ok((status, body)),
+        }
+    }
+
+    async fn exchange(&self, url: Url, request: Request<'_>) -> Result<(StatusCode, Bytes), Error> {
+        let client = self.client().ok_or_else(|| {
+            Error::down("this machine trusts no certificate authority; install its CA certificates")
+        })?;
+        let request = match request {
+            Request::Get => client.get(url),
+            Request::Post(form) => client
+                .post(url)
+                .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()),
+        };
+        let mut response = request.send().await.map_err(unheard)?;
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(unheard)? {
+            if body.len() + piece.len() > LARGEST_ANSWER {
+                return Err(Error::down("its answer is too large"));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((response.status(), body.into()))
+    }
+
+    /// Made at the first login: most gateways need none, and one without CA certificates must start all the same.
+    fn client(&self) -> Option<&reqwest::Client> {
+        let made = self.client.get_or_init(|| {
+            let is_https = self.authority.scheme() == "https";
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .https_only(is_https)
+                .connect_timeout(CONNECT)
+                .timeout(ANSWER)
+                .pool_max_idle_per_host(8);
+            // Plain HTTP is for loopback, which no proxy reaches.
+            let builder = if is_https { builder } else { builder.no_proxy() };
+            builder.build().inspect_err(|error| tracing::error!(%error, "no way to Microsoft's login")).ok()
+        });
+        made.as_ref()
+    }
+}
+
+/// The chain of causes without the URL, which is known and may be long.
+fn unheard(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    Error::down(text)
+}
+
+impl fmt::Debug for Entra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entra({})", self.authority)
     }
 }

@@ -1,25 +1,30 @@
 //! Why somebody could not be logged in: for people ([`Page`]), for clients ([`Error::oauth_error`]) and for the log ([`Trace`]).
 
-/// Why a login or renewal failed. Holds no code, token or secret.
+use std::fmt;
+
+use super::aadsts::Meaning;
+use super::id_token::Fault;
+
+/// Why a login or renewal failed. Holds no code, token or secret. `Display` is for the log.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{class}")]
+#[error("{class}{trace}")]
 pub struct Error {
     kind: Kind,
     class: &'static str,
-    page: Page,
-    trace: Trace,
+    page: Box<Page>,
+    trace: Box<Trace>,
 }
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The account may not, or the person would not.
+    /// The account may not, the person would not, or it took too long.
     Refused,
     /// The operator must mend the app registration or the tenant's file. Nobody's session ends over it.
     Misconfigured,
-    /// The code or grant is no longer good: log in again.
+    /// The account must log in again; only renewals say so.
     Ended,
-    /// Entra does not answer. Nothing was used up.
+    /// Entra does not answer. Nothing was used up but, perhaps, a code.
     Down,
 }
 
@@ -40,6 +45,8 @@ pub struct Trace {
     pub codes: Vec<u32>,
     pub correlation_id: Option<String>,
     pub trace_id: Option<String>,
+    /// What we have to add: why a token is not believed, why nothing was heard.
+    pub detail: Option<String>,
 }
 
 impl Error {
@@ -63,6 +70,12 @@ impl Error {
         &self.trace
     }
 
+    /// Whether nobody can log in until the operator mends the app registration or the tenant's file.
+    pub(super) fn is_of_the_app(&self) -> bool {
+        ["secret_wrong", "secret_expired", "secret_missing", "app_unknown", "directory_unknown"]
+            .contains(&self.class)
+    }
+
     /// What clients are told (RFC 6749 4.1.2.1 and 5.2).
     pub fn oauth_error(&self) -> &'static str {
         match self.kind {
@@ -73,16 +86,82 @@ impl Error {
         }
     }
 
-    pub(super) fn down() -> Self {
-        Self {
-            kind: Kind::Down,
-            class: "down",
-            page: Page {
-                title: "Microsoft's login does not answer",
-                sentence: "This server could not reach Microsoft's login service.".into(),
-                advice: "Try again in a moment.".into(),
-            },
-            trace: Trace::default(),
+    pub(super) fn of(meaning: &Meaning, trace: Trace) -> Self {
+        let page = Page {
+            title: meaning.title,
+            sentence: meaning.sentence.to_owned(),
+            advice: meaning.advice.to_owned(),
+        };
+        Self { kind: meaning.kind, class: meaning.class, page: Box::new(page), trace: Box::new(trace) }
+    }
+
+    /// Puts in what the texts leave open.
+    pub(super) fn about(mut self, client_id: &str, redirect_uri: &str) -> Self {
+        let fill = |text: &str| text.replace("{app}", client_id).replace("{redirect}", redirect_uri);
+        self.page.sentence = fill(&self.page.sentence);
+        self.page.advice = fill(&self.page.advice);
+        self
+    }
+
+    /// As a renewal says it: nobody is there to be refused, only a session to be ended.
+    pub(super) fn at_renewal(mut self) -> Self {
+        if self.kind == Kind::Refused {
+            self.kind = Kind::Ended;
         }
+        self
+    }
+
+    /// As a login says it: there is no session yet that could end.
+    pub(super) fn at_login(mut self) -> Self {
+        if self.kind == Kind::Ended {
+            self.kind = Kind::Refused;
+        }
+        self
+    }
+
+    /// Nothing was heard of Entra, or nothing sensible.
+    pub(super) fn down(why: impl Into<String>) -> Self {
+        Self::of(&Meaning::DOWN, Trace { detail: Some(why.into()), ..Trace::default() })
+    }
+
+    /// A token that is not believed.
+    pub(super) fn disbelieved(fault: Fault) -> Self {
+        let trace = Trace { detail: Some(format!("the id_token: {fault}")), ..Trace::default() };
+        let meaning = match fault {
+            Fault::Directory => Meaning::OTHER_DIRECTORY,
+            Fault::Guest => Meaning::GUEST,
+            Fault::Personal => Meaning::PERSONAL,
+            _ => Meaning::DISBELIEVED,
+        };
+        Self::of(&meaning, trace)
+    }
+
+    pub(super) fn another_account() -> Self {
+        Self::of(&Meaning::ANOTHER_ACCOUNT, Trace::default())
+    }
+
+    pub(super) fn not_named() -> Self {
+        Self::of(&Meaning::NOT_NAMED, Trace::default())
+    }
+
+    pub(super) fn groups_untold() -> Self {
+        Self::of(&Meaning::GROUPS_UNTOLD, Trace::default())
+    }
+
+    pub(super) fn another_domain() -> Self {
+        Self::of(&Meaning::ANOTHER_DOMAIN, Trace::default())
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.codes.iter().try_for_each(|code| write!(f, " AADSTS{code}"))?;
+        if let Some(id) = &self.correlation_id {
+            write!(f, " correlation id {id}")?;
+        }
+        if let Some(id) = &self.trace_id {
+            write!(f, " trace id {id}")?;
+        }
+        self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
     }
 }

@@ -1,8 +1,11 @@
-//! An account that has proven itself.
+//! An account that has proven itself, and whether it may what it wants.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use crate::spec::AccessRules;
 
 /// Somebody who logged in. `tid` and `oid` identify the account for ever; the names are for eyes and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +35,92 @@ pub enum Groups {
     Known(Vec<Arc<str>>),
     /// More than fit into a token, so that none is told.
     TooMany,
+}
+
+impl Person {
+    /// Whether these rules let the person in; if not, why, in words for them.
+    pub fn may(&self, rules: &AccessRules) -> Result<(), Error> {
+        self.is_named(rules)?;
+        match rules.email_domains.is_empty() || self.has_domain(rules) {
+            true => Ok(()),
+            false => Err(Error::another_domain()),
+        }
+    }
+
+    fn is_named(&self, rules: &AccessRules) -> Result<(), Error> {
+        let share = |asked: &[Arc<str>], had: &[Arc<str>]| asked.iter().any(|one| had.contains(one));
+        if rules.names_nobody() || share(&rules.roles, &self.roles) || rules.users.contains(&self.oid) {
+            return Ok(());
+        }
+        match &self.groups {
+            Groups::Known(groups) if share(&rules.groups, groups) => Ok(()),
+            Groups::TooMany if !rules.groups.is_empty() => Err(Error::groups_untold()),
+            _ => Err(Error::not_named()),
+        }
+    }
+
+    fn has_domain(&self, rules: &AccessRules) -> bool {
+        let domain =
+            self.username.as_deref().and_then(|name| name.rsplit_once('@')).map(|(_, domain)| domain);
+        domain.is_some_and(|domain| rules.email_domains.iter().any(|one| one.eq_ignore_ascii_case(domain)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person() -> Person {
+        Person {
+            tid: "t".into(),
+            oid: "o".into(),
+            name: None,
+            username: Some("ada@Contoso.com".into()),
+            roles: vec!["Analyst".into()],
+            groups: Groups::Known(vec!["g1".into()]),
+            guest: false,
+        }
+    }
+
+    fn rules(roles: &[&str], groups: &[&str], users: &[&str], domains: &[&str]) -> AccessRules {
+        let list = |texts: &[&str]| texts.iter().map(|text| Arc::from(*text)).collect();
+        AccessRules {
+            roles: list(roles),
+            groups: list(groups),
+            users: list(users),
+            email_domains: list(domains),
+        }
+    }
+
+    fn class(person: &Person, rules: &AccessRules) -> &'static str {
+        person.may(rules).err().map_or("in", |error| error.class())
+    }
+
+    #[test]
+    fn one_of_roles_groups_and_users_lets_in_and_domains_narrow() {
+        let ada = person();
+        for (let_in, rules) in [
+            (true, rules(&[], &[], &[], &[])),
+            (true, rules(&["Analyst"], &[], &[], &[])),
+            (true, rules(&["Admin"], &["g1"], &[], &[])),
+            (true, rules(&["Admin"], &["g2"], &["o"], &[])),
+            (true, rules(&["Analyst"], &[], &[], &["contoso.com"])),
+            (false, rules(&["analyst"], &[], &[], &[])),
+            (false, rules(&["Admin"], &["g2"], &["x"], &[])),
+            (false, rules(&["Analyst"], &[], &[], &["example.com"])),
+            (false, rules(&[], &[], &[], &["oso.com"])),
+        ] {
+            assert_eq!(ada.may(&rules).is_ok(), let_in, "{rules:?}");
+        }
+        let nameless = Person { username: None, ..person() };
+        assert_eq!(class(&nameless, &rules(&[], &[], &[], &["contoso.com"])), "another_domain");
+    }
+
+    #[test]
+    fn groups_that_are_not_told_let_nobody_in() {
+        let many = Person { groups: Groups::TooMany, ..person() };
+        assert_eq!(class(&many, &rules(&[], &["g1"], &[], &[])), "groups_untold");
+        assert_eq!(class(&many, &rules(&["Analyst"], &["g1"], &[], &[])), "in");
+        assert_eq!(class(&many, &rules(&["Admin"], &[], &[], &[])), "not_named");
+    }
 }

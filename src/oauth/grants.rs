@@ -215,12 +215,9 @@ impl Grants {
     async fn renew(&self, details: &mut Details) -> Result<(), Fault> {
         // Without a token of Entra's nobody can be asked: whoever logs in again has one.
         let upstream = details.upstream.take().map(Secret::new).ok_or(Fault::Ended)?;
-        let login = self.provider.renew(&upstream).await.map_err(|error| self.judged(&error))?;
+        let renewed = self.provider.renew(&upstream, &details.person).await;
+        let login = renewed.map_err(|error| self.judged(&error))?;
         details.upstream = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
-        let is_same = login.person.tid == details.person.tid && login.person.oid == details.person.oid;
-        if !is_same {
-            return Err(Fault::Ended);
-        }
         details.person = login.person;
         Ok(())
     }

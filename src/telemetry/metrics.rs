@@ -101,6 +101,7 @@ pub struct Metrics {
     tool_calls: Family<TenantOutcome, Counter>,
     tool_seconds: Family<OutcomeLabel, Histogram, Seconds>,
     backend_seconds: Family<OutcomeLabel, Histogram, Seconds>,
+    identity_seconds: Family<OutcomeLabel, Histogram, Seconds>,
     passes: Family<OutcomeLabel, Counter>,
     pass_seconds: Histogram,
     changes: Counter,
@@ -128,6 +129,7 @@ impl Metrics {
             tool_calls: Family::default(),
             tool_seconds: Family::new_with_constructor(seconds),
             backend_seconds: Family::new_with_constructor(seconds),
+            identity_seconds: Family::new_with_constructor(seconds),
             passes: Family::default(),
             pass_seconds: seconds(),
             changes: Counter::default(),
@@ -171,6 +173,12 @@ impl Metrics {
             "Calls to tenants' backends",
             Unit::Seconds,
             self.backend_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "tenantd_identity_call_duration",
+            "Logins and renewals at Microsoft's token endpoint",
+            Unit::Seconds,
+            self.identity_seconds.clone(),
         );
         self.register_life();
         self.register_certificates();
@@ -269,6 +277,11 @@ impl Metrics {
     /// A backend call ended; `outcome` is `ok` or the error's class.
     pub fn backend_call(&self, outcome: &'static str, elapsed: Duration) {
         self.backend_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// A login or renewal at the identity provider ended; `outcome` is `ok`, `refused`, `ended`, `misconfigured` or `down`.
+    pub fn identity_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.identity_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
     }
 
     /// A pass over the tenants folder ended at `now` (seconds since 1970), having changed so many tenants.

@@ -1,0 +1,256 @@
+//! What Entra's error numbers mean to us (Microsoft's published list of AADSTS codes).
+//!
+//! Owns the words that people are shown. `{app}` and `{redirect}` in them are the app's id and our redirect URI.
+
+use super::error::{Error, Kind, Trace};
+
+/// What an error means, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meaning {
+    pub(super) kind: Kind,
+    pub(super) class: &'static str,
+    pub(super) title: &'static str,
+    pub(super) sentence: &'static str,
+    pub(super) advice: &'static str,
+}
+
+const OPERATOR: &str = "Tell whoever operates this server; your account is not at fault.";
+
+/// Makes an error of what Entra said: by the first number that is known, else by the OAuth error.
+pub(super) fn error(oauth: &str, trace: Trace) -> Error {
+    let known = trace.codes.iter().find_map(|&code| meaning(code));
+    Error::of(&known.unwrap_or_else(|| by_oauth_error(oauth)), trace)
+}
+
+/// Whether the secret was what Entra refused: wrong, or expired.
+pub(super) fn is_of_secret(codes: &[u32]) -> bool {
+    codes.iter().any(|code| matches!(code, 7_000_215 | 7_000_222))
+}
+
+fn meaning(code: u32) -> Option<Meaning> {
+    Some(match code {
+        65_001 | 90_094 | 90_095 => Meaning::CONSENT_MISSING,
+        65_004 => Meaning::DECLINED,
+        50_105 => Meaning::NOT_ASSIGNED,
+        50_020 | 50_194 | 90_072 => Meaning::OTHER_DIRECTORY,
+        50_011 => Meaning::REDIRECT_UNKNOWN,
+        700_016 => Meaning::APP_UNKNOWN,
+        90_002 => Meaning::DIRECTORY_UNKNOWN,
+        7_000_215 => Meaning::SECRET_WRONG,
+        7_000_222 => Meaning::SECRET_EXPIRED,
+        7_000_218 => Meaning::SECRET_MISSING,
+        50_076 | 50_079 | 50_158 => Meaning::MORE_PROOF,
+        53_000..=53_011 => Meaning::CONDITIONAL_ACCESS,
+        54_005 | 70_008 | 700_082 | 50_173 => Meaning::OVER,
+        9_010_010 | 901_002 | 28_000 | 28_003 | 900_144 | 90_009 => Meaning::OUR_REQUEST,
+        90_033 => Meaning::DOWN,
+        _ => return None,
+    })
+}
+
+fn by_oauth_error(error: &str) -> Meaning {
+    match error {
+        "access_denied" => Meaning::DECLINED,
+        "consent_required" => Meaning::CONSENT_MISSING,
+        "invalid_grant" => Meaning::OVER,
+        "interaction_required" | "login_required" => Meaning::MORE_PROOF,
+        "server_error" | "temporarily_unavailable" => Meaning::DOWN,
+        "invalid_client" | "unauthorized_client" => Meaning::SECRET_WRONG,
+        _ => Meaning::OUR_REQUEST,
+    }
+}
+
+impl Meaning {
+    const CONSENT_MISSING: Self = Self {
+        kind: Kind::Refused,
+        class: "consent_missing",
+        title: "An administrator must grant this application",
+        sentence: "Your organization lets people use an application only once an administrator has agreed to it.",
+        advice: "Ask an administrator of your Microsoft directory to open Enterprise applications, the application \
+                 {app}, Permissions, and to grant admin consent. Then try again.",
+    };
+    const DECLINED: Self = Self {
+        kind: Kind::Refused,
+        class: "declined",
+        title: "The login was not completed",
+        sentence: "You did not let this application sign you in.",
+        advice: "If you did not mean that, go back to your application and connect again.",
+    };
+    const NOT_ASSIGNED: Self = Self {
+        kind: Kind::Refused,
+        class: "not_assigned",
+        title: "Your account is not assigned to this application",
+        sentence: "Your organization lets only those people use this application who were assigned to it.",
+        advice: "Ask an administrator of your Microsoft directory to open Enterprise applications, the application \
+                 {app}, Users and groups, and to add you. Then try again.",
+    };
+    pub(super) const OTHER_DIRECTORY: Self = Self {
+        kind: Kind::Refused,
+        class: "other_directory",
+        title: "This account belongs to another organization",
+        sentence: "You signed in with an account that this server does not take.",
+        advice: "Try again and choose your account of the organization that this server belongs to.",
+    };
+    pub(super) const GUEST: Self = Self {
+        kind: Kind::Refused,
+        class: "guest",
+        title: "Guest accounts cannot use this server",
+        sentence: "You signed in as a guest of the organization.",
+        advice: "Try again with an account of the organization itself, or ask whoever operates this server to let \
+                 guests in (access: guests: true).",
+    };
+    pub(super) const PERSONAL: Self = Self {
+        kind: Kind::Refused,
+        class: "personal",
+        title: "Personal accounts cannot use this server",
+        sentence: "You signed in with a personal Microsoft account.",
+        advice: "Try again and choose your work or school account.",
+    };
+    pub(super) const NOT_NAMED: Self = Self {
+        kind: Kind::Refused,
+        class: "not_named",
+        title: "Your account may not use this server",
+        sentence: "You signed in, but none of your roles and groups is among those that this server is for.",
+        advice: "Ask whoever operates this server which role or group you need, then sign in again.",
+    };
+    pub(super) const GROUPS_UNTOLD: Self = Self {
+        kind: Kind::Refused,
+        class: "groups_untold",
+        title: "Your groups could not be checked",
+        sentence: "You are in so many groups that Microsoft did not say which, and this server is only for some of them.",
+        advice: "Tell whoever operates this server: \"Groups assigned to the application\" in the app registration, \
+                 or app roles instead of groups, solve it.",
+    };
+    pub(super) const ANOTHER_DOMAIN: Self = Self {
+        kind: Kind::Refused,
+        class: "another_domain",
+        title: "Your account may not use this server",
+        sentence: "This server is for accounts of certain e-mail domains, and yours is of another.",
+        advice: "Try again with another account, or ask whoever operates this server.",
+    };
+    pub(super) const ANOTHER_ACCOUNT: Self = Self {
+        kind: Kind::Ended,
+        class: "another_account",
+        title: "Please sign in again",
+        sentence: "Microsoft renewed the login of another account than the one that signed in.",
+        advice: "Connect again.",
+    };
+    const REDIRECT_UNKNOWN: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "redirect_unknown",
+        title: "This server's address is not registered with Microsoft",
+        sentence: "Microsoft does not send people back to addresses that it does not know.",
+        advice: "Tell whoever operates this server to add {redirect} to the redirect URIs (platform: Web) of the app \
+                 {app} in Entra.",
+    };
+    const APP_UNKNOWN: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "app_unknown",
+        title: "Microsoft does not know this application",
+        sentence: "There is no application {app} in the directory that this server asks.",
+        advice: "Tell whoever operates this server to compare microsoft_client_id and microsoft_tenant_id with the \
+                 app's overview in Entra.",
+    };
+    pub(super) const DIRECTORY_UNKNOWN: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "directory_unknown",
+        title: "Microsoft does not know this directory",
+        sentence: "There is no directory of the id or domain that this server asks.",
+        advice: "Tell whoever operates this server to compare microsoft_tenant_id with the directory's overview in \
+                 Entra.",
+    };
+    const SECRET_WRONG: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "secret_wrong",
+        title: "This server could not prove itself to Microsoft",
+        sentence: "Microsoft refuses the client secret that this server has.",
+        advice: OPERATOR,
+    };
+    const SECRET_EXPIRED: Self = Self { class: "secret_expired", ..Self::SECRET_WRONG };
+    const SECRET_MISSING: Self = Self { class: "secret_missing", ..Self::SECRET_WRONG };
+    const OUR_REQUEST: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "request_refused",
+        title: "Microsoft refused this server's request",
+        sentence: "Microsoft did not take the request that this server made for you.",
+        advice: OPERATOR,
+    };
+    pub(super) const DISBELIEVED: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "disbelieved",
+        title: "The login could not be verified",
+        sentence: "What Microsoft's login answered does not hold what this server must be sure of.",
+        advice: "Try again; if it goes on, tell whoever operates this server.",
+    };
+    const MORE_PROOF: Self = Self {
+        kind: Kind::Refused,
+        class: "more_proof",
+        title: "Microsoft wants more proof of who you are",
+        sentence: "Your organization asks for a further step, such as a second factor.",
+        advice: "Connect again and complete all steps of Microsoft's login.",
+    };
+    const CONDITIONAL_ACCESS: Self = Self {
+        kind: Kind::Refused,
+        class: "conditional_access",
+        title: "Your organization's rules do not allow this login",
+        sentence: "A Conditional Access policy blocks it, for instance because of the device or place.",
+        advice: "Ask an administrator of your Microsoft directory what the policy wants.",
+    };
+    const OVER: Self = Self {
+        kind: Kind::Ended,
+        class: "over",
+        title: "This login is over",
+        sentence: "The login took too long, was used already, or was revoked.",
+        advice: "Go back to your application and connect again.",
+    };
+    pub(super) const DOWN: Self = Self {
+        kind: Kind::Down,
+        class: "down",
+        title: "Microsoft's login does not answer",
+        sentence: "This server could not reach Microsoft's login service.",
+        advice: "Try again in a few minutes.",
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(oauth: &str, codes: &[u32]) -> Error {
+        error(oauth, Trace { codes: codes.to_vec(), ..Trace::default() })
+    }
+
+    #[test]
+    fn numbers_count_before_words_and_unknown_ones_do_not() {
+        for (oauth, codes, kind, class) in [
+            ("invalid_grant", &[65_001][..], Kind::Refused, "consent_missing"),
+            ("invalid_grant", &[50_105], Kind::Refused, "not_assigned"),
+            ("invalid_grant", &[53_003], Kind::Refused, "conditional_access"),
+            ("invalid_client", &[7_000_222], Kind::Misconfigured, "secret_expired"),
+            ("invalid_client", &[7_000_215], Kind::Misconfigured, "secret_wrong"),
+            ("invalid_target", &[9_010_010], Kind::Misconfigured, "request_refused"),
+            ("invalid_grant", &[1, 70_008], Kind::Ended, "over"),
+            ("invalid_grant", &[50_057], Kind::Ended, "over"),
+            ("temporarily_unavailable", &[], Kind::Down, "down"),
+            ("access_denied", &[], Kind::Refused, "declined"),
+            ("nonsense", &[], Kind::Misconfigured, "request_refused"),
+        ] {
+            let error = error_of(oauth, codes);
+            assert_eq!((error.kind(), error.class()), (kind, class), "{oauth} {codes:?}");
+        }
+    }
+
+    #[test]
+    fn pages_name_the_app_and_the_redirect_uri() {
+        let page = |code| error_of("", &[code]).about("app-1", "https://h/a/auth/ms-callback").page().clone();
+        assert!(page(50_105).advice.contains("app-1"));
+        assert!(page(50_011).advice.contains("https://h/a/auth/ms-callback"));
+    }
+
+    #[test]
+    fn sessions_end_at_renewals_only() {
+        assert_eq!(error_of("", &[50_105]).at_renewal().kind(), Kind::Ended);
+        assert_eq!(error_of("", &[7_000_222]).at_renewal().kind(), Kind::Misconfigured);
+        assert_eq!(error_of("", &[54_005]).at_login().kind(), Kind::Refused);
+    }
+}

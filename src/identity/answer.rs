@@ -1,0 +1,111 @@
+//! What Entra's token endpoint answers (RFC 6749 section 5, with Entra's own members).
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::aadsts;
+use super::error::{Error, Trace};
+use crate::base::secret::Secret;
+
+/// Descriptions are for logs; what they hold beyond numbers is not kept.
+const MOST_CODES: usize = 8;
+/// Correlation and trace ids have 36.
+const LONGEST_ID: usize = 64;
+
+/// Tokens.
+#[derive(Deserialize)]
+pub(super) struct Tokens {
+    pub(super) id_token: Secret,
+    pub(super) refresh_token: Option<Secret>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    #[serde(default)]
+    error_codes: Vec<u32>,
+    error_description: Option<String>,
+    correlation_id: Option<String>,
+    trace_id: Option<String>,
+}
+
+/// Reads an answer of the token endpoint.
+pub(super) fn tokens(status: StatusCode, body: &[u8]) -> Result<Tokens, Error> {
+    if status == StatusCode::OK {
+        return serde_json::from_slice(body).map_err(|_| Error::down("its answer has no id_token"));
+    }
+    let refusal: Refusal = serde_json::from_slice(body)
+        .map_err(|_| Error::down(format!("it answered {status} with something that is not JSON")))?;
+    let mut trace = described(refusal.error_description.as_deref());
+    trace.correlation_id = refusal.correlation_id.and_then(id).or(trace.correlation_id);
+    trace.trace_id = refusal.trace_id.and_then(id).or(trace.trace_id);
+    if !refusal.error_codes.is_empty() {
+        trace.codes = refusal.error_codes.into_iter().take(MOST_CODES).collect();
+    }
+    Err(aadsts::error(&refusal.error, trace))
+}
+
+/// What the redirect from the authorization endpoint means that brought no code.
+pub(super) fn redirected(error: &str, description: Option<&str>) -> Error {
+    aadsts::error(error, described(description))
+}
+
+/// Takes the numbers and ids out of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.
+fn described(description: Option<&str>) -> Trace {
+    let text = description.unwrap_or_default();
+    let codes = text.split("AADSTS").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    });
+    let after = |label: &str| {
+        let (_, rest) = text.split_once(label)?;
+        rest.split_whitespace().next().map(str::to_owned).and_then(id)
+    };
+    Trace {
+        codes: codes.take(MOST_CODES).collect(),
+        correlation_id: after("Correlation ID:"),
+        trace_id: after("Trace ID:"),
+        detail: None,
+    }
+}
+
+/// An id that may stand in a log.
+fn id(text: String) -> Option<String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (plain && !text.is_empty() && text.len() <= LONGEST_ID).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Kind;
+
+    #[test]
+    fn a_refusal_is_read_with_its_numbers_and_ids() {
+        let body = br#"{"error": "invalid_client", "error_codes": [7000222], "error_description": "AADSTS7000222: x",
+            "trace_id": "0a-1", "correlation_id": "bad id\n"}"#;
+        let error = tokens(StatusCode::UNAUTHORIZED, body).map(|_| ()).expect_err("a refusal");
+        assert_eq!((error.kind(), error.class()), (Kind::Misconfigured, "secret_expired"));
+        assert_eq!(error.to_string(), "secret_expired AADSTS7000222 trace id 0a-1");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_outage() {
+        for (status, body) in [(200, "{}"), (200, "<html>"), (400, "<html>"), (302, "")] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let error = tokens(status, body.as_bytes()).map(|_| ()).expect_err("no tokens");
+            assert_eq!(error.kind(), Kind::Down, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn numbers_stand_in_the_description_of_a_redirect() {
+        let description =
+            "AADSTS65004: User declined. Trace ID: 1-2 Correlation ID: 3-4 Timestamp: 2026-11-25 10:00:00Z";
+        let error = redirected("access_denied", Some(description));
+        assert_eq!(error.class(), "declined");
+        assert_eq!(error.to_string(), "declined AADSTS65004 correlation id 3-4 trace id 1-2");
+        assert_eq!(redirected("access_denied", None).class(), "declined");
+        assert_eq!(redirected("x", Some("AADSTS99999999999999: AADSTS")).trace().codes, [0u32; 0]);
+    }
+}

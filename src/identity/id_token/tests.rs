@@ -1,0 +1,269 @@
+use std::sync::LazyLock;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::base::secret::Secret;
+use crate::spec::Audience;
+
+const TID: &str = "11111111-2222-3333-4444-555555555555";
+const OID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+const NOW: i64 = 1_790_000_000;
+
+static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("a key"));
+
+fn part(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+fn sign(header: &Value, claims: &Value) -> String {
+    let message = format!("{}.{}", part(header), part(claims));
+    let mut signature = vec![0; KEY.public_modulus_len()];
+    KEY.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature).expect("signed");
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn header() -> Value {
+    json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" })
+}
+
+fn keys_for(issuer: Option<&str>) -> Keys {
+    let n = URL_SAFE_NO_PAD.encode(KEY.public_key().modulus().big_endian_without_leading_zero());
+    let e = URL_SAFE_NO_PAD.encode(KEY.public_key().exponent().big_endian_without_leading_zero());
+    let key = json!({ "kty": "RSA", "use": "sig", "kid": "k1", "n": n, "e": e, "issuer": issuer });
+    Keys::parse(json!({ "keys": [key] }).to_string().as_bytes()).expect("a key")
+}
+
+fn issuer() -> String {
+    format!("https://login.test/{TID}/v2.0")
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": issuer(), "aud": "app", "exp": NOW + 3600, "nbf": NOW, "iat": NOW, "nonce": "n-1", "ver": "2.0",
+        "tid": TID, "oid": OID, "sub": "pairwise", "name": "Ada", "preferred_username": "ada@contoso.com",
+        "roles": ["Analyst"], "groups": ["g1"],
+    })
+}
+
+fn identity() -> IdentitySpec {
+    IdentitySpec {
+        client_id: "app".into(),
+        client_secrets: vec![Secret::new("s")],
+        directory: DirectorySpec::One(TID.into()),
+        guests: false,
+        personal: false,
+    }
+}
+
+fn judged_as(claims: &Value, identity: &IdentitySpec, issuer: &str) -> Result<Person, Fault> {
+    let now = Timestamp::from_second(NOW).expect("a time");
+    judge(&sign(&header(), claims), &keys_for(None), &Expected { identity, issuer, nonce: Some("n-1"), now })
+}
+
+fn judged(claims: &Value) -> Result<Person, Fault> {
+    judged_as(claims, &identity(), &issuer())
+}
+
+/// The good claims with some others.
+fn with(changes: Value) -> Value {
+    let mut claims = claims();
+    for (name, value) in changes.as_object().expect("an object") {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+fn token_fault(token: &str, keys: &Keys) -> Fault {
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let expected = Expected { identity: &identity(), issuer: &issuer(), nonce: None, now };
+    judge(token, keys, &expected).expect_err("a fault")
+}
+
+#[test]
+fn a_good_token_is_a_person() {
+    let person = judged(&claims()).expect("a person");
+    assert_eq!((&*person.tid, &*person.oid, person.guest), (TID, OID, false));
+    assert_eq!(person.roles, ["Analyst".into()]);
+    assert_eq!(person.groups, Groups::Known(vec!["g1".into()]));
+}
+
+#[test]
+fn each_claim_must_be_what_it_must_be() {
+    for (changes, fault) in [
+        (json!({ "iss": format!("https://sts.windows.net/{TID}/") }), Fault::Issuer),
+        (json!({ "iss": format!("{}/", issuer()) }), Fault::Issuer),
+        (json!({ "aud": "other" }), Fault::Audience),
+        (json!({ "aud": ["app"] }), Fault::Malformed),
+        (json!({ "azp": "other" }), Fault::Audience),
+        (json!({ "exp": NOW - 120 }), Fault::Expired),
+        (json!({ "iat": NOW + 121 }), Fault::NotYet),
+        (json!({ "nbf": NOW + 121 }), Fault::NotYet),
+        (json!({ "exp": "soon" }), Fault::Malformed),
+        (json!({ "exp": i64::MAX }), Fault::Malformed),
+        (json!({ "nonce": "n-2" }), Fault::Nonce),
+        (json!({ "nonce": null }), Fault::Nonce),
+        (json!({ "ver": "1.0" }), Fault::Version),
+        (json!({ "tid": "other" }), Fault::Malformed),
+        (json!({ "oid": "" }), Fault::Malformed),
+        (json!({ "acct": 1 }), Fault::Guest),
+        (json!({ "idp": "live.com" }), Fault::Guest),
+        (json!({ "preferred_username": "ada_live.com#EXT#@contoso.com" }), Fault::Guest),
+    ] {
+        assert_eq!(judged(&with(changes.clone())).expect_err("a fault"), fault, "{changes}");
+    }
+    for changes in [
+        json!({ "exp": NOW - 119 }),
+        json!({ "iat": NOW + 120, "nbf": NOW + 120 }),
+        json!({ "azp": "app" }),
+        json!({ "idp": format!("https://sts.windows.net/{TID}/") }),
+        json!({ "idp": "https://sts.windows.net/x/", "acct": 0 }),
+    ] {
+        assert!(judged(&with(changes.clone())).is_ok(), "{changes}");
+    }
+}
+
+#[test]
+fn a_missing_claim_is_never_forgiven() {
+    for name in ["iss", "aud", "exp", "iat", "nonce", "ver", "tid", "oid"] {
+        let mut claims = claims();
+        claims.as_object_mut().expect("an object").remove(name);
+        assert!(judged(&claims).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_signature_is_ours_to_check() {
+    let keys = keys_for(None);
+    let good = sign(&header(), &claims());
+    let none = format!("{}.{}.", part(&json!({ "alg": "none" })), part(&claims()));
+    assert_eq!(token_fault(&none, &keys), Fault::Malformed);
+    let with_header = |header: Value| sign(&header, &claims());
+    assert_eq!(token_fault(&with_header(json!({"alg": "HS256", "kid": "k1"})), &keys), Fault::Algorithm);
+    assert_eq!(token_fault(&with_header(json!({"alg": "PS256", "kid": "k1"})), &keys), Fault::Algorithm);
+    assert_eq!(token_fault(&with_header(json!({"alg": "RS256", "kid": "k2"})), &keys), Fault::UnknownKey);
+    assert_eq!(token_fault(&with_header(json!({"alg": "RS256"})), &keys), Fault::UnknownKey);
+    let critical = json!({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": false});
+    assert_eq!(token_fault(&with_header(critical), &keys), Fault::Malformed);
+    let (message, _) = good.rsplit_once('.').expect("three parts");
+    assert_eq!(token_fault(&format!("{message}."), &keys), Fault::Signature);
+    assert_eq!(token_fault("", &keys), Fault::Malformed);
+    assert_eq!(token_fault(&"a".repeat(1 << 20), &keys), Fault::Malformed);
+    // A key that the directory publishes for others.
+    let foreign = keys_for(Some("https://login.test/other/v2.0"));
+    assert_eq!(token_fault(&good, &foreign), Fault::KeyOfAnotherIssuer);
+    let any = keys_for(Some("https://login.test/{tenantid}/v2.0"));
+    assert!(
+        judge(
+            &good,
+            &any,
+            &Expected {
+                identity: &identity(),
+                issuer: &issuer(),
+                nonce: None,
+                now: Timestamp::from_second(NOW).expect("a time")
+            }
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn the_keys_own_hmac_is_no_signature() {
+    let message = format!("{}.{}", part(&json!({"alg": "HS256", "kid": "k1"})), part(&claims()));
+    let public = KEY.public_key().as_der().expect("DER");
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_ref());
+    let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()));
+    assert_eq!(token_fault(&token, &keys_for(None)), Fault::Algorithm);
+}
+
+#[test]
+fn of_several_directories_only_the_listed_ones_count() {
+    let template = "https://login.test/{tenantid}/v2.0";
+    let several = |allowed: &str, personal| IdentitySpec {
+        directory: DirectorySpec::Several { audience: Audience::Common, allowed: vec![allowed.into()] },
+        personal,
+        ..identity()
+    };
+    let personal = with(
+        json!({ "tid": PERSONAL, "iss": format!("https://login.test/{PERSONAL}/v2.0"), "idp": "live.com" }),
+    );
+    assert!(judged_as(&claims(), &several(TID, false), template).is_ok());
+    assert_eq!(judged_as(&claims(), &several(PERSONAL, false), template), Err(Fault::Directory));
+    assert_eq!(judged_as(&personal, &several(TID, false), template), Err(Fault::Personal));
+    assert!(judged_as(&personal, &several(TID, true), template).is_ok());
+    // The issuer must name the same directory as the token.
+    let mixed = with(json!({ "tid": PERSONAL }));
+    assert_eq!(judged_as(&mixed, &several(TID, true), template), Err(Fault::Issuer));
+}
+
+#[test]
+fn guests_are_taken_where_they_are_let_in() {
+    let guests = IdentitySpec { guests: true, ..identity() };
+    let person = judged_as(&with(json!({ "acct": 1 })), &guests, &issuer()).expect("let in");
+    assert!(person.guest);
+}
+
+#[test]
+fn groups_that_did_not_fit_are_not_taken_for_none() {
+    for changes in [
+        json!({ "groups": null, "_claim_names": { "groups": "src1" } }),
+        json!({ "groups": ["g1"], "_claim_names": { "groups": "src1" } }),
+        json!({ "groups": null, "hasgroups": true }),
+    ] {
+        assert_eq!(judged(&with(changes)).expect("a person").groups, Groups::TooMany);
+    }
+    assert_eq!(judged(&with(json!({ "groups": null }))).expect("a person").groups, Groups::Known(vec![]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_sent_is_refused_without_a_panic(text in "[A-Za-z0-9_.{}\":-]{0,200}") {
+        prop_assert!(judged_text(&text).is_err());
+    }
+
+    /// Whatever byte of a good token is changed, it is good no more.
+    #[test]
+    fn no_byte_of_a_token_can_be_changed(at in any::<prop::sample::Index>(), to in "[A-Za-z0-9_-]") {
+        static GOOD: LazyLock<String> = LazyLock::new(|| sign(&header(), &claims()));
+        let at = at.index(GOOD.len());
+        prop_assume!(GOOD.as_bytes()[at] != to.as_bytes()[0]);
+        let mut token = GOOD.clone();
+        token.replace_range(at..=at, &to);
+        prop_assert!(judged_text(&token).is_err());
+    }
+
+    /// Only one claim's value is right, and only within the skew.
+    #[test]
+    fn a_claim_of_any_other_value_is_refused(
+        name in prop::sample::select(vec!["iss", "aud", "nonce", "ver", "tid", "azp"]),
+        value in prop_oneof![any::<String>().prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(json!([])), Just(json!({}))],
+    ) {
+        prop_assume!(claims()[name] != value && !(name == "azp" && value == "app"));
+        let refused = judged(&with(json!({ name: value }))).is_err();
+        prop_assert!(refused);
+    }
+
+    #[test]
+    fn times_count_by_the_skew(iat in -400i64..400, nbf in -400i64..400, exp in -400i64..400) {
+        let claims = with(json!({ "iat": NOW + iat, "nbf": NOW + nbf, "exp": NOW + exp }));
+        let good = iat <= 120 && nbf <= 120 && exp > -120;
+        prop_assert_eq!(judged(&claims).is_ok(), good);
+    }
+}
+
+fn judged_text(token: &str) -> Result<Person, Fault> {
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let expected = Expected { identity: &identity(), issuer: &issuer(), nonce: Some("n-1"), now };
+    judge(token, &keys_for(None), &expected)
+}

@@ -1,0 +1,85 @@
+//! A directory's signing keys, as it publishes them (RFC 7517).
+
+use jsonwebtoken::DecodingKey;
+use serde::Deserialize;
+
+/// No directory has nearly as many; what is beyond is not looked at.
+const MOST: usize = 64;
+
+/// The RSA keys that id_tokens may be signed with.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Vec<Key>);
+
+#[derive(Debug)]
+pub(super) struct Key {
+    kid: Box<str>,
+    /// Entra says of some keys for which issuer they are; may hold `{tenantid}`.
+    pub(super) issuer: Option<Box<str>>,
+    pub(super) public: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct Published {
+    keys: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: String,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    alg: Option<String>,
+    n: String,
+    e: String,
+    issuer: Option<String>,
+}
+
+impl Keys {
+    /// Reads a JWK set. Keys of other kinds are passed over, as RFC 7517 section 5 wants it; `None` if none is left.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        let published: Published = serde_json::from_slice(json).ok()?;
+        let keys: Vec<Key> = published.keys.into_iter().take(MOST).filter_map(Key::read).collect();
+        (!keys.is_empty()).then_some(Self(keys))
+    }
+
+    pub(super) fn find(&self, kid: &str) -> Option<&Key> {
+        self.0.iter().find(|key| *key.kid == *kid)
+    }
+}
+
+impl Key {
+    fn read(value: serde_json::Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
+        let rs256 = jwk.alg.as_deref().is_none_or(|alg| alg == "RS256");
+        let public = DecodingKey::from_rsa_components(&jwk.n, &jwk.e).ok()?;
+        (jwk.kty == "RSA" && signs && rs256).then(|| Self {
+            kid: jwk.kid.into(),
+            issuer: jwk.issuer.map(Into::into),
+            public,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_other_kinds_are_passed_over() {
+        let set = br#"{"keys": [
+            {"kty": "RSA", "kid": "a", "use": "sig", "n": "AQAB", "e": "AQAB"},
+            {"kty": "RSA", "kid": "b", "use": "enc", "n": "AQAB", "e": "AQAB"},
+            {"kty": "RSA", "kid": "c", "alg": "PS256", "n": "AQAB", "e": "AQAB"},
+            {"kty": "EC", "kid": "d", "crv": "P-256", "x": "AQAB", "y": "AQAB"},
+            {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
+            7
+        ]}"#;
+        let keys = Keys::parse(set).expect("one key");
+        let found = |kid| keys.find(kid).is_some();
+        assert_eq!([found("a"), found("b"), found("c"), found("d")], [true, false, false, false]);
+        assert!(Keys::parse(br#"{"keys": []}"#).is_none());
+        assert!(Keys::parse(b"<html>").is_none());
+    }
+}
