@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::bootstrap::Bootstrap;
 use self::job::Outcome;
 pub(super) use self::job::Report;
-use self::order::Attempt;
+use self::order::{Attempt, Purpose};
 use self::set::Set;
 use self::store::{Loaded, Store, Unusable};
 use super::challenges::Challenges;
@@ -298,8 +298,7 @@ impl Acme {
 
     fn rehearse(&self, name: String, reply: Reply) {
         let Some(ca) = self.parts.settings.cas.first() else { return };
-        let ca = settings::Ca { directory: ca.rehearsal_directory(), eab: ca.eab.clone() };
-        let attempt = Attempt { rehearsal: true, ..self.attempt(name, ca) };
+        let attempt = Attempt { purpose: Purpose::Show, ..self.attempt(name, ca.rehearsal()) };
         self.parts.tasks.spawn("certificate rehearsal", async move {
             // Whoever asked may have gone.
             _ = reply.send(job::rehearse(attempt).await);
@@ -315,7 +314,7 @@ impl Acme {
             challenges: self.parts.challenges.clone(),
             clock: self.parts.clock.clone(),
             http01: self.parts.http01,
-            rehearsal: false,
+            purpose: Purpose::Serve,
         }
     }
 

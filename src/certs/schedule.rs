@@ -4,6 +4,7 @@
 //! last twentieth of the life above that. The moment of renewal is chosen once and remembered. Orders that led to
 //! nothing are counted, across restarts, so that neither a crash loop nor a broken firewall eats a CA's rate limits.
 
+mod fruitless;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use fruitless::{Caps, Fruitless};
 pub(super) use memory::{Challenge, Failure, Fault, Memory};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -21,8 +23,9 @@ const LONGEST_PAUSE: SignedDuration = DAY;
 /// Shorter lives than this get half of it for attempts to renew instead of a third.
 const SHORT_LIFE: SignedDuration = SignedDuration::from_hours(10 * 24);
 /// Orders of one certificate that may lead to nothing.
-const FRUITLESS_AN_HOUR: usize = 5;
-const FRUITLESS_A_DAY: usize = 20;
+const ORDERS: Caps = Caps { an_hour: 5, a_day: 20 };
+/// The same at staging, whose limits are wide.
+const REHEARSALS: Caps = Caps { an_hour: 20, a_day: 100 };
 
 /// The life of the certificate that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

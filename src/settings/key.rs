@@ -29,6 +29,7 @@ impl Key {
     pub const LISTEN_HTTP: Key = Key("listen_http");
     pub const ACCEPT_TOS: Key = Key("accept_tos");
     pub const ACME_DIRECTORY: Key = Key("acme_directory");
+    pub const ACME_STAGING: Key = Key("acme_staging");
     pub const ACME_CONTACT: Key = Key("acme_contact");
     pub const ACME_CA_ROOT: Key = Key("acme_ca_root");
     pub const ACME_PROFILE: Key = Key("acme_profile");
@@ -36,7 +37,7 @@ impl Key {
     pub const ACME_EAB_KEY_FILE: Key = Key("acme_eab_key_file");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 27] = [
+    pub const ALL: [Key; 28] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -59,6 +60,7 @@ impl Key {
         Self::LISTEN_HTTP,
         Self::ACCEPT_TOS,
         Self::ACME_DIRECTORY,
+        Self::ACME_STAGING,
         Self::ACME_CONTACT,
         Self::ACME_CA_ROOT,
         Self::ACME_PROFILE,

@@ -153,6 +153,11 @@ pub(super) fn directory(text: &str) -> Parsed<String> {
     }
 }
 
+/// The same of a CA's staging; `-` for none.
+pub(super) fn staging(text: &str) -> Parsed<String> {
+    if text == acme::NONE { Ok(text.to_owned()) } else { directory(text) }
+}
+
 /// A mail address; what is before and after the `@` is the CA's to judge.
 pub(super) fn mail(text: &str) -> Parsed<String> {
     let text = text.strip_prefix("mailto:").unwrap_or(text);

@@ -71,7 +71,12 @@ impl<'a> Reader<'a> {
         let kids = self.many(Key::ACME_EAB_KID, |text| Ok(text.to_owned())).unwrap_or_default();
         let keys = self.paths(Key::ACME_EAB_KEY_FILE);
         let directories = directories.unwrap_or_else(|| vec![acme::LETS_ENCRYPT.to_owned()]);
-        let cas = acme::cas(directories, kids, keys).unwrap_or_else(|finding| {
+        let stagings = self.many(Key::ACME_STAGING, parse::staging).unwrap_or_default();
+        let cas = acme::cas(directories, stagings).and_then(|mut cas| {
+            acme::bind(&mut cas, kids, keys)?;
+            Ok(cas)
+        });
+        let cas = cas.unwrap_or_else(|finding| {
             self.report.push(*finding);
             Vec::new()
         });

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn public_cas_are_not_asked_for_what_only_some_can_reach() {
-        let of = |directory: &str| vec![Ca { directory: directory.to_owned(), eab: None }];
+        let of = |directory: &str| vec![Ca { directory: directory.to_owned(), staging: None, eab: None }];
         let (public, private) =
             (of("https://acme-v02.api.letsencrypt.org/directory"), of("https://ca.lan/dir"));
         for name in ["mcp.lan", "10.0.0.1"] {

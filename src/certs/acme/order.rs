@@ -44,8 +44,18 @@ pub(super) struct Attempt {
     pub(super) clock: Arc<dyn Clock>,
     /// Whether anything of ours listens for HTTP-01.
     pub(super) http01: bool,
-    /// Nothing is remembered of it.
-    pub(super) rehearsal: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What an attempt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A certificate to serve.
+    Serve,
+    /// To see at staging that the name is ours, before an order is placed for good.
+    Prove,
+    /// To show somebody whether it would work. Nothing is remembered of it.
+    Show,
 }
 
 /// What an attempt brought.
@@ -75,6 +85,32 @@ impl From<Failure> for Trouble {
 impl Attempt {
     /// Orders a certificate. `replaces` is the one that is held.
     pub(super) async fn obtain(
+        &self,
+        memory: &mut Memory,
+        replaces: Option<CertificateDer<'static>>,
+    ) -> Result<Obtained, Failure> {
+        if memory.unproved && self.purpose == Purpose::Serve && self.ca.staging.is_some() {
+            self.prove(memory).await?;
+        }
+        self.convince(memory, replaces).await
+    }
+
+    /// Obtains a certificate at staging and throws it away. Only that the name is not ours keeps the order from being
+    /// placed: a staging directory that is out of order proves nothing.
+    async fn prove(&self, memory: &mut Memory) -> Result<(), Failure> {
+        let proof = Self { ca: self.ca.rehearsal(), purpose: Purpose::Prove, ..self.clone() };
+        match proof.convince(memory, None).await {
+            Ok(obtained) => memory.proved(obtained.challenge),
+            Err(failure) if failure.fault == Fault::Validation => return Err(failure),
+            Err(Failure { text: trouble, .. }) => {
+                tracing::warn!(name = self.name, trouble, "staging is of no help; ordering all the same");
+            }
+        }
+        self.write_down(memory).await
+    }
+
+    /// Orders, and proves that the name is ours in one way or the other.
+    async fn convince(
         &self,
         memory: &mut Memory,
         mut replaces: Option<CertificateDer<'static>>,
@@ -162,7 +198,8 @@ impl Attempt {
     ) -> Result<Obtained, Trouble> {
         let fail = |error| Trouble::from(fault::of(error, http));
         let profile = self.profile(account)?;
-        memory.ordering(self.clock.now());
+        let staging = self.purpose == Purpose::Prove;
+        memory.ordering(staging, self.clock.now());
         self.write_down(memory).await?;
         let identifiers = [self.identifier()];
         let mut wanted = NewOrder::new(&identifiers);
@@ -186,7 +223,7 @@ impl Attempt {
             Err(error) => {
                 // Said by instant-acme, before anything is sent.
                 if matches!(error, AcmeError::Unsupported(_)) {
-                    memory.not_placed();
+                    memory.not_placed(staging);
                 }
                 return Err(self.refused_order(error, http, is_renewal));
             }
@@ -320,7 +357,7 @@ impl Attempt {
     }
 
     async fn write_down(&self, memory: &Memory) -> Result<(), Failure> {
-        if self.rehearsal {
+        if self.purpose == Purpose::Show {
             return Ok(());
         }
         let (name, memory) = (self.name.clone(), memory.clone());
@@ -346,11 +383,12 @@ impl Attempt {
                       answer on port 80 too (--listen-http 0.0.0.0:80)"
             }
         };
-        fault::validation(format!(
-            "the CA could not see that {} is ours: {}. {hint}",
-            self.name,
-            found.join("; ")
-        ))
+        let (ca, so) = match self.purpose {
+            Purpose::Prove => ("the CA's staging", ", so nothing is ordered"),
+            Purpose::Serve | Purpose::Show => ("the CA", ""),
+        };
+        let found = found.join("; ");
+        fault::validation(format!("{ca} could not see that {} is ours{so}: {found}. {hint}", self.name))
     }
 }
 

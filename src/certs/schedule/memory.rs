@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{DAY, FRUITLESS_A_DAY, FRUITLESS_AN_HOUR, HOUR, Held, LONGEST_PAUSE, Window, backoff, choose};
+use super::{DAY, Fruitless, HOUR, Held, LONGEST_PAUSE, ORDERS, REHEARSALS, Window, backoff, choose};
 
 /// A CA is left for the next one after so many failures in a row.
 const PATIENCE_WITH_A_CA: u32 = 3;
@@ -64,8 +64,12 @@ pub(in crate::certs) struct Memory {
     pub(in crate::certs) last_failure: Option<Failed>,
     /// No order before this.
     pub(in crate::certs) not_before: Option<Timestamp>,
-    /// Orders placed that led to nothing, oldest first.
-    pub(in crate::certs) fruitless: Vec<Timestamp>,
+    /// Orders that led to nothing.
+    pub(in crate::certs) fruitless: Fruitless,
+    /// A CA could not see that the name is ours: it is proved at staging, where there is one, before the next order.
+    pub(in crate::certs) unproved: bool,
+    /// Orders at staging that led to nothing.
+    pub(in crate::certs) rehearsals: Fruitless,
     /// Which CA of the list is asked, and its failures in a row.
     pub(in crate::certs) ca: usize,
     pub(in crate::certs) ca_failures: u32,
@@ -74,19 +78,30 @@ pub(in crate::certs) struct Memory {
 }
 
 impl Memory {
-    /// An order is about to be placed. It counts as fruitless until it bears fruit, so that a crash leaves it counted.
-    pub(in crate::certs) fn ordering(&mut self, now: Timestamp) {
-        self.fruitless.push(now);
+    /// An order is about to be placed, at staging or not.
+    pub(in crate::certs) fn ordering(&mut self, staging: bool, now: Timestamp) {
+        self.tally(staging).placed(now);
     }
 
     /// The order was not placed after all.
-    pub(in crate::certs) fn not_placed(&mut self) {
-        self.fruitless.pop();
+    pub(in crate::certs) fn not_placed(&mut self, staging: bool) {
+        self.tally(staging).forget_last();
+    }
+
+    fn tally(&mut self, staging: bool) -> &mut Fruitless {
+        if staging { &mut self.rehearsals } else { &mut self.fruitless }
     }
 
     /// Whether one more order may be placed now.
     pub(in crate::certs) fn may_order(&self, now: Timestamp) -> bool {
         self.cap_frees_at().is_none_or(|at| at <= now)
+    }
+
+    /// The order at staging that was placed last brought a certificate.
+    pub(in crate::certs) fn proved(&mut self, challenge: Challenge) {
+        self.rehearsals.forget_last();
+        self.unproved = false;
+        self.challenge = Some(challenge);
     }
 
     /// The order that was placed last brought a certificate.
@@ -97,7 +112,8 @@ impl Memory {
         now: Timestamp,
         chance: f64,
     ) {
-        self.fruitless.pop();
+        self.fruitless.forget_last();
+        self.unproved = false;
         self.challenge = Some(challenge);
         self.window = None;
         self.renew_at = Some(choose(held, None, now, chance));
@@ -116,6 +132,7 @@ impl Memory {
         chance: f64,
     ) {
         self.failures = self.failures.saturating_add(1);
+        self.unproved |= failure.fault == Fault::Validation;
         self.ca_failures += 1;
         let leave = match failure.fault {
             Fault::Refused | Fault::RateLimited => true,
@@ -171,9 +188,8 @@ impl Memory {
         for moment in [&mut self.not_before, &mut self.ask_at] {
             *moment = moment.map(|at| at.min(furthest));
         }
-        self.fruitless.iter_mut().for_each(|at| *at = (*at).min(now));
-        self.fruitless.sort();
-        self.fruitless.retain(|&at| now < at + DAY);
+        self.fruitless.mend(now);
+        self.rehearsals.mend(now);
         if self.ca >= cas {
             self.ca = 0;
         }
@@ -181,9 +197,6 @@ impl Memory {
 
     /// When the caps on fruitless orders allow the next one, if they don't now.
     pub(super) fn cap_frees_at(&self) -> Option<Timestamp> {
-        let nth_last = |n: usize| self.fruitless.len().checked_sub(n).map(|index| self.fruitless[index]);
-        let hour = nth_last(FRUITLESS_AN_HOUR).map(|at| at + HOUR);
-        let day = nth_last(FRUITLESS_A_DAY).map(|at| at + DAY);
-        hour.max(day)
+        self.fruitless.frees_at(ORDERS).max(self.rehearsals.frees_at(REHEARSALS))
     }
 }

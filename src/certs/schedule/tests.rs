@@ -68,22 +68,35 @@ proptest! {
         let held = life.map(|life| held(now - seconds(life * 9 / 10), life));
         let mut memory = Memory { renew_at: Some(now), ..Memory::default() };
         let mut orders: Vec<Timestamp> = Vec::new();
+        let mut rehearsals: Vec<Timestamp> = Vec::new();
         for round in 0..10_000 {
             let next = next(held, &memory, now);
             prop_assert!(next.at <= now + seconds(86_400 + 3600 * 3), "it sleeps too long: {next:?}");
             now = now.max(next.at);
             if now > end { break }
-            memory.ordering(now);
-            orders.push(now);
+            // As an attempt does it where there is a staging: both ways there, or both at the CA.
+            let (staging, placed) = match memory.unproved {
+                true => (true, &mut rehearsals),
+                false => (false, &mut orders),
+            };
+            for _ in 0..2 {
+                if memory.may_order(now) {
+                    memory.ordering(staging, now);
+                    placed.push(now);
+                }
+            }
             memory.failed(failure(fault), held, 1, now, chances[round % 8]);
             memory.mend(now, 1);
         }
-        for (index, &order) in orders.iter().enumerate() {
-            let within = |span: i64| orders[index..].iter().filter(|&&at| at < order + seconds(span)).count();
-            prop_assert!(within(3600) <= FRUITLESS_AN_HOUR, "an hour had {}", within(3600));
-            prop_assert!(within(86_400) <= FRUITLESS_A_DAY, "a day had {}", within(86_400));
+        for (placed, caps) in [(&orders, ORDERS), (&rehearsals, REHEARSALS)] {
+            for (index, &order) in placed.iter().enumerate() {
+                let within = |span: i64| placed[index..].iter().filter(|&&at| at < order + seconds(span)).count();
+                prop_assert!(within(3600) <= caps.an_hour, "an hour had {}", within(3600));
+                prop_assert!(within(86_400) <= caps.a_day, "a day had {}", within(86_400));
+            }
         }
-        prop_assert!(orders.len() >= 4, "it gave up: {orders:?}");
+        prop_assert!(orders.len() + rehearsals.len() >= 4, "it gave up: {orders:?} {rehearsals:?}");
+        prop_assert!(fault != Fault::Validation || orders.len() == 2, "the CA saw {orders:?}");
     }
 
     #[test]
@@ -113,7 +126,7 @@ proptest! {
         let held = held(before, life);
         memory.succeeded(held, Challenge::TlsAlpn, before, chance);
         for _ in 0..failures {
-            memory.ordering(before);
+            memory.ordering(false, before);
             memory.failed(failure(Fault::Validation), Some(held), 2, before, chance);
         }
         let now = before + seconds(jump);
@@ -180,16 +193,35 @@ fn a_ca_that_refuses_is_left_for_the_next_at_once_and_comes_round_slowly() {
 }
 
 #[test]
+fn only_a_name_that_was_not_seen_to_be_ours_is_proved_first() {
+    let now = start();
+    for fault in [Fault::Unreachable, Fault::RateLimited, Fault::Refused, Fault::BadAnswer] {
+        let mut memory = Memory::default();
+        memory.failed(failure(fault), None, 1, now, 0.5);
+        assert!(!memory.unproved, "{fault:?}");
+    }
+    let mut memory = Memory::default();
+    memory.failed(failure(Fault::Validation), None, 1, now, 0.5);
+    memory.failed(failure(Fault::Unreachable), None, 1, now, 0.5);
+    memory.renew_now(now);
+    assert!(memory.unproved, "nobody has seen it since");
+    memory.ordering(true, now);
+    memory.proved(Challenge::Http);
+    assert_eq!((memory.unproved, memory.challenge), (false, Some(Challenge::Http)));
+    assert_eq!((memory.fruitless, memory.rehearsals), (Fruitless::default(), Fruitless::default()));
+}
+
+#[test]
 fn an_order_that_bears_fruit_is_not_counted() {
     let now = start();
     let mut memory = Memory::default();
     for _ in 0..30 {
         assert!(memory.may_order(now));
-        memory.ordering(now);
+        memory.ordering(false, now);
         memory.succeeded(held(now, 3600), Challenge::TlsAlpn, now, 0.0);
     }
-    for _ in 0..FRUITLESS_AN_HOUR {
-        memory.ordering(now);
+    for _ in 0..ORDERS.an_hour {
+        memory.ordering(false, now);
     }
     assert!(!memory.may_order(now));
 }

@@ -36,6 +36,9 @@ pub struct GatewayArgs {
     /// A certificate authority's ACME directory; repeatable, asked in order [default: letsencrypt].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub acme_directory: Vec<String>,
+    /// Where to prove a name, after an authority could not, before ordering again; repeatable, one for each directory, - for none [default: Let's Encrypt's staging for letsencrypt].
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub acme_staging: Vec<String>,
     /// A mail address for the certificate authority; repeatable.
     #[arg(long, value_name = "MAIL", value_hint = ValueHint::EmailAddress)]
     pub acme_contact: Vec<String>,
@@ -97,6 +100,7 @@ impl GatewayArgs {
             .with(Key::LISTEN_HTTP, &self.listen_http)
             .with(Key::ACCEPT_TOS, &self.accept_tos)
             .with(Key::ACME_DIRECTORY, &self.acme_directory)
+            .with(Key::ACME_STAGING, &self.acme_staging)
             .with(Key::ACME_CONTACT, &self.acme_contact)
             .with(Key::ACME_CA_ROOT, &self.acme_ca_root)
             .with(Key::ACME_PROFILE, &self.acme_profile)

@@ -146,3 +146,45 @@ async fn a_crash_loop_places_no_more_orders_than_the_cap() {
     }
     assert!((3..=5).contains(&seen), "{seen} orders");
 }
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_is_proved_at_staging_before_the_next_order() {
+    let pebble = Pebble::start(Options::default()).await;
+    let (production, staging) = (Front::before(&pebble).await, Front::before(&pebble).await);
+    let lines = format!("acme_staging: {}\n", staging.directory());
+    pebble.lead("mcp.test", "127.0.0.9").await;
+    let setup = pebble.setup_asking(&production.directory(), &lines).flag("--host", "mcp.test");
+    let gateway = setup.start().await;
+    until_trouble(&gateway, "mcp.test", "could not see that mcp.test is ours").await;
+    assert_eq!((production.orders().len(), staging.orders().len()), (2, 0), "one order for each way");
+
+    // From now on staging is asked, also by an operator and after a restart.
+    let (_, said) = post(&gateway, "/-/renew/mcp.test").await;
+    assert!(said.contains("staging could not see") && said.contains("nothing is ordered"), "{said}");
+    let gateway = gateway.kill_and_restart().await;
+    post(&gateway, "/-/renew/mcp.test").await;
+    assert_eq!((production.orders().len(), staging.orders().len()), (2, 4));
+
+    // What staging issues is not served; what is ordered next is.
+    pebble.lead_back("mcp.test").await;
+    renew(&gateway, "mcp.test").await;
+    assert_eq!((production.orders().len(), staging.orders().len()), (3, 5));
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    assert_eq!(visitor.serial("mcp.test").await, production.serial(), "what is served is not production's");
+    renew(&gateway, "mcp.test").await;
+    assert_eq!((production.orders().len(), staging.orders().len()), (4, 5), "it is proved already");
+}
+
+#[tokio::test]
+async fn staging_that_is_out_of_order_keeps_nobody_from_a_certificate() {
+    let pebble = Pebble::start(Options::default()).await;
+    let staging = Front::before(&pebble).await;
+    let lines = format!("acme_staging: {}\n", staging.directory());
+    pebble.lead("mcp.test", "127.0.0.9").await;
+    let gateway = pebble.setup(&lines).flag("--host", "mcp.test").start().await;
+    until_trouble(&gateway, "mcp.test", "could not see that mcp.test is ours").await;
+    pebble.lead_back("mcp.test").await;
+    staging.fail(&[Fault::Html]);
+    renew(&gateway, "mcp.test").await;
+    assert!(staging.has_failed() && gateway.output().contains("staging is of no help"));
+}

@@ -113,6 +113,13 @@ impl Front {
         self.state().profiles = profiles.iter().map(|profile| (*profile).to_owned()).collect();
     }
 
+    /// The serial number of the certificate that it handed out last.
+    pub(crate) fn serial(&self) -> Option<String> {
+        let chain = self.state().chain.clone()?;
+        let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate");
+        Some(super::visitor::serial(&leaf))
+    }
+
     /// The orders it was asked for, as they were signed.
     pub(crate) fn orders(&self) -> Vec<Value> {
         self.state().orders.clone()
@@ -147,14 +154,9 @@ impl Shared {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> std::io::Result<()> {
         let request = read(&mut stream).await?;
         let path = request.start.split(' ').nth(1).unwrap_or_default().to_owned();
-        let mut conflict = None;
-        if path == "/order-plz" {
-            let fault = {
-                let mut state = self.state();
-                let fault = if state.faults.is_empty() { None } else { Some(state.faults.remove(0)) };
-                conflict = fault.is_none().then(|| state.take_order(&request)).flatten();
-                fault
-            };
+        let order = if path == "/order-plz" { ordered(&request) } else { None };
+        if order.is_some() {
+            let fault = self.state().next_fault();
             match fault {
                 None => {}
                 Some(Fault::Hang) => std::future::pending::<()>().await,
@@ -162,8 +164,9 @@ impl Shared {
                 Some(fault) => return write(&mut stream, failed(fault)).await,
             }
         }
-        if let Some(problem) = conflict {
-            return write(&mut stream, problem).await;
+        if order.as_ref().is_some_and(|order| self.state().was_replaced(order)) {
+            let conflict = problem("409 Conflict", "alreadyReplaced", "it was replaced before", &[]);
+            return write(&mut stream, conflict).await;
         }
         if path.starts_with("/ari/") {
             let window = self.state().window.unwrap_or((0, 0));
@@ -171,6 +174,10 @@ impl Shared {
         }
         let mut answer = self.ask(request).await?;
         self.change(&path, &mut answer);
+        // An order whose nonce was refused is none.
+        if let Some(order) = order.filter(|_| answer.start.contains(" 201")) {
+            self.state().take_order(order, &mut answer);
+        }
         write(&mut stream, answer).await
     }
 
@@ -204,14 +211,6 @@ impl Shared {
             }
             answer.body = directory.to_string().into_bytes();
         }
-        if path == "/order-plz" && answer.start.contains(" 201") {
-            let replaces = state.orders.last().and_then(|order| order.get("replaces")).cloned();
-            if let Some(replaces) = replaces {
-                let mut order: Value = serde_json::from_slice(&answer.body).expect("an order");
-                order["replaces"] = replaces;
-                answer.body = order.to_string().into_bytes();
-            }
-        }
         if path.starts_with("/certZ/") {
             let chain = String::from_utf8_lossy(&answer.body).into_owned();
             let before = state.chain.replace(chain.clone());
@@ -234,20 +233,32 @@ impl Shared {
 }
 
 impl State {
-    /// Notes what was ordered. A certificate can be replaced once.
-    fn take_order(&mut self, request: &Message) -> Option<Message> {
-        let jws: Value = serde_json::from_slice(&request.body).ok()?;
-        let payload = BASE64_URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
-        let order: Value = serde_json::from_slice(&payload).ok()?;
-        let replaces = order["replaces"].as_str().map(str::to_owned);
-        self.orders.push(order);
-        let replaces = replaces?;
-        if self.replaced.contains(&replaces) {
-            return Some(problem("409 Conflict", "alreadyReplaced", "it was replaced before", &[]));
-        }
-        self.replaced.push(replaces);
-        None
+    fn next_fault(&mut self) -> Option<Fault> {
+        if self.faults.is_empty() { None } else { Some(self.faults.remove(0)) }
     }
+
+    /// A certificate can be replaced once.
+    fn was_replaced(&self, order: &Value) -> bool {
+        order["replaces"].as_str().is_some_and(|id| self.replaced.iter().any(|replaced| replaced == id))
+    }
+
+    /// Notes what was ordered, and says which certificate it replaces.
+    fn take_order(&mut self, order: Value, answer: &mut Message) {
+        if let Some(replaces) = order["replaces"].as_str() {
+            self.replaced.push(replaces.to_owned());
+            let mut placed: Value = serde_json::from_slice(&answer.body).expect("an order");
+            placed["replaces"] = replaces.into();
+            answer.body = placed.to_string().into_bytes();
+        }
+        self.orders.push(order);
+    }
+}
+
+/// What a signed request asks for.
+fn ordered(request: &Message) -> Option<Value> {
+    let jws: Value = serde_json::from_slice(&request.body).ok()?;
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 fn failed(fault: Fault) -> Message {

@@ -48,6 +48,7 @@ pub(crate) struct Pebble {
     port: u16,
     management: u16,
     dns: u16,
+    dns_management: u16,
     /// Where it looks for challenges, and so where the gateway listens.
     pub(crate) tls_port: u16,
     pub(crate) http_port: u16,
@@ -59,8 +60,17 @@ impl Pebble {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = free_ports::<6>();
         let [port, management, dns, dns_management, tls_port, http_port] = ports;
-        let mut pebble =
-            Self { folder, options, port, management, dns, tls_port, http_port, children: Vec::new() };
+        let mut pebble = Self {
+            folder,
+            options,
+            port,
+            management,
+            dns,
+            dns_management,
+            tls_port,
+            http_port,
+            children: Vec::new(),
+        };
         pebble.write_certificates();
         pebble.write_configuration();
         let names = Command::new("pebble-challtestsrv")
@@ -123,6 +133,23 @@ impl Pebble {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("pebble does not answer:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+    }
+
+    /// Lets a name lead elsewhere, as far as it sees.
+    pub(crate) async fn lead(&self, name: &str, address: &str) {
+        self.tell("add-a", json!({ "host": name, "addresses": [address] })).await;
+    }
+
+    /// Lets a name lead here again.
+    pub(crate) async fn lead_back(&self, name: &str) {
+        self.tell("clear-a", json!({ "host": name })).await;
+    }
+
+    /// Its name service is told something.
+    async fn tell(&self, what: &str, body: serde_json::Value) {
+        let url = format!("http://127.0.0.1:{}/{what}", self.dns_management);
+        let answer = reqwest::Client::new().post(url).body(body.to_string()).send().await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{what}");
     }
 
     /// The root its certificates lead to.

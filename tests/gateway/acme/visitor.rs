@@ -45,7 +45,7 @@ impl Visitor {
 
     /// The serial number of the certificate for a name, if it is one to trust.
     pub(crate) async fn serial(&self, name: &str) -> Option<String> {
-        self.handshake(name).await.ok().map(|stream| serial(&stream))
+        self.handshake(name).await.ok().map(|stream| shown(&stream))
     }
 
     /// Whether there is a certificate at all, though not one to trust.
@@ -106,7 +106,7 @@ impl Visitor {
             while !stopped.load(Ordering::Relaxed) {
                 seen.handshakes += 1;
                 match visitor.handshake(name).await {
-                    Ok(stream) => _ = seen.serials.insert(serial(&stream)),
+                    Ok(stream) => _ = seen.serials.insert(shown(&stream)),
                     Err(error) => seen.failed.push(error.to_string()),
                 }
             }
@@ -122,9 +122,12 @@ impl Visitor {
     }
 }
 
-fn serial(stream: &TlsStream<TcpStream>) -> String {
-    let chain = stream.get_ref().1.peer_certificates().expect("a chain");
-    let (_, leaf) = X509Certificate::from_der(&chain[0]).expect("a certificate");
+fn shown(stream: &TlsStream<TcpStream>) -> String {
+    serial(&stream.get_ref().1.peer_certificates().expect("a chain")[0])
+}
+
+pub(crate) fn serial(certificate: &CertificateDer<'_>) -> String {
+    let (_, leaf) = X509Certificate::from_der(certificate).expect("a certificate");
     leaf.raw_serial_as_string()
 }
 
