@@ -27,6 +27,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use self::account::Turns;
 use self::bootstrap::Bootstrap;
 use self::job::Outcome;
 pub(super) use self::job::Report;
@@ -67,6 +68,7 @@ pub(super) struct Parts {
 pub(super) struct Acme {
     parts: Parts,
     store: Arc<Store>,
+    turns: Arc<Turns>,
     /// What keeps the folder from being written.
     unwritable: Option<String>,
     /// In the order wanted, the first being the default.
@@ -108,6 +110,7 @@ impl Acme {
         let acme = Self {
             parts,
             store: Arc::new(store),
+            turns: Arc::default(),
             unwritable,
             wanted: Vec::new(),
             sets: BTreeMap::new(),
@@ -311,6 +314,7 @@ impl Acme {
             ca,
             acme: self.parts.settings.clone(),
             store: self.store.clone(),
+            turns: self.turns.clone(),
             challenges: self.parts.challenges.clone(),
             clock: self.parts.clock.clone(),
             http01: self.parts.http01,

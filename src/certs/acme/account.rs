@@ -1,4 +1,9 @@
 //! Our account with a CA: the one that is kept, or a new one.
+//!
+//! CAs count new accounts (Let's Encrypt: ten in three hours), so orders that begin together open one, not one each.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
@@ -8,15 +13,28 @@ use super::patience::patiently;
 use super::{eab, fault};
 use crate::certs::schedule::Failure;
 
+/// Whose turn it is to open the account with each CA, by its directory.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, directory: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().expect("no holder of this lock panics");
+        turns.entry(directory.to_owned()).or_default().clone()
+    }
+}
+
 impl Attempt {
     /// The account that is kept, or a new one if there is none that can be understood.
     pub(super) async fn account(&self, http: &Http) -> Result<Account, Trouble> {
+        if let Some(credentials) = self.kept_credentials().await {
+            return resume(credentials, http).await;
+        }
+        let turn = self.turns.of(&self.ca.directory);
+        // Held across the CA's answer on purpose: whoever waits would ask the same CA for the same thing.
+        let _turn = turn.lock().await;
         match self.kept_credentials().await {
-            Some(credentials) => {
-                let account =
-                    Account::builder_with_http(Box::new(http.clone())).from_credentials(credentials);
-                account.await.map_err(|error| fault::of(error, http).into())
-            }
+            Some(opened_meanwhile) => resume(opened_meanwhile, http).await,
             None => Ok(self.open_account(http).await?),
         }
     }
@@ -58,4 +76,9 @@ impl Attempt {
         let kept = self.on_disk(move |store| store.keep_account(&directory, &text)).await;
         kept.map_err(|error| error.to_string())
     }
+}
+
+async fn resume(credentials: AccountCredentials, http: &Http) -> Result<Account, Trouble> {
+    let account = Account::builder_with_http(Box::new(http.clone())).from_credentials(credentials).await;
+    account.map_err(|error| fault::of(error, http).into())
 }

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
+use super::account::Turns;
 use super::http::Http;
 use super::patience::patiently;
 use super::store::Store;
@@ -40,6 +41,7 @@ pub(super) struct Attempt {
     pub(super) ca: settings::Ca,
     pub(super) acme: Arc<settings::Acme>,
     pub(super) store: Arc<Store>,
+    pub(super) turns: Arc<Turns>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) clock: Arc<dyn Clock>,
     /// Whether anything of ours listens for HTTP-01.

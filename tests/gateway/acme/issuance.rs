@@ -165,6 +165,19 @@ async fn a_restart_and_a_second_gateway_order_nothing() {
     assert_eq!(pebble.orders(), orders);
 }
 
+#[tokio::test]
+async fn names_that_are_wanted_at_once_share_one_account() {
+    let pebble = Pebble::start(Options::default()).await;
+    let names = ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test"];
+    let setup = names.iter().fold(pebble.setup(""), |setup, name| setup.flag("--host", name));
+    let _gateway = setup.start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    for name in names {
+        until(&format!("{name} is certified"), async || visitor.serial(name).await).await;
+    }
+    assert_eq!((pebble.orders(), pebble.accounts()), (6, 1));
+}
+
 fn gateway_port(gateway: &Gateway) -> u16 {
     gateway.address().port()
 }

@@ -161,8 +161,17 @@ impl Pebble {
 
     /// How many orders were placed with it, ever.
     pub(crate) fn orders(&self) -> usize {
+        self.count("orders in the db")
+    }
+
+    /// How many accounts were opened with it, ever.
+    pub(crate) fn accounts(&self) -> usize {
+        self.count("accounts in memory")
+    }
+
+    fn count(&self, what: &str) -> usize {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
-        log.lines().filter(|line| line.contains("There are now") && line.contains("orders in the db")).count()
+        log.lines().filter(|line| line.contains("There are now") && line.contains(what)).count()
     }
 
     /// Where its API listens.
