@@ -59,12 +59,12 @@ where
     };
     match protocol {
         Protocol::Http1 => {
-            let io = TokioIo::new(Patient::with_heads(stream, idle, head, Arc::clone(&line.activity)));
+            let io = TokioIo::new(Patient::http1(stream, idle, head, Arc::clone(&line.activity)));
             let connection = http1_settings().serve_connection(io, service);
             Box::pin(line.attend(connection, std::future::pending())).await;
         }
         Protocol::Http2 => {
-            let io = TokioIo::new(Patient::with_writes(stream, idle, Arc::clone(&line.activity)));
+            let io = TokioIo::new(Patient::http2(stream, idle, head, Arc::clone(&line.activity)));
             let streams = Streams::default();
             let connection = http2_settings(streams.clone()).serve_connection(io, service);
             Box::pin(line.attend(connection, streams.run())).await;
@@ -129,16 +129,11 @@ impl Line {
     }
 
     fn report(&self, error: &hyper::Error) {
-        if is_timeout(error) {
+        if self.activity.is_overdue() {
             self.edge.metrics.connection_refused("header_timeout");
         }
         tracing::debug!(client.addr = %self.peer.addr, %error, "connection broken off");
     }
-}
-
-fn is_timeout(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// `Patient` holds the deadlines, so hyper's own header timeout is off. The number of headers stays at hyper's default of

@@ -3,15 +3,19 @@
 //! hyper's own header timeout also runs between requests, so it cannot tell a slow head (seconds) from an idle
 //! keep-alive connection (a minute). This one starts with the first byte of a head.
 
+mod head;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+use self::head::Head;
 
 /// Writes up to this size may be HTTP/2's own frames (a PING has 17 bytes): no sign that anybody takes an answer.
 const CONTROL_BYTES: usize = 64;
@@ -25,6 +29,8 @@ pub(super) struct Activity {
     offered: AtomicUsize,
     /// Counts pieces of answers that were taken.
     taken: AtomicU64,
+    /// A head took too long.
+    overdue: AtomicBool,
 }
 
 /// A request being answered, until the last byte of its answer was handed over.
@@ -54,6 +60,11 @@ impl Activity {
     /// Some answer is being worked on here; nobody else can be blamed for the silence.
     fn is_at_work(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > self.offered.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection was cut since a head took too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed)
     }
 
     fn begun(&self) -> u64 {
@@ -110,22 +121,21 @@ impl Drop for UnderWay {
 /// A stream whose reads and writes fail with [`io::ErrorKind::TimedOut`] when the other side dawdles.
 pub(super) struct Patient<S> {
     stream: S,
-    head: Option<HeadWatch>,
+    head: Head,
     stall: Deadline,
     activity: Arc<Activity>,
 }
 
 impl<S> Patient<S> {
-    /// Watches writes only: in HTTP/2, pings and the idle watch do the rest.
-    pub(super) fn with_writes(stream: S, stall: Duration, activity: Arc<Activity>) -> Self {
-        Self { stream, head: None, stall: Deadline::after(stall), activity }
+    /// HTTP/1: no head takes longer than `head`, no answer waits for longer than `stall`.
+    pub(super) fn http1(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
+        let head = Head::http1(head, Arc::clone(&activity));
+        Self { stream, head, stall: Deadline::after(stall), activity }
     }
 
-    /// Watches request heads too: HTTP/1. The first head is waited for from now on.
-    pub(super) fn with_heads(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
-        let watched = Arc::clone(&activity);
-        let head = HeadWatch { after_request: Some(0), deadline: Deadline::after(head), activity: watched };
-        Self { stream, head: Some(head), stall: Deadline::after(stall), activity }
+    /// HTTP/2: the same for its preface and heads; pings and the idle watch do the rest.
+    pub(super) fn http2(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
+        Self { stream, head: Head::http2(head), stall: Deadline::after(stall), activity }
     }
 }
 
@@ -134,33 +144,6 @@ impl<S> Patient<S> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.activity.wrote(*bytes);
         }
-    }
-}
-
-/// Whether a request head is being read, and since when.
-struct HeadWatch {
-    activity: Arc<Activity>,
-    /// A head has begun after so many requests; it is over when one more has begun.
-    after_request: Option<u64>,
-    deadline: Deadline,
-}
-
-impl HeadWatch {
-    fn bytes_came(&mut self) {
-        let begun = self.activity.begun();
-        if !self.activity.is_busy() && self.after_request != Some(begun) {
-            self.after_request = Some(begun);
-            self.deadline.disarm();
-        }
-    }
-
-    fn is_overdue(&mut self, context: &mut Context<'_>) -> bool {
-        if self.activity.is_busy() || self.after_request != Some(self.activity.begun()) {
-            self.after_request = None;
-            self.deadline.disarm();
-            return false;
-        }
-        self.deadline.has_passed(context)
     }
 }
 
@@ -207,13 +190,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some(head) = &mut this.head else { return polled };
         if polled.is_ready() {
-            head.bytes_came();
+            this.head.bytes_came(&buffer.filled()[before..]);
             return polled;
         }
-        if head.is_overdue(context) {
+        if this.head.is_overdue(context) {
+            this.activity.overdue.store(true, Ordering::Relaxed);
             Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
         } else {
             Poll::Pending
@@ -271,7 +255,7 @@ mod tests {
     async fn a_dribbling_head_is_cut_and_an_idle_connection_is_not() {
         let (mut client, server) = duplex(64);
         let activity = Arc::new(Activity::default());
-        let mut server = Patient::with_heads(server, STALL, HEAD, Arc::clone(&activity));
+        let mut server = Patient::http1(server, STALL, HEAD, Arc::clone(&activity));
         let mut byte = [0];
         client.write_all(b"G").await.expect("a byte");
         server.read_exact(&mut byte).await.expect("a byte");
@@ -290,7 +274,7 @@ mod tests {
     async fn a_body_may_take_longer_than_a_head() {
         let (mut client, server) = duplex(64);
         let activity = Arc::new(Activity::default());
-        let mut server = Patient::with_heads(server, STALL, HEAD, Arc::clone(&activity));
+        let mut server = Patient::http1(server, STALL, HEAD, Arc::clone(&activity));
         let under_way = activity.begin();
         let mut byte = [0];
         assert!(tokio::time::timeout(HEAD * 3, server.read(&mut byte)).await.is_err());
@@ -306,7 +290,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up() {
         let (_client, server) = duplex(4);
-        let mut server = Patient::with_writes(server, STALL, Arc::default());
+        let mut server = Patient::http2(server, STALL, HEAD, Arc::default());
         let cut = server.write_all(b"too much").await.expect_err("nobody reads");
         assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
     }

@@ -99,11 +99,28 @@ async fn what_a_client_may_do_is_said_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_request_is_let_go() {
-    let gateway = start(impatient());
+async fn a_client_that_begins_and_does_not_go_on_is_cut() {
+    let gateway = start(Limits { idle_seconds: 600, ..impatient() });
     let addr = http2(&gateway).await;
     let mut mute = Client(TcpStream::connect(addr).await.expect("the edge listens"));
     assert!(mute.ends().await, "no preface");
     let mut half = connect(&gateway, &[frame(SETTINGS, 0, 0, &[]), request(1, END_STREAM)].concat()).await;
     assert!(half.ends().await, "half a head");
+    let mut dribble = connect(&gateway, &[frame(SETTINGS, 0, 0, &[]), request(1, END_STREAM)].concat()).await;
+    let dribbling = async {
+        while dribble.0.write_all(&frame(CONTINUATION, 0, 1, &[])).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), dribbling).await.expect("a head without end is cut");
+    assert!(
+        gateway.edge.metrics.encode().contains(r#"connections_refused_total{reason="header_timeout"} 3"#)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_has_nothing_to_ask_is_let_go() {
+    let gateway = start(Limits { header_seconds: 600, ..impatient() });
+    let mut mute = connect(&gateway, &frame(SETTINGS, 0, 0, &[])).await;
+    assert!(mute.ends().await);
 }
