@@ -154,6 +154,11 @@ impl Certificates {
         Arc::new(Resolver(self.clone()))
     }
 
+    /// Whether who asks for `sni` is shown a certificate that only stands in for one to come: nobody vouches for it.
+    pub fn is_stopgap(&self, sni: Option<&str>) -> bool {
+        self.table.load().is_stopgap(sni)
+    }
+
     /// Counts swaps, to wait on.
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()

@@ -25,6 +25,8 @@ pub(super) struct Material {
     /// Who vouches for it, and the number it has there, for people.
     pub(super) issuer: String,
     pub(super) serial: String,
+    /// It is served only until there is one that somebody vouches for.
+    pub(super) is_stopgap: bool,
 }
 
 impl Material {
@@ -53,6 +55,7 @@ impl Material {
             not_after: facts.not_after,
             issuer: facts.issuer,
             serial: facts.serial,
+            is_stopgap: false,
         })
     }
 

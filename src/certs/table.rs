@@ -50,8 +50,17 @@ impl Table {
 
     /// The certificate for a SNI value.
     pub(super) fn choose(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        self.shown(sni).map(|material| material.key.clone())
+    }
+
+    /// See [`super::Certificates::is_stopgap`].
+    pub(super) fn is_stopgap(&self, sni: Option<&str>) -> bool {
+        self.shown(sni).is_some_and(|material| material.is_stopgap)
+    }
+
+    fn shown(&self, sni: Option<&str>) -> Option<&Material> {
         let index = sni.and_then(|name| self.find(name)).unwrap_or(0);
-        self.certificates.get(index).map(|material| material.key.clone())
+        self.certificates.get(index).map(|material| &**material)
     }
 
     fn find(&self, name: &str) -> Option<usize> {

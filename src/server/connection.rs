@@ -27,9 +27,7 @@ use super::tls::{self, Protocol};
 /// Serves a connection until either side has had enough.
 pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) {
     listener::prepare(&stream);
-    let Ok(local) = stream.local_addr() else { return };
-    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-    let peer = Peer { addr, local: local.ip().to_canonical(), sni: None };
+    let Some(peer) = Peer::of(&stream, addr) else { return };
     let Some(config) = edge.tls.clone() else {
         return speak(edge, Protocol::Http1, stream, peer).await;
     };
@@ -38,7 +36,9 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) 
     let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone()));
     let shaken = tokio::time::timeout(deadline, shaking).await;
     if let Ok(Ok(Some(stream))) = shaken {
-        let peer = Peer { sni: tls::server_name(&stream), ..peer };
+        let sni = tls::server_name(&stream);
+        let stopgap = edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref()));
+        let peer = Peer { sni, stopgap, ..peer };
         return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;
     }
     edge.metrics.connection_refused("handshake");

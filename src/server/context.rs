@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderValue;
+use tokio::net::TcpStream;
 
 use super::hosts::Hosts;
 use super::limits::Admission;
@@ -43,7 +44,7 @@ pub struct Edge {
     pub(super) hosts: Hosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
-    /// `Strict-Transport-Security`, on every answer if at all.
+    /// `Strict-Transport-Security`, on every answer under a certificate that is meant to last.
     pub(super) hsts: Option<HeaderValue>,
 }
 
@@ -91,6 +92,21 @@ pub(super) struct Visit<'a> {
     pub(super) started: Instant,
 }
 
+    /// The certificate it was shown is one that nobody vouches for, until there is another.
+    pub(super) stopgap: bool,
+}
+
+impl Peer {
+    /// What a socket knows of its two ends. `None` if it is closed already.
+    pub(super) fn of(stream: &TcpStream, addr: SocketAddr) -> Option<Self> {
+        let local = stream.local_addr().ok()?.ip().to_canonical();
+        Some(Self {
+            addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+            local,
+            sni: None,
+            stopgap: false,
+        })
+    }
 impl<'a> Visit<'a> {
     pub(super) fn begin(edge: &Edge, peer: &'a Peer) -> Self {
         Self { peer, id: random::hex::<8>(), started: edge.clock.monotonic() }

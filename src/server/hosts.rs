@@ -46,7 +46,7 @@ mod tests {
 
     fn peer(local: &str) -> Peer {
         let addr = "192.0.2.9:1".parse().expect("an address");
-        Peer { addr, local: local.parse().expect("an address"), sni: None }
+        Peer { addr, local: local.parse().expect("an address"), sni: None, stopgap: false }
     }
 
     #[test]

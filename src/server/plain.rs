@@ -64,9 +64,7 @@ impl Edge {
 }
 
 async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u16) {
-    let Ok(local) = stream.local_addr() else { return };
-    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-    let peer = Peer { addr, local: local.ip().to_canonical(), sni: None };
+    let Some(peer) = Peer::of(&stream, addr) else { return };
     let service = service_fn(|request| {
         let mut response = edge.answer_plainly(&peer, &request, https);
         // What a client sends after its head is not read here.

@@ -246,8 +246,12 @@ async fn a_length_beside_a_transfer_coding_loses_its_connection() {
     ] {
         let mut client = Client::connect(&gateway).await;
         client.send(post(headers, "0\r\n\r\n") + &get("/smuggled")).await;
-        assert_eq!(client.answer().await.0, 404);
-        assert!(client.ends().await);
+        let mut answers = String::new();
+        // It may be reset, since what is smuggled is never read.
+        let _ended =
+            tokio::time::timeout(Duration::from_secs(5), client.0.read_to_string(&mut answers)).await;
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        assert!(answers.contains("connection: close\r\n"), "{answers}");
     }
 }
 
@@ -311,7 +315,7 @@ async fn http2(gateway: &Gateway) -> SocketAddr {
     let edge = Arc::clone(&gateway.edge);
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
-        let peer = Peer { addr: client, local: addr.ip(), sni: None };
+        let peer = Peer { addr: client, local: addr.ip(), sni: None, stopgap: false };
         connection::speak(edge, Protocol::Http2, stream, peer).await;
     });
     addr
@@ -338,7 +342,8 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
         router.insert(&Mount { host: HostName::parse(host), prefix: Prefix::root() }, ());
     }
     let check = |sni: Option<&str>, host: &str| {
-        let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: sni.map(Into::into) };
+        let peer =
+            Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: sni.map(Into::into), stopgap: false };
         gateway.edge.check_host(&router, host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));

@@ -32,6 +32,26 @@ async fn a_ca_that_is_dead_at_start_delays_nothing_and_is_asked_again() {
 }
 
 #[tokio::test]
+async fn browsers_are_told_to_stay_only_where_somebody_vouches_for_the_certificate() {
+    let mut pebble = Pebble::start(Options::default()).await;
+    pebble.kill();
+    let gateway = pebble.setup("hsts: 1d\n").flag("--host", "mcp.test").start().await;
+    let told = async || {
+        let client = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(true)
+            .resolve("mcp.test", gateway.address())
+            .build()
+            .expect("a client");
+        let url = format!("https://mcp.test:{}/nothing", gateway.address().port());
+        let answer = client.get(url).send().await.expect("an answer");
+        answer.headers().contains_key("strict-transport-security")
+    };
+    assert!(!told().await, "the certificate is nobody's");
+    pebble.start_again().await;
+    until("it is certified, and browsers are told", async || told().await.then_some(())).await;
+}
+
+#[tokio::test]
 async fn nonces_refused_cost_neither_orders_nor_patience() {
     let pebble = Pebble::start(Options { bad_nonces: 30, ..Options::default() }).await;
     let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
