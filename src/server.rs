@@ -21,6 +21,7 @@ mod hosts;
 mod limits;
 mod listener;
 mod mcp;
+mod memory;
 mod page;
 mod patience;
 mod plain;

@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use super::memory::{Full, Held};
 use super::patience::UnderWay;
 use crate::base::body::Body;
 
@@ -22,13 +23,17 @@ pub(super) enum BodyFault {
     TooSlow,
     #[error("the request body is broken off or badly framed")]
     Broken,
+    #[error("this server holds as much of requests as it may; try again in a moment")]
+    NoRoom,
 }
 
-/// Reads the whole body: at most `cap` bytes, within `deadline`. A length announced beyond the cap is refused unread.
+/// Reads the whole body: at most `cap` bytes, within `deadline`, as long as there is room for what comes. A length announced
+/// beyond the cap is refused unread.
 pub(super) async fn read<B>(
     request: Request<B>,
     cap: usize,
     deadline: Duration,
+    held: &mut Held,
 ) -> Result<Request<Bytes>, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -36,9 +41,17 @@ where
     if announced(request.headers()).is_some_and(|length| length > cap as u64) {
         return Err(BodyFault::TooLarge { cap });
     }
-    let (parts, body) = request.into_parts();
-    let bytes =
-        tokio::time::timeout(deadline, collect(body, cap)).await.map_err(|_| BodyFault::TooSlow)??;
+    let (parts, mut body) = request.into_parts();
+    let reading = async {
+        let collected = collect(&mut body, cap, held).await;
+        if collected == Err(BodyFault::NoRoom) {
+            held.let_go();
+            // A connection closed with bytes unread is reset, and the answer lost with it.
+            pass_over(&mut body, cap).await?;
+        }
+        collected
+    };
+    let bytes = tokio::time::timeout(deadline, reading).await.map_err(|_| BodyFault::TooSlow)??;
     Ok(Request::from_parts(parts, bytes))
 }
 
@@ -47,22 +60,35 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Most bodies are one frame, which is handed on as it came.
-async fn collect<B>(mut body: B, cap: usize) -> Result<Bytes, BodyFault>
+async fn collect<B>(body: &mut B, cap: usize, held: &mut Held) -> Result<Bytes, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
+    held.grow(first.len())?;
     if first.len() <= cap && body.is_end_stream() {
         return Ok(first);
     }
     let mut whole = BytesMut::from(first);
     while whole.len() <= cap {
-        match next(&mut body).await? {
-            Some(more) => whole.extend_from_slice(&more),
-            None => return Ok(whole.freeze()),
-        }
+        let Some(more) = next(body).await? else { return Ok(whole.freeze()) };
+        held.grow(more.len())?;
+        whole.extend_from_slice(&more);
     }
     Err(BodyFault::TooLarge { cap })
+}
+
+/// Reads on and keeps nothing, at most `cap` bytes.
+async fn pass_over<B>(body: &mut B, cap: usize) -> Result<(), BodyFault>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut passed = 0;
+    while passed <= cap {
+        let Some(more) = next(body).await? else { break };
+        passed += more.len();
+    }
+    Ok(())
 }
 
 /// The next data; trailers are passed over.
@@ -76,6 +102,12 @@ where
         }
     }
     Ok(None)
+}
+
+impl From<Full> for BodyFault {
+    fn from(Full: Full) -> Self {
+        Self::NoRoom
+    }
 }
 
 /// An answer's body that keeps its request counted as under way, and tells whose turn it is: asked for more, ours.
@@ -124,6 +156,9 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
+    use crate::server::memory::Memory;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Frames as they come; then the end, or silence.
     struct Frames {
@@ -155,7 +190,7 @@ mod tests {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        read(Request::new(body), cap, Duration::from_secs(30)).await.map(Request::into_body)
+        read(Request::new(body), cap, PATIENCE, &mut Memory::of_mib(1).hold()).await.map(Request::into_body)
     }
 
     #[tokio::test]
@@ -171,8 +206,26 @@ mod tests {
         assert_eq!(read_of(frames(&["123", "456"]), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
         let unread = Frames { frames: VecDeque::new(), silent: true };
         let announced = Request::builder().header("content-length", "6").body(unread).expect("a request");
-        let refused = read(announced, 5, Duration::from_secs(30)).await;
+        let refused = read(announced, 5, PATIENCE, &mut Memory::of_mib(1).hold()).await;
         assert_eq!(refused.map(|_| ()), Err(BodyFault::TooLarge { cap: 5 }));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_refused_and_takes_none() {
+        let memory = Memory::of_mib(1);
+        let mut others = memory.hold();
+        assert_eq!(others.grow((1 << 20) - 4), Ok(()));
+        let read = async |body| {
+            let mut held = memory.hold();
+            let body = read(Request::new(body), 9, PATIENCE, &mut held).await.map(Request::into_body);
+            (body, held)
+        };
+        let (fits, held) = read(frames(&["12", "34"])).await;
+        assert_eq!(fits, Ok(Bytes::from("1234")));
+        assert_eq!(read(frames(&["1"])).await.0, Err(BodyFault::NoRoom), "the first is being answered");
+        drop(held);
+        assert_eq!(read(frames(&["12", "345"])).await.0, Err(BodyFault::NoRoom));
+        assert_eq!(others.grow(4), Ok(()));
     }
 
     #[tokio::test]

@@ -42,8 +42,11 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) 
         return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;
     }
     edge.metrics.connection_refused("handshake");
-    let error = shaken.map_or_else(|late| Some(late.into()), Result::err);
-    tracing::debug!(client.addr = %addr, ?error, "no TLS handshake");
+    // A scanner must not fill the disk.
+    if let Some(unsaid) = edge.no_handshake.occasion(edge.clock.monotonic()) {
+        let error = shaken.map_or_else(|late| Some(late.into()), Result::err);
+        tracing::debug!(client.addr = %peer.addr, ?error, unsaid, "no TLS handshake");
+    }
 }
 
 pub(super) async fn speak<S>(edge: Arc<Edge>, protocol: Protocol, stream: S, peer: Peer)

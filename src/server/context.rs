@@ -2,16 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
 use super::hosts::Hosts;
 use super::limits::Admission;
+use super::memory::Memory;
 use super::{reply, tls};
 use crate::base::clock::Clock;
 use crate::base::random;
+use crate::base::seldom::Seldom;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::settings::{Limits, OpenTenants, Settings};
@@ -41,11 +43,16 @@ pub struct Edge {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
+    pub(super) memory: Arc<Memory>,
     pub(super) hosts: Hosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
     /// `Strict-Transport-Security`, on every answer under a certificate that is meant to last.
     pub(super) hsts: Option<HeaderValue>,
+    /// When to say that a handshake failed.
+    pub(super) no_handshake: Seldom,
+    /// When to say that there is no room for requests.
+    pub(super) no_memory: Seldom,
 }
 
 impl Edge {
@@ -55,6 +62,7 @@ impl Edge {
         Arc::new(Self {
             registry: handles.registry,
             admission: Admission::new(&limits, Arc::clone(&handles.metrics)),
+            memory: Memory::of_mib(limits.request_memory_mib),
             metrics: handles.metrics,
             clock: handles.clock,
             tasks: handles.tasks,
@@ -69,6 +77,8 @@ impl Edge {
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,
             hsts: settings.hsts.map(reply::strict_transport_security),
+            no_handshake: Seldom::once_in(Duration::from_secs(1)),
+            no_memory: Seldom::once_in(Duration::from_secs(60)),
         })
     }
 }
@@ -82,16 +92,6 @@ pub(super) struct Peer {
     pub(super) local: IpAddr,
     /// The name asked for in the TLS handshake, lower case.
     pub(super) sni: Option<Box<str>>,
-}
-
-/// What is known about a request before anything of it is read.
-#[derive(Debug)]
-pub(super) struct Visit<'a> {
-    pub(super) peer: &'a Peer,
-    pub(super) id: String,
-    pub(super) started: Instant,
-}
-
     /// The certificate it was shown is one that nobody vouches for, until there is another.
     pub(super) stopgap: bool,
 }
@@ -107,6 +107,16 @@ impl Peer {
             stopgap: false,
         })
     }
+}
+
+/// What is known about a request before anything of it is read.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) id: String,
+    pub(super) started: Instant,
+}
+
 impl<'a> Visit<'a> {
     pub(super) fn begin(edge: &Edge, peer: &'a Peer) -> Self {
         Self { peer, id: random::hex::<8>(), started: edge.clock.monotonic() }

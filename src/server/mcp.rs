@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 
 use super::body::{self, BodyFault};
 use super::context::{Edge, Visit};
+use super::memory::Held;
 use super::reply::{self, Form, Problem};
 use super::{cors, page, revocable};
 use crate::base::body::Body;
@@ -62,8 +63,9 @@ impl Edge {
         let address = visit.peer.addr.ip();
         let principal = self.authenticate(tenant, request.headers(), address)?;
         ration(tenant, visit, &principal, address)?;
-        let deadline = Duration::from_secs(self.limits.body_seconds);
-        let request = body::read(request, tenant.spec.limits.max_request_bytes, deadline).await?;
+        // Held until the call is answered: what waits for a backend takes room as well.
+        let mut held = self.memory.hold();
+        let request = self.read(tenant, request, &mut held).await?;
         let revoked = tenant.bearer.revocation(&principal).clone();
         let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
         // Dropping the call cancels it down to the backend.
@@ -72,6 +74,30 @@ impl Edge {
             () = revoked.cancelled() => Err(Refusal::Denied(Denial::Invalid)),
             response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, revoked.clone())),
         }
+    }
+
+    async fn read<B>(
+        &self,
+        tenant: &Tenant,
+        request: Request<B>,
+        held: &mut Held,
+    ) -> Result<Request<Bytes>, BodyFault>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let deadline = Duration::from_secs(self.limits.body_seconds);
+        let read = body::read(request, tenant.spec.limits.max_request_bytes, deadline, held).await;
+        if matches!(read, Err(BodyFault::NoRoom))
+            && let Some(unsaid) = self.no_memory.occasion(self.clock.monotonic())
+        {
+            let mib = self.limits.request_memory_mib;
+            tracing::warn!(
+                mib,
+                unsaid,
+                "requests are refused: those under way take all of limits.request_memory_mib"
+            );
+        }
+        read
     }
 
     /// The page is for everybody but those whom an open tenant does not answer at all.
@@ -121,6 +147,9 @@ impl Refusal {
             Self::TooMany { wait } => too_many(wait, form),
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(status_of(fault), -32600, &fault.to_string());
+                if fault == BodyFault::NoRoom {
+                    reply::retry_after(response.headers_mut(), Duration::from_secs(1));
+                }
                 reply::close(&mut response, version);
                 response
             }
@@ -153,5 +182,6 @@ fn status_of(fault: BodyFault) -> StatusCode {
         BodyFault::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyFault::TooSlow => StatusCode::REQUEST_TIMEOUT,
         BodyFault::Broken => StatusCode::BAD_REQUEST,
+        BodyFault::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -18,6 +18,8 @@ pub struct Limits {
     pub header_seconds: u64,
     /// For a request's body as a whole.
     pub body_seconds: u64,
+    /// For all request bodies together, until their calls are answered.
+    pub request_memory_mib: usize,
     /// A connection without a request.
     pub idle_seconds: u64,
     /// What requests under way get when the process is asked to stop.
@@ -32,6 +34,7 @@ impl Default for Limits {
             handshake_seconds: 10,
             header_seconds: 10,
             body_seconds: 30,
+            request_memory_mib: 64,
             idle_seconds: 60,
             drain_seconds: 30,
         }
@@ -47,6 +50,7 @@ impl Limits {
             ("handshake_seconds", self.handshake_seconds),
             ("header_seconds", self.header_seconds),
             ("body_seconds", self.body_seconds),
+            ("request_memory_mib", self.request_memory_mib as u64),
             ("idle_seconds", self.idle_seconds),
         ];
         for (name, _) in at_least_one.iter().filter(|(_, value)| *value == 0) {

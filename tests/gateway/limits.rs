@@ -1,6 +1,7 @@
 //! Caps and deadlines of the edge, over real connections.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +23,67 @@ async fn a_body_over_the_tenants_cap_is_refused() {
     let refused = client.search(Era::Modern, "/a", &"x".repeat(5_000)).await;
     assert_eq!(refused.status, 413, "{refused:?}");
     assert_eq!(refused.json()["jsonrpc"], "2.0", "{refused:?}");
+}
+
+/// A request to search, of which this much of the body is sent.
+async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpStream {
+    let head = format!(
+        "POST /a/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&vec![b' '; sent]).await.expect("sent");
+    stream
+}
+
+/// The head of the next answer.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut answer = vec![0; 2_048];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time");
+    String::from_utf8_lossy(&answer[..read.expect("an answer")]).into_owned()
+}
+
+#[tokio::test]
+async fn a_flood_of_large_requests_gets_no_more_memory_than_it_may_have() {
+    const LENGTH: usize = 700_000;
+    let backend = FakeBackend::start().await;
+    let tenant = Tenant::new("a", &backend).with("limits:\n  max_request: 1m");
+    let setup = Setup::new().settings("limits:\n  request_memory_mib: 1\n").flag("--tls", "off");
+    let gateway = setup.file("a.yaml", tenant.yaml()).start().await;
+    // Of two that come at once, either may be the one that finds no room.
+    let mut first = until("one has the room", async || {
+        let first = begin_request(gateway.address(), LENGTH - 1, LENGTH).await;
+        let mut other = begin_request(gateway.address(), LENGTH, LENGTH).await;
+        answer(&mut other).await.starts_with("HTTP/1.1 503").then_some(first)
+    })
+    .await;
+    for _ in 0..20 {
+        let mut other = begin_request(gateway.address(), LENGTH, LENGTH).await;
+        let refused = answer(&mut other).await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1\r\n"), "{refused}");
+    }
+    let small = gateway.client().search(Era::Modern, "/a", "q").await;
+    assert_eq!(small.status, 200, "there is room for small ones");
+    assert_eq!(gateway.output().matches("request_memory_mib").count(), 1, "{}", gateway.output());
+    first.write_all(b" ").await.expect("sent");
+    assert!(answer(&mut first).await.starts_with("HTTP/1.1 400"), "blanks are no JSON");
+    let mut next = begin_request(gateway.address(), LENGTH, LENGTH).await;
+    assert!(answer(&mut next).await.starts_with("HTTP/1.1 400"), "there is room again");
+}
+
+#[tokio::test]
+async fn a_scanner_does_not_fill_the_log() {
+    let gateway = Setup::new().variable("TENANTD_LOG_FILTER", "tenantd=debug").start().await;
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(gateway.address()).await.expect("connected");
+        stream.write_all(b"\x16\x03\x01\x00\x04scan").await.expect("sent");
+        let _reset = stream.read_to_end(&mut Vec::new()).await;
+    }
+    let (_, metrics) = gateway.admin("/metrics").await;
+    assert!(metrics.contains(r#"tenantd_connections_refused_total{reason="handshake"} 100"#), "{metrics}");
+    let lines = gateway.output().matches("no TLS handshake").count();
+    assert!((1..20).contains(&lines), "{lines} lines for 100 handshakes");
 }
 
 #[tokio::test]
