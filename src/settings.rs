@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::base::diagnostic::Report;
 use crate::spec::HostName;
@@ -98,6 +99,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// The master key, if it is not the one in the state folder.
     pub master_key_file: Option<PathBuf>,
+    /// Scheme and host of Microsoft's login: another in sovereign clouds and tests.
+    pub entra_authority: Url,
     pub limits: Limits,
     /// Host headers accepted besides our own names and addresses; `any` accepts all (plain-HTTP clusters).
     pub extra_hosts: ExtraHosts,
@@ -149,6 +152,7 @@ impl Default for Settings {
             secret_roots: Vec::new(),
             ready_file: None,
             master_key_file: None,
+            entra_authority: microsoft(),
             limits: Limits::default(),
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),
@@ -196,6 +200,10 @@ impl Settings {
 fn default_listen(tls: TlsMode) -> SocketAddr {
     let port = if tls == TlsMode::Off { 80 } else { 443 };
     (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+fn microsoft() -> Url {
+    Url::parse("https://login.microsoftonline.com").expect("it is a URL")
 }
 
 fn localhost() -> HostName {

@@ -42,6 +42,7 @@ fn settings(limits: Limits) -> Settings {
         secret_roots: vec![],
         ready_file: None,
         master_key_file: None,
+        entra_authority: Settings::default().entra_authority,
         limits,
         extra_hosts: ExtraHosts::These(vec![]),
         allowed_origins: vec![],

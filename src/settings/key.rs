@@ -35,9 +35,10 @@ impl Key {
     pub const ACME_PROFILE: Key = Key("acme_profile");
     pub const ACME_EAB_KID: Key = Key("acme_eab_kid");
     pub const ACME_EAB_KEY_FILE: Key = Key("acme_eab_key_file");
+    pub const ENTRA_AUTHORITY: Key = Key("entra_authority");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 28] = [
+    pub const ALL: [Key; 29] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -66,6 +67,7 @@ impl Key {
         Self::ACME_PROFILE,
         Self::ACME_EAB_KID,
         Self::ACME_EAB_KEY_FILE,
+        Self::ENTRA_AUTHORITY,
     ];
 
     /// `--backend-allow`.

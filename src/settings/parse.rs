@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use url::Url;
+use url::{Host, Url};
 
 use super::{OpenTenants, TlsMode, WatchMode, acme};
 use crate::spec::HostName;
@@ -83,6 +83,28 @@ pub(super) fn origin(text: &str) -> Parsed<Url> {
     }
     Ok(url)
 }
+
+/// Where people log in: https, since secrets are sent there; http for a loopback address, where nobody listens in.
+pub(super) fn authority(text: &str) -> Parsed<Url> {
+    let url = match Url::parse(text) {
+        Ok(url) if url.origin().is_tuple() && url.path() == "/" && url.query().is_none() => url,
+        _ => return fault("no scheme and host", AUTHORITIES),
+    };
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => fault("not an https URL", AUTHORITIES),
+    }
+}
+
+const AUTHORITIES: &str =
+    "write it like `https://login.microsoftonline.us`; most need no other than the default";
 
 /// A browser's `Origin`, as text.
 pub(super) fn browser_origin(text: &str) -> Parsed<String> {

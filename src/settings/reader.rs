@@ -59,6 +59,9 @@ impl<'a> Reader<'a> {
             secret_roots: self.paths(Key::SECRET_ROOT),
             ready_file: self.path(Key::READY_FILE),
             master_key_file: self.path(Key::MASTER_KEY_FILE),
+            entra_authority: self
+                .one(Key::ENTRA_AUTHORITY, parse::authority)
+                .unwrap_or(default.entra_authority),
             limits: default.limits,
             extra_hosts: self.extra_hosts(),
             allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),

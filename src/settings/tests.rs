@@ -109,6 +109,19 @@ fn the_host_of_the_public_base_is_ours() {
 }
 
 #[test]
+fn secrets_go_to_https_or_loopback_authorities_only() {
+    let authority = |text| findings(Flags::new().with(Key::ENTRA_AUTHORITY, [text]), &[], None);
+    for good in
+        ["https://login.microsoftonline.us", "http://127.0.0.1:9400/", "http://[::1]:1", "http://localhost:1"]
+    {
+        assert_eq!(authority(good), "", "{good}");
+    }
+    for bad in ["http://login.test", "https://h/tenant", "https://h/?a", "login.test", "data:x", "ftp://h"] {
+        assert!(authority(bad).contains("entra-authority"), "{bad}");
+    }
+}
+
+#[test]
 fn every_bad_flag_is_named_with_what_to_write_instead() {
     let flags = Flags::new()
         .with(Key::LISTEN, ["443", "127.0.0.1:70000"])

@@ -54,6 +54,9 @@ pub struct GatewayArgs {
     /// The file with the external account's key; repeatable, one for each directory.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub acme_eab_key_file: Vec<String>,
+    /// Where people log in: another host for Microsoft's sovereign clouds [default: https://login.microsoftonline.com].
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub entra_authority: Option<String>,
     /// How the tenants folder is watched [default: auto].
     #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
     pub watch: Option<String>,
@@ -106,6 +109,7 @@ impl GatewayArgs {
             .with(Key::ACME_PROFILE, &self.acme_profile)
             .with(Key::ACME_EAB_KID, &self.acme_eab_kid)
             .with(Key::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
+            .with(Key::ENTRA_AUTHORITY, &self.entra_authority)
             .with(Key::WATCH, &self.watch)
             .with(Key::LOG, &self.log)
             .with(Key::READY_FILE, &self.ready_file)
