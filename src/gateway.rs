@@ -26,6 +26,10 @@ use crate::base::secret::Secret;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::certs::{self, Certificates};
+use crate::identity::Entra;
+use crate::oauth::authorization_server as oauth;
+use crate::oauth::client::Documents;
+use crate::oauth::ledger::Ledger;
 use crate::server::{BindError, Edge, Handles, Listeners};
 use crate::settings::{OpenTenants, Settings, TlsMode};
 use crate::store::{self, KeySource, Store};
@@ -113,7 +117,8 @@ impl Gateway {
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = context(&settings, &addresses, env);
-        let parts = parts(&settings, &context, clock, &tasks, metrics)?;
+        let login = login(&settings, store.as_ref(), &clock, &metrics, &tasks).await?;
+        let parts = parts(&settings, &context, login, clock, &tasks, metrics)?;
         let registry = Registry::new();
         Ok(Self {
             settings,
@@ -294,6 +299,7 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
 fn parts(
     settings: &Settings,
     context: &bundle::Context,
+    login: Option<oauth::Shared>,
     clock: Arc<dyn Clock>,
     tasks: &Tasks,
     metrics: Arc<Metrics>,
@@ -310,9 +316,24 @@ fn parts(
         metrics,
         clock,
         open_tenants: settings.open_tenants,
+        login,
         allowed_origins: settings.allowed_origins.clone(),
         drain: Duration::from_secs(settings.limits.drain_seconds),
     })
+}
+
+/// What tenants' authorization servers share. Without a store nobody can log in, and tenants that ask for it are closed.
+async fn login(
+    settings: &Settings,
+    store: Option<&Arc<Store>>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Option<oauth::Shared>, Error> {
+    let Some(store) = store.cloned() else { return Ok(None) };
+    let ledger = Ledger::start(Some(Arc::clone(&store)), Arc::clone(clock), tasks).await?;
+    let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
+    Ok(Some(oauth::Shared { store, ledger, entra, documents: Arc::new(Documents::new()) }))
 }
 
 /// People search for the vendor's words.

@@ -3,7 +3,7 @@
 //! [`Listeners::bind`] takes the sockets, [`Edge::new`] the handles, [`Edge::serve`] starts accepting. A request's way,
 //! each step in a file of its own: `listener` (permit, per-IP count) → `tls` (deadline) → `connection` (HTTP/1.1 or
 //! HTTP/2 by ALPN, deadlines that fire, graceful drain) → `front` (refuses what is malformed or ambiguous) → `dispatch`
-//! (the one tenant whose path it is) → `mcp` or `page` → `reply` (headers that every answer has).
+//! (the one tenant whose path it is) → `mcp`, `login` or `page` → `reply` (headers that every answer has).
 //!
 //! It promises that nothing a client sends ends the process, holds a connection for ever, or is answered by a tenant
 //! whose path it is not; that a panic below becomes a 500; and that no answer carries a secret. What a tenant answers is
@@ -20,6 +20,7 @@ mod front;
 mod hosts;
 mod limits;
 mod listener;
+mod login;
 mod mcp;
 mod memory;
 mod page;

@@ -33,7 +33,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     // Two clients: `backend`'s judges addresses, and `certs`' must reach the CA whatever it judges.
     ("hyper_util::client", &["backend", "certs"]),
     ("instant_acme", &["certs"]),
-    ("askama", &["admin", "server"]),
+    ("askama", &["admin", "oauth", "server"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     ("secrecy", &["base"]),

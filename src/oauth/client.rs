@@ -4,14 +4,24 @@
 //! nothing is stored), it names a document about itself (Client ID Metadata Document), an operator entered it, or the
 //! tenant's file lists it as a machine client.
 
+mod documents;
+pub mod entered;
+mod machine;
 mod redirect_uri;
+pub(super) mod registered;
+pub(super) mod text;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::registered::{Issued, Registration};
+use super::authorization_server::Shared;
 use crate::base::digest::Digest;
+use crate::spec::{LoginSpec, TenantName};
+use crate::store::{self, Store};
 
+pub use documents::Documents;
 pub use redirect_uri::{RedirectFault, RedirectUri};
 
 /// A client that may ask for tokens.
@@ -75,21 +85,80 @@ pub enum ClientFault {
 }
 
 /// The clients of one tenant.
-#[derive(Debug, Clone)]
-pub struct Clients {}
+pub struct Clients {
+    tenant: TenantName,
+    login: Arc<LoginSpec>,
+    store: Arc<Store>,
+    documents: Arc<Documents>,
+}
 
 impl Clients {
+    /// The clients of a tenant with this login.
+    pub fn new(shared: &Shared, tenant: TenantName, login: Arc<LoginSpec>) -> Self {
+        let (store, documents) = (Arc::clone(&shared.store), Arc::clone(&shared.documents));
+        Self { tenant, login, store, documents }
+    }
+
     /// The client with this id.
-    pub async fn find(&self, _id: &str) -> Result<Client, ClientFault> {
-        Err(ClientFault::Unknown)
+    pub async fn find(&self, id: &str) -> Result<Client, ClientFault> {
+        if id.starts_with(registered::MARK) {
+            let client = registered::client(&self.store, &self.tenant, id).ok_or(ClientFault::Unknown)?;
+            return match self.is_denied(id).await? {
+                true => Err(ClientFault::Unknown),
+                false => Ok(client),
+            };
+        }
+        if id.starts_with("https://") {
+            return self.documents.find(id, &self.login.registration.documents).await;
+        }
+        match machine::client(&self.login, id) {
+            Some(client) => Ok(client),
+            None => self.entered(id).await,
+        }
     }
 
     /// The public keys of a client whose authentication has [`Keys`]: a JWK set.
     pub async fn keys(&self, keys: &Keys) -> Result<Arc<Value>, ClientFault> {
         match keys {
             Keys::Set(set) => Ok(Arc::clone(set)),
-            Keys::At(_) => Err(ClientFault::Unavailable),
+            Keys::At(at) => self.documents.keys(at).await,
         }
+    }
+
+    /// Whether clients may register themselves.
+    pub(super) fn registers(&self) -> bool {
+        self.login.registration.dynamic
+    }
+
+    /// Gives a client its id, unless its metadata are too long to be one.
+    pub(super) fn register(&self, registration: &Registration) -> Option<Issued> {
+        registration.issue(&self.store, &self.tenant)
+    }
+
+    async fn is_denied(&self, id: &str) -> Result<bool, ClientFault> {
+        let id = id.to_owned();
+        self.ask(move |store, tenant| store.is_denied(tenant, &id)).await
+    }
+
+    async fn entered(&self, id: &str) -> Result<Client, ClientFault> {
+        let wanted = id.to_owned();
+        let document = self.ask(move |store, tenant| store.client(tenant, &wanted)).await?;
+        let document = document.ok_or(ClientFault::Unknown)?;
+        entered::Entered::read(&document).map(|entered| entered.client(id)).ok_or(ClientFault::Unavailable)
+    }
+
+    /// Asks the store where blocking is fine.
+    async fn ask<T, Q>(&self, question: Q) -> Result<T, ClientFault>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Store, &str) -> Result<T, store::Error> + Send + 'static,
+    {
+        let (store, tenant) = (Arc::clone(&self.store), self.tenant.clone());
+        let asked = tokio::task::spawn_blocking(move || question(&store, tenant.as_str())).await;
+        asked.map_err(|_| ClientFault::Unavailable)?.map_err(|error| {
+            tracing::error!(tenant = %self.tenant, %error, fault = "store", "clients cannot be read");
+            ClientFault::Unavailable
+        })
     }
 }
 

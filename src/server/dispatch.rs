@@ -54,9 +54,8 @@ impl Edge {
         match endpoint {
             Endpoint::Mcp => self.mcp(tenant, visit, request).await,
             Endpoint::Page => self.page(tenant, visit, request.method()),
-            Endpoint::Discovery(_) | Endpoint::OAuth(_) => {
-                Fault::NoLogin.answer(Form::Problem, request.version())
-            }
+            Endpoint::Discovery(document) => self.describe(tenant, document, request).await,
+            Endpoint::OAuth(step) => self.step(tenant, step, visit, request).await,
         }
     }
 
@@ -74,6 +73,7 @@ impl Edge {
         }
         match table.router.find(&target.host, target.path) {
             Some((tenant, _)) if tenant.spec.enabled && tenant.slot.is_closed() => Err(Fault::Closed),
+            Some((tenant, _)) if tenant.spec.enabled && tenant.lacks_its_login() => Err(Fault::NoStore),
             Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
             _ if !table.settled => Err(Fault::Starting),
             _ if Endpoint::is_missing_its_prefix(target.path) => Err(Fault::NoPrefix),

@@ -56,6 +56,8 @@ pub(super) enum Fault {
         "this server's settings are being repaired; its last change was refused and may be about who may call"
     )]
     Closed,
+    #[error("logins cannot be served: the gateway has no state folder to keep them in")]
+    NoStore,
     #[error("the gateway is starting and does not know all of its tenants yet")]
     Starting,
 }
@@ -139,7 +141,7 @@ impl Fault {
         match self {
             Self::NotOurs | Self::OtherConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Nothing | Self::NoPrefix | Self::NoLogin => StatusCode::NOT_FOUND,
-            Self::Starting | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::Closed | Self::NoStore => StatusCode::SERVICE_UNAVAILABLE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -168,6 +170,7 @@ impl Fault {
             }
             Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
             Self::Starting => "try again in a second",
+            Self::NoStore => "try again later; its operator finds the reason in the gateway's log",
             Self::Closed => "try again later; its operator finds the reason with \"tenantd tenants show\"",
         }
     }
@@ -183,6 +186,7 @@ impl Fault {
                 | Self::NoLogin
                 | Self::Starting
                 | Self::Closed
+                | Self::NoStore
         )
     }
 
@@ -193,7 +197,7 @@ impl Fault {
         let mut response = reply::refusal(form, problem);
         let seconds = match self {
             Self::Starting => Some("1"),
-            Self::Closed => Some("60"),
+            Self::Closed | Self::NoStore => Some("60"),
             _ => None,
         };
         if let Some(seconds) = seconds {

@@ -146,7 +146,7 @@ impl Refusal {
             Self::Denied(denial) => denied(denial, form),
             Self::TooMany { wait } => too_many(wait, form),
             Self::Body(fault) => {
-                let mut response = reply::rpc_error(status_of(fault), -32600, &fault.to_string());
+                let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
                 if fault == BodyFault::NoRoom {
                     reply::retry_after(response.headers_mut(), Duration::from_secs(1));
                 }
@@ -175,13 +175,4 @@ fn too_many(wait: Duration, form: Form) -> Response<Body> {
     let mut response = reply::refusal(form, problem);
     reply::retry_after(response.headers_mut(), wait);
     response
-}
-
-fn status_of(fault: BodyFault) -> StatusCode {
-    match fault {
-        BodyFault::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyFault::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        BodyFault::Broken => StatusCode::BAD_REQUEST,
-        BodyFault::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
-    }
 }

@@ -24,6 +24,12 @@ pub struct Limits {
     pub idle_seconds: u64,
     /// What requests under way get when the process is asked to stop.
     pub drain_seconds: u64,
+    /// Of one address at one tenant: steps of logins in a browser.
+    pub logins_per_minute: u32,
+    /// Of one address at one tenant: token requests. Hosted clients call for all their users from a few addresses.
+    pub tokens_per_minute: u32,
+    /// Of one address at one tenant: registrations of clients.
+    pub registrations_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -37,6 +43,9 @@ impl Default for Limits {
             request_memory_mib: 64,
             idle_seconds: 60,
             drain_seconds: 30,
+            logins_per_minute: 240,
+            tokens_per_minute: 3_000,
+            registrations_per_minute: 120,
         }
     }
 }
@@ -52,6 +61,9 @@ impl Limits {
             ("body_seconds", self.body_seconds),
             ("request_memory_mib", self.request_memory_mib as u64),
             ("idle_seconds", self.idle_seconds),
+            ("logins_per_minute", self.logins_per_minute.into()),
+            ("tokens_per_minute", self.tokens_per_minute.into()),
+            ("registrations_per_minute", self.registrations_per_minute.into()),
         ];
         for (name, _) in at_least_one.iter().filter(|(_, value)| *value == 0) {
             let finding =

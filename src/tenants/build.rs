@@ -8,6 +8,7 @@ use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::base::digest::Digest;
 use crate::mcp::{McpServer, Surface};
+use crate::oauth::authorization_server::{AuthorizationServer, Shared};
 use crate::oauth::bearer::BearerCheck;
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
@@ -21,6 +22,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub open_tenants: OpenTenants,
+    /// What logins need; none where there is nowhere to keep grants.
+    pub login: Option<Shared>,
     /// Browser origins besides a tenant's own that may call.
     pub allowed_origins: Vec<String>,
     /// How long streams and calls of an old revision may go on.
@@ -44,7 +47,9 @@ impl Parts {
         ));
         let bearer = BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves);
         let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
-        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer }))
+        let login = self.login.as_ref().zip(spec.access.login.as_ref());
+        let login = login.map(|(shared, login)| AuthorizationServer::new(shared, &spec, login));
+        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login }))
     }
 
     fn surface(&self, spec: &TenantSpec, backend: Arc<backend::Client>) -> Surface {

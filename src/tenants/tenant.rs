@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::backend;
 use crate::base::digest::Digest;
 use crate::mcp::McpServer;
+use crate::oauth::authorization_server::AuthorizationServer;
 use crate::oauth::bearer::{BearerCheck, Leaves};
 use crate::spec::TenantSpec;
 
@@ -18,6 +19,15 @@ pub struct Tenant {
     pub backend: Arc<backend::Client>,
     pub mcp: McpServer,
     pub bearer: BearerCheck,
+    /// Its own authorization server, if it has a login and there is a store to keep grants in.
+    pub login: Option<AuthorizationServer>,
+}
+
+impl Tenant {
+    /// Whether it asks for a login that cannot be had: then nobody is answered, for as long as that is so.
+    pub fn lacks_its_login(&self) -> bool {
+        self.spec.access.login.is_some() && self.login.is_none()
+    }
 }
 
 /// What outlives a tenant's reloads.
@@ -26,9 +36,19 @@ pub struct TenantSlot {
     pub backend: Arc<backend::Lasting>,
     /// What each caller has left of the tenant's allowance.
     pub rate: super::rate::Buckets,
+    /// What each address has left of logins, tokens and registrations.
+    pub login_rates: LoginRates,
     /// By what callers are under way.
     pub leaves: Leaves,
     closed: AtomicBool,
+}
+
+/// Allowances apart from each other, so that nobody who refreshes tokens keeps others from logging in.
+#[derive(Debug, Default)]
+pub struct LoginRates {
+    pub logins: super::rate::Buckets,
+    pub tokens: super::rate::Buckets,
+    pub registrations: super::rate::Buckets,
 }
 
 impl TenantSlot {

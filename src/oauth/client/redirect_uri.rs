@@ -122,6 +122,11 @@ impl RedirectUri {
         self.text == asked.text || (self.portless.is_some() && self.portless == asked.portless)
     }
 
+    /// The same for one that is still a text.
+    pub fn admits_text(&self, asked: &str) -> bool {
+        Self::parse(asked).is_ok_and(|asked| self.admits(&asked))
+    }
+
     /// As the client spelled it.
     pub fn as_str(&self) -> &str {
         &self.text

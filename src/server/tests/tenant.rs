@@ -45,7 +45,7 @@ fn live(spec: TenantSpec) -> Tenant {
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);
-    Tenant { spec, revision: Digest::of(b"test"), slot, backend, mcp, bearer }
+    Tenant { spec, revision: Digest::of(b"test"), slot, backend, mcp, bearer, login: None }
 }
 
 fn serving(limits: Limits, specs: Vec<TenantSpec>) -> Gateway {

@@ -156,6 +156,7 @@ impl Life {
             metrics,
             clock,
             open_tenants: OpenTenants::Private,
+            login: None,
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(1),
         };

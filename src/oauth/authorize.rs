@@ -1,0 +1,303 @@
+//! `/authorize` (RFC 6749 section 4.1.1): is the client known, may it be sent back there, is the request whole; then the
+//! consent page. Nothing is remembered of a request: it goes, sealed, into the page's form.
+//!
+//! Until client and redirect URI are proven nobody is sent anywhere: problems become a page. After that they become an
+//! answer to the client.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::authorization_server::{AuthorizationServer, Visit};
+use super::back::Back;
+use super::client::text::plain;
+use super::client::{Client, ClientFault, Origin, RedirectUri};
+use super::page::{self, Notice};
+use super::parameters::{ParameterFault, Parameters};
+use super::{reply, scope};
+use crate::base::body::Body;
+
+const LONGEST_CLIENT_ID: usize = 2048;
+const LONGEST_STATE: usize = 4096;
+const LONGEST_HINT: usize = 320;
+
+/// What a client asks for, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ask {
+    pub(super) client_id: String,
+    pub(super) client_name: Option<String>,
+    pub(super) redirect_uri: String,
+    /// The request said so itself; the token request must say the same then.
+    pub(super) redirect_uri_given: bool,
+    pub(super) state: Option<String>,
+    pub(super) code_challenge: Option<String>,
+    pub(super) scope: String,
+    pub(super) login_hint: Option<String>,
+}
+
+impl Ask {
+    /// The way back to the client.
+    pub(super) fn back<'a>(&'a self, issuer: &'a str) -> Back<'a> {
+        Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref(), issuer }
+    }
+}
+
+/// Why there is no consent page.
+enum Refused {
+    /// Nobody may be sent anywhere.
+    Here(Stop),
+    /// The client is told so.
+    There(String),
+}
+
+/// What somebody reads instead of being sent on.
+struct Stop {
+    error: &'static str,
+    title: &'static str,
+    sentence: String,
+    advice: &'static str,
+    status: StatusCode,
+}
+
+/// What is wrong with a request whose client is known: the code and a sentence.
+struct Flaw(&'static str, String);
+
+impl From<ParameterFault> for Flaw {
+    fn from(fault: ParameterFault) -> Self {
+        Self("invalid_request", fault.to_string())
+    }
+}
+
+impl From<ParameterFault> for Refused {
+    fn from(fault: ParameterFault) -> Self {
+        Self::Here(Stop::malformed(&fault.to_string()))
+    }
+}
+
+impl AuthorizationServer {
+    pub(super) async fn authorize(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+        let parameters = match *request.method() {
+            Method::GET | Method::HEAD => {
+                Parameters::parse(request.uri().query().unwrap_or_default().as_bytes())
+            }
+            Method::POST => Parameters::of_form(request.headers(), request.body()),
+            _ => return reply::method_not_allowed("GET, POST"),
+        };
+        let asked = match parameters {
+            Ok(parameters) => self.asked(&parameters).await,
+            Err(fault) => Err(fault.into()),
+        };
+        match asked {
+            Ok((ask, client)) => self.ask_consent(&ask, &client, request.headers(), visit),
+            Err(Refused::There(to)) => reply::redirect(&to),
+            Err(Refused::Here(stop)) => stop.answer(request, visit),
+        }
+    }
+
+    async fn asked(&self, parameters: &Parameters<'_>) -> Result<(Ask, Client), Refused> {
+        let client = self.client_of(parameters).await?;
+        let (redirect_uri, redirect_uri_given) = redirect_uri(&client, parameters)?;
+        let state = parameters.one("state")?.filter(|state| state.len() <= LONGEST_STATE);
+        let ask = Ask {
+            client_id: client.id.to_string(),
+            client_name: client.name.as_deref().map(str::to_owned),
+            redirect_uri: redirect_uri.as_str().to_owned(),
+            redirect_uri_given,
+            state: state.map(str::to_owned),
+            code_challenge: None,
+            scope: String::new(),
+            login_hint: None,
+        };
+        match self.completed(ask.clone(), &client, parameters) {
+            Ok(ask) => Ok((ask, client)),
+            Err(Flaw(code, why)) => Err(Refused::There(ask.back(self.url.as_str()).with_error(code, &why))),
+        }
+    }
+
+    async fn client_of(&self, parameters: &Parameters<'_>) -> Result<Client, Refused> {
+        let Some(id) = parameters.one("client_id")? else {
+            return Err(Refused::Here(Stop::malformed("client_id is missing")));
+        };
+        if id.eq_ignore_ascii_case(&self.login.identity.client_id) {
+            return Err(Refused::Here(Stop::azure_id()));
+        }
+        if id.len() > LONGEST_CLIENT_ID {
+            return Err(Refused::Here(Stop::unknown_client()));
+        }
+        match self.clients.find(id).await {
+            Ok(client) if client.acts_for_people() => Ok(client),
+            Ok(_) => Err(Refused::Here(Stop::machine())),
+            Err(ClientFault::Unknown) => Err(Refused::Here(Stop::unknown_client())),
+            Err(ClientFault::Unavailable) => Err(Refused::Here(Stop::unavailable())),
+        }
+    }
+
+    /// What the rest of the request says.
+    fn completed(&self, ask: Ask, client: &Client, parameters: &Parameters<'_>) -> Result<Ask, Flaw> {
+        let state = parameters.one("state")?;
+        if state.is_some_and(|state| state.len() > LONGEST_STATE) {
+            return Err(Flaw("invalid_request", "state is longer than 4096 bytes".into()));
+        }
+        check_response(parameters)?;
+        self.check_resources(parameters)?;
+        if parameters.one("prompt")?.is_some_and(|prompt| prompt.split(' ').any(|one| one == "none")) {
+            return Err(Flaw("interaction_required", "people are always asked here".into()));
+        }
+        let hint = parameters.one("login_hint")?;
+        Ok(Ask {
+            code_challenge: code_challenge(client, parameters)?,
+            scope: scope::granted(parameters.one("scope")?),
+            login_hint: hint.and_then(|hint| plain(hint, LONGEST_HINT)),
+            ..ask
+        })
+    }
+
+    fn check_resources(&self, parameters: &Parameters<'_>) -> Result<(), Flaw> {
+        match parameters.all("resource").find(|text| self.url.names_resource(text).is_none()) {
+            Some(_) => Err(Flaw("invalid_target", format!("the resource here is {}", self.url.connector()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The redirect URI, and whether the request gave it. It may be left out only where there is no choice
+/// (OAuth 2.1 section 2.3.3), and loopback always has one: the port.
+fn redirect_uri(client: &Client, parameters: &Parameters<'_>) -> Result<(RedirectUri, bool), Refused> {
+    match parameters.one("redirect_uri")? {
+        Some(text) => match RedirectUri::parse(text) {
+            Ok(uri) if client.may_return_to(&uri) => Ok((uri, true)),
+            Ok(_) => Err(Refused::Here(Stop::foreign_redirect())),
+            Err(fault) => Err(Refused::Here(Stop::bad_redirect(&fault.to_string()))),
+        },
+        None => match &*client.redirect_uris {
+            [only] if !only.is_loopback() => Ok((only.clone(), false)),
+            _ => Err(Refused::Here(Stop::malformed("redirect_uri is missing"))),
+        },
+    }
+}
+
+fn check_response(parameters: &Parameters<'_>) -> Result<(), Flaw> {
+    match parameters.one("response_type")? {
+        Some("code") => {}
+        Some(_) => return Err(Flaw("unsupported_response_type", "response_type must be code".into())),
+        None => return Err(Flaw("invalid_request", "response_type is missing".into())),
+    }
+    match parameters.one("response_mode")? {
+        None | Some("query") => Ok(()),
+        Some(_) => Err(Flaw("invalid_request", "response_mode must be query".into())),
+    }
+}
+
+/// S256 or nothing (OAuth 2.1 section 4.1.1); nothing only for clients that an operator gave a secret.
+fn code_challenge(client: &Client, parameters: &Parameters<'_>) -> Result<Option<String>, Flaw> {
+    let refuse = |why: &str| Err(Flaw("invalid_request", why.to_owned()));
+    let method = parameters.one("code_challenge_method")?;
+    match (parameters.one("code_challenge")?, method) {
+        (Some(challenge), Some("S256")) if is_s256(challenge) => Ok(Some(challenge.to_owned())),
+        (Some(_), Some("S256")) => refuse("code_challenge is not the SHA-256 of a verifier"),
+        (Some(_), _) => refuse("code_challenge_method must be S256"),
+        (None, None) if client.origin == Origin::Operator && !client.authentication.none => Ok(None),
+        (None, _) => refuse("code_challenge is missing; PKCE is required"),
+    }
+}
+
+/// 32 bytes in base64url without padding.
+fn is_s256(challenge: &str) -> bool {
+    challenge.len() == 43
+        && challenge.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+impl Stop {
+    fn malformed(what: &str) -> Self {
+        Self {
+            error: "invalid_request",
+            title: "This login request is not whole",
+            sentence: format!("The application that sent you here made a mistake: {what}."),
+            advice: "Start again from the application. If this comes again, its maker must mend it.",
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn unknown_client() -> Self {
+        Self {
+            error: "invalid_client",
+            title: "This application is not known here",
+            sentence:
+                "The application that sent you here uses a registration that this server does not have."
+                    .into(),
+            advice: "Remove the connector from the application and add it again.",
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn azure_id() -> Self {
+        Self {
+            error: "invalid_client",
+            title: "That is the wrong client id",
+            sentence: "The client id that was entered is the one of this server's app registration in Azure. It is for the server only; your application must not use it.".into(),
+            advice: "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".",
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn machine() -> Self {
+        Self {
+            error: "unauthorized_client",
+            title: "This client is for programs",
+            sentence: "The client id that was entered is one for programs without a user, which get their tokens by client_credentials.".into(),
+            advice: "Add the connector again with the connector URL alone, without client id and secret.",
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn unavailable() -> Self {
+        Self {
+            error: "temporarily_unavailable",
+            title: "The application cannot be checked now",
+            sentence: "This server could not read what the application says about itself.".into(),
+            advice: "Try again in a minute.",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn foreign_redirect() -> Self {
+        Self {
+            error: "invalid_request",
+            title: "You would be sent to a wrong place",
+            sentence: "The application wants you sent back to an address that it has not registered.".into(),
+            advice: "Somebody may be trying to get your access. If you trust the application, remove the connector from it and add it again.",
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn bad_redirect(why: &str) -> Self {
+        Self {
+            sentence: format!(
+                "The application wants you sent back to an address that is not allowed: {why}."
+            ),
+            ..Self::foreign_redirect()
+        }
+    }
+
+    fn answer(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+        tracing::debug!(
+            request_id = visit.request_id,
+            error = self.error,
+            why = self.title,
+            "authorization refused"
+        );
+        if page::wants_json(request.headers()) {
+            return reply::error(self.status, self.error, &self.sentence);
+        }
+        let nonce = page::nonce();
+        let notice = Notice {
+            title: self.title,
+            sentence: &self.sentence,
+            advice: self.advice,
+            way: None,
+            request_id: Some(visit.request_id),
+            nonce: &nonce,
+        };
+        notice.answer(self.status)
+    }
+}

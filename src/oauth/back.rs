@@ -1,0 +1,75 @@
+//! The way back to a client: its redirect URI with what we answer (RFC 6749 section 4.1.2, RFC 9207).
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// Everything but the unreserved characters: no party reads a `+` as a space then.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What an answer consists of: what stands in the redirect URI under one of these names would be taken for it.
+const OURS: [&str; 6] = ["code", "state", "iss", "error", "error_description", "error_uri"];
+
+/// An answer on its way to a client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Back<'a> {
+    pub(super) redirect_uri: &'a str,
+    /// Given back byte for byte.
+    pub(super) state: Option<&'a str>,
+    pub(super) issuer: &'a str,
+}
+
+impl Back<'_> {
+    /// With a code.
+    pub(super) fn with_code(&self, code: &str) -> String {
+        self.with(&[("code", code)])
+    }
+
+    /// With an error.
+    pub(super) fn with_error(&self, error: &str, description: &str) -> String {
+        self.with(&[("error", error), ("error_description", description)])
+    }
+
+    /// Keeps what the client has in the query of its redirect URI (RFC 6749 section 3.1.2).
+    fn with(&self, answer: &[(&str, &str)]) -> String {
+        let (place, query) = self.redirect_uri.split_once('?').unwrap_or((self.redirect_uri, ""));
+        let mut url = format!("{place}?");
+        for pair in query.split('&').filter(|pair| !pair.is_empty() && !is_ours(pair)) {
+            url.push_str(pair);
+            url.push('&');
+        }
+        let state = self.state.map(|state| ("state", state));
+        for (name, value) in answer.iter().copied().chain(state).chain([("iss", self.issuer)]) {
+            url.push_str(&format!("{name}={}&", utf8_percent_encode(value, ESCAPED)));
+        }
+        url.pop();
+        url
+    }
+}
+
+fn is_ours(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default();
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    OURS.contains(&&*name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_issuer_is_there_exactly_once_and_state_as_it_came() {
+        for (redirect_uri, expected) in [
+            ("https://a/cb", "https://a/cb?code=c%2B1&state=a%20b%26%3D%2B%C3%A4&iss=https%3A%2F%2Fh%2Ft"),
+            (
+                "https://a/cb?x=1&iss=evil&%69ss=2&state=3",
+                "https://a/cb?x=1&code=c%2B1&state=a%20b%26%3D%2B%C3%A4&iss=https%3A%2F%2Fh%2Ft",
+            ),
+            ("cursor://x/cb", "cursor://x/cb?code=c%2B1&state=a%20b%26%3D%2B%C3%A4&iss=https%3A%2F%2Fh%2Ft"),
+        ] {
+            let back = Back { redirect_uri, state: Some("a b&=+ä"), issuer: "https://h/t" };
+            assert_eq!(back.with_code("c+1"), expected);
+        }
+        let back = Back { redirect_uri: "https://a/cb", state: None, issuer: "https://h/t" };
+        let error = back.with_error("access_denied", "no");
+        assert_eq!(error, "https://a/cb?error=access_denied&error_description=no&iss=https%3A%2F%2Fh%2Ft");
+    }
+}

@@ -1,0 +1,236 @@
+//! From consent to Microsoft and back: `/auth/ms-callback` (OpenID Connect Core section 3.1.2.5).
+//!
+//! What must be known on the way back lies, sealed, in a cookie of the browser that consented, one for each login. So
+//! nothing is kept here of logins that are never finished, and a callback in another browser finds nothing.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::authorization_server::{AuthorizationServer, Visit};
+use super::authorize::Ask;
+use super::consent::leave;
+use super::grants::NewGrant;
+use super::page::{self, Notice, Way};
+use super::parameters::Parameters;
+use super::sealed::{self, LOGIN};
+use super::{cookie, reply};
+use crate::base::body::Body;
+use crate::base::digest::Digest;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::identity::{self, Kind};
+
+/// How long somebody may take to log in at Microsoft.
+const LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A login under way. Sealed in the browser's cookie.
+#[derive(Serialize, Deserialize)]
+struct UnderWay {
+    ask: Ask,
+    state: String,
+    nonce: String,
+    /// Of our own PKCE towards Entra.
+    verifier: String,
+    at: Timestamp,
+}
+
+/// Why a login does not end with a code.
+enum Failure {
+    Identity(identity::Error),
+    /// Our own records cannot be written.
+    Unavailable,
+}
+
+impl From<identity::Error> for Failure {
+    fn from(error: identity::Error) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl AuthorizationServer {
+    /// Sends somebody who consented to Microsoft.
+    pub(super) fn begin_login(&self, ask: Ask, visit: &Visit<'_>) -> Response<Body> {
+        let login = UnderWay {
+            ask,
+            state: unguessable(),
+            nonce: unguessable(),
+            verifier: unguessable(),
+            at: visit.now,
+        };
+        let to = self.provider.authorize_url(&identity::Ask {
+            state: &login.state,
+            nonce: &login.nonce,
+            code_challenge: &challenge(&login.verifier),
+            login_hint: login.ask.login_hint.as_deref(),
+        });
+        let name = self.login_cookie(&login.state);
+        let value = sealed::seal_value(&self.store, LOGIN, &self.tenant, &login.state, &login);
+        let mut response =
+            leave("You are going to Microsoft", "Sign in there; it brings you back.", to.as_str());
+        match cookie::set(response.headers_mut(), &name, &value, LIFE.as_secs()) {
+            Ok(()) => response,
+            Err(cookie::TooLong) => {
+                let long = "the request is too long to be kept in a cookie";
+                leave(
+                    "This login request is too long",
+                    long,
+                    &login.ask.back(self.url.as_str()).with_error("invalid_request", long),
+                )
+            }
+        }
+    }
+
+    pub(super) async fn callback(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET) {
+            return reply::method_not_allowed("GET");
+        }
+        let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
+        let Some((parameters, login)) = parameters.ok().and_then(|parameters| {
+            let login = self.under_way(request.headers(), parameters.one("state").ok()??, visit.now)?;
+            Some((parameters, login))
+        }) else {
+            return nobodys(visit);
+        };
+        let mut response = match self.finish(&login, &parameters).await {
+            Ok(code) => reply::redirect(&login.ask.back(self.url.as_str()).with_code(code.expose())),
+            Err(failure) => self.failed(&login.ask, &failure, visit),
+        };
+        cookie::clear(request.headers(), response.headers_mut(), &self.login_cookie(&login.state));
+        response
+    }
+
+    /// The login that this browser began with this state.
+    fn under_way(&self, headers: &HeaderMap, state: &str, now: Timestamp) -> Option<UnderWay> {
+        let is_state = state.len() == 43
+            && state.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let value = is_state.then(|| cookie::read(headers, &self.login_cookie(state))).flatten()?;
+        let login: UnderWay = sealed::open_value(&self.store, LOGIN, &self.tenant, state, &value)?;
+        (login.state == state && now.duration_since(login.at) <= LIFE).then_some(login)
+    }
+
+    async fn finish(&self, login: &UnderWay, parameters: &Parameters<'_>) -> Result<Secret, Failure> {
+        let one = |name| parameters.one(name).ok().flatten();
+        let Some(code) = one("code").filter(|_| one("error").is_none()) else {
+            let error = one("error").unwrap_or("invalid_request");
+            return Err(self.provider.refusal(error, one("error_description")).into());
+        };
+        let verifier = Secret::new(login.verifier.clone());
+        let known = self.provider.redeem(code, &verifier, &login.nonce).await?;
+        let ask = login.ask.clone();
+        let grant = NewGrant {
+            client_id: ask.client_id,
+            client_name: ask.client_name,
+            redirect_uri: ask.redirect_uri_given.then_some(ask.redirect_uri),
+            code_challenge: ask.code_challenge,
+            scope: ask.scope,
+            person: known.person,
+            upstream: known.refresh_token,
+        };
+        self.grants.begin(grant).await.map_err(|_| Failure::Unavailable)
+    }
+
+    /// A page that says why, with the way back to the client, which is told by its own code.
+    fn failed(&self, ask: &Ask, failure: &Failure, visit: &Visit<'_>) -> Response<Body> {
+        let (status, code, page) = match failure {
+            Failure::Identity(error) => {
+                self.log(error, visit);
+                (status_of(error.kind()), client_code(error), error.page().clone())
+            }
+            Failure::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                identity::Page {
+                    title: "The login cannot be finished now",
+                    sentence: "This server cannot write its own records.".into(),
+                    advice: "Try again in a minute.".into(),
+                },
+            ),
+        };
+        let back = ask.back(self.url.as_str()).with_error(code, &page.sentence);
+        let notice = Notice {
+            title: page.title,
+            sentence: &page.sentence,
+            advice: &page.advice,
+            way: Some(Way { to: &back, label: "Back to the application", at_once: false }),
+            request_id: Some(visit.request_id),
+            nonce: &page::nonce(),
+        };
+        notice.answer(status)
+    }
+
+    fn log(&self, error: &identity::Error, visit: &Visit<'_>) {
+        let trace = error.trace();
+        let (tenant, request_id, class) = (self.tenant.as_str(), visit.request_id, error.class());
+        let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
+        let (aadsts, fault) = (&trace.codes, "login");
+        match error.kind() {
+            Kind::Refused | Kind::Ended => tracing::info!(
+                tenant,
+                request_id,
+                fault,
+                class,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "a login was refused"
+            ),
+            Kind::Misconfigured | Kind::Down => tracing::warn!(
+                tenant,
+                request_id,
+                fault,
+                class,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "a login failed"
+            ),
+        }
+    }
+
+    fn login_cookie(&self, state: &str) -> String {
+        format!("__Host-login.{}.{}", self.tenant, &state[..8])
+    }
+}
+
+fn status_of(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Refused => StatusCode::FORBIDDEN,
+        Kind::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
+        Kind::Ended => StatusCode::BAD_REQUEST,
+        Kind::Down => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// `invalid_grant` is no error of an authorization response (RFC 6749 section 4.1.2.1): whoever's code is stale logs in again.
+fn client_code(error: &identity::Error) -> &'static str {
+    match error.kind() {
+        Kind::Ended => "access_denied",
+        _ => error.oauth_error(),
+    }
+}
+
+fn unguessable() -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<32>())
+}
+
+/// S256 (RFC 7636 section 4.2).
+fn challenge(verifier: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Digest::of(verifier.as_bytes()).as_bytes())
+}
+
+/// Nobody is sent anywhere: whose login it is cannot be told.
+fn nobodys(visit: &Visit<'_>) -> Response<Body> {
+    let notice = Notice {
+        title: "This login cannot be finished here",
+        sentence: "It was begun in another browser, took longer than ten minutes, or was finished before.",
+        advice: "Start again from your application, and stay in one browser.",
+        way: None,
+        request_id: Some(visit.request_id),
+        nonce: &page::nonce(),
+    };
+    notice.answer(StatusCode::BAD_REQUEST)
+}

@@ -1,0 +1,125 @@
+//! Where a client's document may be: an `https` URL whose host is a name, in one spelling, so that what is compared,
+//! shown and fetched is the same.
+
+use std::sync::Arc;
+
+const LONGEST: usize = 1024;
+
+/// The URL of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DocumentUrl {
+    text: Arc<str>,
+    host: Arc<str>,
+}
+
+/// Why a text is no such URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AddressFault {
+    #[error("it is no https URL in its plainest spelling")]
+    Spelling,
+    #[error("it has a user name, a fragment or a port")]
+    Parts,
+    #[error("its path has a dot segment or nothing in it")]
+    Path,
+    #[error("its host is an address or no public name")]
+    Host,
+}
+
+impl DocumentUrl {
+    /// Reads a client id that may be one.
+    pub(crate) fn parse(text: &str) -> Result<Self, AddressFault> {
+        let url = url::Url::parse(text).map_err(|_| AddressFault::Spelling)?;
+        if url.scheme() != "https" || text.len() > LONGEST || text.contains('\\') {
+            return Err(AddressFault::Spelling);
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err(AddressFault::Parts);
+        }
+        let host = url.host_str().unwrap_or_default();
+        if !matches!(url.host(), Some(url::Host::Domain(_))) || !is_public_name(host) {
+            return Err(AddressFault::Host);
+        }
+        if url.port().is_some() || text.get(8 + host.len()..).is_some_and(|rest| rest.starts_with(':')) {
+            return Err(AddressFault::Parts);
+        }
+        check_path(url.path(), text)?;
+        // The parser mends much: capitals, dot segments, default ports. What it mended is another spelling.
+        match url.as_str() == text {
+            true => Ok(Self { host: host.into(), text: text.into() }),
+            false => Err(AddressFault::Spelling),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// A client id must say more than its host.
+fn check_path(path: &str, text: &str) -> Result<(), AddressFault> {
+    let text = text.to_ascii_lowercase().replace("%2e", ".");
+    let written = text.split('?').next().unwrap_or_default();
+    let dots = written.split('/').any(|segment| matches!(segment, "." | ".."));
+    if dots || path == "/" { Err(AddressFault::Path) } else { Ok(()) }
+}
+
+/// A name with a dot in the middle, none at the end, and not one that only this machine or this network knows.
+fn is_public_name(host: &str) -> bool {
+    const OWN: [&str; 7] = ["localhost", "local", "internal", "localdomain", "lan", "home.arpa", "onion"];
+    let ends = |own: &&str| host == *own || host.strip_suffix(own).is_some_and(|front| front.ends_with('.'));
+    host.contains('.') && !host.ends_with('.') && !OWN.iter().any(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_documents_have_such_addresses() {
+        for text in [
+            "https://claude.ai/oauth/mcp-oauth-client-metadata",
+            "https://chatgpt.com/oauth/codex/client.json",
+            "https://app.example.com/client?v=1",
+        ] {
+            assert!(DocumentUrl::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_refused() {
+        for (text, fault) in [
+            ("http://a.example/c", AddressFault::Spelling),
+            ("HTTPS://a.example/c", AddressFault::Spelling),
+            ("https://A.example/c", AddressFault::Spelling),
+            ("https://a.example/c d", AddressFault::Spelling),
+            ("https://a.example\\c", AddressFault::Spelling),
+            ("ftp://a.example/c", AddressFault::Spelling),
+            ("c1.abc", AddressFault::Spelling),
+            ("https://u@a.example/c", AddressFault::Parts),
+            ("https://u:p@a.example/c", AddressFault::Parts),
+            ("https://a.example/c#f", AddressFault::Parts),
+            ("https://a.example:8443/c", AddressFault::Parts),
+            ("https://a.example:443/c", AddressFault::Parts),
+            ("https://a.example", AddressFault::Path),
+            ("https://a.example/", AddressFault::Path),
+            ("https://a.example/x/../c", AddressFault::Path),
+            ("https://a.example/x/%2e%2e/c", AddressFault::Path),
+            ("https://a.example/./c", AddressFault::Path),
+            ("https://127.0.0.1/c", AddressFault::Host),
+            ("https://2130706433/c", AddressFault::Host),
+            ("https://0x7f.1/c", AddressFault::Host),
+            ("https://[::1]/c", AddressFault::Host),
+            ("https://localhost/c", AddressFault::Host),
+            ("https://x.localhost/c", AddressFault::Host),
+            ("https://metadata.google.internal/c", AddressFault::Host),
+            ("https://a.example./c", AddressFault::Host),
+            ("https://intranet/c", AddressFault::Host),
+        ] {
+            assert_eq!(DocumentUrl::parse(text), Err(fault), "{text}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Clients that the tenant's own file lists: programs without a user (RFC 6749 section 4.4).
+
+use std::sync::Arc;
+
+use super::{Authentication, Client, Keys, Origin};
+use crate::spec::LoginSpec;
+
+/// The machine client with this id.
+pub(super) fn client(login: &LoginSpec, id: &str) -> Option<Client> {
+    let spec = login.machine_clients.iter().find(|spec| &*spec.id == id)?;
+    // What is listed was read as JSON when the file was.
+    let keys = spec.jwks.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let secrets: Vec<_> = spec.secret.into_iter().collect();
+    Some(Client {
+        id: Arc::clone(&spec.id),
+        name: Some(Arc::clone(&spec.label)),
+        origin: Origin::Machine,
+        redirect_uris: Vec::new(),
+        authentication: Authentication {
+            none: false,
+            basic: !secrets.is_empty(),
+            post: !secrets.is_empty(),
+            secrets,
+            keys: keys.map(|set| Keys::Set(Arc::new(set))),
+        },
+    })
+}

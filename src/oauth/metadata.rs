@@ -1,0 +1,61 @@
+//! What clients learn a tenant's login from: the protected resource's metadata (RFC 9728) and the authorization server's
+//! (RFC 8414, with what OpenID Connect Discovery asks for besides, so that its parsers take it).
+//!
+//! Every URL comes from the tenant's public URL and from nothing that a request says.
+
+use serde_json::{Value, json};
+
+use crate::spec::{DocumentPolicy, LoginSpec, PublicUrl, Resource};
+
+/// The scope that lets a client call tools; there is no finer one.
+pub(super) const SCOPE: &str = "mcp:use";
+/// Clients ask for it to be given refresh tokens. All of them are, so it means nothing here.
+pub(super) const OFFLINE: &str = "offline_access";
+
+/// RFC 9728 section 2, for the resource in the spelling that was asked for: some clients compare it with the URL as typed.
+pub(super) fn resource(url: &PublicUrl, title: &str, spelling: Resource) -> Value {
+    json!({
+        "resource": url.resource(spelling),
+        "authorization_servers": [url.as_str()],
+        "scopes_supported": [SCOPE],
+        "bearer_methods_supported": ["header"],
+        "resource_name": title,
+        "resource_documentation": url.at("/"),
+    })
+}
+
+/// RFC 8414 section 2.
+pub(super) fn server(url: &PublicUrl, login: &LoginSpec) -> Value {
+    let mut document = json!({
+        "issuer": url.as_str(),
+        "authorization_endpoint": url.at("/authorize"),
+        "token_endpoint": url.at("/token"),
+        "revocation_endpoint": url.at("/revoke"),
+        "introspection_endpoint": url.at("/introspect"),
+        "jwks_uri": url.at("/.well-known/jwks.json"),
+        "scopes_supported": [SCOPE, OFFLINE],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "PS256", "ES256"],
+        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
+        "protected_resources": [url.resource(Resource::Connector)],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    });
+    let takes_documents = login.registration.documents != DocumentPolicy::Off;
+    document["client_id_metadata_document_supported"] = takes_documents.into();
+    if login.registration.dynamic {
+        document["registration_endpoint"] = url.at("/register").into();
+    }
+    if let (false, Value::Array(grants)) =
+        (login.machine_clients.is_empty(), &mut document["grant_types_supported"])
+    {
+        grants.push("client_credentials".into());
+    }
+    document
+}

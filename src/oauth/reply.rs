@@ -1,0 +1,117 @@
+//! Answers of the authorization server: documents, RFC 6749 errors, redirects; and which pages of other origins may
+//! read them (Fetch standard).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::base::body::{self, Body};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const ALLOWED: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name, Last-Event-ID",
+);
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After");
+
+/// A JSON answer that nobody may keep (RFC 6749 section 5.1).
+pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = of_type(status, JSON, value.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// An error in the form of RFC 6749 section 5.2.
+pub fn error(status: StatusCode, code: &str, description: &str) -> Response<Body> {
+    json(status, &json!({ "error": code, "error_description": description }))
+}
+
+/// We cannot answer now (RFC 6749 section 4.1.2.1's name for it).
+pub fn unavailable(description: &str, wait: Duration) -> Response<Body> {
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    response
+}
+
+/// Whoever asks has asked too often.
+pub fn too_many(wait: Duration) -> Response<Body> {
+    let description = "too many requests from this address; wait as long as Retry-After says";
+    let mut response = error(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// The method is not one of `allowed`.
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let description = format!("use one of {allowed}");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", &description);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// Sends the browser on.
+pub(super) fn redirect(to: &str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    let to = HeaderValue::try_from(to).expect("what is redirected to was parsed as a URI");
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, to);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A document that everybody may read and keep for so long; who has it already is told so (RFC 9110 section 13.1.2).
+pub(super) fn document(text: Bytes, keep: Duration, asked: &HeaderMap) -> Response<Body> {
+    let tag = format!("\"{}\"", crate::base::digest::Digest::of(&text).short());
+    let held = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let mut response = match held.is_some_and(|held| held.contains(&tag) || held == "*") {
+        true => {
+            let mut response = Response::new(body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        false => of_type(StatusCode::OK, JSON, text),
+    };
+    let headers = response.headers_mut();
+    let keep = format!("public, max-age={}", keep.as_secs());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::try_from(keep).expect("digits"));
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).expect("digits"));
+    response
+}
+
+pub(super) fn of_type(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Body> {
+    let text = text.into();
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    response
+}
+
+/// Lets pages of every origin read the answer. They send no cookies, and nothing here asks for one.
+pub(super) fn readable_by_all(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    response
+}
+
+/// Answers a preflight.
+pub(super) fn preflight() -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    readable_by_all(response)
+}
