@@ -162,6 +162,12 @@ impl Layers {
         self.0.iter().rev().find_map(|document| document.find(path))
     }
 
+    /// The highest that is given of a secret, as it is or as `x_file`.
+    pub(super) fn secret(&self, name: &str) -> Option<Found<'_>> {
+        let file = format!("{name}_file");
+        self.0.iter().rev().find_map(|document| document.find(&[name]).or_else(|| document.find(&[&file])))
+    }
+
     pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
         self.find(path).and_then(|found| found.text())
     }

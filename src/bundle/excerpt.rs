@@ -20,8 +20,14 @@ const PLAIN: &[&str] = &[
     "context_ttl",
     "dataset",
     "deadline",
+    "directories",
+    "documents",
+    "dynamic",
+    "email_domains",
     "enabled",
     "expires",
+    "groups",
+    "guests",
     "hidden",
     "hosts",
     "label",
@@ -36,10 +42,13 @@ const PLAIN: &[&str] = &[
     "name",
     "oauth_enabled",
     "path_prefix",
+    "personal_accounts",
     "port",
     "public",
     "requests_per_minute",
+    "roles",
     "user_header",
+    "users",
 ];
 
 /// Keys whose values are URLs: shown without user, query and fragment.

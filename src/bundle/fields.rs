@@ -80,6 +80,7 @@ pub(super) const TENANT: &[Field] = &[
     vendor("microsoft_client_id", Shape::Text),
     vendor("microsoft_client_secret", Shape::Secret),
     vendor("microsoft_tenant_id", Shape::Text),
+    ours("microsoft_client_secret_next", Shape::Secret),
     vendor("port", Shape::Free),
     vendor("mcp_port", Shape::Free),
     vendor("dataset", Shape::Text),
@@ -101,8 +102,9 @@ pub(super) const TENANT: &[Field] = &[
     ours("deadline", span(1_000, 3_600)),
     ours("public", Shape::Flag),
     guard("api_keys", Shape::List(&Shape::Map(API_KEY))),
-    guard("access", Shape::Free),
-    guard("machine_clients", Shape::Free),
+    guard("access", Shape::Map(ACCESS)),
+    guard("machine_clients", Shape::List(&Shape::Map(MACHINE_CLIENT))),
+    guard("registration", Shape::Map(REGISTRATION)),
 ];
 
 const BACKEND: &[Field] = &[
@@ -155,6 +157,40 @@ const API_KEY: &[Field] = &[
     ours("key", Shape::Secret),
     ours("expires", Shape::Text),
 ];
+
+const ACCESS: &[Field] = &[
+    guard("roles", Shape::Texts),
+    guard("groups", Shape::Texts),
+    guard("users", Shape::Texts),
+    guard("email_domains", Shape::Texts),
+    guard("directories", Shape::Texts),
+    guard("guests", Shape::Flag),
+    guard("personal_accounts", Shape::Flag),
+    guard("tools", Shape::Map(TOOL_ACCESS)),
+];
+
+/// The tools that can be narrowed.
+const TOOL_ACCESS: &[Field] = &[guard("search", Shape::Map(RULES)), guard("get_context", Shape::Map(RULES))];
+
+const RULES: &[Field] = &[
+    guard("roles", Shape::Texts),
+    guard("groups", Shape::Texts),
+    guard("users", Shape::Texts),
+    guard("email_domains", Shape::Texts),
+];
+
+const MACHINE_CLIENT: &[Field] = &[
+    guard("id", Shape::Text),
+    guard("label", Shape::Text),
+    guard("sha256", Shape::Text),
+    guard("secret", Shape::Secret),
+    guard("jwks", Shape::Map(JWKS)),
+    guard("roles", Shape::Texts),
+];
+
+const JWKS: &[Field] = &[guard("keys", Shape::List(&Shape::Named(&Shape::Free)))];
+
+const REGISTRATION: &[Field] = &[guard("dynamic", Shape::Flag), guard("documents", Shape::Texts)];
 
 /// A field by name; `x_file` is a field wherever `x` is a secret.
 pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(Shape, By)> {

@@ -4,3 +4,4 @@ mod corpus;
 mod findings;
 mod good;
 mod hostile;
+mod login;

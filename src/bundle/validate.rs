@@ -4,8 +4,13 @@ mod access;
 mod address;
 mod backend;
 mod call;
+mod credential;
+mod keys;
 mod login;
+mod machines;
 mod place;
+mod registration;
+mod rules;
 mod tools;
 
 use std::sync::Arc;
@@ -56,7 +61,6 @@ pub(super) fn tenant(
     let mut case = Case { layers, context, dataset, resolver, report };
 
     notices(&mut case);
-    login::refuse(&mut case);
     let (access, digest) = access::judge(&mut case);
     (digest, spec(&mut case, name, access))
 }

@@ -12,7 +12,7 @@ use super::place::has_authority;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::bundle::document::{Document, Found, Origin};
+use crate::bundle::document::{Found, Origin};
 use crate::bundle::placeholder::{has_brackets, is_placeholder};
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Family, UrlTemplate};
@@ -89,10 +89,7 @@ fn missing(case: &mut Case<'_, '_>) {
 
 /// The key of the highest layer that has one.
 fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
-    let has_key = |document: &&Document| {
-        ["api_key", "api_key_file"].iter().any(|name| document.find(&[name]).is_some())
-    };
-    let document = case.layers.0.iter().rev().find(has_key)?;
+    let document = case.layers.secret("api_key")?.document;
     let resolved = case.resolver.member(document, &document.root, "api_key", case.report)?;
     if is_placeholder(resolved.secret.expose()) {
         case.find(placeholder_key(resolved.origin, case.dataset), Some(resolved.at));

@@ -1,40 +1,80 @@
-//! Login with Microsoft, which this version cannot do: whoever asks for it is refused, never served openly.
+//! Login with Microsoft. Half of it is never taken for the whole, and never for nothing: the tenant stays closed.
 
-use super::Case;
-use crate::base::diagnostic::Diagnostic;
+use std::sync::Arc;
 
-/// The app registration's fields.
+use super::access::present;
+use super::{Case, machines, registration, rules};
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::base::secret::Secret;
+use crate::bundle::placeholder::is_placeholder;
+use crate::spec::{Audience, DirectorySpec, HostName, IdentitySpec, LoginSpec};
+
+/// The app registration's fields, all required.
 pub(super) const MICROSOFT: &[&str] =
     &["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
+const NEXT_SECRET: &str = "microsoft_client_secret_next";
+/// What means something only where people log in.
+const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
+const ENTRA: &str = "copy it from the app registration's overview in Entra";
 
-/// Refuses tenants that ask for a login, and those whose Microsoft values leave in doubt whether they do.
-pub(super) fn refuse(case: &mut Case<'_, '_>) {
-    let layers = case.layers;
-    let given: Vec<&str> = MICROSOFT.iter().copied().filter(|name| is_given(case, name)).collect();
-    match layers.find(&["oauth_enabled"]) {
-        Some(found) if found.text().and_then(super::fields::flag) == Some(true) => {
-            name_missing(case, &given);
-            case.find(
-                Diagnostic::error(
-                    "login-unavailable",
-                    "Microsoft login is not available in this version; the tenant stays closed",
-                )
-                .help("remove the tenant until it is, or say oauth_enabled: false and list api_keys instead"),
-                Some(found.at()),
-            );
-        }
-        Some(_) => {}
-        None => switchless(case, &given),
+/// Whether the tenant says that people log in.
+pub(super) fn is_wanted(case: &Case<'_, '_>) -> bool {
+    case.layers.flag(&["oauth_enabled"]) == Some(true)
+}
+
+/// The app's secrets, the current one first.
+pub(super) fn secrets(case: &mut Case<'_, '_>) -> Vec<Secret> {
+    ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
+}
+
+/// Judges all that is said about logins.
+pub(super) fn judge(case: &mut Case<'_, '_>, secrets: Vec<Secret>, has_keys: bool) -> Option<LoginSpec> {
+    if !is_wanted(case) {
+        switchless(case);
+        without_login(case);
+        return None;
+    }
+    name_missing(case);
+    refuse_keys(case, has_keys);
+    let client_id = client_id(case);
+    let directory = directory(case);
+    let rules = rules::judge(case);
+    let tools = rules::of_tools(case);
+    let machine_clients = machines::judge(case);
+    let registration = registration::judge(case);
+    let identity = IdentitySpec {
+        client_id: client_id?,
+        client_secrets: secrets,
+        directory: directory?,
+        guests: case.layers.flag(&["access", "guests"]).unwrap_or(false),
+        personal: case.layers.flag(&["access", "personal_accounts"]).unwrap_or(false),
+    };
+    let complete = !identity.client_secrets.is_empty();
+    complete.then_some(LoginSpec { identity, rules, tools, machine_clients, registration })
+}
+
+/// Logins that this version cannot do are refused, never served openly.
+#[cfg(not(test))]
+pub(super) fn refuse_what_is_not_there_yet(case: &mut Case<'_, '_>) {
+    if is_wanted(case) {
+        let at = case.layers.find(&["oauth_enabled"]).map(|found| found.at());
+        case.find(
+            Diagnostic::error(
+                "login-unavailable",
+                "Microsoft login is not available in this version; the tenant stays closed",
+            )
+            .help("remove the tenant until it is, or say oauth_enabled: false and list api_keys instead"),
+            at,
+        );
     }
 }
 
 fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
-    let file = format!("{name}_file");
-    case.layers.find(&[name]).is_some() || case.layers.find(&[&file]).is_some()
+    case.layers.secret(name).is_some()
 }
 
-fn name_missing(case: &mut Case<'_, '_>, given: &[&str]) {
-    let missing: Vec<&str> = MICROSOFT.iter().copied().filter(|name| !given.contains(name)).collect();
+fn name_missing(case: &mut Case<'_, '_>) {
+    let missing: Vec<&str> = MICROSOFT.iter().copied().filter(|name| !is_given(case, name)).collect();
     if missing.is_empty() {
         return;
     }
@@ -43,26 +83,169 @@ fn name_missing(case: &mut Case<'_, '_>, given: &[&str]) {
     case.find(
         Diagnostic::error("login-incomplete", format!("Missing required env vars {}", variables.join(", ")))
             .help(format!(
-                "oauth_enabled needs {} too, from the app registration in Entra",
+                "oauth_enabled needs {} too, from the app registration in Entra; until then the tenant stays closed",
                 missing.join(", ")
             )),
         at,
     );
 }
 
-fn switchless(case: &mut Case<'_, '_>, given: &[&str]) {
-    let Some(first) = given.first() else { return };
-    let at = case.layers.find(&[first]).map(|found| found.at());
+/// Hosted clients that find a login use it, and programs have `machine_clients`: two doors would need two discoveries.
+fn refuse_keys(case: &mut Case<'_, '_>, has_keys: bool) {
+    if !has_keys {
+        return;
+    }
+    let at = present(case, "api_keys").map(|found| found.at());
     case.find(
         Diagnostic::error(
-            "login-in-doubt",
-            format!("{} given, but oauth_enabled says neither true nor false", and_is(given)),
+            "api-keys-with-login",
+            "a tenant has either a login or api_keys, and this one has both",
         )
-        .help("say oauth_enabled: false if nobody is to log in; until then the tenant stays closed"),
+        .help("list programs as machine_clients, or give them a tenant of their own with api_keys"),
         at,
     );
 }
 
-fn and_is(names: &[&str]) -> String {
-    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
+fn switchless(case: &mut Case<'_, '_>) {
+    if case.layers.find(&["oauth_enabled"]).is_some() {
+        return;
+    }
+    let all = MICROSOFT.iter().chain([&NEXT_SECRET]);
+    let given_names: Vec<&str> = all.copied().filter(|name| is_given(case, name)).collect();
+    let Some(at) = given_names.first().and_then(|first| case.layers.secret(first)).map(|found| found.at())
+    else {
+        return;
+    };
+    let names = given_names.join(", ");
+    let verb = if given_names.len() == 1 { "is" } else { "are" };
+    case.find(
+        Diagnostic::error(
+            "login-in-doubt",
+            format!("{names} {verb} given, but oauth_enabled says neither true nor false"),
+        )
+        .help(
+            "say oauth_enabled: true for people to log in, or false if nobody is to; until then the tenant stays closed",
+        ),
+        Some(at),
+    );
+}
+
+/// Rules for people who log in, where nobody does, would be ignored; and whoever wrote them counts on them.
+fn without_login(case: &mut Case<'_, '_>) {
+    for name in OF_LOGINS {
+        let Some(found) = present(case, name) else { continue };
+        case.find(
+            Diagnostic::error(
+                "access-without-login",
+                format!("{name} counts only where people log in; the tenant stays closed"),
+            )
+            .help("say oauth_enabled: true with the Microsoft values, or remove it and use api_keys"),
+            Some(found.at()),
+        );
+    }
+}
+
+fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
+    let document = case.layers.secret(name).filter(|_| is_wanted(case))?.document;
+    let resolved = case.resolver.member(document, &document.root, name, case.report)?;
+    let text = resolved.secret.expose();
+    let what = match text {
+        text if is_placeholder(text) => format!("{name} is still a placeholder"),
+        // Entra shows both beside each other, and only one of them works.
+        text if guid(text).is_some() => format!("{name} looks like the secret's id, not like its value"),
+        text if text.len() > 512 || text.contains(char::is_control) => format!("{name} is no client secret"),
+        _ => return Some(resolved.secret),
+    };
+    let help = "in Entra, under Certificates & secrets, make a new secret and copy the column Value";
+    refuse(case, &what, help, resolved.at)
+}
+
+fn client_id(case: &mut Case<'_, '_>) -> Option<Arc<str>> {
+    let found = case.layers.find(&["microsoft_client_id"])?;
+    match guid(found.text()?) {
+        Some(id) => Some(id),
+        None => {
+            let what =
+                "microsoft_client_id must be the Application (client) ID, 8-4-4-4-12 hexadecimal digits";
+            refuse(case, what, ENTRA, found.at())
+        }
+    }
+}
+
+fn directory(case: &mut Case<'_, '_>) -> Option<DirectorySpec> {
+    let found = case.layers.find(&["microsoft_tenant_id"])?;
+    let text = found.text()?.to_ascii_lowercase();
+    let audience = match text.as_str() {
+        "organizations" => Some(Audience::Organizations),
+        "common" => Some(Audience::Common),
+        _ => None,
+    };
+    needless_personal(case, audience);
+    match audience {
+        Some(audience) => several(case, audience, found.at()),
+        None => one(case, &text, found.at()),
+    }
+}
+
+fn several(case: &mut Case<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
+    let allowed = rules::ids(case, &["access", "directories"], "directories");
+    if !allowed.is_empty() {
+        return Some(DirectorySpec::Several { audience, allowed });
+    }
+    let name = audience.as_str();
+    let what =
+        format!("microsoft_tenant_id is {name}, and access.directories does not say which directories count");
+    let help =
+        "list the ids of the directories whose accounts may log in: access: {directories: [<directory id>]}";
+    refuse(case, &what, help, at)
+}
+
+fn one(case: &mut Case<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
+    if let Some(found) = case.layers.find(&["access", "directories"]) {
+        let what = "access.directories counts only where microsoft_tenant_id is organizations or common";
+        refuse::<()>(case, what, "remove one of the two", found.at());
+    }
+    let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
+    let domain = domain.then(|| Arc::from(text)).filter(|_| text.parse::<std::net::IpAddr>().is_err());
+    if let Some(directory) = guid(text).or(domain) {
+        return Some(DirectorySpec::One(directory));
+    }
+    let what = "microsoft_tenant_id must be the Directory (tenant) ID or one of the directory's domains";
+    let help = match text {
+        "consumers" => {
+            "for personal accounts: common, with access: {personal_accounts: true, directories: […]}"
+        }
+        _ => ENTRA,
+    };
+    refuse(case, what, help, at)
+}
+
+fn needless_personal(case: &mut Case<'_, '_>, audience: Option<Audience>) {
+    let path = ["access", "personal_accounts"];
+    if audience == Some(Audience::Common) || case.layers.flag(&path) != Some(true) {
+        return;
+    }
+    let at = case.layers.find(&path).map(|found| found.at());
+    case.find(
+        Diagnostic::error(
+            "login-invalid",
+            "personal accounts log in only where microsoft_tenant_id is common",
+        )
+        .help("remove personal_accounts, or say common and list access.directories"),
+        at,
+    );
+}
+
+fn refuse<T>(case: &mut Case<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
+    case.find(Diagnostic::error("login-invalid", what).help(help), Some(at));
+    None
+}
+
+/// An id of Entra's, in lower case.
+pub(super) fn guid(text: &str) -> Option<Arc<str>> {
+    let text = text.to_ascii_lowercase();
+    let groups = [8, 4, 4, 4, 12];
+    let hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let fits = text.split('-').map(str::len).eq(groups) && text.split('-').all(hex);
+    fits.then(|| text.into())
 }

@@ -40,6 +40,9 @@ pub(super) fn judge(case: &mut Case<'_, '_>, name: Option<&TenantName>) -> Optio
     };
     let own_host = told.as_ref().map(|told| told.host.clone()).filter(|host| !is_gateways(case, host));
     let origin = told.as_ref().map_or(case.context.public_base.as_str(), |told| &told.origin);
+    if told.is_none() {
+        insecure_base(case);
+    }
     let public_url = PublicUrl::new(origin, &prefix);
     Some(Place { public_url, mounts: mounts(own_host, hosts, &prefix) })
 }
@@ -164,7 +167,7 @@ pub(super) fn has_authority(text: &str) -> bool {
 
 /// Tokens and codes travel over this URL.
 fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
-    let login = case.layers.flag(&["oauth_enabled"]) == Some(true);
+    let login = super::login::is_wanted(case);
     if url.scheme() == "https" || is_loopback(url) {
         return;
     }
@@ -184,6 +187,22 @@ fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
             Some(found.at()),
         );
     }
+}
+
+/// The same of a URL that nobody wrote, but the gateway's base makes.
+fn insecure_base(case: &mut Case<'_, '_>) {
+    let Ok(base) = Url::parse(&case.context.public_base) else { return };
+    if !super::login::is_wanted(case) || base.scheme() == "https" || is_loopback(&base) {
+        return;
+    }
+    case.find(
+        Diagnostic::error(
+            "insecure-public-url",
+            format!("the gateway's public base is {}, but the tenant has a login", case.context.public_base),
+        )
+        .help("serve with TLS, or say by which https URL clients come (--public-base)"),
+        None,
+    );
 }
 
 fn is_loopback(url: &Url) -> bool {

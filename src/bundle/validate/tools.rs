@@ -169,7 +169,7 @@ fn reference_fault(name: &str) -> Option<&'static str> {
 }
 
 /// YAML as JSON (core schema): plain scalars may be numbers, truth values or null.
-fn json(node: &Node) -> Json {
+pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
         Value::Map(pairs) => {

@@ -1,0 +1,108 @@
+//! What a program proves itself with: a secret that is kept as its SHA-256, or given plainly.
+
+use super::Case;
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::base::digest::Digest;
+use crate::bundle::document::Document;
+use crate::bundle::placeholder::is_placeholder;
+use crate::bundle::yaml::Node;
+
+const MIN_CHARS: usize = 24;
+
+/// One credential of a list in a document.
+pub(super) struct Credential<'a> {
+    pub(super) document: &'a Document,
+    pub(super) item: &'a Node,
+    /// Under which name it may stand plainly: `key` or `secret`.
+    pub(super) plain: &'static str,
+    /// The code of findings about it, and what to do about most.
+    pub(super) code: &'static str,
+    pub(super) help: &'static str,
+}
+
+impl<'a> Credential<'a> {
+    /// The item's own place.
+    pub(super) fn at(&self) -> Location {
+        self.document.source.at(self.item.at)
+    }
+
+    /// A member that was written down.
+    pub(super) fn member(&self, name: &str) -> Option<&'a Node> {
+        self.item.member(name).map(|(_, node)| node).filter(|node| !node.is_blank())
+    }
+
+    /// Whether a digest or a plain secret is given, readable or not.
+    pub(super) fn is_given(&self) -> bool {
+        self.member("sha256").is_some() || self.is_plain()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.member(self.plain).or_else(|| self.member(&format!("{}_file", self.plain))).is_some()
+    }
+
+    /// The digest, given or made.
+    pub(super) fn digest(&self, case: &mut Case<'_, '_>) -> Option<Digest> {
+        let name = self.plain;
+        match (self.member("sha256"), self.is_plain()) {
+            (Some(node), false) => self.sha256(case, node),
+            (None, true) => self.made(case),
+            (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are given")),
+            (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is given")),
+        }
+    }
+
+    fn sha256(&self, case: &mut Case<'_, '_>, node: &Node) -> Option<Digest> {
+        let digest = node.text().and_then(Digest::parse_hex);
+        if digest.is_none() {
+            let at = self.document.source.at(node.at);
+            self.refuse::<()>(case, at, "sha256 must be 64 hexadecimal digits");
+        }
+        digest
+    }
+
+    fn made(&self, case: &mut Case<'_, '_>) -> Option<Digest> {
+        let name = self.plain;
+        let in_the_file =
+            self.member(name).is_some_and(|node| !node.text().unwrap_or_default().starts_with("${"));
+        let resolved = case.resolver.member(self.document, self.item, name, case.report)?;
+        let secret = resolved.secret.expose();
+        if is_placeholder(secret) {
+            return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));
+        }
+        if secret.chars().count() < MIN_CHARS {
+            let short = format!("the {name} is too short to be safe: {MIN_CHARS} characters at least");
+            return self.refuse(case, resolved.at, short);
+        }
+        let digest = Digest::of(secret.as_bytes());
+        if in_the_file {
+            case.find(
+                Diagnostic::warning("api-key-plain", format!("the {name} stands in the file as it is"))
+                    .help("keep its digest instead, as sha256: (tenantd apikey new prints both)"),
+                Some(resolved.at),
+            );
+        }
+        Some(digest)
+    }
+
+    /// What logs and audit call the holder; `default` if nobody says.
+    pub(super) fn label(&self, case: &mut Case<'_, '_>, default: String) -> Option<String> {
+        let Some(node) = self.member("label") else { return Some(default) };
+        let text = node.text()?;
+        if text.chars().count() <= 64 && !text.contains(char::is_control) {
+            return Some(text.to_owned());
+        }
+        let at = self.document.source.at(node.at);
+        self.refuse(case, at, "the label is longer than 64 characters or has control characters")
+    }
+
+    /// Reports what is wrong with it.
+    pub(super) fn refuse<T>(
+        &self,
+        case: &mut Case<'_, '_>,
+        at: Location,
+        what: impl Into<String>,
+    ) -> Option<T> {
+        case.find(Diagnostic::error(self.code, what).help(self.help), Some(at));
+        None
+    }
+}

@@ -1,0 +1,48 @@
+//! `registration:`: how clients that nobody has registered may introduce themselves.
+
+use std::sync::Arc;
+
+use super::Case;
+use super::rules::entries;
+use crate::base::diagnostic::Diagnostic;
+use crate::spec::{DocumentPolicy, HostName, RegistrationSpec};
+
+/// The doors for clients, as far as they were said; else all are open.
+pub(super) fn judge(case: &mut Case<'_, '_>) -> RegistrationSpec {
+    let default = RegistrationSpec::default();
+    RegistrationSpec {
+        dynamic: case.layers.flag(&["registration", "dynamic"]).unwrap_or(default.dynamic),
+        documents: documents(case).unwrap_or(default.documents),
+    }
+}
+
+fn documents(case: &mut Case<'_, '_>) -> Option<DocumentPolicy> {
+    let found = case.layers.find(&["registration", "documents"])?;
+    let words = entries(&found);
+    match words.as_slice() {
+        ["any"] => return Some(DocumentPolicy::Any),
+        // YAML 1.1 reads a bare `off` as false; here it is text.
+        ["off" | "false"] => return Some(DocumentPolicy::Off),
+        _ => {}
+    }
+    let hosts: Vec<Option<Arc<str>>> = words.iter().map(|word| host(word)).collect();
+    let listed: Option<Vec<Arc<str>>> = hosts.into_iter().collect();
+    if listed.as_ref().is_none_or(Vec::is_empty) {
+        case.find(
+            Diagnostic::error(
+                "registration-invalid",
+                "registration.documents is neither any, nor off, nor host names",
+            )
+            .help("list the hosts whose client documents are read, such as [claude.ai, chatgpt.com]"),
+            Some(found.at()),
+        );
+    }
+    listed.map(DocumentPolicy::Listed)
+}
+
+/// A name; documents at addresses are not read.
+fn host(word: &str) -> Option<Arc<str>> {
+    let host = HostName::parse(word)?;
+    let is_address = host.as_str().starts_with('[') || host.as_str().parse::<std::net::IpAddr>().is_ok();
+    (!is_address && host.as_str().contains('.')).then(|| host.as_str().into())
+}
