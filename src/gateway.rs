@@ -333,7 +333,7 @@ async fn login(
     let Some(store) = store.cloned() else { return Ok(None) };
     let ledger = Ledger::start(Some(Arc::clone(&store)), Arc::clone(clock), tasks).await?;
     let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
-    Ok(Some(oauth::Shared { store, ledger, entra, documents: Arc::new(Documents::new()) }))
+    Ok(Some(oauth::Shared { store, ledger, entra, documents: Documents::new(Arc::clone(clock), tasks) }))
 }
 
 /// People search for the vendor's words.

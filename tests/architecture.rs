@@ -40,8 +40,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("anyhow", &["cli", "main"]),
     ("jsonwebtoken", &["identity", "oauth"]),
-    // For Entra, which is where the settings say; `backend` judges addresses and needs a client of its own.
-    ("reqwest", &["identity"]),
+    // For Entra, which is where the settings say, and for documents that strangers name, with a resolver of our own;
+    // `backend` judges addresses and needs a client of its own.
+    ("reqwest", &["identity", "oauth"]),
 ];
 
 /// One file of the source.

@@ -4,15 +4,11 @@
 //! Private networks are fine, since on-premises portals live there. Every spelling of an address is judged by what it
 //! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
-/// Metadata and host services of clouds that don't live on link-local addresses: Azure, Alibaba, Oracle.
-const METADATA_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-/// AWS.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+use crate::base::reach;
 
 /// The rule, made once from the settings.
 #[derive(Debug, Clone)]
@@ -30,7 +26,7 @@ impl AddressGuard {
     /// Whether a backend may be there.
     pub(super) fn permits(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
-        let reached = embedded(ip).unwrap_or(ip);
+        let reached = reach::reached(ip);
         if self.is_own(SocketAddr::new(reached, address.port())) || nobody_lives_at(reached) {
             return false;
         }
@@ -49,19 +45,6 @@ impl AddressGuard {
     }
 }
 
-/// The IPv4 address that an IPv6 one leads to.
-fn embedded(ip: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(v6) = ip else { return None };
-    let parts = v6.segments();
-    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into();
-    match parts {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => Some(v4(high, low)),
-        [0x2002, high, low, ..] => Some(v4(high, low)),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
-        _ => None,
-    }
-}
-
 /// No setting makes these the address of one service.
 fn nobody_lives_at(ip: IpAddr) -> bool {
     match ip {
@@ -72,10 +55,11 @@ fn nobody_lives_at(ip: IpAddr) -> bool {
 
 /// What only the operator's settings open.
 fn is_sheltered(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || METADATA_V4.contains(&v4),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6 == METADATA_V6,
-    }
+    let is_near = match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    };
+    is_near || reach::is_cloud_service(ip)
 }
 
 /// Only an address of this machine can be bound.

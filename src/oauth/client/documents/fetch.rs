@@ -1,0 +1,199 @@
+//! Fetches what a stranger names: over https, from the internet and nowhere nearer, a little of it, soon.
+//!
+//! The name is resolved once; if any of its addresses leads anywhere but to the internet, none is connected to. What was
+//! judged is what is connected to. No redirects, no proxies, nothing decompressed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use serde_json::Value;
+
+use super::address::DocumentUrl;
+use crate::base::reach;
+
+const CONNECT: Duration = Duration::from_secs(4);
+/// People wait for it, ten seconds at most.
+const ANSWER: Duration = Duration::from_secs(8);
+/// A name server that lists more is playing.
+const MOST_ADDRESSES: usize = 32;
+const SHORTEST: Duration = Duration::from_secs(5 * 60);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The way to the internet.
+pub(super) struct Fetcher {
+    names: Names,
+    client: OnceLock<Option<reqwest::Client>>,
+    /// Whom else to trust than the machine does.
+    #[cfg(test)]
+    root: Option<reqwest::Certificate>,
+}
+
+/// What was fetched, and how long it may be kept.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) value: Value,
+    pub(super) keep: Duration,
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("no client for it can be made")]
+    NoClient,
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the answer is {0}, not 200")]
+    Status(StatusCode),
+    #[error("the answer is not JSON")]
+    NotJson,
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+impl Fetcher {
+    pub(super) fn new() -> Self {
+        Self::over(Names::default())
+    }
+
+    pub(super) fn over(names: Names) -> Self {
+        Self {
+            names,
+            client: OnceLock::new(),
+            #[cfg(test)]
+            root: None,
+        }
+    }
+
+    /// Trusts another certificate than the machine does.
+    #[cfg(test)]
+    pub(super) fn trusting(self, root: reqwest::Certificate) -> Self {
+        Self { root: Some(root), ..self }
+    }
+
+    /// Fetches a JSON document of so many bytes at most.
+    pub(super) async fn get(&self, url: &DocumentUrl, largest: usize) -> Result<Fetched, Fault> {
+        let client = self.client().ok_or(Fault::NoClient)?;
+        let asked = client.get(url.as_str()).header(header::ACCEPT, "application/json").send().await;
+        let mut response = asked.map_err(unreachable)?;
+        if response.status() != StatusCode::OK {
+            return Err(Fault::Status(response.status()));
+        }
+        if !is_json(response.headers()) {
+            return Err(Fault::NotJson);
+        }
+        let keep = keep(response.headers());
+        let mut text = Vec::new();
+        while let Some(more) = response.chunk().await.map_err(unreachable)? {
+            if text.len() + more.len() > largest {
+                return Err(Fault::TooLong(largest));
+            }
+            text.extend_from_slice(&more);
+        }
+        let value = serde_json::from_slice(&text).map_err(|_| Fault::NotJson)?;
+        Ok(Fetched { value, keep })
+    }
+
+    /// Made when it is needed first: most gateways never fetch.
+    fn client(&self) -> Option<&reqwest::Client> {
+        let make = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .https_only(true)
+                .no_proxy()
+                .dns_resolver(self.names.clone())
+                .connect_timeout(CONNECT)
+                .timeout(ANSWER)
+                .pool_max_idle_per_host(0);
+            #[cfg(test)]
+            let builder = match &self.root {
+                Some(root) => builder.tls_certs_only([root.clone()]),
+                None => builder,
+            };
+            builder.build().inspect_err(|error| tracing::error!(%error, "no way to clients' documents")).ok()
+        };
+        self.client.get_or_init(make).as_ref()
+    }
+}
+
+/// Resolves names, and judges what they resolve to.
+#[derive(Clone)]
+pub(super) struct Names {
+    permits: fn(IpAddr) -> bool,
+    /// Names of a test's own.
+    #[cfg(test)]
+    pub(super) table: std::sync::Arc<std::sync::Mutex<std::collections::HashMap<String, Vec<SocketAddr>>>>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            permits: reach::leads_to_the_internet,
+            #[cfg(test)]
+            table: std::sync::Arc::default(),
+        }
+    }
+}
+
+impl Names {
+    #[cfg(test)]
+    pub(super) fn permitting(permits: fn(IpAddr) -> bool) -> Self {
+        Self { permits, ..Self::default() }
+    }
+
+    async fn addresses(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(listed) = self.table.lock().expect("no holder of this lock panics").get(name) {
+            return Ok(listed.clone());
+        }
+        // Port 0: the one of the scheme.
+        Ok(tokio::net::lookup_host((name, 0)).await?.take(MOST_ADDRESSES).collect())
+    }
+
+    async fn judged(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        let found = self.addresses(name).await?;
+        match found.iter().all(|address| (self.permits)(address.ip())) {
+            true => Ok(found),
+            false => Err(io::Error::other("the host has an address that is not on the internet")),
+        }
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let judged = names.judged(name.as_str()).await?;
+            Ok(Box::new(judged.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// What the answer says (RFC 9111 section 5.2.2), within bounds.
+fn keep(headers: &HeaderMap) -> Duration {
+    let said = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds = said.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok());
+    seconds.map_or(SHORTEST, Duration::from_secs).clamp(SHORTEST, LONGEST)
+}
+
+/// The chain of causes without the URL.
+fn unreachable(error: reqwest::Error) -> Fault {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    Fault::Unreachable(text)
+}

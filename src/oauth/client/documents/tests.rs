@@ -1,0 +1,221 @@
+//! Documents over real TLS on loopback, and every way in which one could lead the gateway astray.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::fetch::{Fetcher, Names};
+use super::*;
+use crate::base::clock::SystemClock;
+use crate::base::reach;
+use crate::oauth::client::Origin;
+
+const HOST: &str = "app.example.com";
+const ID: &str = "https://app.example.com/client.json";
+
+/// A host that answers everything alike.
+struct Host {
+    address: SocketAddr,
+    root: reqwest::Certificate,
+    asked: Arc<AtomicUsize>,
+    tasks: Tasks,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.tasks.hard().cancel();
+    }
+}
+
+impl Host {
+    async fn answering(answer: String) -> Self {
+        let certified = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.expect("a key"))
+        .expect("they fit");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let (address, asked, tasks) =
+            (listener.local_addr().expect("bound"), Arc::<AtomicUsize>::default(), Tasks::new());
+        let counted = Arc::clone(&asked);
+        let each = tasks.clone();
+        tasks.spawn("host", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                counted.fetch_add(1, Ordering::SeqCst);
+                each.spawn("answer", async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut head = [0; 4096];
+                    if stream.read(&mut head).await.is_err() || answer.is_empty() {
+                        // A host that says nothing.
+                        return std::future::pending().await;
+                    }
+                    drop(stream.write_all(answer.as_bytes()).await);
+                    drop(stream.shutdown().await);
+                });
+            }
+        });
+        let root = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes()).expect("a certificate");
+        Self { address, root, asked, tasks }
+    }
+
+    async fn serving(document: &Value) -> Self {
+        Self::answering(ok("application/json", "", &document.to_string())).await
+    }
+
+    /// What asks this host for every name in question, judging addresses by `permits`.
+    fn documents(&self, permits: fn(IpAddr) -> bool) -> Arc<Documents> {
+        let names = Names::permitting(permits);
+        names.table.lock().expect("free").insert(HOST.to_owned(), vec![self.address]);
+        let fetcher = Fetcher::over(names).trusting(self.root.clone());
+        Documents::over(fetcher, SystemClock::shared(), &self.tasks)
+    }
+}
+
+fn ok(kind: &str, more: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+fn document() -> Value {
+    json!({ "client_id": ID, "client_name": "App", "redirect_uris": ["https://app.example.com/cb"] })
+}
+
+fn everywhere(_: IpAddr) -> bool {
+    true
+}
+
+async fn find(documents: &Documents, id: &str) -> Result<Client, ClientFault> {
+    documents.find(id, &DocumentPolicy::Any).await
+}
+
+#[tokio::test]
+async fn a_document_makes_a_client_and_is_fetched_once() {
+    let host = Host::serving(&document()).await;
+    let documents = host.documents(everywhere);
+    for _ in 0..3 {
+        let client = find(&documents, ID).await.expect("a client");
+        assert_eq!(client.name.as_deref(), Some("App"));
+        assert_eq!(client.origin, Origin::Document { host: HOST.into() });
+        assert!(client.authentication.none);
+    }
+    assert_eq!(host.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
+    let host = Host::serving(&document()).await;
+    let documents = host.documents(reach::leads_to_the_internet);
+    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
+    // Nor one that mixes near and far ones, which is how names are rebound.
+    let names = Names::permitting(reach::leads_to_the_internet);
+    let both = vec!["203.0.113.9:0".parse().expect("an address"), host.address];
+    names.table.lock().expect("free").insert(HOST.to_owned(), both);
+    let fetcher = Fetcher::over(names).trusting(host.root.clone());
+    let documents = Documents::over(fetcher, SystemClock::shared(), &host.tasks);
+    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
+    assert_eq!(host.asked.load(Ordering::SeqCst), 0, "nothing was connected to");
+}
+
+#[tokio::test]
+async fn answers_that_are_no_document_are_of_no_use() {
+    let moved = "HTTP/1.1 302 Found\r\nLocation: https://app.example.com/other\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let long = json!({ "client_id": ID, "client_name": "x".repeat(6000), "redirect_uris": ["https://a.example/cb"] });
+    let other = json!({ "client_id": "https://other.example/client.json", "redirect_uris": ["https://a.example/cb"] });
+    let with = |name: &str, value: Value| {
+        let mut document = document();
+        document[name] = value;
+        ok("application/json", "", &document.to_string())
+    };
+    for (what, answer) in [
+        ("moved", moved.to_owned()),
+        ("too long", ok("application/json", "", &long.to_string())),
+        ("another's", ok("application/json", "", &other.to_string())),
+        ("a page", ok("text/html", "", &document().to_string())),
+        ("no JSON", ok("application/json", "", "<html>")),
+        ("no object", ok("application/json", "", "[]")),
+        ("a secret", with("client_secret", "x".into())),
+        ("by secret", with("token_endpoint_auth_method", "client_secret_post".into())),
+        ("nowhere to return to", with("redirect_uris", json!(["javascript:alert(1)"]))),
+        (
+            "foreign keys",
+            with("jwks_uri", "https://evil.example/jwks".into()).replace("200 OK", "201 Created"),
+        ),
+        ("refused", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()),
+    ] {
+        let host = Host::answering(answer).await;
+        let documents = host.documents(everywhere);
+        for _ in 0..2 {
+            assert!(find(&documents, ID).await.is_err(), "{what}");
+        }
+        assert_eq!(
+            host.asked.load(Ordering::SeqCst),
+            1,
+            "{what}: that it failed is remembered, and nothing followed"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_slow_host_is_given_up() {
+    let host = Host::answering(String::new()).await;
+    let documents = host.documents(everywhere);
+    let asked = tokio::time::timeout(Duration::from_secs(10), find(&documents, ID)).await;
+    assert_eq!(asked.expect("in time").map(|_| ()), Err(ClientFault::Unavailable));
+}
+
+#[tokio::test]
+async fn keys_must_be_on_the_documents_own_host() {
+    let with = |jwks_uri: &str| {
+        json!({ "client_id": ID, "redirect_uris": ["https://a.example/cb"],
+                "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": jwks_uri })
+    };
+    let host = Host::serving(&with("https://evil.example/jwks.json")).await;
+    assert!(find(&host.documents(everywhere), ID).await.is_err());
+    let host = Host::serving(&with("https://app.example.com/jwks.json")).await;
+    let client = find(&host.documents(everywhere), ID).await.expect("a client");
+    assert!(client.authentication.keys.is_some() && !client.authentication.none);
+}
+
+#[tokio::test]
+async fn every_pinned_document_is_a_client_at_once_and_without_a_network() {
+    let tasks = Tasks::new();
+    let names = Names::permitting(|_| false);
+    let documents = Documents::over(Fetcher::over(names), SystemClock::shared(), &tasks);
+    let listed: Vec<Value> = serde_json::from_str(PINNED).expect("JSON");
+    assert!(listed.len() >= 7);
+    for document in &listed {
+        let id = document["client_id"].as_str().expect("a text");
+        let client = find(&documents, id).await.unwrap_or_else(|fault| panic!("{id}: {fault}"));
+        let uris = document["redirect_uris"].as_array().expect("a list").len();
+        assert_eq!((client.redirect_uris.len(), client.authentication.none), (uris, true), "{id}");
+    }
+    tasks.hard().cancel();
+}
+
+#[tokio::test]
+async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
+    let host = Host::serving(&document()).await;
+    let documents = host.documents(everywhere);
+    for (policy, taken) in [
+        (DocumentPolicy::Any, true),
+        (DocumentPolicy::Listed(vec![HOST.into()]), true),
+        (DocumentPolicy::Listed(vec!["example.com".into()]), false),
+        (DocumentPolicy::Off, false),
+    ] {
+        assert_eq!(documents.find(ID, &policy).await.is_ok(), taken, "{policy:?}");
+    }
+}
