@@ -33,6 +33,7 @@ use crate::oauth::ledger::Ledger;
 use crate::server::{BindError, Edge, Handles, Listeners};
 use crate::settings::{OpenTenants, Settings, TlsMode};
 use crate::store::{self, KeySource, Store};
+use crate::telemetry::audit::{Audit, Keeping};
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::Ground;
 use crate::tenants::registry::Registry;
@@ -59,6 +60,8 @@ pub enum Error {
     Folder { what: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error("the audit file {} cannot be opened: {source}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
+    Audit { path: PathBuf, source: io::Error },
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
     #[error("the ready file {} cannot be written: {source}", path.display())]
@@ -117,8 +120,8 @@ impl Gateway {
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = context(&settings, &addresses, env);
-        let login = login(&settings, store.as_ref(), &clock, &metrics, &tasks).await?;
-        let parts = parts(&settings, &context, login, clock, &tasks, metrics)?;
+        let mut parts = parts(&settings, &context, clock, &tasks, metrics)?;
+        parts.login = login(&settings, store.as_ref(), &parts, &tasks).await?;
         let registry = Registry::new();
         Ok(Self {
             settings,
@@ -148,6 +151,7 @@ impl Gateway {
         names::follow(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
         let edge = Edge::new(&self.settings, self.handles());
+        let audit = self.parts.audit.clone();
         let Self { settings, addresses, tasks, listeners, plain, registry, .. } = self;
         edge.serve(listeners);
         edge.serve_plain(plain, addresses.listen[0].port());
@@ -161,7 +165,11 @@ impl Gateway {
             on_ready(&addresses);
             end.asked().await;
         }
-        Ok(drain(&tasks, &registry, &mut signals, &settings).await)
+        let drained = drain(&tasks, &registry, &mut signals, &settings).await;
+        // What the last calls left is a matter of moments.
+        let flushing = tokio::task::spawn_blocking(move || audit.flush(Duration::from_secs(2)));
+        let _written = flushing.await;
+        Ok(drained)
     }
 
     fn ground(&mut self) -> Ground {
@@ -183,6 +191,7 @@ impl Gateway {
             metrics: Arc::clone(&self.parts.metrics),
             clock: Arc::clone(&self.parts.clock),
             tasks: self.tasks.clone(),
+            audit: self.parts.audit.clone(),
             certificates: secure.then(|| Arc::clone(&self.certificates)),
         }
     }
@@ -299,7 +308,6 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
 fn parts(
     settings: &Settings,
     context: &bundle::Context,
-    login: Option<oauth::Shared>,
     clock: Arc<dyn Clock>,
     tasks: &Tasks,
     metrics: Arc<Metrics>,
@@ -313,10 +321,11 @@ fn parts(
     Ok(Parts {
         pool: pool.map_err(Error::Backend)?,
         warm_up: WarmUp::start(tasks, Arc::clone(&clock), Some(ContextStore::new(&settings.state))),
+        audit: audit(settings, &clock, &metrics)?,
         metrics,
         clock,
         open_tenants: settings.open_tenants,
-        login,
+        login: None,
         allowed_origins: settings.allowed_origins.clone(),
         drain: Duration::from_secs(settings.limits.drain_seconds),
     })
@@ -326,14 +335,24 @@ fn parts(
 async fn login(
     settings: &Settings,
     store: Option<&Arc<Store>>,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
+    parts: &Parts,
     tasks: &Tasks,
 ) -> Result<Option<oauth::Shared>, Error> {
     let Some(store) = store.cloned() else { return Ok(None) };
-    let ledger = Ledger::start(Some(Arc::clone(&store)), Arc::clone(clock), tasks).await?;
+    let Parts { clock, metrics, audit, .. } = parts;
+    let ledger = Ledger::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
     let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(oauth::Shared { store, ledger, entra, documents: Documents::new(Arc::clone(clock), tasks) }))
+}
+
+/// The audit. Where there is no state folder and none can be made, there is none, as with all that is to outlive the process.
+fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
+    let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else { return Ok(Audit::off()) };
+    let file = settings.state.join("audit.jsonl");
+    let keeping = Keeping { file: file.clone(), bytes, files: settings.audit_files };
+    let clock = Arc::clone(clock);
+    Audit::start(keeping, Box::new(move || clock.now()), Arc::clone(metrics))
+        .map_err(|source| Error::Audit { path: file, source })
 }
 
 /// People search for the vendor's words.

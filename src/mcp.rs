@@ -41,7 +41,8 @@ use crate::backend;
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
-use crate::spec::{TenantName, ToolSpec};
+use crate::spec::{LoginSpec, TenantName, ToolSpec};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
 use pace::Pace;
@@ -69,6 +70,17 @@ pub struct Surface {
     /// Values of the Origin header that may call.
     pub allowed_origins: Arc<[String]>,
     pub metrics: Arc<Metrics>,
+    pub audit: Audit,
+    /// Who may use which tool, where a tenant has such rules.
+    pub login: Option<Arc<LoginSpec>>,
+}
+
+impl Surface {
+    /// Whether the caller may use a tool.
+    fn lets(&self, principal: &Principal, tool: &str) -> bool {
+        let rules = self.login.as_ref().and_then(|login| login.tools.get(tool));
+        rules.is_none_or(|rules| principal.may(rules))
+    }
 }
 
 /// What the front found out about a request; travels in its extensions.

@@ -108,6 +108,10 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// How long browsers are told to use HTTPS only (RFC 6797).
     pub hsts: Option<Duration>,
+    /// From which size on the audit file is rotated; `None`: there is none.
+    pub audit: Option<u64>,
+    /// How many audit files are kept, the one that is written included.
+    pub audit_files: u32,
 }
 
 /// Which further Host headers are ours.
@@ -157,6 +161,8 @@ impl Default for Settings {
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),
             hsts: None,
+            audit: Some(64 << 20),
+            audit_files: 8,
         }
     }
 }

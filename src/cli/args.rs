@@ -359,7 +359,8 @@ const SERVE_EXAMPLES: &str = "\
 Each flag can also be given as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists
 separated by commas) or in tenantd.yaml (backend_allow:). A flag wins over the variable, and
 that over the file. Only these two know open_tenants, secret_root, extra_host, allowed_origin,
-hsts; only the file knows limits. TENANTD_LOG_FILTER says how much is logged (debug).
+hsts, audit, audit_files; only the file knows limits. TENANTD_LOG_FILTER says how much is
+logged (debug).
 
 Examples:
   tenantd serve --host mcp.example.com --accept-tos      with certificates of Let's Encrypt

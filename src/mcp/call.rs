@@ -23,6 +23,7 @@ use crate::backend;
 use crate::base::clock::{Clock, SystemClock};
 use crate::oauth::bearer::Principal;
 use crate::spec::{ToolKind, ToolSpec, Values};
+use crate::telemetry::audit::{Entry, Event};
 use crate::telemetry::metrics::Outcome;
 
 /// Answers `tools/call`.
@@ -35,12 +36,14 @@ pub(super) async fn call(
     if let Some(answer) = super::fixture::call(shared, &request, &context).await {
         return answer;
     }
+    let caller = caller(&context);
     let Some((tool, schema)) = shared.tool(&request.name) else {
-        return Err(unknown_tool(shared, &request.name));
+        return Err(unknown_tool(shared, &request.name, caller));
     };
     let asked = Asked::of(&context, shared.surface.deadline);
     let arguments = Value::Object(request.arguments.unwrap_or_default());
     let outcome = match schema.check(&arguments) {
+        _ if !shared.surface.lets(caller, &tool.name) => Err(Failure::NotAllowed),
         Err(violation) => Err(Failure::Arguments(violation)),
         Ok(()) => match caught(asked.answer(shared, tool, into_map(arguments), &context)).await {
             Ok(outcome) => outcome,
@@ -48,16 +51,30 @@ pub(super) async fn call(
         },
     };
     asked.record(shared, &tool.name, outcome.as_ref().err());
-    match outcome {
+    let kept = outcome.as_ref().err().map(Failure::outcome);
+    let result = match outcome {
         Ok(answer) => Ok(answer.into_result(shared.surface.max_result_bytes)),
         Err(Failure::Internal) => Err(ErrorData::internal_error(asked.with_id("The server failed."), None)),
         Err(error) => Ok(failure(asked.with_id(&error.to_string()))),
-    }
+    };
+    asked.note(shared, &tool.name, caller, kept.unwrap_or(Outcome::Ok), result.as_ref().ok());
+    result
+}
+
+/// Who calls. Only tests come without the front.
+pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
+    let parts = context.extensions.get::<Parts>();
+    let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
+    caller.map_or(&Principal::Anonymous, |caller| &caller.principal)
 }
 
 /// Why a call has no answer. `Display` is what the asker reads.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error(
+        "Your account may not use this tool. Ask the operator of this server to let you; calling again changes nothing."
+    )]
+    NotAllowed,
     #[error("The arguments do not fit, so nothing was asked: {0}. Correct them and call again.")]
     Arguments(String),
     #[error("{}. {}", capitalised(.0), .0.advice())]
@@ -73,6 +90,7 @@ enum Failure {
 impl Failure {
     fn outcome(&self) -> Outcome {
         match self {
+            Self::NotAllowed => Outcome::NotAllowed,
             Self::Arguments(_) => Outcome::BadArguments,
             Self::Backend(backend::Error::Busy) => Outcome::Busy,
             Self::Backend(_) => Outcome::BackendError,
@@ -97,8 +115,9 @@ fn into_map(arguments: Value) -> Values {
     }
 }
 
-fn unknown_tool(shared: &Shared, name: &str) -> ErrorData {
-    let known: Vec<&str> = shared.surface.tools.iter().map(|tool| &*tool.name).collect();
+fn unknown_tool(shared: &Shared, name: &str, caller: &Principal) -> ErrorData {
+    let names = shared.surface.tools.iter().map(|tool| &*tool.name);
+    let known: Vec<&str> = names.filter(|name| shared.surface.lets(caller, name)).collect();
     let name: String = name.chars().take(128).collect();
     ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
 }
@@ -181,6 +200,32 @@ impl Asked {
         in_time.unwrap_or(Err(backend::Error::TimedOut))
     }
 
+    /// The audit is told who called what, and how that ended; never what was asked.
+    fn note(
+        &self,
+        shared: &Shared,
+        tool: &str,
+        caller: &Principal,
+        outcome: Outcome,
+        result: Option<&CallToolResult>,
+    ) {
+        let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
+        let grant = match caller {
+            Principal::User(user) => Some(user.grant.to_string()),
+            _ => None,
+        };
+        shared.surface.audit.note(&Entry {
+            who: caller.who(),
+            client_id: caller.client_id(),
+            grant,
+            tool: Some(tool),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).ok(),
+            bytes: result.map(readable_bytes),
+            request_id: Some(&self.call.request_id),
+            ..Entry::new(Event::Call, shared.surface.tenant.as_str(), outcome.label())
+        });
+    }
+
     fn record(&self, shared: &Shared, tool: &str, failure: Option<&Failure>) {
         let tenant = shared.surface.tenant.as_str();
         let request_id = &self.call.request_id;
@@ -210,11 +255,15 @@ impl Asked {
     }
 }
 
+/// What the backend is told of the caller, if it wants to know.
 fn user(principal: &Principal) -> Option<String> {
-    match principal {
-        Principal::Anonymous => None,
-        Principal::Key { label } => Some(label.to_string()),
-    }
+    let who = principal.who();
+    who.user.or(who.oid).or(who.label).map(str::to_owned)
+}
+
+/// How much a model is given to read.
+fn readable_bytes(result: &CallToolResult) -> usize {
+    result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.len()).sum()
 }
 
 /// The context, or the part of it that is about a topic.

@@ -65,8 +65,8 @@ impl TenantHandler {
         result
     }
 
-    fn tools(&self) -> ListToolsResult {
-        ListToolsResult::with_all_items(self.shared.tools())
+    fn tools(&self, context: &Context) -> ListToolsResult {
+        ListToolsResult::with_all_items(self.shared.tools(call::caller(context)))
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
@@ -183,7 +183,7 @@ impl ServerHandler for TenantHandler {
         context: Context,
     ) -> Result<ListToolsResult, ErrorData> {
         first_page(request)?;
-        let mut result = self.tools();
+        let mut result = self.tools(&context);
         result.meta = is_modern(&context).then(|| self.shared.result_meta());
         Ok(result)
     }

@@ -13,6 +13,7 @@ use super::pace::Pace;
 use super::schema::Schema;
 use super::subscriptions::{Follower, Line};
 use crate::base::diagnostic::{Diagnostic, Report};
+use crate::oauth::bearer::Principal;
 use crate::spec::ToolSpec;
 
 /// What RFC 3986 leaves unreserved stays; all else of a dataset's name is encoded.
@@ -60,9 +61,9 @@ impl Shared {
         tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| *tool.name == *name)
     }
 
-    /// The tools as clients see them, in the order of the spec.
-    pub(super) fn tools(&self) -> Vec<Tool> {
-        let tools = self.surface.tools.iter().map(shown);
+    /// The tools as a caller sees them, in the order of the spec.
+    pub(super) fn tools(&self, caller: &Principal) -> Vec<Tool> {
+        let tools = self.surface.tools.iter().filter(|tool| self.surface.lets(caller, &tool.name)).map(shown);
         #[cfg(feature = "conformance")]
         let tools = tools.chain(self.fixture.iter().flat_map(Fixture::tools));
         tools.collect()

@@ -67,7 +67,7 @@ pub(super) struct Token {
 pub(super) struct Claims {
     pub(super) iss: Box<str>,
     pub(super) aud: Box<str>,
-    pub(super) sub: Box<str>,
+    pub(super) sub: Arc<str>,
     pub(super) client_id: Arc<str>,
     pub(super) scope: Box<str>,
     pub(super) exp: i64,

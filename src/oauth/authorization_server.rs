@@ -14,7 +14,7 @@ use super::client::{Clients, Documents};
 use super::grants::Grants;
 use super::issuer::Issuer;
 use super::ledger::Ledger;
-use super::{metadata, register, reply};
+use super::{introspect, metadata, register, reply, revoke, token};
 use crate::base::body::{self, Body};
 use crate::identity::{Entra, Provider};
 use crate::routing::{Document, Step};
@@ -44,7 +44,7 @@ pub struct AuthorizationServer {
     pub(super) store: Arc<Store>,
     pub(super) clients: Clients,
     pub(super) provider: Provider,
-    pub(super) grants: Grants,
+    pub(super) grants: Arc<Grants>,
     issuer: Arc<Issuer>,
 }
 
@@ -67,13 +67,18 @@ impl AuthorizationServer {
             login: Arc::clone(login),
             store: Arc::clone(&shared.store),
             clients: Clients::new(shared, spec.name.clone(), Arc::clone(login)),
-            grants: Grants::new(Arc::clone(&issuer), Arc::clone(login), provider.clone()),
+            grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(login), provider.clone())),
             provider,
             issuer,
         }
     }
 
-    /// Whose tokens the bearer check takes.
+    /// What the bearer check asks about tokens.
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
+    }
+
+    /// Whose tokens they are.
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
@@ -133,7 +138,9 @@ impl AuthorizationServer {
                 Method::POST => register::answer(&self.clients, &request, visit.now),
                 _ => reply::method_not_allowed("POST, OPTIONS"),
             },
-            Step::Token | Step::Revoke | Step::Introspect => reply::unavailable("not yet", PATIENCE),
+            Step::Token => token::answer(&self.grants, &self.clients, &request).await,
+            Step::Revoke => revoke::answer(&self.grants, &self.clients, &request).await,
+            Step::Introspect => introspect::answer(&self.grants, &self.clients, &request).await,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the denial to answer.
 //!
-//! A tenant with keys asks for one of them; a tenant without is open, to private networks or to everybody. A token
+//! A tenant with login asks for an access token of its own, a tenant with keys for one of them; a tenant without either is
+//! open, to private networks or to everybody. A token
 //! counts in the `Authorization` header only, never in a query (RFC 6750 section 2.3 advises against it; OAuth 2.1
 //! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
 //! taken tells neither which one was close nor which one it was.
+
+mod login;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -13,9 +16,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::login::Login;
+pub use self::login::{Machine, User};
+use super::grants::Grants;
+use super::revocations::Leave as GrantLeave;
 use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
-use crate::spec::AccessSpec;
+use crate::spec::{AccessRules, AccessSpec, LoginSpec, Resource};
+use crate::telemetry::audit::Who;
 
 /// Longer credentials are not looked at; the gateway's own keys have less than a hundred characters.
 const LONGEST: usize = 4096;
@@ -27,15 +35,61 @@ pub enum Principal {
     Anonymous,
     /// The holder of a static key.
     Key { label: Arc<str> },
+    /// Somebody who logged in.
+    User(User),
+    /// A program that acts for itself.
+    Machine(Machine),
 }
 
 impl Principal {
-    /// What audit and rate buckets call the caller.
-    pub fn label(&self) -> &str {
+    /// What the audit calls the caller.
+    pub fn who(&self) -> Who<'_> {
         match self {
-            Self::Anonymous => "anonymous",
-            Self::Key { label } => label,
+            Self::Anonymous => Who::default(),
+            Self::Key { label } => Who { label: Some(label), ..Who::default() },
+            Self::Machine(machine) => Who { label: Some(&machine.label), ..Who::default() },
+            Self::User(user) => super::grants::who(&user.person),
         }
+    }
+
+    /// By which client, if the caller logged in.
+    pub fn client_id(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous | Self::Key { .. } => None,
+            Self::User(user) => Some(&user.client_id),
+            Self::Machine(machine) => Some(&machine.client_id),
+        }
+    }
+
+    /// Whether the caller meets these rules. They are about people who log in: where nobody does, there are none.
+    pub fn may(&self, rules: &AccessRules) -> bool {
+        match self {
+            Self::Anonymous | Self::Key { .. } => true,
+            Self::User(user) => user.person.may(rules).is_ok(),
+            Self::Machine(machine) => machine.may(rules),
+        }
+    }
+}
+
+/// A caller who was let in.
+#[derive(Debug)]
+pub struct Pass {
+    pub principal: Principal,
+    pub leave: CallersLeave,
+}
+
+/// The leave of one call or stream; to be held until that is over.
+#[derive(Debug, Clone)]
+pub struct CallersLeave {
+    revoked: CancellationToken,
+    /// Shows that somebody is under way by a grant.
+    _grant: Option<GrantLeave>,
+}
+
+impl CallersLeave {
+    /// Fires when the caller may not call any more, whatever is under way.
+    pub fn revoked(&self) -> &CancellationToken {
+        &self.revoked
     }
 }
 
@@ -48,6 +102,12 @@ pub enum Denial {
     Malformed,
     /// 401 `invalid_token`: unknown or expired.
     Invalid,
+    /// 403 `insufficient_scope`: the token is not for this.
+    Scope,
+    /// 403: whoever logged in may not call; no token could change that.
+    NotAllowed,
+    /// 503: we cannot tell now. Never a 401, over which clients throw good tokens away.
+    Unavailable,
     /// 403: an open tenant, and the caller is not on a private network.
     NotPrivate,
 }
@@ -58,9 +118,11 @@ pub enum Denial {
 pub struct Leaves(Mutex<Vec<(Leave, CancellationToken)>>);
 
 /// What lets a caller in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Leave {
     Key(Digest),
+    /// Whatever changes about the login ends what is under way: the next call is judged by the new rules.
+    Login(Arc<LoginSpec>),
     OpenToPrivate,
     OpenToAll,
 }
@@ -80,7 +142,7 @@ impl Leaves {
 
     /// Ends at once whatever is under way by a leave that `check` does not give.
     pub fn keep_only(&self, check: &BearerCheck, now: Timestamp) {
-        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.gives(*leave, now)) {
+        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.gives(leave, now)) {
             taken_back.cancel();
         }
     }
@@ -94,12 +156,13 @@ impl Leaves {
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
     rule: Rule,
-    /// Fires when open callers may not call any more.
+    /// Fires when open callers, or whoever logged in, may not call any more.
     closed: CancellationToken,
 }
 
 #[derive(Debug, Clone)]
 enum Rule {
+    Login(Login),
     Keys(Arc<[Key]>),
     OpenToPrivate,
     OpenToAll,
@@ -117,9 +180,17 @@ struct Key {
 }
 
 impl BearerCheck {
-    /// The check that `access` asks for, within what the settings allow to open tenants.
+    /// The check of a tenant with login.
+    pub fn login(grants: Arc<Grants>, leaves: &Leaves) -> Self {
+        let closed = leaves.of(Leave::Login(Arc::clone(grants.login())));
+        Self { rule: Rule::Login(grants.into()), closed }
+    }
+
+    /// The check that `access` asks for without login, within what the settings allow to open tenants.
     pub fn new(access: &AccessSpec, open: OpenTenants, leaves: &Leaves) -> Self {
         let rule = match open {
+            // Doubt closes: who comes here with a login has nobody to ask.
+            _ if access.login.is_some() => Rule::Shut,
             _ if !access.is_open() => Rule::Keys(keys(access, leaves)),
             OpenTenants::Refused => Rule::Shut,
             OpenTenants::Public => Rule::OpenToAll,
@@ -129,13 +200,23 @@ impl BearerCheck {
         let closed = match rule {
             Rule::OpenToPrivate => leaves.of(Leave::OpenToPrivate),
             Rule::OpenToAll => leaves.of(Leave::OpenToAll),
-            Rule::Keys(_) | Rule::Shut => CancellationToken::new(),
+            Rule::Login(_) | Rule::Keys(_) | Rule::Shut => CancellationToken::new(),
         };
         Self { rule, closed }
     }
 
+    /// Checks a request from `peer`, the address of the connection's other end.
+    pub async fn admit(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Pass, Denial> {
+        if let Rule::Login(login) = &self.rule {
+            return login.admit(credential(headers)?, &self.closed).await;
+        }
+        let principal = self.check(headers, peer, now)?;
+        let revoked = self.revocation(&principal).clone();
+        Ok(Pass { principal, leave: CallersLeave { revoked, _grant: None } })
+    }
+
     /// Fires when a caller who was let in may not call any more, whatever is under way.
-    pub fn revocation(&self, principal: &Principal) -> &CancellationToken {
+    fn revocation(&self, principal: &Principal) -> &CancellationToken {
         let key = match (&self.rule, principal) {
             (Rule::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
             _ => None,
@@ -143,21 +224,28 @@ impl BearerCheck {
         key.map_or(&self.closed, |key| &key.revoked)
     }
 
-    fn gives(&self, leave: Leave, now: Timestamp) -> bool {
+    fn gives(&self, leave: &Leave, now: Timestamp) -> bool {
         match (&self.rule, leave) {
-            (Rule::Keys(keys), Leave::Key(digest)) => {
-                keys.iter().any(|key| key.digest == digest && key.expires.is_none_or(|expires| now < expires))
-            }
+            (Rule::Login(login), Leave::Login(spec)) => login.spec() == spec,
+            (Rule::Keys(keys), Leave::Key(digest)) => keys
+                .iter()
+                .any(|key| key.digest == *digest && key.expires.is_none_or(|expires| now < expires)),
             (Rule::OpenToAll, Leave::OpenToAll | Leave::OpenToPrivate) => true,
-            (Rule::OpenToPrivate, leave) => leave == Leave::OpenToPrivate,
+            (Rule::OpenToPrivate, leave) => *leave == Leave::OpenToPrivate,
             _ => false,
         }
     }
 
-    /// Checks a request from `peer`, the address of the connection's other end.
-    ///
+    /// Whether the page for people is shown to `peer`: not to those whom an open tenant doesn't answer at all.
+    pub fn shows_page(&self, peer: IpAddr) -> Result<(), Denial> {
+        match self.rule {
+            Rule::OpenToPrivate if !is_private(peer) => Err(Denial::NotPrivate),
+            _ => Ok(()),
+        }
+    }
+
     /// An open tenant doesn't look at the header: clients often send one they were once given.
-    pub fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
+    fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
         match &self.rule {
             Rule::Keys(keys) => {
                 let token = Digest::of(credential(headers)?);
@@ -167,13 +255,35 @@ impl BearerCheck {
             Rule::OpenToAll => Ok(Principal::Anonymous),
             Rule::OpenToPrivate if is_private(peer) => Ok(Principal::Anonymous),
             Rule::OpenToPrivate => Err(Denial::NotPrivate),
-            Rule::Shut => Err(Denial::Missing),
+            Rule::Shut | Rule::Login(_) => Err(Denial::Missing),
+        }
+    }
+
+    /// The `WWW-Authenticate` value of a denial, if its status wants one. `asked` is how the client spelled the endpoint.
+    pub fn challenge(&self, denial: Denial, asked: Resource) -> Option<HeaderValue> {
+        match &self.rule {
+            Rule::Login(login) => login.challenge(denial, asked),
+            _ => denial.challenge().map(HeaderValue::from_static),
+        }
+    }
+
+    /// One sentence for people about a denial: what was found and what to do.
+    pub fn sentence(&self, denial: Denial) -> &'static str {
+        match (&self.rule, denial) {
+            (Rule::Login(_), Denial::Missing) => {
+                "This server wants you to log in; add its URL to your client as a connector with OAuth, and log in with Microsoft."
+            }
+            (Rule::Login(_), Denial::Invalid) => {
+                "The access token is unknown, expired or revoked; log in again."
+            }
+            _ => denial.sentence(),
         }
     }
 
     /// How callers are let in, in words for status pages: `api keys (2)`, `open (private networks)`, `open (public)`.
     pub fn describe(&self) -> String {
         match &self.rule {
+            Rule::Login(login) => login.describe(),
             Rule::Keys(keys) => format!("api keys ({})", keys.len()),
             Rule::OpenToPrivate => "open (private networks)".to_owned(),
             Rule::OpenToAll => "open (public)".to_owned(),
@@ -262,25 +372,38 @@ impl Denial {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::NotPrivate => StatusCode::FORBIDDEN,
+            Self::Scope | Self::NotAllowed | Self::NotPrivate => StatusCode::FORBIDDEN,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// The `WWW-Authenticate` value, if the status wants one. Without a credential there is no error code to give
+    /// A word for the audit.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Missing => "no_credential",
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid_token",
+            Self::Scope => "insufficient_scope",
+            Self::NotAllowed => "not_allowed",
+            Self::Unavailable => "unavailable",
+            Self::NotPrivate => "not_private",
+        }
+    }
+
+    /// The `WWW-Authenticate` value of a tenant without login. Without a credential there is no error code to give
     /// (RFC 6750 section 3.1).
-    pub fn challenge(self) -> Option<&'static str> {
+    fn challenge(self) -> Option<&'static str> {
         match self {
             Self::Missing => Some("Bearer"),
             Self::Malformed => Some(r#"Bearer error="invalid_request""#),
             Self::Invalid => {
                 Some(r#"Bearer error="invalid_token", error_description="unknown or expired key""#)
             }
-            Self::NotPrivate => None,
+            Self::Scope | Self::NotAllowed | Self::Unavailable | Self::NotPrivate => None,
         }
     }
 
-    /// One sentence for people: what was found and what to do.
-    pub fn sentence(self) -> &'static str {
+    fn sentence(self) -> &'static str {
         match self {
             Self::Missing => {
                 "This server wants an API key; send it as \"Authorization: Bearer <key>\" (its operator hands keys out)."
@@ -291,6 +414,11 @@ impl Denial {
             Self::Invalid => {
                 "The API key is unknown or expired; ask the operator of this server for a new one."
             }
+            Self::Scope => "The access token was not issued for calling tools; log in again.",
+            Self::NotAllowed => {
+                "You are logged in, but your account may not use this server; ask its operator to let you."
+            }
+            Self::Unavailable => "This server cannot check logins now; try again in a moment.",
             Self::NotPrivate => {
                 "This server has no login and answers private networks only; its operator can add api_keys to it, or public: true."
             }

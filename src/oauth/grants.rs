@@ -13,15 +13,19 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use super::access_token::LIFE;
+use super::access_token::{self, LIFE, Token};
 use super::issuer::Issuer;
 use super::ledger::Unavailable;
+use super::revocations::Leave;
+use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{self, Kind, Person, Provider};
-use crate::spec::LoginSpec;
-use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Subject};
+use crate::spec::{LoginSpec, MachineClientSpec, Resource};
+use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Store, Subject};
+use crate::telemetry::audit::Who;
 
 const CODE_LIFE: SignedDuration = SignedDuration::from_secs(60);
 /// Claude refreshes from two places, and answers get lost.
@@ -51,7 +55,7 @@ pub struct NewGrant {
 #[derive(Debug)]
 pub struct Grants {
     pub(super) issuer: Arc<Issuer>,
-    pub(super) login: Arc<LoginSpec>,
+    login: Arc<LoginSpec>,
     provider: Provider,
 }
 
@@ -183,6 +187,50 @@ impl Grants {
         }
     }
 
+    /// What an access token says and who stands behind it, if it is good now. Cheap for one that was recognised lately.
+    pub(super) async fn recognise(&self, token: &[u8]) -> Result<Arc<Token>, access_token::Fault> {
+        let (issuer, digest) = (&self.issuer, Digest::of(token));
+        let known = issuer.ledger.verified.find(&digest);
+        if let Some(token) = known {
+            let keys = issuer.keys.load(issuer).await?;
+            let good = keys.has(&token.kid) && issuer.is_good(&token);
+            return if good { Ok(token) } else { Err(access_token::Fault::Invalid) };
+        }
+        let mut token = issuer.verify(token).await?;
+        if !token.is_machines() {
+            let grant = self.find(token.grant).await?.ok_or(access_token::Fault::Invalid)?;
+            token.person = Some(Arc::new(Details::of(&grant)?.person));
+        }
+        let token = Arc::new(token);
+        issuer.ledger.verified.keep(digest, Arc::clone(&token));
+        Ok(token)
+    }
+
+    /// What the tenant says about its login.
+    pub(super) fn login(&self) -> &Arc<LoginSpec> {
+        &self.login
+    }
+
+    /// Whether a token that was recognised is good at this moment.
+    pub(super) fn is_good(&self, token: &Token) -> bool {
+        self.issuer.is_good(token)
+    }
+
+    /// What ends a call by a grant.
+    pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
+        self.issuer.ledger.revocations.leave(grant, parent)
+    }
+
+    /// How the tenant is called in challenges, and where its metadata are.
+    pub(super) fn realm(&self, asked: Resource) -> (&str, String) {
+        (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata(asked))
+    }
+
+    /// The machine client of this id.
+    pub(super) fn machine(&self, client_id: &str) -> Option<&MachineClientSpec> {
+        self.login.machine_clients.iter().find(|machine| *machine.id == *client_id)
+    }
+
     async fn rotate(&self, grant: Grant) -> Result<Continued, Fault> {
         let mut details = Details::of(&grant)?;
         if let Err(fault) = self.renew(&mut details).await {
@@ -211,7 +259,7 @@ impl Grants {
         Ok(Continued { id: grant.id, details, refresh_token })
     }
 
-    /// Asks Entra whether the account is still good, and judges anew whether its person may call.
+    /// Asks Entra whether the account is still good, and whether its person may still call.
     async fn renew(&self, details: &mut Details) -> Result<(), Fault> {
         // Without a token of Entra's nobody can be asked: whoever logs in again has one.
         let upstream = details.upstream.take().map(Secret::new).ok_or(Fault::Ended)?;
@@ -255,9 +303,9 @@ impl Grants {
 
     /// Ends all grants of a client, and its own tokens.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
-        self.refuse(Subject::Client(crate::base::digest::Digest::of(client_id.as_bytes()))).await?;
+        self.refuse(Subject::Client(Digest::of(client_id.as_bytes()))).await?;
         let (tenant, client_id) = (self.issuer.tenant.clone(), client_id.to_owned());
-        let ending = move |store: &crate::store::Store| store.end_grants_of(tenant.as_str(), &client_id);
+        let ending = move |store: &Store| store.end_grants_of(tenant.as_str(), &client_id);
         let ended = self.issuer.ledger.ask(ending).await?;
         let now = self.issuer.ledger.now();
         for id in &ended {
@@ -298,6 +346,11 @@ impl Grants {
             .filter(|grant| presented.number <= grant.number && presented.is_proven(&grant.family, proof));
         Ok(genuine.map(|grant| (grant.id, grant.client_id)))
     }
+}
+
+/// What the audit calls a person.
+pub(super) fn who(person: &Person) -> Who<'_> {
+    Who { tid: Some(&person.tid), oid: Some(&person.oid), user: person.username.as_deref(), label: None }
 }
 
 fn revoked(subject: Subject, now: Timestamp) -> Revoked {
@@ -351,11 +404,6 @@ impl Details {
 
     fn encoded(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("details are plain data")
-    }
-
-    /// Who a grant is by.
-    pub(super) fn person_of(grant: &Grant) -> Result<Person, Unavailable> {
-        Self::of(grant).map(|details| details.person)
     }
 }
 

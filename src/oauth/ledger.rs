@@ -16,6 +16,7 @@ use super::verified::Verified;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::store::{self, GrantId, Store};
+use crate::telemetry::audit::Audit;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// How many rows of a kind are deleted at once, so that nobody waits long for the file.
@@ -23,12 +24,12 @@ const AT_ONCE: u32 = 500;
 
 /// What all tenants' authorization servers share.
 pub struct Ledger {
-    /// None where there is nothing to write to: then nobody can log in.
-    store: Option<Arc<Store>>,
+    store: Arc<Store>,
     clock: Arc<dyn Clock>,
     pub(super) revocations: Revocations,
     pub(super) verified: Verified,
     pub(super) assertions: Replay,
+    pub(super) audit: Audit,
     /// Grants whose refresh token is being replaced.
     busy: DashMap<GrantId, Arc<Mutex<()>>>,
 }
@@ -41,23 +42,24 @@ pub struct Unavailable;
 impl Ledger {
     /// Reads what is revoked, and keeps house from then on.
     pub async fn start(
-        store: Option<Arc<Store>>,
+        store: Arc<Store>,
         clock: Arc<dyn Clock>,
+        audit: Audit,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, store::Error> {
+        let asked = Arc::clone(&store);
+        let reading = tokio::task::spawn_blocking(move || asked.revoked());
+        let revoked = reading.await.expect("reading the store does not panic")?;
         let ledger = Arc::new(Self {
             store,
             clock,
             revocations: Revocations::default(),
             verified: Verified::default(),
             assertions: Replay::default(),
+            audit,
             busy: DashMap::new(),
         });
-        if let Some(store) = ledger.store.clone() {
-            let reading = tokio::task::spawn_blocking(move || store.revoked());
-            let revoked = reading.await.expect("reading the store does not panic")?;
-            revoked.into_iter().for_each(|(tenant, revoked)| ledger.revocations.add(&tenant, revoked));
-        }
+        revoked.into_iter().for_each(|(tenant, revoked)| ledger.revocations.add(&tenant, revoked));
         tasks.spawn("oauth housekeeping", keep_house(Arc::clone(&ledger), tasks.soft().clone()));
         Ok(ledger)
     }
@@ -73,7 +75,7 @@ impl Ledger {
         T: Send + 'static,
         Q: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.store.clone().ok_or(Unavailable)?;
+        let store = Arc::clone(&self.store);
         let asking = tokio::task::spawn_blocking(move || question(&store));
         let answer = asking.await.map_err(|_panicked| Unavailable)?;
         answer.map_err(|error| {

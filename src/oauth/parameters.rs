@@ -68,7 +68,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// `+` is a space; what is no UTF-8 is refused, since it could not be given back as it came.
-fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
+pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
     if !text.contains(&b'+') {
         return percent_decode(text).decode_utf8().map_err(|_| ParameterFault::Encoding);
     }

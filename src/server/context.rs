@@ -17,6 +17,7 @@ use crate::base::seldom::Seldom;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::settings::{Limits, OpenTenants, Settings};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::Registry;
 
@@ -27,6 +28,7 @@ pub struct Handles {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
+    pub audit: Audit,
     /// Without certificates the listeners speak plain HTTP/1.1.
     pub certificates: Option<Arc<Certificates>>,
 }
@@ -37,6 +39,7 @@ pub struct Edge {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: Tasks,
+    pub(super) audit: Audit,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     /// What a CA that looks at its challenge is answered with.
     pub(super) challenges: Option<Arc<rustls::ServerConfig>>,
@@ -66,6 +69,7 @@ impl Edge {
             metrics: handles.metrics,
             clock: handles.clock,
             tasks: handles.tasks,
+            audit: handles.audit,
             tls: handles.certificates.as_ref().map(|certificates| tls::config(certificates.resolver())),
             challenges: handles
                 .certificates

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 
 use super::body::{self, BodyFault};
 use super::context::{Edge, Visit};
@@ -13,9 +13,14 @@ use super::reply::{self, Form, Problem};
 use super::{cors, page, revocable};
 use crate::base::body::Body;
 use crate::mcp::Caller;
-use crate::oauth::bearer::{Denial, Principal};
+use crate::oauth::bearer::{Denial, Pass, Principal};
+use crate::spec::Resource;
+use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::rate::CallerKey;
 use crate::tenants::tenant::Tenant;
+
+/// When to try again after our own parts failed.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a call was not handed to the tenant's server.
 #[derive(Debug)]
@@ -36,13 +41,16 @@ impl Edge {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let origin = cors::allowed(request.headers(), tenant.spec.public_url.origin(), &self.allowed_origins);
-        let (form, version) = (Form::of(&request), request.version());
+        let asked = Asked::of(&request);
         let mut response = match *request.method() {
             Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
             Method::GET if is_a_browser(request.headers()) => self.page(tenant, visit, &Method::GET),
             _ => match self.call(tenant, visit, request).await {
                 Ok(response) => response,
-                Err(refusal) => refusal.answer(form, version),
+                Err(refusal) => {
+                    self.note(tenant, visit, &refusal);
+                    refusal.answer(tenant, asked)
+                }
             },
         };
         if let Some(origin) = origin {
@@ -61,18 +69,18 @@ impl Edge {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let address = visit.peer.addr.ip();
-        let principal = self.authenticate(tenant, request.headers(), address)?;
+        let pass = tenant.bearer.admit(request.headers(), address, self.clock.now()).await;
+        let Pass { principal, leave } = pass.map_err(Refusal::Denied)?;
         ration(tenant, visit, &principal, address)?;
         // Held until the call is answered: what waits for a backend takes room as well.
         let mut held = self.memory.hold();
         let request = self.read(tenant, request, &mut held).await?;
-        let revoked = tenant.bearer.revocation(&principal).clone();
         let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
         // Dropping the call cancels it down to the backend.
         tokio::select! {
             biased;
-            () = revoked.cancelled() => Err(Refusal::Denied(Denial::Invalid)),
-            response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, revoked.clone())),
+            () = leave.revoked().cancelled() => Err(Refusal::Denied(Denial::Invalid)),
+            response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, &leave)),
         }
     }
 
@@ -100,22 +108,25 @@ impl Edge {
         read
     }
 
-    /// The page is for everybody but those whom an open tenant does not answer at all.
-    pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
-        match self.authenticate(tenant, &HeaderMap::new(), visit.peer.addr.ip()) {
-            Err(Refusal::Denied(denial @ Denial::NotPrivate)) => denied(denial, Form::Problem),
-            _ => page::answer(&tenant.spec, self.open_tenants, method),
-        }
+    /// Whoever brings nothing yet is no news: every client begins so.
+    fn note(&self, tenant: &Tenant, visit: &Visit<'_>, refusal: &Refusal) {
+        let outcome = match refusal {
+            Refusal::Denied(Denial::Missing) | Refusal::Body(_) => return,
+            Refusal::Denied(denial) => denial.class(),
+            Refusal::TooMany { .. } => "rate_limited",
+        };
+        self.audit.note(&Entry {
+            request_id: Some(&visit.id),
+            ..Entry::new(Event::Refusal, tenant.spec.name.as_str(), outcome)
+        });
     }
 
-    /// Before the body is read: who may not call costs us no memory.
-    fn authenticate(
-        &self,
-        tenant: &Tenant,
-        headers: &HeaderMap,
-        address: IpAddr,
-    ) -> Result<Principal, Refusal> {
-        tenant.bearer.check(headers, address, self.clock.now()).map_err(Refusal::Denied)
+    /// The page is for everybody but those whom an open tenant does not answer at all.
+    pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
+        match tenant.bearer.shows_page(visit.peer.addr.ip()) {
+            Err(denial) => denied(tenant, denial, Form::Problem, Resource::Connector),
+            Ok(()) => page::answer(&tenant.spec, self.open_tenants, method),
+        }
     }
 }
 
@@ -123,6 +134,8 @@ fn ration(tenant: &Tenant, visit: &Visit<'_>, principal: &Principal, address: Ip
     let Some(per_minute) = tenant.spec.limits.requests_per_minute else { return Ok(()) };
     let caller = match principal {
         Principal::Key { label } => CallerKey::Label(label.clone()),
+        Principal::User(user) => CallerKey::User(user.subject.clone()),
+        Principal::Machine(machine) => CallerKey::User(machine.client_id.clone()),
         Principal::Anonymous => CallerKey::network(address),
     };
     tenant.slot.rate.take(caller, per_minute, visit.started).map_err(|wait| Refusal::TooMany { wait })
@@ -140,28 +153,49 @@ impl From<BodyFault> for Refusal {
     }
 }
 
+/// What of a request decides how it is refused.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    form: Form,
+    version: http::Version,
+    spelling: Resource,
+}
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        let spelling = match request.uri().path().ends_with('/') {
+            true => Resource::ConnectorSlash,
+            false => Resource::Connector,
+        };
+        Self { form: Form::of(request), version: request.version(), spelling }
+    }
+}
+
 impl Refusal {
-    fn answer(self, form: Form, version: http::Version) -> Response<Body> {
+    fn answer(self, tenant: &Tenant, asked: Asked) -> Response<Body> {
         match self {
-            Self::Denied(denial) => denied(denial, form),
-            Self::TooMany { wait } => too_many(wait, form),
+            Self::Denied(denial) => denied(tenant, denial, asked.form, asked.spelling),
+            Self::TooMany { wait } => too_many(wait, asked.form),
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
                 if fault == BodyFault::NoRoom {
                     reply::retry_after(response.headers_mut(), Duration::from_secs(1));
                 }
-                reply::close(&mut response, version);
+                reply::close(&mut response, asked.version);
                 response
             }
         }
     }
 }
 
-fn denied(denial: Denial, form: Form) -> Response<Body> {
-    let problem = Problem { status: denial.status(), found: denial.sentence(), help: None };
+fn denied(tenant: &Tenant, denial: Denial, form: Form, spelling: Resource) -> Response<Body> {
+    let problem = Problem { status: denial.status(), found: tenant.bearer.sentence(denial), help: None };
     let mut response = reply::refusal(form, problem);
-    if let Some(challenge) = denial.challenge() {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    if let Some(challenge) = tenant.bearer.challenge(denial, spelling) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if denial == Denial::Unavailable {
+        reply::retry_after(response.headers_mut(), RETRY);
     }
     response
 }

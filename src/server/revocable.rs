@@ -8,21 +8,26 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::base::body::Body;
+use crate::oauth::bearer::CallersLeave;
 
-/// The response, its stream ending when `revoked` fires. One that is wholly there goes out as it is.
-pub(super) fn response(response: Response<Body>, revoked: CancellationToken) -> Response<Body> {
+/// The response, its stream ending when its caller's leave does. One that is wholly there goes out as it is.
+pub(super) fn response(response: Response<Body>, leave: &CallersLeave) -> Response<Body> {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    response.map(|body| Revocable { body, revoked: Box::pin(revoked.cancelled_owned()) }.boxed())
+    response.map(|body| {
+        let revoked = Box::pin(leave.revoked().clone().cancelled_owned());
+        Revocable { body, revoked, _leave: leave.clone() }.boxed()
+    })
 }
 
 struct Revocable {
     body: Body,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    _leave: CallersLeave,
 }
 
 impl HttpBody for Revocable {

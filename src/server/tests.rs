@@ -19,6 +19,7 @@ use crate::base::task::Tasks;
 use crate::routing::Router;
 use crate::settings::{ExtraHosts, Limits, OpenTenants, Settings, TlsMode, WatchMode};
 use crate::spec::{HostName, Mount, Prefix};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::log::LogFormat;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::{Registry, RoutingTable};
@@ -47,6 +48,8 @@ fn settings(limits: Limits) -> Settings {
         extra_hosts: ExtraHosts::These(vec![]),
         allowed_origins: vec![],
         hsts: None,
+        audit: None,
+        audit_files: 1,
     }
 }
 
@@ -70,6 +73,7 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Gateway
         metrics: Arc::new(Metrics::new()),
         clock: SystemClock::shared(),
         tasks: tasks.clone(),
+        audit: Audit::off(),
         certificates: None,
     };
     let listeners = Listeners::bind(&settings.listen).expect("a free port");

@@ -36,9 +36,11 @@ impl Key {
     pub const ACME_EAB_KID: Key = Key("acme_eab_kid");
     pub const ACME_EAB_KEY_FILE: Key = Key("acme_eab_key_file");
     pub const ENTRA_AUTHORITY: Key = Key("entra_authority");
+    pub const AUDIT: Key = Key("audit");
+    pub const AUDIT_FILES: Key = Key("audit_files");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 29] = [
+    pub const ALL: [Key; 31] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -68,6 +70,8 @@ impl Key {
         Self::ACME_EAB_KID,
         Self::ACME_EAB_KEY_FILE,
         Self::ENTRA_AUTHORITY,
+        Self::AUDIT,
+        Self::AUDIT_FILES,
     ];
 
     /// `--backend-allow`.

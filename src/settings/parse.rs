@@ -140,6 +140,38 @@ pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
+/// `64MB`, `1GB`, or `off`; a bare number is bytes.
+pub(super) fn size_or_off(text: &str) -> Parsed<Option<u64>> {
+    const HELP: &str = "write it like `64MB` or `1GB`, or `off`";
+    if text == "off" {
+        return Ok(None);
+    }
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let bytes = match unit {
+        "" => 1,
+        "KB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => return fault("not a size", HELP),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes)) {
+        Some(bytes) if bytes >= 64 << 10 => Ok(Some(bytes)),
+        Some(_) => fault("less than 64KB, which a busy minute fills", HELP),
+        None => fault("not a size", HELP),
+    }
+}
+
+/// 1 to 1000.
+pub(super) fn files(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(files @ 1..=1000) => Ok(files),
+        _ => fault(
+            "not a number from 1 to 1000",
+            "write how many files are kept, the one that is written included",
+        ),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Parsed<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),

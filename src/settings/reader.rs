@@ -66,6 +66,8 @@ impl<'a> Reader<'a> {
             extra_hosts: self.extra_hosts(),
             allowed_origins: self.many(Key::ALLOWED_ORIGIN, parse::browser_origin).unwrap_or_default(),
             hsts: self.one(Key::HSTS, parse::period_or_off).unwrap_or(default.hsts),
+            audit: self.one(Key::AUDIT, parse::size_or_off).unwrap_or(default.audit),
+            audit_files: self.one(Key::AUDIT_FILES, parse::files).unwrap_or(default.audit_files),
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Outcome {
     Ok,
     /// Arguments that the schema refuses.
     BadArguments,
+    /// The tool is not for this caller.
+    NotAllowed,
     /// The backend's fault.
     BackendError,
     /// The tenant's bulkhead was full.
@@ -29,9 +31,10 @@ pub enum Outcome {
     Internal,
 }
 
-const OUTCOMES: [Outcome; 6] = [
+const OUTCOMES: [Outcome; 7] = [
     Outcome::Ok,
     Outcome::BadArguments,
+    Outcome::NotAllowed,
     Outcome::BackendError,
     Outcome::Busy,
     Outcome::Cancelled,
@@ -39,10 +42,12 @@ const OUTCOMES: [Outcome; 6] = [
 ];
 
 impl Outcome {
-    fn label(self) -> &'static str {
+    /// What metrics and audit call it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::BadArguments => "bad_arguments",
+            Self::NotAllowed => "not_allowed",
             Self::BackendError => "backend_error",
             Self::Busy => "busy",
             Self::Cancelled => "cancelled",
@@ -112,6 +117,7 @@ pub struct Metrics {
     tenants: Family<StateLabel, Gauge>,
     generation: Gauge,
     store_writable: Gauge,
+    audit_lost: Counter,
     certificate_ends: Family<Name, Gauge>,
     certificate_failures: Family<Name, Gauge>,
     certificate_orders: Family<OutcomeLabel, Counter>,
@@ -140,6 +146,7 @@ impl Metrics {
             tenants: Family::default(),
             generation: Gauge::default(),
             store_writable: Gauge::default(),
+            audit_lost: Counter::default(),
             certificate_ends: Family::default(),
             certificate_failures: Family::default(),
             certificate_orders: Family::default(),
@@ -240,6 +247,8 @@ impl Metrics {
         registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
         let writable = "1 while the store takes what is to survive a restart";
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
+        let lost = "Audit lines that could not be kept";
+        registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
     }
 
@@ -299,6 +308,11 @@ impl Metrics {
     /// Whether the store could be written last.
     pub fn store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
+    }
+
+    /// An audit line could not be kept.
+    pub fn audit_lost(&self) {
+        self.audit_lost.inc();
     }
 
     /// How many entries have not settled, and whether the system tells of changes.

@@ -12,6 +12,7 @@ use crate::oauth::authorization_server::{AuthorizationServer, Shared};
 use crate::oauth::bearer::BearerCheck;
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
 /// What all tenants are built with.
@@ -20,6 +21,7 @@ pub struct Parts {
     pub pool: Pool,
     pub warm_up: WarmUp,
     pub metrics: Arc<Metrics>,
+    pub audit: Audit,
     pub clock: Arc<dyn Clock>,
     pub open_tenants: OpenTenants,
     /// What logins need; none where there is nowhere to keep grants.
@@ -45,10 +47,13 @@ impl Parts {
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let bearer = BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves);
         let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
         let login = self.login.as_ref().zip(spec.access.login.as_ref());
         let login = login.map(|(shared, login)| AuthorizationServer::new(shared, &spec, login));
+        let bearer = match &login {
+            Some(server) => BearerCheck::login(Arc::clone(server.grants()), &slot.leaves),
+            None => BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves),
+        };
         Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login }))
     }
 
@@ -70,6 +75,8 @@ impl Parts {
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),
+            audit: self.audit.clone(),
+            login: spec.access.login.clone(),
         }
     }
 }

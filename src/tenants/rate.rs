@@ -17,6 +17,8 @@ const CALLERS_KEPT: usize = 10_000;
 pub enum CallerKey {
     /// The holder of a static key, wherever they call from.
     Label(Arc<str>),
+    /// Whoever logged in, by the subject of their tokens, wherever they call from and with whichever client.
+    User(Arc<str>),
     /// An address; of IPv6 the /64 that one customer has.
     Network(IpAddr),
 }

@@ -45,7 +45,15 @@ fn every_flag_is_a_setting_of_its_name() {
     let serve = command.find_subcommand("serve").expect("a verb");
     let flags: Vec<String> =
         serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?))).collect();
-    let no_flags = [Key::OPEN_TENANTS, Key::SECRET_ROOT, Key::EXTRA_HOST, Key::ALLOWED_ORIGIN, Key::HSTS];
+    let no_flags = [
+        Key::OPEN_TENANTS,
+        Key::SECRET_ROOT,
+        Key::EXTRA_HOST,
+        Key::ALLOWED_ORIGIN,
+        Key::HSTS,
+        Key::AUDIT,
+        Key::AUDIT_FILES,
+    ];
     for key in Key::ALL.into_iter().filter(|key| !no_flags.contains(key)) {
         assert!(flags.contains(&key.flag()), "{key}");
     }

@@ -20,6 +20,7 @@ use crate::oauth::bearer::Principal;
 use crate::spec::{
     BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, TenantName, ToolKind, ToolSpec, UrlTemplate,
 };
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
 pub(super) const MODERN: &str = "2026-07-28";
@@ -66,6 +67,8 @@ impl Bed {
             allowed_hosts: None,
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
+            audit: Audit::off(),
+            login: None,
         }
     }
 

@@ -42,6 +42,8 @@ fn live(spec: TenantSpec) -> Tenant {
         allowed_hosts: None,
         allowed_origins: Arc::new([]),
         metrics,
+        audit: Audit::off(),
+        login: None,
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);

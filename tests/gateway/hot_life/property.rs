@@ -14,6 +14,7 @@ use tenantd::base::clock::SystemClock;
 use tenantd::base::task::Tasks;
 use tenantd::bundle::{self, sample};
 use tenantd::settings::{OpenTenants, WatchMode};
+use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
 use tenantd::tenants::reconcile::Ground;
 use tenantd::tenants::registry::Registry;
@@ -154,6 +155,7 @@ impl Life {
             pool: pool.expect("a pool"),
             warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
             metrics,
+            audit: Audit::off(),
             clock,
             open_tenants: OpenTenants::Private,
             login: None,

@@ -1,0 +1,186 @@
+//! How a client proves who it is, at the endpoints that it calls itself: not at all, by a secret in the header or in the
+//! body (RFC 6749 section 2.3), or by an assertion that it signed (`private_key_jwt`, RFC 7523). One way at a time.
+
+mod assertion;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use self::assertion::Assertion;
+use super::client::{Client, ClientFault, Clients};
+use super::issuer::Issuer;
+use super::ledger::Unavailable;
+use super::parameters::{ParameterFault, Parameters};
+use super::reply;
+use crate::base::body::Body;
+use crate::base::digest::Digest;
+
+/// A client that is who it says.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    pub(super) client: Client,
+    /// It has proven it, and did not only say so.
+    pub(super) proven: bool,
+}
+
+/// Why nobody is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// `invalid_request`
+    Malformed(&'static str),
+    Parameter(ParameterFault),
+    /// `invalid_client`: unknown, or not proven. Claude registers anew when it hears that.
+    Invalid {
+        basic: bool,
+    },
+    Unavailable,
+}
+
+impl From<ParameterFault> for Fault {
+    fn from(fault: ParameterFault) -> Self {
+        Self::Parameter(fault)
+    }
+}
+
+impl From<Unavailable> for Fault {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// What a client brings.
+#[derive(Debug)]
+enum Proof<'a> {
+    Nothing,
+    Basic { secret: Digest },
+    Post { secret: Digest },
+    Assertion(Box<Assertion<'a>>),
+}
+
+/// Who is calling.
+pub(super) async fn authenticate(
+    issuer: &Issuer,
+    clients: &Clients,
+    headers: &HeaderMap,
+    parameters: &Parameters<'_>,
+) -> Result<Authenticated, Fault> {
+    let (id, proof) = presented(headers, parameters)?;
+    let refused = Fault::Invalid { basic: matches!(proof, Proof::Basic { .. }) };
+    let client = clients.find(&id).await.map_err(|fault| match fault {
+        ClientFault::Unknown => refused,
+        ClientFault::Unavailable => Fault::Unavailable,
+    })?;
+    let ways = &client.authentication;
+    let is_secret = |secret: &Digest| {
+        ways.secrets.iter().fold(false, |same, known| same | known.same_in_constant_time(secret))
+    };
+    let proven = match &proof {
+        Proof::Nothing => ways.none,
+        Proof::Basic { secret } => ways.basic && is_secret(secret),
+        Proof::Post { secret } => ways.post && is_secret(secret),
+        Proof::Assertion(assertion) => match &ways.keys {
+            Some(keys) => {
+                let keys = clients.keys(keys).await.map_err(|_| Fault::Unavailable)?;
+                assertion.is_good(issuer, &client.id, &keys)
+            }
+            None => false,
+        },
+    };
+    match proven {
+        true => Ok(Authenticated { client, proven: !matches!(proof, Proof::Nothing) }),
+        false => Err(refused),
+    }
+}
+
+/// The client's id and what it brings, wherever they are.
+fn presented<'a>(headers: &HeaderMap, parameters: &'a Parameters<'_>) -> Result<(String, Proof<'a>), Fault> {
+    let said = parameters.one("client_id")?;
+    let secret = parameters.one("client_secret")?;
+    let assertion = parameters.one("client_assertion")?;
+    let basic = basic(headers)?;
+    if usize::from(basic.is_some()) + usize::from(secret.is_some()) + usize::from(assertion.is_some()) > 1 {
+        return Err(Fault::Malformed("the client proves itself in two ways at once; use one"));
+    }
+    let (id, proof) = if let Some((id, secret)) = basic {
+        (Some(id), Proof::Basic { secret })
+    } else if let Some(assertion) = assertion {
+        let assertion = read_assertion(assertion, parameters)?;
+        (Some(assertion.client_id().to_owned()), Proof::Assertion(Box::new(assertion)))
+    } else {
+        let post = |secret: &str| Proof::Post { secret: Digest::of(secret.as_bytes()) };
+        (None, secret.map_or(Proof::Nothing, post))
+    };
+    match (id, said) {
+        (Some(id), Some(said)) if id != said => {
+            Err(Fault::Malformed("client_id names another client than the one that proves itself"))
+        }
+        (Some(id), _) => Ok((id, proof)),
+        (None, Some(said)) => Ok((said.to_owned(), proof)),
+        (None, None) => Err(Fault::Malformed("client_id is missing")),
+    }
+}
+
+fn read_assertion<'a>(text: &'a str, parameters: &Parameters<'_>) -> Result<Assertion<'a>, Fault> {
+    match parameters.one("client_assertion_type")? {
+        Some(assertion::TYPE) => Assertion::read(text).ok_or(Fault::Invalid { basic: false }),
+        _ => Err(Fault::Malformed(
+            "client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        )),
+    }
+}
+
+/// Id and secret of a Basic header; both were encoded like form values (RFC 6749 section 2.3.1).
+fn basic(headers: &HeaderMap) -> Result<Option<(String, Digest)>, Fault> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let refused = Fault::Invalid { basic: true };
+    if values.next().is_some() {
+        return Err(Fault::Malformed("there is more than one Authorization header"));
+    }
+    let (scheme, rest) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(refused)?;
+    let decoded = BASE64_STANDARD.decode(rest.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"));
+    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(refused)?;
+    let (id, secret) = decoded.split_once(':').ok_or(refused)?;
+    let plain = |text: &str| super::parameters::decode(text.as_bytes()).map(|text| text.into_owned());
+    match (plain(id), plain(secret)) {
+        (Ok(id), Ok(secret)) => Ok(Some((id, Digest::of(secret.as_bytes())))),
+        _ => Err(refused),
+    }
+}
+
+impl Fault {
+    /// A word for the audit.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Parameter(_) => "invalid_request",
+            Self::Invalid { .. } => "invalid_client",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// What the client is told (RFC 6749 section 5.2).
+    pub(super) fn answer(self) -> Response<Body> {
+        match self {
+            Self::Malformed(what) => reply::error(StatusCode::BAD_REQUEST, "invalid_request", what),
+            Self::Parameter(fault) => {
+                reply::error(StatusCode::BAD_REQUEST, "invalid_request", &fault.to_string())
+            }
+            Self::Unavailable => {
+                reply::unavailable("the gateway cannot look the client up now", super::token::RETRY)
+            }
+            Self::Invalid { basic } => {
+                let what = "the client is unknown here or did not prove itself; remove the connector and add it again";
+                let mut response = reply::error(StatusCode::UNAUTHORIZED, "invalid_client", what);
+                if basic {
+                    let challenge = HeaderValue::from_static(r#"Basic realm="token""#);
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                }
+                response
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

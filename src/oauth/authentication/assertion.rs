@@ -1,0 +1,126 @@
+//! Assertions: JWTs in which a client says that it is itself (RFC 7523 section 3, OpenID Connect Core section 9).
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::base::digest::Hasher;
+use crate::oauth::issuer::Issuer;
+
+pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// Keys that are tried for an assertion that names none.
+const TRIED: usize = 8;
+/// An assertion is for now, not for keeping.
+const LONGEST: SignedDuration = SignedDuration::from_mins(10);
+/// What clocks may differ by.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// An assertion as it came: nothing in it is believed yet.
+#[derive(Debug)]
+pub(super) struct Assertion<'a> {
+    message: &'a str,
+    signature: &'a str,
+    header: Header,
+    claims: Claims,
+}
+
+#[derive(Debug, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    exp: f64,
+    #[serde(default)]
+    nbf: Option<f64>,
+    jti: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl<'a> Assertion<'a> {
+    /// Reads what it says; `None` if it is none of a form that is taken here.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        let (message, signature) = text.rsplit_once('.')?;
+        let header = jsonwebtoken::decode_header(text).ok()?;
+        let taken = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&header.alg);
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(message.rsplit_once('.')?.1).ok()?;
+        let claims: Claims = serde_json::from_slice(&claims).ok()?;
+        (taken && claims.iss == claims.sub).then_some(Self { message, signature, header, claims })
+    }
+
+    /// Who it says it is by.
+    pub(super) fn client_id(&self) -> &str {
+        &self.claims.sub
+    }
+
+    /// Whether one of the client's keys signed it, for us, for now, and it comes for the first time.
+    pub(super) fn is_good(&self, issuer: &Issuer, client_id: &str, keys: &Value) -> bool {
+        let now = issuer.ledger.now();
+        self.is_for(issuer) && self.is_timely(now) && self.is_signed(keys) && self.is_first(issuer, client_id)
+    }
+
+    /// Clients write the issuer or the token endpoint; both are ours alone.
+    fn is_for(&self, issuer: &Issuer) -> bool {
+        let ours = |audience: &str| audience == issuer.url.as_str() || audience == issuer.url.at("/token");
+        match &self.claims.aud {
+            Audience::One(audience) => ours(audience),
+            // Made for several, any of those could use it here.
+            Audience::Several(audiences) => {
+                audiences.len() <= 2 && !audiences.is_empty() && audiences.iter().all(|one| ours(one))
+            }
+        }
+    }
+
+    fn is_timely(&self, now: Timestamp) -> bool {
+        let now = now.as_duration();
+        let (skew, longest) = (SKEW.as_secs_f64(), LONGEST.as_secs_f64());
+        let left = self.claims.exp - now.as_secs_f64();
+        let begun = self.claims.nbf.is_none_or(|from| from <= now.as_secs_f64() + skew);
+        begun && left > -skew && left <= longest + skew
+    }
+
+    fn is_signed(&self, keys: &Value) -> bool {
+        let all = keys.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        // One that cannot be read is no reason to refuse the others.
+        let keys = all.iter().filter_map(|key| Jwk::deserialize(key).ok()).filter(|key| self.may_be(key));
+        keys.take(TRIED).any(|key| self.is_signed_with(&key))
+    }
+
+    fn may_be(&self, key: &Jwk) -> bool {
+        let common = &key.common;
+        let named = self.header.kid.is_none() || self.header.kid == common.key_id;
+        let signs = common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let fits = common.key_algorithm.is_none_or(|algorithm| match self.header.alg {
+            Algorithm::RS256 => algorithm == KeyAlgorithm::RS256,
+            Algorithm::PS256 => algorithm == KeyAlgorithm::PS256,
+            _ => algorithm == KeyAlgorithm::ES256,
+        });
+        named && signs && fits
+    }
+
+    fn is_signed_with(&self, key: &Jwk) -> bool {
+        // The kinds differ: an RSA key never verifies ES256.
+        let Ok(key) = DecodingKey::from_jwk(key) else { return false };
+        let verified =
+            jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), &key, self.header.alg);
+        verified.unwrap_or(false)
+    }
+
+    /// `jti` counts once, for this client at this tenant.
+    fn is_first(&self, issuer: &Issuer, client_id: &str) -> bool {
+        let mut fields = Hasher::new();
+        [issuer.tenant.as_str(), client_id, &self.claims.jti]
+            .iter()
+            .for_each(|it| fields.field(it.as_bytes()));
+        issuer.ledger.assertions.take(fields.finish(), issuer.ledger.now() + LONGEST + SKEW + SKEW)
+    }
+}

@@ -1,0 +1,56 @@
+//! The introspection endpoint (RFC 7662): what an access token says, for clients that prove themselves. One that registered itself is
+//! told of its own tokens only.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::access_token::{self, Token};
+use super::authentication::{Authenticated, Fault, authenticate};
+use super::client::{Clients, Origin};
+use super::grants::Grants;
+use super::parameters::Parameters;
+use super::reply;
+use crate::base::body::Body;
+
+/// Answers a request to `{prefix}/introspect`.
+pub(super) async fn answer(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Response<Body> {
+    if request.method() != Method::POST {
+        return reply::method_not_allowed("POST");
+    }
+    match introspect(grants, clients, request).await {
+        Ok(document) => reply::json(StatusCode::OK, &document),
+        Err(fault) => fault.answer(),
+    }
+}
+
+async fn introspect(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Result<Value, Fault> {
+    let parameters = Parameters::of_form(request.headers(), request.body())?;
+    let caller = authenticate(&grants.issuer, clients, request.headers(), &parameters).await?;
+    if !caller.proven {
+        return Err(Fault::Invalid { basic: false });
+    }
+    let token = parameters.one("token")?.ok_or(Fault::Malformed("token is missing"))?;
+    match grants.recognise(token.as_bytes()).await {
+        Ok(token) if may_ask(&caller, &token) => Ok(told(&token)),
+        Ok(_) | Err(access_token::Fault::Invalid) => Ok(json!({ "active": false })),
+        Err(access_token::Fault::Unavailable) => Err(Fault::Unavailable),
+    }
+}
+
+fn may_ask(caller: &Authenticated, token: &Token) -> bool {
+    match caller.client.origin {
+        Origin::Operator | Origin::Machine => true,
+        Origin::Registered | Origin::Document { .. } => token.claims.client_id == caller.client.id,
+    }
+}
+
+fn told(token: &Token) -> Value {
+    let mut document = serde_json::to_value(&token.claims).expect("claims are plain data");
+    document["active"] = true.into();
+    document["token_type"] = "Bearer".into();
+    if let Some(name) = token.person.as_ref().and_then(|person| person.username.as_deref()) {
+        document["username"] = name.into();
+    }
+    document
+}

@@ -1,0 +1,60 @@
+//! The file: `audit.jsonl`, then `audit.jsonl.1` (the last one moved aside), `.2` …
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::Keeping;
+
+/// The file that is written.
+#[derive(Debug)]
+pub(super) struct File {
+    keeping: Keeping,
+    open: fs::File,
+    written: u64,
+}
+
+impl File {
+    pub(super) fn open(keeping: Keeping) -> io::Result<Self> {
+        let open = append_to(&keeping.file)?;
+        let written = open.metadata()?.len();
+        Ok(Self { keeping, open, written })
+    }
+
+    /// Adds a line, to a new file if this one is full.
+    pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let length = line.len() as u64;
+        if self.written > 0 && self.written + length > self.keeping.bytes {
+            self.rotate()?;
+        }
+        self.open.write_all(line)?;
+        self.written += length;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let name = |number: u32| match number {
+            0 => self.keeping.file.clone(),
+            _ => PathBuf::from(format!("{}.{number}", self.keeping.file.display())),
+        };
+        // The oldest is written over; with one file in all, the only one is begun anew.
+        for number in (1..self.keeping.files).rev() {
+            match fs::rename(name(number - 1), name(number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.keeping.files <= 1 {
+            fs::remove_file(&self.keeping.file)?;
+        }
+        self.open = append_to(&self.keeping.file)?;
+        self.written = 0;
+        Ok(())
+    }
+}
+
+/// Names of people are in it: its owner's alone.
+fn append_to(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}

@@ -1,0 +1,86 @@
+use std::path::Path;
+
+use super::*;
+
+fn start(folder: &Path, bytes: u64, files: u32) -> (Audit, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new());
+    let keeping = Keeping { file: folder.join("audit.jsonl"), bytes, files };
+    let now = Box::new(|| Timestamp::UNIX_EPOCH);
+    (Audit::start(keeping, now, Arc::clone(&metrics)).expect("opened"), metrics)
+}
+
+fn flush(audit: &Audit) {
+    audit.flush(Duration::from_secs(10));
+}
+
+#[test]
+fn a_line_says_who_did_what_and_leaves_out_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (audit, _) = start(folder.path(), 1 << 20, 2);
+    let who = Who { tid: Some("t"), oid: Some("o"), user: Some("ann@example.com"), label: None };
+    audit.note(&Entry { who, tool: Some("search"), ..Entry::new(Event::Call, "acme", "ok") });
+    flush(&audit);
+    let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"at":"1970-01-01T00:00:00Z","event":"call","tenant":"acme","outcome":"ok","tid":"t","oid":"o","#,
+            r#""user":"ann@example.com","tool":"search"}"#,
+            "\n"
+        )
+    );
+}
+
+#[test]
+fn files_are_rotated_by_size_and_bounded_in_number() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (audit, _) = start(folder.path(), 300, 3);
+    for number in 0..40 {
+        let request_id = number.to_string();
+        audit.note(&Entry { request_id: Some(&request_id), ..Entry::new(Event::Call, "acme", "ok") });
+    }
+    flush(&audit);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).expect("listed").flatten() {
+        let about = entry.metadata().expect("there");
+        assert!(about.len() <= 300 && about.permissions().mode() & 0o777 == 0o600, "{entry:?}");
+        names.push(entry.file_name().into_string().expect("text"));
+    }
+    names.sort();
+    assert_eq!(names, ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]);
+    let last = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
+    assert!(last.ends_with("\"request_id\":\"39\"}\n"), "{last}");
+}
+
+#[test]
+fn what_cannot_be_written_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (audit, metrics) = start(folder.path(), 10, 2);
+    // The first line fits into no file but an empty one; then there is no folder to rotate in.
+    audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    flush(&audit);
+    std::fs::remove_dir_all(folder.path()).expect("removed");
+    audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    flush(&audit);
+    assert!(metrics.encode().contains("tenantd_audit_lost_total 1"), "{}", metrics.encode());
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_told_at_the_start() {
+    let keeping = Keeping { file: "/nowhere/at/all/audit.jsonl".into(), bytes: 1, files: 1 };
+    assert!(Audit::start(keeping, Box::new(|| Timestamp::UNIX_EPOCH), Arc::new(Metrics::new())).is_err());
+}
+
+#[test]
+fn a_flood_of_refusals_pushes_nothing_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (audit, metrics) = start(folder.path(), 1 << 20, 2);
+    (0..1000).for_each(|_| audit.note(&Entry::new(Event::Refusal, "acme", "invalid_token")));
+    audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    flush(&audit);
+    let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
+    assert_eq!(text.lines().count(), 21);
+    assert!(text.ends_with("\"event\":\"login\",\"tenant\":\"acme\",\"outcome\":\"ok\"}\n"), "{text}");
+    assert!(metrics.encode().contains("tenantd_audit_lost_total 980"));
+}
