@@ -14,6 +14,8 @@ mod id_token;
 mod keys;
 mod person;
 mod provider;
+#[cfg(test)]
+mod tests;
 
 pub use entra::Entra;
 pub use error::{Error, Kind, Page, Trace};

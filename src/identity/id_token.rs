@@ -101,6 +101,8 @@ pub(super) fn judge(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result
     demand(expected.nonce.is_none_or(|nonce| claims.nonce.as_deref() == Some(nonce)), Fault::Nonce)?;
     demand(claims.ver == "2.0", Fault::Version)?;
     demand(is_id(&claims.tid) && is_id(&claims.oid), Fault::Malformed)?;
+    // Of one directory, the issuer is published whole: the token must name the directory that it names.
+    demand(issuer.ends_with(&format!("/{}/v2.0", claims.tid)), Fault::Directory)?;
     claims.admitted(expected.identity)?;
     Ok(claims.person())
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+#[expect(dead_code, reason = "the unit tests of `identity` use more of it")]
+pub(crate) mod entra;
 pub(crate) mod export;
 pub(crate) mod gateway;
 pub(crate) mod secret;

@@ -112,6 +112,7 @@ fn each_claim_must_be_what_it_must_be() {
         (json!({ "nonce": null }), Fault::Nonce),
         (json!({ "ver": "1.0" }), Fault::Version),
         (json!({ "tid": "other" }), Fault::Malformed),
+        (json!({ "tid": OID }), Fault::Directory),
         (json!({ "oid": "" }), Fault::Malformed),
         (json!({ "acct": 1 }), Fault::Guest),
         (json!({ "idp": "live.com" }), Fault::Guest),
