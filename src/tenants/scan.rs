@@ -2,7 +2,8 @@
 //!
 //! A half-written YAML is often valid YAML without its last lines, so settling must never fail open: an entry is taken
 //! only when all its files were renamed into place, or looked alike twice with half a second between, or (a zip)
-//! read completely. A file that is missing may be about to be written anew by an editor: that too takes two looks.
+//! read completely. A zip that comes alone and lets everybody in takes two looks, so that it never serves without the
+//! overlay that is copied after it. A file that is missing may be about to be written anew by an editor: that too takes two looks.
 //! Modification times are compared with those of the look before and never with a clock.
 
 use std::collections::{BTreeSet, HashSet};
@@ -35,7 +36,8 @@ pub(super) struct Signature(Box<[Stamp]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     Sure,
-    /// Its zip is new. One that reads completely cannot be half of one; one that does not is looked at again.
+    /// Its zip is new. One that reads completely cannot be half of one; one that does not is looked at again, as is a
+    /// newcomer that would let everybody in: the overlay that guards it may be on its way.
     IfItReads,
     /// Another look must confirm this one.
     Unknown,
@@ -72,9 +74,12 @@ impl Found {
     }
 
     /// What one look says: all files were renamed into place or are as they were when last read, or all others are
-    /// zips, or neither.
+    /// zips, or neither. A newcomer that is a zip and nothing else may be the first of a pair, however it came.
     pub(super) fn rest(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Rest {
         let Signature(stamps) = &self.signature;
+        if known.is_none() && !stamps.is_empty() && stamps.iter().all(Stamp::is_zip) {
+            return Rest::IfItReads;
+        }
         if stamps.is_empty() || known.is_some_and(|known| known.has_more_files_than(&self.signature)) {
             return Rest::Unknown;
         }

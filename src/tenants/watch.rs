@@ -1,9 +1,10 @@
 //! The doorbell: an event names an entry to look at; its kind is trusted only to say that a file was renamed into
 //! place. Overflow and errors mean: look at all.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
@@ -18,6 +19,8 @@ use crate::settings::WatchMode;
 const TICK: Duration = Duration::from_secs(10);
 /// The time between looks without notifications.
 pub(super) const POLL: Duration = Duration::from_secs(2);
+/// The time between two tries to have notifications.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// What was rung for, shared between the watcher's thread and the reconciler.
 #[derive(Debug, Clone)]
@@ -113,6 +116,11 @@ pub(super) struct Watch {
     /// `None`: the ticks do it alone. They compare more than any polling watcher would (nanoseconds, inode, ctime).
     watcher: Option<RecommendedWatcher>,
     folder: PathBuf,
+    mode: WatchMode,
+    /// When notifications were last asked for.
+    asked: Instant,
+    /// The tenants that are folders and are watched.
+    included: HashSet<String>,
 }
 
 impl Watch {
@@ -126,7 +134,27 @@ impl Watch {
                 })
                 .ok(),
         };
-        Self { watcher, folder: folder.to_owned() }
+        Self {
+            watcher,
+            folder: folder.to_owned(),
+            mode,
+            asked: bell.clock.monotonic(),
+            included: HashSet::new(),
+        }
+    }
+
+    /// Asks again for notifications that could not be had, from time to time: what others watched may be free now. To be
+    /// followed by a look at all.
+    pub(super) fn try_again(&mut self, bell: &Doorbell) {
+        let now = bell.clock.monotonic();
+        if self.mode == WatchMode::Poll || self.is_notified() || now.duration_since(self.asked) < RETRY {
+            return;
+        }
+        self.asked = now;
+        self.watcher = notifications(&self.folder, bell).ok();
+        if self.is_notified() {
+            tracing::info!(folder = %self.folder.display(), "file notifications can be had again");
+        }
     }
 
     /// The time between looks at all.
@@ -143,9 +171,46 @@ impl Watch {
     pub(super) fn include(&mut self, stem: &str) {
         let Some(watcher) = &mut self.watcher else { return };
         let folder = self.folder.join(stem);
-        if let Err(error) = watcher.watch(&folder, RecursiveMode::Recursive) {
-            tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
+        match watcher.watch(&folder, RecursiveMode::Recursive) {
+            Ok(()) => _ = self.included.insert(stem.to_owned()),
+            Err(error) => {
+                tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
+            }
         }
+    }
+
+    /// Whether a tenant that is a folder is watched.
+    pub(super) fn includes(&self, stem: &str) -> bool {
+        self.included.contains(stem)
+    }
+}
+
+/// The watch on the folder in which the tenants folder lies: a tenants folder that is taken away, put in another's place
+/// or made again is noticed at once. Ends when dropped.
+pub(super) struct Surroundings {
+    _watcher: RecommendedWatcher,
+}
+
+impl Surroundings {
+    /// Watches, if that can be had; without it the ticks find the folder changed.
+    pub(super) fn watch(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Option<Self> {
+        let watching = || {
+            let absolute = std::path::absolute(folder)?;
+            let around = absolute.parent().ok_or_else(notify::Error::path_not_found)?;
+            let (bell, folder) = (bell.clone(), absolute.clone());
+            // What else happens there is no concern of ours.
+            let hear = move |event: notify::Result<Event>| match event {
+                Ok(event) if !event.need_rescan() && !event.paths.contains(&folder) => {}
+                Ok(event) if event.kind.is_access() => {}
+                _ => bell.ring_all(),
+            };
+            let mut watcher = RecommendedWatcher::new(hear, Config::default())?;
+            watcher.watch(around, RecursiveMode::NonRecursive)?;
+            Ok(Self { _watcher: watcher })
+        };
+        let watching = (mode == WatchMode::Auto).then(watching)?;
+        let unwatched = |error: &notify::Error| tracing::debug!(%error, "the tenants folder's surroundings cannot be watched");
+        watching.inspect_err(unwatched).ok()
     }
 }
 
@@ -175,7 +240,7 @@ fn as_said(mut event: Event, absolute: &Path, folder: &Path) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::SystemClock;
+    use crate::base::clock::{ManualClock, SystemClock};
 
     #[tokio::test]
     async fn a_file_written_in_the_folder_rings_for_its_entry() {
@@ -186,6 +251,41 @@ mod tests {
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
         let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
         assert!(look.stems.is_some_and(|stems| stems.contains("acme")));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_goes_and_comes_again_rings_for_all() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let folder = around.path().join("tenants.d");
+        let bell = Doorbell::new(SystemClock::shared());
+        let _watching = Surroundings::watch(&folder, WatchMode::Auto, &bell).expect("watched");
+        let rung =
+            async || tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung").stems;
+        std::fs::create_dir(&folder).expect("made");
+        assert_eq!(rung().await, None);
+        std::fs::rename(&folder, around.path().join("elsewhere")).expect("renamed");
+        assert_eq!(rung().await, None);
+        std::fs::write(around.path().join("other"), "x").expect("written");
+        std::fs::create_dir(&folder).expect("made");
+        assert_eq!(rung().await, None);
+    }
+
+    #[test]
+    fn notifications_are_asked_for_again_from_time_to_time() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let folder = around.path().join("tenants.d");
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let bell = Doorbell::new(clock.clone());
+        let mut watch = Watch::start(&folder, WatchMode::Auto, &bell);
+        let mut polling = Watch::start(&folder, WatchMode::Poll, &bell);
+        assert_eq!(watch.tick(), POLL);
+        std::fs::create_dir(&folder).expect("made");
+        watch.try_again(&bell);
+        assert!(!watch.is_notified(), "not so soon");
+        clock.advance(RETRY);
+        watch.try_again(&bell);
+        polling.try_again(&bell);
+        assert_eq!((watch.tick(), polling.tick()), (TICK, POLL));
     }
 
     #[tokio::test]

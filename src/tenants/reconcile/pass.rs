@@ -17,14 +17,14 @@ use crate::tenants::build::Parts;
 use crate::tenants::drain::Drain;
 use crate::tenants::holdings::Holdings;
 use crate::tenants::keeper::Keeper;
-use crate::tenants::look::{self, Due, Outcome, Sightings};
+use crate::tenants::look::{self, Due, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan;
 use crate::tenants::receipt::Clerk;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, SETTLE};
-use crate::tenants::watch::{Doorbell, POLL, Watch};
+use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
@@ -47,6 +47,7 @@ pub(super) struct Worker {
     pub(super) drain: Drain,
     pub(super) clerk: Clerk,
     watch: Option<Watch>,
+    _surroundings: Option<Surroundings>,
     folder_id: Option<FolderId>,
     /// Since when the folder is suspiciously empty or cannot be listed.
     doubt: Option<Instant>,
@@ -68,6 +69,7 @@ impl Worker {
         let looked_at_all = parts.clock.monotonic();
         let folder: Arc<Path> = folder.into();
         let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
+        let surroundings = Surroundings::watch(&folder, watch, &bell);
         let clerk = Clerk::start(tasks, Arc::clone(&folder), registry.clone());
         Self {
             folder,
@@ -79,6 +81,7 @@ impl Worker {
             drain,
             clerk,
             watch: None,
+            _surroundings: surroundings,
             folder_id: None,
             doubt: None,
             roster: Roster::new(),
@@ -114,6 +117,9 @@ impl Worker {
 
     pub(super) async fn look_at_all(&mut self) {
         self.looked_at_all = self.parts.clock.monotonic();
+        if let Some(watch) = &mut self.watch {
+            watch.try_again(&self.bell);
+        }
         self.pass(Look::default()).await;
     }
 
@@ -172,8 +178,8 @@ impl Worker {
         let now = self.parts.clock.monotonic();
         let cold = !self.settled;
         self.drop_absent(&found, look);
+        self.watch_folders(&found);
         let outcome = look::sort(look, found, &self.roster, &mut self.sightings, now, cold);
-        self.include_folders(&outcome);
         let mut changed: Changed = outcome.gone.into_iter().collect();
         for stem in &changed {
             self.remove(stem);
@@ -247,10 +253,15 @@ impl Worker {
         }
     }
 
-    fn include_folders(&mut self, outcome: &Outcome) {
+    /// A folder that has changed may be another one than the one that is watched.
+    fn watch_folders(&mut self, found: &[Found]) {
         let Some(watch) = &mut self.watch else { return };
-        for due in outcome.to_read.iter().filter(|due| due.found.is_folder) {
-            watch.include(&due.found.entry.stem);
+        for found in found.iter().filter(|found| found.is_folder) {
+            let stem = found.entry.stem.as_str();
+            let is_as_it_was = self.roster.get(stem).is_some_and(|known| known.signature == found.signature);
+            if !(is_as_it_was && watch.includes(stem)) {
+                watch.include(stem);
+            }
         }
     }
 
@@ -284,7 +295,7 @@ impl Worker {
 
     /// Takes in what was read, unless it is still being written.
     fn take_in(&mut self, read: Read, now: Instant) -> Option<Arc<str>> {
-        if read.is_unsettled() {
+        if read.is_unsettled(!self.roster.contains_key(&read.stem)) {
             look::unsettled(&mut self.sightings, read.stem, read.afterwards, now);
             return None;
         }

@@ -29,10 +29,11 @@ pub(super) struct Read {
 
 impl Read {
     /// Whether it changed while it was read, is a zip that may not be there wholly yet, or could not be read for a
-    /// reason that will pass.
-    pub(super) fn is_unsettled(&self) -> bool {
+    /// reason that will pass. `is_new`: the entry was not there before.
+    pub(super) fn is_unsettled(&self, is_new: bool) -> bool {
+        let is_doubtful = |spec: &TenantSpec| is_new && spec.access.is_open();
         self.afterwards != self.signature
-            || (self.on_trial && self.loaded.spec.is_none())
+            || (self.on_trial && self.loaded.spec.as_ref().is_none_or(is_doubtful))
             || self.loaded.lacked_resources()
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tenantd::base::clock::{Clock, SystemClock};
 
 use super::super::harness::gateway::may_mount;
 use super::super::harness::secret::secret;
@@ -73,6 +74,38 @@ async fn a_slowly_copied_file_is_never_open_before_its_last_line() {
     gateway.until_state("acme", "serving").await;
     assert_eq!(client.search(Era::Modern, "/acme", "q").await.status, 401);
     assert_like_a_cold_start(gateway).await;
+}
+
+#[tokio::test]
+async fn an_overlay_copied_after_its_zip_lands_with_it() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().start().await;
+    let overlay = format!("api_keys:\n  - label: ci\n    key: {}\n", secret("of-the-overlay"));
+    let client = gateway.client();
+    let clock = SystemClock;
+    // On a machine that stands still the overlay comes too late: then once more with another.
+    for attempt in 0..10 {
+        let name = format!("acme-{attempt}");
+        let began = clock.monotonic();
+        gateway.put(&format!("{name}.zip"), Tenant::new(&name, &backend).zip());
+        let mut statuses = Vec::new();
+        while clock.monotonic() - began < Duration::from_millis(150) {
+            statuses.push(client.search(Era::Modern, &format!("/{name}"), "q").await.status);
+        }
+        gateway.put(&format!("{name}.yaml"), &overlay);
+        if clock.monotonic() - began > Duration::from_millis(400) {
+            continue;
+        }
+        gateway.until_state(&name, "serving").await;
+        statuses.push(client.search(Era::Modern, &format!("/{name}"), "q").await.status);
+        assert!(
+            statuses.iter().all(|status| matches!(status, 401 | 404)),
+            "it let somebody in: {statuses:?}"
+        );
+        assert_eq!(gateway.status(&name).await.expect("there")["revision"], 1);
+        return assert_like_a_cold_start(gateway).await;
+    }
+    panic!("this machine never put the overlay beside its zip in time");
 }
 
 #[tokio::test]
