@@ -120,7 +120,9 @@ impl Gateway {
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = context(&settings, &addresses, env);
-        let mut parts = parts(&settings, &context, clock, &tasks, metrics)?;
+        let contexts = store.clone().map(ContextStore::new);
+        let warm_up = WarmUp::start(&tasks, Arc::clone(&clock), contexts);
+        let mut parts = parts(&settings, &context, warm_up, clock, metrics)?;
         parts.login = login(&settings, store.as_ref(), &parts, &tasks).await?;
         let registry = Registry::new();
         Ok(Self {
@@ -308,8 +310,8 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
 fn parts(
     settings: &Settings,
     context: &bundle::Context,
+    warm_up: WarmUp,
     clock: Arc<dyn Clock>,
-    tasks: &Tasks,
     metrics: Arc<Metrics>,
 ) -> Result<Parts, Error> {
     let pool = Pool::new(
@@ -320,7 +322,7 @@ fn parts(
     );
     Ok(Parts {
         pool: pool.map_err(Error::Backend)?,
-        warm_up: WarmUp::start(tasks, Arc::clone(&clock), Some(ContextStore::new(&settings.state))),
+        warm_up,
         audit: audit(settings, &clock, &metrics)?,
         metrics,
         clock,

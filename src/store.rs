@@ -13,6 +13,7 @@ mod backup;
 mod clients;
 mod commit;
 mod grants;
+mod ground;
 mod key;
 mod lock;
 mod revisions;
@@ -41,6 +42,8 @@ use self::lock::Lock;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
+/// The value that shows whether the key fits.
+const WITNESS: seal::Place<'_> = seal::Place { purpose: "witness", tenant: "", row: "" };
 
 /// Why the store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -91,16 +94,39 @@ impl Store {
     pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {
         make_folder(folder)?;
         let lock = Lock::take(folder)?;
+        ground::warn_of_network(folder);
         let file = folder.join(DATABASE);
         let is_new = !file.exists();
         // Values sealed with a key that is lost are lost: a store without its key must not get a new one silently.
         let keys = Keyring::load(folder, key, is_new)?;
         let mut connection = open_file(&file)?;
         schema::migrate(&mut connection, &file)?;
-        let store =
-            Self { connection: Mutex::new(connection), waiting: Waiting::default(), keys, file, _lock: lock };
+        let store = Self::of(connection, keys, file, lock);
         store.check_key()?;
         Ok(store)
+    }
+
+    /// Opens a store that no gateway uses, to be read and copied. Nothing of it changes: it is not brought up to this
+    /// program's version, and what a killed process left in the write-ahead log stays there.
+    pub fn open_as_it_is(folder: &Path, key: &KeySource) -> Result<Self, Error> {
+        let file = folder.join(DATABASE);
+        if !file.exists() {
+            let cause = io::Error::from(io::ErrorKind::NotFound);
+            return Err(Error::File { verb: "read", path: file, cause });
+        }
+        let lock = Lock::take(folder)?;
+        let keys = Keyring::load(folder, key, false)?;
+        let connection = open_unchanged(&file)?;
+        let is_empty = schema::judge(&connection, &file)? == 0;
+        let store = Self::of(connection, keys, file, lock);
+        if !is_empty {
+            store.has_witness()?;
+        }
+        Ok(store)
+    }
+
+    fn of(connection: Connection, keys: Keyring, file: PathBuf, lock: Lock) -> Self {
+        Self { connection: Mutex::new(connection), waiting: Waiting::default(), keys, file, _lock: lock }
     }
 
     /// Puts a copy of the whole store into a new file, while it is used. The master key is not in it.
@@ -139,12 +165,19 @@ impl Store {
 
     /// One value is sealed when the store is made, so that a key that does not fit is told at once.
     fn check_key(&self) -> Result<(), Error> {
-        const WITNESS: seal::Place<'_> = seal::Place { purpose: "witness", tenant: "", row: "" };
-        let connection = self.connection();
-        if let Some(sealed) = schema::witness(&connection).map_err(self.failed())? {
-            return self.keys.open(&WITNESS, &sealed).map(drop).ok_or(Error::Key(key::Error::DoesNotFit));
+        if self.has_witness()? {
+            return Ok(());
         }
-        schema::set_witness(&connection, &self.keys.seal(&WITNESS, b"tenantd")).map_err(self.failed())
+        let sealed = self.keys.seal(&WITNESS, b"tenantd");
+        schema::set_witness(&self.connection(), &sealed).map_err(self.failed())
+    }
+
+    /// Whether there is a value to try the key on; an error if it does not open that one.
+    fn has_witness(&self) -> Result<bool, Error> {
+        let Some(sealed) = schema::witness(&self.connection()).map_err(self.failed())? else {
+            return Ok(false);
+        };
+        self.keys.open(&WITNESS, &sealed).map(|_| true).ok_or(Error::Key(key::Error::DoesNotFit))
     }
 }
 
@@ -177,6 +210,19 @@ fn open_file(file: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
         schema::prepare(&connection)?;
+        Ok(connection)
+    });
+    opened.map_err(|cause| schema::explain(file, cause))
+}
+
+/// Opens a file that is there so that nothing of it changes, its log included.
+fn open_unchanged(file: &Path) -> Result<Connection, Error> {
+    if fs::OpenOptions::new().append(true).open(file).is_err() {
+        return read_only(file);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
+        schema::prepare_to_read(&connection)?;
         Ok(connection)
     });
     opened.map_err(|cause| schema::explain(file, cause))

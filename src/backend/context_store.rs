@@ -1,7 +1,8 @@
 //! The last good context of each tenant on disk, so that instructions are warm right after a restart.
 //!
-//! `<state>/contexts/<tenant>.json`, mode 0600, replaced atomically. It is a cache: what cannot be read or written is
-//! a line in the log, never a failure, and a file about another backend is ignored.
+//! `<state>/contexts/<tenant>.sealed`, mode 0600, sealed by the store for its tenant and backend, replaced atomically. It
+//! is a cache: what cannot be read or written is a line in the log, never a failure, and what was sealed for another
+//! tenant or backend does not open.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -9,43 +10,52 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::digest::Digest;
 use crate::spec::TenantName;
+use crate::store::{Place, Store};
 
 /// A context is at most 1 MiB when it comes in; its compact form is no longer.
-const LARGEST: u64 = 2 << 20;
+const LARGEST: usize = 2 << 20;
 
 /// The folder of contexts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ContextStore {
+    store: Arc<Store>,
     folder: Arc<Path>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record<T> {
-    /// Which backend it came from.
-    backend: String,
-    context: T,
 }
 
 impl ContextStore {
     /// Keeps contexts under `<state>/contexts`.
-    pub fn new(state: &Path) -> Self {
-        Self { folder: state.join("contexts").into() }
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { folder: store.folder().join("contexts").into(), store }
     }
 
     /// The last context of this backend, if it is there and whole.
     pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Value> {
-        let path = self.path(tenant);
-        tokio::task::spawn_blocking(move || read(&path, backend)).await.ok().flatten()
+        let (this, tenant) = (self.clone(), tenant.clone());
+        let read = move || {
+            let mut sealed = Vec::new();
+            let file = fs::File::open(this.path(&tenant)).ok()?;
+            file.take(2 * LARGEST as u64).read_to_end(&mut sealed).ok()?;
+            let text = this.store.open_sealed(&place(&tenant, &backend.to_string()), &sealed)?;
+            serde_json::from_slice(&text).ok()
+        };
+        tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
     pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<Value>) {
-        let path = self.path(tenant);
-        let written = tokio::task::spawn_blocking(move || write(&path, backend, &context)).await;
+        let (this, named) = (self.clone(), tenant.clone());
+        let write = move || {
+            let text = serde_json::to_vec(&*context)?;
+            if text.len() > LARGEST {
+                return Ok(());
+            }
+            let sealed = this.store.seal(&place(&named, &backend.to_string()), &text);
+            replace(&this.path(&named), &sealed)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(tenant = tenant.as_str(), %error, "the semantic context could not be stored");
         }
@@ -60,29 +70,22 @@ impl ContextStore {
     }
 
     fn path(&self, tenant: &TenantName) -> PathBuf {
-        self.folder.join(format!("{tenant}.json"))
+        self.folder.join(format!("{tenant}.sealed"))
     }
 }
 
-fn read(path: &Path, backend: Digest) -> Option<Value> {
-    let mut text = Vec::new();
-    fs::File::open(path).ok()?.take(LARGEST).read_to_end(&mut text).ok()?;
-    let record: Record<Value> = serde_json::from_slice(&text).ok()?;
-    (record.backend == backend.to_string()).then_some(record.context)
+fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> Place<'a> {
+    Place { purpose: "context", tenant: tenant.as_str(), row: backend }
 }
 
 /// Without fsync: after a crash an older context, or none, is as good.
-fn write(path: &Path, backend: Digest, context: &Value) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("the path has the folder in front");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let text = serde_json::to_vec(&Record { backend: backend.to_string(), context })?;
-    if text.len() as u64 > LARGEST {
-        return Ok(());
-    }
-    let fresh = path.with_extension("json.tmp");
+    let fresh = path.with_extension("tmp");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&text)?;
-    fs::rename(&fresh, path)
+    let written = file.write_all(bytes).and_then(|()| fs::rename(&fresh, path));
+    written.inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
 #[cfg(test)]
@@ -92,11 +95,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::KeySource;
 
     #[tokio::test]
     async fn a_context_comes_back_for_its_backend_only() {
         let state = tempfile::tempdir().expect("a folder");
-        let store = ContextStore::new(state.path());
+        let kept = Store::open(state.path(), &KeySource::State).expect("opened");
+        let store = ContextStore::new(Arc::new(kept));
         let tenant = TenantName::parse("acme").expect("a name");
         let (ours, other) = (Digest::of(b"ours"), Digest::of(b"other"));
         assert_eq!(store.load(&tenant, ours).await, None);
@@ -105,7 +110,12 @@ mod tests {
         assert_eq!(store.load(&tenant, ours).await, Some(json!({"entities": ["Customer"]})));
         assert_eq!(store.load(&tenant, other).await, None);
 
-        let path = state.path().join("contexts/acme.json");
+        let path = state.path().join("contexts/acme.sealed");
+        let bytes = fs::read(&path).expect("the file");
+        assert!(!bytes.windows(8).any(|text| text == b"Customer"), "it can be read");
+        let beta = TenantName::parse("beta").expect("a name");
+        fs::copy(&path, state.path().join("contexts/beta.sealed")).expect("copied");
+        assert_eq!(store.load(&beta, ours).await, None);
         assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
         fs::write(&path, "{ torn").expect("written");
         assert_eq!(store.load(&tenant, ours).await, None);

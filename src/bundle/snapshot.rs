@@ -51,7 +51,10 @@ pub(super) struct Shelf<'a> {
 impl Snapshot {
     /// The form that is stored.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("texts are plain data")
+        let mut bytes = serde_json::to_vec(self).expect("texts are plain data");
+        // A pass may have ten thousand of them to keep.
+        bytes.shrink_to_fit();
+        bytes
     }
 
     /// Reads the stored form; `None` if it is none that this version knows.

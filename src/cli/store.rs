@@ -32,8 +32,12 @@ fn settings(place: &StoreArgsPlace, admin: Option<&String>) -> anyhow::Result<Se
 fn check(settings: &Settings) -> anyhow::Result<Exit> {
     match store::check(&settings.state, &configuration::key_source(settings)?) {
         Ok(sound) => {
+            let older = match sound.schema == sound.known {
+                true => String::new(),
+                false => format!(" (tenantd serve brings it up to {})", sound.known),
+            };
             let text = format!(
-                "sound: schema {}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, all of which the master key opens\n",
+                "sound: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, all of which the master key opens\n",
                 sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients
             );
             output::print(&text)?;
@@ -50,7 +54,7 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
 fn backup(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
     let file = settings.state.join("tenantd.db");
     anyhow::ensure!(file.exists(), "there is no store at {}; say where with --state", file.display());
-    match Store::open(&settings.state, &configuration::key_source(settings)?) {
+    match Store::open_as_it_is(&settings.state, &configuration::key_source(settings)?) {
         Ok(store) => store.backup(path)?,
         Err(Error::InUse { .. }) => ask_gateway(settings, path)?,
         Err(error) => return Err(error.into()),

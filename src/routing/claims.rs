@@ -103,7 +103,8 @@ impl<K: Clone + PartialEq> Places<K> {
 
     /// `holder` has this mount from now on.
     pub fn hold(&mut self, mount: &Mount, holder: &K) {
-        self.mounts.entry(place(mount)).or_default().push(holder.clone());
+        // Most places have one holder.
+        self.mounts.entry(place(mount)).or_insert_with(|| Vec::with_capacity(1)).push(holder.clone());
         for owner in owners(mount) {
             self.bereft.entry(owner).or_default().push(holder.clone());
         }

@@ -12,9 +12,11 @@ use super::lock::Lock;
 use super::{DATABASE, Error, KeySource, Store, WAL, schema};
 
 /// What a check found in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Sound {
     pub schema: i64,
+    /// The schema that this program brings it up to when it serves.
+    pub known: i64,
     pub entries: usize,
     pub revisions: usize,
     pub grants: usize,
@@ -22,24 +24,23 @@ pub struct Sound {
     pub clients: usize,
 }
 
-/// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed value opens.
+/// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed value opens. Changes
+/// nothing.
 pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
-    let file = folder.join(DATABASE);
-    if !file.exists() {
-        let cause = io::Error::from(io::ErrorKind::NotFound);
-        return Err(Error::File { verb: "read", path: file, cause });
-    }
-    let store = Store::open(folder, key)?;
+    let store = Store::open_as_it_is(folder, key)?;
     schema::sound(&store.connection(), &store.file, "integrity_check")?;
-    let (entries, revisions) = store.open_all()?;
-    Ok(Sound {
-        schema: schema::VERSION,
-        entries,
-        revisions,
-        grants: store.open_grants()?,
-        signing_keys: store.open_signing_keys()?,
-        clients: store.open_clients()?,
-    })
+    let schema = schema::version(&store.connection()).map_err(store.failed())?;
+    let mut sound = Sound { schema, known: schema::VERSION, ..Sound::default() };
+    // What came with a later version is not there yet.
+    if schema >= 1 {
+        (sound.entries, sound.revisions) = store.open_all()?;
+    }
+    if schema >= 2 {
+        sound.grants = store.open_grants()?;
+        sound.signing_keys = store.open_signing_keys()?;
+        sound.clients = store.open_clients()?;
+    }
+    Ok(sound)
 }
 
 /// Puts a backup in the place of the store of a state folder that no gateway uses. Says where the old one is now.
@@ -86,10 +87,7 @@ fn judge(backup: &Path) -> Result<(), Error> {
         let what = "it is no store of tenantd".into();
         return Err(Error::Damaged { file: backup.to_owned(), what });
     }
-    let found = schema::version(&connection).map_err(explained)?;
-    if found > schema::VERSION {
-        return Err(Error::Newer { file: backup.to_owned(), found, known: schema::VERSION });
-    }
+    schema::judge(&connection, backup)?;
     schema::sound(&connection, backup, "integrity_check")
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::Error;
@@ -23,14 +24,25 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Checks the file and brings it up to this program's version.
-pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
-    let explained = |cause| explain(file, cause);
-    let found = version(connection).map_err(explained)?;
+/// The same for a file that is only looked at: closing it leaves the log as it was.
+pub(super) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")
+}
+
+/// The version of a file that is whole and not from a newer program.
+pub(super) fn judge(connection: &Connection, file: &Path) -> Result<i64, Error> {
+    let found = version(connection).map_err(|cause| explain(file, cause))?;
     if found > VERSION {
         return Err(Error::Newer { file: file.to_owned(), found, known: VERSION });
     }
     sound(connection, file, "quick_check")?;
+    Ok(found)
+}
+
+/// Checks the file and brings it up to this program's version.
+pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
+    let found = judge(connection, file)?;
     if found == VERSION {
         return Ok(());
     }
@@ -39,17 +51,17 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Er
         0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
         _ => explain(file, cause),
     };
-    let steps = usize::try_from(found).unwrap_or_default();
-    upgrade(connection, &STEPS[steps..]).map_err(failed)
+    upgrade(connection, found, VERSION).map_err(failed)
 }
 
-fn upgrade(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+pub(super) fn upgrade(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+    let [from, steps] = [from, to].map(|version| usize::try_from(version).unwrap_or_default());
     let transaction = connection.transaction()?;
-    for step in steps {
+    for step in &STEPS[from..steps] {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", to)?;
     transaction.commit()
 }
 

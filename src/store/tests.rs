@@ -46,6 +46,45 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     assert_eq!(found, 99);
 }
 
+/// A state folder as an earlier version leaves it when it is killed: its last writes are in the log.
+fn left_by_an_earlier_version(at: &Path) {
+    let alive = tempfile::tempdir().expect("a folder");
+    drop(Keyring::load(alive.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}")));
+    let mut connection = Connection::open(alive.path().join(DATABASE)).expect("made");
+    schema::prepare(&connection).expect("prepared");
+    schema::upgrade(&mut connection, 0, 1).expect("made");
+    connection.execute("INSERT INTO entries (stem, paused) VALUES ('acme', 1)", []).expect("written");
+    for name in [DATABASE, WAL, "master.key"] {
+        fs::copy(alive.path().join(name), at.join(name)).expect("copied");
+    }
+}
+
+#[test]
+fn checking_and_copying_change_nothing_however_old_the_file_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("made");
+    left_by_an_earlier_version(&state);
+    let bytes = || [DATABASE, WAL].map(|name| fs::read(state.join(name)).expect("there"));
+    let before = bytes();
+    assert!(!before[1].is_empty(), "the log is empty");
+
+    let sound = check(&state, &KeySource::State).expect("sound");
+    assert_eq!((sound.schema, sound.known, sound.entries), (1, schema::VERSION, 1));
+    let store = Store::open_as_it_is(&state, &KeySource::State).expect("opened");
+    let copy = folder.path().join("copy.db");
+    store.backup(&copy).expect("copied");
+    drop(store);
+    assert!(bytes() == before, "something was written");
+
+    let copied = Connection::open(&copy).expect("opened");
+    assert_eq!(schema::version(&copied).expect("read"), 1);
+    let paused: bool = copied.query_row("SELECT paused FROM entries", [], |row| row.get(0)).expect("there");
+    assert!(paused);
+    let sound = open(&state).map(drop).and_then(|()| check(&state, &KeySource::State)).expect("brought up");
+    assert_eq!((sound.schema, sound.entries), (schema::VERSION, 1));
+}
+
 #[test]
 fn a_damaged_file_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -61,7 +61,9 @@ impl Holdings {
             self.release(stem, &before);
         }
         let Some(tenant) = tenant else { return };
-        self.names.entry(tenant.spec.name.clone()).or_default().push(Arc::clone(stem));
+        // Two have one name for the length of a pass at most.
+        let stems = self.names.entry(tenant.spec.name.clone()).or_insert_with(|| Vec::with_capacity(1));
+        stems.push(Arc::clone(stem));
         tenant.spec.mounts.iter().for_each(|mount| self.places.hold(mount, stem));
         self.held.insert(Arc::clone(stem), Arc::clone(tenant));
     }

@@ -37,7 +37,7 @@ pub(super) struct Known {
     live: Option<Live>,
     memory: Memory,
     /// What was put in force and is to be kept.
-    accepted: Option<Box<(Digest, Snapshot)>>,
+    accepted: Option<Box<(Digest, Vec<u8>)>>,
     /// The store does not take what is in force.
     unkept: bool,
     state: State,
@@ -73,8 +73,8 @@ struct Candidate {
     revision: Digest,
     access: Option<Digest>,
     files: Arc<[PathBuf]>,
-    /// What it was read from, to be kept; `None` if it is kept already, under this number.
-    source: Result<Snapshot, u64>,
+    /// What it was read from, as it is to be kept; or the number under which it is kept already.
+    source: Result<Vec<u8>, u64>,
 }
 
 /// What stood before a kept revision was put up.
@@ -230,8 +230,8 @@ impl Known {
         let number = match (source, self.memory.in_force) {
             (Err(number), _) => number,
             (Ok(_), Some((number, digest))) if digest == revision => number,
-            (Ok(snapshot), _) => {
-                self.accepted = Some(Box::new((revision, snapshot)));
+            (Ok(documents), _) => {
+                self.accepted = Some(Box::new((revision, documents)));
                 self.memory.last += 1;
                 self.memory.last
             }
@@ -309,9 +309,9 @@ impl Known {
 
     /// What was put in force since this was last asked, to be kept.
     pub(super) fn take_accepted(&mut self, stem: &str, at: Timestamp) -> Option<store::Accepted> {
-        let (digest, snapshot) = *self.accepted.take()?;
+        let (digest, documents) = *self.accepted.take()?;
         let number = self.live.as_ref()?.number;
-        Some(store::Accepted { stem: stem.to_owned(), number, digest, at, documents: snapshot.encode() })
+        Some(store::Accepted { stem: stem.to_owned(), number, digest, at, documents })
     }
 
     /// Takes note of whether the store took what is in force. Says whether that is news.
@@ -389,7 +389,7 @@ impl Candidate {
         access: Option<Digest>,
         snapshot: Option<Snapshot>,
     ) -> Option<Self> {
-        let source = snapshot.ok_or(0);
+        let source = snapshot.map(|snapshot| snapshot.encode()).ok_or(0);
         Some(Self { spec: spec?, revision, access, files: Arc::default(), source })
     }
 }

@@ -43,18 +43,24 @@ async fn a_store_that_is_damaged_newer_or_without_its_key_is_refused_and_restore
     let while_running = run(&gateway, &["store", "check"]);
     assert_eq!(while_running.status.code(), Some(2), "{}", printed(&while_running));
     let mut gateway = gateway.killed();
+    let files = || {
+        ["tenantd.db", "tenantd.db-wal"].map(|name| fs::read(gateway.path().join("state").join(name)).ok())
+    };
+    let left = files();
     let sound = run(&gateway, &["store", "check"]);
     assert_eq!(sound.status.code(), Some(0), "{}", printed(&sound));
+    assert!(files() == left, "a check wrote something");
 
     let store = gateway.path().join("state/tenantd.db");
-    let whole = fs::read(&store).expect("read");
+    let whole = fs::read(&copy).expect("read");
+    // The log would mend it.
+    fs::remove_file(gateway.path().join("state/tenantd.db-wal")).expect("removed");
     fs::write(&store, vec![0x5a; whole.len()]).expect("written");
     let refusal = gateway.refusal().await;
     assert!(refusal.contains("damaged") && refusal.contains("store restore"), "{refusal}");
     assert_eq!(run(&gateway, &["store", "check"]).status.code(), Some(1));
     // The schema's version is at byte 60 of an SQLite file.
     let newer = [&whole[..60], &99u32.to_be_bytes(), &whole[64..]].concat();
-    let _none = fs::remove_file(gateway.path().join("state/tenantd.db-wal"));
     fs::write(&store, newer).expect("written");
     let refusal = gateway.refusal().await;
     assert!(refusal.contains("newer"), "{refusal}");

@@ -4,6 +4,7 @@ use super::super::{ContextStore, WarmUp};
 use super::*;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
+use crate::store::{KeySource, Store};
 
 const PATH: &str = "/nlp-context";
 
@@ -188,7 +189,8 @@ async fn warm_ups_are_bounded_and_end_with_their_tenants() {
 async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
     let bench = Bench::new().await;
     let state = tempfile::tempdir().expect("a folder");
-    let store = ContextStore::new(state.path());
+    let kept = Store::open(state.path(), &KeySource::State).expect("opened");
+    let store = ContextStore::new(Arc::new(kept));
     bench.backend.answer(PATH, reply(1));
     for restart in [false, true] {
         let tasks = Tasks::new();
@@ -198,7 +200,7 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
         warm_up.enqueue(acme(), &client);
         bench.knows(&client, 1).await;
         if !restart {
-            let stored = state.path().join("contexts/acme.json");
+            let stored = state.path().join("contexts/acme.sealed");
             while !stored.exists() {
                 tokio::task::yield_now().await;
             }

@@ -1,0 +1,51 @@
+//! What the state folder lies on. A network's file system keeps no promise that a store builds on: locks may be held on
+//! one machine only, and what was synced may be lost with the server. It is served all the same, and said.
+
+use std::path::Path;
+
+/// File systems of networks, by the number that the kernel gives them (`statfs(2)`, linux/magic.h).
+const NETWORKS: [(u32, &str); 9] = [
+    (0x0000_6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x0000_517b, "SMB"),
+    (0x0102_1997, "9P"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "CephFS"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x0116_1970, "GFS2"),
+];
+
+/// Says once if the folder lies on a network.
+pub(super) fn warn_of_network(folder: &Path) {
+    let Some(kind) = rustix::fs::statfs(folder).ok().and_then(|about| network(about.f_type as u32)) else {
+        return;
+    };
+    tracing::warn!(
+        folder = %folder.display(),
+        kind,
+        "the state folder lies on a network file system: a second gateway may not be kept out, and what was kept may be lost with the server; give it a local disk with --state"
+    );
+}
+
+/// The network's name, if it is one. The kernel's numbers have 32 bits, whatever they are handed out in.
+fn network(magic: u32) -> Option<&'static str> {
+    NETWORKS.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_told_from_disks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let local = rustix::fs::statfs(folder.path()).expect("it lies somewhere");
+        assert_eq!(network(local.f_type as u32), None);
+        assert_eq!(network(0x6969), Some("NFS"));
+        assert_eq!(network(0xff53_4d42), Some("CIFS"));
+        for disk in [0xef53, 0x5846_5342, 0x0102_1994, 0x9123_683e, 0x794c_7630] {
+            assert_eq!(network(disk), None, "{disk:x}");
+        }
+    }
+}
