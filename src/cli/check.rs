@@ -34,6 +34,9 @@ pub struct Judged {
     pub name: Option<TenantName>,
     /// What people would paste into a client.
     pub connector: Option<String>,
+    /// What to register with the app in Entra, where people log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_uri: Option<String>,
     pub digest: String,
     pub findings: Report,
     #[serde(skip)]
@@ -120,6 +123,7 @@ fn one(entry: &Entry, context: &Context) -> Judged {
         stem: entry.stem.clone(),
         name: loaded.name,
         connector: loaded.spec.as_ref().map(|spec| spec.public_url.connector()),
+        redirect_uri: loaded.spec.as_ref().and_then(TenantSpec::redirect_uri),
         digest: loaded.digest.short(),
         findings: loaded.report,
         spec: loaded.spec,
@@ -180,6 +184,7 @@ fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
     tenant.findings.push(diagnostic.at(Location::file(&tenant.stem)));
     tenant.spec = None;
     tenant.connector = None;
+    tenant.redirect_uri = None;
 }
 
 fn human(verdict: &Verdict) -> String {
@@ -191,6 +196,10 @@ fn human(verdict: &Verdict) -> String {
         let name = tenant.name.as_ref().map_or(tenant.stem.as_str(), TenantName::as_str);
         let state = tenant.connector.as_ref().map_or("refused".to_owned(), |url| format!("ok, {url}"));
         out.push_str(&format!("{name}: {state}\n"));
+        let redirect = tenant.redirect_uri.iter();
+        out.extend(
+            redirect.map(|uri| format!("  redirect URI to register in Entra (platform Web): {uri}\n")),
+        );
         out.push_str(&render::human(&tenant.findings));
     }
     let refused = verdict.tenants.iter().filter(|tenant| tenant.findings.has_errors()).count();
@@ -248,6 +257,17 @@ mod tests {
         let verdict = judge(&[folder.path().join("a.yaml")], &context()).expect("judged");
         assert_eq!(codes(&verdict), [("a", vec![])]);
         assert_eq!(verdict.outcome(), Outcome::Fine);
+    }
+
+    #[test]
+    fn a_login_is_told_with_what_to_register() {
+        let login = "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
+            microsoft_client_secret: canary\nmicrosoft_tenant_id: contoso.com\napi_key: key-0001\n";
+        let verdict = judged(&tenants(&[("a.yaml", login)]));
+        let told =
+            "  redirect URI to register in Entra (platform Web): https://mcp.test/a/auth/ms-callback\n";
+        assert!(human(&verdict).contains(told), "{}", human(&verdict));
+        assert!(render::json(&verdict).contains("/a/auth/ms-callback"));
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn show(tenant: &TenantStatus) -> String {
         ("revision", revision.as_deref()),
         ("trouble", tenant.trouble.as_deref()),
         ("connector", tenant.connector_url.as_deref()),
+        ("redirect", tenant.redirect_uri.as_deref()),
         ("access", tenant.access.as_deref()),
         ("files", Some(files.as_str()).filter(|files| !files.is_empty())),
         ("on disk", tenant.on_disk.as_deref()),
@@ -134,6 +135,14 @@ mod tests {
                 "location": {"file": "broken.yaml", "line": 3, "column": 10, "excerpt": "api_key: <…>"},
             }],
         }))
+    }
+
+    #[test]
+    fn a_login_is_shown_with_what_to_register() {
+        let uri = "https://localhost:8443/acme/auth/ms-callback";
+        let shown = show(&TenantStatus { redirect_uri: Some(uri.to_owned()), ..acme() });
+        assert!(shown.contains(&format!("redirect   {uri}\n")), "{shown}");
+        assert!(!show(&acme()).contains("redirect"));
     }
 
     #[test]

@@ -145,10 +145,21 @@ impl Inner {
         let outcome = tokio::time::timeout(EXCHANGE, exchange).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::down("no answer in time")));
         let now = self.entra.clock.monotonic();
-        *self.trouble() = outcome.as_ref().err().and_then(Trouble::of).map(|trouble| (trouble, now));
+        self.note(outcome.as_ref().err().and_then(Trouble::of), now);
         let label = outcome.as_ref().err().map_or("ok", |error| error.kind().label());
         self.entra.metrics.identity_call(label, now.saturating_duration_since(begun));
         outcome.map_err(|error| self.completed(error))
+    }
+
+    /// Says when it begins and when it is over, not each time.
+    fn note(&self, trouble: Option<Trouble>, now: Instant) {
+        let before = std::mem::replace(&mut *self.trouble(), trouble.map(|trouble| (trouble, now)));
+        let app = &self.login.identity.client_id;
+        match (before.map(|(before, _)| before), trouble) {
+            (before, now) if before == now => {}
+            (_, Some(trouble)) => tracing::warn!(%app, "nobody can log in: {trouble}"),
+            (_, None) => tracing::info!(%app, "people can log in again"),
+        }
     }
 
     fn completed(&self, error: Error) -> Error {

@@ -73,6 +73,11 @@ impl AuthorizationServer {
         }
     }
 
+    /// What keeps everybody from logging in.
+    pub fn trouble(&self) -> Option<String> {
+        self.provider.trouble().map(|trouble| trouble.to_string())
+    }
+
     /// What the bearer check asks about tokens.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.grants

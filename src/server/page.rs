@@ -26,14 +26,17 @@ struct Page<'a> {
     tools: Vec<&'a str>,
     /// A key is asked for.
     keyed: bool,
+    /// What the operator registers with the app in Entra, where people log in.
+    redirect_uri: Option<String>,
     /// Only private networks are answered.
     local: bool,
 }
 
 impl<'a> Page<'a> {
     fn of(spec: &'a TenantSpec, open: OpenTenants) -> Self {
-        let keyed = !spec.access.is_open();
-        let local = !keyed && !spec.access.public && open != OpenTenants::Public;
+        let keyed = !spec.access.api_keys.is_empty();
+        let redirect_uri = spec.redirect_uri();
+        let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
             title: &spec.title,
@@ -41,12 +44,14 @@ impl<'a> Page<'a> {
             dataset: &spec.dataset,
             url: spec.public_url.connector(),
             access: match (keyed, local) {
+                _ if redirect_uri.is_some() => "with your Microsoft account",
                 (true, _) => "with an API key",
                 (_, true) => "open to this machine and private networks, no key needed",
                 _ => "open to everybody, no key needed",
             },
             tools: spec.tools.iter().map(|tool| &*tool.name).collect(),
             keyed,
+            redirect_uri,
             local,
         }
     }
@@ -148,9 +153,39 @@ pub(super) mod tests {
         assert!(html(&spec(vec![]), OpenTenants::Public).await.contains("open to everybody"));
     }
 
+    fn login() -> TenantSpec {
+        let identity = IdentitySpec {
+            client_id: "app".into(),
+            client_secrets: vec![crate::base::secret::Secret::new("canary")],
+            directory: DirectorySpec::One("directory".into()),
+            guests: false,
+            personal: false,
+        };
+        let login = LoginSpec {
+            identity,
+            rules: AccessRules::default(),
+            tools: Default::default(),
+            machine_clients: Vec::new(),
+            registration: RegistrationSpec::default(),
+        };
+        let access = AccessSpec { login: Some(Arc::new(login)), ..AccessSpec::default() };
+        TenantSpec { access, ..spec(vec![]) }
+    }
+
+    #[tokio::test]
+    async fn it_says_who_logs_in_and_what_to_register() {
+        let html = html(&login(), OpenTenants::Public).await;
+        assert!(html.contains("with your Microsoft account") && !html.contains("YOUR_KEY"));
+        assert!(html.contains("https://mcp.example.com/acme/auth/ms-callback"));
+        assert!(html.contains("Dynamic discovery") && !html.contains("No authentication"));
+        for inward in ["canary", "directory"] {
+            assert!(!html.contains(inward), "{inward}");
+        }
+    }
+
     #[tokio::test]
     async fn snippets_are_json() {
-        for spec in [spec(vec![]), spec(vec![key()])] {
+        for spec in [spec(vec![]), spec(vec![key()]), login()] {
             let html = html(&spec, OpenTenants::Private).await.replace("&#34;", "\"");
             let snippets =
                 html.split("<code>{").skip(1).map(|rest| rest.split("</code>").next().expect("an end"));

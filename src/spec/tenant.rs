@@ -32,6 +32,13 @@ pub struct TenantSpec {
     pub deadline: Duration,
 }
 
+impl TenantSpec {
+    /// What to register with the app in Entra, where people log in.
+    pub fn redirect_uri(&self) -> Option<String> {
+        self.access.login.as_ref().map(|_| self.public_url.callback())
+    }
+}
+
 /// How long answers may be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSpec {

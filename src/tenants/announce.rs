@@ -32,6 +32,7 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
             tenant,
             revision,
             url,
+            redirect_uri = status.redirect_uri.as_deref(),
             access = status.access.as_deref(),
             generation,
             "tenant loaded"

@@ -53,10 +53,10 @@ impl Published {
         self.facts.state
     }
 
-    /// How the tenant is now: its backend's trouble included, which no pass has seen.
+    /// How the tenant is now: the trouble of its backend and login included, which no pass has seen.
     pub fn status(&self) -> TenantStatus {
         let (facts, tenant) = (&*self.facts, self.tenant.as_deref());
-        let trouble = tenant.and_then(|tenant| tenant.backend.trouble());
+        let trouble = tenant.and_then(Tenant::trouble);
         let is_degraded = facts.state == State::Serving && trouble.is_some();
         TenantStatus {
             name: self.name().to_owned(),
@@ -64,6 +64,7 @@ impl Published {
             state: if is_degraded { State::Degraded } else { facts.state },
             since: facts.since,
             connector_url: tenant.map(|tenant| tenant.spec.public_url.connector()),
+            redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
             title: tenant.map(|tenant| tenant.spec.title.to_string()),
             access: tenant.map(|tenant| tenant.bearer.describe()),
             on_disk: facts.on_disk.map(|digest| digest.short()),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum State {
     Loading,
     Serving,
-    /// Serves, but its backend is down.
+    /// Serves, but its backend or the login is down.
     Degraded,
     /// Its last change was refused; the last good revision serves.
     Stale,
@@ -55,6 +55,9 @@ pub struct TenantStatus {
     /// What people paste into a client.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connector_url: Option<String>,
+    /// What to register with the app in Entra, where people log in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub redirect_uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub title: Option<String>,
     /// How callers are let in: `open (private networks)`, `open (public)`, `api keys (2)`.
@@ -74,7 +77,7 @@ pub struct TenantStatus {
     /// An operator stopped it.
     #[serde(default)]
     pub paused: bool,
-    /// The backend's trouble, if any.
+    /// The backend's trouble, or else the login's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
     /// Answers 503 until repaired: the refused change may be about who may call.

@@ -24,6 +24,12 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// What keeps it from serving as it should: its backend's trouble, or else the login's.
+    pub fn trouble(&self) -> Option<String> {
+        let login = || self.login.as_ref().and_then(AuthorizationServer::trouble);
+        self.backend.trouble().or_else(login)
+    }
+
     /// Whether it asks for a login that cannot be had: then nobody is answered, for as long as that is so.
     pub fn lacks_its_login(&self) -> bool {
         self.spec.access.login.is_some() && self.login.is_none()
