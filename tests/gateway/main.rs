@@ -13,6 +13,7 @@ mod demo;
 mod hot_life;
 mod hot_load;
 mod limits;
+mod login;
 mod neighbours;
 mod paths;
 mod peers;

@@ -23,8 +23,6 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
     let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_wanted(case);
     refuse_open(case, asks_for_nothing);
     needless_public(case, access.public && !asks_for_nothing);
-    #[cfg(not(test))]
-    login::refuse_what_is_not_there_yet(case);
     (access, digest)
 }
 

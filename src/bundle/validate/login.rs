@@ -53,22 +53,6 @@ pub(super) fn judge(case: &mut Case<'_, '_>, secrets: Vec<Secret>, has_keys: boo
     complete.then_some(LoginSpec { identity, rules, tools, machine_clients, registration })
 }
 
-/// Logins that this version cannot do are refused, never served openly.
-#[cfg(not(test))]
-pub(super) fn refuse_what_is_not_there_yet(case: &mut Case<'_, '_>) {
-    if is_wanted(case) {
-        let at = case.layers.find(&["oauth_enabled"]).map(|found| found.at());
-        case.find(
-            Diagnostic::error(
-                "login-unavailable",
-                "Microsoft login is not available in this version; the tenant stays closed",
-            )
-            .help("remove the tenant until it is, or say oauth_enabled: false and list api_keys instead"),
-            at,
-        );
-    }
-}
-
 fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
     case.layers.secret(name).is_some()
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method};
 use serde_json::{Value, json};
 
@@ -39,8 +40,11 @@ pub(crate) struct Answer {
 impl Client {
     /// A client whose `localhost` is `address`.
     pub(crate) fn new(base: &str, address: SocketAddr, ca: Option<&Path>) -> Self {
-        let mut builder =
-            reqwest::Client::builder().no_proxy().timeout(PATIENCE).resolve("localhost", address);
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .resolve("localhost", address)
+            .redirect(Policy::none());
         if let Some(ca) = ca {
             let pem = fs::read(ca).expect("the CA's certificate is there");
             builder = builder.tls_certs_only([Certificate::from_pem(&pem).expect("a certificate")]);
@@ -63,6 +67,11 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         read(self.request(Method::GET, path).send().await.expect("an answer")).await
+    }
+
+    /// Where the gateway is, e.g. `https://localhost:8443`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// A request that a test goes on building.
