@@ -15,7 +15,7 @@ mod keys;
 mod person;
 mod provider;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use entra::Entra;
 pub use error::{Error, Kind, Page, Trace};

@@ -7,6 +7,8 @@ pub mod authorization_server;
 mod authorize;
 mod back;
 pub mod bearer;
+#[cfg(test)]
+mod bed;
 mod callback;
 pub mod client;
 mod consent;

@@ -2,7 +2,7 @@
 
 #[expect(dead_code, reason = "the gateway's tests use more of it")]
 #[path = "../../tests/gateway/harness/entra.rs"]
-mod fake;
+pub(crate) mod fake;
 
 use std::sync::Arc;
 use std::time::Duration;

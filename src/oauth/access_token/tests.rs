@@ -1,1 +1,177 @@
+use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::super::bed::{Bed, Server, ada};
+use super::*;
+use crate::oauth::keys::Rotation;
+
+async fn issued(server: &Server) -> (String, GrantId) {
+    let (person, grant) = (ada(), GrantId::random());
+    let bearer = Bearer::Person { person: &person, grant };
+    let issued = server.issuer.issue("client", "mcp:use", &bearer).await.expect("issued");
+    (issued.text.expose().to_owned(), grant)
+}
+
+fn parts(token: &str) -> [Value; 2] {
+    let mut parts = token.split('.').map(|part| decode(part.as_bytes()).expect("base64"));
+    [(); 2].map(|()| serde_json::from_slice(&parts.next().expect("a part")).expect("JSON"))
+}
+
+#[tokio::test]
+async fn a_token_has_the_form_of_rfc_9068() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let (token, grant) = issued(&server).await;
+    let [header, claims] = parts(&token);
+    let jwks: Value = serde_json::from_slice(&server.issuer.jwks().await.expect("keys")).expect("JSON");
+    assert_eq!(header, json!({ "typ": "at+jwt", "alg": "ES256", "kid": jwks["keys"][0]["kid"] }));
+    let now = bed.now().as_second();
+    assert_eq!(claims["iss"], "https://mcp.example.com/acme");
+    assert_eq!(claims["aud"], "https://mcp.example.com/acme/mcp");
+    assert_eq!(
+        (&claims["exp"], &claims["iat"], &claims["nbf"]),
+        (&json!(now + 3600), &json!(now), &json!(now))
+    );
+    assert_eq!(claims["gid"], grant.to_string());
+    assert_eq!(claims["roles"], json!(["Analyst"]));
+    let names: Vec<_> = claims.as_object().expect("an object").keys().cloned().collect();
+    let expected = "iss aud sub client_id scope exp iat nbf jti gid tid oid roles";
+    assert_eq!(names.join(" "), expected, "no name, no mail address");
+    // Another library finds the signature good, with the published key.
+    let jwk = serde_json::from_value(jwks["keys"][0].clone()).expect("a JWK");
+    let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).expect("a key");
+    let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+    rules.set_audience(&["https://mcp.example.com/acme/mcp"]);
+    rules.set_issuer(&["https://mcp.example.com/acme"]);
+    jsonwebtoken::decode::<Value>(&token, &key, &rules).expect("good");
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_an_hour_and_until_it_is_revoked() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let (token, grant) = issued(&server).await;
+    assert!(server.issuer.verify(token.as_bytes()).await.is_ok());
+    server.grants.revoke(grant).await.expect("revoked");
+    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(Fault::Invalid));
+    let (token, _) = issued(&server).await;
+    bed.clock.advance(Duration::from_secs(3599));
+    assert!(server.issuer.verify(token.as_bytes()).await.is_ok());
+    bed.clock.advance(Duration::from_secs(1));
+    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(Fault::Invalid));
+}
+
+#[tokio::test]
+async fn a_token_of_one_tenant_never_opens_another() {
+    let bed = Bed::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let client = acme.public();
+    let code = acme.code(&client, None).await;
+    let answer = acme.redeem(&code, &client).await;
+    let token = answer.text("access_token");
+    // Whichever of the two sees it first, and whatever is remembered.
+    assert!(!beta.is_recognised(token).await);
+    assert!(acme.is_recognised(token).await);
+    assert!(!beta.is_recognised(token).await);
+    assert_eq!(beta.redeem(&acme.code(&client, None).await, &client).await.error(), (401, "invalid_client"));
+    let refreshed = beta.refresh(answer.text("refresh_token"), &beta.public()).await;
+    assert_eq!(refreshed.error(), (400, "invalid_grant"));
+    assert!(acme.is_recognised(token).await);
+}
+
+#[tokio::test]
+async fn nothing_but_the_key_makes_a_token() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let (token, _) = issued(&server).await;
+    let [header, claims] = parts(&token);
+    let signature = token.rsplit('.').next().expect("a signature");
+    let with = |value: &Value, name: &str, other: Value| {
+        let mut value = value.clone();
+        value[name] = other;
+        value
+    };
+    let forged = [
+        format!("{}.{}.", part(&with(&header, "alg", "none".into())), part(&claims)),
+        format!("{}.{}.{signature}", part(&with(&header, "alg", "none".into())), part(&claims)),
+        format!("{}.{}.{signature}", part(&with(&header, "alg", "HS256".into())), part(&claims)),
+        format!("{}.{}.{signature}", part(&with(&header, "typ", "JWT".into())), part(&claims)),
+        format!("{}.{}.{signature}", part(&with(&header, "kid", "other".into())), part(&claims)),
+        format!("{}.{}.{signature}", part(&with(&header, "crit", json!(["exp"]))), part(&claims)),
+        format!("{}.{}.{signature}", part(&header), part(&with(&claims, "exp", json!(i64::MAX)))),
+        format!("{}.{}.{}", part(&header), part(&claims), "A".repeat(86)),
+        format!("{}.{}", part(&header), part(&claims)),
+        format!("{token}."),
+        format!("{token}.{signature}"),
+        String::new(),
+        "..".into(),
+    ];
+    for forged in forged {
+        assert_eq!(server.issuer.verify(forged.as_bytes()).await, Err(Fault::Invalid), "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_token_of_other_names_is_refused() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let keys = server.issuer.keys.load(&server.issuer).await.expect("keys");
+    let (token, _) = issued(&server).await;
+    let [_, claims] = parts(&token);
+    let now = bed.now();
+    let sign = |changes: Value| {
+        let mut claims = claims.clone();
+        for (name, value) in changes.as_object().expect("an object") {
+            claims[name] = value.clone();
+        }
+        keys.sign(now, |kid| {
+            format!("{}.{}", part(&Header { typ: TYPE, alg: ALGORITHM, kid, crit: None }), part(&claims))
+        })
+    };
+    assert!(server.issuer.verify(sign(json!({})).as_bytes()).await.is_ok());
+    for changes in [
+        json!({ "iss": "https://mcp.example.com/beta" }),
+        json!({ "iss": "https://mcp.example.com/acme/" }),
+        json!({ "aud": "https://mcp.example.com/acme" }),
+        json!({ "aud": ["https://mcp.example.com/acme/mcp"] }),
+        json!({ "gid": "x" }),
+        json!({ "nbf": now.as_second() + 120 }),
+        json!({ "iat": now.as_second() + 120 }),
+    ] {
+        let refused = server.issuer.verify(sign(changes.clone()).as_bytes()).await;
+        assert_eq!(refused, Err(Fault::Invalid), "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_published_a_day_ahead_and_in_an_emergency_old_tokens_end() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let states = |published: Vec<crate::oauth::keys::Published>| {
+        published.iter().map(|key| key.state).collect::<Vec<_>>().join(" ")
+    };
+    let (old, _) = issued(&server).await;
+    let rotated = server.issuer.rotate_keys(Rotation::Gentle).await.expect("rotated");
+    assert_eq!(states(rotated), "signing next");
+    let again = server.issuer.rotate_keys(Rotation::Gentle).await.expect("rotated");
+    assert_eq!(states(again), "signing next", "there is one next key");
+    assert!(server.issuer.verify(old.as_bytes()).await.is_ok());
+    bed.clock.advance(Duration::from_secs(24 * 3600 - 60));
+    let (last_of_the_old, _) = issued(&server).await;
+    bed.clock.advance(Duration::from_secs(60));
+    let (new, _) = issued(&server).await;
+    assert_ne!(parts(&new)[0]["kid"], parts(&last_of_the_old)[0]["kid"]);
+    assert!(server.issuer.verify(last_of_the_old.as_bytes()).await.is_ok());
+    assert_eq!(states(server.issuer.published_keys().await.expect("keys")), "verifying signing");
+    bed.clock.advance(Duration::from_secs(3600 + 120));
+    assert_eq!(states(server.issuer.published_keys().await.expect("keys")), "signing");
+    let client = server.public();
+    let code = server.code(&client, None).await;
+    let answer = server.redeem(&code, &client).await;
+    let held = answer.text("access_token");
+    assert!(server.is_recognised(held).await);
+    let rotated = server.issuer.rotate_keys(Rotation::Emergency).await.expect("rotated");
+    assert_eq!(states(rotated), "signing");
+    assert!(!server.is_recognised(held).await, "not even one that was recognised before");
+}

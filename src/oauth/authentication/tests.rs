@@ -1,1 +1,159 @@
+use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::super::bed::{Bed, MACHINE, MACHINE_SECRET, basic, form};
+use super::super::client::registered::Method;
+use super::assertion::{Assertion, TYPE};
+use super::*;
+
+#[tokio::test]
+async fn a_secret_counts_in_the_way_that_was_registered() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    for (method, by_basic, by_post) in
+        [(Method::Basic, true, false), (Method::Post, false, true), (Method::Either, true, true)]
+    {
+        let client = server.register(method);
+        let secret = client.secret.expect("a secret");
+        let proven = async |request: http::Request<bytes::Bytes>| {
+            let parameters = Parameters::of_form(request.headers(), request.body()).expect("a form");
+            authenticate(&server.issuer, &server.clients, request.headers(), &parameters)
+                .await
+                .is_ok_and(|it| it.proven)
+        };
+        assert_eq!(proven(basic(form(&[]), &client.id, secret.expose())).await, by_basic);
+        let post = form(&[("client_id", &client.id), ("client_secret", secret.expose())]);
+        assert_eq!(proven(post).await, by_post);
+        assert!(!proven(basic(form(&[]), &client.id, "wrong")).await);
+        assert!(!proven(form(&[("client_id", &client.id)])).await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_proves_itself_in_one_way() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let judged = async |request: http::Request<bytes::Bytes>| {
+        let parameters = Parameters::of_form(request.headers(), request.body()).expect("a form");
+        let outcome = authenticate(&server.issuer, &server.clients, request.headers(), &parameters).await;
+        outcome.err().map(|fault| fault.class())
+    };
+    let good = || basic(form(&[("client_id", MACHINE)]), MACHINE, MACHINE_SECRET);
+    assert_eq!(judged(good()).await, None);
+    let both = basic(form(&[("client_secret", MACHINE_SECRET)]), MACHINE, MACHINE_SECRET);
+    assert_eq!(judged(both).await, Some("invalid_request"));
+    let other = basic(form(&[("client_id", "other")]), MACHINE, MACHINE_SECRET);
+    assert_eq!(judged(other).await, Some("invalid_request"));
+    for text in ["Bearer x", "Basic", "Basic !!!", "Basic bm9jb2xvbg=="] {
+        let mut request = form(&[("client_id", MACHINE)]);
+        request.headers_mut().insert("authorization", text.parse().expect("a value"));
+        assert_eq!(judged(request).await, Some("invalid_client"), "{text}");
+    }
+    let refused = Fault::Invalid { basic: true }.answer();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["www-authenticate"]),
+        (401, &HeaderValue::from_static("Basic realm=\"token\""))
+    );
+    assert!(!Fault::Invalid { basic: false }.answer().headers().contains_key("www-authenticate"));
+}
+
+/// A client with a key pair.
+struct Signer(EcdsaKeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key"))
+    }
+
+    fn keys(&self) -> Value {
+        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
+        let [x, y] = [x, y].map(|half| BASE64_URL_SAFE_NO_PAD.encode(half));
+        json!({ "keys": [{ "kty": "oct", "k": "AA" }, { "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "k1" }] })
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(header), part(claims));
+        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).expect("signed");
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+fn claims(now: Timestamp, changes: Value) -> Value {
+    let mut claims = json!({
+        "iss": "client", "sub": "client", "aud": "https://mcp.example.com/acme/token",
+        "exp": now.as_second() + 300, "jti": crate::base::random::hex::<8>(),
+    });
+    for (name, value) in changes.as_object().expect("an object") {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+#[tokio::test]
+async fn an_assertion_is_for_us_for_now_and_for_once() {
+    let bed = Bed::new().await;
+    let (server, beta) = (bed.server("acme"), bed.server("beta"));
+    let signer = Signer::new();
+    let header = json!({ "alg": "ES256", "kid": "k1" });
+    let now = bed.now();
+    let is_good = |text: &str| {
+        Assertion::read(text)
+            .is_some_and(|assertion| assertion.is_good(&server.issuer, "client", &signer.keys()))
+    };
+    let sign = |changes: Value| signer.sign(&header, &claims(now, changes));
+    let good = sign(json!({}));
+    assert!(is_good(&good));
+    assert!(!is_good(&good), "a second time");
+    assert!(is_good(&sign(json!({ "aud": "https://mcp.example.com/acme" }))));
+    assert!(is_good(&sign(
+        json!({ "aud": ["https://mcp.example.com/acme", "https://mcp.example.com/acme/token"] })
+    )));
+    let second = now.as_second();
+    for changes in [
+        json!({ "aud": "https://mcp.example.com/beta/token" }),
+        json!({ "aud": ["https://mcp.example.com/acme", "https://evil.example"] }),
+        json!({ "aud": [] }),
+        json!({ "exp": second - 61 }),
+        json!({ "exp": second + 661 }),
+        json!({ "nbf": second + 61 }),
+        json!({ "sub": "other" }),
+        json!({ "jti": null }),
+    ] {
+        assert!(!is_good(&sign(changes.clone())), "{changes}");
+    }
+    for header in [
+        json!({ "alg": "none" }),
+        json!({ "alg": "HS256", "kid": "k1" }),
+        json!({ "alg": "RS256", "kid": "k1" }),
+        json!({ "alg": "ES256", "kid": "k2" }),
+    ] {
+        assert!(!is_good(&signer.sign(&header, &claims(now, json!({})))), "{header}");
+    }
+    assert!(is_good(&signer.sign(&json!({ "alg": "ES256" }), &claims(now, json!({})))), "no key is named");
+    assert!(!is_good(&Signer::new().sign(&header, &claims(now, json!({})))), "another's key");
+    // At another tenant it never counts, even if it was not used yet.
+    let fresh = sign(json!({}));
+    let fresh = Assertion::read(&fresh).expect("read");
+    assert!(!fresh.is_good(&beta.issuer, "client", &signer.keys()));
+    bed.clock.advance(Duration::from_secs(400));
+    assert!(!fresh.is_good(&server.issuer, "client", &signer.keys()), "expired");
+}
+
+#[tokio::test]
+async fn an_assertion_names_its_kind() {
+    let signer = Signer::new();
+    let text = signer.sign(&json!({ "alg": "ES256" }), &claims(Timestamp::UNIX_EPOCH, json!({})));
+    let read = |kind: &str| {
+        let request = form(&[("client_assertion", &text), ("client_assertion_type", kind)]);
+        let parameters = Parameters::of_form(request.headers(), request.body()).expect("a form");
+        presented(request.headers(), &parameters).map(|(id, _)| id)
+    };
+    assert_eq!(read(TYPE), Ok("client".to_owned()));
+    assert!(matches!(read("jwt"), Err(Fault::Malformed(_))));
+}

@@ -1,1 +1,211 @@
+use std::time::Duration;
 
+use super::super::bed::Bed;
+use crate::identity::tests::fake::{Endpoint, Fault};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[tokio::test]
+async fn of_many_that_bring_a_code_one_wins_and_the_others_end_the_login() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, None).await;
+    let answers = futures_util::future::join_all((0..10).map(|_| server.redeem(&code, &client))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(won.len(), 1, "{answers:?}");
+    assert!(lost.iter().all(|answer| answer.error() == (400, "invalid_grant")), "{lost:?}");
+    assert!(!server.is_recognised(won[0].text("access_token")).await);
+    let refreshed = server.refresh(won[0].text("refresh_token"), &client).await;
+    assert_eq!(refreshed.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_code_is_good_for_a_minute() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let (early, late) = (server.code(&client, None).await, server.code(&client, None).await);
+    bed.clock.advance(MINUTE - Duration::from_secs(1));
+    assert_eq!(server.redeem(&early, &client).await.status, 200);
+    bed.clock.advance(Duration::from_secs(1));
+    assert_eq!(server.redeem(&late, &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the_family() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let first = server.redeem(&code, &client).await;
+    let first = first.text("refresh_token");
+    let (one, two) = tokio::join!(server.refresh(first, &client), server.refresh(first, &client));
+    assert_eq!(one.text("refresh_token"), two.text("refresh_token"));
+    assert_ne!(one.text("refresh_token"), first);
+    assert_eq!(bed.entra.count(Endpoint::Token), 1 + 1, "one login, one renewal");
+    // Whoever did not get the answer asks again within the minute.
+    bed.clock.advance(MINUTE - Duration::from_secs(1));
+    let again = server.refresh(first, &client).await;
+    assert_eq!(again.text("refresh_token"), one.text("refresh_token"));
+    bed.clock.advance(Duration::from_secs(1));
+    assert_eq!(server.refresh(first, &client).await.error(), (400, "invalid_grant"));
+    assert_eq!(server.refresh(one.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+    assert!(!server.is_recognised(again.text("access_token")).await, "access ends with the family");
+}
+
+#[tokio::test]
+async fn an_older_one_than_the_previous_ends_the_family_even_within_the_minute() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let first = server.redeem(&code, &client).await;
+    let second = server.refresh(first.text("refresh_token"), &client).await;
+    let third = server.refresh(second.text("refresh_token"), &client).await;
+    assert_eq!(third.status, 200);
+    let stolen = server.refresh(first.text("refresh_token"), &client).await;
+    assert_eq!(stolen.error(), (400, "invalid_grant"));
+    assert_eq!(server.refresh(third.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_forged_token_ends_nothing() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let first = server.redeem(&code, &client).await;
+    let good = first.text("refresh_token");
+    let id = good.split('.').nth(1).expect("an id");
+    let proof = good.rsplit('.').next().expect("a proof");
+    let twisted = format!("{}A", &good[..good.len() - 1]);
+    for forged in [
+        format!("rt.{id}.0.{proof}"),
+        format!("rt.{id}.2.{proof}"),
+        format!("rt.{id}.01.{proof}"),
+        format!("c.{id}.0.{proof}"),
+        format!("c.{id}.1.{proof}"),
+        format!("rt.{id}.1."),
+        format!("rt.{}.1.{proof}", "0".repeat(32)),
+        twisted,
+        code.clone(),
+        String::from("x"),
+        "é".repeat(200),
+    ] {
+        assert_eq!(server.refresh(&forged, &client).await.error(), (400, "invalid_grant"), "{forged}");
+    }
+    // A refresh token is no code either.
+    assert_eq!(server.redeem(good, &client).await.error(), (400, "invalid_grant"));
+    let other = server.public();
+    assert_eq!(server.refresh(good, &other).await.error(), (400, "invalid_grant"), "another client's");
+    assert_eq!(server.refresh(good, &client).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_outage_at_entra_uses_nothing_up() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let first = server.redeem(&code, &client).await;
+    let token = first.text("refresh_token");
+    for fault in [Fault::Answer(503, "down"), Fault::Refusal("invalid_client", 7_000_222)] {
+        bed.entra.fault(Endpoint::Token, fault);
+        let answer = server.refresh(token, &client).await;
+        assert_eq!(answer.error(), (503, "temporarily_unavailable"));
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    bed.entra.fault(Endpoint::Token, None);
+    assert_eq!(server.refresh(token, &client).await.status, 200);
+    assert!(server.is_recognised(first.text("access_token")).await);
+}
+
+#[tokio::test]
+async fn an_account_that_is_shut_loses_access_at_its_next_refresh() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let first = server.redeem(&code, &client).await;
+    bed.entra.revoke_sessions();
+    let answer = server.refresh(first.text("refresh_token"), &client).await;
+    assert_eq!(answer.error(), (400, "invalid_grant"));
+    assert!(!server.is_recognised(first.text("access_token")).await);
+}
+
+#[tokio::test]
+async fn a_login_without_entras_token_cannot_be_renewed() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, None).await;
+    let first = server.redeem(&code, &client).await;
+    assert_eq!(server.refresh(first.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_idle_for_thirty_days_at_most_and_lives_for_ninety() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let idle = server.redeem(&code, &client).await;
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let mut used = server.redeem(&code, &client).await;
+    for _ in 0..3 {
+        bed.clock.advance(DAY * 29);
+        used = server.refresh(used.text("refresh_token"), &client).await;
+        assert_eq!(used.status, 200);
+    }
+    assert_eq!(server.refresh(idle.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+    bed.clock.advance(DAY * 3);
+    assert_eq!(server.refresh(used.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn logins_revocations_and_keys_survive_a_restart() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let kept = server.redeem(&code, &client).await;
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let ended = server.redeem(&code, &client).await;
+    assert_eq!(server.revoke(ended.text("refresh_token"), &client).await.status, 200);
+    let unused = server.code(&client, None).await;
+    drop(server);
+    let bed = bed.restarted().await;
+    let server = bed.server("acme");
+    assert!(server.is_recognised(kept.text("access_token")).await);
+    assert!(!server.is_recognised(ended.text("access_token")).await);
+    assert_eq!(server.redeem(&unused, &client).await.status, 200);
+    assert_eq!(server.refresh(kept.text("refresh_token"), &client).await.status, 200);
+    assert_eq!(server.refresh(ended.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn nothing_of_a_login_lies_readable_on_the_disk() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let upstream = bed.upstream().await;
+    let code = server.code(&client, Some(upstream.clone())).await;
+    let tokens = server.redeem(&code, &client).await;
+    let proof = |token: &str| token.rsplit('.').next().expect("a proof").to_owned();
+    let secrets = [
+        proof(&code),
+        proof(tokens.text("refresh_token")),
+        proof(tokens.text("access_token")),
+        upstream.expose().to_owned(),
+        "ada@contoso.com".to_owned(),
+    ];
+    for entry in std::fs::read_dir(bed.folder.path()).expect("listed").flatten() {
+        let bytes = std::fs::read(entry.path()).expect("read");
+        for secret in &secrets {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} in {:?}", entry.file_name());
+        }
+    }
+}

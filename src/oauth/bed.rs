@@ -1,0 +1,262 @@
+//! A tenant's authorization server with a real store and an Entra on loopback, whose clock a test moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::authorization_server::Shared;
+use super::client::registered::{Issued, Method, Registration};
+use super::client::{Clients, Documents, RedirectUri};
+use super::grants::{Grants, NewGrant};
+use super::issuer::Issuer;
+use super::ledger::Ledger;
+use super::{introspect, revoke, token};
+use crate::base::body::Body;
+use crate::base::clock::{Clock, ManualClock, SystemClock};
+use crate::base::digest::Digest;
+use crate::base::secret::Secret;
+use crate::base::task::Tasks;
+use crate::identity::tests::fake::{ACCOUNT, APP, DIRECTORY, FakeEntra};
+use crate::identity::{Ask, Entra, Groups, Person, Provider};
+use crate::spec::{
+    AccessRules, DirectorySpec, IdentitySpec, LoginSpec, MachineClientSpec, Prefix, PublicUrl,
+    RegistrationSpec, TenantName,
+};
+use crate::store::{KeySource, Store};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
+
+pub(super) const REDIRECT: &str = "https://client.example/callback";
+/// 43 characters, and their S256.
+pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub(super) const MACHINE: &str = "teams-agent";
+pub(super) const MACHINE_SECRET: &str = "canary-machine-secret";
+const APP_SECRET: &str = "canary-app-secret";
+
+/// A gateway's worth of authorization servers.
+pub(super) struct Bed {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) entra: FakeEntra,
+    shared: Shared,
+    _tasks: Tasks,
+}
+
+/// One tenant's.
+pub(super) struct Server {
+    pub(super) grants: Arc<Grants>,
+    pub(super) clients: Clients,
+    pub(super) issuer: Arc<Issuer>,
+    tenant: TenantName,
+    store: Arc<Store>,
+}
+
+impl Bed {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Entra's tokens are of this very hour.
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        Self::at(folder, clock, FakeEntra::start(APP_SECRET).await).await
+    }
+
+    async fn at(folder: tempfile::TempDir, clock: Arc<ManualClock>, entra: FakeEntra) -> Self {
+        let store = Arc::new(Store::open(folder.path(), &KeySource::State).expect("opened"));
+        let tasks = Tasks::new();
+        let ours: Arc<dyn Clock> = clock.clone();
+        let ledger = Ledger::start(Arc::clone(&store), ours, Audit::off(), &tasks).await.expect("read");
+        let authority = entra.authority().parse().expect("a URL");
+        let provider = Entra::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
+        let documents = Documents::new(SystemClock::shared(), &tasks);
+        let shared = Shared { store, ledger, entra: provider, documents };
+        Self { folder, clock, entra, shared, _tasks: tasks }
+    }
+
+    /// The same folder after the process has ended.
+    pub(super) async fn restarted(self) -> Self {
+        let Self { folder, clock, entra, shared, _tasks } = self;
+        _tasks.hard().cancel();
+        _tasks.drain(Duration::from_secs(5)).await;
+        drop((shared, _tasks));
+        Self::at(folder, clock, entra).await
+    }
+
+    pub(super) fn server(&self, tenant: &str) -> Server {
+        self.server_with(tenant, AccessRules::default())
+    }
+
+    pub(super) fn server_with(&self, tenant: &str, rules: AccessRules) -> Server {
+        let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
+        let url = PublicUrl::new("https://mcp.example.com", &prefix);
+        let tenant = TenantName::parse(tenant).expect("a name");
+        let login = Arc::new(login(rules));
+        let provider = Provider::new(&self.shared.entra, &login, &url);
+        let issuer = Issuer::new(tenant.clone(), url, &self.shared.ledger);
+        Server {
+            grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(&login), provider)),
+            clients: Clients::new(&self.shared, tenant.clone(), login),
+            issuer,
+            tenant,
+            store: Arc::clone(&self.shared.store),
+        }
+    }
+
+    /// What Entra gave somebody who logged in.
+    pub(super) async fn upstream(&self) -> Secret {
+        let url = PublicUrl::new("https://mcp.example.com", &Prefix::root());
+        let provider = Provider::new(&self.shared.entra, &Arc::new(login(AccessRules::default())), &url);
+        let ask = Ask { state: "s", nonce: "n", code_challenge: CHALLENGE, login_hint: None };
+        let callback = self.entra.visit(provider.authorize_url(&ask).as_str()).await;
+        let callback = url::Url::parse(&callback).expect("a URL");
+        let code = callback.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
+        let login = provider.redeem(&code, &Secret::new(VERIFIER), "n").await.expect("logged in");
+        login.refresh_token.expect("a refresh token")
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+fn login(rules: AccessRules) -> LoginSpec {
+    LoginSpec {
+        identity: IdentitySpec {
+            client_id: APP.into(),
+            client_secrets: vec![Secret::new(APP_SECRET)],
+            directory: DirectorySpec::One(DIRECTORY.into()),
+            guests: false,
+            personal: false,
+        },
+        rules,
+        tools: [].into(),
+        machine_clients: vec![MachineClientSpec {
+            id: MACHINE.into(),
+            label: "Teams".into(),
+            secret: Some(Digest::of(MACHINE_SECRET.as_bytes())),
+            jwks: None,
+            roles: vec!["Agent".into()],
+        }],
+        registration: RegistrationSpec::default(),
+    }
+}
+
+pub(super) fn ada() -> Person {
+    Person {
+        tid: DIRECTORY.into(),
+        oid: ACCOUNT.into(),
+        name: Some("Ada Lovelace".into()),
+        username: Some("ada@contoso.com".into()),
+        roles: vec!["Analyst".into()],
+        groups: Groups::Known(vec![]),
+        guest: false,
+    }
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    async fn of(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let body = serde_json::from_slice(&bytes).expect("JSON");
+        Self { status: head.status, headers: head.headers, body }
+    }
+
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.body[name].as_str().unwrap_or_else(|| panic!("{name} of {self:?}"))
+    }
+
+    pub(super) fn error(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.text("error"))
+    }
+}
+
+pub(super) fn form(pairs: &[(&str, &str)]) -> Request<Bytes> {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let kind = "application/x-www-form-urlencoded";
+    Request::post("/token").header(header::CONTENT_TYPE, kind).body(body.into()).expect("a request")
+}
+
+pub(super) fn basic(mut request: Request<Bytes>, id: &str, secret: &str) -> Request<Bytes> {
+    use base64::Engine;
+    let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = base64::prelude::BASE64_STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
+    let value = HeaderValue::try_from(format!("Basic {pair}")).expect("a header value");
+    request.headers_mut().insert(header::AUTHORIZATION, value);
+    request
+}
+
+impl Server {
+    pub(super) fn register(&self, method: Method) -> Issued {
+        let redirect_uris = vec![RedirectUri::parse(REDIRECT).expect("a redirect URI")];
+        let registration = Registration { issued: Timestamp::UNIX_EPOCH, name: None, method, redirect_uris };
+        registration.issue(&self.store, &self.tenant).expect("an id")
+    }
+
+    /// A public client.
+    pub(super) fn public(&self) -> String {
+        self.register(Method::None).id
+    }
+
+    /// A code for Ada and this client.
+    pub(super) async fn code(&self, client_id: &str, upstream: Option<Secret>) -> String {
+        let new = NewGrant {
+            client_id: client_id.to_owned(),
+            client_name: None,
+            redirect_uri: Some(REDIRECT.to_owned()),
+            code_challenge: Some(CHALLENGE.to_owned()),
+            scope: "mcp:use".to_owned(),
+            person: ada(),
+            upstream,
+        };
+        self.grants.begin(new).await.expect("begun").expose().to_owned()
+    }
+
+    pub(super) async fn token(&self, request: Request<Bytes>) -> Answer {
+        Answer::of(token::answer(&self.grants, &self.clients, &request).await).await
+    }
+
+    pub(super) async fn redeem(&self, code: &str, client_id: &str) -> Answer {
+        self.token(form(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+            ("client_id", client_id),
+        ]))
+        .await
+    }
+
+    pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Answer {
+        self.token(form(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", token),
+            ("client_id", client_id),
+        ]))
+        .await
+    }
+
+    pub(super) async fn revoke(&self, token: &str, client_id: &str) -> Answer {
+        let request = form(&[("token", token), ("client_id", client_id)]);
+        Answer::of(revoke::answer(&self.grants, &self.clients, &request).await).await
+    }
+
+    pub(super) async fn introspect(&self, request: Request<Bytes>) -> Answer {
+        Answer::of(introspect::answer(&self.grants, &self.clients, &request).await).await
+    }
+
+    pub(super) async fn is_recognised(&self, token: &str) -> bool {
+        self.grants.recognise(token.as_bytes()).await.is_ok()
+    }
+}
