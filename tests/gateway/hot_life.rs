@@ -1,8 +1,16 @@
 //! The life of tenants under everything that happens to files and folders: whatever an operator, an editor, a mount or
 //! a full disk does, the gateway ends where a cold start would, and nobody else notices.
 
+#[path = "hot_life/clock.rs"]
+mod clock;
+#[path = "hot_life/drained.rs"]
+mod drained;
 #[path = "hot_life/folder.rs"]
 mod folder;
+#[path = "hot_life/killed.rs"]
+mod killed;
+#[path = "hot_life/life.rs"]
+mod life;
 #[path = "hot_life/load.rs"]
 mod load;
 #[path = "hot_life/property.rs"]

@@ -3,8 +3,6 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use tenantd::base::clock::SystemClock;
-
 use super::harness::gateway::BINARY;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
@@ -253,43 +251,6 @@ async fn a_state_folder_that_became_read_only_still_counts() {
     let resumed = fine(&gateway, &["resume", "acme"]);
     assert!(resumed.contains("would not survive a restart"), "{resumed}");
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
-}
-
-/// Ends at random moments, small ones more often, and starts again: what was acknowledged before is what serves after.
-#[tokio::test]
-async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
-    let backend = FakeBackend::start().await;
-    let edition =
-        |number: u32| Tenant::new("acme", &backend).with(&format!("description: Edition {number}.")).yaml();
-    let mut gateway = Setup::new().file("acme.yaml", edition(0)).start().await;
-    let (clock, mut seed) = (SystemClock::shared(), 0x2545_f491_4f6c_dd1d_u64);
-    let started = clock.monotonic();
-    let (mut rounds, mut acknowledged) = (0, 0);
-    while rounds < 200 && (clock.monotonic() - started).as_secs() < 30 {
-        rounds += 1;
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        gateway.put("acme.yaml", edition(rounds));
-        tokio::time::sleep(std::time::Duration::from_micros(seed % 120_000)).await;
-        let receipt = fs::read(gateway.tenant_file("acme.status.json")).unwrap_or_default();
-        let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap_or_default();
-        let revision = receipt["revision"].as_u64().unwrap_or_default();
-        acknowledged = acknowledged.max(revision);
-        gateway = gateway.killed();
-        // Broken while it was down: what serves now comes from the store.
-        fs::write(
-            gateway.tenant_file("acme.yaml"),
-            Tenant::new("acme", &backend).with("path_prefix: ../etc").yaml(),
-        )
-        .expect("written");
-        gateway = gateway.start_again().await;
-        let status = gateway.until_state("acme", "stale").await;
-        let in_force = status["revision"].as_u64().unwrap_or_default();
-        assert!(in_force >= acknowledged, "revision {acknowledged} was acknowledged, then lost: {status}");
-        assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
-    }
-    assert!(rounds >= 20 && acknowledged >= 5, "{rounds} rounds, {acknowledged} acknowledged");
 }
 
 /// Runs a verb about tenants against a gateway.

@@ -249,13 +249,24 @@ impl Gateway {
     pub(crate) fn killed(mut self) -> Self {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
-        fs::remove_file(self.path().join("ready.json")).expect("removed");
+        // One that was killed early has none.
+        let _none = fs::remove_file(self.path().join("ready.json"));
         self
     }
 
     /// Starts it in the same folder after it has ended.
-    pub(crate) async fn start_again(mut self) -> Self {
+    pub(crate) async fn start_again(self) -> Self {
+        self.spawned_again().ready().await
+    }
+
+    /// The same without waiting for anything.
+    pub(crate) fn spawned_again(mut self) -> Self {
         self.child = self.setup.spawn();
+        self
+    }
+
+    /// Waits until it says that it serves.
+    pub(crate) async fn ready(mut self) -> Self {
         self.ready = self.wait_for_ready_file().await;
         self
     }

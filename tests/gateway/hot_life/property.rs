@@ -9,20 +9,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tempfile::TempDir;
-use tenantd::backend::{Pool, WarmUp};
 use tenantd::base::clock::SystemClock;
-use tenantd::base::task::Tasks;
-use tenantd::bundle::{self, sample};
-use tenantd::settings::{OpenTenants, WatchMode};
-use tenantd::telemetry::audit::Audit;
-use tenantd::telemetry::metrics::Metrics;
-use tenantd::tenants::reconcile::Ground;
-use tenantd::tenants::registry::Registry;
+use tenantd::bundle::sample;
 use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
-use tenantd::tenants::{Parts, Reconciler};
 
 use super::super::harness::PATIENCE;
+use super::life::{Life, yaml};
 
 /// What happens to a file.
 #[derive(Debug, Clone)]
@@ -83,13 +76,6 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..14)
 }
 
-fn yaml(entry: &str, lines: &str) -> String {
-    format!(
-        "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\
-         api_key: key-of-{entry}-4711\nconnection_id: c\n{lines}"
-    )
-}
-
 fn bytes(entry: &str, form: Form, content: Content) -> Vec<u8> {
     let text = match content {
         Content::Good(number) => yaml(entry, &format!("description: Edition {number}\n")),
@@ -138,81 +124,6 @@ impl Act {
     }
 }
 
-/// A reconciler over a folder.
-struct Life {
-    registry: Registry,
-    reconciler: Reconciler,
-    tasks: Tasks,
-}
-
-impl Life {
-    /// Starts, and waits until the folder has been read.
-    async fn start(folder: &Path) -> Self {
-        let (clock, metrics, tasks) = (SystemClock::shared(), Arc::new(Metrics::new()), Tasks::new());
-        let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
-        let pool = Pool::new(loopback.clone(), vec![], Arc::clone(&clock), Arc::clone(&metrics));
-        let parts = Parts {
-            pool: pool.expect("a pool"),
-            warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
-            metrics,
-            audit: Audit::off(),
-            clock,
-            open_tenants: OpenTenants::Private,
-            login: None,
-            allowed_origins: Vec::new(),
-            drain: Duration::from_secs(1),
-        };
-        let context = bundle::Context { backend_allow: loopback, ..sample::context() };
-        let registry = Registry::new();
-        let ground = Ground {
-            folder: folder.join("tenants.d"),
-            watch: WatchMode::Auto,
-            context: Arc::new(context),
-            parts,
-            registry: registry.clone(),
-            store: None,
-            kept: Vec::new(),
-        };
-        let reconciler = Reconciler::start(ground, &tasks);
-        let mut generation = registry.generation();
-        let read = generation.wait_for(|&generation| generation > 0);
-        tokio::time::timeout(PATIENCE, read).await.expect("the folder is read").expect("it runs");
-        Self { registry, reconciler, tasks }
-    }
-
-    fn statuses(&self) -> BTreeMap<String, TenantStatus> {
-        let table = self.registry.load();
-        table
-            .entries
-            .values()
-            .map(|entry| entry.status())
-            .map(|status| (status.stem.clone(), status))
-            .collect()
-    }
-
-    fn tenant(&self, stem: &str) -> Option<Arc<Tenant>> {
-        self.registry.load().entries.get(stem).and_then(|entry| entry.tenant.clone())
-    }
-
-    /// Whether each tenant in force answers at its mounts.
-    fn is_consistent(&self) -> bool {
-        let table = self.registry.load();
-        table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
-            tenant.spec.mounts.iter().all(|mount| {
-                let path = format!("{}/mcp", mount.prefix.as_str());
-                table.router.find("mcp.test", &path).is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
-            })
-        })
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.tasks.soft().cancel();
-        self.tasks.hard().cancel();
-    }
-}
-
 /// Runs one sequence of acts in a folder of its own, then compares.
 async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
     let folder = TempDir::new().expect("a folder");
@@ -220,7 +131,7 @@ async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
     for name in NEIGHBOURS {
         fs::write(folder.path().join(format!("tenants.d/{name}.yaml")), yaml(name, "")).expect("written");
     }
-    let life = Life::start(folder.path()).await;
+    let life = Life::start(folder.path(), SystemClock::shared()).await;
     let neighbours = NEIGHBOURS.map(|name| life.tenant(name).expect("it serves"));
     let acting = async {
         for act in acts {
@@ -238,7 +149,7 @@ async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
         prop_assert!(same, "{name} is another one now");
     }
     let live = life.statuses();
-    let cold = Life::start(folder.path()).await.statuses();
+    let cold = Life::start(folder.path(), SystemClock::shared()).await.statuses();
     compare(&live, &cold)
 }
 

@@ -1,0 +1,104 @@
+//! A reconciler of its own over a folder, without sockets: what it publishes can be looked at directly.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenantd::backend::{Pool, WarmUp};
+use tenantd::base::clock::Clock;
+use tenantd::base::task::Tasks;
+use tenantd::bundle::{self, sample};
+use tenantd::settings::{OpenTenants, WatchMode};
+use tenantd::telemetry::audit::Audit;
+use tenantd::telemetry::metrics::Metrics;
+use tenantd::tenants::reconcile::Ground;
+use tenantd::tenants::registry::Registry;
+use tenantd::tenants::status::TenantStatus;
+use tenantd::tenants::tenant::Tenant;
+use tenantd::tenants::{Parts, Reconciler};
+
+use super::super::harness::PATIENCE;
+
+/// A reconciler over a folder.
+pub(super) struct Life {
+    pub(super) registry: Registry,
+    pub(super) reconciler: Reconciler,
+    tasks: Tasks,
+}
+
+impl Life {
+    /// Starts, and waits until the folder has been read.
+    pub(super) async fn start(folder: &Path, clock: Arc<dyn Clock>) -> Self {
+        let (metrics, tasks) = (Arc::new(Metrics::new()), Tasks::new());
+        let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
+        let pool = Pool::new(loopback.clone(), vec![], Arc::clone(&clock), Arc::clone(&metrics));
+        let parts = Parts {
+            pool: pool.expect("a pool"),
+            warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
+            metrics,
+            audit: Audit::off(),
+            clock,
+            open_tenants: OpenTenants::Private,
+            login: None,
+            allowed_origins: Vec::new(),
+            drain: Duration::from_secs(1),
+        };
+        let context = bundle::Context { backend_allow: loopback, ..sample::context() };
+        let registry = Registry::new();
+        let ground = Ground {
+            folder: folder.join("tenants.d"),
+            watch: WatchMode::Auto,
+            context: Arc::new(context),
+            parts,
+            registry: registry.clone(),
+            store: None,
+            kept: Vec::new(),
+        };
+        let reconciler = Reconciler::start(ground, &tasks);
+        let mut generation = registry.generation();
+        let read = generation.wait_for(|&generation| generation > 0);
+        tokio::time::timeout(PATIENCE, read).await.expect("the folder is read").expect("it runs");
+        Self { registry, reconciler, tasks }
+    }
+
+    pub(super) fn statuses(&self) -> BTreeMap<String, TenantStatus> {
+        let table = self.registry.load();
+        table
+            .entries
+            .values()
+            .map(|entry| entry.status())
+            .map(|status| (status.stem.clone(), status))
+            .collect()
+    }
+
+    pub(super) fn tenant(&self, stem: &str) -> Option<Arc<Tenant>> {
+        self.registry.load().entries.get(stem).and_then(|entry| entry.tenant.clone())
+    }
+
+    /// Whether each tenant in force answers at its mounts.
+    pub(super) fn is_consistent(&self) -> bool {
+        let table = self.registry.load();
+        table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
+            tenant.spec.mounts.iter().all(|mount| {
+                let path = format!("{}/mcp", mount.prefix.as_str());
+                table.router.find("mcp.test", &path).is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
+            })
+        })
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.tasks.soft().cancel();
+        self.tasks.hard().cancel();
+    }
+}
+
+/// A tenant whose backend answers nobody.
+pub(super) fn yaml(entry: &str, lines: &str) -> String {
+    format!(
+        "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\
+         api_key: key-of-{entry}-4711\nconnection_id: c\n{lines}"
+    )
+}
