@@ -34,12 +34,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::acme::{Acme, Renew, Report};
-pub use self::challenges::ACME_TLS;
 use self::challenges::Challenges;
-pub use self::doctor::{Check, examine};
+pub use self::challenges::{ACME_TLS, NO_CHALLENGE};
+pub use self::doctor::{Check, Found, examine};
 pub use self::import::{Imported, import};
 pub use self::schedule::State;
-pub use self::status::Status;
+pub use self::status::{Status, stored};
 use self::table::Table;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
@@ -178,7 +178,7 @@ impl Certificates {
     pub fn statuses(&self) -> Vec<Status> {
         match self.mode {
             TlsMode::Acme => self.statuses.load().to_vec(),
-            _ => status::of_table(&self.table.load(), self.clock.now()),
+            _ => status::of_materials(self.table.load().certificates(), self.clock.now()),
         }
     }
 

@@ -156,7 +156,7 @@ impl Gateway {
         let audit = self.parts.audit.clone();
         let Self { settings, addresses, tasks, listeners, plain, registry, .. } = self;
         edge.serve(listeners);
-        edge.serve_plain(plain, addresses.listen[0].port());
+        edge.serve_plain(plain, addresses.public_port());
         let mut end = End { signals: &mut signals, reconciler: &reconciler };
         let asked_early = tokio::select! {
             () = first_pass(&registry) => false,

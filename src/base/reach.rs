@@ -1,12 +1,16 @@
-//! What an address reaches, and what can reach it.
+//! What an address reaches, what can reach it, and which addresses this machine has.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// Metadata and host services of clouds that don't live on link-local addresses: Azure, Alibaba, Oracle.
 const CLOUD_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 /// AWS.
 const CLOUD_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+
+/// Nobody is there (RFC 5737, RFC 3849), and nothing is sent.
+const ANYWHERE_V4: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+const ANYWHERE_V6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9);
 
 /// The address that a connection to this one leads to: the IPv4 address within IPv4-mapped and -compatible ones, NAT64
 /// (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
@@ -33,6 +37,21 @@ pub fn is_cloud_service(ip: IpAddr) -> bool {
 pub fn leads_to_the_internet(ip: IpAddr) -> bool {
     let reached = reached(ip);
     is_global(reached) && !is_cloud_service(reached)
+}
+
+/// The address from which this machine would send to the internet; behind NAT a private one. Nothing is sent to find
+/// out: a datagram socket is only asked from where it would.
+pub fn own_address_v4() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYWHERE_V4).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// The same for IPv6.
+pub fn own_address_v6() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYWHERE_V6).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
 }
 
 /// Whether the whole internet can reach an address.

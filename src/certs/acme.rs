@@ -9,13 +9,15 @@ mod bootstrap;
 pub(super) mod check;
 mod eab;
 mod fault;
+mod help;
 mod http;
 mod job;
 mod names;
 mod order;
 mod patience;
+mod proof;
 mod set;
-mod status;
+pub(super) mod status;
 mod store;
 mod verify;
 
@@ -251,7 +253,7 @@ impl Acme {
             }
             Outcome::Ordered(Err(failure)) => {
                 self.parts.metrics.certificate_order(fault::word(failure.fault));
-                self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Err(failure.text.clone()))));
+                self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Err(failure.said()))));
                 set.fail(&name, failure, cas, now);
             }
             Outcome::Asked(answer) => {
@@ -337,9 +339,13 @@ impl Acme {
 
     /// How every certificate stands, and the same for the metrics.
     pub(super) fn statuses(&self) -> Vec<Status> {
-        let now = self.now();
-        let names = self.wanted.iter().filter(|name| self.sets.contains_key(*name));
-        let statuses: Vec<Status> = names.map(|name| status::of(name, &self.sets[name], self, now)).collect();
+        let surroundings = status::Surroundings {
+            cas: &self.parts.settings.cas,
+            unwritable: self.unwritable.as_ref(),
+            now: self.now(),
+        };
+        let sets = self.wanted.iter().filter_map(|name| Some((name, self.sets.get(name)?)));
+        let statuses: Vec<Status> = sets.map(|(name, set)| status::of(name, set, &surroundings)).collect();
         for status in &statuses {
             let until = status.not_after.map_or(0, Timestamp::as_second);
             self.parts.metrics.certificate(&status.name, until, status.failures);

@@ -17,6 +17,9 @@ use super::Error;
 /// The protocol by which a CA asks for a challenge's certificate.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
+/// What is answered to HTTP-01 questions that no order wants answered. `certs doctor` knows the gateway by it.
+pub const NO_CHALLENGE: &str = "no such challenge is under way";
+
 /// The answers. Several places ask for each, and more than once, so it stays until the order is decided.
 #[derive(Debug, Default)]
 pub(super) struct Challenges {

@@ -1,101 +1,104 @@
-//! Why a certificate might not be obtained: each thing that can be looked at from here, in the order to look at them.
+//! Why a certificate might not be obtained or not be accepted: each thing that can be looked at from here, in the order
+//! to look at them. Authorities are asked for nothing but their directories.
 
-use std::path::Path;
-use std::time::Duration;
+mod folder;
+mod network;
+#[cfg(test)]
+mod tests;
 
+use self::network::Passerby;
 use super::acme::check;
-use super::storage;
+use super::{Status, schedule::State};
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 
-/// A name may take so long to resolve.
-const LOOKUP: Duration = Duration::from_secs(5);
-
-/// One thing looked at, and what was found: all well, or what to do.
+/// One thing looked at, and what was found.
 #[derive(Debug)]
 pub struct Check {
     pub what: String,
-    pub found: Result<String, String>,
+    pub found: Found,
+}
+
+/// What was found, for people.
+#[derive(Debug)]
+pub enum Found {
+    Fine(String),
+    /// It cannot be told from here.
+    Unclear(String),
+    /// Something is wrong: what, and what to do.
+    Trouble(String),
 }
 
 impl Check {
-    fn new(what: impl Into<String>, found: Result<String, String>) -> Self {
-        Self { what: what.into(), found }
+    /// One of something that is well or in trouble.
+    pub fn new(what: impl Into<String>, found: Result<String, String>) -> Self {
+        Self { what: what.into(), found: found.map_or_else(Found::Trouble, Found::Fine) }
     }
 }
 
-/// Looks at the folder, the CAs and the names. Asks the CAs for nothing but their directories.
-pub async fn examine(settings: &Settings) -> Vec<Check> {
-    let mut checks = vec![Check::new("certs folder", folder(&settings.certs))];
-    if settings.tls != TlsMode::Acme {
-        return checks;
+/// Looks at the folder, the CAs, the names and the ports. `statuses` are those of the gateway, or of the folder if none
+/// runs.
+pub async fn examine(settings: &Settings, statuses: &[Status]) -> Vec<Check> {
+    let mut checks = folder::look(settings);
+    if settings.tls == TlsMode::Acme {
+        authorities(settings, &mut checks).await;
+        let passerby = Passerby::new(statuses, !settings.listen_http.is_empty());
+        for host in settings.hosts.iter().map(HostName::bare) {
+            passerby.look_at(host, &mut checks).await;
+        }
+        checks.push(Check { what: "port 443".into(), found: port_443(settings) });
+        checks.push(Check::new("port 80", Ok(port_80(settings))));
     }
+    checks.extend(statuses.iter().map(judge));
+    checks
+}
+
+async fn authorities(settings: &Settings, checks: &mut Vec<Check>) {
     for ca in &settings.acme.cas {
         if let Some(eab) = &ca.eab {
             checks.push(Check::new("external account", check::eab(eab)));
         }
-        checks.push(Check::new(ca.directory.clone(), check::ca(&settings.acme, ca).await));
-    }
-    for host in settings.hosts.iter().map(HostName::bare) {
-        checks.push(Check::new(host, resolves(host).await));
-    }
-    let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
-    checks.push(Check::new("port 443", port_443(&ports)));
-    checks.push(Check::new("port 80", port_80(settings)));
-    checks
-}
-
-fn folder(folder: &Path) -> Result<String, String> {
-    let shown = folder.display();
-    if !folder.exists() {
-        return Ok(format!("{shown} is not there yet; it is made at the first start"));
-    }
-    check::folder(folder)?;
-    let exposed = |path: &Path| storage::readable_by_others(path);
-    match exposed(folder) {
-        true => Err(format!("other users can look into {shown}: `chmod 700 {shown}`")),
-        false => Ok(format!("{shown} is private and can be written")),
-    }
-}
-
-async fn resolves(host: &str) -> Result<String, String> {
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        return Ok("an address needs no name service; CAs issue for it only for a few days at a time".into());
-    }
-    let lookup = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 443))).await;
-    let unresolved = |why: String| {
-        Err(format!(
-            "it does not resolve ({why}); make an A or AAAA record that points to this machine's public address"
-        ))
-    };
-    match lookup {
-        Ok(Ok(found)) => {
-            let addresses: Vec<String> = found.map(|address| address.ip().to_string()).collect();
-            match addresses.is_empty() {
-                true => unresolved("no address".into()),
-                false => Ok(format!(
-                    "resolves to {}; that must be this machine, or lead to it",
-                    addresses.join(" ")
-                )),
-            }
+        checks.push(Check::new(ca.directory.clone(), check::ca(&settings.acme, &ca.directory).await));
+        if let Some(staging) = &ca.staging {
+            let found = match check::ca(&settings.acme, staging).await {
+                Ok(well) => Found::Fine(format!("{well}, for names that could not be proved")),
+                Err(trouble) => Found::Unclear(format!("staging, which is passed over then: {trouble}")),
+            };
+            checks.push(Check { what: staging.clone(), found });
         }
-        Ok(Err(error)) => unresolved(error.to_string()),
-        Err(_) => unresolved("the name server does not answer".into()),
     }
 }
 
-fn port_443(ports: &[u16]) -> Result<String, String> {
+fn port_443(settings: &Settings) -> Found {
+    let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
     match ports.contains(&443) {
-        true => Ok("listened on; CAs look at it first (tls-alpn-01), so nothing in front may end TLS".into()),
-        false => Err(format!(
+        true => Found::Fine(
+            "listened on; CAs look at it first (tls-alpn-01), so nothing in front may end TLS".into(),
+        ),
+        // A container's port is published as another.
+        false => Found::Unclear(format!(
             "not listened on (--listen has {ports:?}): CAs connect to 443, so forward it to this gateway, or rely on port 80"
         )),
     }
 }
 
-fn port_80(settings: &Settings) -> Result<String, String> {
+fn port_80(settings: &Settings) -> String {
     match settings.listen_http.first() {
-        Some(address) => Ok(format!("{address} answers challenges (http-01) and redirects to https")),
-        None => Ok("not listened on; if CAs cannot get through to 443, add --listen-http 0.0.0.0:80".into()),
+        Some(address) => format!("{address} answers challenges (http-01) and redirects to https"),
+        None => "not listened on; if CAs cannot get through to 443, add --listen-http 0.0.0.0:80".into(),
+    }
+}
+
+fn judge(status: &Status) -> Check {
+    let until = status.not_after.map(|until| format!(", until {until}")).unwrap_or_default();
+    let said = format!("{}{until}", status.state);
+    let what = format!("certificate for {}", status.name);
+    match (&status.trouble, status.state) {
+        (_, State::Valid | State::Ordering) => Check::new(what, Ok(said)),
+        (Some(trouble), _) => Check::new(what, Err(format!("{said}: {trouble}"))),
+        (None, State::Bootstrap) => {
+            Check { what, found: Found::Unclear(format!("{said}: no order has ended yet")) }
+        }
+        (None, _) => Check::new(what, Err(said)),
     }
 }

@@ -20,6 +20,8 @@ use crate::base::random;
 
 /// Names that this machine always has.
 pub(super) const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// What its name begins with.
+pub(super) const NAME: &str = "tenantd local CA";
 const DAY: Duration = Duration::from_secs(86_400);
 const CA_LIFE: Duration = DAY.saturating_mul(3650);
 /// Browsers refuse server certificates of more than 398 days.
@@ -40,7 +42,7 @@ impl LocalCa {
         let key = new_key()?;
         let mut params = CertificateParams::default();
         // Trust stores go by the subject, so two machines' CAs must not be called the same.
-        params.distinguished_name = named(&format!("tenantd local CA {}", random::hex::<4>()));
+        params.distinguished_name = named(&format!("{NAME} {}", random::hex::<4>()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, now, now + CA_LIFE);

@@ -5,11 +5,11 @@
 //! `fullchain.pem`, or any key file of the same folder that fits. Changed files are taken up within seconds; a change
 //! that cannot be used is warned of, and what was served before stays.
 
-mod gather;
+pub(super) mod gather;
 mod stamp;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -128,6 +128,11 @@ impl Manual {
         let pem = LocalCa::make(now)?.issue(&names, now)?;
         Ok(Table::new(vec![Arc::new(Material::from_pem(pem.as_bytes())?)]))
     }
+}
+
+/// What lies in a folder: what could be served, and what is wrong with the rest.
+pub(super) fn look(folder: &Path) -> Gathered {
+    gather::read(stamp::of(folder).keys())
 }
 
 fn same(a: &BTreeMap<PathBuf, Arc<Material>>, b: &BTreeMap<PathBuf, Arc<Material>>) -> bool {

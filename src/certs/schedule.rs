@@ -75,6 +75,20 @@ pub enum State {
     Expired,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Ordering => "ordering",
+            Self::Valid => "valid",
+            Self::Backoff => "backoff",
+            Self::Refused => "refused",
+            Self::Degraded => "degraded",
+            Self::Expired => "expired",
+        })
+    }
+}
+
 impl Held {
     fn life(self) -> SignedDuration {
         self.until.duration_since(self.from).max(SignedDuration::from_secs(1))

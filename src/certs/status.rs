@@ -1,10 +1,15 @@
 //! How a certificate stands: what the admin listener and `tenantd certs` show.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::material::Material;
 use super::schedule::State;
-use super::table::Table;
+use super::{acme, manual, self_signed};
+use crate::settings::Ca;
 
 /// How the certificate for a name stands. Times without a certificate are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +39,17 @@ impl Status {
     }
 }
 
-/// The statuses of certificates that nobody obtains by himself.
-pub(super) fn of_table(table: &Table, now: Timestamp) -> Vec<Status> {
-    let status = |material: &std::sync::Arc<super::material::Material>| Status {
+/// How the certificates that lie in a folder stand, whatever they are for; it is only read.
+pub fn stored(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
+    let mut statuses = acme::status::of_folder(folder, cas, now);
+    let files = manual::look(folder).good.into_values().chain(self_signed::look(folder));
+    statuses.extend(of_materials(&files.collect::<Vec<_>>(), now));
+    statuses
+}
+
+/// The statuses of certificates that are not obtained automatically.
+pub(super) fn of_materials(materials: &[Arc<Material>], now: Timestamp) -> Vec<Status> {
+    let status = |material: &Arc<Material>| Status {
         name: material.names.join(" "),
         state: if material.not_after <= now { State::Expired } else { State::Valid },
         not_before: Some(material.not_before),
@@ -51,5 +64,5 @@ pub(super) fn of_table(table: &Table, now: Timestamp) -> Vec<Status> {
         trouble: (material.not_after <= now)
             .then(|| "it has expired; clients refuse it: replace it".to_owned()),
     };
-    table.certificates().iter().map(status).collect()
+    materials.iter().map(status).collect()
 }

@@ -6,11 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::base::random;
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// In UTC.
+const ASIDE_TIME: &str = "%Y%m%dT%H%M%SZ";
 const OTHERS: u32 = 0o077;
 /// Group and world may read.
 const READABLE_BY_OTHERS: u32 = 0o044;
@@ -62,9 +66,24 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Moves a file that cannot be used out of the way, to `<name>.bad-<time>`, and says where it is now.
 pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(now.strftime(".bad-%Y%m%dT%H%M%SZ").to_string());
-    let aside = path.with_file_name(name);
+    let aside = path.with_file_name(format!("{}{}", aside_prefix(path), now.strftime(ASIDE_TIME)));
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// When a file of this name was set aside, each time.
+pub(super) fn asides(path: &Path) -> Vec<Timestamp> {
+    let prefix = aside_prefix(path);
+    let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let time = |name: &str| {
+        let time = name.strip_prefix(&prefix)?;
+        TimeZone::UTC.to_timestamp(DateTime::strptime(ASIDE_TIME, time).ok()?).ok()
+    };
+    let mut times: Vec<_> = entries.filter_map(|entry| time(&entry.file_name().to_string_lossy())).collect();
+    times.sort();
+    times
+}
+
+fn aside_prefix(path: &Path) -> String {
+    format!("{}.bad-", path.file_name().unwrap_or_default().to_string_lossy())
 }

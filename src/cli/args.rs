@@ -225,14 +225,14 @@ pub enum CertsAction {
     /// List all certificates with their state and end.
     List {
         #[command(flatten)]
-        question: Question,
+        question: CertsQuestion,
     },
     /// Show one certificate, and what keeps it from being obtained or renewed.
     Show {
         /// The host name or address.
         name: String,
         #[command(flatten)]
-        question: Question,
+        question: CertsQuestion,
     },
     /// Renew an automatic certificate now, and wait for it.
     Renew {
@@ -301,6 +301,16 @@ pub struct Question {
     pub format: Format,
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+/// What is asked of a running gateway, or of its certs folder, to be read.
+#[derive(Debug, Args)]
+pub struct CertsQuestion {
+    #[command(flatten)]
+    pub question: Question,
+    /// Read this certs folder instead of asking a gateway; its own is read if none answers.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub certs: Option<String>,
 }
 
 /// Where a running gateway's admin listener is.

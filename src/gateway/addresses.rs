@@ -44,6 +44,12 @@ impl Addresses {
         }
     }
 
+    /// The port that clients use, which may be another one's that leads to ours.
+    pub(super) fn public_port(&self) -> u16 {
+        let base = url::Url::parse(&self.public_base).ok();
+        base.and_then(|base| base.port_or_known_default()).unwrap_or(self.listen[0].port())
+    }
+
     /// Says in the log and in the ready file that the gateway serves.
     pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
         tracing::info!(listen = ?self.listen, admin = ?self.admin, public_base = self.public_base, "serving");
@@ -62,6 +68,17 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_clients_are_sent_to_the_port_that_is_public() {
+        let settings =
+            |base: Option<&str>| Settings { public_base: base.map(str::to_owned), ..Settings::default() };
+        let bound = ["0.0.0.0:8443".parse().expect("an address")];
+        let port = |base| Addresses::of(&settings(base), &bound, &[], None).public_port();
+        assert_eq!(port(Some("https://mcp.example.com")), 443, "a container's port is published as another");
+        assert_eq!(port(Some("https://mcp.example.com:9443")), 9443);
+        assert_eq!(port(None), 8443);
+    }
 
     #[test]
     fn the_ready_file_names_every_address() {

@@ -2,7 +2,7 @@
 //! asks for.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::reach;
@@ -11,9 +11,6 @@ use crate::certs::Certificates;
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 use crate::tenants::registry::Registry;
-
-/// Nobody is there (RFC 5737), and nothing is sent.
-const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
 /// The gateway's own, the most important first: its hosts, and the addresses listened on where they are said.
 pub(super) fn own(settings: &Settings) -> Vec<HostName> {
@@ -52,15 +49,13 @@ pub(super) fn follow(
 }
 
 /// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has
-/// none, and must be given. Nothing is sent to find out: a datagram socket is only asked from where it would send.
+/// none, and must be given.
 fn own_public_address(settings: &Settings) -> Option<HostName> {
     let nameless = settings.hosts.iter().all(|host| host.as_str() == "localhost");
     if settings.tls != TlsMode::Acme || !nameless {
         return None;
     }
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ANYWHERE).ok()?;
-    let own = socket.local_addr().ok()?.ip();
+    let own = reach::own_address_v4()?;
     if !reach::is_global(own) {
         tracing::warn!(
             %own, "no host is given and this machine has no address of its own on the internet, so there is nothing to get \

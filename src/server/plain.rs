@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::context::{Edge, Peer};
 use super::listener::{Listeners, accept_all};
 use crate::base::body::{self, Body};
+use crate::certs::NO_CHALLENGE;
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 /// A question and its answer; nobody has business here for longer.
@@ -40,7 +41,7 @@ impl Edge {
             tracing::debug!(client.addr = %peer.addr, known = answer.is_some(), "asked for a challenge");
             return match answer {
                 Some(answer) => text(StatusCode::OK, answer),
-                None => text(StatusCode::NOT_FOUND, "no such challenge is under way"),
+                None => text(StatusCode::NOT_FOUND, NO_CHALLENGE),
             };
         }
         let Some(host) = host(request).filter(|host| self.is_ours(host, peer)) else {

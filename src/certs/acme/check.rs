@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::store::{Store, Unusable};
 use super::{eab, http};
-use crate::settings::{Acme, Ca, Eab};
+use crate::settings::{Acme, Eab};
 
 /// Whether the folder can be written, or is in use by a gateway that can.
 pub(in crate::certs) fn folder(folder: &Path) -> Result<(), String> {
@@ -21,7 +21,7 @@ pub(in crate::certs) fn eab(eab: &Eab) -> Result<String, String> {
 }
 
 /// Whether a CA answers, and whether our clocks agree.
-pub(in crate::certs) async fn ca(acme: &Acme, ca: &Ca) -> Result<String, String> {
+pub(in crate::certs) async fn ca(acme: &Acme, directory: &str) -> Result<String, String> {
     let http = http::Http::new(acme.ca_root.as_deref()).map_err(|error| error.to_string())?;
-    http.look_at(&ca.directory).await
+    http.look_at(directory).await
 }

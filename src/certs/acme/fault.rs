@@ -2,11 +2,14 @@
 
 use instant_acme::{Error as AcmeError, Problem};
 
-use super::http::{Http, NotAcme};
+use super::help;
+use super::http::Http;
 use crate::certs::Error;
 use crate::certs::schedule::{Failure, Fault};
 
 const URN: &str = "urn:ietf:params:acme:error:";
+/// In characters.
+const LONGEST_DETAIL: usize = 500;
 const TOO_MANY_REQUESTS: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
@@ -22,58 +25,59 @@ pub(super) fn word(fault: Fault) -> &'static str {
 }
 
 /// Nothing but an operator will change it.
-pub(super) fn refused(text: String) -> Failure {
-    Failure { fault: Fault::Refused, text, retry_after: None }
+pub(super) fn refused(text: impl Into<String>) -> Failure {
+    Failure::new(Fault::Refused, text)
 }
 
 /// The CA looked, and did not find what it wanted.
-pub(super) fn validation(text: String) -> Failure {
-    Failure { fault: Fault::Validation, text, retry_after: None }
+pub(super) fn validation(text: impl Into<String>) -> Failure {
+    Failure::new(Fault::Validation, text)
 }
 
 /// What came is not what was ordered.
 pub(super) fn bad_answer(error: &Error) -> Failure {
     let text = format!("the CA sent a certificate that is not used: {error}");
-    Failure { fault: Fault::BadAnswer, text, retry_after: None }
+    Failure::new(Fault::BadAnswer, text).help("What is served stays, and the CA is asked again by itself")
 }
 
 /// What a failure of instant-acme means.
 pub(super) fn of(error: AcmeError, http: &Http) -> Failure {
     let refusal = http.last_refusal().unwrap_or_default();
     let busy = matches!(refusal.status, TOO_MANY_REQUESTS | UNAVAILABLE);
-    let retry_after = refusal.retry_after.filter(|_| busy);
-    let (fault, text) = match &error {
-        AcmeError::Api(problem) => (fault(problem), told(problem)),
-        AcmeError::Other(other) => match other.downcast_ref::<NotAcme>() {
-            Some(not_acme) if not_acme.status.as_u16() == TOO_MANY_REQUESTS => {
-                (Fault::RateLimited, other.to_string())
-            }
-            _ => (Fault::Unreachable, chain(other.as_ref())),
-        },
-        AcmeError::Json(error) => (Fault::Unreachable, format!("the CA's answer is no ACME answer: {error}")),
-        other => (Fault::Unreachable, other.to_string()),
+    let mut failure = match &error {
+        AcmeError::Api(problem) => of_problem(problem),
+        AcmeError::Other(other) => {
+            Failure::new(Fault::Unreachable, chain(other.as_ref())).help(help::of_silence(other.as_ref()))
+        }
+        AcmeError::Json(error) => {
+            Failure::new(Fault::Unreachable, format!("the CA's answer is no ACME answer: {error}"))
+        }
+        other => Failure::new(Fault::Unreachable, other.to_string()),
     };
-    let fault = if refusal.status == TOO_MANY_REQUESTS { Fault::RateLimited } else { fault };
-    Failure { fault, text, retry_after }
+    if refusal.status == TOO_MANY_REQUESTS {
+        failure.fault = Fault::RateLimited;
+        failure.help = help::of_problem("rateLimited").map(str::to_owned);
+    }
+    Failure { retry_after: refusal.retry_after.filter(|_| busy), ..failure }
+}
+
+/// What a CA's problem document means.
+pub(super) fn of_problem(problem: &Problem) -> Failure {
+    let kind = problem.r#type.as_deref().and_then(|urn| urn.strip_prefix(URN)).unwrap_or_default();
+    let help = help::of_problem(kind).map(str::to_owned);
+    Failure { help, ..Failure::new(fault(kind), told(problem)) }
 }
 
 /// The same for an account that the CA did not open.
 pub(super) fn of_account(error: AcmeError, http: &Http, with_eab: bool) -> Failure {
-    let kind = kind(&error).map(str::to_owned);
+    let is_wrong_eab = with_eab && matches!(kind(&error), Some("unauthorized" | "malformed"));
     let failure = of(error, http);
-    let help = match kind.as_deref() {
-        Some("externalAccountRequired") => {
-            "this CA wants an external account: give its key id as acme_eab_kid and its key in a file as acme_eab_key_file"
-        }
-        Some("unauthorized" | "malformed") if with_eab => {
-            "the CA does not accept the external account: compare acme_eab_kid and the key in acme_eab_key_file with what \
-             the CA shows"
-        }
-        Some("invalidContact" | "unsupportedContact") => "change or leave out acme_contact",
-        Some("userActionRequired") => "the CA wants its terms agreed to: read them, then set accept_tos",
-        _ => return failure,
-    };
-    refused(format!("{}; {help}", failure.text))
+    match failure.fault {
+        _ if is_wrong_eab => Failure { fault: Fault::Refused, ..failure }.help(help::WRONG_EAB),
+        // Nothing was looked at yet.
+        Fault::Validation => Failure { fault: Fault::Refused, ..failure },
+        _ => failure,
+    }
 }
 
 pub(super) fn is_bad_nonce(error: &AcmeError) -> bool {
@@ -104,9 +108,8 @@ fn kind(error: &AcmeError) -> Option<&str> {
     }
 }
 
-fn fault(problem: &Problem) -> Fault {
-    let kind = problem.r#type.as_deref().and_then(|urn| urn.strip_prefix(URN));
-    match kind.unwrap_or_default() {
+fn fault(kind: &str) -> Fault {
+    match kind {
         "rateLimited" => Fault::RateLimited,
         "unauthorized" | "connection" | "dns" | "caa" | "tls" | "incorrectResponse" => Fault::Validation,
         "rejectedIdentifier"
@@ -114,6 +117,8 @@ fn fault(problem: &Problem) -> Fault {
         | "invalidProfile"
         | "userActionRequired"
         | "badCSR"
+        | "badPublicKey"
+        | "badSignatureAlgorithm"
         | "externalAccountRequired"
         | "invalidContact"
         | "unsupportedContact"
@@ -122,16 +127,18 @@ fn fault(problem: &Problem) -> Fault {
     }
 }
 
-/// The CA's own words, which people search for.
+/// The CA's own words, which people search for: not too many of them, and none that a terminal would obey.
 fn told(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_else(|| "the CA refuses without a reason".into());
     for sub in &problem.subproblems {
         text += &format!("; {sub}");
     }
-    match problem.r#type.as_deref() {
-        Some(urn) => format!("{text} ({})", urn.strip_prefix(URN).unwrap_or(urn)),
-        None => text,
+    if let Some(urn) = problem.r#type.as_deref() {
+        let room = text.char_indices().nth(LONGEST_DETAIL).map_or(text.len(), |(at, _)| at);
+        text = format!("{} ({})", &text[..room], urn.strip_prefix(URN).unwrap_or(urn));
     }
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(LONGEST_DETAIL * 2).map(plain).collect()
 }
 
 /// An error with its causes, each once.
@@ -146,4 +153,56 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(kind: &str, detail: &str) -> Problem {
+        let document = serde_json::json!({ "type": format!("{URN}{kind}"), "detail": detail });
+        serde_json::from_value(document).expect("a problem")
+    }
+
+    /// Every problem of RFC 8555 6.7 that an order can meet, whose fault it is, and a word of what to do.
+    const PROBLEMS: [(&str, Fault, &str); 18] = [
+        ("connection", Fault::Validation, "firewall"),
+        ("dns", Fault::Validation, "AAAA"),
+        ("caa", Fault::Validation, "CAA record"),
+        ("tls", Fault::Validation, "port 443"),
+        ("unauthorized", Fault::Validation, "Another server"),
+        ("incorrectResponse", Fault::Validation, "Another server"),
+        ("rateLimited", Fault::RateLimited, "certs list"),
+        ("rejectedIdentifier", Fault::Refused, "another name"),
+        ("unsupportedIdentifier", Fault::Refused, "another name"),
+        ("invalidProfile", Fault::Refused, "acme_profile"),
+        ("userActionRequired", Fault::Refused, "accept_tos"),
+        ("externalAccountRequired", Fault::Refused, "acme_eab_kid"),
+        ("invalidContact", Fault::Refused, "acme_contact"),
+        ("unsupportedContact", Fault::Refused, "acme_contact"),
+        ("badCSR", Fault::Refused, "acme_directory"),
+        ("badPublicKey", Fault::Refused, "acme_directory"),
+        ("badSignatureAlgorithm", Fault::Refused, "acme_directory"),
+        ("serverInternal", Fault::Unreachable, "asked again"),
+    ];
+
+    #[test]
+    fn every_problem_says_whose_fault_it_is_and_what_to_do() {
+        for (kind, fault, word) in PROBLEMS {
+            let failure = of_problem(&problem(kind, "so it is"));
+            assert_eq!(failure.fault, fault, "{kind}");
+            let said = failure.said();
+            assert!(
+                said.starts_with(&format!("so it is ({kind}). ")) && said.contains(word),
+                "{kind}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cas_words_are_neither_endless_nor_obeyed_by_a_terminal() {
+        let failure = of_problem(&problem("dns", &format!("\u{1b}[31m{}", "x".repeat(100_000))));
+        assert!(failure.text.len() < 1100 && !failure.text.contains('\u{1b}'), "{}", failure.text.len());
+        assert!(failure.text.ends_with("(dns)"));
+    }
 }

@@ -28,6 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::fault;
 use crate::base::clock::{Clock, SystemClock};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ pub(super) struct NotAcme {
 /// The CA did not answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the CA did not answer within {} s", EXCHANGE.as_secs())]
-struct TooSlow;
+pub(super) struct TooSlow;
 
 /// A refusal's status and what it says about coming back.
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,13 +125,9 @@ impl Http {
     pub(super) async fn look_at(&self, directory: &str) -> Result<String, String> {
         let request =
             Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
-        let answer = self.request(request).await.map_err(|error| {
-            let cause = match &error {
-                Error::Other(other) => super::fault::chain(other.as_ref()),
-                other => other.to_string(),
-            };
-            format!("it does not answer: {cause}. See that this machine may connect to it, and trusts it (acme_ca_root)")
-        })?;
+        let answer = self.request(request).await;
+        let answer =
+            answer.map_err(|error| format!("it does not answer: {}", fault::of(error, self).said()))?;
         if !answer.parts.status.is_success() {
             return Err(format!(
                 "it answers {}; see that the URL is its ACME directory",

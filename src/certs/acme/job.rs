@@ -41,7 +41,7 @@ pub(super) async fn run(
 /// Obtains a certificate and throws it away. Says why none was to be had.
 pub(super) async fn rehearse(attempt: Attempt) -> Result<(), String> {
     let obtained = in_time(&attempt, &mut Memory::default(), None).await;
-    obtained.map(drop).map_err(|failure| failure.text)
+    obtained.map(drop).map_err(|failure| failure.said())
 }
 
 /// Obtains a certificate and writes it down.
@@ -62,10 +62,9 @@ async fn in_time(
     memory: &mut Memory,
     held: Option<CertificateDer<'static>>,
 ) -> Result<Obtained, Failure> {
-    let late = || Failure {
-        fault: Fault::Unreachable,
-        text: format!("the CA was not done within {} minutes", ATTEMPT.as_secs() / 60),
-        retry_after: None,
+    let late = || {
+        let text = format!("the CA was not done within {} minutes", ATTEMPT.as_secs() / 60);
+        Failure::new(Fault::Unreachable, text)
     };
     let obtained = tokio::time::timeout(ATTEMPT, attempt.obtain(memory, held)).await;
     obtained.unwrap_or_else(|_| Err(late()))

@@ -3,14 +3,14 @@
 //! Every order is written down before it is placed, so that a crash leaves it counted. TLS-ALPN-01 comes first, or what
 //! succeeded last; an authorization that failed is spent, so the other way needs an order of its own.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error as AcmeError, Identifier,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, CertificateIdentifier, Error as AcmeError, Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -22,7 +22,7 @@ use super::patience::patiently;
 use super::store::Store;
 use super::{fault, verify};
 use crate::base::clock::Clock;
-use crate::certs::challenges::{Answering, Challenges};
+use crate::certs::challenges::Challenges;
 use crate::certs::material::Material;
 use crate::certs::schedule::{Challenge, Failure, Fault, Memory, Window};
 use crate::settings;
@@ -104,8 +104,12 @@ impl Attempt {
         match proof.convince(memory, None).await {
             Ok(obtained) => memory.proved(obtained.challenge),
             Err(failure) if failure.fault == Fault::Validation => return Err(failure),
-            Err(Failure { text: trouble, .. }) => {
-                tracing::warn!(name = self.name, trouble, "staging is of no help; ordering all the same");
+            Err(failure) => {
+                tracing::warn!(
+                    name = self.name,
+                    trouble = failure.said(),
+                    "staging is of no help; ordering all the same"
+                );
             }
         }
         self.write_down(memory).await
@@ -119,7 +123,7 @@ impl Attempt {
     ) -> Result<Obtained, Failure> {
         let http = self.http()?;
         let mut ways = self.ways(memory).into_iter().peekable();
-        let mut found = Vec::new();
+        let (mut found, mut helps) = (Vec::new(), BTreeSet::new());
         let mut account_dropped = false;
         while let Some(&way) = ways.peek() {
             let outcome = match self.account(&http).await {
@@ -136,6 +140,7 @@ impl Attempt {
                 Err(Trouble::Replaces(_)) if replaces.is_some() => replaces = None,
                 Err(Trouble::Failed(failure)) if failure.fault == Fault::Validation => {
                     found.push(format!("{}: {}", word(way), failure.text));
+                    helps.extend(failure.help);
                     ways.next();
                 }
                 Err(Trouble::Failed(failure) | Trouble::NoAccount(failure) | Trouble::Replaces(failure)) => {
@@ -147,7 +152,7 @@ impl Attempt {
                 break;
             }
         }
-        Err(self.not_validated(&found))
+        Err(self.not_validated(&found, helps))
     }
 
     /// Asks for the CA's suggested window (RFC 9773), and when it wants to be asked again. `None` is a CA without.
@@ -176,18 +181,6 @@ impl Attempt {
 
     fn http(&self) -> Result<Http, Failure> {
         Http::new(self.acme.ca_root.as_deref()).map_err(|error| fault::refused(error.to_string()))
-    }
-
-    /// The ways to prove that the name is ours, the likeliest first.
-    fn ways(&self, memory: &Memory) -> Vec<Challenge> {
-        let mut ways = vec![Challenge::TlsAlpn];
-        if self.http01 {
-            ways.push(Challenge::Http);
-        }
-        if memory.challenge == Some(Challenge::Http) {
-            ways.reverse();
-        }
-        ways
     }
 
     async fn order(
@@ -248,59 +241,6 @@ impl Attempt {
         let material = verify::verify(&pem, &self.name, roots.as_deref(), self.clock.now())
             .map_err(|error| fault::bad_answer(&error))?;
         Ok(Obtained { pem, material, challenge: way })
-    }
-
-    /// Puts the answers where the CA will look, then tells it to look.
-    async fn answer(
-        &self,
-        http: &Http,
-        order: &mut Order,
-        way: Challenge,
-    ) -> Result<Vec<Answering>, Failure> {
-        patiently!(fetch_authorizations(order)).map_err(|error| fault::of(error, http))?;
-        let mut answering = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Some(next) = authorizations.next().await {
-            let mut authorization = next.map_err(|error| fault::of(error, http))?;
-            if authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let kind = match way {
-                Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
-                Challenge::Http => ChallengeType::Http01,
-            };
-            let mut challenge = authorization.challenge(kind).ok_or_else(|| Failure {
-                fault: Fault::Validation,
-                text: format!("the CA does not offer {} for {}", word(way), self.name),
-                retry_after: None,
-            })?;
-            let key = challenge.key_authorization();
-            answering.push(match way {
-                Challenge::TlsAlpn => self
-                    .challenges
-                    .answer_tls(&self.name, key.digest().as_ref())
-                    .map_err(|error| fault::refused(error.to_string()))?,
-                Challenge::Http => self.challenges.answer_http(&challenge.token, key.as_str()),
-            });
-            patiently!(challenge.set_ready()).map_err(|error| fault::of(error, http))?;
-        }
-        Ok(answering)
-    }
-
-    /// What the CA found when it looked; the order itself does not say.
-    async fn reasons(&self, http: &Http, order: &mut Order, error: Option<AcmeError>) -> Failure {
-        let mut found = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Some(Ok(mut authorization)) = authorizations.next().await {
-            let Ok(state) = patiently!(authorization.refresh()) else { break };
-            let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
-            found.extend(errors.map(|problem| problem.detail.clone().unwrap_or_else(|| problem.to_string())));
-        }
-        match (found.is_empty(), error) {
-            (true, Some(error)) => fault::of(error, http),
-            (true, None) => fault::validation("the CA did not accept the answer and does not say why".into()),
-            (false, _) => fault::validation(found.join("; ")),
-        }
     }
 
     fn refused_order(&self, error: AcmeError, http: &Http, is_renewal: bool) -> Trouble {
@@ -374,24 +314,6 @@ impl Attempt {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.expect("the store does not panic")
     }
-
-    fn not_validated(&self, found: &[String]) -> Failure {
-        let hint = match self.http01 {
-            true => {
-                "see that ports 443 and 80 of this name reach this gateway, and that nothing in front ends TLS"
-            }
-            false => {
-                "see that port 443 of this name reaches this gateway and that nothing in front ends TLS, or let it \
-                      answer on port 80 too (--listen-http 0.0.0.0:80)"
-            }
-        };
-        let (ca, so) = match self.purpose {
-            Purpose::Prove => ("the CA's staging", ", so nothing is ordered"),
-            Purpose::Serve | Purpose::Show => ("the CA", ""),
-        };
-        let found = found.join("; ");
-        fault::validation(format!("{ca} could not see that {} is ours{so}: {found}. {hint}", self.name))
-    }
 }
 
 impl Trouble {
@@ -400,15 +322,6 @@ impl Trouble {
             Self::Failed(failure) | Self::NoAccount(failure) | Self::Replaces(failure) => failure,
         }
     }
-}
-
-/// Fetches what the CA wants proved, so that walking through it afterwards asks nothing.
-async fn fetch_authorizations(order: &mut Order) -> Result<(), AcmeError> {
-    let mut identifiers = order.identifiers();
-    while let Some(next) = identifiers.next().await {
-        next?;
-    }
-    Ok(())
 }
 
 pub(super) fn word(way: Challenge) -> &'static str {

@@ -52,7 +52,7 @@ impl Set {
     }
 
     pub(super) fn fail(&mut self, name: &str, failure: Failure, cas: usize, now: Timestamp) {
-        let (text, span) = (failure.text.clone(), self.span());
+        let (text, span) = (failure.said(), self.span());
         self.memory.failed(failure, span, cas, now, chance());
         let served = if self.held.is_some() { "the one that is held" } else { "one that nobody trusts" };
         let next = self.next(now).at;

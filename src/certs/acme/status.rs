@@ -1,16 +1,30 @@
 //! How an automatic certificate stands, for people.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
-use super::{Acme, Set, order};
+use super::order;
+use super::set::Set;
+use super::store::Store;
 use crate::certs::Status;
 use crate::certs::schedule::{State, Step};
+use crate::settings::Ca;
 
-pub(super) fn of(name: &str, set: &Set, acme: &Acme, now: Timestamp) -> Status {
+/// What a status is made of besides the certificate's own.
+pub(super) struct Surroundings<'a> {
+    pub(super) cas: &'a [Ca],
+    /// What keeps the folder from being written.
+    pub(super) unwritable: Option<&'a String>,
+    pub(super) now: Timestamp,
+}
+
+pub(super) fn of(name: &str, set: &Set, surroundings: &Surroundings<'_>) -> Status {
+    let Surroundings { cas, unwritable, now } = *surroundings;
     let held = set.held.as_ref();
     let failure = set.memory.last_failure.as_ref().map(|failed| failed.text.clone());
     let next = set.next(now);
-    let state = match (&acme.unwritable, set.state(now)) {
+    let state = match (unwritable, set.state(now)) {
         (Some(_), State::Bootstrap | State::Backoff | State::Valid) => State::Refused,
         (_, state) => state,
     };
@@ -21,11 +35,21 @@ pub(super) fn of(name: &str, set: &Set, acme: &Acme, now: Timestamp) -> Status {
         not_after: held.map(|held| held.not_after),
         issuer: held.map(|held| held.issuer.clone()),
         serial: held.map(|held| held.serial.clone()),
-        ca: acme.parts.settings.cas.get(set.memory.ca).map(|ca| ca.directory.clone()),
+        ca: cas.get(set.memory.ca).map(|ca| ca.directory.clone()),
         challenge: set.memory.challenge.map(|way| order::word(way).to_owned()),
         renew_at: held.and(set.memory.renew_at),
         next_attempt: (next.step == Step::Order).then_some(next.at),
         failures: set.memory.failures,
-        trouble: acme.unwritable.clone().or(failure),
+        trouble: unwritable.cloned().or(failure),
     }
+}
+
+/// How the certificates that lie in a folder stand, without touching it.
+pub(in crate::certs) fn of_folder(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
+    let surroundings = Surroundings { cas, unwritable: None, now };
+    let found = Store::read_only(folder).look();
+    let sets = found
+        .into_iter()
+        .map(|(name, found)| (name, Set { held: found.material, memory: found.memory, ..Set::default() }));
+    sets.map(|(name, set)| of(&name, &set, &surroundings)).collect()
 }

@@ -8,12 +8,14 @@
 //! certs/sets/<name>/state.json         when to renew, failures, orders that led to nothing
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
 use crate::certs::material::Material;
@@ -25,6 +27,18 @@ const PREVIOUS: &str = "bundle.prev.pem";
 const STATE: &str = "state.json";
 const ACCOUNT: &str = "account.json";
 const PROBE: &str = "probe";
+/// In bytes; chains and states are a hundredth of it.
+const LARGEST: u64 = 1 << 20;
+
+/// `state.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// The folder has no room for every name.
+    #[serde(default)]
+    name: String,
+    #[serde(flatten)]
+    memory: Memory,
+}
 
 /// Why a folder cannot be kept things in.
 #[derive(Debug)]
@@ -67,23 +81,27 @@ impl Store {
     /// What is known of the certificate for a name. What cannot be used is set aside.
     pub(super) fn load(&self, name: &str, now: Timestamp) -> Loaded {
         let folder = self.set(name);
-        let bundle = folder.join(BUNDLE);
+        let (bundle, state) = (folder.join(BUNDLE), folder.join(STATE));
         let exposed = storage::readable_by_others(&bundle);
-        let mut loaded = Loaded { exposed, ..Loaded::default() };
-        match read_text(&bundle).and_then(|text| text.map(|text| fitting(&text, name)).transpose()) {
-            Ok(material) => loaded.material = material,
-            Err(error) => set_aside(&bundle, &error, now),
-        }
+        let material = read_bundle(&bundle, name).unwrap_or_else(|error| {
+            set_aside(&bundle, &error, now);
+            None
+        });
         if exposed && let Err(error) = storage::private_file(&bundle) {
             tracing::warn!(file = %bundle.display(), %error, "the key cannot be closed to other users");
         }
-        let state = folder.join(STATE);
-        let memory = read_text(&state).and_then(|text| text.map(|text| memory(&text)).transpose());
-        match memory {
-            Ok(memory) => loaded.memory = memory.unwrap_or_default(),
-            Err(error) => set_aside(&state, &error, now),
-        }
-        loaded
+        let kept = read_state(&state).unwrap_or_else(|error| {
+            set_aside(&state, &error, now);
+            None
+        });
+        let memory = kept.map_or_else(|| forgotten(&state), |kept| kept.memory);
+        Loaded { material, memory, exposed }
+    }
+
+    /// The same of all names that anything is kept of, without touching it. What cannot be used is left out.
+    pub(super) fn look(&self) -> BTreeMap<String, Loaded> {
+        let folders = fs::read_dir(self.folder.join("sets")).into_iter().flatten().flatten();
+        folders.filter_map(|folder| look_into(&folder.path())).collect()
     }
 
     /// Keeps a new key and chain; what was there before stays beside them.
@@ -103,7 +121,8 @@ impl Store {
     }
 
     pub(super) fn keep_memory(&self, name: &str, memory: &Memory) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(memory).expect("plain data");
+        let kept = Kept { name: name.to_owned(), memory: memory.clone() };
+        let text = serde_json::to_vec_pretty(&kept).expect("plain data");
         self.keep(&self.set(name).join(STATE), &text)
     }
 
@@ -201,16 +220,46 @@ fn fitting(pem: &str, name: &str) -> Result<Arc<Material>, Error> {
     }
 }
 
-fn memory(text: &str) -> Result<Memory, Error> {
-    serde_json::from_str(text).map_err(|error| Error(format!("it cannot be understood: {error}")))
+fn look_into(folder: &Path) -> Option<(String, Loaded)> {
+    let bundle = folder.join(BUNDLE);
+    let kept = read_state(&folder.join(STATE)).ok().flatten();
+    let pem = read_text(&bundle).ok().flatten();
+    let material = pem.and_then(|pem| Material::from_pem(pem.as_bytes()).ok()).map(Arc::new);
+    let of_bundle = material.as_ref().and_then(|material| material.names.first().cloned());
+    let name = kept.as_ref().map(|kept| kept.name.clone()).filter(|name| !name.is_empty()).or(of_bundle)?;
+    let memory = kept.map(|kept| kept.memory).unwrap_or_default();
+    Some((name, Loaded { material, memory, exposed: storage::readable_by_others(&bundle) }))
 }
 
+fn read_bundle(path: &Path, name: &str) -> Result<Option<Arc<Material>>, Error> {
+    read_text(path)?.map(|text| fitting(&text, name)).transpose()
+}
+
+fn read_state(path: &Path) -> Result<Option<Kept>, Error> {
+    let text = read_text(path)?;
+    let read = text.map(|text| serde_json::from_str(&text)).transpose();
+    read.map_err(|error| Error(format!("it cannot be understood: {error}")))
+}
+
+/// What is assumed where `state.json` was lost: that each time it was, an order had come to nothing. Else a disk that
+/// loses it at every crash would make a crash loop order without end.
+fn forgotten(state: &Path) -> Memory {
+    let mut memory = Memory::default();
+    storage::asides(state).into_iter().for_each(|at| memory.ordering(false, at));
+    memory
+}
+
+/// A file's text, of which nobody but us should have made much.
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error(format!("it cannot be read: {error}"))),
+    let unreadable = |error: io::Error| Error(format!("it cannot be read: {error}"));
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+        Ok(found) if !found.is_file() => return Err(Error("it is no file".into())),
+        Ok(found) if found.len() > LARGEST => return Err(Error(format!("it has {} bytes", found.len()))),
+        Ok(_) => {}
     }
+    fs::read_to_string(path).map(Some).map_err(unreadable)
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Error {
@@ -236,8 +285,11 @@ fn set_aside(path: &Path, why: &Error, now: Timestamp) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::certs::local_ca::LocalCa;
+    use crate::certs::schedule::{self, Held};
 
     fn now() -> Timestamp {
         "2026-11-25T12:00:00Z".parse().expect("a time")
@@ -288,9 +340,79 @@ mod tests {
         store.keep(&store.set("a.test").join(STATE), b"{ not JSON").expect("kept");
         let loaded = store.load("a.test", now());
         assert!(loaded.material.is_none());
-        assert_eq!(loaded.memory, Memory::default());
+        let mut one_order = Memory::default();
+        one_order.ordering(false, now());
+        assert_eq!(loaded.memory, one_order, "what was lost is not counted");
         let names = fs::read_dir(store.set("a.test")).expect("a folder").flatten();
         assert_eq!(names.filter(|it| it.file_name().to_string_lossy().contains(".bad-")).count(), 2);
+    }
+
+    #[test]
+    fn a_state_that_is_lost_again_and_again_orders_no_more_than_the_caps() {
+        let folder = folder();
+        let store = Store::open(folder.path()).expect("free");
+        let mut orders = 0;
+        for minute in 0..60 {
+            let now = now() + std::time::Duration::from_secs(minute * 60);
+            store.keep(&store.set("a.test").join(STATE), b"garbage").expect("kept");
+            let mut memory = store.load("a.test", now).memory;
+            memory.mend(now, 1);
+            orders += usize::from(memory.may_order(now));
+        }
+        assert!((1..=5).contains(&orders), "{orders} orders in an hour");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_state_keeps_us_from_starting(garbage in garbage(), at in 0..10_000_usize) {
+            let folder = folder();
+            let store = Store::open(folder.path()).expect("free");
+            store.keep_bundle("a.test", &bundle("a.test")).expect("kept");
+            let path = store.set("a.test").join(STATE);
+            let bytes = match garbage {
+                Some(garbage) => garbage,
+                None => {
+                    let mut memory = Memory::default();
+                    memory.ordering(false, now());
+                    store.keep_memory("a.test", &memory).expect("kept");
+                    let whole = fs::read(&path).expect("written");
+                    whole[..at % whole.len()].to_vec()
+                }
+            };
+            fs::write(&path, bytes).expect("written");
+            let mut loaded = store.load("a.test", now());
+            loaded.memory.mend(now(), 1);
+            let material = loaded.material.expect("the certificate is another file");
+            let held = Held { from: material.not_before, until: material.not_after };
+            let next = schedule::next(Some(held), &loaded.memory, now());
+            prop_assert!(next.at > now(), "a good certificate is ordered again: {next:?}");
+            prop_assert!(store.look().contains_key("a.test"));
+            let failure = schedule::Failure::new(schedule::Fault::Unreachable, "it failed");
+            loaded.memory.failed(failure, Some(held), 1, now(), 0.5);
+            store.keep_memory("a.test", &loaded.memory).expect("kept");
+            prop_assert_eq!(store.load("a.test", now()).memory, loaded.memory);
+        }
+    }
+
+    /// Bytes, another version's document, too much of everything; or else a file that was cut off.
+    fn garbage() -> impl Strategy<Value = Option<Vec<u8>>> {
+        let document = |text: &'static str| Just(Some(text.as_bytes().to_vec()));
+        prop_oneof![
+            Just(None),
+            proptest::collection::vec(any::<u8>(), 0..2000).prop_map(Some),
+            document("[]"),
+            document("null"),
+            document("{\"failures\": -1}"),
+            document("{\"version\": 7, \"renewal\": {\"at\": \"soon\"}}"),
+            document("{\"ca\": 18446744073709551615, \"ca_failures\": 4294967295}"),
+            document("{\"fruitless\": [\"9999-12-30T00:00:00Z\"], \"not_before\": \"9999-12-30T00:00:00Z\"}"),
+            document(
+                "{\"window\": {\"start\": \"-009999-01-02T01:59:59Z\", \"end\": \"9999-12-30T00:00:00Z\"}}"
+            ),
+            Just(Some(vec![b' '; 2 << 20])),
+            Just(Some("[".repeat(100_000).into_bytes())),
+        ]
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::certs::material::{Facts, Material, Parts};
 
 /// What was made of the files, by the file that holds the chain.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
-    pub(super) good: BTreeMap<PathBuf, Arc<Material>>,
-    pub(super) broken: BTreeMap<PathBuf, Error>,
+pub(in crate::certs) struct Gathered {
+    pub(in crate::certs) good: BTreeMap<PathBuf, Arc<Material>>,
+    pub(in crate::certs) broken: BTreeMap<PathBuf, Error>,
 }
 
 /// Reads files and pairs chains with keys.
@@ -39,7 +39,7 @@ pub(super) fn read<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Gathered {
 }
 
 /// Whether a file has a private key in it.
-pub(super) fn holds_key(path: &Path) -> bool {
+pub(in crate::certs) fn holds_key(path: &Path) -> bool {
     read_parts(path).is_ok_and(|parts| !parts.keys.is_empty())
 }
 

@@ -37,9 +37,29 @@ pub(in crate::certs) enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::certs) struct Failure {
     pub(in crate::certs) fault: Fault,
-    /// What was found and what to do, for people.
+    /// What was found, for people.
     pub(in crate::certs) text: String,
+    /// What to do, as sentences of their own.
+    pub(in crate::certs) help: Option<String>,
     pub(in crate::certs) retry_after: Option<SignedDuration>,
+}
+
+impl Failure {
+    pub(in crate::certs) fn new(fault: Fault, text: impl Into<String>) -> Self {
+        Self { fault, text: text.into(), help: None, retry_after: None }
+    }
+
+    pub(in crate::certs) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// What was found and what to do.
+    pub(in crate::certs) fn said(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}. {help}", self.text),
+            None => self.text.clone(),
+        }
+    }
 }
 
 /// A failure as it is remembered.
@@ -133,7 +153,7 @@ impl Memory {
     ) {
         self.failures = self.failures.saturating_add(1);
         self.unproved |= failure.fault == Fault::Validation;
-        self.ca_failures += 1;
+        self.ca_failures = self.ca_failures.saturating_add(1);
         let leave = match failure.fault {
             Fault::Refused | Fault::RateLimited => true,
             Fault::Unreachable | Fault::Validation | Fault::BadAnswer => {
@@ -150,7 +170,7 @@ impl Memory {
             (self.ca, self.ca_failures) = (next, 0);
         }
         self.not_before = Some(now + pause);
-        self.last_failure = Some(Failed { fault: failure.fault, text: failure.text, at: now });
+        self.last_failure = Some(Failed { fault: failure.fault, text: failure.said(), at: now });
     }
 
     /// The CA said when it would like to see a renewal, or nothing of use. `again` is when it wants to be asked next.

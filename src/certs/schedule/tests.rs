@@ -19,7 +19,7 @@ fn held(now: Timestamp, life: i64) -> Held {
 }
 
 fn failure(fault: Fault) -> Failure {
-    Failure { fault, text: "it failed".into(), retry_after: None }
+    Failure::new(fault, "it failed")
 }
 
 /// Lives of an hour to 398 days, and windows that a CA in its right mind would never send.

@@ -2,12 +2,26 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::pebble::{Options, Pebble};
-use super::until_trouble;
 use super::visitor::Visitor;
+use super::{status, until_trouble};
 use crate::harness::{PATIENCE, until};
+
+/// What `tenantd certs` answers in a folder: its exit code and all that it says.
+fn certs(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenantd"));
+    let output =
+        command.arg("certs").args(arguments).env_clear().current_dir(folder).output().expect("it runs");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
 
 #[tokio::test]
 async fn the_command_line_lists_renews_and_explains() {
@@ -16,18 +30,7 @@ async fn the_command_line_lists_renews_and_explains() {
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     let first = until("it is certified", async || visitor.serial("mcp.test").await).await;
     let admin = gateway.admin_address().to_string();
-    let certs = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tenantd"))
-            .arg("certs")
-            .args(arguments)
-            .args(["--admin", &admin])
-            .current_dir(gateway.path())
-            .output()
-            .expect("it runs");
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), text)
-    };
+    let certs = |arguments: &[&str]| certs(gateway.path(), &[arguments, &["--admin", &admin]].concat());
     let (code, text) = certs(&["list"]);
     assert!(code == Some(0) && text.contains("mcp.test") && text.contains("valid"), "{text}");
     let (code, text) = certs(&["test", "mcp.test"]);
@@ -85,4 +88,108 @@ async fn a_folder_that_cannot_be_written_is_said_and_something_is_served() {
         }
     });
     soon.await.expect("it is certified once the folder is mended");
+}
+
+#[tokio::test]
+async fn without_a_gateway_the_folder_is_read_and_left_as_it_is() {
+    let pebble = Pebble::start(Options::default()).await;
+    let setup = pebble.setup("").flag("--host", "mcp.test").flag("--host", "blocked.test");
+    let gateway = setup.flag("--host", "127.0.0.1").start().await;
+    for name in ["mcp.test", "127.0.0.1"] {
+        until(&format!("{name} is certified"), async || {
+            status(&gateway, name).await.filter(|status| status["state"] == "valid")
+        })
+        .await;
+    }
+    until_trouble(&gateway, "blocked.test", "rejectedIdentifier").await;
+    let known = status(&gateway, "mcp.test").await.expect("a status");
+    let gateway = gateway.killed();
+    let before = listing(&gateway.path().join("certs"));
+
+    // Nobody listens on port 1.
+    let offline = ["--admin", "127.0.0.1:1", "--format", "json"];
+    let (code, text) = certs(gateway.path(), &[&["list"], &offline[..]].concat());
+    let (json, told) = text.split_at(text.rfind(']').expect("a list") + 1);
+    assert!(code == Some(1) && told.contains("read from the certs folder"), "{text}");
+    let found: Vec<Value> = serde_json::from_str(json).expect("JSON");
+    let names: Vec<&str> = found.iter().filter_map(|status| status["name"].as_str()).collect();
+    assert_eq!(names, ["127.0.0.1", "blocked.test", "mcp.test"]);
+    assert_eq!(found[2]["serial"], known["serial"]);
+    assert_eq!(found[2]["renew_at"], known["renew_at"]);
+    assert_eq!((&found[1]["state"], &found[1]["serial"]), (&"refused".into(), &Value::Null));
+    let (code, text) = certs(gateway.path(), &["show", "blocked.test", "--certs", "certs"]);
+    assert!(
+        code == Some(0) && text.contains("rejectedIdentifier") && text.contains("another name"),
+        "{text}"
+    );
+    assert_eq!(listing(&gateway.path().join("certs")), before, "the folder was touched");
+}
+
+/// Every file below a folder, with its bytes.
+fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        match path.is_dir() {
+            true => found.extend(listing(&path)),
+            false => found.push((path.clone(), fs::read(&path).expect("a file"))),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn the_doctor_explains_what_keeps_a_certificate_from_being_obtained() {
+    let pebble = Pebble::start(Options::default()).await;
+    let key = tempfile::tempdir().expect("a folder");
+    fs::write(key.path().join("eab.key"), "no base64!").expect("written");
+    let root = pebble.root();
+    let doctor = |flags: &[&str]| {
+        let always = ["doctor", "--tls", "acme", "--accept-tos", "--admin", "off", "--listen", "127.0.0.1:0"];
+        certs(key.path(), &[&always[..], flags].concat())
+    };
+    let directory = ["--acme-directory", &pebble.directory()];
+    let (code, text) = doctor(&[&directory[..], &["--acme-ca-root", &root]].concat());
+    assert!(code == Some(0) && text.contains("ok  https://localhost"), "{text}");
+    for (flags, words) in [
+        (&directory[..], vec!["acme_ca_root"]),
+        (
+            &["--acme-directory", "https://127.0.0.1:1/dir"],
+            vec!["!!  https://127.0.0.1:1/dir", "may connect"],
+        ),
+        (&["--acme-directory", &format!("{}x", pebble.directory()), "--acme-ca-root", &root], vec!["404"]),
+        (
+            &["--acme-ca-root", "missing.pem", "--acme-directory", "https://127.0.0.1:1/d"],
+            vec!["acme_ca_root"],
+        ),
+        (
+            &[
+                "--acme-directory",
+                "https://127.0.0.1:1/d",
+                "--acme-eab-kid",
+                "k",
+                "--acme-eab-key-file",
+                "eab.key",
+            ],
+            vec!["!!  external account", "no base64"],
+        ),
+        (
+            &["--acme-directory", "https://127.0.0.1:1/d", "--host", "nobody.invalid"],
+            vec!["!!  nobody.invalid", "A or AAAA"],
+        ),
+        (
+            &["--acme-directory", "https://127.0.0.1:1/d", "--certs", "eab.key"],
+            vec!["!!  certs folder", "--certs"],
+        ),
+    ] {
+        let (code, text) = doctor(flags);
+        assert_eq!(code, Some(1), "{text}");
+        words.iter().for_each(|words| assert!(text.contains(words), "{flags:?} lacks {words:?}:\n{text}"));
+    }
+    // The port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let flags = ["doctor", "--tls", "manual", "--admin", "127.0.0.1:1", "--listen", &address];
+    let (_, text) = certs(key.path(), &flags);
+    assert!(text.contains("!!  listeners: Port") && text.contains("already in use"), "{text}");
 }

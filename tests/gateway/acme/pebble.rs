@@ -192,14 +192,18 @@ impl Pebble {
 
     /// The same for other directories.
     pub(crate) fn setup_asking(&self, directory: &str, lines: &str) -> Setup {
-        let root = self.folder.path().join("minica.pem");
-        let root = root.display();
+        let root = self.root();
         let listen = if self.options.wrong_tls_port { 0 } else { self.tls_port };
         Setup::listening(listen).settings(&format!(
             "tls: acme\naccept_tos: true\nacme_directory: {directory}\nacme_ca_root: {root}\n\
              acme_contact: ops@example.com\nlisten_http: 127.0.0.1:{}\n{lines}",
             self.http_port
         ))
+    }
+
+    /// The root of its API's certificate, as a file.
+    pub(crate) fn root(&self) -> String {
+        self.folder.path().join("minica.pem").display().to_string()
     }
 
     pub(crate) fn directory(&self) -> String {

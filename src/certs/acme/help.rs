@@ -1,0 +1,114 @@
+//! What to do about a failure: for each problem that a CA names (RFC 8555 6.7), and for CAs that are not reached.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::CertificateError;
+
+use super::http::{NotAcme, TooSlow};
+
+/// About a problem, by the last part of its type.
+pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "connection" => {
+            "Open ports 443 and 80 from the whole internet to this gateway; a firewall, a router or a cloud's security \
+             group is in the way, or the name leads to another machine"
+        }
+        "dns" => {
+            "Make an A or AAAA record of the name that leads here, and wait until every name server has it; if the zone \
+             is signed, see that DNSSEC is in order"
+        }
+        "caa" => {
+            "A CAA record of the name, or of a domain above it, allows other CAs only: add this one to it, or ask one \
+             that it allows (acme_directory)"
+        }
+        "tls" => {
+            "Something else answers on port 443: let TLS pass through whatever is in front, or let port 80 reach this \
+             gateway"
+        }
+        "unauthorized" | "incorrectResponse" => {
+            "Another server answers under this name: let the name lead here alone (an old AAAA record, a CDN or a proxy \
+             in front are the usual causes)"
+        }
+        "rateLimited" => {
+            "Nothing: the pause is kept to by itself, and another CA is asked at once if there is one (acme_directory). \
+             `tenantd certs list` says until when"
+        }
+        "rejectedIdentifier" | "unsupportedIdentifier" => {
+            "This CA does not issue for it: use another name, or another CA (acme_directory)"
+        }
+        "invalidProfile" => "Leave acme_profile out, or name a profile that the CA has",
+        "userActionRequired" => {
+            "Read what the CA wants (its terms have changed, most often) and set accept_tos"
+        }
+        "externalAccountRequired" => {
+            "This CA wants an external account: give its key id as acme_eab_kid and its key in a file as acme_eab_key_file"
+        }
+        "invalidContact" | "unsupportedContact" => "Change acme_contact, or leave it out",
+        "serverInternal" => "Nothing: the CA is not well, and is asked again by itself",
+        "badCSR" | "badPublicKey" | "badSignatureAlgorithm" => {
+            "This CA does not take our kind of key (ECDSA P-256): use another one (acme_directory)"
+        }
+        _ => return None,
+    })
+}
+
+/// About an account that is not opened although an external one was named.
+pub(super) const WRONG_EAB: &str = "The CA does not accept the external account: compare acme_eab_kid and the key in acme_eab_key_file with what it shows";
+
+/// About a CA that no answer in ACME's language came from.
+pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<NotAcme>() {
+            return "If this lasts: see that acme_directory is the CA's, and that no proxy answers in its place";
+        }
+        if error.is::<TooSlow>() {
+            return "Nothing, if it is the CA; else see what slows down this machine's way out";
+        }
+        if let Some(help) = tls(error).and_then(of_certificate) {
+            return help;
+        }
+        cause = error.source();
+    }
+    "See that this machine may connect to the CA and knows a name server; it is asked again by itself"
+}
+
+/// rustls' error, which the way through a socket has wrapped.
+fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref())
+}
+
+fn of_certificate(error: &rustls::Error) -> Option<&'static str> {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer};
+    let rustls::Error::InvalidCertificate(why) = error else { return None };
+    Some(match why {
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            "Its server's certificate is not of this time: set this machine's clock"
+        }
+        UnknownIssuer => {
+            "This machine does not trust the CA's own server: give its root as acme_ca_root, or install CA certificates \
+             (Debian: ca-certificates)"
+        }
+        _ => "The CA's own server has a certificate that does not fit: see that acme_directory is the CA's",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_not_trusted_is_told_from_a_clock_that_is_wrong() {
+        let help = |why| {
+            let error = rustls::Error::InvalidCertificate(why);
+            of_silence(&io::Error::new(io::ErrorKind::InvalidData, error))
+        };
+        assert!(help(CertificateError::UnknownIssuer).contains("acme_ca_root"));
+        assert!(help(CertificateError::Expired).contains("clock"));
+        assert!(help(CertificateError::NotValidYet).contains("clock"));
+        assert!(help(CertificateError::Revoked).contains("acme_directory"));
+        assert!(of_silence(&io::Error::from(io::ErrorKind::ConnectionRefused)).contains("may connect"));
+    }
+}

@@ -1,0 +1,79 @@
+//! The certs folder and the files in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Check;
+use crate::certs::acme::check;
+use crate::certs::manual::{self, gather};
+use crate::certs::storage;
+use crate::settings::{Settings, TlsMode};
+
+/// Looks at the folder, at who can read what is in it, and at an operator's files.
+pub(super) fn look(settings: &Settings) -> Vec<Check> {
+    let folder = &settings.certs;
+    let mut checks = vec![Check::new("certs folder", of_folder(folder, settings.tls))];
+    checks.extend(exposed(folder, 2).into_iter().map(|key| {
+        let what = key.display().to_string();
+        let trouble = format!(
+            "other users of this machine can read this key: `chmod 600 {what}`, and see who copied it"
+        );
+        Check::new(what, Err(trouble))
+    }));
+    if settings.tls == TlsMode::Manual {
+        of_files(folder, &mut checks);
+    }
+    checks
+}
+
+fn of_folder(folder: &Path, mode: TlsMode) -> Result<String, String> {
+    let shown = folder.display();
+    if !folder.exists() {
+        return match mode {
+            TlsMode::Manual => {
+                Err(format!("{shown} is not there; make it, and put certificates and keys into it"))
+            }
+            _ => Ok(format!("{shown} is not there yet; it is made at the first start")),
+        };
+    }
+    if mode != TlsMode::Manual {
+        // Looked at first: whoever opens the folder for writing closes it to others.
+        if folder.is_dir() && storage::readable_by_others(folder) {
+            return Err(format!("other users can look into {shown}: `chmod 700 {shown}`"));
+        }
+        check::folder(folder)?;
+    }
+    Ok(format!("{shown} is there, and can be used"))
+}
+
+/// Keys below a folder that others may read.
+fn exposed(folder: &Path, levels: usize) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries
+        .flat_map(|path| match path.is_dir() {
+            true if levels > 0 => exposed(&path, levels - 1),
+            true => Vec::new(),
+            false => Vec::from_iter(is_exposed(&path).then_some(path)),
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn is_exposed(path: &Path) -> bool {
+    let can_hold = path.extension().is_some_and(|it| it == "pem" || it == "key");
+    can_hold && storage::readable_by_others(path) && gather::holds_key(path)
+}
+
+/// What an operator put there.
+fn of_files(folder: &Path, checks: &mut Vec<Check>) {
+    let found = manual::look(folder);
+    if found.good.is_empty() {
+        let trouble = "no certificate that can be served; put <name>.pem (key and chain), or <name>.crt and <name>.key, into \
+                       it (`tenantd certs import` does)";
+        checks.push(Check::new("certificates", Err(trouble.into())));
+    }
+    for (path, error) in &found.broken {
+        checks.push(Check::new(path.display().to_string(), Err(format!("cannot be used: {error}"))));
+    }
+}

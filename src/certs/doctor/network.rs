@@ -1,0 +1,218 @@
+//! The names, seen from here as by anybody who passes by. Only a hint: many routers don't let a machine reach its own
+//! public address, so what cannot be reached is unclear, and what answers otherwise is trouble.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Check, Found};
+use crate::base::reach;
+use crate::certs::local_ca;
+use crate::certs::material::Facts;
+use crate::certs::{NO_CHALLENGE, Status};
+
+/// A name may take so long to resolve, and an address to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Of one name.
+const ADDRESSES: usize = 4;
+
+/// Somebody who wants to see this gateway where its names lead.
+pub(super) struct Passerby {
+    /// Of the certificates that the gateway has.
+    serials: BTreeSet<String>,
+    port_80: bool,
+}
+
+impl Passerby {
+    pub(super) fn new(statuses: &[Status], port_80: bool) -> Self {
+        Self { serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(), port_80 }
+    }
+
+    /// Where a name leads, and who answers there.
+    pub(super) async fn look_at(&self, host: &str, checks: &mut Vec<Check>) {
+        let addresses = match resolve(host).await {
+            Ok(addresses) => addresses,
+            Err(trouble) => return checks.push(Check::new(host, Err(trouble))),
+        };
+        checks.push(Check { what: host.to_owned(), found: leads_here(&addresses, &own_addresses()) });
+        for address in addresses.into_iter().take(ADDRESSES) {
+            let tls = SocketAddr::new(address, 443);
+            checks.push(Check { what: format!("{host} at {tls}"), found: self.tls(tls, host).await });
+            if self.port_80 {
+                let plain = SocketAddr::new(address, 80);
+                checks
+                    .push(Check { what: format!("{host} at {plain}"), found: plain_http(plain, host).await });
+            }
+        }
+    }
+
+    /// Whose certificate is shown.
+    pub(super) async fn tls(&self, address: SocketAddr, host: &str) -> Found {
+        let stream = match connect(address).await {
+            Ok(stream) => stream,
+            Err(error) => return unreachable(&error),
+        };
+        let Some(leaf) = shown_certificate(stream, host).await else {
+            return Found::Trouble("what answers there speaks no TLS; let 443 lead to this gateway".into());
+        };
+        let Ok(facts) = Facts::of(&leaf) else {
+            return Found::Trouble(
+                "the certificate shown there cannot be read, so it is not this gateway's".into(),
+            );
+        };
+        match self.serials.contains(&facts.serial) || facts.issuer.contains(local_ca::NAME) {
+            true => Found::Fine("this gateway answers".into()),
+            false => Found::Trouble(format!(
+                "something else answers, with a certificate for {} by {}: switch TLS off at what is in front (a CDN, a \
+                 proxy), or let the name lead here",
+                facts.names.join(" "),
+                facts.issuer
+            )),
+        }
+    }
+}
+
+/// Whether the gateway is who answers challenges.
+pub(super) async fn plain_http(address: SocketAddr, host: &str) -> Found {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let question = format!(
+            "GET /.well-known/acme-challenge/doctor HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(question.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(16 << 10).read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    match in_time(asking).await {
+        Ok(answer) if answer.ends_with(NO_CHALLENGE) => Found::Fine("this gateway answers challenges".into()),
+        Ok(answer) => Found::Trouble(format!(
+            "something else answers challenges ({:?}): let port 80 lead to this gateway",
+            answer.lines().next().unwrap_or_default()
+        )),
+        Err(error) => unreachable(&error),
+    }
+}
+
+/// Whether a name leads to an address of this machine, or may.
+pub(super) fn leads_here(found: &[IpAddr], own: &[IpAddr]) -> Found {
+    let shown =
+        |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let public: Vec<IpAddr> = own.iter().copied().filter(|own| reach::is_global(*own)).collect();
+    if found.iter().any(|address| own.contains(address)) {
+        Found::Fine(format!("leads to {}, which is this machine", shown(found)))
+    } else if public.is_empty() {
+        Found::Unclear(format!(
+            "leads to {}; this machine has no public address of its own, so that must be a router or balancer that forwards \
+             443 and 80 to it",
+            shown(found)
+        ))
+    } else {
+        Found::Trouble(format!(
+            "leads to {}, but this machine is {}: change the name's A and AAAA records, unless what is there forwards 443 \
+             and 80 to this machine",
+            shown(found),
+            shown(&public)
+        ))
+    }
+}
+
+fn own_addresses() -> Vec<IpAddr> {
+    [reach::own_address_v4(), reach::own_address_v6()].into_iter().flatten().collect()
+}
+
+async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![address]);
+    }
+    let unresolved = |why: String| {
+        Err(format!(
+            "it does not resolve ({why}); make an A or AAAA record that points to this machine's public address"
+        ))
+    };
+    match in_time(tokio::net::lookup_host((host, 443))).await.map(Iterator::collect::<BTreeSet<_>>) {
+        Ok(found) if found.is_empty() => unresolved("no address".into()),
+        Ok(found) => Ok(found.into_iter().map(|address| address.ip()).collect()),
+        Err(error) => unresolved(error.to_string()),
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    in_time(TcpStream::connect(address)).await
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late =
+        || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs())));
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| late())
+}
+
+fn unreachable(error: &io::Error) -> Found {
+    Found::Unclear(format!(
+        "not reached from here ({error}). If others do not reach it either: start the gateway, and open the port in the \
+         firewall and at the router"
+    ))
+}
+
+async fn shown_certificate(stream: TcpStream, host: &str) -> Option<CertificateDer<'static>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let anybody = Anybody(provider.signature_verification_algorithms);
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(anybody));
+    let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let stream = in_time(connector.connect(name, stream)).await.ok()?;
+    stream.get_ref().1.peer_certificates()?.first().cloned()
+}
+
+/// Accepts whatever is shown: it is only looked at, and nothing is said over the connection.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

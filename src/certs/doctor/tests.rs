@@ -1,0 +1,185 @@
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::network::{leads_here, plain_http};
+use super::*;
+use crate::certs::NO_CHALLENGE;
+use crate::certs::local_ca::LocalCa;
+use crate::certs::material::Material;
+
+fn now() -> Timestamp {
+    "2026-11-25T12:00:00Z".parse().expect("a time")
+}
+
+fn issued(name: &str) -> String {
+    LocalCa::make(now()).expect("a CA").issue(&[name.to_owned()], now()).expect("a certificate")
+}
+
+fn trouble(found: &Found) -> &str {
+    match found {
+        Found::Trouble(text) => text,
+        other => panic!("no trouble: {other:?}"),
+    }
+}
+
+/// What is found of a folder in one mode, trouble only.
+fn troubles(folder: &Path, tls: TlsMode) -> Vec<String> {
+    let settings = Settings { tls, certs: folder.to_owned(), ..Settings::default() };
+    let checks = folder::look(&settings);
+    let troubles = checks.into_iter().filter_map(|check| match check.found {
+        Found::Trouble(text) => Some(format!("{}: {text}", check.what)),
+        Found::Fine(_) | Found::Unclear(_) => None,
+    });
+    troubles.collect()
+}
+
+/// Somebody who says `words` to whoever connects, over TLS if there is a certificate.
+async fn server(words: &'static str, pem: Option<String>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = pem.map(|pem| {
+        let material = Material::from_pem(pem.as_bytes()).expect("a certificate");
+        let resolver = rustls::sign::SingleCertAndKey::from(material.key);
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ));
+        let config = config.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        TlsAcceptor::from(Arc::new(config.with_cert_resolver(Arc::new(resolver))))
+    });
+    crate::base::task::Tasks::new().spawn_detached("somebody", async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        match acceptor {
+            Some(acceptor) => drop(acceptor.accept(stream).await),
+            None => {
+                // Whoever closes with something unread resets the connection.
+                let asked = stream.read(&mut [0; 4096]).await.expect("a question");
+                assert!(asked > 0, "nobody asked");
+                stream.write_all(words.as_bytes()).await.expect("written");
+            }
+        }
+    });
+    address
+}
+
+fn passerby(pem: &str) -> Passerby {
+    let material = Arc::new(Material::from_pem(pem.as_bytes()).expect("a certificate"));
+    Passerby::new(&crate::certs::status::of_materials(&[material], now()), true)
+}
+
+#[tokio::test]
+async fn who_answers_on_443_is_known_by_the_certificate_shown() {
+    let ours = issued("a.test");
+    let own = passerby(&ours);
+    let there = server("", Some(ours)).await;
+    assert!(matches!(own.tls(there, "a.test").await, Found::Fine(_)));
+
+    // A CA of somebody else's.
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(vec!["cdn.test".to_owned()]).expect("names");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a CDN");
+    let theirs = format!("{}{}", key.serialize_pem(), params.self_signed(&key).expect("signed").pem());
+    let there = server("", Some(theirs)).await;
+    let found = own.tls(there, "a.test").await;
+    assert!(trouble(&found).contains("cdn.test") && trouble(&found).contains("in front"), "{found:?}");
+
+    let found = own.tls(server("HTTP/1.1 400 Bad Request\r\n\r\n", None).await, "a.test").await;
+    assert!(trouble(&found).contains("no TLS"), "{found:?}");
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+    assert!(matches!(own.tls(nobody, "a.test").await, Found::Unclear(text) if text.contains("firewall")));
+}
+
+#[tokio::test]
+async fn who_answers_on_80_is_known_by_what_is_said_to_a_strange_challenge() {
+    let words = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nno such challenge is under way";
+    assert!(words.ends_with(NO_CHALLENGE));
+    assert!(matches!(plain_http(server(words, None).await, "a.test").await, Found::Fine(_)));
+    let other = server("HTTP/1.1 301 Moved Permanently\r\nlocation: https://a.test/\r\n\r\n", None).await;
+    let found = plain_http(other, "a.test").await;
+    assert!(trouble(&found).contains("301") && trouble(&found).contains("port 80"), "{found:?}");
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_told_from_a_router_in_front() {
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    assert!(matches!(leads_here(&[ip("8.8.8.8")], &[ip("8.8.8.8")]), Found::Fine(_)));
+    assert!(matches!(leads_here(&[ip("8.8.8.8")], &[ip("10.0.0.2")]), Found::Unclear(_)));
+    let found = leads_here(&[ip("8.8.8.8")], &[ip("9.9.9.9")]);
+    assert!(
+        trouble(&found).contains("8.8.8.8") && trouble(&found).contains("this machine is 9.9.9.9"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn keys_that_others_can_read_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).expect("closed");
+    let set = folder.path().join("sets/a.test-1");
+    fs::create_dir_all(&set).expect("made");
+    let bundle = set.join("bundle.pem");
+    fs::write(&bundle, issued("a.test")).expect("written");
+    fs::set_permissions(&bundle, Permissions::from_mode(0o644)).expect("opened");
+    let found = troubles(folder.path(), TlsMode::Acme);
+    assert!(
+        found.len() == 1 && found[0].contains("chmod 600") && found[0].contains("bundle.pem"),
+        "{found:?}"
+    );
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("opened");
+    assert!(troubles(folder.path(), TlsMode::Acme)[0].contains("chmod 700"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_said_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("certs");
+    assert!(troubles(&file, TlsMode::Acme).is_empty(), "it is made at the first start");
+    assert!(troubles(&file, TlsMode::Manual)[0].contains("make it"));
+    fs::write(&file, "no folder").expect("written");
+    assert!(troubles(&file, TlsMode::Acme)[0].contains("--certs"));
+}
+
+#[test]
+fn an_operators_files_are_judged_one_by_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let found = troubles(folder.path(), TlsMode::Manual);
+    assert!(found.len() == 1 && found[0].contains("certs import"), "{found:?}");
+    let (good, other) = (issued("a.test"), issued("b.test"));
+    let (key, _) = other.split_once("-----BEGIN CERT").expect("a key");
+    let (_, chain) = good.split_once("-----BEGIN CERT").expect("a chain");
+    let write = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).expect("written");
+        fs::set_permissions(folder.path().join(name), Permissions::from_mode(0o600)).expect("closed");
+    };
+    write("good.pem", &good);
+    assert!(troubles(folder.path(), TlsMode::Manual).is_empty());
+    write("a.crt", &format!("-----BEGIN CERT{chain}"));
+    write("a.key", key);
+    let found = troubles(folder.path(), TlsMode::Manual);
+    assert!(found.len() == 1 && found[0].contains("not the certificate's"), "{found:?}");
+}
+
+#[test]
+fn a_certificate_is_judged_by_how_it_stands() {
+    let material = Arc::new(Material::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
+    let status = |at| crate::certs::status::of_materials(std::slice::from_ref(&material), at).remove(0);
+    assert!(matches!(judge(&status(now())).found, Found::Fine(_)));
+    let year = std::time::Duration::from_secs(365 * 86_400);
+    let expired = judge(&status(now() + year));
+    assert!(trouble(&expired.found).contains("expired") && trouble(&expired.found).contains("replace it"));
+    let limited = Status {
+        state: State::Backoff,
+        trouble: Some("too many certificates (rateLimited). Nothing".into()),
+        ..status(now())
+    };
+    assert!(trouble(&judge(&limited).found).contains("rateLimited"));
+    let new = Status { state: State::Bootstrap, not_after: None, ..status(now()) };
+    assert!(matches!(judge(&new).found, Found::Unclear(_)));
+}

@@ -1,0 +1,63 @@
+//! `tenantd certs doctor`: everything that can keep a certificate from being obtained or accepted, and what to do.
+
+use std::fmt::Write;
+
+use anyhow::Context;
+
+use super::super::admin_client::AdminClient;
+use super::super::args::ServeArgs;
+use super::super::{Exit, configuration, output};
+use crate::base::clock::{Clock, SystemClock};
+use crate::certs::{self, Check, Found, Status};
+use crate::gateway;
+use crate::server::Listeners;
+use crate::settings::{Flags, Settings};
+
+/// Looks, and says what was found.
+pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
+    let flags = args.rules.flags(args.gateway.flags(Flags::new()));
+    let settings = configuration::load(&flags, args.rules.config.as_deref())?;
+    let asked = settings.admin.map(|address| AdminClient::new(address).certificates());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let checks = runtime.context("the checks cannot be run")?.block_on(async {
+        let (mut checks, statuses) = match asked {
+            Some(Ok(statuses)) => (vec![Check::new("gateway", Ok("it answers".into()))], statuses),
+            Some(Err(error)) => without_gateway(&settings, error.to_string()),
+            None => without_gateway(&settings, "its admin listener is off, so it cannot be asked".into()),
+        };
+        checks.extend(certs::examine(&settings, &statuses).await);
+        checks
+    });
+    output::print(&told(&checks))?;
+    let in_trouble = checks.iter().any(|check| matches!(check.found, Found::Trouble(_)));
+    Ok(if in_trouble { Exit::Findings } else { Exit::Fine })
+}
+
+/// Where no gateway answers: what lies in the folder, and whether a gateway could listen.
+fn without_gateway(settings: &Settings, why: String) -> (Vec<Check>, Vec<Status>) {
+    let found = Found::Unclear(format!("{why}. What follows is read from the certs folder"));
+    let mut checks = vec![Check { what: "gateway".into(), found }];
+    if settings.admin.is_some() {
+        checks.push(Check::new("listeners", can_listen(settings).map_err(|error| error.to_string())));
+    }
+    (checks, certs::stored(&settings.certs, &settings.acme.cas, SystemClock.now()))
+}
+
+fn can_listen(settings: &Settings) -> Result<String, gateway::Error> {
+    Listeners::bind(&settings.listen).map_err(gateway::Error::Listen)?;
+    Listeners::bind(&settings.listen_http).map_err(gateway::Error::ListenHttp)?;
+    Ok("a gateway could listen where it is to".into())
+}
+
+fn told(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let (mark, found) = match &check.found {
+            Found::Fine(found) => ("ok", found),
+            Found::Unclear(found) => ("??", found),
+            Found::Trouble(found) => ("!!", found),
+        };
+        writeln!(text, "{mark}  {}: {found}", check.what).expect("writing to a String cannot fail");
+    }
+    text
+}
