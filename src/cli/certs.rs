@@ -5,6 +5,8 @@ mod doctor;
 use std::fmt::Write;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::admin_client::AdminClient;
 use super::args::{AdminArgs, CertsAction, CertsArgs, CertsQuestion};
 use super::healthcheck::client;
@@ -104,7 +106,7 @@ fn table(statuses: &[Status]) -> String {
     if statuses.is_empty() {
         return "No certificates: the gateway has no name that one could be obtained for, or serves plain HTTP.\n".into();
     }
-    let time = |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), to_the_second);
     let row = |status: &Status| {
         let renewal = time(status.renew_at.or(status.next_attempt));
         vec![status.name.clone(), status.state.to_string(), time(status.not_after), renewal]
@@ -120,7 +122,7 @@ fn table(statuses: &[Status]) -> String {
 }
 
 fn facts(status: &Status) -> String {
-    let time = |time: Option<jiff::Timestamp>| time.map(|time| time.to_string());
+    let time = |time: Option<Timestamp>| time.map(to_the_second);
     let facts = [
         ("name", Some(status.name.clone())),
         ("state", Some(status.state.to_string())),
@@ -136,4 +138,8 @@ fn facts(status: &Status) -> String {
         ("challenge", status.challenge.clone()),
     ];
     facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", value.as_ref()?))).collect()
+}
+
+fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -3,7 +3,7 @@
 use instant_acme::{Error as AcmeError, Problem};
 
 use super::help;
-use super::http::Http;
+use super::http::{Http, NotAcme, TooSlow};
 use crate::certs::Error;
 use crate::certs::schedule::{Failure, Fault};
 
@@ -46,9 +46,7 @@ pub(super) fn of(error: AcmeError, http: &Http) -> Failure {
     let busy = matches!(refusal.status, TOO_MANY_REQUESTS | UNAVAILABLE);
     let mut failure = match &error {
         AcmeError::Api(problem) => of_problem(problem),
-        AcmeError::Other(other) => {
-            Failure::new(Fault::Unreachable, chain(other.as_ref())).help(help::of_silence(other.as_ref()))
-        }
+        AcmeError::Other(other) => of_silence(other.as_ref()),
         AcmeError::Json(error) => {
             Failure::new(Fault::Unreachable, format!("the CA's answer is no ACME answer: {error}"))
         }
@@ -59,6 +57,12 @@ pub(super) fn of(error: AcmeError, http: &Http) -> Failure {
         failure.help = help::of_problem("rateLimited").map(str::to_owned);
     }
     Failure { retry_after: refusal.retry_after.filter(|_| busy), ..failure }
+}
+
+fn of_silence(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let is_told = error.is::<NotAcme>() || error.is::<TooSlow>();
+    let text = if is_told { chain(error) } else { format!("the CA is not reached: {}", chain(error)) };
+    Failure::new(Fault::Unreachable, text).help(help::of_silence(error))
 }
 
 /// What a CA's problem document means.

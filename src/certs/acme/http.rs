@@ -126,8 +126,7 @@ impl Http {
         let request =
             Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
         let answer = self.request(request).await;
-        let answer =
-            answer.map_err(|error| format!("it does not answer: {}", fault::of(error, self).said()))?;
+        let answer = answer.map_err(|error| fault::of(error, self).said())?;
         if !answer.parts.status.is_success() {
             return Err(format!(
                 "it answers {}; see that the URL is its ACME directory",

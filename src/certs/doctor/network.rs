@@ -109,7 +109,7 @@ pub(super) fn leads_here(found: &[IpAddr], own: &[IpAddr]) -> Found {
     let shown =
         |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let public: Vec<IpAddr> = own.iter().copied().filter(|own| reach::is_global(*own)).collect();
-    if found.iter().any(|address| own.contains(address)) {
+    if found.iter().any(|address| address.is_loopback() || own.contains(address)) {
         Found::Fine(format!("leads to {}, which is this machine", shown(found)))
     } else if public.is_empty() {
         Found::Unclear(format!(

@@ -171,6 +171,24 @@ fn a_window_that_has_passed_means_soon_unless_the_certificate_is_newer() {
 }
 
 #[test]
+fn a_window_that_is_moved_moves_the_renewal_and_one_that_is_not_does_not() {
+    let issued = start();
+    let held = held(issued, 90 * 86_400);
+    let mut memory = Memory::default();
+    memory.succeeded(held, Challenge::TlsAlpn, issued, 0.5);
+    let day = |day: i64| issued + seconds(day * 86_400);
+    let window = |from, until| Some(Window { start: day(from), end: day(until) });
+    memory.told(held, window(60, 62), seconds(3600), day(1), 0.5);
+    assert_eq!(memory.renew_at, Some(day(61)));
+    memory.told(held, window(60, 62), seconds(3600), day(2), 0.1);
+    assert_eq!(memory.renew_at, Some(day(61)), "the dice were rolled again");
+    memory.told(held, window(10, 12), seconds(3600), day(3), 0.5);
+    assert_eq!(memory.renew_at, Some(day(11)));
+    memory.told(held, None, seconds(3600), day(4), 0.0);
+    assert_eq!(memory.renew_at, Some(day(60)), "the CA has taken its window back");
+}
+
+#[test]
 fn what_a_ca_asks_for_is_done_to_the_second_and_not_sooner() {
     let now = start();
     let mut memory = Memory::default();

@@ -53,13 +53,55 @@ async fn browsers_are_told_to_stay_only_where_somebody_vouches_for_the_certifica
 
 #[tokio::test]
 async fn nonces_refused_cost_neither_orders_nor_patience() {
-    let pebble = Pebble::start(Options { bad_nonces: 30, ..Options::default() }).await;
+    for bad_nonces in [5, 30, 60] {
+        let pebble = Pebble::start(Options { bad_nonces, ..Options::default() }).await;
+        let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+        let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+        until("it is certified", async || visitor.serial("mcp.test").await).await;
+        for _ in 0..5 {
+            renew(&gateway, "mcp.test").await;
+        }
+        assert_eq!(pebble.orders(), 6, "{bad_nonces} % cost orders");
+    }
+}
+
+#[tokio::test]
+async fn a_ca_that_dies_in_the_middle_of_an_order_is_asked_again_when_it_is_back() {
+    let mut pebble = Pebble::start(Options { slow_validation: true, ..Options::default() }).await;
     let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+    until("an order is under way", async || (pebble.orders() == 1).then_some(())).await;
+    pebble.kill();
+    until_trouble(&gateway, "mcp.test", "not reached").await;
+    assert!(Visitor::trusting_nobody(pebble.tls_port).is_served("mcp.test").await);
+    // It comes back without any memory of the order or of our account, and quicker.
+    pebble.options.slow_validation = false;
+    pebble.start_again().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("it is certified", async || visitor.serial("mcp.test").await).await;
-    for _ in 0..5 {
-        renew(&gateway, "mcp.test").await;
+    assert_eq!(pebble.orders(), 2, "more than one order was lost");
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_is_set_aside_and_orders_nothing() {
+    let pebble = Pebble::start(Options::default()).await;
+    let mut gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    let serial = until("it is certified", async || visitor.serial("mcp.test").await).await;
+    let sets = fs::read_dir(gateway.path().join("certs/sets")).expect("a folder");
+    let state = sets.flatten().next().expect("a set").path().join("state.json");
+    let huge = vec![b'['; 2 << 20];
+    for garbage in [&b"{\"renew_at\": \"20"[..], b"\x00\xff", b"{\"failures\": {}}", b"", &huge] {
+        gateway = gateway.killed();
+        fs::write(&state, garbage).expect("written");
+        gateway = gateway.start_again().await;
+        assert_eq!(visitor.serial("mcp.test").await.as_ref(), Some(&serial), "it is not served");
     }
+    until("the gateway has looked", async || {
+        status(&gateway, "mcp.test").await.filter(|it| it["state"] == "valid")
+    })
+    .await;
+    assert_eq!(pebble.orders(), 1);
+    assert!(gateway.output().contains("state.json.bad-"));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use tenantd::base::clock::{Clock, SystemClock};
+
 use super::front::Front;
 use super::pebble::{self, Options, Pebble};
 use super::visitor::Visitor;
@@ -162,6 +164,48 @@ async fn a_restart_and_a_second_gateway_order_nothing() {
         status(&gateway, "mcp.test").await.filter(|it| it["state"] == "valid")
     })
     .await;
+    assert_eq!(pebble.orders(), orders);
+}
+
+#[tokio::test]
+async fn addresses_of_both_families_are_certified_in_both_ways() {
+    for wrong_tls_port in [false, true] {
+        let pebble = Pebble::start(Options { wrong_tls_port, ..Options::default() }).await;
+        let lines = format!("listen_http: ['127.0.0.1:{0}', '[::1]:{0}']\n", pebble.http_port);
+        let setup = pebble.setup_without_plain(&lines).flag("--host", "127.0.0.1").flag("--host", "[::1]");
+        let port = if wrong_tls_port { 0 } else { pebble.tls_port };
+        let gateway = setup.flag("--listen", &format!("[::1]:{port}")).start().await;
+        for name in ["127.0.0.1", "::1"] {
+            let found = until(&format!("{name} is certified"), async || {
+                status(&gateway, name).await.filter(|status| status["state"] == "valid")
+            })
+            .await;
+            let way = if wrong_tls_port { "http-01" } else { "tls-alpn-01" };
+            assert_eq!(found["challenge"], way, "{name}");
+        }
+        let visitor = Visitor::trusting(&pebble.roots().await, gateway_port(&gateway));
+        assert!(visitor.serial("127.0.0.1").await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_host_that_is_gone_is_renewed_no_more() {
+    let pebble = Pebble::start(Options { validity_seconds: 12, ..Options::default() }).await;
+    let backend = FakeBackend::start().await;
+    let gateway = pebble.setup("").start().await;
+    gateway.put("a.yaml", Tenant::new("a", &backend).with("hosts: [acme.test]").yaml());
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    let dropped = SystemClock.monotonic();
+    until("its host is certified", async || visitor.serial("acme.test").await).await;
+    assert!(dropped.elapsed().as_secs() < 10, "it took {:?}", dropped.elapsed());
+    until("it is renewed", async || (pebble.orders() >= 2).then_some(())).await;
+    gateway.remove("a.yaml");
+    until("it is no longer wanted", async || status(&gateway, "acme.test").await.is_none().then_some(()))
+        .await;
+    // What was under way may end; then there is silence for longer than a life.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let orders = pebble.orders();
+    tokio::time::sleep(std::time::Duration::from_secs(13)).await;
     assert_eq!(pebble.orders(), orders);
 }
 

@@ -44,7 +44,7 @@ impl Default for Options {
 /// A running CA; it ends when dropped.
 pub(crate) struct Pebble {
     folder: TempDir,
-    options: Options,
+    pub(crate) options: Options,
     port: u16,
     management: u16,
     dns: u16,
@@ -192,12 +192,20 @@ impl Pebble {
 
     /// The same for other directories.
     pub(crate) fn setup_asking(&self, directory: &str, lines: &str) -> Setup {
+        self.setup_at(directory, &format!("listen_http: 127.0.0.1:{}\n{lines}", self.http_port))
+    }
+
+    /// The same without a listener for plain HTTP, unless the lines say where.
+    pub(crate) fn setup_without_plain(&self, lines: &str) -> Setup {
+        self.setup_at(&self.directory(), lines)
+    }
+
+    fn setup_at(&self, directory: &str, lines: &str) -> Setup {
         let root = self.root();
         let listen = if self.options.wrong_tls_port { 0 } else { self.tls_port };
         Setup::listening(listen).settings(&format!(
             "tls: acme\naccept_tos: true\nacme_directory: {directory}\nacme_ca_root: {root}\n\
-             acme_contact: ops@example.com\nlisten_http: 127.0.0.1:{}\n{lines}",
-            self.http_port
+             acme_contact: ops@example.com\n{lines}"
         ))
     }
 

@@ -4,15 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::front::Front;
+use super::front::{Front, Lie};
 use super::pebble::{Options, Pebble};
-use super::renew;
 use super::visitor::Visitor;
+use super::{post, renew};
 use crate::harness::{FakeBackend, Tenant, until};
 
 #[tokio::test]
 async fn thirty_renewals_under_load_lose_no_handshake_and_no_connection() {
-    let pebble = Pebble::start(Options { validity_seconds: 600, ..Options::default() }).await;
+    let pebble = Pebble::start(Options { validity_seconds: 60, ..Options::default() }).await;
     let backend = FakeBackend::start().await;
     let setup = pebble.setup("").flag("--host", "mcp.test").file("a.yaml", Tenant::new("a", &backend).yaml());
     let gateway = setup.start().await;
@@ -69,4 +69,37 @@ async fn renewals_say_what_they_replace_and_go_by_the_cas_window() {
     let orders = front.orders();
     assert_eq!(orders.len(), 2);
     assert!(orders[0].get("replaces").is_none() && orders[1]["replaces"].is_string(), "{orders:?}");
+}
+
+#[tokio::test]
+async fn a_window_that_is_near_renews_by_itself_and_says_what_is_replaced() {
+    // Left alone, it would be renewed after half of its life.
+    let pebble = Pebble::start(Options { validity_seconds: 200, ..Options::default() }).await;
+    let front = Front::before(&pebble).await;
+    front.suggest(-60, 2);
+    let _gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    let first = until("it is certified", async || visitor.serial("mcp.test").await).await;
+    let renewed = async || visitor.serial("mcp.test").await.filter(|serial| *serial != first);
+    until("it is renewed because the CA likes it so", renewed).await;
+    assert!(front.orders()[1]["replaces"].is_string(), "{:?}", front.orders());
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_replaced_already_is_renewed_all_the_same() {
+    let pebble = Pebble::start(Options::default()).await;
+    let front = Front::before(&pebble).await;
+    front.suggest(1000, 3000);
+    let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
+    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
+    until("it is certified", async || visitor.serial("mcp.test").await).await;
+    // The CA counts the first as replaced, but what came is not used.
+    front.lie(Some(Lie::Truncated));
+    let (status, _) = post(&gateway, "/-/renew/mcp.test").await;
+    assert_eq!(status, 409);
+    front.lie(None);
+    renew(&gateway, "mcp.test").await;
+    let orders = front.orders();
+    assert_eq!(orders.len(), 3, "{orders:?}");
+    assert!(orders[1]["replaces"].is_string() && orders[2].get("replaces").is_none(), "{orders:?}");
 }
