@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::authorization_server::{AuthorizationServer, Visit};
 use super::authorize::Ask;
 use super::consent::leave;
-use super::grants::NewGrant;
+use super::grants::{self, NewGrant};
 use super::page::{self, Notice, Way};
 use super::parameters::Parameters;
 use super::sealed::{self, LOGIN};
@@ -23,6 +23,7 @@ use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{self, Kind};
+use crate::telemetry::audit::{Entry, Event, Who};
 
 /// How long somebody may take to log in at Microsoft.
 const LIFE: SignedDuration = SignedDuration::from_mins(10);
@@ -95,7 +96,7 @@ impl AuthorizationServer {
         }) else {
             return nobodys(visit);
         };
-        let mut response = match self.finish(&login, &parameters).await {
+        let mut response = match self.finish(&login, &parameters, visit).await {
             Ok(code) => reply::redirect(&login.ask.back(self.url.as_str()).with_code(code.expose())),
             Err(failure) => self.failed(&login.ask, &failure, visit),
         };
@@ -112,7 +113,12 @@ impl AuthorizationServer {
         (login.state == state && now.duration_since(login.at) <= LIFE).then_some(login)
     }
 
-    async fn finish(&self, login: &UnderWay, parameters: &Parameters<'_>) -> Result<Secret, Failure> {
+    async fn finish(
+        &self,
+        login: &UnderWay,
+        parameters: &Parameters<'_>,
+        visit: &Visit<'_>,
+    ) -> Result<Secret, Failure> {
         let one = |name| parameters.one(name).ok().flatten();
         let Some(code) = one("code").filter(|_| one("error").is_none()) else {
             let error = one("error").unwrap_or("invalid_request");
@@ -120,6 +126,7 @@ impl AuthorizationServer {
         };
         let verifier = Secret::new(login.verifier.clone());
         let known = self.provider.redeem(code, &verifier, &login.nonce).await?;
+        self.note(&login.ask, "ok", grants::who(&known.person), visit);
         let ask = login.ask.clone();
         let grant = NewGrant {
             client_id: ask.client_id,
@@ -138,6 +145,7 @@ impl AuthorizationServer {
         let (status, code, page) = match failure {
             Failure::Identity(error) => {
                 self.log(error, visit);
+                self.note(ask, error.class(), Who::default(), visit);
                 (status_of(error.kind()), client_code(error), error.page().clone())
             }
             Failure::Unavailable => (
@@ -160,6 +168,15 @@ impl AuthorizationServer {
             nonce: &page::nonce(),
         };
         notice.answer(status)
+    }
+
+    pub(super) fn note(&self, ask: &Ask, outcome: &str, who: Who<'_>, visit: &Visit<'_>) {
+        self.issuer().ledger.audit.note(&Entry {
+            who,
+            client_id: Some(&ask.client_id),
+            request_id: Some(visit.request_id),
+            ..Entry::new(Event::Login, self.tenant.as_str(), outcome)
+        });
     }
 
     fn log(&self, error: &identity::Error, visit: &Visit<'_>) {

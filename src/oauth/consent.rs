@@ -21,6 +21,7 @@ use super::{cookie, reply};
 use crate::base::body::Body;
 use crate::base::digest::Digest;
 use crate::base::random;
+use crate::telemetry::audit::Who;
 
 /// How long somebody may think about it.
 const LIFE: SignedDuration = SignedDuration::from_mins(15);
@@ -85,6 +86,7 @@ impl AuthorizationServer {
         match decided {
             Some((ask, true)) => self.begin_login(ask, visit),
             Some((ask, false)) => {
+                self.note(&ask, "declined", Who::default(), visit);
                 let back = ask.back(self.url.as_str()).with_error("access_denied", "the person chose Cancel");
                 leave("You chose Cancel", "Nothing was allowed.", &back)
             }

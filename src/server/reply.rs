@@ -65,8 +65,12 @@ pub(super) fn refusal(form: Form, refused: Problem<'_>) -> Response<Body> {
 pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
     let (status, detail) = (problem.status, problem.detail());
     let title = status.canonical_reason().unwrap_or("Refused");
-    let document =
+    let mut document =
         json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    if status == StatusCode::NOT_FOUND {
+        // OAuth clients read this one of whatever they find (RFC 6749 section 5.2).
+        document["error"] = "not_found".into();
+    }
     json(status, HeaderValue::from_static("application/problem+json"), document.to_string())
 }
 

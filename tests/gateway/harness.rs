@@ -6,7 +6,6 @@ pub(crate) mod client;
 pub(crate) mod entra;
 pub(crate) mod export;
 pub(crate) mod gateway;
-#[expect(dead_code, reason = "the isolation matrix and the attacks come next")]
 pub(crate) mod login;
 pub(crate) mod secret;
 

@@ -5,6 +5,11 @@ use super::harness::login::{App, Browser, Tokens, parameter};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
+mod attacks;
+mod clients;
+mod discovery;
+mod isolation;
+
 /// A gateway whose tenants log in at `entra`.
 pub(super) async fn gateway(entra: &FakeEntra, backend: &FakeBackend, names: &[&str]) -> Gateway {
     let mut setup = Setup::new().flag("--entra-authority", &entra.authority());

@@ -130,6 +130,16 @@ impl<'a> App<'a> {
     pub(crate) async fn log_in_at_microsoft(&self, browser: &mut Browser, entra: &FakeEntra) -> String {
         let page = browser.get(&self.authorize_path(&[])).await;
         assert_eq!(page.status, 200, "{page:?}");
+        self.consent_and_visit(browser, &page, entra).await
+    }
+
+    /// The same from the consent page on.
+    pub(crate) async fn consent_and_visit(
+        &self,
+        browser: &mut Browser,
+        page: &Answer,
+        entra: &FakeEntra,
+    ) -> String {
         let blob = field(&page.text, "request");
         let on = browser
             .post(&format!("{}/consent", self.prefix), &[("request", &blob), ("decision", "allow")])

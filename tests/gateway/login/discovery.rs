@@ -1,0 +1,174 @@
+//! What clients find out about a login, in every spelling in which they ask.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::super::harness::client::{Answer, read};
+use super::super::harness::login::{App, Browser, parameter};
+use super::*;
+
+/// Where the authorization server of the tenant at `/a` is described.
+const SERVER: [&str; 10] = [
+    "/.well-known/oauth-authorization-server/a",
+    "/.well-known/oauth-authorization-server/a/",
+    "/.well-known/openid-configuration/a",
+    "/a/.well-known/openid-configuration",
+    "/a/.well-known/oauth-authorization-server",
+    "/a/.well-known/oauth-authorization-server/",
+    "/.well-known/oauth-authorization-server/a/mcp",
+    "/.well-known/openid-configuration/a/mcp",
+    "/a/mcp/.well-known/openid-configuration",
+    "/a/mcp/.well-known/oauth-authorization-server",
+];
+
+/// Where the resource is described, and what it is called there.
+const RESOURCE: [(&str, &str); 6] = [
+    ("/.well-known/oauth-protected-resource/a/mcp", "/a/mcp"),
+    ("/.well-known/oauth-protected-resource/a/mcp/", "/a/mcp/"),
+    ("/.well-known/oauth-protected-resource/a", "/a"),
+    ("/a/mcp/.well-known/oauth-protected-resource", "/a/mcp"),
+    ("/a/.well-known/oauth-protected-resource/mcp", "/a/mcp"),
+    ("/a/.well-known/oauth-protected-resource", "/a"),
+];
+
+async fn ask(gateway: &Gateway, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let request = gateway.client().request(method, path);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    read(request.send().await.expect("an answer")).await
+}
+
+fn pointer(refused: &Answer) -> String {
+    let challenge = refused.header("www-authenticate");
+    let rest =
+        challenge.split("resource_metadata=\"").nth(1).unwrap_or_else(|| panic!("no pointer: {challenge}"));
+    rest.split('"').next().expect("its end").to_owned()
+}
+
+#[tokio::test]
+async fn every_spelling_finds_the_same_documents() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let gateway = gateway(&entra, &backend, &["a"]).await;
+    let base = gateway.client().base().to_owned();
+    let first = gateway.client().get(SERVER[0]).await.text;
+    for path in SERVER {
+        let answer = gateway.client().get(path).await;
+        assert_eq!((answer.status, &answer.text), (200, &first), "{path}");
+    }
+    for (path, resource) in RESOURCE {
+        let answer = gateway.client().get(path).await;
+        assert_eq!(
+            (answer.status, answer.json()["resource"].clone()),
+            (200, format!("{base}{resource}").into()),
+            "{path}"
+        );
+    }
+    for path in SERVER.into_iter().chain(RESOURCE.map(|(path, _)| path)).chain(["/a/.well-known/jwks.json"]) {
+        let whole = ask(&gateway, Method::GET, path, &[("origin", "https://anywhere.example")]).await;
+        assert_eq!(whole.header("access-control-allow-origin"), "*", "{path}");
+        assert_eq!(whole.header("content-type"), "application/json; charset=utf-8", "{path}");
+        assert!(whole.header("cache-control").starts_with("public, max-age="), "{path}");
+        let head = ask(&gateway, Method::HEAD, path, &[]).await;
+        assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+        assert_eq!(head.header("content-length"), whole.text.len().to_string(), "{path}");
+        let held = ask(&gateway, Method::GET, path, &[("if-none-match", whole.header("etag"))]).await;
+        assert_eq!((held.status, held.text.as_str()), (304, ""), "{path}");
+        let preflight = ask(&gateway, Method::OPTIONS, path, &[("origin", "https://anywhere.example")]).await;
+        assert_eq!((preflight.status, preflight.header("access-control-max-age")), (204, "600"), "{path}");
+        assert_eq!(ask(&gateway, Method::POST, path, &[("content-length", "0")]).await.status, 405, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let gateway = gateway(&entra, &backend, &["a"]).await;
+    let base = gateway.client().base().to_owned();
+    let issuer = format!("{base}/a");
+    // Whatever the request says, names come from the configuration.
+    let address = gateway.address().to_string();
+    let forwarded = [
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "http"),
+        ("forwarded", "host=evil.example"),
+    ];
+    for method in [Method::GET, Method::POST, Method::DELETE] {
+        let refused = ask(&gateway, method, "/a/mcp", &forwarded).await;
+        assert_eq!((refused.status, pointer(&refused)), (401, format!("{base}{}", RESOURCE[0].0)));
+    }
+    let refused = ask(&gateway, Method::GET, "/a/mcp/", &[]).await;
+    assert_eq!(pointer(&refused), format!("{base}{}", RESOURCE[1].0));
+    let _not_said = address;
+
+    let resource = gateway.client().get(RESOURCE[0].0).await.json();
+    assert_eq!(resource["authorization_servers"], serde_json::json!([issuer]));
+    let server = gateway.client().get(SERVER[0]).await.json();
+    assert_eq!(server["issuer"], issuer);
+    for (name, path) in [
+        ("authorization_endpoint", "/authorize"),
+        ("token_endpoint", "/token"),
+        ("registration_endpoint", "/register"),
+        ("revocation_endpoint", "/revoke"),
+        ("introspection_endpoint", "/introspect"),
+        ("jwks_uri", "/.well-known/jwks.json"),
+    ] {
+        assert_eq!(server[name], format!("{issuer}{path}"), "{name}");
+    }
+    assert_eq!(server["protected_resources"][0], resource["resource"]);
+    assert_eq!(server["authorization_response_iss_parameter_supported"], true);
+    assert_eq!(server["client_id_metadata_document_supported"], true);
+
+    let app = App::registered(&gateway, "/a").await;
+    let back = app.log_in(&mut Browser::new(&gateway), &entra).await;
+    assert_eq!(parameter(&back, "iss"), Some(issuer.clone()));
+    let sold = app.redeem(&parameter(&back, "code").expect("a code")).await.json();
+    let token = sold["access_token"].as_str().expect("a token");
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("claims")).expect("base64");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    assert_eq!((&claims["iss"], &claims["aud"]), (&server["issuer"], &resource["resource"]));
+}
+
+#[tokio::test]
+async fn tenants_without_a_login_have_nothing_to_discover() {
+    let backend = FakeBackend::start().await;
+    let keys = format!("api_keys:\n  - label: ci\n    key: {}\n", secret("caller"));
+    let setup = Setup::new().file("a.yaml", Tenant::new("a", &backend).with(&keys).yaml());
+    let gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    for name in ["/a", "/b"] {
+        let paths = SERVER.into_iter().chain(RESOURCE.map(|(path, _)| path));
+        let paths = paths.chain(["/a/.well-known/jwks.json", "/a/authorize", "/a/token", "/a/register"]);
+        for path in paths.map(|path| path.replacen("/a", name, 1)) {
+            let answer = gateway.client().get(&path).await;
+            assert_eq!((answer.status, &answer.json()["error"]), (404, &"not_found".into()), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_host_itself_has_a_hint_unless_a_tenant_is_its_root() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let root = [
+        "/.well-known/oauth-protected-resource",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ];
+    let prefixed = gateway(&entra, &backend, &["a"]).await;
+    for path in root.into_iter().chain(["/authorize", "/token", "/register"]) {
+        let answer = prefixed.client().get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.json()["detail"].as_str().expect("a text").contains("prefix"), "{path}: {answer:?}");
+    }
+    let tenant = Tenant::new("r", &backend).with(&entra.lines()).with("path_prefix: /");
+    let setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let rooted = setup.file("r.yaml", tenant.yaml()).start().await;
+    let base = rooted.client().base().to_owned();
+    for path in root {
+        assert_eq!(rooted.client().get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(rooted.client().get(root[1]).await.json()["issuer"], base);
+    assert_eq!(rooted.client().get(root[0]).await.json()["resource"], base);
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    assert_eq!(rooted.client().get(path).await.json()["resource"], format!("{base}/mcp"));
+    App::registered(&rooted, "").await.tokens(&entra).await;
+}
