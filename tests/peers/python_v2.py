@@ -6,12 +6,13 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
+import login
 import steps
 
 
 @asynccontextmanager
 async def connected(order):
-    async with create_mcp_http_client(headers=steps.headers()) as http:
+    async with create_mcp_http_client(headers=steps.headers(), auth=login.auth(order)) as http:
         transport = streamable_http_client(order["url"], http_client=http)
         async with Client(transport, mode=order.get("mode") or "auto") as client, AsyncExitStack() as stack:
             yield client.protocol_version, Verbs(client, stack)

@@ -17,6 +17,12 @@ export async function follow(verbs) {
   process.exit(0);
 }
 
+// Tells the test something in the middle of an order, and waits for its next line.
+export async function asked(question) {
+  console.log(JSON.stringify(question));
+  return next();
+}
+
 async function answer(verbs, order) {
   try {
     return await verbs[order.do](order);

@@ -49,6 +49,12 @@ async def perform(verbs):
             say({"error": describe(error)})
 
 
+async def asked(question):
+    """Tells the test something in the middle of an order, and waits for its next line."""
+    say(question)
+    return await next_order()
+
+
 async def until_told(order, call):
     """Awaits a call; a stoppable one is cancelled, as anyio's users do it, when the next line comes."""
     if not order.get("stoppable"):

@@ -2,14 +2,19 @@
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { connected } from './login.mjs';
 import { call, follow, told, transportOptions } from './steps.mjs';
 
 const client = new Client({ name: 'ts-v1', version: '1.0.0' });
 
 await follow({
-  async connect({ url }) {
-    const transport = new StreamableHTTPClientTransport(new URL(url), transportOptions());
-    await client.connect(transport);
+  async connect(order) {
+    let transport;
+    const connect = async (options) => {
+      transport = new StreamableHTTPClientTransport(new URL(order.url), { ...transportOptions(), ...options });
+      await client.connect(transport);
+    };
+    await connected(order, connect, (found) => transport.finishAuth(found.get('code')));
     return { version: transport.protocolVersion };
   },
   async tools() {

@@ -1,6 +1,7 @@
 // The TypeScript SDK of the 2026-07-28 revision. It speaks the older ones unless told to find out (`mode: "auto"`).
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { connected } from './login.mjs';
 import { call, follow, told, transportOptions } from './steps.mjs';
 
 let client;
@@ -15,10 +16,16 @@ function hear(what) {
 }
 
 await follow({
-  async connect({ url, mode }) {
-    client = new Client({ name: 'ts-v2', version: '1.0.0' }, mode ? { versionNegotiation: { mode } } : {});
-    client.setNotificationHandler('notifications/tools/list_changed', () => hear('tools'));
-    await client.connect(new StreamableHTTPClientTransport(new URL(url), transportOptions()));
+  async connect(order) {
+    const { url, mode } = order;
+    let transport;
+    const connect = async (options) => {
+      client = new Client({ name: 'ts-v2', version: '1.0.0' }, mode ? { versionNegotiation: { mode } } : {});
+      client.setNotificationHandler('notifications/tools/list_changed', () => hear('tools'));
+      transport = new StreamableHTTPClientTransport(new URL(url), { ...transportOptions(), ...options });
+      await client.connect(transport);
+    };
+    await connected(order, connect, (found) => transport.finishAuth(found));
     return { version: client.getNegotiatedProtocolVersion() };
   },
   async tools() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::cache;
+use super::script::command;
 
 pub(super) const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
@@ -78,6 +79,11 @@ impl Library {
         json!({ "do": "connect", "url": url, "mode": mode })
     }
 
+    /// Does its script log in? One way of each SDK that does.
+    pub(super) fn logs_in(&self) -> bool {
+        matches!(self.name, "ts-v1" | "ts-v2-auto" | "python-v2")
+    }
+
     /// Does it speak the newer protocol era here?
     pub(super) fn is_modern(&self) -> bool {
         self.agrees_on == MODERN
@@ -89,15 +95,9 @@ impl Library {
     }
 }
 
-fn command(interpreter: PathBuf, script: &Path) -> Command {
-    let mut command = Command::new(interpreter);
-    command.arg(script);
-    command
-}
-
 /// Node looks for packages beside a script only.
-fn beside_packages(script: &str, folder: &Path) -> PathBuf {
-    for name in [script, "steps.mjs"] {
+pub(super) fn beside_packages(script: &str, folder: &Path) -> PathBuf {
+    for name in [script, "steps.mjs", "login.mjs"] {
         fs::copy(cache::script(name), folder.join(name)).expect("copied");
     }
     symlink(cache::package(""), folder.join("node_modules")).expect("linked");

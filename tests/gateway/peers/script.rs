@@ -1,14 +1,14 @@
 //! A client as a running process that follows orders: one JSON object a line in, one out (`tests/peers/README.md`).
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::library::Library;
 use crate::harness::secret;
@@ -29,12 +29,20 @@ pub(super) struct Script {
 impl Script {
     /// Starts it, trusting this CA and holding this key.
     pub(super) fn start(library: &Library, ca: &Path, key: Option<&str>) -> Self {
+        Self::run(library.name, |folder| {
+            let mut command = library.command(folder);
+            command
+                .env_clear()
+                .envs([("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", ca)])
+                .envs(key.map(|key| ("PEER_KEY", key)));
+            command
+        })
+    }
+
+    /// Starts whatever follows orders, in a folder of its own.
+    pub(super) fn run(name: &'static str, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut child = library
-            .command(folder.path())
-            .env_clear()
-            .envs([("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", ca)])
-            .envs(key.map(|key| ("PEER_KEY", key)))
+        let mut child = command(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(folder.path().join("complaints")).expect("made"))
@@ -43,7 +51,7 @@ impl Script {
             .expect("the interpreter starts");
         let orders = child.stdin.take().expect("it is piped");
         let answers = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Self { name: library.name, orders, answers, folder, _child: child }
+        Self { name, orders, answers, folder, _child: child }
     }
 
     /// Gives an order and waits for what came of it.
@@ -81,6 +89,13 @@ impl Script {
     fn complaints(&self) -> String {
         fs::read_to_string(self.folder.path().join("complaints")).unwrap_or_default()
     }
+}
+
+/// A script as its interpreter is told to run it.
+pub(super) fn command(interpreter: PathBuf, script: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(script);
+    command
 }
 
 /// The order to call the search tool.

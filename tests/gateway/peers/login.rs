@@ -1,0 +1,137 @@
+//! Clients that log in, with a browser between them and a login at Microsoft that an OpenID provider plays.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::entra::Entra;
+use super::library::{LIBRARIES, Library};
+use super::script::Script;
+use crate::harness::backend::rows;
+use crate::harness::client::Answer;
+use crate::harness::login::{App, Browser, Tokens, field, parameter, way};
+use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
+
+/// A gateway with a tenant for each of these names, all of which log in at one directory.
+struct Stage {
+    entra: Mutex<Entra>,
+    gateway: Gateway,
+    _backend: FakeBackend,
+}
+
+impl Stage {
+    async fn start(names: &[&'static str], lines: &str) -> Self {
+        let (mut entra, backend) = (Entra::start().await, FakeBackend::start().await);
+        let mut setup = Setup::new()
+            .flag("--entra-authority", entra.authority())
+            .variable("TENANTD_LOG_FILTER", "info,tenantd::server=debug");
+        for name in names {
+            let tenant = Tenant::new(name, &backend).with(&Entra::lines()).with(lines);
+            setup = setup.file(&format!("{name}.yaml"), tenant.yaml());
+        }
+        let gateway = setup.start().await;
+        let mut uris = Vec::new();
+        for name in names {
+            let status = gateway.until_state(name, "serving").await;
+            uris.push(status["redirect_uri"].as_str().expect("what to register").to_owned());
+        }
+        entra.register(&uris).await;
+        Self { entra: Mutex::new(entra), gateway, _backend: backend }
+    }
+
+    /// What a person does in the browser that a client opened, up to where it leads back to the client.
+    async fn log_in(&self, authorize: &str) -> String {
+        let mut browser = Browser::new(&self.gateway);
+        let page = browser.get(authorize).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let (tenant, _) = authorize.split_once("/authorize?").expect("an authorization request");
+        let form = [("request", field(&page.text, "request")), ("decision", "allow".to_owned())];
+        let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let on = browser.post(&format!("{tenant}/consent"), &form).await;
+        assert_eq!(on.status, 200, "{on:?}");
+        let callback = self.entra.lock().await.visit(&way(&on.text)).await;
+        let done = browser.get(&callback).await;
+        assert_eq!(done.status, 302, "{done:?}");
+        done.header("location").to_owned()
+    }
+
+    /// What was asked for of a tenant, and how it was answered, up to the registration of a client.
+    fn steps_to_login(&self, tenant: &str) -> Vec<String> {
+        let lines: Vec<Value> =
+            self.gateway.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let answered = lines.iter().filter(|line| line["tenant"] == tenant);
+        let step = |line: &Value| Some(format!("{} {}", line["route"].as_str()?, line["status"]));
+        let steps: Vec<String> = answered.filter_map(step).collect();
+        let end = steps.iter().position(|step| step.starts_with("oauth")).expect("a registration");
+        steps[..=end].to_vec()
+    }
+
+    /// A client that has logged in.
+    async fn connected(&self, library: &Library) -> Script {
+        let ca = self.gateway.ca().expect("a CA of its own");
+        let mut script = Script::start(library, &ca, None);
+        let mut order = library.connect(&format!("{}/{}/mcp", self.gateway.base(), library.name));
+        order["login"] = true.into();
+        let asked = script.ask(order).await;
+        let authorize = asked["authorize"].as_str().unwrap_or_else(|| panic!("it does not log in: {asked}"));
+        let callback = self.log_in(authorize).await;
+        script.tell(json!({ "callback": callback })).await;
+        let answer = script.answer().await;
+        assert_eq!(answer["version"], library.agrees_on, "{}: {answer}", library.name);
+        script
+    }
+}
+
+/// Those whose SDK logs in, each once.
+fn clients() -> Vec<Library> {
+    LIBRARIES.into_iter().filter(Library::logs_in).collect()
+}
+
+#[tokio::test]
+async fn every_client_logs_in_and_searches() {
+    let clients = clients();
+    let names: Vec<&'static str> = clients.iter().map(|library| library.name).collect();
+    let stage = Arc::new(Stage::start(&names, "").await);
+    for library in &clients {
+        let mut client = stage.connected(library).await;
+        let answer = client.search("q").await;
+        assert_eq!(answer["data"]["data"], rows(), "{}: {answer}", library.name);
+    }
+    for name in names {
+        assert_eq!(
+            stage.steps_to_login(name),
+            ["mcp 401", "discovery 200", "discovery 200", "oauth 201"],
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_others_wrote_is_told_nothing_it_refuses() {
+    let stage = Stage::start(&["acme"], "access: {roles: [Analyst]}").await;
+    let metrics = async || stage.gateway.admin("/metrics").await.1;
+    let app = App::registered(&stage.gateway, "/acme").await;
+    let authorize = format!("{}{}", stage.gateway.base(), app.authorize_path(&[]));
+    stage.entra.lock().await.account(json!({ "roles": ["Analyst"] })).await;
+    let back = url::Url::parse(&stage.log_in(&authorize).await).expect("a URL");
+    let code = parameter(&back, "code").expect("a code");
+    let sold = app.redeem(&code).await;
+    assert_eq!(sold.status, 200, "{sold:?}");
+    // Entra is asked at each renewal, and its own refresh token rotates with ours.
+    let renewed = refreshed(&app, &sold).await;
+    assert_eq!(renewed.status, 200, "{renewed:?}");
+    let renewed = refreshed(&app, &renewed).await;
+    assert_eq!(renewed.status, 200, "{renewed:?}");
+    assert!(metrics().await.contains(r#"tenantd_identity_call_duration_seconds_count{outcome="ok"} 3"#));
+    // A role that was taken away takes the session along.
+    stage.entra.lock().await.account(json!({})).await;
+    let refused = refreshed(&app, &renewed).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_grant")));
+}
+
+async fn refreshed(app: &App<'_>, sold: &Answer) -> Answer {
+    let token = Tokens::of(&sold.json()).refresh;
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &token), ("client_id", &app.client_id)];
+    app.post("/token", &form).await
+}

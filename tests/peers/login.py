@@ -1,0 +1,47 @@
+"""A login as the Python SDK does it: it says where a browser is to go, and the test says where it came back to."""
+
+from urllib.parse import parse_qs, urlsplit
+
+from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.shared.auth import OAuthClientMetadata
+
+import steps
+
+REDIRECT = "http://localhost:7777/callback"
+
+
+class Memory:
+    """Where tokens and the registered client are kept."""
+
+    def __init__(self):
+        self.tokens = self.client = None
+
+    async def get_tokens(self):
+        return self.tokens
+
+    async def set_tokens(self, tokens):
+        self.tokens = tokens
+
+    async def get_client_info(self):
+        return self.client
+
+    async def set_client_info(self, client):
+        self.client = client
+
+
+def auth(order):
+    """What the HTTP client is given as `auth`; nothing unless the order wants a login."""
+    if not order.get("login"):
+        return None
+    asked = {}
+
+    async def go(url):
+        asked["authorize"] = url
+
+    async def come_back():
+        answer = await steps.asked({"authorize": asked["authorize"]})
+        found = {name: values[0] for name, values in parse_qs(urlsplit(answer["callback"]).query).items()}
+        return AuthorizationCodeResult(code=found["code"], state=found.get("state"), iss=found.get("iss"))
+
+    metadata = OAuthClientMetadata(client_name="A peer", redirect_uris=[REDIRECT])
+    return OAuthClientProvider(order["url"], metadata, Memory(), redirect_handler=go, callback_handler=come_back)
