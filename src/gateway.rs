@@ -39,33 +39,33 @@ use crate::tenants::reconcile::Ground;
 use crate::tenants::registry::Registry;
 use crate::tenants::{Parts, Reconciler};
 
-/// What keeps a gateway from being built.
+/// What keeps a gateway from being built. The sentences are whole: none has a source to be printed after it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", in_vendors_words(.0))]
-    Listen(#[source] BindError),
+    Listen(BindError),
     #[error(
         "the listener for plain HTTP cannot be bound: {0}; choose another address with --listen-http, or do without with --listen-http off"
     )]
-    ListenHttp(#[source] BindError),
+    ListenHttp(BindError),
     #[error(
-        "the admin listener cannot be bound to {address}: {source}; choose another with --admin, or turn it off with --admin off"
+        "the admin listener cannot be bound to {address}: {cause}; choose another with --admin, or turn it off with --admin off"
     )]
-    Admin { address: SocketAddr, source: io::Error },
-    #[error("{0}")]
+    Admin { address: SocketAddr, cause: io::Error },
+    #[error(transparent)]
     Certificates(#[from] certs::Error),
     #[error("the client for tenants' backends cannot be made: {0}")]
     Backend(crate::backend::Error),
-    #[error("{what} {} cannot be made: {source}", path.display())]
-    Folder { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{what} {} cannot be made: {cause}", path.display())]
+    Folder { what: &'static str, path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error("the audit file {} cannot be opened: {source}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
-    Audit { path: PathBuf, source: io::Error },
+    #[error("the audit file {} cannot be opened: {cause}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
+    Audit { path: PathBuf, cause: io::Error },
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
-    #[error("the ready file {} cannot be written: {source}", path.display())]
-    ReadyFile { path: PathBuf, source: io::Error },
+    #[error("the ready file {} cannot be written: {cause}", path.display())]
+    ReadyFile { path: PathBuf, cause: io::Error },
 }
 
 /// A gateway with its listeners bound and nothing served yet.
@@ -266,7 +266,7 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
 /// An operator's empty first start needs nothing by hand.
 fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     let made = std::fs::create_dir_all(path);
-    made.map_err(|source| Error::Folder { what: "the tenants folder", path: path.clone(), source })
+    made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })
 }
 
 /// The store. Where there is none yet and none can be made, the gateway serves without: nothing is forgotten by that.
@@ -291,7 +291,7 @@ async fn open_store(
 
 async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
     let Some(address) = address else { return Ok(None) };
-    admin::bind(address).await.map(Some).map_err(|source| Error::Admin { address, source })
+    admin::bind(address).await.map(Some).map_err(|cause| Error::Admin { address, cause })
 }
 
 /// What loading tenants needs to know, ports resolved.
@@ -347,14 +347,19 @@ async fn login(
     Ok(Some(oauth::Shared { store, ledger, entra, documents: Documents::new(Arc::clone(clock), tasks) }))
 }
 
-/// The audit. Where there is no state folder and none can be made, there is none, as with all that is to outlive the process.
+/// The audit. Where the state folder is missing or read-only there is none, as with all that is to outlive the process.
 fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
     let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else { return Ok(Audit::off()) };
     let file = settings.state.join("audit.jsonl");
     let keeping = Keeping { file: file.clone(), bytes, files: settings.audit_files };
     let clock = Arc::clone(clock);
-    Audit::start(keeping, Box::new(move || clock.now()), Arc::clone(metrics))
-        .map_err(|source| Error::Audit { path: file, source })
+    match Audit::start(keeping, Box::new(move || clock.now()), Arc::clone(metrics)) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            tracing::error!(file = %file.display(), %error, "serving without an audit: nothing of who calls is written down");
+            Ok(Audit::off())
+        }
+        started => started.map_err(|cause| Error::Audit { path: file, cause }),
+    }
 }
 
 /// People search for the vendor's words.

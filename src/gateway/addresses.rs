@@ -54,7 +54,7 @@ impl Addresses {
     pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
         tracing::info!(listen = ?self.listen, admin = ?self.admin, public_base = self.public_base, "serving");
         let Some(path) = ready_file else { return Ok(()) };
-        self.write(path).map_err(|source| Error::ReadyFile { path: path.to_owned(), source })
+        self.write(path).map_err(|cause| Error::ReadyFile { path: path.to_owned(), cause })
     }
 
     /// Writes the ready file in one step, so that whoever waits for it never reads half of it.

@@ -97,10 +97,13 @@ fn what_cannot_start_says_why_and_what_to_do() {
         (vec!["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (vec!["--listen", "everywhere"], "everywhere"),
         (vec!["--tls", "acme"], "--accept-tos"),
+        (vec!["--listen", "127.0.0.1:0", "--ready-file", "/nowhere/ready"], "/nowhere/ready"),
     ] {
         let output = serve(&arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", printed(&output));
-        assert!(printed(&output).contains(said), "{arguments:?} should say {said}: {}", printed(&output));
+        let printed = printed(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        assert!(printed.contains(said), "{arguments:?} should say {said}: {printed}");
+        assert!(printed.matches("os error").count() <= 1, "{arguments:?} says its cause twice: {printed}");
     }
 }
 
