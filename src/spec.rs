@@ -15,7 +15,7 @@ mod tool;
 
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
-pub use backend::{BackendSpec, CallSpec, Family};
+pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use limits::LimitsSpec;
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec, MachineClientSpec,

@@ -1,8 +1,6 @@
 //! From a [`CallSpec`] and the caller's arguments to the request as it is sent. Nothing of the client's own headers
 //! goes along; what does is listed here.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -37,7 +35,7 @@ impl Outgoing {
         call: &Call,
         user_header: Option<&HeaderName>,
     ) -> Result<Self, Error> {
-        let values = with_constants(arguments, &spec.constants);
+        let values = spec.constants.over(arguments);
         let uri = spec.url.render(&values).parse::<Uri>().map_err(|_| Error::BadRequest)?;
         let body = match &spec.body {
             Some(template) => {
@@ -70,26 +68,17 @@ impl Outgoing {
 
 /// Tells one backend from another: where its context comes from, and with which key.
 pub(super) fn fingerprint(spec: &CallSpec) -> Digest {
-    let mut hasher = Hasher::new();
+    let (mut hasher, values) = (Hasher::new(), spec.constants.over(&Values::new()));
     hasher.field(spec.method.as_str().as_bytes());
-    hasher.field(spec.url.render(&spec.constants).as_bytes());
+    hasher.field(spec.url.render(&values).as_bytes());
     if let Some(body) = &spec.body {
-        hasher.field(body.render(&spec.constants).to_string().as_bytes());
+        hasher.field(body.render(&values).to_string().as_bytes());
     }
     for (name, value) in spec.headers.iter() {
         hasher.field(name.as_str().as_bytes());
         hasher.field(value.expose().as_bytes());
     }
     hasher.finish()
-}
-
-fn with_constants<'a>(arguments: &'a Values, constants: &Values) -> Cow<'a, Values> {
-    if constants.is_empty() {
-        return Cow::Borrowed(arguments);
-    }
-    let mut values = arguments.clone();
-    values.extend(constants.iter().map(|(name, value)| (name.clone(), value.clone())));
-    Cow::Owned(values)
 }
 
 /// Ours first, so that the operator's win; but the framing of the message is hyper's alone.
@@ -138,10 +127,9 @@ mod tests {
     use std::sync::Arc;
 
     use crate::base::secret::Secret;
-    use crate::spec::{BodyTemplate, UrlTemplate};
+    use crate::spec::{BodyTemplate, Constants, UrlTemplate};
 
     fn spec(headers: &[(&'static str, &str)]) -> CallSpec {
-        let constants = json!({"connection_id": "c-1"}).as_object().expect("an object").clone();
         let header =
             |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), Secret::new(*value));
         CallSpec {
@@ -153,7 +141,7 @@ mod tests {
                 BodyTemplate::parse(r#"{"query": {{query}}, "connection_id": {{connection_id}}}"#)
                     .expect("a body"),
             )),
-            constants: Arc::new(constants),
+            constants: Constants { connection_id: Some("c-1".into()), ..Constants::default() },
         }
     }
 

@@ -61,8 +61,6 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http::{HeaderName, Method};
 
     use super::*;
@@ -75,7 +73,7 @@ mod tests {
             url: UrlTemplate::parse("http://h/").expect("a template"),
             headers: [(HeaderName::from_static("authorization"), Secret::new("Bearer canary-key"))].into(),
             body: None,
-            constants: Arc::default(),
+            constants: Default::default(),
         };
         plain_sentence(body.as_bytes(), &spec)
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Call, Client, Error, Lasting, Pool};
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
-use crate::spec::{BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, UrlTemplate, Values};
+use crate::spec::{BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec, UrlTemplate, Values};
 use crate::telemetry::metrics::Metrics;
 
 mod context;
@@ -96,7 +96,7 @@ fn search(url: &str) -> CallSpec {
             BodyTemplate::parse(r#"{"query": {{query}}, "connection_id": {{connection_id}}}"#)
                 .expect("a body"),
         )),
-        constants: Arc::new(Values::from_iter([("connection_id".to_owned(), json!("c-1"))])),
+        constants: Constants { connection_id: Some("c-1".into()), ..Constants::default() },
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) mod tests {
             url: UrlTemplate::parse("https://backend.internal/context").expect("a template"),
             headers: Arc::default(),
             body: None,
-            constants: Arc::default(),
+            constants: Default::default(),
         };
         let backend = BackendSpec {
             family: Family::Nlp,

@@ -39,6 +39,23 @@ pub struct CallSpec {
     /// Sent as they are; the API key is one of them.
     pub headers: Arc<[(HeaderName, Secret)]>,
     pub body: Option<Arc<BodyTemplate>>,
-    /// Values that stand for marks whatever the caller says, e.g. `connection_id`.
-    pub constants: Arc<Values>,
+    pub constants: Constants,
+}
+
+/// Values that stand for marks whatever the caller says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Constants {
+    pub dataset: Option<Arc<str>>,
+    pub connection_id: Option<Arc<str>>,
+}
+
+impl Constants {
+    /// The arguments with the constants in their places: also one without a value, so that no argument takes its place.
+    pub fn over(&self, arguments: &Values) -> Values {
+        let mut values = arguments.clone();
+        for (name, value) in [("dataset", &self.dataset), ("connection_id", &self.connection_id)] {
+            values.insert(name.to_owned(), value.as_deref().into());
+        }
+        values
+    }
 }

@@ -33,16 +33,16 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    /// Starts the task. When it is asked to end it writes what is due and takes nothing new.
+    /// Starts the task. When it is asked to end it writes some of what is due; the next start writes the others.
     pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
         let clerk = Self { due: Arc::default(), bell: Arc::default(), folder, registry };
         let (working, stop) = (clerk.clone(), tasks.soft().clone());
         tasks.spawn("receipts", async move {
             let mut warned = false;
             while stop.run_until_cancelled(working.bell.notified()).await.is_some() {
-                working.write_due(&mut warned).await;
+                while working.write_some(&mut warned).await && !stop.is_cancelled() {}
             }
-            working.write_due(&mut warned).await;
+            working.write_some(&mut warned).await;
         });
         clerk
     }
@@ -53,21 +53,21 @@ impl Clerk {
         self.bell.notify_one();
     }
 
-    /// A folder that takes none is mentioned once.
-    async fn write_due(&self, warned: &mut bool) {
-        while let Some(slips) = self.next_slips() {
-            let folder = Arc::clone(&self.folder);
-            match tokio::task::spawn_blocking(move || write(&folder, &slips)).await {
-                Ok(Ok(())) => *warned = false,
-                Ok(Err(error)) if !std::mem::replace(warned, true) => tracing::warn!(
-                    %error,
-                    folder = %self.folder.display(),
-                    "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
-                ),
-                Ok(Err(_)) => {}
-                Err(_) => tracing::error!("writing receipts failed inside tenantd"),
-            }
+    /// Says whether any were due. A folder that takes none is mentioned once.
+    async fn write_some(&self, warned: &mut bool) -> bool {
+        let Some(slips) = self.next_slips() else { return false };
+        let folder = Arc::clone(&self.folder);
+        match tokio::task::spawn_blocking(move || write(&folder, &slips)).await {
+            Ok(Ok(())) => *warned = false,
+            Ok(Err(error)) if !std::mem::replace(warned, true) => tracing::warn!(
+                %error,
+                folder = %self.folder.display(),
+                "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
+            ),
+            Ok(Err(_)) => {}
+            Err(_) => tracing::error!("writing receipts failed inside tenantd"),
         }
+        true
     }
 
     /// Some of those that are due, as the entries are now.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::corpus::{Drop, SALES, archive};
 use crate::base::digest::Digest;
-use crate::spec::{Family, HostName, Mount, Prefix, TenantSpec, ToolKind};
+use crate::spec::{Family, HostName, Mount, Prefix, TenantSpec, ToolKind, Values};
 
 fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).expect("a prefix")
@@ -44,14 +44,14 @@ fn the_calls_are_the_vendors() {
     let spec = Drop::export("").spec();
     let call = &spec.tools[0].call;
     assert_eq!((&call.method, header(&spec, "x-api-key").as_str()), (&Method::POST, "key-of-sales-0001"));
-    let mut values = (*call.constants).clone();
-    values.insert("query".into(), json!("how many?"));
+    let asked = [("query".to_owned(), json!("how many?"))];
+    let values = call.constants.over(&Values::from_iter(asked));
     let body = call.body.as_ref().expect("a body").render(&values);
     assert_eq!(body, json!({"query": "how many?", "connection_id": "conn-sales-01"}));
     let context = &spec.backend.context;
     assert_eq!((&context.method, context.body.is_none()), (&Method::GET, true));
     assert_eq!(
-        context.url.render(&context.constants),
+        context.url.render(&context.constants.over(&Values::new())),
         "https://portal.test/nlp-context?connection_id=conn-sales-01"
     );
 }
@@ -265,7 +265,7 @@ public: 1
     assert_eq!(header(&spec, "authorization"), "Bearer key-of-sales-0001");
     assert_eq!((header(&spec, "x-region"), header(&spec, "x-kind")), ("eu".into(), "s".into()));
     assert_eq!(
-        spec.backend.context.url.render(&spec.backend.context.constants),
+        spec.backend.context.url.render(&spec.backend.context.constants.over(&Values::new())),
         "https://portal.test/c/sales"
     );
     assert_eq!(spec.backend.user_header.as_ref().map(|name| name.as_str()), Some("x-user"));

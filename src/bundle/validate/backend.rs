@@ -15,7 +15,7 @@ use crate::bundle::contract;
 use crate::bundle::document::{Found, Origin};
 use crate::bundle::placeholder::{has_brackets, is_placeholder};
 use crate::bundle::reference::Resolved;
-use crate::spec::{BackendSpec, CallSpec, Family, UrlTemplate};
+use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
 
 /// The API, and the call behind the search tool.
 pub(super) struct Backend {
@@ -33,19 +33,16 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let connection_id = connection_id(case);
     let user_header = header_name(case, "user_header");
     let auth = auth_header(case, key.as_ref());
-    let shared = Shared { auth, constants: Arc::new(call::constants(case, connection_id.as_deref())) };
+    let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
+    let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
+    let shared = Shared { auth, constants };
     let search = call::search(case, search_url.as_deref(), &shared);
     let context = call::context(case, context_url.as_deref(), &shared);
     let (mut search, context) = (search?, context?);
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }
-    let spec = BackendSpec {
-        family,
-        connection_id: connection_id.map(Arc::from),
-        context: Arc::new(context),
-        user_header,
-    };
+    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header };
     Some(Backend { spec, search: Arc::new(search) })
 }
 

@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
-use serde_json::json;
-
 use super::Case;
 use super::backend::{is_header_value, parse_header_name, refuse_header_value, url};
 use super::tools::parameter_names;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::spec::{BodyTemplate, CallSpec, UrlTemplate, Values};
+use crate::spec::{BodyTemplate, CallSpec, Constants, UrlTemplate};
+use http::{HeaderName, Method};
 
 const MAX_HEADERS: usize = 32;
 
 /// What both calls have.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
-    pub(super) constants: Arc<Values>,
+    pub(super) constants: Constants,
 }
 
 /// What makes one call differ from the other.
@@ -71,17 +69,8 @@ fn call(
         url: url?,
         headers: headers?,
         body: body?,
-        constants: Arc::clone(&shared.constants),
+        constants: shared.constants.clone(),
     })
-}
-
-/// What stands for marks in both calls.
-pub(super) fn constants(case: &Case<'_, '_>, connection_id: Option<&str>) -> Values {
-    let mut constants = Values::with_capacity(contract::CONSTANT_MARKS.len());
-    constants.insert("dataset".into(), json!(case.dataset));
-    // Present even without a value, so that no caller's argument can take its place.
-    constants.insert("connection_id".into(), json!(connection_id));
-    constants
 }
 
 fn method(case: &mut Case<'_, '_>, kind: &Kind<'_>) -> Option<Method> {

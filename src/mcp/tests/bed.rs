@@ -93,7 +93,7 @@ impl Bed {
             url: UrlTemplate::parse(&self.backend.url(path)).expect("a template"),
             headers: [(HeaderName::from_static("x-api-key"), Secret::new(KEY))].into(),
             body: Some(Arc::new(BodyTemplate::parse(body).expect("a body"))),
-            constants: Arc::default(),
+            constants: Default::default(),
         }
     }
 
