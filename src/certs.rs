@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,12 +152,18 @@ impl Certificates {
 
     /// The resolver to put into the TLS configuration.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(Resolver(self.clone()))
+        Arc::new(Resolver { certificates: self.clone(), address: None })
     }
 
-    /// Whether who asks for `sni` is shown a certificate that only stands in for one to come: nobody vouches for it.
-    pub fn is_stopgap(&self, sni: Option<&str>) -> bool {
-        self.table.load().is_stopgap(sni)
+    /// The same for clients that name no host, as those do that connect to an address (RFC 6066 3): the certificate for
+    /// that address of ours, if there is one.
+    pub fn resolver_at(self: &Arc<Self>, address: IpAddr) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(Resolver { certificates: self.clone(), address: Some(address) })
+    }
+
+    /// Whether who asks for `sni` at an address is shown a certificate that only stands in for one to come: nobody vouches for it.
+    pub fn is_stopgap(&self, sni: Option<&str>, address: IpAddr) -> bool {
+        self.table.load().is_stopgap(sni, Some(address))
     }
 
     /// Counts swaps, to wait on.
@@ -341,10 +348,13 @@ impl Writer {
 
 /// The table as rustls sees it.
 #[derive(Debug)]
-struct Resolver(Arc<Certificates>);
+struct Resolver {
+    certificates: Arc<Certificates>,
+    address: Option<IpAddr>,
+}
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.table.load().choose(hello.server_name())
+        self.certificates.table.load().choose(hello.server_name(), self.address)
     }
 }

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::sign::CertifiedKey;
 
 use super::material::Material;
@@ -21,7 +23,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Of several certificates for one name, the one that lasts longest is served.
+    /// Of several certificates for one name, the one that lasts longest is served, and a stopgap only if there is no other.
     pub(super) fn new(certificates: Vec<Arc<Material>>) -> Self {
         let mut table = Self { certificates, ..Self::default() };
         for (index, material) in table.certificates.iter().enumerate() {
@@ -33,7 +35,7 @@ impl Table {
                 match map.entry(name.to_owned()) {
                     Entry::Vacant(free) => _ = free.insert(index),
                     Entry::Occupied(mut taken) => {
-                        if material.not_after > table.certificates[*taken.get()].not_after {
+                        if rank(material) > rank(&table.certificates[*taken.get()]) {
                             taken.insert(index);
                         }
                     }
@@ -48,18 +50,22 @@ impl Table {
         &self.certificates
     }
 
-    /// The certificate for a SNI value.
-    pub(super) fn choose(&self, sni: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        self.shown(sni).map(|material| material.key.clone())
+    /// The certificate for a SNI value, or for the address of ours that was connected to.
+    pub(super) fn choose(&self, sni: Option<&str>, address: Option<IpAddr>) -> Option<Arc<CertifiedKey>> {
+        self.shown(sni, address).map(|material| material.key.clone())
     }
 
     /// See [`super::Certificates::is_stopgap`].
-    pub(super) fn is_stopgap(&self, sni: Option<&str>) -> bool {
-        self.shown(sni).is_some_and(|material| material.is_stopgap)
+    pub(super) fn is_stopgap(&self, sni: Option<&str>, address: Option<IpAddr>) -> bool {
+        self.shown(sni, address).is_some_and(|material| material.is_stopgap)
     }
 
-    fn shown(&self, sni: Option<&str>) -> Option<&Material> {
-        let index = sni.and_then(|name| self.find(name)).unwrap_or(0);
+    fn shown(&self, sni: Option<&str>, address: Option<IpAddr>) -> Option<&Material> {
+        let index = match (sni, address) {
+            (Some(name), _) => self.find(name),
+            (None, address) => address.and_then(|address| self.find(&address.to_string())),
+        };
+        let index = index.unwrap_or(0);
         self.certificates.get(index).map(|material| &**material)
     }
 
@@ -68,6 +74,10 @@ impl Table {
         let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
         self.exact.get(name.as_ref()).or_else(parent).copied()
     }
+}
+
+fn rank(material: &Material) -> (bool, Timestamp) {
+    (!material.is_stopgap, material.not_after)
 }
 
 fn lower(name: &str) -> Cow<'_, str> {

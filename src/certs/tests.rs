@@ -94,7 +94,7 @@ fn hosts(names: &[&str]) -> Vec<HostName> {
 
 /// The names of the certificate that a SNI value gets.
 fn names_for(table: &Table, sni: Option<&str>) -> Vec<String> {
-    let key = table.choose(sni).expect("a certificate");
+    let key = table.choose(sni, None).expect("a certificate");
     Facts::of(&key.cert[0]).expect("readable").names
 }
 
@@ -102,7 +102,7 @@ fn names_for(table: &Table, sni: Option<&str>) -> Vec<String> {
 async fn the_self_signed_certificate_is_accepted_by_whoever_trusts_the_local_ca() {
     let bench = Bench::new();
     let certificates = bench.start(TlsMode::SelfSigned, &["mcp.example.com", "[2001:db8::1]"]);
-    let key = certificates.table.load().choose(None).expect("a certificate");
+    let key = certificates.table.load().choose(None, None).expect("a certificate");
     let ca = bench.read(LOCAL_CA_FILE);
     for name in ["mcp.example.com", "localhost", "127.0.0.1", "::1", "2001:db8::1"] {
         bench.verify(&key, &ca, name).expect(name);
@@ -115,7 +115,7 @@ async fn the_self_signed_certificate_is_accepted_by_whoever_trusts_the_local_ca(
 #[tokio::test]
 async fn the_chain_is_what_strict_clients_ask_for() {
     let bench = Bench::new();
-    let key = bench.start(TlsMode::SelfSigned, &[]).table.load().choose(None).expect("a certificate");
+    let key = bench.start(TlsMode::SelfSigned, &[]).table.load().choose(None, None).expect("a certificate");
     let (_, leaf) = X509Certificate::from_der(&key.cert[0]).expect("a leaf");
     let (_, ca) = X509Certificate::from_der(&key.cert[1]).expect("a CA");
     assert!(ca.is_ca() && ca.basic_constraints().expect("readable").expect("there").critical);
@@ -139,7 +139,14 @@ async fn the_chain_is_what_strict_clients_ask_for() {
 async fn a_restart_serves_the_same_ca_and_certificate() {
     let bench = Bench::new();
     let served = || {
-        bench.start(TlsMode::SelfSigned, &["a.example"]).table.load().choose(None).expect("one").cert.clone()
+        bench
+            .start(TlsMode::SelfSigned, &["a.example"])
+            .table
+            .load()
+            .choose(None, None)
+            .expect("one")
+            .cert
+            .clone()
     };
     let (first, ca) = (served(), bench.read(LOCAL_CA_FILE));
     bench.clock.advance(30 * DAY);
@@ -214,7 +221,7 @@ fn damaged_files_are_set_aside_and_made_anew() {
         let damaged = format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{ca}");
         fs::write(bench.path(file), damaged).expect("written");
         let table = bench.self_signed().first(&[]).expect("a table");
-        let key = table.choose(None).expect("a certificate");
+        let key = table.choose(None, None).expect("a certificate");
         bench.verify(&key, &bench.read(LOCAL_CA_FILE), "localhost").expect("a sound chain");
         assert!(bench.path(&format!("{file}.bad-20261124T000000Z")).exists(), "{file}");
         assert_eq!(ca == bench.read(LOCAL_CA_FILE), file == "self-signed.pem", "{file}");
@@ -239,7 +246,7 @@ fn an_expired_ca_is_replaced() {
     bench.clock.advance(3651 * DAY);
     let table = bench.self_signed().first(&[]).expect("a table");
     assert_ne!(bench.read(LOCAL_CA_FILE), ca);
-    let key = table.choose(None).expect("a certificate");
+    let key = table.choose(None, None).expect("a certificate");
     bench.verify(&key, &bench.read(LOCAL_CA_FILE), "localhost").expect("a sound chain");
 }
 
@@ -275,7 +282,7 @@ fn certbots_leaf_and_ca_files_are_no_certificates_of_their_own() {
     bench.write("cert.pem", &chain[..ca_starts]);
     bench.write("chain.pem", &chain[ca_starts..]);
     let table = bench.manual().next().expect("a table");
-    assert_eq!(table.choose(None).expect("a certificate").cert.len(), 2);
+    assert_eq!(table.choose(None, None).expect("a certificate").cert.len(), 2);
 }
 
 #[test]
@@ -301,7 +308,7 @@ fn of_two_certificates_for_a_name_the_longer_lasting_is_served() {
     let newer = bench.whole("a.example");
     bench.write("2.pem", &newer);
     let table = bench.manual().next().expect("a table");
-    let served = table.choose(Some("a.example")).expect("a certificate");
+    let served = table.choose(Some("a.example"), None).expect("a certificate");
     assert_eq!(served.cert, Material::from_pem(newer.as_bytes()).expect("material").key.cert);
 }
 
@@ -369,6 +376,6 @@ async fn a_manual_certificate_replaces_the_stand_in_without_a_restart() {
 async fn without_tls_there_is_no_certificate() {
     let bench = Bench::new();
     let certificates = bench.start(TlsMode::Off, &[]);
-    assert!(certificates.table.load().choose(None).is_none());
+    assert!(certificates.table.load().choose(None, None).is_none());
     assert!(!bench.path(LOCAL_CA_FILE).exists());
 }

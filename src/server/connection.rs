@@ -33,11 +33,13 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) 
     };
     let deadline = seconds(edge.limits.handshake_seconds);
     // What a handshake needs is let go before a connection begins to wait; and a TLS stream is too large to be moved about.
-    let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone()));
+    let nameless = edge.certificates.as_ref().map(|all| all.resolver_at(peer.local));
+    let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone(), nameless));
     let shaken = tokio::time::timeout(deadline, shaking).await;
     if let Ok(Ok(Some(stream))) = shaken {
         let sni = tls::server_name(&stream);
-        let stopgap = edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref()));
+        let stopgap =
+            edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref(), peer.local));
         let peer = Peer { sni, stopgap, ..peer };
         return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;
     }

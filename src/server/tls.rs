@@ -39,10 +39,12 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
 
 /// Shakes hands. `None` is a client that was answered and wants no more: one that spoke plain HTTP and was told so, or a
 /// CA that looked at its challenge (TLS-ALPN-01, RFC 8737), which has a configuration of its own and never reaches HTTP.
+/// `nameless` has the certificate for who names no host.
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     challenges: Option<Arc<ServerConfig>>,
+    nameless: Option<Arc<dyn ResolvesServerCert>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     if speaks_http(&stream).await? {
         return say_https(stream).await.map(|()| None);
@@ -52,6 +54,14 @@ pub(super) async fn handshake(
         let mut stream = hello.into_stream(challenges).await?;
         return stream.shutdown().await.map(|()| None);
     }
+    let config = match nameless.filter(|_| hello.client_hello().server_name().is_none()) {
+        Some(resolver) => {
+            let mut config = ServerConfig::clone(&config);
+            config.cert_resolver = resolver;
+            Arc::new(config)
+        }
+        None => config,
+    };
     hello.into_stream(config).await.map(Some)
 }
 
@@ -126,7 +136,8 @@ pub(super) mod tests {
         let (far, _) = listener.accept().await.expect("a connection");
         let name = ServerName::try_from("localhost").expect("a name");
         let connector = TlsConnector::from(Arc::new(client));
-        let (client, server) = tokio::join!(connector.connect(name, near), handshake(far, server, None));
+        let (client, server) =
+            tokio::join!(connector.connect(name, near), handshake(far, server, None, None));
         client.expect("the client is satisfied");
         let server = server.expect("a handshake").expect("TLS");
         (protocol(&server), server_name(&server))
@@ -179,7 +190,7 @@ pub(super) mod tests {
         let connector = TlsConnector::from(Arc::clone(client));
         let name = ServerName::try_from("localhost").expect("a name");
         let (near, far) =
-            tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server), None));
+            tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server), None, None));
         let (mut near, mut far) = (near.expect("satisfied"), far.expect("a handshake").expect("TLS"));
         far.write_all(b"x").await.expect("sent");
         far.flush().await.expect("sent");

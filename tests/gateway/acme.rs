@@ -1,6 +1,7 @@
 //! Certificates by ACME, against a real CA on loopback: Debian's `pebble`, strict, with names that all lead to us.
 
 mod faults;
+mod figures;
 mod front;
 mod issuance;
 mod operator;

@@ -1,6 +1,7 @@
 //! A client that accepts what its root vouches for, and nothing else.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,6 +47,14 @@ impl Visitor {
     /// The serial number of the certificate for a name, if it is one to trust.
     pub(crate) async fn serial(&self, name: &str) -> Option<String> {
         self.handshake(name).await.ok().map(|stream| shown(&stream))
+    }
+
+    /// The same where a name that is an address is connected to itself.
+    pub(crate) async fn serial_at(&self, address: IpAddr) -> Option<String> {
+        let stream = TcpStream::connect((address, self.port)).await.ok()?;
+        let name = ServerName::IpAddress(address.into());
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
+        stream.ok().map(|stream| shown(&stream))
     }
 
     /// Whether there is a certificate at all, though not one to trust.

@@ -220,6 +220,12 @@ impl Gateway {
         self.ready["listen_http"][0].as_str().expect("an address").parse().expect("an address")
     }
 
+    /// All public listeners.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let all = self.ready["listen"].as_array().expect("a list").iter();
+        all.map(|address| address.as_str().expect("text").parse().expect("an address")).collect()
+    }
+
     /// The admin listener.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.ready["admin"].as_str().expect("an address").parse().expect("an address")
