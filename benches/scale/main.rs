@@ -159,6 +159,7 @@ fn calls_on<'a>(site: &Site, tenants: usize, era: Era, calls: usize, identity: &
         address: site.server.address,
         tenants,
         root: &identity.certificate,
+        token: None,
         era,
         connections: CONNECTIONS.min(calls),
         calls,

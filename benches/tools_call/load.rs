@@ -63,6 +63,8 @@ pub(crate) struct Load<'a> {
     pub(crate) tenants: usize,
     /// The certificate to trust.
     pub(crate) root: &'a CertificateDer<'static>,
+    /// What callers bring.
+    pub(crate) token: Option<&'a str>,
     pub(crate) era: Era,
     pub(crate) connections: usize,
     pub(crate) calls: usize,
@@ -146,6 +148,9 @@ impl Call {
             .header("mcp-protocol-version", load.era.version());
         if load.era == Era::Modern {
             request = request.header("mcp-method", "tools/call").header("mcp-name", "search");
+        }
+        if let Some(token) = load.token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         let (request, ()) = request.body(()).expect("its parts are written above").into_parts();
         Self {

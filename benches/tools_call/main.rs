@@ -9,6 +9,7 @@
 //! cargo bench --bench tools_call                                  # both eras, 32 connections
 //! cargo bench --bench tools_call -- --rounds 9 --connections 1,32,256 --delay-ms 20
 //! cargo bench --bench tools_call -- --tenants 10000               # calls go round over all of them
+//! cargo bench --bench tools_call -- --login                       # the same gateway a second time, asking for a login
 //! cargo bench --bench tools_call --profile dist                   # what ships, fat LTO: builds for long
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 mod backend;
 mod load;
+mod login;
 mod process;
 mod reference;
 mod report;
@@ -69,6 +71,9 @@ struct Arguments {
     /// Tenants of the gateway; calls go round over them. The reference has none to tell apart.
     #[arg(long, default_value_t = 1)]
     tenants: usize,
+    /// Measures a gateway whose tenant asks for a login, too; its callers bring an access token.
+    #[arg(long)]
+    login: bool,
     /// Measures the reference alone.
     #[arg(long)]
     reference_only: bool,
@@ -114,13 +119,18 @@ fn main() -> Result<()> {
 struct Target {
     name: &'static str,
     server: Server,
+    /// What its callers bring.
+    token: Option<String>,
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let root = write_identity(&folder.path().join("certs"))?;
     let backend = Server::this_program(&["backend", "--delay-ms", &arguments.delay_ms.to_string()])?;
-    let targets = start_targets(arguments, folder.path(), backend.address)?;
+    let mut targets = start_targets(arguments, folder.path(), backend.address)?;
+    if arguments.login {
+        targets.push(start_login(folder.path(), backend.address, &root).context("the gateway with a login")?);
+    }
 
     let mut report = Report::new(targets.iter().map(|target| target.name).collect());
     for target in &targets {
@@ -157,23 +167,32 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
         "--search-url",
         &search_url,
     ])?;
-    let mut targets = vec![Target { name: "reference", server: reference }];
+    let mut targets = vec![Target { name: "reference", server: reference, token: None }];
     if !arguments.reference_only {
-        let gateway = start_gateway(folder, backend, arguments.tenants).context("the gateway")?;
-        targets.push(Target { name: "tenantd", server: gateway });
+        let place = folder.join("plain");
+        let gateway = start_gateway(&place, backend, arguments.tenants, "").context("the gateway")?;
+        targets.push(Target { name: "tenantd", server: gateway, token: None });
     }
     Ok(targets)
 }
 
+/// A gateway with one tenant that asks for a login, and a token for it.
+fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static>) -> Result<Target> {
+    let server = start_gateway(&folder.join("login"), backend, 1, login::LINES)?;
+    let token = login::buy(server.address, root)?;
+    Ok(Target { name: "tenantd, login", server, token: Some(token) })
+}
+
 /// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
-fn start_gateway(folder: &Path, backend: SocketAddr, count: usize) -> Result<Server> {
+fn start_gateway(folder: &Path, backend: SocketAddr, count: usize, lines: &str) -> Result<Server> {
     let tenants = folder.join("tenants.d");
-    fs::create_dir(&tenants)?;
+    let certs = folder.with_file_name("certs").display().to_string();
+    fs::create_dir_all(&tenants)?;
     let tenant = format!(
         "search_url: http://{backend}/nlp-search\n\
          context_url: http://{backend}/nlp-context\n\
          api_key: {API_KEY}\n\
-         connection_id: bench\n"
+         connection_id: bench\n{lines}"
     );
     for number in 0..count {
         fs::write(tenants.join(format!("tenant-{number}.yaml")), &tenant)?;
@@ -183,7 +202,7 @@ fn start_gateway(folder: &Path, backend: SocketAddr, count: usize) -> Result<Ser
     #[rustfmt::skip]
     let arguments = [
         "serve",
-        "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &in_folder("certs"),
+        "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
         "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
         "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
     ];
@@ -199,8 +218,9 @@ fn load_on<'a>(
     root: &'a CertificateDer<'static>,
 ) -> Load<'a> {
     let patience = Duration::from_secs(arguments.seconds);
-    let (address, tenants) = (target.server.address, arguments.tenants);
-    Load { address, tenants, root, era, connections, calls, patience }
+    let token = target.token.as_deref();
+    let (address, tenants) = (target.server.address, if token.is_some() { 1 } else { arguments.tenants });
+    Load { address, tenants, root, token, era, connections, calls, patience }
 }
 
 fn sample(target: &Target, load: &Load) -> Result<Sample> {

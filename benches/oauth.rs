@@ -1,0 +1,203 @@
+//! What a login costs: the bearer check of a token that was seen before and of one that was not, and the token endpoint.
+//!
+//! ```text
+//! cargo bench --bench oauth
+//! ```
+//!
+//! Times are CPU time of the whole process, because a shared machine is never quiet: what one core does in a second is a million
+//! over them. The store is real, on the disk of the temporary folder.
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tenantd::base::clock::SystemClock;
+use tenantd::base::digest::Digest;
+use tenantd::base::task::Tasks;
+use tenantd::bundle::{discover, load, sample};
+use tenantd::identity::{Entra, Groups, Person};
+use tenantd::oauth::authorization_server::{AuthorizationServer, Shared, Visit};
+use tenantd::oauth::bearer::{BearerCheck, Leaves};
+use tenantd::oauth::client::Documents;
+use tenantd::oauth::grants::NewGrant;
+use tenantd::oauth::ledger::Ledger;
+use tenantd::routing::Step;
+use tenantd::store::{KeySource, Store};
+use tenantd::telemetry::audit::Audit;
+use tenantd::telemetry::metrics::Metrics;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TOKENS: usize = 2_000;
+const HOT: usize = 200_000;
+const AT_ONCE: usize = 64;
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const REDIRECT: &str = "http://127.0.0.1/callback";
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return println!("nothing is measured without --bench; run `cargo bench --bench oauth`");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(measure());
+}
+
+async fn measure() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tasks = Tasks::new();
+    let server = server(folder.path(), &tasks).await;
+    let client = register(&server).await;
+    let codes: Vec<String> =
+        stream::iter(0..TOKENS).map(|_| code(&server, &client)).buffer_unordered(AT_ONCE).collect().await;
+
+    let meter = Meter::start();
+    let redeemed = stream::iter(&codes).map(|code| redeem(&server, code, &client)).buffer_unordered(AT_ONCE);
+    let tokens: Vec<String> = redeemed.collect().await;
+    meter.report("token endpoint, a code with PKCE, on the disk", TOKENS);
+
+    let check = BearerCheck::login(Arc::clone(server.grants()), &Leaves::default());
+    let headers: Vec<HeaderMap> = tokens.iter().map(|token| bearer(token)).collect();
+    let now = jiff::Timestamp::now();
+    let meter = Meter::start();
+    for headers in &headers {
+        check.admit(headers, HOME, now).await.expect("let in");
+    }
+    meter.report("bearer check, first time", TOKENS);
+    let meter = Meter::start();
+    for round in 0..HOT {
+        check.admit(&headers[round % headers.len()], HOME, now).await.expect("let in");
+    }
+    meter.report("bearer check, seen before", HOT);
+}
+
+/// The CPU time of this process and the time on the wall.
+struct Meter(Duration, Instant);
+
+impl Meter {
+    fn start() -> Self {
+        Self(cpu(), Instant::now())
+    }
+
+    fn report(self, what: &str, times: usize) {
+        let (cpu, wall) = ((cpu() - self.0).as_secs_f64(), self.1.elapsed().as_secs_f64());
+        let each = cpu / times as f64;
+        println!(
+            "{what}: {:.2} us CPU each, {:.0} a second on one core; {:.0} a second on the wall",
+            each * 1e6,
+            1.0 / each,
+            times as f64 / wall
+        );
+    }
+}
+
+/// What all threads of this process have run, those that have ended left out.
+fn cpu() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").expect("this is Linux").flatten();
+    let ran = threads.map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or(0)
+    });
+    Duration::from_nanos(ran.sum())
+}
+
+async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthorizationServer {
+    let tenants = folder.join("tenants.d");
+    std::fs::create_dir(&tenants).expect("made");
+    std::fs::write(tenants.join("acme.yaml"), TENANT).expect("written");
+    let entry = discover(&tenants, None).expect("listed").into_iter().next().expect("the one tenant");
+    let loaded = load(&entry, &sample::context());
+    let spec = loaded.spec.unwrap_or_else(|| panic!("{:?}", loaded.report));
+    let login = spec.access.login.clone().expect("it asks for a login");
+    let clock = SystemClock::shared();
+    let store = Arc::new(Store::open(&folder.join("state"), &KeySource::State).expect("opened"));
+    let ledger =
+        Ledger::start(Arc::clone(&store), Arc::clone(&clock), Audit::off(), tasks).await.expect("read");
+    let entra = Entra::new(
+        "http://127.0.0.1:9".parse().expect("a URL"),
+        Arc::clone(&clock),
+        Arc::new(Metrics::new()),
+    );
+    let documents = Documents::new(clock, tasks);
+    AuthorizationServer::new(&Shared { store, ledger, entra, documents }, &spec, &login)
+}
+
+const TENANT: &str = "\
+search_url: https://api.example.com/nlp-search
+context_url: https://api.example.com/nlp-context
+api_key: k3-9f2c61d07b5e4a88
+connection_id: bench
+oauth_enabled: true
+microsoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e
+microsoft_client_secret: b2-0d5e8f17a3c94620-bench
+microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47
+";
+
+async fn ask(server: &AuthorizationServer, step: Step, kind: &'static str, body: String) -> Value {
+    let request =
+        Request::post("/x").header("content-type", kind).body(Bytes::from(body)).expect("a request");
+    let visit = Visit { request_id: "bench", now: jiff::Timestamp::now() };
+    let response = server.step(step, request, visit).await;
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    serde_json::from_slice(&body).expect("JSON")
+}
+
+async fn register(server: &AuthorizationServer) -> String {
+    let body = format!(r#"{{"redirect_uris":["{REDIRECT}"],"token_endpoint_auth_method":"none"}}"#);
+    let answer = ask(server, Step::Register, "application/json", body).await;
+    answer["client_id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+async fn code(server: &AuthorizationServer, client: &str) -> String {
+    let new = NewGrant {
+        client_id: client.to_owned(),
+        client_name: None,
+        redirect_uri: Some(REDIRECT.to_owned()),
+        code_challenge: Some(BASE64_URL_SAFE_NO_PAD.encode(Digest::of(VERIFIER.as_bytes()).as_bytes())),
+        scope: "mcp:use".to_owned(),
+        person: person(),
+        upstream: None,
+    };
+    server.grants().begin(new).await.expect("begun").expose().to_owned()
+}
+
+async fn redeem(server: &AuthorizationServer, code: &str, client: &str) -> String {
+    let pairs = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("client_id", client),
+        ("redirect_uri", REDIRECT),
+        ("code_verifier", VERIFIER),
+    ];
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let answer = ask(server, Step::Token, "application/x-www-form-urlencoded", body).await;
+    answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+fn person() -> Person {
+    Person {
+        tid: "72f988bf-86f1-41af-91ab-2d7cd011db47".into(),
+        oid: "00aa11bb-22cc-33dd-44ee-55ff66007788".into(),
+        name: Some("Ada Lovelace".into()),
+        username: Some("ada@contoso.com".into()),
+        roles: vec!["Analyst".into()],
+        groups: Groups::Known(vec![]),
+        guest: false,
+    }
+}
+
+fn bearer(token: &str) -> HeaderMap {
+    let value = HeaderValue::try_from(format!("Bearer {token}")).expect("a header value");
+    HeaderMap::from_iter([(AUTHORIZATION, value)])
+}
