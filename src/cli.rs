@@ -12,6 +12,7 @@ mod completions;
 mod configuration;
 mod demo;
 mod healthcheck;
+mod keys;
 mod output;
 pub mod render;
 mod serve;
@@ -44,6 +45,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Tenants(args) => tenants::run(&args),
         Verb::Store(args) => store::run(&args),
         Verb::Certs(args) => certs::run(&args),
+        Verb::Keys(args) => keys::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -53,6 +53,7 @@ impl Admin {
             {
                 Some((name, "")) => self.tenant(&decoded(name)),
                 Some((name, "history")) => self.history(name).await,
+                Some((name, "keys")) => self.keys(name).await,
                 Some((name, "diff")) => self.difference(name, query).await,
                 _ => problem(
                     StatusCode::NOT_FOUND,

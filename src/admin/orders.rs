@@ -13,6 +13,7 @@ use super::Admin;
 use super::api::{done, json_answer, problem};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
+use crate::oauth::keys::Rotation;
 use crate::store;
 use crate::tenants::adding;
 use crate::tenants::reconcile::{Order, Refused};
@@ -47,6 +48,11 @@ impl Admin {
                 Some(number) => self.order(name, Order::RollBack(number)).await,
                 None => problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
             },
+            (&Method::POST, ["api", "tenants", name, "keys"]) => {
+                let emergency = parameter(head.uri.query(), "emergency").is_some();
+                let how = if emergency { Rotation::Emergency } else { Rotation::Gentle };
+                self.rotate_keys(name, how).await
+            }
             (&Method::DELETE, ["api", "tenants", name]) => self.order(name, Order::Remove).await,
             (&Method::PUT, ["api", "files", name]) => {
                 self.add(name, body, parameter(head.uri.query(), "replace").is_some()).await

@@ -40,6 +40,9 @@ pub enum Verb {
     /// See to the certificates.
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(CertsArgs),
+    /// See or change the keys with which a tenant signs access tokens.
+    #[command(after_help = KEYS_EXAMPLES)]
+    Keys(KeysArgs),
     /// Make keys that callers of a tenant present.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
@@ -212,6 +215,33 @@ pub struct StoreArgsPlace {
     /// The gateway's configuration file, to read these from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    #[command(subcommand)]
+    pub action: KeysAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// List the published signing keys of a tenant with a login.
+    Show {
+        /// The tenant's name, or the stem of its files.
+        tenant: String,
+        #[command(flatten)]
+        question: Question,
+    },
+    /// Make a new signing key. It is published now and signs in a day, so that nobody notices.
+    Rotate {
+        /// The tenant's name, or the stem of its files.
+        tenant: String,
+        /// Sign with it now and throw the old ones away: every access token is refused from then on.
+        #[arg(long)]
+        emergency: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -405,6 +435,14 @@ Examples:
 A copy is of no use without the master key (state/master.key): keep that, too, and elsewhere.
 
 Exit codes: 0 all is well, 1 it is damaged, 2 it could not run.";
+
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  tenantd keys show acme
+  tenantd keys rotate acme
+  tenantd keys rotate acme --emergency         the key is in wrong hands
+
+Exit codes: 0 all is well, 1 the gateway refused, 2 it could not run.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:

@@ -27,7 +27,7 @@ use crate::spec::{
     AccessRules, DirectorySpec, IdentitySpec, LoginSpec, MachineClientSpec, Prefix, PublicUrl,
     RegistrationSpec, TenantName,
 };
-use crate::store::{KeySource, Store};
+use crate::store::{Beginning, GrantId, KeySource, Store};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -254,6 +254,15 @@ impl Server {
 
     pub(super) async fn introspect(&self, request: Request<Bytes>) -> Answer {
         Answer::of(introspect::answer(&self.grants, &self.clients, &request).await).await
+    }
+
+    /// Puts something into the store that no grant looks like.
+    pub(super) fn spoil(&self, id: GrantId) {
+        let now = self.issuer.ledger.now();
+        let expires = now + jiff::SignedDuration::from_hours(1);
+        let (client_id, details) = ("client".to_owned(), b"spoiled".to_vec());
+        let grant = Beginning { id, client_id, now, expires, family: [0; 32], details };
+        self.store.begin_grant(self.tenant.as_str(), grant).expect("kept");
     }
 
     pub(super) async fn is_recognised(&self, token: &str) -> bool {

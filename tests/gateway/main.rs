@@ -23,3 +23,4 @@ mod shutdown;
 mod state;
 mod streams;
 mod tls;
+mod tokens;

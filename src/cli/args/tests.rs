@@ -14,7 +14,7 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 11] = [
+    let verbs: [&[&str]; 13] = [
         &[],
         &["serve"],
         &["check"],
@@ -24,6 +24,8 @@ fn every_verb_explains_itself() {
         &["apikey"],
         &["apikey", "new"],
         &["healthcheck"],
+        &["keys"],
+        &["keys", "rotate"],
         &["demo"],
         &["completions"],
     ];

@@ -114,3 +114,6 @@ impl Machine {
         rules.is_empty() || rules.roles.iter().any(|role| self.roles.contains(role))
     }
 }
+
+#[cfg(test)]
+mod tests;

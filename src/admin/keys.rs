@@ -1,0 +1,49 @@
+//! The signing keys of a tenant with a login: shown, and rotated on order.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+
+use super::Admin;
+use super::api::{json_answer, problem};
+use super::orders::decoded;
+use crate::base::body::Body;
+use crate::oauth::issuer::Issuer;
+use crate::oauth::keys::{Published, Rotation};
+use crate::oauth::ledger::Unavailable;
+
+impl Admin {
+    /// What a tenant publishes.
+    pub(super) async fn keys(&self, name: &str) -> Response<Body> {
+        match self.issuer(name) {
+            Ok(issuer) => answered(issuer.published_keys().await),
+            Err(refusal) => *refusal,
+        }
+    }
+
+    /// Takes a new key into use.
+    pub(super) async fn rotate_keys(&self, name: &str, how: Rotation) -> Response<Body> {
+        match self.issuer(name) {
+            Ok(issuer) => answered(issuer.rotate_keys(how).await),
+            Err(refusal) => *refusal,
+        }
+    }
+
+    fn issuer(&self, name: &str) -> Result<Arc<Issuer>, Box<Response<Body>>> {
+        let table = self.registry.load();
+        let refused = |detail| Box::new(problem(StatusCode::NOT_FOUND, detail));
+        let entry = table.entry(&decoded(name));
+        let entry = entry.ok_or_else(|| refused("no tenant of this name; /api/tenants lists them"))?;
+        let login = entry.tenant.as_ref().and_then(|tenant| tenant.login.as_ref());
+        let login =
+            login.ok_or_else(|| refused("this tenant is not served with a login, so it signs nothing"))?;
+        Ok(Arc::clone(login.issuer()))
+    }
+}
+
+fn answered(outcome: Result<Vec<Published>, Unavailable>) -> Response<Body> {
+    match outcome {
+        Ok(published) => json_answer(StatusCode::OK, &published),
+        Err(fault) => problem(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
+    }
+}

@@ -1,0 +1,76 @@
+//! `tenantd keys`: with what a tenant signs its access tokens.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::Value;
+
+use super::admin_client::{AdminClient, Error};
+use super::args::{AdminArgs, Format, KeysAction, KeysArgs};
+use super::healthcheck::client;
+use super::{Exit, output, render};
+
+pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
+    match &args.action {
+        KeysAction::Show { tenant, question } => {
+            let path = AdminClient::path_of(tenant, "/keys");
+            told(ask(&question.admin, Method::GET, &path)?, |keys| match question.format {
+                Format::Human => table(keys),
+                Format::Json => render::json(keys) + "\n",
+            })
+        }
+        KeysAction::Rotate { tenant, emergency, admin } => {
+            let path = AdminClient::path_of(tenant, if *emergency { "/keys?emergency" } else { "/keys" });
+            let said = match emergency {
+                false => "the new key is published now and signs in a day",
+                true => {
+                    "the old keys are gone: all access tokens are refused from now on, refresh tokens go on"
+                }
+            };
+            told(ask(admin, Method::POST, &path)?, |keys| format!("{}\n{tenant}: {said}\n", table(keys)))
+        }
+    }
+}
+
+fn ask(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<Result<Value, Error>> {
+    Ok(client(admin)?.order(method, path, Bytes::new()))
+}
+
+fn told(answer: Result<Value, Error>, text: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
+    match answer {
+        Ok(answer) => {
+            output::print(&text(&answer))?;
+            Ok(Exit::Fine)
+        }
+        Err(error @ Error::Said(..)) => {
+            eprintln!("tenantd: {error}");
+            Ok(Exit::Findings)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn table(keys: &Value) -> String {
+    let row = |key: &Value| {
+        ["kid", "state", "signs_from"].map(|name| key[name].as_str().unwrap_or_default().to_owned()).to_vec()
+    };
+    let rows: Vec<_> = keys.as_array().into_iter().flatten().map(row).collect();
+    output::table(&["KEY", "STATE", "SIGNS FROM"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_a_table() {
+        let keys = serde_json::json!([
+            { "kid": "aaa", "state": "signing", "signs_from": "2026-11-25T08:00:00Z" },
+            { "kid": "bbb", "state": "next", "signs_from": "2026-11-26T08:00:00Z" },
+        ]);
+        insta::assert_snapshot!(table(&keys), @r"
+        KEY  STATE    SIGNS FROM
+        aaa  signing  2026-11-25T08:00:00Z
+        bbb  next     2026-11-26T08:00:00Z
+        ");
+    }
+}
