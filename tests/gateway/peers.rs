@@ -4,6 +4,7 @@
 //! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
 
 mod access;
+mod browser;
 mod cache;
 mod calls;
 mod changes;
@@ -12,6 +13,7 @@ mod entra;
 mod inspector;
 mod library;
 mod login;
+mod mcp_remote;
 mod script;
 mod stage;
 mod waiting;

@@ -14,14 +14,14 @@ use crate::harness::login::{App, Browser, Tokens, field, parameter, way};
 use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
 
 /// A gateway with a tenant for each of these names, all of which log in at one directory.
-struct Stage {
+pub(super) struct Stage {
     entra: Mutex<Entra>,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     _backend: FakeBackend,
 }
 
 impl Stage {
-    async fn start(names: &[&'static str], lines: &str) -> Self {
+    pub(super) async fn start(names: &[&'static str], lines: &str) -> Self {
         let (mut entra, backend) = (Entra::start().await, FakeBackend::start().await);
         let mut setup = Setup::new()
             .flag("--entra-authority", entra.authority())
@@ -41,7 +41,7 @@ impl Stage {
     }
 
     /// What a person does in the browser that a client opened, up to where it leads back to the client.
-    async fn log_in(&self, authorize: &str) -> String {
+    pub(super) async fn log_in(&self, authorize: &str) -> String {
         let mut browser = Browser::new(&self.gateway);
         let page = browser.get(authorize).await;
         assert_eq!(page.status, 200, "{page:?}");

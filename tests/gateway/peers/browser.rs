@@ -1,0 +1,145 @@
+//! The pages of a login in a real browser: Chromium, without a window, with and without scripts.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use super::cache;
+use super::library::beside_packages;
+use super::login::Stage;
+use super::script::{Script, command};
+use crate::harness::login::App;
+
+/// A browser as people have it.
+struct Browser {
+    script: Script,
+    _profile: TempDir,
+}
+
+/// A window: scripts or none, how wide, in which colours.
+#[derive(Clone, Copy)]
+struct Window {
+    name: &'static str,
+    scripts: bool,
+    width: u32,
+    dark: bool,
+}
+
+const WINDOWS: [Window; 3] = [
+    Window { name: "phone", scripts: false, width: 360, dark: false },
+    Window { name: "phone-dark", scripts: true, width: 360, dark: true },
+    Window { name: "desk", scripts: true, width: 1200, dark: false },
+];
+
+impl Browser {
+    async fn open(window: Window) -> Self {
+        let profile = tempfile::tempdir().expect("a folder");
+        let mut script = Script::run("browser", |folder| -> Command {
+            command(cache::node(), &beside_packages("browser.mjs", folder))
+        });
+        let order = json!({
+            "do": "start", "program": "/usr/bin/chromium", "folder": profile.path(),
+            "scripts": window.scripts, "width": window.width, "dark": window.dark,
+        });
+        let started = script.ask(order).await;
+        assert_eq!(started["started"], true, "{started}; Debian's package is chromium");
+        Self { script, _profile: profile }
+    }
+
+    async fn go(&mut self, url: &str) {
+        let gone = self.script.ask(json!({ "do": "go", "url": url })).await;
+        assert!(gone["url"].is_string(), "{gone}");
+    }
+
+    async fn click(&mut self, selector: &str) {
+        let clicked = self.script.ask(json!({ "do": "click", "selector": selector })).await;
+        assert_eq!(clicked["clicked"], true, "{selector}: {clicked}");
+    }
+
+    async fn arrive(&mut self, at: &str) -> String {
+        let arrived = self.script.ask(json!({ "do": "arrive", "at": at })).await;
+        arrived["url"].as_str().unwrap_or_else(|| panic!("not at {at}: {arrived}")).to_owned()
+    }
+
+    /// What stands on the page, on which nothing was refused or missing. A picture is kept where
+    /// `TENANTD_TEST_PICTURES` says.
+    async fn look(&mut self, picture: &str) -> String {
+        let folder = std::env::var_os("TENANTD_TEST_PICTURES");
+        let file = folder.map(|folder| Path::new(&folder).join(format!("{picture}.png")));
+        let seen: Value = self.script.ask(json!({ "do": "look", "file": file })).await;
+        assert_eq!((&seen["complaints"], &seen["wide"]), (&json!([]), &json!(false)), "{picture}: {seen}");
+        assert_ne!(seen["title"], "", "{picture}");
+        seen["text"].as_str().expect("a text").to_owned()
+    }
+}
+
+/// A client on this machine that waits for a browser; where it listens, and whoever comes.
+async fn waiting_client() -> (String, TcpListener) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    (format!("http://127.0.0.1:{}/callback", listener.local_addr().expect("bound").port()), listener)
+}
+
+/// Answers the browser that comes back.
+async fn welcome(listener: &TcpListener) -> String {
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("a browser");
+        let mut head = vec![0; 8192];
+        let length = stream.read(&mut head).await.expect("a request");
+        let page =
+            "<!doctype html><title>back</title><link rel=icon href=data:,><p>You can close this window.";
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+            page.len()
+        );
+        stream.write_all(answer.as_bytes()).await.expect("answered");
+        let line = String::from_utf8_lossy(&head[..length]).lines().next().unwrap_or_default().to_owned();
+        if line.contains("/callback") {
+            return line;
+        }
+    }
+}
+
+#[tokio::test]
+async fn people_agree_and_log_in_on_phones_and_desks_with_and_without_scripts() {
+    let stage = Stage::start(&["acme"], "").await;
+    for window in WINDOWS {
+        let (redirect_uri, listener) = waiting_client().await;
+        let mut app = App::registered(&stage.gateway, "/acme").await;
+        app.redirect_uri = redirect_uri;
+        let mut browser = Browser::open(window).await;
+        browser.go(&format!("{}{}", stage.gateway.base(), app.authorize_path(&[]))).await;
+        let text = browser.look(&format!("consent-{}", window.name)).await;
+        // Who asks, for what, and where it leads.
+        for said in ["A test", "The acme data", "this computer"] {
+            assert!(text.contains(said), "{said} is not said: {text}");
+        }
+        browser.click("button[value=allow]").await;
+        let back = welcome(&listener).await;
+        assert!(back.contains("code=") && back.contains("iss="), "{back}");
+        browser.arrive(&app.redirect_uri).await;
+        browser.look(&format!("back-{}", window.name)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_reads_why() {
+    let stage = Stage::start(&["acme"], "access: {roles: [Analyst]}").await;
+    for window in WINDOWS {
+        let app = App::registered(&stage.gateway, "/acme").await;
+        let mut browser = Browser::open(window).await;
+        browser.go(&format!("{}{}", stage.gateway.base(), app.authorize_path(&[]))).await;
+        browser.click("button[value=allow]").await;
+        browser.arrive(&format!("{}/acme/auth/ms-callback", stage.gateway.base())).await;
+        let text = browser.look(&format!("refused-{}", window.name)).await;
+        assert!(text.contains("Your account may not use this server"), "{text}");
+        browser.go(&format!("{}/acme/authorize?client_id=nobody", stage.gateway.base())).await;
+        browser.look(&format!("unknown-{}", window.name)).await;
+        browser.go(&format!("{}/acme/", stage.gateway.base())).await;
+        let text = browser.look(&format!("page-{}", window.name)).await;
+        assert!(text.contains("with your Microsoft account"), "{text}");
+    }
+}

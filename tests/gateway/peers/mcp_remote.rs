@@ -1,0 +1,101 @@
+//! `mcp-remote`, which lets programs that know no login talk to servers that have one: as Claude Desktop runs it.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::cache;
+use super::login::Stage;
+use crate::harness::backend::rows;
+use crate::harness::{PATIENCE, secret};
+
+/// The proxy as a running process; what it writes is never a secret.
+struct Proxy {
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    complaints: Lines<BufReader<tokio::process::ChildStderr>>,
+    _child: Child,
+}
+
+impl Proxy {
+    fn start(stage: &Stage, tenant: &str, home: &std::path::Path) -> Self {
+        let url = format!("{}/{tenant}/mcp", stage.gateway.base());
+        let mut child = Command::new(cache::node())
+            .arg(cache::package("mcp-remote/dist/proxy.js"))
+            .args([&url, "--transport", "http-only"])
+            .env_clear()
+            .env("HOME", home)
+            .env("MCP_REMOTE_CONFIG_DIR", home)
+            .env("NODE_EXTRA_CA_CERTS", stage.gateway.ca().expect("a CA of its own"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node starts");
+        Self {
+            requests: child.stdin.take().expect("it is piped"),
+            answers: BufReader::new(child.stdout.take().expect("it is piped")).lines(),
+            complaints: BufReader::new(child.stderr.take().expect("it is piped")).lines(),
+            _child: child,
+        }
+    }
+
+    /// Where it would have sent a browser.
+    async fn asks_for_a_login(&mut self) -> String {
+        loop {
+            let line = next(&mut self.complaints, "what it says").await;
+            if line.contains("/authorize?") {
+                return line;
+            }
+        }
+    }
+
+    async fn tell(&mut self, message: Value) {
+        self.requests.write_all(format!("{message}\n").as_bytes()).await.expect("it reads");
+    }
+
+    /// The result of a request.
+    async fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+        self.tell(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
+        loop {
+            let line = next(&mut self.answers, method).await;
+            let answer: Value = serde_json::from_str(&line).expect("JSON");
+            if answer["id"] == id {
+                return answer["result"].clone();
+            }
+        }
+    }
+}
+
+async fn next(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, what: &str) -> String {
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+    let line = line.unwrap_or_else(|_| panic!("mcp-remote does not come to {what}"));
+    let line = line.expect("text").unwrap_or_else(|| panic!("mcp-remote ended before {what}"));
+    secret::assert_none("mcp-remote", &line);
+    line
+}
+
+#[tokio::test]
+async fn mcp_remote_logs_in_for_a_program_that_cannot() {
+    let stage = Stage::start(&["acme"], "").await;
+    let home = tempfile::tempdir().expect("a folder");
+    let mut proxy = Proxy::start(&stage, "acme", home.path());
+    let authorize = proxy.asks_for_a_login().await;
+    // It asks for scopes that mean nothing here, and gets its way.
+    let callback = stage.log_in(&authorize).await;
+    assert!(callback.starts_with("http://localhost:"), "{callback}");
+    let told = reqwest::Client::builder().no_proxy().build().expect("a client").get(callback).send().await;
+    assert_eq!(told.expect("it listens").status(), 200);
+    let hello = json!({
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+    });
+    let hello = proxy.ask(1, "initialize", hello).await;
+    assert_eq!(hello["protocolVersion"], "2025-11-25", "{hello}");
+    proxy.tell(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+    let call = json!({ "name": "search", "arguments": { "query": "q" } });
+    let answer = proxy.ask(2, "tools/call", call).await;
+    assert_eq!(answer["structuredContent"]["data"], rows(), "{answer}");
+}

@@ -1,0 +1,102 @@
+// Chromium without a window, driven over its DevTools protocol. Orders and answers: see README.md.
+
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { follow } from './steps.mjs';
+
+let socket;
+let session;
+let sent = 0;
+const waiting = new Map();
+// What a page complained about: refused styles, scripts and frames, failed loads.
+let complaints = [];
+
+// One command to the page; its result.
+function ask(method, params = {}) {
+  const id = ++sent;
+  socket.send(JSON.stringify({ id, method, params, sessionId: session }));
+  return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+}
+
+function heard({ id, result, error, method, params }) {
+  if (method === 'Log.entryAdded') complaints.push(params.entry);
+  const { resolve, reject } = waiting.get(id) ?? {};
+  waiting.delete(id);
+  if (error) reject?.(new Error(error.message));
+  else resolve?.(result);
+}
+
+async function evaluate(expression) {
+  const { result } = await ask('Runtime.evaluate', { expression, returnByValue: true });
+  return result.value;
+}
+
+// Pages lead on by themselves, and while one goes the next cannot be asked.
+async function until(condition) {
+  for (let tries = 0; tries < 300; tries++) {
+    const met = await evaluate(condition).catch(() => false);
+    if (met) return;
+    await new Promise((resolve) => { setTimeout(resolve, 50); });
+  }
+  throw new Error(`in vain: ${condition} at ${await evaluate('location.href')}`);
+}
+
+await follow({
+  async start({ program, folder, scripts, width, dark }) {
+    const chromium = spawn(program, [
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors',
+      '--remote-debugging-port=0', `--user-data-dir=${folder}`, 'about:blank',
+    ], { stdio: ['ignore', 'ignore', 'pipe'] });
+    process.on('exit', () => chromium.kill('SIGKILL'));
+    let said = '';
+    for await (const piece of chromium.stderr) {
+      said += piece;
+      const [url] = /ws:\/\/\S+/.exec(said) ?? [];
+      if (!url) continue;
+      socket = new WebSocket(url);
+      break;
+    }
+    if (!socket) throw new Error(`Chromium does not start: ${said}`);
+    await new Promise((resolve) => { socket.onopen = resolve; });
+    socket.onmessage = ({ data }) => heard(JSON.parse(data));
+    const { targetId } = await ask('Target.createTarget', { url: 'about:blank' });
+    ({ sessionId: session } = await ask('Target.attachToTarget', { targetId, flatten: true }));
+    for (const domain of ['Page', 'Runtime', 'Log']) await ask(`${domain}.enable`);
+    await ask('Emulation.setScriptExecutionDisabled', { value: !scripts });
+    await ask('Emulation.setDeviceMetricsOverride', { width, height: 800, deviceScaleFactor: 2, mobile: width < 600 });
+    await ask('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
+    return { started: true };
+  },
+  async go({ url }) {
+    complaints = [];
+    await ask('Page.navigate', { url });
+    await until(`document.readyState === 'complete' && location.href !== 'about:blank'`);
+    return { url: await evaluate('location.href') };
+  },
+  async click({ selector }) {
+    const place = `(() => { const { x, y, width, height } = document.querySelector(${JSON.stringify(selector)}).getBoundingClientRect();
+      return { x: x + width / 2, y: y + height / 2 }; })()`;
+    const { x, y } = await evaluate(place);
+    for (const type of ['mousePressed', 'mouseReleased']) {
+      await ask('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+    }
+    return { clicked: true };
+  },
+  async arrive({ at }) {
+    await until(`location.href.startsWith(${JSON.stringify(at)}) && document.readyState === 'complete'`);
+    return { url: await evaluate('location.href') };
+  },
+  async look({ file }) {
+    if (file) {
+      const { data } = await ask('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true });
+      writeFileSync(file, Buffer.from(data, 'base64'));
+    }
+    // Wider than its window is hard to read on a phone.
+    const wide = await evaluate('document.documentElement.scrollWidth > window.innerWidth');
+    // That a page is a refusal itself is no complaint about it.
+    const url = await evaluate('location.href');
+    const others = complaints.filter((entry) => entry.source !== 'network' || entry.url !== url).map((entry) => entry.text);
+    const [text, title] = [await evaluate('document.body.innerText'), await evaluate('document.title')];
+    return { text, title, wide, complaints: others };
+  },
+});
