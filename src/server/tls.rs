@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ResolvesServerCert};
+use rustls::{CipherSuite, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -22,12 +22,16 @@ pub(super) enum Protocol {
 
 /// The one TLS configuration: made once, so that tickets survive every change of certificates.
 pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites for both versions")
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The order below is ours to choose.
+    config.ignore_client_order = true;
+    // One is enough for a client that comes back; each costs a sealing and is sent to all.
+    config.send_tls13_tickets = 1;
     // A replayed tool call is a second call, so there is no 0-RTT.
     config.max_early_data_size = 0;
     match aws_lc_rs::Ticketer::new() {
@@ -35,6 +39,23 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
         Err(error) => tracing::warn!(%error, "TLS session tickets are off"),
     }
     Arc::new(config)
+}
+
+/// AES-128 before AES-256: as safe for as long as a session lasts, and processors have instructions for its SHA-256. The SHA-384
+/// of the other is an eighth of what a handshake costs.
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| !uses_aes_128(suite.suite()));
+    provider
+}
+
+fn uses_aes_128(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    )
 }
 
 /// Shakes hands. `None` is a client that was answered and wants no more: one that spoke plain HTTP and was told so, or a
@@ -111,10 +132,9 @@ pub(super) fn server_name<S>(stream: &TlsStream<S>) -> Option<Box<str>> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use rustls::crypto::CryptoProvider;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::sign::{CertifiedKey, SingleCertAndKey};
-    use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
+    use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, SupportedCipherSuite};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsConnector;
 
@@ -224,6 +244,38 @@ pub(super) mod tests {
         *resolver.0.lock().expect("not poisoned") = second;
         let resumed = met(&server, &client).await;
         assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+
+    #[tokio::test]
+    async fn the_cheaper_of_two_safe_suites_is_chosen_whatever_the_client_prefers() {
+        let (key, root) = certified();
+        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let (aes_128, aes_256, chacha) = (
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        );
+        for (offered, chosen) in [
+            (vec![aes_256, aes_128, chacha], aes_128),
+            (vec![chacha, aes_256], aes_256),
+            (vec![chacha], chacha),
+        ] {
+            let mut provider = aws_lc_rs::default_provider();
+            let place = |suite: &SupportedCipherSuite| offered.iter().position(|name| *name == suite.suite());
+            provider.cipher_suites.retain(|suite| place(suite).is_some());
+            provider.cipher_suites.sort_by_key(place);
+            let client = Arc::new(trusting(std::slice::from_ref(&root), provider));
+            let agreed = met(&server, &client).await.get_ref().1.negotiated_cipher_suite();
+            assert_eq!(agreed.map(|suite| suite.suite()), Some(chosen), "of {offered:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_ticket_is_sent() {
+        let (key, root) = certified();
+        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let client = Arc::new(trusting(&[root], aws_lc_rs::default_provider()));
+        assert_eq!(met(&server, &client).await.get_ref().1.tls13_tickets_received(), 1);
     }
 
     #[test]
