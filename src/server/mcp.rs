@@ -125,7 +125,11 @@ impl Edge {
     pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
         match tenant.bearer.shows_page(visit.peer.addr.ip()) {
             Err(denial) => denied(tenant, denial, Form::Problem, Resource::Connector),
-            Ok(()) => page::answer(&tenant.spec, self.open_tenants, method),
+            Ok(()) => {
+                let html =
+                    || tenant.page.get_or_init(|| page::render(&tenant.spec, self.open_tenants)).clone();
+                page::answer(html, method)
+            }
         }
     }
 }

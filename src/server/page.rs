@@ -3,6 +3,7 @@
 //! Plain HTML without script or foreign assets. It shows what a caller may know anyway: no backend, no key, no count.
 
 use askama::Template;
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::reply;
@@ -57,12 +58,17 @@ impl<'a> Page<'a> {
     }
 }
 
+/// The page of a tenant.
+pub(super) fn render(spec: &TenantSpec, open: OpenTenants) -> Bytes {
+    Page::of(spec, open).render().expect("the page is written to a String").into()
+}
+
 /// Answers a request for the page.
-pub(super) fn answer(spec: &TenantSpec, open: OpenTenants, method: &Method) -> Response<Body> {
+pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return reply::method_not_allowed("GET, HEAD");
     }
-    let html = Page::of(spec, open).render().expect("the page is written to a String");
+    let html = html();
     let length = HeaderValue::from(html.len());
     let mut response =
         reply::of_type(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
@@ -127,7 +133,7 @@ pub(super) mod tests {
     }
 
     async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
-        let body = answer(spec, open, &Method::GET).into_body();
+        let body = answer(|| render(spec, open), &Method::GET).into_body();
         let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
         String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
     }
@@ -200,7 +206,7 @@ pub(super) mod tests {
 
     #[test]
     fn it_is_read_only_and_cannot_be_framed() {
-        let page = |method| answer(&spec(vec![]), OpenTenants::Private, &method);
+        let page = |method| answer(|| render(&spec(vec![]), OpenTenants::Private), &method);
         let head = page(Method::HEAD);
         assert!(
             http_body::Body::is_end_stream(head.body())

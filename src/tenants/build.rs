@@ -1,6 +1,6 @@
 //! From what a tenant is meant to be to the live thing. Asks no network: a backend that is down must not stop a load.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::tenant::{Tenant, TenantSlot};
 use crate::backend::{self, Pool, WarmUp};
@@ -54,7 +54,7 @@ impl Parts {
             Some(server) => BearerCheck::login(Arc::clone(server.grants()), &slot.leaves),
             None => BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves),
         };
-        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login }))
+        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login, page: OnceLock::new() }))
     }
 
     fn surface(&self, spec: &TenantSpec, backend: Arc<backend::Client>) -> Surface {

@@ -1,7 +1,9 @@
 //! A live tenant: immutable, everything needed to answer one prefix.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
 
 use crate::backend;
 use crate::base::digest::Digest;
@@ -21,6 +23,8 @@ pub struct Tenant {
     pub bearer: BearerCheck,
     /// Its own authorization server, if it has a login and there is a store to keep grants in.
     pub login: Option<AuthorizationServer>,
+    /// Its page for people, written when it is first asked for.
+    pub page: OnceLock<Bytes>,
 }
 
 impl Tenant {

@@ -1,5 +1,7 @@
 //! The edge in front of tenants: what it says by itself before a tenant's own server is asked.
 
+use std::sync::OnceLock;
+
 use http::Method;
 
 use super::*;
@@ -47,7 +49,16 @@ fn live(spec: TenantSpec) -> Tenant {
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);
-    Tenant { spec, revision: Digest::of(b"test"), slot, backend, mcp, bearer, login: None }
+    Tenant {
+        spec,
+        revision: Digest::of(b"test"),
+        slot,
+        backend,
+        mcp,
+        bearer,
+        login: None,
+        page: OnceLock::new(),
+    }
 }
 
 fn serving(limits: Limits, specs: Vec<TenantSpec>) -> Gateway {
