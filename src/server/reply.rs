@@ -135,7 +135,9 @@ pub(super) fn seal(headers: &mut HeaderMap, request_id: &str, hsts: Option<&Head
     if let Some(hsts) = hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
-    if let Ok(id) = HeaderValue::from_str(request_id) {
+    if let Ok(mut id) = HeaderValue::from_str(request_id) {
+        // Of no use to a later answer, so HTTP/2 need not remember it (RFC 7541 section 6.2.3).
+        id.set_sensitive(true);
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
