@@ -14,6 +14,7 @@
 mod body;
 mod connection;
 mod context;
+mod cork;
 mod cors;
 mod dispatch;
 mod front;

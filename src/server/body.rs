@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::memory::{Full, Held};
-use super::patience::UnderWay;
+use super::patience::{Activity, UnderWay};
 use crate::base::body::Body;
 
 /// Why a request's body was not taken.
@@ -107,6 +108,50 @@ where
 impl From<Full> for BodyFault {
     fn from(Full: Full) -> Self {
         Self::NoRoom
+    }
+}
+
+/// A request's body that tells when it is let go before its end.
+pub(super) struct Asked<B: http_body::Body> {
+    body: B,
+    ended: bool,
+    activity: Arc<Activity>,
+}
+
+impl<B: http_body::Body> Asked<B> {
+    pub(super) fn new(body: B, activity: Arc<Activity>) -> Self {
+        Self { ended: body.is_end_stream(), body, activity }
+    }
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        this.ended |= matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: http_body::Body> Drop for Asked<B> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.activity.leave_unread();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection: its handshake, its protocol, its patience and its end.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +13,21 @@ use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::body::Tracked;
+use super::body::{Asked, Tracked};
 use super::context::{Edge, Peer};
+use super::cork::{Corked, Uncork, cork};
 use super::listener;
 use super::patience::{Activity, Patient};
 use super::tls::{self, Protocol};
+
+/// An HTTP/1 connection rests after it has been kept for nothing for so long, or twice that.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves a connection until either side has had enough.
 pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) {
@@ -58,21 +63,12 @@ where
     let activity = Arc::new(Activity::default());
     let (idle, head) = (seconds(edge.limits.idle_seconds), seconds(edge.limits.header_seconds));
     let line = Arc::new(Line { edge, peer, activity });
-    let service = {
-        let line = Arc::clone(&line);
-        service_fn(move |request| Arc::clone(&line).answer(request))
-    };
+    let activity = Arc::clone(&line.activity);
     match protocol {
-        Protocol::Http1 => {
-            let io = TokioIo::new(Patient::http1(stream, idle, head, Arc::clone(&line.activity)));
-            let connection = http1_settings().serve_connection(io, service);
-            Box::pin(line.attend(connection, std::future::pending())).await;
-        }
+        Protocol::Http1 => line.converse(Patient::http1(stream, idle, head, activity)).await,
         Protocol::Http2 => {
-            let io = TokioIo::new(Patient::http2(stream, idle, head, Arc::clone(&line.activity)));
-            let streams = Streams::default();
-            let connection = http2_settings(streams.clone()).serve_connection(io, service);
-            Box::pin(line.attend(connection, streams.run())).await;
+            let (stream, uncork) = cork(Patient::http2(stream, idle, head, activity));
+            Box::pin(line.multiplex(stream, uncork)).await;
         }
     }
 }
@@ -88,37 +84,104 @@ impl Line {
     /// Boxed, since hyper keeps room for one answer in every connection, idle ones included.
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let under_way = self.activity.begin();
+        let request = request.map(|body| Asked::new(body, Arc::clone(&self.activity)));
         Box::pin(async move {
             let response = self.edge.answer(&self.peer, request).await;
             Ok(response.map(|body| Tracked::new(body, under_way)))
         })
     }
 
-    /// Drives the connection and what goes with it; when it has been idle for long, or the process drains, what is under way is finished
-    /// and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
-    async fn attend<C>(&self, connection: C, streams: impl Future<Output = Infallible>)
+    fn service(
+        self: &Arc<Self>,
+    ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future = Answer> + use<>
+    {
+        let line = Arc::clone(self);
+        service_fn(move |request| Arc::clone(&line).answer(request))
+    }
+
+    /// HTTP/1.1. Between requests a connection is taken apart: what hyper needs for one is most of what it takes.
+    async fn converse<S>(self: Arc<Self>, mut stream: Patient<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        while let Some(resting) = Box::pin(self.exchange(stream)).await {
+            stream = resting;
+            let awake = tokio::select! {
+                biased;
+                awake = stream.wake() => matches!(awake, Ok(true)),
+                () = self.over() => false,
+            };
+            if !awake {
+                // Whoever has gone already needs no farewell.
+                let _gone = stream.shutdown().await;
+                return;
+            }
+        }
+    }
+
+    /// Answers requests until the connection ends, or rests.
+    async fn exchange<S>(self: &Arc<Self>, stream: Patient<S>) -> Option<Patient<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut connection = http1_settings().serve_connection(TokioIo::new(stream), self.service());
+        let rest = self.activity.rest(REST_AFTER);
+        if !self.attend(Pin::new(&mut connection), std::future::pending(), rest).await {
+            return None;
+        }
+        let parts = connection.into_parts();
+        let mut stream = parts.io.into_inner();
+        stream.put_back(&parts.read_buf);
+        Some(stream)
+    }
+
+    async fn multiplex<S>(self: Arc<Self>, stream: Corked<S>, uncork: Uncork<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let streams = Streams::default();
+        let connection =
+            http2_settings(streams.clone()).serve_connection(TokioIo::new(stream), self.service());
+        let beside = async {
+            tokio::select! {
+                biased;
+                never = streams.run() => match never {},
+                error = uncork.run() => error,
+            }
+        };
+        self.attend(pin!(connection), beside, std::future::pending()).await;
+    }
+
+    /// Drives the connection and what goes with it; when it has been idle for long, or the process drains, what is under way
+    /// is finished and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
+    /// Says whether it rests instead.
+    async fn attend<C>(
+        &self,
+        mut connection: Pin<&mut C>,
+        beside: impl Future<Output = io::Error>,
+        rest: impl Future<Output = ()>,
+    ) -> bool
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
-        let (mut connection, mut streams) = (pin!(connection), pin!(streams));
-        // In this order: what the connection reads is begun at once.
-        let ended = tokio::select! {
+        let mut beside = pin!(beside);
+        // In this order: what the connection reads is begun at once, and what it writes leaves.
+        tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
-            never = streams.as_mut() => match never {},
+            ended = connection.as_mut() => self.report(ended.err()),
+            error = beside.as_mut() => self.report(Some(error)),
+            () = rest => return true,
             () = self.over() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    ended = connection => ended,
-                    never = streams => match never {},
-                    () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => return self.leave(),
+                    ended = connection => self.report(ended.err()),
+                    error = beside => self.report(Some(error)),
+                    () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => self.leave(),
                 }
             }
-        };
-        if let Err(error) = ended {
-            self.report(&error);
         }
+        false
     }
 
     async fn over(&self) {
@@ -133,7 +196,8 @@ impl Line {
         tracing::debug!(client.addr = %self.peer.addr, "connection left: its client takes no answer");
     }
 
-    fn report(&self, error: &hyper::Error) {
+    fn report<E: std::error::Error>(&self, broken: Option<E>) {
+        let Some(error) = broken else { return };
         if self.activity.is_overdue() {
             self.edge.metrics.connection_refused("header_timeout");
         }
@@ -206,4 +270,79 @@ where
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::server::tests::{Gateway, get, post, start};
+    use crate::settings::Limits;
+
+    /// A connection in memory, whose time does not pass by itself.
+    fn connected(gateway: &Gateway) -> (Arc<Line>, Patient<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(1 << 16);
+        let activity = Arc::new(Activity::default());
+        let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: None, stopgap: false };
+        let stream = Patient::http1(far, seconds(60), seconds(10), Arc::clone(&activity));
+        (Arc::new(Line { edge: Arc::clone(&gateway.edge), peer, activity }), stream, near)
+    }
+
+    /// How many answers have come, once there are no more.
+    async fn answers(near: &mut DuplexStream) -> usize {
+        let mut all = Vec::new();
+        let reading = near.read_to_end(&mut all);
+        let _nothing_more = tokio::time::timeout(Duration::from_millis(100), reading).await;
+        String::from_utf8_lossy(&all).matches("HTTP/1.1 404").count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_between_requests_and_goes_on() {
+        let gateway = start(Limits::default());
+        let (line, mut stream, mut near) = connected(&gateway);
+        for request in [get("/a"), post("content-length: 0\r\n", ""), get("/b")] {
+            near.write_all(request.as_bytes()).await.expect("sent");
+            assert!(stream.wake().await.expect("a request begins"));
+            stream = line.exchange(stream).await.expect("it rests");
+            assert_eq!(answers(&mut near).await, 1, "{request}");
+        }
+        drop(near);
+        assert!(!stream.wake().await.expect("an end is no error"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_with_the_last_one_is_not_lost() {
+        let gateway = start(Limits::default());
+        let (line, stream, mut near) = connected(&gateway);
+        let (whole, half) = (get("/a"), &get("/b")[..10]);
+        near.write_all([&whole, half].concat().as_bytes()).await.expect("sent");
+        let mut stream = line.exchange(stream).await.expect("it rests");
+        assert_eq!(answers(&mut near).await, 1);
+        assert!(stream.wake().await.expect("a request has begun"));
+        near.write_all(&get("/b").as_bytes()[10..]).await.expect("sent");
+        line.exchange(stream).await.expect("it rests");
+        assert_eq!(answers(&mut near).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_does_not_rest_within_a_request_or_on_a_body_that_was_not_read() {
+        let gateway = start(Limits::default());
+        for begun in [
+            "GET /a".to_owned(),
+            post("content-length: 2\r\n", "{}"),
+            post("content-length: 99\r\n", "{}"),
+            post("transfer-encoding: chunked\r\n", "2\r\n{}\r\n"),
+        ] {
+            let (line, stream, mut near) = connected(&gateway);
+            near.write_all(get("/first").as_bytes()).await.expect("sent");
+            let sending = async {
+                tokio::time::sleep(REST_AFTER / 2).await;
+                near.write_all(begun.as_bytes()).await.expect("sent");
+            };
+            let resting = tokio::time::timeout(seconds(300), line.exchange(stream));
+            let (rests, ()) = tokio::join!(resting, sending);
+            assert!(matches!(rests, Ok(None)), "{begun}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use self::head::Head;
@@ -31,6 +31,12 @@ pub(super) struct Activity {
     taken: AtomicU64,
     /// A head took too long.
     overdue: AtomicBool,
+    /// What was read last, while nothing was under way, is no request yet.
+    beginning: AtomicBool,
+    /// Something written may not have left.
+    unflushed: AtomicBool,
+    /// A request's body was let go before its end, so what comes next need not be a head.
+    unread: AtomicBool,
 }
 
 /// A request being answered, until the last byte of its answer was handed over.
@@ -43,6 +49,7 @@ pub(super) struct UnderWay {
 impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.beginning.store(false, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay { activity: Arc::clone(self), offered: false }
     }
@@ -60,6 +67,33 @@ impl Activity {
     /// Some answer is being worked on here; nobody else can be blamed for the silence.
     fn is_at_work(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > self.offered.load(Ordering::Relaxed)
+    }
+
+    /// A request's body was let go before its end.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns once a kept connection has stood between two requests, everything answered, for `pause` or twice that.
+    pub(super) async fn rest(&self, pause: Duration) {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = self.is_between_requests().then(|| self.begun());
+            if now.is_some() && now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    fn is_between_requests(&self) -> bool {
+        let none = |flag: &AtomicBool| !flag.load(Ordering::Relaxed);
+        self.begun() > 0
+            && !self.is_busy()
+            && none(&self.beginning)
+            && none(&self.unflushed)
+            && none(&self.unread)
     }
 
     /// Whether the connection was cut since a head took too long.
@@ -124,26 +158,46 @@ pub(super) struct Patient<S> {
     head: Head,
     stall: Deadline,
     activity: Arc<Activity>,
+    /// Read already, and to be read again.
+    early: Vec<u8>,
 }
 
 impl<S> Patient<S> {
     /// HTTP/1: no head takes longer than `head`, no answer waits for longer than `stall`.
     pub(super) fn http1(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
         let head = Head::http1(head, Arc::clone(&activity));
-        Self { stream, head, stall: Deadline::after(stall), activity }
+        Self { stream, head, stall: Deadline::after(stall), activity, early: Vec::new() }
     }
 
     /// HTTP/2: the same for its preface and heads; pings and the idle watch do the rest.
     pub(super) fn http2(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
-        Self { stream, head: Head::http2(head), stall: Deadline::after(stall), activity }
+        Self { stream, head: Head::http2(head), stall: Deadline::after(stall), activity, early: Vec::new() }
     }
 }
 
 impl<S> Patient<S> {
     fn note(&self, written: &Poll<io::Result<usize>>) {
+        self.activity.unflushed.store(true, Ordering::Relaxed);
         if let Poll::Ready(Ok(bytes)) = written {
             self.activity.wrote(*bytes);
         }
+    }
+
+    /// Has bytes read again.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.early.extend_from_slice(bytes);
+    }
+}
+
+impl<S: AsyncRead + Unpin> Patient<S> {
+    /// Waits, in next to no memory, until a request begins; `false` if the other side ends instead.
+    pub(super) async fn wake(&mut self) -> io::Result<bool> {
+        if self.early.is_empty() {
+            let mut first = [0; 16];
+            let read = self.stream.read(&mut first).await?;
+            self.put_back(&first[..read]);
+        }
+        Ok(!self.early.is_empty())
     }
 }
 
@@ -191,7 +245,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let polled = match this.early.len().min(buffer.remaining()) {
+            0 => Pin::new(&mut this.stream).poll_read(context, buffer),
+            early => {
+                buffer.put_slice(&this.early[..early]);
+                this.early.drain(..early);
+                Poll::Ready(Ok(()))
+            }
+        };
         if polled.is_ready() {
             this.head.bytes_came(&buffer.filled()[before..]);
             return polled;
@@ -216,6 +277,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_flush(context);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            this.activity.unflushed.store(false, Ordering::Relaxed);
+        }
         this.stall.bound(polled, context)
     }
 

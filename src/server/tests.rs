@@ -53,14 +53,14 @@ fn settings(limits: Limits) -> Settings {
     }
 }
 
-struct Gateway {
-    edge: Arc<Edge>,
+pub(super) struct Gateway {
+    pub(super) edge: Arc<Edge>,
     registry: Registry,
     tasks: Tasks,
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
 }
 
-fn start(limits: Limits) -> Gateway {
+pub(super) fn start(limits: Limits) -> Gateway {
     start_with(limits, None)
 }
 
@@ -138,11 +138,11 @@ async fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> (u16, String) {
 
 const HOST: &str = "Host: mcp.example.com\r\n";
 
-fn get(path: &str) -> String {
+pub(super) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\n{HOST}\r\n")
 }
 
-fn post(headers: &str, body: &str) -> String {
+pub(super) fn post(headers: &str, body: &str) -> String {
     format!("POST /a/mcp HTTP/1.1\r\n{HOST}{headers}\r\n{body}")
 }
 

@@ -1,6 +1,7 @@
 //! Whether a client is in the middle of saying what must not take long: the head of a request, or what HTTP/2 begins with.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
@@ -48,8 +49,12 @@ pub(super) struct Lines {
 
 impl Lines {
     fn bytes_came(&mut self) {
+        if self.activity.is_busy() {
+            return;
+        }
+        self.activity.beginning.store(true, Ordering::Relaxed);
         let begun = self.activity.begun();
-        if !self.activity.is_busy() && self.after_request != Some(begun) {
+        if self.after_request != Some(begun) {
             self.after_request = Some(begun);
             self.deadline.disarm();
         }

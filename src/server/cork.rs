@@ -1,0 +1,186 @@
+//! Gathers the many small writes of an HTTP/2 connection: its codec writes each frame by itself and flushes after each, and every
+//! such write would be a TLS record and a system call of its own.
+//!
+//! What is written waits until the connection's task has nothing more to say ([`Uncork`], polled after the connection), until
+//! there is a whole TLS record of it, or until the connection is shut down. Nothing waits for time to pass.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The largest TLS record.
+const ROOM: usize = 16 << 10;
+
+/// The stream, as the connection has it.
+pub(super) struct Corked<S>(Arc<Mutex<Inner<S>>>);
+
+/// The same stream, as what flushes it has it.
+pub(super) struct Uncork<S>(Arc<Mutex<Inner<S>>>);
+
+struct Inner<S> {
+    stream: S,
+    /// Nothing is allocated while nothing waits.
+    waiting: Vec<u8>,
+    /// So much of it is written already.
+    written: usize,
+}
+
+/// A stream in two hands.
+pub(super) fn cork<S>(stream: S) -> (Corked<S>, Uncork<S>) {
+    let inner = Arc::new(Mutex::new(Inner { stream, waiting: Vec::new(), written: 0 }));
+    (Corked(Arc::clone(&inner)), Uncork(inner))
+}
+
+/// Nobody panics while holding it.
+fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: AsyncWrite + Unpin> Inner<S> {
+    fn drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waiting.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.written < self.waiting.len() {
+            let rest = &self.waiting[self.written..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.written += bytes,
+            }
+        }
+        self.waiting = Vec::new();
+        self.written = 0;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// Takes what there is room for, after writing what leaves none.
+    fn take(&mut self, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.waiting.len() == ROOM {
+            ready!(self.drain(context))?;
+        }
+        if self.waiting.is_empty() {
+            self.waiting.reserve_exact(ROOM);
+        }
+        let before = self.waiting.len();
+        for slice in slices {
+            let fits = slice.len().min(ROOM - self.waiting.len());
+            self.waiting.extend_from_slice(&slice[..fits]);
+        }
+        Poll::Ready(Ok(self.waiting.len() - before))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Uncork<S> {
+    /// Writes what waits, whenever it is polled. Ends only when that fails.
+    pub(super) async fn run(self) -> io::Error {
+        std::future::poll_fn(|context| match lock(&self.0).drain(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            _ => Poll::Pending,
+        })
+        .await
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.0).stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        lock(&self.0).take(context, &[io::IoSlice::new(bytes)])
+    }
+
+    /// Flushing is what waits.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = lock(&self.0);
+        ready!(inner.drain(context))?;
+        Pin::new(&mut inner.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        lock(&self.0).take(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// What the other side has received so far.
+    async fn received(client: &mut tokio::io::DuplexStream) -> usize {
+        let mut bytes = vec![0; 1 << 20];
+        let read = std::future::poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let _nothing_yet = Pin::new(&mut *client).poll_read(context, &mut buffer);
+            Poll::Ready(buffer.filled().len())
+        });
+        read.await
+    }
+
+    async fn uncorked<S: AsyncWrite + Unpin>(uncork: &Uncork<S>) -> Poll<io::Result<()>> {
+        std::future::poll_fn(|context| Poll::Ready(lock(&uncork.0).drain(context))).await
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_together_when_all_is_said() {
+        let (mut client, server) = duplex(1 << 20);
+        let (mut corked, uncork) = cork(server);
+        for _ in 0..10 {
+            corked.write_all(b"frame").await.expect("taken");
+            corked.flush().await.expect("flushed");
+        }
+        assert_eq!(received(&mut client).await, 0);
+        assert!(uncorked(&uncork).await.is_ready());
+        assert_eq!(received(&mut client).await, 50);
+        assert_eq!(lock(&uncork.0).waiting.capacity(), 0, "nothing is held while nothing waits");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_by_what_the_other_side_takes() {
+        let (mut client, server) = duplex(1 << 10);
+        let (mut corked, uncork) = cork(server);
+        let write = async { corked.write_all(&[0; ROOM + 1]).await };
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), write).await.is_err());
+        assert!(uncorked(&uncork).await.is_pending());
+        let mut received = Vec::new();
+        let reading = client.read_to_end(&mut received);
+        let closing = async {
+            corked.shutdown().await.expect("shut down");
+            drop((corked, uncork));
+        };
+        let (read, ()) = tokio::join!(reading, closing);
+        assert_eq!(read.expect("read"), ROOM, "all that was taken arrives");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_fails_says_so() {
+        let (client, server) = duplex(1 << 10);
+        let (mut corked, uncork) = cork(server);
+        corked.write_all(b"frame").await.expect("taken");
+        drop(client);
+        assert_eq!(uncork.run().await.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
