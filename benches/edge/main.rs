@@ -118,6 +118,8 @@ fn measure_memory(arguments: &Arguments, trust: &Trust, targets: &[Target]) -> R
             target.server.settle()?;
             let before = target.server.resident_bytes()?;
             let held = load::idle(trust, target.server.address, target.path, http, arguments.idle)?;
+            // Idle is who has been so for a while.
+            std::thread::sleep(Duration::from_secs(4));
             target.server.settle()?;
             let grown = target.server.resident_bytes()?.saturating_sub(before);
             println!("| {http} | {} | {:.1} |", target.name, grown as f64 / 1024.0 / arguments.idle as f64);

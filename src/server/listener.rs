@@ -93,7 +93,8 @@ where
             next = next => next,
         };
         let Some(place) = edge.admission.admit(permit, peer.ip()) else { continue };
-        let conversation = converse(Arc::clone(&edge), stream, peer);
+        // Boxed, since each layer around a future holds room for it once more: it was twelve kilobytes for three.
+        let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer));
         edge.tasks.spawn(name, async move {
             let _place = place;
             conversation.await;
