@@ -1,4 +1,4 @@
-//! Real MCP clients and the conformance suite against the real gateway.
+//! Real MCP clients, the conformance suite and a scanner of TLS against the real gateway.
 //!
 //! Their versions are in `tests/peers/package.json` and `scripts/install-peers.sh`. Where they are not installed these
 //! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
@@ -14,6 +14,7 @@ mod inspector;
 mod library;
 mod login;
 mod mcp_remote;
+mod scanner;
 mod script;
 mod stage;
 mod waiting;

@@ -1,0 +1,53 @@
+//! Our TLS with the eyes of a scanner: `testssl` tries protocols, suites and known attacks, and looks at the certificate.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::harness::{Gateway, Setup};
+
+/// It asks hundreds of times, with pauses.
+const PATIENCE: Duration = Duration::from_secs(400);
+/// How it grades what is as it should be.
+const FINE: [&str; 2] = ["OK", "INFO"];
+/// A local CA publishes no revocations; who uses it can replace it.
+const NOT_OURS: [&str; 1] = ["cert_revocation"];
+
+#[tokio::test]
+async fn a_scanner_has_nothing_to_say_against_our_tls() {
+    let gateway = Setup::new().variable("TENANTD_HSTS", "365d").start().await;
+    let findings = scan(&gateway).await;
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let grade = |id: &str| findings.iter().find(|it| it["id"] == id).map(|it| text(it, "severity"));
+    assert_eq!(grade("TLS1_3").as_deref(), Some("OK"), "it has looked: {findings:#?}");
+    let complaints: Vec<_> = findings
+        .iter()
+        .filter(|it| !FINE.contains(&text(it, "severity").as_str()))
+        .filter(|it| !NOT_OURS.contains(&text(it, "id").as_str()))
+        .map(|it| format!("{} {}: {}", text(it, "severity"), text(it, "id"), text(it, "finding")))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// What it finds, good and bad.
+async fn scan(gateway: &Gateway) -> Vec<Value> {
+    let report = gateway.path().join("scan.json");
+    let ca = gateway.ca().expect("a local CA");
+    let run = Command::new("testssl")
+        .args(["--quiet", "--color", "0", "--warnings", "off", "--nodns=none", "--ip", "127.0.0.1"])
+        .arg(format!("--add-ca={}", ca.display()))
+        .arg(format!("--jsonfile={}", report.display()))
+        .arg(gateway.base())
+        .current_dir(gateway.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, run).await.expect("it ends in time");
+    let output = output.expect("testssl is installed (Debian: testssl.sh); scripts/test.sh installs it");
+    let text = fs::read_to_string(&report);
+    let text = text.unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stdout)));
+    serde_json::from_str(&text).expect("a list of findings")
+}
