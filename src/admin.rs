@@ -5,6 +5,7 @@
 //! whoever is not on this machine.
 
 mod api;
+mod clients;
 mod keys;
 mod orders;
 mod page;

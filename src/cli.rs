@@ -8,11 +8,13 @@ mod apikey;
 pub mod args;
 mod certs;
 pub mod check;
+mod clients;
 mod completions;
 mod configuration;
 mod demo;
 mod healthcheck;
 mod keys;
+mod order;
 mod output;
 pub mod render;
 mod serve;
@@ -46,6 +48,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Store(args) => store::run(&args),
         Verb::Certs(args) => certs::run(&args),
         Verb::Keys(args) => keys::run(&args),
+        Verb::Clients(args) => clients::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -52,6 +52,7 @@ impl Admin {
                 .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
             {
                 Some((name, "")) => self.tenant(&decoded(name)),
+                Some((name, "clients")) => self.clients(name).await,
                 Some((name, "history")) => self.history(name).await,
                 Some((name, "keys")) => self.keys(name).await,
                 Some((name, "diff")) => self.difference(name, query).await,

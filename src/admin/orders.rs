@@ -53,6 +53,8 @@ impl Admin {
                 let how = if emergency { Rotation::Emergency } else { Rotation::Gentle };
                 self.rotate_keys(name, how).await
             }
+            (&Method::POST, ["api", "tenants", name, "clients"]) => self.enter_client(name, body).await,
+            (&Method::DELETE, ["api", "tenants", name, "clients", id]) => self.remove_client(name, id).await,
             (&Method::DELETE, ["api", "tenants", name]) => self.order(name, Order::Remove).await,
             (&Method::PUT, ["api", "files", name]) => {
                 self.add(name, body, parameter(head.uri.query(), "replace").is_some()).await

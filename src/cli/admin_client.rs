@@ -89,6 +89,11 @@ impl AdminClient {
         format!("/api/tenants/{}{rest}", encoded(name))
     }
 
+    /// A text as a segment of a path.
+    pub(super) fn encoded(text: &str) -> String {
+        encoded(text).to_string()
+    }
+
     /// The path of a file to be added.
     pub(super) fn path_of_file(name: &str, replace: bool) -> String {
         format!("/api/files/{}{}", encoded(name), if replace { "?replace=1" } else { "" })

@@ -43,6 +43,9 @@ pub enum Verb {
     /// See or change the keys with which a tenant signs access tokens.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysArgs),
+    /// Enter applications at a tenant with a login that want a client id and secret, or shut them out.
+    #[command(after_help = CLIENTS_EXAMPLES)]
+    Clients(ClientsArgs),
     /// Make keys that callers of a tenant present.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
@@ -245,6 +248,49 @@ pub enum KeysAction {
 }
 
 #[derive(Debug, Args)]
+pub struct ClientsArgs {
+    #[command(subcommand)]
+    pub action: ClientsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClientsAction {
+    /// Make a client id, and a secret unless it is public.
+    Add {
+        /// The tenant's name, or the stem of its files.
+        tenant: String,
+        /// What people are shown.
+        #[arg(long)]
+        name: String,
+        /// Where people may be sent back to, exactly as the application says it; repeatable.
+        #[arg(long, value_name = "URI", required = true)]
+        redirect_uri: Vec<String>,
+        /// The application cannot keep a secret, as on people's computers.
+        #[arg(long)]
+        public: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// List the clients that were entered.
+    List {
+        /// The tenant's name, or the stem of its files.
+        tenant: String,
+        #[command(flatten)]
+        question: Question,
+    },
+    /// Remove one, or shut out one that registered itself; its logins end at once.
+    Remove {
+        /// The tenant's name, or the stem of its files.
+        tenant: String,
+        client_id: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Compare the vendors' documents in this program with what the vendors publish. Needs the internet, no gateway.
+    Refresh,
+}
+
+#[derive(Debug, Args)]
 pub struct CertsArgs {
     #[command(subcommand)]
     pub action: CertsAction,
@@ -443,6 +489,17 @@ Examples:
   tenantd keys rotate acme --emergency         the key is in wrong hands
 
 Exit codes: 0 all is well, 1 the gateway refused, 2 it could not run.";
+
+const CLIENTS_EXAMPLES: &str = "\
+Examples:
+  tenantd clients add acme --name \"Copilot Studio\" --redirect-uri https://global.consent.azure-apim.net/redirect/…
+  tenantd clients list acme
+  tenantd clients remove acme op_0123456789abcdef
+  tenantd clients refresh                      do the vendors still say what this program has?
+
+Most applications introduce themselves and need none of this.
+
+Exit codes: 0 done, 1 the gateway refused or something differs, 2 it could not run.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:

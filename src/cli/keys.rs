@@ -4,16 +4,16 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::admin_client::{AdminClient, Error};
-use super::args::{AdminArgs, Format, KeysAction, KeysArgs};
-use super::healthcheck::client;
+use super::admin_client::AdminClient;
+use super::args::{Format, KeysAction, KeysArgs};
+use super::order::{ask, told};
 use super::{Exit, output, render};
 
 pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
     match &args.action {
         KeysAction::Show { tenant, question } => {
             let path = AdminClient::path_of(tenant, "/keys");
-            told(ask(&question.admin, Method::GET, &path)?, |keys| match question.format {
+            told(ask(&question.admin, Method::GET, &path, Bytes::new())?, |keys| match question.format {
                 Format::Human => table(keys),
                 Format::Json => render::json(keys) + "\n",
             })
@@ -26,26 +26,10 @@ pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
                     "the old keys are gone: all access tokens are refused from now on, refresh tokens go on"
                 }
             };
-            told(ask(admin, Method::POST, &path)?, |keys| format!("{}\n{tenant}: {said}\n", table(keys)))
+            told(ask(admin, Method::POST, &path, Bytes::new())?, |keys| {
+                format!("{}\n{tenant}: {said}\n", table(keys))
+            })
         }
-    }
-}
-
-fn ask(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<Result<Value, Error>> {
-    Ok(client(admin)?.order(method, path, Bytes::new()))
-}
-
-fn told(answer: Result<Value, Error>, text: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
-    match answer {
-        Ok(answer) => {
-            output::print(&text(&answer))?;
-            Ok(Exit::Fine)
-        }
-        Err(error @ Error::Said(..)) => {
-            eprintln!("tenantd: {error}");
-            Ok(Exit::Findings)
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

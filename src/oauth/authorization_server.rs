@@ -88,6 +88,11 @@ impl AuthorizationServer {
         &self.issuer
     }
 
+    /// Who may ask for tokens.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     /// Answers who asks for a document about this tenant.
     pub async fn describe(&self, document: Document, request: &Request<Bytes>) -> Response<Body> {
         let response = match *request.method() {

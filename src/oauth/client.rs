@@ -21,7 +21,7 @@ use crate::base::digest::Digest;
 use crate::spec::{LoginSpec, TenantName};
 use crate::store::{self, Store};
 
-pub use documents::Documents;
+pub use documents::{Comparison, Documents, compare_with_vendors};
 pub use redirect_uri::{RedirectFault, RedirectUri};
 
 /// A client that may ask for tokens.
@@ -113,7 +113,7 @@ impl Clients {
         }
         match machine::client(&self.login, id) {
             Some(client) => Ok(client),
-            None => self.entered(id).await,
+            None => self.found(id).await,
         }
     }
 
@@ -140,7 +140,7 @@ impl Clients {
         self.ask(move |store, tenant| store.is_denied(tenant, &id)).await
     }
 
-    async fn entered(&self, id: &str) -> Result<Client, ClientFault> {
+    async fn found(&self, id: &str) -> Result<Client, ClientFault> {
         let wanted = id.to_owned();
         let document = self.ask(move |store, tenant| store.client(tenant, &wanted)).await?;
         let document = document.ok_or(ClientFault::Unknown)?;

@@ -9,6 +9,7 @@ mod attacks;
 mod clients;
 mod discovery;
 mod isolation;
+mod operators;
 
 /// A gateway whose tenants log in at `entra`.
 pub(super) async fn gateway(entra: &FakeEntra, backend: &FakeBackend, names: &[&str]) -> Gateway {

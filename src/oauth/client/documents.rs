@@ -5,6 +5,7 @@
 
 mod address;
 mod cache;
+mod compare;
 mod document;
 mod fetch;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use self::address::DocumentUrl;
 use self::cache::{Cache, Known, Slot};
+pub use self::compare::{Comparison, compare_with_vendors};
 use self::fetch::Fetcher;
 use super::{Client, ClientFault};
 use crate::base::clock::Clock;

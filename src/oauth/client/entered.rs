@@ -1,33 +1,161 @@
-//! Clients that an operator entered with `tenantd clients add`, for applications that insist on a client id.
+//! Clients that an operator enters (`tenantd clients add`), for applications that insist on a client id and secret.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Authentication, Client, Origin, RedirectUri};
+use super::text::plain;
+use super::{Authentication, Client, Clients, Origin, RedirectFault, RedirectUri};
 use crate::base::digest::Digest;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::store::{self, Store};
 
-/// What the store keeps of such a client.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Entered {
+const LONGEST_NAME: usize = 80;
+const MOST_REDIRECT_URIS: usize = 20;
+/// A tenant needs a handful.
+const MOST: usize = 100;
+
+/// What an operator says of a client.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
     pub name: String,
     pub redirect_uris: Vec<String>,
-    /// SHA-256 of its secret in hexadecimal digits; none: a public client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_sha256: Option<String>,
+    /// It gets no secret, because it could not keep one.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// What the operator is told: the secret this once.
+#[derive(Debug)]
+pub struct Added {
+    pub id: String,
+    pub secret: Option<Secret>,
+}
+
+/// A client in the operator's list.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    pub client_id: String,
+    pub name: String,
+    pub redirect_uris: Vec<String>,
+    pub public: bool,
     pub entered_at: Timestamp,
 }
 
+/// Why a client is not entered, or not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("a client needs a name of one to {LONGEST_NAME} characters")]
+    Name,
+    #[error("a client needs one to {MOST_REDIRECT_URIS} redirect URIs")]
+    Number,
+    #[error("{uri:?} is no redirect URI: {fault}")]
+    RedirectUri { uri: String, fault: RedirectFault },
+    #[error("the tenant has {MOST} clients already; remove those that nobody uses")]
+    Many,
+    #[error("the tenant has no such client; `tenantd clients list` names those that were entered")]
+    Unknown,
+    #[error("the client cannot be kept: {0}")]
+    Store(#[from] store::Error),
+    #[error("the gateway is shutting down")]
+    Ending,
+}
+
+/// What the store keeps of such a client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Entered {
+    name: String,
+    redirect_uris: Vec<String>,
+    /// SHA-256 of its secret in hexadecimal digits; none: a public client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_sha256: Option<String>,
+    entered_at: Timestamp,
+}
+
+impl Clients {
+    /// Enters a client, and makes its id and secret.
+    pub async fn enter(&self, entry: Entry, now: Timestamp) -> Result<Added, Refused> {
+        let secret = (!entry.public).then(|| Secret::new(format!("cs_{}", random::hex::<32>())));
+        let entered = Entered::new(entry, secret.as_ref(), now)?;
+        let id = format!("op_{}", random::hex::<8>());
+        let kept = id.clone();
+        self.change(move |store, tenant| {
+            if store.client_ids(tenant)?.len() >= MOST {
+                return Err(Refused::Many);
+            }
+            store.add_client(tenant, &kept, &entered.written())?;
+            Ok(())
+        })
+        .await?;
+        Ok(Added { id, secret })
+    }
+
+    /// The clients that were entered.
+    pub async fn entered(&self) -> Result<Vec<Listed>, Refused> {
+        self.change(|store, tenant| {
+            let read = |id: String| {
+                let document = store.client(tenant, &id)?;
+                Ok(document.and_then(|document| Some(Entered::read(&document)?.listed(id))))
+            };
+            let ids = store.client_ids(tenant)?;
+            ids.into_iter().filter_map(|id| read(id).transpose()).collect()
+        })
+        .await
+    }
+
+    /// Takes a client out: one that was entered, or for ever one that registered itself. Its grants are the caller's to end.
+    pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), Refused> {
+        let registered = super::registered::client(&self.store, &self.tenant, id).is_some();
+        let id = id.to_owned();
+        self.change(move |store, tenant| match registered {
+            true => Ok(store.deny_client(tenant, &id, now)?),
+            false if store.remove_client(tenant, &id)? => Ok(()),
+            false => Err(Refused::Unknown),
+        })
+        .await
+    }
+
+    async fn change<T, C>(&self, change: C) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        C: FnOnce(&Store, &str) -> Result<T, Refused> + Send + 'static,
+    {
+        let (store, tenant) = (Arc::clone(&self.store), self.tenant.clone());
+        let changed = tokio::task::spawn_blocking(move || change(&store, tenant.as_str()));
+        changed.await.map_err(|_| Refused::Ending)?
+    }
+}
+
 impl Entered {
-    /// Reads what the store kept.
-    pub fn read(document: &[u8]) -> Option<Self> {
+    fn new(entry: Entry, secret: Option<&Secret>, now: Timestamp) -> Result<Self, Refused> {
+        if entry.redirect_uris.is_empty() || entry.redirect_uris.len() > MOST_REDIRECT_URIS {
+            return Err(Refused::Number);
+        }
+        for uri in &entry.redirect_uris {
+            RedirectUri::parse(uri).map_err(|fault| Refused::RedirectUri { uri: uri.clone(), fault })?;
+        }
+        Ok(Self {
+            name: plain(&entry.name, LONGEST_NAME).ok_or(Refused::Name)?,
+            redirect_uris: entry.redirect_uris,
+            secret_sha256: secret.map(|secret| Digest::of(secret.expose().as_bytes()).to_string()),
+            entered_at: now,
+        })
+    }
+
+    pub(super) fn read(document: &[u8]) -> Option<Self> {
         serde_json::from_slice(document).ok()
     }
 
-    /// What the store is to keep.
-    pub fn write(&self) -> Vec<u8> {
+    fn written(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("plain data can be written")
+    }
+
+    fn listed(self, client_id: String) -> Listed {
+        let Self { name, redirect_uris, secret_sha256, entered_at } = self;
+        Listed { client_id, name, redirect_uris, public: secret_sha256.is_none(), entered_at }
     }
 
     pub(super) fn client(&self, id: &str) -> Client {

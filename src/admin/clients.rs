@@ -1,0 +1,84 @@
+//! The clients of a tenant with a login that an operator enters, lists and removes.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::json;
+
+use super::Admin;
+use super::api::{json_answer, problem};
+use super::orders::decoded;
+use crate::base::body::Body;
+use crate::oauth::client::entered::{Added, Entry, Refused};
+use crate::tenants::tenant::Tenant;
+
+const LARGEST: usize = 16 << 10;
+
+impl Admin {
+    /// Those that were entered.
+    pub(super) async fn clients(&self, name: &str) -> Response<Body> {
+        let Some(tenant) = self.with_login(name) else { return without_login() };
+        let Some(server) = &tenant.login else { return without_login() };
+        answered(server.clients().entered().await.map(|listed| json!(listed)))
+    }
+
+    /// Enters one; its secret is in this answer and nowhere else.
+    pub(super) async fn enter_client<B>(&self, name: &str, body: B) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(tenant) = self.with_login(name) else { return without_login() };
+        let Some(server) = &tenant.login else { return without_login() };
+        let body = Limited::new(body, LARGEST).collect().await.map(|body| body.to_bytes());
+        let entry: Option<Entry> = body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let Some(entry) = entry else {
+            let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
+            return problem(StatusCode::BAD_REQUEST, detail);
+        };
+        let told = |added: Added| json!({ "client_id": added.id, "client_secret": added.secret.as_ref().map(|secret| secret.expose()) });
+        answered(server.clients().enter(entry, self.clock.now()).await.map(told))
+    }
+
+    /// Removes one that was entered, or shuts out one that registered itself; what it was allowed is over at once.
+    pub(super) async fn remove_client(&self, name: &str, id: &str) -> Response<Body> {
+        let Some(tenant) = self.with_login(name) else { return without_login() };
+        let Some(server) = &tenant.login else { return without_login() };
+        let id = decoded(id);
+        if let Err(refused) = server.clients().remove(&id, self.clock.now()).await {
+            return answered(Err(refused));
+        }
+        match server.grants().revoke_client(&id).await {
+            Ok(ended) => json_answer(StatusCode::OK, &json!({ "removed": id, "grants_ended": ended })),
+            Err(fault) => problem(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
+        }
+    }
+
+    fn with_login(&self, name: &str) -> Option<Arc<Tenant>> {
+        let table = self.registry.load();
+        table.entry(&decoded(name))?.tenant.clone()
+    }
+}
+
+fn without_login() -> Response<Body> {
+    problem(
+        StatusCode::NOT_FOUND,
+        "no tenant with a login of this name is served; /api/tenants lists them all",
+    )
+}
+
+fn answered(outcome: Result<serde_json::Value, Refused>) -> Response<Body> {
+    match outcome {
+        Ok(answer) => json_answer(StatusCode::OK, &answer),
+        Err(refused) => {
+            let status = match refused {
+                Refused::Unknown => StatusCode::NOT_FOUND,
+                Refused::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+                Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            problem(status, &refused.to_string())
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `tenantd clients`: the applications that may ask a tenant for tokens without introducing themselves.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::admin_client::AdminClient;
+use super::args::{ClientsAction, ClientsArgs};
+use super::order::{ask, told};
+use super::{Exit, output};
+use crate::oauth::client::{Comparison, compare_with_vendors};
+
+pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
+    match &args.action {
+        ClientsAction::Add { tenant, name, redirect_uri, public, admin } => {
+            let entry = json!({ "name": name, "redirect_uris": redirect_uri, "public": public });
+            told(ask(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
+        }
+        ClientsAction::List { tenant, question } => {
+            let listed = ask(&question.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
+            told(listed, |listed| output::rendered(question.format, listed, table))
+        }
+        ClientsAction::Remove { tenant, client_id, admin } => {
+            let removed = ask(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
+            told(removed, |removed| {
+                let ended = removed["grants_ended"].as_u64().unwrap_or_default();
+                format!("{client_id} is out; {ended} of its logins ended\n")
+            })
+        }
+        ClientsAction::Refresh => refresh(),
+    }
+}
+
+fn path(tenant: &str, id: &str) -> String {
+    let rest =
+        if id.is_empty() { "/clients".to_owned() } else { format!("/clients/{}", AdminClient::encoded(id)) };
+    AdminClient::path_of(tenant, &rest)
+}
+
+fn added(added: &Value) -> String {
+    let id = added["client_id"].as_str().unwrap_or_default();
+    let secret = match added["client_secret"].as_str() {
+        Some(secret) => format!("Client secret, which is shown this once:\n\n  {secret}\n"),
+        None => "It has no secret: the application proves itself by PKCE alone.\n".to_owned(),
+    };
+    format!("Client id:\n\n  {id}\n\n{secret}")
+}
+
+fn table(listed: &Value) -> String {
+    let row = |client: &Value| {
+        let text = |name: &str| client[name].as_str().unwrap_or_default().to_owned();
+        let uris = client["redirect_uris"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let kind = if client["public"] == true { "public" } else { "secret" };
+        vec![text("client_id"), text("name"), kind.to_owned(), uris.collect::<Vec<_>>().join(" ")]
+    };
+    let rows: Vec<_> = listed.as_array().into_iter().flatten().map(row).collect();
+    match rows.is_empty() {
+        true => "No client was entered.\n".to_owned(),
+        false => output::table(&["CLIENT ID", "NAME", "PROVES ITSELF BY", "RETURNS TO"], &rows),
+    }
+}
+
+/// Needs the internet and no gateway.
+fn refresh() -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let compared = runtime.block_on(compare_with_vendors());
+    let all_same = compared.iter().all(|(_, comparison)| matches!(comparison, Comparison::Same));
+    for (id, comparison) in compared {
+        output::print(&match comparison {
+            Comparison::Same => format!("{id}: as in this program\n"),
+            Comparison::Unknown(why) => format!("{id}: cannot be read: {why}\n"),
+            Comparison::Differs { shipped, published } => {
+                format!("{id}: differs\n- {shipped}\n+ {published}\n")
+            }
+        })?;
+    }
+    Ok(if all_same { Exit::Fine } else { Exit::Findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_a_table_and_a_secret_is_shown_once() {
+        let listed = json!([
+            { "client_id": "op_1", "name": "Copilot", "public": false, "redirect_uris": ["https://a.example/cb", "https://b.example/cb"] },
+        ]);
+        insta::assert_snapshot!(table(&listed), @r"
+        CLIENT ID  NAME     PROVES ITSELF BY  RETURNS TO
+        op_1       Copilot  secret            https://a.example/cb https://b.example/cb
+        ");
+        assert!(added(&json!({ "client_id": "op_1", "client_secret": "cs_x" })).contains("  cs_x\n"));
+        assert!(added(&json!({ "client_id": "op_1", "client_secret": null })).contains("no secret"));
+    }
+}
