@@ -10,6 +10,7 @@ mod acme;
 mod admin;
 mod command_line;
 mod demo;
+mod entra;
 mod hot_life;
 mod hot_load;
 mod limits;

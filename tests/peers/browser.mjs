@@ -6,6 +6,7 @@ import { follow } from './steps.mjs';
 
 let socket;
 let session;
+let wanted;
 let sent = 0;
 const waiting = new Map();
 // What a page complained about: refused styles, scripts and frames, failed loads.
@@ -43,6 +44,7 @@ async function until(condition) {
 
 await follow({
   async start({ program, folder, scripts, width, dark }) {
+    wanted = width;
     const chromium = spawn(program, [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors',
       '--remote-debugging-port=0', `--user-data-dir=${folder}`, 'about:blank',
@@ -91,8 +93,8 @@ await follow({
       const { data } = await ask('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true });
       writeFileSync(file, Buffer.from(data, 'base64'));
     }
-    // Wider than its window is hard to read on a phone.
-    const wide = await evaluate('document.documentElement.scrollWidth > window.innerWidth');
+    // Wider than its window is hard to read on a phone. (Phones make the window wider then.)
+    const wide = await evaluate(`document.documentElement.scrollWidth > ${wanted}`);
     // That a page is a refusal itself is no complaint about it.
     const url = await evaluate('location.href');
     const others = complaints.filter((entry) => entry.source !== 'network' || entry.url !== url).map((entry) => entry.text);

@@ -121,7 +121,6 @@ async fn people_agree_and_log_in_on_phones_and_desks_with_and_without_scripts() 
         let back = welcome(&listener).await;
         assert!(back.contains("code=") && back.contains("iss="), "{back}");
         browser.arrive(&app.redirect_uri).await;
-        browser.look(&format!("back-{}", window.name)).await;
     }
 }
 
