@@ -130,6 +130,14 @@ async fn a_signed_token_of_other_names_is_refused() {
         })
     };
     assert!(server.issuer.verify(sign(json!({})).as_bytes()).await.is_ok());
+    for header in [json!({ "typ": "JWT" }), json!({ "alg": "RS256" }), json!({ "crit": ["exp"] })] {
+        let signed = keys.sign(now, |kid| {
+            let mut all = json!({ "typ": TYPE, "alg": ALGORITHM, "kid": kid });
+            all.as_object_mut().expect("an object").extend(header.as_object().expect("an object").clone());
+            format!("{}.{}", part(&all), part(&claims))
+        });
+        assert_eq!(server.issuer.verify(signed.as_bytes()).await, Err(Fault::Invalid), "{header}");
+    }
     for changes in [
         json!({ "iss": "https://mcp.example.com/beta" }),
         json!({ "iss": "https://mcp.example.com/acme/" }),
