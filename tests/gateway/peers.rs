@@ -4,6 +4,7 @@
 //! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
 
 mod access;
+mod authorization;
 mod browser;
 mod cache;
 mod calls;

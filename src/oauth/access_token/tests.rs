@@ -183,3 +183,12 @@ async fn a_new_key_is_published_a_day_ahead_and_in_an_emergency_old_tokens_end()
     assert_eq!(states(rotated), "signing");
     assert!(!server.is_recognised(held).await, "not even one that was recognised before");
 }
+
+#[tokio::test]
+async fn two_that_need_the_first_key_at_once_have_the_same() {
+    let bed = Bed::new().await;
+    let (one, two) = (bed.server("acme"), bed.server("acme"));
+    let (one, two) = tokio::join!(one.issuer.jwks(), two.issuer.jwks());
+    let keys: Value = serde_json::from_slice(&one.clone().expect("keys")).expect("JSON");
+    assert_eq!((one, keys["keys"].as_array().map(Vec::len)), (two, Some(1)));
+}
