@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
+use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
 /// Runs a verb of the binary in the gateway's folder.
@@ -226,6 +228,21 @@ async fn a_state_folder_that_was_never_writable_costs_the_memory_only() {
     gateway.until_state("acme", "serving").await;
     assert!(gateway.output().contains("serving without a state folder"));
     assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_asks_for_a_login_is_closed_where_logins_cannot_be_kept() {
+    let Some(disk) = SmallDisk::mount("size=512k,ro") else { return };
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::new().state(&disk.path()).flag("--entra-authority", &entra.authority());
+    let setup = setup.file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml());
+    let gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    for path in ["/a/mcp", "/.well-known/oauth-protected-resource/a/mcp", "/a/authorize", "/a/"] {
+        let answer = gateway.client().get(path).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "60"), "{path}: {answer:?}");
+    }
+    assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.status, 503);
+    assert_eq!(gateway.client().search(Era::Modern, "/b", "q").await.data()["row_count"], 2, "others serve");
 }
 
 #[tokio::test]

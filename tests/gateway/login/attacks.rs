@@ -6,9 +6,7 @@ use url::Url;
 
 use super::super::harness::client::{Answer, read};
 use super::super::harness::entra::APP;
-use super::super::harness::login::{
-    App, Browser, CALLBACK, Form, challenge, field, parameter, register, way,
-};
+use super::super::harness::login::{App, Browser, CALLBACK, Form, field, parameter, register, way};
 use super::*;
 
 async fn ground() -> (FakeEntra, FakeBackend, Gateway) {
@@ -288,5 +286,4 @@ async fn registrations_are_judged_and_a_flood_of_them_leaves_nothing() {
     }
     assert_eq!(limited.status, 429, "{limited:?}");
     assert!(limited.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds <= 60));
-    let _unused = challenge;
 }

@@ -87,7 +87,6 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
     let base = gateway.client().base().to_owned();
     let issuer = format!("{base}/a");
     // Whatever the request says, names come from the configuration.
-    let address = gateway.address().to_string();
     let forwarded = [
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-proto", "http"),
@@ -99,7 +98,6 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
     }
     let refused = ask(&gateway, Method::GET, "/a/mcp/", &[]).await;
     assert_eq!(pointer(&refused), format!("{base}{}", RESOURCE[1].0));
-    let _not_said = address;
 
     let resource = gateway.client().get(RESOURCE[0].0).await.json();
     assert_eq!(resource["authorization_servers"], serde_json::json!([issuer]));
@@ -127,6 +125,34 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("claims")).expect("base64");
     let claims: Value = serde_json::from_slice(&claims).expect("JSON");
     assert_eq!((&claims["iss"], &claims["aud"]), (&server["issuer"], &resource["resource"]));
+}
+
+#[tokio::test]
+async fn pages_of_others_may_ask_for_documents_and_tokens_but_not_log_people_in() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let gateway = gateway(&entra, &backend, &["a"]).await;
+    let origin = [("origin", "https://anywhere.example")];
+    for (path, open) in [
+        ("/a/token", true),
+        ("/a/register", true),
+        ("/a/revoke", true),
+        ("/a/introspect", false),
+        ("/a/authorize", false),
+        ("/a/consent", false),
+        ("/a/auth/ms-callback", false),
+    ] {
+        let preflight = ask(&gateway, Method::OPTIONS, path, &origin).await;
+        assert_eq!(preflight.status == 204, open, "{path}");
+        let expected = if open { "*" } else { "" };
+        for answer in [preflight, ask(&gateway, Method::POST, path, &origin).await] {
+            let allowed = answer
+                .headers
+                .get("access-control-allow-origin")
+                .map_or("", |it| it.to_str().expect("ASCII"));
+            assert_eq!(allowed, expected, "{path}");
+            assert!(!answer.headers.contains_key("access-control-allow-credentials"), "{path}");
+        }
+    }
 }
 
 #[tokio::test]
