@@ -29,21 +29,27 @@ pub(super) fn is_of_secret(codes: &[u32]) -> bool {
 
 fn meaning(code: u32) -> Option<Meaning> {
     Some(match code {
-        65_001 | 90_094 | 90_095 => Meaning::CONSENT_MISSING,
+        65_001 | 90_008 | 90_094 | 90_095 => Meaning::CONSENT_MISSING,
         65_004 => Meaning::DECLINED,
         50_105 => Meaning::NOT_ASSIGNED,
-        50_020 | 50_194 | 90_072 => Meaning::OTHER_DIRECTORY,
-        50_011 => Meaning::REDIRECT_UNKNOWN,
-        700_016 => Meaning::APP_UNKNOWN,
+        50_020 | 51_004 | 90_072 => Meaning::OTHER_DIRECTORY,
+        50_194 => Meaning::ONE_DIRECTORY,
+        50_011 | 70_004 => Meaning::REDIRECT_UNKNOWN,
+        70_001 | 700_011 | 700_016 => Meaning::APP_UNKNOWN,
         90_002 => Meaning::DIRECTORY_UNKNOWN,
-        7_000_215 => Meaning::SECRET_WRONG,
+        70_002 | 7_000_215 => Meaning::SECRET_WRONG,
         7_000_222 => Meaning::SECRET_EXPIRED,
         7_000_218 => Meaning::SECRET_MISSING,
-        50_076 | 50_079 | 50_158 => Meaning::MORE_PROOF,
-        53_000..=53_011 => Meaning::CONDITIONAL_ACCESS,
-        54_005 | 70_008 | 700_082 | 50_173 => Meaning::OVER,
-        9_010_010 | 901_002 | 28_000 | 28_003 | 900_144 | 90_009 => Meaning::OUR_REQUEST,
-        90_033 => Meaning::DOWN,
+        50_072 | 50_074 | 50_076 | 50_078 | 50_079 | 50_158 => Meaning::MORE_PROOF,
+        50_097 | 50_129 | 50_131 | 50_155 | 53_000..=53_011 | 530_034 | 530_035 => {
+            Meaning::CONDITIONAL_ACCESS
+        }
+        50_089 | 50_132 | 50_133 | 50_173 | 54_005 | 70_000 | 70_008 | 70_043 | 700_082 | 700_084 => {
+            Meaning::OVER
+        }
+        28_000 | 28_003 | 90_009 | 900_144 | 901_002 | 9_010_010 => Meaning::OUR_REQUEST,
+        // 50196: asked too often for the same; whoever has a session keeps it.
+        50_087 | 50_088 | 50_196 | 70_012 | 90_006 | 90_012 | 90_033 | 90_090 => Meaning::DOWN,
         _ => return None,
     })
 }
@@ -159,6 +165,14 @@ impl Meaning {
         advice: "Tell whoever operates this server to compare microsoft_tenant_id with the directory's overview in \
                  Entra.",
     };
+    const ONE_DIRECTORY: Self = Self {
+        kind: Kind::Misconfigured,
+        class: "one_directory",
+        title: "This application is registered for one organization",
+        sentence: "This server asks accounts of several organizations, and Microsoft knows its app for one.",
+        advice: "Tell whoever operates this server to make the app {app} \"Accounts in any organizational directory\" in \
+                 Entra, or to name the directory in microsoft_tenant_id.",
+    };
     const SECRET_WRONG: Self = Self {
         kind: Kind::Misconfigured,
         class: "secret_wrong",
@@ -232,6 +246,8 @@ mod tests {
             ("invalid_grant", &[1, 70_008], Kind::Ended, "over"),
             ("invalid_grant", &[50_057], Kind::Ended, "over"),
             ("temporarily_unavailable", &[], Kind::Down, "down"),
+            ("invalid_grant", &[50_196], Kind::Down, "down"),
+            ("invalid_request", &[50_194], Kind::Misconfigured, "one_directory"),
             ("access_denied", &[], Kind::Refused, "declined"),
             ("nonsense", &[], Kind::Misconfigured, "request_refused"),
         ] {

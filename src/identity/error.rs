@@ -72,8 +72,15 @@ impl Error {
 
     /// Whether nobody can log in until the operator mends the app registration or the tenant's file.
     pub(super) fn is_of_the_app(&self) -> bool {
-        ["secret_wrong", "secret_expired", "secret_missing", "app_unknown", "directory_unknown"]
-            .contains(&self.class)
+        let classes = [
+            "secret_wrong",
+            "secret_expired",
+            "secret_missing",
+            "app_unknown",
+            "directory_unknown",
+            "one_directory",
+        ];
+        classes.contains(&self.class)
     }
 
     /// What clients are told (RFC 6749 4.1.2.1 and 5.2).
