@@ -108,13 +108,13 @@ async fn a_state_that_cannot_be_read_is_set_aside_and_orders_nothing() {
 async fn html_and_resets_are_waited_out_and_a_pause_is_kept() {
     let pebble = Pebble::start(Options::default()).await;
     let front = Front::before(&pebble).await;
-    front.fail(&[Fault::Html, Fault::Reset, Fault::RateLimited(3600)]);
+    front.fail(&[Fault::Html, Fault::Reset, Fault::RateLimited(7200)]);
     let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
     until_trouble(&gateway, "mcp.test", "502").await;
     let found = until_trouble(&gateway, "mcp.test", "rateLimited").await;
     let next: jiff::Timestamp = found["next_attempt"].as_str().expect("a time").parse().expect("a time");
     let pause = next.duration_since(jiff::Timestamp::now()).as_secs();
-    assert!((3500..=3960).contains(&pause), "{pause} s");
+    assert!((7100..=7920).contains(&pause), "{pause} s");
     // The pause outlives the process.
     let gateway = gateway.kill_and_restart().await;
     let again = until_trouble(&gateway, "mcp.test", "rateLimited").await;
