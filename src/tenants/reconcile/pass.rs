@@ -28,8 +28,9 @@ use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
 const READERS: usize = 2;
-/// Entries read before they are taken in: what reading leaves behind is more than what is kept.
-const AT_ONCE: usize = 256;
+/// Entries read before they are taken in, and written to the store at once: what reading leaves behind is more than what
+/// is kept of it.
+pub(super) const AT_ONCE: usize = 256;
 /// An empty folder in another's place removes nobody for this long: a volume may be about to be mounted.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
