@@ -19,6 +19,7 @@ async fn a_full_disk_costs_the_receipts_and_nothing_else() {
     until("it is said", async || gateway.output().contains("no receipts can be written").then_some(())).await;
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
     assert_eq!(gateway.output().matches("no receipts can be written").count(), 1);
+    gateway.among_its_mounts("! ls -A tenants.d | grep -F .tmp");
     // Room again: the next change has its receipt.
     gateway.among_its_mounts("rm tenants.d/.fill tenants.d/acme.zip");
     gateway.until_gone("acme").await;
@@ -27,7 +28,6 @@ async fn a_full_disk_costs_the_receipts_and_nothing_else() {
     gateway.among_its_mounts(
         "for n in $(seq 300); do grep -qs serving tenants.d/acme.status.json && exit; sleep 0.1; done; exit 1",
     );
-    gateway.among_its_mounts("! ls -A tenants.d | grep -F .tmp");
 }
 
 #[tokio::test]
