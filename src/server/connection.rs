@@ -289,6 +289,12 @@ mod tests {
         (Arc::new(Line { edge: Arc::clone(&gateway.edge), peer, activity }), stream, near)
     }
 
+    /// Whether a request begins.
+    async fn wakes(stream: &mut Patient<DuplexStream>) -> bool {
+        let woken = tokio::time::timeout(seconds(10), stream.wake()).await;
+        woken.expect("bytes or an end come").expect("an end is no error")
+    }
+
     /// How many answers have come, once there are no more.
     async fn answers(near: &mut DuplexStream) -> usize {
         let mut all = Vec::new();
@@ -303,12 +309,12 @@ mod tests {
         let (line, mut stream, mut near) = connected(&gateway);
         for request in [get("/a"), post("content-length: 0\r\n", ""), get("/b")] {
             near.write_all(request.as_bytes()).await.expect("sent");
-            assert!(stream.wake().await.expect("a request begins"));
+            assert!(wakes(&mut stream).await);
             stream = line.exchange(stream).await.expect("it rests");
             assert_eq!(answers(&mut near).await, 1, "{request}");
         }
         drop(near);
-        assert!(!stream.wake().await.expect("an end is no error"));
+        assert!(!wakes(&mut stream).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,7 +325,7 @@ mod tests {
         near.write_all([&whole, half].concat().as_bytes()).await.expect("sent");
         let mut stream = line.exchange(stream).await.expect("it rests");
         assert_eq!(answers(&mut near).await, 1);
-        assert!(stream.wake().await.expect("a request has begun"));
+        assert!(wakes(&mut stream).await);
         near.write_all(&get("/b").as_bytes()[10..]).await.expect("sent");
         line.exchange(stream).await.expect("it rests");
         assert_eq!(answers(&mut near).await, 1);
