@@ -1,7 +1,8 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, tasks, accepting, bodies and reach.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, bodies and reach.
 
 pub mod accept;
 pub mod body;
+pub mod causes;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;

@@ -1,6 +1,5 @@
 //! One exchange with a backend: sends, retries while nothing was sent, follows redirects within the origin.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use url::Url;
 use super::connector::ConnectFault;
 use super::outgoing::Outgoing;
 use super::{Error, Pool};
+use crate::base::causes::causes;
 use crate::base::random;
 
 const RETRIES: usize = 2;
@@ -67,13 +67,13 @@ struct Fault {
 
 impl Fault {
     fn of(error: &legacy::Error) -> Self {
-        let connect = chain(error).find_map(|cause| cause.downcast_ref::<ConnectFault>());
+        let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectFault>());
         if let Some(fault) = connect {
             return Self::of_connect(fault);
         }
         // Canceled: the connection closed before hyper took the request from its queue.
         let canceled =
-            chain(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|e| e.is_canceled());
+            causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|e| e.is_canceled());
         if error.is_connect() || canceled {
             return Self { error: Error::Unreachable, worth_retrying: true };
         }
@@ -95,12 +95,8 @@ impl Fault {
     }
 }
 
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
 fn deepest(error: &legacy::Error) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn is_redirect(status: StatusCode) -> bool {

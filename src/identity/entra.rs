@@ -12,6 +12,7 @@ use url::Url;
 
 use super::directory::Directory;
 use super::error::Error;
+use crate::base::causes;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -139,14 +140,7 @@ impl Entra {
 
 /// The chain of causes without the URL, which is known and may be long.
 fn unheard(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    Error::down(text)
+    Error::down(causes::in_one_line(&error.without_url()))
 }
 
 impl fmt::Debug for Entra {

@@ -4,6 +4,7 @@ use instant_acme::{Error as AcmeError, Problem};
 
 use super::help;
 use super::http::{Http, NotAcme, TooSlow};
+use crate::base::causes;
 use crate::certs::Error;
 use crate::certs::schedule::{Failure, Fault};
 
@@ -61,7 +62,8 @@ pub(super) fn of(error: AcmeError, http: &Http) -> Failure {
 
 fn of_silence(error: &(dyn std::error::Error + 'static)) -> Failure {
     let is_told = error.is::<NotAcme>() || error.is::<TooSlow>();
-    let text = if is_told { chain(error) } else { format!("the CA is not reached: {}", chain(error)) };
+    let said = causes::in_one_line(error);
+    let text = if is_told { said } else { format!("the CA is not reached: {said}") };
     Failure::new(Fault::Unreachable, text).help(help::of_silence(error))
 }
 
@@ -143,20 +145,6 @@ fn told(problem: &Problem) -> String {
     }
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(LONGEST_DETAIL * 2).map(plain).collect()
-}
-
-/// An error with its causes, each once.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text += &format!(": {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io;
 use rustls::CertificateError;
 
 use super::http::{NotAcme, TooSlow};
+use crate::base::causes::causes;
 
 /// About a problem, by the last part of its type.
 pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
@@ -58,8 +59,7 @@ pub(super) const WRONG_EAB: &str = "The CA does not accept the external account:
 
 /// About a CA that no answer in ACME's language came from.
 pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
+    for error in causes(error) {
         if error.is::<NotAcme>() {
             return "If this lasts: see that acme_directory is the CA's, and that no proxy answers in its place";
         }
@@ -69,7 +69,6 @@ pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
         if let Some(help) = tls(error).and_then(of_certificate) {
             return help;
         }
-        cause = error.source();
     }
     "See that this machine may connect to the CA and knows a name server; it is asked again by itself"
 }

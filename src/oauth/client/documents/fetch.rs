@@ -13,7 +13,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::Value;
 
 use super::address::DocumentUrl;
-use crate::base::reach;
+use crate::base::{causes, reach};
 
 const CONNECT: Duration = Duration::from_secs(4);
 /// People wait for it, ten seconds at most.
@@ -188,12 +188,5 @@ fn keep(headers: &HeaderMap) -> Duration {
 
 /// The chain of causes without the URL.
 fn unreachable(error: reqwest::Error) -> Fault {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    Fault::Unreachable(text)
+    Fault::Unreachable(causes::in_one_line(&error.without_url()))
 }
