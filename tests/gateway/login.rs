@@ -10,10 +10,13 @@ mod clients;
 mod discovery;
 mod isolation;
 mod operators;
+mod rust_sdk;
 
 /// A gateway whose tenants log in at `entra`.
 pub(super) async fn gateway(entra: &FakeEntra, backend: &FakeBackend, names: &[&str]) -> Gateway {
-    let mut setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let mut setup = Setup::new()
+        .flag("--entra-authority", &entra.authority())
+        .variable("TENANTD_LOG_FILTER", "info,tenantd::server=debug");
     for name in names {
         setup = setup.file(&format!("{name}.zip"), Tenant::new(name, backend).with(&entra.lines()).zip());
     }

@@ -53,6 +53,11 @@ impl Client {
         Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 
+    /// What it speaks HTTP with, for clients that bring their own MCP.
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
     /// The same client with a header on every request.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers

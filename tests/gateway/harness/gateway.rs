@@ -364,6 +364,14 @@ impl Gateway {
         fs::read_to_string(self.path().join("output.log")).unwrap_or_default()
     }
 
+    /// What was asked for of a tenant, and how it was answered. It logs that with `tenantd::server=debug`.
+    pub(crate) fn steps(&self, tenant: &str) -> Vec<String> {
+        let output = self.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let answered = lines.filter(|line| line["tenant"] == tenant);
+        answered.filter_map(|line| Some(format!("{} {}", line["route"].as_str()?, line["status"]))).collect()
+    }
+
     /// Where its state is.
     fn state_folder(&self) -> PathBuf {
         let flags = &self.setup.flags;

@@ -47,6 +47,37 @@ impl Browser {
         self.send(request.header("origin", "null").form_of(form)).await
     }
 
+    /// What a person does that a client sends here, up to where it leads back to the client.
+    pub(crate) async fn log_in(&mut self, authorize: &str, entra: &FakeEntra) -> Url {
+        let way = self.consent(authorize).await;
+        let callback = entra.visit(&way).await;
+        self.come_back(&callback).await
+    }
+
+    /// Allows what an authorization request asks for; the way to Microsoft.
+    pub(crate) async fn consent(&mut self, authorize: &str) -> String {
+        let page = self.get(authorize).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let (tenant, _) = authorize.split_once("/authorize?").expect("an authorization request");
+        self.allow(tenant, &page).await
+    }
+
+    /// The same from the consent page of a tenant on.
+    async fn allow(&mut self, tenant: &str, page: &Answer) -> String {
+        let blob = field(&page.text, "request");
+        let form = [("request", blob.as_str()), ("decision", "allow")];
+        let on = self.post(&format!("{tenant}/consent"), &form).await;
+        assert_eq!(on.status, 200, "{on:?}");
+        way(&on.text)
+    }
+
+    /// From Microsoft's login; where the client is told.
+    pub(crate) async fn come_back(&mut self, callback: &str) -> Url {
+        let done = self.get(callback).await;
+        assert_eq!(done.status, 302, "{done:?}");
+        Url::parse(done.header("location")).expect("a URL")
+    }
+
     async fn send(&mut self, request: reqwest::RequestBuilder) -> Answer {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
@@ -128,9 +159,7 @@ impl<'a> App<'a> {
 
     /// From consent through Microsoft's login; the callback's URL at the gateway.
     pub(crate) async fn log_in_at_microsoft(&self, browser: &mut Browser, entra: &FakeEntra) -> String {
-        let page = browser.get(&self.authorize_path(&[])).await;
-        assert_eq!(page.status, 200, "{page:?}");
-        self.consent_and_visit(browser, &page, entra).await
+        entra.visit(&browser.consent(&self.authorize_path(&[])).await).await
     }
 
     /// The same from the consent page on.
@@ -140,20 +169,12 @@ impl<'a> App<'a> {
         page: &Answer,
         entra: &FakeEntra,
     ) -> String {
-        let blob = field(&page.text, "request");
-        let on = browser
-            .post(&format!("{}/consent", self.prefix), &[("request", &blob), ("decision", "allow")])
-            .await;
-        assert_eq!(on.status, 200, "{on:?}");
-        entra.visit(&way(&on.text)).await
+        entra.visit(&browser.allow(self.prefix, page).await).await
     }
 
     /// The whole way to the URL with the code.
     pub(crate) async fn log_in(&self, browser: &mut Browser, entra: &FakeEntra) -> Url {
-        let callback = self.log_in_at_microsoft(browser, entra).await;
-        let done = browser.get(&callback).await;
-        assert_eq!(done.status, 302, "{done:?}");
-        Url::parse(done.header("location")).expect("a URL")
+        browser.log_in(&self.authorize_path(&[]), entra).await
     }
 
     /// Redeems a code.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::entra::Entra;
@@ -10,7 +10,7 @@ use super::library::{LIBRARIES, Library};
 use super::script::Script;
 use crate::harness::backend::rows;
 use crate::harness::client::Answer;
-use crate::harness::login::{App, Browser, Tokens, field, parameter, way};
+use crate::harness::login::{App, Browser, Tokens, parameter};
 use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
 
 /// A gateway with a tenant for each of these names, all of which log in at one directory.
@@ -43,26 +43,14 @@ impl Stage {
     /// What a person does in the browser that a client opened, up to where it leads back to the client.
     pub(super) async fn log_in(&self, authorize: &str) -> String {
         let mut browser = Browser::new(&self.gateway);
-        let page = browser.get(authorize).await;
-        assert_eq!(page.status, 200, "{page:?}");
-        let (tenant, _) = authorize.split_once("/authorize?").expect("an authorization request");
-        let form = [("request", field(&page.text, "request")), ("decision", "allow".to_owned())];
-        let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let on = browser.post(&format!("{tenant}/consent"), &form).await;
-        assert_eq!(on.status, 200, "{on:?}");
-        let callback = self.entra.lock().await.visit(&way(&on.text)).await;
-        let done = browser.get(&callback).await;
-        assert_eq!(done.status, 302, "{done:?}");
-        done.header("location").to_owned()
+        let way = browser.consent(authorize).await;
+        let callback = self.entra.lock().await.visit(&way).await;
+        browser.come_back(&callback).await.into()
     }
 
     /// What was asked for of a tenant, and how it was answered, up to the registration of a client.
     fn steps_to_login(&self, tenant: &str) -> Vec<String> {
-        let lines: Vec<Value> =
-            self.gateway.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let answered = lines.iter().filter(|line| line["tenant"] == tenant);
-        let step = |line: &Value| Some(format!("{} {}", line["route"].as_str()?, line["status"]));
-        let steps: Vec<String> = answered.filter_map(step).collect();
+        let steps = self.gateway.steps(tenant);
         let end = steps.iter().position(|step| step.starts_with("oauth")).expect("a registration");
         steps[..=end].to_vec()
     }
