@@ -136,16 +136,12 @@ impl Purchase<'_> {
         self.issue(continued, &scope, note).await
     }
 
-    /// RFC 6749 section 4.4: no refresh token. For clients that an operator knows, and that prove themselves.
+    /// RFC 6749 section 4.4: no refresh token. For the programs that the tenant's file lists, and that prove themselves.
     async fn by_itself(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
         let scope = scope::granted(self.parameters.one("scope")?);
-        let known = matches!(self.caller.client.origin, Origin::Operator | Origin::Machine);
-        if !known || !self.caller.proven {
-            return Err(Fault::UnauthorizedClient);
-        }
-        let machine = self.grants.machine(&self.caller.client.id);
-        let roles = machine.map(|machine| machine.roles.as_slice()).unwrap_or_default();
-        let bearer = Bearer::Machine { roles };
+        let is_machine = self.caller.client.origin == Origin::Machine && self.caller.proven;
+        let machine = self.grants.machine(&self.caller.client.id).filter(|_| is_machine);
+        let bearer = Bearer::Machine { roles: &machine.ok_or(Fault::UnauthorizedClient)?.roles };
         let issued = self.grants.issuer.issue(&self.caller.client.id, &scope, &bearer).await?;
         note.jti = Some(issued.id);
         Ok(success(&issued.text, None, &scope))

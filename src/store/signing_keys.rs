@@ -103,3 +103,24 @@ impl Store {
 fn place<'a>(tenant: &'a str, kid: &'a str) -> Place<'a> {
     Place { purpose: "signing-key", tenant, row: kid }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeySource;
+    use super::*;
+
+    #[test]
+    fn the_first_key_is_the_first_that_came() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+        let key =
+            |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };
+        store.begin_signing("acme", &key("first")).expect("kept");
+        store.begin_signing("acme", &key("second")).expect("passed over");
+        store.begin_signing("beta", &key("second")).expect("kept");
+        let kids = |tenant: &str| -> Vec<_> {
+            store.signing_keys(tenant).expect("read").into_iter().map(|key| key.kid).collect()
+        };
+        assert_eq!((kids("acme"), kids("beta")), (vec!["first".to_owned()], vec!["second".to_owned()]));
+    }
+}

@@ -103,13 +103,17 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     let done = browser.get(&callback).await;
     let back = Url::parse(done.header("location")).expect("a URL");
     let code = parameter(&back, "code").expect("a code");
+    let buy = async |form: &[(&str, &str)]| {
+        let request = gateway.client().request(reqwest::Method::POST, "/a/token").form_of(form);
+        let request = request.basic_auth(&client_id, Some(&client_secret));
+        super::super::harness::client::read(request.send().await.expect("an answer")).await
+    };
     let form = [("grant_type", "authorization_code"), ("code", &*code), ("redirect_uri", redirect_uri)];
-    let request = gateway.client().request(reqwest::Method::POST, "/a/token").form_of(&form);
-    let sold = super::super::harness::client::read(
-        request.basic_auth(&client_id, Some(&client_secret)).send().await.expect("an answer"),
-    )
-    .await;
+    let sold = buy(&form).await;
     assert_eq!(sold.status, 200, "{sold:?}");
+    // It acts for people only: programs stand in the tenant's file.
+    let by_itself = buy(&[("grant_type", "client_credentials")]).await;
+    assert_eq!((by_itself.status, by_itself.json()["error"].as_str()), (400, Some("unauthorized_client")));
     let token = sold.json()["access_token"].as_str().expect("a token").to_owned();
     let status =
         async |token: &str| gateway.client().bearer(token).search(Era::Modern, "/a", "q").await.status;
