@@ -54,7 +54,7 @@ pub struct GatewayArgs {
     /// The file with the external account's key; repeatable, one for each directory.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub acme_eab_key_file: Vec<String>,
-    /// Where people log in: another host for Microsoft's sovereign clouds [default: https://login.microsoftonline.com].
+    /// Where people log in: another host for Microsoft's sovereign clouds [default: login.microsoftonline.com].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub entra_authority: Option<String>,
     /// How the tenants folder is watched [default: auto].
