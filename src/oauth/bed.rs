@@ -86,6 +86,11 @@ impl Bed {
         Self::at(folder, clock, entra).await
     }
 
+    /// Servers that are made from now on read clients' documents there.
+    pub(super) fn reads(&mut self, documents: Arc<Documents>) {
+        self.shared.documents = documents;
+    }
+
     pub(super) fn server(&self, tenant: &str) -> Server {
         self.server_with(tenant, AccessRules::default())
     }

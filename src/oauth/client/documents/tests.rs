@@ -1,5 +1,7 @@
 //! Documents over real TLS on loopback, and every way in which one could lead the gateway astray.
 
+mod assertions;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +20,7 @@ use crate::oauth::client::Origin;
 const HOST: &str = "app.example.com";
 const ID: &str = "https://app.example.com/client.json";
 
-/// A host that answers everything alike.
+/// A host of documents.
 struct Host {
     address: SocketAddr,
     root: reqwest::Certificate,
@@ -33,7 +35,12 @@ impl Drop for Host {
 }
 
 impl Host {
+    /// One that answers everything alike.
     async fn answering(answer: String) -> Self {
+        Self::answering_by_path(move |_| answer.clone()).await
+    }
+
+    async fn answering_by_path(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let certified = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
         let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(
@@ -48,16 +55,19 @@ impl Host {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let (address, asked, tasks) =
             (listener.local_addr().expect("bound"), Arc::<AtomicUsize>::default(), Tasks::new());
-        let counted = Arc::clone(&asked);
+        let (counted, answer) = (Arc::clone(&asked), Arc::new(answer));
         let each = tasks.clone();
         tasks.spawn("host", async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
                 counted.fetch_add(1, Ordering::SeqCst);
                 each.spawn("answer", async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut head = [0; 4096];
-                    if stream.read(&mut head).await.is_err() || answer.is_empty() {
+                    let Ok(length) = stream.read(&mut head).await else { return };
+                    let head = String::from_utf8_lossy(&head[..length]);
+                    let answer = answer(head.split(' ').nth(1).unwrap_or_default());
+                    if answer.is_empty() {
                         // A host that says nothing.
                         return std::future::pending().await;
                     }
@@ -78,6 +88,10 @@ impl Host {
     fn documents(&self, permits: fn(IpAddr) -> bool) -> Arc<Documents> {
         let names = Names::permitting(permits);
         names.table.lock().expect("free").insert(HOST.to_owned(), vec![self.address]);
+        self.documents_by(names)
+    }
+
+    fn documents_by(&self, names: Names) -> Arc<Documents> {
         let fetcher = Fetcher::over(names).trusting(self.root.clone());
         Documents::over(fetcher, SystemClock::shared(), &self.tasks)
     }
@@ -124,8 +138,7 @@ async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
     let names = Names::permitting(reach::leads_to_the_internet);
     let both = vec!["203.0.113.9:0".parse().expect("an address"), host.address];
     names.table.lock().expect("free").insert(HOST.to_owned(), both);
-    let fetcher = Fetcher::over(names).trusting(host.root.clone());
-    let documents = Documents::over(fetcher, SystemClock::shared(), &host.tasks);
+    let documents = host.documents_by(names);
     assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
     assert_eq!(host.asked.load(Ordering::SeqCst), 0, "nothing was connected to");
 }

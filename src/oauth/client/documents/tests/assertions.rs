@@ -1,0 +1,278 @@
+//! A client like ChatGPT buys tokens at the real token endpoint: its document prefers `private_key_jwt` and also lists
+//! `none`, its keys are RSA ones at a `jwks_uri`; both are fetched over real TLS.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::*;
+use crate::oauth::bed::{Answer, Bed, REDIRECT, Server, VERIFIER, form};
+
+const KEYS: &str = "https://app.example.com/jwks.json";
+/// Other names of the same machine, where it would be seen if anybody came.
+const EVIL: &str = "evil.example";
+const BELOW_EVIL: &str = "app.example.com.evil.example";
+const INVALID: (u16, &str) = (401, "invalid_client");
+const UNAVAILABLE: (u16, &str) = (503, "temporarily_unavailable");
+
+static OWN: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("a key"));
+static STRANGERS: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("a key"));
+
+fn encoded(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn modulus() -> &'static [u8] {
+    OWN.public_key().modulus().big_endian_without_leading_zero()
+}
+
+/// One key under two names: one says that it is for RS256, the other leaves that open.
+fn keys() -> Value {
+    let e = encoded(OWN.public_key().exponent().big_endian_without_leading_zero());
+    let n = encoded(modulus());
+    json!({ "keys": [
+        { "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "rs", "n": n, "e": e },
+        { "kty": "RSA", "use": "sig", "kid": "open", "n": n, "e": e },
+    ] })
+}
+
+fn chatgpt(changes: Value) -> Value {
+    let mut document = json!({
+        "client_id": ID, "client_name": "ChatGPT", "redirect_uris": [REDIRECT],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg": "RS256", "jwks_uri": KEYS,
+    });
+    change(&mut document, changes);
+    document
+}
+
+fn change(object: &mut Value, changes: Value) {
+    let Value::Object(changes) = changes else { panic!("{changes} is no object") };
+    object.as_object_mut().expect("an object").extend(changes);
+}
+
+fn message(alg: &str, kid: &str, claims: &Value) -> String {
+    let header = json!({ "alg": alg, "kid": kid, "typ": "JWT" });
+    format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()))
+}
+
+fn signed(key: &KeyPair, encoding: &'static dyn RsaEncoding, message: String) -> String {
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(encoding, &SystemRandom::new(), message.as_bytes(), &mut signature).expect("signed");
+    format!("{message}.{}", encoded(signature))
+}
+
+fn rs256(claims: &Value) -> String {
+    signed(&OWN, &RSA_PKCS1_SHA256, message("RS256", "rs", claims))
+}
+
+/// The client's host and the tenant whose tokens it wants.
+struct Case {
+    host: Host,
+    names: Names,
+    bed: Bed,
+    server: Server,
+}
+
+impl Case {
+    async fn new(document: Value, keys: String) -> Self {
+        let document = ok("application/json", "", &document.to_string());
+        let answer = move |path: &str| if path == "/jwks.json" { keys.clone() } else { document.clone() };
+        let host = Host::answering_by_path(answer).await;
+        // Loopback stands for the internet.
+        let names = Names::permitting(|address| address.is_loopback());
+        for name in [HOST, EVIL, BELOW_EVIL] {
+            names.table.lock().expect("free").insert(name.to_owned(), vec![host.address]);
+        }
+        let mut bed = Bed::new().await;
+        bed.reads(host.documents_by(names.clone()));
+        let server = bed.server("acme");
+        Self { host, names, bed, server }
+    }
+
+    async fn of_chatgpt() -> Self {
+        Self::new(chatgpt(json!({})), ok("application/json", "", &keys().to_string())).await
+    }
+
+    fn claims(&self, changes: Value) -> Value {
+        let now = self.bed.now().as_second();
+        let mut claims = json!({
+            "iss": ID, "sub": ID, "aud": "https://mcp.example.com/acme/token",
+            "iat": now, "nbf": now, "exp": now + 300, "jti": crate::base::random::hex::<8>(),
+        });
+        change(&mut claims, changes);
+        claims
+    }
+
+    fn fresh(&self) -> String {
+        rs256(&self.claims(json!({})))
+    }
+
+    async fn code(&self) -> String {
+        self.server.code(ID, Some(self.bed.upstream().await)).await
+    }
+
+    async fn redeem(&self, code: &str, assertion: &str) -> Answer {
+        let pairs = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+            ("client_id", ID),
+        ];
+        self.prove(&pairs, assertion).await
+    }
+
+    async fn refresh(&self, token: &str, assertion: &str) -> Answer {
+        // The assertion says who it is.
+        self.prove(&[("grant_type", "refresh_token"), ("refresh_token", token)], assertion).await
+    }
+
+    async fn prove(&self, pairs: &[(&str, &str)], assertion: &str) -> Answer {
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let proof = [("client_assertion_type", kind), ("client_assertion", assertion)];
+        self.server.token(form(&[pairs, &proof].concat())).await
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_keys_at_an_address_redeems_and_refreshes_by_assertions() {
+    let case = Case::of_chatgpt().await;
+    let bought = case.redeem(&case.code().await, &case.fresh()).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+    assert!(case.server.is_recognised(bought.text("access_token")).await);
+    // Some name the issuer instead.
+    let issuer = case.claims(json!({ "aud": "https://mcp.example.com/acme" }));
+    let refreshed = case.refresh(bought.text("refresh_token"), &rs256(&issuer)).await;
+    assert_eq!(refreshed.status, 200, "{refreshed:?}");
+    assert!(case.server.is_recognised(refreshed.text("access_token")).await);
+    assert_eq!(case.host.asked.load(Ordering::SeqCst), 2, "the document once and the keys once");
+}
+
+#[tokio::test]
+async fn ps256_counts_where_the_key_does_not_say_rs256() {
+    let case = Case::of_chatgpt().await;
+    let ps256 = |kid: &str| signed(&OWN, &RSA_PSS_SHA256, message("PS256", kid, &case.claims(json!({}))));
+    let code = case.code().await;
+    assert_eq!(case.redeem(&code, &ps256("rs")).await.error(), INVALID);
+    assert_eq!(case.redeem(&code, &ps256("open")).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_assertion_buys_once_and_a_refused_one_uses_nothing_up() {
+    let case = Case::of_chatgpt().await;
+    let first = case.fresh();
+    let bought = case.redeem(&case.code().await, &first).await;
+    let token = bought.text("refresh_token");
+    let code = case.code().await;
+    assert_eq!(case.redeem(&code, &first).await.error(), INVALID);
+    assert_eq!(case.refresh(token, &first).await.error(), INVALID);
+    assert_eq!(case.redeem(&code, &case.fresh()).await.status, 200);
+    assert_eq!(case.refresh(token, &case.fresh()).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_assertion_that_is_not_the_clients_for_us_and_now_is_refused() {
+    let case = Case::of_chatgpt().await;
+    let (code, now) = (case.code().await, case.bed.now().as_second());
+    let with = |changes: Value| rs256(&case.claims(changes));
+    let good = || case.claims(json!({}));
+    let none = format!("{}.", message("none", "rs", &good()));
+    // Who takes the algorithm's word for it would take the public key for a shared secret.
+    let shared = hmac::Key::new(hmac::HMAC_SHA256, modulus());
+    let hs256 = message("HS256", "rs", &good());
+    let hs256 = format!("{hs256}.{}", encoded(hmac::sign(&shared, hs256.as_bytes())));
+    for (what, assertion) in [
+        ("for another tenant", with(json!({ "aud": "https://mcp.example.com/beta/token" }))),
+        ("for somebody else", with(json!({ "aud": "https://evil.example/token" }))),
+        (
+            "for us and somebody else",
+            with(json!({ "aud": ["https://mcp.example.com/acme", "https://evil.example"] })),
+        ),
+        ("expired", with(json!({ "exp": now - 61 }))),
+        ("good for too long", with(json!({ "exp": now + 3600 }))),
+        ("not yet good", with(json!({ "nbf": now + 120 }))),
+        ("by another issuer", with(json!({ "iss": "https://evil.example/client.json" }))),
+        ("without a jti", with(json!({ "jti": null }))),
+        ("by a stranger's key", signed(&STRANGERS, &RSA_PKCS1_SHA256, message("RS256", "rs", &good()))),
+        ("by a stranger's PSS", signed(&STRANGERS, &RSA_PSS_SHA256, message("PS256", "open", &good()))),
+        ("by a key that is not listed", signed(&OWN, &RSA_PKCS1_SHA256, message("RS256", "gone", &good()))),
+        ("of another algorithm", signed(&OWN, &RSA_PSS_SHA256, message("RS256", "open", &good()))),
+        ("of a longer hash", signed(&OWN, &RSA_PKCS1_SHA256, message("RS512", "open", &good()))),
+        ("without a signature", format!("{}.", message("RS256", "rs", &good()))),
+        ("alg none", none),
+        ("HS256 by the public key", hs256),
+        ("no JWT", "x".to_owned()),
+    ] {
+        assert_eq!(case.redeem(&code, &assertion).await.error(), INVALID, "{what}");
+    }
+    assert_eq!(case.redeem(&code, &case.fresh()).await.status, 200, "none of them used the code up");
+}
+
+#[tokio::test]
+async fn without_an_assertion_it_is_public_where_its_document_lists_none() {
+    let case = Case::of_chatgpt().await;
+    let bought = case.server.redeem(&case.code().await, ID).await;
+    assert_eq!(bought.status, 200, "{bought:?}");
+    assert_eq!(case.server.refresh(bought.text("refresh_token"), ID).await.status, 200);
+    assert_eq!(case.host.asked.load(Ordering::SeqCst), 1, "nobody needed its keys");
+    let strict = chatgpt(json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt"] }));
+    let case = Case::new(strict, ok("application/json", "", &keys().to_string())).await;
+    let code = case.code().await;
+    assert_eq!(case.server.redeem(&code, ID).await.error(), INVALID);
+    assert_eq!(case.redeem(&code, &case.fresh()).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_prove_nothing() {
+    let json = |body: Value| ok("application/json", "", &body.to_string());
+    let refused =
+        |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    for (what, answer, expected) in [
+        ("gone", refused("404 Not Found"), UNAVAILABLE),
+        ("broken", refused("500 Internal Server Error"), UNAVAILABLE),
+        ("moved", refused(&format!("302 Found\r\nLocation: {ID}")), UNAVAILABLE),
+        ("a page", ok("text/html", "", &keys().to_string()), UNAVAILABLE),
+        ("cut short", json(keys()).trim_end_matches('}').to_owned(), UNAVAILABLE),
+        ("no set", json(json!({ "rs": keys()["keys"][0] })), UNAVAILABLE),
+        ("an empty set", json(json!({ "keys": [] })), INVALID),
+    ] {
+        let case = Case::new(chatgpt(json!({})), answer).await;
+        let code = case.code().await;
+        assert_eq!(case.redeem(&code, &case.fresh()).await.error(), expected, "{what}");
+        assert_eq!(case.server.redeem(&code, ID).await.status, 200, "{what}: the code is still good");
+    }
+}
+
+#[tokio::test]
+async fn keys_elsewhere_or_nearer_than_the_internet_are_not_fetched() {
+    for at in [
+        &format!("https://{EVIL}/jwks.json"),
+        &format!("https://{BELOW_EVIL}/jwks.json"),
+        "https://10.0.0.9/jwks.json",
+        "https://localhost/jwks.json",
+        "http://app.example.com/jwks.json",
+        "https://app.example.com:8443/jwks.json",
+    ] {
+        let case =
+            Case::new(chatgpt(json!({ "jwks_uri": at })), ok("application/json", "", &keys().to_string()))
+                .await;
+        let code = case.code().await;
+        assert_eq!(case.redeem(&code, &case.fresh()).await.error(), UNAVAILABLE, "{at}");
+        assert_eq!(case.host.asked.load(Ordering::SeqCst), 1, "{at}: only the document was asked for");
+    }
+    let case = Case::of_chatgpt().await;
+    let code = case.code().await;
+    assert!(case.server.clients.find(ID).await.is_ok());
+    // The document was far, and now its name leads to somewhere near as well.
+    let both = vec![case.host.address, "10.0.0.9:0".parse().expect("an address")];
+    case.names.table.lock().expect("free").insert(HOST.to_owned(), both);
+    assert_eq!(case.redeem(&code, &case.fresh()).await.error(), UNAVAILABLE);
+    assert_eq!(case.host.asked.load(Ordering::SeqCst), 1, "nothing was connected to");
+}
