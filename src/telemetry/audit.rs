@@ -18,6 +18,8 @@ use super::metrics::Metrics;
 
 /// A second of a busy gateway's calls; about 3 MB.
 const QUEUE: usize = 8192;
+/// How long lines are gathered before they are written: to wake the thread for each would cost a call a quarter more.
+const GATHER: Duration = Duration::from_millis(20);
 /// More in a second are not kept: whoever knocks without end must not push out what matters.
 const REFUSALS_A_SECOND: u32 = 20;
 
@@ -204,21 +206,24 @@ impl Queue {
 
 fn write(mut file: File, queue: &Receiver<Message>, metrics: &Metrics) {
     let mut failing = false;
-    while let Ok(message) = queue.recv() {
-        let line = match message {
-            Message::Line(line) => line,
-            Message::Flush(written) => {
-                // Whoever asked may have left.
-                let _asker = written.try_send(());
-                continue;
-            }
-        };
-        match file.write(&line) {
-            Ok(()) => failing = false,
-            Err(error) => {
-                metrics.audit_lost();
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(%error, "the audit file cannot be written: lines are lost until it can");
+    while let Ok(first) = queue.recv() {
+        std::thread::sleep(GATHER);
+        for message in std::iter::once(first).chain(queue.try_iter()) {
+            let line = match message {
+                Message::Line(line) => line,
+                Message::Flush(written) => {
+                    // Whoever asked may have left.
+                    let _asker = written.try_send(());
+                    continue;
+                }
+            };
+            match file.write(&line) {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    metrics.audit_lost();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "the audit file cannot be written: lines are lost until it can");
+                    }
                 }
             }
         }
