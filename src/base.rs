@@ -1,4 +1,5 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, bodies and reach.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, headers, bodies and
+//! reach.
 
 pub mod accept;
 pub mod body;
@@ -6,6 +7,8 @@ pub mod causes;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;
+pub mod headers;
+pub mod hex;
 pub mod intern;
 pub mod random;
 pub mod reach;

@@ -21,6 +21,7 @@ pub mod ledger;
 mod metadata;
 mod page;
 pub mod parameters;
+mod pkce;
 mod register;
 mod replay;
 pub mod reply;

@@ -17,6 +17,8 @@ mod ground;
 mod key;
 mod lock;
 mod revisions;
+#[cfg(test)]
+pub(crate) mod sample;
 mod schema;
 mod seal;
 mod signing_keys;

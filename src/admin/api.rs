@@ -138,10 +138,8 @@ pub(super) fn json_answer(status: StatusCode, value: &impl Serialize) -> Respons
 }
 
 fn answer(status: StatusCode, content_type: HeaderValue, content: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(body::full(content));
-    *response.status_mut() = status;
+    let mut response = body::answer(status, content_type, content);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(

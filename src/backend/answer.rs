@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -12,6 +11,7 @@ use serde_json::Value;
 use super::Error;
 use super::exchange::collect;
 use super::scrub::plain_sentence;
+use crate::base::headers::wait_asked_for;
 use crate::spec::CallSpec;
 
 /// Bodies from here on are parsed on a blocking thread.
@@ -55,21 +55,15 @@ fn parse_now(bytes: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(bytes).map_err(|_| Error::NotJson)
 }
 
-/// Seconds or an HTTP date (RFC 9110 section 10.2.3), a day at most.
+/// How long the backend asks to wait, a day at most.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let moment = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(moment.duration_since(now)).unwrap_or(Duration::ZERO)
-        }
-    };
-    Some(wait.min(Duration::from_secs(86_400)))
+    wait_asked_for(headers, now).map(|wait| wait.min(Duration::from_secs(86_400)))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     #[test]

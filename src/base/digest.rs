@@ -4,6 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::{constant_time, digest};
 
+use super::hex;
+
 /// A SHA-256 digest. Prints as hex; [`Digest::short`] is what people are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
@@ -18,16 +20,7 @@ impl Digest {
 
     /// Reads 64 hexadecimal digits.
     pub fn parse_hex(text: &str) -> Option<Self> {
-        let text = text.as_bytes();
-        if text.len() != 64 {
-            return None;
-        }
-        let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-            let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(out))
+        hex::decode(text).map(Self)
     }
 
     /// Takes what [`Digest::as_bytes`] gave.
@@ -53,7 +46,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(f, &self.0)
     }
 }
 

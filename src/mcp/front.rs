@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::reply::{Fault, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_VERSION};
 use crate::base::body::Body;
+use crate::base::headers::media_type;
 
 const JSON: &str = "application/json";
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -80,8 +81,7 @@ fn ranges(accept: &str) -> impl Iterator<Item = &str> {
 }
 
 fn has_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+    media_type(headers).eq_ignore_ascii_case(JSON)
 }
 
 /// What is kept of a request to explain a refusal.

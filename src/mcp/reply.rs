@@ -2,11 +2,11 @@
 //!
 //! A client picks its protocol era from the body of a 400 (2026-07-28, "Versioning"), so there is always one.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::base::body::{Body, full};
+use crate::base::body::{self, Body};
 
 pub(super) const PARSE_ERROR: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
@@ -34,12 +34,10 @@ impl Fault {
         if let Some(data) = self.data {
             error["data"] = data;
         }
-        let body = json!({ "jsonrpc": "2.0", "id": self.id, "error": error });
-        let mut response = Response::new(full(body.to_string()));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let error = json!({ "jsonrpc": "2.0", "id": self.id, "error": error });
+        let json = HeaderValue::from_static("application/json");
+        let mut response = body::answer(self.status, json, error.to_string());
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
 }

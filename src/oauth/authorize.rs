@@ -12,9 +12,9 @@ use super::authorization_server::{AuthorizationServer, Visit};
 use super::back::Back;
 use super::client::text::plain;
 use super::client::{Client, ClientFault, Origin, RedirectUri};
-use super::page::{self, Notice};
+use super::page;
 use super::parameters::{ParameterFault, Parameters};
-use super::{reply, scope};
+use super::{pkce, reply, scope};
 use crate::base::body::Body;
 
 const LONGEST_CLIENT_ID: usize = 2048;
@@ -193,18 +193,12 @@ fn code_challenge(client: &Client, parameters: &Parameters<'_>) -> Result<Option
     let refuse = |why: &str| Err(Flaw("invalid_request", why.to_owned()));
     let method = parameters.one("code_challenge_method")?;
     match (parameters.one("code_challenge")?, method) {
-        (Some(challenge), Some("S256")) if is_s256(challenge) => Ok(Some(challenge.to_owned())),
+        (Some(challenge), Some("S256")) if pkce::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
         (Some(_), Some("S256")) => refuse("code_challenge is not the SHA-256 of a verifier"),
         (Some(_), _) => refuse("code_challenge_method must be S256"),
         (None, None) if client.origin == Origin::Operator && !client.authentication.none => Ok(None),
         (None, _) => refuse("code_challenge is missing; PKCE is required"),
     }
-}
-
-/// 32 bytes in base64url without padding.
-fn is_s256(challenge: &str) -> bool {
-    challenge.len() == 43
-        && challenge.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 impl Stop {
@@ -289,15 +283,6 @@ impl Stop {
         if page::wants_json(request.headers()) {
             return reply::error(self.status, self.error, &self.sentence);
         }
-        let nonce = page::nonce();
-        let notice = Notice {
-            title: self.title,
-            sentence: &self.sentence,
-            advice: self.advice,
-            way: None,
-            request_id: Some(visit.request_id),
-            nonce: &nonce,
-        };
-        notice.answer(self.status)
+        page::dead_end(self.status, visit.request_id, [self.title, &self.sentence, self.advice])
     }
 }

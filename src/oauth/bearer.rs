@@ -1,10 +1,9 @@
 //! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the denial to answer.
 //!
-//! A tenant with login asks for an access token of its own, a tenant with keys for one of them; a tenant without either is
-//! open, to private networks or to everybody. A token
-//! counts in the `Authorization` header only, never in a query (RFC 6750 section 2.3 advises against it; OAuth 2.1
-//! forbids it). Only digests of keys are here; all of a tenant's are compared, each in constant time, so that the time
-//! taken tells neither which one was close nor which one it was.
+//! A tenant with login asks for an access token of its own, a tenant with keys for one of them; a tenant without either
+//! is open, to private networks or to everybody. A token counts in the `Authorization` header only, never in a query
+//! (RFC 6750 section 2.3 advises against it; OAuth 2.1 forbids it). Only digests of keys are here; all of a tenant's are
+//! compared, each in constant time, so that the time taken tells neither which one was close nor which one it was.
 
 mod login;
 

@@ -3,8 +3,6 @@
 //! What must be known on the way back lies, sealed, in a cookie of the browser that consented, one for each login. So
 //! nothing is kept here of logins that are never finished, and a callback in another browser finds nothing.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -17,9 +15,8 @@ use super::grants::{self, NewGrant};
 use super::page::{self, Notice, Way};
 use super::parameters::Parameters;
 use super::sealed::{self, LOGIN};
-use super::{cookie, reply};
+use super::{cookie, pkce, reply};
 use crate::base::body::Body;
-use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{self, Kind};
@@ -57,15 +54,15 @@ impl AuthorizationServer {
     pub(super) fn begin_login(&self, ask: Ask, visit: &Visit<'_>) -> Response<Body> {
         let login = UnderWay {
             ask,
-            state: unguessable(),
-            nonce: unguessable(),
-            verifier: unguessable(),
+            state: random::text(),
+            nonce: random::text(),
+            verifier: random::text(),
             at: visit.now,
         };
         let to = self.provider.authorize_url(&identity::Ask {
             state: &login.state,
             nonce: &login.nonce,
-            code_challenge: &challenge(&login.verifier),
+            code_challenge: &pkce::challenge(&login.verifier),
             login_hint: login.ask.login_hint.as_deref(),
         });
         let name = self.login_cookie(&login.state);
@@ -106,9 +103,8 @@ impl AuthorizationServer {
 
     /// The login that this browser began with this state.
     fn under_way(&self, headers: &HeaderMap, state: &str, now: Timestamp) -> Option<UnderWay> {
-        let is_state = state.len() == 43
-            && state.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        let value = is_state.then(|| cookie::read(headers, &self.login_cookie(state))).flatten()?;
+        let value =
+            random::is_text(state).then(|| cookie::read(headers, &self.login_cookie(state))).flatten()?;
         let login: UnderWay = sealed::open_value(&self.store, LOGIN, &self.tenant, state, &value)?;
         (login.state == state && now.duration_since(login.at) <= LIFE).then_some(login)
     }
@@ -126,8 +122,8 @@ impl AuthorizationServer {
         };
         let verifier = Secret::new(login.verifier.clone());
         let known = self.provider.redeem(code, &verifier, &login.nonce).await?;
-        self.note(&login.ask, "ok", grants::who(&known.person), visit);
         let ask = login.ask.clone();
+        let person = known.person.clone();
         let grant = NewGrant {
             client_id: ask.client_id,
             client_name: ask.client_name,
@@ -137,7 +133,9 @@ impl AuthorizationServer {
             person: known.person,
             upstream: known.refresh_token,
         };
-        self.grants.begin(grant).await.map_err(|_| Failure::Unavailable)
+        let code = self.grants.begin(grant).await.map_err(|_| Failure::Unavailable)?;
+        self.note(&login.ask, "ok", grants::who(&person), visit);
+        Ok(code)
     }
 
     /// A page that says why, with the way back to the client, which is told by its own code.
@@ -148,15 +146,15 @@ impl AuthorizationServer {
                 self.note(ask, error.class(), Who::default(), visit);
                 (status_of(error.kind()), client_code(error), error.page().clone())
             }
-            Failure::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "temporarily_unavailable",
-                identity::Page {
+            Failure::Unavailable => {
+                self.note(ask, "unavailable", Who::default(), visit);
+                let page = identity::Page {
                     title: "The login cannot be finished now",
                     sentence: "This server cannot write its own records.".into(),
                     advice: "Try again in a minute.".into(),
-                },
-            ),
+                };
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", page)
+            }
         };
         let back = ask.back(self.url.as_str()).with_error(code, &page.sentence);
         let notice = Notice {
@@ -230,24 +228,12 @@ fn client_code(error: &identity::Error) -> &'static str {
     }
 }
 
-fn unguessable() -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<32>())
-}
-
-/// S256 (RFC 7636 section 4.2).
-fn challenge(verifier: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(Digest::of(verifier.as_bytes()).as_bytes())
-}
-
 /// Nobody is sent anywhere: whose login it is cannot be told.
 fn nobodys(visit: &Visit<'_>) -> Response<Body> {
-    let notice = Notice {
-        title: "This login cannot be finished here",
-        sentence: "It was begun in another browser, took longer than ten minutes, or was finished before.",
-        advice: "Start again from your application, and stay in one browser.",
-        way: None,
-        request_id: Some(visit.request_id),
-        nonce: &page::nonce(),
-    };
-    notice.answer(StatusCode::BAD_REQUEST)
+    let words = [
+        "This login cannot be finished here",
+        "It was begun in another browser, took longer than ten minutes, or was finished before.",
+        "Start again from your application, and stay in one browser.",
+    ];
+    page::dead_end(StatusCode::BAD_REQUEST, visit.request_id, words)
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use self::registered::{Issued, Registration};
 use super::authorization_server::Shared;
+use super::ledger::Ledger;
 use crate::base::digest::Digest;
 use crate::spec::{LoginSpec, TenantName};
 use crate::store::{self, Store};
@@ -89,14 +90,15 @@ pub struct Clients {
     tenant: TenantName,
     login: Arc<LoginSpec>,
     store: Arc<Store>,
+    ledger: Arc<Ledger>,
     documents: Arc<Documents>,
 }
 
 impl Clients {
     /// The clients of a tenant with this login.
     pub fn new(shared: &Shared, tenant: TenantName, login: Arc<LoginSpec>) -> Self {
-        let (store, documents) = (Arc::clone(&shared.store), Arc::clone(&shared.documents));
-        Self { tenant, login, store, documents }
+        let Shared { store, ledger, documents, .. } = shared.clone();
+        Self { tenant, login, store, ledger, documents }
     }
 
     /// The client with this id.
@@ -147,18 +149,15 @@ impl Clients {
         entered::Entered::read(&document).map(|entered| entered.client(id)).ok_or(ClientFault::Unavailable)
     }
 
-    /// Asks the store where blocking is fine.
+    /// Asks the store about this tenant.
     async fn ask<T, Q>(&self, question: Q) -> Result<T, ClientFault>
     where
         T: Send + 'static,
         Q: FnOnce(&Store, &str) -> Result<T, store::Error> + Send + 'static,
     {
-        let (store, tenant) = (Arc::clone(&self.store), self.tenant.clone());
-        let asked = tokio::task::spawn_blocking(move || question(&store, tenant.as_str())).await;
-        asked.map_err(|_| ClientFault::Unavailable)?.map_err(|error| {
-            tracing::error!(tenant = %self.tenant, %error, fault = "store", "clients cannot be read");
-            ClientFault::Unavailable
-        })
+        let tenant = self.tenant.clone();
+        let asked = self.ledger.ask(move |store| question(store, tenant.as_str())).await;
+        asked.map_err(|_| ClientFault::Unavailable)
     }
 }
 

@@ -4,8 +4,6 @@
 //!
 //! Showing a page changes nothing, so it may be reloaded and fetched ahead, and several may be open at once.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -46,8 +44,7 @@ impl AuthorizationServer {
         headers: &HeaderMap,
         visit: &Visit<'_>,
     ) -> Response<Body> {
-        let browser =
-            self.browser(headers).unwrap_or_else(|| BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
+        let browser = self.browser(headers).unwrap_or_else(random::text);
         let form = Form { ask: ask.clone(), browser: digest(&browser), at: visit.now };
         let request = sealed::seal_value(&self.store, CONSENT, &self.tenant, "", &form);
         let mut response = self.consent_page(ask, client, &request);
@@ -155,13 +152,10 @@ pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
 }
 
 fn expired(visit: &Visit<'_>) -> Response<Body> {
-    let notice = Notice {
-        title: "This page can no longer be used",
-        sentence: "It was open for too long, or it was opened in another browser or by another site.",
-        advice: "Start again from your application.",
-        way: None,
-        request_id: Some(visit.request_id),
-        nonce: &page::nonce(),
-    };
-    notice.answer(StatusCode::BAD_REQUEST)
+    let words = [
+        "This page can no longer be used",
+        "It was open for too long, or it was opened in another browser or by another site.",
+        "Start again from your application.",
+    ];
+    page::dead_end(StatusCode::BAD_REQUEST, visit.request_id, words)
 }

@@ -23,7 +23,7 @@ use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{self, Kind, Person, Provider};
-use crate::spec::{LoginSpec, MachineClientSpec, Resource};
+use crate::spec::{LoginSpec, Resource};
 use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Store, Subject};
 use crate::telemetry::audit::Who;
 
@@ -224,11 +224,6 @@ impl Grants {
     /// How the tenant is called in challenges, and where its metadata are.
     pub(super) fn realm(&self, asked: Resource) -> (&str, String) {
         (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata(asked))
-    }
-
-    /// The machine client of this id.
-    pub(super) fn machine(&self, client_id: &str) -> Option<&MachineClientSpec> {
-        self.login.machine_clients.iter().find(|machine| *machine.id == *client_id)
     }
 
     async fn rotate(&self, grant: Grant) -> Result<Continued, Fault> {

@@ -62,6 +62,16 @@ impl Consent<'_> {
     }
 }
 
+/// A page that leads nowhere: what is wrong, and what to do about it.
+pub(super) fn dead_end(
+    status: StatusCode,
+    request_id: &str,
+    [title, sentence, advice]: [&str; 3],
+) -> Response<Body> {
+    let request_id = Some(request_id);
+    Notice { title, sentence, advice, way: None, request_id, nonce: &nonce() }.answer(status)
+}
+
 impl Notice<'_> {
     pub(super) fn answer(&self, status: StatusCode) -> Response<Body> {
         page(status, self.nonce, self.render().expect("the page is written to a String"))

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use percent_encoding::percent_decode;
+
+use crate::base::headers::media_type;
 
 /// More are nobody's honest request.
 const MOST: usize = 64;
@@ -44,9 +46,7 @@ impl<'a> Parameters<'a> {
 
     /// Reads the body of a request that says that it is a form.
     pub fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, ParameterFault> {
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let kind = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
-        match kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        match media_type(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             true => Self::parse(body),
             false => Err(ParameterFault::NotAForm),
         }
@@ -79,7 +79,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
 
     use super::*;
 

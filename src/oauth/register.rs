@@ -4,19 +4,19 @@
 //! A client that does not ask for `none` gets a real secret: Microsoft's clients do without neither.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::client::registered::{Issued, Method, Registration};
-use super::client::text::plain;
+use super::client::text;
 use super::client::{Clients, RedirectUri};
 use super::reply;
 use super::scope;
 use crate::base::body::Body;
+use crate::base::headers::media_type;
 use jiff::Timestamp;
 
 const MOST_REDIRECT_URIS: usize = 10;
-const LONGEST_NAME: usize = 80;
 /// What is given back as it came, if it is a text of this length at most. Nobody here opens such a link.
 const LONGEST_TEXT: usize = 512;
 const ECHOED: [&str; 7] = [
@@ -53,7 +53,7 @@ fn registered(clients: &Clients, request: &Request<Bytes>, now: Timestamp) -> Re
     let asked = read(request)?;
     let method = method(&asked)?;
     check_grants(&asked)?;
-    let name = asked.get("client_name").and_then(Value::as_str).and_then(|name| plain(name, LONGEST_NAME));
+    let name = asked.get("client_name").and_then(Value::as_str).and_then(text::name);
     let registration = Registration {
         issued: now,
         name: name.map(Into::into),
@@ -67,18 +67,13 @@ fn registered(clients: &Clients, request: &Request<Bytes>, now: Timestamp) -> Re
 }
 
 fn read(request: &Request<Bytes>) -> Result<Map<String, Value>, Fault> {
-    if !is_json(request.headers()) {
+    if !media_type(request.headers()).eq_ignore_ascii_case("application/json") {
         return Err(Fault::Metadata("the body must be application/json"));
     }
     match serde_json::from_slice(request.body()) {
         Ok(Value::Object(asked)) => Ok(asked),
         _ => Err(Fault::Metadata("the body is not a JSON object")),
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn method(asked: &Map<String, Value>) -> Result<Method, Fault> {

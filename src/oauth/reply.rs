@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::base::body::{self, Body};
+use crate::base::headers::retry_after;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -36,7 +37,7 @@ pub fn error(status: StatusCode, code: &str, description: &str) -> Response<Body
 /// We cannot answer now (RFC 6749 section 4.1.2.1's name for it).
 pub fn unavailable(description: &str, wait: Duration) -> Response<Body> {
     let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     response
 }
 
@@ -44,8 +45,7 @@ pub fn unavailable(description: &str, wait: Duration) -> Response<Body> {
 pub fn too_many(wait: Duration) -> Response<Body> {
     let description = "too many requests from this address; wait as long as Retry-After says";
     let mut response = error(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     response
 }
 
@@ -59,8 +59,7 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
 
 /// Sends the browser on.
 pub(super) fn redirect(to: &str) -> Response<Body> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::FOUND;
+    let mut response = body::bare(StatusCode::FOUND);
     let to = HeaderValue::try_from(to).expect("what is redirected to was parsed as a URI");
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, to);
@@ -73,11 +72,7 @@ pub(super) fn document(text: Bytes, keep: Duration, asked: &HeaderMap) -> Respon
     let tag = format!("\"{}\"", crate::base::digest::Digest::of(&text).short());
     let held = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut response = match held.is_some_and(|held| held.contains(&tag) || held == "*") {
-        true => {
-            let mut response = Response::new(body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        }
+        true => body::bare(StatusCode::NOT_MODIFIED),
         false => of_type(StatusCode::OK, JSON, text),
     };
     let headers = response.headers_mut();
@@ -90,9 +85,8 @@ pub(super) fn document(text: Bytes, keep: Duration, asked: &HeaderMap) -> Respon
 pub(super) fn of_type(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Body> {
     let text = text.into();
     let length = HeaderValue::from(text.len());
-    let mut response = Response::new(body::full(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let mut response = body::answer(status, kind, text);
+    // Said here, since HEAD drops the body.
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
     response
 }
@@ -107,8 +101,7 @@ pub(super) fn readable_by_all(mut response: Response<Body>) -> Response<Body> {
 
 /// Answers a preflight.
 pub(super) fn preflight() -> Response<Body> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = body::bare(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED);

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::constant_time;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -16,10 +13,8 @@ use super::client::{Clients, Origin};
 use super::grants::{self, Continued, Details, Grants};
 use super::ledger::Unavailable;
 use super::parameters::{ParameterFault, Parameters};
-use super::reply;
-use super::scope;
+use super::{pkce, reply, scope};
 use crate::base::body::Body;
-use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::telemetry::audit::{Entry, Event};
 
@@ -140,7 +135,7 @@ impl Purchase<'_> {
     async fn by_itself(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
         let scope = scope::granted(self.parameters.one("scope")?);
         let is_machine = self.caller.client.origin == Origin::Machine && self.caller.proven;
-        let machine = self.grants.machine(&self.caller.client.id).filter(|_| is_machine);
+        let machine = self.grants.login().machine(&self.caller.client.id).filter(|_| is_machine);
         let bearer = Bearer::Machine { roles: &machine.ok_or(Fault::UnauthorizedClient)?.roles };
         let issued = self.grants.issuer.issue(&self.caller.client.id, &scope, &bearer).await?;
         note.jti = Some(issued.id);
@@ -175,20 +170,12 @@ fn fits(details: &Details, redirect_uri: Option<&str>, verifier: Option<&str>) -
         return Err(Fault::Unlike("redirect_uri is not the one of the authorization request"));
     }
     match (&details.code_challenge, verifier) {
-        (Some(challenge), Some(verifier)) if is_verified(challenge, verifier) => Ok(()),
+        (Some(challenge), Some(verifier)) if pkce::is_verified(challenge, verifier) => Ok(()),
         (Some(_), Some(_)) => Err(Fault::Unlike("code_verifier does not fit the code_challenge")),
         (Some(_), None) => Err(Fault::Unlike("code_verifier is missing")),
         (None, Some(_)) => Err(Fault::Unlike("code_verifier came without a code_challenge before")),
         (None, None) => Ok(()),
     }
-}
-
-/// RFC 7636 section 4.6, S256.
-fn is_verified(challenge: &str, verifier: &str) -> bool {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let formed = (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved);
-    let computed = BASE64_URL_SAFE_NO_PAD.encode(Digest::of(verifier.as_bytes()).as_bytes());
-    formed && constant_time::verify_slices_are_equal(computed.as_bytes(), challenge.as_bytes()).is_ok()
 }
 
 /// RFC 6749 section 5.1.

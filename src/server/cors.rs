@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::reply::{self, Problem};
-use crate::base::body::Body;
+use crate::base::body::{self, Body};
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "mcp-protocol-version, mcp-session-id, retry-after, www-authenticate, x-request-id",
@@ -44,7 +44,7 @@ pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&Allowed>) -> Respo
             help: Some("if they should, the operator adds the origin to allowed_origins"),
         });
     }
-    let mut response = reply::bare(StatusCode::NO_CONTENT);
+    let mut response = body::bare(StatusCode::NO_CONTENT);
     let answer = response.headers_mut();
     answer.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);

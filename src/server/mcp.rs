@@ -12,6 +12,7 @@ use super::memory::Held;
 use super::reply::{self, Form, Problem};
 use super::{cors, page, revocable};
 use crate::base::body::Body;
+use crate::base::headers::retry_after;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{Denial, Pass, Principal};
 use crate::spec::Resource;
@@ -183,7 +184,7 @@ impl Refusal {
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
                 if fault == BodyFault::NoRoom {
-                    reply::retry_after(response.headers_mut(), Duration::from_secs(1));
+                    response.headers_mut().insert(header::RETRY_AFTER, retry_after(Duration::from_secs(1)));
                 }
                 reply::close(&mut response, asked.version);
                 response
@@ -199,7 +200,7 @@ fn denied(tenant: &Tenant, denial: Denial, form: Form, spelling: Resource) -> Re
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     if denial == Denial::Unavailable {
-        reply::retry_after(response.headers_mut(), RETRY);
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after(RETRY));
     }
     response
 }
@@ -211,6 +212,6 @@ fn too_many(wait: Duration, form: Form) -> Response<Body> {
         help: Some("wait as long as Retry-After says"),
     };
     let mut response = reply::refusal(form, problem);
-    reply::retry_after(response.headers_mut(), wait);
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     response
 }

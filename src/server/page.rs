@@ -71,7 +71,7 @@ pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<
     let html = html();
     let length = HeaderValue::from(html.len());
     let mut response =
-        reply::of_type(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
+        body::answer(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

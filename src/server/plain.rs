@@ -91,10 +91,9 @@ fn host(request: &Request<Incoming>) -> Option<String> {
 }
 
 fn text(status: StatusCode, content: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(body::full(content));
-    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    let mut response = body::answer(status, kind, content);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

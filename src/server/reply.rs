@@ -1,6 +1,5 @@
 //! Answers that the edge gives by itself, and the headers that every answer has.
 
-use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
@@ -71,36 +70,13 @@ pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
         // OAuth clients read this one of whatever they find (RFC 6749 section 5.2).
         document["error"] = "not_found".into();
     }
-    json(status, HeaderValue::from_static("application/problem+json"), document.to_string())
+    body::answer(status, HeaderValue::from_static("application/problem+json"), document.to_string())
 }
 
 /// A JSON-RPC error that answers no request in particular.
 pub(super) fn rpc_error(status: StatusCode, code: i32, message: &str) -> Response<Body> {
     let document = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
-    json(status, HeaderValue::from_static("application/json"), document.to_string())
-}
-
-fn json(status: StatusCode, content_type: HeaderValue, text: String) -> Response<Body> {
-    of_type(status, content_type, text)
-}
-
-/// An answer with a body.
-pub(super) fn of_type(
-    status: StatusCode,
-    content_type: HeaderValue,
-    text: impl Into<Bytes>,
-) -> Response<Body> {
-    let mut response = Response::new(body::full(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response
-}
-
-/// An answer without one.
-pub(super) fn bare(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = status;
-    response
+    body::answer(status, HeaderValue::from_static("application/json"), document.to_string())
 }
 
 /// The method is not one of `allowed`.
@@ -117,12 +93,6 @@ pub(super) fn close(response: &mut Response<Body>, version: Version) {
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-}
-
-/// Seconds to wait, rounded up.
-pub(super) fn retry_after(headers: &mut HeaderMap, wait: std::time::Duration) {
-    headers
-        .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
 }
 
 /// Browsers shall use HTTPS only for so long (RFC 6797). Without `includeSubDomains`: those are other people's business.

@@ -18,6 +18,13 @@ pub struct LoginSpec {
     pub registration: RegistrationSpec,
 }
 
+impl LoginSpec {
+    /// The machine client with this id.
+    pub fn machine(&self, client_id: &str) -> Option<&MachineClientSpec> {
+        self.machine_clients.iter().find(|machine| *machine.id == *client_id)
+    }
+}
+
 /// The app registration in Entra, and whose accounts are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentitySpec {

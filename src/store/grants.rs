@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::seal::Place;
 use super::{Error, Store};
 use crate::base::digest::Digest;
-use crate::base::random;
+use crate::base::{hex, random};
 
 /// Names a grant, everywhere and for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,26 +27,14 @@ impl GrantId {
 
     /// Reads 32 hexadecimal digits, small ones.
     pub fn parse(text: &str) -> Option<Self> {
-        let digit = |c: u8| match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
-            _ => None,
-        };
-        let mut out = [0; 16];
-        let pairs = text.as_bytes().chunks_exact(2);
-        if text.len() != 2 * out.len() {
-            return None;
-        }
-        for (byte, pair) in out.iter_mut().zip(pairs) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(out))
+        let is_small = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        hex::decode(text).filter(|_| is_small).map(Self)
     }
 }
 
 impl fmt::Display for GrantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(f, &self.0)
     }
 }
 

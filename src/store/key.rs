@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{self, HKDF_SHA256};
 
-use crate::base::digest::{Digest, Hasher};
-use crate::base::random;
+use crate::base::digest::Hasher;
 use crate::base::secret::Secret;
+use crate::base::{hex, random};
 
 const FILE: &str = "master.key";
 /// A few keys; more is a wrong file.
@@ -122,11 +122,7 @@ impl Keyring {
 
 impl MasterKey {
     fn parse(text: &str) -> Option<Self> {
-        // A digest is 32 bytes in the same spelling.
-        Digest::parse_hex(text)?;
-        let digit = |c: u8| char::from(c).to_digit(16).unwrap_or_default() as u8;
-        let bytes: Vec<u8> =
-            text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let bytes: [u8; 32] = hex::decode(text)?;
         let root = hkdf::Salt::new(HKDF_SHA256, b"tenantd store 1").extract(&bytes);
         let mut id = KeyId::default();
         fill(&root, &["key id"], &mut id);

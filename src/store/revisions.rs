@@ -222,14 +222,8 @@ fn place<'a>(stem: &'a str, number: &'a str) -> Place<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KeySource;
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-        (folder, store)
-    }
+    use crate::store::sample::store;
 
     fn accept(store: &Store, stem: &str, number: u64) {
         let documents = format!("{stem} {number}").into_bytes();

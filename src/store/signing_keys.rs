@@ -106,13 +106,12 @@ fn place<'a>(tenant: &'a str, kid: &'a str) -> Place<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KeySource;
     use super::*;
+    use crate::store::sample::store;
 
     #[test]
     fn the_first_key_is_the_first_that_came() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+        let (_folder, store) = store();
         let key =
             |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };
         store.begin_signing("acme", &key("first")).expect("kept");

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
+use crate::base::reach;
 use crate::bundle::Context;
 
 /// Why a backend's address is refused.
@@ -27,7 +28,7 @@ pub(super) fn judge(url: &Url, context: &Context) -> Result<(), Fault> {
     let (ip, name) = match url.host() {
         None => return Err(Fault::NoHost),
         Some(Host::Ipv4(ip)) => (Some(IpAddr::V4(ip)), None),
-        Some(Host::Ipv6(ip)) => (Some(unwrap(ip)), None),
+        Some(Host::Ipv6(ip)) => (Some(reach::reached(ip.into())), None),
         Some(Host::Domain(name)) => (None, Some(name.trim_end_matches('.'))),
     };
     let loopback_name = name.is_some_and(|name| name == "localhost" || name.ends_with(".localhost"));
@@ -52,34 +53,15 @@ pub(super) fn judge(url: &Url, context: &Context) -> Result<(), Fault> {
 fn fault(ip: IpAddr) -> Option<Fault> {
     match ip {
         IpAddr::V4(ip) if ip.is_loopback() => Some(Fault::Loopback),
-        IpAddr::V4(ip) if ip.is_link_local() || ip == Ipv4Addr::new(100, 100, 100, 200) => {
-            Some(Fault::LinkLocal)
-        }
+        ip if reach::is_cloud_service(ip) => Some(Fault::LinkLocal),
+        IpAddr::V4(ip) if ip.is_link_local() => Some(Fault::LinkLocal),
         IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.is_multicast() || ip.octets()[0] >= 240 => {
             Some(Fault::NoHost)
         }
         IpAddr::V6(ip) if ip.is_loopback() => Some(Fault::Loopback),
         IpAddr::V6(ip) if (ip.segments()[0] & 0xffc0) == 0xfe80 => Some(Fault::LinkLocal),
-        IpAddr::V6(ip) if ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Some(Fault::LinkLocal),
         IpAddr::V6(ip) if ip.is_unspecified() || ip.is_multicast() => Some(Fault::NoHost),
         _ => None,
-    }
-}
-
-/// IPv6 spellings of IPv4 addresses: mapped, compatible, NAT64, 6to4.
-fn unwrap(ip: Ipv6Addr) -> IpAddr {
-    let s = ip.segments();
-    let v4 = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-    };
-    match s {
-        [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        _ => IpAddr::V6(ip),
     }
 }
 
@@ -131,7 +113,9 @@ mod tests {
             "http://169.254.169.254/",
             "http://[fe80::1]/",
             "http://[64:ff9b::169.254.169.254]/",
+            "http://[64:ff9b:1::169.254.169.254]/",
             "http://metadata.google.internal/",
+            "http://168.63.129.16/",
             "http://[fd00:ec2::254]/",
         ] {
             assert_eq!(judged(url, &[]), Err(Fault::LinkLocal), "{url}");

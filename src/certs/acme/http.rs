@@ -30,6 +30,7 @@ use tower_service::Service;
 
 use super::fault;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::headers::wait_asked_for;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -150,14 +151,10 @@ fn other(error: legacy::Error) -> Error {
     Error::Other(Box::new(error))
 }
 
-/// Seconds, or a date.
+/// How long the CA asks to wait. More than a century is no time that anybody means.
 fn retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(SignedDuration::from_secs(seconds.into()));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(at.duration_since(SystemClock.now()).max(SignedDuration::ZERO))
+    let wait = wait_asked_for(headers, SystemClock.now())?;
+    SignedDuration::try_from(wait).ok().filter(|wait| wait.as_secs() <= u32::MAX.into())
 }
 
 fn trust(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {

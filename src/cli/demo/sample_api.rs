@@ -8,8 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::answer;
 use super::dataset::{ALL, Dataset, Kind};
-use crate::base::body::{Body, full};
+use crate::base::body::{self, Body};
 use crate::base::task::Tasks;
 
 const LARGEST_BYTES: usize = 64 * 1024;
@@ -64,10 +63,7 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         Ok(Ok(body)) => respond(&head.method, head.uri.path(), head.uri.query(), &key, &body.to_bytes()),
         _ => (StatusCode::PAYLOAD_TOO_LARGE, json!({"error": "the body is too large or too slow"})),
     };
-    let mut response = Response::new(full(Bytes::from(value.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(body::answer(status, HeaderValue::from_static("application/json"), value.to_string()))
 }
 
 #[derive(Deserialize)]

@@ -69,7 +69,7 @@ impl Login {
     fn principal(&self, token: &Token) -> Result<Principal, Denial> {
         let client_id = Arc::clone(&token.claims.client_id);
         let Some(person) = &token.person else {
-            let machine = self.grants.machine(&client_id).ok_or(Denial::Invalid)?;
+            let machine = self.grants.login().machine(&client_id).ok_or(Denial::Invalid)?;
             let (label, roles) = (Arc::clone(&machine.label), machine.roles.clone());
             return Ok(Principal::Machine(Machine { client_id, label, roles }));
         };

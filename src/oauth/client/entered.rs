@@ -5,14 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::text::plain;
+use super::text::{self, LONGEST_NAME};
 use super::{Authentication, Client, Clients, Origin, RedirectFault, RedirectUri};
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::store::{self, Store};
 
-const LONGEST_NAME: usize = 80;
 const MOST_REDIRECT_URIS: usize = 20;
 /// A tenant needs a handful.
 const MOST: usize = 100;
@@ -138,7 +137,7 @@ impl Entered {
             RedirectUri::parse(uri).map_err(|fault| Refused::RedirectUri { uri: uri.clone(), fault })?;
         }
         Ok(Self {
-            name: plain(&entry.name, LONGEST_NAME).ok_or(Refused::Name)?,
+            name: text::name(&entry.name).ok_or(Refused::Name)?,
             redirect_uris: entry.redirect_uris,
             secret_sha256: secret.map(|secret| Digest::of(secret.expose().as_bytes()).to_string()),
             entered_at: now,

@@ -7,7 +7,7 @@ use crate::spec::LoginSpec;
 
 /// The machine client with this id.
 pub(super) fn client(login: &LoginSpec, id: &str) -> Option<Client> {
-    let spec = login.machine_clients.iter().find(|spec| &*spec.id == id)?;
+    let spec = login.machine(id)?;
     // What is listed was read as JSON when the file was.
     let keys = spec.jwks.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let secrets: Vec<_> = spec.secret.into_iter().collect();

@@ -125,13 +125,7 @@ fn secrets(store: &Store, tenant: &TenantName, id: &str) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::KeySource;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-        (folder, store)
-    }
+    use crate::store::sample::store;
 
     fn tenant(name: &str) -> TenantName {
         TenantName::parse(name).expect("a name")

@@ -1,5 +1,13 @@
 //! What strangers say about themselves, made fit to be shown.
 
+/// Of a client's name, in characters.
+pub(crate) const LONGEST_NAME: usize = 80;
+
+/// A name as it is shown and kept; `None` if nothing of it can be shown.
+pub(crate) fn name(text: &str) -> Option<String> {
+    plain(text, LONGEST_NAME)
+}
+
 /// The text without what could make it look like another: no control and no direction characters, one line, so many
 /// characters at most. `None` if nothing is left.
 pub(crate) fn plain(text: &str, longest: usize) -> Option<String> {

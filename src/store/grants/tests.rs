@@ -4,14 +4,9 @@ use jiff::ToSpan;
 
 use super::super::KeySource;
 use super::*;
+use crate::store::sample::store;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-fn store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-    (folder, store)
-}
 
 fn begin(store: &Store, client_id: &str) -> GrantId {
     let id = GrantId::random();

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::text::plain;
+use super::super::text;
 use super::super::{Authentication, Client, Keys, Origin, RedirectUri};
 use super::address::DocumentUrl;
 
-const LONGEST_NAME: usize = 80;
 const MOST_REDIRECT_URIS: usize = 20;
 
 /// Why a document describes no client.
@@ -34,7 +33,7 @@ pub(super) fn client(url: &DocumentUrl, document: &Value) -> Result<Client, Faul
     if document["client_id"] != url.as_str() {
         return Err(Fault::OtherClient);
     }
-    let name = document["client_name"].as_str().and_then(|name| plain(name, LONGEST_NAME));
+    let name = document["client_name"].as_str().and_then(text::name);
     Ok(Client {
         id: url.as_str().into(),
         name: name.map(Arc::from),

@@ -1,0 +1,50 @@
+//! Headers that are read and written on several floors.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+
+/// The media type of a body without its parameters (RFC 9110 section 8.3.1); empty if none is said. Case does not count.
+pub fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// A `Retry-After` in seconds, rounded up (RFC 9110 section 10.2.3).
+pub fn retry_after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+/// How long a `Retry-After` asks to wait: seconds, or until an HTTP date (RFC 9110 section 10.2.3). Bounding it is the caller's.
+pub fn wait_asked_for(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    // A moment that has passed asks for nothing.
+    Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_media_type_are_left_out() {
+        let of = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+            media_type(&headers).to_owned()
+        };
+        assert_eq!(of("application/json"), "application/json");
+        assert_eq!(of(" Text/HTML ; charset=utf-8"), "Text/HTML");
+        assert_eq!((of(""), media_type(&HeaderMap::new())), (String::new(), ""));
+    }
+
+    #[test]
+    fn nobody_is_asked_back_too_early() {
+        assert_eq!(retry_after(Duration::from_secs(2)), "2");
+        assert_eq!(retry_after(Duration::from_millis(2001)), "3");
+    }
+}
