@@ -1,8 +1,9 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, headers, bodies and
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, headers, bodies, budgets and
 //! reach.
 
 pub mod accept;
 pub mod body;
+pub mod budget;
 pub mod causes;
 pub mod clock;
 pub mod diagnostic;

@@ -25,6 +25,14 @@ pub fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// The part of an address that one party has: an IPv4 address, or the /64 of an IPv6 one.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 /// Whether a cloud answers its own machines there.
 pub fn is_cloud_service(ip: IpAddr) -> bool {
     match ip {

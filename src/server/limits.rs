@@ -7,9 +7,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::base::reach::network;
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
-use crate::tenants::rate::network;
 
 /// The door: a permit is taken before accepting, the party is counted after.
 pub(super) struct Admission {

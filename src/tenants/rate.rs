@@ -3,11 +3,13 @@
 //! The buckets live in the tenant's slot, so a reload forgives nobody; the allowance comes with each question, so a
 //! reload that changes it is in force at once. A caller who was away for a minute has a whole minute's allowance.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+
+use crate::base::reach::network;
 
 /// From this many callers on, those whose bucket has filled up again are forgotten when a new one comes.
 const CALLERS_KEPT: usize = 10_000;
@@ -27,14 +29,6 @@ impl CallerKey {
     /// The caller behind an address.
     pub fn network(address: IpAddr) -> Self {
         Self::Network(network(address))
-    }
-}
-
-/// The part of an address that one party has: an IPv4 address, or the /64 of an IPv6 one.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of the gateway are made with.
 
 pub(crate) mod backend;
+pub(crate) mod beside;
 pub(crate) mod client;
 #[expect(dead_code, reason = "the unit tests of `identity` use more of it")]
 pub(crate) mod entra;
@@ -10,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod secret;
 
 pub(crate) use backend::{FakeBackend, Reply};
+pub(crate) use beside::Beside;
 pub(crate) use client::{Client, Era};
 pub(crate) use export::Tenant;
 pub(crate) use gateway::{Gateway, Setup};

@@ -1,10 +1,20 @@
-//! One tenant's trouble is never another's.
+//! One tenant's trouble is never another's. Each module has the attacks on one kind of thing.
+
+mod answers;
+mod claims;
+mod edge;
+mod files;
+mod grants;
+mod logins;
+mod portal;
+mod rights;
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::harness::{Era, FakeBackend, Reply, Setup, Tenant};
+use super::harness::beside::Fared;
+use super::harness::{Beside, Era, FakeBackend, Reply, Setup, Tenant};
 
 #[tokio::test]
 async fn a_goes_on_while_bs_backend_hangs_and_b_is_flooded() {
@@ -28,6 +38,33 @@ async fn a_goes_on_while_bs_backend_hangs_and_b_is_flooded() {
     assert!(counts.most_in_flight < 100, "the bulkhead let everything through: {counts:?}");
     assert_eq!(gateway.admin("/readyz").await.0, 200);
     flood.abort_all();
+}
+
+#[tokio::test]
+async fn junk_requests_of_one_caller_take_neither_memory_nor_time_from_others() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().memory_mib(1024).file("a.zip", Tenant::new("a", &backend).zip());
+    let gateway = setup.file("b.zip", Tenant::new("b", &backend).zip()).start().await;
+    let client = gateway.client();
+    let alone = Fared::alone(&client, "/b", 50).await;
+    alone.assert_unharmed("b alone");
+    let (before, threads) = (gateway.resident_mib(), gateway.threads());
+    let beside = Beside::watch(client.clone(), "/b");
+    let junk = "[".repeat(200 << 10);
+    for _ in 0..20 {
+        let mut wave = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let request = client.request(reqwest::Method::POST, "/a/mcp").body(junk.clone());
+            wave.spawn(request.header("content-type", "application/json").send());
+        }
+        for answer in wave.join_all().await {
+            assert_eq!(answer.expect("an answer").status(), 400);
+        }
+    }
+    beside.finish().await.assert_unharmed("b beside junk");
+    let grown = gateway.peak_mib().saturating_sub(before);
+    assert!(grown < 100, "junk took {grown} MiB");
+    assert!(gateway.threads() < threads + 16, "junk took threads: {}", gateway.threads());
 }
 
 #[tokio::test]

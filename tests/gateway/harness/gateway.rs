@@ -21,7 +21,8 @@ pub(crate) struct Setup {
     folder: TempDir,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
-    open_files: Option<u32>,
+    /// What `prlimit` takes away from it.
+    limits: Vec<String>,
     /// Shell lines that come before it, in mounts of its own.
     before: Option<String>,
 }
@@ -57,7 +58,7 @@ impl Setup {
             ("--log", "json".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        Self { folder, flags, variables: Vec::new(), open_files: None, before: None }
+        Self { folder, flags, variables: Vec::new(), limits: Vec::new(), before: None }
     }
 
     /// A file in the tenants folder from the start.
@@ -100,7 +101,13 @@ impl Setup {
 
     /// The hard limit of files that it may open; the soft one is half of it.
     pub(crate) fn open_files(mut self, hard: u32) -> Self {
-        self.open_files = Some(hard);
+        self.limits.push(format!("--nofile={}:{hard}", hard / 2));
+        self
+    }
+
+    /// The most memory that it may have in all; what asks for more fails, as on a machine that has no more.
+    pub(crate) fn memory_mib(mut self, mib: u64) -> Self {
+        self.limits.push(format!("--data={}", mib << 20));
         self
     }
 
@@ -132,9 +139,9 @@ impl Setup {
     fn spawn(&self) -> Child {
         let log =
             File::options().append(true).create(true).open(self.path().join("output.log")).expect("made");
-        let limited = self.open_files.map(|hard| {
+        let limited = (!self.limits.is_empty()).then(|| {
             let mut command = Command::new("prlimit");
-            command.arg(format!("--nofile={}:{hard}", hard / 2)).arg(BINARY);
+            command.args(&self.limits).arg(BINARY);
             command
         });
         let mounted = self.before.as_deref().map(shell);
@@ -342,6 +349,28 @@ impl Gateway {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The memory that it has now, in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        self.status_kib("VmRSS") >> 10
+    }
+
+    /// The most memory that it ever had, in MiB.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        self.status_kib("VmHWM") >> 10
+    }
+
+    /// How many threads it has now.
+    pub(crate) fn threads(&self) -> u64 {
+        self.status_kib("Threads")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let value = line.and_then(|line| line.split_whitespace().next()).expect("the kernel says it");
+        value.parse().expect("a number")
     }
 
     /// Sends it a signal, by the name `kill` knows.

@@ -1,0 +1,288 @@
+//! Budgets: how much of one resource all may hold together, and how much of it any one party may hold.
+//!
+//! A budget counts weight (bytes, or what stands for time), never things. It has three bounds:
+//!
+//! - the limit, for everybody together;
+//! - a share for each tenant and each source network: half of the limit, so that no party can fill it alone;
+//! - a reserve, the last fifth, which only callers with a credential may use, so that nobody who is unknown can shut
+//!   out those who are known.
+//!
+//! A [`Hold`] gives back what it has when it is dropped. What is refused takes nothing.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+
+/// A party whose share is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// A tenant, by its name.
+    Tenant(Arc<str>),
+    /// A source network, as [`network`](super::reach::network) gives it.
+    Network(IpAddr),
+}
+
+/// The bounds of one resource, and what is held of it.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    held: AtomicU64,
+    /// What each party holds, while it holds or may come to hold something.
+    shares: DashMap<Party, Weak<Share>>,
+}
+
+/// What one party holds of a budget.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    party: Party,
+    held: AtomicU64,
+}
+
+/// What one request, answer or stream holds; given back when dropped.
+#[derive(Debug)]
+pub struct Hold {
+    budget: Arc<Budget>,
+    /// The tenant's share and the source's, where they are known.
+    shares: [Option<Arc<Share>>; 2],
+    /// Whether the caller showed a credential that was found good.
+    has_credential: bool,
+    weight: u64,
+}
+
+/// There is no room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Exhausted {
+    /// All parties together hold what they may.
+    #[error("this server holds as much as it may")]
+    Budget,
+    /// One tenant holds its share.
+    #[error("this tenant holds as much as one tenant may")]
+    Tenant,
+    /// One source network holds its share.
+    #[error("this address holds as much as one address may")]
+    Network,
+}
+
+impl Budget {
+    /// A budget of this limit, in whatever unit its user counts.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, held: AtomicU64::new(0), shares: DashMap::new() })
+    }
+
+    /// A budget of so many MiB, counted in bytes.
+    pub fn of_mib(mib: usize) -> Arc<Self> {
+        Self::new((mib as u64).saturating_mul(1 << 20))
+    }
+
+    /// What all parties together may hold.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What all parties together hold now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// What one party may hold.
+    pub fn share_limit(&self) -> u64 {
+        self.limit / 2
+    }
+
+    /// The share of a party; keep it where the party is asked for often.
+    pub fn share(self: &Arc<Self>, party: Party) -> Arc<Share> {
+        let mut entry = self.shares.entry(party.clone()).or_default();
+        if let Some(share) = entry.upgrade() {
+            return share;
+        }
+        let share = Arc::new(Share { budget: Arc::clone(self), party, held: AtomicU64::new(0) });
+        *entry = Arc::downgrade(&share);
+        share
+    }
+
+    /// A hold that has nothing yet, counted against the shares of a tenant and a source network where they are known.
+    pub fn hold(
+        self: &Arc<Self>,
+        tenant: Option<Arc<Share>>,
+        network: Option<Arc<Share>>,
+        has_credential: bool,
+    ) -> Hold {
+        Hold { budget: Arc::clone(self), shares: [tenant, network], has_credential, weight: 0 }
+    }
+
+    /// How many parties are counted now.
+    #[cfg(test)]
+    pub fn parties(&self) -> usize {
+        self.shares.len()
+    }
+}
+
+impl Share {
+    /// What the party holds now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn exhausted(&self) -> Exhausted {
+        match self.party {
+            Party::Tenant(_) => Exhausted::Tenant,
+            Party::Network(_) => Exhausted::Network,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // Another share of the same party may have been made since; it stays.
+        self.budget.shares.remove_if(&self.party, |_, share| share.strong_count() == 0);
+    }
+}
+
+impl Hold {
+    /// Takes so much more, or nothing.
+    ///
+    /// # Errors
+    /// The bound that is in the way: of the tenant, of the source network, or of all.
+    pub fn grow(&mut self, weight: u64) -> Result<(), Exhausted> {
+        let share_limit = self.budget.share_limit();
+        for (at, share) in self.shares.iter().enumerate() {
+            let Some(share) = share else { continue };
+            if !try_add(&share.held, weight, share_limit) {
+                let exhausted = share.exhausted();
+                self.give_back_to_shares(at, weight);
+                return Err(exhausted);
+            }
+        }
+        let limit = match self.has_credential {
+            true => self.budget.limit,
+            false => self.budget.limit - self.budget.limit / 5,
+        };
+        if !try_add(&self.budget.held, weight, limit) {
+            self.give_back_to_shares(self.shares.len(), weight);
+            return Err(Exhausted::Budget);
+        }
+        self.weight += weight;
+        Ok(())
+    }
+
+    /// Gives back so much of what it has.
+    pub fn shrink(&mut self, weight: u64) {
+        let weight = weight.min(self.weight);
+        self.weight -= weight;
+        self.give_back_to_shares(self.shares.len(), weight);
+        self.budget.held.fetch_sub(weight, Ordering::Relaxed);
+    }
+
+    /// Gives back all that it has.
+    pub fn release(&mut self) {
+        self.shrink(self.weight);
+    }
+
+    /// What it has.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The caller was found to have a credential: the reserve is open to it from now on.
+    pub fn set_credential(&mut self) {
+        self.has_credential = true;
+    }
+
+    fn give_back_to_shares(&self, shares: usize, weight: u64) {
+        for share in self.shares.iter().take(shares).flatten() {
+            share.held.fetch_sub(weight, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Adds `weight` unless the sum would be more than `limit`.
+fn try_add(held: &AtomicU64, weight: u64, limit: u64) -> bool {
+    let sum = |held: u64| held.checked_add(weight).filter(|sum| *sum <= limit);
+    held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::reach::network;
+
+    fn tenant(budget: &Arc<Budget>, name: &str) -> Option<Arc<Share>> {
+        Some(budget.share(Party::Tenant(name.into())))
+    }
+
+    fn source(budget: &Arc<Budget>, address: &str) -> Option<Arc<Share>> {
+        Some(budget.share(Party::Network(network(address.parse().expect("an address")))))
+    }
+
+    #[test]
+    fn one_tenant_has_half_and_the_others_have_the_rest() {
+        let budget = Budget::new(100);
+        let mut a = budget.hold(tenant(&budget, "a"), None, true);
+        let mut more_of_a = budget.hold(tenant(&budget, "a"), None, true);
+        let mut b = budget.hold(tenant(&budget, "b"), None, true);
+        assert_eq!(a.grow(40), Ok(()));
+        assert_eq!(more_of_a.grow(11), Err(Exhausted::Tenant));
+        assert_eq!(more_of_a.grow(10), Ok(()), "a refusal takes nothing");
+        assert_eq!(b.grow(50), Ok(()));
+        drop((a, more_of_a, b));
+        assert_eq!((budget.held(), budget.parties()), (0, 0));
+    }
+
+    #[test]
+    fn one_address_has_half_whichever_tenants_it_asks() {
+        let budget = Budget::new(100);
+        let mut one = budget.hold(tenant(&budget, "a"), source(&budget, "2001:db8::1"), true);
+        let mut two = budget.hold(tenant(&budget, "b"), source(&budget, "2001:db8::2"), true);
+        let mut other = budget.hold(tenant(&budget, "b"), source(&budget, "2001:db8:0:1::1"), true);
+        assert_eq!(one.grow(50), Ok(()));
+        assert_eq!(two.grow(1), Err(Exhausted::Network));
+        assert_eq!(other.grow(50), Ok(()), "what was refused left nothing behind in the tenant's share");
+    }
+
+    #[test]
+    fn the_last_fifth_is_for_those_with_a_credential() {
+        let budget = Budget::new(100);
+        let mut a = budget.hold(tenant(&budget, "a"), None, false);
+        let mut b = budget.hold(tenant(&budget, "b"), None, false);
+        assert_eq!((a.grow(50), b.grow(30)), (Ok(()), Ok(())));
+        assert_eq!(b.grow(1), Err(Exhausted::Budget));
+        b.set_credential();
+        assert_eq!(b.grow(20), Ok(()));
+        assert_eq!(budget.held(), 100);
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_for_others_and_never_more_than_was_taken() {
+        let budget = Budget::new(100);
+        let mut a = budget.hold(tenant(&budget, "a"), None, true);
+        assert_eq!(a.grow(50), Ok(()));
+        a.shrink(30);
+        assert_eq!((a.weight(), budget.held()), (20, 20));
+        a.shrink(1000);
+        assert_eq!((a.weight(), budget.held()), (0, 0));
+        assert_eq!(a.grow(u64::MAX), Err(Exhausted::Tenant));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_share_lives_as_long_as_somebody_has_it() {
+        let budget = Budget::new(100);
+        let kept = budget.share(Party::Tenant("a".into()));
+        let mut hold = budget.hold(tenant(&budget, "a"), None, true);
+        assert_eq!(hold.grow(7), Ok(()));
+        assert_eq!(kept.held(), 7);
+        drop(kept);
+        assert_eq!(budget.parties(), 1);
+        drop(hold);
+        assert_eq!(budget.parties(), 0);
+    }
+}

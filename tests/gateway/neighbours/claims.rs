@@ -1,0 +1,1 @@
+//! Nobody takes another's name, prefix or host.

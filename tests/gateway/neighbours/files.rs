@@ -1,0 +1,1 @@
+//! What lies in the tenants folder takes nothing from others.

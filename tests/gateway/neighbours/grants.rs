@@ -1,0 +1,1 @@
+//! A grant belongs to one tenant's life, directory and application.

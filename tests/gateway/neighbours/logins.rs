@@ -1,0 +1,1 @@
+//! Clients and people who log in take nothing from others who do.

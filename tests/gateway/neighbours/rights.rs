@@ -1,0 +1,1 @@
+//! What is given out is judged by one decision, and audited.
