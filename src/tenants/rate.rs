@@ -1,18 +1,22 @@
 //! How often each caller may ask one tenant: a generic cell rate algorithm per caller.
 //!
 //! The buckets live in the tenant's slot, so a reload forgives nobody; the allowance comes with each question, so a
-//! reload that changes it is in force at once. A caller who was away for a minute has a whole minute's allowance.
+//! reload that changes it is in force at once.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use dashmap::DashMap;
 
 use crate::base::reach::network;
 
-/// From this many callers on, those whose bucket has filled up again are forgotten when a new one comes.
+/// The time that an allowance is for, and that an empty bucket takes to fill.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Callers of one minute with a bucket of their own.
 const CALLERS_KEPT: usize = 10_000;
+/// Buckets for all further callers.
+const SHARED_BUCKETS: usize = 4_096;
 
 /// Who is counted as one caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,30 +37,105 @@ impl CallerKey {
 }
 
 /// The buckets of one tenant.
+///
+/// At most [`CALLERS_KEPT`] callers of a minute, and as many of the minute before it, have a bucket of their own. Any
+/// further caller shares one of [`SHARED_BUCKETS`] with those that hash alike: memory and the cost of a request stay
+/// constant however many addresses a caller has, and callers who have a bucket keep it.
 #[derive(Debug, Default)]
 pub struct Buckets {
-    /// When each caller's bucket will be full again. Most tenants have no limit, and an empty map is a kilobyte.
-    full_at: OnceLock<DashMap<CallerKey, Instant>>,
+    /// Most tenants have no limit and need none of this.
+    buckets: Mutex<Option<Box<Generations>>>,
+}
+
+/// When each caller's bucket is full again. A bucket fills up within [`MINUTE`], so one that has not been used for so
+/// long says nothing and is dropped with its generation.
+#[derive(Debug)]
+struct Generations {
+    began: Instant,
+    current: HashMap<CallerKey, Instant>,
+    previous: HashMap<CallerKey, Instant>,
+    /// For callers beyond those kept; by a hash that nobody outside can predict.
+    shared: Box<[Instant]>,
+    hasher: RandomState,
 }
 
 impl Buckets {
-    /// Takes one request of `caller` at `now`. When the allowance is used up: how long to wait.
+    /// Takes one request of `caller` at `now`.
+    ///
+    /// # Errors
+    /// How long to wait, when the allowance is used up.
     pub fn take(&self, caller: CallerKey, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        let buckets = self.full_at.get_or_init(DashMap::new);
-        if buckets.len() >= CALLERS_KEPT {
-            buckets.retain(|_, full_at| *full_at > now);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = buckets.get_or_insert_with(|| Box::new(Generations::new(now)));
+        take_one(generations.bucket(caller, now), per_minute, now)
+    }
+}
+
+/// The generic cell rate algorithm: the bucket of a caller who was away for a minute holds a minute's allowance.
+fn take_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(), Duration> {
+    let each = MINUTE / per_minute.max(1);
+    let next = (*full_at).max(now) + each;
+    match (next - now).checked_sub(MINUTE) {
+        None | Some(Duration::ZERO) => {
+            *full_at = next;
+            Ok(())
         }
-        let minute = Duration::from_secs(60);
-        let each = minute / per_minute.max(1);
-        let mut full_at = buckets.entry(caller).or_insert(now);
-        let next = (*full_at).max(now) + each;
-        match (next - now).checked_sub(minute) {
-            None | Some(Duration::ZERO) => {
-                *full_at = next;
-                Ok(())
-            }
-            Some(wait) => Err(wait),
+        Some(wait) => Err(wait),
+    }
+}
+
+impl Generations {
+    fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            current: HashMap::new(),
+            previous: HashMap::new(),
+            shared: Box::default(),
+            hasher: RandomState::new(),
         }
+    }
+
+    /// The bucket of a caller: its own, or the one that it shares.
+    fn bucket(&mut self, caller: CallerKey, now: Instant) -> &mut Instant {
+        self.turn_over(now);
+        if self.current.len() >= CALLERS_KEPT && !self.current.contains_key(&caller) {
+            return self.shared_bucket(&caller, now);
+        }
+        let before = match self.previous.is_empty() {
+            true => None,
+            false => self.previous.remove(&caller),
+        };
+        self.current.entry(caller).or_insert(before.unwrap_or(now))
+    }
+
+    /// Drops the buckets that have filled up again by themselves.
+    fn turn_over(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.began);
+        if age < MINUTE {
+            return;
+        }
+        self.previous = std::mem::take(&mut self.current);
+        if age >= 2 * MINUTE {
+            self.previous = HashMap::new();
+        }
+        self.began = now;
+    }
+
+    fn shared_bucket(&mut self, caller: &CallerKey, now: Instant) -> &mut Instant {
+        if self.shared.is_empty() {
+            self.shared = vec![now; SHARED_BUCKETS].into_boxed_slice();
+        }
+        // A caller who has a bucket from the minute before goes on with it through the shared one.
+        let before = self.previous.remove(caller);
+        let at = self.hasher.hash_one(caller) as usize % SHARED_BUCKETS;
+        let bucket = &mut self.shared[at];
+        *bucket = before.map_or(*bucket, |before| before.max(*bucket));
+        bucket
+    }
+
+    #[cfg(test)]
+    fn callers(&self) -> usize {
+        self.current.len() + self.previous.len()
     }
 }
 
@@ -104,8 +183,38 @@ mod tests {
         for n in 0..CALLERS_KEPT {
             assert!(buckets.take(label(&n.to_string()), 60, clock.monotonic()).is_ok());
         }
-        clock.advance(Duration::from_secs(2));
+        assert_eq!(callers(&buckets), CALLERS_KEPT);
+        clock.advance(MINUTE);
         assert!(buckets.take(label("new"), 60, clock.monotonic()).is_ok());
-        assert_eq!(buckets.full_at.get().map(DashMap::len), Some(1));
+        clock.advance(MINUTE);
+        assert!(buckets.take(label("new"), 60, clock.monotonic()).is_ok());
+        assert_eq!(callers(&buckets), 1);
+    }
+
+    #[test]
+    fn a_spray_of_addresses_is_bounded_and_costs_callers_with_a_bucket_nothing() {
+        let (buckets, clock) = (Buckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let now = clock.monotonic();
+        assert_eq!(buckets.take(label("early"), 2, now), Ok(()));
+        let refused =
+            (0..CALLERS_KEPT * 3).filter(|n| buckets.take(label(&n.to_string()), 2, now).is_err()).count();
+        assert!(refused > CALLERS_KEPT, "those beyond the bound share few buckets: {refused} refused");
+        assert_eq!(callers(&buckets), CALLERS_KEPT);
+        assert_eq!(buckets.take(label("early"), 2, now), Ok(()), "it has a bucket of its own");
+        assert!(buckets.take(label("early"), 2, now).is_err());
+    }
+
+    #[test]
+    fn an_allowance_that_is_used_up_stays_so_over_the_turn_of_a_generation() {
+        let (buckets, clock) = (Buckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        assert!(buckets.take(label("first"), 1, clock.monotonic()).is_ok());
+        clock.advance(MINUTE - Duration::from_secs(1));
+        assert!(buckets.take(label("a"), 1, clock.monotonic()).is_ok());
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(buckets.take(label("a"), 1, clock.monotonic()), Err(MINUTE - Duration::from_secs(2)));
+    }
+
+    fn callers(buckets: &Buckets) -> usize {
+        buckets.buckets.lock().expect("not poisoned").as_ref().map_or(0, |all| all.callers())
     }
 }
