@@ -53,11 +53,12 @@ impl Admin {
     /// Serves until the gateway is drained; probes want an answer until the very end.
     pub fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
-        let tasks = admin.tasks.clone();
-        tasks.spawn_detached("admin", admin.accept(listener));
+        let (tasks, listener) = (admin.tasks.clone(), Arc::new(listener));
+        let accepting = move || Arc::clone(&admin).accept(Arc::clone(&listener));
+        tasks.spawn_detached("admin", tasks.supervised("admin", accepting));
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: Arc<TcpListener>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut acceptor = Acceptor::new(listener, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         loop {

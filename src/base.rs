@@ -11,6 +11,7 @@ pub mod digest;
 pub mod headers;
 pub mod hex;
 pub mod intern;
+pub mod panic;
 pub mod random;
 pub mod reach;
 pub mod secret;

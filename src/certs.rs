@@ -32,7 +32,6 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use self::acme::{Acme, Renew, Report};
 use self::challenges::Challenges;
@@ -43,6 +42,7 @@ pub use self::schedule::State;
 pub use self::status::{Status, stored};
 use self::table::Table;
 use crate::base::clock::Clock;
+use crate::base::panic::{Panicked, caught_now};
 use crate::base::task::Tasks;
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
@@ -128,7 +128,7 @@ impl Certificates {
         self.table.store(Arc::new(acme.table()?));
         self.statuses.store(Arc::new(acme.statuses()));
         let certificates = Arc::new(self);
-        tasks.spawn("certs", certificates.clone().automate(acme, inbox, tasks.soft().clone()));
+        tasks.spawn("certs", certificates.clone().automate(acme, inbox, tasks.clone()));
         Ok(certificates)
     }
 
@@ -136,7 +136,7 @@ impl Certificates {
         self.table.store(Arc::new(writer.first(hosts)?));
         let certificates = Arc::new(self);
         if certificates.mode != TlsMode::Off {
-            tasks.spawn("certs", certificates.clone().keep_current(writer, tasks.soft().clone()));
+            tasks.spawn("certs", certificates.clone().keep_current(writer, tasks.clone()));
         }
         Ok(certificates)
     }
@@ -217,7 +217,10 @@ impl Certificates {
     }
 
     /// The one writer of the table in the automatic mode.
-    async fn automate(self: Arc<Self>, mut acme: Acme, mut inbox: Inbox, soft: CancellationToken) {
+    ///
+    /// A panic in one pass costs that pass: what the task knows of each certificate stays, and the schedule goes on.
+    async fn automate(self: Arc<Self>, mut acme: Acme, mut inbox: Inbox, tasks: Tasks) {
+        let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
         let mut wanted = self.wanted.subscribe();
         loop {
             let wake = acme.start_due();
@@ -234,20 +237,24 @@ impl Certificates {
                 () = tokio::time::sleep(pause) => continue,
             };
             let pass = tokio::task::spawn_blocking(move || {
-                let changed = match event {
-                    Event::Wanted(hosts) => {
-                        acme.want(&hosts);
-                        true
-                    }
-                    Event::Finished(report) => acme.finished(*report),
-                };
-                let table = changed.then(|| acme.table());
+                let table = caught_now(|| {
+                    let changed = match event {
+                        Event::Wanted(hosts) => {
+                            acme.want(&hosts);
+                            true
+                        }
+                        Event::Finished(report) => acme.finished(*report),
+                    };
+                    changed.then(|| acme.table())
+                });
                 (acme, table)
             });
-            let Ok((back, table)) = pass.await else {
-                return tracing::error!("the certificate task ended; certificates are no longer renewed");
-            };
+            let Ok((back, table)) = pass.await else { return };
             acme = back;
+            let table = table.unwrap_or_else(|Panicked| {
+                panics.record("certs");
+                None
+            });
             match table {
                 Some(Ok(table)) => self.publish(table),
                 Some(Err(error)) => {
@@ -265,7 +272,8 @@ impl Certificates {
     }
 
     /// The one writer of the table in the other modes.
-    async fn keep_current(self: Arc<Self>, mut writer: Writer, soft: CancellationToken) {
+    async fn keep_current(self: Arc<Self>, mut writer: Writer, tasks: Tasks) {
+        let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
         let mut wanted = self.wanted.subscribe();
         let mut look = tokio::time::interval(writer.interval());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -277,15 +285,15 @@ impl Certificates {
             }
             let hosts = wanted.borrow_and_update().clone();
             let pass = tokio::task::spawn_blocking(move || {
-                let next = writer.next(&hosts);
+                let next = caught_now(|| writer.next(&hosts));
                 (writer, next)
             });
-            let Ok((back, next)) = pass.await else {
-                return tracing::error!("the certificate task ended; certificates are no longer reloaded");
-            };
+            let Ok((back, next)) = pass.await else { return };
             writer = back;
-            if let Some(table) = next {
-                self.publish(table);
+            match next {
+                Ok(Some(table)) => self.publish(table),
+                Ok(None) => {}
+                Err(Panicked) => panics.record("certs"),
             }
         }
     }

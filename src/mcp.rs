@@ -16,7 +16,6 @@ mod fixture;
 mod front;
 mod handler;
 mod pace;
-mod panic;
 mod render;
 mod reply;
 mod result;

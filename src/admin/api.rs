@@ -44,7 +44,7 @@ impl Admin {
             "/" => answer(StatusCode::OK, HTML, page::render(&self.registry.load())),
             "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "ok" })),
             "/readyz" => self.readiness(),
-            "/metrics" => answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode()),
+            "/metrics" => self.metrics_text(),
             "/api/tenants" => self.tenants(),
             "/api/certs" => json_answer(StatusCode::OK, &self.certificates.statuses()),
             _ => match path
@@ -64,15 +64,26 @@ impl Admin {
         }
     }
 
-    /// Ready: the first pass over the folder is done, and nothing drains. Never a question of one tenant.
+    fn metrics_text(&self) -> Response<Body> {
+        for (task, health) in self.tasks.panics().by_task() {
+            self.metrics.task_panics(task, health.panics);
+        }
+        answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode())
+    }
+
+    /// Ready: the first pass over the folder is done, every task that must run does, and nothing drains. Never a
+    /// question of one tenant.
     fn readiness(&self) -> Response<Body> {
         let table = self.registry.load();
         let draining = self.tasks.soft().is_cancelled();
-        let ready = table.settled && !draining;
+        let panics = self.tasks.panics().by_task();
+        let down: Vec<_> = panics.iter().filter(|(_, health)| health.is_down).map(|(task, _)| task).collect();
+        let ready = table.settled && !draining && down.is_empty();
         let detail = json!({
             "ready": ready,
             "tenants_read": table.settled,
             "draining": draining,
+            "tasks_down": down,
             "generation": table.generation,
             "entries": table.entries.size(),
             "certificates": self.certificates_in_words(),

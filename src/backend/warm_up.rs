@@ -60,10 +60,14 @@ impl WarmUp {
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
         let queue = Arc::new(Queue { due: Mutex::default(), rung: Notify::new(), clock, store });
         let (running, spawner) = (queue.clone(), tasks.clone());
-        tasks.spawn("warm-up", async move {
-            let soft = spawner.soft().clone();
-            soft.run_until_cancelled(running.run(&spawner)).await;
-        });
+        let run = move || {
+            let (queue, tasks) = (running.clone(), spawner.clone());
+            async move {
+                let soft = tasks.soft().clone();
+                soft.run_until_cancelled(queue.run(&tasks)).await;
+            }
+        };
+        tasks.spawn("warm-up", tasks.supervised("warm-up", run));
         Self(queue)
     }
 
@@ -124,8 +128,8 @@ impl Queue {
             let errand = self.next().await;
             let (queue, soft) = (self.clone(), tasks.soft().clone());
             tasks.spawn("warm-up fetch", async move {
+                let _place = place;
                 soft.run_until_cancelled(queue.fetch(errand)).await;
-                drop(place);
             });
         }
     }

@@ -19,7 +19,7 @@ const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A bound socket, and how it went with it.
 #[derive(Debug)]
 pub struct Acceptor {
-    socket: TcpListener,
+    socket: Arc<TcpListener>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     /// Failures since a connection was last accepted.
@@ -29,7 +29,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Nothing is accepted before it is asked for.
-    pub fn new(socket: TcpListener, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(socket: Arc<TcpListener>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self { socket, clock, metrics, failures: 0, complaint: Seldom::once_in(SAY_AGAIN_AFTER) }
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::base::reach;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
@@ -33,19 +35,28 @@ pub(super) fn follow(
     tasks: &Tasks,
 ) {
     let (registry, certificates) = (registry.clone(), Arc::clone(certificates));
-    let (own, stop) = (own(settings), tasks.soft().clone());
+    let (own, stop) = (Arc::new(own(settings)), tasks.soft().clone());
+    let following =
+        move || want_hosts(Arc::clone(&own), registry.clone(), certificates.clone(), stop.clone());
+    tasks.spawn("wanted hosts", tasks.supervised("wanted hosts", following));
+}
+
+async fn want_hosts(
+    own: Arc<Vec<HostName>>,
+    registry: Registry,
+    certificates: Arc<Certificates>,
+    stop: CancellationToken,
+) {
     let mut generation = registry.generation();
-    tasks.spawn("wanted hosts", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = generation.changed() => if changed.is_err() { return },
-            }
-            let table = registry.load();
-            let tenants: BTreeSet<_> = table.hosts().filter(|host| !own.contains(host)).cloned().collect();
-            certificates.want(own.iter().cloned().chain(tenants).collect());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = generation.changed() => if changed.is_err() { return },
         }
-    });
+        let table = registry.load();
+        let tenants: BTreeSet<_> = table.hosts().filter(|host| !own.contains(host)).cloned().collect();
+        certificates.want(own.iter().cloned().chain(tenants).collect());
+    }
 }
 
 /// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has

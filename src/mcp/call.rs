@@ -15,12 +15,12 @@ use tokio::time::Interval;
 
 use super::Caller;
 use super::front::Reader;
-use super::panic::caught;
 use super::result::{Answer, failure};
 use super::shared::Shared;
 use super::{context, pace::Pace};
 use crate::backend;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::panic::caught;
 use crate::oauth::bearer::Principal;
 use crate::spec::{ToolKind, ToolSpec, Values};
 use crate::telemetry::audit::{Entry, Event};

@@ -17,11 +17,11 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use super::call::{self, Asked};
 #[cfg(feature = "conformance")]
 use super::fixture::Fixture;
-use super::panic::caught;
 use super::result::signed;
 use super::service::VERSIONS;
 use super::shared::{Shared, names_headers};
 use super::{context, subscriptions};
+use crate::base::panic::caught;
 
 type Context = RequestContext<RoleServer>;
 

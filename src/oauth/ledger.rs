@@ -60,7 +60,9 @@ impl Ledger {
             busy: DashMap::new(),
         });
         revoked.into_iter().for_each(|(tenant, revoked)| ledger.revocations.add(&tenant, revoked));
-        tasks.spawn("oauth housekeeping", keep_house(Arc::clone(&ledger), tasks.soft().clone()));
+        let (kept, ended) = (Arc::clone(&ledger), tasks.soft().clone());
+        let housekeeping = move || keep_house(Arc::clone(&kept), ended.clone());
+        tasks.spawn("oauth housekeeping", tasks.supervised("oauth housekeeping", housekeeping));
         Ok(ledger)
     }
 

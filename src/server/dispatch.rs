@@ -1,9 +1,6 @@
 //! From a request to the one tenant whose path it is, and to its answer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -12,6 +9,7 @@ use super::context::{Edge, Peer, Visit};
 use super::front::{self, Fault};
 use super::reply::{self, Form};
 use crate::base::body::Body;
+use crate::base::panic::{Panicked, caught};
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
 
@@ -31,8 +29,11 @@ impl Edge {
         let visit = Visit::begin(self, peer);
         let mut trail = Trail::default();
         let mut response = match caught(self.dispatch(&visit, request, &mut trail)).await {
-            Some(response) => response,
-            None => reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error"),
+            Ok(response) => response,
+            Err(Panicked) => {
+                tracing::error!(fault = "panic", "a request handler panicked");
+                reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
+            }
         };
         // A browser that remembers it would be kept out by a certificate that nobody vouches for (RFC 6797 section 8.4).
         let hsts = self.hsts.as_ref().filter(|_| !peer.stopgap);
@@ -120,29 +121,5 @@ impl Trail {
             None if status == StatusCode::NOT_FOUND => "none",
             None => "refused",
         }
-    }
-}
-
-/// The future's output, or `None` if it panicked; the panic hook has told the log where.
-async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => {
-            tracing::error!(fault = "panic", "a request handler panicked");
-            Poll::Ready(None)
-        }
-    })
-    .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_ends_one_request_only() {
-        assert_eq!(caught(async { panic!("on purpose") }).await, None::<()>);
-        assert_eq!(caught(async { 1 }).await, Some(1));
     }
 }

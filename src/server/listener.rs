@@ -73,13 +73,28 @@ impl Edge {
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         for socket in listeners.sockets {
             let accepting = accept_all(Arc::clone(self), socket, "connection", connection::serve);
-            self.tasks.spawn("listener", accepting);
+            self.tasks.spawn("listener", self.tasks.supervised("listener", accepting));
         }
     }
 }
 
-/// Accepts until draining, and has `converse` hold each conversation in a task of its own. Its place is given back after.
-pub(super) async fn accept_all<F, C>(edge: Arc<Edge>, socket: TcpListener, name: &'static str, converse: C)
+/// Makes the task that accepts from a socket; each conversation is a task of its own.
+pub(super) fn accept_all<F, C>(
+    edge: Arc<Edge>,
+    socket: TcpListener,
+    name: &'static str,
+    converse: C,
+) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static
+where
+    F: Future<Output = ()> + Send + 'static,
+    C: Fn(Arc<Edge>, TcpStream, SocketAddr) -> F + Clone + Send + Sync + 'static,
+{
+    let socket = Arc::new(socket);
+    move || Box::pin(accept(Arc::clone(&edge), Arc::clone(&socket), name, converse.clone()))
+}
+
+/// Accepts until draining. A conversation's place is given back after it.
+async fn accept<F, C>(edge: Arc<Edge>, socket: Arc<TcpListener>, name: &'static str, converse: C)
 where
     F: Future<Output = ()> + Send + 'static,
     C: Fn(Arc<Edge>, TcpStream, SocketAddr) -> F,

@@ -30,7 +30,7 @@ impl Edge {
         for socket in listeners.into_sockets() {
             let talk = move |edge, stream, peer| converse(edge, stream, peer, https);
             let accepting = accept_all(Arc::clone(self), socket, "plain connection", talk);
-            self.tasks.spawn("plain listener", accepting);
+            self.tasks.spawn("plain listener", self.tasks.supervised("plain listener", accepting));
         }
     }
 

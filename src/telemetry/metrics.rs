@@ -3,7 +3,7 @@
 //! No tenant label on histograms, and the series of a removed tenant go away: what ten thousand tenants cost a
 //! collector stays bounded. No label ever holds what a client sent.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -73,6 +73,11 @@ struct Route {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabel {
+    task: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
 }
@@ -118,6 +123,7 @@ pub struct Metrics {
     generation: Gauge,
     store_writable: Gauge,
     audit_lost: Counter,
+    task_panics: Family<TaskLabel, Counter>,
     certificate_ends: Family<Name, Gauge>,
     certificate_failures: Family<Name, Gauge>,
     certificate_orders: Family<OutcomeLabel, Counter>,
@@ -147,6 +153,7 @@ impl Metrics {
             generation: Gauge::default(),
             store_writable: Gauge::default(),
             audit_lost: Counter::default(),
+            task_panics: Family::default(),
             certificate_ends: Family::default(),
             certificate_failures: Family::default(),
             certificate_orders: Family::default(),
@@ -249,7 +256,14 @@ impl Metrics {
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
         let lost = "Audit lines that could not be kept";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
+        let panics = "Panics inside tenantd by task; each is a fault to report";
+        registry.register("tenantd_task_panics", panics, self.task_panics.clone());
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
+    }
+
+    /// So often has a task panicked since the start.
+    pub fn task_panics(&self, task: &'static str, panics: u64) {
+        self.task_panics.get_or_create(&TaskLabel { task }).inner().store(panics, Ordering::Relaxed);
     }
 
     /// The exposition text (OpenMetrics).

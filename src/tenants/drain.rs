@@ -32,12 +32,16 @@ impl Drain {
     pub(super) fn start(tasks: &Tasks, clock: Arc<dyn Clock>, period: Duration) -> Self {
         let drain = Self { leaving: Arc::default(), bell: Arc::default(), clock, period };
         let (runner, stop) = (drain.clone(), tasks.soft().clone());
-        tasks.spawn("drain", async move {
-            tokio::select! {
-                () = runner.run() => {}
-                () = stop.cancelled() => runner.close_all(),
+        let work = move || {
+            let (runner, stop) = (runner.clone(), stop.clone());
+            async move {
+                tokio::select! {
+                    () = runner.run() => {}
+                    () = stop.cancelled() => runner.close_all(),
+                }
             }
-        });
+        };
+        tasks.spawn("drain", tasks.supervised("drain", work));
         drain
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::published::Published;
 use super::registry::Registry;
@@ -37,14 +38,17 @@ impl Clerk {
     pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
         let clerk = Self { due: Arc::default(), bell: Arc::default(), folder, registry };
         let (working, stop) = (clerk.clone(), tasks.soft().clone());
-        tasks.spawn("receipts", async move {
-            let mut warned = false;
-            while stop.run_until_cancelled(working.bell.notified()).await.is_some() {
-                while working.write_some(&mut warned).await && !stop.is_cancelled() {}
-            }
-            working.write_some(&mut warned).await;
-        });
+        let work = move || working.clone().run(stop.clone());
+        tasks.spawn("receipts", tasks.supervised("receipts", work));
         clerk
+    }
+
+    async fn run(self, stop: CancellationToken) {
+        let mut warned = false;
+        while stop.run_until_cancelled(self.bell.notified()).await.is_some() {
+            while self.write_some(&mut warned).await && !stop.is_cancelled() {}
+        }
+        self.write_some(&mut warned).await;
     }
 
     /// The receipts of these entries are to say what they are now.

@@ -21,13 +21,18 @@ use super::build::Parts;
 use super::registry::Registry;
 use super::status::TenantStatus;
 use super::watch::Doorbell;
-use crate::base::task::Tasks;
+use crate::base::panic::{Panicked, caught};
+use crate::base::task::{Panics, Tasks};
 use crate::bundle;
 use crate::settings::WatchMode;
 use crate::store::{Entry, Store};
 
 /// The longest a reload waits for files that are still being written.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after a step that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+/// The name of the task.
+const TASK: &str = "reconcile";
 
 /// The handle on the task.
 #[derive(Clone)]
@@ -77,8 +82,8 @@ impl Reconciler {
         });
         let worker = Worker::new(ground, bell.clone(), tasks);
         let stop = tasks.soft().clone();
-        let work = run(worker, bell.clone(), asked, ordered);
-        tasks.spawn("reconcile", async move {
+        let work = run(worker, bell.clone(), asked, ordered, tasks.panics().clone());
+        tasks.spawn(TASK, async move {
             tokio::select! {
                 () = work => {}
                 () = stop.cancelled() => {}
@@ -124,29 +129,50 @@ impl Reconciler {
     }
 }
 
+/// A panic in one step ends that step. What is published stays whole, since it is swapped in one piece, and the next
+/// tick looks at everything again.
 async fn run(
     mut worker: Worker,
     bell: Doorbell,
     mut asked: mpsc::Receiver<oneshot::Sender<u64>>,
     mut ordered: mpsc::Receiver<Ordered>,
+    panics: Panics,
 ) {
-    worker.first_pass().await;
+    if caught(worker.first_pass()).await == Err(Panicked) {
+        panics.record(TASK);
+    }
     let mut waiting = Waiting::default();
     loop {
-        tokio::select! {
-            look = bell.next() => worker.pass(look).await,
-            () = worker.until_second_look() => worker.second_look().await,
-            () = worker.until_tick() => worker.look_at_all().await,
-            Some((name, order, reply)) = ordered.recv() => {
-                // Who broke off is not told.
-                let _unheard = reply.send(worker.obey(&name, order).await);
-            }
-            Some(reply) = asked.recv() => {
-                worker.look_at_all().await;
-                waiting.add(reply, worker.now());
-            }
+        let step = caught(step(&mut worker, &bell, &mut asked, &mut ordered, &mut waiting));
+        if step.await == Err(Panicked) {
+            panics.record(TASK);
+            // A fault that comes back at once must not spin.
+            tokio::time::sleep(AFTER_PANIC).await;
         }
         waiting.answer(worker.has_settled(), worker.generation(), worker.now());
+    }
+}
+
+/// Waits for the next thing to do, and does it.
+async fn step(
+    worker: &mut Worker,
+    bell: &Doorbell,
+    asked: &mut mpsc::Receiver<oneshot::Sender<u64>>,
+    ordered: &mut mpsc::Receiver<Ordered>,
+    waiting: &mut Waiting,
+) {
+    tokio::select! {
+        look = bell.next() => worker.pass(look).await,
+        () = worker.until_second_look() => worker.second_look().await,
+        () = worker.until_tick() => worker.look_at_all().await,
+        Some((name, order, reply)) = ordered.recv() => {
+            // Who broke off is not told.
+            let _unheard = reply.send(worker.obey(&name, order).await);
+        }
+        Some(reply) = asked.recv() => {
+            worker.look_at_all().await;
+            waiting.add(reply, worker.now());
+        }
     }
 }
 

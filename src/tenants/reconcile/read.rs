@@ -1,11 +1,11 @@
 //! Reading and building, each tenant for itself: a panic is our fault, costs that tenant, and reaches no other.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Digest;
+use crate::base::panic::caught_now;
 use crate::bundle::{self, Entry, Loaded};
 use crate::spec::TenantSpec;
 use crate::tenants::build::Parts;
@@ -41,11 +41,10 @@ impl Read {
 /// Reads one entry. Blocking.
 pub(super) fn read(due: Due, last_good: Option<LastGood>, folder: &Path, context: &bundle::Context) -> Read {
     let Due { found: Found { entry, signature, .. }, on_trial } = due;
-    let loaded =
-        catch_unwind(AssertUnwindSafe(|| bundle::load(&entry, context))).unwrap_or_else(|_| broken(&entry));
+    let loaded = caught_now(|| bundle::load(&entry, context)).unwrap_or_else(|_| broken(&entry));
     let afterwards = Signature::of(&entry);
     let revive = |last_good: LastGood| last_good.revive(&loaded, &entry.files, folder, context);
-    let revived = catch_unwind(AssertUnwindSafe(|| last_good.and_then(revive))).unwrap_or_default();
+    let revived = caught_now(|| last_good.and_then(revive)).unwrap_or_default();
     Read {
         stem: entry.stem.as_str().into(),
         loaded,
@@ -64,7 +63,7 @@ pub(super) fn build(
     revision: Digest,
     slot: Arc<TenantSlot>,
 ) -> Result<Arc<Tenant>, Report> {
-    catch_unwind(AssertUnwindSafe(|| parts.build(spec, revision, slot)))
+    caught_now(|| parts.build(spec, revision, slot))
         .unwrap_or_else(|_| Err(internal("building this tenant failed inside tenantd").into()))
 }
 
