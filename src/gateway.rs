@@ -116,7 +116,7 @@ impl Gateway {
             Arc::clone(&metrics),
             &tasks,
         )?;
-        metrics.store_writable(store.is_some());
+        watch_store(store.as_ref(), &metrics);
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = context(&settings, &addresses, env);
@@ -331,6 +331,13 @@ fn parts(
         allowed_origins: settings.allowed_origins.clone(),
         drain: Duration::from_secs(settings.limits.drain_seconds),
     })
+}
+
+/// The metric follows the store; where there is none, nothing can be written.
+fn watch_store(store: Option<&Arc<Store>>, metrics: &Arc<Metrics>) {
+    let Some(store) = store else { return metrics.store_writable(false) };
+    let metrics = Arc::clone(metrics);
+    store.watch_writing(move |writable| metrics.store_writable(writable));
 }
 
 /// What tenants' authorization servers share. Without a store nobody can log in, and tenants that ask for it are closed.

@@ -6,6 +6,7 @@
 //! bound. Leaves to `oauth`: cookies, consent, what becomes of a person, and keeping the refresh token sealed.
 
 mod aadsts;
+mod admission;
 mod answer;
 mod directory;
 mod entra;
@@ -17,6 +18,7 @@ mod provider;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use admission::{Inadmissible, Upstream, admits};
 pub use entra::Entra;
 pub use error::{Error, Kind, Page, Trace};
 pub use person::{Groups, Person};

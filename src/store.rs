@@ -22,6 +22,7 @@ pub(crate) mod sample;
 mod schema;
 mod seal;
 mod signing_keys;
+mod writing;
 
 use std::fs;
 use std::io;
@@ -41,6 +42,7 @@ pub use signing_keys::SigningKey;
 use self::commit::Waiting;
 use self::key::Keyring;
 use self::lock::Lock;
+use self::writing::Writing;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
@@ -86,6 +88,7 @@ impl Error {
 pub struct Store {
     connection: Mutex<Connection>,
     waiting: Waiting,
+    writing: Writing,
     keys: Keyring,
     file: PathBuf,
     _lock: Lock,
@@ -128,7 +131,15 @@ impl Store {
     }
 
     fn of(connection: Connection, keys: Keyring, file: PathBuf, lock: Lock) -> Self {
-        Self { connection: Mutex::new(connection), waiting: Waiting::default(), keys, file, _lock: lock }
+        let writing = Writing::of(&connection);
+        Self {
+            connection: Mutex::new(connection),
+            waiting: Waiting::default(),
+            writing,
+            keys,
+            file,
+            _lock: lock,
+        }
     }
 
     /// Puts a copy of the whole store into a new file, while it is used. The master key is not in it.

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
+use super::admission::{self, Inadmissible};
 use super::keys::{Key, Keys};
 use super::person::{Groups, Person};
-use crate::spec::{DirectorySpec, IdentitySpec};
+use crate::spec::IdentitySpec;
 
 /// So far may Entra's clock and ours be apart.
 const SKEW: SignedDuration = SignedDuration::from_secs(120);
@@ -168,17 +169,14 @@ impl Claims {
 
     /// Whether the tenant takes accounts of this kind.
     fn admitted(&self, identity: &IdentitySpec) -> Result<(), Fault> {
-        let personal = self.tid == PERSONAL;
-        let of_ours = match &identity.directory {
-            // The issuer, which is the directory's own, has named it.
-            DirectorySpec::One(_) => true,
-            DirectorySpec::Several { allowed, .. } => {
-                personal || allowed.iter().any(|allowed| **allowed == *self.tid)
-            }
-        };
-        demand(of_ours, Fault::Directory)?;
-        demand(!personal || identity.personal, Fault::Personal)?;
-        demand(identity.guests || !self.is_guest(), Fault::Guest)
+        // Of one directory, the issuer, which is the directory's own, has named it.
+        admission::takes(identity, &self.tid, self.is_guest()).map_err(|why| match why {
+            // The audience was demanded before.
+            Inadmissible::App => Fault::Audience,
+            Inadmissible::Directory => Fault::Directory,
+            Inadmissible::Guest => Fault::Guest,
+            Inadmissible::Personal => Fault::Personal,
+        })
     }
 
     /// The directory's own word (`acct`) counts most; else whoever was authenticated elsewhere is a guest.

@@ -11,7 +11,7 @@ use super::id_token::{self, Expected, Fault};
 use super::{Entra, Error, Kind, Person};
 use super::{aadsts, answer, directory};
 use crate::base::secret::Secret;
-use crate::spec::{DirectorySpec, LoginSpec, PublicUrl};
+use crate::spec::{LoginSpec, PublicUrl};
 
 /// Always asked for: code and refresh requests without it are refused (AADSTS900144, AADSTS90009). `offline_access` is for
 /// the refresh token, by which we learn whether an account is still good.
@@ -67,7 +67,7 @@ pub struct Login {
 impl Provider {
     /// The login of one tenant. Asks nobody anything.
     pub fn new(entra: &Arc<Entra>, login: &Arc<LoginSpec>, public_url: &PublicUrl) -> Self {
-        let directory = entra.directory(&name(&login.identity.directory));
+        let directory = entra.directory(&login.identity.directory.name());
         Self(Arc::new(Inner {
             entra: Arc::clone(entra),
             directory,
@@ -167,7 +167,7 @@ impl Inner {
     }
 
     fn url(&self, path: &str) -> Url {
-        self.entra.url(&name(&self.login.identity.directory), path)
+        self.entra.url(&self.login.identity.directory.name(), path)
     }
 
     /// What the directory publishes is had first: a code is not used up for nothing.
@@ -229,13 +229,6 @@ impl Inner {
             now: self.entra.clock.now(),
         };
         id_token::judge(token, &published.keys, &expected)
-    }
-}
-
-fn name(directory: &DirectorySpec) -> Arc<str> {
-    match directory {
-        DirectorySpec::One(name) => Arc::clone(name),
-        DirectorySpec::Several { audience, .. } => audience.as_str().into(),
     }
 }
 

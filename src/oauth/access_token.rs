@@ -15,7 +15,7 @@ use super::ledger::Unavailable;
 use crate::base::digest::{Digest, Hasher};
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::identity::Person;
+use crate::identity::{Person, Upstream};
 use crate::store::{GrantId, Subject};
 
 /// How long a token is good. ChatGPT refreshes before every call when it is minutes.
@@ -58,8 +58,15 @@ pub(super) struct Token {
     pub(super) issued: Timestamp,
     pub(super) expires: Timestamp,
     pub(super) claims: Claims,
-    /// Who stands behind it, from the grant.
-    pub(super) person: Option<Arc<Person>>,
+    /// Who stands behind it, from the grant; nobody behind a machine's.
+    pub(super) holder: Option<Holder>,
+}
+
+/// Who stands behind a token, and where they logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) person: Arc<Person>,
+    pub(super) upstream: Arc<Upstream>,
 }
 
 /// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `tid` and `oid` are ours).
@@ -209,7 +216,7 @@ impl Token {
             issued: Timestamp::from_second(claims.iat.max(claims.nbf)).ok()?,
             expires: Timestamp::from_second(claims.exp).ok()?,
             claims,
-            person: None,
+            holder: None,
         })
     }
 

@@ -15,15 +15,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::access_token::{self, LIFE, Token};
+use super::access_token::{self, Holder, LIFE, Token};
 use super::issuer::Issuer;
 use super::ledger::Unavailable;
 use super::revocations::Leave;
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::identity::{self, Kind, Person, Provider};
-use crate::spec::{LoginSpec, Resource};
+use crate::identity::{self, Kind, Person, Provider, Upstream};
+use crate::spec::{LoginSpec, MachineClientSpec, Resource};
 use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Store, Subject};
 use crate::telemetry::audit::Who;
 
@@ -57,12 +57,17 @@ pub struct Grants {
     pub(super) issuer: Arc<Issuer>,
     login: Arc<LoginSpec>,
     provider: Provider,
+    /// Where people log in now.
+    upstream: Arc<Upstream>,
 }
 
 /// What a grant is about. Sealed in the store.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Details {
     pub(super) person: Person,
+    /// Where the person logged in; grants of older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Upstream>,
     pub(super) scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) client_name: Option<String>,
@@ -81,6 +86,17 @@ pub(super) struct Continued {
     pub(super) id: GrantId,
     pub(super) details: Details,
     pub(super) refresh_token: Secret,
+}
+
+/// Why a token or grant that is genuine does not count under what the tenant's file says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It was made under another app or directory: only a new login helps.
+    Elsewhere,
+    /// The account may not call; no token could change that.
+    NotAllowed,
+    /// It belongs to a machine client, or a secret of one, that there is no more.
+    MachineGone,
 }
 
 /// Why a one-time token buys nothing.
@@ -105,7 +121,8 @@ impl From<Unavailable> for Fault {
 impl Grants {
     /// The grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
-        Self { issuer, login, provider }
+        let upstream = Arc::new(Upstream::of(&login.identity));
+        Self { issuer, login, provider, upstream }
     }
 
     /// Begins a grant; its code is good for a minute, once. When this returns the grant outlives a power cut.
@@ -114,6 +131,7 @@ impl Grants {
         let (id, family) = (GrantId::random(), random::bytes());
         let details = Details {
             person: new.person,
+            at: Some(Upstream::clone(&self.upstream)),
             scope: new.scope,
             client_name: new.client_name,
             redirect_uri: new.redirect_uri,
@@ -141,6 +159,10 @@ impl Grants {
             return Err(Fault::Invalid);
         }
         let details = Details::of(&grant)?;
+        if let Err(refusal) = self.judge(&details.person, &self.upstream_of(&details)) {
+            self.revoke(grant.id).await?;
+            return Err(refusal.of_grants());
+        }
         let now = self.issuer.ledger.now();
         let step = Step {
             id: grant.id,
@@ -173,10 +195,14 @@ impl Grants {
         if presented.number == 0 {
             return Err(Fault::Invalid);
         }
+        // What else is asked of the account is Entra's to say anew.
+        let details = Details::of(&grant)?;
+        if self.judge(&details.person, &self.upstream_of(&details)) == Err(Refusal::Elsewhere) {
+            return Err(Fault::Invalid);
+        }
         match grant.number.checked_sub(presented.number) {
-            Some(0) => self.rotate(grant).await,
+            Some(0) => self.rotate(grant, details).await,
             Some(1) if self.issuer.ledger.now() < grant.issued + GRACE => {
-                let details = Details::of(&grant)?;
                 let refresh_token = OneTime { id, number: grant.number }.token(&grant.family);
                 Ok(Continued { id, details, refresh_token })
             }
@@ -199,7 +225,9 @@ impl Grants {
         let mut token = issuer.verify(token).await?;
         if !token.is_machines() {
             let grant = self.find(token.grant).await?.ok_or(access_token::Fault::Invalid)?;
-            token.person = Some(Arc::new(Details::of(&grant)?.person));
+            let details = Details::of(&grant)?;
+            let upstream = self.upstream_of(&details);
+            token.holder = Some(Holder { person: Arc::new(details.person), upstream });
         }
         let token = Arc::new(token);
         issuer.ledger.verified.keep(digest, Arc::clone(&token));
@@ -216,6 +244,34 @@ impl Grants {
         self.issuer.is_good(token)
     }
 
+    /// Whether a token that was recognised counts under what the tenant's file says now. Asked with every call.
+    pub(super) fn stands(&self, token: &Token) -> Result<(), Refusal> {
+        match &token.holder {
+            Some(Holder { person, upstream }) => self.judge(person, upstream),
+            None => self.machine(token).map(drop).ok_or(Refusal::MachineGone),
+        }
+    }
+
+    /// The machine client that a token is of, as the tenant's file has it now.
+    pub(super) fn machine(&self, token: &Token) -> Option<&MachineClientSpec> {
+        self.login.machine(&token.claims.client_id)
+    }
+
+    /// The one place that decides whether a login that was made before still counts.
+    fn judge(&self, person: &Person, upstream: &Upstream) -> Result<(), Refusal> {
+        identity::admits(&self.login.identity, upstream, person)
+            .map_err(|why| if why.is_of_the_login() { Refusal::Elsewhere } else { Refusal::NotAllowed })?;
+        person.may(&self.login.rules).map_err(|_| Refusal::NotAllowed)
+    }
+
+    /// Where a grant was made; shared with all that were made where people log in now.
+    fn upstream_of(&self, details: &Details) -> Arc<Upstream> {
+        match &details.at {
+            Some(at) if *at != *self.upstream => Arc::new(at.clone()),
+            _ => Arc::clone(&self.upstream),
+        }
+    }
+
     /// What ends a call by a grant.
     pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
         self.issuer.ledger.revocations.leave(grant, parent)
@@ -226,8 +282,7 @@ impl Grants {
         (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata(asked))
     }
 
-    async fn rotate(&self, grant: Grant) -> Result<Continued, Fault> {
-        let mut details = Details::of(&grant)?;
+    async fn rotate(&self, grant: Grant, mut details: Details) -> Result<Continued, Fault> {
         if let Err(fault) = self.renew(&mut details).await {
             if fault == Fault::Ended {
                 self.revoke(grant.id).await?;
@@ -262,6 +317,7 @@ impl Grants {
         let login = renewed.map_err(|error| self.judged(&error))?;
         details.upstream = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
         details.person = login.person;
+        details.at = Some(Upstream::clone(&self.upstream));
         Ok(())
     }
 
@@ -315,9 +371,13 @@ impl Grants {
     async fn refuse(&self, subject: Subject) -> Result<(), Unavailable> {
         let revoked = revoked(subject, self.issuer.ledger.now());
         let tenant = self.issuer.tenant.clone();
-        // Here first: what the store cannot keep is refused for as long as this process lives.
+        // Here first: what the store cannot take now is refused all the same, and written later.
         self.issuer.ledger.revocations.add(tenant.as_str(), revoked);
-        self.issuer.ledger.ask(move |store| store.revoke(tenant.as_str(), revoked)).await
+        let written = self.issuer.ledger.ask(move |store| store.revoke(tenant.as_str(), revoked)).await;
+        if written.is_err() {
+            self.issuer.ledger.revocations.is_unwritten(self.issuer.tenant.as_str(), subject);
+        }
+        written
     }
 
     /// The grant that a one-time token of this client belongs to, and which of its tokens it is.
@@ -330,6 +390,9 @@ impl Grants {
 
     pub(super) async fn find(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
         let (tenant, now) = (self.issuer.tenant.clone(), self.issuer.ledger.now());
+        if self.issuer.ledger.revocations.ended(tenant.shared(), id) {
+            return Ok(None);
+        }
         self.issuer.ledger.ask(move |store| store.grant(tenant.as_str(), id, now)).await
     }
 
@@ -351,6 +414,16 @@ pub(super) fn who(person: &Person) -> Who<'_> {
 fn revoked(subject: Subject, now: Timestamp) -> Revoked {
     // Tokens of this very second are older than the revocation.
     Revoked { subject, issued_until: now, forget: now + LIFE + LIFE }
+}
+
+impl Refusal {
+    /// What it means to whoever brings a code.
+    fn of_grants(self) -> Fault {
+        match self {
+            Self::NotAllowed => Fault::Ended,
+            Self::Elsewhere | Self::MachineGone => Fault::Invalid,
+        }
+    }
 }
 
 /// One of a grant's tokens: `c.<grant>.0.<proof>` or `rt.<grant>.<number>.<proof>`.

@@ -32,7 +32,7 @@ async fn introspect(grants: &Grants, clients: &Clients, request: &Request<Bytes>
     }
     let token = parameters.one("token")?.ok_or(Fault::Malformed("token is missing"))?;
     match grants.recognise(token.as_bytes()).await {
-        Ok(token) if may_ask(&caller, &token) => Ok(told(&token)),
+        Ok(token) if may_ask(&caller, &token) && grants.stands(&token).is_ok() => Ok(told(&token)),
         Ok(_) | Err(access_token::Fault::Invalid) => Ok(json!({ "active": false })),
         Err(access_token::Fault::Unavailable) => Err(Fault::Unavailable),
     }
@@ -49,7 +49,7 @@ fn told(token: &Token) -> Value {
     let mut document = serde_json::to_value(&token.claims).expect("claims are plain data");
     document["active"] = true.into();
     document["token_type"] = "Bearer".into();
-    if let Some(name) = token.person.as_ref().and_then(|person| person.username.as_deref()) {
+    if let Some(name) = token.holder.as_ref().and_then(|holder| holder.person.username.as_deref()) {
         document["username"] = name.into();
     }
     document

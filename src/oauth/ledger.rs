@@ -15,10 +15,12 @@ use super::revocations::Revocations;
 use super::verified::Verified;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
-use crate::store::{self, GrantId, Store};
+use crate::store::{self, GrantId, Revoked, Store};
 use crate::telemetry::audit::Audit;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How often what the store could not take is offered to it again.
+const AGAIN: Duration = Duration::from_secs(2);
 /// How many rows of a kind are deleted at once, so that nobody waits long for the file.
 const AT_ONCE: u32 = 500;
 
@@ -102,6 +104,26 @@ impl Ledger {
             && deleted >= AT_ONCE as usize
         {}
     }
+
+    /// Offers the store what it could not take. Where it did not take the last, something small is tried first.
+    async fn write_again(&self) {
+        let waiting = self.revocations.unwritten(AT_ONCE as usize);
+        if waiting.is_empty() && self.store.is_writable() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let writing = tokio::task::spawn_blocking(move || {
+            store.try_writing()?;
+            let write = |(tenant, revoked): &(Arc<str>, Revoked)| store.revoke(tenant, *revoked);
+            waiting.iter().try_for_each(write).map(|()| waiting)
+        });
+        // The first failure is in the log already.
+        let Ok(Ok(written)) = writing.await else { return };
+        for (tenant, revoked) in &written {
+            self.revocations.is_written(tenant, revoked.subject);
+        }
+        tracing::info!(revocations = written.len(), "the store can be written again; what waited is kept");
+    }
 }
 
 impl std::fmt::Debug for Ledger {
@@ -111,11 +133,13 @@ impl std::fmt::Debug for Ledger {
 }
 
 async fn keep_house(ledger: Arc<Ledger>, ended: tokio_util::sync::CancellationToken) {
-    let mut beat = tokio::time::interval(HOUSEKEEPING);
+    let (mut beat, mut again) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(AGAIN));
     loop {
         tokio::select! {
-            () = ended.cancelled() => return,
+            // What waits would be forgotten with the process.
+            () = ended.cancelled() => return ledger.write_again().await,
             _ = beat.tick() => ledger.tidy().await,
+            _ = again.tick() => ledger.write_again().await,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Access tokens that are refused before they expire, and the calls and streams that end with them. In memory, because it is
-//! asked with every call; the store has the same, for after a restart.
+//! asked with every call; the store has the same, for after a restart. What the store could not take counts all the same, and
+//! is written as soon as it can be.
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,8 @@ use crate::store::{GrantId, Revoked, Subject};
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     revoked: DashMap<(Arc<str>, Subject), Revoked>,
+    /// Those that the store does not have yet.
+    unwritten: DashSet<(Arc<str>, Subject)>,
     /// By what grant callers are under way.
     leaves: DashMap<GrantId, Leave>,
 }
@@ -37,6 +40,27 @@ impl Revocations {
         revoked.is_some_and(|revoked| issued <= revoked.issued_until)
     }
 
+    /// Whether a grant was ended, whatever the store says of it.
+    pub(super) fn ended(&self, tenant: &Arc<str>, grant: GrantId) -> bool {
+        self.revoked.contains_key(&(Arc::clone(tenant), Subject::Grant(grant)))
+    }
+
+    /// The store could not take this one.
+    pub(super) fn is_unwritten(&self, tenant: &str, subject: Subject) {
+        self.unwritten.insert((tenant.into(), subject));
+    }
+
+    /// The store has this one now.
+    pub(super) fn is_written(&self, tenant: &Arc<str>, subject: Subject) {
+        self.unwritten.remove(&(Arc::clone(tenant), subject));
+    }
+
+    /// Some of those that the store does not have yet.
+    pub(super) fn unwritten(&self, at_most: usize) -> Vec<(Arc<str>, Revoked)> {
+        let known = |key: &(Arc<str>, Subject)| Some((Arc::clone(&key.0), *self.revoked.get(key)?));
+        self.unwritten.iter().take(at_most).filter_map(|key| known(&key)).collect()
+    }
+
     /// What ends a call by this grant; ends with `parent`, too. Take it before asking whether the grant is revoked: whatever
     /// comes after that ends the call.
     pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
@@ -49,7 +73,8 @@ impl Revocations {
 
     /// Forgets what has expired, and who is no longer under way.
     pub(super) fn tidy(&self, now: Timestamp) {
-        self.revoked.retain(|_, revoked| revoked.forget > now);
+        // The grant of one that the store does not have lies there as if nothing had happened.
+        self.revoked.retain(|key, revoked| revoked.forget > now || self.unwritten.contains(key));
         self.leaves.retain(|_, leave| Arc::strong_count(leave) > 1);
     }
 }

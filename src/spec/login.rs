@@ -61,6 +61,16 @@ pub enum Audience {
     Common,
 }
 
+impl DirectorySpec {
+    /// What it is called in Entra's URLs.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Self::One(name) => Arc::clone(name),
+            Self::Several { audience, .. } => audience.as_str().into(),
+        }
+    }
+}
+
 impl Audience {
     /// The segment in Entra's URLs.
     pub fn as_str(self) -> &'static str {

@@ -6,6 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use rusqlite::{Connection, ffi};
 
+use super::writing::has_written;
 use super::{Error, Store};
 
 /// Changes that wait for the file.
@@ -38,10 +39,14 @@ impl Store {
         let mut connection = self.connection();
         let changes = self.waiting.take();
         if !changes.is_empty() {
-            together(&mut connection, changes);
+            let before = connection.total_changes();
+            let ended = together(&mut connection, changes).map_err(failure);
+            self.writing.ended(&ended, has_written(&connection, before));
         }
         drop(connection);
-        told.recv().expect("whoever takes a change tells how it ended").map_err(self.failed())
+        let outcome = told.recv().expect("whoever takes a change tells how it ended");
+        self.writing.ended(&outcome, false);
+        outcome.map_err(self.failed())
     }
 }
 
@@ -67,7 +72,7 @@ where
     })
 }
 
-fn together(connection: &mut Connection, changes: Vec<Change>) {
+fn together(connection: &mut Connection, changes: Vec<Change>) -> Result<(), ffi::Error> {
     let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(cause);
     let begin = |change: Change| change(begun.map(|()| &mut *connection));
     let told: Vec<_> = changes.into_iter().map(begin).collect();
@@ -77,6 +82,7 @@ fn together(connection: &mut Connection, changes: Vec<Change>) {
         let _rolled_back = connection.execute_batch("ROLLBACK");
     }
     told.into_iter().for_each(|tell| tell(ended));
+    ended
 }
 
 fn failure(cause: ffi::Error) -> rusqlite::Error {

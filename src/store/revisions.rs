@@ -99,7 +99,9 @@ impl Store {
             drop(pen);
             transaction.commit()
         };
-        write().map_err(self.failed())
+        let outcome = write();
+        self.writing.ended(&outcome, !changes.is_empty());
+        outcome.map_err(self.failed())
     }
 
     /// An older revision is in force while the files have this digest.
@@ -170,7 +172,9 @@ impl Store {
     }
 
     fn change(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
-        self.connection().execute(sql, parameters).map(drop).map_err(self.failed())
+        let outcome = self.connection().execute(sql, parameters);
+        self.writing.ended(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
+        outcome.map(drop).map_err(self.failed())
     }
 }
 

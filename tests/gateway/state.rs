@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
+use super::harness::login::{App, CALLBACK, Tokens};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
@@ -210,13 +211,70 @@ async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
         (statuses.contains("not-kept") == what).then_some(())
     };
     super::harness::until("it is said that something is not kept", async || said(true).await).await;
-    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
+    assert!(gateway.admin("/metrics").await.1.contains("\ntenantd_store_writable 0"));
     assert_eq!(gateway.client().search(Era::Modern, "/t3", "q").await.data()["row_count"], 2);
     fs::remove_file(&fill).expect("removed");
     super::harness::until("all is kept", async || said(false).await).await;
-    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 1"));
+    assert!(gateway.admin("/metrics").await.1.contains("\ntenantd_store_writable 1"));
     let gateway = gateway.kill_and_restart().await;
     assert_eq!(gateway.client().search(Era::Modern, "/t3", "q").await.data()["row_count"], 2);
+}
+
+#[tokio::test]
+async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outlives_it() {
+    let Some(disk) = SmallDisk::mount("size=2m") else { return };
+    // The issuer has the port in it, and shall be the same afterwards.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
+    let setup = setup.flag("--entra-authority", &entra.authority());
+    let tenant = Tenant::new("a", &backend).with(&entra.lines());
+    let gateway = setup.file("a.yaml", tenant.yaml()).start().await;
+    let writable = async |gateway: &Gateway, value: u8| {
+        let metrics = gateway.admin("/metrics").await.1;
+        metrics.contains(&format!("\ntenantd_store_writable {value}")).then_some(())
+    };
+    let app = App::registered(&gateway, "/a").await;
+    let (mut tokens, leaver) = (app.tokens(&entra).await, app.tokens(&entra).await);
+    let id = app.client_id.clone();
+    let refresh = async |refresh: &str| {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", &id)];
+        app.post("/token", &form).await
+    };
+    writable(&gateway, 1).await.expect("there is room");
+    let fill = disk.0.path().join("fill");
+    assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "the disk is full");
+    // The write-ahead log has some room left.
+    let mut refused = false;
+    for _ in 0..200 {
+        let answer = refresh(&tokens.refresh).await;
+        refused = answer.status == 503;
+        if refused {
+            break;
+        }
+        tokens = Tokens::of(&answer.json());
+    }
+    assert!(refused, "the disk has room");
+    writable(&gateway, 0).await.expect("a login that cannot be kept is a store that cannot be written");
+    // A revocation that cannot be kept counts from now on.
+    let revoked = app.post("/revoke", &[("token", &leaver.refresh), ("client_id", &id)]).await;
+    assert_eq!(revoked.status, 503, "{revoked:?}");
+    let call = async |gateway: &Gateway, access: &str| {
+        gateway.client().bearer(access).search(Era::Modern, "/a", "q").await.status
+    };
+    assert_eq!(call(&gateway, &leaver.access).await, 401);
+    assert_eq!(call(&gateway, &tokens.access).await, 200, "calls go on");
+    fs::remove_file(&fill).expect("removed");
+    super::harness::until("the store is written again", async || writable(&gateway, 1).await).await;
+    assert_eq!(refresh(&leaver.refresh).await.status, 400);
+    assert_eq!(refresh(&tokens.refresh).await.status, 200);
+    drop(app);
+    let gateway = gateway.kill_and_restart().await;
+    assert_eq!(call(&gateway, &leaver.access).await, 401, "it was kept when there was room");
+    let app =
+        App { gateway: &gateway, prefix: "/a", client_id: id.clone(), redirect_uri: CALLBACK.to_owned() };
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &*leaver.refresh), ("client_id", &id)];
+    assert_eq!(app.post("/token", &form).await.status, 400);
 }
 
 #[tokio::test]
@@ -227,7 +285,7 @@ async fn a_state_folder_that_was_never_writable_costs_the_memory_only() {
     let gateway = setup.start().await;
     gateway.until_state("acme", "serving").await;
     assert!(gateway.output().contains("serving without a state folder"));
-    assert!(gateway.admin("/metrics").await.1.contains("tenantd_store_writable 0"));
+    assert!(gateway.admin("/metrics").await.1.contains("\ntenantd_store_writable 0"));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::base::secret::Secret;
-use crate::spec::Audience;
+use crate::spec::{Audience, DirectorySpec};
 
 const TID: &str = "11111111-2222-3333-4444-555555555555";
 const OID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CallersLeave, Denial, Pass, Principal};
 use crate::identity::Person;
 use crate::oauth::access_token::{Fault, Token};
-use crate::oauth::grants::Grants;
+use crate::oauth::grants::{Grants, Refusal};
 use crate::oauth::metadata::SCOPE;
 use crate::spec::{AccessRules, LoginSpec, Resource};
 use crate::store::GrantId;
@@ -68,16 +68,17 @@ impl Login {
     /// Who stands behind a token, if today's rules let them call.
     fn principal(&self, token: &Token) -> Result<Principal, Denial> {
         let client_id = Arc::clone(&token.claims.client_id);
-        let Some(person) = &token.person else {
-            let machine = self.grants.login().machine(&client_id).ok_or(Denial::Invalid)?;
+        self.grants.stands(token).map_err(|refusal| match refusal {
+            Refusal::NotAllowed => Denial::NotAllowed,
+            Refusal::Elsewhere | Refusal::MachineGone => Denial::Invalid,
+        })?;
+        let Some(holder) = &token.holder else {
+            let machine = self.grants.machine(token).ok_or(Denial::Invalid)?;
             let (label, roles) = (Arc::clone(&machine.label), machine.roles.clone());
             return Ok(Principal::Machine(Machine { client_id, label, roles }));
         };
-        if person.may(&self.grants.login().rules).is_err() {
-            return Err(Denial::NotAllowed);
-        }
-        let subject = Arc::clone(&token.claims.sub);
-        Ok(Principal::User(User { person: Arc::clone(person), subject, client_id, grant: token.grant }))
+        let (person, subject) = (Arc::clone(&holder.person), Arc::clone(&token.claims.sub));
+        Ok(Principal::User(User { person, subject, client_id, grant: token.grant }))
     }
 
     /// RFC 6750 section 3, RFC 9728 section 5.1. Clients find everything else from here. A 403 that no scope can mend has none, since

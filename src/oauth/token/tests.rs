@@ -150,7 +150,7 @@ async fn a_machine_gets_a_token_for_itself_and_no_refresh_token() {
     assert!(answer.body.get("refresh_token").is_none());
     let token = server.grants.recognise(answer.text("access_token").as_bytes()).await.expect("good");
     assert_eq!((&*token.claims.sub, token.claims.gty.as_deref()), (MACHINE, Some("client_credentials")));
-    assert!(token.is_machines() && token.person.is_none());
+    assert!(token.is_machines() && token.holder.is_none());
     // Each of its tokens can be revoked by itself.
     let other = server.token(basic(form(&machine), MACHINE, MACHINE_SECRET)).await;
     let revoking = basic(form(&[("token", answer.text("access_token"))]), MACHINE, MACHINE_SECRET);

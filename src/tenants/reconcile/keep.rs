@@ -46,7 +46,6 @@ impl Worker {
             return Changed::new();
         }
         let written = self.keeper.write().await;
-        self.parts.metrics.store_writable(!self.keeper.refuses());
         let concerned: Vec<_> = written.into_iter().chain(self.keeper.waiting()).collect();
         concerned.into_iter().filter(|stem| self.is_news(stem)).collect()
     }

@@ -30,6 +30,9 @@ use url::Url;
 pub(crate) const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
 /// The directory's id.
 pub(crate) const DIRECTORY: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+/// Another app and another directory, of somebody else's.
+pub(crate) const OTHER_APP: &str = "a1b2c3d4-0000-4999-8aaa-bbbbccccdddd";
+pub(crate) const OTHER_DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
 /// Whoever logs in unless told otherwise.
 pub(crate) const ACCOUNT: &str = "00aa11bb-22cc-33dd-44ee-55ff66007788";
 
@@ -98,10 +101,15 @@ impl FakeEntra {
 
     /// The lines that make a tenant log in here, by its first secret.
     pub(crate) fn lines(&self) -> String {
+        self.lines_of(APP, DIRECTORY)
+    }
+
+    /// The same for an app and a directory.
+    pub(crate) fn lines_of(&self, app: &str, directory: &str) -> String {
         let secret = self.shared().secrets[0].clone();
         format!(
-            "oauth_enabled: true\nmicrosoft_client_id: {APP}\nmicrosoft_client_secret: {secret}\n\
-             microsoft_tenant_id: {DIRECTORY}\n"
+            "oauth_enabled: true\nmicrosoft_client_id: {app}\nmicrosoft_client_secret: {secret}\n\
+             microsoft_tenant_id: {directory}\n"
         )
     }
 
@@ -233,6 +241,7 @@ fn place(url: &Url) -> Option<(String, Endpoint)> {
 fn discovery(authority: &str, directory: &str) -> Response<Full<Bytes>> {
     let tid = match directory {
         "common" | "organizations" => "{tenantid}",
+        OTHER_DIRECTORY => OTHER_DIRECTORY,
         "nowhere.example" => return refusal("invalid_tenant", 90_002),
         _ => DIRECTORY,
     };
@@ -284,7 +293,7 @@ impl Shared {
         if given("scope").is_empty() {
             return refusal("invalid_request", 900_144);
         }
-        if given("client_id") != APP {
+        if ![APP, OTHER_APP].contains(&given("client_id")) {
             return refusal("unauthorized_client", 700_016);
         }
         if !self.secrets.iter().any(|secret| secret == given("client_secret")) {
@@ -293,7 +302,7 @@ impl Shared {
         match given("grant_type") {
             "authorization_code" => self.redeem(authority, &form),
             "refresh_token" if self.refresh_tokens.iter().any(|token| token == given("refresh_token")) => {
-                self.tokens(authority, None)
+                self.tokens(authority, &form, None)
             }
             "refresh_token" => refusal("invalid_grant", 50_173),
             _ => refusal("unsupported_grant_type", 70_003),
@@ -310,15 +319,20 @@ impl Shared {
         if given("redirect_uri") != asked["redirect_uri"] {
             return refusal("invalid_grant", 500_112);
         }
-        self.tokens(authority, asked.get("nonce").map(String::as_str))
+        self.tokens(authority, form, asked.get("nonce").map(String::as_str))
     }
 
-    fn tokens(&mut self, authority: &str, nonce: Option<&str>) -> Response<Full<Bytes>> {
+    fn tokens(
+        &mut self,
+        authority: &str,
+        form: &HashMap<String, String>,
+        nonce: Option<&str>,
+    ) -> Response<Full<Bytes>> {
         let number = self.next("refresh");
         // A secret, and marked as one.
         let refresh_token = format!("{}-{number}", self.secrets[0]);
         self.refresh_tokens.push(refresh_token.clone());
-        let id_token = self.id_token(authority, nonce);
+        let id_token = self.id_token(authority, &form["client_id"], nonce);
         json_answer(
             200,
             &json!({
@@ -328,10 +342,10 @@ impl Shared {
         )
     }
 
-    fn id_token(&self, authority: &str, nonce: Option<&str>) -> String {
+    fn id_token(&self, authority: &str, app: &str, nonce: Option<&str>) -> String {
         let now = jiff::Timestamp::now().as_second();
         let mut claims = json!({
-            "aud": APP, "iat": now, "nbf": now, "exp": now + 3600, "ver": "2.0", "tid": DIRECTORY, "oid": ACCOUNT,
+            "aud": app, "iat": now, "nbf": now, "exp": now + 3600, "ver": "2.0", "tid": DIRECTORY, "oid": ACCOUNT,
             "sub": "pairwise", "name": "Ada Lovelace", "preferred_username": "ada@contoso.com",
         });
         if let Some(nonce) = nonce {

@@ -1,0 +1,206 @@
+//! Whose accounts a tenant takes, and whether a login that was made before still counts under what the tenant's file says
+//! now. Pure: asked at each login, at each renewal and with every call.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::id_token::{PERSONAL, is_id};
+use super::person::Person;
+use crate::spec::{DirectorySpec, IdentitySpec};
+
+/// Where somebody logged in: the app registration and the directory, as the tenant's file named them then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// The application (client) id.
+    pub app: Arc<str>,
+    /// The directory's id, one of its domains, or `organizations` or `common`.
+    pub directory: Arc<str>,
+}
+
+/// Why an account, or a login of before, does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inadmissible {
+    /// The login was made for another app registration.
+    App,
+    /// The account is of another directory, or the login was made at one that cannot be told to be the same.
+    Directory,
+    /// The account is a guest of the directory.
+    Guest,
+    /// The account is a personal one.
+    Personal,
+}
+
+impl Inadmissible {
+    /// Whether logging in again, perhaps with another account, is what mends it.
+    pub fn is_of_the_login(self) -> bool {
+        matches!(self, Self::App | Self::Directory)
+    }
+}
+
+impl Upstream {
+    /// Where people log in now.
+    pub fn of(identity: &IdentitySpec) -> Self {
+        Self { app: Arc::clone(&identity.client_id), directory: identity.directory.name() }
+    }
+}
+
+/// Whether a login of this person, made there, counts under this tenant's login.
+pub fn admits(identity: &IdentitySpec, upstream: &Upstream, person: &Person) -> Result<(), Inadmissible> {
+    if upstream.app != identity.client_id {
+        return Err(Inadmissible::App);
+    }
+    match &identity.directory {
+        // The account's directory is a fact; the name it was reached by is not.
+        DirectorySpec::One(id) if is_id(id) && *id != person.tid => return Err(Inadmissible::Directory),
+        // Whose a domain is, only Entra can tell: the name of before is taken, another is in doubt.
+        DirectorySpec::One(name) if !is_id(name) && *name != upstream.directory => {
+            return Err(Inadmissible::Directory);
+        }
+        DirectorySpec::One(_) | DirectorySpec::Several { .. } => {}
+    }
+    takes(identity, &person.tid, person.guest)
+}
+
+/// Whether the tenant takes accounts of this kind. For a tenant of one directory, that directory has vouched for the account.
+pub(super) fn takes(identity: &IdentitySpec, tid: &str, guest: bool) -> Result<(), Inadmissible> {
+    let is_personal = tid == PERSONAL;
+    let is_listed = match &identity.directory {
+        DirectorySpec::One(_) => true,
+        DirectorySpec::Several { allowed, .. } => allowed.iter().any(|allowed| **allowed == *tid),
+    };
+    match () {
+        () if !is_listed && !is_personal => Err(Inadmissible::Directory),
+        () if is_personal && !identity.personal => Err(Inadmissible::Personal),
+        () if guest && !identity.guests => Err(Inadmissible::Guest),
+        () => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::identity::Groups;
+    use crate::spec::Audience;
+
+    const HOME: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    const OTHER: &str = "11111111-2222-3333-4444-555555555555";
+    const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
+
+    fn identity(directory: DirectorySpec) -> IdentitySpec {
+        let client_secrets = vec![Secret::new("x")];
+        IdentitySpec { client_id: APP.into(), client_secrets, directory, guests: false, personal: false }
+    }
+
+    fn one(name: &str) -> DirectorySpec {
+        DirectorySpec::One(name.into())
+    }
+
+    fn several(allowed: &[&str]) -> DirectorySpec {
+        let allowed = allowed.iter().map(|id| Arc::from(*id)).collect();
+        DirectorySpec::Several { audience: Audience::Common, allowed }
+    }
+
+    fn person(tid: &str, guest: bool) -> Person {
+        let groups = Groups::Known(Vec::new());
+        Person { tid: tid.into(), oid: "o".into(), name: None, username: None, roles: vec![], groups, guest }
+    }
+
+    fn judged(now: &IdentitySpec, then: &IdentitySpec, tid: &str, guest: bool) -> Result<(), Inadmissible> {
+        admits(now, &Upstream::of(then), &person(tid, guest))
+    }
+
+    #[test]
+    fn a_login_counts_under_the_app_and_directory_that_it_was_made_for() {
+        let home = identity(one(HOME));
+        assert_eq!(judged(&home, &home, HOME, false), Ok(()));
+        let app = IdentitySpec { client_id: OTHER.into(), ..home.clone() };
+        assert_eq!(judged(&app, &home, HOME, false), Err(Inadmissible::App));
+        assert_eq!(judged(&identity(one(OTHER)), &home, HOME, false), Err(Inadmissible::Directory));
+        assert_eq!(judged(&identity(several(&[OTHER])), &home, HOME, false), Err(Inadmissible::Directory));
+        assert_eq!(judged(&identity(several(&[OTHER, HOME])), &home, HOME, false), Ok(()));
+        assert_eq!(judged(&home, &identity(several(&[HOME, OTHER])), HOME, false), Ok(()));
+        assert_eq!(
+            judged(&home, &identity(several(&[HOME, OTHER])), OTHER, false),
+            Err(Inadmissible::Directory)
+        );
+    }
+
+    #[test]
+    fn a_domain_is_only_itself() {
+        let domain = identity(one("contoso.com"));
+        assert_eq!(judged(&domain, &domain, HOME, false), Ok(()));
+        assert_eq!(judged(&identity(one(HOME)), &domain, HOME, false), Ok(()), "the id says which it was");
+        for then in [one("fabrikam.com"), one(HOME), several(&[HOME])] {
+            assert_eq!(judged(&domain, &identity(then), HOME, false), Err(Inadmissible::Directory));
+        }
+    }
+
+    #[test]
+    fn guests_and_personal_accounts_count_while_they_are_taken() {
+        let home = identity(one(HOME));
+        let open = IdentitySpec { guests: true, ..home.clone() };
+        assert_eq!(judged(&open, &open, HOME, true), Ok(()));
+        assert_eq!(judged(&home, &open, HOME, true), Err(Inadmissible::Guest));
+        let listed = identity(several(&[HOME]));
+        let personal = IdentitySpec { personal: true, ..listed.clone() };
+        assert_eq!(judged(&personal, &personal, PERSONAL, false), Ok(()));
+        assert_eq!(judged(&listed, &personal, PERSONAL, false), Err(Inadmissible::Personal));
+    }
+
+    fn any_identity() -> impl Strategy<Value = IdentitySpec> {
+        let directory = prop_oneof![
+            prop_oneof![Just(HOME), Just(OTHER), Just("contoso.com"), Just("fabrikam.com")].prop_map(one),
+            Just(several(&[HOME])),
+            Just(several(&[OTHER])),
+            Just(several(&[HOME, OTHER])),
+        ];
+        (directory, any::<bool>(), any::<bool>(), prop_oneof![Just(APP), Just(OTHER)]).prop_map(
+            |(directory, guests, personal, app)| IdentitySpec {
+                client_id: app.into(),
+                guests,
+                personal,
+                ..identity(directory)
+            },
+        )
+    }
+
+    proptest! {
+        /// Whatever changes between a login and a call: the call is let in only if a login of this moment would be.
+        #[test]
+        fn no_call_is_let_in_that_a_new_login_would_not_be(
+            then in any_identity(),
+            now in any_identity(),
+            tid in prop_oneof![Just(HOME), Just(OTHER), Just(PERSONAL)],
+            guest in any::<bool>(),
+        ) {
+            if judged(&now, &then, tid, guest).is_ok() {
+                prop_assert!(then.client_id == now.client_id);
+                prop_assert!(takes(&now, tid, guest).is_ok());
+                if let DirectorySpec::One(name) = &now.directory {
+                    let is_the_same = **name == *tid || now.directory.name() == then.directory.name();
+                    prop_assert!(is_the_same, "{name} {tid}");
+                }
+            }
+        }
+
+        /// What did not change ends nobody's login.
+        #[test]
+        fn what_stays_as_it_is_shuts_nobody_out(
+            identity in any_identity(),
+            tid in prop_oneof![Just(HOME), Just(OTHER), Just(PERSONAL)],
+            guest in any::<bool>(),
+        ) {
+            let vouched = match &identity.directory {
+                DirectorySpec::One(name) if is_id(name) => **name == *tid,
+                _ => true,
+            };
+            if vouched && takes(&identity, tid, guest).is_ok() {
+                prop_assert_eq!(judged(&identity, &identity, tid, guest), Ok(()));
+            }
+        }
+    }
+}
