@@ -22,7 +22,7 @@ step() {
 }
 
 # What the checks themselves need: a C compiler for the crypto library, curl for the demo's own line, a certificate
-# authority (pebble), a scanner of TLS (testssl), a browser, Python for peers.
+# authority (pebble), a scanner of TLS (testssl), a portal (nginx), a browser, Python for peers.
 system_packages() {
   local missing=()
   command -v cc >/dev/null || missing+=(build-essential)
@@ -30,6 +30,7 @@ system_packages() {
   command -v pebble >/dev/null || missing+=(pebble)
   command -v testssl >/dev/null || missing+=(testssl.sh)
   command -v npm >/dev/null || missing+=(npm)
+  command -v nginx >/dev/null || missing+=(nginx-light)
   command -v chromium >/dev/null || missing+=(chromium)
   python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
   [ ${#missing[@]} -eq 0 ] && return

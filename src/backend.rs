@@ -1,16 +1,17 @@
 //! Floor 2: a tenant's HTTP API. Calls are data ([`CallSpec`](crate::spec::CallSpec)); this module makes them.
 //!
-//! It owns the one connection pool of the process ([`Pool`]), a tenant's way through it ([`Client`]), what of a tenant
+//! It owns the connection pool of the process ([`Pool`]), a tenant's way through it ([`Client`]), what of a tenant
 //! outlives its reloads ([`Lasting`]), and the scheduler that fetches contexts in the background ([`WarmUp`]).
 //!
 //! It promises that every call ends by its deadline; that a dropped call is cancelled on the wire; that a call is sent
-//! again only if nothing of it was sent; that an API key reaches only the origin it is for, and no log, error or Debug
+//! again only if it surely was not processed; that no connection carries calls of two tenants at once; that an API key reaches only the origin it is for, and no log, error or Debug
 //! output; that one tenant's slow backend takes no more than its bulkhead; and that nobody reaches an address that the
 //! settings don't allow. What an answer *means* it leaves to `mcp`.
 //!
 //! Only this module opens HTTP connections.
 
 mod answer;
+mod body;
 mod breaker;
 mod bulkhead;
 mod client;
@@ -20,10 +21,13 @@ mod error;
 mod exchange;
 mod guard;
 mod lasting;
+mod meter;
 mod outgoing;
 mod pool;
 mod probe;
+mod proxies;
 mod scrub;
+mod trace;
 mod warm_up;
 
 #[cfg(test)]
@@ -39,6 +43,7 @@ pub use error::Error;
 pub use lasting::Lasting;
 pub use pool::Pool;
 pub use probe::probe;
+pub use trace::TraceContext;
 pub use warm_up::WarmUp;
 
 /// Who asks, and how long it may take.
@@ -48,16 +53,15 @@ pub struct Call {
     pub deadline: Instant,
     /// The signed-in user, sent if the tenant asks for it.
     pub user: Option<String>,
-    /// W3C trace context to pass on.
-    pub traceparent: Option<String>,
-    pub tracestate: Option<String>,
+    /// The caller's trace, to pass on.
+    pub trace: Option<TraceContext>,
 }
 
 impl Call {
     /// A call that the gateway makes for itself.
     pub(crate) fn of_our_own(deadline: Instant) -> Self {
         let request_id = crate::base::random::hex::<16>();
-        Self { request_id, deadline, user: None, traceparent: None, tracestate: None }
+        Self { request_id, deadline, user: None, trace: None }
     }
 }
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Error;
-use super::exchange::collect;
+use super::body::{AnswerBody, collect};
 use super::scrub::plain_sentence;
 use crate::base::headers::wait_asked_for;
 use crate::spec::CallSpec;
@@ -22,7 +21,7 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reads the answer to `spec`. The media type is not looked at: what parses as JSON is JSON.
 pub(super) async fn read(
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
     cap: usize,
     spec: &CallSpec,
     now: Timestamp,

@@ -12,6 +12,7 @@ use super::answer;
 use super::exchange::exchange;
 use super::lasting::Kept;
 use super::outgoing::{Outgoing, fingerprint};
+use super::pool::Connections;
 use super::warm_up::Refresher;
 use super::{Answer, Call, Error, Lasting, Pool};
 use crate::base::digest::Digest;
@@ -33,6 +34,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(super) struct Route {
     pool: Pool,
+    connections: Connections,
     context: Arc<CallSpec>,
     user_header: Option<HeaderName>,
     answer_cap: usize,
@@ -66,6 +68,7 @@ impl Client {
         lasting.bulkhead.resize(limits.concurrent_calls.max(1));
         let gone = CancellationToken::new();
         let route = Route {
+            connections: pool.connections(spec.http2),
             pool,
             context: spec.context.clone(),
             user_header: spec.user_header.clone(),
@@ -237,7 +240,7 @@ impl Route {
     }
 
     async fn ask(&self, outgoing: Outgoing, cap: usize, spec: &CallSpec) -> Result<Value, Error> {
-        let response = exchange(&self.pool, outgoing).await?;
+        let response = exchange(&self.connections, self.pool.clock(), outgoing).await?;
         answer::read(response, cap, spec, self.pool.clock().now()).await
     }
 

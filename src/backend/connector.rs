@@ -1,28 +1,35 @@
-//! Opens connections: resolves, keeps only addresses that the [`AddressGuard`] permits, connects, and speaks TLS.
+//! Opens connections: resolves, keeps only addresses that the [`AddressGuard`] permits, connects, and speaks TLS; or has a
+//! proxy of the environment do so.
 //!
 //! The guard sits between resolving and connecting, so that no trick of the name system gets past it: what was judged
-//! is what is connected to.
+//! is what is connected to. A proxy is the operator's, and is where the environment says; what it is asked to connect to
+//! is judged where the URL says it by number, and is the proxy's to judge where it is a name.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Uri;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::guard::AddressGuard;
+use super::meter::Meter;
+use super::proxies::{Proxies, literal};
 
 /// The longest a connection may take, from name to handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -42,6 +49,8 @@ pub(super) enum ConnectFault {
     TimedOut,
     #[error("the URL names no host")]
     NoHost,
+    #[error("the proxy opened no tunnel")]
+    Proxy(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -50,34 +59,101 @@ pub(super) enum ConnectFault {
 #[derive(Clone)]
 pub(super) struct Connector {
     guard: Arc<AddressGuard>,
-    tls: TlsConnector,
+    proxies: Arc<Proxies>,
+    /// For proxies, and for backends in HTTP/1.1.
+    http1: Arc<ClientConfig>,
+    backend: Arc<ClientConfig>,
     lookups: Arc<Semaphore>,
 }
 
+/// Where a connection goes.
+struct Target {
+    host: String,
+    port: u16,
+    is_tls: bool,
+}
+
 impl Connector {
-    /// `tls` says whom to trust.
-    pub(super) fn new(guard: AddressGuard, mut tls: rustls::ClientConfig) -> Self {
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { guard: Arc::new(guard), tls: Arc::new(tls).into(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    /// Speaks HTTP/1.1. `tls` says whom to trust.
+    pub(super) fn new(guard: AddressGuard, tls: ClientConfig, proxies: Proxies) -> Self {
+        let http1 = Arc::new(speaking(tls, &["http/1.1"]));
+        Self {
+            guard: Arc::new(guard),
+            proxies: Arc::new(proxies),
+            backend: http1.clone(),
+            http1,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        }
     }
 
-    async fn open(self, target: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
-        let host = target.host().ok_or(ConnectFault::NoHost)?.trim_matches(['[', ']']);
-        let is_tls = target.scheme_str() == Some("https");
-        let port = target.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = self.connect(&self.resolve(host, port).await?).await?;
-        Ok(TokioIo::new(if is_tls { self.handshake(host, stream).await? } else { Wire::Plain(stream) }))
+    /// The same, speaking HTTP/2 where a backend offers it.
+    pub(super) fn offering_http2(&self) -> Self {
+        let backend = Arc::new(speaking((*self.http1).clone(), &["h2", "http/1.1"]));
+        Self { backend, ..self.clone() }
+    }
+
+    pub(super) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    async fn open(self, uri: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
+        let target = Target::of(&uri)?;
+        match self.proxies.toward(&uri) {
+            Some(proxy) => self.open_through(&proxy, uri, &target).await,
+            None => {
+                let stream = self.connect(&self.permitted(&target).await?).await?;
+                self.finish(Box::new(stream), &target).await
+            }
+        }
+        .map(TokioIo::new)
+    }
+
+    /// Through a tunnel where the backend speaks TLS; else the proxy passes on what it reads.
+    async fn open_through(self, proxy: &Intercept, uri: Uri, target: &Target) -> Result<Wire, ConnectFault> {
+        let judged = literal(uri.host().unwrap_or_default());
+        if judged.is_some_and(|ip| !self.guard.permits(SocketAddr::new(ip, target.port))) {
+            return Err(ConnectFault::Forbidden);
+        }
+        if !target.is_tls {
+            return Ok(Wire { is_proxied: true, ..self.reach(proxy.uri().clone()).await?.into_inner() });
+        }
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), ToProxy(self.clone()));
+        if let Some(auth) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(auth.clone());
+        }
+        let opened = tunnel.call(uri).await.map_err(|fault| ConnectFault::Proxy(fault.into()))?;
+        self.finish(Box::new(opened.into_inner()), target).await
+    }
+
+    /// The proxy itself, which is where the operator says.
+    async fn reach(self, proxy: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
+        let target = Target::of(&proxy)?;
+        let stream = self.connect(&self.resolve(&target).await?).await?;
+        let asking = Self { backend: self.http1.clone(), ..self };
+        asking.finish(Box::new(stream), &target).await.map(TokioIo::new)
+    }
+
+    async fn finish(&self, stream: Box<dyn Stream>, target: &Target) -> Result<Wire, ConnectFault> {
+        if !target.is_tls {
+            return Ok(Wire::new(stream, false));
+        }
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectFault::NoHost)?;
+        let stream = TlsConnector::from(self.backend.clone()).connect(name, stream).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Wire::new(Box::new(stream), is_http2))
     }
 
     /// The addresses that are permitted, in the resolver's order (RFC 6724).
-    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectFault> {
-        let _place = self.lookups.acquire().await;
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-        if found.is_empty() {
-            return Err(ConnectFault::NoAddress);
-        }
+    async fn permitted(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
+        let found = self.resolve(target).await?;
         let permitted: Vec<_> = found.into_iter().filter(|&address| self.guard.permits(address)).collect();
         if permitted.is_empty() { Err(ConnectFault::Forbidden) } else { Ok(permitted) }
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
+        let _place = self.lookups.acquire().await;
+        let found: Vec<_> = tokio::net::lookup_host((&*target.host, target.port)).await?.collect();
+        if found.is_empty() { Err(ConnectFault::NoAddress) } else { Ok(found) }
     }
 
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectFault> {
@@ -95,17 +171,29 @@ impl Connector {
         }
         Err(last)
     }
+}
 
-    async fn handshake(&self, host: &str, stream: TcpStream) -> Result<Wire, ConnectFault> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectFault::NoHost)?;
-        Ok(Wire::Tls(Box::new(self.tls.connect(name, stream).await?)))
+/// The same, offering these protocols (RFC 7301).
+fn speaking(mut tls: ClientConfig, protocols: &[&str]) -> ClientConfig {
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    tls
+}
+
+impl Target {
+    fn of(uri: &Uri) -> Result<Self, ConnectFault> {
+        let host = uri.host().ok_or(ConnectFault::NoHost)?.trim_matches(['[', ']']).to_owned();
+        let is_tls = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        Ok(Self { host, port, is_tls })
     }
 }
+
+type Opening = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, ConnectFault>> + Send>>;
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<Wire>;
     type Error = ConnectFault;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Opening;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -119,21 +207,55 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// An open connection.
-#[derive(Debug)]
-pub(super) enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+/// The way to the proxy, for the tunnel through it.
+#[derive(Clone)]
+struct ToProxy(Connector);
+
+impl Service<Uri> for ToProxy {
+    type Response = TokioIo<Wire>;
+    type Error = ConnectFault;
+    type Future = Opening;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, proxy: Uri) -> Self::Future {
+        Box::pin(self.0.clone().reach(proxy))
+    }
+}
+
+/// What bytes go over: a socket, TLS over it, a tunnel through a proxy, TLS within that.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open connection, which counts what it carries.
+pub(super) struct Wire {
+    stream: Box<dyn Stream>,
+    is_http2: bool,
+    /// A proxy reads the requests, so they must say where they are for.
+    is_proxied: bool,
+    meter: Arc<Meter>,
+}
+
+impl Wire {
+    fn new(stream: Box<dyn Stream>, is_http2: bool) -> Self {
+        let meter = if is_http2 { Meter::of_many() } else { Meter::of_one() };
+        Self { stream, is_http2, is_proxied: false, meter: Arc::new(meter) }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("is_http2", &self.is_http2).finish_non_exhaustive()
+    }
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            _ => Connected::new(),
-        }
+        let connected = Connected::new().proxy(self.is_proxied).extra(self.meter.clone());
+        if self.is_http2 { connected.negotiated_h2() } else { connected }
     }
 }
 
@@ -143,33 +265,27 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        let read = buffer.filled().len() - before;
+        Poll::Ready(if read == 0 { Ok(()) } else { this.meter.read(read as u64) })
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        let this = self.get_mut();
+        this.meter.wrote();
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -177,16 +293,12 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        let this = self.get_mut();
+        this.meter.wrote();
+        Pin::new(&mut this.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 }

@@ -1,6 +1,10 @@
 //! Why a call failed, as told to three audiences: people (`Display`), operators (`advice`), and counters (`class`).
 
+use std::error::Error as StdError;
 use std::time::Duration;
+
+use super::meter::Overrun;
+use crate::base::causes::causes;
 
 /// Why a call failed. `Display` is the outside sentence: no key, no URL with a query, no stack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +32,21 @@ pub enum Error {
     NotJson,
     #[error("the search service gave an answer larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// The head of the answer, which is not the operator's to raise.
+    #[error("the search service gave an answer with more than 100 headers or 64 KiB of them")]
+    HeadTooLarge,
+    /// So many and so small pieces that reading them costs more than they are worth.
+    #[error("the search service sent its answer in too many small pieces")]
+    Crumbs,
+    #[error("the search service gave an answer that is not HTTP")]
+    NotHttp,
+    #[error("the proxy on the way to the search service opened no connection to it")]
+    ProxyRefused,
+    /// It speaks HTTP/2 only, which a tenant must wish for.
+    #[error("the search service speaks HTTP/2 only, which is not switched on for it")]
+    OnlyHttp2,
+    #[error("the question is too long to be part of a URL of at most {limit} characters")]
+    UrlTooLong { limit: usize },
     #[error("the search service sent a redirect to another host")]
     RedirectRefused,
     #[error("the search service's address is not allowed here")]
@@ -56,6 +75,12 @@ impl Error {
             Self::Failed { .. } => "failed",
             Self::NotJson => "not_json",
             Self::TooLarge { .. } => "too_large",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Crumbs => "crumbs",
+            Self::NotHttp => "not_http",
+            Self::ProxyRefused => "proxy_refused",
+            Self::OnlyHttp2 => "only_http2",
+            Self::UrlTooLong { .. } => "url_too_long",
             Self::RedirectRefused => "redirect_refused",
             Self::AddressRefused => "address_refused",
             Self::Busy => "busy",
@@ -96,6 +121,24 @@ impl Error {
                 "The operator should check that the tenant's URLs are those of the search API, not of a web page."
             }
             Self::TooLarge { .. } => "Ask for less, e.g. with a limit or a narrower question.",
+            Self::HeadTooLarge => {
+                "The operator should look at what the service, or a proxy in front of it, puts into its answers."
+            }
+            Self::Crumbs => {
+                "The operator should have the service, or a proxy in front of it, send its answers in larger pieces."
+            }
+            Self::NotHttp => {
+                "The operator should check the scheme and the port of the tenant's URLs; a service that speaks \
+                 HTTP/2 only needs `backend: {http2: true}` in the tenant's file."
+            }
+            Self::ProxyRefused => {
+                "The operator should check that the proxy of HTTPS_PROXY runs, knows this server and lets it connect \
+                 to the service; NO_PROXY names what is reached without it."
+            }
+            Self::OnlyHttp2 => "The operator should write `backend: {http2: true}` into the tenant's file.",
+            Self::UrlTooLong { .. } => {
+                "Ask a shorter question; the operator can send it in a body instead, with the method POST."
+            }
             Self::RedirectRefused => {
                 "The operator should put the address that the service redirects to into the tenant's \
                  configuration; keys are never sent on to another host."
@@ -110,6 +153,23 @@ impl Error {
         }
     }
 
+    /// What an error means that came after the request was sent, instead of a head.
+    pub(super) fn of_answer(error: &(dyn StdError + 'static)) -> Self {
+        let hyper = || causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+        if is_overrun(error) {
+            return Self::Crumbs;
+        }
+        if hyper().any(hyper::Error::is_parse_too_large) {
+            return Self::HeadTooLarge;
+        }
+        if hyper().any(hyper::Error::is_parse) { Self::NotHttp } else { Self::BrokenOff }
+    }
+
+    /// The same, in the middle of a body.
+    pub(super) fn of_body(error: &(dyn StdError + 'static)) -> Self {
+        if is_overrun(error) { Self::Crumbs } else { Self::BrokenOff }
+    }
+
     /// Whether the backend is to blame, so that its tenant counts as degraded. Being asked to slow down or refusing
     /// one request is no failure.
     pub(super) fn is_backend_fault(&self) -> bool {
@@ -118,6 +178,7 @@ impl Error {
             Self::RateLimited { .. }
                 | Self::Refused { .. }
                 | Self::TooLarge { .. }
+                | Self::UrlTooLong { .. }
                 | Self::Busy
                 | Self::Paused { .. }
                 | Self::BadRequest
@@ -129,9 +190,19 @@ impl Error {
     pub(super) fn is_outage(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable | Self::TimedOut | Self::BrokenOff | Self::Failed { status: 502..=504 }
+            Self::Unreachable
+                | Self::TimedOut
+                | Self::BrokenOff
+                | Self::Crumbs
+                | Self::ProxyRefused
+                | Self::Failed { status: 502..=504 }
         )
     }
+}
+
+fn is_overrun(error: &(dyn StdError + 'static)) -> bool {
+    let in_io = |error: &std::io::Error| error.get_ref().is_some_and(|cause| cause.is::<Overrun>());
+    causes(error).any(|cause| cause.is::<Overrun>() || cause.downcast_ref().is_some_and(in_io))
 }
 
 fn after_colon(detail: &Option<String>) -> String {

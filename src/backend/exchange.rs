@@ -1,28 +1,37 @@
-//! One exchange with a backend: sends, retries while nothing was sent, follows redirects within the origin.
+//! One exchange with a backend: sends, sends again what surely was not processed, follows redirects within the origin.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::LOCATION;
 use http::{Method, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy;
+use rustls::AlertDescription;
 use url::Url;
 
+use super::Error;
+use super::body::AnswerBody;
 use super::connector::ConnectFault;
+use super::meter::Meter;
 use super::outgoing::Outgoing;
-use super::{Error, Pool};
+use super::pool::{Connections, Over};
 use crate::base::causes::causes;
+use crate::base::clock::Clock;
 use crate::base::random;
 
 const RETRIES: usize = 2;
 const REDIRECTS: usize = 3;
+/// A connection that ends later than this after a request did not end because it had been idle.
+const RACE: Duration = Duration::from_secs(1);
 
 /// Sends the request until there is an answer that is no redirect. The caller sets the deadline.
-pub(super) async fn exchange(pool: &Pool, mut outgoing: Outgoing) -> Result<Response<Incoming>, Error> {
+pub(super) async fn exchange(
+    connections: &Connections,
+    clock: &dyn Clock,
+    mut outgoing: Outgoing,
+) -> Result<Response<AnswerBody>, Error> {
     for _ in 0..=REDIRECTS {
-        let response = send(pool, &outgoing).await?;
+        let response = send(connections, clock, &outgoing).await?;
         if !is_redirect(response.status()) {
             return Ok(response);
         }
@@ -31,14 +40,20 @@ pub(super) async fn exchange(pool: &Pool, mut outgoing: Outgoing) -> Result<Resp
     Err(Error::Refused { status: 302, detail: Some("it redirects again and again".into()) })
 }
 
-/// Retries only what cannot have reached the backend: a search may be dear, and is asked once.
-async fn send(pool: &Pool, outgoing: &Outgoing) -> Result<Response<Incoming>, Error> {
+/// Sends again only what surely was not processed: a search may be dear, and is asked once.
+async fn send(
+    connections: &Connections,
+    clock: &dyn Clock,
+    outgoing: &Outgoing,
+) -> Result<Response<AnswerBody>, Error> {
+    let mut over = Over::Any;
     for attempt in 0.. {
-        let error = match pool.send(outgoing.request()).await {
+        let started = clock.monotonic();
+        let error = match connections.send(outgoing.request(), over).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        let fault = Fault::of(&error);
+        let fault = Fault::of(&error, clock.monotonic().saturating_duration_since(started));
         tracing::debug!(
             backend = outgoing.origin(),
             attempt,
@@ -46,10 +61,11 @@ async fn send(pool: &Pool, outgoing: &Outgoing) -> Result<Response<Incoming>, Er
             cause = deepest(&error),
             "backend call failed"
         );
-        if !fault.worth_retrying || attempt == RETRIES {
-            return Err(fault.error);
+        match fault.again {
+            Again::Later if attempt < RETRIES => tokio::time::sleep(jitter()).await,
+            Again::Fresh if over == Over::Any => over = Over::Fresh,
+            _ => return Err(fault.error),
         }
-        tokio::time::sleep(jitter()).await;
     }
     unreachable!("the loop ends at the last attempt")
 }
@@ -62,11 +78,23 @@ fn jitter() -> Duration {
 /// What a transport error means.
 struct Fault {
     error: Error,
-    worth_retrying: bool,
+    again: Again,
+}
+
+/// Whether, and how, the request is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It may have been processed, or it would fail alike.
+    Never,
+    /// Nothing was sent: a moment later, a few times.
+    Later,
+    /// It was sent and surely not processed: once, over a connection of its own.
+    Fresh,
 }
 
 impl Fault {
-    fn of(error: &legacy::Error) -> Self {
+    /// `waited` is how long the attempt took.
+    fn of(error: &legacy::Error, waited: Duration) -> Self {
         let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectFault>());
         if let Some(fault) = connect {
             return Self::of_connect(fault);
@@ -75,24 +103,48 @@ impl Fault {
         let canceled =
             causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|e| e.is_canceled());
         if error.is_connect() || canceled {
-            return Self { error: Error::Unreachable, worth_retrying: true };
+            return Self { error: Error::Unreachable, again: Again::Later };
         }
-        Self { error: Error::BrokenOff, worth_retrying: false }
+        let was_not_processed = is_refused_by_http2(error) || (waited < RACE && is_reused_and_silent(error));
+        let again = if was_not_processed { Again::Fresh } else { Again::Never };
+        Self { error: Error::of_answer(error), again }
     }
 
     fn of_connect(fault: &ConnectFault) -> Self {
-        let (error, worth_retrying) = match fault {
-            ConnectFault::Forbidden => (Error::AddressRefused, false),
-            ConnectFault::NoHost => (Error::BadRequest, false),
-            ConnectFault::NoAddress | ConnectFault::TimedOut => (Error::Unreachable, false),
+        let (error, again) = match fault {
+            ConnectFault::Forbidden => (Error::AddressRefused, Again::Never),
+            ConnectFault::NoHost => (Error::BadRequest, Again::Never),
+            ConnectFault::NoAddress | ConnectFault::TimedOut => (Error::Unreachable, Again::Never),
+            ConnectFault::Proxy(_) => (Error::ProxyRefused, Again::Never),
             ConnectFault::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-                Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, false),
-                Some(_) => (Error::Unreachable, false),
-                None => (Error::Unreachable, true),
+                Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, Again::Never),
+                Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                    (Error::OnlyHttp2, Again::Never)
+                }
+                Some(_) => (Error::Unreachable, Again::Never),
+                None => (Error::Unreachable, Again::Later),
             },
         };
-        Self { error, worth_retrying }
+        Self { error, again }
     }
+}
+
+/// The peer says that it did not process the request: it refused the stream, or is going away and names it among those
+/// that it will not answer (RFC 9113, sections 6.8 and 8.7).
+fn is_refused_by_http2(error: &legacy::Error) -> bool {
+    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        let is_going = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (is_going || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// The peer ended a connection that it had answered on before, and nothing of an answer came: it gave up waiting for a
+/// request while this one was on its way (RFC 9110, section 9.2.2, leaves such a retry to who knows that it is safe, and
+/// searches change nothing).
+fn is_reused_and_silent(error: &legacy::Error) -> bool {
+    let mut extensions = http::Extensions::new();
+    error.connect_info().inspect(|connected| connected.get_extras(&mut extensions));
+    extensions.get::<Arc<Meter>>().is_some_and(|meter| meter.is_reused_and_silent())
 }
 
 fn deepest(error: &legacy::Error) -> String {
@@ -105,7 +157,7 @@ fn is_redirect(status: StatusCode) -> bool {
 
 /// Where a redirect leads, if it may be followed: within the origin, since the key is that origin's; and only from
 /// GET, since a search must not be sent twice.
-fn redirect_target(from: &Outgoing, response: &Response<Incoming>) -> Result<Uri, Error> {
+fn redirect_target(from: &Outgoing, response: &Response<AnswerBody>) -> Result<Uri, Error> {
     let status = response.status().as_u16();
     let target = location(&from.uri, response)
         .ok_or_else(|| Error::Refused { status, detail: Some("it redirects to nowhere".into()) })?;
@@ -120,26 +172,9 @@ fn redirect_target(from: &Outgoing, response: &Response<Incoming>) -> Result<Uri
     target.as_str().parse().map_err(|_| Error::BadRequest)
 }
 
-fn location(from: &Uri, response: &Response<Incoming>) -> Option<Url> {
+fn location(from: &Uri, response: &Response<AnswerBody>) -> Option<Url> {
     let text = response.headers().get(LOCATION)?.to_str().ok()?;
     let mut target = Url::parse(&from.to_string()).ok()?.join(text).ok()?;
     target.set_fragment(None);
     Some(target)
-}
-
-/// The body, as far as it fits under `cap`.
-pub(super) async fn collect(mut body: Incoming, cap: usize) -> Result<Bytes, Error> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > cap {
-        return Err(Error::TooLarge { limit: cap });
-    }
-    let mut all = Vec::with_capacity(announced);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Error::BrokenOff)?.into_data() else { continue };
-        if all.len() + data.len() > cap {
-            return Err(Error::TooLarge { limit: cap });
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(all.into())
 }

@@ -4,6 +4,7 @@
 //! Private networks are fine, since on-premises portals live there. Every spelling of an address is judged by what it
 //! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
@@ -62,9 +63,14 @@ fn is_sheltered(ip: IpAddr) -> bool {
     is_near || reach::is_cloud_service(ip)
 }
 
-/// Only an address of this machine can be bound.
+/// Only an address of this machine can be bound. Whatever else keeps a socket from being made (no file is left to open)
+/// leaves it in doubt, and doubt closes.
 fn is_of_this_machine(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    is_bound_here(UdpSocket::bind((ip, 0)).err().as_ref())
+}
+
+fn is_bound_here(refusal: Option<&io::Error>) -> bool {
+    refusal.is_none_or(|error| error.kind() != io::ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]
@@ -136,6 +142,19 @@ mod tests {
         assert!(permits(&guard, "::ffff:127.0.0.1"));
         assert!(!permits(&guard, "0.0.0.0"));
         assert!(!permits(&guard, "::1"), "another family is another network");
+    }
+
+    #[test]
+    fn an_address_is_foreign_only_if_the_system_says_so() {
+        let said = |kind: io::ErrorKind| is_bound_here(Some(&kind.into()));
+        assert!(is_bound_here(None));
+        assert!(!said(io::ErrorKind::AddrNotAvailable));
+        let no_files = io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        assert!(is_bound_here(Some(&no_files)), "no file left to open says nothing of an address");
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::OutOfMemory, io::ErrorKind::Unsupported]
+        {
+            assert!(said(kind), "{kind}");
+        }
     }
 
     #[test]

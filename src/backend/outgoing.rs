@@ -12,6 +12,12 @@ use super::{Call, Error};
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{CallSpec, Values};
 
+/// The longest URL that is sent. What a caller says may be part of it, and servers refuse longer ones, some with the
+/// connection (NGINX reads 8 KiB).
+const LONGEST_URL: usize = 8 << 10;
+/// The longest name of a user that is sent. A longer one is left out, since a part of it may be another's.
+const LONGEST_USER: usize = 256;
+
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tenantd/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,7 +42,11 @@ impl Outgoing {
         user_header: Option<&HeaderName>,
     ) -> Result<Self, Error> {
         let values = spec.constants.over(arguments);
-        let uri = spec.url.render(&values).parse::<Uri>().map_err(|_| Error::BadRequest)?;
+        let url = spec.url.render(&values);
+        if url.len() > LONGEST_URL {
+            return Err(Error::UrlTooLong { limit: LONGEST_URL });
+        }
+        let uri = url.parse::<Uri>().map_err(|_| Error::BadRequest)?;
         let body = match &spec.body {
             Some(template) => {
                 serde_json::to_vec(&template.render(&values)).map_err(|_| Error::BadRequest)?.into()
@@ -102,18 +112,26 @@ fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
 
 /// What cannot be a header value is left out rather than fail the call: it is for the backend's logs only.
 fn add_call_headers(headers: &mut HeaderMap, call: &Call, user_header: Option<&HeaderName>) {
+    let user = call.user.as_deref().and_then(user_value);
+    let trace = call.trace.as_ref();
     let optional = [
-        (Some(&REQUEST_ID), Some(&call.request_id)),
-        (user_header, call.user.as_ref()),
-        (Some(&TRACEPARENT), call.traceparent.as_ref()),
-        (Some(&TRACESTATE), call.traceparent.as_ref().and(call.tracestate.as_ref())),
+        (Some(&REQUEST_ID), HeaderValue::from_str(&call.request_id).ok()),
+        (user_header, user),
+        (Some(&TRACEPARENT), trace.map(|trace| trace.parent().clone())),
+        (Some(&TRACESTATE), trace.and_then(|trace| trace.state().cloned())),
     ];
-    for (name, text) in optional {
-        let (Some(name), Some(text)) = (name, text) else { continue };
-        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+    for (name, value) in optional {
+        if let (Some(name), Some(value)) = (name, value) {
             headers.insert(name.clone(), value);
         }
     }
+}
+
+/// A user's name as a header: whole, or not at all.
+fn user_value(user: &str) -> Option<HeaderValue> {
+    let user = user.trim();
+    let is_sent = !user.is_empty() && user.len() <= LONGEST_USER && !user.chars().any(char::is_control);
+    is_sent.then(|| HeaderValue::from_bytes(user.as_bytes()).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -126,8 +144,11 @@ mod tests {
     use crate::base::clock::{Clock, SystemClock};
     use std::sync::Arc;
 
+    use crate::backend::TraceContext;
     use crate::base::secret::Secret;
     use crate::spec::{BodyTemplate, Constants, UrlTemplate};
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn spec(headers: &[(&'static str, &str)]) -> CallSpec {
         let header =
@@ -150,8 +171,7 @@ mod tests {
             request_id: "r-1".into(),
             deadline: SystemClock.monotonic() + Duration::from_secs(1),
             user: Some("ann@example.com".into()),
-            traceparent: Some("00-a-b-01".into()),
-            tracestate: Some("v=1".into()),
+            trace: TraceContext::parse(Some(TRACE), Some("v=1")),
         }
     }
 
@@ -174,8 +194,38 @@ mod tests {
         assert_eq!(rendered(Some(&header)).headers["x-user"], "ann@example.com");
         assert!(!format!("{:?}", rendered(None).headers).contains("ann@"));
         assert_eq!(rendered(None).headers["x-request-id"], "r-1");
-        assert_eq!(rendered(None).headers["traceparent"], "00-a-b-01");
+        assert_eq!(rendered(None).headers["traceparent"], TRACE);
         assert_eq!(rendered(None).headers["tracestate"], "v=1");
+    }
+
+    #[test]
+    fn a_users_name_is_sent_whole_or_not_at_all() {
+        let header = HeaderName::from_static("x-user");
+        let sent = |user: &str| {
+            let call = Call { user: Some(user.to_owned()), ..call() };
+            let outgoing =
+                Outgoing::render(&spec(&[]), &Values::new(), &call, Some(&header)).expect("renders");
+            outgoing.headers.get("x-user").map(|value| value.as_bytes().to_vec())
+        };
+        for good in ["ann@example.com", "Jürgen", &"a".repeat(LONGEST_USER)] {
+            assert_eq!(sent(good).as_deref(), Some(good.as_bytes()));
+        }
+        assert_eq!(sent(" ann ").as_deref(), Some(&b"ann"[..]));
+        for bad in ["", " ", "ann\r\nx-admin: 1", "a\u{85}b", &"a".repeat(LONGEST_USER + 1)] {
+            assert_eq!(sent(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_makes_the_url_too_long_is_not_asked() {
+        let url = UrlTemplate::parse("http://backend.example/search?q={{query}}").expect("a template");
+        let spec = CallSpec { method: Method::GET, url, body: None, ..spec(&[]) };
+        let asked = |length: usize| {
+            let arguments = arguments(json!({ "query": "a".repeat(length) }));
+            Outgoing::render(&spec, &arguments, &call(), None).map(|outgoing| outgoing.uri.to_string().len())
+        };
+        assert_eq!(asked(LONGEST_URL - 32).map_err(|error| error.class()), Ok(LONGEST_URL));
+        assert_eq!(asked(LONGEST_URL - 31), Err(Error::UrlTooLong { limit: LONGEST_URL }));
     }
 
     #[test]

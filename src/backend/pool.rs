@@ -1,7 +1,8 @@
-//! The one HTTP client of the process: connections pooled by origin, with a bound on idle ones.
+//! The HTTP clients of the process.
 //!
-//! Proxies of the environment are not used: a backend is where its URL says. Nothing is decompressed, so that a small
-//! answer cannot become a large one.
+//! All tenants share one pool of HTTP/1.1 connections, by origin, with a bound on idle ones: a connection carries one call
+//! at a time, so what closes or stalls it harms that call only. HTTP/2 carries many calls over one connection, so a tenant
+//! that wants it has connections of its own. Nothing is decompressed, so that a small answer cannot become a large one.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::PROXY_AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
@@ -20,8 +21,11 @@ use rustls_platform_verifier::Verifier;
 use tokio::sync::watch;
 
 use super::Error;
+use super::body::AnswerBody;
 use super::connector::Connector;
 use super::guard::AddressGuard;
+use super::meter::Meter;
+use super::proxies::Proxies;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,13 +38,14 @@ const MAX_HEADERS_BYTES: usize = 64 << 10;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The one HTTP client of the process: connections pooled by origin, forbidden addresses refused when connecting.
-/// Cheap to clone.
+/// The connections of the process, forbidden addresses refused when connecting. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
 struct Shared {
-    http: legacy::Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    /// The HTTP/1.1 connections that all tenants share.
+    http1: Connections,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     health: watch::Sender<u64>,
@@ -55,21 +60,21 @@ impl Pool {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        Ok(Self::over(Connector::new(AddressGuard::new(allow, own), tls()), clock, metrics))
+        let connector = Connector::new(AddressGuard::new(allow, own), tls(), Proxies::of_environment());
+        Ok(Self::over(connector, clock, metrics))
     }
 
     pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_ORIGIN)
-            .http1_max_buf_size(MAX_HEADERS_BYTES)
-            .http2_max_header_list_size(MAX_HEADERS_BYTES as u32)
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(PING_PATIENCE)
-            .build(connector);
-        Self(Arc::new(Shared { http, clock, metrics, health: watch::Sender::new(0) }))
+        let http1 = Connections::new(&connector);
+        Self(Arc::new(Shared { connector, http1, clock, metrics, health: watch::Sender::new(0) }))
+    }
+
+    /// The connections for one tenant: the shared ones, or its own if it wants HTTP/2.
+    pub(super) fn connections(&self, http2: bool) -> Connections {
+        match http2 {
+            false => self.0.http1.clone(),
+            true => Connections::new(&self.0.connector.offering_http2()),
+        }
     }
 
     /// Changes whenever any tenant's backend falls into trouble or comes out of it: time to look at
@@ -89,13 +94,76 @@ impl Pool {
     pub(super) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
+}
+
+type Http = legacy::Client<Connector, Full<Bytes>>;
+
+/// Connections by origin. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Ways>);
+
+struct Ways {
+    /// Over a connection that waits, or a new one.
+    kept: Http,
+    /// Over a new connection, which is not kept.
+    fresh: Http,
+    connector: Connector,
+}
+
+/// Which connection a request may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Any,
+    Fresh,
+}
+
+impl Connections {
+    fn new(connector: &Connector) -> Self {
+        Self(Arc::new(Ways {
+            kept: client(connector, IDLE_PER_ORIGIN),
+            fresh: client(connector, 0),
+            connector: connector.clone(),
+        }))
+    }
 
     /// Sends one request. The error's source chain says whether anything was sent.
     pub(super) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, legacy::Error> {
-        self.0.http.request(request).await
+        mut request: Request<Full<Bytes>>,
+        over: Over,
+    ) -> Result<Response<AnswerBody>, legacy::Error> {
+        if let Some(auth) = self.0.connector.proxies().authorization(request.uri()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
+        }
+        let http = match over {
+            Over::Any => &self.0.kept,
+            Over::Fresh => &self.0.fresh,
+        };
+        let response = http.request(request).await?;
+        let meter = response.extensions().get::<Arc<Meter>>().cloned();
+        if let Some(meter) = &meter {
+            meter.progressed();
+        }
+        Ok(response.map(|body| AnswerBody::new(body, meter)))
+    }
+}
+
+fn client(connector: &Connector, idle: usize) -> Http {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(idle)
+        .http1_max_buf_size(MAX_HEADERS_BYTES)
+        .http2_max_header_list_size(MAX_HEADERS_BYTES as u32)
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_PATIENCE)
+        .build(connector.clone())
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
     }
 }
 

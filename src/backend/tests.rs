@@ -55,6 +55,7 @@ impl Bench {
             connection_id: Some("c-1".into()),
             context: Arc::new(CallSpec { method: Method::GET, body: None, ..search(context_url) }),
             user_header: Some(HeaderName::from_static("x-user")),
+            http2: false,
         };
         let ttl = Duration::from_secs(3600);
         Arc::new(Client::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
@@ -76,8 +77,7 @@ impl Bench {
             request_id: "r-1".into(),
             deadline: self.clock.monotonic() + patience,
             user: Some("ann@example.com".into()),
-            traceparent: None,
-            tracestate: None,
+            trace: None,
         }
     }
 }

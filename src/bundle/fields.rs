@@ -111,6 +111,7 @@ const BACKEND: &[Field] = &[
     ours("auth_header", Shape::Text),
     ours("auth_scheme", Shape::Text),
     ours("user_header", Shape::Text),
+    ours("http2", Shape::Flag),
     ours("headers", Shape::Named(&Shape::Secret)),
     ours("search", Shape::Map(CALL)),
     ours("context", Shape::Map(CALL)),

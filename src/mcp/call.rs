@@ -18,7 +18,7 @@ use super::front::Reader;
 use super::result::{Answer, failure};
 use super::shared::Shared;
 use super::{context, pace::Pace};
-use crate::backend;
+use crate::backend::{self, TraceContext};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::panic::caught;
 use crate::oauth::bearer::Principal;
@@ -135,14 +135,15 @@ impl Asked {
         let parts = context.extensions.get::<Parts>();
         let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
         let reader = parts.and_then(|parts| parts.extensions.get::<Reader>());
-        let header = |name| Some(parts?.headers.get(name)?.to_str().ok()?.to_owned());
+        let header = |name| parts?.headers.get(name)?.to_str().ok();
+        let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
+        let trace = meta.or_else(|| TraceContext::parse(header("traceparent"), header("tracestate")));
         let started = caller.map_or_else(|| SystemClock.monotonic(), |caller| caller.started);
         let call = backend::Call {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
             deadline: started + deadline,
             user: caller.and_then(|caller| user(&caller.principal)),
-            traceparent: context.meta.get_traceparent().map(str::to_owned).or_else(|| header("traceparent")),
-            tracestate: context.meta.get_tracestate().map(str::to_owned).or_else(|| header("tracestate")),
+            trace,
         };
         Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
     }

@@ -109,6 +109,7 @@ pub(super) mod tests {
             connection_id: None,
             context: Arc::new(context),
             user_header: None,
+            http2: false,
         };
         TenantSpec {
             name: TenantName::parse("acme").expect("a name"),

@@ -16,6 +16,8 @@ pub struct BackendSpec {
     pub context: Arc<CallSpec>,
     /// The header that carries the signed-in user, if the operator wants the backend to know.
     pub user_header: Option<HeaderName>,
+    /// HTTP/2 over connections of the tenant's own, where the backend offers it; else HTTP/1.1.
+    pub http2: bool,
 }
 
 /// The vendor's families of endpoints. They differ in their paths only.

@@ -8,6 +8,7 @@ pub(crate) mod entra;
 pub(crate) mod export;
 pub(crate) mod gateway;
 pub(crate) mod login;
+pub(crate) mod portal;
 pub(crate) mod secret;
 
 pub(crate) use backend::{FakeBackend, Reply};

@@ -132,6 +132,7 @@ async fn every_way_a_backend_can_fail_is_one_sentence_for_the_asker() {
         Reply::Reset,
         Reply::Redirect(302, "http://169.254.169.254/latest".to_owned()),
         Reply::HugeChunked(64 << 20),
+        Reply::ManyHeaders(101),
         Reply::RateLimited("7"),
     ] {
         backend.answer("/nlp-search", reply.clone());

@@ -45,6 +45,62 @@ async fn a_restarted_backend_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_used_connection_that_ends_before_an_answer_is_replaced_once() {
+    for end in [Reply::Close, Reply::Reset] {
+        let bench = Bench::new().await;
+        bench.ask(Reply::Rows).await.expect("rows");
+        assert_eq!(bench.ask(end.clone()).await, Ok(fake::rows()), "{end:?}");
+        let counts = bench.backend.counts();
+        assert_eq!((counts.requests, counts.connections), (3, 2), "{end:?}");
+
+        bench.backend.answer("/nlp-search", end.clone());
+        bench.backend.answer_next(Reply::Rows);
+        let client = bench.client();
+        bench.search(&client, Duration::from_secs(10)).await.expect("rows");
+        let ended = bench.search(&client, Duration::from_secs(10)).await;
+        assert_eq!(ended, Err(Error::BrokenOff), "a second end is the backend's");
+        assert_eq!(bench.backend.counts().requests, 6, "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_used_connection_whose_answer_began_or_that_ended_late_is_not_replaced() {
+    let bench = Bench::new().await;
+    bench.ask(Reply::Rows).await.expect("rows");
+    assert_eq!(bench.ask(Reply::TruncatedChunk).await, Err(Error::BrokenOff));
+    assert_eq!(bench.backend.counts().requests, 2);
+
+    bench.ask(Reply::Rows).await.expect("rows");
+    bench.backend.answer_next(Reply::Held(Box::new(Reply::Close)));
+    let client = bench.client();
+    let late = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        bench.clock.advance(Duration::from_secs(2));
+        bench.backend.release();
+    };
+    let (ended, ()) = tokio::join!(bench.search(&client, Duration::from_secs(10)), late);
+    assert_eq!(ended, Err(Error::BrokenOff), "it was at work for two seconds");
+    assert_eq!(bench.backend.counts().requests, 4);
+}
+
+#[tokio::test]
+async fn crumbs_end_a_call_long_before_its_deadline() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let endless = [
+        Reply::Endless(head, "1\r\nx\r\n"),
+        Reply::Endless("", "HTTP/1.1 103 Early Hints\r\n\r\n"),
+        Reply::Endless("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        Reply::Endless(head, "0000000000000000"),
+    ];
+    for reply in endless {
+        let bench = Bench::new().await;
+        assert_eq!(bench.ask(reply.clone()).await, Err(Error::Crumbs), "{reply:?}");
+        bench.backend.until(|counts| counts.in_flight == 0).await;
+        assert_eq!(bench.backend.counts().requests, 1, "{reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn each_answer_has_its_class() {
     let refused = |detail: Option<&str>| Error::Refused { status: 422, detail: detail.map(str::to_owned) };
     let expectations = [
@@ -58,6 +114,8 @@ async fn each_answer_has_its_class() {
         (Reply::Html(503), Error::Failed { status: 503 }),
         (Reply::Garbage, Error::NotJson),
         (Reply::Html(200), Error::NotJson),
+        (Reply::ManyHeaders(101), Error::HeadTooLarge),
+        (Reply::Endless("SSH-2.0-OpenSSH\r\n", " "), Error::NotHttp),
         (Reply::TruncatedChunk, Error::BrokenOff),
         (Reply::Reset, Error::BrokenOff),
         (Reply::Close, Error::BrokenOff),

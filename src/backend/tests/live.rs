@@ -37,6 +37,7 @@ fn tenant(bench: &Bench) -> TenantSpec {
             connection_id: None,
             context: Arc::new(search(&bench.backend.url("/nlp-context"))),
             user_header: None,
+            http2: false,
         },
         access: AccessSpec::default(),
         limits: LimitsSpec::default(),

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::connector::Connector;
 use super::super::guard::AddressGuard;
+use super::super::proxies::Proxies;
 use super::*;
 use crate::base::task::Tasks;
 
@@ -25,7 +26,7 @@ struct SecureBackend {
 }
 
 impl SecureBackend {
-    async fn start(protocol: &str) -> Self {
+    async fn start(protocols: &[&str]) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a certificate");
@@ -36,7 +37,7 @@ impl SecureBackend {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("they match");
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -46,20 +47,22 @@ impl SecureBackend {
     }
 
     /// Asks over a pool that trusts these.
-    async fn ask(&self, roots: rustls::RootCertStore, host: &str) -> Result<Value, Error> {
+    async fn ask(&self, roots: rustls::RootCertStore, host: &str, http2: bool) -> Result<Value, Error> {
         let tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
         let guard = AddressGuard::new(vec!["127.0.0.0/8".parse().expect("a network")], Vec::new());
-        let pool = Pool::over(Connector::new(guard, tls), SystemClock::shared(), Arc::new(Metrics::new()));
+        let connector = Connector::new(guard, tls, Proxies::default());
+        let pool = Pool::over(connector, SystemClock::shared(), Arc::new(Metrics::new()));
         let spec = search(&format!("https://{host}:{}/nlp-search", self.address.port()));
         let backend = BackendSpec {
             family: Family::Nlp,
             connection_id: None,
             context: Arc::new(spec.clone()),
             user_header: None,
+            http2,
         };
         let client = Client::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());
         let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(10));
@@ -94,17 +97,25 @@ async fn say_version(request: Request<Incoming>) -> Result<Response<Full<Bytes>>
 }
 
 #[tokio::test]
-async fn a_backend_is_spoken_to_in_what_it_offers() {
-    for (offered, version) in [("h2", 2), ("http/1.1", 1)] {
+async fn http2_is_spoken_where_the_tenant_wants_it_and_the_backend_offers_it() {
+    let expectations = [
+        (&["h2", "http/1.1"][..], false, Ok(json!(1))),
+        (&["h2", "http/1.1"], true, Ok(json!(2))),
+        (&["http/1.1"], true, Ok(json!(1))),
+        (&["h2"], true, Ok(json!(2))),
+        (&["h2"], false, Err(Error::OnlyHttp2)),
+    ];
+    for (offered, wanted, answer) in expectations {
         let backend = SecureBackend::start(offered).await;
-        assert_eq!(backend.ask(backend.roots.clone(), "localhost").await, Ok(json!(version)));
+        let asked = backend.ask(backend.roots.clone(), "localhost", wanted).await;
+        assert_eq!(asked, answer, "{offered:?}, wanted: {wanted}");
     }
 }
 
 #[tokio::test]
 async fn a_certificate_of_nobody_or_of_another_is_not_trusted() {
-    let backend = SecureBackend::start("http/1.1").await;
-    let stranger = SecureBackend::start("http/1.1").await;
-    assert_eq!(backend.ask(stranger.roots.clone(), "localhost").await, Err(Error::Untrusted));
-    assert_eq!(backend.ask(backend.roots.clone(), "127.0.0.1").await, Err(Error::Untrusted));
+    let backend = SecureBackend::start(&["http/1.1"]).await;
+    let stranger = SecureBackend::start(&["http/1.1"]).await;
+    assert_eq!(backend.ask(stranger.roots.clone(), "localhost", false).await, Err(Error::Untrusted));
+    assert_eq!(backend.ask(backend.roots.clone(), "127.0.0.1", false).await, Err(Error::Untrusted));
 }

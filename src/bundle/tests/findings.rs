@@ -194,6 +194,23 @@ fn backends_are_judged() {
                 ),
             ),
             (
+                "http2 without TLS",
+                Drop::with(
+                    "search_url: http://portal.test/nlp-search\ncontext_url: http://portal.test/nlp-context\nbackend: {http2: true}\n",
+                ),
+            ),
+            (
+                "a URL that no server reads",
+                Drop::with(&format!("search_url: https://portal.test/{}\n", "a".repeat(4_100))),
+            ),
+            (
+                "heads that no server reads",
+                overlay(&format!(
+                    "backend: {{headers: {{X-A: '{0}', X-B: '{0}', X-C: '{0}'}}}}\n",
+                    "a".repeat(8_000)
+                )),
+            ),
+            (
                 "parameters",
                 overlay(
                     "tools:\n  search:\n    parameters:\n      region: text\n      query: {type: string}\n      a-b: {type: string}\n      r: {$ref: 'https://x.test/s'}\n",

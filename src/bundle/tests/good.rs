@@ -240,6 +240,7 @@ backend:
   auth_header: Authorization
   auth_scheme: Bearer
   user_header: X-User
+  http2: yes
   headers: {X-Region: eu}
   search:
     body: '{\"q\": {{query}}, \"opts\": {\"region\": {{region}}}}'
@@ -269,6 +270,7 @@ public: 1
         "https://portal.test/c/sales"
     );
     assert_eq!(spec.backend.user_header.as_ref().map(|name| name.as_str()), Some("x-user"));
+    assert!(spec.backend.http2);
     assert_eq!(
         (spec.limits.concurrent_calls, spec.limits.requests_per_minute, spec.limits.max_result_bytes),
         (8, Some(60), 65536)

@@ -17,6 +17,9 @@ use crate::bundle::placeholder::{has_brackets, is_placeholder};
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
 
+/// The longest URL as it stands in the file. Sent with what callers say it may be twice as long.
+const LONGEST_URL: usize = 4_096;
+
 /// The API, and the call behind the search tool.
 pub(super) struct Backend {
     pub(super) spec: BackendSpec,
@@ -32,6 +35,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let family = family(case, search_url.as_ref(), context_url.as_ref());
     let connection_id = connection_id(case);
     let user_header = header_name(case, "user_header");
+    let http2 = http2(case, search_url.as_deref(), context_url.as_deref());
     let auth = auth_header(case, key.as_ref());
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
     let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
@@ -42,7 +46,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }
-    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header };
+    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2 };
     Some(Backend { spec, search: Arc::new(search) })
 }
 
@@ -156,6 +160,9 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if !url.username().is_empty() || url.password().is_some() {
         return bad("must not hold a user or password");
     }
+    if head.len() > LONGEST_URL {
+        return bad("is longer than 4,096 characters");
+    }
     if text.contains('#') {
         return bad("must not have a fragment");
     }
@@ -199,6 +206,21 @@ fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
         );
     }
     id
+}
+
+/// Whether the tenant wants HTTP/2, which backends offer over TLS only.
+fn http2(case: &mut Case<'_, '_>, search: Option<&str>, context: Option<&str>) -> bool {
+    let wanted = case.layers.flag(&["backend", "http2"]) == Some(true);
+    let is_plain = [search, context].into_iter().flatten().any(|url| !url.starts_with("https:"));
+    if wanted && is_plain {
+        let at = case.layers.find(&["backend", "http2"]).map(|found| found.at());
+        let ignored = Diagnostic::warning(
+            "http2-needs-tls",
+            "http2 is for https URLs; http URLs are asked in HTTP/1.1",
+        );
+        case.find(ignored.help("write the URLs with https, or leave http2 out"), at);
+    }
+    wanted
 }
 
 /// The header that carries the key.

@@ -12,6 +12,8 @@ use crate::spec::{BodyTemplate, CallSpec, Constants, UrlTemplate};
 use http::{HeaderName, Method};
 
 const MAX_HEADERS: usize = 32;
+/// What all headers of one call may have, names and values: servers read 16 to 32 KiB of a head.
+const HEADERS_BYTES: usize = 16 << 10;
 
 /// What both calls have.
 pub(super) struct Shared {
@@ -190,6 +192,13 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[
         }
         headers.retain(|(earlier, _)| *earlier != name);
         headers.push((name, resolved.secret));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum();
+    if bytes > HEADERS_BYTES {
+        let long =
+            Diagnostic::error("too-many-headers", "the backend's headers are together longer than 16 KiB");
+        case.find(long.help("keep those that the portal needs"), None);
+        return None;
     }
     Some(headers.into())
 }

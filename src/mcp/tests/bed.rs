@@ -80,6 +80,7 @@ impl Bed {
             connection_id: None,
             context: Arc::new(context),
             user_header: Some(HeaderName::from_static("x-user")),
+            http2: false,
         };
         let ttl = Duration::from_secs(3600);
         let lasting = Arc::<Lasting>::default();

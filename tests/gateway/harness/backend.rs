@@ -328,6 +328,11 @@ async fn write(reply: &Reply, dripping: bool, writer: &mut (impl AsyncWriteExt +
             return After::Close;
         }
     }
+    if let Reply::Endless(_, piece) = reply {
+        let many = piece.repeat((64 << 10) / piece.len());
+        while writer.write_all(many.as_bytes()).await.is_ok() {}
+        return After::Close;
+    }
     match then {
         Some(after) => after,
         None => std::future::pending().await,

@@ -1,1 +1,192 @@
 //! Tenants of one portal share no fate.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::beside::Fared;
+use crate::harness::portal::{Portal, Proxy};
+use crate::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant};
+
+const HTTP2: &str = "backend: {http2: true}";
+
+/// A gateway whose tenants a and b are behind one portal, in HTTP/1.1 or in HTTP/2.
+async fn behind(portal: &Portal, lines: &str) -> Gateway {
+    let tenant = |name: &str| Tenant::at(name, &portal.url("")).with(lines).yaml();
+    let setup = Setup::new().file("a.yaml", tenant("a")).file("b.yaml", tenant("b"));
+    let trusted = portal.certificate().display().to_string();
+    setup.variable("SSL_CERT_FILE", &trusted).start().await
+}
+
+/// One call of a tenant's search with this trace.
+async fn traced(client: &Client, prefix: &str, traceparent: &str) -> u16 {
+    let params = json!({
+        "name": "search", "arguments": { "query": "q" }, "_meta": { "traceparent": traceparent },
+    });
+    let answer = client.rpc(Era::Modern, &format!("{prefix}/mcp"), "tools/call", params).await;
+    assert!(!answer.text.contains(r#""isError":true"#), "{}", answer.text);
+    answer.status
+}
+
+#[tokio::test]
+async fn a_caller_who_says_nonsense_of_a_trace_closes_nobodys_connection() {
+    let backend = FakeBackend::start().await;
+    let portal = Portal::start(&backend, "").await;
+    for lines in ["", HTTP2] {
+        let gateway = behind(&portal, lines).await;
+        let client = gateway.client();
+        Fared::alone(&client, "/b", 30).await.assert_unharmed("b alone");
+        let beside = Beside::watch(client.clone(), "/b");
+        let nonsense = "a".repeat(20_000);
+        for _ in 0..30 {
+            assert_eq!(client.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+            assert_eq!(traced(&client, "/a", &nonsense).await, 200);
+        }
+        beside.finish().await.assert_unharmed("b beside nonsense");
+        let traces = backend.requests().into_iter().filter_map(|request| request.header("traceparent"));
+        assert_eq!(traces.count(), 0, "nonsense was sent on");
+    }
+}
+
+#[tokio::test]
+async fn tenants_with_slow_questions_leave_the_portal_to_others() {
+    let backend = FakeBackend::start().await;
+    backend.answer("/slow", Reply::Held(Box::new(Reply::Rows)));
+    let portal = Portal::start(&backend, "").await;
+    let slow = |name: &str| {
+        let body = "body: '{\"query\": {{query}}}'";
+        let lines = format!("backend: {{search: {{url: '{}', {body}}}}}", portal.url("/slow"));
+        Tenant::at(name, &portal.url("")).with(&lines).yaml()
+    };
+    let setup = Setup::new().file("a.yaml", slow("a")).file("a2.yaml", slow("a2"));
+    let setup = setup.file("b.yaml", Tenant::at("b", &portal.url("")).yaml());
+    let trusted = portal.certificate().display().to_string();
+    let gateway = setup.variable("SSL_CERT_FILE", &trusted).start().await;
+    let client = gateway.client();
+    let mut waiting = JoinSet::new();
+    for prefix in ["/a", "/a2"] {
+        // A connection to the gateway carries a hundred calls.
+        let client = gateway.client();
+        for _ in 0..64 {
+            let client = client.clone();
+            waiting.spawn(async move { client.search(Era::Modern, prefix, "q").await.status });
+        }
+    }
+    backend.until(|counts| counts.in_flight >= 128).await;
+    let beside = Beside::watch(client.clone(), "/b");
+    tokio::time::timeout(Duration::from_secs(10), Fared::alone(&client, "/b", 30))
+        .await
+        .expect("b's calls wait for nobody's")
+        .assert_unharmed("b beside slow questions");
+    beside.finish().await.assert_unharmed("b beside slow questions, watched");
+    backend.release();
+    assert!(waiting.join_all().await.into_iter().all(|status| status == 200));
+}
+
+#[tokio::test]
+async fn a_portal_that_ends_its_connections_again_and_again_fails_no_call() {
+    let backend = FakeBackend::start().await;
+    // Over HTTP/2 each end is a GOAWAY.
+    let portal = Portal::start(&backend, "keepalive_requests 5;").await;
+    for lines in ["", HTTP2] {
+        let gateway = behind(&portal, lines).await;
+        let client = gateway.client();
+        let beside = Beside::watch(client.clone(), "/b");
+        for _ in 0..10 {
+            let mut wave = JoinSet::new();
+            for _ in 0..8 {
+                let client = client.clone();
+                wave.spawn(async move { client.search(Era::Modern, "/a", "q").await.data() });
+            }
+            assert!(wave.join_all().await.iter().all(|data| data["row_count"] == 2));
+        }
+        beside.finish().await.assert_unharmed("b behind a portal that ends its connections");
+    }
+}
+
+#[tokio::test]
+async fn callers_who_cancel_again_and_again_reset_nobodys_connection() {
+    let backend = FakeBackend::start().await;
+    backend.answer("/nlp-search", Reply::After(Duration::from_millis(20), Box::new(Reply::Rows)));
+    let portal = Portal::start(&backend, "").await;
+    for lines in ["", HTTP2] {
+        let gateway = behind(&portal, lines).await;
+        let client = gateway.client();
+        let beside = Beside::watch(client.clone(), "/b");
+        let before = backend.counts().cancelled;
+        for _ in 0..20 {
+            // The gateway ends a caller's own connection that resets too much.
+            let caller = gateway.client();
+            let mut wave = JoinSet::new();
+            for _ in 0..20 {
+                let params = json!({ "name": "search", "arguments": { "query": "q" } });
+                let call = caller.ask(Era::Modern, "/a/mcp", "tools/call", params).send();
+                wave.spawn(async { tokio::time::timeout(Duration::from_millis(10), call).await.is_err() });
+            }
+            wave.join_all().await;
+        }
+        let cancelled = backend.counts().cancelled - before;
+        assert!(cancelled > 20, "no storm: {cancelled} calls were cancelled at the backend");
+        beside.finish().await.assert_unharmed("b beside cancelled calls");
+        assert_eq!(client.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+    }
+}
+
+#[tokio::test]
+async fn answers_in_crumbs_end_and_take_no_time_from_others() {
+    let backend = FakeBackend::start().await;
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    backend.answer("/crumbs/nlp-search", Reply::Endless(head, "1\r\nx\r\n"));
+    backend.answer("/interim/nlp-search", Reply::Endless("", "HTTP/1.1 103 Early Hints\r\n\r\n"));
+    let mut setup = Setup::new().file("b.yaml", Tenant::new("b", &backend).yaml());
+    for name in ["crumbs", "interim"] {
+        setup =
+            setup.file(&format!("{name}.yaml"), Tenant::at(name, &backend.url(&format!("/{name}"))).yaml());
+    }
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    let beside = Beside::watch(client.clone(), "/b");
+    for prefix in ["/crumbs", "/interim"] {
+        for _ in 0..2 {
+            let sentence = client.search(Era::Modern, prefix, "q").await.tool_error();
+            assert!(sentence.contains("too many small pieces"), "{sentence}");
+        }
+    }
+    beside.finish().await.assert_unharmed("b beside crumbs");
+}
+
+#[tokio::test]
+async fn backends_are_asked_through_the_proxies_of_the_environment() {
+    let backend = FakeBackend::start().await;
+    let portal = Portal::start(&backend, "").await;
+    let secure = Proxy::start(portal.address()).await;
+    let plain = Proxy::start(backend.address()).await;
+    // No name server knows these names: the proxies alone lead there.
+    let setup = Setup::new()
+        .file("a.yaml", Tenant::at("a", "http://portal.test").yaml())
+        .file("b.yaml", Tenant::new("b", &backend).yaml())
+        .file("c.yaml", Tenant::at("c", "https://portal.test").yaml())
+        .file("d.yaml", Tenant::at("d", "http://portal.direct.test").yaml())
+        .variable("SSL_CERT_FILE", &portal.certificate().display().to_string())
+        .variable("HTTP_PROXY", &format!("http://ann:pass@{}", plain.address()))
+        .variable("https_proxy", &format!("http://{}", secure.address()))
+        .variable("NO_PROXY", "direct.test");
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    let beside = Beside::watch(client.clone(), "/b");
+    assert_eq!(client.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+    assert_eq!(client.search(Era::Modern, "/c", "q").await.data()["row_count"], 2);
+    let sentence = client.search(Era::Modern, "/d", "q").await.tool_error();
+    assert!(sentence.contains("cannot be reached"), "{sentence}");
+    beside.finish().await.assert_unharmed("b on loopback, without a proxy");
+    let asked = plain.asked();
+    // The connection is kept, so that the proxy notes one request of several.
+    assert!(asked.iter().any(|line| line.contains(" http://portal.test/nlp-")), "{asked:?}");
+    assert!(asked.iter().all(|line| line.contains("proxy-authorization: Basic YW5uOnBhc3M=")), "{asked:?}");
+    assert!(
+        !asked.iter().any(|line| line.contains("127.0.0.1") || line.contains("direct.test")),
+        "{asked:?}"
+    );
+    assert!(secure.asked().contains(&"CONNECT portal.test:443 HTTP/1.1".to_owned()), "{:?}", secure.asked());
+}

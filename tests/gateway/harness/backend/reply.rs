@@ -40,6 +40,10 @@ pub(crate) enum Reply {
     Reset,
     /// The end of the connection instead of an answer.
     Close,
+    /// The first text, then the second again and again, as much of it as is taken.
+    Endless(&'static str, &'static str),
+    /// An answer with so many headers.
+    ManyHeaders(usize),
     /// A redirect.
     Redirect(u16, String),
     /// JSON with a byte order mark, called text.
@@ -80,6 +84,12 @@ pub(super) fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
             (answer(*status, &[("location", target)], b""), Some(After::KeepAlive))
         }
         Reply::WrongContentType => whole(200, "text/plain", b"\xef\xbb\xbf{\"rows\": []}"),
+        Reply::Endless(head, _) => (head.as_bytes().to_vec(), None),
+        Reply::ManyHeaders(count) => {
+            let names: Vec<String> = (0..*count).map(|number| format!("x-{number}")).collect();
+            let headers: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+            (answer(200, &headers, b"{}"), Some(After::KeepAlive))
+        }
         Reply::After(..) | Reply::Held(_) | Reply::Drip(_) => unreachable!("unwrapped before"),
     }
 }

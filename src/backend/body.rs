@@ -1,0 +1,75 @@
+//! The body of an answer as it arrives: whoever takes its pieces is told when they are not worth the work.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::Error;
+use super::meter::{Effort, Meter};
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    incoming: Incoming,
+    meter: Option<Arc<Meter>>,
+    effort: Effort,
+    has_waited: bool,
+}
+
+impl AnswerBody {
+    /// The body that arrives over a connection with this meter.
+    pub(super) fn new(incoming: Incoming, meter: Option<Arc<Meter>>) -> Self {
+        Self { incoming, meter, effort: Effort::default(), has_waited: false }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        this.has_waited |= polled.is_pending();
+        let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
+        let frame = frame.map_err(|error| Error::of_body(&error))?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        this.effort.piece(bytes, std::mem::take(&mut this.has_waited))?;
+        if let Some(meter) = &this.meter {
+            meter.progressed();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The whole body, as far as it fits under `cap`.
+pub(super) async fn collect(mut body: AnswerBody, cap: usize) -> Result<Bytes, Error> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > cap {
+        return Err(Error::TooLarge { limit: cap });
+    }
+    let mut all = Vec::with_capacity(announced);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if all.len() + data.len() > cap {
+            return Err(Error::TooLarge { limit: cap });
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.into())
+}

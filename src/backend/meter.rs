@@ -1,0 +1,171 @@
+//! What a connection to a backend has carried: whether it was used before, whether its answer has begun, and whether
+//! what arrives is worth the work of reading it.
+//!
+//! A backend may answer in crumbs (a byte at a time, chunks of one byte, interim answers without end). Each crumb costs
+//! as much CPU as a whole read, so a connection that brings nothing for long is ended, and so is an answer whose pieces
+//! are far too many for its length.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use super::Error;
+
+/// So much may arrive on a connection of one call at a time without any of it being of use: a head (64 KiB at most),
+/// interim answers before it, and what is read ahead of whoever takes the body.
+const IDLE_BYTES: u64 = 1 << 20;
+/// The same where many calls share it: what waits for them in HTTP/2's windows may be more.
+const IDLE_BYTES_OF_MANY: u64 = 16 << 20;
+/// So often may be read without any of it being of use.
+const IDLE_READS: u64 = 1 << 14;
+
+/// The work that the pieces of one answer may make besides what their bytes make: a quarter of a second or so.
+const EFFORT: u64 = 1 << 18;
+/// A piece that had to be waited for costs so much more than one that was there: a wake-up and a read.
+const WAIT: u64 = 4;
+/// So many bytes are worth a piece of work.
+const BYTES_A_PIECE: u64 = 16;
+
+/// What one connection has carried. The numbers are kept by the connection and read by whoever has a call on it.
+#[derive(Debug)]
+pub(super) struct Meter {
+    idle_bytes_limit: u64,
+    /// Requests that were begun on it.
+    requests: AtomicU32,
+    /// Whether something was read since something was written.
+    is_answering: AtomicBool,
+    /// Read, and read how often, since the last of it that was of use.
+    idle_bytes: AtomicU64,
+    idle_reads: AtomicU64,
+}
+
+/// The peer sends and sends, and nothing of it is an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("what arrives is no answer, and there is too much of it")]
+pub(super) struct Overrun;
+
+impl Meter {
+    /// For a connection that carries one call at a time.
+    pub(super) fn of_one() -> Self {
+        Self::new(IDLE_BYTES)
+    }
+
+    /// For a connection that carries many calls at once.
+    pub(super) fn of_many() -> Self {
+        Self::new(IDLE_BYTES_OF_MANY)
+    }
+
+    fn new(idle_bytes_limit: u64) -> Self {
+        Self {
+            idle_bytes_limit,
+            requests: AtomicU32::new(0),
+            is_answering: AtomicBool::new(true),
+            idle_bytes: AtomicU64::new(0),
+            idle_reads: AtomicU64::new(0),
+        }
+    }
+
+    /// Something was written. Behind an answer it is the next request.
+    pub(super) fn wrote(&self) {
+        if self.is_answering.swap(false, Ordering::AcqRel) {
+            self.requests.fetch_add(1, Ordering::AcqRel);
+            self.progressed();
+        }
+    }
+
+    /// So many bytes were read at once.
+    ///
+    /// # Errors
+    /// Too much was read since the last of it that was of use.
+    pub(super) fn read(&self, bytes: u64) -> io::Result<()> {
+        self.is_answering.store(true, Ordering::Release);
+        let read = self.idle_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let reads = self.idle_reads.fetch_add(1, Ordering::AcqRel) + 1;
+        match read > self.idle_bytes_limit || reads > IDLE_READS {
+            true => Err(io::Error::other(Overrun)),
+            false => Ok(()),
+        }
+    }
+
+    /// Something of use arrived: a head, or a piece of a body.
+    pub(super) fn progressed(&self) {
+        self.idle_bytes.store(0, Ordering::Release);
+        self.idle_reads.store(0, Ordering::Release);
+    }
+
+    /// Whether it has carried an earlier answer and nothing has arrived since the last request: the peer ended it before
+    /// it began to answer, as one does whose patience with idle connections ended while the request was on its way.
+    pub(super) fn is_reused_and_silent(&self) -> bool {
+        self.requests.load(Ordering::Acquire) > 1 && !self.is_answering.load(Ordering::Acquire)
+    }
+}
+
+/// How much work the pieces of one answer have made, against what their bytes are worth.
+#[derive(Debug, Default)]
+pub(super) struct Effort {
+    spent: u64,
+    bytes: u64,
+}
+
+impl Effort {
+    /// One more piece.
+    ///
+    /// # Errors
+    /// The pieces are far too many for their bytes.
+    pub(super) fn piece(&mut self, bytes: usize, waited: bool) -> Result<(), Error> {
+        self.spent += if waited { 1 + WAIT } else { 1 };
+        self.bytes += bytes as u64;
+        match self.spent > EFFORT + self.bytes / BYTES_A_PIECE {
+            true => Err(Error::Crumbs),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_reused_when_a_request_follows_an_answer() {
+        let meter = Meter::of_one();
+        meter.wrote();
+        meter.wrote();
+        assert!(!meter.is_reused_and_silent(), "a request in two pieces is one request");
+        meter.read(10).expect("little");
+        meter.wrote();
+        assert!(meter.is_reused_and_silent());
+        meter.read(1).expect("little");
+        assert!(!meter.is_reused_and_silent(), "the answer has begun");
+    }
+
+    #[test]
+    fn what_is_of_no_use_ends_a_connection_and_what_is_of_use_never() {
+        let meter = Meter::of_one();
+        for _ in 0..1000 {
+            meter.read(IDLE_BYTES).expect("of use");
+            meter.progressed();
+        }
+        meter.read(IDLE_BYTES).expect("as much as may be");
+        let error = meter.read(1).expect_err("too much");
+        assert!(error.get_ref().is_some_and(|cause| cause.is::<Overrun>()));
+
+        let meter = Meter::of_one();
+        let failed = (0..IDLE_READS + 1).position(|_| meter.read(1).is_err());
+        assert_eq!(failed, Some(IDLE_READS as usize));
+    }
+
+    #[test]
+    fn answers_that_servers_make_are_read_and_crumbs_are_not() {
+        let whole = |pieces: usize, bytes: usize, waited: bool| {
+            let mut effort = Effort::default();
+            (0..pieces).try_for_each(|_| effort.piece(bytes, waited))
+        };
+        assert_eq!(whole(100_000, 16 << 10, true), Ok(()), "a gigabyte as it comes");
+        assert_eq!(whole(1_000_000, 100, true), Ok(()), "a row at a time");
+        assert_eq!(whole(200_000, 5, false), Ok(()), "a megabyte of chunks as a JSON encoder yields them");
+        assert_eq!(whole(50_000, 1, true), Ok(()), "a dripping answer of 50 kB");
+        assert_eq!(whole(1_000_000, 1, false), Err(Error::Crumbs));
+        assert_eq!(whole(1_000_000, 0, false), Err(Error::Crumbs));
+        assert_eq!(whole(60_000, 1, true), Err(Error::Crumbs));
+    }
+}

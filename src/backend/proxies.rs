@@ -1,0 +1,106 @@
+//! The proxies on the way to backends, as the environment names them: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+//! `NO_PROXY`, in either case, as for the login.
+//!
+//! Loopback is reached directly whatever the environment says: nobody's proxy leads to this machine.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use url::Host;
+
+/// The proxies, read once.
+#[derive(Debug, Default)]
+pub(super) struct Proxies(Option<Matcher>);
+
+impl Proxies {
+    /// What the environment says.
+    pub(super) fn of_environment() -> Self {
+        Self(Some(Matcher::from_env()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn everywhere(proxy: &str) -> Self {
+        Self(Some(Matcher::builder().all(proxy.to_owned()).build()))
+    }
+
+    /// The proxy that leads to a URL, if one does.
+    pub(super) fn toward(&self, target: &Uri) -> Option<Intercept> {
+        let proxy = self.0.as_ref()?.intercept(target)?;
+        let is_spoken = matches!(proxy.uri().scheme_str(), Some("http" | "https"));
+        (is_spoken && !is_loopback(target.host()?)).then_some(proxy)
+    }
+
+    /// What the proxy wants to see with each request that it passes on unencrypted.
+    pub(super) fn authorization(&self, target: &Uri) -> Option<HeaderValue> {
+        if target.scheme_str() != Some("http") {
+            return None;
+        }
+        self.toward(target)?.basic_auth().cloned()
+    }
+}
+
+/// The address that a host of a URL is, however it is spelled; none if it is a name.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    match Host::parse(host).ok()? {
+        Host::Ipv4(ip) => Some(ip.into()),
+        Host::Ipv6(ip) => Some(ip.into()),
+        Host::Domain(_) => None,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || literal(host).is_some_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().expect("a URI")
+    }
+
+    #[test]
+    fn a_proxy_leads_everywhere_but_to_this_machine() {
+        let proxies = Proxies::everywhere("http://ann:secret@proxy.example:3128");
+        for target in ["https://portal.example/x", "http://portal.example:8080/x", "https://10.0.0.1/x"] {
+            let proxy = proxies.toward(&uri(target)).expect("a proxy");
+            assert_eq!(proxy.uri().authority().map(|it| it.as_str()), Some("proxy.example:3128"));
+        }
+        for target in [
+            "http://localhost:1/x",
+            "http://a.localhost./x",
+            "http://127.0.0.1:1/x",
+            "http://127.9.9.9/x",
+            "http://2130706433/x",
+            "http://[::1]/x",
+            "http://[::ffff:127.0.0.1]/x",
+        ] {
+            assert!(proxies.toward(&uri(target)).is_none(), "{target}");
+        }
+        assert!(Proxies::default().toward(&uri("https://portal.example/x")).is_none());
+    }
+
+    #[test]
+    fn the_proxys_password_goes_to_the_proxy_only() {
+        let proxies = Proxies::everywhere("http://ann:secret@proxy.example:3128");
+        let sent = proxies.authorization(&uri("http://portal.example/x")).expect("a header");
+        assert!(sent.is_sensitive() && sent.as_bytes().starts_with(b"Basic "));
+        assert!(
+            proxies.authorization(&uri("https://portal.example/x")).is_none(),
+            "a tunnel's own is the backend's"
+        );
+        assert!(!format!("{proxies:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_spoken_is_none() {
+        assert!(
+            Proxies::everywhere("socks5://proxy.example").toward(&uri("https://portal.example/")).is_none()
+        );
+    }
+}
