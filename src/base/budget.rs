@@ -3,9 +3,10 @@
 //! A budget counts weight (bytes, or what stands for time), never things. It has three bounds:
 //!
 //! - the limit, for everybody together;
-//! - a share for each tenant and each source network: half of the limit, so that no party can fill it alone;
-//! - a reserve, the last fifth, which only callers with a credential may use, so that nobody who is unknown can shut
-//!   out those who are known.
+//! - a share for each tenant and each source network: half of the limit, so that no party can fill it alone; a client of
+//!   a tenant has half of what its tenant has, so that it cannot fill that either;
+//! - a reserve, the last fifth of the limit and of each share, which only callers with a credential may use, so that
+//!   nobody who is unknown can shut out those who are known, neither from everything nor from one tenant.
 //!
 //! A [`Hold`] gives back what it has when it is dropped. What is refused takes nothing.
 
@@ -22,6 +23,8 @@ pub enum Party {
     Tenant(Arc<str>),
     /// A source network, as [`network`](super::reach::network) gives it.
     Network(IpAddr),
+    /// A client of a tenant's login, by the names of both.
+    Client { tenant: Arc<str>, id: Arc<str> },
 }
 
 /// The bounds of one resource, and what is held of it.
@@ -45,8 +48,8 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Hold {
     budget: Arc<Budget>,
-    /// The tenant's share and the source's, where they are known.
-    shares: [Option<Arc<Share>>; 2],
+    /// The tenant's share, the source's and the client's, where they are known.
+    shares: [Option<Arc<Share>>; 3],
     /// Whether the caller showed a credential that was found good.
     has_credential: bool,
     weight: u64,
@@ -64,6 +67,9 @@ pub enum Exhausted {
     /// One source network holds its share.
     #[error("this address holds as much as one address may")]
     Network,
+    /// One client holds its share.
+    #[error("this client holds as much as one client may")]
+    Client,
 }
 
 impl Budget {
@@ -110,7 +116,7 @@ impl Budget {
         network: Option<Arc<Share>>,
         has_credential: bool,
     ) -> Hold {
-        Hold { budget: Arc::clone(self), shares: [tenant, network], has_credential, weight: 0 }
+        Hold { budget: Arc::clone(self), shares: [tenant, network, None], has_credential, weight: 0 }
     }
 
     /// How many parties are counted now.
@@ -130,6 +136,14 @@ impl Share {
         match self.party {
             Party::Tenant(_) => Exhausted::Tenant,
             Party::Network(_) => Exhausted::Network,
+            Party::Client { .. } => Exhausted::Client,
+        }
+    }
+
+    fn limit(&self) -> u64 {
+        match self.party {
+            Party::Tenant(_) | Party::Network(_) => self.budget.share_limit(),
+            Party::Client { .. } => self.budget.share_limit() / 2,
         }
     }
 }
@@ -142,25 +156,27 @@ impl Drop for Share {
 }
 
 impl Hold {
+    /// Counts it against a client's share as well.
+    pub fn of_client(mut self, client: Arc<Share>) -> Self {
+        debug_assert_eq!(self.weight, 0, "what it has is counted nowhere else");
+        self.shares[2] = Some(client);
+        self
+    }
+
     /// Takes so much more, or nothing.
     ///
     /// # Errors
-    /// The bound that is in the way: of the tenant, of the source network, or of all.
+    /// The bound that is in the way: of the tenant, the source network or the client, or of all.
     pub fn grow(&mut self, weight: u64) -> Result<(), Exhausted> {
-        let share_limit = self.budget.share_limit();
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
-            if !try_add(&share.held, weight, share_limit) {
+            if !try_add(&share.held, weight, self.open_part(share.limit())) {
                 let exhausted = share.exhausted();
                 self.give_back_to_shares(at, weight);
                 return Err(exhausted);
             }
         }
-        let limit = match self.has_credential {
-            true => self.budget.limit,
-            false => self.budget.limit - self.budget.limit / 5,
-        };
-        if !try_add(&self.budget.held, weight, limit) {
+        if !try_add(&self.budget.held, weight, self.open_part(self.budget.limit)) {
             self.give_back_to_shares(self.shares.len(), weight);
             return Err(Exhausted::Budget);
         }
@@ -189,6 +205,11 @@ impl Hold {
     /// The caller was found to have a credential: the reserve is open to it from now on.
     pub fn set_credential(&mut self) {
         self.has_credential = true;
+    }
+
+    /// What of a bound is open to this caller: the last fifth only with a credential.
+    fn open_part(&self, limit: u64) -> u64 {
+        if self.has_credential { limit } else { limit - limit / 5 }
     }
 
     fn give_back_to_shares(&self, shares: usize, weight: u64) {
@@ -253,11 +274,31 @@ mod tests {
         let budget = Budget::new(100);
         let mut a = budget.hold(tenant(&budget, "a"), None, false);
         let mut b = budget.hold(tenant(&budget, "b"), None, false);
-        assert_eq!((a.grow(50), b.grow(30)), (Ok(()), Ok(())));
-        assert_eq!(b.grow(1), Err(Exhausted::Budget));
-        b.set_credential();
-        assert_eq!(b.grow(20), Ok(()));
+        let mut c = budget.hold(tenant(&budget, "c"), None, false);
+        assert_eq!((a.grow(40), b.grow(40)), (Ok(()), Ok(())));
+        assert_eq!(c.grow(1), Err(Exhausted::Budget));
+        c.set_credential();
+        assert_eq!(c.grow(20), Ok(()));
         assert_eq!(budget.held(), 100);
+    }
+
+    #[test]
+    fn the_last_fifth_of_a_tenants_share_is_for_its_callers_with_a_credential() {
+        let budget = Budget::new(100);
+        let mut unknown = budget.hold(tenant(&budget, "a"), None, false);
+        let mut known = budget.hold(tenant(&budget, "a"), None, true);
+        assert_eq!((unknown.grow(40), unknown.grow(1)), (Ok(()), Err(Exhausted::Tenant)));
+        assert_eq!((known.grow(10), known.grow(1)), (Ok(()), Err(Exhausted::Tenant)));
+    }
+
+    #[test]
+    fn a_client_has_half_of_what_its_tenant_has() {
+        let budget = Budget::new(100);
+        let client = |id: &str| budget.share(Party::Client { tenant: "a".into(), id: id.into() });
+        let mut one = budget.hold(tenant(&budget, "a"), None, true).of_client(client("one"));
+        let mut two = budget.hold(tenant(&budget, "a"), None, true).of_client(client("two"));
+        assert_eq!((one.grow(25), one.grow(1)), (Ok(()), Err(Exhausted::Client)));
+        assert_eq!((two.grow(25), budget.held()), (Ok(()), 50));
     }
 
     #[test]
