@@ -147,7 +147,11 @@ microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47
 async fn ask(server: &AuthorizationServer, step: Step, kind: &'static str, body: String) -> Value {
     let request =
         Request::post("/x").header("content-type", kind).body(Bytes::from(body)).expect("a request");
-    let visit = Visit { request_id: "bench", now: jiff::Timestamp::now() };
+    let visit = Visit {
+        request_id: "bench",
+        now: jiff::Timestamp::now(),
+        source: std::net::Ipv4Addr::LOCALHOST.into(),
+    };
     let response = server.step(step, request, visit).await;
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     serde_json::from_slice(&body).expect("JSON")

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use url::Url;
 
 use super::directory::Directory;
 use super::error::Error;
+use crate::base::budget::{Budget, Hold, Party, Share};
 use crate::base::causes;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -21,18 +22,48 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Entra's answers are below 64 KiB.
 const LARGEST_ANSWER: usize = 512 << 10;
-/// So many requests are under way at once, over all tenants.
-const AT_ONCE: usize = 64;
+/// So many requests are under way at once, over all tenants: half of them of one tenant's, the last fifth of its part and of
+/// all for logins that are renewed, which nobody begins from nothing.
+const AT_ONCE: u64 = 64;
 
 /// Entra as this gateway reaches it.
 pub struct Entra {
     authority: Url,
     client: OnceLock<Option<reqwest::Client>>,
-    under_way: Semaphore,
+    places: Arc<Budget>,
+    /// A place was given back.
+    freed: Notify,
     /// By id, domain or audience. Held by the tenants that use them.
     directories: Mutex<HashMap<Arc<str>, Weak<Directory>>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// On whose behalf Entra is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    share: Arc<Share>,
+    renews: bool,
+}
+
+impl Asker {
+    /// The same tenant, which renews a login that there is.
+    pub(super) fn renewing(&self) -> Self {
+        Self { share: Arc::clone(&self.share), renews: true }
+    }
+}
+
+/// One request's place among those under way.
+struct Place<'a> {
+    hold: Hold,
+    freed: &'a Notify,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.hold.release();
+        self.freed.notify_waiters();
+    }
 }
 
 /// What a request is: a look at something published, or a form.
@@ -47,7 +78,8 @@ impl Entra {
         Arc::new(Self {
             authority,
             client: OnceLock::new(),
-            under_way: Semaphore::new(AT_ONCE),
+            places: Budget::new(AT_ONCE),
+            freed: Notify::new(),
             directories: Mutex::default(),
             clock,
             metrics,
@@ -82,10 +114,33 @@ impl Entra {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
+    /// Who asks for a tenant, by what names it apart from others.
+    pub(super) fn asker(&self, tenant: &str) -> Asker {
+        Asker { share: self.places.share(Party::Tenant(tenant.into())), renews: false }
+    }
+
+    /// Waits for a place. A tenant that has its share waits for its own requests to end, whoever else has room.
+    async fn place(&self, asker: &Asker) -> Place<'_> {
+        let mut hold = self.places.hold(Some(Arc::clone(&asker.share)), None, asker.renews);
+        loop {
+            // Told of every place that is given back from here on.
+            let freed = self.freed.notified();
+            if hold.grow(1).is_ok() {
+                return Place { hold, freed: &self.freed };
+            }
+            freed.await;
+        }
+    }
+
     /// Asks Entra for something. An answer with any status is one; a server error is an outage.
-    pub(super) async fn ask(&self, url: Url, request: Request<'_>) -> Result<(StatusCode, Bytes), Error> {
+    pub(super) async fn ask(
+        &self,
+        url: Url,
+        request: Request<'_>,
+        asker: &Asker,
+    ) -> Result<(StatusCode, Bytes), Error> {
         let asking = async {
-            let _place = self.under_way.acquire().await;
+            let _place = self.place(asker).await;
             self.exchange(url, request).await
         };
         let answered = tokio::time::timeout(ANSWER, asking).await;

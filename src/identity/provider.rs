@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::entra::Request;
+use super::entra::{Asker, Request};
 use super::id_token::{self, Expected, Fault};
 use super::{Entra, Error, Kind, Person};
 use super::{aadsts, answer, directory};
@@ -31,6 +31,7 @@ struct Inner {
     directory: Arc<directory::Directory>,
     login: Arc<LoginSpec>,
     public_url: PublicUrl,
+    asker: Asker,
     /// Of the last exchange, and when that was.
     trouble: Mutex<Option<(Trouble, Instant)>>,
 }
@@ -71,6 +72,7 @@ impl Provider {
         Self(Arc::new(Inner {
             entra: Arc::clone(entra),
             directory,
+            asker: entra.asker(public_url.as_str()),
             login: Arc::clone(login),
             public_url: public_url.clone(),
             trouble: Mutex::default(),
@@ -112,7 +114,9 @@ impl Provider {
             ("redirect_uri", &redirect_uri),
             ("code_verifier", code_verifier.expose()),
         ];
-        self.0.noted(async { self.0.login(&form, Some(nonce)).await.map_err(Error::at_login) }).await
+        self.0
+            .noted(async { self.0.login(&form, Some(nonce), &self.0.asker).await.map_err(Error::at_login) })
+            .await
     }
 
     /// Whether the account of `person` is still good and meets the rules, and what it is now. Unless the answer holds
@@ -120,7 +124,8 @@ impl Provider {
     pub async fn renew(&self, refresh_token: &Secret, person: &Person) -> Result<Login, Error> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
         let renewing = async {
-            let login = self.0.login(&form, None).await.map_err(Error::at_renewal)?;
+            let login =
+                self.0.login(&form, None, &self.0.asker.renewing()).await.map_err(Error::at_renewal)?;
             if same(&login.person, person) { Ok(login) } else { Err(Error::another_account()) }
         };
         self.0.noted(renewing).await
@@ -171,23 +176,24 @@ impl Inner {
     }
 
     /// What the directory publishes is had first: a code is not used up for nothing.
-    async fn login(&self, form: &[(&str, &str)], nonce: Option<&str>) -> Result<Login, Error> {
-        let published = self.directory.published(&self.entra).await?;
-        let tokens = self.tokens(form).await?;
-        let person = self.judged(tokens.id_token.expose(), published, nonce).await?;
+    async fn login(&self, form: &[(&str, &str)], nonce: Option<&str>, asker: &Asker) -> Result<Login, Error> {
+        let published = self.directory.published(&self.entra, asker).await?;
+        let tokens = self.tokens(form, asker).await?;
+        let person = self.judged(tokens.id_token.expose(), published, nonce, asker).await?;
         person.may(&self.login.rules)?;
         Ok(Login { person, refresh_token: tokens.refresh_token })
     }
 
     /// Asks the token endpoint, with the next secret if it refuses one.
-    async fn tokens(&self, form: &[(&str, &str)]) -> Result<answer::Tokens, Error> {
+    async fn tokens(&self, form: &[(&str, &str)], asker: &Asker) -> Result<answer::Tokens, Error> {
         let identity = &self.login.identity;
         let mut refused = None;
         for secret in &identity.client_secrets {
             let proof =
                 [("client_id", &*identity.client_id), ("client_secret", secret.expose()), ("scope", SCOPE)];
             let form: Vec<_> = form.iter().copied().chain(proof).collect();
-            let (status, body) = self.entra.ask(self.url("oauth2/v2.0/token"), Request::Post(&form)).await?;
+            let (status, body) =
+                self.entra.ask(self.url("oauth2/v2.0/token"), Request::Post(&form), asker).await?;
             match answer::tokens(status, &body) {
                 Err(error) if aadsts::is_of_secret(&error.trace().codes) => {
                     tracing::warn!(app = %identity.client_id, %error, "Microsoft refuses a client secret; renew it");
@@ -205,12 +211,13 @@ impl Inner {
         token: &str,
         published: Arc<directory::Published>,
         nonce: Option<&str>,
+        asker: &Asker,
     ) -> Result<Person, Error> {
         let verdict = self.verdict(token, &published, nonce);
         if verdict != Err(Fault::UnknownKey) {
             return verdict.map_err(Error::disbelieved);
         }
-        match self.directory.newer(&self.entra, &published).await? {
+        match self.directory.newer(&self.entra, &published, asker).await? {
             Some(newer) => self.verdict(token, &newer, nonce).map_err(Error::disbelieved),
             None => Err(Error::disbelieved(Fault::UnknownKey)),
         }

@@ -3,6 +3,9 @@
 
 mod assertion;
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -15,6 +18,9 @@ use super::parameters::{ParameterFault, Parameters};
 use super::reply;
 use crate::base::body::Body;
 use crate::base::digest::Digest;
+
+/// When used assertions are forgotten again that there was no room beside.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// A client that is who it says.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub(super) enum Fault {
         basic: bool,
     },
     Unavailable,
+    /// Too much is asked of us to tell who it is, by this client or others. It says nothing about the client.
+    Busy {
+        wait: Duration,
+    },
 }
 
 impl From<ParameterFault> for Fault {
@@ -58,18 +68,27 @@ enum Proof<'a> {
     Assertion(Box<Assertion<'a>>),
 }
 
+/// A request of a client.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) parameters: &'a Parameters<'a>,
+    /// Where it comes from.
+    pub(super) source: IpAddr,
+}
+
 /// Who is calling.
 pub(super) async fn authenticate(
     issuer: &Issuer,
     clients: &Clients,
-    headers: &HeaderMap,
-    parameters: &Parameters<'_>,
+    asked: Asked<'_>,
 ) -> Result<Authenticated, Fault> {
-    let (id, proof) = presented(headers, parameters)?;
+    let (id, proof) = presented(asked.headers, asked.parameters)?;
     let refused = Fault::Invalid { basic: matches!(proof, Proof::Basic { .. }) };
-    let client = clients.find(&id).await.map_err(|fault| match fault {
+    let client = clients.find(&id, asked.source).await.map_err(|fault| match fault {
         ClientFault::Unknown => refused,
         ClientFault::Unavailable => Fault::Unavailable,
+        ClientFault::Busy { wait } => Fault::Busy { wait },
     })?;
     let ways = &client.authentication;
     let is_secret = |secret: &Digest| {
@@ -81,8 +100,12 @@ pub(super) async fn authenticate(
         Proof::Post { secret } => ways.post && is_secret(secret),
         Proof::Assertion(assertion) => match &ways.keys {
             Some(keys) => {
-                let keys = clients.keys(keys).await.map_err(|_| Fault::Unavailable)?;
-                assertion.is_good(issuer, &client.id, &keys)
+                let keys = clients.keys(keys, &client, asked.source).await.map_err(|fault| match fault {
+                    ClientFault::Busy { wait } => Fault::Busy { wait },
+                    ClientFault::Unknown | ClientFault::Unavailable => Fault::Unavailable,
+                })?;
+                let good = assertion.is_good(issuer, &client, &keys, asked.source);
+                good.map_err(|assertion::Full| Fault::Busy { wait: REMEMBERED })?
             }
             None => false,
         },
@@ -156,6 +179,7 @@ impl Fault {
             Self::Malformed(_) | Self::Parameter(_) => "invalid_request",
             Self::Invalid { .. } => "invalid_client",
             Self::Unavailable => "unavailable",
+            Self::Busy { .. } => "busy",
         }
     }
 
@@ -168,6 +192,10 @@ impl Fault {
             }
             Self::Unavailable => {
                 reply::unavailable("the gateway cannot look the client up now", super::token::RETRY)
+            }
+            Self::Busy { wait } => {
+                let what = "too many clients prove themselves here now; wait as long as Retry-After says";
+                reply::unavailable(what, wait)
             }
             Self::Invalid { basic } => {
                 let what = "the client is unknown here or did not prove itself; remove the connector and add it again";

@@ -3,6 +3,7 @@
 //! It owns what is answered where, and in which form. What people are asked and told is `authorize`'s, `consent`'s and
 //! `callback`'s; what tokens are worth, `grants`' and `token`'s. It holds handles only, since there are ten thousand.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct AuthorizationServer {
 pub struct Visit<'a> {
     pub request_id: &'a str,
     pub now: Timestamp,
+    /// Where it comes from: the address of the connection.
+    pub source: IpAddr,
 }
 
 impl AuthorizationServer {
@@ -128,7 +131,8 @@ impl AuthorizationServer {
         if method == Method::OPTIONS && for_pages {
             return reply::preflight();
         }
-        let taken = tokio::time::timeout(PATIENCE, self.taken(step, request, visit)).await;
+        // Boxed: calls, which are many, need not be as large as a step of a login.
+        let taken = tokio::time::timeout(PATIENCE, Box::pin(self.taken(step, request, visit))).await;
         let response = taken.unwrap_or_else(|_| {
             tracing::warn!(tenant = %self.tenant, request_id = visit.request_id, ?step, "a step of a login took too long");
             reply::unavailable("this took too long; try again", Duration::from_secs(5))
@@ -148,9 +152,9 @@ impl AuthorizationServer {
                 Method::POST => register::answer(&self.clients, &request, visit.now),
                 _ => reply::method_not_allowed("POST, OPTIONS"),
             },
-            Step::Token => token::answer(&self.grants, &self.clients, &request).await,
-            Step::Revoke => revoke::answer(&self.grants, &self.clients, &request).await,
-            Step::Introspect => introspect::answer(&self.grants, &self.clients, &request).await,
+            Step::Token => token::answer(&self.grants, &self.clients, &request, visit.source).await,
+            Step::Revoke => revoke::answer(&self.grants, &self.clients, &request, visit.source).await,
+            Step::Introspect => introspect::answer(&self.grants, &self.clients, &request, visit.source).await,
         }
     }
 }

@@ -4,8 +4,11 @@
 //! Until client and redirect URI are proven nobody is sent anywhere: problems become a page. After that they become an
 //! answer to the client.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use super::authorization_server::{AuthorizationServer, Visit};
@@ -16,10 +19,13 @@ use super::page;
 use super::parameters::{ParameterFault, Parameters};
 use super::{pkce, reply, scope};
 use crate::base::body::Body;
+use crate::base::headers::retry_after;
 
 const LONGEST_CLIENT_ID: usize = 2048;
 const LONGEST_STATE: usize = 4096;
 const LONGEST_HINT: usize = 320;
+/// When what could not be had may be there.
+const SOON: Duration = Duration::from_secs(60);
 
 /// What a client asks for, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,8 @@ struct Stop {
     sentence: String,
     advice: &'static str,
     status: StatusCode,
+    /// When it may go better.
+    wait: Option<Duration>,
 }
 
 /// What is wrong with a request whose client is known: the code and a sentence.
@@ -84,7 +92,7 @@ impl AuthorizationServer {
             _ => return reply::method_not_allowed("GET, POST"),
         };
         let asked = match parameters {
-            Ok(parameters) => self.asked(&parameters).await,
+            Ok(parameters) => self.asked(&parameters, visit.source).await,
             Err(fault) => Err(fault.into()),
         };
         match asked {
@@ -94,8 +102,8 @@ impl AuthorizationServer {
         }
     }
 
-    async fn asked(&self, parameters: &Parameters<'_>) -> Result<(Ask, Client), Refused> {
-        let client = self.client_of(parameters).await?;
+    async fn asked(&self, parameters: &Parameters<'_>, source: IpAddr) -> Result<(Ask, Client), Refused> {
+        let client = self.client_of(parameters, source).await?;
         let (redirect_uri, redirect_uri_given) = redirect_uri(&client, parameters)?;
         let state = parameters.one("state")?.filter(|state| state.len() <= LONGEST_STATE);
         let ask = Ask {
@@ -114,7 +122,7 @@ impl AuthorizationServer {
         }
     }
 
-    async fn client_of(&self, parameters: &Parameters<'_>) -> Result<Client, Refused> {
+    async fn client_of(&self, parameters: &Parameters<'_>, source: IpAddr) -> Result<Client, Refused> {
         let Some(id) = parameters.one("client_id")? else {
             return Err(Refused::Here(Stop::malformed("client_id is missing")));
         };
@@ -124,11 +132,12 @@ impl AuthorizationServer {
         if id.len() > LONGEST_CLIENT_ID {
             return Err(Refused::Here(Stop::unknown_client()));
         }
-        match self.clients.find(id).await {
+        match self.clients.find(id, source).await {
             Ok(client) if client.acts_for_people() => Ok(client),
             Ok(_) => Err(Refused::Here(Stop::machine())),
             Err(ClientFault::Unknown) => Err(Refused::Here(Stop::unknown_client())),
-            Err(ClientFault::Unavailable) => Err(Refused::Here(Stop::unavailable())),
+            Err(ClientFault::Unavailable) => Err(Refused::Here(Stop::unavailable(SOON))),
+            Err(ClientFault::Busy { wait }) => Err(Refused::Here(Stop::unavailable(wait))),
         }
     }
 
@@ -209,6 +218,7 @@ impl Stop {
             sentence: format!("The application that sent you here made a mistake: {what}."),
             advice: "Start again from the application. If this comes again, its maker must mend it.",
             status: StatusCode::BAD_REQUEST,
+            wait: None,
         }
     }
 
@@ -221,6 +231,7 @@ impl Stop {
                     .into(),
             advice: "Remove the connector from the application and add it again.",
             status: StatusCode::BAD_REQUEST,
+            wait: None,
         }
     }
 
@@ -231,6 +242,7 @@ impl Stop {
             sentence: "The client id that was entered is the one of this server's app registration in Azure. It is for the server only; your application must not use it.".into(),
             advice: "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".",
             status: StatusCode::BAD_REQUEST,
+            wait: None,
         }
     }
 
@@ -241,11 +253,13 @@ impl Stop {
             sentence: "The client id that was entered is one for programs without a user, which get their tokens by client_credentials.".into(),
             advice: "Add the connector again with the connector URL alone, without client id and secret.",
             status: StatusCode::BAD_REQUEST,
+            wait: None,
         }
     }
 
-    fn unavailable() -> Self {
+    fn unavailable(wait: Duration) -> Self {
         Self {
+            wait: Some(wait),
             error: "temporarily_unavailable",
             title: "The application cannot be checked now",
             sentence: "This server could not read what the application says about itself.".into(),
@@ -261,6 +275,7 @@ impl Stop {
             sentence: "The application wants you sent back to an address that it has not registered.".into(),
             advice: "Somebody may be trying to get your access. If you trust the application, remove the connector from it and add it again.",
             status: StatusCode::BAD_REQUEST,
+            wait: None,
         }
     }
 
@@ -280,9 +295,13 @@ impl Stop {
             why = self.title,
             "authorization refused"
         );
-        if page::wants_json(request.headers()) {
-            return reply::error(self.status, self.error, &self.sentence);
+        let mut response = match page::wants_json(request.headers()) {
+            true => reply::error(self.status, self.error, &self.sentence),
+            false => page::dead_end(self.status, visit.request_id, [self.title, &self.sentence, self.advice]),
+        };
+        if let Some(wait) = self.wait {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
-        page::dead_end(self.status, visit.request_id, [self.title, &self.sentence, self.advice])
+        response
     }
 }

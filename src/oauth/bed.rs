@@ -1,5 +1,6 @@
 //! A tenant's authorization server with a real store and an Entra on loopback, whose clock a test moves.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub(super) const MACHINE: &str = "teams-agent";
 pub(super) const MACHINE_SECRET: &str = "canary-machine-secret";
+/// Where all requests come from.
+pub(super) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const APP_SECRET: &str = "canary-app-secret";
 
 /// A gateway's worth of authorization servers.
@@ -229,7 +232,7 @@ impl Server {
     }
 
     pub(super) async fn token(&self, request: Request<Bytes>) -> Answer {
-        Answer::of(token::answer(&self.grants, &self.clients, &request).await).await
+        Answer::of(token::answer(&self.grants, &self.clients, &request, SOURCE).await).await
     }
 
     pub(super) async fn redeem(&self, code: &str, client_id: &str) -> Answer {
@@ -254,11 +257,11 @@ impl Server {
 
     pub(super) async fn revoke(&self, token: &str, client_id: &str) -> Answer {
         let request = form(&[("token", token), ("client_id", client_id)]);
-        Answer::of(revoke::answer(&self.grants, &self.clients, &request).await).await
+        Answer::of(revoke::answer(&self.grants, &self.clients, &request, SOURCE).await).await
     }
 
     pub(super) async fn introspect(&self, request: Request<Bytes>) -> Answer {
-        Answer::of(introspect::answer(&self.grants, &self.clients, &request).await).await
+        Answer::of(introspect::answer(&self.grants, &self.clients, &request, SOURCE).await).await
     }
 
     /// Puts something into the store that no grant looks like.

@@ -11,7 +11,9 @@ mod redirect_uri;
 pub(super) mod registered;
 pub(super) mod text;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -42,8 +44,9 @@ pub struct Client {
 pub enum Origin {
     /// It registered itself.
     Registered,
-    /// It is described by the document that its id is the URL of; `host` vouches for it.
-    Document { host: Arc<str> },
+    /// It is described by the document that its id is the URL of; `host` vouches for it. A `pinned` one is part of this
+    /// program.
+    Document { host: Arc<str>, pinned: bool },
     /// An operator entered it.
     Operator,
     /// The tenant's file lists it: `client_credentials`, and nothing else.
@@ -83,6 +86,16 @@ pub enum ClientFault {
     /// We cannot tell now: a document cannot be fetched, the store cannot be read.
     #[error("what is known of the client cannot be read now")]
     Unavailable,
+    /// So much is being read of clients that nothing more is read for whoever asks.
+    #[error("too much is being read of clients now")]
+    Busy { wait: Duration },
+}
+
+/// Who asks about a client: for a tenant, from somewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    tenant: &'a Arc<str>,
+    source: IpAddr,
 }
 
 /// The clients of one tenant.
@@ -101,8 +114,8 @@ impl Clients {
         Self { tenant, login, store, ledger, documents }
     }
 
-    /// The client with this id.
-    pub async fn find(&self, id: &str) -> Result<Client, ClientFault> {
+    /// The client with this id, for somebody at this address.
+    pub async fn find(&self, id: &str, source: IpAddr) -> Result<Client, ClientFault> {
         if id.starts_with(registered::MARK) {
             let client = registered::client(&self.store, &self.tenant, id).ok_or(ClientFault::Unknown)?;
             return match self.is_denied(id).await? {
@@ -111,7 +124,8 @@ impl Clients {
             };
         }
         if id.starts_with("https://") {
-            return self.documents.find(id, &self.login.registration.documents).await;
+            let asker = Asker { tenant: self.tenant.shared(), source };
+            return self.documents.find(id, &self.login.registration.documents, asker).await;
         }
         match machine::client(&self.login, id) {
             Some(client) => Ok(client),
@@ -119,11 +133,17 @@ impl Clients {
         }
     }
 
-    /// The public keys of a client whose authentication has [`Keys`]: a JWK set.
-    pub async fn keys(&self, keys: &Keys) -> Result<Arc<Value>, ClientFault> {
+    /// The public keys of this client, whose authentication has [`Keys`]: a JWK set.
+    pub(super) async fn keys(
+        &self,
+        keys: &Keys,
+        client: &Client,
+        source: IpAddr,
+    ) -> Result<Arc<Value>, ClientFault> {
+        let asker = Asker { tenant: self.tenant.shared(), source };
         match keys {
             Keys::Set(set) => Ok(Arc::clone(set)),
-            Keys::At(at) => self.documents.keys(at).await,
+            Keys::At(at) => self.documents.keys(at, client.is_vouched_for(), asker).await,
         }
     }
 
@@ -166,6 +186,15 @@ impl Client {
     /// free (RFC 8252 section 7.3).
     pub fn may_return_to(&self, asked: &RedirectUri) -> bool {
         self.redirect_uris.iter().any(|registered| registered.admits(asked))
+    }
+
+    /// Whether the operator or this program says who it is. The others made themselves known, as anybody can.
+    pub fn is_vouched_for(&self) -> bool {
+        match self.origin {
+            Origin::Operator | Origin::Machine => true,
+            Origin::Document { pinned, .. } => pinned,
+            Origin::Registered => false,
+        }
     }
 
     /// Whether codes and refresh tokens are for it.

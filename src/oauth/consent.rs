@@ -55,7 +55,7 @@ impl AuthorizationServer {
 
     fn consent_page(&self, ask: &Ask, client: &Client, request: &str) -> Response<Body> {
         let vouched_by = match &client.origin {
-            Origin::Document { host } => Some(&**host),
+            Origin::Document { host, .. } => Some(&**host),
             _ => None,
         };
         let redirect_uri = client.redirect_uris.iter().find(|uri| uri.admits_text(&ask.redirect_uri));

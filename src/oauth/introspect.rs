@@ -1,12 +1,14 @@
 //! The introspection endpoint (RFC 7662): what an access token says, for clients that prove themselves. One that registered itself is
 //! told of its own tokens only.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::access_token::{self, Token};
-use super::authentication::{Authenticated, Fault, authenticate};
+use super::authentication::{Asked, Authenticated, Fault, authenticate};
 use super::client::{Clients, Origin};
 use super::grants::Grants;
 use super::parameters::Parameters;
@@ -14,19 +16,30 @@ use super::reply;
 use crate::base::body::Body;
 
 /// Answers a request to `{prefix}/introspect`.
-pub(super) async fn answer(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Response<Body> {
+pub(super) async fn answer(
+    grants: &Grants,
+    clients: &Clients,
+    request: &Request<Bytes>,
+    source: IpAddr,
+) -> Response<Body> {
     if request.method() != Method::POST {
         return reply::method_not_allowed("POST");
     }
-    match introspect(grants, clients, request).await {
+    match introspect(grants, clients, request, source).await {
         Ok(document) => reply::json(StatusCode::OK, &document),
         Err(fault) => fault.answer(),
     }
 }
 
-async fn introspect(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Result<Value, Fault> {
+async fn introspect(
+    grants: &Grants,
+    clients: &Clients,
+    request: &Request<Bytes>,
+    source: IpAddr,
+) -> Result<Value, Fault> {
     let parameters = Parameters::of_form(request.headers(), request.body())?;
-    let caller = authenticate(&grants.issuer, clients, request.headers(), &parameters).await?;
+    let asked = Asked { headers: request.headers(), parameters: &parameters, source };
+    let caller = authenticate(&grants.issuer, clients, asked).await?;
     if !caller.proven {
         return Err(Fault::Invalid { basic: false });
     }

@@ -4,7 +4,7 @@
 //! Whoever asks the store for a tenant asks with that tenant's name: no answer is about another's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
@@ -71,6 +71,11 @@ impl Ledger {
     /// The wall clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The clock that is never set.
+    pub(super) fn monotonic(&self) -> Instant {
+        self.clock.monotonic()
     }
 
     /// Asks the store, where blocking is fine. A failure is ours, and the log's.

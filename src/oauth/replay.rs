@@ -1,34 +1,161 @@
 //! Assertions that were used (`jti`, RFC 7523 section 3): each counts once.
+//!
+//! They are remembered in memory until they have expired anyway, under a budget with shares: a client that uses its share
+//! up is told to wait and harms nobody else. Within ten minutes after a restart an assertion could be used again, by
+//! whoever can read a client's connections to us.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::base::budget::{Budget, Exhausted, Hold, Party};
 use crate::base::digest::Digest;
+use crate::base::reach::network;
+use crate::base::seldom::Seldom;
 
-/// Only those that a known client signed come here, so this is more than anybody needs in ten minutes.
-const KEPT: usize = 100_000;
+/// Room for some hundred thousand. Only what a client's key signed comes here, so it is more than anybody needs.
+const ROOM_MIB: usize = 24;
+/// What one takes, with the empty places of the collections that it lies in.
+const EACH: u64 = 256;
+/// Expired ones that go when another comes. More than one: the memory shrinks, and nobody ever waits for a long sweep.
+const FORGOTTEN_AT_ONCE: usize = 4;
 
-/// Used assertions, until they have expired anyway. In memory: within ten minutes after a restart one could be used again, by
-/// whoever can read a client's connections to us.
+/// Used assertions, until they have expired.
+#[derive(Debug)]
+pub(super) struct Replay {
+    used: Mutex<Used>,
+    budget: Arc<Budget>,
+    /// When to say that there is no room.
+    full: Seldom,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Replay(Mutex<HashMap<Digest, Timestamp>>);
+struct Used {
+    digests: HashSet<Digest>,
+    /// Those that expire first come first.
+    by_expiry: BinaryHeap<Reverse<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    expires: Timestamp,
+    digest: Digest,
+    _place: Hold,
+}
+
+/// Whose assertion it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bearer<'a> {
+    pub(super) tenant: &'a Arc<str>,
+    pub(super) client: &'a Arc<str>,
+    pub(super) source: IpAddr,
+    /// The operator or this program knows the client; it did not make itself known.
+    pub(super) is_known: bool,
+}
+
+/// Why an assertion does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It was used before.
+    Used,
+    /// No more can be remembered for now, so it cannot be told. It is good for a later try.
+    Full(Exhausted),
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self::under(Budget::of_mib(ROOM_MIB))
+    }
+}
 
 impl Replay {
-    /// Takes an assertion; `false` if it was taken before, or if so many were that no more can be remembered.
-    pub(super) fn take(&self, assertion: Digest, expires: Timestamp) -> bool {
+    fn under(budget: Arc<Budget>) -> Self {
+        Self { used: Mutex::default(), budget, full: Seldom::once_in(Duration::from_secs(60)) }
+    }
+
+    /// Takes an assertion that counts until `expires`.
+    pub(super) fn take(
+        &self,
+        assertion: Digest,
+        expires: Timestamp,
+        now: Timestamp,
+        bearer: Bearer<'_>,
+    ) -> Result<(), Refused> {
         let mut used = self.lock();
-        used.len() < KEPT && used.insert(assertion, expires).is_none()
+        used.forget(now, FORGOTTEN_AT_ONCE);
+        if used.digests.contains(&assertion) {
+            return Err(Refused::Used);
+        }
+        let mut place = self.place(bearer);
+        if place.grow(EACH).is_err() {
+            // Each is forgotten once, so that a flood pays for its own sweep only.
+            used.forget(now, usize::MAX);
+            place.grow(EACH).map_err(Refused::Full)?;
+        }
+        used.digests.insert(assertion);
+        used.by_expiry.push(Reverse(Kept { expires, digest: assertion, _place: place }));
+        Ok(())
     }
 
     /// Forgets those that have expired.
     pub(super) fn tidy(&self, now: Timestamp) {
-        self.lock().retain(|_, expires| *expires > now);
+        self.lock().forget(now, usize::MAX);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Timestamp>> {
-        self.0.lock().expect("no holder of this lock panics")
+    /// When to say that there is no room: see [`Seldom::occasion`].
+    pub(super) fn occasion(&self, now: std::time::Instant) -> Option<u64> {
+        self.full.occasion(now)
+    }
+
+    fn place(&self, bearer: Bearer<'_>) -> Hold {
+        let tenant = self.budget.share(Party::Tenant(Arc::clone(bearer.tenant)));
+        let source = self.budget.share(Party::Network(network(bearer.source)));
+        let (tenant_of, id) = (Arc::clone(bearer.tenant), Arc::clone(bearer.client));
+        let client = self.budget.share(Party::Client { tenant: tenant_of, id });
+        self.budget.hold(Some(tenant), Some(source), bearer.is_known).of_client(client)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.used.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Used {
+    /// Forgets so many at most that have expired.
+    fn forget(&mut self, now: Timestamp, most: usize) {
+        for _ in 0..most {
+            match self.by_expiry.peek() {
+                Some(Reverse(kept)) if kept.expires <= now => {}
+                _ => return,
+            }
+            if let Some(Reverse(kept)) = self.by_expiry.pop() {
+                self.digests.remove(&kept.digest);
+            }
+        }
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.expires == other.expires
+    }
+}
+
+impl Eq for Kept {}
+
+impl PartialOrd for Kept {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Kept {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.expires.cmp(&other.expires)
     }
 }
 
@@ -38,13 +165,92 @@ mod tests {
 
     use super::*;
 
+    /// Takes assertions of clients at tenants, from an address each.
+    struct Taker {
+        replay: Replay,
+        now: Timestamp,
+        number: u64,
+    }
+
+    impl Taker {
+        fn with_room_for(assertions: u64) -> Self {
+            let replay = Replay::under(Budget::new(assertions * EACH));
+            Self { replay, now: Timestamp::UNIX_EPOCH, number: 0 }
+        }
+
+        fn take(&mut self, tenant: &str, client: &str, source: &str, is_known: bool) -> Result<(), Refused> {
+            self.number += 1;
+            let (tenant, client) = (tenant.into(), client.into());
+            let source = source.parse().expect("an address");
+            let bearer = Bearer { tenant: &tenant, client: &client, source, is_known };
+            let digest = Digest::of(&self.number.to_be_bytes());
+            self.replay.take(digest, self.now + 1.minute(), self.now, bearer)
+        }
+
+        /// How many a client has remembered before it is refused.
+        fn fill(&mut self, tenant: &str, client: &str, source: &str, is_known: bool) -> u64 {
+            (0..10_000).find(|_| self.take(tenant, client, source, is_known).is_err()).expect("it is full")
+        }
+    }
+
     #[test]
     fn an_assertion_counts_once() {
         let (replay, now) = (Replay::default(), Timestamp::UNIX_EPOCH);
-        assert!(replay.take(Digest::of(b"a"), now + 1.minute()));
-        assert!(!replay.take(Digest::of(b"a"), now + 1.minute()));
-        assert!(replay.take(Digest::of(b"b"), now + 2.minutes()));
+        let (tenant, client) = ("a".into(), "program".into());
+        let source = "192.0.2.1".parse().expect("an address");
+        let bearer = Bearer { tenant: &tenant, client: &client, source, is_known: true };
+        let take = |text: &[u8], expires, now| replay.take(Digest::of(text), expires, now, bearer);
+        assert_eq!(take(b"a", now + 1.minute(), now), Ok(()));
+        assert_eq!(take(b"a", now + 1.minute(), now), Err(Refused::Used));
+        assert_eq!(take(b"b", now + 2.minutes(), now), Ok(()));
         replay.tidy(now + 1.minute());
-        assert_eq!(replay.lock().len(), 1);
+        assert_eq!((replay.lock().digests.len(), replay.budget.held()), (1, EACH));
+        assert_eq!(take(b"b", now + 2.minutes(), now + 1.minute()), Err(Refused::Used));
+    }
+
+    #[test]
+    fn a_client_that_fills_its_share_harms_only_itself() {
+        let mut taker = Taker::with_room_for(400);
+        assert_eq!(taker.fill("a", "flood", "192.0.2.1", true), 100);
+        assert_eq!(taker.take("a", "flood", "192.0.2.9", true), Err(Refused::Full(Exhausted::Client)));
+        assert_eq!(taker.take("a", "other", "192.0.2.2", true), Ok(()));
+        assert_eq!(taker.take("b", "program", "192.0.2.3", true), Ok(()));
+    }
+
+    #[test]
+    fn clients_that_made_themselves_known_shut_out_nobody_whom_the_operator_knows() {
+        let mut taker = Taker::with_room_for(400);
+        for number in 0..40 {
+            let (tenant, source) = (["a", "b", "c"][number % 3], format!("192.0.2.{number}"));
+            taker.fill(tenant, &format!("https://n{number}.example/x"), &source, false);
+        }
+        for tenant in ["a", "b", "c", "d"] {
+            let stranger = taker.take(tenant, "https://new.example/x", "198.51.100.1", false);
+            assert!(matches!(stranger, Err(Refused::Full(_))), "{tenant}: {stranger:?}");
+            assert_eq!(taker.take(tenant, "program", "198.51.100.2", true), Ok(()), "{tenant}");
+        }
+    }
+
+    #[test]
+    fn one_network_is_one_party_however_many_addresses_it_has() {
+        let mut taker = Taker::with_room_for(400);
+        let mut taken = 0;
+        for number in 0..8 {
+            let source = format!("2001:db8:0:1::{number:x}");
+            taken += taker.fill(["a", "b"][number % 2], &format!("c{number}"), &source, true);
+        }
+        assert_eq!(taken, 200, "half of the room");
+        let other = taker.take("b", "other", "2001:db8:0:2::1", true);
+        assert!(other.is_ok(), "another network has room: {other:?}");
+    }
+
+    #[test]
+    fn what_has_expired_makes_room_before_anything_is_refused() {
+        let mut taker = Taker::with_room_for(400);
+        taker.fill("a", "flood", "192.0.2.1", true);
+        assert!(taker.take("a", "flood", "192.0.2.1", true).is_err());
+        taker.now += 1.minute();
+        assert_eq!(taker.fill("a", "flood", "192.0.2.1", true), 100);
+        assert_eq!(taker.replay.lock().by_expiry.len(), 100);
     }
 }

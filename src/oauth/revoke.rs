@@ -1,11 +1,13 @@
 //! The revocation endpoint (RFC 7009): any token of a login ends the whole login.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::access_token;
-use super::authentication::{Fault, authenticate};
+use super::authentication::{Asked, Fault, authenticate};
 use super::client::Clients;
 use super::grants::Grants;
 use super::ledger::Unavailable;
@@ -16,19 +18,30 @@ use crate::store::GrantId;
 use crate::telemetry::audit::{Entry, Event};
 
 /// Answers a request to `{prefix}/revoke`. A token that is unknown, over or another client's is no error (section 2.2).
-pub(super) async fn answer(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Response<Body> {
+pub(super) async fn answer(
+    grants: &Grants,
+    clients: &Clients,
+    request: &Request<Bytes>,
+    source: IpAddr,
+) -> Response<Body> {
     if request.method() != Method::POST {
         return reply::method_not_allowed("POST");
     }
-    match revoke(grants, clients, request).await {
+    match revoke(grants, clients, request, source).await {
         Ok(()) => reply::json(StatusCode::OK, &json!({})),
         Err(fault) => fault.answer(),
     }
 }
 
-async fn revoke(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Result<(), Fault> {
+async fn revoke(
+    grants: &Grants,
+    clients: &Clients,
+    request: &Request<Bytes>,
+    source: IpAddr,
+) -> Result<(), Fault> {
     let parameters = Parameters::of_form(request.headers(), request.body())?;
-    let caller = authenticate(&grants.issuer, clients, request.headers(), &parameters).await?;
+    let asked = Asked { headers: request.headers(), parameters: &parameters, source };
+    let caller = authenticate(&grants.issuer, clients, asked).await?;
     let token = parameters.one("token")?.ok_or(Fault::Malformed("token is missing"))?;
     let client_id = &*caller.client.id;
     let Some(grant) = meant(grants, token, client_id).await? else { return Ok(()) };

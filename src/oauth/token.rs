@@ -1,5 +1,6 @@
 //! The token endpoint (RFC 6749 section 3.2): a code, a refresh token or a machine's own word against an access token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::access_token::{Bearer, LIFE};
-use super::authentication::{self, Authenticated, authenticate};
+use super::authentication::{self, Asked, Authenticated, authenticate};
 use super::client::{Clients, Origin};
 use super::grants::{self, Continued, Details, Grants};
 use super::ledger::Unavailable;
@@ -36,33 +37,48 @@ enum Fault {
 }
 
 /// Answers a request to `{prefix}/token`.
-pub(super) async fn answer(grants: &Grants, clients: &Clients, request: &Request<Bytes>) -> Response<Body> {
+pub(super) async fn answer(
+    grants: &Grants,
+    clients: &Clients,
+    request: &Request<Bytes>,
+    source: IpAddr,
+) -> Response<Body> {
     if request.method() != Method::POST {
         return reply::method_not_allowed("POST");
     }
     let mut note = Note::default();
-    let outcome = exchange(grants, clients, request, &mut note).await;
+    let outcome = match read(request) {
+        Ok(parameters) => {
+            let asked = Asked { headers: request.headers(), parameters: &parameters, source };
+            exchange(grants, clients, asked, &mut note).await
+        }
+        Err(fault) => Err(fault),
+    };
     note.keep(grants, outcome.as_ref().err());
     outcome.unwrap_or_else(Fault::answer)
+}
+
+fn read(request: &Request<Bytes>) -> Result<Parameters<'_>, Fault> {
+    Ok(Parameters::of_form(request.headers(), request.body())?)
 }
 
 async fn exchange(
     grants: &Grants,
     clients: &Clients,
-    request: &Request<Bytes>,
+    asked: Asked<'_>,
     note: &mut Note,
 ) -> Result<Response<Body>, Fault> {
-    let parameters = Parameters::of_form(request.headers(), request.body())?;
+    let parameters = asked.parameters;
     let grant_type = parameters.one("grant_type")?.ok_or(Fault::Malformed("grant_type is missing"))?;
     let grant_type = GrantType::parse(grant_type).ok_or(Fault::UnsupportedGrantType)?;
     note.grant_type = Some(grant_type.as_str());
-    let caller = authenticate(&grants.issuer, clients, request.headers(), &parameters).await;
+    let caller = authenticate(&grants.issuer, clients, asked).await;
     let caller = caller.map_err(Fault::Client)?;
     note.client_id = Some(Arc::clone(&caller.client.id));
     if parameters.all("resource").any(|resource| grants.issuer.url.names_resource(resource).is_none()) {
         return Err(Fault::InvalidTarget);
     }
-    let bought = Purchase { grants, caller: &caller, parameters: &parameters };
+    let bought = Purchase { grants, caller: &caller, parameters };
     match grant_type {
         GrantType::Code => bought.by_code(note).await,
         GrantType::Refresh => bought.by_refresh_token(note).await,

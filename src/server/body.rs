@@ -7,13 +7,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::memory::{Full, Held};
 use super::patience::{Activity, UnderWay};
 use crate::base::body::Body;
+
+/// What is left of a refused request's body is not waited for any longer.
+const DISCARD: Duration = Duration::from_millis(500);
 
 /// Why a request's body was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,17 +82,35 @@ where
     Err(BodyFault::TooLarge { cap })
 }
 
-/// Reads on and keeps nothing, at most `cap` bytes.
-async fn pass_over<B>(body: &mut B, cap: usize) -> Result<(), BodyFault>
+/// Reads on and keeps nothing, at most `cap` bytes and for a moment, so that a refused request does not end its connection.
+/// Whether that was the whole body: if not, the connection must be closed, and the answer say so.
+pub(super) async fn discard<B>(request: Request<B>, cap: usize) -> bool
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    // A stream ends by itself and leaves its connection as it was.
+    if request.version() >= Version::HTTP_2 {
+        return true;
+    }
+    if announced(request.headers()).is_some_and(|length| length > cap as u64) {
+        return false;
+    }
+    let mut body = request.into_body();
+    let passed = tokio::time::timeout(DISCARD, pass_over(&mut body, cap)).await;
+    matches!(passed, Ok(Ok(true)))
+}
+
+/// Reads on and keeps nothing, at most `cap` bytes. Whether that was all.
+async fn pass_over<B>(body: &mut B, cap: usize) -> Result<bool, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut passed = 0;
     while passed <= cap {
-        let Some(more) = next(body).await? else { break };
+        let Some(more) = next(body).await? else { return Ok(true) };
         passed += more.len();
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The next data; trailers are passed over.

@@ -44,7 +44,12 @@ impl Edge {
         let version = request.version();
         let Some(server) = &tenant.login else { return Fault::NoLogin.answer(Form::Problem, version) };
         if let Err(wait) = self.ration(tenant, step, visit) {
-            return oauth::reply::too_many(wait);
+            let whole = Box::pin(body::discard(request, largest(step))).await;
+            let mut response = oauth::reply::too_many(wait);
+            if !whole {
+                reply::close(&mut response, version);
+            }
+            return response;
         }
         match self.take(server, step, visit, request).await {
             Ok(response) => response,
@@ -70,7 +75,11 @@ impl Edge {
         let deadline = Duration::from_secs(self.limits.body_seconds);
         let mut held = self.memory.hold();
         let request = body::read(request, largest(step), deadline, &mut held).await?;
-        let facts = oauth::authorization_server::Visit { request_id: &visit.id, now: self.clock.now() };
+        let facts = oauth::authorization_server::Visit {
+            request_id: &visit.id,
+            now: self.clock.now(),
+            source: visit.peer.addr.ip(),
+        };
         Ok(server.step(step, request, facts).await)
     }
 

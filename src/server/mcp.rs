@@ -20,6 +20,8 @@ use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::rate::CallerKey;
 use crate::tenants::tenant::Tenant;
 
+/// What is read and dropped of a refused request's body, for the connection to go on.
+const UNREAD: usize = 64 << 10;
 /// When to try again after our own parts failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -27,8 +29,12 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum Refusal {
     Denied(Denial),
-    TooMany { wait: Duration },
+    TooMany {
+        wait: Duration,
+    },
     Body(BodyFault),
+    /// One of these before the end of the body was seen, so that the connection cannot go on.
+    Unread(Box<Refusal>),
 }
 
 impl Edge {
@@ -69,10 +75,10 @@ impl Edge {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let address = visit.peer.addr.ip();
-        let pass = tenant.bearer.admit(request.headers(), address, self.clock.now()).await;
-        let Pass { principal, leave } = pass.map_err(Refusal::Denied)?;
-        ration(tenant, visit, &principal, address)?;
+        let Pass { principal, leave } = match self.admitted(tenant, visit, request.headers()).await {
+            Ok(pass) => pass,
+            Err(refusal) => return Err(refusal.before(Box::pin(body::discard(request, UNREAD)).await)),
+        };
         // Held until the call is answered: what waits for a backend takes room as well.
         let mut held = self.memory.hold();
         let request = self.read(tenant, request, &mut held).await?;
@@ -83,6 +89,18 @@ impl Edge {
             () = leave.revoked().cancelled() => Err(Refusal::Denied(Denial::Invalid)),
             response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, &leave)),
         }
+    }
+
+    async fn admitted(
+        &self,
+        tenant: &Tenant,
+        visit: &Visit<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Pass, Refusal> {
+        let address = visit.peer.addr.ip();
+        let pass = tenant.bearer.admit(headers, address, self.clock.now()).await.map_err(Refusal::Denied)?;
+        ration(tenant, visit, &pass.principal, address)?;
+        Ok(pass)
     }
 
     async fn read<B>(
@@ -115,6 +133,7 @@ impl Edge {
             Refusal::Denied(Denial::Missing) | Refusal::Body(_) => return,
             Refusal::Denied(denial) => denial.class(),
             Refusal::TooMany { .. } => "rate_limited",
+            Refusal::Unread(refusal) => return self.note(tenant, visit, refusal),
         };
         self.audit.note(&Entry {
             request_id: Some(&visit.id),
@@ -177,10 +196,20 @@ impl Asked {
 }
 
 impl Refusal {
+    /// The same, for a request whose body was read to its end or not.
+    fn before(self, end: bool) -> Self {
+        if end { self } else { Self::Unread(Box::new(self)) }
+    }
+
     fn answer(self, tenant: &Tenant, asked: Asked) -> Response<Body> {
         match self {
             Self::Denied(denial) => denied(tenant, denial, asked.form, asked.spelling),
             Self::TooMany { wait } => too_many(wait, asked.form),
+            Self::Unread(refusal) => {
+                let mut response = refusal.answer(tenant, asked);
+                reply::close(&mut response, asked.version);
+                response
+            }
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
                 if fault == BodyFault::NoRoom {

@@ -23,7 +23,10 @@ fn certificate(folder: &Path) -> rustls::pki_types::CertificateDer<'static> {
 }
 
 /// A client that trusts `root` alone.
-fn trusting(root: &rustls::pki_types::CertificateDer<'static>, alpn: &[&str]) -> tokio_rustls::TlsConnector {
+pub(super) fn trusting(
+    root: &rustls::pki_types::CertificateDer<'static>,
+    alpn: &[&str],
+) -> tokio_rustls::TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone()).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

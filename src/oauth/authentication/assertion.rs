@@ -1,5 +1,7 @@
 //! Assertions: JWTs in which a client says that it is itself (RFC 7523 section 3, OpenID Connect Core section 9).
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::digest::Hasher;
+use crate::oauth::client::Client;
 use crate::oauth::issuer::Issuer;
+use crate::oauth::replay::{Bearer, Refused};
 
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Keys that are tried for an assertion that names none.
@@ -18,6 +22,10 @@ const TRIED: usize = 8;
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 /// What clocks may differ by.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// No more used assertions can be remembered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
 
 /// An assertion as it came: nothing in it is believed yet.
 #[derive(Debug)]
@@ -63,9 +71,19 @@ impl<'a> Assertion<'a> {
     }
 
     /// Whether one of the client's keys signed it, for us, for now, and it comes for the first time.
-    pub(super) fn is_good(&self, issuer: &Issuer, client_id: &str, keys: &Value) -> bool {
+    ///
+    /// # Errors
+    /// It would be good, but it cannot be remembered now: [`Full`].
+    pub(super) fn is_good(
+        &self,
+        issuer: &Issuer,
+        client: &Client,
+        keys: &Value,
+        source: IpAddr,
+    ) -> Result<bool, Full> {
         let now = issuer.ledger.now();
-        self.is_for(issuer) && self.is_timely(now) && self.is_signed(keys) && self.is_first(issuer, client_id)
+        let is_good = self.is_for(issuer) && self.is_timely(now) && self.is_signed(keys);
+        if is_good { self.is_first(issuer, client, source) } else { Ok(false) }
     }
 
     /// Clients write the issuer or the token endpoint; both are ours alone.
@@ -116,11 +134,37 @@ impl<'a> Assertion<'a> {
     }
 
     /// `jti` counts once, for this client at this tenant.
-    fn is_first(&self, issuer: &Issuer, client_id: &str) -> bool {
+    fn is_first(&self, issuer: &Issuer, client: &Client, source: IpAddr) -> Result<bool, Full> {
+        let ledger = &issuer.ledger;
+        let (tenant, is_known) = (issuer.tenant.shared(), client.is_vouched_for());
+        let bearer = Bearer { tenant, client: &client.id, source, is_known };
         let mut fields = Hasher::new();
-        [issuer.tenant.as_str(), client_id, &self.claims.jti]
+        [issuer.tenant.as_str(), &client.id, &self.claims.jti]
             .iter()
             .for_each(|it| fields.field(it.as_bytes()));
-        issuer.ledger.assertions.take(fields.finish(), issuer.ledger.now() + LONGEST + SKEW + SKEW)
+        let now = ledger.now();
+        match ledger.assertions.take(fields.finish(), self.expires(now), now, bearer) {
+            Ok(()) => Ok(true),
+            Err(Refused::Used) => Ok(false),
+            Err(Refused::Full(bound)) => {
+                if let Some(unsaid) = ledger.assertions.occasion(ledger.monotonic()) {
+                    tracing::warn!(
+                        tenant = issuer.tenant.as_str(),
+                        client_id = &*client.id,
+                        unsaid,
+                        "clients are told to wait: of the assertions that were used lately, {bound}; a client that sends \
+                         so many has a fault, and `tenantd clients remove` or the tenant's machine_clients shut it out"
+                    );
+                }
+                Err(Full)
+            }
+        }
+    }
+
+    /// When it is refused for its age. It is timely, so that is soon.
+    fn expires(&self, now: Timestamp) -> Timestamp {
+        let left = (self.claims.exp - now.as_duration().as_secs_f64()).ceil();
+        // Whole seconds of ten minutes fit; one more, since the clock has parts of a second.
+        now + SignedDuration::from_secs(left as i64 + 1).min(LONGEST + SKEW) + SKEW
     }
 }

@@ -6,7 +6,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::bed::{Bed, MACHINE, MACHINE_SECRET, basic, form};
+use super::super::bed::{Bed, MACHINE, MACHINE_SECRET, SOURCE, basic, form};
+use super::super::client::Origin;
 use super::super::client::registered::Method;
 use super::assertion::{Assertion, TYPE};
 use super::*;
@@ -22,9 +23,8 @@ async fn a_secret_counts_in_the_way_that_was_registered() {
         let secret = client.secret.expect("a secret");
         let proven = async |request: http::Request<bytes::Bytes>| {
             let parameters = Parameters::of_form(request.headers(), request.body()).expect("a form");
-            authenticate(&server.issuer, &server.clients, request.headers(), &parameters)
-                .await
-                .is_ok_and(|it| it.proven)
+            let asked = Asked { headers: request.headers(), parameters: &parameters, source: SOURCE };
+            authenticate(&server.issuer, &server.clients, asked).await.is_ok_and(|it| it.proven)
         };
         assert_eq!(proven(basic(form(&[]), &client.id, secret.expose())).await, by_basic);
         let post = form(&[("client_id", &client.id), ("client_secret", secret.expose())]);
@@ -40,7 +40,8 @@ async fn a_client_proves_itself_in_one_way() {
     let server = bed.server("acme");
     let judged = async |request: http::Request<bytes::Bytes>| {
         let parameters = Parameters::of_form(request.headers(), request.body()).expect("a form");
-        let outcome = authenticate(&server.issuer, &server.clients, request.headers(), &parameters).await;
+        let asked = Asked { headers: request.headers(), parameters: &parameters, source: SOURCE };
+        let outcome = authenticate(&server.issuer, &server.clients, asked).await;
         outcome.err().map(|fault| fault.class())
     };
     let good = || basic(form(&[("client_id", MACHINE)]), MACHINE, MACHINE_SECRET);
@@ -84,6 +85,16 @@ impl Signer {
     }
 }
 
+fn program() -> Client {
+    Client {
+        id: "client".into(),
+        name: None,
+        origin: Origin::Machine,
+        redirect_uris: Vec::new(),
+        authentication: super::super::client::Authentication::default(),
+    }
+}
+
 fn claims(now: Timestamp, changes: Value) -> Value {
     let mut claims = json!({
         "iss": "client", "sub": "client", "aud": "https://mcp.example.com/acme/token",
@@ -104,7 +115,7 @@ async fn an_assertion_is_for_us_for_now_and_for_once() {
     let now = bed.now();
     let is_good = |text: &str| {
         Assertion::read(text)
-            .is_some_and(|assertion| assertion.is_good(&server.issuer, "client", &signer.keys()))
+            .is_some_and(|it| it.is_good(&server.issuer, &program(), &signer.keys(), SOURCE) == Ok(true))
     };
     let sign = |changes: Value| signer.sign(&header, &claims(now, changes));
     let good = sign(json!({}));
@@ -140,9 +151,9 @@ async fn an_assertion_is_for_us_for_now_and_for_once() {
     // At another tenant it never counts, even if it was not used yet.
     let fresh = sign(json!({}));
     let fresh = Assertion::read(&fresh).expect("read");
-    assert!(!fresh.is_good(&beta.issuer, "client", &signer.keys()));
+    assert_eq!(fresh.is_good(&beta.issuer, &program(), &signer.keys(), SOURCE), Ok(false));
     bed.clock.advance(Duration::from_secs(400));
-    assert!(!fresh.is_good(&server.issuer, "client", &signer.keys()), "expired");
+    assert_eq!(fresh.is_good(&server.issuer, &program(), &signer.keys(), SOURCE), Ok(false), "expired");
 }
 
 #[tokio::test]

@@ -2,28 +2,34 @@
 //!
 //! Documents of well-known vendors are part of the program: their hosts refuse many clouds' addresses, and an appliance
 //! may reach none. Such a client is known at once; its document is fetched beside, and counts from then on.
+//!
+//! Anybody may name a document, so how much is fetched is bounded, with a share for each tenant and each source network
+//! and a part for the vendors that this program knows. What was fetched before counts on while no more may be fetched.
 
 mod address;
 mod cache;
 mod compare;
 mod document;
 mod fetch;
+mod jwks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use self::address::DocumentUrl;
-use self::cache::{Cache, Known, Slot};
+use self::cache::{Cache, Known, Party};
 pub use self::compare::{Comparison, compare_with_vendors};
 use self::fetch::Fetcher;
-use super::{Client, ClientFault};
+use super::{Asker, Client, ClientFault};
+use crate::base::budget::{Budget, Hold};
 use crate::base::clock::Clock;
+use crate::base::reach::network;
+use crate::base::seldom::Seldom;
 use crate::base::task::Tasks;
 use crate::spec::DocumentPolicy;
 
@@ -37,18 +43,32 @@ const ABSENT: Duration = Duration::from_secs(60);
 /// One that is also pinned is not missed, so it is asked for rarely.
 const PINNED_ABSENT: Duration = Duration::from_secs(3600);
 /// So many a minute, whoever asks.
-const FETCHES_PER_MINUTE: u32 = 300;
+const FETCHES_PER_MINUTE: u64 = 300;
+const MINUTE: Duration = Duration::from_secs(60);
+/// What is kept, and what one of each takes of memory at most.
+const DOCUMENTS_KEPT: u64 = 1000;
+const DOCUMENT_BYTES: u64 = 8 << 10;
+const KEY_SETS_KEPT: u64 = 250;
+const KEY_SET_BYTES: u64 = 64 << 10;
 
 /// The documents that the whole gateway has read.
 pub struct Documents {
     pinned: HashMap<Arc<str>, Client>,
-    documents: Cache,
-    keys: Cache,
+    documents: Cache<Client>,
+    keys: Cache<Value>,
     fetcher: Fetcher,
     allowance: Allowance,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     own: Weak<Self>,
+}
+
+/// What is fetched: where, how much at most, and how long it is not asked for again if it cannot be had.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    url: &'a DocumentUrl,
+    largest: usize,
+    absent: Duration,
 }
 
 impl Documents {
@@ -58,13 +78,12 @@ impl Documents {
     }
 
     fn over(fetcher: Fetcher, clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
-        let allowance = Allowance::new(&*clock);
         Arc::new_cyclic(|own| Self {
             pinned: pinned(),
-            documents: Cache::default(),
-            keys: Cache::default(),
+            documents: Cache::of(DOCUMENTS_KEPT, DOCUMENT_BYTES),
+            keys: Cache::of(KEY_SETS_KEPT, KEY_SET_BYTES),
             fetcher,
-            allowance,
+            allowance: Allowance::default(),
             clock,
             tasks: tasks.clone(),
             own: Weak::clone(own),
@@ -72,84 +91,144 @@ impl Documents {
     }
 
     /// The client that the document at `id` describes, where the tenant takes documents of that host.
-    pub(super) async fn find(&self, id: &str, policy: &DocumentPolicy) -> Result<Client, ClientFault> {
+    pub(super) async fn find(
+        &self,
+        id: &str,
+        policy: &DocumentPolicy,
+        asker: Asker<'_>,
+    ) -> Result<Client, ClientFault> {
         let url = DocumentUrl::parse(id).map_err(|_| ClientFault::Unknown)?;
         if !takes(policy, url.host()) {
             return Err(ClientFault::Unknown);
         }
-        let slot = self.documents.slot(url.as_str(), self.clock.monotonic());
+        let party = party(asker, self.pinned.contains_key(url.as_str()));
         let document = match self.pinned.get(url.as_str()) {
-            None => self.fetched(&slot, &url, ABSENT).await,
-            Some(pinned) => match self.beside(slot, &url) {
+            None => self.document(&url, party).await?,
+            Some(pinned) => match self.beside(&url, party) {
                 Some(document) => Some(document),
                 None => return Ok(pinned.clone()),
             },
         };
-        let document = document.ok_or(ClientFault::Unavailable)?;
-        // What is kept was read as a client before.
-        document::client(&url, &document).map_err(|_| ClientFault::Unknown)
+        document.as_deref().cloned().ok_or(ClientFault::Unavailable)
     }
 
     /// The keys at an address that a document names.
-    pub(super) async fn keys(&self, at: &str) -> Result<Arc<Value>, ClientFault> {
+    pub(super) async fn keys(
+        &self,
+        at: &str,
+        is_known: bool,
+        asker: Asker<'_>,
+    ) -> Result<Arc<Value>, ClientFault> {
         let url = DocumentUrl::parse(at).map_err(|_| ClientFault::Unknown)?;
-        let now = self.clock.monotonic();
-        let fetch = self.fetch(&url, LARGEST_KEYS, ABSENT, |value| value["keys"].is_array());
-        self.keys.slot(at, now).known(now, fetch).await.ok_or(ClientFault::Unavailable)
+        let wanted = Wanted { url: &url, largest: LARGEST_KEYS, absent: ABSENT };
+        let keys = self.looked_up(&self.keys, wanted, party(asker, is_known), jwks::pruned).await?;
+        keys.ok_or(ClientFault::Unavailable)
     }
 
-    async fn fetched(&self, slot: &Slot, url: &DocumentUrl, absent: Duration) -> Known {
-        let fetch = self.fetch(url, LARGEST_DOCUMENT, absent, |value| match document::client(url, value) {
-            Ok(_) => true,
-            Err(fault) => {
-                tracing::debug!(host = url.host(), %fault, "a client's document is of no use");
-                false
-            }
-        });
-        slot.known(self.clock.monotonic(), fetch).await
+    async fn document(&self, url: &DocumentUrl, party: Party) -> Result<Known<Client>, ClientFault> {
+        let pinned = party.is_known;
+        let absent = if pinned { PINNED_ABSENT } else { ABSENT };
+        let wanted = Wanted { url, largest: LARGEST_DOCUMENT, absent };
+        let read = |value: &Value| {
+            document::client(url, value, pinned)
+                .inspect_err(
+                    |fault| tracing::debug!(host = url.host(), %fault, "a client's document is of no use"),
+                )
+                .ok()
+        };
+        self.looked_up(&self.documents, wanted, party, read).await
     }
 
     /// What was fetched, if it was; if not, it is being fetched from now on and nobody waits for it.
-    fn beside(&self, slot: Arc<Slot>, url: &DocumentUrl) -> Known {
-        if let Some(known) = slot.at_hand(self.clock.monotonic()) {
+    fn beside(&self, url: &DocumentUrl, party: Party) -> Option<Arc<Client>> {
+        let slot = self.documents.find(url.as_str());
+        if let Some(known) = slot.and_then(|slot| slot.at_hand(self.clock.monotonic())) {
             return known;
         }
         if let Some(own) = self.own.upgrade() {
             let url = url.clone();
             self.tasks.spawn("client document", async move {
-                drop(own.fetched(&slot, &url, PINNED_ABSENT).await);
+                // Whatever comes of it is in the cache.
+                let _known = own.document(&url, party).await;
             });
         }
         None
     }
 
-    async fn fetch(
+    /// What is known of an address, or is fetched from there. Only what may be fetched takes a place among what is kept.
+    async fn looked_up<T>(
         &self,
-        url: &DocumentUrl,
-        largest: usize,
-        absent: Duration,
-        is_good: impl FnOnce(&Value) -> bool,
-    ) -> (Known, Duration) {
-        if !self.allowance.take(self.clock.monotonic()) {
-            tracing::warn!("more clients' documents are asked for than are fetched in a minute");
-            return (None, Duration::from_secs(1));
-        }
-        match self.fetcher.get(url, largest).await {
-            Ok(fetched) if is_good(&fetched.value) => (Some(Arc::new(fetched.value)), fetched.keep),
-            Ok(_) => (None, absent),
+        cache: &Cache<T>,
+        wanted: Wanted<'_>,
+        party: Party,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Known<T>, ClientFault> {
+        let now = self.clock.monotonic();
+        let (slot, is_paid) = match cache.find(wanted.url.as_str()) {
+            Some(slot) => (slot, false),
+            None => {
+                self.take(&party)?;
+                let slot = cache.begin(wanted.url.as_str(), party.clone(), now);
+                (slot.ok_or(ClientFault::Busy { wait: MINUTE })?, true)
+            }
+        };
+        slot.known(now, async {
+            if !is_paid {
+                self.take(&party)?;
+            }
+            self.fetch(wanted, &party, read).await
+        })
+        .await
+    }
+
+    async fn fetch<T>(
+        &self,
+        wanted: Wanted<'_>,
+        party: &Party,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<(Known<T>, Duration), ClientFault> {
+        match self.fetcher.get(wanted.url, wanted.largest, party).await {
+            Ok(fetched) => match read(&fetched.value) {
+                Some(good) => Ok((Some(Arc::new(good)), fetched.keep)),
+                None => Ok((None, wanted.absent)),
+            },
+            Err(fetch::Fault::Busy) => Err(self.busy(party, "names are being looked up", fetch::LOOK_UP)),
             Err(fault) => {
-                tracing::debug!(host = url.host(), %fault, "a client's document cannot be fetched");
-                (None, absent)
+                tracing::debug!(host = wanted.url.host(), %fault, "a client's document cannot be fetched");
+                Ok((None, wanted.absent))
             }
         }
     }
+
+    /// Takes one fetch of the allowance.
+    fn take(&self, party: &Party) -> Result<(), ClientFault> {
+        let taken = self.allowance.take(party, self.clock.monotonic());
+        taken.map_err(|wait| self.busy(party, "documents were fetched in this minute", wait))
+    }
+
+    fn busy(&self, party: &Party, what: &str, wait: Duration) -> ClientFault {
+        if let Some(unsaid) = self.allowance.full.occasion(self.clock.monotonic()) {
+            tracing::warn!(
+                tenant = &*party.tenant,
+                client.addr = %party.network,
+                unsaid,
+                "as many of clients' {what} as one asker, or all, may have: others' are refused with 503. Known vendors' go on; \
+                 registration.documents in a tenant's file says which hosts are asked at all"
+            );
+        }
+        ClientFault::Busy { wait }
+    }
+}
+
+fn party(asker: Asker<'_>, is_known: bool) -> Party {
+    Party { tenant: Arc::clone(asker.tenant), network: network(asker.source), is_known }
 }
 
 fn pinned() -> HashMap<Arc<str>, Client> {
     let listed: Vec<Value> = serde_json::from_str(PINNED).expect("the shipped documents are JSON");
     let client = |document: &Value| {
         let url = DocumentUrl::parse(document["client_id"].as_str()?).ok()?;
-        Some((Arc::from(url.as_str()), document::client(&url, document).ok()?))
+        Some((Arc::from(url.as_str()), document::client(&url, document, true).ok()?))
     };
     listed.iter().filter_map(client).collect()
 }
@@ -162,23 +241,39 @@ fn takes(policy: &DocumentPolicy, host: &str) -> bool {
     }
 }
 
-/// How many fetches may begin in each minute.
+/// The fetches that began within the last minute.
 struct Allowance {
-    began: Instant,
-    minute: AtomicU64,
-    taken: AtomicU32,
+    budget: Arc<Budget>,
+    begun: Mutex<VecDeque<(Instant, Hold)>>,
+    /// When to say that somebody is refused.
+    full: Seldom,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            budget: Budget::new(FETCHES_PER_MINUTE),
+            begun: Mutex::default(),
+            full: Seldom::once_in(MINUTE),
+        }
+    }
 }
 
 impl Allowance {
-    fn new(clock: &dyn Clock) -> Self {
-        Self { began: clock.monotonic(), minute: AtomicU64::new(0), taken: AtomicU32::new(0) }
-    }
-
-    fn take(&self, now: Instant) -> bool {
-        let minute = now.saturating_duration_since(self.began).as_secs() / 60;
-        if self.minute.swap(minute, Ordering::Relaxed) != minute {
-            self.taken.store(0, Ordering::Relaxed);
+    /// Takes one fetch, or says when there may be one again.
+    fn take(&self, party: &Party, now: Instant) -> Result<(), Duration> {
+        let mut begun = self.begun.lock().expect("no holder of this lock panics");
+        let age = |at: Instant| now.saturating_duration_since(at);
+        while begun.front().is_some_and(|(at, _)| age(*at) >= MINUTE) {
+            begun.pop_front();
         }
-        self.taken.fetch_add(1, Ordering::Relaxed) < FETCHES_PER_MINUTE
+        let mut fetch = party.hold(&self.budget);
+        match fetch.grow(1) {
+            Ok(()) => {
+                begun.push_back((now, fetch));
+                Ok(())
+            }
+            Err(_) => Err(begun.front().map_or(MINUTE, |(at, _)| MINUTE.saturating_sub(age(*at)))),
+        }
     }
 }

@@ -1,4 +1,6 @@
-use super::super::bed::{Bed, CHALLENGE, MACHINE, MACHINE_SECRET, REDIRECT, VERIFIER, ada, basic, form};
+use super::super::bed::{
+    Bed, CHALLENGE, MACHINE, MACHINE_SECRET, REDIRECT, SOURCE, VERIFIER, ada, basic, form,
+};
 use super::super::client::registered::Method as By;
 use super::super::grants::NewGrant;
 use super::*;
@@ -154,7 +156,7 @@ async fn a_machine_gets_a_token_for_itself_and_no_refresh_token() {
     // Each of its tokens can be revoked by itself.
     let other = server.token(basic(form(&machine), MACHINE, MACHINE_SECRET)).await;
     let revoking = basic(form(&[("token", answer.text("access_token"))]), MACHINE, MACHINE_SECRET);
-    let revoked = super::super::revoke::answer(&server.grants, &server.clients, &revoking).await;
+    let revoked = super::super::revoke::answer(&server.grants, &server.clients, &revoking, SOURCE).await;
     assert_eq!(revoked.status(), 200);
     assert!(!server.is_recognised(answer.text("access_token")).await);
     assert!(server.is_recognised(other.text("access_token")).await);

@@ -111,6 +111,36 @@ async fn a_caller_is_refused_before_the_body_is_read() {
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
+    let mut few = keyed("for-a");
+    few.limits.requests_per_minute = Some(1);
+    let gateway = serving(Limits::default(), vec![at("/a", few)]);
+    for (headers, expected) in [("", 401), ("Authorization: Bearer for-a\r\n", 429)] {
+        let mut client = Client::connect(&gateway).await;
+        let headers = format!("{headers}Content-Length: 4\r\n");
+        // What is allowed first is not of interest.
+        while ask(&gateway, request(Method::POST, "/a/mcp", &headers) + "{ n}").await.0 != expected {}
+        for _ in 0..3 {
+            client.send(request(Method::POST, "/a/mcp", &headers)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            client.send("{ n}").await;
+            let (status, answer) = client.answer().await;
+            assert_eq!(status, expected);
+            assert!(!answer.contains("connection: close"), "{answer}");
+        }
+        // Of a body that is longer than is read, or that does not come, nobody waits for the end.
+        for length in ["1000000", "1000"] {
+            let mut client = Client::connect(&gateway).await;
+            let headers = headers.replace("Length: 4", &format!("Length: {length}"));
+            client.send(request(Method::POST, "/a/mcp", &headers)).await;
+            let (status, answer) = client.answer().await;
+            assert_eq!((status, answer.contains("connection: close")), (expected, true), "{answer}");
+            assert!(client.ends().await);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_message_for_nobody_is_refused_in_the_protocols_own_form() {
     let gateway = start(Limits::default());
     let (status, answer) = ask(&gateway, request(Method::POST, "/a/mcp", "Content-Length: 0\r\n")).await;

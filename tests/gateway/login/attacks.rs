@@ -1,7 +1,11 @@
 //! What strangers try while others log in.
 
 use reqwest::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::super::harness::client::{Answer, read};
@@ -286,4 +290,57 @@ async fn registrations_are_judged_and_a_flood_of_them_leaves_nothing() {
     }
     assert_eq!(limited.status, 429, "{limited:?}");
     assert!(limited.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds <= 60));
+}
+
+#[tokio::test]
+async fn a_step_that_comes_too_often_leaves_its_connection_usable() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let setup = setup.settings("limits:\n  tokens_per_minute: 1\n");
+    let gateway = setup.file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml()).start().await;
+    let root = CertificateDer::from_pem_file(gateway.ca().expect("a local CA")).expect("a certificate");
+    let stream = TcpStream::connect(gateway.address()).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let tls = super::super::tls::trusting(&root, &["http/1.1"]);
+    let mut stream = tls.connect(name, stream).await.expect("a handshake");
+    let body = "grant_type=client_credentials";
+    for expected in ["400", "429", "429", "429"] {
+        let head = format!(
+            "POST /a/token HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n",
+            gateway.base().trim_start_matches("https://"),
+            body.len()
+        );
+        // The body comes after the head, as it does over real networks.
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.flush().await.expect("sent");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        stream.write_all(body.as_bytes()).await.expect("the connection is open");
+        let mut answer = vec![0; 4096];
+        let length = stream.read(&mut answer).await.expect("the connection is open");
+        let answer = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+        assert!(answer.starts_with(&format!("http/1.1 {expected}")), "{expected}: {answer:?}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_says_of_its_address_changes_no_rate() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let setup = setup.settings("limits:\n  registrations_per_minute: 3\n");
+    let gateway = setup.file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml()).start().await;
+    let mut statuses = Vec::new();
+    for number in 0..8 {
+        let forged = format!("198.51.100.{number}");
+        let request = gateway.client().request(Method::POST, "/a/register");
+        let request = request.header("x-forwarded-for", &forged).header("x-real-ip", &forged);
+        let request =
+            request.header("forwarded", format!("for={forged}")).header("cf-connecting-ip", &forged);
+        let body = json!({ "redirect_uris": [CALLBACK] }).to_string();
+        let request = request.header("content-type", "application/json").body(body);
+        statuses.push(request.send().await.expect("an answer").status().as_u16());
+    }
+    assert_eq!(statuses[..3], [201; 3]);
+    assert!(statuses[4..].iter().all(|status| *status == 429), "{statuses:?}");
 }

@@ -1,1 +1,215 @@
 //! Clients and people who log in take nothing from others who do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::super::harness::client::{Answer, read};
+use super::super::harness::entra::{Endpoint, FakeEntra, Fault};
+use super::super::harness::login::{App, Browser, Form, parameter};
+use super::super::harness::secret::secret;
+use super::super::harness::{Beside, Client, FakeBackend, Gateway, Setup, Tenant, until};
+
+const LIMITS: &str = "limits:\n  tokens_per_minute: 10000000\n  logins_per_minute: 100000\n";
+
+/// A program that proves itself by assertions.
+struct Program {
+    id: &'static str,
+    key: EcdsaKeyPair,
+}
+
+impl Program {
+    fn new(id: &'static str) -> Self {
+        Self { id, key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key") }
+    }
+
+    /// As a tenant's file lists it.
+    fn lines(&self) -> String {
+        let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
+        let [x, y] = [x, y].map(|half| BASE64_URL_SAFE_NO_PAD.encode(half));
+        let id = self.id;
+        format!("  - {{id: {id}, label: {id}, jwks: {{keys: [{{kty: EC, crv: P-256, x: {x}, y: {y}}}]}}}}\n")
+    }
+
+    fn assertion(&self, issuer: &str, jti: u64) -> String {
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let claims = json!({
+            "iss": self.id, "sub": self.id, "aud": issuer, "jti": jti.to_string(),
+            "exp": jiff::Timestamp::now().as_second() + 600,
+        });
+        let message = format!("{}.{}", part(&json!({ "alg": "ES256" })), part(&claims));
+        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("signed");
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    async fn buy(&self, client: &Client, prefix: &str, jti: u64) -> Answer {
+        let issuer = format!("{}{prefix}", client.base());
+        prove(client, &format!("{prefix}/token"), &self.assertion(&issuer, jti)).await
+    }
+}
+
+async fn prove(client: &Client, path: &str, assertion: &str) -> Answer {
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_assertion_type", kind),
+        ("client_assertion", assertion),
+    ];
+    read(client.request(Method::POST, path).form_of(&form).send().await.expect("an answer")).await
+}
+
+async fn gateway(entra: &FakeEntra, backend: &FakeBackend, a: &str, b: &str) -> Gateway {
+    let setup = Setup::new().flag("--entra-authority", &entra.authority()).settings(LIMITS);
+    let file = |name: &str, lines: &str| Tenant::new(name, backend).with(&(entra.lines() + lines)).yaml();
+    setup.file("a.yaml", file("a", a)).file("b.yaml", file("b", b)).start().await
+}
+
+/// A client with a token of a program's.
+async fn caller(gateway: &Gateway, program: &Program, prefix: &str) -> Client {
+    let sold = program.buy(&gateway.client(), prefix, 0).await;
+    assert_eq!(sold.status, 200, "{sold:?}");
+    gateway.client().bearer(sold.json()["access_token"].as_str().expect("a token"))
+}
+
+#[tokio::test]
+async fn a_program_that_fills_its_share_of_used_assertions_harms_only_itself() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let [flood, calm, program] = ["flood", "calm", "program"].map(Program::new);
+    let a = format!("machine_clients:\n{}{}", flood.lines(), calm.lines());
+    let b = format!("machine_clients:\n{}", program.lines());
+    let gateway = gateway(&entra, &backend, &a, &b).await;
+    let beside = Beside::watch(caller(&gateway, &program, "/b").await, "/b");
+    let (client, flood) = (gateway.client(), Arc::new(flood));
+    let (numbers, full) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+    let mut flooding = JoinSet::new();
+    for _ in 0..16 {
+        let (client, flood) = (client.clone(), Arc::clone(&flood));
+        let (numbers, full) = (Arc::clone(&numbers), Arc::clone(&full));
+        flooding.spawn(async move {
+            let issuer = format!("{}/a", client.base());
+            while !full.load(Ordering::Relaxed) {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                assert!(number < 30_000, "nothing stops it");
+                // It proves itself, and then asks for nothing: that is all that the flood needs.
+                let answer = prove(&client, "/a/introspect", &flood.assertion(&issuer, number)).await;
+                full.fetch_or(answer.status != 400, Ordering::Relaxed);
+            }
+        });
+    }
+    flooding.join_all().await;
+    let refused = flood.buy(&client, "/a", 40_000).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("temporarily_unavailable")));
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| (1..=60).contains(&seconds)));
+    let replayed = flood.buy(&client, "/a", 7).await;
+    assert_eq!((replayed.status, &replayed.json()["error"]), (401, &json!("invalid_client")), "used before");
+    assert_eq!(calm.buy(&client, "/a", 1).await.status, 200, "another program of the same tenant");
+    assert_eq!(program.buy(&client, "/b", 1).await.status, 200, "another tenant's program");
+    beside.finish().await.assert_unharmed("b beside a flood of assertions");
+    assert_eq!(
+        gateway.output().matches("clients are told to wait").count(),
+        1,
+        "one line, not one a refusal"
+    );
+    eprintln!("resident: {} MiB, peak {} MiB", gateway.resident_mib(), gateway.peak_mib());
+}
+
+/// A token request of a client that may be unknown yet, from an address of its own: the answer says whether its document
+/// was asked for.
+async fn introduce(gateway: &Gateway, source: &str, prefix: &str, id: &str) -> Answer {
+    let source: IpAddr = source.parse().expect("an address");
+    let pem = std::fs::read(gateway.ca().expect("a local CA")).expect("its certificate");
+    let http = reqwest::Client::builder().no_proxy().local_address(source);
+    let http = http.resolve("localhost", gateway.address()).timeout(super::super::harness::PATIENCE);
+    let root = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+    let http = http.tls_certs_only([root]).build().expect("a client");
+    let form = [("grant_type", "authorization_code"), ("client_id", id)];
+    let request = http.post(format!("{}{prefix}/token", gateway.base())).form_of(&form);
+    read(request.send().await.expect("an answer")).await
+}
+
+#[tokio::test]
+async fn who_names_many_documents_has_none_of_others_refused() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let program = Program::new("program");
+    let gateway = gateway(&entra, &backend, "", &format!("machine_clients:\n{}", program.lines())).await;
+    let beside = Beside::watch(caller(&gateway, &program, "/b").await, "/b");
+    let client = gateway.client();
+    let mut refused = 0;
+    for wave in 0..25 {
+        let mut asked = JoinSet::new();
+        for number in 0..16 {
+            let (client, id) = (client.clone(), format!("https://n{wave}-{number}.invalid/x"));
+            asked.spawn(async move {
+                let form = [("grant_type", "authorization_code"), ("client_id", id.as_str())];
+                read(client.request(Method::POST, "/a/token").form_of(&form).send().await.expect("an answer"))
+                    .await
+            });
+        }
+        for answer in asked.join_all().await {
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0));
+            refused += usize::from(answer.text.contains("too many clients"));
+        }
+    }
+    assert!(refused > 100, "nothing stopped it: {refused} of 400");
+    // Somebody else's is asked for; that there is no such host is another matter.
+    let other = introduce(&gateway, "127.0.0.2", "/b", "https://other.invalid/x").await;
+    assert!(other.status == 503 && !other.text.contains("too many clients"), "{other:?}");
+    // Vendors that the program knows need not be asked for.
+    let known =
+        introduce(&gateway, "127.0.0.1", "/a", "https://claude.ai/oauth/mcp-oauth-client-metadata").await;
+    assert_eq!(
+        (known.status, &known.json()["error"]),
+        (400, &json!("invalid_request")),
+        "its code is missing"
+    );
+    beside.finish().await.assert_unharmed("b beside a flood of documents");
+    let lines = gateway.output().matches("clients' documents").count()
+        + gateway.output().matches("clients' names").count();
+    assert_eq!(lines, 1, "one line, not one a refusal");
+}
+
+#[tokio::test]
+async fn a_tenant_whose_logins_hang_at_microsoft_keeps_no_other_from_logging_in() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let program = Program::new("program");
+    let gateway = gateway(&entra, &backend, "", &format!("machine_clients:\n{}", program.lines())).await;
+    let beside = Beside::watch(caller(&gateway, &program, "/b").await, "/b");
+    let (app, other) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
+    // What the directory publishes is known from here on.
+    app.tokens(&entra).await;
+    let mut waiting = Vec::new();
+    for _ in 0..70 {
+        let mut browser = Browser::new(&gateway);
+        let callback = app.log_in_at_microsoft(&mut browser, &entra).await;
+        waiting.push((browser, callback));
+    }
+    entra.fault(Endpoint::Token, Fault::Silence);
+    let mut hanging = JoinSet::new();
+    for (mut browser, callback) in waiting {
+        hanging.spawn(async move { browser.get(&callback).await.status });
+    }
+    let mut seen = (0, 0);
+    until("no more of them reach Microsoft", async || {
+        let now = entra.count(Endpoint::Token);
+        seen = if now == seen.0 { (now, seen.1 + 1) } else { (now, 0) };
+        (now > 10 && seen.1 > 25).then_some(())
+    })
+    .await;
+    entra.fault(Endpoint::Token, None);
+    let mut browser = Browser::new(&gateway);
+    let callback = other.log_in_at_microsoft(&mut browser, &entra).await;
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(5), browser.come_back(&callback)).await;
+    let back = asked.expect("while the others hang");
+    assert!(parameter(&back, "code").is_some(), "{back}");
+    hanging.abort_all();
+    beside.finish().await.assert_unharmed("b beside logins that hang");
+}

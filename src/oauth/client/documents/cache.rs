@@ -1,107 +1,218 @@
 //! What was fetched lately, and what could not be: bounded, and asked for once however many want it.
+//!
+//! Who has something fetched pays for its place with their tenant's share and their network's. Whoever has used a share
+//! up loses a place of their own for a new one, so that nobody can push out what others use.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use crate::base::budget::{Budget, Exhausted, Hold};
 
-const LARGEST: usize = 1000;
+/// What is known stays good for so long beyond its time while it cannot be fetched anew because of others.
+const STALE: Duration = Duration::from_secs(3600);
 
-/// What is known of an address: its document, or that there is none now.
-pub(super) type Known = Option<Arc<Value>>;
+/// What is known of an address: what is there, or that there is nothing now.
+pub(super) type Known<T> = Option<Arc<T>>;
 
 /// By address. Each has a lock of its own, held while it is fetched.
-#[derive(Default)]
-pub(super) struct Cache(Mutex<HashMap<Arc<str>, Arc<Slot>>>);
-
-/// The place of one address.
-#[derive(Default)]
-pub(super) struct Slot {
-    known: tokio::sync::Mutex<Option<Entry>>,
+pub(super) struct Cache<T> {
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot<T>>>>,
+    room: Arc<Budget>,
+    /// What one place weighs.
+    weight: u64,
 }
 
-struct Entry {
-    known: Known,
+/// The place of one address.
+pub(super) struct Slot<T> {
+    known: tokio::sync::Mutex<Option<Entry<T>>>,
+    party: Party,
+    begun: Instant,
+    _place: Option<Hold>,
+}
+
+/// Who had it fetched first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Party {
+    pub(super) tenant: Arc<str>,
+    pub(super) network: std::net::IpAddr,
+    pub(super) is_known: bool,
+}
+
+struct Entry<T> {
+    known: Known<T>,
     until: Instant,
 }
 
-impl Cache {
-    /// The place of an address; others make room for it.
-    pub(super) fn slot(&self, address: &str, now: Instant) -> Arc<Slot> {
-        let mut slots = self.0.lock().expect("no holder of this lock panics");
+impl<T> Cache<T> {
+    /// So many places, of so many bytes each.
+    pub(super) fn of(places: u64, weight: u64) -> Self {
+        Self { slots: Mutex::default(), room: Budget::new(places * weight), weight }
+    }
+
+    /// The place of an address, if it has one.
+    pub(super) fn find(&self, address: &str) -> Option<Arc<Slot<T>>> {
+        self.lock().get(address).map(Arc::clone)
+    }
+
+    /// A place for an address; others of the same party make room for it. `None`: there is none for this party.
+    pub(super) fn begin(&self, address: &str, party: Party, now: Instant) -> Option<Arc<Slot<T>>> {
+        let mut slots = self.lock();
         if let Some(slot) = slots.get(address) {
-            return Arc::clone(slot);
+            return Some(Arc::clone(slot));
         }
-        if slots.len() >= LARGEST {
+        let mut place = party.hold(&self.room);
+        if place.grow(self.weight).is_err() {
             slots.retain(|_, slot| slot.is_of_use(now));
         }
-        // Nobody may be able to fill it with what stays for a day, so somebody goes: whoever it is comes again.
-        let surplus: Vec<_> = slots.keys().take((slots.len() + 1).saturating_sub(LARGEST)).cloned().collect();
-        surplus.iter().for_each(|address| drop(slots.remove(address)));
-        Arc::clone(slots.entry(address.into()).or_default())
+        if place.weight() == 0
+            && let Err(bound) = place.grow(self.weight)
+        {
+            drop_oldest(&mut slots, bound, &party);
+            place.grow(self.weight).ok()?;
+        }
+        let slot = Slot { known: tokio::sync::Mutex::default(), party, begun: now, _place: Some(place) };
+        Some(Arc::clone(slots.entry(address.into()).or_insert(Arc::new(slot))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Slot<T>>>> {
+        self.slots.lock().expect("no holder of this lock panics")
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.lock().expect("no holder of this lock panics").len()
+        self.lock().len()
     }
 }
 
-impl Slot {
-    /// What is known and fresh, or what `fetch` finds out, which says how long that holds.
-    pub(super) async fn known<F>(&self, now: Instant, fetch: F) -> Known
+/// The oldest place that counts against the same bound goes. Only who has something fetched comes here, so it is as seldom
+/// as that.
+fn drop_oldest<T>(slots: &mut HashMap<Arc<str>, Arc<Slot<T>>>, bound: Exhausted, party: &Party) {
+    let same = |slot: &Slot<T>| match bound {
+        Exhausted::Tenant => slot.party.tenant == party.tenant,
+        Exhausted::Network => slot.party.network == party.network,
+        Exhausted::Client | Exhausted::Budget => !slot.party.is_known,
+    };
+    let counted = slots.iter().filter(|(_, slot)| same(slot) && (party.is_known || !slot.party.is_known));
+    let oldest = counted.min_by_key(|(_, slot)| slot.begun).map(|(address, _)| Arc::clone(address));
+    oldest.into_iter().for_each(|address| drop(slots.remove(&address)));
+}
+
+impl Party {
+    /// A hold of a budget that counts against the shares of this party.
+    pub(super) fn hold(&self, budget: &Arc<Budget>) -> Hold {
+        use crate::base::budget::Party as Of;
+        let tenant = budget.share(Of::Tenant(Arc::clone(&self.tenant)));
+        let network = budget.share(Of::Network(self.network));
+        budget.hold(Some(tenant), Some(network), self.is_known)
+    }
+}
+
+impl<T> Slot<T> {
+    /// What is known and fresh, or what `fetch` finds out, which says how long that holds. While nothing may be fetched,
+    /// what was known last counts for a while.
+    pub(super) async fn known<F, E>(&self, now: Instant, fetch: F) -> Result<Known<T>, E>
     where
-        F: Future<Output = (Known, Duration)>,
+        F: Future<Output = Result<(Known<T>, Duration), E>>,
     {
         let mut entry = self.known.lock().await;
         if let Some(entry) = entry.as_ref().filter(|entry| now < entry.until) {
-            return entry.known.clone();
+            return Ok(entry.known.clone());
         }
-        let (known, keep) = fetch.await;
-        *entry = Some(Entry { known: known.clone(), until: now + keep });
-        known
+        match fetch.await {
+            Ok((known, keep)) => {
+                *entry = Some(Entry { known: known.clone(), until: now + keep });
+                Ok(known)
+            }
+            Err(refused) => {
+                let stale = entry.as_ref().filter(|entry| now < entry.until + STALE);
+                stale.and_then(|entry| entry.known.clone()).map(Some).ok_or(refused)
+            }
+        }
     }
 
     /// What is known and fresh; `None` also while somebody is finding out.
-    pub(super) fn at_hand(&self, now: Instant) -> Option<Known> {
+    pub(super) fn at_hand(&self, now: Instant) -> Option<Known<T>> {
         let entry = self.known.try_lock().ok()?;
         entry.as_ref().filter(|entry| now < entry.until).map(|entry| entry.known.clone())
     }
 
+    /// It is being fetched, holds something that counts, or says that nothing is there for a while yet.
     fn is_of_use(&self, now: Instant) -> bool {
-        self.known.try_lock().map_or(true, |entry| entry.as_ref().is_some_and(|entry| now < entry.until))
+        let is_of_use = |entry: &Entry<T>| match entry.known {
+            Some(_) => now < entry.until + STALE,
+            None => now < entry.until,
+        };
+        self.known.try_lock().map_or(true, |entry| entry.as_ref().is_some_and(is_of_use))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
     use crate::base::clock::{Clock, ManualClock};
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn party(tenant: &str, last: u8) -> Party {
+        Party { tenant: tenant.into(), network: [192, 0, 2, last].into(), is_known: false }
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH))
+    }
+
     #[tokio::test]
     async fn what_is_known_is_asked_for_once_until_it_is_old() {
-        let (cache, clock) = (Cache::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        let minute = Duration::from_secs(60);
-        let found = || async { (Some(Arc::new(Value::from(1))), Duration::from_secs(60)) };
+        let (cache, clock) = (Cache::of(100, 1), clock());
+        let found = || async { Ok::<_, Infallible>((Some(Arc::new(1)), MINUTE)) };
         let never = || async { panic!("it is known") };
-        let slot = cache.slot("a", clock.monotonic());
+        assert!(cache.find("a").is_none());
+        let slot = cache.begin("a", party("t", 1), clock.monotonic()).expect("room");
         assert!(slot.at_hand(clock.monotonic()).is_none());
-        assert!(slot.known(clock.monotonic(), found()).await.is_some());
-        assert!(cache.slot("a", clock.monotonic()).known(clock.monotonic(), never()).await.is_some());
-        clock.advance(minute);
-        let gone = async { (None, minute) };
-        assert!(slot.known(clock.monotonic(), gone).await.is_none());
+        assert!(slot.known(clock.monotonic(), found()).await.expect("found").is_some());
+        let same = cache.find("a").expect("a place");
+        assert!(same.known::<_, Infallible>(clock.monotonic(), never()).await.expect("known").is_some());
+        clock.advance(MINUTE);
+        let gone = async { Ok::<_, Infallible>((None, MINUTE)) };
+        assert!(slot.known(clock.monotonic(), gone).await.expect("asked").is_none());
         assert!(matches!(slot.at_hand(clock.monotonic()), Some(None)), "that there is none is known too");
     }
 
     #[tokio::test]
-    async fn a_flood_of_addresses_takes_no_more_than_its_room() {
-        let (cache, clock) = (Cache::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        for number in 0..3 * LARGEST {
-            let slot = cache.slot(&format!("https://{number}.example/c"), clock.monotonic());
-            slot.known(clock.monotonic(), async { (None, Duration::from_secs(60)) }).await;
-            assert!(cache.len() <= LARGEST);
+    async fn while_nothing_may_be_fetched_what_was_known_counts_for_an_hour() {
+        let (cache, clock) = (Cache::of(100, 1), clock());
+        let slot = cache.begin("a", party("t", 1), clock.monotonic()).expect("room");
+        let refused = || async { Err::<(Known<u8>, _), _>("full") };
+        assert_eq!(slot.known(clock.monotonic(), refused()).await, Err("full"));
+        let found = async { Ok::<_, &str>((Some(Arc::new(7)), MINUTE)) };
+        assert!(slot.known(clock.monotonic(), found).await.is_ok());
+        clock.advance(MINUTE * 10);
+        assert_eq!(
+            slot.known(clock.monotonic(), refused()).await.map(|known| known.map(|it| *it)),
+            Ok(Some(7))
+        );
+        clock.advance(STALE);
+        assert_eq!(slot.known(clock.monotonic(), refused()).await, Err("full"));
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_addresses_pushes_out_nobody_elses() {
+        let (cache, clock) = (Cache::of(100, 1), clock());
+        let keep = async |address: &str, party| {
+            let slot = cache.begin(address, party, clock.monotonic())?;
+            let found = async { Ok::<_, Infallible>((Some(Arc::new(1)), MINUTE * 60)) };
+            slot.known(clock.monotonic(), found).await.ok()
+        };
+        assert!(keep("https://good.example/c", party("b", 200)).await.is_some());
+        for number in 0..1000 {
+            keep(&format!("https://{number}.example/c"), party("a", (number % 50) as u8)).await;
+            assert!(cache.len() <= 100);
         }
+        assert!(cache.find("https://good.example/c").is_some());
+        assert!(keep("https://other.example/c", party("b", 201)).await.is_some());
+        assert!(cache.find("https://999.example/c").is_some(), "the flood's own make room for each other");
     }
 }

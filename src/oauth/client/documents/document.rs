@@ -25,8 +25,8 @@ pub(super) enum Fault {
     Keys,
 }
 
-/// The client that a document describes.
-pub(super) fn client(url: &DocumentUrl, document: &Value) -> Result<Client, Fault> {
+/// The client that a document describes. A `pinned` one is known to this program.
+pub(super) fn client(url: &DocumentUrl, document: &Value, pinned: bool) -> Result<Client, Fault> {
     if !document.is_object() {
         return Err(Fault::NotAnObject);
     }
@@ -37,7 +37,7 @@ pub(super) fn client(url: &DocumentUrl, document: &Value) -> Result<Client, Faul
     Ok(Client {
         id: url.as_str().into(),
         name: name.map(Arc::from),
-        origin: Origin::Document { host: url.host().into() },
+        origin: Origin::Document { host: url.host().into(), pinned },
         redirect_uris: redirect_uris(document)?,
         authentication: authentication(url, document)?,
     })
@@ -74,7 +74,7 @@ fn authentication(url: &DocumentUrl, document: &Value) -> Result<Authentication,
 
 fn keys(url: &DocumentUrl, document: &Value) -> Result<Keys, Fault> {
     if document["jwks"]["keys"].is_array() {
-        return Ok(Keys::Set(Arc::new(document["jwks"].clone())));
+        return super::jwks::pruned(&document["jwks"]).map(|set| Keys::Set(Arc::new(set))).ok_or(Fault::Keys);
     }
     let at = document["jwks_uri"].as_str().and_then(|at| DocumentUrl::parse(at).ok()).ok_or(Fault::Keys)?;
     if at.host() == url.host() { Ok(Keys::At(at.as_str().into())) } else { Err(Fault::Keys) }

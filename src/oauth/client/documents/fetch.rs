@@ -2,10 +2,14 @@
 //!
 //! The name is resolved once; if any of its addresses leads anywhere but to the internet, none is connected to. What was
 //! judged is what is connected to. No redirects, no proxies, nothing decompressed.
+//!
+//! A name is looked up on a thread of its own, of which there are few, with shares: a name server that hangs takes no thread
+//! of the pool that files and the store need, and keeps its asker's place until the look-up has really ended.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::OnceLock;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
@@ -13,12 +17,20 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::Value;
 
 use super::address::DocumentUrl;
+use super::cache::Party;
+use crate::base::budget::{Budget, Hold};
 use crate::base::headers::media_type;
 use crate::base::{causes, reach};
 
 const CONNECT: Duration = Duration::from_secs(4);
 /// People wait for it, ten seconds at most.
 const ANSWER: Duration = Duration::from_secs(8);
+/// A name that is not found by then is not waited for.
+pub(super) const LOOK_UP: Duration = Duration::from_secs(4);
+/// So many names are looked up at once. The system's resolver gives a name up after 30 seconds or so.
+const LOOK_UPS: u64 = 20;
+/// The system's resolver needs far less.
+const STACK: usize = 512 << 10;
 /// A name server that lists more is playing.
 const MOST_ADDRESSES: usize = 32;
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
@@ -53,6 +65,8 @@ pub(super) enum Fault {
     NotJson,
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
+    #[error("as many names are being looked up as may be")]
+    Busy,
 }
 
 impl Fetcher {
@@ -75,9 +89,16 @@ impl Fetcher {
         Self { root: Some(root), ..self }
     }
 
-    /// Fetches a JSON document of so many bytes at most.
-    pub(super) async fn get(&self, url: &DocumentUrl, largest: usize) -> Result<Fetched, Fault> {
+    /// Fetches a JSON document of so many bytes at most, for whoever wants it.
+    pub(super) async fn get(
+        &self,
+        url: &DocumentUrl,
+        largest: usize,
+        party: &Party,
+    ) -> Result<Fetched, Fault> {
         let client = self.client().ok_or(Fault::NoClient)?;
+        // Kept until the answer is here: it is what the client connects to.
+        let _judged = self.names.judged(url.host(), party).await?;
         let asked = client.get(url.as_str()).header(header::ACCEPT, "application/json").send().await;
         let mut response = asked.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
@@ -125,17 +146,50 @@ impl Fetcher {
 #[derive(Clone)]
 pub(super) struct Names {
     permits: fn(IpAddr) -> bool,
+    /// Places of names that are being looked up.
+    places: Arc<Budget>,
+    /// What may be connected to, by name, while somebody does.
+    judged: Arc<Mutex<HashMap<String, Judged>>>,
+    look_up: fn(&str) -> io::Result<Vec<SocketAddr>>,
     /// Names of a test's own.
     #[cfg(test)]
-    pub(super) table: std::sync::Arc<std::sync::Mutex<std::collections::HashMap<String, Vec<SocketAddr>>>>,
+    pub(super) table: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
+}
+
+/// The addresses of a name, and how many fetches need them.
+#[derive(Default)]
+struct Judged {
+    addresses: Vec<SocketAddr>,
+    needed: usize,
+}
+
+/// The addresses of a name are there to be connected to as long as this is.
+pub(super) struct Connectable<'a> {
+    names: &'a Names,
+    name: &'a str,
+}
+
+impl Drop for Connectable<'_> {
+    fn drop(&mut self) {
+        let mut judged = self.names.judged.lock().expect("no holder of this lock panics");
+        if let Some(of_name) = judged.get_mut(self.name) {
+            of_name.needed -= 1;
+            if of_name.needed == 0 {
+                judged.remove(self.name);
+            }
+        }
+    }
 }
 
 impl Default for Names {
     fn default() -> Self {
         Self {
             permits: reach::leads_to_the_internet,
+            places: Budget::new(LOOK_UPS),
+            judged: Arc::default(),
+            look_up: by_the_system,
             #[cfg(test)]
-            table: std::sync::Arc::default(),
+            table: Arc::default(),
         }
     }
 }
@@ -146,30 +200,63 @@ impl Names {
         Self { permits, ..Self::default() }
     }
 
-    async fn addresses(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+    /// Names that a test's function looks up, on a thread as the system's are.
+    #[cfg(test)]
+    pub(super) fn looked_up_by(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
+        Self { look_up, ..Self::permitting(|_| true) }
+    }
+
+    /// Has a name looked up and judged. The client that is asked next connects to what was judged here.
+    async fn judged<'a>(&'a self, name: &'a str, party: &Party) -> Result<Connectable<'a>, Fault> {
+        let found = self.addresses(name, party).await?;
+        if !found.iter().all(|address| (self.permits)(address.ip())) {
+            return Err(Fault::Unreachable("the host has an address that is not on the internet".into()));
+        }
+        let mut judged = self.judged.lock().expect("no holder of this lock panics");
+        let of_name = judged.entry(name.to_owned()).or_default();
+        of_name.addresses = found;
+        of_name.needed += 1;
+        Ok(Connectable { names: self, name })
+    }
+
+    async fn addresses(&self, name: &str, party: &Party) -> Result<Vec<SocketAddr>, Fault> {
         #[cfg(test)]
         if let Some(listed) = self.table.lock().expect("no holder of this lock panics").get(name) {
             return Ok(listed.clone());
         }
-        // Port 0: the one of the scheme.
-        Ok(tokio::net::lookup_host((name, 0)).await?.take(MOST_ADDRESSES).collect())
+        let mut place = party.hold(&self.places);
+        place.grow(1).map_err(|_| Fault::Busy)?;
+        let found = tokio::time::timeout(LOOK_UP, self.on_a_thread(name, place)).await;
+        let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        found.map_err(|error| Fault::Unreachable(format!("the host's name: {error}")))
     }
 
-    async fn judged(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
-        let found = self.addresses(name).await?;
-        match found.iter().all(|address| (self.permits)(address.ip())) {
-            true => Ok(found),
-            false => Err(io::Error::other("the host has an address that is not on the internet")),
-        }
+    /// A thread that hangs keeps its place, and nothing else.
+    async fn on_a_thread(&self, name: &str, place: Hold) -> io::Result<Vec<SocketAddr>> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (name, look_up) = (name.to_owned(), self.look_up);
+        std::thread::Builder::new().name("look-up".into()).stack_size(STACK).spawn(move || {
+            let found = look_up(&name);
+            drop(place);
+            // Whoever asked may have given up.
+            let _gone = tell.send(found);
+        })?;
+        told.await.map_err(io::Error::other)?
     }
+}
+
+/// Port 0: the one of the scheme.
+fn by_the_system(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok((name, 0).to_socket_addrs()?.take(MOST_ADDRESSES).collect())
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let names = self.clone();
+        let judged = self.judged.lock().expect("no holder of this lock panics");
+        let found = judged.get(name.as_str()).map(|of_name| of_name.addresses.clone());
         Box::pin(async move {
-            let judged = names.judged(name.as_str()).await?;
-            Ok(Box::new(judged.into_iter()) as Addrs)
+            let found = found.ok_or("the host's addresses were not judged")?;
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fetch::{Fetcher, Names};
 use super::*;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{ManualClock, SystemClock};
 use crate::base::reach;
 use crate::oauth::client::Origin;
 
@@ -113,7 +113,11 @@ fn everywhere(_: IpAddr) -> bool {
 }
 
 async fn find(documents: &Documents, id: &str) -> Result<Client, ClientFault> {
-    documents.find(id, &DocumentPolicy::Any).await
+    documents.find(id, &DocumentPolicy::Any, asker(&"acme".into(), "192.0.2.1")).await
+}
+
+fn asker<'a>(tenant: &'a Arc<str>, source: &str) -> Asker<'a> {
+    Asker { tenant, source: source.parse().expect("an address") }
 }
 
 #[tokio::test]
@@ -123,7 +127,7 @@ async fn a_document_makes_a_client_and_is_fetched_once() {
     for _ in 0..3 {
         let client = find(&documents, ID).await.expect("a client");
         assert_eq!(client.name.as_deref(), Some("App"));
-        assert_eq!(client.origin, Origin::Document { host: HOST.into() });
+        assert_eq!(client.origin, Origin::Document { host: HOST.into(), pinned: false });
         assert!(client.authentication.none);
     }
     assert_eq!(host.asked.load(Ordering::SeqCst), 1);
@@ -229,6 +233,134 @@ async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
         (DocumentPolicy::Listed(vec!["example.com".into()]), false),
         (DocumentPolicy::Off, false),
     ] {
-        assert_eq!(documents.find(ID, &policy).await.is_ok(), taken, "{policy:?}");
+        assert_eq!(
+            documents.find(ID, &policy, asker(&"acme".into(), "192.0.2.1")).await.is_ok(),
+            taken,
+            "{policy:?}"
+        );
     }
+}
+
+/// Documents whose look-ups fail at once: nothing else of the network is needed.
+fn unreachable(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Documents> {
+    Documents::over(Fetcher::over(Names::permitting(|_| false)), clock, tasks)
+}
+
+#[tokio::test]
+async fn who_names_many_documents_uses_up_no_others_fetches() {
+    let host = Host::serving(&document()).await;
+    let documents = host.documents(everywhere);
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    let mut answers = Vec::new();
+    for number in 0..330 {
+        let id = format!("https://n{number}.example/x");
+        answers.push(documents.find(&id, &DocumentPolicy::Any, asker(&a, "192.0.2.1")).await.map(|_| ()));
+    }
+    let fetched = answers.iter().filter(|answer| **answer == Err(ClientFault::Unavailable)).count();
+    assert!(fetched <= 120, "one address has four fifths of a half: {fetched}");
+    assert!(
+        matches!(answers.last(), Some(Err(ClientFault::Busy { wait })) if *wait <= MINUTE),
+        "{answers:?}"
+    );
+    let good = documents.find(ID, &DocumentPolicy::Any, asker(&b, "198.51.100.7")).await;
+    assert!(good.is_ok(), "{good:?}");
+    // The same address at another tenant is the same party; known documents and vendors are not fetched by it.
+    let other = documents.find("https://new.example/x", &DocumentPolicy::Any, asker(&b, "192.0.2.1")).await;
+    assert!(matches!(other, Err(ClientFault::Busy { .. })), "{other:?}");
+    assert!(documents.find(ID, &DocumentPolicy::Any, asker(&a, "192.0.2.1")).await.is_ok());
+}
+
+#[tokio::test]
+async fn floods_from_everywhere_leave_a_part_for_the_vendors_that_are_known() {
+    let tasks = Tasks::new();
+    let documents = unreachable(SystemClock::shared(), &tasks);
+    for number in 0..400 {
+        let (tenant, source) = (format!("t{}", number % 7).into(), format!("192.0.2.{}", number % 200));
+        let id = format!("https://n{number}.example/x");
+        let _refused = documents.find(&id, &DocumentPolicy::Any, asker(&tenant, &source)).await;
+    }
+    let tenant: Arc<str> = "b".into();
+    let asker = asker(&tenant, "198.51.100.7");
+    let stranger = documents.find("https://new.example/x", &DocumentPolicy::Any, asker).await;
+    assert!(matches!(stranger, Err(ClientFault::Busy { .. })), "{stranger:?}");
+    let keys = async |is_known| documents.keys("https://chatgpt.com/oauth/jwks.json", is_known, asker).await;
+    assert!(matches!(keys(false).await, Err(ClientFault::Busy { .. })));
+    assert_eq!(keys(true).await, Err(ClientFault::Unavailable), "it was fetched, in vain here");
+    tasks.hard().cancel();
+}
+
+#[tokio::test]
+async fn the_allowance_comes_back_as_fetches_grow_old() {
+    let (allowance, clock) = (Allowance::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+    let flood = party(asker(&"a".into(), "192.0.2.1"), false);
+    for _ in 0..60 {
+        assert_eq!(allowance.take(&flood, clock.monotonic()), Ok(()));
+    }
+    clock.advance(MINUTE / 2);
+    for _ in 0..60 {
+        assert_eq!(allowance.take(&flood, clock.monotonic()), Ok(()));
+    }
+    assert_eq!(allowance.take(&flood, clock.monotonic()), Err(MINUTE / 2));
+    clock.advance(MINUTE / 2);
+    assert_eq!((0..100).filter(|_| allowance.take(&flood, clock.monotonic()).is_ok()).count(), 60);
+}
+
+#[tokio::test]
+async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
+    let host =
+        Host::answering(ok("application/json", "Cache-Control: max-age=300\r\n", &document().to_string()))
+            .await;
+    let names = Names::permitting(everywhere);
+    names.table.lock().expect("free").insert(HOST.to_owned(), vec![host.address]);
+    let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+    let fetcher = Fetcher::over(names).trusting(host.root.clone());
+    let documents = Documents::over(fetcher, clock.clone(), &host.tasks);
+    assert!(find(&documents, ID).await.is_ok());
+    clock.advance(Duration::from_secs(400));
+    for number in 0..200 {
+        let _spent = find(&documents, &format!("https://n{number}.example/x")).await;
+    }
+    assert!(matches!(find(&documents, "https://new.example/x").await, Err(ClientFault::Busy { .. })));
+    assert!(find(&documents, ID).await.is_ok(), "it is stale, and better than nothing");
+    assert_eq!(host.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
+    static HUNG: AtomicUsize = AtomicUsize::new(0);
+    fn hang(name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        if name.ends_with(".hang.example") {
+            HUNG.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_secs(6));
+            HUNG.fetch_sub(1, Ordering::SeqCst);
+        }
+        Err(std::io::Error::other("there is no such name"))
+    }
+    let tasks = Tasks::new();
+    let documents = Documents::over(Fetcher::over(Names::looked_up_by(hang)), SystemClock::shared(), &tasks);
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..30 {
+        let documents = Arc::clone(&documents);
+        asked.spawn(async move {
+            let id = format!("https://n{number}.hang.example/x");
+            let answer = documents.find(&id, &DocumentPolicy::Any, asker(&"a".into(), "192.0.2.1")).await;
+            (answer.expect_err("nothing is there"), HUNG.load(Ordering::SeqCst))
+        });
+    }
+    let answers = asked.join_all().await;
+    let busy = answers.iter().filter(|(fault, _)| matches!(fault, ClientFault::Busy { .. })).count();
+    assert_eq!(busy, 22, "one asker has eight of the twenty places");
+    // Those who were waited for were given up, and their names still hang.
+    let given_up = answers.iter().filter(|(fault, _)| *fault == ClientFault::Unavailable);
+    assert!(given_up.clone().count() == 8 && given_up.clone().all(|(_, hung)| *hung == 8), "{answers:?}");
+    let same =
+        documents.find("https://m.example/x", &DocumentPolicy::Any, asker(&"a".into(), "192.0.2.1")).await;
+    assert!(
+        matches!(same, Err(ClientFault::Busy { .. })),
+        "the place is held until the look-up ends: {same:?}"
+    );
+    let other =
+        documents.find("https://m.example/x", &DocumentPolicy::Any, asker(&"b".into(), "192.0.2.2")).await;
+    assert_eq!(other.map(|_| ()), Err(ClientFault::Unavailable), "its name was looked up");
+    tasks.hard().cancel();
 }

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::oauth::bed::{Answer, Bed, REDIRECT, Server, VERIFIER, form};
+use crate::oauth::bed::{Answer, Bed, REDIRECT, SOURCE, Server, VERIFIER, form};
 
 const KEYS: &str = "https://app.example.com/jwks.json";
 /// Other names of the same machine, where it would be seen if anybody came.
@@ -269,7 +269,7 @@ async fn keys_elsewhere_or_nearer_than_the_internet_are_not_fetched() {
     }
     let case = Case::of_chatgpt().await;
     let code = case.code().await;
-    assert!(case.server.clients.find(ID).await.is_ok());
+    assert!(case.server.clients.find(ID, SOURCE).await.is_ok());
     // The document was far, and now its name leads to somewhere near as well.
     let both = vec![case.host.address, "10.0.0.9:0".parse().expect("an address")];
     case.names.table.lock().expect("free").insert(HOST.to_owned(), both);

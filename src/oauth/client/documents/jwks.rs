@@ -1,0 +1,51 @@
+//! A client's key set, as it is kept: what is looked at of each key and nothing else (RFC 7517).
+//!
+//! Parsed JSON takes many times the bytes that it is written in. What is kept here takes about as many.
+
+use serde_json::{Map, Value};
+
+/// No client has nearly as many.
+const MOST_KEYS: usize = 32;
+/// What an assertion is checked by, RSA and EC.
+const MEMBERS: [&str; 9] = ["kty", "use", "alg", "kid", "crv", "n", "e", "x", "y"];
+/// The modulus of an RSA key of 8192 bits has 1366.
+const LONGEST: usize = 1400;
+
+/// The set without what is not looked at; `None` if it is none.
+pub(super) fn pruned(set: &Value) -> Option<Value> {
+    let keys = set["keys"].as_array()?.iter().take(MOST_KEYS).filter_map(key);
+    Some(serde_json::json!({ "keys": keys.collect::<Vec<_>>() }))
+}
+
+fn key(key: &Value) -> Option<Value> {
+    let said = key.as_object()?;
+    let mut kept = Map::with_capacity(MEMBERS.len());
+    for name in MEMBERS {
+        match said.get(name).map(|value| value.as_str().filter(|text| text.len() <= LONGEST)) {
+            Some(Some(text)) => drop(kept.insert(name.to_owned(), text.into())),
+            // A key of which a part is left out would be another key.
+            Some(None) => return None,
+            None => {}
+        }
+    }
+    kept.contains_key("kty").then_some(Value::Object(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_set_keeps_its_keys_and_nothing_else() {
+        let rsa = json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "a", "n": "AQAB", "e": "AQAB" });
+        let mut more = rsa.clone();
+        more["x5c"] = json!([[[[0]]]]);
+        let set = json!({ "keys": [more, 7, { "kid": "b" }, { "kty": ["RSA"] }], "more": [0, 0] });
+        assert_eq!(pruned(&set), Some(json!({ "keys": [rsa] })));
+        assert_eq!(pruned(&json!({ "keys": 1 })), None);
+        let many = json!({ "keys": vec![json!({ "kty": "EC" }); 100] });
+        assert_eq!(pruned(&many).expect("a set")["keys"].as_array().map(Vec::len), Some(MOST_KEYS));
+    }
+}
