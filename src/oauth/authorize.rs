@@ -2,20 +2,21 @@
 //! consent page. Nothing is remembered of a request: it goes, sealed, into the page's form.
 //!
 //! Until client and redirect URI are proven nobody is sent anywhere: problems become a page. After that they become an
-//! answer to the client.
+//! answer to the client: by a redirect to one that the operator or this program knows (RFC 6749 section 4.1.2.1), by a link
+//! on a page to one that made itself known, since anybody can have us redirect there otherwise (RFC 9700 section 4.11.2).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use super::authorization_server::{AuthorizationServer, Visit};
 use super::back::Back;
 use super::client::text::plain;
-use super::client::{Client, ClientFault, Origin, RedirectUri};
-use super::page;
+use super::client::{Client, ClientFault, Origin, RedirectFault, RedirectUri};
+use super::page::{self, Notice, Way};
 use super::parameters::{ParameterFault, Parameters};
 use super::{pkce, reply, scope};
 use crate::base::body::Body;
@@ -35,6 +36,9 @@ pub(super) struct Ask {
     pub(super) redirect_uri: String,
     /// The request said so itself; the token request must say the same then.
     pub(super) redirect_uri_given: bool,
+    /// The operator or this program says who the client is.
+    #[serde(default)]
+    pub(super) is_vouched_for: bool,
     pub(super) state: Option<String>,
     pub(super) code_challenge: Option<String>,
     pub(super) scope: String,
@@ -52,8 +56,18 @@ impl Ask {
 enum Refused {
     /// Nobody may be sent anywhere.
     Here(Stop),
-    /// The client is told so.
-    There(String),
+    /// The client is told so, at once or by a link that the person may follow.
+    There(Box<Told>),
+}
+
+/// What a client is told of its request.
+struct Told {
+    redirect_uri: RedirectUri,
+    /// The URL that tells it.
+    to: String,
+    /// The operator or this program says who it is.
+    is_vouched_for: bool,
+    flaw: Flaw,
 }
 
 /// What somebody reads instead of being sent on.
@@ -97,7 +111,7 @@ impl AuthorizationServer {
         };
         match asked {
             Ok((ask, client)) => self.ask_consent(&ask, &client, request.headers(), visit),
-            Err(Refused::There(to)) => reply::redirect(&to),
+            Err(Refused::There(told)) => told.answer(request.headers(), visit),
             Err(Refused::Here(stop)) => stop.answer(request, visit),
         }
     }
@@ -111,6 +125,7 @@ impl AuthorizationServer {
             client_name: client.name.as_deref().map(str::to_owned),
             redirect_uri: redirect_uri.as_str().to_owned(),
             redirect_uri_given,
+            is_vouched_for: client.is_vouched_for(),
             state: state.map(str::to_owned),
             code_challenge: None,
             scope: String::new(),
@@ -118,7 +133,11 @@ impl AuthorizationServer {
         };
         match self.completed(ask.clone(), &client, parameters) {
             Ok(ask) => Ok((ask, client)),
-            Err(Flaw(code, why)) => Err(Refused::There(ask.back(self.url.as_str()).with_error(code, &why))),
+            Err(flaw) => {
+                let to = ask.back(self.url.as_str()).with_error(flaw.0, &flaw.1);
+                let is_vouched_for = client.is_vouched_for();
+                Err(Refused::There(Box::new(Told { redirect_uri, to, is_vouched_for, flaw })))
+            }
         }
     }
 
@@ -173,7 +192,7 @@ impl AuthorizationServer {
 /// (OAuth 2.1 section 2.3.3), and loopback always has one: the port.
 fn redirect_uri(client: &Client, parameters: &Parameters<'_>) -> Result<(RedirectUri, bool), Refused> {
     match parameters.one("redirect_uri")? {
-        Some(text) => match RedirectUri::parse(text) {
+        Some(text) => match read_redirect_uri(client, text) {
             Ok(uri) if client.may_return_to(&uri) => Ok((uri, true)),
             Ok(_) => Err(Refused::Here(Stop::foreign_redirect())),
             Err(fault) => Err(Refused::Here(Stop::bad_redirect(&fault.to_string()))),
@@ -182,6 +201,13 @@ fn redirect_uri(client: &Client, parameters: &Parameters<'_>) -> Result<(Redirec
             [only] if !only.is_loopback() => Ok((only.clone(), false)),
             _ => Err(Refused::Here(Stop::malformed("redirect_uri is missing"))),
         },
+    }
+}
+
+fn read_redirect_uri(client: &Client, text: &str) -> Result<RedirectUri, RedirectFault> {
+    match client.origin {
+        Origin::Operator => RedirectUri::parse_entered(text),
+        _ => RedirectUri::parse(text),
     }
 }
 
@@ -207,6 +233,31 @@ fn code_challenge(client: &Client, parameters: &Parameters<'_>) -> Result<Option
         (Some(_), _) => refuse("code_challenge_method must be S256"),
         (None, None) if client.origin == Origin::Operator && !client.authentication.none => Ok(None),
         (None, _) => refuse("code_challenge is missing; PKCE is required"),
+    }
+}
+
+impl Told {
+    fn answer(&self, headers: &HeaderMap, visit: &Visit<'_>) -> Response<Body> {
+        let Flaw(code, why) = &self.flaw;
+        if self.is_vouched_for && self.redirect_uri.scheme().is_none() {
+            return reply::redirect(&self.to);
+        }
+        if page::wants_json(headers) {
+            return reply::error(StatusCode::BAD_REQUEST, code, why);
+        }
+        let notice = Notice {
+            title: "The application asked for what it cannot have",
+            sentence: &format!("Its request was refused: {why}. Nothing was allowed."),
+            advice: &format!(
+                "The application can be told so by this link, which leads to {}. Follow it only if you came from there; \
+                 otherwise close this page.",
+                self.redirect_uri.place()
+            ),
+            way: Some(Way { to: &self.to, label: "Back to the application", at_once: false }),
+            request_id: Some(visit.request_id),
+            nonce: &page::nonce(),
+        };
+        notice.answer(StatusCode::BAD_REQUEST)
     }
 }
 

@@ -1,7 +1,8 @@
 //! From consent to Microsoft and back: `/auth/ms-callback` (OpenID Connect Core section 3.1.2.5).
 //!
 //! What must be known on the way back lies, sealed, in a cookie of the browser that consented, one for each login. So
-//! nothing is kept here of logins that are never finished, and a callback in another browser finds nothing.
+//! nothing is kept here of logins that are never finished, and a callback in another browser finds nothing. The host's last
+//! two are kept, however many were begun.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization_server::{AuthorizationServer, Visit};
 use super::authorize::Ask;
+use super::client::RedirectUri;
 use super::consent::leave;
 use super::grants::{self, NewGrant};
 use super::page::{self, Notice, Way};
@@ -24,6 +26,9 @@ use crate::telemetry::audit::{Entry, Event, Who};
 
 /// How long somebody may take to log in at Microsoft.
 const LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// What the cookies of all logins begin with, whichever tenant's.
+const LOGINS: &str = "__Host-login.";
 
 /// A login under way. Sealed in the browser's cookie.
 #[derive(Serialize, Deserialize)]
@@ -51,7 +56,7 @@ impl From<identity::Error> for Failure {
 
 impl AuthorizationServer {
     /// Sends somebody who consented to Microsoft.
-    pub(super) fn begin_login(&self, ask: Ask, visit: &Visit<'_>) -> Response<Body> {
+    pub(super) fn begin_login(&self, ask: Ask, headers: &HeaderMap, visit: &Visit<'_>) -> Response<Body> {
         let login = UnderWay {
             ask,
             state: random::text(),
@@ -69,17 +74,29 @@ impl AuthorizationServer {
         let value = sealed::seal_value(&self.store, LOGIN, &self.tenant, &login.state, &login);
         let mut response =
             leave("You are going to Microsoft", "Sign in there; it brings you back.", to.as_str());
-        match cookie::set(response.headers_mut(), &name, &value, LIFE.as_secs()) {
+        let newest = (name.as_str(), value.as_str());
+        match cookie::set_newest(headers, response.headers_mut(), LOGINS, newest, LIFE.as_secs()) {
             Ok(()) => response,
-            Err(cookie::TooLong) => {
-                let long = "the request is too long to be kept in a cookie";
-                leave(
-                    "This login request is too long",
-                    long,
-                    &login.ask.back(self.url.as_str()).with_error("invalid_request", long),
-                )
-            }
+            Err(cookie::TooLong) => self.too_long(&login.ask, visit),
         }
+    }
+
+    /// What must be known on the way back has no room in a browser's cookie.
+    fn too_long(&self, ask: &Ask, visit: &Visit<'_>) -> Response<Body> {
+        let long = "the request is too long to be kept in a cookie";
+        let notice = Notice {
+            title: "This login request is too long",
+            sentence: "The application sent more with you than your browser can keep until you come back.",
+            advice: "Its maker must make its state or its redirect URI shorter. The application can be told so:",
+            way: Some(Way {
+                to: &ask.back(self.url.as_str()).with_error("invalid_request", long),
+                label: "Back to the application",
+                at_once: false,
+            }),
+            request_id: Some(visit.request_id),
+            nonce: &page::nonce(),
+        };
+        notice.answer(StatusCode::BAD_REQUEST)
     }
 
     pub(super) async fn callback(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
@@ -94,7 +111,7 @@ impl AuthorizationServer {
             return nobodys(visit);
         };
         let mut response = match self.finish(&login, &parameters, visit).await {
-            Ok(code) => reply::redirect(&login.ask.back(self.url.as_str()).with_code(code.expose())),
+            Ok(code) => hand_over(&login.ask, &login.ask.back(self.url.as_str()).with_code(code.expose())),
             Err(failure) => self.failed(&login.ask, &failure, visit),
         };
         cookie::clear(request.headers(), response.headers_mut(), &self.login_cookie(&login.state));
@@ -207,8 +224,26 @@ impl AuthorizationServer {
     }
 
     fn login_cookie(&self, state: &str) -> String {
-        format!("__Host-login.{}.{}", self.tenant, &state[..8])
+        format!("{LOGINS}{}.{}", self.tenant, &state[..8])
     }
+}
+
+/// Sends somebody who is logged in back to the client. A link that opens a program is theirs to follow.
+fn hand_over(ask: &Ask, to: &str) -> Response<Body> {
+    let uri = RedirectUri::parse_entered(&ask.redirect_uri).ok().filter(|uri| uri.scheme().is_some());
+    let Some(application) = uri else { return reply::redirect(to) };
+    let name = ask.client_name.as_deref().unwrap_or("the application");
+    let notice = Notice {
+        title: "You are signed in",
+        sentence: &format!("One step is left: open {}.", application.place()),
+        advice: &format!(
+            "Go on only if you have just started to connect {name} yourself; otherwise close this page."
+        ),
+        way: Some(Way { to, label: "Open the application", at_once: false }),
+        request_id: None,
+        nonce: &page::nonce(),
+    };
+    notice.answer(StatusCode::OK)
 }
 
 fn status_of(kind: Kind) -> StatusCode {

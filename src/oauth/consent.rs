@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization_server::{AuthorizationServer, Visit};
 use super::authorize::Ask;
-use super::client::{Client, Origin};
+use super::client::{Client, Origin, RedirectUri, text};
 use super::page::{self, Consent, Notice, Way};
 use super::parameters::Parameters;
 use super::sealed::{self, CONSENT};
@@ -23,6 +23,8 @@ use crate::telemetry::audit::Who;
 
 /// How long somebody may think about it.
 const LIFE: SignedDuration = SignedDuration::from_mins(15);
+/// One for the host, since a browser sends it everywhere there. What it says is bound to a tenant by the form's seal.
+const BROWSER_COOKIE: &str = "__Host-consent";
 /// How long a browser keeps its number; each page shown renews it.
 const BROWSER_SECONDS: i64 = 3600;
 
@@ -48,7 +50,9 @@ impl AuthorizationServer {
         let form = Form { ask: ask.clone(), browser: digest(&browser), at: visit.now };
         let request = sealed::seal_value(&self.store, CONSENT, &self.tenant, "", &form);
         let mut response = self.consent_page(ask, client, &request);
-        let set = cookie::set(response.headers_mut(), &self.browser_cookie(), &browser, BROWSER_SECONDS);
+        // Those that each tenant had of its own.
+        cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
+        let set = cookie::set(response.headers_mut(), BROWSER_COOKIE, &browser, BROWSER_SECONDS);
         debug_assert!(set.is_ok(), "the number is short");
         response
     }
@@ -60,13 +64,16 @@ impl AuthorizationServer {
         };
         let redirect_uri = client.redirect_uris.iter().find(|uri| uri.admits_text(&ask.redirect_uri));
         let name = client.name.as_deref().or(vouched_by).unwrap_or("An application without a name");
+        let place = redirect_uri.map(RedirectUri::place).unwrap_or_default();
         let consent = Consent {
             title: &self.title,
             client: name,
             vouched_by,
             known: client.origin == Origin::Operator,
-            place: redirect_uri.map_or("", |uri| uri.place()),
-            loopback: redirect_uri.is_some_and(|uri| uri.is_loopback()),
+            may_be_mistaken: client.origin != Origin::Operator && text::may_be_mistaken(name),
+            place: &place,
+            loopback: redirect_uri.is_some_and(RedirectUri::is_loopback),
+            scheme: redirect_uri.and_then(RedirectUri::scheme),
             action: &self.url.at("/consent"),
             request,
             nonce: &page::nonce(),
@@ -81,11 +88,11 @@ impl AuthorizationServer {
         }
         let decided = self.decided(request, visit);
         match decided {
-            Some((ask, true)) => self.begin_login(ask, visit),
+            Some((ask, true)) => self.begin_login(ask, request.headers(), visit),
             Some((ask, false)) => {
                 self.note(&ask, "declined", Who::default(), visit);
                 let back = ask.back(self.url.as_str()).with_error("access_denied", "the person chose Cancel");
-                leave("You chose Cancel", "Nothing was allowed.", &back)
+                declined(&ask, &back)
             }
             None => expired(visit),
         }
@@ -125,11 +132,7 @@ impl AuthorizationServer {
 
     fn browser(&self, headers: &HeaderMap) -> Option<String> {
         // One that was cut or made up is no number; the page gets a new one then.
-        cookie::read(headers, &self.browser_cookie()).filter(|value| value.len() == 43)
-    }
-
-    fn browser_cookie(&self) -> String {
-        format!("__Host-consent.{}", self.tenant)
+        cookie::read(headers, BROWSER_COOKIE).filter(|value| value.len() == 43)
     }
 }
 
@@ -145,6 +148,25 @@ pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
         sentence,
         advice: "If nothing happens, go on yourself:",
         way: Some(Way { to, label: "Continue", at_once: true }),
+        request_id: None,
+        nonce: &page::nonce(),
+    };
+    notice.answer(StatusCode::OK)
+}
+
+/// The client is told that the person would not. A browser goes there by itself only where the person began: to a
+/// program on their own computer, or to a client that the operator or this program knows.
+fn declined(ask: &Ask, back: &str) -> Response<Body> {
+    let goes_by_itself = RedirectUri::parse_entered(&ask.redirect_uri)
+        .is_ok_and(|uri| uri.is_loopback() || (uri.is_web() && ask.is_vouched_for));
+    if goes_by_itself {
+        return leave("You chose Cancel", "Nothing was allowed.", back);
+    }
+    let notice = Notice {
+        title: "You chose Cancel",
+        sentence: "Nothing was allowed. You may close this page.",
+        advice: "If you came from the application yourself, tell it so:",
+        way: Some(Way { to: back, label: "Back to the application", at_once: false }),
         request_id: None,
         nonce: &page::nonce(),
     };

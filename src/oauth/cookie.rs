@@ -1,11 +1,18 @@
 //! Cookies of a browser that is logging in. Their names bind them to the host alone (`__Host-`), so that no neighbouring host can
 //! set them; the path must then be `/`, so a tenant's are its own by name and by what is sealed in them.
+//!
+//! A browser sends all of them with every request to the host, whichever tenant's they are, and a request's head may have
+//! 16 KiB. So there are few and they are small: whatever somebody was led to begin, the next request is read.
 
 use http::{HeaderMap, HeaderValue, header};
 
 /// Browsers keep cookies of 4096 bytes at most, name and attributes included.
 const PIECE: usize = 3500;
-const MOST_PIECES: usize = 4;
+const MOST_PIECES: usize = 2;
+/// What all cookies of one kind may take together: as much as the largest.
+const ROOM: usize = PIECE * MOST_PIECES;
+/// Besides the newest, for who logs in twice at once.
+const OLDER_KEPT: usize = 1;
 
 /// Why a value cannot be a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +31,17 @@ pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn piece<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    pairs(headers).find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
 /// Sets a cookie for so many seconds; a long value comes in pieces.
 pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) -> Result<(), TooLong> {
-    if value.len() > PIECE * MOST_PIECES {
+    if value.len() > ROOM {
         return Err(TooLong);
     }
     for (number, piece) in value.as_bytes().chunks(PIECE).enumerate() {
@@ -39,6 +49,65 @@ pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64
         append(headers, &numbered(name, number), piece, seconds);
     }
     Ok(())
+}
+
+/// Sets the newest cookie of a kind, whose names all begin alike, and takes older ones away: the host's, not only this
+/// tenant's.
+pub(super) fn set_newest(
+    asked: &HeaderMap,
+    headers: &mut HeaderMap,
+    kind: &str,
+    (name, value): (&str, &str),
+    seconds: i64,
+) -> Result<(), TooLong> {
+    set(headers, name, value, seconds)?;
+    let (mut room, mut kept) = (ROOM - value.len(), 0);
+    for older in of_kind(asked, kind).into_iter().rev().filter(|older| older.name != name) {
+        if kept < OLDER_KEPT && older.bytes <= room {
+            (room, kept) = (room - older.bytes, kept + 1);
+        } else {
+            older.pieces.iter().for_each(|piece| append(headers, piece, "", 0));
+        }
+    }
+    Ok(())
+}
+
+/// Takes away all cookies of a kind.
+pub(super) fn clear_kind(asked: &HeaderMap, headers: &mut HeaderMap, kind: &str) {
+    for gone in of_kind(asked, kind) {
+        gone.pieces.iter().for_each(|piece| append(headers, piece, "", 0));
+    }
+}
+
+/// A cookie that came, in its pieces.
+struct Came<'a> {
+    name: &'a str,
+    pieces: Vec<&'a str>,
+    bytes: usize,
+}
+
+/// The cookies of a kind in the order in which they came: browsers send older ones first (RFC 6265 section 5.4).
+fn of_kind<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<Came<'a>> {
+    let mut all: Vec<Came<'_>> = Vec::new();
+    for (piece, value) in pairs(asked).filter(|(piece, _)| piece.starts_with(kind)) {
+        let name = whole_name(piece);
+        match all.iter_mut().find(|came| came.name == name) {
+            Some(came) => {
+                came.pieces.push(piece);
+                came.bytes += value.len();
+            }
+            None => all.push(Came { name, pieces: vec![piece], bytes: value.len() }),
+        }
+    }
+    all
+}
+
+/// The name of the cookie that a piece is of. What names end with otherwise is longer than a piece's number.
+fn whole_name(piece: &str) -> &str {
+    match piece.rsplit_once('.') {
+        Some((name, number)) if number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => piece,
+    }
 }
 
 /// Takes a cookie away, all its pieces included.
@@ -94,6 +163,57 @@ mod tests {
         }
         let long = "x".repeat(PIECE * MOST_PIECES + 1);
         assert_eq!(set(&mut HeaderMap::new(), "__Host-x", &long, 600), Err(TooLong));
+    }
+
+    #[test]
+    fn however_many_are_begun_few_and_small_ones_are_kept() {
+        let kind = "__Host-login.";
+        let mut jar: Vec<(String, String)> = Vec::new();
+        for number in 0..40_usize {
+            let line =
+                jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+            let line = HeaderValue::try_from(line).expect("ASCII");
+            let asked = HeaderMap::from_iter([(header::COOKIE, line)]);
+            let (name, value) =
+                (format!("{kind}t{}.state{number:03}", number % 3), "x".repeat(500 + number * 160));
+            let mut headers = HeaderMap::new();
+            set_newest(&asked, &mut headers, kind, (&name, &value), 600).expect("set");
+            for line in headers.get_all(header::SET_COOKIE) {
+                let line = line.to_str().expect("ASCII");
+                let (name, value) = line.split(';').next().and_then(|it| it.split_once('=')).expect("a pair");
+                jar.retain(|(known, _)| known != name);
+                if !line.contains("Max-Age=0;") {
+                    jar.push((name.to_owned(), value.to_owned()));
+                }
+            }
+            let taken: usize = jar.iter().map(|(_, value)| value.len()).sum();
+            assert!(
+                taken <= ROOM && jar.len() <= 2 * MOST_PIECES,
+                "{number}: {taken} bytes in {}",
+                jar.len()
+            );
+            assert!(jar.iter().any(|(known, _)| *known == name), "the newest is there");
+            let before = format!("state{:03}", number.wrapping_sub(1));
+            let is_kept = jar.iter().any(|(known, _)| known.ends_with(&before));
+            assert_eq!(is_kept, number > 0 && 2 * value.len() - 160 <= ROOM, "{number}: the one before");
+        }
+    }
+
+    #[test]
+    fn what_older_versions_left_goes_whole() {
+        let line = "__Host-login.a.aaaaaaaa=1; x=2; __Host-login.a.aaaaaaaa.1=1; __Host-login.a.aaaaaaaa.2=1; \
+                    __Host-login.a.aaaaaaaa.3=1; __Host-consent.a=4; __Host-login.b.bbbbbbbb=5";
+        let asked = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
+        let mut headers = HeaderMap::new();
+        set_newest(&asked, &mut headers, "__Host-login.", ("__Host-login.c.cccccccc", "6"), 600)
+            .expect("set");
+        clear_kind(&asked, &mut headers, "__Host-consent.");
+        let lines: Vec<_> =
+            headers.get_all(header::SET_COOKIE).iter().map(|it| it.to_str().expect("ASCII")).collect();
+        let gone: Vec<_> = lines.iter().filter(|line| line.contains("Max-Age=0;")).collect();
+        assert_eq!(gone.len(), 5, "{lines:?}");
+        assert!(gone[..4].iter().all(|line| line.starts_with("__Host-login.a.aaaaaaaa")), "{lines:?}");
+        assert!(gone[4].starts_with("__Host-consent.a="), "{lines:?}");
     }
 
     #[test]

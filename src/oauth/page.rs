@@ -20,10 +20,14 @@ pub(super) struct Consent<'a> {
     pub(super) vouched_by: Option<&'a str>,
     /// Entered by the operator, who knows it.
     pub(super) known: bool,
+    /// The name mixes letters that look alike.
+    pub(super) may_be_mistaken: bool,
     /// Where it wants to be sent back to.
     pub(super) place: &'a str,
     /// That is whatever runs on the person's computer.
     pub(super) loopback: bool,
+    /// That is whatever handles links of this scheme on the person's device.
+    pub(super) scheme: Option<&'a str>,
     pub(super) action: &'a str,
     pub(super) request: &'a str,
     pub(super) nonce: &'a str,

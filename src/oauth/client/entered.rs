@@ -134,7 +134,8 @@ impl Entered {
             return Err(Refused::Number);
         }
         for uri in &entry.redirect_uris {
-            RedirectUri::parse(uri).map_err(|fault| Refused::RedirectUri { uri: uri.clone(), fault })?;
+            RedirectUri::parse_entered(uri)
+                .map_err(|fault| Refused::RedirectUri { uri: uri.clone(), fault })?;
         }
         Ok(Self {
             name: text::name(&entry.name).ok_or(Refused::Name)?,
@@ -164,7 +165,11 @@ impl Entered {
             id: id.into(),
             name: Some(Arc::from(self.name.as_str())),
             origin: Origin::Operator,
-            redirect_uris: self.redirect_uris.iter().filter_map(|uri| RedirectUri::parse(uri).ok()).collect(),
+            redirect_uris: self
+                .redirect_uris
+                .iter()
+                .filter_map(|uri| RedirectUri::parse_entered(uri).ok())
+                .collect(),
             authentication: Authentication {
                 none: !has_secret,
                 basic: has_secret,

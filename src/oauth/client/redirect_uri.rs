@@ -1,11 +1,42 @@
 //! Where a client may be sent back to (OAuth 2.1 section 2.3.1, RFC 8252 section 7).
+//!
+//! A scheme that is not https opens a program on the person's device, and most programs were not made to be opened by
+//! strangers. So a client that made itself known has the scheme of an application that is known here, or a domain name
+//! turned around, as RFC 8252 section 7.1 wants it. What the operator enters may have another.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 const LONGEST: usize = 2048;
-/// Schemes that a browser runs, reads files with, or shows text by.
-const REFUSED_SCHEMES: [&str; 12] = [
+/// Schemes of applications that log in at MCP servers. What else there is registers a loopback address, or is entered by the
+/// operator.
+const APPLICATIONS: [&str; 20] = [
+    "antigravity",
+    "chatgpt",
+    "claude",
+    "codex",
+    "cursor",
+    "goose",
+    "jetbrains",
+    "kiro",
+    "lmstudio",
+    "opencode",
+    "positron",
+    "raycast",
+    "trae",
+    "vscode",
+    "vscode-insiders",
+    "vscodium",
+    "warp",
+    "windsurf",
+    "windsurf-next",
+    "zed",
+];
+/// First parts of schemes that have a dot and are no domain name's: they open parts of the system.
+const OF_THE_SYSTEM: [&str; 2] = ["microsoft", "windows"];
+/// Schemes that a browser runs, reads files with, or shows text by; nobody is sent there.
+const REFUSED_SCHEMES: [&str; 24] = [
     "javascript",
     "data",
     "file",
@@ -18,6 +49,18 @@ const REFUSED_SCHEMES: [&str; 12] = [
     "ws",
     "wss",
     "mailto",
+    "chrome",
+    "chrome-extension",
+    "feed",
+    "intent",
+    "jar",
+    "ms-msdt",
+    "ms-officecmd",
+    "res",
+    "search-ms",
+    "shell",
+    "smb",
+    "x-javascript",
 ];
 
 /// A redirect URI in the spelling that the client gave: https, http on loopback, or a private-use scheme.
@@ -45,8 +88,12 @@ pub enum RedirectFault {
     TooLong,
     #[error("it is no absolute URI, or has characters that belong percent-encoded")]
     Malformed,
-    #[error("its scheme is one that browsers run or read files with")]
+    #[error("its scheme is one that browsers run or read files with, or that opens parts of the system")]
     Scheme,
+    #[error(
+        "its scheme is not that of an application known here, and no domain name turned around such as com.example.app; use https or a loopback address, or ask this server's operator to enter the client"
+    )]
+    UnknownScheme,
     #[error("http is for loopback only (127.0.0.1, [::1], localhost)")]
     PlainHttp,
     #[error("it has a user name or password")]
@@ -60,9 +107,24 @@ pub enum RedirectFault {
 }
 
 impl RedirectUri {
-    /// Reads a redirect URI. Afterwards nothing about it is dangerous to be sent to; whether it is the client's is
-    /// another question.
+    /// Reads a redirect URI that a client gives which made itself known. Afterwards nothing about it is dangerous to be
+    /// sent to; whether it is the client's is another question.
+    ///
+    /// # Errors
+    /// What is wrong with it, as it is said to whoever registers it.
     pub fn parse(text: &str) -> Result<Self, RedirectFault> {
+        let uri = Self::parse_entered(text)?;
+        match uri.scheme() {
+            Some(scheme) if !is_of_an_application(scheme) => Err(RedirectFault::UnknownScheme),
+            _ => Ok(uri),
+        }
+    }
+
+    /// Reads one that the operator enters, who knows the application: its scheme may be any that is not dangerous.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_entered(text: &str) -> Result<Self, RedirectFault> {
         if text.len() > LONGEST {
             return Err(RedirectFault::TooLong);
         }
@@ -124,7 +186,7 @@ impl RedirectUri {
 
     /// The same for one that is still a text.
     pub fn admits_text(&self, asked: &str) -> bool {
-        Self::parse(asked).is_ok_and(|asked| self.admits(&asked))
+        Self::parse_entered(asked).is_ok_and(|asked| self.admits(&asked))
     }
 
     /// As the client spelled it.
@@ -132,16 +194,23 @@ impl RedirectUri {
         &self.text
     }
 
-    /// What people are shown: the host of a web address, `this computer` on loopback, or the application's scheme.
-    pub fn place(&self) -> &str {
-        match self.kind {
-            Kind::Loopback => "this computer",
-            Kind::Application => self.text.split(':').next().unwrap_or_default(),
-            Kind::Web => {
+    /// What people are shown: the host of a web address, `this computer` on loopback, or which links an application
+    /// handles: a scheme may be spelled like a host, and is none.
+    pub fn place(&self) -> Cow<'_, str> {
+        match (self.kind, self.scheme()) {
+            (Kind::Loopback, _) => "this computer".into(),
+            (_, Some(scheme)) => format!("an application on this device that handles {scheme}: links").into(),
+            (_, None) => {
                 let rest = self.text.split_once("//").map_or("", |(_, rest)| rest);
-                rest.split(['/', '?']).next().unwrap_or_default()
+                rest.split(['/', '?']).next().unwrap_or_default().into()
             }
         }
+    }
+
+    /// The scheme of an application on the person's device; `None` if it leads elsewhere.
+    pub fn scheme(&self) -> Option<&str> {
+        let scheme = || self.text.split(':').next().unwrap_or_default();
+        (self.kind == Kind::Application).then(scheme)
     }
 
     /// Whether whatever runs on the person's own computer may answer there.
@@ -169,6 +238,25 @@ fn check_scheme(scheme: &str) -> Result<String, RedirectFault> {
         true if REFUSED_SCHEMES.contains(&&*scheme) => Err(RedirectFault::Scheme),
         true => Ok(scheme),
     }
+}
+
+/// Whether links of this scheme are for an application that somebody may have been asked to connect.
+fn is_of_an_application(scheme: &str) -> bool {
+    let scheme = scheme.to_ascii_lowercase();
+    APPLICATIONS.contains(&&*scheme) || is_reversed_domain(&scheme)
+}
+
+/// A domain name turned around (RFC 8252 section 7.1): it begins with a top-level domain.
+fn is_reversed_domain(scheme: &str) -> bool {
+    let is_label = |label: &str| {
+        let ends = label.starts_with('-') || label.ends_with('-');
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && plain && !ends
+    };
+    let Some((top, _)) = scheme.split_once('.') else { return false };
+    let is_top = top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_top = is_top || top.starts_with("xn--");
+    is_top && !OF_THE_SYSTEM.contains(&top) && scheme.split('.').all(is_label)
 }
 
 /// `//authority` in front of a path or query.
@@ -223,8 +311,16 @@ mod tests {
             ("http://127.0.0.1/", "this computer"),
             ("http://127.0.0.1", "this computer"),
             ("http://[::1]:3000/callback?x=1", "this computer"),
-            ("cursor://anysphere.cursor-mcp/oauth/callback", "cursor"),
-            ("com.example.app:/callback", "com.example.app"),
+            (
+                "cursor://anysphere.cursor-mcp/oauth/callback",
+                "an application on this device that handles cursor: links",
+            ),
+            (
+                "com.example.app:/callback",
+                "an application on this device that handles com.example.app: links",
+            ),
+            ("claude.ai:/api/cb", "an application on this device that handles claude.ai: links"),
+            ("VSCode://a.b/cb", "an application on this device that handles VSCode: links"),
             ("https://global.consent.azure-apim.net/redirect/acme-5f1", "global.consent.azure-apim.net"),
             ("https://app.example:8443/cb", "app.example:8443"),
         ] {
@@ -269,6 +365,87 @@ mod tests {
             RedirectUri::parse(&format!("https://a/{}", "x".repeat(2048))),
             Err(RedirectFault::TooLong)
         );
+    }
+
+    #[test]
+    fn a_scheme_is_of_a_known_application_or_a_domain_name_turned_around() {
+        for scheme in [
+            "ms-msdt",
+            "search-ms",
+            "ms-officecmd",
+            "ms-appinstaller",
+            "ms-settings",
+            "intent",
+            "shell",
+            "smb",
+            "ssh",
+            "telnet",
+            "ldap",
+            "tel",
+            "sms",
+            "facetime",
+            "itms-apps",
+            "steam",
+            "zoommtg",
+            "slack",
+            "x-apple.systempreferences",
+            "microsoft.windows.camera",
+            "x.y",
+            "1.example",
+            "com..example",
+            "com.-example",
+            "com.example.",
+            "com.ex+ample",
+            "feed",
+            "x-javascript",
+            "jar",
+            "res",
+            "chrome-extension",
+            "myapp",
+        ] {
+            let refused = RedirectUri::parse(&format!("{scheme}://x/cb"));
+            let expected = [RedirectFault::UnknownScheme, RedirectFault::Scheme, RedirectFault::Malformed];
+            assert!(refused.as_ref().is_err_and(|fault| expected.contains(fault)), "{scheme}: {refused:?}");
+        }
+        for scheme in
+            ["com.example.app", "vscode-insiders", "com.anthropic.claude", "com.googleusercontent.apps.1-a"]
+        {
+            assert!(RedirectUri::parse(&format!("{scheme}:/cb")).is_ok(), "{scheme}");
+        }
+        assert!(RedirectUri::parse_entered("myapp://x/cb").is_ok(), "the operator knows it");
+        for scheme in REFUSED_SCHEMES {
+            let refused = RedirectUri::parse_entered(&format!("{scheme}://x/cb"));
+            assert_eq!(refused, Err(RedirectFault::Scheme), "{scheme}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_stranger_gives_leads_to_the_web_loopback_or_a_known_application(
+            scheme in "[a-zA-Z][a-zA-Z0-9+.-]{0,16}",
+            rest in "(:|:/|://)[ -~]{0,40}",
+        ) {
+            let text = format!("{scheme}{rest}");
+            if let Ok(uri) = RedirectUri::parse(&text) {
+                let scheme = scheme.to_ascii_lowercase();
+                let is_good = scheme == "https"
+                    || (scheme == "http" && uri.is_loopback())
+                    || APPLICATIONS.contains(&&*scheme)
+                    || scheme.contains('.');
+                proptest::prop_assert!(is_good, "{}", text);
+                proptest::prop_assert!(RedirectUri::parse_entered(&text).is_ok());
+                proptest::prop_assert!(uri.admits(&uri) && uri.admits_text(&text));
+                // A host is shown as what stands before the path, and nothing else ever looks like one.
+                let place = uri.place().into_owned();
+                proptest::prop_assert_eq!(uri.is_web(), !place.contains(' '), "{}", place);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+            let (stranger, operator) = (RedirectUri::parse(&text), RedirectUri::parse_entered(&text));
+            proptest::prop_assert!(stranger.is_err() || operator == stranger);
+        }
     }
 
     #[test]

@@ -1,28 +1,101 @@
 //! What strangers say about themselves, made fit to be shown.
+//!
+//! A name that shows as nothing, climbs over its line, or turns its direction is no name. One whose letters look like
+//! those of another alphabet is shown with a warning (Unicode Technical Standard 39): it may be honest, and nobody here can
+//! tell.
+
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, Script};
+use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// Of a client's name, in characters.
 pub(crate) const LONGEST_NAME: usize = 80;
+/// Marks on one letter. Vietnamese and pointed Hebrew need two.
+const MOST_MARKS: usize = 2;
+/// Shown as nothing, though no property says so: an empty Braille cell, a note without a head.
+const BLANK: [char; 2] = ['\u{2800}', '\u{1d159}'];
+/// Letters of Cyrillic and of Greek that look like Latin ones.
+const CYRILLIC_LIKE_LATIN: &str = "асеорхуѕіјһԁԛԝӏАВСЕНІЈКМОРЅТХУҮ";
+const GREEK_LIKE_LATIN: &str = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧονκρ";
 
-/// A name as it is shown and kept; `None` if nothing of it can be shown.
+/// A name as it is shown and kept; `None` if nothing of it can be read.
 pub(crate) fn name(text: &str) -> Option<String> {
-    plain(text, LONGEST_NAME)
+    plain(text, LONGEST_NAME).filter(|name| name.chars().any(char::is_alphanumeric))
 }
 
-/// The text without what could make it look like another: no control and no direction characters, one line, so many
-/// characters at most. `None` if nothing is left.
+/// The text without what could make it look like another: no control and no direction characters, nothing that is not
+/// seen, few marks on a letter, one line, so many characters at most. `None` if nothing is left.
 pub(crate) fn plain(text: &str, longest: usize) -> Option<String> {
-    let shown = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|&c| is_plain(c));
-    let shown: String = shown.take(longest).collect();
-    let shown = shown.trim();
+    let (mut shown, mut marks) = (String::new(), MOST_MARKS);
+    let visible = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|&c| is_visible(c));
+    for c in visible {
+        marks = match (is_mark(c), c) {
+            (true, _) if marks >= MOST_MARKS => continue,
+            (true, _) => marks + 1,
+            // Nothing carries a mark here, and one blank is as good as many.
+            (false, ' ') if shown.is_empty() || shown.ends_with(' ') => continue,
+            (false, ' ') => MOST_MARKS,
+            (false, _) => 0,
+        };
+        shown.push(c);
+    }
+    let shown: String = shown.chars().take(longest).collect();
+    let shown = shown.trim_end();
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// Not a control character, a direction mark (Unicode Standard Annex 9), or a space that has no width.
-fn is_plain(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
-    let invisible = matches!(c, '\u{ad}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !c.is_control() && !turns && !invisible
+/// Whether a word of the name mixes alphabets whose letters look alike, or is written in letters that all look like
+/// Latin ones.
+pub(crate) fn may_be_mistaken(name: &str) -> bool {
+    name.split(|c: char| !c.is_alphanumeric() && !is_mark(c))
+        .any(|word| is_mixed(word) || is_like_latin(word))
+}
+
+/// Control characters, formats (directions among them, Unicode Standard Annex 9), fillers, selectors of variants, and what
+/// no font has.
+fn is_visible(c: char) -> bool {
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    let hidden = matches!(
+        category,
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::PrivateUse
+            | GeneralCategory::Surrogate
+            | GeneralCategory::Unassigned
+            | GeneralCategory::EnclosingMark
+    );
+    let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
+    !hidden && !ignorable && !BLANK.contains(&c)
+}
+
+fn is_mark(c: char) -> bool {
+    CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::NonspacingMark
+}
+
+/// More scripts than one, but for those that are written together (the "highly restrictive" profile).
+fn is_mixed(word: &str) -> bool {
+    const EAST: [Script; 5] =
+        [Script::Han, Script::Hiragana, Script::Katakana, Script::Bopomofo, Script::Hangul];
+    let scripts = CodePointMapData::<Script>::new();
+    let everywhere = |script: &Script| [Script::Common, Script::Inherited].contains(script);
+    let mut found: Vec<Script> = Vec::new();
+    for script in word.chars().map(|c| scripts.get(c)).filter(|script| !everywhere(script)) {
+        if !found.contains(&script) {
+            found.push(script);
+        }
+    }
+    let of_the_east = found.iter().filter(|script| EAST.contains(script)).count();
+    let others = found.len() - of_the_east;
+    match of_the_east {
+        0 => others > 1,
+        _ => found.iter().any(|script| !EAST.contains(script) && *script != Script::Latin),
+    }
+}
+
+/// All of its letters are Cyrillic or Greek, and look Latin.
+fn is_like_latin(word: &str) -> bool {
+    let letters = || word.chars().filter(|c| c.is_alphabetic());
+    let all_of = |alphabet: &str| letters().all(|c| alphabet.contains(c));
+    letters().count() > 1 && (all_of(CYRILLIC_LIKE_LATIN) || all_of(GREEK_LIKE_LATIN))
 }
 
 #[cfg(test)]
@@ -36,5 +109,76 @@ mod tests {
         assert_eq!(plain("\u{7}\u{feff} ", 64), None);
         assert_eq!(plain(&"ä".repeat(100), 64).map(|name| name.chars().count()), Some(64));
         assert_eq!(plain("<b>Größe</b>", 64).as_deref(), Some("<b>Größe</b>"), "escaping is the page's");
+        assert_eq!(plain("a   \u{3000} b", 64).as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn a_name_that_shows_as_nothing_is_none() {
+        for text in [
+            "\u{3164}",
+            "\u{115f}\u{1160}",
+            "\u{ffa0}",
+            "\u{2800}",
+            "\u{180e}",
+            "\u{fe0f}\u{fe00}",
+            "\u{e0101}",
+            "\u{e000}",
+            "\u{301}\u{301}",
+            "\u{20dd}",
+            "\u{378}",
+            "...",
+            "— ·",
+            " ",
+        ] {
+            assert_eq!(name(text), None, "{text:?}");
+        }
+        assert_eq!(name("Cla\u{3164}ude\u{fe0f}").as_deref(), Some("Claude"));
+    }
+
+    #[test]
+    fn marks_do_not_climb_out_of_their_line() {
+        let stacked = format!("Cl{}aude", "\u{301}".repeat(78));
+        assert_eq!(name(&stacked).as_deref(), Some("Cl\u{301}\u{301}aude"));
+        assert_eq!(name("Tiê\u{301}ng Việt").as_deref(), Some("Tiê\u{301}ng Việt"));
+        assert_eq!(name("\u{301}Claude").as_deref(), Some("Claude"), "there is nothing to carry it");
+    }
+
+    #[test]
+    fn letters_that_look_like_others_are_noticed() {
+        for text in ["Mіcrosoft", "Сlaude", "ClaudΕ", "Сору", "Notes by ОСЕ", "Ꮯlaude", "ΑΒΕ"]
+        {
+            assert!(may_be_mistaken(text), "{text}");
+        }
+        for text in [
+            "Claude",
+            "Größe & Söhne",
+            "Яндекс Music",
+            "Ελληνική Τράπεζα",
+            "東京データ Search",
+            "東京search",
+            "데이터 Tool",
+            "حاسوب",
+            "हिन्दी",
+            "VS Code 2",
+            "a1-b2",
+        ] {
+            assert!(!may_be_mistaken(text), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_stranger_says_is_short_visible_and_stays_so(text in "\\PC{0,120}", more in "[\u{300}-\u{36f}\u{fe00}-\u{fe0f}a ]{0,60}") {
+            let Some(shown) = name(&format!("{text}{more}")) else { return Ok(()) };
+            proptest::prop_assert!(shown.chars().count() <= LONGEST_NAME && !shown.contains("  "));
+            proptest::prop_assert!(shown.chars().all(is_visible) && shown.trim() == shown);
+            let mut stacked = 0;
+            for c in shown.chars() {
+                stacked = if is_mark(c) { stacked + 1 } else { 0 };
+                proptest::prop_assert!(stacked <= MOST_MARKS, "{:?}", shown);
+            }
+            let again = name(&shown);
+            proptest::prop_assert_eq!(again.as_deref(), Some(&*shown));
+        }
     }
 }

@@ -155,10 +155,34 @@ async fn whoever_enters_the_azure_client_id_reads_what_to_enter_instead() {
     assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_client")));
 }
 
+/// Where a page leads that a person may follow, and nothing goes by itself.
+fn by_hand(answer: &Answer, what: &str) -> Url {
+    assert!(!answer.headers.contains_key("location"), "{what}: {answer:?}");
+    assert!(!answer.text.contains("http-equiv"), "{what}: {}", answer.text);
+    assert_guarded(answer);
+    Url::parse(&way(&answer.text)).expect("a URL")
+}
+
+/// A client that the operator entered.
+async fn entered<'a>(gateway: &'a Gateway, redirect_uri: &str) -> App<'a> {
+    let body = json!({ "name": "Ours", "redirect_uris": [redirect_uri], "public": true });
+    let url = format!("http://{}/api/tenants/a/clients", gateway.admin_address());
+    let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+    let answer = read(request.body(body.to_string()).send().await.expect("an answer")).await;
+    let client_id = answer.json()["client_id"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+    App { gateway, prefix: "/a", client_id, redirect_uri: redirect_uri.to_owned() }
+}
+
 #[tokio::test]
-async fn a_flaw_of_a_known_client_is_told_to_it_with_state_and_issuer() {
+async fn a_flaw_is_told_with_state_and_issuer_by_a_link_or_where_the_client_is_vouched_for_by_a_redirect() {
     let (_entra, _backend, gateway) = ground().await;
     let app = App::registered(&gateway, "/a").await;
+    let ours = entered(&gateway, CALLBACK).await;
+    let claude = App {
+        client_id: "https://claude.ai/oauth/claude-code-client-metadata".to_owned(),
+        redirect_uri: "http://127.0.0.1:7777/callback".to_owned(),
+        ..App::registered(&gateway, "/a").await
+    };
     let issuer = format!("{}/a", gateway.client().base());
     for (change, error) in [
         (("response_type", "token"), "unsupported_response_type"),
@@ -171,14 +195,19 @@ async fn a_flaw_of_a_known_client_is_told_to_it_with_state_and_issuer() {
         (("resource", "https://other.example/mcp"), "invalid_target"),
         (("prompt", "none"), "interaction_required"),
     ] {
-        let answer = Browser::new(&gateway).get(&app.authorize_path(&[change])).await;
-        assert_eq!(answer.status, 302, "{change:?}: {answer:?}");
-        let back = Url::parse(answer.header("location")).expect("a URL");
-        assert!(back.as_str().starts_with(CALLBACK), "{back}");
-        assert_eq!(parameter(&back, "error").as_deref(), Some(error), "{change:?}");
-        assert_eq!(parameter(&back, "state").as_deref(), Some("st%te &+ä"), "{change:?}");
-        assert_eq!(parameter(&back, "iss").as_ref(), Some(&issuer), "{change:?}");
-        assert!(parameter(&back, "code").is_none());
+        for (app, expected) in [(&app, 400), (&ours, 302), (&claude, 302)] {
+            let answer = Browser::new(&gateway).get(&app.authorize_path(&[change])).await;
+            assert_eq!(answer.status, expected, "{change:?}: {answer:?}");
+            let back = match expected {
+                302 => Url::parse(answer.header("location")).expect("a URL"),
+                _ => by_hand(&answer, change.0),
+            };
+            assert!(back.as_str().starts_with(CALLBACK), "{back}");
+            assert_eq!(parameter(&back, "error").as_deref(), Some(error), "{change:?}");
+            assert_eq!(parameter(&back, "state").as_deref(), Some("st%te &+ä"), "{change:?}");
+            assert_eq!(parameter(&back, "iss").as_ref(), Some(&issuer), "{change:?}");
+            assert!(parameter(&back, "code").is_none());
+        }
     }
     for resource in ["/a/mcp", "/a/mcp/", "/a", "/a/mcp?x=1"] {
         let resource = format!("{}{resource}", gateway.client().base());
@@ -237,6 +266,119 @@ async fn what_a_client_calls_itself_is_shown_as_text_and_never_trusted() {
         "{}",
         page.text
     );
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_what_it_seems_is_cleaned_or_shown_with_a_warning() {
+    let (_entra, _backend, gateway) = ground().await;
+    let shown = async |name: &str, redirect_uri: &str| {
+        let body = json!({ "client_name": name, "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
+        let told = register(&gateway, "/a", &body).await.json();
+        let client_id = told["client_id"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+        let app = App { gateway: &gateway, prefix: "/a", client_id, redirect_uri: redirect_uri.to_owned() };
+        let page = Browser::new(&gateway).get(&app.authorize_path(&[])).await;
+        assert_guarded(&page);
+        page.text
+    };
+    for nothing in ["\u{3164}", "\u{115f}\u{1160}", "\u{2800}", "\u{180e}", "\u{fe0f}", "\u{301}\u{301}"] {
+        let page = shown(nothing, CALLBACK).await;
+        assert!(page.contains("Allow An application without a name to use"), "{nothing:?}: {page}");
+    }
+    let stacked = shown(&format!("Cl{}aude", "\u{301}".repeat(78)), CALLBACK).await;
+    assert!(stacked.contains("Allow Cl\u{301}\u{301}aude to use"), "{stacked}");
+    let mixed = shown("M\u{456}crosoft", CALLBACK).await;
+    assert!(mixed.contains("letters of another alphabet"), "{mixed}");
+    assert!(!shown("Größe & Яндекс", CALLBACK).await.contains("letters of another alphabet"));
+    // A scheme that is spelled like a host.
+    let scheme = shown("Claude", "claude.ai:/api/mcp/auth_callback").await;
+    assert!(!scheme.contains("<strong>claude.ai</strong>"), "{scheme}");
+    for said in
+        ["an application on this device that handles claude.ai: links", "is no website", "class=\"warning\""]
+    {
+        assert!(scheme.contains(said), "{said:?} is not said: {scheme}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_on_the_device_is_one_that_is_known_and_opened_by_the_person() {
+    let (entra, _backend, gateway) = ground().await;
+    for scheme in [
+        "ms-msdt",
+        "search-ms",
+        "ms-officecmd",
+        "ms-appinstaller",
+        "ms-settings",
+        "intent",
+        "shell",
+        "smb",
+        "ssh",
+        "telnet",
+        "ldap",
+        "feed",
+        "x-javascript",
+        "jar",
+        "res",
+        "chrome-extension",
+        "steam",
+        "myapp",
+    ] {
+        let body = json!({ "redirect_uris": [CALLBACK, format!("{scheme}://x/cb")] });
+        let told = register(&gateway, "/a", &body).await;
+        assert_eq!((told.status, &told.json()["error"]), (400, &json!("invalid_redirect_uri")), "{scheme}");
+        assert!(
+            told.json()["error_description"].as_str().is_some_and(|why| why.contains("scheme")),
+            "{told:?}"
+        );
+    }
+    let redirect_uri = "com.example.app:/callback";
+    let body = json!({ "client_name": "App", "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
+    let told = register(&gateway, "/a", &body).await.json();
+    let client_id = told["client_id"].as_str().expect("an id").to_owned();
+    let app = App { gateway: &gateway, prefix: "/a", client_id, redirect_uri: redirect_uri.to_owned() };
+    let mut browser = Browser::new(&gateway);
+    let flaw = browser.get(&app.authorize_path(&[("prompt", "none")])).await;
+    assert_eq!(by_hand(&flaw, "prompt=none").scheme(), "com.example.app");
+    let page = browser.get(&app.authorize_path(&[])).await;
+    let form = [("request", &*field(&page.text, "request")), ("decision", "deny")];
+    let cancelled = browser.post("/a/consent", &form).await;
+    assert_eq!(parameter(&by_hand(&cancelled, "Cancel"), "error").as_deref(), Some("access_denied"));
+    let callback = app.log_in_at_microsoft(&mut browser, &entra).await;
+    let done = browser.get(&callback).await;
+    assert_eq!(done.status, 200, "{done:?}");
+    let back = by_hand(&done, "signed in");
+    assert!(back.as_str().starts_with(redirect_uri) && parameter(&back, "code").is_some(), "{back}");
+    // The operator may know another.
+    let ours = entered(&gateway, "myapp://x/cb").await;
+    assert_eq!(Browser::new(&gateway).get(&ours.authorize_path(&[])).await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_stranger_without_a_page_of_ours() {
+    let (_entra, _backend, gateway) = ground().await;
+    let evil = "https://evil.example/phish";
+    let body = json!({ "redirect_uris": [evil], "token_endpoint_auth_method": "none" });
+    let told = register(&gateway, "/a", &body).await.json();
+    let client_id = told["client_id"].as_str().expect("an id").to_owned();
+    let app = App { gateway: &gateway, prefix: "/a", client_id, redirect_uri: evil.to_owned() };
+    let long = "x".repeat(4097);
+    for change in [
+        ("prompt", "none"),
+        ("response_type", "bad"),
+        ("response_mode", "fragment"),
+        ("resource", "https://other.example"),
+        ("code_challenge_method", "plain"),
+        ("code_challenge", ""),
+        ("state", &long),
+    ] {
+        let answer = Browser::new(&gateway).get(&app.authorize_path(&[change])).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(by_hand(&answer, change.0).as_str().starts_with(evil));
+        assert!(answer.text.contains("leads to evil.example"), "{}", answer.text);
+    }
+    let mut browser = Browser::new(&gateway);
+    let page = browser.get(&app.authorize_path(&[])).await;
+    let form = [("request", &*field(&page.text, "request")), ("decision", "deny")];
+    by_hand(&browser.post("/a/consent", &form).await, "Cancel");
 }
 
 #[tokio::test]

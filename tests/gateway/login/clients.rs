@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::super::harness::client::{Answer, read};
-use super::super::harness::login::{App, Browser, Form, VERIFIER, parameter, register};
+use super::super::harness::login::{App, Browser, Form, VERIFIER, parameter, register, way};
 use super::*;
 
 /// How a client proves itself at the token endpoint.
@@ -102,7 +102,11 @@ fn scripts() -> Vec<Script> {
             granted: "mcp:use offline_access",
             resource: Some(""),
             proof: Proof::None,
-            shown: &["Cursor", "nobody has checked the name", "<strong>cursor</strong>"],
+            shown: &[
+                "Cursor",
+                "nobody has checked the name",
+                "<strong>an application on this device that handles cursor: links</strong>",
+            ],
         },
         Script {
             name: "VS Code on any port",
@@ -240,8 +244,12 @@ async fn every_known_client_logs_in_its_own_way() {
         }
         let callback = known.app.consent_and_visit(&mut browser, &page, &entra).await;
         let done = browser.get(&callback).await;
-        assert_eq!(done.status, 302, "{}: {done:?}", script.name);
-        let back = Url::parse(done.header("location")).expect("a URL");
+        // A program on the device is opened by the person.
+        let by_link = script.redirect_uri.starts_with("cursor:");
+        assert_eq!(done.status, if by_link { 200 } else { 302 }, "{}: {done:?}", script.name);
+        let to = if by_link { way(&done.text) } else { done.header("location").to_owned() };
+        assert!(!done.text.contains("http-equiv"), "{}", script.name);
+        let back = Url::parse(&to).expect("a URL");
         assert!(back.as_str().starts_with(script.redirect_uri), "{}: {back}", script.name);
 
         let code = parameter(&back, "code").expect("a code");

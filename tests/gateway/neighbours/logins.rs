@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::super::harness::client::{Answer, read};
 use super::super::harness::entra::{Endpoint, FakeEntra, Fault};
-use super::super::harness::login::{App, Browser, Form, parameter};
+use super::super::harness::login::{App, Browser, Form, field, parameter};
 use super::super::harness::secret::secret;
 use super::super::harness::{Beside, Client, FakeBackend, Gateway, Setup, Tenant, until};
 
@@ -212,4 +212,35 @@ async fn a_tenant_whose_logins_hang_at_microsoft_keeps_no_other_from_logging_in(
     assert!(parameter(&back, "code").is_some(), "{back}");
     hanging.abort_all();
     beside.finish().await.assert_unharmed("b beside logins that hang");
+}
+
+#[tokio::test]
+async fn however_many_logins_somebody_is_led_to_begin_the_host_stays_open_to_them() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let gateway = gateway(&entra, &backend, "", "").await;
+    let (evil, app) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
+    let mut browser = Browser::new(&gateway);
+    let head = |browser: &Browser| -> usize {
+        browser.cookies.iter().map(|(name, value)| name.len() + value.len() + 3).sum()
+    };
+    for length in [4_000, 4_096, 10, 2_000, 2_000, 300, 300, 300, 300, 300, 300, 300, 300, 300] {
+        let state = "x".repeat(length);
+        browser.consent(&evil.authorize_path(&[("state", &state)])).await;
+        assert!(head(&browser) < 8 << 10, "{} bytes of cookies after a state of {length}", head(&browser));
+    }
+    // The other tenant of the host is open, and two logins at once are finished, the older one first.
+    let first = app.log_in_at_microsoft(&mut browser, &entra).await;
+    let second = app.log_in_at_microsoft(&mut browser, &entra).await;
+    for callback in [first, second] {
+        let back = browser.come_back(&callback).await;
+        assert!(parameter(&back, "code").is_some(), "{back}");
+    }
+    assert!(browser.cookies.keys().all(|name| !name.contains("login")), "{:?}", browser.cookies.keys());
+    // What cannot be kept is said on a page, and takes nothing.
+    let state = "\u{1}".repeat(1_500);
+    let page = browser.get(&evil.authorize_path(&[("state", &state)])).await;
+    let form = [("request", &*field(&page.text, "request")), ("decision", "allow")];
+    let refused = browser.post("/a/consent", &form).await;
+    assert!(refused.status == 400 && refused.text.contains("too long"), "{refused:?}");
+    assert!(browser.cookies.keys().all(|name| !name.contains("login")), "{:?}", browser.cookies.keys());
 }
