@@ -6,8 +6,8 @@
 //! answer becomes a stream that is kept alive, a panic becomes `-32603`.
 //!
 //! A request goes through [`front`] (may it be handed on, and what did the answer mean), rmcp, [`handler`] (the
-//! protocol's methods), [`call`] (one tool call) and [`result`] (what the client is handed); [`upgrade`] holds the
-//! connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
+//! protocol's methods), [`call`] (one tool call) or [`resource`] (one read) and [`result`] (what the client is handed);
+//! [`rights`] decides what the caller may have, and [`upgrade`] holds the connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
 
 mod call;
 mod context;
@@ -18,7 +18,9 @@ mod handler;
 mod pace;
 mod render;
 mod reply;
+mod resource;
 mod result;
+mod rights;
 mod rows;
 mod schema;
 mod service;
@@ -40,11 +42,12 @@ use crate::backend;
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
-use crate::spec::{LoginSpec, TenantName, ToolSpec};
+use crate::spec::{TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
 use pace::Pace;
+pub use rights::{Door, Item, Rights};
 use service::Service;
 use shared::Shared;
 use under_way::UnderWay;
@@ -62,24 +65,14 @@ pub struct Surface {
     pub deadline: Duration,
     pub list_ttl: Duration,
     pub max_result_bytes: usize,
-    /// The tenant asks for credentials: lists are cached privately.
-    pub private: bool,
+    /// Whom it lets in, and what rules there are for single tools.
+    pub door: Door,
     /// Values of the Host header that are ours; `None` accepts any.
     pub allowed_hosts: Option<Arc<[String]>>,
     /// Values of the Origin header that may call.
     pub allowed_origins: Arc<[String]>,
     pub metrics: Arc<Metrics>,
     pub audit: Audit,
-    /// Who may use which tool, where a tenant has such rules.
-    pub login: Option<Arc<LoginSpec>>,
-}
-
-impl Surface {
-    /// Whether the caller may use a tool.
-    fn lets(&self, principal: &Principal, tool: &str) -> bool {
-        let rules = self.login.as_ref().and_then(|login| login.tools.get(tool));
-        rules.is_none_or(|rules| principal.may(rules))
-    }
 }
 
 /// What the front found out about a request; travels in its extensions.
@@ -133,9 +126,7 @@ impl McpServer {
     ///
     /// The streams go on under the successor: they hear of later changes, and end when it is closed.
     pub fn superseded_by(&self, successor: &McpServer) {
-        self.shared
-            .line
-            .hand_over(self.shared.shows_other_tools_than(&successor.shared), &successor.shared.line);
+        self.shared.line.hand_over(self.shared.change_to(&successor.shared), &successor.shared.line);
     }
 
     /// Ends open `subscriptions/listen` streams gracefully (final result), and new ones at once. Calls go on.
@@ -148,6 +139,11 @@ impl McpServer {
         self.shared.line.close();
     }
 
+    /// Who may have what of this server.
+    pub fn rights(&self) -> &Rights {
+        self.shared.rights()
+    }
+
     /// Requests and streams under way.
     pub fn under_way(&self) -> usize {
         self.under_way.count()
@@ -157,7 +153,7 @@ impl McpServer {
 impl fmt::Debug for McpServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("McpServer")
-            .field("tenant", &self.shared.surface.tenant)
+            .field("tenant", &self.shared.tenant())
             .field("under_way", &self.under_way())
             .finish_non_exhaustive()
     }

@@ -67,15 +67,22 @@ pub(super) struct Texts {
     pub(super) description: String,
 }
 
-/// What the search tool says about itself.
-pub(super) fn search_texts(dataset: &str, title: &str, description: Option<&str>) -> Texts {
+/// What the search tool says about itself. `context` is the listed name of the other tool, unless it is hidden.
+pub(super) fn search_texts(
+    dataset: &str,
+    title: &str,
+    description: Option<&str>,
+    context: Option<&str>,
+) -> Texts {
     let about = description.map(|text| format!(" About it: {text}")).unwrap_or_default();
+    let first = context.map(|name| format!(" Use {name} first if you don't know what it can be asked."));
+    let first = first.unwrap_or_default();
     Texts {
         name: "search",
         title: format!("Search {title}"),
         description: format!(
             "Ask the dataset \"{dataset}\" ({title}) a question in plain language and get its answer as rows. \
-             Read-only. Use get_context first if you don't know what it can be asked.{about}"
+             Read-only.{first}{about}"
         ),
     }
 }

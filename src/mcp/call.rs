@@ -16,13 +16,13 @@ use tokio::time::Interval;
 use super::Caller;
 use super::front::Reader;
 use super::result::{Answer, failure};
-use super::shared::Shared;
+use super::shared::{GrantedContext, GrantedTool, Shared, Withheld};
 use super::{context, pace::Pace};
 use crate::backend::{self, TraceContext};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::panic::caught;
 use crate::oauth::bearer::Principal;
-use crate::spec::{ToolKind, ToolSpec, Values};
+use crate::spec::Values;
 use crate::telemetry::audit::{Entry, Event};
 use crate::telemetry::metrics::Outcome;
 
@@ -37,27 +37,22 @@ pub(super) async fn call(
         return answer;
     }
     let caller = caller(&context);
-    let Some((tool, schema)) = shared.tool(&request.name) else {
-        return Err(unknown_tool(shared, &request.name, caller));
+    let asked = Asked::of(&context, shared.deadline());
+    let arguments = request.arguments.unwrap_or_default();
+    let (name, outcome) = match shared.view(caller).tool(&request.name) {
+        Err(Withheld::Unknown) => return Err(unknown_tool(shared, &request.name, caller)),
+        Err(Withheld::NotAllowed(name)) => (name, Err(Failure::NotAllowed)),
+        Ok(tool) => (tool.name(), asked.checked(shared, tool, arguments, &context).await),
     };
-    let asked = Asked::of(&context, shared.surface.deadline);
-    let arguments = Value::Object(request.arguments.unwrap_or_default());
-    let outcome = match schema.check(&arguments) {
-        _ if !shared.surface.lets(caller, &tool.name) => Err(Failure::NotAllowed),
-        Err(violation) => Err(Failure::Arguments(violation)),
-        Ok(()) => match caught(asked.answer(shared, tool, into_map(arguments), &context)).await {
-            Ok(outcome) => outcome,
-            Err(_panicked) => Err(Failure::Internal),
-        },
-    };
-    asked.record(shared, &tool.name, outcome.as_ref().err());
+    asked.record(shared, name, outcome.as_ref().err());
     let kept = outcome.as_ref().err().map(Failure::outcome);
     let result = match outcome {
-        Ok(answer) => Ok(answer.into_result(shared.surface.max_result_bytes)),
+        Ok(answer) => Ok(answer.into_result(shared.max_result_bytes())),
         Err(Failure::Internal) => Err(ErrorData::internal_error(asked.with_id("The server failed."), None)),
         Err(error) => Ok(failure(asked.with_id(&error.to_string()))),
     };
-    asked.note(shared, &tool.name, caller, kept.unwrap_or(Outcome::Ok), result.as_ref().ok());
+    let bytes = result.as_ref().ok().map(readable_bytes);
+    asked.note(shared, Read::Tool(name), caller, kept.unwrap_or(Outcome::Ok), bytes);
     result
 }
 
@@ -70,7 +65,7 @@ pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
 
 /// Why a call has no answer. `Display` is what the asker reads.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(
         "Your account may not use this tool. Ask the operator of this server to let you; calling again changes nothing."
     )]
@@ -88,7 +83,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::NotAllowed => Outcome::NotAllowed,
             Self::Arguments(_) => Outcome::BadArguments,
@@ -116,8 +111,7 @@ fn into_map(arguments: Value) -> Values {
 }
 
 fn unknown_tool(shared: &Shared, name: &str, caller: &Principal) -> ErrorData {
-    let names = shared.surface.tools.iter().map(|tool| &*tool.name);
-    let known: Vec<&str> = names.filter(|name| shared.surface.lets(caller, name)).collect();
+    let known: Vec<&str> = shared.view(caller).tools().map(|tool| &*tool.name).collect();
     let name: String = name.chars().take(128).collect();
     ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
 }
@@ -153,16 +147,30 @@ impl Asked {
         format!("{sentence} (request {})", self.call.request_id)
     }
 
+    /// The answer to arguments that fit; a panic on the way to it is one failure among others.
+    async fn checked(
+        &self,
+        shared: &Shared,
+        tool: GrantedTool<'_>,
+        arguments: Values,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Answer, Failure> {
+        let arguments = Value::Object(arguments);
+        tool.check(&arguments).map_err(Failure::Arguments)?;
+        let answer = caught(self.answer(shared, tool, into_map(arguments), context)).await;
+        answer.unwrap_or(Err(Failure::Internal))
+    }
+
     async fn answer(
         &self,
         shared: &Shared,
-        tool: &ToolSpec,
+        tool: GrantedTool<'_>,
         arguments: Values,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer, Failure> {
         let token = context.meta.get_progress_token().filter(|_| self.takes_events);
         let mut progress = token.map(|token| Progress::new(&context.peer, token, &shared.pace));
-        let asking = self.ask(shared, tool, arguments);
+        let asking = self.ask(tool, arguments);
         let mut asking = std::pin::pin!(asking);
         loop {
             tokio::select! {
@@ -175,17 +183,16 @@ impl Asked {
         }
     }
 
-    async fn ask(&self, shared: &Shared, tool: &ToolSpec, arguments: Values) -> Result<Answer, Failure> {
-        let backend = &shared.surface.backend;
-        match tool.kind {
-            ToolKind::Search => {
-                let data = backend.call(&tool.call, &arguments, &self.call).await?.value;
+    async fn ask(&self, tool: GrantedTool<'_>, arguments: Values) -> Result<Answer, Failure> {
+        match tool.document() {
+            None => {
+                let data = tool.ask(&arguments, &self.call).await?.value;
                 let limit = arguments.get("limit").and_then(Value::as_u64);
                 let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
                 Ok(Answer { data, limit, notice: None })
             }
-            ToolKind::Context => {
-                let document = self.context(shared).await?;
+            Some(document) => {
+                let document = self.context(document).await?;
                 Ok(about(
                     &document,
                     arguments.get("topic").and_then(Value::as_str).unwrap_or_default().trim(),
@@ -194,45 +201,48 @@ impl Asked {
         }
     }
 
-    /// The semantic context, in time even if somebody else is fetching it.
-    pub(super) async fn context(&self, shared: &Shared) -> Result<Arc<Value>, backend::Error> {
-        let context = shared.surface.backend.context(&self.call);
-        let in_time = tokio::time::timeout_at(self.call.deadline.into(), context).await;
-        in_time.unwrap_or(Err(backend::Error::TimedOut))
+    /// The semantic context.
+    pub(super) async fn context(&self, document: GrantedContext<'_>) -> Result<Arc<Value>, backend::Error> {
+        document.fetch(&self.call).await
     }
 
-    /// The audit is told who called what, and how that ended; never what was asked.
-    fn note(
+    /// The audit is told who read what, and how that ended; never what was asked.
+    pub(super) fn note(
         &self,
         shared: &Shared,
-        tool: &str,
+        read: Read<'_>,
         caller: &Principal,
         outcome: Outcome,
-        result: Option<&CallToolResult>,
+        bytes: Option<usize>,
     ) {
+        let (event, tool, resource) = match read {
+            Read::Tool(name) => (Event::Call, Some(name), None),
+            Read::Resource(uri) => (Event::Read, None, Some(uri)),
+        };
         let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
         let grant = match caller {
             Principal::User(user) => Some(user.grant.to_string()),
             _ => None,
         };
-        shared.surface.audit.note(&Entry {
+        shared.audit().note(&Entry {
             who: caller.who(),
             client_id: caller.client_id(),
             grant,
-            tool: Some(tool),
+            tool,
+            resource,
             elapsed_ms: u64::try_from(elapsed.as_millis()).ok(),
-            bytes: result.map(readable_bytes),
+            bytes,
             request_id: Some(&self.call.request_id),
-            ..Entry::new(Event::Call, shared.surface.tenant.as_str(), outcome.label())
+            ..Entry::new(event, shared.tenant(), outcome.label())
         });
     }
 
     fn record(&self, shared: &Shared, tool: &str, failure: Option<&Failure>) {
-        let tenant = shared.surface.tenant.as_str();
+        let tenant = shared.tenant();
         let request_id = &self.call.request_id;
         let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
         let outcome = failure.map_or(Outcome::Ok, Failure::outcome);
-        shared.surface.metrics.tool_call(tenant, outcome, elapsed);
+        shared.metrics().tool_call(tenant, outcome, elapsed);
         let elapsed_ms = elapsed.as_millis();
         match failure {
             None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),
@@ -254,6 +264,15 @@ impl Asked {
             }
         }
     }
+}
+
+/// What was read: of which a line of the audit is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Read<'a> {
+    /// A tool's answer, by its listed name.
+    Tool(&'a str),
+    /// A resource that is there, by its URI.
+    Resource(&'a str),
 }
 
 /// What the backend is told of the caller, if it wants to know.

@@ -19,6 +19,7 @@ use rmcp::{ErrorData, RoleServer};
 use serde_json::{Map, Value};
 
 use super::result::failure;
+use super::rights::{Change, Rights};
 use super::schema::Schema;
 use super::shared::Shared;
 use super::subscriptions::{Follower, Line};
@@ -71,10 +72,12 @@ impl Fixture {
     }
 
     /// Does what a reload with other tools does.
-    fn change_tools(&self, line: &Line) {
+    fn change_tools(&self, line: &Line, rights: &Rights) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let next = line.continued();
-        end.as_ref().unwrap_or(line).hand_over(true, &next);
+        let tools = [Arc::from(tools::TRIGGER_TOOL_CHANGE)].into();
+        let change = Change { tools, before: rights.clone(), after: rights.clone() };
+        end.as_ref().unwrap_or(line).hand_over(Some(change), &next);
         *end = Some(next);
     }
 }
@@ -92,7 +95,7 @@ pub(super) async fn call(
         return Some(Ok(failure(violation)));
     }
     if tool.name == tools::TRIGGER_TOOL_CHANGE {
-        fixture.change_tools(&shared.line);
+        fixture.change_tools(&shared.line, shared.rights());
     }
     Some(tools::answer(&tool.name, &arguments, context).await)
 }

@@ -8,19 +8,19 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
     InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult,
     ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig,
+    ReadResourceResponse, ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig,
     SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
-use super::call::{self, Asked};
+use super::call;
 #[cfg(feature = "conformance")]
 use super::fixture::Fixture;
 use super::result::signed;
-use super::service::VERSIONS;
+use super::service::{self, VERSIONS};
 use super::shared::{Shared, names_headers};
-use super::{context, subscriptions};
+use super::{resource, subscriptions};
 use crate::base::panic::caught;
 
 type Context = RequestContext<RoleServer>;
@@ -47,21 +47,15 @@ impl TenantHandler {
         Self { shared }
     }
 
-    fn instructions(&self) -> Option<String> {
-        let surface = &self.shared.surface;
-        let known = surface.backend.known_context();
-        context::instructions(
-            surface.instructions.as_deref(),
-            surface.description.as_deref(),
-            known.as_deref(),
-        )
+    fn instructions(&self, context: &Context) -> Option<String> {
+        self.shared.view(call::caller(context)).instructions()
     }
 
-    fn discovered(&self) -> DiscoverResult {
+    fn discovered(&self, context: &Context) -> DiscoverResult {
         let mut result = DiscoverResult::from_server_info(VERSIONS.to_vec(), self.get_info())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
-        result.instructions = self.instructions();
+        result.instructions = self.instructions(context);
         result
     }
 
@@ -71,18 +65,12 @@ impl TenantHandler {
             .with_cache_scope(self.shared.cache_scope())
     }
 
-    fn resources(&self) -> ListResourcesResult {
-        let surface = &self.shared.surface;
-        let document = Resource::new(self.shared.context_uri(), "context")
-            .with_title(format!("Semantic context of {}", surface.title))
-            .with_description(
-                "What the dataset holds and can be asked: entities, measures, sample questions.",
-            )
-            .with_mime_type("application/json");
-        let resources = vec![document];
+    fn resources(&self, context: &Context) -> ListResourcesResult {
+        let document = self.shared.view(call::caller(context)).context();
+        let resources = document.map(|_readable| resource::listed(&self.shared)).into_iter();
         #[cfg(feature = "conformance")]
-        let resources = self.shared.fixture.iter().flat_map(Fixture::resources).chain(resources).collect();
-        ListResourcesResult::with_all_items(resources)
+        let resources = self.shared.fixture.iter().flat_map(Fixture::resources).chain(resources);
+        ListResourcesResult::with_all_items(resources.collect())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
@@ -92,22 +80,7 @@ impl TenantHandler {
         if let Some(contents) = self.shared.fixture.as_ref().and_then(|fixture| fixture.read(uri)) {
             return Ok(self.read(contents, context));
         }
-        if uri != self.shared.context_uri() {
-            let data = serde_json::json!({ "uri": uri });
-            return Err(ErrorData::resource_not_found("there is no such resource here", Some(data)));
-        }
-        let asked = Asked::of(context, self.shared.surface.deadline);
-        let document = tokio::select! {
-            document = asked.context(&self.shared) => document,
-            () = context.ct.cancelled() => return Err(ErrorData::internal_error("cancelled", None)),
-            () = self.shared.line.closed() => return Err(ErrorData::internal_error("shutting down", None)),
-        };
-        let document = document.map_err(|error| {
-            let sentence = format!("{error}. {}", error.advice());
-            ErrorData::internal_error(asked.with_id(&sentence), None)
-        })?;
-        let contents = ResourceContents::text(document.to_string(), uri).with_mime_type("application/json");
-        Ok(self.read(contents, context))
+        Ok(self.read(resource::read(&self.shared, uri, context).await?, context))
     }
 
     fn read(&self, contents: ResourceContents, context: &Context) -> ReadResourceResult {
@@ -166,15 +139,15 @@ impl ServerHandler for TenantHandler {
             if let Some(tools) = &mut info.capabilities.tools {
                 tools.list_changed = None;
             }
-            info.instructions = self.instructions();
+            info.instructions = self.instructions(&context);
             context.peer.set_peer_info(request);
             Ok(info)
         })
         .await
     }
 
-    async fn discover(&self, _context: Context) -> Result<DiscoverResult, ErrorData> {
-        guarded(async { Ok(self.discovered()) }).await
+    async fn discover(&self, context: Context) -> Result<DiscoverResult, ErrorData> {
+        guarded(async { Ok(self.discovered(&context)) }).await
     }
 
     async fn list_tools(
@@ -188,10 +161,13 @@ impl ServerHandler for TenantHandler {
         Ok(result)
     }
 
-    /// rmcp wants a tool's schema with every call, to compare `Mcp-Param-*` headers. Most tools have none.
+    /// rmcp wants a tool's schema with every call, to compare `Mcp-Param-*` headers. Most tools have none. A tool that
+    /// the caller may not see has none for them.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        let schema = self.shared.input_schema(name)?;
-        names_headers(schema).then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
+        service::asking(|caller| {
+            let schema = self.shared.input_schema(name, caller)?;
+            names_headers(schema).then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
+        })
     }
 
     async fn call_tool(
@@ -210,7 +186,7 @@ impl ServerHandler for TenantHandler {
         context: Context,
     ) -> Result<ListResourcesResult, ErrorData> {
         first_page(request)?;
-        let mut result = self.resources();
+        let mut result = self.resources(&context);
         result.meta = is_modern(&context).then(|| self.shared.result_meta());
         Ok(result)
     }
@@ -236,7 +212,7 @@ impl ServerHandler for TenantHandler {
         request: ReadResourceRequestParams,
         context: Context,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        guarded(self.document(&request.uri, &context)).await.map(ReadResourceResponse::from)
+        guarded(Box::pin(self.document(&request.uri, &context))).await.map(ReadResourceResponse::from)
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -244,7 +220,8 @@ impl ServerHandler for TenantHandler {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        guarded(subscriptions::listen(self.shared.follower(), &context)).await
+        let caller = call::caller(context.request_context());
+        guarded(subscriptions::listen(self.shared.follower(), &context, caller)).await
     }
 
     /// Also reached by known methods whose parameters nothing can be made of.

@@ -9,10 +9,12 @@ use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
+use super::Caller;
 use super::front::Asked;
 use super::handler::TenantHandler;
 use super::shared::Shared;
 use crate::base::body::Body;
+use crate::oauth::bearer::Principal;
 
 /// The only pair of type parameters in the binary: each further one costs a minute of compile time.
 pub(super) type Service = StreamableHttpService<TenantHandler, NeverSessionManager>;
@@ -27,18 +29,17 @@ pub(super) fn build(shared: &Arc<Shared>) -> Service {
 }
 
 fn config(shared: &Shared) -> StreamableHttpServerConfig {
-    let surface = &shared.surface;
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // The body was read under the tenant's own cap.
         .with_max_request_body_bytes(usize::MAX)
-        .with_allowed_origins(surface.allowed_origins.iter().map(|origin| with_port(origin)))
+        .with_allowed_origins(shared.allowed_origins().iter().map(|origin| with_port(origin)))
         .enforce_origin_validation();
-    match &surface.allowed_hosts {
+    match shared.allowed_hosts() {
         None => config.disable_allowed_hosts(),
         // rmcp takes an empty list as "any": a name that cannot exist (RFC 6761 section 6.4) keeps it closed.
-        Some(hosts) if hosts.is_empty() => config.with_allowed_hosts(["closed.invalid"]),
+        Some([]) => config.with_allowed_hosts(["closed.invalid"]),
         Some(hosts) => config.with_allowed_hosts(hosts.iter().map(String::as_str)),
     }
 }
@@ -54,10 +55,23 @@ fn with_port(origin: &str) -> String {
     format!("{origin}{port}")
 }
 
+tokio::task_local! {
+    /// Who asks, for what rmcp wants to know before it hands a request on.
+    static ASKING: Principal;
+}
+
+/// What something is for whoever asks now; for nobody in particular outside of a request.
+pub(super) fn asking<T>(what: impl FnOnce(&Principal) -> T) -> T {
+    let known = ASKING.try_with(Principal::clone);
+    what(known.as_ref().unwrap_or(&Principal::Anonymous))
+}
+
 /// Hands a request to rmcp and explains its refusals.
 pub(super) async fn answer(service: Arc<Service>, request: Request<Bytes>) -> Response<Body> {
     let asked = Asked::of(&request);
-    let response = service.handle(request.map(Full::new)).await;
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
+    let response = ASKING.scope(caller, service.handle(request.map(Full::new))).await;
     asked.explain(response).await
 }
 

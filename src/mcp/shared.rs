@@ -1,27 +1,38 @@
-//! What all requests of one server share.
+//! What all requests of one server share. What it gives out is behind [`View`], which asks for each caller.
+
+mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations};
 use serde_json::Value;
 
 use super::Surface;
+use super::context;
 #[cfg(feature = "conformance")]
 use super::fixture::Fixture;
 use super::pace::Pace;
+use super::rights::{Change, Rights};
 use super::schema::Schema;
 use super::subscriptions::{Follower, Line};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::oauth::bearer::Principal;
 use crate::spec::ToolSpec;
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
+
+pub(super) use view::{GrantedContext, GrantedTool, View, Withheld};
 
 /// What RFC 3986 leaves unreserved stays; all else of a dataset's name is encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One server's surface, its compiled schemas and its place in the line of reloads.
 pub(super) struct Shared {
-    pub(super) surface: Surface,
+    /// Private, so that nobody gives anything out without asking.
+    surface: Surface,
+    rights: Rights,
     pub(super) pace: Pace,
     pub(super) line: Line,
     /// In the order of the tools.
@@ -47,6 +58,7 @@ impl Shared {
         Ok(Self {
             #[cfg(feature = "conformance")]
             fixture: Fixture::of(&surface.dataset),
+            rights: Rights::new(surface.door.clone(), Arc::clone(&surface.tools)),
             surface,
             pace,
             line: Line::default(),
@@ -55,27 +67,76 @@ impl Shared {
         })
     }
 
+    /// The server as a caller sees it.
+    pub(super) fn view<'a>(&'a self, caller: &'a Principal) -> View<'a> {
+        View::new(self, caller)
+    }
+
+    /// Who may have what.
+    pub(super) fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    pub(super) fn tenant(&self) -> &str {
+        self.surface.tenant.as_str()
+    }
+
+    pub(super) fn title(&self) -> &str {
+        &self.surface.title
+    }
+
+    /// The longest that a call may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.surface.deadline
+    }
+
+    pub(super) fn max_result_bytes(&self) -> usize {
+        self.surface.max_result_bytes
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.surface.metrics
+    }
+
+    pub(super) fn audit(&self) -> &Audit {
+        &self.surface.audit
+    }
+
+    /// Values of the Host header that are ours; `None` accepts any.
+    pub(super) fn allowed_hosts(&self) -> Option<&[String]> {
+        self.surface.allowed_hosts.as_deref()
+    }
+
+    /// Values of the Origin header that may call.
+    pub(super) fn allowed_origins(&self) -> &[String] {
+        &self.surface.allowed_origins
+    }
+
     /// A tool and the schema of its arguments.
-    pub(super) fn tool(&self, name: &str) -> Option<(&ToolSpec, &Schema)> {
+    fn tool(&self, name: &str) -> Option<(&ToolSpec, &Schema)> {
         let tools = self.surface.tools.iter().zip(&self.arguments);
         tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| *tool.name == *name)
     }
 
     /// The tools as a caller sees them, in the order of the spec.
     pub(super) fn tools(&self, caller: &Principal) -> Vec<Tool> {
-        let tools = self.surface.tools.iter().filter(|tool| self.surface.lets(caller, &tool.name)).map(shown);
+        let tools = self.view(caller).tools().map(shown);
         #[cfg(feature = "conformance")]
         let tools = tools.chain(self.fixture.iter().flat_map(Fixture::tools));
         tools.collect()
     }
 
     /// The schema of a tool's arguments, as written.
-    pub(super) fn input_schema(&self, name: &str) -> Option<&Arc<serde_json::Map<String, Value>>> {
+    pub(super) fn input_schema<'a>(
+        &'a self,
+        name: &str,
+        caller: &'a Principal,
+    ) -> Option<&'a Arc<serde_json::Map<String, Value>>> {
         #[cfg(feature = "conformance")]
         if let Some(schema) = self.fixture.as_ref().and_then(|fixture| fixture.input_schema(name)) {
             return Some(schema);
         }
-        self.tool(name).map(|(tool, _)| &tool.input_schema)
+        self.view(caller).tools().find(|tool| *tool.name == *name).map(|tool| &tool.input_schema)
     }
 
     /// For a stream that wants to hear of reloads.
@@ -87,18 +148,19 @@ impl Shared {
         self.line.follower()
     }
 
-    /// Whether a client that knows our tools has to list them again. What they call is not seen by clients.
-    pub(super) fn shows_other_tools_than(&self, other: &Self) -> bool {
-        fn seen(tool: &ToolSpec) -> impl PartialEq {
-            (
-                Arc::clone(&tool.name),
-                Arc::clone(&tool.title),
-                Arc::clone(&tool.description),
-                Arc::clone(&tool.input_schema),
-                Arc::clone(&tool.output_schema),
-            )
+    /// What a reload changes for clients that know our tools; `None` if they need not list them again. What tools call
+    /// is not seen by clients.
+    pub(super) fn change_to(&self, other: &Self) -> Option<Change> {
+        let (ours, theirs) = (&self.surface.tools, &other.surface.tools);
+        if ours.iter().map(seen).eq(theirs.iter().map(seen)) {
+            return None;
         }
-        !self.surface.tools.iter().map(seen).eq(other.surface.tools.iter().map(seen))
+        let lacks =
+            |tools: &[ToolSpec], tool: &ToolSpec| !tools.iter().any(|known| seen(known) == seen(tool));
+        let gone = ours.iter().filter(|tool| lacks(theirs, tool));
+        let come = theirs.iter().filter(|tool| lacks(ours, tool));
+        let tools = gone.chain(come).map(|tool| Arc::clone(&tool.name)).collect();
+        Some(Change { tools, before: self.rights.clone(), after: other.rights.clone() })
     }
 
     /// Who answers.
@@ -121,7 +183,7 @@ impl Shared {
 
     /// Who may keep a list or document of ours.
     pub(super) fn cache_scope(&self) -> CacheScope {
-        if self.surface.private { CacheScope::Private } else { CacheScope::Public }
+        if self.rights.are_personal() { CacheScope::Private } else { CacheScope::Public }
     }
 
     /// How long they may, in milliseconds.
@@ -133,6 +195,11 @@ impl Shared {
     pub(super) fn context_uri(&self) -> String {
         format!("context://{}", utf8_percent_encode(&self.surface.dataset, SEGMENT))
     }
+}
+
+/// What clients see of a tool.
+fn seen(tool: &ToolSpec) -> impl PartialEq + '_ {
+    (&tool.name, &tool.title, &tool.description, &tool.input_schema, &tool.output_schema)
 }
 
 fn keep(

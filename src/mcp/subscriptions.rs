@@ -10,6 +10,9 @@ use rmcp::service::SubscriptionContext;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::rights::Change;
+use crate::oauth::bearer::Principal;
+
 /// A server's place in the line of its tenant. Made when somebody asks: most of many tenants are idle.
 #[derive(Debug, Default)]
 pub(super) struct Line(OnceLock<Box<Place>>);
@@ -33,7 +36,8 @@ impl Default for Place {
 /// Another server took the place.
 #[derive(Debug, Clone)]
 struct Succession {
-    other_tools: bool,
+    /// Of the tools, if they are others.
+    change: Option<Change>,
     next: Follower,
 }
 
@@ -45,9 +49,9 @@ pub(super) struct Follower {
 }
 
 impl Line {
-    pub(super) fn hand_over(&self, other_tools: bool, successor: &Self) {
+    pub(super) fn hand_over(&self, change: Option<Change>, successor: &Self) {
         let next = successor.follower();
-        self.place().succession.send_replace(Some(Succession { other_tools, next }));
+        self.place().succession.send_replace(Some(Succession { change, next }));
     }
 
     pub(super) fn close(&self) {
@@ -94,8 +98,12 @@ impl Follower {
     }
 }
 
-/// Serves one stream until its client leaves or the line ends.
-pub(super) async fn listen(mut follower: Follower, stream: &SubscriptionContext) -> Result<(), ErrorData> {
+/// Serves one stream until its client leaves or the line ends. It tells `caller` of tools that they may see.
+pub(super) async fn listen(
+    mut follower: Follower,
+    stream: &SubscriptionContext,
+    caller: &Principal,
+) -> Result<(), ErrorData> {
     let wants_tools = stream.accepted().tools_list_changed == Some(true);
     loop {
         let succession = tokio::select! {
@@ -103,7 +111,8 @@ pub(super) async fn listen(mut follower: Follower, stream: &SubscriptionContext)
             () = stream.cancelled() => None,
         };
         let Some(succession) = succession else { return Ok(()) };
-        if succession.other_tools && wants_tools && stream.sink().notify_tool_list_changed().await.is_err() {
+        let concerned = succession.change.is_some_and(|change| change.concerns(caller));
+        if concerned && wants_tools && stream.sink().notify_tool_list_changed().await.is_err() {
             return Ok(());
         }
         follower = succession.next;

@@ -7,4 +7,5 @@ mod eras;
 mod fixture;
 mod lifecycle;
 mod refusals;
+mod rights;
 mod streams;

@@ -60,10 +60,10 @@ impl Principal {
         }
     }
 
-    /// Whether the caller meets these rules. They are about people who log in: where nobody does, there are none.
+    /// Whether the caller meets these rules. They are about people who log in: whoever did not meets none.
     pub fn may(&self, rules: &AccessRules) -> bool {
         match self {
-            Self::Anonymous | Self::Key { .. } => true,
+            Self::Anonymous | Self::Key { .. } => rules.is_empty(),
             Self::User(user) => user.person.may(rules).is_ok(),
             Self::Machine(machine) => machine.may(rules),
         }

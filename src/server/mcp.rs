@@ -146,8 +146,8 @@ impl Edge {
         match tenant.bearer.shows_page(visit.peer.addr.ip()) {
             Err(denial) => denied(tenant, denial, Form::Problem, Resource::Connector),
             Ok(()) => {
-                let html =
-                    || tenant.page.get_or_init(|| page::render(&tenant.spec, self.open_tenants)).clone();
+                let render = || page::render(&tenant.spec, tenant.mcp.rights(), self.open_tenants);
+                let html = || tenant.page.get_or_init(render).clone();
                 page::answer(html, method)
             }
         }

@@ -1,6 +1,8 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
-//! Plain HTML without script or foreign assets. It shows what a caller may know anyway: no backend, no key, no count.
+//! Plain HTML without script or foreign assets. Whoever knows the URL reads it, so it shows what somebody without a
+//! credential may have ([`Rights`]): of a tenant that asks for one, its title and how to come in. No backend, no key, no
+//! count.
 
 use askama::Template;
 use bytes::Bytes;
@@ -8,6 +10,8 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::reply;
 use crate::base::body::{self, Body};
+use crate::mcp::{Item, Rights};
+use crate::oauth::bearer::Principal;
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
 
@@ -21,7 +25,7 @@ struct Page<'a> {
     name: &'a str,
     title: &'a str,
     description: Option<&'a str>,
-    dataset: &'a str,
+    dataset: Option<&'a str>,
     url: String,
     access: &'static str,
     tools: Vec<&'a str>,
@@ -34,15 +38,17 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn of(spec: &'a TenantSpec, open: OpenTenants) -> Self {
+    fn of(spec: &'a TenantSpec, rights: &Rights, open: OpenTenants) -> Self {
+        let may = |item| rights.may(&Principal::Anonymous, item);
+        let words = may(Item::Words);
         let keyed = !spec.access.api_keys.is_empty();
         let redirect_uri = spec.redirect_uri();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
             title: &spec.title,
-            description: spec.description.as_deref(),
-            dataset: &spec.dataset,
+            description: spec.description.as_deref().filter(|_| words),
+            dataset: words.then_some(&*spec.dataset),
             url: spec.public_url.connector(),
             access: match (keyed, local) {
                 _ if redirect_uri.is_some() => "with your Microsoft account",
@@ -50,7 +56,7 @@ impl<'a> Page<'a> {
                 (_, true) => "open to this machine and private networks, no key needed",
                 _ => "open to everybody, no key needed",
             },
-            tools: spec.tools.iter().map(|tool| &*tool.name).collect(),
+            tools: spec.tools.iter().map(|tool| &*tool.name).filter(|name| may(Item::Tool(name))).collect(),
             keyed,
             redirect_uri,
             local,
@@ -59,8 +65,8 @@ impl<'a> Page<'a> {
 }
 
 /// The page of a tenant.
-pub(super) fn render(spec: &TenantSpec, open: OpenTenants) -> Bytes {
-    Page::of(spec, open).render().expect("the page is written to a String").into()
+pub(super) fn render(spec: &TenantSpec, rights: &Rights, open: OpenTenants) -> Bytes {
+    Page::of(spec, rights, open).render().expect("the page is written to a String").into()
 }
 
 /// Answers a request for the page.
@@ -93,6 +99,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::base::digest::Digest;
+    use crate::mcp::Door;
     use crate::spec::*;
 
     pub(in crate::server) fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
@@ -133,8 +140,12 @@ pub(super) mod tests {
         ApiKeySpec { label: "ci-label".to_owned(), digest: Digest::of(b"key"), expires: None }
     }
 
+    fn rights(spec: &TenantSpec) -> Rights {
+        Rights::new(Door::from(&spec.access), Arc::clone(&spec.tools))
+    }
+
     async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
-        let body = answer(|| render(spec, open), &Method::GET).into_body();
+        let body = answer(|| render(spec, &rights(spec), open), &Method::GET).into_body();
         let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
         String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
     }
@@ -207,7 +218,8 @@ pub(super) mod tests {
 
     #[test]
     fn it_is_read_only_and_cannot_be_framed() {
-        let page = |method| answer(|| render(&spec(vec![]), OpenTenants::Private), &method);
+        let spec = spec(vec![]);
+        let page = |method| answer(|| render(&spec, &rights(&spec), OpenTenants::Private), &method);
         let head = page(Method::HEAD);
         assert!(
             http_body::Body::is_end_stream(head.body())

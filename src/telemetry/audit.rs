@@ -1,4 +1,4 @@
-//! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls. Never arguments, never a credential.
+//! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls, reads. Never arguments, never a credential.
 //!
 //! Lines go through a bounded queue to a thread of their own, because files block. Where the queue is full or the disk is, lines are
 //! lost and counted (`tenantd_audit_lost`); nobody waits for them. The file is rotated by size.
@@ -47,6 +47,8 @@ pub enum Event {
     Refusal,
     /// A tool call.
     Call,
+    /// A resource was read, or asked for in vain.
+    Read,
 }
 
 /// One line. What does not apply is left out.
@@ -70,6 +72,8 @@ pub struct Entry<'a> {
     pub jti: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_ms: Option<u64>,
     /// Of the answer.
@@ -109,6 +113,7 @@ impl<'a> Entry<'a> {
             grant_type: None,
             jti: None,
             tool: None,
+            resource: None,
             elapsed_ms: None,
             bytes: None,
             request_id: None,

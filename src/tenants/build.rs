@@ -7,7 +7,7 @@ use crate::backend::{self, Pool, WarmUp};
 use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::base::digest::Digest;
-use crate::mcp::{McpServer, Surface};
+use crate::mcp::{Door, McpServer, Surface};
 use crate::oauth::authorization_server::{AuthorizationServer, Shared};
 use crate::oauth::bearer::BearerCheck;
 use crate::settings::OpenTenants;
@@ -70,13 +70,12 @@ impl Parts {
             deadline: spec.deadline,
             list_ttl: spec.cache.list_ttl,
             max_result_bytes: spec.limits.max_result_bytes,
-            private: !spec.access.is_open(),
+            door: Door::from(&spec.access),
             // The edge has refused foreign hosts before any tenant is chosen.
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),
             audit: self.audit.clone(),
-            login: spec.access.login.clone(),
         }
     }
 }

@@ -21,12 +21,13 @@ const MAX_TEXT: usize = 4_096;
 /// The tools in the order they are listed, hidden ones left out.
 pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> Vec<ToolSpec> {
     let description = case.layers.text(&["description"]);
-    let search = contract::search_texts(case.dataset, title, description);
-    let context = contract::context_texts(case.dataset, title);
     let parameters = parameters(case);
     let inputs = (contract::search_input(&parameters), contract::context_input());
-    let search = tool(case, search, inputs.0, ToolKind::Search, &backend.search);
+    let context = contract::context_texts(case.dataset, title);
     let context = tool(case, context, inputs.1, ToolKind::Context, &backend.spec.context);
+    let context_name = context.as_ref().map(|tool| &*tool.name);
+    let search = contract::search_texts(case.dataset, title, description, context_name);
+    let search = tool(case, search, inputs.0, ToolKind::Search, &backend.search);
     let tools: Vec<ToolSpec> = [search, context].into_iter().flatten().collect();
     if let [first, second] = tools.as_slice()
         && first.name == second.name

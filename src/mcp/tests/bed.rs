@@ -15,7 +15,7 @@ use crate::base::body::Body;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
 use crate::mcp::pace::Pace;
-use crate::mcp::{Caller, McpServer, Surface};
+use crate::mcp::{Caller, Door, McpServer, Surface};
 use crate::oauth::bearer::Principal;
 use crate::spec::{
     BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, TenantName, ToolKind, ToolSpec, UrlTemplate,
@@ -63,12 +63,11 @@ impl Bed {
             deadline: Duration::from_secs(30),
             list_ttl: Duration::from_secs(60),
             max_result_bytes: 256 << 10,
-            private: false,
+            door: Door::Open,
             allowed_hosts: None,
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
             audit: Audit::off(),
-            login: None,
         }
     }
 
@@ -278,7 +277,11 @@ pub(super) async fn ask_as(server: &McpServer, request: Request<Bytes>, caller: 
 
 /// Asks and reads the beginning of a stream.
 pub(super) async fn open(server: &McpServer, request: Request<Bytes>) -> Stream {
-    let response = in_time(server.handle(request, caller())).await;
+    open_as(server, request, caller()).await
+}
+
+pub(super) async fn open_as(server: &McpServer, request: Request<Bytes>, caller: Caller) -> Stream {
+    let response = in_time(server.handle(request, caller)).await;
     Stream::of(response)
 }
 

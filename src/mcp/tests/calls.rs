@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::bed::*;
 use crate::backend::tests::fake::Reply;
-use crate::mcp::Caller;
 use crate::mcp::pace::Pace;
+use crate::mcp::{Caller, Door};
 use crate::oauth::bearer::Principal;
 
 #[tokio::test]
@@ -136,7 +136,9 @@ async fn who_asks_and_in_which_trace_goes_on_to_the_backend() {
     let in_meta = json!({"name": "search", "arguments": {"query": "q"}, "_meta": {"traceparent": of(1)}});
     let both = with(modern("tools/call", in_meta), "traceparent", &of(2));
     let ann = Caller { principal: Principal::Key { label: "ann".into() }, ..caller() };
-    ask_as(&server, both, ann).await.result();
+    let mut keyed = bed.surface();
+    keyed.door = Door::Keys;
+    ask_as(&built(keyed, unhurried()), both, ann).await.result();
     ask(&server, with(search("q"), "traceparent", &of(2))).await.result();
     let requests = bed.backend.requests();
     let trace_of = |index: usize| requests[index].header("traceparent").expect("a trace")[3..35].to_owned();

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::bed::*;
 use crate::backend::tests::fake::Reply;
+use crate::mcp::{Caller, Door};
+use crate::oauth::bearer::Principal;
 
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
@@ -84,12 +86,13 @@ async fn discovery_tells_all_that_a_handshake_would() {
 async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
     let bed = Bed::new().await;
     let mut surface = bed.surface();
-    surface.private = true;
+    surface.door = Door::Keys;
     let server = built(surface, unhurried());
+    let holder = Caller { principal: Principal::Key { label: "ci".into() }, ..caller() };
     let lists = ["tools/list", "resources/list", "resources/templates/list"].map(|list| (list, json!({})));
     let read = ("resources/read", json!({"uri": "context://acme%20orders"}));
     for (method, params) in lists.into_iter().chain([read]) {
-        let answer = ask(&server, modern(method, params)).await;
+        let answer = ask_as(&server, modern(method, params), holder.clone()).await;
         let result = answer.result();
         assert_eq!(answer.signed_by(), "acme", "{method}");
         assert_eq!(result["resultType"], "complete", "{method}");
@@ -100,7 +103,7 @@ async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
         );
         assert_eq!(answer.headers["cache-control"], "no-store", "{method}");
     }
-    assert_eq!(ask(&server, search("orders")).await.signed_by(), "acme");
+    assert_eq!(ask_as(&server, search("orders"), holder).await.signed_by(), "acme");
 }
 
 #[tokio::test]

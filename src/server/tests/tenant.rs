@@ -7,7 +7,7 @@ use http::Method;
 use super::*;
 use crate::backend::{self, Pool};
 use crate::base::digest::Digest;
-use crate::mcp::{McpServer, Surface};
+use crate::mcp::{Door, McpServer, Surface};
 use crate::oauth::bearer::BearerCheck;
 use crate::server::page::tests::spec;
 use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
@@ -40,12 +40,11 @@ fn live(spec: TenantSpec) -> Tenant {
         deadline: spec.deadline,
         list_ttl: spec.cache.list_ttl,
         max_result_bytes: spec.limits.max_result_bytes,
-        private: !spec.access.is_open(),
+        door: Door::from(&spec.access),
         allowed_hosts: None,
         allowed_origins: Arc::new([]),
         metrics,
         audit: Audit::off(),
-        login: None,
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);

@@ -1,0 +1,78 @@
+//! One read of a resource: find it, ask whether the caller may have it, hand it out, and say so in the audit.
+
+use rmcp::ErrorData;
+use rmcp::RoleServer;
+use rmcp::model::{Resource, ResourceContents};
+use rmcp::service::RequestContext;
+
+use super::call::{Asked, Failure, Read, caller};
+use super::shared::{GrantedContext, Shared, Withheld};
+use crate::base::panic::caught;
+use crate::telemetry::metrics::Outcome;
+
+const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server to let you; asking again changes nothing.";
+
+/// The semantic context as it is listed.
+pub(super) fn listed(shared: &Shared) -> Resource {
+    Resource::new(shared.context_uri(), "context")
+        .with_title(format!("Semantic context of {}", shared.title()))
+        .with_description("What the dataset holds and can be asked: entities, measures, sample questions.")
+        .with_mime_type("application/json")
+}
+
+/// Answers `resources/read`.
+///
+/// # Errors
+///
+/// There is no such resource, the caller may not read it, or the backend does not give it.
+pub(super) async fn read(
+    shared: &Shared,
+    uri: &str,
+    context: &RequestContext<RoleServer>,
+) -> Result<ResourceContents, ErrorData> {
+    let caller = caller(context);
+    let asked = Asked::of(context, shared.deadline());
+    let document = match shared.view(caller).context() {
+        _ if uri != shared.context_uri() => return Err(unknown(uri)),
+        Err(Withheld::Unknown) => return Err(unknown(uri)),
+        Err(Withheld::NotAllowed(_)) => Err(Failure::NotAllowed),
+        Ok(document) => Ok(document),
+    };
+    let text = match document {
+        Ok(document) => {
+            caught(fetch(shared, document, &asked, context)).await.unwrap_or(Err(Failure::Internal))
+        }
+        Err(failure) => Err(failure),
+    };
+    let outcome = text.as_ref().err().map_or(Outcome::Ok, Failure::outcome);
+    asked.note(shared, Read::Resource(uri), caller, outcome, text.as_ref().ok().map(String::len));
+    match text {
+        Ok(text) => Ok(ResourceContents::text(text, uri).with_mime_type("application/json")),
+        Err(failure) => Err(refused(&failure, &asked)),
+    }
+}
+
+async fn fetch(
+    shared: &Shared,
+    document: GrantedContext<'_>,
+    asked: &Asked,
+    context: &RequestContext<RoleServer>,
+) -> Result<String, Failure> {
+    tokio::select! {
+        document = asked.context(document) => Ok(document?.to_string()),
+        () = context.ct.cancelled() => Err(Failure::Cancelled),
+        () = shared.line.closed() => Err(Failure::Closed),
+    }
+}
+
+fn unknown(uri: &str) -> ErrorData {
+    let data = serde_json::json!({ "uri": uri });
+    ErrorData::resource_not_found("there is no such resource here", Some(data))
+}
+
+fn refused(failure: &Failure, asked: &Asked) -> ErrorData {
+    match failure {
+        Failure::NotAllowed => ErrorData::invalid_request(asked.with_id(NOT_ALLOWED), None),
+        _ => ErrorData::internal_error(asked.with_id(&failure.to_string()), None),
+    }
+}

@@ -1,0 +1,240 @@
+//! Who may have what of one tenant: the one decision that every surface asks.
+//!
+//! `oauth/bearer` decides who comes in. What they are given inside is decided here: lists, calls, resources,
+//! instructions, streams and the page for people all ask [`Rights::may`], so that they cannot disagree. Handlers reach
+//! the backend only through [`View`](super::shared::View), which asks for them.
+//!
+//! The decision is pure, and doubt closes: a caller of another kind than the tenant lets in (nobody in particular at a
+//! tenant that asks for credentials, a key where people log in) has nothing.
+
+use std::sync::Arc;
+
+use crate::oauth::bearer::Principal;
+use crate::spec::{AccessSpec, LoginSpec, ToolKind, ToolSpec};
+
+/// Whom a tenant lets in.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// It asks for no credential.
+    Open,
+    /// It asks for one of its API keys.
+    Keys,
+    /// People and programs log in; there may be rules for single tools.
+    Login(Arc<LoginSpec>),
+}
+
+impl From<&AccessSpec> for Door {
+    fn from(access: &AccessSpec) -> Self {
+        match &access.login {
+            Some(login) => Self::Login(Arc::clone(login)),
+            None if access.api_keys.is_empty() => Self::Open,
+            None => Self::Keys,
+        }
+    }
+}
+
+/// What a tenant gives out. Its name and title are not among it: whoever knows the URL is told them, so that people know
+/// where they log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// What it says about itself: description, instructions, the name of the dataset.
+    Words,
+    /// A tool by its listed name. To see it and to call it is one right.
+    Tool(&'a str),
+    /// The semantic context, whole or in part: as a tool's answer, as a resource, as the digest in the instructions.
+    Context,
+}
+
+/// The rights at one tenant. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    door: Door,
+    tools: Arc<[ToolSpec]>,
+}
+
+impl Rights {
+    /// The rights at a tenant with these tools; hidden ones are not among them.
+    pub fn new(door: Door, tools: Arc<[ToolSpec]>) -> Self {
+        Self { door, tools }
+    }
+
+    /// Whether a caller may have something. The one decision.
+    pub fn may(&self, caller: &Principal, item: Item<'_>) -> bool {
+        match item {
+            Item::Words => self.lets_in(caller),
+            Item::Tool(name) => self.lets_in(caller) && self.has(name) && self.meets_rules(caller, name),
+            Item::Context => self.context_tools().any(|tool| self.may(caller, Item::Tool(&tool.name))),
+        }
+    }
+
+    /// Whether what callers are given depends on who they are, so that no shared cache may keep it.
+    pub fn are_personal(&self) -> bool {
+        !matches!(self.door, Door::Open)
+    }
+
+    /// Whether somebody may have the context; nobody may where its tool is hidden.
+    pub(super) fn have_context(&self) -> bool {
+        self.context_tools().next().is_some()
+    }
+
+    fn context_tools(&self) -> impl Iterator<Item = &ToolSpec> {
+        self.tools.iter().filter(|tool| tool.kind == ToolKind::Context)
+    }
+
+    fn lets_in(&self, caller: &Principal) -> bool {
+        match (&self.door, caller) {
+            (Door::Open, Principal::Anonymous)
+            | (Door::Keys, Principal::Key { .. })
+            | (Door::Login(_), Principal::User(_) | Principal::Machine(_)) => true,
+            (Door::Open | Door::Keys | Door::Login(_), _) => false,
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| *tool.name == *name)
+    }
+
+    fn meets_rules(&self, caller: &Principal, name: &str) -> bool {
+        let Door::Login(login) = &self.door else { return true };
+        login.tools.get(name).is_none_or(|rules| caller.may(rules))
+    }
+}
+
+/// Tools that a reload changed, and who may know.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) tools: Arc<[Arc<str>]>,
+    pub(super) before: Rights,
+    pub(super) after: Rights,
+}
+
+impl Change {
+    /// Whether a caller sees another list than before: nobody hears of changes to what they may not see.
+    pub(super) fn concerns(&self, caller: &Principal) -> bool {
+        let sees = |rights: &Rights, name| rights.may(caller, Item::Tool(name));
+        self.tools.iter().any(|name| sees(&self.before, name) || sees(&self.after, name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::oauth::bearer::Machine;
+    use crate::spec::{AccessRules, CallSpec, DirectorySpec, IdentitySpec, RegistrationSpec, UrlTemplate};
+
+    fn tool(name: &str, kind: ToolKind) -> ToolSpec {
+        let call = CallSpec {
+            method: http::Method::GET,
+            url: UrlTemplate::parse("https://h/x").expect("a template"),
+            headers: Arc::default(),
+            body: None,
+            constants: Default::default(),
+        };
+        ToolSpec {
+            name: name.into(),
+            title: name.into(),
+            description: name.into(),
+            input_schema: Arc::default(),
+            output_schema: Arc::default(),
+            kind,
+            call: Arc::new(call),
+        }
+    }
+
+    fn machine(roles: &[String]) -> Principal {
+        let roles = roles.iter().map(|role| Arc::from(&**role)).collect();
+        Principal::Machine(Machine { client_id: "m".into(), label: "m".into(), roles })
+    }
+
+    fn login(rules: &[(String, Vec<String>)]) -> Door {
+        let rules_of = |roles: &[String]| AccessRules {
+            roles: roles.iter().map(|role| Arc::from(&**role)).collect(),
+            ..AccessRules::default()
+        };
+        Door::Login(Arc::new(LoginSpec {
+            identity: IdentitySpec {
+                client_id: "app".into(),
+                client_secrets: vec![Secret::new("s")],
+                directory: DirectorySpec::One("d".into()),
+                guests: false,
+                personal: false,
+            },
+            rules: AccessRules::default(),
+            tools: rules.iter().map(|(tool, roles)| (Arc::from(&**tool), rules_of(roles))).collect(),
+            machine_clients: Vec::new(),
+            registration: RegistrationSpec::default(),
+        }))
+    }
+
+    fn callers(roles: &[String]) -> [Principal; 3] {
+        [Principal::Anonymous, Principal::Key { label: "k".into() }, machine(roles)]
+    }
+
+    fn role() -> impl Strategy<Value = String> {
+        prop_oneof!["a", "b", "c"]
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_has_what_is_not_there_or_is_let_in_by_another_door(
+            rules in proptest::collection::vec((prop_oneof!["search", "get_context"], proptest::collection::vec(role(), 0..3)), 0..3),
+            roles in proptest::collection::vec(role(), 0..3),
+            hidden in any::<bool>(),
+        ) {
+            let mut tools = vec![tool("search", ToolKind::Search)];
+            if !hidden {
+                tools.push(tool("get_context", ToolKind::Context));
+            }
+            let tools: Arc<[ToolSpec]> = tools.into();
+            for (door, his) in [(Door::Open, 0), (Door::Keys, 1), (login(&rules), 2)] {
+                let rights = Rights::new(door, Arc::clone(&tools));
+                for (number, caller) in callers(&roles).iter().enumerate() {
+                    let may = |item| rights.may(caller, item);
+                    prop_assert_eq!(may(Item::Words), number == his);
+                    prop_assert!(number == his || !may(Item::Tool("search")));
+                    prop_assert!(!may(Item::Tool("other")) && !may(Item::Tool("")));
+                    prop_assert_eq!(may(Item::Context), may(Item::Tool("get_context")));
+                    prop_assert!(!hidden || !may(Item::Context));
+                }
+            }
+        }
+
+        #[test]
+        fn a_rule_more_never_gives_more(
+            rules in proptest::collection::vec((prop_oneof!["search", "get_context"], proptest::collection::vec(role(), 1..3)), 0..2),
+            more in proptest::collection::vec(role(), 1..3),
+            roles in proptest::collection::vec(role(), 0..3),
+        ) {
+            let tools: Arc<[ToolSpec]> =
+                [tool("search", ToolKind::Search), tool("get_context", ToolKind::Context)].into();
+            let narrowed = rules.iter().any(|(tool, _)| tool == "get_context");
+            prop_assume!(!narrowed);
+            let with: Vec<_> = rules.iter().cloned().chain([("get_context".to_owned(), more.clone())]).collect();
+            let (before, after) = (Rights::new(login(&rules), Arc::clone(&tools)), Rights::new(login(&with), tools));
+            let caller = machine(&roles);
+            for item in [Item::Words, Item::Tool("search"), Item::Tool("get_context"), Item::Context] {
+                prop_assert!(before.may(&caller, item) || !after.may(&caller, item));
+            }
+            let meets = more.iter().any(|role| roles.contains(role));
+            prop_assert_eq!(after.may(&caller, Item::Context), meets);
+        }
+    }
+
+    #[test]
+    fn a_login_counts_before_keys_and_nothing_is_open_besides() {
+        let Door::Login(spec) = login(&[]) else { unreachable!("made one line above") };
+        let key = crate::spec::ApiKeySpec {
+            label: "k".to_owned(),
+            digest: crate::base::digest::Digest::of(b"k"),
+            expires: None,
+        };
+        let access = |keys: Vec<_>, login| AccessSpec { api_keys: keys, login, public: true };
+        assert!(matches!(Door::from(&access(vec![key.clone()], Some(spec.clone()))), Door::Login(_)));
+        assert!(matches!(Door::from(&access(vec![], Some(spec))), Door::Login(_)));
+        assert!(matches!(Door::from(&access(vec![key], None)), Door::Keys));
+        assert!(matches!(Door::from(&access(vec![], None)), Door::Open));
+    }
+}

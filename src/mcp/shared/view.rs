@@ -1,0 +1,129 @@
+//! What one caller has of one server. The only way from a handler to tools, context and backend.
+//!
+//! [`GrantedTool`] and [`GrantedContext`] are made here and nowhere else, each after [`Rights::may`] said yes; their fields are
+//! private, and so is the surface behind [`Shared`]. A handler that forgets to ask has nothing to give out.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Shared, context};
+use crate::backend;
+use crate::mcp::rights::Item;
+use crate::mcp::schema::Schema;
+use crate::oauth::bearer::Principal;
+use crate::spec::{ToolKind, ToolSpec, Values};
+
+/// A server as one caller sees it.
+#[derive(Clone, Copy)]
+pub(in crate::mcp) struct View<'a> {
+    shared: &'a Shared,
+    caller: &'a Principal,
+}
+
+/// Why somebody has not got what they named.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::mcp) enum Withheld<'a> {
+    /// There is no such thing here, for nobody.
+    Unknown,
+    /// There is, and its name; this caller may not have it.
+    NotAllowed(&'a str),
+}
+
+/// A tool that the caller may call.
+#[derive(Clone, Copy)]
+pub(in crate::mcp) struct GrantedTool<'a> {
+    spec: &'a ToolSpec,
+    schema: &'a Schema,
+    backend: &'a backend::Client,
+}
+
+/// The semantic context, which the caller may read.
+#[derive(Clone, Copy)]
+pub(in crate::mcp) struct GrantedContext<'a> {
+    backend: &'a backend::Client,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(shared: &'a Shared, caller: &'a Principal) -> Self {
+        Self { shared, caller }
+    }
+
+    fn may(&self, item: Item<'_>) -> bool {
+        self.shared.rights.may(self.caller, item)
+    }
+
+    /// The tools that are listed for the caller, in the order of the spec.
+    pub(in crate::mcp) fn tools(self) -> impl Iterator<Item = &'a ToolSpec> {
+        self.shared.surface.tools.iter().filter(move |tool| self.may(Item::Tool(&tool.name)))
+    }
+
+    /// A tool by the name that the caller gave.
+    pub(in crate::mcp) fn tool(self, name: &str) -> Result<GrantedTool<'a>, Withheld<'a>> {
+        let (spec, schema) = self.shared.tool(name).ok_or(Withheld::Unknown)?;
+        match self.may(Item::Tool(&spec.name)) {
+            true => Ok(GrantedTool { spec, schema, backend: &self.shared.surface.backend }),
+            false => Err(Withheld::NotAllowed(&spec.name)),
+        }
+    }
+
+    /// The semantic context.
+    pub(in crate::mcp) fn context(self) -> Result<GrantedContext<'a>, Withheld<'a>> {
+        if !self.shared.rights.have_context() {
+            return Err(Withheld::Unknown);
+        }
+        match self.may(Item::Context) {
+            true => Ok(GrantedContext { backend: &self.shared.surface.backend }),
+            false => Err(Withheld::NotAllowed("context")),
+        }
+    }
+
+    /// What a model is told before it asks: the operator's words, then what the caller may know of the dataset.
+    pub(in crate::mcp) fn instructions(self) -> Option<String> {
+        let surface = self.may(Item::Words).then_some(&self.shared.surface)?;
+        let known = self.context().ok().and_then(GrantedContext::known);
+        context::instructions(
+            surface.instructions.as_deref(),
+            surface.description.as_deref(),
+            known.as_deref(),
+        )
+    }
+}
+
+impl<'a> GrantedTool<'a> {
+    pub(in crate::mcp) fn name(self) -> &'a str {
+        &self.spec.name
+    }
+
+    /// Whether the arguments fit; if not, why, in words for the asker.
+    pub(in crate::mcp) fn check(self, arguments: &Value) -> Result<(), String> {
+        self.schema.check(arguments)
+    }
+
+    /// Makes the call behind it.
+    pub(in crate::mcp) async fn ask(
+        self,
+        arguments: &Values,
+        call: &backend::Call,
+    ) -> Result<backend::Answer, backend::Error> {
+        self.backend.call(&self.spec.call, arguments, call).await
+    }
+
+    /// What a tool of the kind [`ToolKind::Context`] is about: whoever may call it may read the context.
+    pub(in crate::mcp) fn document(self) -> Option<GrantedContext<'a>> {
+        (self.spec.kind == ToolKind::Context).then_some(GrantedContext { backend: self.backend })
+    }
+}
+
+impl GrantedContext<'_> {
+    /// The context as it is now, without asking anybody.
+    pub(in crate::mcp) fn known(self) -> Option<Arc<Value>> {
+        self.backend.known_context()
+    }
+
+    /// The context, in time even if somebody else is fetching it.
+    pub(in crate::mcp) async fn fetch(self, call: &backend::Call) -> Result<Arc<Value>, backend::Error> {
+        let in_time = tokio::time::timeout_at(call.deadline.into(), self.backend.context(call)).await;
+        in_time.unwrap_or(Err(backend::Error::TimedOut))
+    }
+}
