@@ -22,6 +22,6 @@ pub use login::{
     RegistrationSpec,
 };
 pub use name::TenantName;
-pub use template::{BodyTemplate, TemplateFault, UrlTemplate, Values};
+pub use template::{BodyTemplate, TemplateFault, UnfitValue, UrlTemplate, Values};
 pub use tenant::{CacheSpec, TenantSpec};
 pub use tool::{ToolKind, ToolSpec};

@@ -42,7 +42,7 @@ impl Outgoing {
         user_header: Option<&HeaderName>,
     ) -> Result<Self, Error> {
         let values = spec.constants.over(arguments);
-        let url = spec.url.render(&values);
+        let url = spec.url.render(&values).map_err(|_| Error::BadRequest)?;
         if url.len() > LONGEST_URL {
             return Err(Error::UrlTooLong { limit: LONGEST_URL });
         }
@@ -80,7 +80,8 @@ impl Outgoing {
 pub(super) fn fingerprint(spec: &CallSpec) -> Digest {
     let (mut hasher, values) = (Hasher::new(), spec.constants.over(&Values::new()));
     hasher.field(spec.method.as_str().as_bytes());
-    hasher.field(spec.url.render(&values).as_bytes());
+    // A context URL that nothing can be filled into is refused when the tenant is read.
+    hasher.field(spec.url.render(&values).unwrap_or_default().as_bytes());
     if let Some(body) = &spec.body {
         hasher.field(body.render(&values).to_string().as_bytes());
     }

@@ -99,8 +99,9 @@ pub(super) fn context_texts(dataset: &str, title: &str) -> Texts {
     }
 }
 
-/// The input of a search. `parameters` are the operator's, as JSON Schema properties.
-pub(super) fn search_input(parameters: &Map<String, Value>) -> Arc<Map<String, Value>> {
+/// The input of a search. `parameters` are the operator's, as JSON Schema properties; `needed` are arguments that a call
+/// cannot be without.
+pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> Arc<Map<String, Value>> {
     let mut properties = map(json!({
         "query": {
             "type": "string", "minLength": 1, "maxLength": 8192, "pattern": "\\S",
@@ -112,8 +113,10 @@ pub(super) fn search_input(parameters: &Map<String, Value>) -> Arc<Map<String, V
         },
     }));
     properties.extend(parameters.clone());
+    let required: Vec<&str> =
+        ["query"].into_iter().chain(needed.iter().copied().filter(|name| *name != "query")).collect();
     intern(map(json!({
-        "type": "object", "properties": properties, "required": ["query"], "additionalProperties": false,
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
     })))
 }
 
@@ -176,12 +179,12 @@ mod tests {
         let body = BodyTemplate::parse(&search_body(&["region"])).expect("a template");
         assert_eq!(body.marks(), ["query", "connection_id", "limit", "region"]);
         let url = UrlTemplate::parse(&context_url("https://h/nlp-context")).expect("a template");
-        assert_eq!(url.render(&Map::new()), "https://h/nlp-context");
+        assert_eq!(url.render(&Map::new()).as_deref(), Ok("https://h/nlp-context"));
     }
 
     #[test]
     fn equal_schemas_are_one() {
-        assert!(Arc::ptr_eq(&search_input(&Map::new()), &search_input(&Map::new())));
+        assert!(Arc::ptr_eq(&search_input(&Map::new(), &[]), &search_input(&Map::new(), &["query"])));
         assert!(Arc::ptr_eq(&output(), &output()));
     }
 

@@ -278,7 +278,14 @@ pub(super) enum Read<'a> {
 /// What the backend is told of the caller, if it wants to know.
 fn user(principal: &Principal) -> Option<String> {
     let who = principal.who();
-    who.user.or(who.oid).or(who.label).map(str::to_owned)
+    who.user.filter(|name| is_one_name(name)).or(who.oid).or(who.label).map(str::to_owned)
+}
+
+/// Whether a header with this value names one user to whoever reads it. Directories choose the names of their accounts,
+/// and a comma or quote in one could make it look like a list, or like somebody else; then the object id is sent.
+fn is_one_name(name: &str) -> bool {
+    let splits = |c: char| c.is_control() || c.is_whitespace() || ",;\"\\<>=".contains(c);
+    !name.is_empty() && !name.contains(splits)
 }
 
 /// How much a model is given to read.
@@ -332,5 +339,54 @@ async fn told(progress: Option<&mut Progress<'_>>) {
     match progress {
         Some(progress) => progress.tell().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Groups, Person};
+    use crate::oauth::bearer::User;
+    use crate::store::GrantId;
+
+    fn named(name: Option<&str>) -> Principal {
+        let person = Person {
+            tid: "t".into(),
+            oid: "the-object-id".into(),
+            name: None,
+            username: name.map(Into::into),
+            roles: Vec::new(),
+            groups: Groups::Known(Vec::new()),
+            guest: false,
+        };
+        let (person, grant) = (Arc::new(person), GrantId::random());
+        Principal::User(User { person, subject: "s".into(), client_id: "c".into(), grant })
+    }
+
+    #[test]
+    fn the_backend_is_told_one_user_and_no_other() {
+        for name in [
+            "ann@example.com",
+            "o'neill@example.com",
+            "ann_fabrikam.com#EXT#@contoso.onmicrosoft.com",
+            "jörg@example.com",
+        ] {
+            assert_eq!(user(&named(Some(name))).as_deref(), Some(name));
+        }
+        for name in [
+            "",
+            "ann@x, admin@x",
+            "ann;admin",
+            "\"admin\"",
+            "Admin <admin@x>",
+            "a b",
+            "a\r\nx-role: admin",
+            "a\0",
+        ] {
+            assert_eq!(user(&named(Some(name))).as_deref(), Some("the-object-id"), "{name:?}");
+        }
+        assert_eq!(user(&named(None)).as_deref(), Some("the-object-id"));
+        assert_eq!(user(&Principal::Key { label: "ci".into() }).as_deref(), Some("ci"));
+        assert_eq!(user(&Principal::Anonymous), None);
     }
 }

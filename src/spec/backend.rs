@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::{BodyTemplate, UrlTemplate, Values};
+use super::{BodyTemplate, UnfitValue, UrlTemplate, Values};
 use crate::base::secret::Secret;
 
 /// What all calls of one tenant share.
@@ -44,6 +44,17 @@ pub struct CallSpec {
     pub constants: Constants,
 }
 
+impl CallSpec {
+    /// Whether a caller's arguments may stand in the URL. Constants were judged when the tenant was read.
+    ///
+    /// # Errors
+    ///
+    /// An argument that would change which path is asked.
+    pub fn judge(&self, arguments: &Values) -> Result<(), UnfitValue> {
+        self.url.judge(arguments, |mark| !Constants::NAMES.contains(&mark))
+    }
+}
+
 /// Values that stand for marks whatever the caller says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Constants {
@@ -52,6 +63,9 @@ pub struct Constants {
 }
 
 impl Constants {
+    /// The marks that they stand for.
+    pub const NAMES: [&str; 2] = ["dataset", "connection_id"];
+
     /// The arguments with the constants in their places: also one without a value, so that no argument takes its place.
     pub fn over(&self, arguments: &Values) -> Values {
         let mut values = arguments.clone();

@@ -1,7 +1,9 @@
 //! Templates of URLs and JSON bodies: `{{mark}}` is replaced as a whole JSON value in a body and percent-encoded in a
-//! URL, never pasted as text.
+//! URL, never pasted as text. A value in a path stays part of one segment: no value changes which path is asked.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 /// The values of marks.
@@ -18,6 +20,15 @@ pub enum TemplateFault {
     MarkInString,
     #[error("the body is not JSON: {0}")]
     NotJson(String),
+}
+
+/// A value that must not stand where its mark is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("argument {mark:?} {why}")]
+pub struct UnfitValue {
+    /// The mark; also the argument's name.
+    pub mark: String,
+    pub why: &'static str,
 }
 
 /// A URL with marks in its query or path.
@@ -41,22 +52,64 @@ impl UrlTemplate {
         Ok(Self { parts: split(text)? })
     }
 
-    /// Fills the marks in. A query pair whose mark has no value is left out; elsewhere it becomes nothing.
-    pub fn render(&self, values: &Values) -> String {
+    /// Fills the marks in. A query pair whose mark has no value is left out.
+    ///
+    /// # Errors
+    ///
+    /// A value that must not stand where its mark is: see [`UrlTemplate::judge`].
+    pub fn render(&self, values: &Values) -> Result<String, UnfitValue> {
         let mut url = String::new();
-        for part in &self.parts {
+        for (part, place) in self.placed() {
             match part {
                 // After a dropped pair its own separator is in place already.
                 Part::Text(text) if url.ends_with(['?', '&']) => url.push_str(text.trim_start_matches('&')),
                 Part::Text(text) => url.push_str(text),
-                Part::Mark(mark) => match values.get(mark) {
-                    None | Some(Value::Null) => drop_dangling_pair(&mut url),
-                    Some(Value::String(text)) => url.extend(utf8_percent_encode(text, COMPONENT)),
-                    Some(other) => url.extend(utf8_percent_encode(&other.to_string(), COMPONENT)),
+                Part::Mark(mark) => match fit(mark, place, values)? {
+                    None => drop_dangling_pair(&mut url),
+                    Some(text) => url.extend(utf8_percent_encode(&text, COMPONENT)),
                 },
             }
         }
-        url.trim_end_matches(['?', '&']).to_owned()
+        Ok(url.trim_end_matches(['?', '&']).to_owned())
+    }
+
+    /// Whether the values of some marks may stand where the marks are.
+    ///
+    /// In a path a value must be part of one segment, whatever a proxy or a framework makes of it: neither empty nor made
+    /// of dots, without slash, backslash and control characters, in any spelling. In a query it must be without NUL.
+    ///
+    /// # Errors
+    ///
+    /// The first value that may not.
+    pub fn judge(&self, values: &Values, of: impl Fn(&str) -> bool) -> Result<(), UnfitValue> {
+        for (part, place) in self.placed() {
+            if let Part::Mark(mark) = part
+                && of(mark)
+            {
+                fit(mark, place, values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the marks in its path: each needs a value.
+    pub fn path_marks(&self) -> impl Iterator<Item = &str> {
+        self.placed().filter_map(|(part, place)| match part {
+            Part::Mark(mark) if place == Place::Path => Some(mark.as_str()),
+            _ => None,
+        })
+    }
+
+    fn placed(&self) -> impl Iterator<Item = (&Part, Place)> {
+        let mut place = Place::Path;
+        self.parts.iter().map(move |part| {
+            if let Part::Text(text) = part
+                && text.contains('?')
+            {
+                place = Place::Query;
+            }
+            (part, place)
+        })
     }
 
     /// The names of its marks.
@@ -74,6 +127,75 @@ impl UrlTemplate {
             _ => "",
         }
     }
+}
+
+/// Where a mark stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Path,
+    Query,
+}
+
+/// The text of a mark's value, if it may stand there. None only in a query.
+fn fit<'a>(mark: &str, place: Place, values: &'a Values) -> Result<Option<Cow<'a, str>>, UnfitValue> {
+    let text = match values.get(mark) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(Cow::Borrowed(text.as_str())),
+        Some(other) => Some(Cow::Owned(other.to_string())),
+    };
+    let why = match (place, text.as_deref()) {
+        (Place::Path, None) => Some("is missing"),
+        (Place::Path, Some(text)) => path_fault(text),
+        (Place::Query, Some(text)) if text.contains('\0') => Some("holds a NUL character"),
+        (Place::Query, _) => None,
+    };
+    match why {
+        None => Ok(text),
+        Some(why) => Err(UnfitValue { mark: mark.to_owned(), why }),
+    }
+}
+
+/// More are no text that anybody means.
+const MOST_DECODINGS: usize = 4;
+
+/// Why a value cannot be part of one segment of a path. It is looked at as it is and as often decoded as a chain of
+/// proxies might.
+fn path_fault(value: &str) -> Option<&'static str> {
+    let mut text = Cow::Borrowed(value);
+    for _ in 0..=MOST_DECODINGS {
+        if let Some(fault) = segment_fault(&text) {
+            return Some(fault);
+        }
+        let Ok(decoded) = percent_decode_str(&text).decode_utf8() else {
+            return Some("holds percent-encoded bytes that are no text");
+        };
+        if *decoded == *text {
+            return None;
+        }
+        text = Cow::Owned(decoded.into_owned());
+    }
+    Some("is percent-encoded too often")
+}
+
+fn segment_fault(text: &str) -> Option<&'static str> {
+    // Some servers drop what follows a semicolon before they resolve dots (RFC 3986 section 3.3 leaves it to them).
+    let bare = text.split(';').next().unwrap_or_default().trim();
+    match () {
+        () if text.chars().any(is_slash) => Some("holds a slash or backslash"),
+        () if text.chars().any(char::is_control) => Some("holds a control character"),
+        () if bare.is_empty() => Some("is empty"),
+        () if bare.chars().all(is_dot) => Some("is made of dots"),
+        () => None,
+    }
+}
+
+/// Also what Unicode's compatibility forms (NFKC) and fonts make one.
+fn is_slash(c: char) -> bool {
+    matches!(c, '/' | '\\' | '\u{2044}' | '\u{2215}' | '\u{29f8}' | '\u{ff0f}' | '\u{ff3c}' | '\u{fe68}')
+}
+
+fn is_dot(c: char) -> bool {
+    matches!(c, '.' | '\u{2024}'..='\u{2026}' | '\u{ff0e}' | '\u{fe52}')
 }
 
 /// `…?a=1&topic=` becomes `…?a=1&`: the pair whose value is missing goes, its separator stays for the next.
@@ -215,6 +337,7 @@ fn inside_string(json: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn values(value: Value) -> Values {
@@ -241,10 +364,112 @@ mod tests {
     fn a_mark_in_a_url_is_percent_encoded() {
         let url =
             UrlTemplate::parse("http://h/c?connection_id={{connection_id}}&topic={{topic}}").expect("valid");
-        let rendered = url.render(&values(json!({"connection_id": "a&b=c/../d ü", "topic": "x"})));
+        let render = |given| url.render(&values(given)).expect("fits");
+        let rendered = render(json!({"connection_id": "a&b=c/../d ü", "topic": "x"}));
         assert_eq!(rendered, "http://h/c?connection_id=a%26b%3Dc%2F..%2Fd%20%C3%BC&topic=x");
-        assert_eq!(url.render(&values(json!({"topic": "x"}))), "http://h/c?topic=x");
-        assert_eq!(url.render(&Values::new()), "http://h/c");
+        assert_eq!(render(json!({"topic": "x"})), "http://h/c?topic=x");
+        assert_eq!(render(json!({})), "http://h/c");
+    }
+
+    fn path(value: Value) -> Result<String, &'static str> {
+        let url = UrlTemplate::parse("http://h/t/42/{{region}}/search?q={{q}}").expect("valid");
+        url.render(&values(json!({"region": value, "q": "x"}))).map_err(|unfit| unfit.why)
+    }
+
+    #[test]
+    fn a_value_in_a_path_is_part_of_one_segment() {
+        let plain = |segment: &str| Ok(format!("http://h/t/42/{segment}/search?q=x"));
+        for (value, segment) in [
+            (json!("north"), "north"),
+            (json!("a b&c=d?e#f"), "a%20b%26c%3Dd%3Fe%23f"),
+            (json!("v1.2"), "v1.2"),
+            (json!(".hidden"), ".hidden"),
+            (json!("100%"), "100%25"),
+            (json!("a;b"), "a%3Bb"),
+            (json!("nö"), "n%C3%B6"),
+            (json!(7), "7"),
+            (json!(true), "true"),
+        ] {
+            assert_eq!(path(value.clone()), plain(segment), "{value}");
+        }
+        for (value, why) in [
+            (json!(null), "is missing"),
+            (json!(""), "is empty"),
+            (json!("  "), "is empty"),
+            (json!(";x"), "is empty"),
+            (json!("%20"), "is empty"),
+            (json!("."), "is made of dots"),
+            (json!(".."), "is made of dots"),
+            (json!("..."), "is made of dots"),
+            (json!(" .. "), "is made of dots"),
+            (json!("..;a=b"), "is made of dots"),
+            (json!("%2e%2E"), "is made of dots"),
+            (json!("%252e%252e"), "is made of dots"),
+            (json!("\u{2025}"), "is made of dots"),
+            (json!("\u{ff0e}\u{ff0e}"), "is made of dots"),
+            (json!("../.."), "holds a slash or backslash"),
+            (json!("a/b"), "holds a slash or backslash"),
+            (json!("a%2fb"), "holds a slash or backslash"),
+            (json!("a%252Fb"), "holds a slash or backslash"),
+            (json!("a\\b"), "holds a slash or backslash"),
+            (json!("a%5cb"), "holds a slash or backslash"),
+            (json!("a\u{ff0f}b"), "holds a slash or backslash"),
+            (json!({"a": "/"}), "holds a slash or backslash"),
+            (json!("a\0"), "holds a control character"),
+            (json!("a%00"), "holds a control character"),
+            (json!("a\r\nb"), "holds a control character"),
+            (json!("%c0%ae%c0%ae"), "holds percent-encoded bytes that are no text"),
+            (json!("%25252525252e"), "is percent-encoded too often"),
+        ] {
+            assert_eq!(path(value.clone()), Err(why), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_unfit_value_names_its_argument() {
+        let url = UrlTemplate::parse("http://h/{{region}}?q={{q}}").expect("valid");
+        let told = |given| url.judge(&values(given), |_| true).map_err(|unfit| unfit.to_string());
+        assert_eq!(told(json!({"region": ".."})), Err("argument \"region\" is made of dots".to_owned()));
+        assert_eq!(told(json!({})), Err("argument \"region\" is missing".to_owned()));
+        assert_eq!(
+            told(json!({"region": "n", "q": "a\0"})),
+            Err("argument \"q\" holds a NUL character".to_owned())
+        );
+        assert_eq!(told(json!({"region": "n", "q": "../.."})), Ok(()));
+        assert_eq!(url.judge(&Values::new(), |mark| mark == "q"), Ok(()));
+        assert_eq!(url.path_marks().collect::<Vec<_>>(), ["region"]);
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            r"[./\\%2eEfF5cC;?#&=\x00-\x20\u{2024}\u{ff0f}a]{0,12}",
+            proptest::collection::vec(any::<u8>(), 0..8)
+                .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02x}")).collect()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_changes_which_path_is_asked(a in text(), b in text(), q in text()) {
+            let url = UrlTemplate::parse("http://h/t/{{a}}/v{{b}}/search?x=1&q={{q}}&y=2").expect("valid");
+            let Ok(rendered) = url.render(&values(json!({"a": a, "b": b, "q": q}))) else { return Ok(()) };
+            prop_assert!(rendered.bytes().all(|byte| (0x21..0x7f).contains(&byte)), "{}", rendered);
+            prop_assert!(!rendered.contains('#'), "{}", rendered);
+            let (path, query) = rendered.split_once('?').expect("a query");
+            prop_assert_eq!(query.split('&').count(), 3, "{}", rendered);
+            let mut decoded = path["http://h".len()..].to_owned();
+            for _ in 0..6 {
+                let segments: Vec<&str> = decoded[1..].split(['/', '\\']).collect();
+                prop_assert_eq!(segments.len(), 4, "{} is {}", rendered, decoded);
+                prop_assert!(!segments.iter().any(|segment| ["", ".", ".."].contains(segment)), "{}", decoded);
+                prop_assert_eq!((segments[0], segments[3]), ("t", "search"));
+                decoded = percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+            }
+            // And as the standard of browsers resolves it.
+            let resolved = url::Url::parse(&rendered).expect("a URL");
+            prop_assert_eq!(resolved.path(), path["http://h".len()..].to_owned());
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn the_calls_are_the_vendors() {
     let context = &spec.backend.context;
     assert_eq!((&context.method, context.body.is_none()), (&Method::GET, true));
     assert_eq!(
-        context.url.render(&context.constants.over(&Values::new())),
+        context.url.render(&context.constants.over(&Values::new())).expect("fits"),
         "https://portal.test/nlp-context?connection_id=conn-sales-01"
     );
 }
@@ -266,7 +266,7 @@ public: 1
     assert_eq!(header(&spec, "authorization"), "Bearer key-of-sales-0001");
     assert_eq!((header(&spec, "x-region"), header(&spec, "x-kind")), ("eu".into(), "s".into()));
     assert_eq!(
-        spec.backend.context.url.render(&spec.backend.context.constants.over(&Values::new())),
+        spec.backend.context.url.render(&spec.backend.context.constants.over(&Values::new())).expect("fits"),
         "https://portal.test/c/sales"
     );
     assert_eq!(spec.backend.user_header.as_ref().map(|name| name.as_str()), Some("x-user"));

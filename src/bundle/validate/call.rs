@@ -8,7 +8,7 @@ use super::tools::parameter_names;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::spec::{BodyTemplate, CallSpec, Constants, UrlTemplate};
+use crate::spec::{BodyTemplate, CallSpec, Constants, UnfitValue, UrlTemplate, Values};
 use http::{HeaderName, Method};
 
 const MAX_HEADERS: usize = 32;
@@ -63,7 +63,7 @@ fn call(
     kind: Kind<'_>,
 ) -> Option<CallSpec> {
     let method = method(case, &kind);
-    let url = target(case, endpoint, method.as_ref(), &kind);
+    let url = target(case, endpoint, method.as_ref(), shared, &kind);
     let body = body(case, method.as_ref(), &kind);
     let headers = headers(case, shared, kind.name);
     Some(CallSpec {
@@ -96,6 +96,7 @@ fn target(
     case: &mut Case<'_, '_>,
     endpoint: Option<&str>,
     method: Option<&Method>,
+    shared: &Shared,
     kind: &Kind<'_>,
 ) -> Option<UrlTemplate> {
     let path = ["backend", kind.name, "url"];
@@ -107,7 +108,37 @@ fn target(
     };
     let template = UrlTemplate::parse(&text).ok()?;
     let marks: Vec<&str> = template.marks().collect();
-    known_marks(case, &marks, kind, at).then_some(template.clone())
+    let known = known_marks(case, &marks, kind, at.clone());
+    (known && filled_path(case, &template, shared, kind, at)).then_some(template.clone())
+}
+
+/// What stands in the path whoever calls must have a value, and one that stays in its segment.
+fn filled_path(
+    case: &mut Case<'_, '_>,
+    template: &UrlTemplate,
+    shared: &Shared,
+    kind: &Kind<'_>,
+    at: Option<crate::base::diagnostic::Location>,
+) -> bool {
+    // The context is fetched for everybody at once, so without arguments.
+    let fixed = |mark: &str| kind.name == "context" || Constants::NAMES.contains(&mark);
+    let Err(unfit) = template.judge(&shared.constants.over(&Values::new()), fixed) else { return true };
+    let UnfitValue { mark, why } = unfit;
+    case.find(
+        Diagnostic::error(
+            "bad-path-value",
+            format!("the URL of the {} call has {{{{{mark}}}}} in its path, and its value {why}", kind.name),
+        )
+        .help(match Constants::NAMES.contains(&mark.as_str()) {
+            true => format!("correct {mark}, or write the mark into the query: ?{mark}={{{{{mark}}}}}"),
+            false => {
+                "the context is fetched without arguments: write the mark into the query, or leave it out"
+                    .to_owned()
+            }
+        }),
+        at,
+    );
+    false
 }
 
 /// The outer `None`: refused; the inner: the call has no body.

@@ -11,7 +11,7 @@ use crate::bundle::contract::{self, Texts};
 use crate::bundle::document::Layers;
 use crate::bundle::excerpt::is_name;
 use crate::bundle::yaml::{Node, Value};
-use crate::spec::{CallSpec, ToolKind, ToolSpec};
+use crate::spec::{CallSpec, Constants, ToolKind, ToolSpec};
 
 const MAX_PARAMETERS: usize = 16;
 const MAX_SCHEMA_BYTES: usize = 16 << 10;
@@ -22,7 +22,8 @@ const MAX_TEXT: usize = 4_096;
 pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> Vec<ToolSpec> {
     let description = case.layers.text(&["description"]);
     let parameters = parameters(case);
-    let inputs = (contract::search_input(&parameters), contract::context_input());
+    let needed = needed(backend);
+    let inputs = (contract::search_input(&parameters, &needed), contract::context_input());
     let context = contract::context_texts(case.dataset, title);
     let context = tool(case, context, inputs.1, ToolKind::Context, &backend.spec.context);
     let context_name = context.as_ref().map(|tool| &*tool.name);
@@ -40,6 +41,17 @@ pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> 
         );
     }
     tools
+}
+
+/// The arguments in the path of a search: a call without one of them has nowhere to go.
+fn needed(backend: &Backend) -> Vec<&str> {
+    let mut needed: Vec<&str> = Vec::new();
+    for mark in backend.search.url.path_marks() {
+        if !Constants::NAMES.contains(&mark) && !needed.contains(&mark) {
+            needed.push(mark);
+        }
+    }
+    needed
 }
 
 fn tool(

@@ -97,7 +97,9 @@ impl<'a> GrantedTool<'a> {
 
     /// Whether the arguments fit; if not, why, in words for the asker.
     pub(in crate::mcp) fn check(self, arguments: &Value) -> Result<(), String> {
-        self.schema.check(arguments)
+        self.schema.check(arguments)?;
+        let Some(arguments) = arguments.as_object() else { return Ok(()) };
+        self.spec.call.judge(arguments).map_err(|unfit| unfit.to_string())
     }
 
     /// Makes the call behind it.
