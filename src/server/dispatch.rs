@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
 use super::context::{Edge, Peer, Visit};
 use super::front::{self, Fault};
@@ -28,6 +28,7 @@ impl Edge {
     {
         let visit = Visit::begin(self, peer);
         let mut trail = Trail::default();
+        let is_head = *request.method() == Method::HEAD;
         let mut response = match caught(self.dispatch(&visit, request, &mut trail)).await {
             Ok(response) => response,
             Err(Panicked) => {
@@ -35,6 +36,9 @@ impl Edge {
                 reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
             }
         };
+        if is_head {
+            response = reply::without_content(response);
+        }
         // A browser that remembers it would be kept out by a certificate that nobody vouches for (RFC 6797 section 8.4).
         let hsts = self.hsts.as_ref().filter(|_| !peer.stopgap);
         reply::seal(response.headers_mut(), &visit.id, hsts);

@@ -75,7 +75,6 @@ pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<
         return reply::method_not_allowed("GET, HEAD");
     }
     let html = html();
-    let length = HeaderValue::from(html.len());
     let mut response =
         body::answer(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
     let headers = response.headers_mut();
@@ -83,11 +82,10 @@ pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // The MCP endpoint shows this page to browsers, so caches must look at what was asked for.
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    if *method == Method::HEAD {
-        headers.insert(header::CONTENT_LENGTH, length);
-        *response.body_mut() = body::empty();
+    match *method {
+        Method::HEAD => reply::without_content(response),
+        _ => response,
     }
-    response
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as HttpBody;
 use serde_json::json;
 
 use crate::base::body::{self, Body};
@@ -98,6 +99,16 @@ pub(super) fn close(response: &mut Response<Body>, version: Version) {
 /// Browsers shall use HTTPS only for so long (RFC 6797). Without `includeSubDomains`: those are other people's business.
 pub(super) fn strict_transport_security(period: std::time::Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", period.as_secs())).expect("digits are a header value")
+}
+
+/// What a HEAD is answered: headers as of a GET, no content (RFC 9110 section 9.3.2). In HTTP/2 content would break the
+/// stream.
+pub(super) fn without_content(response: Response<Body>) -> Response<Body> {
+    let (mut parts, content) = response.into_parts();
+    if let Some(length) = content.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(parts, body::empty())
 }
 
 /// Adds the headers that every answer has. Nothing here is for shared caches unless it says so itself.
