@@ -1,13 +1,15 @@
 //! Values that an export or a template left to be filled in.
 
 /// Whether a value still waits to be filled in: `paste-your-…-here`, `your-api-key`, `<…>`, `changeme`, `xxx…`, `TODO`,
-/// `replace-me`, and those in quotes.
+/// `replace-me`, what is cut short with an ellipsis, and those in quotes.
 pub(super) fn is_placeholder(text: &str) -> bool {
     let text = text.trim().trim_matches(['"', '\'', '`']).trim().to_ascii_lowercase();
     let squeezed: String = text.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let dashed = text.replace(['_', ' ', '.'], "-");
     text.is_empty()
         || has_brackets(&text)
+        || text.contains('…')
+        || text.ends_with("...")
         || ["paste-", "your-", "insert-", "enter-"].iter().any(|word| dashed.starts_with(word))
         || (squeezed.len() >= 3 && squeezed.bytes().all(|b| b == b'x'))
         || text.bytes().all(|b| b"*.-_".contains(&b))
@@ -57,6 +59,8 @@ mod tests {
             "\"your-api-key\"",
             "  ",
             "****",
+            "gTx8Q~…",
+            "sk-12...",
         ] {
             assert!(is_placeholder(text), "{text}");
         }

@@ -5,3 +5,4 @@ mod findings;
 mod good;
 mod hostile;
 mod login;
+mod samples;

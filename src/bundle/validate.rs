@@ -11,6 +11,7 @@ mod machines;
 mod place;
 mod registration;
 mod rules;
+mod texts;
 mod tools;
 
 use std::sync::Arc;
@@ -72,6 +73,9 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
     let (place, backend, name) = (place?, backend?, name?.clone());
     let title = title(layers, dataset);
     let tools = tools::judge(case, &title, &backend);
+    let limits = limits(layers);
+    texts::judge(case);
+    texts::list(case, &tools, limits.max_result_bytes);
     Some(TenantSpec {
         name,
         dataset: dataset.into(),
@@ -84,7 +88,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
         tools: tools.into(),
         backend: backend.spec,
         access,
-        limits: limits(layers),
+        limits,
         cache: cache(layers),
         deadline: span(layers, &["deadline"]).unwrap_or(DEADLINE),
     })
@@ -92,7 +96,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
 
 fn title(layers: &Layers, dataset: &str) -> Arc<str> {
     let title = layers.text(&["display_name"]).unwrap_or(dataset);
-    title.chars().filter(|c| !c.is_control()).take(200).collect::<String>().into()
+    title.chars().filter(|c| !c.is_control()).take(texts::MAX_TITLE).collect::<String>().into()
 }
 
 fn shared(layers: &Layers, name: &str) -> Option<Arc<str>> {

@@ -288,3 +288,57 @@ fn names_and_files_are_judged() {
         ],
     );
 }
+
+#[test]
+fn what_clients_are_sent_has_an_end() {
+    let text = |bytes: usize| "x".repeat(bytes);
+    let schema = format!("{{type: string, description: {}}}", text(15 << 10));
+    let parameters: String = (0..16).map(|n| format!("      p{n}: {schema}\n")).collect();
+    let tools = format!("tools:\n  search:\n    parameters:\n{parameters}");
+    let name = text(250 << 2);
+    for (lines, code) in [
+        (format!("description: {}\n", text(4097)), "text-too-long"),
+        (format!("instructions: {}\n", text((16 << 10) + 1)), "text-too-long"),
+        (format!("dataset: {name}\n"), "text-too-long"),
+        (format!("{tools}limits: {{max_result: 200KiB}}\n"), "list-too-large"),
+        (
+            format!("description: {}\ntools:\n  search: {{description: {}}}\n", text(4096), text(4097)),
+            "text-too-long",
+        ),
+    ] {
+        let drop = Drop::with(&lines);
+        let shown: String = lines.chars().take(40).collect();
+        assert!(drop.codes().contains(&code), "{shown}: {:?}", drop.codes());
+        assert!(drop.load().spec.is_none(), "{shown}");
+    }
+    for lines in [
+        format!("description: {}\n", text(4096)),
+        format!("instructions: {}\n", text(16 << 10)),
+        format!("dataset: {}\n", text(256)),
+        format!("{tools}limits: {{max_result: 1MiB}}\n"),
+        "limits: {max_result: 1KiB}\n".to_owned(),
+    ] {
+        let drop = Drop::with(&lines);
+        assert!(drop.load().spec.is_some(), "{}", drop.findings());
+    }
+    let title = Drop::with(&format!("display_name: {}\n", text(201)));
+    assert_eq!((title.codes(), title.spec().title.len()), (vec!["text-too-long"], 200));
+}
+
+#[test]
+fn a_path_that_nothing_good_can_fill_is_refused_when_the_tenant_is_read() {
+    let search = "backend:\n  search:\n    url: https://portal.test/{{connection_id}}/nlp-search\n";
+    let context = "backend:\n  context:\n    url: https://portal.test/c/{{topic}}/x\n";
+    for (lines, refused) in [
+        (format!("connection_id: ..\n{search}"), true),
+        (format!("connection_id: a/b\n{search}"), true),
+        (format!("connection_id: conn-1\n{search}"), false),
+        (context.to_owned(), true),
+        ("backend:\n  context:\n    url: https://portal.test/c?topic={{topic}}\n".to_owned(), false),
+        ("dataset: ..\nbackend:\n  context:\n    url: https://portal.test/c/{{dataset}}\n".to_owned(), true),
+    ] {
+        let drop = Drop::with(&lines);
+        assert_eq!(drop.codes().contains(&"bad-path-value"), refused, "{lines}{}", drop.findings());
+        assert_eq!(drop.load().spec.is_none(), refused, "{lines}");
+    }
+}
