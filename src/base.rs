@@ -1,5 +1,5 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, headers, bodies, budgets and
-//! reach.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies, budgets
+//! and reach.
 
 pub mod accept;
 pub mod body;
@@ -8,6 +8,7 @@ pub mod causes;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;
+pub mod file;
 pub mod headers;
 pub mod hex;
 pub mod intern;

@@ -20,7 +20,6 @@ mod placeholder;
 mod reference;
 pub mod sample;
 mod snapshot;
-mod source;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -68,6 +68,9 @@ pub enum Error {
     ReadyFile { path: PathBuf, cause: io::Error },
 }
 
+/// How long what the last calls left for the audit may take.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// A gateway with its listeners bound and nothing served yet.
 pub struct Gateway {
     settings: Settings,
@@ -169,8 +172,9 @@ impl Gateway {
         }
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
         // What the last calls left is a matter of moments.
-        let flushing = tokio::task::spawn_blocking(move || audit.flush(Duration::from_secs(2)));
-        let _written = flushing.await;
+        let flushing = tokio::task::spawn_blocking(move || audit.flush(FLUSH));
+        // Where every blocking thread hangs, this one never begins.
+        let _written = tokio::time::timeout(2 * FLUSH, flushing).await;
         Ok(drained)
     }
 

@@ -5,14 +5,15 @@
 //! tenant or backend does not open.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::base::digest::Digest;
+use crate::base::file as disk;
 use crate::spec::TenantName;
 use crate::store::{Place, Store};
 
@@ -36,9 +37,7 @@ impl ContextStore {
     pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Value> {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
-            let mut sealed = Vec::new();
-            let file = fs::File::open(this.path(&tenant)).ok()?;
-            file.take(2 * LARGEST as u64).read_to_end(&mut sealed).ok()?;
+            let sealed = disk::read_own(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
             let text = this.store.open_sealed(&place(&tenant, &backend.to_string()), &sealed)?;
             serde_json::from_slice(&text).ok()
         };
@@ -82,10 +81,7 @@ fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> Place<'a> {
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("the path has the folder in front");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let fresh = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    let written = file.write_all(bytes).and_then(|()| fs::rename(&fresh, path));
-    written.inspect_err(|_| drop(fs::remove_file(&fresh)))
+    disk::replace(path, bytes, 0o600)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, archive, source};
+use super::{Entry, archive};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::file as disk;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
@@ -216,7 +217,7 @@ impl Group {
         let names = match list(folder) {
             Ok(names) => names,
             Err(error) => {
-                let (code, help) = match source::is_scarcity(&error) {
+                let (code, help) = match disk::is_scarcity(&error) {
                     true => (super::SCARCE, super::SCARCE_HELP),
                     false => ("unreadable", "check that the gateway's user may read it"),
                 };

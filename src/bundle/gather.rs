@@ -9,8 +9,9 @@ use super::archive::{self, Archive};
 use super::document::{Document, Layers, Origin, Source};
 use super::reference::Resolver;
 use super::yaml::{self, Fault};
-use super::{Entry, Refusal, dotenv, source};
+use super::{Entry, Refusal, dotenv};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::file as disk;
 
 /// Names given twice that are reported.
 const MAX_REPEATED: usize = 20;
@@ -215,20 +216,22 @@ impl Gathering<'_, '_> {
         }
     }
 
-    fn unreadable<T>(&mut self, file: &Path, error: &source::Error) -> Option<T> {
+    fn unreadable<T>(&mut self, file: &Path, error: &disk::Error) -> Option<T> {
         self.incomplete = true;
         self.hash(&error.to_string());
         let code = match error {
-            source::Error::NotRegular => "not-a-file",
-            source::Error::TooLarge(_) => "file-too-large",
-            source::Error::Io(_) if error.will_pass() => super::SCARCE,
-            source::Error::Io(_) => "unreadable",
+            disk::Error::NotRegular => "not-a-file",
+            disk::Error::TooLarge(_) => "file-too-large",
+            disk::Error::NotText => "not-text",
+            disk::Error::Io(_) if error.will_pass() => super::SCARCE,
+            disk::Error::Io(_) => "unreadable",
         };
         let help = match error {
-            source::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
-            source::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
-            source::Error::Io(_) if error.will_pass() => super::SCARCE_HELP,
-            source::Error::Io(_) => "check that the gateway's user may read it",
+            disk::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
+            disk::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
+            disk::Error::NotText => "save it as UTF-8",
+            disk::Error::Io(_) if error.will_pass() => super::SCARCE_HELP,
+            disk::Error::Io(_) => "check that the gateway's user may read it",
         };
         self.report.push(
             Diagnostic::error(code, format!("this file cannot be used: {error}"))

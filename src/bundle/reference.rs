@@ -10,9 +10,10 @@ use super::document::{Document, Origin};
 use super::excerpt::Scrubber;
 use super::snapshot::Shelf;
 use super::yaml::Node;
-use super::{Context, Refusal, source};
+use super::{Context, Refusal};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Hasher;
+use crate::base::file as disk;
 use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;
@@ -163,11 +164,10 @@ fn read(path: &Path) -> Result<String, Refusal> {
         let message = format!("the secret's file cannot be used: {why}");
         refusal("secret-file", message, "the file holds the secret and nothing else, as text")
     };
-    let bytes = source::read(path, MAX_SECRET).map_err(|error| match error.will_pass() {
+    let text = disk::read_text(path, MAX_SECRET).map_err(|error| match error.will_pass() {
         true => refusal(super::SCARCE, error.to_string(), super::SCARCE_HELP),
         false => refused(&error.to_string()),
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))?;
     match text.trim() {
         "" => Err(refused("it is empty")),
         text => Ok(text.to_owned()),

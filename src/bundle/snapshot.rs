@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, source};
+use super::Entry;
 use crate::base::diagnostic::Report;
+use crate::base::file as disk;
 
 pub use difference::{Difference, Line};
 
@@ -98,11 +99,11 @@ impl<'a> Shelf<'a> {
     }
 
     /// Reads a file of the disk, or the draft in its place.
-    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, source::Error> {
+    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
         match self.draft.filter(|draft| draft.path == file) {
-            Some(draft) if draft.bytes.len() as u64 > cap => Err(source::Error::TooLarge(cap)),
+            Some(draft) if draft.bytes.len() as u64 > cap => Err(disk::Error::TooLarge(cap)),
             Some(draft) => Ok(draft.bytes.clone()),
-            None => source::read(file, cap),
+            None => disk::read(file, cap),
         }
     }
 
@@ -112,7 +113,7 @@ impl<'a> Shelf<'a> {
     }
 
     /// The bytes of a file that holds text.
-    pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, source::Error> {
+    pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
         if !self.is_kept() {
             return self.read(file, cap);
         }
@@ -121,7 +122,7 @@ impl<'a> Shelf<'a> {
             Piece::Text { file, text } if *file == name => Some(text.as_bytes().to_vec()),
             _ => None,
         });
-        found.ok_or_else(|| source::Error::Io(std::io::ErrorKind::NotFound.into()))
+        found.ok_or_else(|| disk::Error::Io(std::io::ErrorKind::NotFound.into()))
     }
 
     /// The configuration that was chosen of an archive: dataset, name in the archive, text. Of a snapshot only.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::material::{Material, Parts};
 use super::{Error, storage};
+use crate::base::file as disk;
 
 /// What was taken over.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ pub fn import(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error(format!("{} cannot be read: {error}", path.display())))
+    disk::read(path, storage::LARGEST).map_err(|error| Error(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

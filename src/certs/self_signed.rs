@@ -12,7 +12,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io::ErrorKind};
 
 use jiff::Timestamp;
 
@@ -21,6 +20,7 @@ use super::material::Material;
 use super::table::Table;
 use super::{Error, LOCAL_CA_FILE, storage};
 use crate::base::clock::Clock;
+use crate::base::file as disk;
 use crate::spec::HostName;
 
 const CA_KEY_FILE: &str = "local-ca.key";
@@ -201,9 +201,9 @@ fn names(hosts: &[HostName]) -> Vec<String> {
 
 /// A file's text; `None` when there is no such file.
 fn text(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
+    match disk::read_text(path, storage::LARGEST) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error(format!("{} cannot be read: {error}", path.display()))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Error(format!("{}: {error}", path.display()))),
     }
 }

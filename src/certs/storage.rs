@@ -1,20 +1,22 @@
 //! Files that hold keys: private to their owner, replaced in one step, set aside rather than lost.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::base::random;
+use crate::base::file as disk;
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// In UTC.
 const ASIDE_TIME: &str = "%Y%m%dT%H%M%SZ";
+/// Far more than a chain and its key have.
+pub(super) const LARGEST: u64 = 1024 * 1024;
 const OTHERS: u32 = 0o077;
 /// Group and world may read.
 const READABLE_BY_OTHERS: u32 = 0o044;
@@ -49,19 +51,7 @@ pub(super) fn readable_by_others(path: &Path) -> bool {
 
 /// Replaces a file by `bytes`, readable by its owner only. After a crash there is the old file or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let temporary = folder.join(format!(".new-{}", random::hex::<8>()));
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        _ = fs::remove_file(&temporary);
-    }
-    written.and_then(|()| fs::File::open(folder)?.sync_all())
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    disk::replace_durably(path, bytes, FILE_MODE)
 }
 
 /// Moves a file that cannot be used out of the way, to `<name>.bad-<time>`, and says where it is now.

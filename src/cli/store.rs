@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::admin_client::AdminClient;
 use super::args::{StoreAction, StoreArgs, StoreArgsPlace};
 use super::{Exit, configuration, output};
+use crate::base::file as disk;
 use crate::settings::{Flags, Key, Settings};
 use crate::store::{self, Error, Store};
 
@@ -78,7 +79,7 @@ fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
 
 fn take(copy: &Path, path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut from = fs::File::open(copy)?;
+    let (mut from, _) = disk::open(copy).map_err(disk::Error::into_io)?;
     let mut to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::copy(&mut from, &mut to)?;
     to.sync_all()

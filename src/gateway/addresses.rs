@@ -1,6 +1,5 @@
 //! Where the gateway is to be found, once it serves: printed, and written to the ready file.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Error;
+use crate::base::file as disk;
 use crate::certs::LOCAL_CA_FILE;
 use crate::settings::{Settings, TlsMode};
 
@@ -59,9 +59,7 @@ impl Addresses {
 
     /// Writes the ready file in one step, so that whoever waits for it never reads half of it.
     fn write(&self, file: &Path) -> io::Result<()> {
-        let draft = file.with_extension("tmp");
-        fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(&draft, file)
+        disk::replace(file, &serde_json::to_vec(self)?, 0o644)
     }
 }
 
@@ -91,8 +89,15 @@ mod tests {
             public_base: "https://localhost:8443".into(),
             ca: Some("certs/local-ca.pem".into()),
         };
+        let other = folder.path().join("other");
+        std::fs::write(&other, "theirs").expect("written");
+        // Where others may write, they may foresee a draft's name.
+        for name in ["ready.tmp", "ready.json.tmp", "ready.json"] {
+            std::os::unix::fs::symlink(&other, folder.path().join(name)).expect("linked");
+        }
         addresses.write(&file).expect("writable");
-        let written = fs::read_to_string(&file).expect("there");
+        assert_eq!(std::fs::read_to_string(&other).expect("there"), "theirs", "written through a link");
+        let written = std::fs::read_to_string(&file).expect("there");
         assert_eq!(
             written,
             r#"{"listen":["127.0.0.1:8443"],"listen_http":[],"admin":null,"public_base":"https://localhost:8443","ca":"certs/local-ca.pem"}"#

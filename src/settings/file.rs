@@ -11,6 +11,7 @@ use super::key::closest;
 use super::source::{Origin, Value};
 use super::{Key, Limits};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::file as disk;
 
 /// A file of ours is a page or two; more is a wrong path.
 const LARGEST_BYTES: u64 = 256 * 1024;
@@ -42,18 +43,14 @@ pub(super) fn read(path: &Path, report: &mut Report) -> Written {
 }
 
 fn text(path: &Path) -> Result<String, Box<Diagnostic>> {
-    let unreadable = |why: String| {
+    let unreadable = |why: &disk::Error| {
         let finding =
-            Diagnostic::error("config-unreadable", format!("the configuration cannot be read: {why}"));
+            Diagnostic::error("config-unreadable", format!("the configuration cannot be used: {why}"));
         Box::new(
             finding.help("check the path given as `--config` or `TENANTD_CONFIG`").at(Location::file(path)),
         )
     };
-    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > LARGEST_BYTES {
-        return Err(unreadable(format!("it has {size} bytes, and {LARGEST_BYTES} are the most")));
-    }
-    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+    disk::read_text(path, LARGEST_BYTES).map_err(|error| unreadable(&error))
 }
 
 fn parse(path: &Path, text: &str, report: &mut Report) -> Result<Written, Box<Diagnostic>> {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::lock::Lock;
 use super::{DATABASE, Error, KeySource, Store, WAL, schema};
+use crate::base::file as disk;
 
 /// What a check found in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -92,8 +93,14 @@ fn judge(backup: &Path) -> Result<(), Error> {
 }
 
 fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    io::copy(&mut File::open(from)?, &mut out)?;
+    let (mut from, _) = disk::open(from).map_err(disk::Error::into_io)?;
+    // What an interrupted restore left.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut from, &mut out)?;
     out.sync_all()
 }
 

@@ -4,9 +4,9 @@
 //! The text is 64 hexadecimal digits a line. The first line seals; the others only open, so that a key is replaced by
 //! putting a new line in front of the old one.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
@@ -14,7 +14,7 @@ use aws_lc_rs::hkdf::{self, HKDF_SHA256};
 
 use crate::base::digest::Hasher;
 use crate::base::secret::Secret;
-use crate::base::{hex, random};
+use crate::base::{file as disk, hex, random};
 
 const FILE: &str = "master.key";
 /// A few keys; more is a wrong file.
@@ -86,14 +86,14 @@ impl Keyring {
 
     fn read(path: &Path, is_brought: bool) -> Result<Self, Error> {
         let failed = |cause| Error::Read { path: path.to_owned(), cause };
-        let file = File::open(path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
+        let (file, about) = disk::open(path).map_err(|error| failed(error.into_io()))?;
         if is_open_to_others(&about, is_brought) {
             return Err(Error::Open { path: path.to_owned(), mode: about.mode() & 0o7777 });
         }
-        let mut text = String::new();
-        file.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
-        Self::parse(Secret::new(text).expose(), path.display().to_string())
+        let bytes = disk::contents(&file, &about, LARGEST).map_err(|error| failed(error.into_io()))?;
+        let place = path.display().to_string();
+        let Ok(text) = String::from_utf8(bytes) else { return Err(Error::Malformed { place }) };
+        Self::parse(Secret::new(text).expose(), place)
     }
 
     fn parse(text: &str, place: String) -> Result<Self, Error> {
@@ -168,23 +168,14 @@ fn is_open_to_others(about: &Metadata, is_brought: bool) -> bool {
 
 /// Makes a key that is on the disk, under its name, when this returns.
 fn make(path: &Path) -> Result<(), Error> {
-    let write = || {
-        let draft = path.with_extension("tmp");
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        writeln!(file, "{}", random::hex::<32>())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|cause| Error::Make { path: path.to_owned(), cause })
+    let text = Secret::new(format!("{}\n", random::hex::<32>()));
+    disk::replace_durably(path, text.expose().as_bytes(), 0o600)
+        .map_err(|cause| Error::Make { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

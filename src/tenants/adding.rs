@@ -1,13 +1,11 @@
 //! A file that an operator hands in: judged first, together with what lies beside it, then put into the folder in one
 //! step.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use crate::base::diagnostic::Report;
-use crate::base::random;
+use crate::base::file as disk;
 use crate::bundle::{self, Context, Draft};
 
 /// Why a file was not put into the folder.
@@ -44,24 +42,14 @@ pub(super) fn add(
     if loaded.spec.is_none() {
         return Err(Refused::Findings(loaded.report));
     }
-    put(folder, &path, &draft.bytes)?;
+    disk::replace_durably(&path, &draft.bytes, 0o600)?;
     Ok(stem)
-}
-
-fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = folder.join(format!(".adding-{}.tmp", random::hex::<8>()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::bundle::sample::context;
 

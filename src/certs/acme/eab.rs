@@ -3,8 +3,12 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use crate::base::file as disk;
 use crate::certs::Error;
 use crate::settings;
+
+/// Far more than a key has.
+const LARGEST: u64 = 64 << 10;
 
 /// The binding as instant-acme wants it.
 pub(super) struct Binding {
@@ -15,7 +19,7 @@ pub(super) struct Binding {
 /// Reads the key's file. CAs hand the key out in either base64 alphabet, with padding or without.
 pub(super) fn read(eab: &settings::Eab) -> Result<Binding, Error> {
     let file = eab.key_file.display();
-    let text = std::fs::read_to_string(&eab.key_file).map_err(|error| {
+    let text = disk::read_text(&eab.key_file, LARGEST).map_err(|error| {
         Error(format!("the external account's key {file} (acme_eab_key_file) cannot be read: {error}"))
     })?;
     let key = decode(text.trim()).ok_or_else(|| {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
+use crate::base::file as disk;
 use crate::certs::material::Material;
 use crate::certs::schedule::Memory;
 use crate::certs::{Error, storage};
@@ -110,10 +111,10 @@ impl Store {
         let path = folder.join(BUNDLE);
         let keep = || {
             storage::private_folder(&folder)?;
-            match fs::read(&path) {
+            match disk::read(&path, LARGEST) {
                 Ok(before) => storage::replace(&folder.join(PREVIOUS), &before)?,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into_io()),
             }
             storage::replace(&path, pem.as_bytes())
         };
@@ -204,7 +205,7 @@ fn lock(path: &Path) -> Result<File, Unusable> {
 fn probe(path: &Path) -> io::Result<()> {
     const TEXT: &[u8] = b"can be written";
     storage::replace(path, TEXT)?;
-    let read = fs::read(path)?;
+    let read = disk::read_own(path, TEXT.len() as u64).map_err(disk::Error::into_io)?;
     fs::remove_file(path)?;
     match read == TEXT {
         true => Ok(()),
@@ -251,15 +252,11 @@ fn forgotten(state: &Path) -> Memory {
 
 /// A file's text, of which nobody but us should have made much.
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    let unreadable = |error: io::Error| Error(format!("it cannot be read: {error}"));
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-        Ok(found) if !found.is_file() => return Err(Error("it is no file".into())),
-        Ok(found) if found.len() > LARGEST => return Err(Error(format!("it has {} bytes", found.len()))),
-        Ok(_) => {}
+    match disk::read_text(path, LARGEST) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Error(error.to_string())),
     }
-    fs::read_to_string(path).map(Some).map_err(unreadable)
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Error {

@@ -1,14 +1,14 @@
 //! Files → certificates with their keys.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::certs::Error;
+use crate::base::file as disk;
 use crate::certs::material::{Facts, Material, Parts};
+use crate::certs::{Error, storage};
 
 /// What was made of the files, by the file that holds the chain.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub(in crate::certs) fn holds_key(path: &Path) -> bool {
 }
 
 fn read_parts(path: &Path) -> Result<Parts, Error> {
-    let pem = fs::read(path).map_err(|error| Error(error.to_string()))?;
+    let pem = disk::read(path, storage::LARGEST).map_err(|error| Error(error.to_string()))?;
     let parts = Parts::read(&pem)?;
     if parts.chain.is_empty() && parts.keys.is_empty() {
         return Err(Error("it holds neither a certificate nor an unencrypted private key".into()));

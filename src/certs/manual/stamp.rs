@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::{Digest, Hasher};
 use crate::certs::self_signed::OWN_FILES;
+use crate::certs::storage;
 
 const EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "key"];
-/// Far more than a chain has.
-const LARGEST_BYTES: u64 = 1024 * 1024;
 
 /// Each candidate file with a digest of what the file system says of it. `ctime` moves with every change, even one
 /// that restores size and `mtime`; the inode moves when a mounted secret swaps its link.
@@ -40,7 +39,8 @@ fn visible(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> + use
 fn stamped((path, metadata): (PathBuf, fs::Metadata)) -> Option<(PathBuf, Digest)> {
     let ours = path.file_name().is_some_and(|name| OWN_FILES.iter().any(|own| name == *own));
     let extension = path.extension()?.to_str()?;
-    let candidate = metadata.is_file() && metadata.len() <= LARGEST_BYTES && EXTENSIONS.contains(&extension);
+    let candidate =
+        metadata.is_file() && metadata.len() <= storage::LARGEST && EXTENSIONS.contains(&extension);
     (candidate && !ours).then(|| (path, sign(&metadata)))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::dataset::{Dataset, INVENTORY, SALES, SUPPORT};
+use crate::base::file as disk;
 use crate::bundle::sample;
 
 /// Where the demo keeps its things. A second run finds them again, so that a client that trusts the local CA still does.
@@ -83,9 +84,7 @@ fn is_ours(folder: &Path) -> io::Result<bool> {
 
 /// Renamed into place, as an operator's copy should be: a watcher sees it whole.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("part");
-    fs::write(&draft, bytes)?;
-    fs::rename(draft, path)
+    disk::replace(path, bytes, 0o644)
 }
 
 fn file_name(dataset: &Dataset) -> String {

@@ -12,6 +12,10 @@ use super::super::args::{AdminArgs, TenantsQuestion};
 use super::super::healthcheck::client;
 use super::super::{Exit, output};
 use super::finding;
+use crate::base::file as disk;
+
+/// The gateway takes no larger one.
+const LARGEST_FILE: u64 = 33 << 20;
 
 /// Does what was asked.
 pub(super) fn run(question: &TenantsQuestion) -> anyhow::Result<Exit> {
@@ -96,7 +100,8 @@ fn done(answer: Answer, said: &str) -> anyhow::Result<Exit> {
 fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let name =
         file.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8 text")?;
-    let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let bytes =
+        disk::read(file, LARGEST_FILE).with_context(|| format!("{} cannot be read", file.display()))?;
     let answer = client(admin)?.order(Method::PUT, &AdminClient::path_of_file(name, replace), bytes.into());
     told(answer, |answer| {
         let tenant = &answer["tenant"];

@@ -1,0 +1,243 @@
+//! Files, read and replaced without trusting what lies under their names.
+//!
+//! Reading takes regular files only, under a cap, and never waits for a pipe or a device. Replacing writes a new file
+//! under a name that nobody can foresee and renames it into place, so that no link is written through and nobody reads
+//! half of it.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::random;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("it is not a regular file")]
+    NotRegular,
+    #[error("it is larger than {} KiB", .0 >> 10)]
+    TooLarge(u64),
+    #[error("it is not UTF-8 text")]
+    NotText,
+    #[error("it cannot be read: {}", .0.kind())]
+    Io(#[from] io::Error),
+}
+
+/// Whether a file named by a symbolic link is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    Refused,
+}
+
+impl Error {
+    /// Whether this says something about the machine at this moment and nothing about the file.
+    pub fn will_pass(&self) -> bool {
+        matches!(self, Self::Io(error) if is_scarcity(error))
+    }
+
+    /// Whether there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The same for those who hand on errors of the system.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Io(error) => error,
+            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
+/// Too many files are open, in this process or in all, or memory ran out.
+pub fn is_scarcity(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
+}
+
+/// Reads a whole file of at most `cap` bytes. Symbolic links are followed (mounted Secrets consist of them).
+///
+/// # Errors
+/// What lies there is no regular file, is larger, or cannot be read.
+pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+    let (file, about) = open(path)?;
+    contents(&file, &about, cap)
+}
+
+/// The same of a file that holds text.
+///
+/// # Errors
+/// As [`read`], and that it is not UTF-8.
+pub fn read_text(path: &Path, cap: u64) -> Result<String, Error> {
+    String::from_utf8(read(path, cap)?).map_err(|_| Error::NotText)
+}
+
+/// The same of a file that we wrote ourselves: a link in its place is not followed.
+///
+/// # Errors
+/// As [`read`]; a link is an error of the system.
+pub fn read_own(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+    let (file, about) = open_as(path, Links::Refused)?;
+    contents(&file, &about, cap)
+}
+
+/// Opens a regular file for reading, and says what it is. Symbolic links are followed.
+///
+/// # Errors
+/// What lies there is no regular file, or cannot be opened.
+pub fn open(path: &Path) -> Result<(File, Metadata), Error> {
+    open_as(path, Links::Followed)
+}
+
+/// What an opened file holds, at most `cap` bytes.
+///
+/// # Errors
+/// It is larger, or cannot be read.
+pub fn contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
+    if about.len() > cap {
+        return Err(Error::TooLarge(cap));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.take(cap + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > cap {
+        true => Err(Error::TooLarge(cap)),
+        false => Ok(bytes),
+    }
+}
+
+fn open_as(path: &Path, links: Links) -> Result<(File, Metadata), Error> {
+    // Opening some devices has an effect (a watchdog starts, a tape rewinds), so they are recognised before. What
+    // takes the file's place meanwhile is recognised after.
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
+        return Err(Error::NotRegular);
+    }
+    // Opening a pipe that nobody writes to would wait forever. The flag means nothing to regular files.
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    if links == Links::Refused {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let flags = i32::try_from(flags.bits()).expect("the flags of open are an int in C");
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let about = file.metadata()?;
+    match about.is_file() {
+        true => Ok((file, about)),
+        false => Err(Error::NotRegular),
+    }
+}
+
+/// Puts a file with these bytes in the place of whatever is there, in one step. After a crash of the machine it may be
+/// the old one, or empty.
+///
+/// # Errors
+/// The folder cannot be written; what was there is there still.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode, |_| Ok(()))
+}
+
+/// The same, on the disk when this returns: after a crash of the machine there is the old file or the new one.
+///
+/// # Errors
+/// The folder cannot be written; what was there is there still, or both steps happened and only the last sync failed.
+pub fn replace_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode, File::sync_all)?;
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn put(path: &Path, bytes: &[u8], mode: u32, settle: fn(&File) -> io::Result<()>) -> io::Result<()> {
+    // A dot file, and a draft by its end: nobody takes it for what it will be.
+    let draft = folder_of(path).join(format!(".new-{}.tmp", random::hex::<8>()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+        file.write_all(bytes)?;
+        settle(&file)?;
+        fs::rename(&draft, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&draft)))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_under_the_cap_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        fs::write(&path, b"12345").expect("written");
+        assert_eq!(read(&path, 5).expect("read"), b"12345");
+        assert!(matches!(read(&path, 4), Err(Error::TooLarge(4))));
+        assert!(matches!(read(folder.path(), 4), Err(Error::NotRegular)));
+        assert!(matches!(read(Path::new("/dev/zero"), 4), Err(Error::NotRegular)));
+        let link = folder.path().join("link");
+        symlink("/dev/zero", &link).expect("linked");
+        assert!(matches!(read(&link, 4), Err(Error::NotRegular)));
+        fs::write(&path, b"\xff").expect("written");
+        assert!(matches!(read_text(&path, 4), Err(Error::NotText)));
+    }
+
+    #[test]
+    fn a_sparse_file_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        File::create(&path).and_then(|file| file.set_len(4 << 30)).expect("made");
+        assert!(matches!(read(&path, 1024), Err(Error::TooLarge(1024))));
+    }
+
+    #[test]
+    fn our_own_file_is_not_read_through_a_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("x"), folder.path().join("link"));
+        fs::write(&path, b"1").expect("written");
+        symlink(&path, &link).expect("linked");
+        assert_eq!(read_own(&path, 4).expect("read"), b"1");
+        assert!(read_own(&link, 4).is_err());
+    }
+
+    #[test]
+    fn want_of_open_files_is_told_from_what_is_wrong_with_a_file() {
+        let error = |code| Error::Io(io::Error::from_raw_os_error(code));
+        assert!([12, 23, 24].into_iter().all(|code| error(code).will_pass()));
+        assert!(![2, 13, 5].into_iter().any(|code| error(code).will_pass()));
+        assert!(!Error::NotRegular.will_pass() && !Error::TooLarge(1).will_pass());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe.zip");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        assert!(matches!(read(&path, 4), Err(Error::NotRegular)));
+        assert!(matches!(read_own(&path, 4), Err(Error::NotRegular)));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_replaced_and_never_written_through() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, other) = (folder.path().join("x"), folder.path().join("other"));
+        fs::write(&other, b"theirs").expect("written");
+        symlink(&other, &path).expect("linked");
+        for replace in [replace, replace_durably] {
+            replace(&path, b"ours", 0o600).expect("replaced");
+            assert_eq!(fs::read(&path).expect("there"), b"ours");
+            assert_eq!(fs::read(&other).expect("there"), b"theirs");
+            let about = fs::symlink_metadata(&path).expect("there");
+            assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o600);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2, "a draft is left");
+        assert!(replace(&folder.path().join("none/x"), b"", 0o600).is_err());
+    }
+}
