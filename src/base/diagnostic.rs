@@ -3,10 +3,14 @@
 //! A finding says what was found, where, what it means and what to do. Its excerpt never holds a secret: whoever
 //! makes one blanks the values of secret fields in the source line or leaves the line out.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+/// Findings that a report keeps.
+const MAX_FINDINGS: usize = 200;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -137,14 +141,21 @@ impl Report {
         Self::default()
     }
 
-    /// Adds a finding.
+    /// Adds a finding. Past a number that nobody would read, it only counts in how much the last one weighs.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        match self.0.len().cmp(&MAX_FINDINGS) {
+            Ordering::Less => self.0.push(diagnostic),
+            Ordering::Equal => self.0.push(more(diagnostic.severity)),
+            Ordering::Greater => {
+                let last = &mut self.0[MAX_FINDINGS];
+                last.severity = last.severity.max(diagnostic.severity);
+            }
+        }
     }
 
     /// Adds another report's findings.
     pub fn extend(&mut self, other: Report) {
-        self.0.extend(other.0);
+        other.0.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
     /// Whether any finding refuses the tenant.
@@ -163,6 +174,11 @@ impl Report {
     }
 }
 
+fn more(severity: Severity) -> Diagnostic {
+    Diagnostic::new("more-findings", severity, "there is more than this; it is left out")
+        .help("mend what is named first")
+}
+
 impl From<Diagnostic> for Report {
     fn from(diagnostic: Diagnostic) -> Self {
         Self(vec![diagnostic])
@@ -175,5 +191,25 @@ impl<'a> IntoIterator for &'a Report {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_what_people_read_and_how_much_the_rest_weighs() {
+        let mut report = Report::new();
+        let mut other = Report::new();
+        (0..MAX_FINDINGS + 5).for_each(|_| other.push(Diagnostic::notice("x", "found")));
+        report.extend(other);
+        assert_eq!(report.iter().count(), MAX_FINDINGS + 1);
+        assert!(!report.has_errors());
+        report.push(Diagnostic::error("y", "refused"));
+        report.push(Diagnostic::notice("x", "found"));
+        let last = report.iter().last().expect("some");
+        assert_eq!((last.code, last.severity), ("more-findings", Severity::Error));
+        assert_eq!(report.iter().count(), MAX_FINDINGS + 1);
     }
 }

@@ -16,6 +16,8 @@ use super::yaml::MAX_BYTES;
 pub(super) const MAX_ARCHIVE: u64 = 32 << 20;
 const MAX_ENTRIES: u64 = 10_000;
 const MAX_CONFIGS: usize = 64;
+/// A zip's names may have 64 KiB, and findings repeat that of a configuration.
+const MAX_NAME: usize = 1_024;
 
 /// One configuration in an archive.
 pub(super) struct Config {
@@ -197,7 +199,7 @@ pub(super) fn dataset_of(name: &str) -> Option<&str> {
     if segments.next().is_some() || matches!(wrapper, Some("" | "." | ".." | "__MACOSX")) {
         return None;
     }
-    let (stem, extension) = file.rsplit_once('.')?;
+    let (stem, extension) = file.rsplit_once('.').filter(|_| name.len() <= MAX_NAME)?;
     let yaml = extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml");
     let plausible =
         !stem.is_empty() && stem.len() <= 128 && !stem.starts_with('.') && !stem.contains(char::is_control);
@@ -222,6 +224,7 @@ mod tests {
             "/mcp/server/configs/sales.yaml",
             "a/b/mcp/server/configs/sales.yaml",
             "server/configs/sales.yaml",
+            &format!("{}/mcp/server/configs/sales.yaml", "a".repeat(MAX_NAME)),
         ] {
             assert_eq!(dataset_of(junk), None, "{junk}");
         }

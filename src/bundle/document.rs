@@ -89,7 +89,7 @@ impl Document {
         let mut document = Self { source, root, in_doubt: false };
         if !matches!(document.root.value, Value::Map(_)) {
             report.push(document.not_a_mapping());
-            document.root.value = Value::Map(Vec::new());
+            document.root.value = Value::map(Vec::new());
             document.in_doubt = true;
         }
         if document.source.origin == Origin::Export {
@@ -110,11 +110,11 @@ impl Document {
     /// The vendor adds fields freely, so what we don't know, or only take from operators, is no concern of ours there;
     /// except for what decides who may call, where ignoring would open the tenant.
     fn drop_operators_fields(&mut self, report: &mut Report) {
-        let Value::Map(pairs) = std::mem::replace(&mut self.root.value, Value::Map(Vec::new())) else {
+        let Value::Map(pairs) = std::mem::replace(&mut self.root.value, Value::map(Vec::new())) else {
             return;
         };
         let mut kept = Vec::new();
-        for (key, node) in pairs {
+        for (key, node) in pairs.iter().cloned() {
             match fields::lookup(fields::TENANT, &key.text).map(|(_, by)| by) {
                 Some(By::Vendor) if means_something_else(&key.text, &node) => {}
                 Some(By::Vendor) => kept.push((key, node)),
@@ -134,7 +134,7 @@ impl Document {
                 None => {}
             }
         }
-        self.root.value = Value::Map(kept);
+        self.root.value = Value::map(kept);
     }
 
     /// The value at a path of names, unless it is blank.
@@ -188,7 +188,7 @@ impl Layers {
             let Some(map) = document.find(path) else { continue };
             for (key, node) in map.node.pairs().iter().filter(|(_, node)| !node.is_blank()) {
                 let found = Found { node, document };
-                match names.iter_mut().find(|(name, _)| *name == key.text) {
+                match names.iter_mut().find(|(name, _)| *name == &*key.text) {
                     Some(earlier) => earlier.1 = found,
                     None => names.push((&key.text, found)),
                 }

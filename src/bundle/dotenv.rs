@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Read {
             Err(_) => {}
         }
     }
-    let root = Node { at: Mark { line: 1, column: 1 }, value: Value::Map(pairs) };
+    let root = Node { at: Mark { line: 1, column: 1 }, value: Value::map(pairs) };
     Read { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
 }
 
@@ -69,8 +69,8 @@ fn assignment(line: &str, at: Mark) -> Result<Option<Pair>, &'static str> {
         return Err("it has a NUL character");
     }
     let column = line.chars().count() - value.trim_start().chars().count() + 1;
-    let node = Node { at: Mark { column, ..at }, value: Value::Scalar { text, plain } };
-    Ok(Some((Key { at, text: name.to_ascii_lowercase() }, node)))
+    let node = Node { at: Mark { column, ..at }, value: Value::Scalar { text: text.into(), plain } };
+    Ok(Some((Key { at, text: name.to_ascii_lowercase().into() }, node)))
 }
 
 /// The value and whether it stood without quotes.
@@ -131,7 +131,7 @@ mod tests {
         let Ok(root) = parse(text).root else { panic!("unreadable: {text}") };
         root.pairs()
             .iter()
-            .map(|(key, node)| (key.text.clone(), node.text().expect("text").to_owned()))
+            .map(|(key, node)| (key.text.to_string(), node.text().expect("text").to_owned()))
             .collect()
     }
 

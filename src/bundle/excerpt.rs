@@ -11,6 +11,8 @@ use crate::base::diagnostic::{Diagnostic, Report};
 
 const HIDDEN: &str = "[hidden]";
 const MAX_CHARS: usize = 120;
+/// Bytes of a message.
+const MAX_MESSAGE: usize = 2_000;
 
 /// Keys whose values are no secrets.
 const PLAIN: &[&str] = &[
@@ -176,7 +178,7 @@ impl Scrubber {
             Value::List(items) => items.iter().for_each(|item| self.learn_all(item)),
             Value::Map(pairs) => pairs.iter().for_each(|(key, node)| {
                 // Words of ours below a secret-looking one, as in `api_keys: [{label: x, expires: y}]`.
-                if !PLAIN.contains(&key.text.as_str()) {
+                if !PLAIN.contains(&&*key.text) {
                     self.learn_all(node);
                 }
             }),
@@ -197,12 +199,20 @@ impl Scrubber {
 }
 
 fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
-    diagnostic.message = without(secrets, diagnostic.message);
-    diagnostic.help = diagnostic.help.map(|help| without(secrets, help));
+    diagnostic.message = clipped(without(secrets, diagnostic.message));
+    diagnostic.help = diagnostic.help.map(|help| clipped(without(secrets, help)));
     if let Some(location) = &mut diagnostic.location {
         location.excerpt = location.excerpt.take().map(|excerpt| without(secrets, excerpt));
     }
     diagnostic
+}
+
+/// What a message repeats of a file may be a whole file. Cut after secrets are blanked, so that none is left in part.
+fn clipped(text: String) -> String {
+    match text.len() > MAX_MESSAGE {
+        true => format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE)]),
+        false => text,
+    }
 }
 
 fn without(secrets: &[&str], text: String) -> String {

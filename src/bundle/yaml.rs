@@ -5,13 +5,16 @@
 //! the crate's own messages quote source lines. Tags are ignored, nothing is ever executed, included or interpolated.
 //! Aliases and merge keys work as in PyYAML, within the budget.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
 /// The largest YAML text that is looked at, in bytes.
 pub(super) const MAX_BYTES: usize = 256 << 10;
 const MAX_NODES: usize = 10_000;
+/// Bytes of text once aliases and merge keys are followed: who reads the tree may copy each of them.
+const MAX_TEXT: usize = 2 * MAX_BYTES;
 const MAX_DEPTH: usize = 32;
 const MAX_ALIASES: usize = 100;
 const MAX_FAULTS: usize = 20;
@@ -23,7 +26,8 @@ pub(super) struct Mark {
     pub(super) column: usize,
 }
 
-/// A value and where it begins. Has no `Debug`: it may hold secrets.
+/// A value and where it begins. Has no `Debug`: it may hold secrets. A clone shares what it holds, so that an alias
+/// costs no memory.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) at: Mark,
@@ -35,18 +39,26 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// `plain`: written without quotes, so it may also be meant as a number, a truth value or nothing.
     Scalar {
-        text: String,
+        text: Arc<str>,
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<(Key, Node)>),
+    List(Arc<Vec<Node>>),
+    Map(Arc<Vec<(Key, Node)>>),
 }
 
 /// A key of a mapping.
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) at: Mark,
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
+}
+
+/// What a node is as often as it stands somewhere.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    text: usize,
+    depth: usize,
 }
 
 /// Why a text is no YAML that we take.
@@ -63,7 +75,7 @@ impl Node {
     pub(super) fn is_blank(&self) -> bool {
         match &self.value {
             Value::Scalar { text, plain } => {
-                text.trim().is_empty() || (*plain && matches!(text.as_str(), "~" | "null" | "Null" | "NULL"))
+                text.trim().is_empty() || (*plain && matches!(&**text, "~" | "null" | "Null" | "NULL"))
             }
             Value::List(_) | Value::Map(_) => false,
         }
@@ -87,7 +99,7 @@ impl Node {
 
     /// The value of a key.
     pub(super) fn member(&self, name: &str) -> Option<&(Key, Node)> {
-        self.pairs().iter().find(|(key, _)| key.text == name)
+        self.pairs().iter().find(|(key, _)| *key.text == *name)
     }
 
     /// What it is, for messages.
@@ -99,16 +111,36 @@ impl Node {
         }
     }
 
-    fn size_and_depth(&self) -> (usize, usize) {
-        let children: Box<dyn Iterator<Item = &Node>> = match &self.value {
-            Value::Scalar { .. } => return (1, 1),
-            Value::List(items) => Box::new(items.iter()),
-            Value::Map(pairs) => Box::new(pairs.iter().map(|(_, node)| node)),
+    fn weight(&self) -> Weight {
+        let inside = match &self.value {
+            Value::Scalar { text, .. } => return Weight { nodes: 1, text: text.len(), depth: 1 },
+            Value::List(items) => items.iter().map(Node::weight).fold(Weight::default(), Weight::beside),
+            Value::Map(pairs) => pairs.iter().map(Weight::of_pair).fold(Weight::default(), Weight::beside),
         };
-        let (size, depth) = children
-            .map(Node::size_and_depth)
-            .fold((0, 0), |(size, depth), (s, d)| (size + s + 1, usize::max(depth, d)));
-        (size + 1, depth + 1)
+        Weight { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
+    }
+}
+
+impl Weight {
+    /// A key is a node, too.
+    fn of_pair((key, node): &(Key, Node)) -> Self {
+        let weight = node.weight();
+        Self { nodes: weight.nodes + 1, text: weight.text + key.text.len(), ..weight }
+    }
+
+    fn beside(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes + other.nodes,
+            text: self.text + other.text,
+            depth: self.depth.max(other.depth),
+        }
+    }
+}
+
+impl Value {
+    /// A mapping of these pairs.
+    pub(super) fn map(pairs: Vec<(Key, Node)>) -> Self {
+        Self::Map(Arc::new(pairs))
     }
 }
 
@@ -150,10 +182,19 @@ fn syntax(error: &granit_parser::ScanError) -> Fault {
 struct Frame {
     at: Mark,
     anchor: usize,
-    value: Value,
-    key: Option<Key>,
-    /// The keys of a mapping and the lines they stand in.
-    seen: HashMap<String, usize>,
+    content: Content,
+}
+
+/// What a collection has so far.
+enum Content {
+    List(Vec<Node>),
+    Map {
+        pairs: Vec<(Key, Node)>,
+        /// The key whose value comes next.
+        key: Option<Key>,
+        /// The keys and the lines they stand in.
+        seen: HashMap<Arc<str>, usize>,
+    },
 }
 
 #[derive(Default)]
@@ -162,7 +203,7 @@ struct Builder {
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
     documents: usize,
-    nodes: usize,
+    spent: Weight,
     aliases: usize,
     faults: Vec<Fault>,
 }
@@ -173,11 +214,15 @@ impl Builder {
             Event::DocumentStart(..) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                self.count(1, 1, at)?;
-                self.put(Node { at, value: Value::Scalar { text: text.into_owned(), plain } }, anchor)
+                let node = Node { at, value: Value::Scalar { text: text.into(), plain } };
+                self.count(node.weight(), at)?;
+                self.put(node, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.open(Value::List(Vec::new()), anchor, at),
-            Event::MappingStart(_, anchor, _) => self.open(Value::Map(Vec::new()), anchor, at),
+            Event::SequenceStart(_, anchor, _) => self.open(Content::List(Vec::new()), anchor, at),
+            Event::MappingStart(_, anchor, _) => {
+                let content = Content::Map { pairs: Vec::new(), key: None, seen: HashMap::new() };
+                self.open(content, anchor, at)
+            }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => self.alias(anchor, at),
             _ => Ok(()),
@@ -197,11 +242,14 @@ impl Builder {
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, depth: usize, at: Mark) -> Result<(), Fault> {
-        self.nodes += nodes;
-        let too_much = if self.nodes > MAX_NODES {
+    /// Counts a value that is about to stand in the collection under way.
+    fn count(&mut self, weight: Weight, at: Mark) -> Result<(), Fault> {
+        self.spent = self.spent.beside(weight);
+        let too_much = if self.spent.nodes > MAX_NODES {
             "more than 10,000 values once its aliases are followed"
-        } else if self.frames.len() + depth > MAX_DEPTH + 1 {
+        } else if self.spent.text > MAX_TEXT {
+            "more than 512 KiB of text once its aliases are followed"
+        } else if self.frames.len() + weight.depth > MAX_DEPTH + 1 {
             "values nested more than 32 deep"
         } else {
             return Ok(());
@@ -209,20 +257,21 @@ impl Builder {
         Err(budget(too_much, at))
     }
 
-    fn open(&mut self, value: Value, anchor: usize, at: Mark) -> Result<(), Fault> {
-        self.count(1, 1, at)?;
-        if matches!(self.frames.last(), Some(Frame { value: Value::Map(_), key: None, .. })) {
+    fn open(&mut self, content: Content, anchor: usize, at: Mark) -> Result<(), Fault> {
+        self.count(Weight { nodes: 1, text: 0, depth: 1 }, at)?;
+        if matches!(self.frames.last(), Some(Frame { content: Content::Map { key: None, .. }, .. })) {
             return Err(bad_key(at));
         }
-        self.frames.push(Frame { at, anchor, value, key: None, seen: HashMap::new() });
+        self.frames.push(Frame { at, anchor, content });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Fault> {
-        let Some(Frame { at, anchor, mut value, .. }) = self.frames.pop() else { return Ok(()) };
-        if let Value::Map(pairs) = &mut value {
-            self.merge(pairs)?;
-        }
+        let Some(Frame { at, anchor, content }) = self.frames.pop() else { return Ok(()) };
+        let value = match content {
+            Content::List(items) => Value::List(Arc::new(items)),
+            Content::Map { pairs, seen, .. } => Value::map(self.merge(pairs, seen)?),
+        };
         self.put(Node { at, value }, anchor)
     }
 
@@ -234,9 +283,8 @@ impl Builder {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(budget("an alias to a value that contains it", at));
         };
-        let (size, depth) = node.size_and_depth();
-        let value = node.value.clone();
-        self.count(size, depth, at)?;
+        let (weight, value) = (node.weight(), node.value.clone());
+        self.count(weight, at)?;
         self.put(Node { at, value }, 0)
     }
 
@@ -249,37 +297,42 @@ impl Builder {
             self.root = Some(node);
             return Ok(());
         };
-        match (&mut frame.value, frame.key.take()) {
-            (Value::List(items), _) => items.push(node),
-            (Value::Map(pairs), Some(key)) => match frame.seen.insert(key.text.clone(), key.at.line) {
-                None => pairs.push((key, node)),
-                Some(line) if self.faults.len() < MAX_FAULTS => self.faults.push(twice(&key, line)),
-                Some(_) => {}
+        match &mut frame.content {
+            Content::List(items) => items.push(node),
+            Content::Map { pairs, key, seen } => match (key.take(), node.value) {
+                (Some(key), value) => match seen.insert(Arc::clone(&key.text), key.at.line) {
+                    None => pairs.push((key, Node { at: node.at, value })),
+                    Some(line) if self.faults.len() < MAX_FAULTS => self.faults.push(twice(&key, line)),
+                    Some(_) => {}
+                },
+                (None, Value::Scalar { text, .. }) => *key = Some(Key { at: node.at, text }),
+                (None, _) => return Err(bad_key(node.at)),
             },
-            (Value::Map(_), None) => match node.value {
-                Value::Scalar { text, .. } => frame.key = Some(Key { at: node.at, text }),
-                _ => return Err(bad_key(node.at)),
-            },
-            (Value::Scalar { .. }, _) => {}
         }
         Ok(())
     }
 
     /// `<<: *defaults` and `<<: [*a, *b]`: what the mapping says itself wins, then the first.
-    fn merge(&mut self, pairs: &mut Vec<(Key, Node)>) -> Result<(), Fault> {
-        let Some(index) = pairs.iter().position(|(key, _)| key.text == "<<") else { return Ok(()) };
+    fn merge(
+        &mut self,
+        mut pairs: Vec<(Key, Node)>,
+        seen: HashMap<Arc<str>, usize>,
+    ) -> Result<Vec<(Key, Node)>, Fault> {
+        let Some(index) = pairs.iter().position(|(key, _)| &*key.text == "<<") else { return Ok(pairs) };
         let (key, source) = pairs.remove(index);
-        let maps = match source.value {
-            Value::List(items) => items,
-            _ => vec![source],
+        let maps = match &source.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(&source),
         };
-        for (name, node) in maps.iter().flat_map(Node::pairs) {
-            if !pairs.iter().any(|(key, _)| key.text == name.text) {
-                self.count(node.size_and_depth().0, 1, key.at)?;
-                pairs.push((Key { at: key.at, text: name.text.clone() }, node.clone()));
+        let mut taken: HashSet<Arc<str>> = seen.into_keys().collect();
+        for pair in maps.iter().flat_map(Node::pairs) {
+            let (name, node) = pair;
+            if taken.insert(Arc::clone(&name.text)) {
+                self.count(Weight::of_pair(pair), key.at)?;
+                pairs.push((Key { at: key.at, text: Arc::clone(&name.text) }, node.clone()));
             }
         }
-        Ok(())
+        Ok(pairs)
     }
 
     fn finish(self) -> Result<Node, Vec<Fault>> {
@@ -288,7 +341,7 @@ impl Builder {
         }
         let at = Mark { line: 1, column: 1 };
         let root = self.root.filter(|root| !root.is_blank());
-        Ok(root.unwrap_or(Node { at, value: Value::Map(Vec::new()) }))
+        Ok(root.unwrap_or(Node { at, value: Value::map(Vec::new()) }))
     }
 }
 
@@ -303,7 +356,7 @@ fn twice(key: &Key, line: usize) -> Fault {
 
 fn named(key: &Key) -> String {
     match super::excerpt::is_name(&key.text) {
-        true => key.text.clone(),
+        true => key.text.to_string(),
         false => "a key".to_owned(),
     }
 }
@@ -377,6 +430,29 @@ mod tests {
         assert_eq!(codes(&"[".repeat(20_000)), ["yaml-syntax"]);
         assert_eq!(codes("a: &a [*a]"), ["yaml-budget"]);
         assert_eq!(codes(&format!("{}x", "- ".repeat(200))).len(), 1);
+    }
+
+    #[test]
+    fn the_text_of_aliases_and_merged_keys_is_counted() {
+        let long = "x".repeat(200 << 10);
+        assert_eq!(codes(&format!("a: &a '{long}'\nb: *a\n")), [""; 0], "400 KiB");
+        assert_eq!(codes(&format!("a: &a '{long}'\nb: [*a, *a]\n")), ["yaml-budget"]);
+        assert_eq!(
+            codes(&format!("a: &a {{k: '{long}'}}\nb: {{<<: *a}}\n")),
+            ["yaml-budget"],
+            "twice by merging"
+        );
+        assert_eq!(codes(&format!("a: &a\n  ? '{long}'\n  : 1\nb: [*a, *a]\n")), ["yaml-budget"], "keys, too");
+    }
+
+    #[test]
+    fn an_alias_shares_what_it_stands_for() {
+        let root = valid("a: &a [x, y]\nb: *a\n");
+        let list = |name: &str| match &root.member(name).expect("there").1.value {
+            Value::List(items) => Arc::clone(items),
+            _ => panic!("no list"),
+        };
+        assert!(Arc::ptr_eq(&list("a"), &list("b")));
     }
 
     #[test]

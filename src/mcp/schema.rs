@@ -14,6 +14,9 @@ use crate::base::intern::Interner;
 
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
+const MAX_PATTERNS: usize = 32;
+/// What a compiled pattern, and what matching it, may take: a dozen letters such as `(a{999}){999}` can ask for gigabytes.
+const MAX_PATTERN_BYTES: usize = 128 << 10;
 /// Violations that are told at once.
 const MAX_TOLD: usize = 5;
 /// A message repeats the value that was refused; so much of it is enough.
@@ -28,6 +31,8 @@ pub(super) enum Fault {
     TooLarge(usize),
     #[error("it is nested deeper than {MAX_SCHEMA_DEPTH} levels")]
     TooDeep,
+    #[error("it has more than {MAX_PATTERNS} patterns")]
+    TooManyPatterns,
     #[error("{0}")]
     Invalid(String),
 }
@@ -63,9 +68,14 @@ impl Schema {
         if depth_exceeds(&schema, MAX_SCHEMA_DEPTH) {
             return Err(Fault::TooDeep);
         }
+        if patterns(&schema) > MAX_PATTERNS {
+            return Err(Fault::TooManyPatterns);
+        }
         let validator = jsonschema::draft202012::options()
             .offline()
-            .with_pattern_options(PatternOptions::regex())
+            .with_pattern_options(
+                PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES),
+            )
             .build(&schema)
             .map_err(|error| Fault::Invalid(clipped(&error.to_string())))?;
         Ok(Self { validator, properties })
@@ -109,6 +119,22 @@ fn depth_exceeds(value: &Value, levels: usize) -> bool {
         Value::Array(items) => items.iter().any(|item| depth_exceeds(item, levels)),
         Value::Object(members) => members.values().any(|member| depth_exceeds(member, levels)),
         _ => false,
+    }
+}
+
+/// How many patterns a schema may have: where the word means something else, it counts as well.
+fn patterns(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(patterns).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| match (name.as_str(), member) {
+                ("pattern", Value::String(_)) => 1,
+                ("patternProperties", Value::Object(named)) => named.len() + patterns(member),
+                _ => patterns(member),
+            })
+            .sum(),
+        _ => 0,
     }
 }
 
@@ -192,6 +218,24 @@ mod tests {
         let large = json!({"type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES)});
         assert!(matches!(refused(large), Fault::TooLarge(_)));
         assert!(matches!(refused(json!({"type": "object", "required": 7})), Fault::Invalid(_)));
+    }
+
+    #[test]
+    fn patterns_take_little_memory() {
+        let with = |patterns: Vec<String>| {
+            let members = patterns.into_iter().enumerate();
+            let members =
+                members.map(|(at, it)| (format!("p{at}"), json!({"type": "string", "pattern": it})));
+            json!({"type": "object", "properties": members.collect::<Map<_, _>>()})
+        };
+        assert!(compiled(with(vec!["^[A-Z]{2}-[0-9]{4,12}$".into(); MAX_PATTERNS])).is_ok());
+        assert_eq!(refused(with(vec!["x".into(); MAX_PATTERNS + 1])), Fault::TooManyPatterns);
+        for greedy in ["(a{999}){999}", "\\p{L}{99}", "(.{99}|x{99}){9}"] {
+            let fault = compiled(with(vec![greedy.into()])).err();
+            assert!(matches!(fault, Some(Fault::Invalid(_))), "{greedy}: {fault:?}");
+        }
+        let named: Map<_, _> = (0..=MAX_PATTERNS).map(|at| (format!("^{at}"), json!({}))).collect();
+        assert_eq!(refused(json!({"type": "object", "patternProperties": named})), Fault::TooManyPatterns);
     }
 
     #[test]

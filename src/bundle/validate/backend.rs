@@ -135,6 +135,9 @@ pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Opt
     }
 }
 
+/// What servers commonly take, and half as much again.
+const MAX_URL: usize = 4 << 10;
+
 type UrlFault = (&'static str, String);
 
 fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
@@ -144,6 +147,9 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
         return bad("has a character that no URL has");
+    }
+    if text.len() > MAX_URL {
+        return bad("is longer than 4 KiB");
     }
     let template =
         UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;

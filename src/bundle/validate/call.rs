@@ -14,6 +14,8 @@ use http::{HeaderName, Method};
 const MAX_HEADERS: usize = 32;
 /// What all headers of one call may have, names and values: servers read 16 to 32 KiB of a head.
 const HEADERS_BYTES: usize = 16 << 10;
+/// A body is kept as a tree, which takes up to seventy times its text.
+const MAX_BODY: usize = 16 << 10;
 
 /// What both calls have.
 pub(super) struct Shared {
@@ -166,6 +168,14 @@ fn body(
         (Some(found), _) => found.text()?,
     };
     let at = found.map(|found| found.at());
+    if text.len() > MAX_BODY {
+        case.find(
+            Diagnostic::error("body-too-long", format!("{} is longer than 16 KiB", path.join(".")))
+                .help("a search's body is a few lines: the question, the connection, some options"),
+            at,
+        );
+        return None;
+    }
     match contract::template(text) {
         Ok(template) => known_marks(case, &template.marks(), kind, at).then_some(Some(template)),
         Err(fault) => {

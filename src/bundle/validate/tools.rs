@@ -186,9 +186,9 @@ pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
         Value::Map(pairs) => {
-            Json::Object(pairs.iter().map(|(key, node)| (key.text.clone(), json(node))).collect())
+            Json::Object(pairs.iter().map(|(key, node)| (key.text.to_string(), json(node))).collect())
         }
-        Value::Scalar { text, plain: false } => Json::String(text.clone()),
+        Value::Scalar { text, plain: false } => Json::String(text.to_string()),
         Value::Scalar { .. } if node.is_blank() => Json::Null,
         Value::Scalar { text, .. } => plain(text),
     }

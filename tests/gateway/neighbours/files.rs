@@ -1,1 +1,88 @@
 //! What lies in the tenants folder takes nothing from others.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use super::super::harness::{Beside, FakeBackend, Setup, Tenant, until};
+
+/// Few bytes in a zip whose values, aliases followed, are gigabytes of text.
+fn much_of_little() -> Vec<String> {
+    let long = "x".repeat(240 << 10);
+    let stars = |count: usize, name: &str| vec![format!("*{name}"); count].join(",");
+    let zeros = "0,".repeat(100 << 10);
+    vec![
+        format!("s: &s '{long}'\nl1: &a [{}]\nl2: [{}]", stars(40, "s"), stars(59, "a")),
+        format!("s: &s {{k: '{long}'}}\nl: [{}]", vec!["{<<: *s}"; 99].join(",")),
+        format!("s: &s\n  ? '{long}'\n  : 1\nl1: &a [{}]\nl2: [{}]", stars(40, "s"), stars(59, "a")),
+        format!("backend:\n  search:\n    body: '[{zeros}{{{{query}}}}]'"),
+        format!("n: {}{}{}", "&n [".repeat(28), "x,".repeat(9_900), "]".repeat(28)),
+    ]
+}
+
+#[tokio::test]
+async fn a_few_kilobytes_of_zips_do_not_become_gigabytes_and_the_gateway_starts() {
+    let backend = FakeBackend::start().await;
+    let mut setup = Setup::new().memory_mib(500).file("b.zip", Tenant::new("b", &backend).zip());
+    for (kind, lines) in much_of_little().into_iter().enumerate() {
+        for copy in 0..4 {
+            let zip = Tenant::new(&format!("a{kind}x{copy}"), &backend).with(&lines).zip();
+            assert!(zip.len() < 3_000, "{kind}: {}", zip.len());
+            setup = setup.file(&format!("a{kind}x{copy}.zip"), zip);
+        }
+    }
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    let beside = Beside::watch(client, "/b");
+    let said = async |stem: &str| gateway.until_state(stem, "rejected").await["findings"].to_string();
+    for kind in 0..3 {
+        let findings = said(&format!("a{kind}x0")).await;
+        assert!(findings.contains("yaml-budget") && findings.contains("512 KiB"), "{kind}: {findings}");
+    }
+    assert!(said("a3x0").await.contains("body-too-long"));
+    // A hundred more at once, while it serves.
+    for number in 0..100 {
+        let lines = &much_of_little()[number % 5];
+        let name = format!("z{number}");
+        gateway.put(&format!("{name}.zip"), Tenant::new(&name, &backend).with(lines).zip());
+    }
+    gateway.reload().await;
+    until("all are judged", async || gateway.status("z98").await.map(drop)).await;
+    beside.finish().await.assert_unharmed("b beside zips of few bytes");
+    let peak = gateway.peak_mib();
+    eprintln!("peak {peak} MiB");
+    assert!(peak < 150, "120 zips of 3 kB took {peak} MiB");
+}
+
+#[tokio::test]
+async fn a_receipt_is_written_whatever_lies_under_its_name_and_the_process_ends() {
+    let backend = FakeBackend::start().await;
+    let mut gateway = Setup::new().file("b.zip", Tenant::new("b", &backend).zip()).start().await;
+    let receipt = |name: &str| gateway.tenant_file(&format!("{name}.status.json"));
+    assert!(Command::new("mkfifo").arg(receipt("pipe")).status().expect("mkfifo runs").success());
+    symlink("/dev/zero", receipt("zero")).expect("linked");
+    let sparse = File::create(receipt("sparse")).expect("made");
+    sparse.set_len(4 << 30).expect("a hole");
+    let theirs = gateway.path().join("theirs");
+    fs::write(&theirs, "theirs").expect("written");
+    symlink(&theirs, receipt("link")).expect("linked");
+    let names = ["pipe", "zero", "sparse", "link", "after"];
+    let beside = Beside::watch(gateway.client(), "/b");
+    for name in names {
+        gateway.put(&format!("{name}.zip"), Tenant::new(name, &backend).zip());
+        gateway.until_state(name, "serving").await;
+    }
+    for name in names {
+        until(&format!("the receipt of {name}"), async || {
+            let receipt = receipt(name);
+            let about = fs::symlink_metadata(&receipt).ok().filter(fs::Metadata::is_file)?;
+            (about.len() < 1 << 20 && fs::read_to_string(receipt).ok()?.contains("serving")).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(fs::read_to_string(&theirs).expect("there"), "theirs");
+    beside.finish().await.assert_unharmed("b beside odd receipts");
+    assert!(gateway.peak_mib() < 200, "a receipt was read: {} MiB", gateway.peak_mib());
+    gateway.signal("TERM");
+    assert!(gateway.until_ended().await.success());
+}
