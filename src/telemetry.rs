@@ -3,3 +3,4 @@
 pub mod audit;
 pub mod log;
 pub mod metrics;
+pub mod printable;

@@ -442,7 +442,11 @@ mod tests {
             ["yaml-budget"],
             "twice by merging"
         );
-        assert_eq!(codes(&format!("a: &a\n  ? '{long}'\n  : 1\nb: [*a, *a]\n")), ["yaml-budget"], "keys, too");
+        assert_eq!(
+            codes(&format!("a: &a\n  ? '{long}'\n  : 1\nb: [*a, *a]\n")),
+            ["yaml-budget"],
+            "keys, too"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{Exit, admin_client, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::{self, Status};
 use crate::settings::{Flags, Key};
+use crate::telemetry::printable::printable;
 
 pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     match &args.action {
@@ -43,7 +44,7 @@ fn statuses(question: &CertsQuestion) -> anyhow::Result<Vec<Status>> {
     match AdminClient::new(address).certificates() {
         Err(error @ admin_client::Error::Unreachable(..)) => {
             let folder = settings.certs.display();
-            eprintln!("tenantd: {error}. What follows is read from the certs folder, {folder}");
+            output::complain(format!("{error}. What follows is read from the certs folder, {folder}"));
             Ok(stored())
         }
         answer => Ok(answer?),
@@ -59,7 +60,7 @@ fn list(question: &CertsQuestion) -> anyhow::Result<Exit> {
 fn show(name: &str, question: &CertsQuestion) -> anyhow::Result<Exit> {
     let statuses = statuses(question)?;
     let Some(status) = statuses.iter().find(|status| status.name.split(' ').any(|own| own == name)) else {
-        eprintln!("tenantd: there is no certificate for {name}; `tenantd certs list` names them all");
+        output::complain(format!("there is no certificate for {name}; `tenantd certs list` names them all"));
         return Ok(Exit::Findings);
     };
     output::print(&output::rendered(question.question.format, status, facts))?;
@@ -71,7 +72,7 @@ fn order(name: &str, admin: &AdminArgs, rehearsal: bool) -> anyhow::Result<Exit>
         Ok(()) if rehearsal => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
         Ok(()) => output::print(&format!("A new certificate for {name} is served.\n"))?,
         Err(error @ admin_client::Error::Said(..)) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             return Ok(Exit::Findings);
         }
         Err(error) => return Err(error.into()),
@@ -83,7 +84,7 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
     let imported = match certs::import(folder, certificate, key, SystemClock.now()) {
         Ok(imported) => imported,
         Err(error) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             return Ok(Exit::Findings);
         }
     };
@@ -95,7 +96,7 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
     ))?;
     match imported.warning {
         Some(warning) => {
-            eprintln!("tenantd: {warning}");
+            output::complain(warning);
             Ok(Exit::Findings)
         }
         None => Ok(Exit::Fine),
@@ -137,7 +138,10 @@ fn facts(status: &Status) -> String {
         ("authority", status.ca.clone()),
         ("challenge", status.challenge.clone()),
     ];
-    facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", value.as_ref()?))).collect()
+    facts
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name:<10} {}\n", printable(value.as_ref()?))))
+        .collect()
 }
 
 fn to_the_second(time: Timestamp) -> String {

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::output;
 use super::render::{self, Format};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::bundle::{self, Context, Entry};
 use crate::routing::{self, Claim, Conflict, ConflictKind};
 use crate::spec::{TenantName, TenantSpec};
+use crate::telemetry::printable::printable;
 
 /// What the command comes to; `main` makes an exit code of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +56,15 @@ pub struct Verdict {
 /// Checks folders and files, prints the findings, and says what it comes to.
 pub fn check(paths: &[PathBuf], context: &Context, format: Format) -> Outcome {
     match judge(paths, context) {
-        Ok(verdict) => {
-            print(&verdict, format);
-            verdict.outcome()
-        }
+        Ok(verdict) => match print(&verdict, format) {
+            Ok(()) => verdict.outcome(),
+            Err(error) => {
+                output::complain(format!("the findings cannot be printed: {error}"));
+                Outcome::CouldNotRun
+            }
+        },
         Err((path, error)) => {
-            eprintln!("tenantd check: {} cannot be read: {}", path.display(), error.kind());
+            output::complain(format!("{} cannot be read: {}", path.display(), error.kind()));
             Outcome::CouldNotRun
         }
     }
@@ -82,10 +87,13 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
 }
 
 /// Prints a verdict to standard output.
-pub fn print(verdict: &Verdict, format: Format) {
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(verdict: &Verdict, format: Format) -> io::Result<()> {
     match format {
-        Format::Human => print!("{}", human(verdict)),
-        Format::Json => println!("{}", render::json(verdict)),
+        Format::Human => output::print(&human(verdict)),
+        Format::Json => output::print(&(render::json(verdict) + "\n")),
     }
 }
 
@@ -195,7 +203,7 @@ fn human(verdict: &Verdict) -> String {
         }
         let name = tenant.name.as_ref().map_or(tenant.stem.as_str(), TenantName::as_str);
         let state = tenant.connector.as_ref().map_or("refused".to_owned(), |url| format!("ok, {url}"));
-        out.push_str(&format!("{name}: {state}\n"));
+        out.push_str(&format!("{}: {state}\n", printable(name)));
         let redirect = tenant.redirect_uri.iter();
         out.extend(
             redirect.map(|uri| format!("  redirect URI to register in Entra (platform Web): {uri}\n")),

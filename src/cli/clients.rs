@@ -9,6 +9,7 @@ use super::args::{ClientsAction, ClientsArgs};
 use super::order::{ask, told};
 use super::{Exit, output};
 use crate::oauth::client::{Comparison, compare_with_vendors};
+use crate::telemetry::printable::printable;
 
 pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
     match &args.action {
@@ -24,7 +25,7 @@ pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
             let removed = ask(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
             told(removed, |removed| {
                 let ended = removed["grants_ended"].as_u64().unwrap_or_default();
-                format!("{client_id} is out; {ended} of its logins ended\n")
+                format!("{} is out; {ended} of its logins ended\n", printable(client_id))
             })
         }
         ClientsAction::Refresh => refresh(),
@@ -68,9 +69,9 @@ fn refresh() -> anyhow::Result<Exit> {
     for (id, comparison) in compared {
         output::print(&match comparison {
             Comparison::Same => format!("{id}: as in this program\n"),
-            Comparison::Unknown(why) => format!("{id}: cannot be read: {why}\n"),
+            Comparison::Unknown(why) => format!("{id}: cannot be read: {}\n", printable(&why)),
             Comparison::Differs { shipped, published } => {
-                format!("{id}: differs\n- {shipped}\n+ {published}\n")
+                format!("{id}: differs\n- {}\n+ {}\n", printable(&shipped), printable(&published))
             }
         })?;
     }

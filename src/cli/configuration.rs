@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::render;
+use super::{output, render};
 use crate::base::secret::Secret;
 use crate::bundle;
 use crate::settings::{Environment, Flags, Loaded, OpenTenants, Settings, config_path};
@@ -21,7 +21,7 @@ const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Settings> {
     let loaded = read(flags, config)?;
     if !loaded.warnings.is_empty() {
-        eprint!("{}", render::human(&loaded.warnings));
+        output::complain_in_lines(&render::human(&loaded.warnings));
     }
     Ok(loaded.settings)
 }

@@ -2,7 +2,7 @@
 
 use super::admin_client::AdminClient;
 use super::args::{AdminArgs, HealthArgs};
-use super::{Exit, configuration};
+use super::{Exit, configuration, output};
 use crate::settings::{Flags, Key};
 
 /// Asks `/healthz`.
@@ -10,7 +10,7 @@ pub(super) fn run(args: &HealthArgs) -> anyhow::Result<Exit> {
     match client(&args.admin)?.health() {
         Ok(()) => Ok(Exit::Fine),
         Err(error) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             Ok(Exit::Findings)
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn told(
             Ok(Exit::Fine)
         }
         Err(error @ (Error::Said(..) | Error::NotFound(_))) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             Ok(Exit::Findings)
         }
         Err(error) => Err(error.into()),

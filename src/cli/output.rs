@@ -1,19 +1,32 @@
 //! Standard output. A reader that has seen enough (`| head`) is no error.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
 use super::args::Format;
 use super::render;
+use crate::telemetry::printable::{printable, printable_lines};
 
-/// Prints a text.
+/// Prints a text that is laid out in lines.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    let text = printable_lines(text);
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Says on standard error, in one line, why something is not as it should be.
+pub(super) fn complain(of: impl Display) {
+    eprintln!("tenantd: {}", printable(&of.to_string()));
+}
+
+/// The same of a text that is laid out in lines.
+pub(super) fn complain_in_lines(text: &str) {
+    eprint!("{}", printable_lines(text));
 }
 
 /// A value for people, or as a document for programs.
@@ -31,7 +44,9 @@ pub(super) fn rendered<T: Serialize + ?Sized>(
 /// Rows of text in aligned columns, two spaces apart, nothing after the last.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
-    let all = || std::iter::once(&heads).chain(rows);
+    let shown = |row: &Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+    let all = || std::iter::once(&heads).chain(&rows);
     let wide = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..heads.len()).map(|column| wide(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
@@ -51,5 +66,6 @@ mod tests {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let text = table(&["NAME", "STATE"], &[row(["größer-als-name", "ok"]), row(["b", ""])]);
         assert_eq!(text, "NAME             STATE\ngrößer-als-name  ok\nb\n");
+        assert_eq!(table(&["A", "B"], &[row(["x\ny  ok", "z"])]), "A       B\nx\u{fffd}y  ok  z\n");
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::base::diagnostic::{Diagnostic, Location, Report, Severity};
+use crate::telemetry::printable::{printable, printable_json};
 
 /// How findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +26,9 @@ pub fn human(report: &Report) -> String {
 
 /// A document for machines.
 pub fn json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+    let text = serde_json::to_string_pretty(value);
+    let text = text.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+    printable_json(&text).into_owned()
 }
 
 fn finding(diagnostic: &Diagnostic) -> String {
@@ -67,15 +70,6 @@ fn place(out: &mut String, margin: &str, location: &Location) {
             let _ = writeln!(out, "{margin} |");
         }
     }
-}
-
-/// Text without what a terminal would obey: control characters, and those that reorder text.
-fn printable(text: &str) -> String {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

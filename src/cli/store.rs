@@ -45,7 +45,7 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
             Ok(Exit::Fine)
         }
         Err(error @ (Error::Damaged { .. } | Error::Sealed | Error::Key(_))) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             Ok(Exit::Findings)
         }
         Err(error) => Err(error.into()),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::args::{TenantsArgs, TenantsQuestion};
 use super::healthcheck::client;
 use super::{Exit, admin_client, output};
+use crate::telemetry::printable::printable;
 use crate::tenants::status::{State, TenantStatus};
 
 const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
@@ -24,7 +25,7 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
         TenantsQuestion::Show { name, question } => {
             let tenant = match client(&question.admin)?.tenant(name) {
                 Err(error @ admin_client::Error::NotFound(_)) => {
-                    eprintln!("tenantd: {error}");
+                    output::complain(error);
                     return Ok(Exit::Findings);
                 }
                 other => other?,
@@ -49,7 +50,8 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
     let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
     for tenant in tenants.iter().filter(|tenant| matches!(tenant.state, State::Rejected | State::Stale)) {
-        writeln!(text, "\n{} is {}: `tenantd tenants show {0}` says why.", tenant.name, word(tenant.state))
+        let name = printable(&tenant.name);
+        writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant.state))
             .expect("writing to a String cannot fail");
     }
     text
@@ -77,13 +79,16 @@ fn show(tenant: &TenantStatus) -> String {
         ("on disk", tenant.on_disk.as_deref()),
         ("in force", tenant.in_force.as_deref()),
     ];
-    let known = facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", (*value)?)));
+    let known =
+        facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", printable((*value)?))));
     known.chain(tenant.findings.as_array().into_iter().flatten().map(finding)).collect()
 }
 
 /// A finding as the gateway sent it, which may be newer or older than this program.
 fn finding(finding: &Value) -> String {
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).map(|text| printable(text).into_owned())
+    };
     let of = |name: &str| text(finding, name).unwrap_or_default();
     let mut out = format!("\n{}[{}]: {}\n", of("severity"), of("code"), of("message"));
     if let Some(place) = finding.get("location") {

@@ -1,7 +1,12 @@
 //! The log: one subscriber for the process, on standard error.
 
+use std::borrow::Cow;
+use std::io::{self, Write};
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+
+use super::printable::{is_harmful, printable, printable_json};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -18,14 +23,13 @@ pub enum LogFormat {
 ///
 /// A second call changes nothing: tests run several gateways in one process.
 pub fn init(format: LogFormat) {
-    let builder = fmt().with_env_filter(filter()).with_writer(std::io::stderr);
+    let colour =
+        std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = move || Lines { out: io::stderr(), format, colour };
+    let builder = fmt().with_env_filter(filter()).with_writer(lines);
     // The second initialisation of a process is refused by design; the first one serves all.
     let _already_there = match format {
-        LogFormat::Text => {
-            let colour = std::env::var_os("NO_COLOR").is_none()
-                && std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colour).with_target(false).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(colour).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
 }
@@ -35,4 +39,98 @@ fn filter() -> EnvFilter {
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The transport's own lines about peers are noise at `info`.
     EnvFilter::new(directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned()))
+}
+
+/// Writes each event as one line in which nothing is obeyed by a terminal, whatever its values are: the names of files
+/// and what peers say are in them. The subscriber hands over an event whole.
+struct Lines<W> {
+    out: W,
+    format: LogFormat,
+    colour: bool,
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = match self.format {
+            LogFormat::Json => printable_json(line),
+            LogFormat::Text if self.colour => coloured(line),
+            LogFormat::Text => printable(line),
+        };
+        self.out.write_all(format!("{line}\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The same with colours left. They are the subscriber's own: it writes the escape character of values as a word.
+fn coloured(line: &str) -> Cow<'_, str> {
+    if !line.contains(is_harmful) {
+        return Cow::Borrowed(line);
+    }
+    let mut parts = line.split('\u{1b}');
+    let mut out = printable(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        let numbers = part
+            .strip_prefix('[')
+            .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+        out.push(if numbers.is_some_and(|rest| rest.starts_with('m')) { '\u{1b}' } else { '\u{fffd}' });
+        out.push_str(&printable(part));
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What an event with odd values becomes.
+    fn logged(format: LogFormat, colour: bool) -> String {
+        let kept = Kept::default();
+        let out = kept.clone();
+        let builder = fmt().with_writer(move || Lines { out: out.clone(), format, colour }).with_ansi(colour);
+        let event = || {
+            let file = "evil\n2026-11-26T00:00:00Z  INFO tenant loaded tenant=admin\u{1b}]0;x\u{7}\u{9b}\u{202e}.yaml";
+            tracing::info!(file, shown = %file, "found {file}");
+        };
+        match format {
+            LogFormat::Text => tracing::subscriber::with_default(builder.finish(), event),
+            LogFormat::Json => tracing::subscriber::with_default(builder.json().finish(), event),
+        }
+        String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("text")
+    }
+
+    #[test]
+    fn no_value_begins_a_line_or_is_obeyed() {
+        for (format, colour) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)]
+        {
+            let text = logged(format, colour);
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            let line = text.strip_suffix('\n').expect("a whole line");
+            let colours = ["\u{1b}[0m", "\u{1b}[2m", "\u{1b}[3m", "\u{1b}[32m"];
+            let plain = colours.iter().fold(line.to_owned(), |line, colour| line.replace(colour, ""));
+            assert!(!plain.contains(is_harmful), "{format:?} {colour}: {plain:?}");
+            assert_eq!(line.contains('\u{1b}'), colour, "{line:?}");
+            assert!(line.contains("tenant=admin"));
+        }
+    }
 }

@@ -9,14 +9,15 @@ use super::harness::gateway::BINARY;
 use super::harness::{FakeBackend, Setup, Tenant, secret};
 
 /// Runs the binary without any of our variables.
-fn run(arguments: &[&str]) -> Output {
+pub(super) fn run(arguments: &[&str]) -> Output {
     let output = Command::new(BINARY).args(arguments).env_clear().output().expect("the binary runs");
     secret::assert_none(&format!("{arguments:?}"), &String::from_utf8_lossy(&output.stdout));
     secret::assert_none(&format!("{arguments:?}"), &String::from_utf8_lossy(&output.stderr));
     output
 }
 
-fn printed(output: &Output) -> String {
+/// All that it printed.
+pub(super) fn printed(output: &Output) -> String {
     [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }
 

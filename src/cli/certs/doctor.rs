@@ -12,6 +12,7 @@ use crate::certs::{self, Check, Found, Status};
 use crate::gateway;
 use crate::server::Listeners;
 use crate::settings::{Flags, Settings};
+use crate::telemetry::printable::printable;
 
 /// Looks, and says what was found.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
@@ -57,7 +58,8 @@ fn told(checks: &[Check]) -> String {
             Found::Unclear(found) => ("??", found),
             Found::Trouble(found) => ("!!", found),
         };
-        writeln!(text, "{mark}  {}: {found}", check.what).expect("writing to a String cannot fail");
+        writeln!(text, "{mark}  {}: {}", printable(&check.what), printable(found))
+            .expect("writing to a String cannot fail");
     }
     text
 }

@@ -13,6 +13,7 @@ use super::super::healthcheck::client;
 use super::super::{Exit, output};
 use super::finding;
 use crate::base::file as disk;
+use crate::telemetry::printable::printable;
 
 /// The gateway takes no larger one.
 const LARGEST_FILE: u64 = 33 << 20;
@@ -76,12 +77,12 @@ fn told(answer: Answer, text: impl FnOnce(&Value) -> String) -> anyhow::Result<E
             Ok(Exit::Fine)
         }
         Err(Error::Said(detail, findings)) => {
-            eprintln!("tenantd: {detail}");
-            findings.iter().for_each(|it| eprint!("{}", finding(it)));
+            output::complain(detail);
+            findings.iter().for_each(|it| output::complain_in_lines(&finding(it)));
             Ok(Exit::Findings)
         }
         Err(error @ Error::NotFound(_)) => {
-            eprintln!("tenantd: {error}");
+            output::complain(error);
             Ok(Exit::Findings)
         }
         Err(error) => Err(error.into()),
@@ -105,7 +106,7 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let answer = client(admin)?.order(Method::PUT, &AdminClient::path_of_file(name, replace), bytes.into());
     told(answer, |answer| {
         let tenant = &answer["tenant"];
-        let text = |name: &str| tenant[name].as_str().unwrap_or("-").to_owned();
+        let text = |name: &str| printable(tenant[name].as_str().unwrap_or("-"));
         let mut out = format!("{}: {}, {}\n", text("name"), text("state"), text("connector_url"));
         out.extend(tenant["findings"].as_array().into_iter().flatten().map(finding));
         out
@@ -130,9 +131,9 @@ fn difference(comparison: &Value) -> String {
     let mut out = format!("revision {} -> {}\n", comparison["from"], comparison["to"]);
     let documents = comparison["documents"].as_array().into_iter().flatten();
     for document in documents {
-        out += &format!("\n{}\n", document["document"].as_str().unwrap_or_default());
+        out += &format!("\n{}\n", printable(document["document"].as_str().unwrap_or_default()));
         for line in document["lines"].as_array().into_iter().flatten() {
-            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            let text = |name: &str| printable(line[name].as_str().unwrap_or_default());
             out += &format!("{} {:>4}  {}\n", text("sign"), line["number"].to_string(), text("text"));
         }
     }

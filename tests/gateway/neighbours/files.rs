@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use tenantd::spec::TenantName;
+use tenantd::telemetry::printable::is_harmful;
+
+use super::super::command_line::{printed, run};
 use super::super::harness::{Beside, FakeBackend, Setup, Tenant, until};
 
 /// Few bytes in a zip whose values, aliases followed, are gigabytes of text.
@@ -85,4 +89,54 @@ async fn a_receipt_is_written_whatever_lies_under_its_name_and_the_process_ends(
     assert!(gateway.peak_mib() < 200, "a receipt was read: {} MiB", gateway.peak_mib());
     gateway.signal("TERM");
     assert!(gateway.until_ended().await.success());
+}
+
+#[tokio::test]
+async fn the_name_of_a_file_is_never_obeyed_by_a_terminal_and_begins_no_line() {
+    const ODD: &str = "evil\n2026-01-01T00:00:00Z  INFO forged\u{1b}]0;t\u{7}\u{9b}31m\u{202e}";
+    let backend = FakeBackend::start().await;
+    let bad = Tenant::new("bad", &backend).with("path_prefix: /a/../b");
+    let gateway = Setup::new().instead("--log", "text").file("b.zip", Tenant::new("b", &backend).zip());
+    let gateway = gateway.file(&format!("{ODD}.yaml"), Tenant::new("odd", &backend).yaml());
+    let gateway =
+        gateway.file(&format!("x{ODD}.yaml"), bad.yaml()).file(&format!("{ODD}.stray"), "").start().await;
+    let name = |stem: &str| TenantName::from_stem(stem).expect("a name").to_string();
+    let (odd, bad) = (name(ODD), name(&format!("x{ODD}")));
+    gateway.until_state(&odd, "serving").await;
+    gateway.until_state(&bad, "rejected").await;
+    gateway.remove(&format!("{ODD}.yaml"));
+    gateway.until_gone(&odd).await;
+    gateway.put(&format!("{ODD}.yaml"), Tenant::new("odd", &backend).with("description: b").yaml());
+    gateway.until_state(&odd, "serving").await;
+    let admin = gateway.admin_address().to_string();
+    let folder = gateway.tenant_file("").display().to_string();
+    let verbs: [&[&str]; 9] = [
+        &["tenants", "list"],
+        &["tenants", "show", &odd],
+        &["tenants", "show", &bad],
+        &["tenants", "show", &bad, "--format", "json"],
+        &["tenants", "history", &odd],
+        &["tenants", "diff", &odd],
+        &["tenants", "show", ODD],
+        &["certs", "list"],
+        &["clients", "list", ODD],
+    ];
+    let mut said: Vec<(String, String)> = verbs
+        .iter()
+        .map(|verb| (format!("{verb:?}"), printed(&run(&[verb, &["--admin", &admin][..]].concat()))))
+        .collect();
+    for format in ["human", "json"] {
+        said.push((format!("check {format}"), printed(&run(&["check", &folder, "--format", format]))));
+    }
+    let show_bad = &said[2].1;
+    assert!(show_bad.contains("evil\u{fffd}2026") && show_bad.contains("bad-prefix"), "{show_bad}");
+    assert!(said[9].1.contains("evil\u{fffd}2026"), "check names no file: {}", said[9].1);
+    said.push(("the log".into(), gateway.output()));
+    for (what, text) in said {
+        assert!(!text.is_empty(), "{what} says nothing");
+        let obeyed = text.chars().find(|&c| is_harmful(c) && !"\n\t".contains(c));
+        assert_eq!(obeyed, None, "{what}: {text:?}");
+        let forged = text.lines().find(|line| line.starts_with("2026-01-01"));
+        assert_eq!(forged, None, "{what}: {text}");
+    }
 }
