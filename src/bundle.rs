@@ -8,6 +8,7 @@
 //! holds a secret (`excerpt`). What the vendor's API looks like is in `contract` and nowhere else.
 
 mod archive;
+mod bounds;
 mod contract;
 mod discover;
 mod document;
@@ -36,6 +37,7 @@ use crate::spec::{HostName, TenantName, TenantSpec};
 pub use discover::{discover, stem_of, strays};
 pub use snapshot::{Difference, Draft, Line, Snapshot};
 
+use bounds::Bounds;
 use snapshot::Shelf;
 
 /// The finding of what could not be read because the machine had no more files or memory to give.
@@ -71,8 +73,10 @@ pub struct Context {
     pub own_addresses: Vec<std::net::SocketAddr>,
     /// Open tenants are refused.
     pub require_auth: bool,
-    /// Folders below which `x_file:` may point, besides the tenant's own.
+    /// Folders below which `x_file:` and links of a tenant's own folder may lead, besides that folder.
     pub secret_roots: Vec<PathBuf>,
+    /// A tenant may use only the variables and the folder below each secret root that have its name.
+    pub confine_tenants: bool,
     /// Variables that `${TENANT_…}` may name.
     pub env: std::collections::BTreeMap<String, crate::base::secret::Secret>,
 }
@@ -119,9 +123,10 @@ pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
 
 fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     let mut report = entry.report.clone();
+    let bounds = Bounds::of(entry, context);
     let mut resolver = reference::Resolver {
         context,
-        folder: entry.folder.as_deref(),
+        bounds,
         shelf,
         hasher: Hasher::new(),
         scrubber: excerpt::Scrubber::default(),

@@ -307,6 +307,7 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
         own_addresses: addresses.listen.iter().copied().chain(addresses.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
+        confine_tenants: settings.confine_tenants,
         env,
     }
 }

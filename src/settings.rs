@@ -96,6 +96,8 @@ pub struct Settings {
     pub open_tenants: OpenTenants,
     pub backend_allow: Vec<IpNet>,
     pub secret_roots: Vec<PathBuf>,
+    /// A tenant may use only those secrets outside of its files that have its name.
+    pub confine_tenants: bool,
     pub ready_file: Option<PathBuf>,
     /// The master key, if it is not the one in the state folder.
     pub master_key_file: Option<PathBuf>,
@@ -154,6 +156,7 @@ impl Default for Settings {
             open_tenants: OpenTenants::default(),
             backend_allow: Vec::new(),
             secret_roots: Vec::new(),
+            confine_tenants: false,
             ready_file: None,
             master_key_file: None,
             entra_authority: microsoft(),

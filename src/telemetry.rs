@@ -1,4 +1,4 @@
-//! Floor 0: logs and metric families. Nothing here knows what it counts.
+//! Floor 0: logs, what of others' text may stand in them or on a terminal, and metric families. Nothing here knows what it counts.
 
 pub mod audit;
 pub mod log;

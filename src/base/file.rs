@@ -6,8 +6,9 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -22,6 +23,8 @@ pub enum Error {
     TooLarge(u64),
     #[error("it is not UTF-8 text")]
     NotText,
+    #[error("it lies outside of the folders that it may lie in")]
+    Outside,
     #[error("it cannot be read: {}", .0.kind())]
     Io(#[from] io::Error),
 }
@@ -85,6 +88,43 @@ pub fn read_text(path: &Path, cap: u64) -> Result<String, Error> {
 pub fn read_own(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
     let (file, about) = open_as(path, Links::Refused)?;
     contents(&file, &about, cap)
+}
+
+/// The same of a file that must lie below one of these folders, wherever the links on the way lead. What was opened is
+/// judged, so that nobody can put another file in its place between the judgement and the reading.
+///
+/// # Errors
+/// As [`read`], and that it lies elsewhere.
+pub fn read_below<'a>(
+    path: &Path,
+    roots: impl IntoIterator<Item = &'a Path>,
+    cap: u64,
+) -> Result<Vec<u8>, Error> {
+    let roots: Vec<PathBuf> = roots.into_iter().filter_map(|root| root.canonicalize().ok()).collect();
+    let below = |place: &Path| roots.iter().any(|root| place.starts_with(root));
+    // What lies elsewhere is not even opened.
+    if !below(&path.canonicalize()?) {
+        return Err(Error::Outside);
+    }
+    let (file, about) = open(path)?;
+    match below(&place_of(&file, &about, path)?) {
+        true => contents(&file, &about, cap),
+        false => Err(Error::Outside),
+    }
+}
+
+/// Where an opened file lies. The kernel knows; where it cannot be asked, the name must still lead to the same file.
+fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error> {
+    let known = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if let Some(place) = known.ok().filter(|place| place.is_absolute()) {
+        return Ok(place);
+    }
+    let place = path.canonicalize()?;
+    let named = fs::symlink_metadata(&place)?;
+    match (named.dev(), named.ino()) == (about.dev(), about.ino()) {
+        true => Ok(place),
+        false => Err(Error::Outside),
+    }
 }
 
 /// Opens a regular file for reading, and says what it is. Symbolic links are followed.
@@ -204,6 +244,72 @@ mod tests {
         symlink(&path, &link).expect("linked");
         assert_eq!(read_own(&path, 4).expect("read"), b"1");
         assert!(read_own(&link, 4).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_below_its_folder_only_wherever_links_lead() {
+        let around = tempfile::tempdir().expect("a folder");
+        let [ours, theirs] = ["a", "b"].map(|name| around.path().join(name));
+        for (folder, text) in [(&ours, "ours"), (&theirs, "theirs")] {
+            fs::create_dir_all(folder.join("..2026")).expect("made");
+            fs::write(folder.join("..2026/key"), text).expect("written");
+            symlink("..2026", folder.join("..data")).expect("linked");
+            symlink("..data/key", folder.join("key")).expect("linked");
+        }
+        let read = |path: &Path| read_below(path, [ours.as_path()], 10);
+        assert_eq!(read(&ours.join("key")).expect("a mounted Secret"), b"ours");
+        symlink("../b/key", ours.join("out")).expect("linked");
+        symlink("../b", ours.join("folder")).expect("linked");
+        for out in ["out", "folder/key", "../b/key", "../b/..data/key"] {
+            assert!(matches!(read(&ours.join(out)), Err(Error::Outside)), "{out}");
+        }
+        // The folder itself may be a link, and what is named from outside may lead into it.
+        symlink(&ours, around.path().join("c")).expect("linked");
+        assert_eq!(
+            read_below(&around.path().join("c/key"), [around.path().join("c").as_path()], 10).expect("read"),
+            b"ours"
+        );
+        assert!(read(&ours.join("none")).expect_err("there is none").is_not_found());
+    }
+
+    #[test]
+    fn what_was_opened_counts_and_not_what_the_name_leads_to_by_then() {
+        let around = tempfile::tempdir().expect("a folder");
+        let [ours, theirs] = ["a", "b"].map(|name| around.path().join(name));
+        for (folder, text) in [(&ours, "ours"), (&theirs, "theirs")] {
+            fs::create_dir(folder).expect("made");
+            fs::write(folder.join("key"), text).expect("written");
+        }
+        let (file, about) = open(&theirs.join("key")).expect("opened");
+        let place = place_of(&file, &about, &ours.join("key")).expect("a place");
+        assert_eq!(place, theirs.join("key").canonicalize().expect("a path"));
+    }
+
+    #[test]
+    fn a_link_that_changes_all_the_time_never_leads_out() {
+        let around = tempfile::tempdir().expect("a folder");
+        let [ours, theirs] = ["a", "b"].map(|name| around.path().join(name));
+        for (folder, text) in [(&ours, "ours"), (&theirs, "theirs")] {
+            fs::create_dir_all(folder.join("x")).expect("made");
+            fs::write(folder.join("x/key"), text).expect("written");
+        }
+        let (link, draft) = (ours.join("link"), ours.join("draft"));
+        symlink(ours.join("x"), &link).expect("linked");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut targets = [theirs.join("x"), ours.join("x")].into_iter().cycle();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    symlink(targets.next().expect("endless"), &draft).expect("linked");
+                    fs::rename(&draft, &link).expect("renamed");
+                }
+            });
+            let read: Vec<_> = (0..20_000)
+                .filter_map(|_| read_below(&link.join("key"), [ours.as_path()], 10).ok())
+                .collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(!read.is_empty() && read.iter().all(|text| text == b"ours"));
+        });
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{Entry, Refusal, dotenv};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
+const OUTSIDE_HELP: &str = "a link in a tenant's folder must stay in it, so that nobody takes another's files; put the file itself there, or allow its folder in the settings (secret_root)";
 /// Names given twice that are reported.
 const MAX_REPEATED: usize = 20;
 
@@ -106,7 +107,7 @@ impl Gathering<'_, '_> {
     fn archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, Document)> {
         let (raw, chosen) = match self.resolver.shelf.is_kept() {
             true => (crate::base::digest::Digest::of(b""), self.kept(file)),
-            false => match self.resolver.shelf.read(file, archive::MAX_ARCHIVE) {
+            false => match self.resolver.read(file, archive::MAX_ARCHIVE) {
                 Ok(bytes) => (crate::base::digest::Digest::of(&bytes), self.open(file, bytes, wanted)),
                 Err(error) => return self.unreadable(file, &error),
             },
@@ -193,7 +194,7 @@ impl Gathering<'_, '_> {
     }
 
     fn text(&mut self, file: &Path) -> Option<String> {
-        let bytes = match self.resolver.shelf.bytes(file, yaml::MAX_BYTES as u64) {
+        let bytes = match self.resolver.bytes(file, yaml::MAX_BYTES as u64) {
             Ok(bytes) => bytes,
             Err(error) => return self.unreadable(file, &error),
         };
@@ -223,6 +224,7 @@ impl Gathering<'_, '_> {
             disk::Error::NotRegular => "not-a-file",
             disk::Error::TooLarge(_) => "file-too-large",
             disk::Error::NotText => "not-text",
+            disk::Error::Outside => "file-outside",
             disk::Error::Io(_) if error.will_pass() => super::SCARCE,
             disk::Error::Io(_) => "unreadable",
         };
@@ -230,6 +232,7 @@ impl Gathering<'_, '_> {
             disk::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
             disk::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
             disk::Error::NotText => "save it as UTF-8",
+            disk::Error::Outside => OUTSIDE_HELP,
             disk::Error::Io(_) if error.will_pass() => super::SCARCE_HELP,
             disk::Error::Io(_) => "check that the gateway's user may read it",
         };

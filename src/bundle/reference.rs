@@ -4,8 +4,9 @@
 //! settings allow (after following links), and only to variables of that prefix. What was read goes into the tenant's
 //! digest, so that a rotated secret is a change.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::bounds::{Bounds, VARIABLE_PREFIX};
 use super::document::{Document, Origin};
 use super::excerpt::Scrubber;
 use super::snapshot::Shelf;
@@ -17,13 +18,11 @@ use crate::base::file as disk;
 use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;
-const VARIABLE_PREFIX: &str = "TENANT_";
 
 /// Reads secrets, and remembers them for the digest and for scrubbing.
 pub(super) struct Resolver<'a> {
     pub(super) context: &'a Context,
-    /// The tenant's own folder, if it has one.
-    pub(super) folder: Option<&'a Path>,
+    pub(super) bounds: Bounds,
     /// What everything is read from.
     pub(super) shelf: Shelf<'a>,
     pub(super) hasher: Hasher,
@@ -45,6 +44,16 @@ enum Reference<'a> {
 }
 
 impl Resolver<'_> {
+    /// Reads one of the entry's files.
+    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+        self.shelf.read(file, cap, &self.bounds)
+    }
+
+    /// The same of one that holds text, of the disk or of the snapshot.
+    pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+        self.shelf.bytes(file, cap, &self.bounds)
+    }
+
     /// The secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset or was refused.
     pub(super) fn member(
         &mut self,
@@ -114,6 +123,17 @@ impl Resolver<'_> {
     }
 
     fn variable(&mut self, name: &str) -> Result<String, Refusal> {
+        if !self.bounds.include(name) {
+            let help = format!(
+                "its variables are {}…, since the settings confine tenants (confine_tenants)",
+                self.bounds.variables()
+            );
+            return Err(refusal(
+                "variable-of-others",
+                format!("the variable {name} is not this tenant's"),
+                &help,
+            ));
+        }
         let value = match self.shelf.is_kept() {
             true => self.shelf.variable(name),
             false => self.context.env.get(name).map(|value| value.expose().to_owned()),
@@ -132,7 +152,7 @@ impl Resolver<'_> {
     fn file(&mut self, path: &str, beside: &Path) -> Result<String, Refusal> {
         let text = match self.shelf.is_kept() {
             true => self.shelf.secret(path, beside).ok_or_else(not_kept),
-            false => self.allowed(path, beside).and_then(|path| read(&path)),
+            false => self.read_secret(path, beside),
         };
         if let Ok(text) = &text {
             self.shelf.took_secret(path, beside, text);
@@ -142,36 +162,34 @@ impl Resolver<'_> {
         text
     }
 
-    /// The file's real path, if it lies where secrets may lie.
-    fn allowed(&self, path: &str, beside: &Path) -> Result<PathBuf, Refusal> {
+    fn read_secret(&self, path: &str, beside: &Path) -> Result<String, Refusal> {
         let path = beside.parent().unwrap_or(Path::new("")).join(path);
-        let path = path.canonicalize().map_err(|error| {
-            let message = format!("the secret's file cannot be found: {}", error.kind());
-            refusal("secret-file", message, "mount the file, or correct the path")
-        })?;
-        let roots = self.folder.into_iter().chain(self.context.secret_roots.iter().map(PathBuf::as_path));
-        let inside = |root: &Path| root.canonicalize().is_ok_and(|root| path.starts_with(root));
-        if roots.into_iter().any(inside) {
-            return Ok(path);
+        let bytes = self.bounds.read_named(&path, MAX_SECRET).map_err(|error| unreadable(&error))?;
+        let text = String::from_utf8(bytes).map_err(|_| unusable(&disk::Error::NotText.to_string()))?;
+        match text.trim() {
+            "" => Err(unusable("it is empty")),
+            text => Ok(text.to_owned()),
         }
-        let help = "put it in the tenant's own folder, or allow its folder in the settings (secret_roots)";
-        Err(refusal("secret-file-outside", "the secret's file lies where no secrets may lie", help))
     }
 }
 
-fn read(path: &Path) -> Result<String, Refusal> {
-    let refused = |why: &str| {
-        let message = format!("the secret's file cannot be used: {why}");
-        refusal("secret-file", message, "the file holds the secret and nothing else, as text")
-    };
-    let text = disk::read_text(path, MAX_SECRET).map_err(|error| match error.will_pass() {
-        true => refusal(super::SCARCE, error.to_string(), super::SCARCE_HELP),
-        false => refused(&error.to_string()),
-    })?;
-    match text.trim() {
-        "" => Err(refused("it is empty")),
-        text => Ok(text.to_owned()),
+fn unreadable(error: &disk::Error) -> Refusal {
+    match error {
+        disk::Error::Outside => {
+            let help = "put it in the tenant's own folder, or allow its folder in the settings (secret_root)";
+            refusal("secret-file-outside", "the secret's file lies where no secrets may lie", help)
+        }
+        _ if error.will_pass() => refusal(super::SCARCE, error.to_string(), super::SCARCE_HELP),
+        _ if error.is_not_found() => {
+            refusal("secret-file", "the secret's file cannot be found", "mount the file, or correct the path")
+        }
+        _ => unusable(&error.to_string()),
     }
+}
+
+fn unusable(why: &str) -> Refusal {
+    let message = format!("the secret's file cannot be used: {why}");
+    refusal("secret-file", message, "the file holds the secret and nothing else, as text")
 }
 
 fn not_kept() -> Refusal {

@@ -38,6 +38,7 @@ pub fn context() -> Context {
         own_addresses: Vec::new(),
         require_auth: false,
         secret_roots: Vec::new(),
+        confine_tenants: false,
         env: BTreeMap::new(),
     }
 }

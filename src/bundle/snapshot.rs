@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
+use super::bounds::Bounds;
 use crate::base::diagnostic::Report;
 use crate::base::file as disk;
 
@@ -99,11 +100,11 @@ impl<'a> Shelf<'a> {
     }
 
     /// Reads a file of the disk, or the draft in its place.
-    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+    pub(super) fn read(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
         match self.draft.filter(|draft| draft.path == file) {
             Some(draft) if draft.bytes.len() as u64 > cap => Err(disk::Error::TooLarge(cap)),
             Some(draft) => Ok(draft.bytes.clone()),
-            None => disk::read(file, cap),
+            None => bounds.read(file, cap),
         }
     }
 
@@ -113,9 +114,9 @@ impl<'a> Shelf<'a> {
     }
 
     /// The bytes of a file that holds text.
-    pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+    pub(super) fn bytes(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
         if !self.is_kept() {
-            return self.read(file, cap);
+            return self.read(file, cap, bounds);
         }
         let name = self.name(file);
         let found = self.find(|piece| match piece {

@@ -444,9 +444,9 @@ Exit codes: 0 all is well, 1 there are findings, 2 it could not run.";
 const SERVE_EXAMPLES: &str = "\
 Each flag can also be given as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists
 separated by commas) or in tenantd.yaml (backend_allow:). A flag wins over the variable, and
-that over the file. Only these two know open_tenants, secret_root, extra_host, allowed_origin,
-hsts, audit, audit_files; only the file knows limits. TENANTD_LOG_FILTER says how much is
-logged (debug).
+that over the file. Only these two know open_tenants, secret_root, confine_tenants, extra_host,
+allowed_origin, hsts, audit, audit_files; only the file knows limits. TENANTD_LOG_FILTER
+says how much is logged (debug).
 
 Examples:
   tenantd serve --host mcp.example.com --accept-tos      with certificates of Let's Encrypt

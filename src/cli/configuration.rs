@@ -50,6 +50,7 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
         own_addresses: settings.listen.iter().copied().chain(settings.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
+        confine_tenants: settings.confine_tenants,
         env: tenant_variables(),
     }
 }

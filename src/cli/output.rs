@@ -66,6 +66,6 @@ mod tests {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let text = table(&["NAME", "STATE"], &[row(["größer-als-name", "ok"]), row(["b", ""])]);
         assert_eq!(text, "NAME             STATE\ngrößer-als-name  ok\nb\n");
-        assert_eq!(table(&["A", "B"], &[row(["x\ny  ok", "z"])]), "A       B\nx\u{fffd}y  ok  z\n");
+        assert_eq!(table(&["A", "B"], &[row(["x\ny  ok", "z"])]), "A        B\nx\u{fffd}y  ok  z\n");
     }
 }

@@ -41,6 +41,7 @@ fn settings(limits: Limits) -> Settings {
         open_tenants: OpenTenants::Private,
         backend_allow: vec![],
         secret_roots: vec![],
+        confine_tenants: false,
         ready_file: None,
         master_key_file: None,
         entra_authority: Settings::default().entra_authority,

@@ -21,6 +21,7 @@ impl Key {
     pub const OPEN_TENANTS: Key = Key("open_tenants");
     pub const BACKEND_ALLOW: Key = Key("backend_allow");
     pub const SECRET_ROOT: Key = Key("secret_root");
+    pub const CONFINE_TENANTS: Key = Key("confine_tenants");
     pub const READY_FILE: Key = Key("ready_file");
     pub const EXTRA_HOST: Key = Key("extra_host");
     pub const ALLOWED_ORIGIN: Key = Key("allowed_origin");
@@ -40,7 +41,7 @@ impl Key {
     pub const AUDIT_FILES: Key = Key("audit_files");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 31] = [
+    pub const ALL: [Key; 32] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -55,6 +56,7 @@ impl Key {
         Self::OPEN_TENANTS,
         Self::BACKEND_ALLOW,
         Self::SECRET_ROOT,
+        Self::CONFINE_TENANTS,
         Self::READY_FILE,
         Self::EXTRA_HOST,
         Self::ALLOWED_ORIGIN,

@@ -57,6 +57,7 @@ impl<'a> Reader<'a> {
             open_tenants: self.open_tenants(),
             backend_allow: self.many(Key::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             secret_roots: self.paths(Key::SECRET_ROOT),
+            confine_tenants: self.one(Key::CONFINE_TENANTS, parse::switch).unwrap_or(default.confine_tenants),
             ready_file: self.path(Key::READY_FILE),
             master_key_file: self.path(Key::MASTER_KEY_FILE),
             entra_authority: self

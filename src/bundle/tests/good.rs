@@ -178,6 +178,65 @@ fn a_link_out_of_the_tenants_folder_is_no_way_out() {
 }
 
 #[test]
+fn a_link_in_a_tenants_folder_leads_to_nobody_elses_files() {
+    use std::os::unix::fs::symlink;
+    let others = tempfile::tempdir().expect("a folder");
+    let zip = archive(&[("mcp/server/configs/sales.yaml", SALES.as_bytes())]);
+    std::fs::write(others.path().join("server.zip"), &zip).expect("written");
+    let unpacked = others.path().join("mcp/server/configs");
+    std::fs::create_dir_all(&unpacked).expect("made");
+    std::fs::write(unpacked.join("sales.yaml"), SALES).expect("written");
+    for name in ["server.zip", "mcp"] {
+        let drop = Drop::new().file("acme/own.yaml", "search_url: https://mine.test/nlp-search\n");
+        symlink(others.path().join(name), drop.path().join("acme").join(name)).expect("linked");
+        assert!(drop.codes().contains(&"file-outside"), "{name}: {:?}", drop.codes());
+        let drop = drop.context(|context| context.secret_roots.push(others.path().to_owned()));
+        assert_eq!(drop.spec().name.as_str(), "acme", "{name}: that folder is allowed");
+    }
+    // As mounted Secrets and ConfigMaps look, and as a folder looks that is elsewhere as a whole.
+    let drop = Drop::new().file("acme/..2026/server.zip", &zip);
+    symlink("..2026", drop.path().join("acme/..data")).expect("linked");
+    symlink("..data/server.zip", drop.path().join("acme/server.zip")).expect("linked");
+    assert_eq!(drop.spec().name.as_str(), "acme");
+    let elsewhere = Drop::new().file("other.txt", "");
+    symlink(others.path(), elsewhere.path().join("acme")).expect("linked");
+    std::fs::remove_file(others.path().join("server.zip")).expect("removed");
+    assert_eq!(elsewhere.spec().name.as_str(), "acme");
+    // A file in the tenants folder itself is put there by who decides about all tenants.
+    let flat = Drop::new().file("other.txt", "");
+    symlink(unpacked.join("sales.yaml"), flat.path().join("acme.yaml")).expect("linked");
+    assert_eq!(flat.spec().name.as_str(), "acme");
+}
+
+#[test]
+fn a_confined_tenant_uses_no_secret_of_others() {
+    let overlay = |line: &str| {
+        let drop = Drop::export("").file("acme.yaml", format!("{line}\n"));
+        drop.context(|context| {
+            context.confine_tenants = true;
+            let key = crate::base::secret::Secret::new("own-variable-0001");
+            context.env.insert("TENANT_ACME__KEY".into(), key);
+        })
+    };
+    assert_eq!(overlay("api_key: ${TENANT_ACME_KEY}").codes(), ["variable-of-others"]);
+    assert_eq!(overlay("name: b\napi_key: ${TENANT_B__KEY}").codes(), ["variable-of-others"]);
+    assert_eq!(header(&overlay("api_key: ${TENANT_ACME__KEY}").spec(), "x-api-key"), "own-variable-0001");
+    let secrets = tempfile::tempdir().expect("a folder");
+    for name in ["acme", "b"] {
+        std::fs::create_dir(secrets.path().join(name)).expect("made");
+        std::fs::write(secrets.path().join(name).join("key"), format!("from-root-of-{name}"))
+            .expect("written");
+    }
+    let file = |name: &str| {
+        let drop = overlay(&format!("api_key_file: {}", secrets.path().join(name).join("key").display()));
+        drop.context(|context| context.secret_roots.push(secrets.path().to_owned()))
+    };
+    assert_eq!(header(&file("acme").spec(), "x-api-key"), "from-root-of-acme");
+    assert_eq!(file("b").codes(), ["secret-file-outside"]);
+    assert_eq!(file("acme/../b").codes(), ["secret-file-outside"]);
+}
+
+#[test]
 fn the_digest_is_that_of_the_contents() {
     let drop = Drop::export("").file("acme.env", "A=1\n");
     let digest = drop.load().digest;

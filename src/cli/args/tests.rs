@@ -50,6 +50,7 @@ fn every_flag_is_a_setting_of_its_name() {
     let no_flags = [
         Key::OPEN_TENANTS,
         Key::SECRET_ROOT,
+        Key::CONFINE_TENANTS,
         Key::EXTRA_HOST,
         Key::ALLOWED_ORIGIN,
         Key::HSTS,

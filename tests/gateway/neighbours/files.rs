@@ -140,3 +140,33 @@ async fn the_name_of_a_file_is_never_obeyed_by_a_terminal_and_begins_no_line() {
         assert_eq!(forged, None, "{what}: {text}");
     }
 }
+
+#[tokio::test]
+async fn a_link_in_a_tenants_folder_does_not_bring_it_anothers_key() {
+    let (mine, theirs) = (FakeBackend::start().await, FakeBackend::start().await);
+    let gateway = Setup::new().start().await;
+    for folder in ["a", "b"] {
+        fs::create_dir(gateway.tenant_file(folder)).expect("made");
+    }
+    fs::write(gateway.tenant_file("b/server.zip"), Tenant::new("b", &theirs).zip()).expect("written");
+    gateway.until_state("b", "serving").await;
+    let beside = Beside::watch(gateway.client(), "/b");
+    let url = |path: &str| mine.url(path);
+    let overlay = format!("search_url: {}\ncontext_url: {}\n", url("/nlp-search"), url("/nlp-context"));
+    symlink("../b/server.zip", gateway.tenant_file("a/server.zip")).expect("linked");
+    fs::write(gateway.tenant_file("a/a.yaml"), overlay).expect("written");
+    // Where links lead out, it would serve now.
+    until("the link is refused beside the overlay", async || {
+        let status = gateway.status("a").await?;
+        let files = status["files"].to_string();
+        (files.contains("a.yaml") && status["findings"].to_string().contains("file-outside")).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.client().get("/a/").await.status, 404);
+    assert_eq!(mine.counts().requests, 0, "b's key reached a's backend");
+    // With an export of its own it serves.
+    fs::remove_file(gateway.tenant_file("a/server.zip")).expect("removed");
+    fs::write(gateway.tenant_file("a/server.zip"), Tenant::new("a", &mine).zip()).expect("written");
+    gateway.until_state("a", "serving").await;
+    beside.finish().await.assert_unharmed("b beside a link to its file");
+}

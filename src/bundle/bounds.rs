@@ -1,0 +1,105 @@
+//! What of this machine a tenant's files may lead to: which files, which variables.
+//!
+//! Who may write one tenant's folder must not read another's. Files of a tenant's own folder lie in it, links followed
+//! (those of mounted Secrets and ConfigMaps do), or below the folders that the settings allow. A file that lies in the
+//! tenants folder itself may be a link to anywhere: who may write there decides about all tenants anyway.
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Entry};
+use crate::base::file::{self, Error};
+use crate::spec::TenantName;
+
+pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
+/// Between a tenant's name and the rest of a variable's.
+const BETWEEN: &str = "__";
+
+/// What one entry may lead to.
+pub(super) struct Bounds {
+    /// The tenant's own folder, if it has one.
+    folder: Option<PathBuf>,
+    roots: Vec<PathBuf>,
+    /// Whose variables may be used; `None`: all that begin with `TENANT_`.
+    variables_of: Option<String>,
+}
+
+impl Bounds {
+    pub(super) fn of(entry: &Entry, context: &Context) -> Self {
+        // By the name of its files, never by one that they give themselves.
+        let name = TenantName::from_stem(&entry.stem);
+        let name = name.as_ref().map_or("", TenantName::as_str);
+        let roots = context.secret_roots.iter();
+        let (roots, variables_of) = match context.confine_tenants {
+            false => (roots.cloned().collect(), None),
+            true if name.is_empty() => (Vec::new(), Some(String::new())),
+            true => (roots.map(|root| root.join(name)).collect(), Some(owner(name))),
+        };
+        Self { folder: entry.folder.clone(), roots, variables_of }
+    }
+
+    /// Reads one of the tenant's files.
+    pub(super) fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+        match &self.folder {
+            Some(_) => self.read_named(path, cap),
+            None => file::read(path, cap),
+        }
+    }
+
+    /// Reads a file that one of the tenant's files names.
+    pub(super) fn read_named(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+        file::read_below(path, self.folder.iter().chain(&self.roots).map(PathBuf::as_path), cap)
+    }
+
+    /// Whether the tenant may use a variable.
+    pub(super) fn include(&self, variable: &str) -> bool {
+        let Some(allowed) = &self.variables_of else { return true };
+        let rest = variable.strip_prefix(VARIABLE_PREFIX);
+        // The last one divides, so that no name is the beginning of another's.
+        rest.and_then(|rest| rest.rsplit_once(BETWEEN)).is_some_and(|(owner, _)| owner == allowed)
+    }
+
+    /// What the tenant's variables begin with, where that matters.
+    pub(super) fn variables(&self) -> String {
+        let of = self.variables_of.as_deref().map(|owner| format!("{owner}{BETWEEN}"));
+        format!("{VARIABLE_PREFIX}{}", of.unwrap_or_default())
+    }
+}
+
+fn owner(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::diagnostic::Report;
+    use crate::bundle::sample;
+
+    fn bounds(stem: &str, confined: bool) -> Bounds {
+        let entry = Entry { stem: stem.into(), folder: None, files: Vec::new(), report: Report::new() };
+        let secret_roots = vec!["/run/secrets".into()];
+        Bounds::of(&entry, &Context { confine_tenants: confined, secret_roots, ..sample::context() })
+    }
+
+    #[test]
+    fn a_confined_tenant_has_variables_and_a_folder_of_its_name() {
+        let acme = bounds("Acme", true);
+        assert_eq!(acme.roots, [PathBuf::from("/run/secrets/acme")]);
+        assert!(acme.include("TENANT_ACME__KEY") && acme.include("TENANT_ACME__A_B"));
+        for others in [
+            "TENANT_ACME_KEY",
+            "TENANT_ACME__PROD__KEY",
+            "TENANT_ACME_PROD__KEY",
+            "TENANT_B__KEY",
+            "TENANT___KEY",
+        ] {
+            assert!(!acme.include(others), "{others}");
+        }
+        assert!(bounds("acme-prod", true).include("TENANT_ACME_PROD__KEY"));
+        assert!(bounds("acme--prod", true).include("TENANT_ACME__PROD__KEY"));
+        let nameless = bounds("日本", true);
+        assert!(nameless.roots.is_empty() && !nameless.include("TENANT_X__KEY"));
+        let free = bounds("acme", false);
+        assert!(free.include("TENANT_B_KEY") && free.roots == [PathBuf::from("/run/secrets")]);
+    }
+}
