@@ -130,7 +130,7 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthorizationServer 
         Arc::new(Metrics::new()),
     );
     let documents = Documents::new(clock, tasks);
-    AuthorizationServer::new(&Shared { store, ledger, entra, documents }, &spec, &login)
+    AuthorizationServer::new(&Shared { store, ledger, entra, documents }, "acme", &spec, &login)
 }
 
 const TENANT: &str = "\

@@ -18,6 +18,8 @@ mod introspect;
 pub mod issuer;
 pub mod keys;
 pub mod ledger;
+mod lives;
+mod marks;
 mod metadata;
 mod page;
 pub mod parameters;

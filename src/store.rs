@@ -15,6 +15,7 @@ mod commit;
 mod grants;
 mod ground;
 mod key;
+mod lives;
 mod lock;
 mod revisions;
 #[cfg(test)]
@@ -33,8 +34,9 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{Sound, check, restore};
-pub use grants::{Beginning, Grant, GrantId, Revoked, Step, Subject};
+pub use grants::{Beginning, Grant, GrantId, Revocations, Revoked, Step, Subject};
 pub use key::{Error as KeyError, KeySource};
+pub use lives::{Kept, Life, LifeId, Turn};
 pub use revisions::{Accepted, Change, Entry, KEPT, Mark};
 pub use seal::Place;
 pub use signing_keys::SigningKey;
@@ -105,7 +107,9 @@ impl Store {
         // Values sealed with a key that is lost are lost: a store without its key must not get a new one silently.
         let keys = Keyring::load(folder, key, is_new)?;
         let mut connection = open_file(&file)?;
-        schema::migrate(&mut connection, &file)?;
+        // Before anything of it is sealed anew.
+        has_witness(&connection, &keys, &file)?;
+        schema::migrate(&mut connection, &keys, &file)?;
         let store = Self::of(connection, keys, file, lock);
         store.check_key()?;
         Ok(store)
@@ -125,7 +129,7 @@ impl Store {
         let is_empty = schema::judge(&connection, &file)? == 0;
         let store = Self::of(connection, keys, file, lock);
         if !is_empty {
-            store.has_witness()?;
+            has_witness(&store.connection(), &store.keys, &store.file)?;
         }
         Ok(store)
     }
@@ -178,20 +182,25 @@ impl Store {
 
     /// One value is sealed when the store is made, so that a key that does not fit is told at once.
     fn check_key(&self) -> Result<(), Error> {
-        if self.has_witness()? {
+        if has_witness(&self.connection(), &self.keys, &self.file)? {
             return Ok(());
         }
         let sealed = self.keys.seal(&WITNESS, b"tenantd");
         schema::set_witness(&self.connection(), &sealed).map_err(self.failed())
     }
+}
 
-    /// Whether there is a value to try the key on; an error if it does not open that one.
-    fn has_witness(&self) -> Result<bool, Error> {
-        let Some(sealed) = schema::witness(&self.connection()).map_err(self.failed())? else {
-            return Ok(false);
-        };
-        self.keys.open(&WITNESS, &sealed).map(|_| true).ok_or(Error::Key(key::Error::DoesNotFit))
+/// Whether there is a value to try the key on; an error if it does not open that one.
+fn has_witness(connection: &Connection, keys: &Keyring, file: &Path) -> Result<bool, Error> {
+    let version = schema::version(connection).map_err(|cause| schema::explain(file, cause))?;
+    // Whether the file is whole, and what a newer one is, is judged apart from this.
+    if !(1..=schema::VERSION).contains(&version) {
+        return Ok(false);
     }
+    let Some(sealed) = schema::witness(connection).map_err(|cause| schema::explain(file, cause))? else {
+        return Ok(false);
+    };
+    keys.open(&WITNESS, &sealed).map(|_| true).ok_or(Error::Key(key::Error::DoesNotFit))
 }
 
 impl std::fmt::Debug for Store {

@@ -43,6 +43,11 @@ impl Upstream {
     pub fn of(identity: &IdentitySpec) -> Self {
         Self { app: Arc::clone(&identity.client_id), directory: identity.directory.name() }
     }
+
+    /// Nobody knows where: no app and no directory is called so.
+    pub fn unknown() -> Self {
+        Self { app: "".into(), directory: "".into() }
+    }
 }
 
 /// Whether a login of this person, made there, counts under this tenant's login.

@@ -38,6 +38,8 @@ pub(super) enum Bearer<'a> {
     /// A machine client, for itself. Each token can be revoked by itself.
     Machine {
         roles: &'a [Arc<str>],
+        /// Of the secret or key that it proved itself by.
+        mark: &'a str,
     },
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Holder {
     pub(super) upstream: Arc<Upstream>,
 }
 
-/// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `tid` and `oid` are ours).
+/// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `by`, `tid` and `oid` are ours).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims {
     pub(super) iss: Box<str>,
@@ -84,6 +86,9 @@ pub(super) struct Claims {
     pub(super) gid: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) gty: Option<Box<str>>,
+    /// Of a machine: the mark of what it was bought by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tid: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,13 +160,15 @@ impl Issuer {
             jti: random::hex::<16>().into(),
             gid: GrantId::random().to_string().into(),
             gty: None,
+            by: None,
             tid: None,
             oid: None,
             roles: Vec::new(),
         };
         match bearer {
-            Bearer::Machine { roles } => {
+            Bearer::Machine { roles, mark } => {
                 claims.gty = Some(MACHINE.into());
+                claims.by = Some((*mark).into());
                 claims.roles = roles.to_vec();
             }
             Bearer::Person { person, grant } => {
@@ -202,6 +209,9 @@ impl Issuer {
 
     fn is_revoked(&self, token: &Token) -> bool {
         let tenant = self.tenant.shared();
+        if self.ledger.revocations.include_all(token.issued) {
+            return true;
+        }
         let subjects = [Subject::Grant(token.grant), Subject::Client(token.client_digest)];
         subjects.into_iter().any(|subject| self.ledger.revocations.include(tenant, subject, token.issued))
     }

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use self::assertion::Assertion;
-use super::client::{Client, ClientFault, Clients};
+use super::client::{Client, ClientFault, Clients, Origin};
 use super::issuer::Issuer;
 use super::ledger::Unavailable;
 use super::parameters::{ParameterFault, Parameters};
@@ -28,6 +28,8 @@ pub(super) struct Authenticated {
     pub(super) client: Client,
     /// It has proven it, and did not only say so.
     pub(super) proven: bool,
+    /// Of a machine client: the digest of the secret or key by which.
+    pub(super) by: Option<Digest>,
 }
 
 /// Why nobody is believed.
@@ -77,6 +79,16 @@ pub(super) struct Asked<'a> {
     pub(super) source: IpAddr,
 }
 
+impl Proof<'_> {
+    /// The digest of a secret that was brought.
+    fn secret(&self) -> Option<Digest> {
+        match self {
+            Self::Basic { secret } | Self::Post { secret } => Some(*secret),
+            Self::Nothing | Self::Assertion(_) => None,
+        }
+    }
+}
+
 /// Who is calling.
 pub(super) async fn authenticate(
     issuer: &Issuer,
@@ -94,6 +106,7 @@ pub(super) async fn authenticate(
     let is_secret = |secret: &Digest| {
         ways.secrets.iter().fold(false, |same, known| same | known.same_in_constant_time(secret))
     };
+    let mut by = None;
     let proven = match &proof {
         Proof::Nothing => ways.none,
         Proof::Basic { secret } => ways.basic && is_secret(secret),
@@ -105,13 +118,19 @@ pub(super) async fn authenticate(
                     ClientFault::Unknown | ClientFault::Unavailable => Fault::Unavailable,
                 })?;
                 let good = assertion.is_good(issuer, &client, &keys, asked.source);
-                good.map_err(|assertion::Full| Fault::Busy { wait: REMEMBERED })?
+                let good = good.map_err(|assertion::Full| Fault::Busy { wait: REMEMBERED })?;
+                // Which of its keys is asked of programs only: their tokens go with it.
+                by = (good && client.origin == Origin::Machine).then(|| assertion.signer(&keys)).flatten();
+                good
             }
             None => false,
         },
     };
     match proven {
-        true => Ok(Authenticated { client, proven: !matches!(proof, Proof::Nothing) }),
+        true => {
+            by = by.or(proof.secret());
+            Ok(Authenticated { client, proven: !matches!(proof, Proof::Nothing), by })
+        }
         false => Err(refused),
     }
 }

@@ -59,17 +59,19 @@ pub struct Visit<'a> {
 }
 
 impl AuthorizationServer {
-    /// The server of a tenant with a login.
-    pub fn new(shared: &Shared, spec: &TenantSpec, login: &Arc<LoginSpec>) -> Self {
+    /// The server of a tenant with a login, of the entry of this stem.
+    pub fn new(shared: &Shared, stem: &str, spec: &TenantSpec, login: &Arc<LoginSpec>) -> Self {
         let provider = Provider::new(&shared.entra, login, &spec.public_url);
-        let issuer = Issuer::new(spec.name.clone(), spec.public_url.clone(), &shared.ledger);
+        let lived = shared.ledger.lives.look(&spec.name, stem, login);
+        let url = spec.public_url.clone();
+        let issuer = Issuer::new(spec.name.clone(), lived.clone(), url, &shared.ledger);
         Self {
             tenant: spec.name.clone(),
             title: Arc::clone(&spec.title),
             url: spec.public_url.clone(),
             login: Arc::clone(login),
             store: Arc::clone(&shared.store),
-            clients: Clients::new(shared, spec.name.clone(), Arc::clone(login)),
+            clients: Clients::new(shared, lived, Arc::clone(login)),
             grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(login), provider.clone())),
             provider,
             issuer,

@@ -146,6 +146,11 @@ impl Leaves {
         }
     }
 
+    /// Ends at once whatever is under way.
+    pub fn end(&self) {
+        self.lock().drain(..).for_each(|(_, taken_back)| taken_back.cancel());
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Leave, CancellationToken)>> {
         self.0.lock().expect("no holder of this lock panics")
     }

@@ -56,7 +56,6 @@ pub(super) struct Server {
     pub(super) grants: Arc<Grants>,
     pub(super) clients: Clients,
     pub(super) issuer: Arc<Issuer>,
-    tenant: TenantName,
     store: Arc<Store>,
 }
 
@@ -99,17 +98,25 @@ impl Bed {
     }
 
     pub(super) fn server_with(&self, tenant: &str, rules: AccessRules) -> Server {
+        let tenant = TenantName::parse(tenant).expect("a name");
+        self.server_of(tenant.as_str(), &tenant, login(rules))
+    }
+
+    /// The server of a tenant of this entry, whose name it has from now on.
+    pub(super) fn server_of(&self, stem: &str, tenant: &TenantName, login: LoginSpec) -> Server {
         let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
         let url = PublicUrl::new("https://mcp.example.com", &prefix);
-        let tenant = TenantName::parse(tenant).expect("a name");
-        let login = Arc::new(login(rules));
+        let (tenant, login) = (tenant.clone(), Arc::new(login));
         let provider = Provider::new(&self.shared.entra, &login, &url);
-        let issuer = Issuer::new(tenant.clone(), url, &self.shared.ledger);
+        let lived = self.shared.ledger.lives.look(&tenant, stem, &login);
+        let issuer = Issuer::new(tenant.clone(), lived.clone(), url, &self.shared.ledger);
+        self.shared.ledger.settle(&tenant, &stem.into(), Some(&issuer));
+        self.shared.store.turn_lives(&self.shared.ledger.lives.unwritten()).expect("kept");
+        self.shared.ledger.lives.are_written(self.shared.ledger.lives.unwritten().len());
         Server {
             grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(&login), provider)),
-            clients: Clients::new(&self.shared, tenant.clone(), login),
+            clients: Clients::new(&self.shared, lived, login),
             issuer,
-            tenant,
             store: Arc::clone(&self.shared.store),
         }
     }
@@ -131,7 +138,7 @@ impl Bed {
     }
 }
 
-fn login(rules: AccessRules) -> LoginSpec {
+pub(super) fn login(rules: AccessRules) -> LoginSpec {
     LoginSpec {
         identity: IdentitySpec {
             client_id: APP.into(),
@@ -209,7 +216,7 @@ impl Server {
     pub(super) fn register(&self, method: Method) -> Issued {
         let redirect_uris = vec![RedirectUri::parse(REDIRECT).expect("a redirect URI")];
         let registration = Registration { issued: Timestamp::UNIX_EPOCH, name: None, method, redirect_uris };
-        registration.issue(&self.store, &self.tenant).expect("an id")
+        registration.issue(&self.store, self.issuer.life()).expect("an id")
     }
 
     /// A public client.
@@ -270,7 +277,7 @@ impl Server {
         let expires = now + jiff::SignedDuration::from_hours(1);
         let (client_id, details) = ("client".to_owned(), b"spoiled".to_vec());
         let grant = Beginning { id, client_id, now, expires, family: [0; 32], details };
-        self.store.begin_grant(self.tenant.as_str(), grant).expect("kept");
+        self.store.begin_grant(self.issuer.life(), grant).expect("kept");
     }
 
     pub(super) async fn is_recognised(&self, token: &str) -> bool {

@@ -71,7 +71,7 @@ impl AuthorizationServer {
             login_hint: login.ask.login_hint.as_deref(),
         });
         let name = self.login_cookie(&login.state);
-        let value = sealed::seal_value(&self.store, LOGIN, &self.tenant, &login.state, &login);
+        let value = sealed::seal_value(&self.store, LOGIN, self.issuer().life(), &login.state, &login);
         let mut response =
             leave("You are going to Microsoft", "Sign in there; it brings you back.", to.as_str());
         let newest = (name.as_str(), value.as_str());
@@ -122,7 +122,7 @@ impl AuthorizationServer {
     fn under_way(&self, headers: &HeaderMap, state: &str, now: Timestamp) -> Option<UnderWay> {
         let value =
             random::is_text(state).then(|| cookie::read(headers, &self.login_cookie(state))).flatten()?;
-        let login: UnderWay = sealed::open_value(&self.store, LOGIN, &self.tenant, state, &value)?;
+        let login: UnderWay = sealed::open_value(&self.store, LOGIN, self.issuer().life(), state, &value)?;
         (login.state == state && now.duration_since(login.at) <= LIFE).then_some(login)
     }
 

@@ -20,9 +20,10 @@ use serde_json::Value;
 use self::registered::{Issued, Registration};
 use super::authorization_server::Shared;
 use super::ledger::Ledger;
+use super::lives::Lived;
 use crate::base::digest::Digest;
-use crate::spec::{LoginSpec, TenantName};
-use crate::store::{self, Store};
+use crate::spec::LoginSpec;
+use crate::store::{self, Life, Store};
 
 pub use documents::{Comparison, Documents, compare_with_vendors};
 pub use redirect_uri::{RedirectFault, RedirectUri};
@@ -100,7 +101,7 @@ pub(super) struct Asker<'a> {
 
 /// The clients of one tenant.
 pub struct Clients {
-    tenant: TenantName,
+    lived: Lived,
     login: Arc<LoginSpec>,
     store: Arc<Store>,
     ledger: Arc<Ledger>,
@@ -109,22 +110,22 @@ pub struct Clients {
 
 impl Clients {
     /// The clients of a tenant with this login.
-    pub fn new(shared: &Shared, tenant: TenantName, login: Arc<LoginSpec>) -> Self {
+    pub(super) fn new(shared: &Shared, lived: Lived, login: Arc<LoginSpec>) -> Self {
         let Shared { store, ledger, documents, .. } = shared.clone();
-        Self { tenant, login, store, ledger, documents }
+        Self { lived, login, store, ledger, documents }
     }
 
     /// The client with this id, for somebody at this address.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<Client, ClientFault> {
         if id.starts_with(registered::MARK) {
-            let client = registered::client(&self.store, &self.tenant, id).ok_or(ClientFault::Unknown)?;
+            let client = registered::client(&self.store, &self.lived, id).ok_or(ClientFault::Unknown)?;
             return match self.is_denied(id).await? {
                 true => Err(ClientFault::Unknown),
                 false => Ok(client),
             };
         }
         if id.starts_with("https://") {
-            let asker = Asker { tenant: self.tenant.shared(), source };
+            let asker = Asker { tenant: self.lived.life.tenant(), source };
             return self.documents.find(id, &self.login.registration.documents, asker).await;
         }
         match machine::client(&self.login, id) {
@@ -140,7 +141,7 @@ impl Clients {
         client: &Client,
         source: IpAddr,
     ) -> Result<Arc<Value>, ClientFault> {
-        let asker = Asker { tenant: self.tenant.shared(), source };
+        let asker = Asker { tenant: self.lived.life.tenant(), source };
         match keys {
             Keys::Set(set) => Ok(Arc::clone(set)),
             Keys::At(at) => self.documents.keys(at, client.is_vouched_for(), asker).await,
@@ -154,17 +155,20 @@ impl Clients {
 
     /// Gives a client its id, unless its metadata are too long to be one.
     pub(super) fn register(&self, registration: &Registration) -> Option<Issued> {
-        registration.issue(&self.store, &self.tenant)
+        registration.issue(&self.store, &self.lived.life)
     }
 
     async fn is_denied(&self, id: &str) -> Result<bool, ClientFault> {
+        if self.ledger.doubts_denials(self.lived.life.tenant()) {
+            return Err(ClientFault::Unavailable);
+        }
         let id = id.to_owned();
-        self.ask(move |store, tenant| store.is_denied(tenant, &id)).await
+        self.ask(move |store, life| store.is_denied(life, &id)).await
     }
 
     async fn found(&self, id: &str) -> Result<Client, ClientFault> {
         let wanted = id.to_owned();
-        let document = self.ask(move |store, tenant| store.client(tenant, &wanted)).await?;
+        let document = self.ask(move |store, life| store.client(life, &wanted)).await?;
         let document = document.ok_or(ClientFault::Unknown)?;
         entered::Entered::read(&document).map(|entered| entered.client(id)).ok_or(ClientFault::Unavailable)
     }
@@ -173,10 +177,10 @@ impl Clients {
     async fn ask<T, Q>(&self, question: Q) -> Result<T, ClientFault>
     where
         T: Send + 'static,
-        Q: FnOnce(&Store, &str) -> Result<T, store::Error> + Send + 'static,
+        Q: FnOnce(&Store, &Life) -> Result<T, store::Error> + Send + 'static,
     {
-        let tenant = self.tenant.clone();
-        let asked = self.ledger.ask(move |store| question(store, tenant.as_str())).await;
+        let life = self.lived.life.clone();
+        let asked = self.ledger.ask(move |store| question(store, &life)).await;
         asked.map_err(|_| ClientFault::Unavailable)
     }
 }

@@ -48,7 +48,7 @@ impl AuthorizationServer {
     ) -> Response<Body> {
         let browser = self.browser(headers).unwrap_or_else(random::text);
         let form = Form { ask: ask.clone(), browser: digest(&browser), at: visit.now };
-        let request = sealed::seal_value(&self.store, CONSENT, &self.tenant, "", &form);
+        let request = sealed::seal_value(&self.store, CONSENT, self.issuer().life(), "", &form);
         let mut response = self.consent_page(ask, client, &request);
         // Those that each tenant had of its own.
         cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
@@ -106,7 +106,7 @@ impl AuthorizationServer {
         }
         let parameters = Parameters::of_form(headers, request.body()).ok()?;
         let blob = parameters.one("request").ok()??;
-        let form: Form = sealed::open_value(&self.store, CONSENT, &self.tenant, "", blob)?;
+        let form: Form = sealed::open_value(&self.store, CONSENT, self.issuer().life(), "", blob)?;
         let browser = self.browser(headers)?;
         let is_same =
             Digest::parse_hex(&form.browser)?.same_in_constant_time(&Digest::of(browser.as_bytes()));

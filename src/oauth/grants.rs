@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::access_token::{self, Holder, LIFE, Token};
 use super::issuer::Issuer;
 use super::ledger::Unavailable;
+use super::marks::Marks;
 use super::revocations::Leave;
 use crate::base::digest::Digest;
 use crate::base::random;
@@ -59,6 +60,8 @@ pub struct Grants {
     provider: Provider,
     /// Where people log in now.
     upstream: Arc<Upstream>,
+    /// By what each machine client may have bought a token that counts now.
+    marks: Marks,
 }
 
 /// What a grant is about. Sealed in the store.
@@ -122,7 +125,8 @@ impl Grants {
     /// The grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
         let upstream = Arc::new(Upstream::of(&login.identity));
-        Self { issuer, login, provider, upstream }
+        let marks = Marks::of(issuer.life(), &login);
+        Self { issuer, login, provider, upstream, marks }
     }
 
     /// Begins a grant; its code is good for a minute, once. When this returns the grant outlives a power cut.
@@ -146,8 +150,8 @@ impl Grants {
             family,
             details: details.encoded(),
         };
-        let tenant = self.issuer.tenant.clone();
-        self.issuer.ledger.ask(move |store| store.begin_grant(tenant.as_str(), beginning)).await?;
+        let life = self.issuer.life().clone();
+        self.issuer.ledger.ask(move |store| store.begin_grant(&life, beginning)).await?;
         Ok(OneTime { id, number: 0 }.token(&family))
     }
 
@@ -167,15 +171,16 @@ impl Grants {
         let step = Step {
             id: grant.id,
             from: 0,
+            client_id: grant.client_id,
             now,
             expires: now + IDLE,
             ends: now + LONGEST,
             // What was only for this step is not kept.
-            details: Some(Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded()),
+            details: Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded(),
         };
-        let tenant = self.issuer.tenant.clone();
+        let life = self.issuer.life().clone();
         let taken = match grant.number {
-            0 => self.issuer.ledger.ask(move |store| store.take_code(tenant.as_str(), step)).await?,
+            0 => self.issuer.ledger.ask(move |store| store.take_code(&life, step)).await?,
             _ => false,
         };
         if !taken {
@@ -252,9 +257,18 @@ impl Grants {
         }
     }
 
-    /// The machine client that a token is of, as the tenant's file has it now.
+    /// The machine client that a token is of, if the tenant's file has it now, with what the token was bought by.
     pub(super) fn machine(&self, token: &Token) -> Option<&MachineClientSpec> {
-        self.login.machine(&token.claims.client_id)
+        let machine = self.login.machine(&token.claims.client_id)?;
+        let counts = match &token.claims.by {
+            Some(mark) => self.marks.include(&machine.id, mark),
+            // Of an earlier version, which did not say; such tokens are gone an hour after it.
+            None => {
+                let before = self.issuer.lived.before.as_ref();
+                before.is_some_and(|before| before.has_the_machines_of(&self.login))
+            }
+        };
+        counts.then_some(machine)
     }
 
     /// The one place that decides whether a login that was made before still counts.
@@ -264,11 +278,14 @@ impl Grants {
         person.may(&self.login.rules).map_err(|_| Refusal::NotAllowed)
     }
 
-    /// Where a grant was made; shared with all that were made where people log in now.
+    /// Where a grant was made; shared with all that were made where people log in now. One of an earlier version was made
+    /// where people logged in when its life was taken over; if nobody knows where, nowhere that counts.
     fn upstream_of(&self, details: &Details) -> Arc<Upstream> {
-        match &details.at {
-            Some(at) if *at != *self.upstream => Arc::new(at.clone()),
-            _ => Arc::clone(&self.upstream),
+        let earlier = || self.issuer.lived.before.as_ref().map(|before| &before.upstream);
+        match details.at.as_ref().or_else(earlier) {
+            Some(at) if *at == *self.upstream => Arc::clone(&self.upstream),
+            Some(at) => Arc::new(at.clone()),
+            None => Arc::new(Upstream::unknown()),
         }
     }
 
@@ -293,14 +310,14 @@ impl Grants {
         let step = Step {
             id: grant.id,
             from: grant.number,
+            client_id: grant.client_id,
             now,
             expires: now + IDLE,
             ends: grant.ends,
-            details: Some(details.encoded()),
+            details: details.encoded(),
         };
-        let tenant = self.issuer.tenant.clone();
-        let rotated =
-            self.issuer.ledger.ask(move |store| store.rotate_refresh(tenant.as_str(), step)).await?;
+        let life = self.issuer.life().clone();
+        let rotated = self.issuer.ledger.ask(move |store| store.rotate_refresh(&life, step)).await?;
         if !rotated {
             // Revoked or expired while Entra was asked.
             return Err(Fault::Invalid);
@@ -355,27 +372,24 @@ impl Grants {
     /// Ends all grants of a client, and its own tokens.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
         self.refuse(Subject::Client(Digest::of(client_id.as_bytes()))).await?;
-        let (tenant, client_id) = (self.issuer.tenant.clone(), client_id.to_owned());
-        let ending = move |store: &Store| store.end_grants_of(tenant.as_str(), &client_id);
+        let (life, client_id) = (self.issuer.life().clone(), client_id.to_owned());
+        let ending = move |store: &Store| store.end_grants_of(&life, &client_id);
         let ended = self.issuer.ledger.ask(ending).await?;
         let now = self.issuer.ledger.now();
         for id in &ended {
-            self.issuer
-                .ledger
-                .revocations
-                .add(self.issuer.tenant.as_str(), revoked(Subject::Grant(*id), now));
+            self.issuer.ledger.revocations.add(self.issuer.life(), revoked(Subject::Grant(*id), now));
         }
         Ok(ended.len())
     }
 
     async fn refuse(&self, subject: Subject) -> Result<(), Unavailable> {
         let revoked = revoked(subject, self.issuer.ledger.now());
-        let tenant = self.issuer.tenant.clone();
+        let life = self.issuer.life().clone();
         // Here first: what the store cannot take now is refused all the same, and written later.
-        self.issuer.ledger.revocations.add(tenant.as_str(), revoked);
-        let written = self.issuer.ledger.ask(move |store| store.revoke(tenant.as_str(), revoked)).await;
+        self.issuer.ledger.revocations.add(&life, revoked);
+        let written = self.issuer.ledger.ask(move |store| store.revoke(&life, revoked)).await;
         if written.is_err() {
-            self.issuer.ledger.revocations.is_unwritten(self.issuer.tenant.as_str(), subject);
+            self.issuer.ledger.revocations.is_unwritten(self.issuer.life(), subject);
         }
         written
     }
@@ -389,11 +403,11 @@ impl Grants {
     }
 
     pub(super) async fn find(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-        let (tenant, now) = (self.issuer.tenant.clone(), self.issuer.ledger.now());
-        if self.issuer.ledger.revocations.ended(tenant.shared(), id) {
+        let (life, now) = (self.issuer.life().clone(), self.issuer.ledger.now());
+        if self.issuer.ledger.revocations.ended(life.tenant(), id) {
             return Ok(None);
         }
-        self.issuer.ledger.ask(move |store| store.grant(tenant.as_str(), id, now)).await
+        self.issuer.ledger.ask(move |store| store.grant(&life, id, now)).await
     }
 
     /// Who owns a genuine refresh token, whatever its number.

@@ -89,11 +89,11 @@ impl Keys {
     async fn rotate(&self, issuer: &Issuer, how: Rotation) -> Result<Arc<KeySet>, Unavailable> {
         let _one_at_a_time = self.loading.lock().await;
         let now = issuer.ledger.now();
-        let tenant = issuer.tenant.clone();
+        let life = issuer.life().clone();
         let set = issuer
             .ledger
             .ask(move |store| {
-                let known = store.signing_keys(tenant.as_str())?;
+                let known = store.signing_keys(&life)?;
                 let (signs_from, gone) = match how {
                     // A next one that has not signed yet is replaced: there is one at a time.
                     Rotation::Gentle => {
@@ -101,26 +101,25 @@ impl Keys {
                     }
                     Rotation::Emergency => (now, known.iter().map(kid).collect()),
                 };
-                store.replace_signing_keys(tenant.as_str(), Some(&make(signs_from)), gone)?;
-                store.signing_keys(tenant.as_str())
+                store.replace_signing_keys(&life, Some(&make(signs_from)), gone)?;
+                store.signing_keys(&life)
             })
             .await?;
         self.publish(set)
     }
 
     async fn read(&self, issuer: &Issuer, now: Timestamp) -> Result<Arc<KeySet>, Unavailable> {
-        let tenant = issuer.tenant.clone();
+        let life = issuer.life().clone();
         let stored = issuer.ledger.ask(move |store| {
-            let tenant = tenant.as_str();
-            let mut keys = store.signing_keys(tenant)?;
+            let mut keys = store.signing_keys(&life)?;
             if keys.is_empty() {
-                store.begin_signing(tenant, &make(now))?;
-                keys = store.signing_keys(tenant)?;
+                store.begin_signing(&life, &make(now))?;
+                keys = store.signing_keys(&life)?;
             }
             let retired = retired(keys.iter().map(|key| key.signs_from), now);
             let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
             if !gone.is_empty() {
-                store.replace_signing_keys(tenant, None, gone)?;
+                store.replace_signing_keys(&life, None, gone)?;
             }
             Ok(keys)
         });

@@ -10,12 +10,15 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use super::issuer::Issuer;
+use super::lives::Lives;
 use super::replay::Replay;
 use super::revocations::Revocations;
 use super::verified::Verified;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
-use crate::store::{self, GrantId, Revoked, Store};
+use crate::spec::TenantName;
+use crate::store::{self, GrantId, Store};
 use crate::telemetry::audit::Audit;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -28,7 +31,11 @@ const AT_ONCE: u32 = 500;
 pub struct Ledger {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    pub(super) lives: Lives,
+    writing_lives: Mutex<()>,
     pub(super) revocations: Revocations,
+    /// Tenants whose refused clients cannot be told any more.
+    doubtful: Vec<Arc<str>>,
     pub(super) verified: Verified,
     pub(super) assertions: Replay,
     pub(super) audit: Audit,
@@ -50,18 +57,38 @@ impl Ledger {
         tasks: &Tasks,
     ) -> Result<Arc<Self>, store::Error> {
         let asked = Arc::clone(&store);
-        let reading = tokio::task::spawn_blocking(move || asked.revoked());
-        let revoked = reading.await.expect("reading the store does not panic")?;
+        let read = move || {
+            asked.renew_lives();
+            Ok::<_, store::Error>((asked.lives()?, asked.revoked()?, asked.doubtful_denials()?))
+        };
+        let reading = tokio::task::spawn_blocking(read);
+        let (lives, revoked, doubtful) = reading.await.expect("reading the store does not panic")?;
+        for tenant in &doubtful {
+            tracing::error!(%tenant, "a client that an operator removed cannot be told from others any more, because the store was changed by somebody else: clients that registered themselves wait there; restore a backup");
+        }
+        let revocations = Revocations::default();
+        if revoked.unreadable > 0 {
+            tracing::error!(
+                revocations = revoked.unreadable,
+                "revocations in the store were changed by somebody else: every access token of before is refused, clients renew theirs"
+            );
+            revocations.refuse_all(clock.now());
+        }
+        for (life, revoked) in revoked.known {
+            revocations.add(&life, revoked);
+        }
         let ledger = Arc::new(Self {
             store,
             clock,
-            revocations: Revocations::default(),
+            lives: Lives::of(lives),
+            writing_lives: Mutex::default(),
+            revocations,
+            doubtful,
             verified: Verified::default(),
             assertions: Replay::default(),
             audit,
             busy: DashMap::new(),
         });
-        revoked.into_iter().for_each(|(tenant, revoked)| ledger.revocations.add(&tenant, revoked));
         let (kept, ended) = (Arc::clone(&ledger), tasks.soft().clone());
         let housekeeping = move || keep_house(Arc::clone(&kept), ended.clone());
         tasks.spawn("oauth housekeeping", tasks.supervised("oauth housekeeping", housekeeping));
@@ -76,6 +103,36 @@ impl Ledger {
     /// The clock that is never set.
     pub(super) fn monotonic(&self) -> Instant {
         self.clock.monotonic()
+    }
+
+    /// Whether the tenant's refused clients cannot be told from others.
+    pub(super) fn doubts_denials(&self, tenant: &str) -> bool {
+        self.doubtful.iter().any(|doubtful| **doubtful == *tenant)
+    }
+
+    /// A tenant of this entry is about to be published: its life is begun, if it has a login, and what is of another ends.
+    pub fn settle(&self, tenant: &TenantName, stem: &Arc<str>, issuer: Option<&Issuer>) {
+        self.lives.settle(tenant, stem, issuer.map(|issuer| &issuer.lived));
+    }
+
+    /// An operator removed an entry: all that is kept for logins of the tenants that it was is to be deleted.
+    pub fn end_lives(&self, stem: &str) {
+        self.lives.end(stem);
+    }
+
+    /// Tells the store of lives that began or ended. Says whether it knows of all.
+    pub async fn write_lives(&self) -> bool {
+        if !self.lives.is_behind() {
+            return true;
+        }
+        let _one_at_a_time = self.writing_lives.lock().await;
+        let turns = self.lives.unwritten();
+        let count = turns.len();
+        let written = self.ask(move |store| store.turn_lives(&turns)).await;
+        if written.is_ok() {
+            self.lives.are_written(count);
+        }
+        written.is_ok()
     }
 
     /// Asks the store, where blocking is fine. A failure is ours, and the log's.
@@ -113,21 +170,26 @@ impl Ledger {
     /// Offers the store what it could not take. Where it did not take the last, something small is tried first.
     async fn write_again(&self) {
         let waiting = self.revocations.unwritten(AT_ONCE as usize);
-        if waiting.is_empty() && self.store.is_writable() {
+        if waiting.is_empty() && !self.lives.is_behind() && self.store.is_writable() {
             return;
         }
         let store = Arc::clone(&self.store);
-        let writing = tokio::task::spawn_blocking(move || {
+        let trying = tokio::task::spawn_blocking(move || {
             store.try_writing()?;
-            let write = |(tenant, revoked): &(Arc<str>, Revoked)| store.revoke(tenant, *revoked);
-            waiting.iter().try_for_each(write).map(|()| waiting)
+            waiting.iter().try_for_each(|(life, revoked)| store.revoke(life, *revoked))?;
+            Ok::<_, store::Error>(waiting)
         });
         // The first failure is in the log already.
-        let Ok(Ok(written)) = writing.await else { return };
-        for (tenant, revoked) in &written {
-            self.revocations.is_written(tenant, revoked.subject);
+        let Ok(Ok(written)) = trying.await else { return };
+        for (life, revoked) in &written {
+            self.revocations.is_written(life, revoked.subject);
         }
-        tracing::info!(revocations = written.len(), "the store can be written again; what waited is kept");
+        if self.write_lives().await {
+            tracing::info!(
+                revocations = written.len(),
+                "the store can be written again; what waited is kept"
+            );
+        }
     }
 }
 

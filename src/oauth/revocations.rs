@@ -3,19 +3,22 @@
 //! is written as soon as it can be.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use dashmap::{DashMap, DashSet};
+use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{GrantId, Revoked, Subject};
+use crate::store::{GrantId, Life, Revoked, Subject};
 
 /// What is revoked, and who is under way.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     revoked: DashMap<(Arc<str>, Subject), Revoked>,
-    /// Those that the store does not have yet.
-    unwritten: DashSet<(Arc<str>, Subject)>,
+    /// Those that the store does not have yet, and the life that each belongs to.
+    unwritten: DashMap<(Arc<str>, Subject), Life>,
+    /// Every token of before is refused; seconds since 1970.
+    all_until: AtomicI64,
     /// By what grant callers are under way.
     leaves: DashMap<GrantId, Leave>,
 }
@@ -25,13 +28,23 @@ pub(super) type Leave = Arc<CancellationToken>;
 
 impl Revocations {
     /// Refuses tokens from now on. Ends what is under way by a grant.
-    pub(super) fn add(&self, tenant: &str, revoked: Revoked) {
-        self.revoked.insert((tenant.into(), revoked.subject), revoked);
+    pub(super) fn add(&self, life: &Life, revoked: Revoked) {
+        self.revoked.insert((Arc::clone(life.tenant()), revoked.subject), revoked);
         if let Subject::Grant(id) = revoked.subject
             && let Some((_, leave)) = self.leaves.remove(&id)
         {
             leave.cancel();
         }
+    }
+
+    /// Refuses every access token that was issued until then: whose is revoked cannot be told.
+    pub(super) fn refuse_all(&self, issued_until: Timestamp) {
+        self.all_until.store(issued_until.as_second(), Ordering::Relaxed);
+    }
+
+    /// Whether every token that was issued then is refused.
+    pub(super) fn include_all(&self, issued: Timestamp) -> bool {
+        issued.as_second() <= self.all_until.load(Ordering::Relaxed)
     }
 
     /// Whether a token of this subject, issued then, is refused.
@@ -46,19 +59,19 @@ impl Revocations {
     }
 
     /// The store could not take this one.
-    pub(super) fn is_unwritten(&self, tenant: &str, subject: Subject) {
-        self.unwritten.insert((tenant.into(), subject));
+    pub(super) fn is_unwritten(&self, life: &Life, subject: Subject) {
+        self.unwritten.insert((Arc::clone(life.tenant()), subject), life.clone());
     }
 
     /// The store has this one now.
-    pub(super) fn is_written(&self, tenant: &Arc<str>, subject: Subject) {
-        self.unwritten.remove(&(Arc::clone(tenant), subject));
+    pub(super) fn is_written(&self, life: &Life, subject: Subject) {
+        self.unwritten.remove(&(Arc::clone(life.tenant()), subject));
     }
 
     /// Some of those that the store does not have yet.
-    pub(super) fn unwritten(&self, at_most: usize) -> Vec<(Arc<str>, Revoked)> {
-        let known = |key: &(Arc<str>, Subject)| Some((Arc::clone(&key.0), *self.revoked.get(key)?));
-        self.unwritten.iter().take(at_most).filter_map(|key| known(&key)).collect()
+    pub(super) fn unwritten(&self, at_most: usize) -> Vec<(Life, Revoked)> {
+        let some = self.unwritten.iter().take(at_most);
+        some.filter_map(|one| Some((one.value().clone(), *self.revoked.get(one.key())?))).collect()
     }
 
     /// What ends a call by this grant; ends with `parent`, too. Take it before asking whether the grant is revoked: whatever
@@ -74,7 +87,7 @@ impl Revocations {
     /// Forgets what has expired, and who is no longer under way.
     pub(super) fn tidy(&self, now: Timestamp) {
         // The grant of one that the store does not have lies there as if nothing had happened.
-        self.revoked.retain(|key, revoked| revoked.forget > now || self.unwritten.contains(key));
+        self.revoked.retain(|key, revoked| revoked.forget > now || self.unwritten.contains_key(key));
         self.leaves.retain(|_, leave| Arc::strong_count(leave) > 1);
     }
 }
@@ -94,11 +107,11 @@ mod tests {
     #[test]
     fn what_is_revoked_ends_at_once_and_for_its_tenant_only() {
         let revocations = Revocations::default();
-        let (acme, beta) = (Arc::from("acme"), Arc::from("beta"));
+        let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
         let grant = GrantId::random();
         let parent = CancellationToken::new();
         let leave = revocations.leave(grant, &parent);
-        revocations.add("acme", revoked(Subject::Grant(grant)));
+        revocations.add(&Life::begin(&acme), revoked(Subject::Grant(grant)));
         assert!(leave.is_cancelled() && !parent.is_cancelled());
         assert!(revocations.include(&acme, Subject::Grant(grant), NOW));
         assert!(!revocations.include(&beta, Subject::Grant(grant), NOW));

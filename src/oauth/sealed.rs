@@ -1,13 +1,12 @@
 //! Texts that we hand out and take back: client ids, the blob in the consent form, the cookie of a login. Nobody else
-//! can make or read one, and one of another tenant or purpose does not open.
+//! can make or read one, and one of another tenant, another of its lives or another purpose does not open.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::spec::TenantName;
-use crate::store::{Place, Store};
+use crate::store::{Life, Place, Store};
 
 /// What a text is for; each has a key of its own for each tenant.
 #[derive(Debug, Clone, Copy)]
@@ -18,45 +17,50 @@ pub(super) const CONSENT: Purpose = Purpose("consent");
 pub(super) const LOGIN: Purpose = Purpose("login");
 
 /// Seals bytes into a text of URL characters. `row` is what else the text is bound to.
-pub(super) fn seal(store: &Store, purpose: Purpose, tenant: &TenantName, row: &str, value: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(store.seal(&place(purpose, tenant, row), value))
+pub(super) fn seal(store: &Store, purpose: Purpose, life: &Life, row: &str, value: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(store.seal(&place(purpose, life, &of_life(life, row)), value))
 }
 
 /// The bytes of a text that this tenant sealed for this.
-pub(super) fn open(
-    store: &Store,
-    purpose: Purpose,
-    tenant: &TenantName,
-    row: &str,
-    text: &str,
-) -> Option<Vec<u8>> {
+pub(super) fn open(store: &Store, purpose: Purpose, life: &Life, row: &str, text: &str) -> Option<Vec<u8>> {
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    store.open_sealed(&place(purpose, tenant, row), &sealed)
+    store.open_sealed(&place(purpose, life, &of_life(life, row)), &sealed)
 }
 
 /// The same for a value that serde can write.
 pub(super) fn seal_value<T: Serialize>(
     store: &Store,
     purpose: Purpose,
-    tenant: &TenantName,
+    life: &Life,
     row: &str,
     value: &T,
 ) -> String {
     let value = serde_json::to_vec(value).expect("plain data can be written");
-    seal(store, purpose, tenant, row, &value)
+    seal(store, purpose, life, row, &value)
 }
 
 /// The same for a value that serde can read.
 pub(super) fn open_value<T: DeserializeOwned>(
     store: &Store,
     purpose: Purpose,
-    tenant: &TenantName,
+    life: &Life,
     row: &str,
     text: &str,
 ) -> Option<T> {
-    serde_json::from_slice(&open(store, purpose, tenant, row, text)?).ok()
+    serde_json::from_slice(&open(store, purpose, life, row, text)?).ok()
 }
 
-fn place<'a>(purpose: Purpose, tenant: &'a TenantName, row: &'a str) -> Place<'a> {
-    Place { purpose: purpose.0, tenant: tenant.as_str(), row }
+/// The bytes of a text that an earlier version sealed, when tenants had no lives.
+pub(super) fn open_without_life(store: &Store, purpose: Purpose, life: &Life, text: &str) -> Option<Vec<u8>> {
+    let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+    store.open_sealed(&place(purpose, life, ""), &sealed)
+}
+
+/// What a text is bound to besides its tenant. No row of an earlier version read so.
+fn of_life(life: &Life, row: &str) -> String {
+    format!("life {} {row}", life.id())
+}
+
+fn place<'a>(purpose: Purpose, life: &'a Life, row: &'a str) -> Place<'a> {
+    Place { purpose: purpose.0, tenant: life.tenant(), row }
 }

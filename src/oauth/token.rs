@@ -14,7 +14,7 @@ use super::client::{Clients, Origin};
 use super::grants::{self, Continued, Details, Grants};
 use super::ledger::Unavailable;
 use super::parameters::{ParameterFault, Parameters};
-use super::{pkce, reply, scope};
+use super::{marks, pkce, reply, scope};
 use crate::base::body::Body;
 use crate::base::secret::Secret;
 use crate::telemetry::audit::{Entry, Event};
@@ -152,7 +152,9 @@ impl Purchase<'_> {
         let scope = scope::granted(self.parameters.one("scope")?);
         let is_machine = self.caller.client.origin == Origin::Machine && self.caller.proven;
         let machine = self.grants.login().machine(&self.caller.client.id).filter(|_| is_machine);
-        let bearer = Bearer::Machine { roles: &machine.ok_or(Fault::UnauthorizedClient)?.roles };
+        let (machine, by) = machine.zip(self.caller.by).ok_or(Fault::UnauthorizedClient)?;
+        let mark = marks::mark(self.grants.issuer.life(), &machine.id, &by);
+        let bearer = Bearer::Machine { roles: &machine.roles, mark: &mark };
         let issued = self.grants.issuer.issue(&self.caller.client.id, &scope, &bearer).await?;
         note.jti = Some(issued.id);
         Ok(success(&issued.text, None, &scope))

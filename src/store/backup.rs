@@ -36,7 +36,11 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
     if schema >= 1 {
         (sound.entries, sound.revisions) = store.open_all()?;
     }
-    if schema >= 2 {
+    if (2..schema::LIVES).contains(&schema) {
+        [sound.grants, sound.signing_keys, sound.clients] = store.open_without_lives()?;
+    }
+    if schema >= schema::LIVES {
+        store.open_lives()?;
         sound.grants = store.open_grants()?;
         sound.signing_keys = store.open_signing_keys()?;
         sound.clients = store.open_clients()?;

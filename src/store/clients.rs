@@ -1,85 +1,181 @@
 //! Clients that an operator entered, and those that are refused although their id says that they registered.
 
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::key::Keyring;
+use super::lives::Life;
 use super::seal::Place;
 use super::{Error, Store};
 use crate::base::digest::Digest;
 
 impl Store {
     /// Keeps a client; `false` if there is one with this id. `document` is sealed on its way to the disk.
-    pub fn add_client(&self, tenant: &str, id: &str, document: &[u8]) -> Result<bool, Error> {
-        const INSERT: &str =
-            "INSERT INTO clients (tenant, id, document) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        let sealed = self.keys.seal(&place(tenant, id), document);
-        let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.commit(move |connection| Ok(connection.execute(INSERT, params![tenant, id, sealed])? == 1))
+    pub fn add_client(&self, life: &Life, id: &str, document: &[u8]) -> Result<bool, Error> {
+        const INSERT: &str = "INSERT INTO clients (tenant, life, id, document) VALUES (?1, ?2, ?3, ?4)
+                              ON CONFLICT DO NOTHING";
+        let sealed = self.keys.seal_row(&place(life, id), &clear(life), document);
+        let (life, id) = (life.clone(), id.to_owned());
+        self.commit(move |connection| {
+            let parameters = params![life.tenant(), life.id_bytes(), id, sealed];
+            Ok(connection.execute(INSERT, parameters)? == 1)
+        })
     }
 
     /// What is known of a client.
-    pub fn client(&self, tenant: &str, id: &str) -> Result<Option<Vec<u8>>, Error> {
-        const SELECT: &str = "SELECT document FROM clients WHERE tenant = ?1 AND id = ?2";
+    pub fn client(&self, life: &Life, id: &str) -> Result<Option<Vec<u8>>, Error> {
+        const SELECT: &str = "SELECT document FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let read = || {
             let connection = self.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            select.query_row([tenant, id], |row| row.get::<_, Vec<u8>>(0)).optional()
+            let parameters = params![life.tenant(), life.id_bytes(), id];
+            select.query_row(parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
         let Some(sealed) = read().map_err(self.failed())? else { return Ok(None) };
-        self.keys.open(&place(tenant, id), &sealed).map(Some).ok_or(Error::Sealed)
+        self.keys.open_row(&place(life, id), &clear(life), &sealed).map(Some).ok_or(Error::Sealed)
     }
 
     /// The ids of a tenant's clients, in order.
-    pub fn client_ids(&self, tenant: &str) -> Result<Vec<String>, Error> {
+    pub fn client_ids(&self, life: &Life) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
-            let mut select = connection.prepare("SELECT id FROM clients WHERE tenant = ?1 ORDER BY id")?;
-            select.query_map([tenant], |row| row.get(0))?.collect()
+            let mut select =
+                connection.prepare("SELECT id FROM clients WHERE tenant = ?1 AND life = ?2 ORDER BY id")?;
+            select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0))?.collect()
         };
         read().map_err(self.failed())
     }
 
     /// Deletes a client; `false` if there is none.
-    pub fn remove_client(&self, tenant: &str, id: &str) -> Result<bool, Error> {
-        const DELETE: &str = "DELETE FROM clients WHERE tenant = ?1 AND id = ?2";
-        let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.commit(move |connection| Ok(connection.execute(DELETE, [tenant, id])? == 1))
+    pub fn remove_client(&self, life: &Life, id: &str) -> Result<bool, Error> {
+        const DELETE: &str = "DELETE FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
+        let (life, id) = (life.clone(), id.to_owned());
+        self.commit(move |connection| {
+            Ok(connection.execute(DELETE, params![life.tenant(), life.id_bytes(), id])? == 1)
+        })
     }
 
     /// Refuses a client from now on, although its id is genuine.
-    pub fn deny_client(&self, tenant: &str, id: &str, now: Timestamp) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO denied_clients (tenant, client, denied_at) VALUES (?1, ?2, ?3)
-                              ON CONFLICT DO NOTHING";
-        let (tenant, client) = (tenant.to_owned(), Digest::of(id.as_bytes()));
+    pub fn deny_client(&self, life: &Life, id: &str, now: Timestamp) -> Result<(), Error> {
+        const INSERT: &str = "INSERT INTO denied_clients (tenant, life, client, denied_at, seal)
+                              VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        let (client, now) = (Digest::of(id.as_bytes()), now.as_second());
+        let seal = seal_of_denied(&self.keys, life, &client, now);
+        let life = life.clone();
         self.commit(move |connection| {
-            connection.execute(INSERT, params![tenant, client.as_bytes(), now.as_second()]).map(drop)
+            let parameters = params![life.tenant(), life.id_bytes(), client.as_bytes(), now, seal];
+            connection.execute(INSERT, parameters).map(drop)
         })
     }
 
     /// Whether a client is refused.
-    pub fn is_denied(&self, tenant: &str, id: &str) -> Result<bool, Error> {
-        const SELECT: &str = "SELECT 1 FROM denied_clients WHERE tenant = ?1 AND client = ?2";
+    pub fn is_denied(&self, life: &Life, id: &str) -> Result<bool, Error> {
+        const SELECT: &str = "SELECT 1 FROM denied_clients WHERE tenant = ?1 AND life = ?2 AND client = ?3";
         let client = Digest::of(id.as_bytes());
         let read = || {
             let connection = self.connection();
-            connection.prepare_cached(SELECT)?.exists(params![tenant, client.as_bytes()])
+            connection.prepare_cached(SELECT)?.exists(params![
+                life.tenant(),
+                life.id_bytes(),
+                client.as_bytes()
+            ])
         };
         read().map_err(self.failed())
     }
 
+    /// The tenants one of whose refused clients was changed by somebody else, so that nobody can tell which it was.
+    pub fn doubtful_denials(&self) -> Result<Vec<Arc<str>>, Error> {
+        let mut doubtful = Vec::new();
+        for life in self.lives_of("denied_clients")? {
+            match self.denied(&life) {
+                Err(Error::Sealed) => doubtful.push(Arc::clone(life.tenant())),
+                denied => drop(denied?),
+            }
+        }
+        Ok(doubtful)
+    }
+
+    /// Those that are refused: an operator has named each of them.
+    fn denied(&self, life: &Life) -> Result<Vec<Digest>, Error> {
+        const SELECT: &str =
+            "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";
+        let read = || -> rusqlite::Result<Vec<FoundDenied>> {
+            let connection = self.connection();
+            let mut select = connection.prepare_cached(SELECT)?;
+            let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+            rows.collect()
+        };
+        let open = |(client, denied_at, seal): FoundDenied| {
+            let client = Digest::from_bytes(client);
+            let row = client.to_string();
+            self.keys
+                .open_row(&denied_place(life, &row), &clear_of_denied(life, denied_at), &seal)
+                .map(|_| client)
+        };
+        let rows = read().map_err(self.failed())?;
+        rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::Sealed)
+    }
+
     /// Opens every client. Says how many there are.
     pub(super) fn open_clients(&self) -> Result<usize, Error> {
-        let read = || -> rusqlite::Result<Vec<(String, String)>> {
-            let connection = self.connection();
-            let mut select = connection.prepare("SELECT tenant, id FROM clients")?;
-            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-        };
-        let all = read().map_err(self.failed())?;
-        all.iter().try_for_each(|(tenant, id)| self.client(tenant, id).map(drop))?;
-        Ok(all.len())
+        let mut opened = 0;
+        for life in self.lives_of("clients")? {
+            for id in self.client_ids(&life)? {
+                self.client(&life, &id)?;
+                opened += 1;
+            }
+        }
+        self.lives_of("denied_clients")?.iter().try_for_each(|life| self.denied(life).map(drop))?;
+        Ok(opened)
     }
 }
 
-fn place<'a>(tenant: &'a str, id: &'a str) -> Place<'a> {
-    Place { purpose: "client", tenant, row: id }
+/// Digest of the id, when, seal.
+type FoundDenied = ([u8; 32], i64, Vec<u8>);
+
+/// Puts the clients of an earlier version into a life.
+pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
+    let mut select = transaction.prepare("SELECT id, document FROM clients WHERE tenant = ?1")?;
+    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    for (id, old) in rows {
+        let opened = keys.open(&place(life, &id), &old);
+        let sealed = opened.map_or(old, |document| keys.seal_row(&place(life, &id), &clear(life), &document));
+        let update = "UPDATE clients SET life = ?3, document = ?4 WHERE tenant = ?1 AND id = ?2";
+        transaction.execute(update, params![life.tenant(), id, life.id_bytes(), sealed])?;
+    }
+    let mut select = transaction.prepare("SELECT client, denied_at FROM denied_clients WHERE tenant = ?1")?;
+    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<([u8; 32], i64)> = rows.collect::<Result<_, _>>()?;
+    for (client, denied_at) in rows {
+        let seal = seal_of_denied(keys, life, &Digest::from_bytes(client), denied_at);
+        let update = "UPDATE denied_clients SET life = ?3, seal = ?4 WHERE tenant = ?1 AND client = ?2";
+        transaction.execute(update, params![life.tenant(), client, life.id_bytes(), seal])?;
+    }
+    Ok(())
+}
+
+fn place<'a>(life: &'a Life, id: &'a str) -> Place<'a> {
+    Place { purpose: "client", tenant: life.tenant(), row: id }
+}
+
+/// The columns that are not sealed.
+fn clear(life: &Life) -> [&[u8]; 1] {
+    [life.id_bytes()]
+}
+
+fn denied_place<'a>(life: &'a Life, client: &'a str) -> Place<'a> {
+    Place { purpose: "denied", tenant: life.tenant(), row: client }
+}
+
+fn clear_of_denied(life: &Life, denied_at: i64) -> [Vec<u8>; 2] {
+    [life.id_bytes().to_vec(), denied_at.to_be_bytes().to_vec()]
+}
+
+fn seal_of_denied(keys: &Keyring, life: &Life, client: &Digest, denied_at: i64) -> Vec<u8> {
+    keys.seal_row(&denied_place(life, &client.to_string()), &clear_of_denied(life, denied_at), b"")
 }

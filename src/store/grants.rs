@@ -3,13 +3,16 @@
 //!
 //! The one-time tokens of a grant are numbered: 0 is the code, the others are refresh tokens. None of them lies here:
 //! they derive from the grant's family key, so that the last one can be issued again. Going from one number to the next is
-//! one statement that only one of many askers gets through.
+//! one statement that only one of many askers gets through. What is sealed of a row covers its other columns: a row that was
+//! changed by somebody else is none.
 
 use std::fmt;
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use super::key::Keyring;
+use super::lives::Life;
 use super::seal::Place;
 use super::{Error, Store};
 use crate::base::digest::Digest;
@@ -82,13 +85,14 @@ pub struct Step {
     pub id: GrantId,
     /// The number of the token that is used up.
     pub from: u32,
+    pub client_id: String,
     pub now: Timestamp,
     /// Unless there is another step before.
     pub expires: Timestamp,
     /// In any case.
     pub ends: Timestamp,
-    /// What is known from now on, if it changed.
-    pub details: Option<Vec<u8>>,
+    /// What is known from now on. In the clear; sealed on its way to the disk.
+    pub details: Vec<u8>,
 }
 
 /// Whose access tokens are refused.
@@ -109,37 +113,55 @@ pub struct Revoked {
     pub forget: Timestamp,
 }
 
+/// Whose access tokens are refused, as the store has it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Revocations {
+    pub known: Vec<(Life, Revoked)>,
+    /// So many were changed by somebody else: whose tokens were meant cannot be told.
+    pub unreadable: usize,
+}
+
 impl Store {
     /// Keeps a grant whose code is about to be issued.
-    pub fn begin_grant(&self, tenant: &str, grant: Beginning) -> Result<(), Error> {
+    pub fn begin_grant(&self, life: &Life, grant: Beginning) -> Result<(), Error> {
         const INSERT: &str = "
-            INSERT INTO grants (tenant, id, client_id, number, issued_at, expires_at, ends_at, family, details)
-            VALUES (?1, ?2, ?3, 0, ?4, ?5, ?5, ?6, ?7)";
+            INSERT INTO grants (tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details)
+            VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8)";
         let row = grant.id.to_string();
-        let family = self.keys.seal(&family_of(tenant, &row), &grant.family);
-        let details = self.keys.seal(&details_of(tenant, &row), &grant.details);
-        let tenant = tenant.to_owned();
+        let (now, expires) = (grant.now.as_second(), grant.expires.as_second());
+        let clear = Clear { client_id: &grant.client_id, number: 0, issued: now, expires, ends: expires };
+        let family = self.keys.seal_row(
+            &family_of(life, &row),
+            &clear_of_family(life, &grant.client_id),
+            &grant.family,
+        );
+        let details = self.keys.seal_row(&details_of(life, &row), &clear.columns(life), &grant.details);
+        let life = life.clone();
         self.commit(move |connection| {
-            let (now, expires) = (grant.now.as_second(), grant.expires.as_second());
-            let parameters = params![tenant, grant.id.0, grant.client_id, now, expires, family, details];
+            let Beginning { id, client_id, .. } = grant;
+            let parameters =
+                params![life.tenant(), life.id_bytes(), id.0, client_id, now, expires, family, details];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
 
     /// A grant, unless it has expired.
-    pub fn grant(&self, tenant: &str, id: GrantId, now: Timestamp) -> Result<Option<Grant>, Error> {
+    pub fn grant(&self, life: &Life, id: GrantId, now: Timestamp) -> Result<Option<Grant>, Error> {
         const SELECT: &str = "
-            SELECT client_id, number, issued_at, ends_at, family, details FROM grants
-            WHERE tenant = ?1 AND id = ?2 AND expires_at > ?3";
+            SELECT client_id, number, issued_at, expires_at, ends_at, family, details FROM grants
+            WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND expires_at > ?4";
         let read = || {
             let connection = self.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            select.query_row(params![tenant, id.0, now.as_second()], Found::read).optional()
+            let parameters = params![life.tenant(), life.id_bytes(), id.0, now.as_second()];
+            select.query_row(parameters, Found::read).optional()
         };
         let Some(found) = read().map_err(self.failed())? else { return Ok(None) };
         let row = id.to_string();
-        let family = self.keys.open(&family_of(tenant, &row), &found.family);
-        let details = self.keys.open(&details_of(tenant, &row), &found.details);
+        let clear = clear_of_family(life, &found.client_id);
+        let family = self.keys.open_row(&family_of(life, &row), &clear, &found.family);
+        let clear = found.clear().columns(life);
+        let details = self.keys.open_row(&details_of(life, &row), &clear, &found.details);
         let family = family.and_then(|bytes| bytes.try_into().ok());
         let (family, details) = family.zip(details).ok_or(Error::Sealed)?;
         let Found { client_id, number, issued, ends, .. } = found;
@@ -147,76 +169,99 @@ impl Store {
     }
 
     /// Takes the code of a grant: `false` if somebody has, or it has expired. Of many that try, one succeeds.
-    pub fn take_code(&self, tenant: &str, step: Step) -> Result<bool, Error> {
+    pub fn take_code(&self, life: &Life, step: Step) -> Result<bool, Error> {
         debug_assert_eq!(step.from, 0, "the code is the first of a grant's tokens");
-        self.advance(tenant, step)
+        self.advance(life, step)
     }
 
     /// Replaces the refresh token of a grant: `false` if it was not the last one. Of many that try, one succeeds.
-    pub fn rotate_refresh(&self, tenant: &str, step: Step) -> Result<bool, Error> {
+    pub fn rotate_refresh(&self, life: &Life, step: Step) -> Result<bool, Error> {
         debug_assert_ne!(step.from, 0, "the first of a grant's tokens is its code");
-        self.advance(tenant, step)
+        self.advance(life, step)
     }
 
-    fn advance(&self, tenant: &str, step: Step) -> Result<bool, Error> {
+    fn advance(&self, life: &Life, step: Step) -> Result<bool, Error> {
         const UPDATE: &str = "
-            UPDATE grants SET number = number + 1, issued_at = ?4, expires_at = min(?5, ?6), ends_at = ?6,
-                              details = coalesce(?7, details)
-            WHERE tenant = ?1 AND id = ?2 AND number = ?3 AND expires_at > ?4";
-        let place = step.id.to_string();
-        let details = step.details.map(|details| self.keys.seal(&details_of(tenant, &place), &details));
-        let tenant = tenant.to_owned();
+            UPDATE grants SET number = ?6, issued_at = ?7, expires_at = ?8, ends_at = ?9, details = ?10
+            WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND client_id = ?4 AND number = ?5 AND expires_at > ?7";
+        let row = step.id.to_string();
+        let (now, ends) = (step.now.as_second(), step.ends.as_second());
+        let (number, expires) = (step.from.saturating_add(1), step.expires.as_second().min(ends));
+        let clear = Clear { client_id: &step.client_id, number, issued: now, expires, ends };
+        let details = self.keys.seal_row(&details_of(life, &row), &clear.columns(life), &step.details);
+        let life = life.clone();
         self.commit(move |connection| {
-            let (now, expires, ends) =
-                (step.now.as_second(), step.expires.as_second(), step.ends.as_second());
-            let parameters = params![tenant, step.id.0, step.from, now, expires, ends, details];
+            let Step { id, from, client_id, .. } = step;
+            let whose = (life.tenant(), life.id_bytes());
+            let parameters =
+                params![whose.0, whose.1, id.0, client_id, from, number, now, expires, ends, details];
             Ok(connection.prepare_cached(UPDATE)?.execute(parameters)? == 1)
         })
     }
 
     /// Ends what a subject was allowed: grants are deleted, access tokens refused.
-    pub fn revoke(&self, tenant: &str, revoked: Revoked) -> Result<(), Error> {
+    pub fn revoke(&self, life: &Life, revoked: Revoked) -> Result<(), Error> {
         const INSERT: &str = "
-            INSERT INTO revoked (tenant, subject, issued_until, forget_at) VALUES (?1, ?2, ?3, ?4)
-            ON CONFLICT (tenant, subject) DO UPDATE SET issued_until = ?3, forget_at = ?4";
-        let tenant = tenant.to_owned();
+            INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
+        let seal = seal_of_revoked(&self.keys, life, &revoked);
+        let life = life.clone();
         self.commit(move |connection| {
+            let whose = (life.tenant(), life.id_bytes());
             if let Subject::Grant(id) = revoked.subject {
-                const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND id = ?2";
-                connection.prepare_cached(DELETE)?.execute(params![tenant, id.0])?;
+                const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
+                connection.prepare_cached(DELETE)?.execute(params![whose.0, whose.1, id.0])?;
             }
             let (until, forget) = (revoked.issued_until.as_second(), revoked.forget.as_second());
-            let parameters = params![tenant, revoked.subject.bytes(), until, forget];
+            let parameters = params![whose.0, whose.1, revoked.subject.bytes(), until, forget, seal];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
 
     /// Deletes all grants of a client. Says which they were.
-    pub fn end_grants_of(&self, tenant: &str, client_id: &str) -> Result<Vec<GrantId>, Error> {
-        const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND client_id = ?2 RETURNING id";
-        let (tenant, client_id) = (tenant.to_owned(), client_id.to_owned());
+    pub fn end_grants_of(&self, life: &Life, client_id: &str) -> Result<Vec<GrantId>, Error> {
+        const DELETE: &str =
+            "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND client_id = ?3 RETURNING id";
+        let (life, client_id) = (life.clone(), client_id.to_owned());
         self.commit(move |connection| {
             let mut delete = connection.prepare_cached(DELETE)?;
-            let ids = delete.query_map([tenant, client_id], |row| row.get(0).map(GrantId))?;
+            let parameters = params![life.tenant(), life.id_bytes(), client_id];
+            let ids = delete.query_map(parameters, |row| row.get(0).map(GrantId))?;
             ids.collect()
         })
     }
 
-    /// Whose access tokens are refused, for each tenant by name.
-    pub fn revoked(&self) -> Result<Vec<(String, Revoked)>, Error> {
-        const SELECT: &str = "SELECT tenant, subject, issued_until, forget_at FROM revoked";
-        let read = || -> rusqlite::Result<Vec<_>> {
-            let connection = self.connection();
-            let mut select = connection.prepare(SELECT)?;
-            let rows = select.query_map([], |row| {
-                let subject = Subject::of(&row.get::<_, Vec<u8>>(1)?);
-                let (issued_until, forget) = (at(row.get(2)?), at(row.get(3)?));
-                let revoked = subject.map(|subject| Revoked { subject, issued_until, forget });
-                Ok(Some(row.get(0)?).zip(revoked))
-            })?;
-            rows.filter_map(Result::transpose).collect()
-        };
-        read().map_err(self.failed())
+    /// Whose access tokens are refused.
+    pub fn revoked(&self) -> Result<Revocations, Error> {
+        const SELECT: &str = "SELECT subject, issued_until, forget_at, seal FROM revoked
+                              WHERE tenant = ?1 AND life = ?2";
+        let mut all = Revocations::default();
+        for life in self.lives_of("revoked")? {
+            let read = || -> rusqlite::Result<Vec<FoundRevoked>> {
+                let connection = self.connection();
+                let mut select = connection.prepare_cached(SELECT)?;
+                let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?;
+                rows.collect()
+            };
+            for found in read().map_err(self.failed())? {
+                match self.open_revoked(&life, &found) {
+                    Some(revoked) => all.known.push((life.clone(), revoked)),
+                    None => all.unreadable += 1,
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn open_revoked(&self, life: &Life, found: &FoundRevoked) -> Option<Revoked> {
+        let (subject, issued_until, forget, seal) = found;
+        let revoked =
+            Revoked { subject: Subject::of(subject)?, issued_until: at(*issued_until), forget: at(*forget) };
+        let row = hex_of(subject);
+        self.keys.open_row(&revoked_of(life, &row), &clear_of_revoked(life, &revoked), seal)?;
+        Some(revoked)
     }
 
     /// Deletes what has expired, at most so many rows of each kind. Says how many there were.
@@ -233,20 +278,60 @@ impl Store {
         })
     }
 
-    /// Opens all that is sealed in grants. Says how many there are.
+    /// Opens all that is sealed in grants and revocations. Says how many grants there are.
     pub(super) fn open_grants(&self) -> Result<usize, Error> {
-        let read = || -> rusqlite::Result<Vec<(String, GrantId)>> {
+        let ids = |life: &Life| -> rusqlite::Result<Vec<GrantId>> {
             let connection = self.connection();
-            let mut select = connection.prepare("SELECT tenant, id FROM grants")?;
-            let rows = select.query_map([], |row| Ok((row.get(0)?, GrantId(row.get(1)?))))?;
+            let mut select = connection.prepare("SELECT id FROM grants WHERE tenant = ?1 AND life = ?2")?;
+            let rows =
+                select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0).map(GrantId))?;
             rows.collect()
         };
-        let all = read().map_err(self.failed())?;
-        for (tenant, id) in &all {
-            self.grant(tenant, *id, Timestamp::MIN)?;
+        let mut opened = 0;
+        for life in self.lives_of("grants")? {
+            for id in ids(&life).map_err(self.failed())? {
+                self.grant(&life, id, Timestamp::MIN)?;
+                opened += 1;
+            }
         }
-        Ok(all.len())
+        match self.revoked()?.unreadable {
+            0 => Ok(opened),
+            _ => Err(Error::Sealed),
+        }
     }
+}
+
+/// Puts the grants and revocations of an earlier version into a life.
+pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
+    const GRANTS: &str = "SELECT id, client_id, number, issued_at, expires_at, ends_at, family, details
+                          FROM grants WHERE tenant = ?1";
+    const REVOKED: &str = "SELECT subject, issued_until, forget_at FROM revoked WHERE tenant = ?1";
+    let mut select = transaction.prepare(GRANTS)?;
+    let rows = select.query_map([life.tenant()], |row| Ok((GrantId(row.get(0)?), Found::from(row, 1)?)))?;
+    for (id, found) in rows.collect::<Result<Vec<_>, _>>()? {
+        let row = id.to_string();
+        let family =
+            reseal(keys, &family_of(life, &row), &clear_of_family(life, &found.client_id), &found.family);
+        let details = reseal(keys, &details_of(life, &row), &found.clear().columns(life), &found.details);
+        let update = "UPDATE grants SET life = ?3, family = ?4, details = ?5 WHERE tenant = ?1 AND id = ?2";
+        transaction.execute(update, params![life.tenant(), id.0, life.id_bytes(), family, details])?;
+    }
+    let mut select = transaction.prepare(REVOKED)?;
+    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    for (subject, issued_until, forget) in rows.collect::<Result<Vec<(Vec<u8>, i64, i64)>, _>>()? {
+        let Some(known) = Subject::of(&subject) else { continue };
+        let revoked = Revoked { subject: known, issued_until: at(issued_until), forget: at(forget) };
+        let seal = seal_of_revoked(keys, life, &revoked);
+        let update = "UPDATE revoked SET life = ?3, seal = ?4 WHERE tenant = ?1 AND subject = ?2";
+        transaction.execute(update, params![life.tenant(), subject, life.id_bytes(), seal])?;
+    }
+    Ok(())
+}
+
+/// Seals what an earlier version sealed so that it covers the rest of its row; what does not open stays as it is.
+fn reseal(keys: &Keyring, place: &Place<'_>, clear: &[Vec<u8>], old: &[u8]) -> Vec<u8> {
+    let opened = keys.open(place, old);
+    opened.map_or_else(|| old.to_vec(), |value| keys.seal_row(place, clear, &value))
 }
 
 /// A row as it lies there.
@@ -254,21 +339,54 @@ struct Found {
     client_id: String,
     number: u32,
     issued: i64,
+    expires: i64,
     ends: i64,
     family: Vec<u8>,
     details: Vec<u8>,
 }
 
+/// Subject, issued until, forget at, seal.
+type FoundRevoked = (Vec<u8>, i64, i64, Vec<u8>);
+
+/// The columns of a grant that change and are not sealed.
+struct Clear<'a> {
+    client_id: &'a str,
+    number: u32,
+    issued: i64,
+    expires: i64,
+    ends: i64,
+}
+
+impl Clear<'_> {
+    fn columns(&self, life: &Life) -> Vec<Vec<u8>> {
+        let Self { client_id, number, issued, expires, ends } = self;
+        let numbers =
+            [i64::from(*number), *issued, *expires, *ends].map(|number| number.to_be_bytes().to_vec());
+        [life.id_bytes().to_vec(), client_id.as_bytes().to_vec()].into_iter().chain(numbers).collect()
+    }
+}
+
 impl Found {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Self::from(row, 0)
+    }
+
+    /// From the columns of a row beginning with this one.
+    fn from(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
-            client_id: row.get(0)?,
-            number: row.get(1)?,
-            issued: row.get(2)?,
-            ends: row.get(3)?,
-            family: row.get(4)?,
-            details: row.get(5)?,
+            client_id: row.get(first)?,
+            number: row.get(first + 1)?,
+            issued: row.get(first + 2)?,
+            expires: row.get(first + 3)?,
+            ends: row.get(first + 4)?,
+            family: row.get(first + 5)?,
+            details: row.get(first + 6)?,
         })
+    }
+
+    fn clear(&self) -> Clear<'_> {
+        let Self { number, issued, expires, ends, .. } = *self;
+        Clear { client_id: &self.client_id, number, issued, expires, ends }
     }
 }
 
@@ -292,12 +410,36 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
-fn family_of<'a>(tenant: &'a str, row: &'a str) -> Place<'a> {
-    Place { purpose: "family", tenant, row }
+fn family_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
+    Place { purpose: "family", tenant: life.tenant(), row }
 }
 
-fn details_of<'a>(tenant: &'a str, row: &'a str) -> Place<'a> {
-    Place { purpose: "grant", tenant, row }
+fn details_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
+    Place { purpose: "grant", tenant: life.tenant(), row }
+}
+
+fn revoked_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
+    Place { purpose: "revoked", tenant: life.tenant(), row }
+}
+
+fn clear_of_family(life: &Life, client_id: &str) -> Vec<Vec<u8>> {
+    vec![life.id_bytes().to_vec(), client_id.as_bytes().to_vec()]
+}
+
+fn clear_of_revoked(life: &Life, revoked: &Revoked) -> [Vec<u8>; 3] {
+    let moment = |moment: Timestamp| moment.as_second().to_be_bytes().to_vec();
+    [life.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget)]
+}
+
+fn seal_of_revoked(keys: &Keyring, life: &Life, revoked: &Revoked) -> Vec<u8> {
+    let row = hex_of(revoked.subject.bytes());
+    keys.seal_row(&revoked_of(life, &row), &clear_of_revoked(life, revoked), b"")
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    hex::write(&mut text, bytes).expect("writing to a String cannot fail");
+    text
 }
 
 #[cfg(test)]

@@ -103,6 +103,11 @@ impl Keyring {
         keys.map(Self).ok_or(Error::Malformed { place })
     }
 
+    /// What the key that seals now is called.
+    pub(super) fn current_id(&self) -> KeyId {
+        self.0[0].id
+    }
+
     /// The key that seals now, for one purpose.
     pub(super) fn current(&self, purpose: &[&str]) -> (KeyId, RandomizedNonceKey) {
         let key = &self.0[0];

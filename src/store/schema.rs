@@ -5,13 +5,18 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
-use super::Error;
+use super::key::Keyring;
+use super::{Error, lives};
 
 /// "tntd": whose file this is.
 const APPLICATION: i64 = 0x746e_7464;
 
 /// One step for each version; a step that was released is never changed.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+
+/// The version whose step gives what is kept for logins to lives; SQL cannot seal.
+pub(super) const LIVES: i64 = 3;
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -41,7 +46,7 @@ pub(super) fn judge(connection: &Connection, file: &Path) -> Result<i64, Error> 
 }
 
 /// Checks the file and brings it up to this program's version.
-pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Error> {
+pub(super) fn migrate(connection: &mut Connection, keys: &Keyring, file: &Path) -> Result<(), Error> {
     let found = judge(connection, file)?;
     if found == VERSION {
         return Ok(());
@@ -51,14 +56,22 @@ pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), Er
         0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
         _ => explain(file, cause),
     };
-    upgrade(connection, found, VERSION).map_err(failed)
+    upgrade(connection, keys, found, VERSION).map_err(failed)
 }
 
-pub(super) fn upgrade(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
-    let [from, steps] = [from, to].map(|version| usize::try_from(version).unwrap_or_default());
+/// Takes the steps between two versions, all of them or none.
+pub(super) fn upgrade(
+    connection: &mut Connection,
+    keys: &Keyring,
+    from: i64,
+    to: i64,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for step in &STEPS[from..steps] {
+    for (step, version) in STEPS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version)) {
         transaction.execute_batch(step)?;
+        if version == LIVES {
+            lives::adopt(&transaction, keys)?;
+        }
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", to)?;

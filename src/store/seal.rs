@@ -20,12 +20,13 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Lengths in front, so that no two places read alike.
-    fn bound(&self) -> Vec<u8> {
+    /// Lengths in front, so that no two places read alike, whatever other columns come with them.
+    fn bound<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
+        let place = [self.purpose, self.tenant, self.row].map(str::as_bytes);
         let mut out = vec![VERSION];
-        for field in [self.purpose, self.tenant, self.row] {
+        for field in place.into_iter().chain(clear.iter().map(AsRef::as_ref)) {
             out.extend((field.len() as u64).to_be_bytes());
-            out.extend(field.as_bytes());
+            out.extend(field);
         }
         out
     }
@@ -34,10 +35,15 @@ impl Place<'_> {
 impl Keyring {
     /// Seals a value for its place.
     pub(super) fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
+        self.seal_row::<&[u8]>(place, &[], value)
+    }
+
+    /// Seals a value for its place and for what stands beside it in the clear: it opens with exactly that.
+    pub(super) fn seal_row<C: AsRef<[u8]>>(&self, place: &Place<'_>, clear: &[C], value: &[u8]) -> Vec<u8> {
         let (id, key) = self.current(&[place.purpose, place.tenant]);
         let mut body = value.to_vec();
         let nonce = key
-            .seal_in_place_append_tag(Aad::from(place.bound()), &mut body)
+            .seal_in_place_append_tag(Aad::from(place.bound(clear)), &mut body)
             .expect("a value in memory is short enough");
         let mut out = Vec::with_capacity(HEAD + body.len());
         out.push(VERSION);
@@ -47,8 +53,23 @@ impl Keyring {
         out
     }
 
+    /// Whether a value was sealed with the key that seals now.
+    pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..1 + size_of::<KeyId>()) == Some(&self.current_id()[..])
+    }
+
     /// Opens a value of its place; `None` if it was sealed with a key that is not at hand, elsewhere, or changed.
     pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.open_row::<&[u8]>(place, &[], sealed)
+    }
+
+    /// Opens a value of its place if what stands beside it in the clear is what it was sealed with.
+    pub(super) fn open_row<C: AsRef<[u8]>>(
+        &self,
+        place: &Place<'_>,
+        clear: &[C],
+        sealed: &[u8],
+    ) -> Option<Vec<u8>> {
         let (head, body) = sealed.split_at_checked(HEAD)?;
         let (version, head) = head.split_first()?;
         let (id, nonce) = head.split_at(size_of::<KeyId>());
@@ -58,7 +79,7 @@ impl Keyring {
         let key = self.named(id.try_into().ok()?, &[place.purpose, place.tenant])?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut body = body.to_vec();
-        let length = key.open_in_place(nonce, Aad::from(place.bound()), &mut body).ok()?.len();
+        let length = key.open_in_place(nonce, Aad::from(place.bound(clear)), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
     }
@@ -90,6 +111,17 @@ mod tests {
         assert_eq!(keys.open(&place("revision", "acme", "1"), &changed), None);
         assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed[..5]), None);
         assert!(!sealed.windows(5).any(|window| window == b"value"));
+    }
+
+    #[test]
+    fn a_row_opens_with_its_other_columns_only() {
+        let keys = keys(&"ab".repeat(32));
+        let place = Place { purpose: "grant", tenant: "acme", row: "1" };
+        let sealed = keys.seal_row(&place, &["ab", "c"], b"value");
+        assert_eq!(keys.open_row(&place, &["ab", "c"], &sealed).as_deref(), Some(&b"value"[..]));
+        for other in [&["ab", "d"][..], &["a", "bc"], &["ab"], &["ab", "c", ""], &[]] {
+            assert_eq!(keys.open_row(&place, other, &sealed), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 
+use super::key::Keyring;
+use super::lives::Life;
 use super::seal::Place;
 use super::{Error, Store};
 
@@ -30,17 +32,19 @@ impl fmt::Debug for SigningKey {
 
 impl Store {
     /// The keys of a tenant, the one that signs first in front.
-    pub fn signing_keys(&self, tenant: &str) -> Result<Vec<SigningKey>, Error> {
-        const SELECT: &str =
-            "SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1 ORDER BY signs_from, kid";
+    pub fn signing_keys(&self, life: &Life) -> Result<Vec<SigningKey>, Error> {
+        const SELECT: &str = "SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1 AND life = ?2
+             ORDER BY signs_from, kid";
         let read = || -> rusqlite::Result<Vec<(String, i64, Vec<u8>)>> {
             let connection = self.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            let rows = select.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
             rows.collect()
         };
         let open = |(kid, signs_from, sealed): (String, i64, Vec<u8>)| {
-            let pkcs8 = self.keys.open(&place(tenant, &kid), &sealed)?;
+            let pkcs8 = self.keys.open_row(&place(life.tenant(), &kid), &clear(life, signs_from), &sealed)?;
             let signs_from = Timestamp::from_second(signs_from).ok()?;
             Some(SigningKey { kid, signs_from, pkcs8 })
         };
@@ -49,55 +53,74 @@ impl Store {
     }
 
     /// Keeps the first key of a tenant. Where there is one already, nothing changes.
-    pub fn begin_signing(&self, tenant: &str, key: &SigningKey) -> Result<(), Error> {
+    pub fn begin_signing(&self, life: &Life, key: &SigningKey) -> Result<(), Error> {
         const INSERT: &str = "
-            INSERT INTO signing_keys (tenant, kid, signs_from, pkcs8) SELECT ?1, ?2, ?3, ?4
-            WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE tenant = ?1)";
-        let (tenant, row) = (tenant.to_owned(), self.sealed(tenant, key));
+            INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) SELECT ?1, ?2, ?3, ?4, ?5
+            WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE tenant = ?1 AND life = ?2)";
+        let (life, row) = (life.clone(), sealed(&self.keys, life, key));
         self.commit(move |connection| {
             let (kid, signs_from, sealed) = row;
-            connection.prepare_cached(INSERT)?.execute(params![tenant, kid, signs_from, sealed]).map(drop)
+            let parameters = params![life.tenant(), life.id_bytes(), kid, signs_from, sealed];
+            connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
 
     /// Adds a key to those of a tenant, and deletes others.
     pub fn replace_signing_keys(
         &self,
-        tenant: &str,
+        life: &Life,
         new: Option<&SigningKey>,
         gone: Vec<String>,
     ) -> Result<(), Error> {
         const INSERT: &str =
-            "INSERT INTO signing_keys (tenant, kid, signs_from, pkcs8) VALUES (?1, ?2, ?3, ?4)";
-        let row = new.map(|key| self.sealed(tenant, key));
-        let tenant = tenant.to_owned();
+            "INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let row = new.map(|key| sealed(&self.keys, life, key));
+        let life = life.clone();
         self.commit(move |connection| {
             for kid in gone {
-                let delete = "DELETE FROM signing_keys WHERE tenant = ?1 AND kid = ?2";
-                connection.execute(delete, params![tenant, kid])?;
+                let delete = "DELETE FROM signing_keys WHERE tenant = ?1 AND life = ?2 AND kid = ?3";
+                connection.execute(delete, params![life.tenant(), life.id_bytes(), kid])?;
             }
             if let Some((kid, signs_from, sealed)) = row {
-                connection.execute(INSERT, params![tenant, kid, signs_from, sealed])?;
+                let parameters = params![life.tenant(), life.id_bytes(), kid, signs_from, sealed];
+                connection.execute(INSERT, parameters)?;
             }
             Ok(())
         })
     }
 
-    fn sealed(&self, tenant: &str, key: &SigningKey) -> (String, i64, Vec<u8>) {
-        let sealed = self.keys.seal(&place(tenant, &key.kid), &key.pkcs8);
-        (key.kid.clone(), key.signs_from.as_second(), sealed)
-    }
-
     /// Opens every key. Says how many there are.
     pub(super) fn open_signing_keys(&self) -> Result<usize, Error> {
-        let read = || -> rusqlite::Result<Vec<String>> {
-            let connection = self.connection();
-            let mut select = connection.prepare("SELECT DISTINCT tenant FROM signing_keys")?;
-            select.query_map([], |row| row.get(0))?.collect()
-        };
-        let tenants = read().map_err(self.failed())?;
-        tenants.iter().map(|tenant| self.signing_keys(tenant).map(|keys| keys.len())).sum()
+        let lives = self.lives_of("signing_keys")?;
+        lives.iter().map(|life| self.signing_keys(life).map(|keys| keys.len())).sum()
     }
+}
+
+fn sealed(keys: &Keyring, life: &Life, key: &SigningKey) -> (String, i64, Vec<u8>) {
+    let signs_from = key.signs_from.as_second();
+    let sealed = keys.seal_row(&place(life.tenant(), &key.kid), &clear(life, signs_from), &key.pkcs8);
+    (key.kid.clone(), signs_from, sealed)
+}
+
+/// Puts the keys of an earlier version into a life.
+pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
+    let mut select =
+        transaction.prepare("SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1")?;
+    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows: Vec<(String, i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    for (kid, signs_from, old) in rows {
+        let place = place(life.tenant(), &kid);
+        let opened = keys.open(&place, &old);
+        let sealed = opened.map_or(old, |pkcs8| keys.seal_row(&place, &clear(life, signs_from), &pkcs8));
+        let update = "UPDATE signing_keys SET life = ?3, pkcs8 = ?4 WHERE tenant = ?1 AND kid = ?2";
+        transaction.execute(update, params![life.tenant(), kid, life.id_bytes(), sealed])?;
+    }
+    Ok(())
+}
+
+/// The columns that are not sealed.
+fn clear(life: &Life, signs_from: i64) -> [Vec<u8>; 2] {
+    [life.id_bytes().to_vec(), signs_from.to_be_bytes().to_vec()]
 }
 
 fn place<'a>(tenant: &'a str, kid: &'a str) -> Place<'a> {
@@ -114,12 +137,17 @@ mod tests {
         let (_folder, store) = store();
         let key =
             |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };
-        store.begin_signing("acme", &key("first")).expect("kept");
-        store.begin_signing("acme", &key("second")).expect("passed over");
-        store.begin_signing("beta", &key("second")).expect("kept");
-        let kids = |tenant: &str| -> Vec<_> {
-            store.signing_keys(tenant).expect("read").into_iter().map(|key| key.kid).collect()
+        let (acme, beta) = (Life::begin(&"acme".into()), Life::begin(&"beta".into()));
+        store.begin_signing(&acme, &key("first")).expect("kept");
+        store.begin_signing(&acme, &key("second")).expect("passed over");
+        store.begin_signing(&beta, &key("second")).expect("kept");
+        let kids = |life: &Life| -> Vec<_> {
+            store.signing_keys(life).expect("read").into_iter().map(|key| key.kid).collect()
         };
-        assert_eq!((kids("acme"), kids("beta")), (vec!["first".to_owned()], vec!["second".to_owned()]));
+        assert_eq!((kids(&acme), kids(&beta)), (vec!["first".to_owned()], vec!["second".to_owned()]));
+        let again = Life::begin(&"acme".into());
+        assert!(kids(&again).is_empty(), "another life has none");
+        store.begin_signing(&again, &key("third")).expect("kept");
+        assert_eq!(kids(&again), ["third"]);
     }
 }

@@ -52,7 +52,9 @@ fn left_by_an_earlier_version(at: &Path) {
     drop(Keyring::load(alive.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}")));
     let mut connection = Connection::open(alive.path().join(DATABASE)).expect("made");
     schema::prepare(&connection).expect("prepared");
-    schema::upgrade(&mut connection, 0, 1).expect("made");
+    let keys =
+        Keyring::load(alive.path(), &KeySource::State, false).unwrap_or_else(|error| panic!("{error}"));
+    schema::upgrade(&mut connection, &keys, 0, 1).expect("made");
     connection.execute("INSERT INTO entries (stem, paused) VALUES ('acme', 1)", []).expect("written");
     for name in [DATABASE, WAL, "master.key"] {
         fs::copy(alive.path().join(name), at.join(name)).expect("copied");

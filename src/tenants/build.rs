@@ -36,6 +36,7 @@ impl Parts {
     /// Builds a tenant completely; the findings are about its tools' schemas.
     pub(super) fn build(
         &self,
+        stem: &str,
         spec: TenantSpec,
         revision: Digest,
         slot: Arc<TenantSlot>,
@@ -49,7 +50,7 @@ impl Parts {
         ));
         let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
         let login = self.login.as_ref().zip(spec.access.login.as_ref());
-        let login = login.map(|(shared, login)| AuthorizationServer::new(shared, &spec, login));
+        let login = login.map(|(shared, login)| AuthorizationServer::new(shared, stem, &spec, login));
         let bearer = match &login {
             Some(server) => BearerCheck::login(Arc::clone(server.grants()), &slot.leaves),
             None => BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves),

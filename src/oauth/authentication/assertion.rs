@@ -10,9 +10,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::base::digest::Hasher;
+use crate::base::digest::{Digest, Hasher};
 use crate::oauth::client::Client;
 use crate::oauth::issuer::Issuer;
+use crate::oauth::marks::proof_of_key;
 use crate::oauth::replay::{Bearer, Refused};
 
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -107,10 +108,16 @@ impl<'a> Assertion<'a> {
     }
 
     fn is_signed(&self, keys: &Value) -> bool {
+        self.signer(keys).is_some()
+    }
+
+    /// What the key is known by that it was signed with, if it is one of these.
+    pub(super) fn signer(&self, keys: &Value) -> Option<Digest> {
         let all = keys.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         // One that cannot be read is no reason to refuse the others.
-        let keys = all.iter().filter_map(|key| Jwk::deserialize(key).ok()).filter(|key| self.may_be(key));
-        keys.take(TRIED).any(|key| self.is_signed_with(&key))
+        let read = |key: &'_ Value| Some((proof_of_key(key), Jwk::deserialize(key).ok()?));
+        let keys = all.iter().filter_map(read).filter(|(_, key)| self.may_be(key));
+        keys.take(TRIED).find(|(_, key)| self.is_signed_with(key)).map(|(proof, _)| proof)
     }
 
     fn may_be(&self, key: &Jwk) -> bool {

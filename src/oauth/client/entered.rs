@@ -10,7 +10,7 @@ use super::{Authentication, Client, Clients, Origin, RedirectFault, RedirectUri}
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::store::{self, Store};
+use crate::store::{self, Life, Store};
 
 const MOST_REDIRECT_URIS: usize = 20;
 /// A tenant needs a handful.
@@ -81,11 +81,11 @@ impl Clients {
         let entered = Entered::new(entry, secret.as_ref(), now)?;
         let id = format!("op_{}", random::hex::<8>());
         let kept = id.clone();
-        self.change(move |store, tenant| {
-            if store.client_ids(tenant)?.len() >= MOST {
+        self.change(move |store, life| {
+            if store.client_ids(life)?.len() >= MOST {
                 return Err(Refused::Many);
             }
-            store.add_client(tenant, &kept, &entered.written())?;
+            store.add_client(life, &kept, &entered.written())?;
             Ok(())
         })
         .await?;
@@ -94,12 +94,12 @@ impl Clients {
 
     /// The clients that were entered.
     pub async fn entered(&self) -> Result<Vec<Listed>, Refused> {
-        self.change(|store, tenant| {
+        self.change(|store, life| {
             let read = |id: String| {
-                let document = store.client(tenant, &id)?;
+                let document = store.client(life, &id)?;
                 Ok(document.and_then(|document| Some(Entered::read(&document)?.listed(id))))
             };
-            let ids = store.client_ids(tenant)?;
+            let ids = store.client_ids(life)?;
             ids.into_iter().filter_map(|id| read(id).transpose()).collect()
         })
         .await
@@ -107,11 +107,11 @@ impl Clients {
 
     /// Takes a client out: one that was entered, or for ever one that registered itself. Its grants are the caller's to end.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), Refused> {
-        let registered = super::registered::client(&self.store, &self.tenant, id).is_some();
+        let registered = super::registered::client(&self.store, &self.lived, id).is_some();
         let id = id.to_owned();
-        self.change(move |store, tenant| match registered {
-            true => Ok(store.deny_client(tenant, &id, now)?),
-            false if store.remove_client(tenant, &id)? => Ok(()),
+        self.change(move |store, life| match registered {
+            true => Ok(store.deny_client(life, &id, now)?),
+            false if store.remove_client(life, &id)? => Ok(()),
             false => Err(Refused::Unknown),
         })
         .await
@@ -120,10 +120,10 @@ impl Clients {
     async fn change<T, C>(&self, change: C) -> Result<T, Refused>
     where
         T: Send + 'static,
-        C: FnOnce(&Store, &str) -> Result<T, Refused> + Send + 'static,
+        C: FnOnce(&Store, &Life) -> Result<T, Refused> + Send + 'static,
     {
-        let (store, tenant) = (Arc::clone(&self.store), self.tenant.clone());
-        let changed = tokio::task::spawn_blocking(move || change(&store, tenant.as_str()));
+        let (store, life) = (Arc::clone(&self.store), self.lived.life.clone());
+        let changed = tokio::task::spawn_blocking(move || change(&store, &life));
         changed.await.map_err(|_| Refused::Ending)?
     }
 }

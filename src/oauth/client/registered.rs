@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use super::{Authentication, Client, Origin, RedirectUri};
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
+use crate::oauth::lives::Lived;
 use crate::oauth::sealed::{self, CLIENT_ID};
-use crate::spec::TenantName;
-use crate::store::Store;
+use crate::store::{Life, Store};
 
 /// In front of every such id.
 pub(super) const MARK: &str = "c1.";
@@ -49,9 +49,9 @@ pub(crate) struct Issued {
 
 impl Registration {
     /// Gives the client its id, and a secret unless it wants none. `None`: its metadata are too long to be an id.
-    pub(crate) fn issue(&self, store: &Store, tenant: &TenantName) -> Option<Issued> {
-        let id = format!("{MARK}{}", sealed::seal(store, CLIENT_ID, tenant, "", self.encode().as_bytes()));
-        let secret = (self.method != Method::None).then(|| secrets(store, tenant, &id).next()).flatten();
+    pub(crate) fn issue(&self, store: &Store, life: &Life) -> Option<Issued> {
+        let id = format!("{MARK}{}", sealed::seal(store, CLIENT_ID, life, "", self.encode().as_bytes()));
+        let secret = (self.method != Method::None).then(|| secrets(store, life, &id).next()).flatten();
         (id.len() <= LONGEST_ID).then_some(Issued { id, secret })
     }
 
@@ -89,15 +89,20 @@ impl Registration {
     }
 }
 
-/// The client that this id is; `None` if this tenant did not make it.
-pub(super) fn client(store: &Store, tenant: &TenantName, id: &str) -> Option<Client> {
+/// The client that this id is; `None` if this tenant did not make it in this life.
+pub(super) fn client(store: &Store, lived: &Lived, id: &str) -> Option<Client> {
+    let life = &lived.life;
     let sealed = id.strip_prefix(MARK).filter(|_| id.len() <= LONGEST_ID)?;
-    let text = String::from_utf8(sealed::open(store, CLIENT_ID, tenant, "", sealed)?).ok()?;
+    // Ids are kept by clients for good: those of an earlier version are of the life that it left.
+    let earlier =
+        || lived.before.as_ref().and_then(|_| sealed::open_without_life(store, CLIENT_ID, life, sealed));
+    let opened = sealed::open(store, CLIENT_ID, life, "", sealed).or_else(earlier)?;
+    let text = String::from_utf8(opened).ok()?;
     let registration = Registration::decode(&text)?;
     let method = registration.method;
     let secrets = match method {
         Method::None => Vec::new(),
-        _ => secrets(store, tenant, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
+        _ => secrets(store, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
     };
     Some(Client {
         id: id.into(),
@@ -115,8 +120,8 @@ pub(super) fn client(store: &Store, tenant: &TenantName, id: &str) -> Option<Cli
 }
 
 /// The secret of an id: the one that is given out now, then those of older master keys that still count.
-fn secrets(store: &Store, tenant: &TenantName, id: &str) -> impl Iterator<Item = Secret> {
-    store.derive("client-secret", tenant.as_str()).into_iter().map(move |key| {
+fn secrets(store: &Store, life: &Life, id: &str) -> impl Iterator<Item = Secret> {
+    store.derive("client-secret", life.tenant()).into_iter().map(move |key| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes());
         Secret::new(BASE64_URL_SAFE_NO_PAD.encode(tag))
     })
@@ -127,8 +132,8 @@ mod tests {
     use super::*;
     use crate::store::sample::store;
 
-    fn tenant(name: &str) -> TenantName {
-        TenantName::parse(name).expect("a name")
+    fn lived(name: &str) -> Lived {
+        Lived { life: Life::begin(&name.into()), before: None }
     }
 
     fn registration(method: Method, uris: &[&str]) -> Registration {
@@ -145,26 +150,30 @@ mod tests {
     fn an_id_is_a_client_again_at_its_own_tenant_only() {
         let (_folder, store) = store();
         let uris = ["https://vscode.dev/redirect", "http://127.0.0.1:33418/"];
-        let issued = registration(Method::Either, &uris).issue(&store, &tenant("a")).expect("issued");
-        let client = client(&store, &tenant("a"), &issued.id).expect("known");
+        let a = lived("a");
+        let issued = registration(Method::Either, &uris).issue(&store, &a.life).expect("issued");
+        let client = client(&store, &a, &issued.id).expect("known");
         assert_eq!(client.name.as_deref(), Some("Visual Studio Code"));
         assert_eq!(client.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(), uris);
         let secret = issued.secret.expect("a secret");
         assert_eq!(client.authentication.secrets, [Digest::of(secret.expose().as_bytes())]);
         assert!(client.authentication.basic && client.authentication.post && !client.authentication.none);
-        assert!(super::client(&store, &tenant("b"), &issued.id).is_none());
+        for other in [lived("b"), lived("a")] {
+            assert!(super::client(&store, &other, &issued.id).is_none(), "{other:?}");
+        }
         let mut forged = issued.id;
         forged.replace_range(20..21, if &forged[20..21] == "A" { "B" } else { "A" });
-        assert!(super::client(&store, &tenant("a"), &forged).is_none());
+        assert!(super::client(&store, &a, &forged).is_none());
     }
 
     #[test]
     fn a_public_client_has_no_secret() {
         let (_folder, store) = store();
-        let issued = registration(Method::None, &["http://localhost/cb"]).issue(&store, &tenant("a"));
+        let a = lived("a");
+        let issued = registration(Method::None, &["http://localhost/cb"]).issue(&store, &a.life);
         let issued = issued.expect("issued");
         assert!(issued.secret.is_none());
-        let client = client(&store, &tenant("a"), &issued.id).expect("known");
+        let client = client(&store, &a, &issued.id).expect("known");
         assert!(client.authentication.none && client.authentication.secrets.is_empty());
     }
 
@@ -176,11 +185,11 @@ mod tests {
             "https://www.cursor.com/agents/mcp/oauth/callback",
             "cursor://anysphere.cursor-mcp/oauth/callback",
         ];
-        let issued = registration(Method::None, &cursor).issue(&store, &tenant("a")).expect("issued");
+        let issued = registration(Method::None, &cursor).issue(&store, &lived("a").life).expect("issued");
         assert!(issued.id.len() <= 280, "{}", issued.id.len());
         let long: Vec<String> =
             (0..10).map(|n| format!("https://a.example/{n}/{}", "x".repeat(200))).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
-        assert!(registration(Method::None, &long).issue(&store, &tenant("a")).is_none());
+        assert!(registration(Method::None, &long).issue(&store, &lived("a").life).is_none());
     }
 }

@@ -8,17 +8,28 @@ use crate::store::sample::store;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
+/// The same for all of a test: what is tried is done in one life of one tenant.
+fn acme() -> Life {
+    static LIFE: std::sync::LazyLock<Life> = std::sync::LazyLock::new(|| Life::begin(&"acme".into()));
+    LIFE.clone()
+}
+
+fn beta() -> Life {
+    Life::of(&"beta".into(), acme().id())
+}
+
 fn begin(store: &Store, client_id: &str) -> GrantId {
     let id = GrantId::random();
     let (client_id, details) = (client_id.to_owned(), b"canary details".to_vec());
     let grant = Beginning { id, client_id, now: NOW, expires: NOW + 60.seconds(), family: [7; 32], details };
-    store.begin_grant("acme", grant).expect("kept");
+    store.begin_grant(&acme(), grant).expect("kept");
     id
 }
 
 fn step(id: GrantId, from: u32) -> Step {
     let expires = NOW + 30.seconds();
-    Step { id, from, now: NOW, expires, ends: NOW + 90.seconds(), details: None }
+    let (client_id, details) = ("client".to_owned(), b"canary details".to_vec());
+    Step { id, from, client_id, now: NOW, expires, ends: NOW + 90.seconds(), details }
 }
 
 #[test]
@@ -28,24 +39,24 @@ fn of_many_that_take_a_code_one_succeeds() {
     let start = Barrier::new(8);
     let takers = || {
         start.wait();
-        store.take_code("acme", step(id, 0)).expect("answered")
+        store.take_code(&acme(), step(id, 0)).expect("answered")
     };
     let taken = std::thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(takers)).collect();
         all.into_iter().map(|one| one.join().expect("no panic")).filter(|taken| *taken).count()
     });
     assert_eq!(taken, 1);
-    assert_eq!(store.grant("acme", id, NOW).expect("read").expect("there").number, 1);
+    assert_eq!(store.grant(&acme(), id, NOW).expect("read").expect("there").number, 1);
 }
 
 #[test]
 fn a_grant_is_its_tenants_alone_and_sealed() {
     let (folder, store) = store();
     let id = begin(&store, "client");
-    let grant = store.grant("acme", id, NOW).expect("read").expect("there");
+    let grant = store.grant(&acme(), id, NOW).expect("read").expect("there");
     assert_eq!((grant.details.as_slice(), grant.family), (&b"canary details"[..], [7; 32]));
-    assert!(store.grant("beta", id, NOW).expect("read").is_none());
-    assert!(!store.take_code("beta", step(id, 0)).expect("answered"));
+    assert!(store.grant(&beta(), id, NOW).expect("read").is_none());
+    assert!(!store.take_code(&beta(), step(id, 0)).expect("answered"));
     assert!(!format!("{grant:?}").contains("canary"));
     drop(store);
     for file in ["tenantd.db", "tenantd.db-wal"] {
@@ -59,14 +70,14 @@ fn a_step_counts_once_and_in_time_only() {
     let (_folder, store) = store();
     let id = begin(&store, "client");
     let late = Step { now: NOW + 60.seconds(), ..step(id, 0) };
-    assert!(!store.take_code("acme", late).expect("answered"), "the code has expired");
-    assert!(store.take_code("acme", step(id, 0)).expect("answered"));
-    let changed = Step { details: Some(b"later".to_vec()), ..step(id, 1) };
-    assert!(store.rotate_refresh("acme", changed).expect("answered"));
-    assert!(!store.rotate_refresh("acme", step(id, 1)).expect("answered"));
-    let grant = store.grant("acme", id, NOW).expect("read").expect("there");
+    assert!(!store.take_code(&acme(), late).expect("answered"), "the code has expired");
+    assert!(store.take_code(&acme(), step(id, 0)).expect("answered"));
+    let changed = Step { details: b"later".to_vec(), ..step(id, 1) };
+    assert!(store.rotate_refresh(&acme(), changed).expect("answered"));
+    assert!(!store.rotate_refresh(&acme(), step(id, 1)).expect("answered"));
+    let grant = store.grant(&acme(), id, NOW).expect("read").expect("there");
     assert_eq!((grant.number, grant.details.as_slice()), (2, &b"later"[..]));
-    assert!(store.grant("acme", id, NOW + 30.seconds()).expect("read").is_none());
+    assert!(store.grant(&acme(), id, NOW + 30.seconds()).expect("read").is_none());
 }
 
 #[test]
@@ -76,15 +87,15 @@ fn what_is_revoked_outlives_the_process() {
     let forget = NOW + 3600.seconds();
     let client = Subject::Client(Digest::of(b"client"));
     for subject in [Subject::Grant(id), client] {
-        store.revoke("acme", Revoked { subject, issued_until: NOW, forget }).expect("revoked");
+        store.revoke(&acme(), Revoked { subject, issued_until: NOW, forget }).expect("revoked");
     }
-    assert!(store.grant("acme", id, NOW).expect("read").is_none());
+    assert!(store.grant(&acme(), id, NOW).expect("read").is_none());
     drop(store);
     let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-    let subjects: Vec<_> = store.revoked().expect("read").into_iter().map(|it| it.1.subject).collect();
+    let subjects: Vec<_> = store.revoked().expect("read").known.into_iter().map(|it| it.1.subject).collect();
     assert!(subjects.contains(&Subject::Grant(id)) && subjects.contains(&client), "{subjects:?}");
     assert_eq!(store.delete_expired(forget, 10).expect("deleted"), 2);
-    assert_eq!(store.revoked().expect("read"), []);
+    assert_eq!(store.revoked().expect("read"), Revocations::default());
 }
 
 #[test]
@@ -103,10 +114,10 @@ fn housekeeping_is_bounded() {
 fn the_grants_of_a_client_end_together() {
     let (_folder, store) = store();
     let (first, second, other) = (begin(&store, "a"), begin(&store, "a"), begin(&store, "b"));
-    let mut ended = store.end_grants_of("acme", "a").expect("ended");
+    let mut ended = store.end_grants_of(&acme(), "a").expect("ended");
     ended.sort_by_key(|id| *id != first);
     assert_eq!(ended, [first, second]);
-    assert!(store.grant("acme", other, NOW).expect("read").is_some());
+    assert!(store.grant(&acme(), other, NOW).expect("read").is_some());
 }
 
 #[test]

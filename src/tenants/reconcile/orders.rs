@@ -69,7 +69,7 @@ impl Worker {
 
     async fn pause(&mut self, stem: &Arc<str>, paused: bool) -> bool {
         if let Some(known) = self.roster.get_mut(stem) {
-            known.pause(paused, |spec, revision, slot| build(&self.parts, spec, revision, slot));
+            known.pause(paused, |spec, revision, slot| build(&self.parts, stem, spec, revision, slot));
         }
         let written = stem.to_string();
         let kept = self.write(stem, move |store| store.set_paused(&written, paused)).await;
@@ -124,14 +124,23 @@ impl Worker {
         let deleting = tokio::task::spawn_blocking(move || delete_files(&files, &own_folder));
         deleting.await.map_err(|_| Refused::Ending)??;
         let mut changed = Changed::from([Arc::clone(stem)]);
+        self.cut(stem);
         self.remove(stem);
         self.judge_and_build(&mut changed);
         self.keep(&changed).await;
         let written = stem.to_string();
-        let kept = self.write(stem, move |store| store.forget(&written)).await;
+        let forgotten = self.write(stem, move |store| store.forget(&written)).await;
         self.keeper.forget(stem);
+        let ended = self.end_lives(stem).await;
         self.publish(&changed).await;
-        Ok(kept)
+        Ok(forgotten && ended)
+    }
+
+    /// Whoever was let in is let in no more, whatever is under way.
+    fn cut(&self, stem: &str) {
+        if let Some(tenant) = self.roster.get(stem).and_then(|known| known.tenant()) {
+            tenant.slot.leaves.end();
+        }
     }
 
     /// Writes to the store; says whether it is written.

@@ -307,7 +307,8 @@ impl Worker {
             .entry(Arc::clone(&read.stem))
             .or_insert_with(|| Box::new(Known::new(since, self.keeper.remember(&read.stem))));
         if let Some(revived) = read.revived {
-            known.revive(revived, |spec, revision, slot| build(&self.parts, spec, revision, slot));
+            known
+                .revive(revived, |spec, revision, slot| build(&self.parts, &read.stem, spec, revision, slot));
         }
         known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
     }
@@ -334,7 +335,7 @@ impl Worker {
                     known.refuse(Diagnostic::error("claim-taken", message).help(help))
                 }
                 None => {
-                    known.promote(|spec, revision, slot| build(&self.parts, spec, revision, slot));
+                    known.promote(|spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
                     true
                 }
             };

@@ -59,11 +59,12 @@ pub(super) fn read(due: Due, last_good: Option<LastGood>, folder: &Path, context
 /// Builds one tenant.
 pub(super) fn build(
     parts: &Parts,
+    stem: &str,
     spec: TenantSpec,
     revision: Digest,
     slot: Arc<TenantSlot>,
 ) -> Result<Arc<Tenant>, Report> {
-    caught_now(|| parts.build(spec, revision, slot))
+    caught_now(|| parts.build(stem, spec, revision, slot))
         .unwrap_or_else(|_| Err(internal("building this tenant failed inside tenantd").into()))
 }
 

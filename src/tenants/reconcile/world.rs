@@ -12,6 +12,7 @@ use crate::tenants::tenant::Tenant;
 impl Worker {
     /// Publishes the world with these entries changed, then tells everybody.
     pub(super) async fn publish(&mut self, changed: &Changed) {
+        self.settle_lives(changed).await;
         self.generation += 1;
         let old = self.registry.load_full();
         let table = self.next_world(&old, changed);
@@ -21,6 +22,25 @@ impl Worker {
         drop(old);
         self.forget_contexts(gone).await;
         self.clerk.write(changed);
+    }
+
+    /// Begins the lives of tenants whose name their entry has from now on, before anybody can log in to them.
+    async fn settle_lives(&self, changed: &Changed) {
+        let Some(login) = &self.parts.login else { return };
+        for stem in changed {
+            let Some(tenant) = self.roster.get(stem).and_then(|known| known.tenant()) else { continue };
+            let issuer = tenant.login.as_ref().map(|server| &**server.issuer());
+            login.ledger.settle(&tenant.spec.name, stem, issuer);
+        }
+        // What the store does not take is offered to it again; until then nothing that needs it is kept either.
+        let _written = login.ledger.write_lives().await;
+    }
+
+    /// Deletes all that is kept for logins to an entry. Says whether it is deleted.
+    pub(super) async fn end_lives(&self, stem: &str) -> bool {
+        let Some(login) = &self.parts.login else { return true };
+        login.ledger.end_lives(stem);
+        login.ledger.write_lives().await
     }
 
     fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> RoutingTable {

@@ -51,7 +51,7 @@ async fn our_own_trouble_never_looks_like_a_bad_token() {
 async fn a_token_for_something_else_and_a_person_who_may_not_are_told_apart() {
     let bed = Bed::new().await;
     let server = bed.server("acme");
-    let bearer = Bearer::Machine { roles: &[] };
+    let bearer = Bearer::Machine { roles: &[], mark: "x" };
     let issued = server.issuer.issue(MACHINE, "offline_access", &bearer).await.expect("issued");
     assert_eq!(admit(&server, issued.text.expose()).await, Err(Denial::Scope));
     let challenge = login(&server).challenge(Denial::Scope, Resource::Connector).expect("a challenge");
@@ -77,8 +77,11 @@ async fn a_machine_is_judged_by_the_roles_it_was_given() {
     assert!(principal.may(&AccessRules::default()));
     assert!(!principal.may(&AccessRules { users: vec!["x".into()], ..AccessRules::default() }));
     // One that the file lists no more has no token that counts.
-    let issued =
-        server.issuer.issue("gone", "mcp:use", &Bearer::Machine { roles: &[] }).await.expect("issued");
+    let issued = server
+        .issuer
+        .issue("gone", "mcp:use", &Bearer::Machine { roles: &[], mark: "x" })
+        .await
+        .expect("issued");
     assert_eq!(admit(&server, issued.text.expose()).await, Err(Denial::Invalid));
 }
 

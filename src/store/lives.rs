@@ -1,0 +1,280 @@
+//! The lives of tenants. A life begins when an entry of the tenants folder takes a name, and ends when another entry takes it
+//! or an operator removes the tenant. What is kept for logins (grants, signing keys, clients, revocations) belongs to one life:
+//! to any other it does not exist, and it is deleted when the life ends.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::key::Keyring;
+use super::seal::Place;
+use super::{Error, Store};
+use crate::base::{hex, random};
+
+/// What belongs to lives.
+const TABLES: [&str; 5] = ["grants", "revoked", "signing_keys", "clients", "denied_clients"];
+
+/// Names one of a tenant's lives. Told to nobody: what it is mixed into cannot be guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LifeId([u8; 16]);
+
+impl LifeId {
+    /// The bytes, to be mixed into what belongs to the life.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// A tenant in one of its lives. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Life {
+    tenant: Arc<str>,
+    id: LifeId,
+}
+
+impl Life {
+    /// A new life of the tenant of this name.
+    pub fn begin(tenant: &Arc<str>) -> Self {
+        Self::of(tenant, LifeId(random::bytes()))
+    }
+
+    /// The life of this id.
+    pub fn of(tenant: &Arc<str>, id: LifeId) -> Self {
+        Self { tenant: Arc::clone(tenant), id }
+    }
+
+    /// The tenant's name.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    /// Which of its lives.
+    pub fn id(&self) -> LifeId {
+        self.id
+    }
+
+    /// The same as it lies in the store.
+    pub(super) fn id_bytes(&self) -> &[u8] {
+        &self.id.0
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LifeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LifeId")
+    }
+}
+
+impl fmt::Display for LifeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(f, &self.0)
+    }
+}
+
+/// A life as it is kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub life: Life,
+    /// Whose the name is; nobody's yet if an earlier version kept what belongs to it.
+    pub stem: Option<Arc<str>>,
+    /// The caller's own, in the clear; sealed on its way to the disk.
+    pub about: Vec<u8>,
+}
+
+/// What became of a tenant's lives.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    /// This is its life from now on; all that belongs to another is deleted.
+    Begin(Kept),
+    /// It has none: all that is kept for its logins is deleted.
+    End(Arc<str>),
+}
+
+impl Turn {
+    /// The tenant that it is about.
+    pub fn tenant(&self) -> &Arc<str> {
+        match self {
+            Self::Begin(kept) => &kept.life.tenant,
+            Self::End(tenant) => tenant,
+        }
+    }
+}
+
+impl Store {
+    /// The life of every tenant that has one. One that was changed by somebody else counts as none.
+    pub fn lives(&self) -> Result<Vec<Kept>, Error> {
+        let read = || -> rusqlite::Result<Vec<Found>> {
+            let connection = self.connection();
+            let mut select = connection.prepare("SELECT tenant, id, stem, about FROM lives")?;
+            let rows =
+                select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+            rows.collect()
+        };
+        let open = |(tenant, id, stem, about): Found| {
+            let opened = self.keys.open_row(&place(&tenant), &clear(&id, stem.as_deref()), &about);
+            if opened.is_none() {
+                tracing::error!(
+                    tenant,
+                    "what the store says of whose this name is was changed, or sealed with another key: logins made under it are unknown"
+                );
+            }
+            let life = Life { tenant: tenant.into(), id: LifeId(id) };
+            opened.map(|about| Kept { life, stem: stem.map(Into::into), about })
+        };
+        Ok(read().map_err(self.failed())?.into_iter().filter_map(open).collect())
+    }
+
+    /// Seals lives anew that an older master key sealed, so that its line can go. Where that cannot be written it is done at
+    /// another start.
+    pub fn renew_lives(&self) {
+        let read = || -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+            let connection = self.connection();
+            let mut select = connection.prepare("SELECT tenant, about FROM lives")?;
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let all = read().unwrap_or_default().into_iter();
+        let old: HashSet<_> = all.filter(|(_, about)| !self.keys.is_current(about)).map(|it| it.0).collect();
+        if old.is_empty() {
+            return;
+        }
+        let kept = self.lives().unwrap_or_default().into_iter();
+        let turns: Vec<_> =
+            kept.filter(|kept| old.contains(&**kept.life.tenant())).map(Turn::Begin).collect();
+        if let Err(error) = self.turn_lives(&turns) {
+            tracing::warn!(%error, "lives of tenants cannot be sealed with the new master key; keep the line of the old one");
+        }
+    }
+
+    /// Keeps what became of lives, and deletes what belonged to those that ended: all of it or nothing.
+    pub fn turn_lives(&self, turns: &[Turn]) -> Result<(), Error> {
+        let sealed: Vec<_> = turns.iter().map(|turn| Sealed::of(turn, &self.keys)).collect();
+        self.commit(move |connection| sealed.iter().try_for_each(|turn| turn.write(connection)))
+    }
+
+    /// The lives that something in a table belongs to.
+    pub(super) fn lives_of(&self, table: &'static str) -> Result<Vec<Life>, Error> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let connection = self.connection();
+            let mut select = connection.prepare(&format!("SELECT DISTINCT tenant, life FROM {table}"))?;
+            let life =
+                |row: &Row<'_>| Ok(Life { tenant: row.get::<_, String>(0)?.into(), id: LifeId(row.get(1)?) });
+            select.query_map([], life)?.collect()
+        };
+        read().map_err(self.failed())
+    }
+
+    /// Opens all that is sealed in lives. Says how many there are.
+    pub(super) fn open_lives(&self) -> Result<usize, Error> {
+        let count = || self.connection().query_row("SELECT count(*) FROM lives", [], |row| row.get(0));
+        let (all, opened): (i64, _) = (count().map_err(self.failed())?, self.lives()?.len());
+        if usize::try_from(all) == Ok(opened) { Ok(opened) } else { Err(Error::Sealed) }
+    }
+
+    /// Opens what an earlier version sealed of grants, signing keys and clients. Says how many there are.
+    pub(super) fn open_without_lives(&self) -> Result<[usize; 3], Error> {
+        const ALL: [(&str, &str); 3] = [
+            ("SELECT tenant, lower(hex(id)), details FROM grants", "grant"),
+            ("SELECT tenant, kid, pkcs8 FROM signing_keys", "signing-key"),
+            ("SELECT tenant, id, document FROM clients", "client"),
+        ];
+        let mut counts = [0; 3];
+        for ((select, purpose), count) in ALL.iter().zip(&mut counts) {
+            let read = || -> rusqlite::Result<Vec<(String, String, Vec<u8>)>> {
+                let connection = self.connection();
+                let mut select = connection.prepare(select)?;
+                let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                rows.collect()
+            };
+            let rows = read().map_err(self.failed())?;
+            let opens = |(tenant, row, sealed): &(String, String, Vec<u8>)| {
+                self.keys.open(&Place { purpose, tenant, row }, sealed).is_some()
+            };
+            if !rows.iter().all(opens) {
+                return Err(Error::Sealed);
+            }
+            *count = rows.len();
+        }
+        Ok(counts)
+    }
+}
+
+/// Tenant, id, stem, about; as it lies there.
+type Found = (String, [u8; 16], Option<String>, Vec<u8>);
+
+/// Id, stem, about; as it goes to the disk.
+type SealedRow = ([u8; 16], Option<Arc<str>>, Vec<u8>);
+
+/// A turn as it goes to the disk.
+struct Sealed {
+    tenant: Arc<str>,
+    /// None: it ends.
+    row: Option<SealedRow>,
+}
+
+impl Sealed {
+    fn of(turn: &Turn, keys: &Keyring) -> Self {
+        let row = match turn {
+            Turn::Begin(Kept { life, stem, about }) => {
+                let clear = clear(&life.id.0, stem.as_deref());
+                Some((life.id.0, stem.clone(), keys.seal_row(&place(&life.tenant), &clear, about)))
+            }
+            Turn::End(_) => None,
+        };
+        Self { tenant: Arc::clone(turn.tenant()), row }
+    }
+
+    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        const BEGIN: &str = "INSERT INTO lives (tenant, id, stem, about) VALUES (?1, ?2, ?3, ?4)
+                             ON CONFLICT (tenant) DO UPDATE SET id = ?2, stem = ?3, about = ?4";
+        let Self { tenant, row } = self;
+        for table in TABLES {
+            let lives_on = row.as_ref().map_or(&[][..], |(id, ..)| &id[..]);
+            let delete = format!("DELETE FROM {table} WHERE tenant = ?1 AND life <> ?2");
+            connection.prepare_cached(&delete)?.execute(params![tenant, lives_on])?;
+        }
+        match row {
+            Some((id, stem, about)) => {
+                connection.prepare_cached(BEGIN)?.execute(params![tenant, id, stem, about]).map(drop)
+            }
+            None => connection.execute("DELETE FROM lives WHERE tenant = ?1", params![tenant]).map(drop),
+        }
+    }
+}
+
+/// Part of step 4 of the schema: what an earlier version kept belongs to a life that begins now and is nobody's yet, and what
+/// is sealed of its rows covers them wholly. A value that cannot be opened stays as it is, and opens nowhere.
+pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring) -> rusqlite::Result<()> {
+    let all = TABLES.map(|table| format!("SELECT tenant FROM {table}")).join(" UNION ");
+    let tenants: Vec<String> =
+        transaction.prepare(&all)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for tenant in tenants {
+        let life = Life::begin(&tenant.into());
+        super::grants::adopt(transaction, keys, &life)?;
+        super::signing_keys::adopt(transaction, keys, &life)?;
+        super::clients::adopt(transaction, keys, &life)?;
+        let kept = Kept { life, stem: None, about: Vec::new() };
+        Sealed::of(&Turn::Begin(kept), keys).write(transaction)?;
+    }
+    Ok(())
+}
+
+fn place(tenant: &str) -> Place<'_> {
+    Place { purpose: "life", tenant, row: "" }
+}
+
+/// The columns that are not sealed.
+fn clear(id: &[u8; 16], stem: Option<&str>) -> [Vec<u8>; 2] {
+    let stem = stem.map_or(Vec::new(), |stem| [b"=", stem.as_bytes()].concat());
+    [id.to_vec(), stem]
+}
+
+#[cfg(test)]
+mod tests;
