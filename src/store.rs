@@ -23,6 +23,7 @@ pub(crate) mod sample;
 mod schema;
 mod seal;
 mod signing_keys;
+mod whole;
 mod writing;
 
 use std::fs;
@@ -112,6 +113,9 @@ impl Store {
         schema::migrate(&mut connection, &keys, &file)?;
         let store = Self::of(connection, keys, file, lock);
         store.check_key()?;
+        if store.is_writable() && whole::renew(&store.connection(), &store.keys).is_err() {
+            tracing::warn!("entries cannot be sealed with the new master key; keep the line of the old one");
+        }
         Ok(store)
     }
 

@@ -88,6 +88,16 @@ impl Bed {
         Self::at(folder, clock, entra).await
     }
 
+    /// The same after somebody has changed the store meanwhile.
+    pub(super) async fn restarted_after(self, sql: &str) -> Self {
+        let Self { folder, clock, entra, shared, _tasks } = self;
+        _tasks.hard().cancel();
+        _tasks.drain(Duration::from_secs(5)).await;
+        drop((shared, _tasks));
+        crate::store::sample::tamper(folder.path(), sql);
+        Self::at(folder, clock, entra).await
+    }
+
     /// Servers that are made from now on read clients' documents there.
     pub(super) fn reads(&mut self, documents: Arc<Documents>) {
         self.shared.documents = documents;

@@ -1,11 +1,13 @@
 //! The last accepted revisions of each entry of the tenants folder, which of them is in force, and what an operator
 //! decided about it: paused, held at an older one.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, Statement, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use super::seal::Place;
-use super::{Error, Store};
+use super::{Error, Store, schema, whole};
 use crate::base::digest::Digest;
 
 /// How many revisions of an entry are kept.
@@ -44,6 +46,16 @@ pub enum Change {
     Gone(String),
 }
 
+impl Change {
+    /// The entry that it is about.
+    fn stem(&self) -> &str {
+        match self {
+            Self::Accept(accepted) => &accepted.stem,
+            Self::Gone(stem) => stem,
+        }
+    }
+}
+
 /// A revision in the list of an entry's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
@@ -61,12 +73,22 @@ impl Store {
             FROM entries e LEFT JOIN revisions r ON r.stem = e.stem AND r.number = e.in_force";
         let read = || -> rusqlite::Result<Vec<Entry>> {
             let connection = self.connection();
+            let changed = self.changed_entries(&connection)?;
             let mut all = connection.prepare(ALL)?;
             let entry = |row: &Row<'_>| {
                 let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
                 let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
+                let stem: String = row.get(0)?;
+                if changed.contains(&stem) {
+                    tracing::error!(
+                        entry = stem,
+                        "what the store says of this entry was changed, or sealed with another master key: it is paused. Look at its files, then resume it with \"tenantd tenants resume\""
+                    );
+                    let last = row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs();
+                    return Ok(Entry { stem, in_force: None, last, paused: true, held_against: None });
+                }
                 Ok(Entry {
-                    stem: row.get(0)?,
+                    stem,
                     in_force: in_force.map(|(number, digest)| (number.unsigned_abs(), digest)),
                     paused: row.get(3)?,
                     held_against: digest(row.get(4)?),
@@ -85,6 +107,7 @@ impl Store {
             let transaction = connection.transaction()?;
             let mut pen = Pen::new(&transaction)?;
             for change in changes {
+                whole::mend(&transaction, &self.keys, change.stem())?;
                 match change {
                     Change::Accept(accepted) => {
                         let row = accepted.number.to_string();
@@ -95,6 +118,7 @@ impl Store {
                     }
                     Change::Gone(stem) => pen.gone(stem)?,
                 }
+                whole::seal(&transaction, &self.keys, change.stem())?;
             }
             drop(pen);
             transaction.commit()
@@ -108,19 +132,19 @@ impl Store {
     pub fn hold(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
         let against = against.map(|digest| digest.to_string());
         let sql = "UPDATE entries SET in_force = ?2, held_against = ?3 WHERE stem = ?1";
-        self.change(sql, params![stem, number.cast_signed(), against])
+        self.change(stem, sql, params![stem, number.cast_signed(), against])
     }
 
     /// An operator stops an entry, or lets it go on.
     pub fn set_paused(&self, stem: &str, paused: bool) -> Result<(), Error> {
         let sql = "INSERT INTO entries (stem, paused) VALUES (?1, ?2)
                    ON CONFLICT (stem) DO UPDATE SET paused = ?2";
-        self.change(sql, params![stem, paused])
+        self.change(stem, sql, params![stem, paused])
     }
 
     /// Nothing of an entry is kept any more, a pause included.
     pub fn forget(&self, stem: &str) -> Result<(), Error> {
-        self.change("DELETE FROM entries WHERE stem = ?1", params![stem])
+        self.change(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
     }
 
     /// The revisions of an entry, the newest first.
@@ -161,6 +185,10 @@ impl Store {
     /// Opens every sealed value. Says how many entries and revisions there are.
     pub(super) fn open_all(&self) -> Result<(usize, usize), Error> {
         let entries = self.entries()?;
+        let changed = || self.changed_entries(&self.connection());
+        if !changed().map_err(self.failed())?.is_empty() {
+            return Err(Error::Sealed);
+        }
         let mut revisions = 0;
         for entry in &entries {
             for mark in self.history(&entry.stem)? {
@@ -171,8 +199,25 @@ impl Store {
         Ok((entries.len(), revisions))
     }
 
-    fn change(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
-        let outcome = self.connection().execute(sql, parameters);
+    /// The entries that somebody else changed; of an earlier version nobody can tell.
+    fn changed_entries(&self, connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+        match schema::version(connection)? {
+            version if version < schema::LIVES => Ok(HashSet::new()),
+            _ => whole::changed(connection, &self.keys),
+        }
+    }
+
+    /// Changes an entry, and seals it anew.
+    fn change(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
+        let change = || -> rusqlite::Result<usize> {
+            let mut connection = self.connection();
+            let transaction = connection.transaction()?;
+            whole::mend(&transaction, &self.keys, stem)?;
+            let rows = transaction.execute(sql, parameters)?;
+            whole::seal(&transaction, &self.keys, stem)?;
+            transaction.commit().map(|()| rows)
+        };
+        let outcome = change();
         self.writing.ended(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
         outcome.map(drop).map_err(self.failed())
     }

@@ -209,3 +209,63 @@ async fn nothing_of_a_login_lies_readable_on_the_disk() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_revocation_that_was_changed_in_the_store_refuses_every_access_token_of_before() {
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let kept = server.redeem(&code, &client).await;
+    let code = server.code(&client, None).await;
+    let ended = server.redeem(&code, &client).await;
+    assert_eq!(server.revoke(ended.text("refresh_token"), &client).await.status, 200);
+    drop(server);
+    let bed = bed.restarted_after("UPDATE revoked SET issued_until = 0").await;
+    let server = bed.server("acme");
+    for tokens in [&ended, &kept] {
+        assert!(!server.is_recognised(tokens.text("access_token")).await);
+    }
+    bed.clock.advance(Duration::from_secs(1));
+    let renewed = server.refresh(kept.text("refresh_token"), &client).await;
+    assert!(server.is_recognised(renewed.text("access_token")).await, "{renewed:?}");
+}
+
+#[tokio::test]
+async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its_like() {
+    let bed = Bed::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let (client, removed, other) = (acme.public(), acme.public(), beta.public());
+    acme.clients.remove(&removed, bed.now()).await.expect("removed");
+    drop((acme, beta));
+    let bed = bed.restarted_after("UPDATE denied_clients SET client = zeroblob(32)").await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    for id in [&client, &removed] {
+        assert_eq!(acme.refresh("rt.x", id).await.status, 503);
+    }
+    assert_eq!(beta.refresh("rt.x", &other).await.error(), (400, "invalid_grant"), "its neighbour goes on");
+}
+
+#[tokio::test]
+async fn a_new_owner_of_the_name_knows_no_token_of_before() {
+    use crate::oauth::bed::{MACHINE, MACHINE_SECRET, basic, form, login};
+    use crate::spec::{AccessRules, TenantName};
+    let bed = Bed::new().await;
+    let server = bed.server("acme");
+    let client = server.public();
+    let code = server.code(&client, None).await;
+    let sold = server.redeem(&code, &client).await;
+    let request = basic(form(&[("grant_type", "client_credentials")]), MACHINE, MACHINE_SECRET);
+    let machines = server.token(request).await;
+    let tokens = [sold.text("access_token"), machines.text("access_token")];
+    for token in tokens {
+        assert!(server.is_recognised(token).await);
+    }
+    // A new owner's server knows none of it.
+    let acme = TenantName::parse("acme").expect("a name");
+    let taken = bed.server_of("zz", &acme, login(AccessRules::default()));
+    for token in tokens {
+        assert!(!taken.is_recognised(token).await);
+    }
+    assert_eq!(taken.refresh(sold.text("refresh_token"), &client).await.error(), (401, "invalid_client"));
+}

@@ -1,0 +1,171 @@
+//! Entries as they were written: whether one is paused, held at an older revision, and what is in force are an operator's words,
+//! and a seal covers them. An entry that was changed by somebody else is taken for paused, until an operator resumes it.
+
+use std::collections::HashSet;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::key::Keyring;
+use super::seal::Place;
+
+/// Seals an entry anew after it was changed.
+pub(super) fn seal(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
+    let Some((columns, _)) = read(connection, stem)? else { return Ok(()) };
+    let sealed = keys.seal_row(&place(stem), &columns, b"");
+    let update = "UPDATE entries SET seal = ?2 WHERE stem = ?1";
+    connection.prepare_cached(update)?.execute(params![stem, sealed]).map(drop)
+}
+
+/// Whether an entry is as it was written, or is not there.
+pub(super) fn is_whole(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<bool> {
+    let Some((columns, seal)) = read(connection, stem)? else { return Ok(true) };
+    Ok(keys.open_row(&place(stem), &columns, &seal).is_some())
+}
+
+/// What somebody else changed is no operator's word: nothing of an entry counts but that it is stopped.
+pub(super) fn mend(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
+    if is_whole(connection, keys, stem)? {
+        return Ok(());
+    }
+    let update = "UPDATE entries SET paused = 1, in_force = NULL, held_against = NULL WHERE stem = ?1";
+    connection.execute(update, [stem])?;
+    seal(connection, keys, stem)
+}
+
+/// Seals all entries, those of an earlier version as they are.
+pub(super) fn seal_all(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
+    stems(connection)?.iter().try_for_each(|stem| seal(connection, keys, stem))
+}
+
+/// Seals anew what an older master key sealed, so that its line can go.
+pub(super) fn renew(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
+    let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (stem, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
+        if !keys.is_current(&seal) && is_whole(connection, keys, &stem)? {
+            self::seal(connection, keys, &stem)?;
+        }
+    }
+    Ok(())
+}
+
+/// The entries that somebody else changed.
+pub(super) fn changed(connection: &Connection, keys: &Keyring) -> rusqlite::Result<HashSet<String>> {
+    let mut changed = HashSet::new();
+    for stem in stems(connection)? {
+        if !is_whole(connection, keys, &stem)? {
+            changed.insert(stem);
+        }
+    }
+    Ok(changed)
+}
+
+fn stems(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare("SELECT stem FROM entries")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Columns and seal.
+type Found = (Vec<Vec<u8>>, Vec<u8>);
+
+/// The columns of an entry, whichever there are, each with its name; and the seal.
+fn read(connection: &Connection, stem: &str) -> rusqlite::Result<Option<Found>> {
+    let mut select = connection.prepare_cached("SELECT * FROM entries WHERE stem = ?1")?;
+    let names: Vec<String> = select.column_names().map(str::to_owned).collect();
+    let read = |row: &rusqlite::Row<'_>| {
+        let mut columns = Vec::with_capacity(2 * names.len());
+        let mut seal = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            match row.get_ref(place)? {
+                ValueRef::Blob(bytes) if name == "seal" => seal = bytes.to_vec(),
+                value => columns.extend([name.clone().into_bytes(), tagged(value)]),
+            }
+        }
+        Ok((columns, seal))
+    };
+    select.query_row([stem], read).optional()
+}
+
+/// A value with its kind in front.
+fn tagged(value: ValueRef<'_>) -> Vec<u8> {
+    match value {
+        ValueRef::Null => b"0".to_vec(),
+        ValueRef::Integer(number) => [b"i", &number.to_be_bytes()[..]].concat(),
+        ValueRef::Real(number) => [b"r", &number.to_be_bytes()[..]].concat(),
+        ValueRef::Text(bytes) => [b"t", bytes].concat(),
+        ValueRef::Blob(bytes) => [b"b", bytes].concat(),
+    }
+}
+
+fn place(stem: &str) -> Place<'_> {
+    Place { purpose: "entry", tenant: stem, row: "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::Digest;
+    use crate::store::sample::store;
+    use crate::store::{Accepted, Change, Store};
+
+    fn accept(store: &Store, number: u64) {
+        let documents = format!("acme {number}").into_bytes();
+        let digest = Digest::of(&documents);
+        let accepted =
+            Accepted { stem: "acme".into(), number, digest, at: jiff::Timestamp::UNIX_EPOCH, documents };
+        store.write(&[Change::Accept(accepted)]).expect("written");
+    }
+
+    fn tamper(store: &Store, sql: &str) {
+        assert_eq!(store.connection().execute(sql, []).expect("changed"), 1, "{sql}");
+    }
+
+    #[test]
+    fn an_entry_that_was_changed_is_paused_until_an_operator_resumes_it() {
+        for sql in [
+            "UPDATE entries SET paused = 0",
+            "UPDATE entries SET in_force = 1",
+            "UPDATE entries SET held_against = NULL",
+            "UPDATE entries SET seal = x'00'",
+        ] {
+            let (_folder, store) = store();
+            (1..=3).for_each(|number| accept(&store, number));
+            store.hold("acme", 2, Some(Digest::of(b"x"))).expect("held");
+            store.set_paused("acme", true).expect("paused");
+            let as_written = store.entries().expect("read").remove(0);
+            assert_eq!((as_written.paused, as_written.in_force.map(|it| it.0)), (true, Some(2)));
+            tamper(&store, sql);
+            let found = store.entries().expect("read").remove(0);
+            assert_eq!(
+                (found.paused, found.in_force, found.held_against, found.last),
+                (true, None, None, 3),
+                "{sql}"
+            );
+            store.set_paused("acme", false).expect("resumed");
+            let resumed = store.entries().expect("read").remove(0);
+            assert_eq!(
+                (resumed.paused, resumed.in_force, resumed.held_against),
+                (false, None, None),
+                "{sql}"
+            );
+            accept(&store, 4);
+            assert_eq!(store.entries().expect("read")[0].in_force.map(|it| it.0), Some(4), "{sql}");
+        }
+    }
+
+    #[test]
+    fn an_older_master_key_can_go_after_a_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = |lines: &[&str]| {
+            crate::store::KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")))
+        };
+        let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+        let store = Store::open(folder.path(), &key(&[&old])).expect("made");
+        accept(&store, 1);
+        drop(store);
+        let store = Store::open(folder.path(), &key(&[&new, &old])).expect("opened");
+        let (_, seal) = read(&store.connection(), "acme").expect("read").expect("there");
+        assert!(store.keys.is_current(&seal));
+        assert!(!store.entries().expect("read")[0].paused);
+    }
+}
