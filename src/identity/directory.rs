@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::aadsts::Meaning;
-use super::entra::{Asker, Entra, Request};
+use super::entra::{Entra, Request};
 use super::error::{Error, Trace};
 use super::keys::Keys;
 
@@ -56,16 +56,16 @@ impl Directory {
     }
 
     /// What it publishes, at most a day old unless Entra cannot be reached.
-    pub(super) async fn published(&self, entra: &Entra, asker: &Asker) -> Result<Arc<Published>, Error> {
+    pub(super) async fn published(&self, entra: &Entra) -> Result<Arc<Published>, Error> {
         let seen = self.seen.load_full();
         match seen {
             Some(seen) if entra.elapsed_since(seen.at) < FRESH => Ok(seen),
-            Some(seen) => Ok(self.newer(entra, &seen, asker).await.ok().flatten().unwrap_or(seen)),
-            None => self.first(entra, asker).await,
+            Some(seen) => Ok(self.newer(entra, &seen).await.ok().flatten().unwrap_or(seen)),
+            None => self.first(entra).await,
         }
     }
 
-    async fn first(&self, entra: &Entra, asker: &Asker) -> Result<Arc<Published>, Error> {
+    async fn first(&self, entra: &Entra) -> Result<Arc<Published>, Error> {
         let mut last = self.last_look.lock().await;
         if let Some(seen) = self.seen.load_full() {
             return Ok(seen);
@@ -75,7 +75,7 @@ impl Directory {
         if let Some(fault) = just_failed.and_then(|look| look.fault.clone()) {
             return Err(fault);
         }
-        self.look(entra, &mut last, asker).await
+        self.look(entra, &mut last).await
     }
 
     /// What it publishes now, if that is newer than `seen`; `None` if somebody looked a moment ago.
@@ -83,7 +83,6 @@ impl Directory {
         &self,
         entra: &Entra,
         seen: &Arc<Published>,
-        asker: &Asker,
     ) -> Result<Option<Arc<Published>>, Error> {
         let mut last = self.last_look.lock().await;
         let current = self.seen.load_full().filter(|current| !Arc::ptr_eq(current, seen));
@@ -92,17 +91,12 @@ impl Directory {
         }
         match last.as_ref() {
             Some(look) if entra.elapsed_since(look.at) < PAUSE => Ok(None),
-            _ => self.look(entra, &mut last, asker).await.map(Some),
+            _ => self.look(entra, &mut last).await.map(Some),
         }
     }
 
-    async fn look(
-        &self,
-        entra: &Entra,
-        last: &mut Option<Look>,
-        asker: &Asker,
-    ) -> Result<Arc<Published>, Error> {
-        let found = self.fetch(entra, asker).await;
+    async fn look(&self, entra: &Entra, last: &mut Option<Look>) -> Result<Arc<Published>, Error> {
+        let found = self.fetch(entra).await;
         *last = Some(Look { at: entra.clock.monotonic(), fault: found.as_ref().err().cloned() });
         let found = Arc::new(found.inspect_err(|error| {
             tracing::warn!(directory = %self.name, %error, "what the directory publishes cannot be read");
@@ -111,18 +105,20 @@ impl Directory {
         Ok(found)
     }
 
-    async fn fetch(&self, entra: &Entra, asker: &Asker) -> Result<Published, Error> {
+    async fn fetch(&self, entra: &Entra) -> Result<Published, Error> {
         let at = entra.clock.monotonic();
-        let metadata = self.get(entra, "v2.0/.well-known/openid-configuration", asker).await?;
+        let metadata = self.get(entra, "v2.0/.well-known/openid-configuration").await?;
         let metadata: Metadata =
             serde_json::from_slice(&metadata).map_err(|_| Error::down("its metadata cannot be read"))?;
-        let keys = self.get(entra, "discovery/v2.0/keys", asker).await?;
+        let keys = self.get(entra, "discovery/v2.0/keys").await?;
         let keys = Keys::parse(&keys).ok_or_else(|| Error::down("its keys cannot be read"))?;
         Ok(Published { issuer: metadata.issuer, keys, at })
     }
 
-    async fn get(&self, entra: &Entra, path: &str, asker: &Asker) -> Result<bytes::Bytes, Error> {
-        match entra.ask(entra.url(&self.name, path), Request::Get, asker).await? {
+    async fn get(&self, entra: &Entra, path: &str) -> Result<bytes::Bytes, Error> {
+        // A directory's own place: whoever looks, looks for all tenants that have it, and must not wait for one of them.
+        let asker = entra.asker(&format!("directory {}", self.name));
+        match entra.ask(entra.url(&self.name, path), Request::Get, &asker).await? {
             (StatusCode::OK, body) => Ok(body),
             // Entra's answer for a directory that there is not.
             (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _) => {

@@ -114,9 +114,9 @@ impl Entra {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
-    /// Who asks for a tenant, by what names it apart from others.
-    pub(super) fn asker(&self, tenant: &str) -> Asker {
-        Asker { share: self.places.share(Party::Tenant(tenant.into())), renews: false }
+    /// Who asks: a tenant or a directory, by what names it apart from others.
+    pub(super) fn asker(&self, name: &str) -> Asker {
+        Asker { share: self.places.share(Party::Tenant(name.into())), renews: false }
     }
 
     /// Waits for a place. A tenant that has its share waits for its own requests to end, whoever else has room.

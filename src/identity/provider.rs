@@ -177,9 +177,9 @@ impl Inner {
 
     /// What the directory publishes is had first: a code is not used up for nothing.
     async fn login(&self, form: &[(&str, &str)], nonce: Option<&str>, asker: &Asker) -> Result<Login, Error> {
-        let published = self.directory.published(&self.entra, asker).await?;
+        let published = self.directory.published(&self.entra).await?;
         let tokens = self.tokens(form, asker).await?;
-        let person = self.judged(tokens.id_token.expose(), published, nonce, asker).await?;
+        let person = self.judged(tokens.id_token.expose(), published, nonce).await?;
         person.may(&self.login.rules)?;
         Ok(Login { person, refresh_token: tokens.refresh_token })
     }
@@ -211,13 +211,12 @@ impl Inner {
         token: &str,
         published: Arc<directory::Published>,
         nonce: Option<&str>,
-        asker: &Asker,
     ) -> Result<Person, Error> {
         let verdict = self.verdict(token, &published, nonce);
         if verdict != Err(Fault::UnknownKey) {
             return verdict.map_err(Error::disbelieved);
         }
-        match self.directory.newer(&self.entra, &published, asker).await? {
+        match self.directory.newer(&self.entra, &published).await? {
             Some(newer) => self.verdict(token, &newer, nonce).map_err(Error::disbelieved),
             None => Err(Error::disbelieved(Fault::UnknownKey)),
         }

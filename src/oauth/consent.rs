@@ -157,15 +157,16 @@ pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
 /// The client is told that the person would not. A browser goes there by itself only where the person began: to a
 /// program on their own computer, or to a client that the operator or this program knows.
 fn declined(ask: &Ask, back: &str) -> Response<Body> {
-    let goes_by_itself = RedirectUri::parse_entered(&ask.redirect_uri)
-        .is_ok_and(|uri| uri.is_loopback() || (uri.is_web() && ask.is_vouched_for));
-    if goes_by_itself {
+    let uri = RedirectUri::parse_entered(&ask.redirect_uri).ok();
+    let is_theirs = |uri: &RedirectUri| uri.is_loopback() || (uri.is_web() && ask.is_vouched_for);
+    if uri.as_ref().is_some_and(is_theirs) {
         return leave("You chose Cancel", "Nothing was allowed.", back);
     }
+    let place = uri.as_ref().map(RedirectUri::place).unwrap_or_default();
     let notice = Notice {
         title: "You chose Cancel",
         sentence: "Nothing was allowed. You may close this page.",
-        advice: "If you came from the application yourself, tell it so:",
+        advice: &format!("The link leads to {place}. Follow it only if you came from there."),
         way: Some(Way { to: back, label: "Back to the application", at_once: false }),
         request_id: None,
         nonce: &page::nonce(),

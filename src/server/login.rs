@@ -84,7 +84,7 @@ impl Edge {
     }
 
     /// By address: nobody is known yet. Preflights cost nothing and count all the same.
-    fn ration(&self, tenant: &Tenant, step: Step, visit: &Visit<'_>) -> Result<(), Duration> {
+    pub(super) fn ration(&self, tenant: &Tenant, step: Step, visit: &Visit<'_>) -> Result<(), Duration> {
         let rates = &tenant.slot.login_rates;
         let (buckets, per_minute) = match step {
             Step::Authorize | Step::Consent | Step::Callback => {

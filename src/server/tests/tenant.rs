@@ -219,3 +219,32 @@ async fn a_tenant_without_login_has_no_discovery() {
         assert!(status == 404 && answer.contains("no login of its own"), "{path}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
+    use crate::routing::Step;
+    let few = Limits {
+        logins_per_minute: 2,
+        tokens_per_minute: 2,
+        registrations_per_minute: 2,
+        ..Limits::default()
+    };
+    let gateway = start(few);
+    let tenant = live(at("/a", keyed("k")));
+    let may = |step: Step, address: &str| {
+        let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
+        let peer = Peer { addr, local: addr.ip(), sni: None, stopgap: false };
+        gateway
+            .edge
+            .ration(&tenant, step, &crate::server::context::Visit::begin(&gateway.edge, &peer))
+            .is_ok()
+    };
+    for step in [Step::Authorize, Step::Token, Step::Register] {
+        let from_one: Vec<bool> = (1..=9).map(|last| may(step, &format!("2001:db8:1:2::{last}"))).collect();
+        assert_eq!(from_one.iter().filter(|may| **may).count(), 2, "{step:?}: {from_one:?}");
+        assert!(!may(step, "2001:db8:1:2:ffff:ffff:ffff:ffff"), "{step:?}: the same /64");
+        assert!(may(step, "2001:db8:1:3::1"), "{step:?}: the next /64");
+        assert!(may(step, "192.0.2.1") && may(step, "::ffff:192.0.2.1"), "{step:?}");
+        assert!(!may(step, "192.0.2.1"), "{step:?}: IPv4 in IPv6's clothes is the same party");
+    }
+}
