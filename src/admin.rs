@@ -3,6 +3,10 @@
 //! It speaks plain HTTP/1.1 and belongs on loopback or a management network. Its Host header must be an address or
 //! `localhost`, so that no web page can reach it by rebinding a name; what changes anything refuses browsers, and
 //! whoever is not on this machine.
+//!
+//! Probes are always answered, whoever else asks for what and however slowly: an orchestrator that hears nothing ends the
+//! process. Connections that wait for their client give way to new ones, and requests that are no probes never take all
+//! places.
 
 mod api;
 mod clients;
@@ -10,6 +14,7 @@ mod keys;
 mod orders;
 mod page;
 mod state;
+mod turns;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +25,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+
+use self::turns::Talk;
+pub use self::turns::Turns;
 
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
+use crate::base::places::Places;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::store::Store;
@@ -31,7 +39,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
 use crate::tenants::registry::Registry;
 
-/// Operators and probes need few connections; a flood of them must not eat the gateway's.
+/// Operators and probes need few connections; a flood of them must not eat the gateway's. More than there are
+/// [turns](turns) for what is no probe.
 const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// An answer or an idle connection that takes longer is cut. An order of a certificate may take five minutes.
@@ -47,6 +56,7 @@ pub struct Admin {
     pub tasks: Tasks,
     /// What outlives the process, if anything does.
     pub store: Option<Arc<Store>>,
+    pub turns: Turns,
 }
 
 impl Admin {
@@ -59,23 +69,31 @@ impl Admin {
     }
 
     async fn accept(self: Arc<Self>, listener: Arc<TcpListener>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Places::new(CONNECTIONS, CONNECTIONS);
         let mut acceptor = Acceptor::new(listener, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            let permit = places.permit(|| self.metrics.connection_refused("admin_gave_way")).await;
             let (stream, peer) = acceptor.accept().await;
+            let talk = Arc::new(Talk::default());
+            let Some(place) = places.admit(permit, peer.ip(), Arc::clone(&talk)) else { continue };
             let admin = Arc::clone(&self);
             self.tasks.spawn_detached("admin connection", async move {
-                admin.converse(stream, peer.ip()).await;
-                drop(place);
+                tokio::select! {
+                    () = admin.converse(stream, peer.ip(), &talk) => {}
+                    () = place.taken_away() => {}
+                }
             });
         }
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
+    async fn converse(self: Arc<Self>, stream: TcpStream, peer: IpAddr, talk: &Talk) {
         let service = service_fn(|request| {
-            let admin = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+            let (admin, answering) = (Arc::clone(&self), talk.begin());
+            async move {
+                let answer = admin.answer_in_turn(request, peer).await;
+                drop(answering);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -1,5 +1,5 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies, budgets
-//! and reach.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies, budgets,
+//! places and reach.
 
 pub mod accept;
 pub mod body;
@@ -13,6 +13,7 @@ pub mod headers;
 pub mod hex;
 pub mod intern;
 pub mod panic;
+pub mod places;
 pub mod random;
 pub mod reach;
 pub mod secret;

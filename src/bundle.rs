@@ -77,6 +77,8 @@ pub struct Context {
     pub secret_roots: Vec<PathBuf>,
     /// A tenant may use only the variables and the folder below each secret root that have its name.
     pub confine_tenants: bool,
+    /// The largest request that the gateway ever has room for, in bytes.
+    pub largest_request: usize,
     /// Variables that `${TENANT_…}` may name.
     pub env: std::collections::BTreeMap<String, crate::base::secret::Secret>,
 }

@@ -212,6 +212,7 @@ impl Gateway {
             clock: Arc::clone(&self.parts.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
+            turns: admin::Turns::default(),
         };
         admin.serve(listener);
     }
@@ -308,6 +309,7 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
         confine_tenants: settings.confine_tenants,
+        largest_request: settings.limits.largest_request(),
         env,
     }
 }
@@ -365,7 +367,7 @@ fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) ->
     let file = settings.state.join("audit.jsonl");
     let keeping = Keeping { file: file.clone(), bytes, files: settings.audit_files };
     let clock = Arc::clone(clock);
-    match Audit::start(keeping, Box::new(move || clock.now()), Arc::clone(metrics)) {
+    match Audit::start(keeping, Arc::new(move || clock.now()), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             tracing::error!(file = %file.display(), %error, "serving without an audit: nothing of who calls is written down");
             Ok(Audit::off())

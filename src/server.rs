@@ -12,6 +12,7 @@
 //! HTTP: RFC 9110 (semantics), 9112 (HTTP/1.1), 9113 (HTTP/2), 9457 (problem documents), and the Fetch standard (CORS).
 
 mod body;
+mod budgets;
 mod connection;
 mod context;
 mod cork;
@@ -23,7 +24,6 @@ mod limits;
 mod listener;
 mod login;
 mod mcp;
-mod memory;
 mod page;
 mod patience;
 mod plain;

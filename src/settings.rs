@@ -32,7 +32,7 @@ use crate::telemetry::log::LogFormat;
 pub use acme::{Acme, Ca, Eab};
 pub use environment::{Environment, config_path};
 pub use key::Key;
-pub use limits::Limits;
+pub use limits::{Limits, REQUEST_FACTOR};
 pub use source::Flags;
 
 /// Where certificates come from.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 
 use super::Admin;
 use super::api::{json_answer, problem};
 use super::orders::decoded;
+use super::turns::whole;
 use crate::base::body::Body;
 use crate::oauth::client::entered::{Added, Entry, Refused};
 use crate::tenants::tenant::Tenant;
@@ -31,8 +31,8 @@ impl Admin {
     {
         let Some(tenant) = self.with_login(name) else { return without_login() };
         let Some(server) = &tenant.login else { return without_login() };
-        let body = Limited::new(body, LARGEST).collect().await.map(|body| body.to_bytes());
-        let entry: Option<Entry> = body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let body = whole(body, LARGEST).await;
+        let entry: Option<Entry> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let Some(entry) = entry else {
             let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
             return problem(StatusCode::BAD_REQUEST, detail);

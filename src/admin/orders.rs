@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::json;
 
 use super::Admin;
 use super::api::{done, json_answer, problem};
+use super::turns::whole;
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::oauth::keys::Rotation;
@@ -83,11 +83,10 @@ impl Admin {
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Ok(body) = Limited::new(body, LARGEST_FILE).collect().await else {
+        let Some(body) = whole(body, LARGEST_FILE).await else {
             return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or did not come whole");
         };
-        let bytes = body.to_bytes().to_vec();
-        match self.reconciler.add(decoded(name), bytes, replace).await {
+        match self.reconciler.add(decoded(name), body.into(), replace).await {
             Ok(status) => json_answer(StatusCode::OK, &json!({ "tenant": status, "kept": true })),
             Err(adding::Refused::Findings(report)) => findings("the tenant would be refused", &report),
             Err(refused @ adding::Refused::Name(_)) => problem(StatusCode::BAD_REQUEST, &refused.to_string()),

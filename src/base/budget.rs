@@ -4,7 +4,7 @@
 //!
 //! - the limit, for everybody together;
 //! - a share for each tenant and each source network: half of the limit, so that no party can fill it alone; a client of
-//!   a tenant has half of what its tenant has, so that it cannot fill that either;
+//!   a tenant has half of what its tenant has, or less where its user says so, so that it cannot fill that either;
 //! - a reserve, the last fifth of the limit and of each share, which only callers with a credential may use, so that
 //!   nobody who is unknown can shut out those who are known, neither from everything nor from one tenant.
 //!
@@ -41,6 +41,7 @@ pub struct Budget {
 pub struct Share {
     budget: Arc<Budget>,
     party: Party,
+    limit: u64,
     held: AtomicU64,
 }
 
@@ -72,6 +73,18 @@ pub enum Exhausted {
     Client,
 }
 
+impl Exhausted {
+    /// What metrics call it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Budget => "all",
+            Self::Tenant => "tenant",
+            Self::Network => "network",
+            Self::Client => "client",
+        }
+    }
+}
+
 impl Budget {
     /// A budget of this limit, in whatever unit its user counts.
     pub fn new(limit: u64) -> Arc<Self> {
@@ -100,11 +113,20 @@ impl Budget {
 
     /// The share of a party; keep it where the party is asked for often.
     pub fn share(self: &Arc<Self>, party: Party) -> Arc<Share> {
+        let limit = match party {
+            Party::Tenant(_) | Party::Network(_) => self.share_limit(),
+            Party::Client { .. } => self.share_limit() / 2,
+        };
+        self.share_of(party, limit)
+    }
+
+    /// The share of a party that may hold so much, always the same.
+    pub fn share_of(self: &Arc<Self>, party: Party, limit: u64) -> Arc<Share> {
         let mut entry = self.shares.entry(party.clone()).or_default();
         if let Some(share) = entry.upgrade() {
             return share;
         }
-        let share = Arc::new(Share { budget: Arc::clone(self), party, held: AtomicU64::new(0) });
+        let share = Arc::new(Share { budget: Arc::clone(self), party, limit, held: AtomicU64::new(0) });
         *entry = Arc::downgrade(&share);
         share
     }
@@ -139,13 +161,6 @@ impl Share {
             Party::Client { .. } => Exhausted::Client,
         }
     }
-
-    fn limit(&self) -> u64 {
-        match self.party {
-            Party::Tenant(_) | Party::Network(_) => self.budget.share_limit(),
-            Party::Client { .. } => self.budget.share_limit() / 2,
-        }
-    }
 }
 
 impl Drop for Share {
@@ -163,6 +178,12 @@ impl Hold {
         self
     }
 
+    /// A hold that has nothing yet, counted as this one is.
+    pub fn another(&self) -> Self {
+        let (budget, shares) = (Arc::clone(&self.budget), self.shares.clone());
+        Self { budget, shares, has_credential: self.has_credential, weight: 0 }
+    }
+
     /// Takes so much more, or nothing.
     ///
     /// # Errors
@@ -170,7 +191,7 @@ impl Hold {
     pub fn grow(&mut self, weight: u64) -> Result<(), Exhausted> {
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
-            if !try_add(&share.held, weight, self.open_part(share.limit())) {
+            if !try_add(&share.held, weight, self.open_part(share.limit)) {
                 let exhausted = share.exhausted();
                 self.give_back_to_shares(at, weight);
                 return Err(exhausted);
@@ -200,6 +221,15 @@ impl Hold {
     /// What it has.
     pub fn weight(&self) -> u64 {
         self.weight
+    }
+
+    /// Whether its parties should hurry: one of them holds more than half of what it may, or, for callers without a
+    /// credential, more than three quarters of what all may hold together are held.
+    pub fn is_pressed(&self) -> bool {
+        let budget = &self.budget;
+        let is_large = |share: &Arc<Share>| share.held() > share.limit / 2;
+        let is_full = budget.held() > budget.limit / 4 * 3;
+        self.shares.iter().flatten().any(is_large) || (is_full && !self.has_credential)
     }
 
     /// The caller was found to have a credential: the reserve is open to it from now on.
@@ -312,6 +342,40 @@ mod tests {
         assert_eq!((a.weight(), budget.held()), (0, 0));
         assert_eq!(a.grow(u64::MAX), Err(Exhausted::Tenant));
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_client_may_have_a_share_of_its_own_size() {
+        let budget = Budget::new(100);
+        let hold = |id: &str| {
+            let client = Party::Client { tenant: "a".into(), id: id.into() };
+            budget.hold(tenant(&budget, "a"), None, true).of_client(budget.share_of(client, 5))
+        };
+        let (mut ann, mut more_of_ann, mut bob) = (hold("ann"), hold("ann"), hold("bob"));
+        assert_eq!((ann.grow(4), more_of_ann.grow(2)), (Ok(()), Err(Exhausted::Client)));
+        assert_eq!((more_of_ann.grow(1), bob.grow(5)), (Ok(()), Ok(())));
+        let tenant = budget.share(Party::Tenant("a".into()));
+        assert_eq!(tenant.held(), 10);
+        drop((ann, more_of_ann));
+        assert_eq!((tenant.held(), budget.held()), (5, 5));
+    }
+
+    #[test]
+    fn only_the_large_are_to_hurry_until_little_is_left() {
+        let budget = Budget::new(100);
+        let mut a = budget.hold(tenant(&budget, "a"), None, true);
+        let mut b = budget.hold(tenant(&budget, "b"), None, false);
+        assert_eq!((a.grow(25), b.grow(1)), (Ok(()), Ok(())));
+        assert!(!a.is_pressed() && !b.is_pressed());
+        assert_eq!(a.grow(1), Ok(()));
+        assert!(a.is_pressed() && !b.is_pressed());
+        let mut others: Vec<_> =
+            ["c", "d", "e"].map(|name| budget.hold(tenant(&budget, name), None, true)).into();
+        others.iter_mut().for_each(|hold| assert_eq!(hold.grow(20), Ok(())));
+        assert!(
+            b.is_pressed() && !others[0].is_pressed(),
+            "nobody who showed a credential is hurried for it"
+        );
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn context() -> Context {
         require_auth: false,
         secret_roots: Vec::new(),
         confine_tenants: false,
+        largest_request: 8 << 20,
         env: BTreeMap::new(),
     }
 }

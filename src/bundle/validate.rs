@@ -73,7 +73,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
     let (place, backend, name) = (place?, backend?, name?.clone());
     let title = title(layers, dataset);
     let tools = tools::judge(case, &title, &backend);
-    let limits = limits(layers);
+    let limits = limits(case);
     texts::judge(case);
     texts::list(case, &tools, limits.max_result_bytes);
     Some(TenantSpec {
@@ -123,20 +123,36 @@ fn span(layers: &Layers, path: &[&str]) -> Option<Duration> {
     layers.text(path).and_then(fields::duration)
 }
 
-fn limits(layers: &Layers) -> LimitsSpec {
-    let default = LimitsSpec::default();
+fn limits(case: &mut Case<'_, '_>) -> LimitsSpec {
+    let (layers, default) = (case.layers, LimitsSpec::default());
     let size = |name| {
         layers.text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
     };
     let number = |name| layers.text(&["limits", name]).and_then(|text| text.parse().ok());
-    LimitsSpec {
+    let limits = LimitsSpec {
         concurrent_calls: number("concurrent_calls")
             .map_or(default.concurrent_calls, |number| number as usize),
         requests_per_minute: number("requests_per_minute").or(default.requests_per_minute),
         max_request_bytes: size("max_request").unwrap_or(default.max_request_bytes),
         max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),
         max_result_bytes: size("max_result").unwrap_or(default.max_result_bytes),
+    };
+    warn_of_requests_without_room(case, limits.max_request_bytes);
+    limits
+}
+
+/// "Try again" would be said for ever.
+fn warn_of_requests_without_room(case: &mut Case<'_, '_>, max_request: usize) {
+    let largest = case.context.largest_request;
+    if max_request <= largest {
+        return;
     }
+    let found = format!(
+        "requests may have {max_request} bytes, but the gateway never has room for one of more than {largest}: such are refused with 503"
+    );
+    let help = "lower max_request, or raise limits.request_memory_mib of the gateway; it must be more than ten times as much";
+    let place = case.layers.find(&["limits", "max_request"]).map(|found| found.at());
+    case.find(Diagnostic::warning("request-room", found).help(help), place);
 }
 
 fn cache(layers: &Layers) -> CacheSpec {

@@ -51,6 +51,7 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
         confine_tenants: settings.confine_tenants,
+        largest_request: settings.limits.largest_request(),
         env: tenant_variables(),
     }
 }

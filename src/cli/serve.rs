@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::runtime::{self, Runtime};
 
 use super::configuration;
+use crate::base::clock::{Clock, SystemClock};
 use crate::gateway::{Addresses, Drained, Gateway};
 use crate::settings::Settings;
 use crate::telemetry::log;
@@ -21,7 +22,7 @@ pub(super) fn run(settings: Settings) -> anyhow::Result<()> {
 /// Serves until a signal ends it; `on_ready` is told the addresses once connections are taken.
 pub(super) fn run_announced(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let key = configuration::key_source(&settings)?;
-    log::init(settings.log);
+    log::init(settings.log, || SystemClock.monotonic());
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let served = runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! Bodies: a request's, read under a cap and a deadline, and an answer's, counted until it has left.
+//! Bodies: a request's, read under a cap, a deadline and a budget, and an answer's, counted until it has left.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,12 +8,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Version, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::memory::{Full, Held};
-use super::patience::{Activity, UnderWay};
+use super::patience::{Activity, Reading, UnderWay};
 use crate::base::body::Body;
+use crate::base::budget::{Exhausted, Hold};
+
+/// What a request takes beside its body while that is waited for: its head, and its state. An HTTP/2 client may begin a
+/// hundred on each connection and send none.
+pub(super) const HEAD_BYTES: u64 = 16 << 10;
+/// How often a body that is waited for is looked at.
+const LOOK: Duration = Duration::from_secs(3);
+/// What has to come between two looks when room is scarce: whoever withholds the last bytes must not hold the rest.
+const LEAST_IN_A_LOOK: usize = 32 << 10;
+/// Pieces of an answer up to this size are not counted by themselves once they are on their way.
+const SMALL: usize = 1 << 10;
 
 /// What is left of a refused request's body is not waited for any longer.
 const DISCARD: Duration = Duration::from_millis(500);
@@ -27,17 +37,17 @@ pub(super) enum BodyFault {
     TooSlow,
     #[error("the request body is broken off or badly framed")]
     Broken,
-    #[error("this server holds as much of requests as it may; try again in a moment")]
-    NoRoom,
+    #[error("{0}; try again in a moment")]
+    NoRoom(#[from] Exhausted),
 }
 
 /// Reads the whole body: at most `cap` bytes, within `deadline`, as long as there is room for what comes. A length announced
-/// beyond the cap is refused unread.
+/// beyond the cap is refused unread. While its parties take much of the room, a body that hardly moves is given up early.
 pub(super) async fn read<B>(
     request: Request<B>,
     cap: usize,
     deadline: Duration,
-    held: &mut Held,
+    held: &mut Hold,
 ) -> Result<Request<Bytes>, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -48,10 +58,10 @@ where
     let (parts, mut body) = request.into_parts();
     let reading = async {
         let collected = collect(&mut body, cap, held).await;
-        if collected == Err(BodyFault::NoRoom) {
-            held.let_go();
-            // A connection closed with bytes unread is reset, and the answer lost with it.
-            pass_over(&mut body, cap).await?;
+        if matches!(collected, Err(BodyFault::NoRoom(_))) {
+            held.release();
+            // A connection closed with bytes unread is reset, and the answer lost with it. Who withholds them loses it.
+            let _in_time = tokio::time::timeout(LOOK, pass_over(&mut body, cap)).await;
         }
         collected
     };
@@ -64,22 +74,63 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Most bodies are one frame, which is handed on as it came.
-async fn collect<B>(body: &mut B, cap: usize, held: &mut Held) -> Result<Bytes, BodyFault>
+async fn collect<B>(body: &mut B, cap: usize, held: &mut Hold) -> Result<Bytes, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
-    held.grow(first.len())?;
+    held.grow(HEAD_BYTES)?;
+    let mut pace = Progress::default();
+    let Some(first) = pace.next(body, held).await? else { return Ok(Bytes::new()) };
+    held.grow(first.len() as u64)?;
     if first.len() <= cap && body.is_end_stream() {
         return Ok(first);
     }
     let mut whole = BytesMut::from(first);
     while whole.len() <= cap {
-        let Some(more) = next(body).await? else { return Ok(whole.freeze()) };
-        held.grow(more.len())?;
+        let Some(more) = pace.next(body, held).await? else { return Ok(whole.freeze()) };
+        held.grow(more.len() as u64)?;
         whole.extend_from_slice(&more);
     }
     Err(BodyFault::TooLarge { cap })
+}
+
+/// How a body moves.
+#[derive(Default)]
+struct Progress {
+    since_last_look: usize,
+    /// Until the next look. Bodies that are there already need none.
+    look: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Progress {
+    /// The next data, unless the body hardly moves while room is scarce.
+    async fn next<B>(&mut self, body: &mut B, held: &Hold) -> Result<Option<Bytes>, BodyFault>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                data = next(body) => {
+                    let data = data?;
+                    self.since_last_look += data.as_ref().map_or(0, Bytes::len);
+                    return Ok(data);
+                }
+                () = look(&mut self.look) => {
+                    let moved = std::mem::take(&mut self.since_last_look);
+                    if moved < LEAST_IN_A_LOOK && held.is_pressed() {
+                        return Err(BodyFault::TooSlow);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the next look, however often what is waited for beside it comes.
+async fn look(sleep: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
+    sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK))).as_mut().await;
+    *sleep = None;
 }
 
 /// Reads on and keeps nothing, at most `cap` bytes and for a moment, so that a refused request does not end its connection.
@@ -126,22 +177,16 @@ where
     Ok(None)
 }
 
-impl From<Full> for BodyFault {
-    fn from(Full: Full) -> Self {
-        Self::NoRoom
-    }
-}
-
-/// A request's body that tells when it is let go before its end.
+/// A request's body that tells when it is waited for, and when it is let go before its end.
 pub(super) struct Asked<B: http_body::Body> {
     body: B,
     ended: bool,
-    activity: Arc<Activity>,
+    reading: Reading,
 }
 
 impl<B: http_body::Body> Asked<B> {
     pub(super) fn new(body: B, activity: Arc<Activity>) -> Self {
-        Self { ended: body.is_end_stream(), body, activity }
+        Self { ended: body.is_end_stream(), body, reading: Reading::new(activity) }
     }
 }
 
@@ -156,6 +201,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         this.ended |= matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
+        this.reading.wait(polled.is_pending());
         polled
     }
 
@@ -171,21 +217,54 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
 impl<B: http_body::Body> Drop for Asked<B> {
     fn drop(&mut self) {
         if !self.ended {
-            self.activity.leave_unread();
+            self.reading.leave_unread();
         }
     }
 }
 
-/// An answer's body that keeps its request counted as under way, and tells whose turn it is: asked for more, ours.
+/// An answer's body that keeps its request counted as under way, tells whose turn it is (asked for more, ours), and holds
+/// room until its bytes have left: HTTP/2 keeps what its client gives no window for.
 pub(super) struct Tracked {
     body: Body,
     under_way: UnderWay,
+    room: Arc<Hold>,
+    /// The whole body is counted already; of a stream, each piece is when it comes.
+    is_whole: bool,
 }
 
 impl Tracked {
-    pub(super) fn new(body: Body, mut under_way: UnderWay) -> Self {
+    pub(super) fn new(body: Body, mut under_way: UnderWay, room: Hold) -> Self {
         under_way.offer();
-        Self { body, under_way }
+        let is_whole = body.size_hint().exact().is_some();
+        Self { body, under_way, room: Arc::new(room), is_whole }
+    }
+
+    /// The piece, with its room. A piece of a stream for which there is none ends the stream.
+    fn count(&self, piece: Bytes) -> Option<Bytes> {
+        if piece.len() <= SMALL {
+            return Some(piece);
+        }
+        let room = match self.is_whole {
+            true => Arc::clone(&self.room),
+            false => {
+                let mut room = self.room.another();
+                room.grow(piece.len() as u64).ok()?;
+                Arc::new(room)
+            }
+        };
+        Some(Bytes::from_owner(Counted { piece, _room: room }))
+    }
+}
+
+/// Bytes on their way, and the room that they take.
+struct Counted {
+    piece: Bytes,
+    _room: Arc<Hold>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
     }
 }
 
@@ -203,7 +282,11 @@ impl http_body::Body for Tracked {
         if polled.is_ready() {
             this.under_way.offer();
         }
-        polled
+        polled.map(|frame| match frame?.map(Frame::into_data) {
+            Ok(Ok(piece)) => this.count(piece).map(Frame::data).map(Ok),
+            Ok(Err(other)) => Some(Ok(other)),
+            Err(never) => match never {},
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -222,9 +305,10 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::server::memory::Memory;
+    use crate::base::budget::{Budget, Party};
 
     const PATIENCE: Duration = Duration::from_secs(30);
+    const NO_ROOM: BodyFault = BodyFault::NoRoom(Exhausted::Budget);
 
     /// Frames as they come; then the end, or silence.
     struct Frames {
@@ -256,7 +340,8 @@ mod tests {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        read(Request::new(body), cap, PATIENCE, &mut Memory::of_mib(1).hold()).await.map(Request::into_body)
+        let mut held = Budget::of_mib(1).hold(None, None, true);
+        read(Request::new(body), cap, PATIENCE, &mut held).await.map(Request::into_body)
     }
 
     #[tokio::test]
@@ -272,25 +357,25 @@ mod tests {
         assert_eq!(read_of(frames(&["123", "456"]), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
         let unread = Frames { frames: VecDeque::new(), silent: true };
         let announced = Request::builder().header("content-length", "6").body(unread).expect("a request");
-        let refused = read(announced, 5, PATIENCE, &mut Memory::of_mib(1).hold()).await;
+        let refused = read(announced, 5, PATIENCE, &mut Budget::of_mib(1).hold(None, None, true)).await;
         assert_eq!(refused.map(|_| ()), Err(BodyFault::TooLarge { cap: 5 }));
     }
 
     #[tokio::test]
     async fn a_body_without_room_is_refused_and_takes_none() {
-        let memory = Memory::of_mib(1);
-        let mut others = memory.hold();
-        assert_eq!(others.grow((1 << 20) - 4), Ok(()));
+        let memory = Budget::of_mib(1);
+        let mut others = memory.hold(None, None, true);
+        assert_eq!(others.grow((1 << 20) - HEAD_BYTES - 4), Ok(()));
         let read = async |body| {
-            let mut held = memory.hold();
+            let mut held = memory.hold(None, None, true);
             let body = read(Request::new(body), 9, PATIENCE, &mut held).await.map(Request::into_body);
             (body, held)
         };
         let (fits, held) = read(frames(&["12", "34"])).await;
         assert_eq!(fits, Ok(Bytes::from("1234")));
-        assert_eq!(read(frames(&["1"])).await.0, Err(BodyFault::NoRoom), "the first is being answered");
+        assert_eq!(read(frames(&["1"])).await.0, Err(NO_ROOM), "the first is being answered");
         drop(held);
-        assert_eq!(read(frames(&["12", "345"])).await.0, Err(BodyFault::NoRoom));
+        assert_eq!(read(frames(&["12", "345"])).await.0, Err(NO_ROOM));
         assert_eq!(others.grow(4), Ok(()));
     }
 
@@ -305,5 +390,41 @@ mod tests {
     async fn a_body_that_stops_coming_is_given_up() {
         let body = Frames { silent: true, ..frames(&["12"]) };
         assert_eq!(read_of(body, 5).await, Err(BodyFault::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_hardly_moves_is_given_up_early_where_its_party_takes_much() {
+        let memory = Budget::of_mib(1);
+        let share = || Some(memory.share(Party::Tenant("a".into())));
+        let mut others = memory.hold(share(), None, true);
+        assert_eq!(others.grow(memory.share_limit() / 2 - HEAD_BYTES - 1), Ok(()));
+        let took = async |first: &'static str| {
+            let mut held = memory.hold(share(), None, true);
+            let body = Frames { silent: true, ..frames(&[first]) };
+            let reading = read(Request::new(body), 9, PATIENCE, &mut held);
+            tokio::time::timeout(LOOK * 2, reading).await.map(|read| read.map(|_| ()))
+        };
+        assert!(took("1").await.is_err(), "there is no hurry yet");
+        assert_eq!(took("12").await, Ok(Err(BodyFault::TooSlow)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_room_until_its_bytes_have_left() {
+        let memory = Budget::of_mib(1);
+        let answer = |body: Body, weight: u64| {
+            let mut room = memory.hold(None, None, true);
+            assert_eq!(room.grow(weight), Ok(()));
+            Tracked::new(body, Arc::new(Activity::default()).begin(), room)
+        };
+        let mut whole = answer(Full::from(vec![0; 5_000]).boxed(), 5_000);
+        let piece = whole.frame().await.expect("a frame").map(Frame::into_data);
+        drop(whole);
+        assert_eq!(memory.held(), 5_000, "the connection has it still");
+        drop(piece);
+        assert_eq!(memory.held(), 0);
+        let streamed = frames(&["small"]).map_err(|_| unreachable!("frames of a test")).boxed();
+        let mut stream = answer(streamed, 7);
+        drop(stream.frame().await);
+        assert_eq!(memory.held(), 7);
     }
 }

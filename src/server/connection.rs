@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use super::body::{Asked, Tracked};
 use super::context::{Edge, Peer};
 use super::cork::{Corked, Uncork, cork};
+use super::dispatch::Answered;
 use super::listener;
 use super::patience::{Activity, Patient};
 use super::tls::{self, Protocol};
@@ -30,11 +31,11 @@ use super::tls::{self, Protocol};
 const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves a connection until either side has had enough.
-pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) {
+pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, activity: Arc<Activity>) {
     listener::prepare(&stream);
     let Some(peer) = Peer::of(&stream, addr) else { return };
     let Some(config) = edge.tls.clone() else {
-        return speak(edge, Protocol::Http1, stream, peer).await;
+        return Line::new(edge, peer, activity).speak(Protocol::Http1, stream).await;
     };
     let deadline = seconds(edge.limits.handshake_seconds);
     // What a handshake needs is let go before a connection begins to wait; and a TLS stream is too large to be moved about.
@@ -46,7 +47,7 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) 
         let stopgap =
             edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref(), peer.local));
         let peer = Peer { sni, stopgap, ..peer };
-        return speak(edge, tls::protocol(&stream), Box::new(stream), peer).await;
+        return Line::new(edge, peer, activity).speak(tls::protocol(&stream), Box::new(stream)).await;
     }
     edge.metrics.connection_refused("handshake");
     // A scanner must not fill the disk.
@@ -56,38 +57,45 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr) 
     }
 }
 
-pub(super) async fn speak<S>(edge: Arc<Edge>, protocol: Protocol, stream: S, peer: Peer)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let activity = Arc::new(Activity::default());
-    let (idle, head) = (seconds(edge.limits.idle_seconds), seconds(edge.limits.header_seconds));
-    let line = Arc::new(Line { edge, peer, activity });
-    let activity = Arc::clone(&line.activity);
-    match protocol {
-        Protocol::Http1 => line.converse(Patient::http1(stream, idle, head, activity)).await,
-        Protocol::Http2 => {
-            let (stream, uncork) = cork(Patient::http2(stream, idle, head, activity));
-            Box::pin(line.multiplex(stream, uncork)).await;
-        }
-    }
-}
-
 /// What the requests of one connection share.
-struct Line {
+pub(super) struct Line {
     edge: Arc<Edge>,
     peer: Peer,
     activity: Arc<Activity>,
 }
 
 impl Line {
+    pub(super) fn new(edge: Arc<Edge>, peer: Peer, activity: Arc<Activity>) -> Arc<Self> {
+        Arc::new(Self { edge, peer, activity })
+    }
+
+    /// Converses in one of the protocols until either side has had enough.
+    pub(super) async fn speak<S>(self: Arc<Self>, protocol: Protocol, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = &self.edge.limits;
+        let (idle, head) = (seconds(limits.idle_seconds), seconds(limits.header_seconds));
+        let activity = Arc::clone(&self.activity);
+        match protocol {
+            Protocol::Http1 => self.converse(Patient::http1(stream, idle, head, activity)).await,
+            Protocol::Http2 => {
+                let (stream, uncork) = cork(Patient::http2(stream, idle, head, activity));
+                Box::pin(self.multiplex(stream, uncork)).await;
+            }
+        }
+    }
+
     /// Boxed, since hyper keeps room for one answer in every connection, idle ones included.
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let under_way = self.activity.begin();
         let request = request.map(|body| Asked::new(body, Arc::clone(&self.activity)));
         Box::pin(async move {
-            let response = self.edge.answer(&self.peer, request).await;
-            Ok(response.map(|body| Tracked::new(body, under_way)))
+            let Answered { response, room, has_credential } = self.edge.answer(&self.peer, request).await;
+            if has_credential {
+                self.activity.set_credential();
+            }
+            Ok(response.map(|body| Tracked::new(body, under_way, room)))
         })
     }
 
@@ -177,7 +185,7 @@ impl Line {
                     biased;
                     ended = connection => self.report(ended.err()),
                     error = beside => self.report(Some(error)),
-                    () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => self.leave(),
+                    () = self.idle() => self.leave(),
                 }
             }
         }
@@ -187,8 +195,13 @@ impl Line {
     async fn over(&self) {
         tokio::select! {
             () = self.edge.tasks.soft().cancelled() => {}
-            () = self.activity.idle(seconds(self.edge.limits.idle_seconds)) => {}
+            () = self.idle() => {}
         }
+    }
+
+    async fn idle(&self) {
+        let is_scarce = || self.edge.budgets.answers.is_pressed_by(self.peer.addr.ip());
+        self.activity.idle(seconds(self.edge.limits.idle_seconds), is_scarce).await;
     }
 
     fn leave(&self) {

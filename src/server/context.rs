@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use super::budgets::{Budgets, Parties};
 use super::hosts::Hosts;
 use super::limits::Admission;
-use super::memory::Memory;
 use super::{reply, tls};
 use crate::base::clock::Clock;
 use crate::base::random;
@@ -20,6 +21,7 @@ use crate::settings::{Limits, OpenTenants, Settings};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::Registry;
+use crate::tenants::tenant::Tenant;
 
 /// What the edge works with.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ pub struct Edge {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
-    pub(super) memory: Arc<Memory>,
+    pub(super) budgets: Budgets,
     pub(super) hosts: Hosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
@@ -54,8 +56,6 @@ pub struct Edge {
     pub(super) hsts: Option<HeaderValue>,
     /// When to say that a handshake failed.
     pub(super) no_handshake: Seldom,
-    /// When to say that there is no room for requests.
-    pub(super) no_memory: Seldom,
 }
 
 impl Edge {
@@ -65,7 +65,7 @@ impl Edge {
         Arc::new(Self {
             registry: handles.registry,
             admission: Admission::new(&limits, Arc::clone(&handles.metrics)),
-            memory: Memory::of_mib(limits.request_memory_mib),
+            budgets: Budgets::new(&limits, &handles.metrics),
             metrics: handles.metrics,
             clock: handles.clock,
             tasks: handles.tasks,
@@ -82,7 +82,6 @@ impl Edge {
             open_tenants: settings.open_tenants,
             hsts: settings.hsts.map(reply::strict_transport_security),
             no_handshake: Seldom::once_in(Duration::from_secs(1)),
-            no_memory: Seldom::once_in(Duration::from_secs(60)),
         })
     }
 }
@@ -119,10 +118,27 @@ pub(super) struct Visit<'a> {
     pub(super) peer: &'a Peer,
     pub(super) id: String,
     pub(super) started: Instant,
+    has_credential: AtomicBool,
 }
 
 impl<'a> Visit<'a> {
     pub(super) fn begin(edge: &Edge, peer: &'a Peer) -> Self {
-        Self { peer, id: random::hex::<8>(), started: edge.clock.monotonic() }
+        let (id, started) = (random::hex::<8>(), edge.clock.monotonic());
+        Self { peer, id, started, has_credential: AtomicBool::new(false) }
+    }
+
+    /// The request showed a credential that was found good.
+    pub(super) fn set_credential(&self) {
+        self.has_credential.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_credential(&self) -> bool {
+        self.has_credential.load(Ordering::Relaxed)
+    }
+
+    /// In whose shares counts what it takes.
+    pub(super) fn parties(&self, tenant: Option<&Tenant>) -> Parties {
+        let tenant = tenant.map(|tenant| &tenant.spec.name);
+        Parties::of(self.peer.addr.ip(), tenant).with_credential(self.has_credential())
     }
 }

@@ -3,15 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 
 use super::context::{Edge, Peer, Visit};
 use super::front::{self, Fault};
 use super::reply::{self, Form};
 use crate::base::body::Body;
+use crate::base::budget::Hold;
 use crate::base::panic::{Panicked, caught};
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
+
+/// An answer, the room that it takes, and whether whoever asked showed a credential that was found good.
+pub(super) struct Answered {
+    pub(super) response: Response<Body>,
+    pub(super) room: Hold,
+    pub(super) has_credential: bool,
+}
 
 /// Where a request went: for the log and the metrics.
 #[derive(Default)]
@@ -22,20 +31,22 @@ struct Trail {
 
 impl Edge {
     /// Answers one request, whatever it is. A panic below becomes a 500 and the process goes on.
-    pub(super) async fn answer<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
+    pub(super) async fn answer<B>(&self, peer: &Peer, request: Request<B>) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let visit = Visit::begin(self, peer);
         let mut trail = Trail::default();
+        let (form, version) = (Form::of(&request), request.version());
         let is_head = *request.method() == Method::HEAD;
-        let mut response = match caught(self.dispatch(&visit, request, &mut trail)).await {
+        let response = match caught(self.dispatch(&visit, request, &mut trail)).await {
             Ok(response) => response,
             Err(Panicked) => {
                 tracing::error!(fault = "panic", "a request handler panicked");
                 reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
             }
         };
+        let (mut response, room) = self.weigh(&visit, &trail, response, (form, version));
         if is_head {
             response = reply::without_content(response);
         }
@@ -43,7 +54,28 @@ impl Edge {
         let hsts = self.hsts.as_ref().filter(|_| !peer.stopgap);
         reply::seal(response.headers_mut(), &visit.id, hsts);
         self.record(&visit, &trail, response.status());
-        response
+        Answered { response, room, has_credential: visit.has_credential() }
+    }
+
+    /// The answer, with the room that it takes until it has left; or a refusal, which always has some.
+    fn weigh(
+        &self,
+        visit: &Visit<'_>,
+        trail: &Trail,
+        response: Response<Body>,
+        (form, version): (Form, Version),
+    ) -> (Response<Body>, Hold) {
+        let (answers, parties) = (&self.budgets.answers, visit.parties(trail.tenant.as_deref()));
+        match answers.hold_answer(&parties, response.body().size_hint().exact()) {
+            Ok(room) => (response, room),
+            Err(exhausted) => {
+                answers.refuse(exhausted, &parties, visit.started);
+                let mut refusal = reply::no_room(form, exhausted);
+                // What is left of the request is not read any more.
+                reply::close(&mut refusal, version);
+                (refusal, answers.hold(&parties))
+            }
+        }
     }
 
     async fn dispatch<B>(&self, visit: &Visit<'_>, request: Request<B>, trail: &mut Trail) -> Response<Body>
@@ -60,7 +92,8 @@ impl Edge {
             Endpoint::Mcp => self.mcp(tenant, visit, request).await,
             Endpoint::Page => self.page(tenant, visit, request.method()),
             Endpoint::Discovery(document) => self.describe(tenant, document, request).await,
-            Endpoint::OAuth(step) => self.step(tenant, step, visit, request).await,
+            // Boxed, since all requests would hold room for it.
+            Endpoint::OAuth(step) => Box::pin(self.step(tenant, step, visit, request)).await,
         }
     }
 

@@ -3,120 +3,56 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::base::reach::network;
+use super::patience::Activity;
+use crate::base::places::{self, Permit, Places};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
 
 /// The door: a permit is taken before accepting, the party is counted after.
 pub(super) struct Admission {
-    permits: Arc<Semaphore>,
-    parties: Arc<DashMap<IpAddr, usize>>,
-    per_party: usize,
+    places: Arc<Places<Activity>>,
     metrics: Arc<Metrics>,
 }
 
 /// One connection's place; given back when dropped.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
-    party: IpAddr,
-    parties: Arc<DashMap<IpAddr, usize>>,
+    place: places::Place<Activity>,
     metrics: Arc<Metrics>,
 }
 
 impl Admission {
     pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
-            parties: Arc::default(),
-            per_party: limits.connections_per_ip,
-            metrics,
-        }
+        Self { places: Places::new(limits.connections, limits.connections_per_ip), metrics }
     }
 
     /// Waits until one more connection may be accepted; further ones queue in the kernel.
-    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
-        let permits = Arc::clone(&self.permits);
-        if permits.available_permits() == 0 {
+    pub(super) async fn permit(&self) -> Permit {
+        if self.places.are_taken() {
             self.metrics.connection_refused("cap");
         }
-        permits.acquire_owned().await.expect("the semaphore is never closed")
+        self.places.permit(|| self.metrics.connection_refused("gave_way")).await
     }
 
     /// Counts a connection from `address` (IPv6: its /64); `None` when that party has enough.
-    pub(super) fn admit(&self, permit: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
-        let party = network(address);
-        {
-            let mut count = self.parties.entry(party).or_insert(0);
-            if *count >= self.per_party {
-                drop(count);
-                self.metrics.connection_refused("per_ip");
-                return None;
-            }
-            *count += 1;
-        }
+    pub(super) fn admit(&self, permit: Permit, address: IpAddr, activity: &Arc<Activity>) -> Option<Place> {
+        let Some(place) = self.places.admit(permit, address, Arc::clone(activity)) else {
+            self.metrics.connection_refused("per_ip");
+            return None;
+        };
         self.metrics.connections(1);
-        let (parties, metrics) = (Arc::clone(&self.parties), Arc::clone(&self.metrics));
-        Some(Place { _permit: permit, party, parties, metrics })
+        Some(Place { place, metrics: Arc::clone(&self.metrics) })
+    }
+}
+
+impl Place {
+    /// Returns once the place is somebody else's: the connection is to end at once.
+    pub(super) async fn taken_away(&self) {
+        self.place.taken_away().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.connections(-1);
-        if let Entry::Occupied(mut count) = self.parties.entry(self.party) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn admission(connections: usize, connections_per_ip: usize) -> Admission {
-        let limits = Limits { connections, connections_per_ip, ..Limits::default() };
-        Admission::new(&limits, Arc::default())
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    #[tokio::test]
-    async fn one_party_has_its_share_and_gets_it_back() {
-        let door = admission(10, 2);
-        let one = door.admit(door.permit().await, ip("2001:db8::1")).expect("a place");
-        let two = door.admit(door.permit().await, ip("2001:db8::2")).expect("a place");
-        assert!(door.admit(door.permit().await, ip("2001:db8::3")).is_none());
-        assert!(door.admit(door.permit().await, ip("2001:db8:0:1::3")).is_some());
-        drop(one);
-        assert!(door.admit(door.permit().await, ip("2001:db8::3")).is_some());
-        drop(two);
-        assert!(door.parties.is_empty());
-        assert_eq!(door.permits.available_permits(), 10);
-    }
-
-    #[tokio::test]
-    async fn nobody_is_accepted_beyond_the_cap() {
-        let door = admission(1, 10);
-        let place = door.admit(door.permit().await, ip("192.0.2.1")).expect("a place");
-        let mut next = Box::pin(door.permit());
-        assert!(is_pending(&mut next).await);
-        drop(place);
-        let _permit = next.await;
-    }
-
-    async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
-        std::future::poll_fn(|context| {
-            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
-        })
-        .await
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use super::context::Edge;
+use super::patience::Activity;
 use crate::base::accept::Acceptor;
 
 /// Connections that may wait in the kernel.
@@ -87,7 +88,7 @@ pub(super) fn accept_all<F, C>(
 ) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static
 where
     F: Future<Output = ()> + Send + 'static,
-    C: Fn(Arc<Edge>, TcpStream, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    C: Fn(Arc<Edge>, TcpStream, SocketAddr, Arc<Activity>) -> F + Clone + Send + Sync + 'static,
 {
     let socket = Arc::new(socket);
     move || Box::pin(accept(Arc::clone(&edge), Arc::clone(&socket), name, converse.clone()))
@@ -97,7 +98,7 @@ where
 async fn accept<F, C>(edge: Arc<Edge>, socket: Arc<TcpListener>, name: &'static str, converse: C)
 where
     F: Future<Output = ()> + Send + 'static,
-    C: Fn(Arc<Edge>, TcpStream, SocketAddr) -> F,
+    C: Fn(Arc<Edge>, TcpStream, SocketAddr, Arc<Activity>) -> F,
 {
     let mut acceptor = Acceptor::new(socket, Arc::clone(&edge.clock), Arc::clone(&edge.metrics));
     loop {
@@ -107,12 +108,15 @@ where
             () = edge.tasks.soft().cancelled() => return,
             next = next => next,
         };
-        let Some(place) = edge.admission.admit(permit, peer.ip()) else { continue };
+        let activity = Arc::new(Activity::default());
+        let Some(place) = edge.admission.admit(permit, peer.ip(), &activity) else { continue };
         // Boxed, since each layer around a future holds room for it once more: it was twelve kilobytes for three.
-        let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer));
+        let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer, activity));
         edge.tasks.spawn(name, async move {
-            let _place = place;
-            conversation.await;
+            tokio::select! {
+                () = conversation => {}
+                () = place.taken_away() => {}
+            }
         });
     }
 }

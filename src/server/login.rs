@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
 use super::body::{self, BodyFault};
+use super::budgets::{self, Parties};
 use super::context::{Edge, Visit};
 use super::front::Fault;
 use super::reply::{self, Form};
@@ -51,11 +52,18 @@ impl Edge {
             }
             return response;
         }
-        match self.take(server, step, visit, request).await {
+        let parties = visit.parties(Some(tenant));
+        match self.take(server, step, visit, request, &parties).await {
             Ok(response) => response,
             Err(fault) => {
-                let status = fault.status();
-                let mut response = oauth::reply::error(status, "invalid_request", &fault.to_string());
+                let sentence = fault.to_string();
+                let mut response = match fault {
+                    BodyFault::NoRoom(exhausted) => {
+                        self.budgets.requests.refuse(exhausted, &parties, visit.started);
+                        oauth::reply::unavailable(&sentence, budgets::RETRY)
+                    }
+                    _ => oauth::reply::error(fault.status(), "invalid_request", &sentence),
+                };
                 reply::close(&mut response, version);
                 response
             }
@@ -68,12 +76,13 @@ impl Edge {
         step: Step,
         visit: &Visit<'_>,
         request: Request<B>,
+        parties: &Parties,
     ) -> Result<Response<Body>, BodyFault>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let deadline = Duration::from_secs(self.limits.body_seconds);
-        let mut held = self.memory.hold();
+        let mut held = self.budgets.requests.hold(parties);
         let request = body::read(request, largest(step), deadline, &mut held).await?;
         let facts = oauth::authorization_server::Visit {
             request_id: &visit.id,
@@ -111,7 +120,7 @@ impl BodyFault {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
-            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

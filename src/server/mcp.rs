@@ -7,14 +7,16 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 
 use super::body::{self, BodyFault};
+use super::budgets::{self, Budgets, CALL_BYTES, Parties, Room};
 use super::context::{Edge, Visit};
-use super::memory::Held;
 use super::reply::{self, Form, Problem};
 use super::{cors, page, revocable};
 use crate::base::body::Body;
+use crate::base::budget::{Exhausted, Hold};
 use crate::base::headers::retry_after;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{Denial, Pass, Principal};
+use crate::settings::REQUEST_FACTOR;
 use crate::spec::Resource;
 use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::rate::CallerKey;
@@ -35,6 +37,7 @@ enum Refusal {
     Body(BodyFault),
     /// One of these before the end of the body was seen, so that the connection cannot go on.
     Unread(Box<Refusal>),
+    NoRoom(Exhausted),
 }
 
 impl Edge {
@@ -79,15 +82,22 @@ impl Edge {
             Ok(pass) => pass,
             Err(refusal) => return Err(refusal.before(Box::pin(body::discard(request, UNREAD)).await)),
         };
-        // Held until the call is answered: what waits for a backend takes room as well.
-        let mut held = self.memory.hold();
-        let request = self.read(tenant, request, &mut held).await?;
+        if principal != Principal::Anonymous {
+            visit.set_credential();
+        }
+        let parties = visit.parties(Some(tenant));
+        // Both are held until the call is over: what waits for a backend takes room as well.
+        let (request, asked) = self.read(tenant, visit, request, &parties).await?;
+        let subject = subject(&principal).filter(|_| is_listen(request.headers()));
+        let under_way = self.room_for_call(visit, &parties, subject)?;
         let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
         // Dropping the call cancels it down to the backend.
         tokio::select! {
             biased;
             () = leave.revoked().cancelled() => Err(Refusal::Denied(Denial::Invalid)),
-            response = tenant.mcp.handle(request, caller) => Ok(revocable::response(response, &leave)),
+            response = tenant.mcp.handle(request, caller) => {
+                Ok(revocable::response(response, &leave, [asked, under_way]))
+            }
         }
     }
 
@@ -103,34 +113,55 @@ impl Edge {
         Ok(pass)
     }
 
+    /// The request with its body, and the room that it takes while it is answered.
     async fn read<B>(
         &self,
         tenant: &Tenant,
+        visit: &Visit<'_>,
         request: Request<B>,
-        held: &mut Held,
-    ) -> Result<Request<Bytes>, BodyFault>
+        parties: &Parties,
+    ) -> Result<(Request<Bytes>, Hold), BodyFault>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let deadline = Duration::from_secs(self.limits.body_seconds);
-        let read = body::read(request, tenant.spec.limits.max_request_bytes, deadline, held).await;
-        if matches!(read, Err(BodyFault::NoRoom))
-            && let Some(unsaid) = self.no_memory.occasion(self.clock.monotonic())
-        {
-            let mib = self.limits.request_memory_mib;
-            tracing::warn!(
-                mib,
-                unsaid,
-                "requests are refused: those under way take all of limits.request_memory_mib"
-            );
+        let mut held = self.budgets.requests.hold(parties);
+        let read = body::read(request, tenant.spec.limits.max_request_bytes, deadline, &mut held).await;
+        let read = read.and_then(|request| {
+            held.grow(request.body().len() as u64 * (REQUEST_FACTOR - 1))?;
+            Ok(request)
+        });
+        if let Err(BodyFault::NoRoom(exhausted)) = read {
+            self.budgets.requests.refuse(exhausted, parties, visit.started);
         }
-        read
+        Ok((read?, held))
+    }
+
+    /// Room for a call, if there is also some for what it will be answered.
+    fn room_for_call(
+        &self,
+        visit: &Visit<'_>,
+        parties: &Parties,
+        listener: Option<&str>,
+    ) -> Result<Hold, Refusal> {
+        let Budgets { calls, answers, .. } = &self.budgets;
+        let mut held = match listener {
+            Some(subject) => calls.hold_stream(parties, subject),
+            None => calls.hold(parties),
+        };
+        let refused = |room: &Room, exhausted| {
+            room.refuse(exhausted, parties, visit.started);
+            Refusal::NoRoom(exhausted)
+        };
+        held.grow(CALL_BYTES).map_err(|exhausted| refused(calls, exhausted))?;
+        answers.hold_answer(parties, None).map_err(|exhausted| refused(answers, exhausted))?;
+        Ok(held)
     }
 
     /// Whoever brings nothing yet is no news: every client begins so.
     fn note(&self, tenant: &Tenant, visit: &Visit<'_>, refusal: &Refusal) {
         let outcome = match refusal {
-            Refusal::Denied(Denial::Missing) | Refusal::Body(_) => return,
+            Refusal::Denied(Denial::Missing) | Refusal::Body(_) | Refusal::NoRoom(_) => return,
             Refusal::Denied(denial) => denial.class(),
             Refusal::TooMany { .. } => "rate_limited",
             Refusal::Unread(refusal) => return self.note(tenant, visit, refusal),
@@ -163,6 +194,21 @@ fn ration(tenant: &Tenant, visit: &Visit<'_>, principal: &Principal, address: Ip
         Principal::Anonymous => CallerKey::network(address),
     };
     tenant.slot.rate.take(caller, per_minute, visit.started).map_err(|wait| Refusal::TooMany { wait })
+}
+
+/// Who calls, if that is one person or program. A key may be many people's.
+fn subject(principal: &Principal) -> Option<&str> {
+    match principal {
+        Principal::User(user) => Some(&user.subject),
+        Principal::Machine(machine) => Some(&machine.client_id),
+        Principal::Key { .. } | Principal::Anonymous => None,
+    }
+}
+
+/// Whether a request opens a stream that stays open. Its header says so (2026-07-28, "Standard headers"), and rmcp refuses
+/// one that says otherwise than its body.
+fn is_listen(headers: &HeaderMap) -> bool {
+    headers.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
 /// MCP clients ask for JSON and event streams, people's browsers for HTML.
@@ -210,10 +256,11 @@ impl Refusal {
                 reply::close(&mut response, asked.version);
                 response
             }
+            Self::NoRoom(exhausted) => reply::no_room(asked.form, exhausted),
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
-                if fault == BodyFault::NoRoom {
-                    response.headers_mut().insert(header::RETRY_AFTER, retry_after(Duration::from_secs(1)));
+                if let BodyFault::NoRoom(_) = fault {
+                    response.headers_mut().insert(header::RETRY_AFTER, retry_after(budgets::RETRY));
                 }
                 reply::close(&mut response, asked.version);
                 response

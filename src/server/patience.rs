@@ -16,17 +16,22 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use self::head::Head;
+use crate::base::places::Occupant;
 
 /// Writes up to this size may be HTTP/2's own frames (a PING has 17 bytes): no sign that anybody takes an answer.
 const CONTROL_BYTES: usize = 64;
 
-/// The requests of one connection: how many began, how many are still being answered, and whose turn it is.
+/// The requests of one connection: who asks, how many began, how many are still being answered, and whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicU64,
     under_way: AtomicUsize,
     /// Those of them whose next piece is made and not taken. An HTTP/2 client says how much it takes, and may say nothing.
     offered: AtomicUsize,
+    /// Those of them whose body is waited for.
+    reading: AtomicUsize,
+    /// Some request showed a credential that was found good.
+    has_credential: AtomicBool,
     /// Counts pieces of answers that were taken.
     taken: AtomicU64,
     /// A head took too long.
@@ -69,9 +74,9 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > self.offered.load(Ordering::Relaxed)
     }
 
-    /// A request's body was let go before its end.
-    pub(super) fn leave_unread(&self) {
-        self.unread.store(true, Ordering::Relaxed);
+    /// A request showed a credential that was found good.
+    pub(super) fn set_credential(&self) {
+        self.has_credential.store(true, Ordering::Relaxed);
     }
 
     /// Returns once a kept connection has stood between two requests, everything answered, for `pause` or twice that.
@@ -109,16 +114,65 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns once nothing was asked, worked on or taken for `patience`, give or take an eighth.
-    pub(super) async fn idle(&self, patience: Duration) {
+    /// Returns once nothing was asked, worked on or taken for `patience`, give or take an eighth; after an eighth if answers
+    /// are there to be taken and room for such is scarce.
+    pub(super) async fn idle(&self, patience: Duration, is_scarce: impl Fn() -> bool) {
         const PARTS: u32 = 8;
         let (mut seen, mut quiet) = (self.moves(), 0);
         while quiet <= PARTS {
             tokio::time::sleep(patience / PARTS).await;
             let moves = self.moves();
-            quiet = if self.is_at_work() || moves != seen { 0 } else { quiet + 1 };
+            let is_still = moves == seen;
+            if is_still && self.offered.load(Ordering::Relaxed) > 0 && is_scarce() {
+                return;
+            }
+            quiet = if self.is_at_work() || !is_still { 0 } else { quiet + 1 };
             seen = moves;
         }
+    }
+}
+
+impl Occupant for Activity {
+    fn waits(&self) -> bool {
+        let clients = self.offered.load(Ordering::Relaxed) + self.reading.load(Ordering::Relaxed);
+        self.under_way.load(Ordering::Relaxed) <= clients
+    }
+
+    fn has_credential(&self) -> bool {
+        self.has_credential.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's body being read, until dropped.
+#[derive(Debug)]
+pub(super) struct Reading {
+    activity: Arc<Activity>,
+    waits: bool,
+}
+
+impl Reading {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        Self { activity, waits: false }
+    }
+
+    /// Whether the next piece is the client's to send.
+    pub(super) fn wait(&mut self, waits: bool) {
+        match (std::mem::replace(&mut self.waits, waits), waits) {
+            (false, true) => _ = self.activity.reading.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.activity.reading.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// The body was let go before its end.
+    pub(super) fn leave_unread(&self) {
+        self.activity.unread.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.wait(false);
     }
 }
 
@@ -351,6 +405,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_connection_waits_while_all_its_requests_are_the_clients_turn() {
+        let activity = Arc::new(Activity::default());
+        assert!(activity.waits());
+        let (mut answered, asking) = (activity.begin(), activity.begin());
+        let mut body = Reading::new(Arc::clone(&activity));
+        assert!(!activity.waits());
+        answered.offer();
+        assert!(!activity.waits());
+        body.wait(true);
+        assert!(activity.waits());
+        answered.taken();
+        assert!(!activity.waits());
+        drop((body, answered, asking));
+        assert!(activity.waits());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up() {
         let (_client, server) = duplex(4);
@@ -363,10 +434,10 @@ mod tests {
     async fn a_long_answer_is_not_idleness() {
         let activity = Arc::new(Activity::default());
         let under_way = activity.begin();
-        assert!(tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err());
+        assert!(tokio::time::timeout(STALL * 10, activity.idle(STALL, || false)).await.is_err());
         drop(under_way);
-        assert!(tokio::time::timeout(STALL / 2, activity.idle(STALL)).await.is_err());
-        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL)).await.expect("idle is noticed");
+        assert!(tokio::time::timeout(STALL / 2, activity.idle(STALL, || false)).await.is_err());
+        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL, || false)).await.expect("idle is noticed");
     }
 
     #[tokio::test(start_paused = true)]
@@ -374,12 +445,16 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let (mut stuck, working) = (activity.begin(), activity.begin());
         stuck.offer();
-        assert!(tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err(), "one is worked on");
+        assert!(
+            tokio::time::timeout(STALL * 10, activity.idle(STALL, || false)).await.is_err(),
+            "one is worked on"
+        );
         drop(working);
-        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL)).await.expect("nothing moves");
+        tokio::time::timeout(STALL * 5 / 4, activity.idle(STALL, || false)).await.expect("nothing moves");
+        tokio::time::timeout(STALL / 6, activity.idle(STALL, || true)).await.expect("room is scarce");
         stuck.taken();
         assert!(
-            tokio::time::timeout(STALL * 10, activity.idle(STALL)).await.is_err(),
+            tokio::time::timeout(STALL * 10, activity.idle(STALL, || false)).await.is_err(),
             "it is our turn again"
         );
     }

@@ -28,7 +28,7 @@ impl Edge {
     /// Starts answering on the plain listeners. `https` is the port to send clients to.
     pub fn serve_plain(self: &Arc<Self>, listeners: Listeners, https: u16) {
         for socket in listeners.into_sockets() {
-            let talk = move |edge, stream, peer| converse(edge, stream, peer, https);
+            let talk = move |edge, stream, peer, _| converse(edge, stream, peer, https);
             let accepting = accept_all(Arc::clone(self), socket, "plain connection", talk);
             self.tasks.spawn("plain listener", self.tasks.supervised("plain listener", accepting));
         }

@@ -5,7 +5,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body as HttpBody;
 use serde_json::json;
 
+use super::budgets;
 use crate::base::body::{self, Body};
+use crate::base::budget::Exhausted;
+use crate::base::headers::retry_after;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -59,6 +62,15 @@ pub(super) fn refusal(form: Form, refused: Problem<'_>) -> Response<Body> {
         Form::Problem => problem(refused),
         Form::Rpc => rpc_error(refused.status, -32600, &refused.detail()),
     }
+}
+
+/// There is no room for what was asked; there will be soon.
+pub(super) fn no_room(form: Form, exhausted: Exhausted) -> Response<Body> {
+    let (found, help) = (exhausted.to_string(), Some("try again in a moment"));
+    let mut response =
+        refusal(form, Problem { status: StatusCode::SERVICE_UNAVAILABLE, found: &found, help });
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after(budgets::RETRY));
+    response
 }
 
 /// A problem document. Its `detail` says all, since that is what clients show.

@@ -1,4 +1,4 @@
-//! Streams that end at once when their caller's leave is taken back.
+//! Streams that end at once when their caller's leave is taken back, and give back what they hold when they end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,16 +11,18 @@ use http_body_util::BodyExt;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::base::body::Body;
+use crate::base::budget::Hold;
 use crate::oauth::bearer::CallersLeave;
 
-/// The response, its stream ending when its caller's leave does. One that is wholly there goes out as it is.
-pub(super) fn response(response: Response<Body>, leave: &CallersLeave) -> Response<Body> {
+/// The response, its stream ending when its caller's leave does, and holding till then what its call holds. One that is
+/// wholly there goes out as it is: its call is over.
+pub(super) fn response(response: Response<Body>, leave: &CallersLeave, holds: [Hold; 2]) -> Response<Body> {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| {
         let revoked = Box::pin(leave.revoked().clone().cancelled_owned());
-        Revocable { body, revoked, _leave: leave.clone() }.boxed()
+        Revocable { body, revoked, _leave: leave.clone(), _holds: holds }.boxed()
     })
 }
 
@@ -28,6 +30,7 @@ struct Revocable {
     body: Body,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
     _leave: CallersLeave,
+    _holds: [Hold; 2],
 }
 
 impl HttpBody for Revocable {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::context::Peer;
 use super::front::Fault;
+use super::patience::Activity;
 use super::tls::Protocol;
 use super::{Edge, Handles, Listeners, connection};
 use crate::base::clock::SystemClock;
@@ -206,6 +207,15 @@ fn requests() -> Vec<(String, u16)> {
 }
 
 #[tokio::test]
+async fn what_a_request_is_said_to_take_covers_what_waits_for_its_body() {
+    let gateway = start(Limits::default());
+    let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: None, stopgap: false };
+    let request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
+    let waiting = gateway.edge.answer(&peer, request);
+    assert!(size_of_val(&waiting) as u64 <= super::body::HEAD_BYTES * 3 / 4, "{}", size_of_val(&waiting));
+}
+
+#[tokio::test]
 async fn hostile_requests_are_refused_and_sound_ones_are_not() {
     let gateway = start(Limits::default());
     for (request, expected) in requests() {
@@ -322,7 +332,8 @@ async fn http2(gateway: &Gateway) -> SocketAddr {
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
         let peer = Peer { addr: client, local: addr.ip(), sni: None, stopgap: false };
-        connection::speak(edge, Protocol::Http2, stream, peer).await;
+        let activity = Arc::new(Activity::default());
+        connection::Line::new(edge, peer, activity).speak(Protocol::Http2, stream).await;
     });
     addr
 }

@@ -20,6 +20,10 @@ pub struct Limits {
     pub body_seconds: u64,
     /// For all request bodies together, until their calls are answered.
     pub request_memory_mib: usize,
+    /// For all calls and streams under way together, whatever was asked.
+    pub call_memory_mib: usize,
+    /// For all answers together, until they have left.
+    pub answer_memory_mib: usize,
     /// A connection without a request.
     pub idle_seconds: u64,
     /// What requests under way get when the process is asked to stop.
@@ -41,6 +45,8 @@ impl Default for Limits {
             header_seconds: 10,
             body_seconds: 30,
             request_memory_mib: 64,
+            call_memory_mib: 256,
+            answer_memory_mib: 128,
             idle_seconds: 60,
             drain_seconds: 30,
             logins_per_minute: 240,
@@ -50,7 +56,17 @@ impl Default for Limits {
     }
 }
 
+/// A request that waits for its answer takes so many times its body: the body, what JSON makes of it, the arguments, and
+/// what the backend is asked.
+pub const REQUEST_FACTOR: u64 = 4;
+
 impl Limits {
+    /// The largest request that there is ever room for, in bytes: one party without a credential has four fifths of half of
+    /// the memory for requests.
+    pub fn largest_request(&self) -> usize {
+        self.request_memory_mib.saturating_mul(1 << 20) / 5 * 2 / REQUEST_FACTOR as usize
+    }
+
     /// Reports caps under which nothing could be served.
     pub(super) fn checked(self, report: &mut Report) -> Self {
         let at_least_one = [
@@ -60,6 +76,8 @@ impl Limits {
             ("header_seconds", self.header_seconds),
             ("body_seconds", self.body_seconds),
             ("request_memory_mib", self.request_memory_mib as u64),
+            ("call_memory_mib", self.call_memory_mib as u64),
+            ("answer_memory_mib", self.answer_memory_mib as u64),
             ("idle_seconds", self.idle_seconds),
             ("logins_per_minute", self.logins_per_minute.into()),
             ("tokens_per_minute", self.tokens_per_minute.into()),

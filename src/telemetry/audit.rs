@@ -2,26 +2,28 @@
 //!
 //! Lines go through a bounded queue to a thread of their own, because files block. Where the queue is full or the disk is, lines are
 //! lost and counted (`tenantd_audit_lost`); nobody waits for them. The file is rotated by size.
+//!
+//! Each tenant has a share of what is written ([`shares`]): what is beyond it becomes lines that say how many there were.
 
 mod file;
+mod shares;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::file::File;
+use self::shares::{Counted, Shares, Verdict};
 use super::metrics::Metrics;
 
 /// A second of a busy gateway's calls; about 3 MB.
 const QUEUE: usize = 8192;
 /// How long lines are gathered before they are written: to wake the thread for each would cost a call a quarter more.
 const GATHER: Duration = Duration::from_millis(20);
-/// More in a second are not kept: whoever knocks without end must not push out what matters.
-const REFUSALS_A_SECOND: u32 = 20;
 
 /// Where lines go, and how much of them is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The wall clock. A function, since this floor is below the clock's.
-pub type Now = Box<dyn Fn() -> Timestamp + Send + Sync>;
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Takes lines. Cheap to clone.
 #[derive(Clone, Default)]
@@ -138,12 +140,13 @@ struct Queue {
     lines: SyncSender<Message>,
     now: Now,
     metrics: Arc<Metrics>,
-    /// The second of the last refusal, and how many there were in it.
-    refusals: Mutex<(i64, u32)>,
+    shares: Arc<Shares>,
 }
 
 enum Message {
     Line(Vec<u8>),
+    /// Lines begin to be counted: there will be something to say.
+    Counting,
     /// Answered when all before it is written.
     Flush(SyncSender<()>),
 }
@@ -153,6 +156,12 @@ struct Line<'a> {
     at: Timestamp,
     #[serde(flatten)]
     entry: &'a Entry<'a>,
+    /// So many lines of this kind stand in no line of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<u64>,
+    /// From then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
 }
 
 impl Audit {
@@ -165,25 +174,36 @@ impl Audit {
     pub fn start(keeping: Keeping, now: Now, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let file = File::open(keeping)?;
         let (lines, queue) = sync_channel(QUEUE);
-        let counted = Arc::clone(&metrics);
+        let shares = Arc::new(Shares::default());
+        let writer = Writer {
+            file,
+            failing: false,
+            now: Arc::clone(&now),
+            metrics: Arc::clone(&metrics),
+            shares: Arc::clone(&shares),
+        };
         let thread = std::thread::Builder::new().name("audit".into());
         // It ends with the last handle; `flush` is what waits for it.
-        let _detached = thread.spawn(move || write(file, &queue, &counted))?;
-        Ok(Self(Some(Arc::new(Queue { lines, now, metrics, refusals: Mutex::default() }))))
+        let _detached = thread.spawn(move || writer.run(&queue))?;
+        Ok(Self(Some(Arc::new(Queue { lines, now, metrics, shares }))))
     }
 
-    /// Keeps a line, unless there are too many.
+    /// Keeps a line; beyond the tenant's share it is counted instead.
     pub fn note(&self, entry: &Entry<'_>) {
         let Some(queue) = &self.0 else { return };
         let at = (queue.now)();
-        if entry.event == Event::Refusal && !queue.has_room_for_refusal(at) {
-            return queue.metrics.audit_lost();
-        }
-        let line = Line { at, entry };
-        let mut line = serde_json::to_vec(&line).expect("an entry is plain data");
-        line.push(b'\n');
-        if queue.lines.try_send(Message::Line(line)).is_err() {
-            queue.metrics.audit_lost();
+        let line = Line { at, entry, left_out: None, since: None }.written();
+        match queue.shares.judge(entry, line.len(), at) {
+            Verdict::Keep => {
+                if queue.lines.try_send(Message::Line(line)).is_err() {
+                    queue.metrics.audit_lost();
+                }
+            }
+            Verdict::Count { first } => {
+                queue.metrics.audit_counted();
+                // A full queue is written now, and what is counted is said after.
+                let _awake = first.then(|| queue.lines.try_send(Message::Counting));
+            }
         }
     }
 
@@ -198,38 +218,82 @@ impl Audit {
     }
 }
 
-impl Queue {
-    fn has_room_for_refusal(&self, at: Timestamp) -> bool {
-        let mut refusals = self.refusals.lock().expect("no holder of this lock panics");
-        if refusals.0 != at.as_second() {
-            *refusals = (at.as_second(), 0);
-        }
-        refusals.1 += 1;
-        refusals.1 <= REFUSALS_A_SECOND
+impl Line<'_> {
+    fn written(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("an entry is plain data");
+        line.push(b'\n');
+        line
     }
 }
 
-fn write(mut file: File, queue: &Receiver<Message>, metrics: &Metrics) {
-    let mut failing = false;
-    while let Ok(first) = queue.recv() {
-        std::thread::sleep(GATHER);
-        for message in std::iter::once(first).chain(queue.try_iter()) {
-            let line = match message {
-                Message::Line(line) => line,
-                Message::Flush(written) => {
-                    // Whoever asked may have left.
-                    let _asker = written.try_send(());
-                    continue;
+/// The thread of its own.
+struct Writer {
+    file: File,
+    /// The last line could not be written.
+    failing: bool,
+    now: Now,
+    metrics: Arc<Metrics>,
+    shares: Arc<Shares>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Message>) {
+        loop {
+            match self.next(queue) {
+                Ok(first) => {
+                    std::thread::sleep(GATHER);
+                    std::iter::once(first).chain(queue.try_iter()).for_each(|message| self.meet(message));
                 }
-            };
-            match file.write(&line) {
-                Ok(()) => failing = false,
-                Err(error) => {
-                    metrics.audit_lost();
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::error!(%error, "the audit file cannot be written: lines are lost until it can");
-                    }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.say_counts(),
+            }
+            if self.shares.due_in_ms((self.now)()) == Some(0) {
+                self.say_counts();
+            }
+        }
+    }
+
+    /// The next message, or the time to say what was counted.
+    fn next(&self, queue: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+        match self.shares.due_in_ms((self.now)()) {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => queue.recv_timeout(Duration::from_millis(wait)),
+        }
+    }
+
+    fn meet(&mut self, message: Message) {
+        match message {
+            Message::Line(line) => self.keep(&line),
+            Message::Counting => {}
+            Message::Flush(written) => {
+                self.say_counts();
+                // Whoever asked may have left.
+                let _asker = written.try_send(());
+            }
+        }
+    }
+
+    fn keep(&mut self, line: &[u8]) {
+        match self.file.write(line) {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.metrics.audit_lost();
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "the audit file cannot be written: lines are lost until it can");
                 }
+            }
+        }
+    }
+
+    fn say_counts(&mut self) {
+        let at = (self.now)();
+        for (tenant, counted) in self.shares.counted() {
+            for Counted { event, outcome, by, lines, since } in &counted {
+                let who = by.as_ref().map(shares::By::who).unwrap_or_default();
+                let client_id = by.as_ref().and_then(|by| by.client_id.as_deref());
+                let entry = Entry { who, client_id, ..Entry::new(*event, &tenant, outcome) };
+                let line = Line { at, entry: &entry, left_out: Some(*lines), since: Some(*since) };
+                self.keep(&line.written());
             }
         }
     }

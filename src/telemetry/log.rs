@@ -1,11 +1,19 @@
 //! The log: one subscriber for the process, on standard error.
+//!
+//! Lines that a caller, a backend or a stranger can cause are bounded, for each kind and tenant ([`Bounded`]): nobody fills
+//! the disk, or hides what others did behind a flood.
+
+mod bound;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
+use self::bound::Bounded;
+pub(super) use self::bound::left_out;
 use super::printable::{is_harmful, printable, printable_json};
 
 /// How log lines look.
@@ -19,18 +27,27 @@ pub enum LogFormat {
     Json,
 }
 
+/// The time that does not jump. A function, since this floor is below the clock's.
+pub type Monotonic = fn() -> Instant;
+
 /// Installs the process's subscriber. `TENANTD_LOG_FILTER` (else `RUST_LOG`) filters; the default is `info`.
 ///
 /// A second call changes nothing: tests run several gateways in one process.
-pub fn init(format: LogFormat) {
+pub fn init(format: LogFormat, now: Monotonic) {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = move || Lines { out: io::stderr(), format, colour };
     let builder = fmt().with_env_filter(filter()).with_writer(lines);
     // The second initialisation of a process is refused by design; the first one serves all.
     let _already_there = match format {
-        LogFormat::Text => builder.with_ansi(colour).with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(colour).with_target(false);
+            builder.map_event_format(|text| Bounded::new(text, format, now)).try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false);
+            builder.map_event_format(|json| Bounded::new(json, format, now)).try_init()
+        }
     };
 }
 

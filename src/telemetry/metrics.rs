@@ -3,6 +3,8 @@
 //! No tenant label on histograms, and the series of a removed tenant go away: what ten thousand tenants cost a
 //! collector stays bounded. No label ever holds what a client sent.
 
+mod budgets;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use self::budgets::Budgets;
+pub use self::budgets::Held;
+use super::log;
 
 /// How a tool call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,9 +130,11 @@ pub struct Metrics {
     store_writable: Gauge,
     audit_lost: Counter,
     task_panics: Family<TaskLabel, Counter>,
+    audit_counted: Counter,
     certificate_ends: Family<Name, Gauge>,
     certificate_failures: Family<Name, Gauge>,
     certificate_orders: Family<OutcomeLabel, Counter>,
+    budgets: Budgets,
 }
 
 impl Metrics {
@@ -154,9 +162,11 @@ impl Metrics {
             store_writable: Gauge::default(),
             audit_lost: Counter::default(),
             task_panics: Family::default(),
+            audit_counted: Counter::default(),
             certificate_ends: Family::default(),
             certificate_failures: Family::default(),
             certificate_orders: Family::default(),
+            budgets: Budgets::default(),
         };
         metrics.register();
         metrics
@@ -196,6 +206,7 @@ impl Metrics {
         );
         self.register_life();
         self.register_certificates();
+        self.budgets.register(&mut self.registry);
     }
 
     fn register_certificates(&mut self) {
@@ -258,6 +269,10 @@ impl Metrics {
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
         let panics = "Panics inside tenantd by task; each is a fault to report";
         registry.register("tenantd_task_panics", panics, self.task_panics.clone());
+        let counted = "Audit lines that stand in a line with their number, beyond their tenant's share";
+        registry.register("tenantd_audit_counted", counted, self.audit_counted.clone());
+        let left_out = "Log lines that were left out, since there were many of their kind about one tenant";
+        registry.register("tenantd_log_lines_left_out", left_out, log::left_out());
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
     }
 
@@ -268,6 +283,7 @@ impl Metrics {
 
     /// The exposition text (OpenMetrics).
     pub fn encode(&self) -> String {
+        self.budgets.measure();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a String takes what is written");
@@ -279,9 +295,19 @@ impl Metrics {
         self.connections.inc_by(change);
     }
 
-    /// A connection was refused: `cap`, `per_ip`, `handshake`, `header_timeout`, `stalled`, `accept_error`.
+    /// A connection was refused or ended: `cap`, `gave_way`, `per_ip`, `handshake`, `header_timeout`, `stalled`, `accept_error`.
     pub fn connection_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Shows a budget of so many bytes from now on; `held` says what is held of it.
+    pub fn watch_budget(&self, budget: &'static str, limit: u64, held: Held) {
+        self.budgets.watch(budget, limit, held);
+    }
+
+    /// A budget refused something; `reason` is the bound that was in the way: `all`, `tenant`, `network`, `client`.
+    pub fn budget_refused(&self, budget: &'static str, reason: &'static str) {
+        self.budgets.refuse(budget, reason);
     }
 
     /// An answer left. `route` is one of a small fixed set.
@@ -327,6 +353,11 @@ impl Metrics {
     /// An audit line could not be kept.
     pub fn audit_lost(&self) {
         self.audit_lost.inc();
+    }
+
+    /// An audit line stands in a line that says how many there were.
+    pub fn audit_counted(&self) {
+        self.audit_counted.inc();
     }
 
     /// How many entries have not settled, and whether the system tells of changes.

@@ -5,7 +5,7 @@ use super::*;
 fn start(folder: &Path, bytes: u64, files: u32) -> (Audit, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let keeping = Keeping { file: folder.join("audit.jsonl"), bytes, files };
-    let now = Box::new(|| Timestamp::UNIX_EPOCH);
+    let now = Arc::new(|| Timestamp::UNIX_EPOCH);
     (Audit::start(keeping, now, Arc::clone(&metrics)).expect("opened"), metrics)
 }
 
@@ -69,18 +69,30 @@ fn what_cannot_be_written_is_counted() {
 #[test]
 fn a_file_that_cannot_be_opened_is_told_at_the_start() {
     let keeping = Keeping { file: "/nowhere/at/all/audit.jsonl".into(), bytes: 1, files: 1 };
-    assert!(Audit::start(keeping, Box::new(|| Timestamp::UNIX_EPOCH), Arc::new(Metrics::new())).is_err());
+    assert!(Audit::start(keeping, Arc::new(|| Timestamp::UNIX_EPOCH), Arc::new(Metrics::new())).is_err());
 }
 
 #[test]
-fn a_flood_of_refusals_pushes_nothing_out() {
+fn a_flood_of_refusals_pushes_nothing_out_and_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let (audit, metrics) = start(folder.path(), 1 << 20, 2);
-    (0..1000).for_each(|_| audit.note(&Entry::new(Event::Refusal, "acme", "invalid_token")));
+    (0..5000).for_each(|_| audit.note(&Entry::new(Event::Refusal, "acme", "invalid_token")));
     audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    let who = Who { label: Some("ann"), ..Who::default() };
+    audit.note(&Entry { who, ..Entry::new(Event::Call, "acme", "ok") });
     flush(&audit);
     let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
-    assert_eq!(text.lines().count(), 21);
-    assert!(text.ends_with("\"event\":\"login\",\"tenant\":\"acme\",\"outcome\":\"ok\"}\n"), "{text}");
-    assert!(metrics.encode().contains("tenantd_audit_lost_total 980"));
+    assert!(text.len() < 80 << 10, "{}", text.len());
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let count = |event: &str| {
+        let of = lines.iter().filter(|line| line["event"] == event);
+        of.map(|line| line["left_out"].as_u64().unwrap_or(1)).sum::<u64>()
+    };
+    assert_eq!((count("refusal"), count("login"), count("call")), (5000, 1, 1), "{text}");
+    assert!(text.contains(r#""event":"call","tenant":"acme","outcome":"ok","label":"ann"}"#), "{text}");
+    let metrics = metrics.encode();
+    assert!(metrics.contains("tenantd_audit_lost_total 0"), "{metrics}");
+    let counted = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum::<u64>();
+    assert!(metrics.contains(&format!("tenantd_audit_counted_total {counted}")), "{metrics}");
 }

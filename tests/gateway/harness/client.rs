@@ -40,6 +40,16 @@ pub(crate) struct Answer {
 impl Client {
     /// A client whose `localhost` is `address`.
     pub(crate) fn new(base: &str, address: SocketAddr, ca: Option<&Path>) -> Self {
+        Self::built(base, address, ca, |builder| builder)
+    }
+
+    /// The same with wishes of its own.
+    pub(crate) fn built(
+        base: &str,
+        address: SocketAddr,
+        ca: Option<&Path>,
+        wishes: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Self {
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .timeout(PATIENCE)
@@ -49,7 +59,7 @@ impl Client {
             let pem = fs::read(ca).expect("the CA's certificate is there");
             builder = builder.tls_certs_only([Certificate::from_pem(&pem).expect("a certificate")]);
         }
-        let http = builder.build().expect("a client");
+        let http = wishes(builder).build().expect("a client");
         Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 

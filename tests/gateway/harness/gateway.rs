@@ -212,6 +212,14 @@ impl Gateway {
         Client::new(self.base(), self.address(), self.ca().as_deref())
     }
 
+    /// A client with a connection of its own and wishes about it, for instance from which address it comes.
+    pub(crate) fn client_with(
+        &self,
+        wishes: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Client {
+        Client::built(self.base(), self.address(), self.ca().as_deref(), wishes)
+    }
+
     /// Where it serves: `https://localhost:PORT`.
     pub(crate) fn base(&self) -> &str {
         self.ready["public_base"].as_str().expect("the ready file names it")

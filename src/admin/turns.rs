@@ -1,0 +1,139 @@
+//! Whose turn it is at the admin listener: probes always have one, all else has a bounded number at once.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use tokio::sync::Semaphore;
+
+use super::Admin;
+use super::api::problem;
+use crate::base::body::Body;
+use crate::base::places::Occupant;
+
+/// Requests at once that are no probes. The other places are for those who ask whether the process lives.
+const REQUESTS: usize = 48;
+/// Files that are taken at once: each may have 33 MiB.
+const UPLOADS: usize = 4;
+/// For a request's body as a whole; it comes from this machine.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The turns of one admin listener.
+#[derive(Debug)]
+pub struct Turns {
+    requests: Semaphore,
+    uploads: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { requests: Semaphore::new(REQUESTS), uploads: Semaphore::new(UPLOADS) }
+    }
+}
+
+impl Admin {
+    /// Answers a request if it is its turn.
+    pub(super) async fn answer_in_turn<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if is_probe(&request) {
+            return self.answer(request, peer).await;
+        }
+        let turns = match *request.method() {
+            Method::PUT => &self.turns.uploads,
+            _ => &self.turns.requests,
+        };
+        match turns.try_acquire() {
+            Ok(_turn) => self.answer(request, peer).await,
+            Err(_) => busy(),
+        }
+    }
+}
+
+/// A whole body of at most so many bytes, if it comes in time.
+pub(super) async fn whole<B>(body: B, largest: usize) -> Option<Bytes>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, largest).collect()).await;
+    Some(collected.ok()?.ok()?.to_bytes())
+}
+
+/// Whether somebody only wants to know if the process lives, and serves.
+fn is_probe<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && matches!(request.uri().path(), "/healthz" | "/readyz")
+}
+
+fn busy() -> Response<Body> {
+    let detail = "too many requests of others are being answered here; try again in a moment";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// One connection of the admin listener.
+#[derive(Debug, Default)]
+pub(super) struct Talk(AtomicUsize);
+
+/// A request being answered, until dropped.
+#[derive(Debug)]
+pub(super) struct Answering<'a>(&'a Talk);
+
+impl Talk {
+    pub(super) fn begin(&self) -> Answering<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Answering(self)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Occupant for Talk {
+    fn waits(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// Nobody shows one here.
+    fn has_credential(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_health_is_asked_by_probes() {
+        let is_probe = |method: &str, path: &str| {
+            is_probe(&Request::builder().method(method).uri(path).body(()).expect("a request"))
+        };
+        assert!(
+            is_probe("GET", "/healthz") && is_probe("HEAD", "/readyz") && is_probe("GET", "/healthz?verbose")
+        );
+        assert!(
+            !is_probe("GET", "/metrics") && !is_probe("POST", "/healthz") && !is_probe("GET", "/healthz/x")
+        );
+    }
+
+    #[test]
+    fn a_connection_waits_for_its_client_between_answers() {
+        let talk = Talk::default();
+        assert!(talk.waits());
+        let answering = talk.begin();
+        assert!(!talk.waits());
+        drop(answering);
+        assert!(talk.waits());
+    }
+}

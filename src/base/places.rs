@@ -1,0 +1,294 @@
+//! Places for connections: so many in all, and so many of one party. When all are taken, a connection that only waits for
+//! its client gives way to the next one.
+//!
+//! Connections whose callers showed no credential give way first; of those that were there longest, one of the party that
+//! has most. So whoever fills all places keeps nobody out, and what is being answered is never cut.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::reach::network;
+
+/// So many connections are looked at to find one that gives way: making room costs the same however many there are.
+const LOOKS: usize = 64;
+/// While nobody can give way, it is looked again so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What has a place, as far as that decides whether it gives way.
+pub trait Occupant: Send + Sync {
+    /// Nothing is being answered: it is the client's turn.
+    fn waits(&self) -> bool;
+    /// Its caller showed a credential that was found good.
+    fn has_credential(&self) -> bool;
+}
+
+/// The places of one listener, or of several.
+#[derive(Debug)]
+pub struct Places<O> {
+    permits: Arc<Semaphore>,
+    per_party: usize,
+    crowd: Mutex<Crowd<O>>,
+}
+
+#[derive(Debug)]
+struct Crowd<O> {
+    parties: HashMap<IpAddr, usize>,
+    /// By age, oldest first. Those that ended are dropped when they are come across.
+    unknown: VecDeque<Weak<Seat<O>>>,
+    known: VecDeque<Weak<Seat<O>>>,
+}
+
+#[derive(Debug)]
+struct Seat<O> {
+    party: IpAddr,
+    occupant: Arc<O>,
+    taken_away: CancellationToken,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Place<O> {
+    seat: Arc<Seat<O>>,
+    places: Arc<Places<O>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The right to accept one more connection.
+#[derive(Debug)]
+pub struct Permit(OwnedSemaphorePermit);
+
+impl<O: Occupant> Places<O> {
+    /// So many places, and so many of one party.
+    pub fn new(places: usize, per_party: usize) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        let crowd = Crowd { parties: HashMap::new(), unknown: VecDeque::new(), known: VecDeque::new() };
+        Arc::new(Self { permits, per_party, crowd: Mutex::new(crowd) })
+    }
+
+    /// Whether all places are taken.
+    pub fn are_taken(&self) -> bool {
+        self.permits.available_permits() == 0
+    }
+
+    /// Waits until one more connection may be accepted; further ones queue in the kernel. Where all places are taken,
+    /// somebody is asked to give way; `made_room` hears of each.
+    pub async fn permit(&self, made_room: impl Fn()) -> Permit {
+        loop {
+            if self.are_taken() && self.make_room() {
+                made_room();
+            }
+            let permit = Arc::clone(&self.permits).acquire_owned();
+            if let Ok(permit) = tokio::time::timeout(LOOK_AGAIN, permit).await {
+                return Permit(permit.expect("the semaphore is never closed"));
+            }
+        }
+    }
+
+    /// Gives a place to a connection from `address`; `None` when that party has enough.
+    pub fn admit(
+        self: &Arc<Self>,
+        Permit(permit): Permit,
+        address: IpAddr,
+        occupant: Arc<O>,
+    ) -> Option<Place<O>> {
+        let party = network(address);
+        let seat = Arc::new(Seat { party, occupant, taken_away: CancellationToken::new() });
+        self.crowd().enter(&seat, self.per_party)?;
+        Some(Place { seat, places: Arc::clone(self), _permit: permit })
+    }
+
+    /// Asks one connection to give way. Says whether there was one that could.
+    fn make_room(&self) -> bool {
+        let chosen = self.crowd().choose();
+        if let Some(seat) = &chosen {
+            seat.taken_away.cancel();
+        }
+        chosen.is_some()
+    }
+}
+
+impl<O> Places<O> {
+    fn crowd(&self) -> MutexGuard<'_, Crowd<O>> {
+        // Nobody panics while holding it.
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O> Crowd<O> {
+    fn enter(&mut self, seat: &Arc<Seat<O>>, per_party: usize) -> Option<()> {
+        let count = self.parties.entry(seat.party).or_insert(0);
+        if *count >= per_party {
+            return None;
+        }
+        *count += 1;
+        if self.unknown.len() == self.unknown.capacity() {
+            // What ended is forgotten before there is more to remember; seldom, since then half of it is free.
+            self.unknown.retain(|seat| seat.strong_count() > 0);
+            self.unknown.reserve(self.unknown.len() + 1);
+        }
+        self.unknown.push_back(Arc::downgrade(seat));
+        Some(())
+    }
+
+    fn leave(&mut self, party: IpAddr) {
+        if let Some(count) = self.parties.get_mut(&party) {
+            *count -= 1;
+            if *count == 0 {
+                self.parties.remove(&party);
+            }
+        }
+    }
+}
+
+impl<O: Occupant> Crowd<O> {
+    fn choose(&mut self) -> Option<Arc<Seat<O>>> {
+        self.choose_unknown().or_else(|| self.choose_known())
+    }
+
+    fn choose_unknown(&mut self) -> Option<Arc<Seat<O>>> {
+        let mut waiting = Vec::new();
+        for _ in 0..LOOKS.min(self.unknown.len()) {
+            let Some(seat) = self.unknown.pop_front().as_ref().and_then(Weak::upgrade) else { continue };
+            match &seat.occupant {
+                _ if seat.taken_away.is_cancelled() => {}
+                occupant if occupant.has_credential() => self.known.push_back(Arc::downgrade(&seat)),
+                occupant if occupant.waits() => waiting.push(seat),
+                _ => self.unknown.push_back(Arc::downgrade(&seat)),
+            }
+        }
+        let chosen = largest(&self.parties, &mut waiting);
+        waiting.iter().rev().for_each(|seat| self.unknown.push_front(Arc::downgrade(seat)));
+        chosen
+    }
+
+    fn choose_known(&mut self) -> Option<Arc<Seat<O>>> {
+        let mut waiting = Vec::new();
+        for _ in 0..LOOKS.min(self.known.len()) {
+            let Some(seat) = self.known.pop_front().as_ref().and_then(Weak::upgrade) else { continue };
+            match seat.occupant.waits() {
+                _ if seat.taken_away.is_cancelled() => {}
+                true => waiting.push(seat),
+                false => self.known.push_back(Arc::downgrade(&seat)),
+            }
+        }
+        let chosen = largest(&self.parties, &mut waiting);
+        waiting.iter().rev().for_each(|seat| self.known.push_front(Arc::downgrade(seat)));
+        chosen
+    }
+}
+
+/// Takes the oldest of the party that has most.
+fn largest<O>(parties: &HashMap<IpAddr, usize>, waiting: &mut Vec<Arc<Seat<O>>>) -> Option<Arc<Seat<O>>> {
+    let count = |seat: &Arc<Seat<O>>| parties.get(&seat.party).copied().unwrap_or_default();
+    // The last of the maxima of the reversed order is the oldest one.
+    let (at, _) = waiting.iter().enumerate().rev().max_by_key(|(_, seat)| count(seat))?;
+    Some(waiting.remove(at))
+}
+
+impl<O> Place<O> {
+    /// Returns once the place is somebody else's: the connection is to end at once.
+    pub async fn taken_away(&self) {
+        self.seat.taken_away.cancelled().await;
+    }
+}
+
+impl<O> Drop for Place<O> {
+    fn drop(&mut self) {
+        self.places.crowd().leave(self.seat.party);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Guest {
+        works: AtomicBool,
+        has_credential: AtomicBool,
+    }
+
+    impl Occupant for Guest {
+        fn waits(&self) -> bool {
+            !self.works.load(Ordering::Relaxed)
+        }
+
+        fn has_credential(&self) -> bool {
+            self.has_credential.load(Ordering::Relaxed)
+        }
+    }
+
+    async fn enter(places: &Arc<Places<Guest>>, address: &str) -> Option<Place<Guest>> {
+        let permit = places.permit(|| {}).await;
+        places.admit(permit, address.parse().expect("an address"), Arc::default())
+    }
+
+    fn gave_way(place: &Place<Guest>) -> bool {
+        place.seat.taken_away.is_cancelled()
+    }
+
+    #[tokio::test]
+    async fn one_party_has_its_share_and_gets_it_back() {
+        let places = Places::new(10, 2);
+        let one = enter(&places, "2001:db8::1").await.expect("a place");
+        let two = enter(&places, "2001:db8::2").await.expect("a place");
+        assert!(enter(&places, "2001:db8::3").await.is_none());
+        assert!(enter(&places, "2001:db8:0:1::3").await.is_some());
+        drop(one);
+        assert!(enter(&places, "2001:db8::3").await.is_some());
+        drop(two);
+        assert!(places.crowd().parties.is_empty());
+        assert_eq!(places.permits.available_permits(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_accepted_beyond_the_cap_while_all_are_at_work() {
+        let places = Places::new(1, 10);
+        let place = enter(&places, "192.0.2.1").await.expect("a place");
+        place.seat.occupant.works.store(true, Ordering::Relaxed);
+        let waiting = tokio::time::timeout(Duration::from_secs(9), places.permit(|| {})).await;
+        assert!(waiting.is_err() && !gave_way(&place));
+        place.seat.occupant.works.store(false, Ordering::Relaxed);
+        let next = tokio::time::timeout(Duration::from_secs(9), places.permit(|| {}));
+        let ended = async {
+            place.taken_away().await;
+            drop(place);
+        };
+        assert!(tokio::join!(next, ended).0.is_ok());
+    }
+
+    #[tokio::test]
+    async fn of_those_who_wait_the_oldest_of_the_largest_party_gives_way_and_credentials_last() {
+        let places = Places::new(5, 10);
+        let mut all = Vec::new();
+        for address in ["192.0.2.1", "192.0.2.9", "192.0.2.9", "192.0.2.9", "192.0.2.2"] {
+            all.push(enter(&places, address).await.expect("a place"));
+        }
+        all[1].seat.occupant.works.store(true, Ordering::Relaxed);
+        all[2].seat.occupant.has_credential.store(true, Ordering::Relaxed);
+        let mut order = Vec::new();
+        while places.make_room() {
+            let new: Vec<_> =
+                (0..all.len()).filter(|at| gave_way(&all[*at]) && !order.contains(at)).collect();
+            order.extend(new);
+        }
+        // The third of three at 192.0.2.9 first; then by age, the one with a credential last, the one at work never.
+        assert_eq!(order, [3, 0, 4, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_ended_is_forgotten() {
+        let places = Places::new(10, 10);
+        for _ in 0..10_000 {
+            enter(&places, "192.0.2.1").await.expect("a place");
+        }
+        assert!(places.crowd().unknown.capacity() < 100, "{}", places.crowd().unknown.capacity());
+    }
+}

@@ -1,0 +1,128 @@
+//! What the edge's memory is spent on, each with a bound, a share for each tenant and source network, and a reserve for
+//! callers with a credential:
+//!
+//! - requests, from when their body is waited for until they are answered. Only bytes that came are counted: who announces
+//!   much and sends nothing takes next to no room from others;
+//! - calls and streams under way, whatever was asked;
+//! - answers, until their bytes have left.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::budget::{Budget, Exhausted, Hold, Party};
+use crate::base::reach::network;
+use crate::base::seldom::Seldom;
+use crate::settings::Limits;
+use crate::spec::TenantName;
+use crate::telemetry::metrics::Metrics;
+
+/// What a call takes beside its text for as long as it is under way: rmcp gives each two queues of 32 messages, and the
+/// rest are tasks. Measured with open `subscriptions/listen` streams: 62 KiB each.
+pub(super) const CALL_BYTES: u64 = 64 << 10;
+/// Streams that one person, or one program, may have open. A client opens one or two.
+const STREAMS_OF_ONE: u64 = 16;
+/// What an answer takes beside its body: its head, and its stream's state.
+const ANSWER_BYTES: u64 = 1 << 10;
+/// When to try again after a refusal for want of room.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// The budgets of one edge.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    pub(super) requests: Room,
+    pub(super) calls: Room,
+    pub(super) answers: Room,
+}
+
+/// One budget, and who is told that it refused something.
+#[derive(Debug)]
+pub(super) struct Room {
+    budget: Arc<Budget>,
+    name: &'static str,
+    setting: &'static str,
+    metrics: Arc<Metrics>,
+    /// When to say that there is no room: who asks without end must not fill the disk.
+    complaint: Seldom,
+}
+
+/// In whose shares something counts.
+#[derive(Debug, Clone)]
+pub(super) struct Parties {
+    tenant: Option<Arc<str>>,
+    network: IpAddr,
+    has_credential: bool,
+}
+
+impl Budgets {
+    pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+        let room = |name, setting, mib| Room::new(name, setting, mib, Arc::clone(metrics));
+        Self {
+            requests: room("requests", "limits.request_memory_mib", limits.request_memory_mib),
+            calls: room("calls", "limits.call_memory_mib", limits.call_memory_mib),
+            answers: room("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
+        }
+    }
+}
+
+impl Room {
+    fn new(name: &'static str, setting: &'static str, mib: usize, metrics: Arc<Metrics>) -> Self {
+        let budget = Budget::of_mib(mib);
+        let watched = Arc::clone(&budget);
+        metrics.watch_budget(name, budget.limit(), Box::new(move || watched.held()));
+        Self { budget, name, setting, metrics, complaint: Seldom::once_in(Duration::from_secs(60)) }
+    }
+
+    /// Nothing yet.
+    pub(super) fn hold(&self, parties: &Parties) -> Hold {
+        let tenant = parties.tenant.clone().map(|name| self.budget.share(Party::Tenant(name)));
+        let network = self.budget.share(Party::Network(parties.network));
+        self.budget.hold(tenant, Some(network), parties.has_credential)
+    }
+
+    /// Nothing yet, for a stream of a person or program that logged in.
+    pub(super) fn hold_stream(&self, parties: &Parties, subject: &str) -> Hold {
+        let tenant = parties.tenant.clone().unwrap_or_default();
+        let client = Party::Client { tenant, id: subject.into() };
+        self.hold(parties).of_client(self.budget.share_of(client, STREAMS_OF_ONE * CALL_BYTES))
+    }
+
+    /// Room for an answer whose body has so many bytes, as far as is known.
+    pub(super) fn hold_answer(&self, parties: &Parties, body: Option<u64>) -> Result<Hold, Exhausted> {
+        let mut hold = self.hold(parties);
+        hold.grow(ANSWER_BYTES + body.unwrap_or_default())?;
+        Ok(hold)
+    }
+
+    /// Whether a source network holds so much that those of its connections that do not read shall end.
+    pub(super) fn is_pressed_by(&self, address: IpAddr) -> bool {
+        self.budget.hold(None, Some(self.budget.share(Party::Network(network(address)))), true).is_pressed()
+    }
+
+    /// Counts a refusal, and says it if that was not done lately.
+    pub(super) fn refuse(&self, exhausted: Exhausted, parties: &Parties, now: Instant) {
+        self.metrics.budget_refused(self.name, exhausted.reason());
+        let Some(unsaid) = self.complaint.occasion(now) else { return };
+        tracing::warn!(
+            tenant = parties.tenant.as_deref(),
+            client.addr = %parties.network,
+            unsaid,
+            "refused for want of memory, because {exhausted} ({}); docs/configuration.md says what counts",
+            self.setting
+        );
+    }
+}
+
+impl Parties {
+    /// Nobody is known yet.
+    pub(super) fn of(address: IpAddr, tenant: Option<&TenantName>) -> Self {
+        let tenant = tenant.map(|name| Arc::clone(name.shared()));
+        Self { tenant, network: network(address), has_credential: false }
+    }
+
+    /// The same, for a caller whose credential was looked at.
+    pub(super) fn with_credential(mut self, has_credential: bool) -> Self {
+        self.has_credential = has_credential;
+        self
+    }
+}

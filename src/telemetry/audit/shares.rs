@@ -1,0 +1,315 @@
+//! What one tenant, and all who are unknown, may write of the audit: bytes at once, and bytes a second. So nobody pushes
+//! out of the files what others did.
+//!
+//! What does not fit is counted by who did what and how it ended, and a line says the count: nothing of it is lost but the
+//! moments.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+
+use super::{Entry, Event, Who};
+
+/// For callers who are known, at each tenant: some 6,000 calls at once, and 90 a second for ever.
+const KNOWN: Allowance = Allowance { at_once: 2 << 20, a_second: 32 << 10 };
+/// For those who are not known, at each tenant.
+const UNKNOWN: Allowance = Allowance { at_once: 64 << 10, a_second: 4 << 10 };
+/// For those who are not known, at all tenants.
+const ALL_UNKNOWN: Allowance = Allowance { at_once: 1 << 20, a_second: 16 << 10 };
+/// How long lines are counted before a line says how many there were.
+const COUNTED_FOR_MS: i64 = 10_000;
+/// So many of a tenant's kinds of lines are told apart by who did it; more by what and how it ended only.
+const KINDS: usize = 32;
+/// From so many tenants on, those that wrote nothing lately are forgotten when a new one comes.
+const KEPT: usize = 4_096;
+
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    at_once: u64,
+    a_second: u64,
+}
+
+/// What each writes.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    tenants: DashMap<String, Share>,
+    unknown: Mutex<Bucket>,
+    counting: Mutex<Counting>,
+}
+
+/// The tenants whose lines are being counted.
+#[derive(Debug, Default)]
+struct Counting {
+    tenants: Vec<String>,
+    since_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    known: Bucket,
+    unknown: Bucket,
+    counted: Vec<Counted>,
+}
+
+/// How full it was when last looked at; it empties with time.
+#[derive(Debug, Default)]
+struct Bucket {
+    bytes: u64,
+    at_ms: i64,
+}
+
+/// Lines of one kind that were left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) event: Event,
+    pub(super) outcome: String,
+    pub(super) by: Option<By>,
+    pub(super) lines: u64,
+    pub(super) since: Timestamp,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct By {
+    tid: Option<String>,
+    oid: Option<String>,
+    user: Option<String>,
+    label: Option<String>,
+    pub(super) client_id: Option<String>,
+}
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Keep,
+    /// It is counted instead; `first`: nothing was being counted before.
+    Count {
+        first: bool,
+    },
+}
+
+impl Shares {
+    /// Whether a line of so many bytes is kept; else it has been counted.
+    pub(super) fn judge(&self, entry: &Entry<'_>, bytes: usize, at: Timestamp) -> Verdict {
+        let mut share = match self.tenants.get_mut(entry.tenant) {
+            Some(share) => share,
+            None => {
+                self.sweep(at);
+                self.tenants.entry(entry.tenant.to_owned()).or_default()
+            }
+        };
+        if self.has_room(&mut share, entry, bytes as u64, at.as_millisecond()) {
+            return Verdict::Keep;
+        }
+        let first_of_tenant = share.counted.is_empty();
+        share.count(entry, at);
+        drop(share);
+        Verdict::Count { first: first_of_tenant && self.begin_counting(entry.tenant, at) }
+    }
+
+    fn has_room(&self, share: &mut Share, entry: &Entry<'_>, bytes: u64, now_ms: i64) -> bool {
+        if is_known(entry) {
+            return share.known.take(KNOWN, bytes, now_ms);
+        }
+        share.unknown.take(UNKNOWN, bytes, now_ms) && lock(&self.unknown).take(ALL_UNKNOWN, bytes, now_ms)
+    }
+
+    /// Whether it is the first one.
+    fn begin_counting(&self, tenant: &str, at: Timestamp) -> bool {
+        let mut counting = lock(&self.counting);
+        counting.tenants.push(tenant.to_owned());
+        let is_first = counting.tenants.len() == 1;
+        if is_first {
+            counting.since_ms = at.as_millisecond();
+        }
+        is_first
+    }
+
+    /// In how many milliseconds the counts are due to be said; `None` if nothing is counted.
+    pub(super) fn due_in_ms(&self, at: Timestamp) -> Option<u64> {
+        let counting = lock(&self.counting);
+        let due = counting.since_ms + COUNTED_FOR_MS - at.as_millisecond();
+        // A clock that was set back must not keep them for longer.
+        (!counting.tenants.is_empty()).then(|| due.clamp(0, COUNTED_FOR_MS).unsigned_abs())
+    }
+
+    /// Takes what was counted, by tenant.
+    pub(super) fn counted(&self) -> Vec<(String, Vec<Counted>)> {
+        let tenants = std::mem::take(&mut lock(&self.counting).tenants);
+        let counts = |tenant: String| {
+            let counted = std::mem::take(&mut self.tenants.get_mut(&tenant)?.counted);
+            Some((tenant, counted))
+        };
+        tenants.into_iter().filter_map(counts).collect()
+    }
+
+    fn sweep(&self, at: Timestamp) {
+        if self.tenants.len() >= KEPT {
+            self.tenants.retain(|_, share| !share.is_idle(at.as_millisecond()));
+        }
+    }
+}
+
+/// Whoever showed a credential is known. A refusal is by somebody who did not, whatever they said.
+fn is_known(entry: &Entry<'_>) -> bool {
+    entry.event != Event::Refusal && entry.who != Who::default()
+}
+
+/// Nobody panics while holding it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Share {
+    fn is_idle(&mut self, now_ms: i64) -> bool {
+        self.known.empty(KNOWN, now_ms);
+        self.unknown.empty(UNKNOWN, now_ms);
+        self.counted.is_empty() && self.known.bytes == 0 && self.unknown.bytes == 0
+    }
+
+    fn count(&mut self, entry: &Entry<'_>, at: Timestamp) {
+        let by = (self.counted.len() < KINDS).then(|| By::of(entry));
+        let known = self.counted.iter_mut().find(|counted| counted.is_of(entry));
+        match known {
+            Some(counted) => counted.lines += 1,
+            None => {
+                let (event, outcome) = (entry.event, entry.outcome.to_owned());
+                self.counted.push(Counted { event, outcome, by, lines: 1, since: at });
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, allowance: Allowance, bytes: u64, now_ms: i64) -> bool {
+        self.empty(allowance, now_ms);
+        let fits = self.bytes + bytes <= allowance.at_once;
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    fn empty(&mut self, allowance: Allowance, now_ms: i64) {
+        let passed_ms = u64::try_from(now_ms - self.at_ms).unwrap_or(0);
+        let gone = passed_ms.saturating_mul(allowance.a_second) / 1_000;
+        // Time that is too short for a byte counts later.
+        if gone > 0 || now_ms < self.at_ms {
+            self.at_ms = now_ms;
+            self.bytes = self.bytes.saturating_sub(gone);
+        }
+    }
+}
+
+impl Counted {
+    fn is_of(&self, entry: &Entry<'_>) -> bool {
+        let is_by = |by: &By| by.who() == entry.who && by.client_id.as_deref() == entry.client_id;
+        self.event == entry.event && self.outcome == entry.outcome && self.by.as_ref().is_none_or(is_by)
+    }
+}
+
+impl By {
+    fn of(entry: &Entry<'_>) -> Self {
+        let Who { tid, oid, user, label } = entry.who;
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            tid: owned(tid),
+            oid: owned(oid),
+            user: owned(user),
+            label: owned(label),
+            client_id: owned(entry.client_id),
+        }
+    }
+
+    pub(super) fn who(&self) -> Who<'_> {
+        Who {
+            tid: self.tid.as_deref(),
+            oid: self.oid.as_deref(),
+            user: self.user.as_deref(),
+            label: self.label.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call<'a>(tenant: &'a str, label: Option<&'a str>) -> Entry<'a> {
+        let who = Who { label, ..Who::default() };
+        Entry { who, ..Entry::new(Event::Call, tenant, "ok") }
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).expect("a time")
+    }
+
+    /// How many of so many lines of 200 bytes are kept.
+    fn kept(shares: &Shares, entry: &Entry<'_>, lines: usize, ms: i64) -> usize {
+        (0..lines).filter(|_| shares.judge(entry, 200, at(ms)) == Verdict::Keep).count()
+    }
+
+    #[test]
+    fn a_flood_takes_its_tenants_share_and_nothing_of_others() {
+        let shares = Shares::default();
+        assert_eq!(kept(&shares, &call("a", Some("key")), 100_000, 0), (2 << 20) / 200);
+        assert_eq!(
+            kept(&shares, &call("a", None), 100_000, 0),
+            (64 << 10) / 200,
+            "those who are unknown have their own"
+        );
+        assert_eq!(kept(&shares, &call("b", Some("key")), 1_000, 0), 1_000);
+        let left_over = (2 << 20) % 200;
+        assert_eq!(kept(&shares, &call("a", Some("key")), 1_000, 1_000), (left_over + (32 << 10)) / 200);
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_by_who_did_it() {
+        let shares = Shares::default();
+        assert_eq!(shares.due_in_ms(at(0)), None);
+        let mine = kept(&shares, &call("a", Some("mine")), 50_000, 0);
+        let yours = kept(&shares, &call("a", Some("yours")), 70_000, 0);
+        assert_eq!((shares.due_in_ms(at(0)), shares.due_in_ms(at(60_000))), (Some(10_000), Some(0)));
+        let mut all = shares.counted();
+        let (tenant, counted) = all.pop().expect("one tenant");
+        assert!(all.is_empty() && tenant == "a");
+        let lines = |label: &str| {
+            let of = |counted: &&Counted| counted.by.as_ref().is_some_and(|by| by.who().label == Some(label));
+            counted.iter().filter(of).map(|counted| counted.lines as usize).sum::<usize>()
+        };
+        assert_eq!((mine + lines("mine"), yours + lines("yours")), (50_000, 70_000));
+        assert!(shares.counted().is_empty() && shares.due_in_ms(at(0)).is_none());
+    }
+
+    #[test]
+    fn many_callers_are_counted_together_and_none_is_missing() {
+        let shares = Shares::default();
+        let mut total = 0;
+        for number in 0..20_000 {
+            let label = (number % 100).to_string();
+            total += kept(&shares, &call("a", Some(&label)), 1, 0);
+        }
+        let counted = shares.counted().pop().expect("one tenant").1;
+        assert!(counted.len() <= KINDS + 1, "{}", counted.len());
+        assert_eq!(total as u64 + counted.iter().map(|counted| counted.lines).sum::<u64>(), 20_000);
+    }
+
+    #[test]
+    fn strangers_at_many_tenants_have_a_bound_together() {
+        let shares = Shares::default();
+        let tenants: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let kept: usize = tenants.iter().map(|tenant| kept(&shares, &call(tenant, None), 1_000, 0)).sum();
+        assert_eq!(kept, (1 << 20) / 200);
+    }
+
+    #[test]
+    fn tenants_that_wrote_nothing_lately_are_forgotten() {
+        let shares = Shares::default();
+        for number in 0..20_000 {
+            let tenant = number.to_string();
+            kept(&shares, &call(&tenant, Some("key")), 1, number * 100);
+        }
+        assert!(shares.tenants.len() <= KEPT, "{}", shares.tenants.len());
+    }
+}

@@ -1,0 +1,75 @@
+//! The families of budgets: what each may hold and holds, and what it refused.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Name {
+    budget: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    budget: &'static str,
+    reason: &'static str,
+}
+
+/// What is held of a budget now, in bytes. A function, since this floor is below that of budgets.
+pub type Held = Box<dyn Fn() -> u64 + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Budgets {
+    limits: Family<Name, Gauge>,
+    held: Family<Name, Gauge>,
+    refused: Family<Refusal, Counter>,
+    /// Asked when somebody wants to know: a gauge that follows each request would cost each request.
+    watched: Mutex<Vec<(&'static str, Held)>>,
+}
+
+impl Budgets {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let limit = "What a budget may hold, in bytes";
+        registry.register("tenantd_budget_limit_bytes", limit, self.limits.clone());
+        let held = "What a budget holds, in bytes";
+        registry.register("tenantd_budget_held_bytes", held, self.held.clone());
+        let refused = "What a budget refused, by the bound that was in the way";
+        registry.register("tenantd_budget_refused", refused, self.refused.clone());
+    }
+
+    pub(super) fn watch(&self, budget: &'static str, limit: u64, held: Held) {
+        self.limits.get_or_create(&Name { budget }).set(gauge(limit));
+        self.watched().push((budget, held));
+    }
+
+    pub(super) fn refuse(&self, budget: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&Refusal { budget, reason }).inc();
+    }
+
+    /// Reads what is held.
+    pub(super) fn measure(&self) {
+        for (budget, held) in self.watched().iter() {
+            self.held.get_or_create(&Name { budget }).set(gauge(held()));
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<(&'static str, Held)>> {
+        // Nobody panics while holding it.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn gauge(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+impl fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budgets").finish_non_exhaustive()
+    }
+}
