@@ -1,12 +1,13 @@
 //! The file's form: its settings, its schema's version, and what is wrong with it, said plainly.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::key::Keyring;
-use super::{Error, lives};
+use super::{Error, lives, whole};
 
 /// "tntd": whose file this is.
 const APPLICATION: i64 = 0x746e_7464;
@@ -67,11 +68,16 @@ pub(super) fn upgrade(
     to: i64,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
+    // A step may add to what an entry's seal covers; what somebody changed before stays so.
+    let changed = if from < LIVES { HashSet::new() } else { whole::changed(&transaction, keys)? };
     for (step, version) in STEPS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version)) {
         transaction.execute_batch(step)?;
         if version == LIVES {
             lives::adopt(&transaction, keys)?;
         }
+    }
+    if to >= LIVES {
+        whole::seal_all_but(&transaction, keys, &changed)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", to)?;

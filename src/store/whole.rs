@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::key::Keyring;
 use super::seal::Place;
@@ -33,9 +33,14 @@ pub(super) fn mend(connection: &Connection, keys: &Keyring, stem: &str) -> rusql
     seal(connection, keys, stem)
 }
 
-/// Seals all entries, those of an earlier version as they are.
-pub(super) fn seal_all(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
-    stems(connection)?.iter().try_for_each(|stem| seal(connection, keys, stem))
+/// Seals all entries as they are after a step of the schema, but those.
+pub(super) fn seal_all_but(
+    connection: &Connection,
+    keys: &Keyring,
+    changed: &HashSet<String>,
+) -> rusqlite::Result<()> {
+    let all = stems(connection)?;
+    all.iter().filter(|stem| !changed.contains(*stem)).try_for_each(|stem| seal(connection, keys, stem))
 }
 
 /// Seals anew what an older master key sealed, so that its line can go.
@@ -71,14 +76,14 @@ type Found = (Vec<Vec<u8>>, Vec<u8>);
 /// The columns of an entry, whichever there are, each with its name; and the seal.
 fn read(connection: &Connection, stem: &str) -> rusqlite::Result<Option<Found>> {
     let mut select = connection.prepare_cached("SELECT * FROM entries WHERE stem = ?1")?;
-    let names: Vec<String> = select.column_names().map(str::to_owned).collect();
-    let read = |row: &rusqlite::Row<'_>| {
-        let mut columns = Vec::with_capacity(2 * names.len());
-        let mut seal = Vec::new();
-        for (place, name) in names.iter().enumerate() {
+    let read = |row: &Row<'_>| {
+        // As they are now: a kept statement learns of a new column when it runs.
+        let names = row.as_ref().column_names();
+        let (mut columns, mut seal) = (Vec::new(), Vec::new());
+        for (place, name) in names.enumerate() {
             match row.get_ref(place)? {
                 ValueRef::Blob(bytes) if name == "seal" => seal = bytes.to_vec(),
-                value => columns.extend([name.clone().into_bytes(), tagged(value)]),
+                value => columns.extend([name.as_bytes().to_vec(), tagged(value)]),
             }
         }
         Ok((columns, seal))
@@ -151,6 +156,21 @@ mod tests {
             accept(&store, 4);
             assert_eq!(store.entries().expect("read")[0].in_force.map(|it| it.0), Some(4), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_step_that_adds_a_column_leaves_entries_as_they_were_and_changed_ones_changed() {
+        let (_folder, store) = store();
+        accept(&store, 1);
+        store.set_paused("other", true).expect("paused");
+        tamper(&store, "UPDATE entries SET paused = 0 WHERE stem = 'other'");
+        let connection = store.connection();
+        let changed = changed(&connection, &store.keys).expect("read");
+        connection.execute_batch("ALTER TABLE entries ADD COLUMN later TEXT").expect("altered");
+        assert!(!is_whole(&connection, &store.keys, "acme").expect("read"), "a column is not passed over");
+        seal_all_but(&connection, &store.keys, &changed).expect("sealed");
+        assert!(is_whole(&connection, &store.keys, "acme").expect("read"));
+        assert!(!is_whole(&connection, &store.keys, "other").expect("read"));
     }
 
     #[test]

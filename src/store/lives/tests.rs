@@ -158,6 +158,7 @@ fn write_as_version_2(connection: &Connection, keys: &Keyring, id: GrantId) -> r
         "INSERT INTO revoked (tenant, subject, issued_until, forget_at) VALUES ('acme', ?1, 0, 60)",
         [client.as_bytes()],
     )?;
+    connection.execute("INSERT INTO entries (stem) VALUES ('acme')", [])?;
     // Sealed with a key that is not there any more.
     let sealed = "INSERT INTO signing_keys (tenant, kid, signs_from, pkcs8) VALUES ('beta', 'k', 0, x'00')";
     connection.execute(sealed, []).map(drop)
@@ -175,6 +176,7 @@ fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
     drop(connection);
 
     let store = Store::open(folder.path(), &KeySource::State).expect("brought up");
+    assert!(!store.entries().expect("read")[0].paused, "nobody paused it");
     let lives = store.lives().expect("read");
     let acme = lives.iter().find(|kept| **kept.life.tenant() == *"acme").expect("it has a life");
     assert_eq!((&acme.stem, acme.about.len()), (&None, 0), "nobody has taken it");
