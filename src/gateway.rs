@@ -287,7 +287,7 @@ async fn open_store(
     match opening.await.expect("opening the store does not panic") {
         Ok(store) => Ok(store),
         Err(error) if error.is_nowhere_to_write() => {
-            tracing::error!(%error, "serving without a state folder: last good revisions, pauses and rollbacks will not survive a restart");
+            tracing::error!(%error, "serving without a state folder: last good revisions, pauses, rollbacks and who holds which name and path will not survive a restart");
             Ok((None, Vec::new()))
         }
         Err(error) => Err(error.into()),

@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod backend;
+mod holding;
 mod limits;
 mod login;
 mod name;
@@ -16,6 +17,7 @@ mod tool;
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
+pub use holding::{Holding, Stake};
 pub use limits::LimitsSpec;
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec, MachineClientSpec,

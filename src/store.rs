@@ -10,6 +10,7 @@
 //! All functions block; call them where blocking is fine.
 
 mod backup;
+mod claims;
 mod clients;
 mod commit;
 mod grants;
@@ -35,6 +36,7 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{Sound, check, restore};
+pub use claims::Claims;
 pub use grants::{Beginning, Grant, GrantId, Revocations, Revoked, Step, Subject};
 pub use key::{Error as KeyError, KeySource};
 pub use lives::{Kept, Life, LifeId, Turn};
@@ -113,7 +115,11 @@ impl Store {
         schema::migrate(&mut connection, &keys, &file)?;
         let store = Self::of(connection, keys, file, lock);
         store.check_key()?;
-        if store.is_writable() && whole::renew(&store.connection(), &store.keys).is_err() {
+        let renew = || {
+            let connection = store.connection();
+            whole::renew(&connection, &store.keys).and_then(|()| store.renew_claims(&connection))
+        };
+        if store.is_writable() && renew().is_err() {
             tracing::warn!("entries cannot be sealed with the new master key; keep the line of the old one");
         }
         Ok(store)

@@ -15,7 +15,7 @@ mod holdings;
 mod keeper;
 mod look;
 mod pace;
-mod plan;
+pub mod plan;
 mod published;
 pub mod rate;
 mod receipt;

@@ -1,4 +1,4 @@
-//! What an operator may do to tenants: pause, resume, roll back, remove, add a file; and what may be asked about their
+//! What an operator may do to tenants: pause, resume, roll back, accept, remove, add a file; and what may be asked about their
 //! past. Changes are taken from this machine only, whatever address the listener has.
 
 use std::net::IpAddr;
@@ -44,6 +44,7 @@ impl Admin {
             }
             (&Method::POST, ["api", "tenants", name, "pause"]) => self.order(name, Order::Pause).await,
             (&Method::POST, ["api", "tenants", name, "resume"]) => self.order(name, Order::Resume).await,
+            (&Method::POST, ["api", "tenants", name, "accept"]) => self.order(name, Order::Accept).await,
             (&Method::POST, ["api", "tenants", name, "rollback"]) => match number("revision") {
                 Some(number) => self.order(name, Order::RollBack(number)).await,
                 None => problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
@@ -114,9 +115,13 @@ fn answered(outcome: Result<impl Serialize, Refused>) -> Response<Body> {
         Err(refused) => refused,
     };
     let status = match &refused {
-        Refused::Rejected { report, .. } => return findings(&refused.to_string(), report),
+        Refused::Rejected { report, .. } | Refused::Unfit(report) => {
+            return findings(&refused.to_string(), report);
+        }
         Refused::NotFound | Refused::NoRevision(_) => StatusCode::NOT_FOUND,
-        Refused::NoStore | Refused::Taken { .. } => StatusCode::CONFLICT,
+        Refused::NoStore | Refused::Taken { .. } | Refused::NothingWaits | Refused::Held(_) => {
+            StatusCode::CONFLICT
+        }
         Refused::Files { .. } | Refused::Store(store::Error::Database { .. }) => {
             StatusCode::INSUFFICIENT_STORAGE
         }

@@ -85,6 +85,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
         enabled: layers.flag(&["enabled"]).unwrap_or(true),
         public_url: place.public_url,
         mounts: place.mounts,
+        shares_hosts: false,
         tools: tools.into(),
         backend: backend.spec,
         access,

@@ -147,6 +147,13 @@ pub enum TenantsQuestion {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Let a tenant have the name, path or host that another had when its files were refused.
+    Accept {
+        /// The stem of its files, or the tenant's name.
+        name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Judge a file and put it into the tenants folder in one step.
     Add {
         /// The file. Its name says which tenant it belongs to.

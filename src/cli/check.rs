@@ -3,7 +3,7 @@
 //! Every finding of every tenant, claims to paths judged across tenants, nothing served. `--live` is to be added
 //! between [`judge`] and printing: [`Verdict::tenants`] has each good tenant's spec, and findings may be added to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use super::output;
 use super::render::{self, Format};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::bundle::{self, Context, Entry};
-use crate::routing::{self, Claim, Conflict, ConflictKind};
 use crate::spec::{TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
+use crate::tenants::plan::{self, Applicant};
 
 /// What the command comes to; `main` makes an exit code of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,6 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
         let new = entries.iter().filter(|entry| seen.insert((entry.files.clone(), entry.stem.clone())));
         verdict.tenants.extend(new.map(|entry| one(entry, context)));
     }
-    names(&mut verdict.tenants);
     claims(&mut verdict.tenants);
     Ok(verdict)
 }
@@ -138,54 +137,29 @@ fn one(entry: &Entry, context: &Context) -> Judged {
     }
 }
 
-/// Two tenants of one name: the later is refused, as after a restart.
-fn names(tenants: &mut [Judged]) {
-    let mut holders: BTreeMap<TenantName, String> = BTreeMap::new();
-    for tenant in tenants.iter_mut() {
-        let Some(name) = tenant.name.clone() else { continue };
-        match holders.get(&name) {
-            None => drop(holders.insert(name, tenant.stem.clone())),
-            Some(holder) => refuse(
-                tenant,
-                Diagnostic::error("name-taken", format!("the name {name} is taken by {holder}"))
-                    .help("rename the file, or say name: in its .yaml"),
-            ),
-        }
-    }
-}
-
-/// Claims to one path: judged as after a restart, by name.
+/// Claims to one name, path or host: judged as at a first start, by the order of the stems.
 fn claims(tenants: &mut [Judged]) {
-    let mut claims: Vec<Claim> = tenants
-        .iter()
-        .filter_map(|tenant| tenant.spec.as_ref())
-        .map(|spec| Claim { tenant: spec.name.clone(), mounts: spec.mounts.clone(), incumbent: false })
-        .collect();
-    claims.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-    if claims.len() < 2 {
-        return;
-    }
-    for conflict in routing::judge(&claims) {
-        let loser = tenants
-            .iter_mut()
-            .find(|tenant| tenant.spec.is_some() && tenant.name.as_ref() == Some(&conflict.loser));
-        if let Some(loser) = loser {
-            refuse(loser, lost(&conflict));
+    let mut keys: Vec<_> = (0..tenants.len()).map(|at| (key(tenants, at), at)).collect();
+    keys.sort();
+    let wants = |at: usize| tenants[at].spec.as_ref().map(TenantSpec::stake);
+    let applicants =
+        keys.iter().map(|(key, at)| Applicant { stem: key, wants: wants(*at), holds: None, waits: false });
+    let mut refused = plan::settle(&applicants.collect::<Vec<_>>());
+    for (key, at) in keys {
+        if let Some(refusal) = refused.remove(&key) {
+            let finding = refusal.finding(&tenants[at].stem);
+            refuse(&mut tenants[at], finding);
         }
     }
 }
 
-fn lost(conflict: &Conflict) -> Diagnostic {
-    let host = conflict.mount.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
-    let (prefix, holder) = (&conflict.mount.prefix, &conflict.holder);
-    let message = match conflict.kind {
-        ConflictKind::Same => format!("{prefix}{host} is held by {holder}"),
-        ConflictKind::CaseOnly => format!("{prefix}{host} differs from a path of {holder} in capitals only"),
-        ConflictKind::TakesEndpoint => {
-            format!("{prefix}{host} is one of the paths that {holder} answers itself")
-        }
-    };
-    Diagnostic::error("path-taken", message).help("give one of the two another path_prefix")
+/// The stem; told apart where several folders have the same.
+fn key(tenants: &[Judged], at: usize) -> String {
+    let stem = &tenants[at].stem;
+    match tenants[..at].iter().filter(|tenant| tenant.stem == *stem).count() {
+        0 => stem.clone(),
+        before => format!("{stem} ({})", before + 1),
+    }
 }
 
 fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
@@ -245,7 +219,7 @@ mod tests {
         let folder =
             tenants(&[("a.yaml", "api_key: key-0001\n"), ("b.yaml", "api_key: key-0002\npath_prefix: /a\n")]);
         let verdict = judged(&folder);
-        assert_eq!(codes(&verdict), [("a", vec![]), ("b", vec!["path-taken"])]);
+        assert_eq!(codes(&verdict), [("a", vec![]), ("b", vec!["claim-taken"])]);
         assert_eq!(verdict.outcome(), Outcome::Refused);
     }
 
@@ -255,7 +229,7 @@ mod tests {
             ("a b.yaml", "api_key: key-0001\n"),
             ("a-b.yaml", "api_key: key-0002\npath_prefix: /x\n"),
         ]);
-        assert_eq!(codes(&judged(&folder)), [("a b", vec![]), ("a-b", vec!["name-taken"])]);
+        assert_eq!(codes(&judged(&folder)), [("a b", vec![]), ("a-b", vec!["claim-taken"])]);
     }
 
     #[test]

@@ -356,7 +356,7 @@ proptest! {
     ) {
         let claims: Vec<Claim> = claims.iter().enumerate().map(|(n, (mounts, incumbent))| {
             let tenant = TenantName::parse(&format!("t{n}")).expect("a name");
-            Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), incumbent: *incumbent }
+            Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), shares_hosts: true, incumbent: *incumbent }
         }).collect();
         let losers: BTreeMap<_, _> = judge(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
         let granted = naive_grants(&claims);
@@ -414,7 +414,7 @@ fn naive_grants(claims: &[Claim]) -> Vec<&TenantName> {
 
 fn claim(tenant: &str, mounts: &[&str], incumbent: bool) -> Claim {
     let tenant = TenantName::parse(tenant).expect("a name");
-    Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), incumbent }
+    Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), shares_hosts: true, incumbent }
 }
 
 fn verdicts(claims: &[Claim]) -> Vec<(String, String, String, ConflictKind)> {
@@ -501,10 +501,10 @@ fn rivals_are_exactly_the_holders_that_clash() {
     let mounts: Vec<Mount> = CLAIMED.iter().map(|text| mount(text)).collect();
     for missing in 0..mounts.len() {
         let mut places = super::Places::new();
-        mounts.iter().enumerate().for_each(|(holder, mount)| places.hold(mount, &holder));
-        places.release(&mounts[missing], &missing);
+        mounts.iter().enumerate().for_each(|(holder, mount)| places.hold(mount, true, &holder));
+        places.release(&mounts[missing], true, &missing);
         for claimed in &mounts {
-            let mut rivals: Vec<usize> = places.rivals(claimed).copied().collect();
+            let mut rivals: Vec<usize> = places.rivals(claimed, true).copied().collect();
             rivals.sort_unstable();
             rivals.dedup();
             let clashing = (0..mounts.len()).filter(|&n| n != missing && naive_clash(&mounts[n], claimed));

@@ -125,6 +125,7 @@ pub(super) mod tests {
             enabled: true,
             public_url: PublicUrl::new("https://mcp.example.com", &prefix),
             mounts: vec![Mount { host: None, prefix }],
+            shares_hosts: false,
             tools: Arc::default(),
             backend,
             access: AccessSpec { api_keys, ..AccessSpec::default() },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, TenantName, ToolSpec};
+use super::{AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Stake, TenantName, ToolSpec};
 
 /// Everything one tenant is meant to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,8 @@ pub struct TenantSpec {
     pub public_url: PublicUrl,
     /// Where it answers; at least one, the first is that of `public_url`.
     pub mounts: Vec<Mount>,
+    /// Other tenants may be on its hosts, if they let it onto theirs.
+    pub shares_hosts: bool,
     /// In the order they are listed. Names are unique.
     pub tools: Arc<[ToolSpec]>,
     pub backend: BackendSpec,
@@ -33,6 +35,11 @@ pub struct TenantSpec {
 }
 
 impl TenantSpec {
+    /// What it claims, and holds once it is in force.
+    pub fn stake(&self) -> Stake<'_> {
+        Stake { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
+    }
+
     /// What to register with the app in Entra, where people log in.
     pub fn redirect_uri(&self) -> Option<String> {
         self.access.login.as_ref().map(|_| self.public_url.callback())

@@ -2,19 +2,23 @@
 //! decided about it: paused, held at an older one.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
+use super::claims::{self, Claims};
+use super::key::Keyring;
 use super::seal::Place;
 use super::{Error, Store, schema, whole};
 use crate::base::digest::Digest;
+use crate::spec::Holding;
 
 /// How many revisions of an entry are kept.
 pub const KEPT: u64 = 10;
 
 /// What is kept of one entry, its documents left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
     pub stem: String,
     /// Number and digest of the last good revision.
@@ -24,6 +28,10 @@ pub struct Entry {
     pub paused: bool,
     /// The digest of the files against which an older revision is held.
     pub held_against: Option<Digest>,
+    /// What it holds, whether or not its files can be used.
+    pub holding: Option<Arc<Holding>>,
+    /// The digest of the files whose claim was refused.
+    pub refused: Option<Digest>,
 }
 
 /// A revision that serves now.
@@ -42,7 +50,9 @@ pub struct Accepted {
 pub enum Change {
     /// A revision is in force; a hold is over.
     Accept(Accepted),
-    /// The entry is gone: nothing of it may come back. A pause stays.
+    /// What the entry holds, and which claim of its files was refused.
+    Claims(Claims),
+    /// The entry is gone: nothing of it may come back, and what it held is free. A pause stays.
     Gone(String),
 }
 
@@ -51,6 +61,7 @@ impl Change {
     fn stem(&self) -> &str {
         match self {
             Self::Accept(accepted) => &accepted.stem,
+            Self::Claims(claims) => &claims.stem,
             Self::Gone(stem) => stem,
         }
     }
@@ -74,18 +85,20 @@ impl Store {
         let read = || -> rusqlite::Result<Vec<Entry>> {
             let connection = self.connection();
             let changed = self.changed_entries(&connection)?;
+            let mut claims = self.all_claims(&connection)?;
             let mut all = connection.prepare(ALL)?;
             let entry = |row: &Row<'_>| {
                 let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
                 let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
                 let stem: String = row.get(0)?;
+                let claimed = claims.remove(&stem).unwrap_or_default();
                 if changed.contains(&stem) {
                     tracing::error!(
                         entry = stem,
                         "what the store says of this entry was changed, or sealed with another master key: it is paused. Look at its files, then resume it with \"tenantd tenants resume\""
                     );
                     let last = row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs();
-                    return Ok(Entry { stem, in_force: None, last, paused: true, held_against: None });
+                    return Ok(Entry { stem, last, paused: true, ..claimed });
                 }
                 Ok(Entry {
                     stem,
@@ -93,15 +106,22 @@ impl Store {
                     paused: row.get(3)?,
                     held_against: digest(row.get(4)?),
                     last: row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs(),
+                    ..claimed
                 })
             };
-            all.query_map([], entry)?.collect()
+            let entries: rusqlite::Result<Vec<_>> = all.query_map([], entry)?.collect();
+            let mut entries = entries?;
+            // Of what was never accepted there is nothing but a claim.
+            entries.extend(claims.into_values());
+            Ok(entries)
         };
         read().map_err(self.failed())
     }
 
     /// Writes what a pass changed, all of it or nothing.
-    pub fn write(&self, changes: &[Change]) -> Result<(), Error> {
+    pub fn write<'c>(&self, changes: impl IntoIterator<Item = &'c Change>) -> Result<(), Error> {
+        let mut changes = changes.into_iter().peekable();
+        let writes = changes.peek().is_some();
         let write = || -> rusqlite::Result<()> {
             let mut connection = self.connection();
             let transaction = connection.transaction()?;
@@ -116,6 +136,7 @@ impl Store {
                             &self.keys.seal(&place(&accepted.stem, &row), &accepted.documents),
                         )?;
                     }
+                    Change::Claims(claims) => pen.claims(claims, &self.keys)?,
                     Change::Gone(stem) => pen.gone(stem)?,
                 }
                 whole::seal(&transaction, &self.keys, change.stem())?;
@@ -124,7 +145,7 @@ impl Store {
             transaction.commit()
         };
         let outcome = write();
-        self.writing.ended(&outcome, !changes.is_empty());
+        self.writing.ended(&outcome, writes);
         outcome.map_err(self.failed())
     }
 
@@ -144,6 +165,7 @@ impl Store {
 
     /// Nothing of an entry is kept any more, a pause included.
     pub fn forget(&self, stem: &str) -> Result<(), Error> {
+        self.write(&[Change::Gone(stem.to_owned())])?;
         self.change(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
     }
 
@@ -184,19 +206,33 @@ impl Store {
 
     /// Opens every sealed value. Says how many entries and revisions there are.
     pub(super) fn open_all(&self) -> Result<(usize, usize), Error> {
-        let entries = self.entries()?;
+        let stems = self.stems()?;
         let changed = || self.changed_entries(&self.connection());
         if !changed().map_err(self.failed())?.is_empty() {
             return Err(Error::Sealed);
         }
         let mut revisions = 0;
-        for entry in &entries {
-            for mark in self.history(&entry.stem)? {
-                self.documents(&entry.stem, mark.number)?;
+        for stem in &stems {
+            for mark in self.history(stem)? {
+                self.documents(stem, mark.number)?;
                 revisions += 1;
             }
         }
-        Ok((entries.len(), revisions))
+        let claims = || self.unreadable_claims(&self.connection());
+        match claims().map_err(self.failed())? {
+            0 => Ok((stems.len(), revisions)),
+            _ => Err(Error::Sealed),
+        }
+    }
+
+    /// The entries alone: a file of an earlier version tells no more.
+    fn stems(&self) -> Result<Vec<String>, Error> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let connection = self.connection();
+            let mut all = connection.prepare("SELECT stem FROM entries")?;
+            all.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(self.failed())
     }
 
     /// The entries that somebody else changed; of an earlier version nobody can tell.
@@ -228,6 +264,7 @@ struct Pen<'a> {
     enter: Statement<'a>,
     add: Statement<'a>,
     prune: Statement<'a>,
+    claims: claims::Pen<'a>,
     leave: [Statement<'a>; 3],
 }
 
@@ -243,6 +280,7 @@ impl<'a> Pen<'a> {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
             prune: transaction.prepare("DELETE FROM revisions WHERE stem = ?1 AND number <= ?2 - ?3")?,
+            claims: claims::Pen::new(transaction)?,
             leave: [
                 transaction.prepare("DELETE FROM entries WHERE stem = ?1 AND NOT paused")?,
                 transaction
@@ -260,8 +298,13 @@ impl<'a> Pen<'a> {
         self.prune.execute(params![stem, number, KEPT.cast_signed()]).map(drop)
     }
 
+    fn claims(&mut self, claims: &Claims, keys: &Keyring) -> rusqlite::Result<()> {
+        self.claims.write(claims, keys)
+    }
+
     fn gone(&mut self, stem: &str) -> rusqlite::Result<()> {
-        self.leave.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))
+        self.leave.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))?;
+        self.claims.forget(stem)
     }
 }
 

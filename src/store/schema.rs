@@ -13,11 +13,18 @@ use super::{Error, lives, whole};
 const APPLICATION: i64 = 0x746e_7464;
 
 /// One step for each version; a step that was released is never changed.
-const STEPS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The version whose step gives what is kept for logins to lives; SQL cannot seal.
 pub(super) const LIVES: i64 = 3;
+
+/// The version from which on it is kept who holds what.
+pub(super) const CLAIMS: i64 = 4;
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;

@@ -8,25 +8,57 @@ use super::plan::Applicant;
 use super::roster::{Known, Roster};
 use super::tenant::Tenant;
 use crate::routing::Places;
-use crate::spec::TenantName;
+use crate::spec::{Holding, Stake, TenantName};
 
 /// What is held and waited for, by stem.
 #[derive(Default)]
 pub(super) struct Holdings {
     names: HashMap<TenantName, Vec<Arc<str>>>,
     places: Places<Arc<str>>,
-    held: HashMap<Arc<str>, Arc<Tenant>>,
+    held: HashMap<Arc<str>, Held>,
     waiting: BTreeSet<Arc<str>>,
+}
+
+/// By what an entry holds something.
+#[derive(Clone)]
+pub(super) enum Held {
+    /// The revision in force.
+    Live(Arc<Tenant>),
+    /// The last one that was: its files cannot be used now, or have not been read since the start.
+    Reserved(Arc<Holding>),
+}
+
+impl Held {
+    /// What is held.
+    pub(super) fn stake(&self) -> Stake<'_> {
+        match self {
+            Self::Live(tenant) => tenant.spec.stake(),
+            Self::Reserved(holding) => holding.stake(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Live(one), Self::Live(other)) => Arc::ptr_eq(one, other),
+            (Self::Reserved(one), Self::Reserved(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 impl Holdings {
     /// Takes note of what an entry holds and whether it waits now; `None`: it is gone.
     pub(super) fn note(&mut self, stem: &Arc<str>, known: Option<&Known>) {
-        self.hold(stem, known.and_then(Known::tenant));
+        self.hold(stem, known.and_then(Known::held));
         match known.is_some_and(Known::has_candidate) {
             true => _ = self.waiting.insert(Arc::clone(stem)),
             false => _ = self.waiting.remove(stem),
         }
+    }
+
+    /// What an entry held before the process started is nobody else's until its files have been read.
+    pub(super) fn reserve(&mut self, stem: &Arc<str>, holding: &Arc<Holding>) {
+        self.hold(stem, Some(Held::Reserved(Arc::clone(holding))));
     }
 
     /// The entries that wait for a verdict.
@@ -36,41 +68,50 @@ impl Holdings {
 
     /// Whether a tenant of this name is live.
     pub(super) fn has_name(&self, name: &TenantName) -> bool {
-        self.names.contains_key(name)
+        let is_live = |stem: &Arc<str>| matches!(self.held.get(stem), Some(Held::Live(_)));
+        self.names.get(name).is_some_and(|stems| stems.iter().any(is_live))
     }
 
     /// Those who wait, and whoever holds what one of them wants. Nobody else can change the verdict: who does not wait
     /// never loses, and stands in nobody's way but there.
-    pub(super) fn applicants<'a>(&self, roster: &'a Roster) -> Vec<Applicant<'a>> {
-        let mut stems = self.waiting.clone();
+    pub(super) fn applicants<'a>(&'a self, roster: &'a Roster) -> Vec<Applicant<'a>> {
+        let mut stems: BTreeSet<&'a Arc<str>> = self.waiting.iter().collect();
         for known in self.waiting.iter().filter_map(|stem| roster.get(stem)) {
-            let Some((name, mounts)) = known.applicant("").wants else { continue };
-            stems.extend(self.names.get(name).into_iter().flatten().cloned());
-            stems.extend(mounts.iter().flat_map(|mount| self.places.rivals(mount)).cloned());
+            let Some(Stake { name, mounts, shares_hosts }) = known.applicant("").wants else { continue };
+            stems.extend(self.names.get(name).into_iter().flatten());
+            stems.extend(mounts.iter().flat_map(|mount| self.places.rivals(mount, shares_hosts)));
         }
-        let known = stems.iter().filter_map(|stem| roster.get_key_value(stem));
-        known.map(|(stem, known)| known.applicant(stem)).collect()
+        let applicant = |stem: &'a Arc<str>| match roster.get(stem) {
+            Some(known) => Some(known.applicant(stem)),
+            None => {
+                let holds = self.held.get(stem)?.stake();
+                Some(Applicant { stem, wants: None, holds: Some(holds), waits: false })
+            }
+        };
+        stems.into_iter().filter_map(applicant).collect()
     }
 
-    fn hold(&mut self, stem: &Arc<str>, tenant: Option<&Arc<Tenant>>) {
-        let before = self.held.get(stem);
-        if before.map(Arc::as_ptr) == tenant.map(Arc::as_ptr) {
-            return;
+    fn hold(&mut self, stem: &Arc<str>, held: Option<Held>) {
+        match (self.held.get(stem), &held) {
+            (Some(before), Some(now)) if before.is(now) => return,
+            (None, None) => return,
+            _ => {}
         }
         if let Some(before) = self.held.remove(stem) {
-            self.release(stem, &before);
+            self.release(stem, before.stake());
         }
-        let Some(tenant) = tenant else { return };
+        let Some(held) = held else { return };
+        let Stake { name, mounts, shares_hosts } = held.stake();
         // Two have one name for the length of a pass at most.
-        let stems = self.names.entry(tenant.spec.name.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let stems = self.names.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
         stems.push(Arc::clone(stem));
-        tenant.spec.mounts.iter().for_each(|mount| self.places.hold(mount, stem));
-        self.held.insert(Arc::clone(stem), Arc::clone(tenant));
+        mounts.iter().for_each(|mount| self.places.hold(mount, shares_hosts, stem));
+        self.held.insert(Arc::clone(stem), held);
     }
 
-    fn release(&mut self, stem: &Arc<str>, tenant: &Tenant) {
-        tenant.spec.mounts.iter().for_each(|mount| self.places.release(mount, stem));
-        let name = &tenant.spec.name;
+    fn release(&mut self, stem: &Arc<str>, stake: Stake<'_>) {
+        let Stake { name, mounts, shares_hosts } = stake;
+        mounts.iter().for_each(|mount| self.places.release(mount, shares_hosts, stem));
         if let Some(stems) = self.names.get_mut(name) {
             stems.retain(|one| one != stem);
             if stems.is_empty() {

@@ -9,15 +9,30 @@ use std::sync::Arc;
 
 use super::roster::Memory;
 use crate::bundle::{self, Loaded, Snapshot};
-use crate::store::{Accepted, Change, Entry, Store};
+use crate::spec::Holding;
+use crate::store::{Accepted, Change, Claims, Entry, Store};
 
 /// What is kept, and what waits to be.
 pub(super) struct Keeper {
     store: Option<Arc<Store>>,
     /// Of entries that were not seen since the process started.
     kept: HashMap<Arc<str>, Entry>,
-    waiting: BTreeMap<Arc<str>, Change>,
+    waiting: BTreeMap<Arc<str>, Unwritten>,
     refuses: bool,
+}
+
+/// What waits of one entry, in the order it is written.
+#[derive(Default)]
+struct Unwritten {
+    /// A revision, or that it is gone.
+    life: Option<Change>,
+    claims: Option<Change>,
+}
+
+impl Unwritten {
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.life.iter().chain(&self.claims)
+    }
 }
 
 /// The last good revision of an entry, to be read when its files are not what they were.
@@ -43,6 +58,11 @@ impl Keeper {
         self.store.as_ref()
     }
 
+    /// What is held by entries that were not seen since the process started.
+    pub(super) fn holdings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Holding>)> {
+        self.kept.iter().filter_map(|(stem, entry)| Some((stem, entry.holding.as_ref()?)))
+    }
+
     /// What is remembered of an entry that is seen for the first time.
     pub(super) fn remember(&mut self, stem: &str) -> Memory {
         self.kept.remove(stem).map(Memory::of).unwrap_or_default()
@@ -54,30 +74,39 @@ impl Keeper {
         Some(LastGood { store: Arc::clone(self.store.as_ref()?), entry: entry.clone() })
     }
 
-    /// Entries that are not in the folder when it is first seen were deleted: nothing of them comes back.
-    pub(super) fn drop_absent(&mut self, is_there: impl Fn(&str) -> bool) {
-        let absent = |entry: &Entry| entry.in_force.is_some() && !is_there(&entry.stem);
-        for entry in self.kept.values_mut().filter(|entry| absent(entry)) {
-            (entry.in_force, entry.held_against) = (None, None);
-            self.waiting.insert(entry.stem.as_str().into(), Change::Gone(entry.stem.clone()));
-        }
+    /// Entries that are not in the folder were deleted before they were seen: nothing of them comes back, and what they held
+    /// is free. Returns their stems.
+    pub(super) fn drop_absent(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let has_left = |entry: &Entry| !is_there(&entry.stem) && *entry != only_paused(&entry.stem, true);
+        let left = self.kept.extract_if(|_, entry| has_left(entry));
+        let left: Vec<_> = left.map(|(stem, entry)| (stem, entry.paused)).collect();
+        left.iter().for_each(|(stem, paused)| self.gone(stem, *paused));
+        left.into_iter().map(|(stem, _)| stem).collect()
     }
 
     /// A revision serves now and is to be kept.
     pub(super) fn accept(&mut self, stem: &Arc<str>, accepted: Accepted) {
         if self.store.is_some() {
-            self.waiting.insert(Arc::clone(stem), Change::Accept(accepted));
+            self.waiting.entry(Arc::clone(stem)).or_default().life = Some(Change::Accept(accepted));
+        }
+    }
+
+    /// What an entry holds, or which of its claims was refused, is to be kept.
+    pub(super) fn claim(&mut self, claims: Claims) {
+        if self.store.is_some() {
+            let waiting = self.waiting.entry(Arc::clone(&claims.stem)).or_default();
+            waiting.claims = Some(Change::Claims(claims));
         }
     }
 
     /// An entry is gone. Its pause stays, for the case that its files come back.
     pub(super) fn gone(&mut self, stem: &Arc<str>, paused: bool) {
         if self.store.is_some() {
-            self.waiting.insert(Arc::clone(stem), Change::Gone(stem.to_string()));
+            let life = Some(Change::Gone(stem.to_string()));
+            self.waiting.insert(Arc::clone(stem), Unwritten { life, claims: None });
         }
         if paused {
-            let entry = Entry { stem: stem.to_string(), in_force: None, last: 0, paused, held_against: None };
-            self.kept.insert(Arc::clone(stem), entry);
+            self.kept.insert(Arc::clone(stem), only_paused(stem, paused));
         }
     }
 
@@ -99,7 +128,12 @@ impl Keeper {
 
     /// Whether what serves of this entry is not kept yet.
     pub(super) fn waits(&self, stem: &str) -> bool {
-        matches!(self.waiting.get(stem), Some(Change::Accept(_)))
+        self.waiting.get(stem).is_some_and(|waiting| matches!(waiting.life, Some(Change::Accept(_))))
+    }
+
+    /// Whether all that is to be kept of this entry is.
+    pub(super) fn has_kept(&self, stem: &str) -> bool {
+        self.store.is_some() && !self.waiting.contains_key(stem)
     }
 
     /// Writes what waits, in one transaction. Returns the entries that were written.
@@ -107,19 +141,18 @@ impl Keeper {
         let Some(store) = self.store.clone().filter(|_| self.is_behind()) else { return Vec::new() };
         let waiting = std::mem::take(&mut self.waiting);
         let writing = tokio::task::spawn_blocking(move || {
-            let (stems, changes): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-            let written = store.write(&changes);
-            (written, stems.into_iter().zip(changes))
+            let written = store.write(waiting.values().flat_map(Unwritten::changes));
+            (written, waiting)
         });
         match writing.await {
             Ok((Ok(()), waiting)) => {
                 if std::mem::take(&mut self.refuses) {
                     tracing::info!("the store can be written again; what waited is kept");
                 }
-                waiting.map(|(stem, _)| stem).collect()
+                waiting.into_keys().collect()
             }
             Ok((Err(error), waiting)) => {
-                self.waiting = waiting.collect();
+                self.waiting = waiting;
                 self.complain(&error);
                 Vec::new()
             }
@@ -140,6 +173,11 @@ impl Keeper {
             tracing::error!(%error, waiting = self.waiting.len(), "the store cannot be written: tenants go on, but what changes now would not survive a restart; it is tried again every 10 s");
         }
     }
+}
+
+/// An entry of which nothing is kept but whether an operator stopped it.
+fn only_paused(stem: &str, paused: bool) -> Entry {
+    Entry { stem: stem.to_owned(), paused, ..Entry::default() }
 }
 
 impl LastGood {

@@ -1,56 +1,132 @@
 //! Who may answer where: the claims of a whole pass, judged at once. Pure.
 //!
-//! A name or mount that is held stays with its holder; among newcomers the order of their stems decides, so that the
-//! outcome does not depend on timing. Tenants that swap prefixes in one pass both succeed. A live tenant whose new
-//! claim loses goes on with what it held.
+//! A name, mount or host that is held stays with its holder, whether or not the holder's files can be used; among newcomers the
+//! order of their stems decides, so that the outcome does not depend on timing. Tenants that swap prefixes both succeed. A
+//! live tenant whose new claim loses goes on with what it held.
+//!
+//! A claim that was refused takes nothing by itself, however free it becomes: else a file that lost could wait for its
+//! holder to be replaced. It counts again when its files change, when an operator accepts it, or when the holder itself wants
+//! to trade places with it.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::routing::{Claim, Conflict, ConflictKind, judge};
-use crate::spec::{Mount, TenantName};
+use crate::base::diagnostic::Diagnostic;
+use crate::routing::{Claim, Conflict, ConflictKind, against, judge};
+use crate::spec::{Mount, Stake, TenantName};
 
 /// One entry's wish and possession.
 #[derive(Debug, Clone)]
-pub(super) struct Applicant<'a> {
-    pub(super) stem: &'a str,
-    /// What it wants to become: name and mounts of the candidate, if there is one.
-    pub(super) wants: Option<(&'a TenantName, &'a [Mount])>,
-    /// What it is: name and mounts of the revision in force.
-    pub(super) holds: Option<(&'a TenantName, &'a [Mount])>,
+pub struct Applicant<'a> {
+    pub stem: &'a str,
+    /// What its candidate claims, if there is one.
+    pub wants: Option<Stake<'a>>,
+    /// What it has: that of the revision in force, or of the last one that was.
+    pub holds: Option<Stake<'a>>,
+    /// Its candidate was refused before.
+    pub waits: bool,
 }
 
 /// Why a candidate may not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// Another entry has the name.
     Name { name: TenantName, holder: String },
-    /// Another tenant has the mount.
+    /// Another tenant has the mount, or its host.
     Mount(Conflict),
+    /// It was refused before, and nobody has any of this now.
+    Free { name: TenantName, mounts: Vec<Mount> },
 }
 
 /// Refusals by stem.
 type Refused = BTreeMap<String, Refusal>;
 
 /// Judges candidates against one another and against what is held. Every candidate that is not refused may serve.
-pub(super) fn settle(applicants: &[Applicant<'_>]) -> Refused {
+pub fn settle(applicants: &[Applicant<'_>]) -> Refused {
+    let (waiting, contenders) = set_aside(applicants);
     let mut refused = Refused::new();
     // Whoever loses falls back to what it holds, which may take a name or a mount from a newcomer: again, until nobody
     // loses. Each round refuses at least one more, so this ends.
     loop {
-        let mut losers = losers_by_name(applicants, &refused);
+        let mut losers = losers_by_name(&contenders, &refused);
         if losers.is_empty() {
-            losers = losers_by_mount(applicants, &refused);
+            losers = losers_by_mount(&contenders, &refused);
         }
         if losers.is_empty() {
-            return refused;
+            break;
         }
         refused.extend(losers);
     }
+    let still_refused = explained(&waiting, &contenders, &refused);
+    refused.extend(still_refused);
+    refused
+}
+
+/// A refused claim that waits: the stem, and what it wants.
+type Waiting<'a> = (&'a str, Stake<'a>);
+
+/// Takes the claims that were refused before out of the contest, except for those whose holder wants to trade.
+fn set_aside<'a>(applicants: &[Applicant<'a>]) -> (Vec<Waiting<'a>>, Vec<Applicant<'a>>) {
+    let movers: Vec<_> = applicants.iter().filter_map(Applicant::moves).collect();
+    let mut waiting = Vec::new();
+    let contends = |applicant: &Applicant<'a>| match applicant.wants.filter(|_| applicant.waits) {
+        Some(wants) if !movers.iter().any(|mover| trades(applicant, wants, mover)) => {
+            waiting.push((applicant.stem, wants));
+            Applicant { wants: None, ..applicant.clone() }
+        }
+        _ => applicant.clone(),
+    };
+    let contenders = applicants.iter().map(contends).collect();
+    (waiting, contenders)
+}
+
+/// Whether a mover leaves what the applicant wants, for what the applicant has.
+fn trades(applicant: &Applicant<'_>, wants: Stake<'_>, mover: &(Stake<'_>, Stake<'_>)) -> bool {
+    let (leaves, comes) = *mover;
+    applicant.holds.is_some_and(|holds| collide(comes, holds)) && collide(wants, leaves)
+}
+
+/// Whether two stakes cannot both be had.
+fn collide(one: Stake<'_>, other: Stake<'_>) -> bool {
+    let (held, wanted) = (newcomer(one), newcomer(other));
+    one.name == other.name || against(&[held], [&wanted]).iter().any(Option::is_some)
+}
+
+fn newcomer(stake: Stake<'_>) -> Claim {
+    let Stake { name, mounts, shares_hosts } = stake;
+    Claim { tenant: name.clone(), mounts: mounts.to_vec(), shares_hosts, incumbent: false }
+}
+
+/// Why each claim that waits is still refused.
+fn explained(waiting: &[Waiting<'_>], contenders: &[Applicant<'_>], refused: &Refused) -> Refused {
+    if waiting.is_empty() {
+        return Refused::new();
+    }
+    let standing = || contenders.iter().filter_map(|one| Some((one.stem, one.stands_for(refused)?)));
+    let names: HashMap<_, _> = standing().map(|(stem, stake)| (stake.name, stem)).collect();
+    let wanted_by: HashMap<_, _> = waiting.iter().map(|(stem, wants)| (*stem, wants.name)).collect();
+    // What it has itself is not in its way, whatever it calls itself now.
+    let own = |(stem, stake): (&str, Stake<'_>)| {
+        let name = wanted_by.get(stem).copied().unwrap_or(stake.name).clone();
+        Claim { tenant: name, ..newcomer(stake) }
+    };
+    let held: Vec<_> = standing().map(own).collect();
+    let wanted: Vec<_> = waiting.iter().map(|(_, wants)| newcomer(*wants)).collect();
+    let conflicts = against(&held, &wanted);
+    let explain = |((stem, wants), conflict): (&Waiting<'_>, Option<Conflict>)| {
+        let holder = names.get(wants.name).filter(|holder| *holder != stem);
+        let refusal = match (holder, conflict) {
+            (Some(holder), _) => Refusal::Name { name: wants.name.clone(), holder: (*holder).to_owned() },
+            (None, Some(conflict)) => Refusal::Mount(conflict),
+            (None, None) => Refusal::Free { name: wants.name.clone(), mounts: wants.mounts.to_vec() },
+        };
+        ((*stem).to_owned(), refusal)
+    };
+    waiting.iter().zip(conflicts).map(explain).collect()
 }
 
 impl<'a> Applicant<'a> {
     /// What it stands for in this round.
-    fn stands_for(&self, refused: &Refused) -> Option<(&'a TenantName, &'a [Mount])> {
+    fn stands_for(&self, refused: &Refused) -> Option<Stake<'a>> {
         if refused.contains_key(self.stem) { self.holds } else { self.wants.or(self.holds) }
     }
 
@@ -58,15 +134,21 @@ impl<'a> Applicant<'a> {
     fn may_lose(&self, refused: &Refused) -> bool {
         self.wants.is_some() && !refused.contains_key(self.stem)
     }
+
+    /// What it leaves and where it goes, if its files say so for the first time.
+    fn moves(&self) -> Option<(Stake<'a>, Stake<'a>)> {
+        let (holds, wants) = (self.holds?, self.wants?);
+        (!self.waits && !holds.equals(&wants)).then_some((holds, wants))
+    }
 }
 
 fn losers_by_name(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
     let standing: Vec<_> = applicants
         .iter()
-        .filter_map(|applicant| Some((applicant, applicant.stands_for(refused)?.0)))
+        .filter_map(|applicant| Some((applicant, applicant.stands_for(refused)?.name)))
         .collect();
     let keeps = |(applicant, name): &&(&Applicant<'_>, &TenantName)| {
-        applicant.holds.is_some_and(|(held, _)| held == *name)
+        applicant.holds.is_some_and(|held| held.name == *name)
     };
     let mut taken: HashMap<_, _> =
         standing.iter().filter(keeps).map(|(applicant, name)| (*name, applicant.stem)).collect();
@@ -83,47 +165,85 @@ fn losers_by_name(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
 
 fn losers_by_mount(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
     let claims: Vec<_> = applicants.iter().flat_map(|applicant| claims(applicant, refused)).collect();
-    let mut judged: HashMap<_, _> = judge(&claims)
-        .into_iter()
-        .filter(|conflict| conflict.loser != conflict.holder)
-        .map(|conflict| (conflict.loser.clone(), conflict))
-        .collect();
+    let mut judged: HashMap<_, _> =
+        judge(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
     let candidates = applicants.iter().filter(|applicant| applicant.may_lose(refused));
     candidates
         .filter_map(|applicant| {
-            let conflict = judged.remove(applicant.wants?.0)?;
+            let conflict = judged.remove(applicant.wants?.name)?;
             Some((applicant.stem.to_owned(), Refusal::Mount(conflict)))
         })
         .collect()
 }
 
-/// What an applicant claims in this round: as an incumbent the mounts that it held before, as a newcomer the others.
+/// What an applicant claims in this round: as an incumbent the mounts that it held before, as a newcomer the others. A
+/// host that it shared and wants for itself alone is claimed anew.
 fn claims(applicant: &Applicant<'_>, refused: &Refused) -> impl Iterator<Item = Claim> {
-    let claim = |(tenant, mounts): (&TenantName, &[Mount])| {
-        let held = applicant.holds.map(|(_, mounts)| mounts).unwrap_or_default();
-        let (kept, new): (Vec<_>, Vec<_>) = mounts.iter().cloned().partition(|mount| held.contains(mount));
-        [(kept, true), (new, false)].map(|(mounts, incumbent)| Claim {
-            tenant: tenant.clone(),
-            mounts,
-            incumbent,
-        })
+    let holds = applicant.holds;
+    let claim = move |stake: Stake<'_>| {
+        let held = |mount: &Mount| {
+            holds.is_some_and(|holds| {
+                let as_before = mount.host.is_none() || stake.shares_hosts || !holds.shares_hosts;
+                as_before && holds.mounts.contains(mount)
+            })
+        };
+        let (kept, new): (Vec<_>, Vec<_>) = stake.mounts.iter().cloned().partition(held);
+        [(kept, true), (new, false)].map(|(mounts, incumbent)| Claim { mounts, incumbent, ..newcomer(stake) })
     };
     let both = applicant.stands_for(refused).map(claim);
     both.into_iter().flatten().filter(|claim| !claim.mounts.is_empty())
 }
 
 impl Refusal {
-    /// One sentence for the operator, and what to do.
-    pub(super) fn explain(&self) -> (String, &'static str) {
+    /// The refusal as a finding about the entry of this stem.
+    pub fn finding(&self, stem: &str) -> Diagnostic {
         match self {
-            Self::Name { name, holder } => (
-                format!("the name \"{name}\" is taken by the entry \"{holder}\""),
-                "rename this file, or set name: in its overlay",
-            ),
+            Self::Name { name, holder } => {
+                let message = format!("the name \"{name}\" is taken by the entry \"{holder}\"");
+                Diagnostic::error("claim-taken", message)
+                    .help("rename this file, or set name: in its overlay")
+            }
             Self::Mount(conflict) => {
-                (mount_sentence(conflict), "choose another path_prefix in the overlay beside it")
+                let help = match conflict.kind {
+                    ConflictKind::Host => {
+                        "choose another host, or say share_host: true in the operator's files of both tenants"
+                    }
+                    _ => "choose another path_prefix in the overlay beside it",
+                };
+                Diagnostic::error("claim-taken", mount_sentence(conflict)).help(help)
+            }
+            Self::Free { name, mounts } => {
+                let places: Vec<_> = mounts.iter().map(shown).collect();
+                let places = places.join(", ");
+                let message = format!(
+                    "the name \"{name}\" and {places} are free now, but were another's when this claim was refused; it takes nothing by itself"
+                );
+                let help = format!(
+                    "if it is meant, accept it with `tenantd tenants accept {}`; or change its files",
+                    quoted(stem)
+                );
+                Diagnostic::error("claim-free", message).help(help)
             }
         }
+    }
+}
+
+fn shown(mount: &Mount) -> String {
+    match &mount.host {
+        Some(host) => format!("{host}{}", mount.prefix),
+        None => mount.prefix.to_string(),
+    }
+}
+
+/// A stem as it is typed at a shell.
+fn quoted(stem: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    match stem.chars().all(is_plain) {
+        true => stem.to_owned(),
+        false => format!(
+            "'{}'",
+            stem.chars().filter(|c| !c.is_control()).collect::<String>().replace('\'', "'\\''")
+        ),
     }
 }
 
@@ -139,105 +259,12 @@ fn mount_sentence(conflict: &Conflict) -> String {
         ConflictKind::TakesEndpoint => {
             format!("the prefix {prefix}{host} would take a path of tenant \"{holder}\"'s own")
         }
+        ConflictKind::Host => {
+            let host = mount.host.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("the host {host} is tenant \"{holder}\"'s own")
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::Prefix;
-
-    /// Entries with what each wants and holds.
-    struct Bed(Vec<(String, TenantName, Mounts, Mounts)>);
-
-    type Mounts = Option<Vec<Mount>>;
-
-    fn mounts(prefix: Option<&str>) -> Mounts {
-        prefix.map(|prefix| vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }])
-    }
-
-    impl Bed {
-        fn new(rows: &[(&str, Option<&str>, Option<&str>)]) -> Self {
-            let row = |&(stem, wants, holds): &(&str, _, _)| {
-                (stem.to_owned(), TenantName::parse(stem).expect("a name"), mounts(wants), mounts(holds))
-            };
-            Self(rows.iter().map(row).collect())
-        }
-
-        fn refused(&self) -> Vec<String> {
-            let applicants: Vec<_> = self
-                .0
-                .iter()
-                .map(|(stem, name, wants, holds)| Applicant {
-                    stem,
-                    wants: wants.as_deref().map(|mounts| (name, mounts)),
-                    holds: holds.as_deref().map(|mounts| (name, mounts)),
-                })
-                .collect();
-            settle(&applicants).into_keys().collect()
-        }
-    }
-
-    #[test]
-    fn the_holder_stays_and_the_newcomer_is_refused() {
-        assert_eq!(Bed::new(&[("a", Some("/x"), None), ("b", None, Some("/x"))]).refused(), ["a"]);
-    }
-
-    #[test]
-    fn among_newcomers_the_first_by_name_wins() {
-        assert_eq!(Bed::new(&[("a", Some("/x"), None), ("b", Some("/x"), None)]).refused(), ["b"]);
-    }
-
-    #[test]
-    fn a_swap_in_one_pass_succeeds() {
-        let swap = Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), Some("/y"))]);
-        assert!(swap.refused().is_empty());
-    }
-
-    #[test]
-    fn a_mover_that_loses_keeps_what_it_held_even_from_a_newcomer() {
-        let rows = [("a", Some("/y"), Some("/x")), ("b", None, Some("/y")), ("c", Some("/x"), None)];
-        assert_eq!(Bed::new(&rows).refused(), ["a", "c"]);
-    }
-
-    #[test]
-    fn a_prefix_that_is_given_up_is_free_in_the_same_pass() {
-        assert!(Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), None)]).refused().is_empty());
-    }
-
-    #[test]
-    fn who_adds_a_mount_keeps_the_ones_it_has_against_a_newcomer() {
-        let both = |prefixes: &[&str]| {
-            prefixes.iter().flat_map(|prefix| mounts(Some(prefix))).flatten().collect::<Vec<_>>()
-        };
-        let (a, b) = (TenantName::parse("a").expect("a name"), TenantName::parse("b").expect("a name"));
-        let (wants_a, wants_b, holds_b) = (both(&["/x"]), both(&["/x", "/y"]), both(&["/x"]));
-        let applicants = [
-            Applicant { stem: "a", wants: Some((&a, &wants_a)), holds: None },
-            Applicant { stem: "b", wants: Some((&b, &wants_b)), holds: Some((&b, &holds_b)) },
-        ];
-        assert_eq!(settle(&applicants).into_keys().collect::<Vec<_>>(), ["a"]);
-    }
-
-    #[test]
-    fn names_are_held_swapped_and_given_up_like_prefixes() {
-        let name = |text| TenantName::parse(text).expect("a name");
-        let (x, y) = (name("x"), name("y"));
-        let (one, two, three) = (mounts(Some("/1")), mounts(Some("/2")), mounts(Some("/3")));
-        let one = one.as_deref().expect("mounts");
-        let two = two.as_deref().expect("mounts");
-        let three = three.as_deref().expect("mounts");
-        let swap = [
-            Applicant { stem: "a", wants: Some((&y, one)), holds: Some((&x, one)) },
-            Applicant { stem: "b", wants: Some((&x, two)), holds: Some((&y, two)) },
-        ];
-        assert!(settle(&swap).is_empty());
-        let held = [
-            Applicant { stem: "a", wants: Some((&x, one)), holds: None },
-            Applicant { stem: "b", wants: None, holds: Some((&x, two)) },
-            Applicant { stem: "c", wants: Some((&y, three)), holds: None },
-        ];
-        let refusal = Refusal::Name { name: x.clone(), holder: "b".into() };
-        assert_eq!(settle(&held), BTreeMap::from([("a".to_owned(), refusal)]));
-    }
-}
+mod tests;

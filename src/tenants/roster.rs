@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::holdings::Held;
 use super::keeper::Revived;
 use super::plan::Applicant;
 use super::published::{Facts, Published};
@@ -15,7 +16,7 @@ use super::tenant::{Tenant, TenantSlot};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::bundle::{Loaded, Snapshot};
-use crate::spec::{Mount, TenantName, TenantSpec};
+use crate::spec::{Holding, Stake, TenantName, TenantSpec};
 use crate::store;
 
 /// All entries, by stem. Boxed: a map's nodes are half empty.
@@ -36,6 +37,8 @@ pub(super) struct Known {
     candidate: Option<Box<Candidate>>,
     live: Option<Live>,
     memory: Memory,
+    /// What it holds, or which claim was refused, is to be kept.
+    claims_changed: bool,
     /// What was put in force and is to be kept.
     accepted: Option<Box<(Digest, Vec<u8>)>>,
     /// The store does not take what is in force.
@@ -55,12 +58,19 @@ pub(super) struct Memory {
     paused: bool,
     /// An operator has put an older revision in force, for as long as the files have this digest.
     held_against: Option<Digest>,
+    /// What it held when it was last in force. It is nobody else's while the files lie there, even if they cannot be used.
+    reserved: Option<Arc<Holding>>,
+    /// Since when it has what it holds.
+    held_since: Option<Timestamp>,
+    /// The digest of the files whose claim was refused. It stays refused until they change or an operator accepts it.
+    refused: Option<Digest>,
 }
 
 impl Memory {
     pub(super) fn of(entry: store::Entry) -> Self {
-        let store::Entry { in_force, last, paused, held_against, stem: _ } = entry;
-        Self { in_force, last, paused, held_against }
+        let store::Entry { in_force, last, paused, held_against, holding, refused, stem: _ } = entry;
+        let held_since = holding.as_ref().map(|holding| holding.since);
+        Self { in_force, last, paused, held_against, reserved: holding, held_since, refused }
     }
 
     fn is_held(&self, on_disk: Option<Digest>) -> bool {
@@ -75,6 +85,8 @@ struct Candidate {
     files: Arc<[PathBuf]>,
     /// What it was read from, as it is to be kept; or the number under which it is kept already.
     source: Result<Vec<u8>, u64>,
+    /// An operator put it up: it counts even if it was refused before.
+    by_order: bool,
 }
 
 /// What stood before a kept revision was put up.
@@ -120,6 +132,7 @@ impl Known {
             candidate: None,
             live: None,
             memory,
+            claims_changed: false,
             accepted: None,
             unkept: false,
             state: State::Loading,
@@ -139,6 +152,7 @@ impl Known {
             return false;
         }
         self.on_disk = Some(loaded.digest);
+        self.forget_refusal_of_others();
         self.name = loaded.name;
         self.report = loaded.report;
         self.refusal = None;
@@ -151,7 +165,7 @@ impl Known {
             (_, Some(live)) if held => live.tenant.slot.close(false),
             (_, None) if held => self.report.push(hold_lost()),
             (Some(candidate), Some(live)) if candidate.revision == live.tenant.revision => self.restore(),
-            (None, Some(live)) if live.lost_a_file(&self.files) => self.live = None,
+            (None, Some(live)) if live.lost_a_file(&self.files) => self.stop(),
             (None, Some(live)) => live.close_unless_same(loaded.access),
             _ => {}
         }
@@ -166,16 +180,94 @@ impl Known {
         }
     }
 
+    /// The files are others than those whose claim was refused: what they claim is judged as anybody's.
+    fn forget_refusal_of_others(&mut self) {
+        if self.memory.refused.is_some() && self.memory.refused != self.on_disk {
+            self.memory.refused = None;
+            self.claims_changed = true;
+        }
+    }
+
     /// What the entry wants and holds, for the judgement of claims.
     pub(super) fn applicant<'a>(&'a self, stem: &'a str) -> Applicant<'a> {
-        fn claim(spec: &TenantSpec) -> (&TenantName, &[Mount]) {
-            (&spec.name, spec.mounts.as_slice())
-        }
+        let candidate = self.candidate.as_deref();
+        // Earlier versions kept no holdings: what was in force with these very files held what they claim.
+        let was_in_force = |candidate: &&Candidate| {
+            self.memory.in_force.is_some_and(|(_, digest)| digest == candidate.revision)
+        };
+        let unrecorded = candidate.filter(was_in_force).map(|candidate| candidate.spec.stake());
         Applicant {
             stem,
-            wants: self.candidate.as_ref().map(|candidate| claim(&candidate.spec)),
-            holds: self.live.as_ref().map(|live| claim(&live.tenant.spec)),
+            wants: candidate.map(|candidate| candidate.spec.stake()),
+            holds: self.stake().or(unrecorded),
+            waits: candidate.is_some_and(|candidate| self.waits(candidate)),
         }
+    }
+
+    /// Whether a candidate was refused before, and nothing has happened since that lets it be judged anew.
+    fn waits(&self, candidate: &Candidate) -> bool {
+        !candidate.by_order && self.memory.refused == Some(candidate.revision)
+    }
+
+    fn stake(&self) -> Option<Stake<'_>> {
+        let live = self.live.as_ref().map(|live| live.tenant.spec.stake());
+        live.or_else(|| self.memory.reserved.as_deref().map(Holding::stake))
+    }
+
+    /// What nobody else may have: that of the revision in force, or of the last one that was.
+    pub(super) fn held(&self) -> Option<Held> {
+        let live = self.live.as_ref().map(|live| Held::Live(Arc::clone(&live.tenant)));
+        live.or_else(|| self.memory.reserved.clone().map(Held::Reserved))
+    }
+
+    /// What it holds and which of its claims was refused, if that is news to the store.
+    pub(super) fn take_claims(&mut self, stem: &Arc<str>) -> Option<store::Claims> {
+        if !std::mem::take(&mut self.claims_changed) {
+            return None;
+        }
+        let held_since = |live: &Live| {
+            let since = self.memory.held_since.unwrap_or_default();
+            Arc::new(live.tenant.spec.stake().held_since(since))
+        };
+        let holding = self.live.as_ref().map(held_since).or_else(|| self.memory.reserved.clone());
+        Some(store::Claims { stem: Arc::clone(stem), holding, refused: self.memory.refused })
+    }
+
+    fn put_in_force(&mut self, live: Live, now: Timestamp) {
+        if !self.stake().is_some_and(|stake| stake.equals(&live.tenant.spec.stake())) {
+            self.memory.held_since = Some(now);
+            self.claims_changed = true;
+        }
+        self.memory.reserved = None;
+        self.live = Some(live);
+    }
+
+    /// Nothing is in force any more. What the entry held stays reserved for it.
+    fn stop(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        let since = self.memory.held_since.unwrap_or_default();
+        self.memory.reserved = Some(Arc::new(live.tenant.spec.stake().held_since(since)));
+    }
+
+    /// An operator accepts the claim that was refused: it counts in the next judgement. Says whether there is one.
+    pub(super) fn admit(&mut self) -> bool {
+        let waits = self.candidate.is_some() && self.refusal.is_some();
+        if let Some(candidate) = self.candidate.as_mut().filter(|_| waits) {
+            candidate.by_order = true;
+        }
+        waits
+    }
+
+    /// How the judgement of a claim that was admitted ended; the reason, if it was refused again.
+    pub(super) fn admitted(&mut self) -> Result<(), String> {
+        let Some(candidate) = &mut self.candidate else { return Ok(()) };
+        candidate.by_order = false;
+        Err(self.refusal.as_ref().map(|refusal| refusal.message.clone()).unwrap_or_default())
+    }
+
+    /// What is wrong with the files, if that keeps them from serving.
+    pub(super) fn errors(&self) -> Option<&Report> {
+        Some(&self.report).filter(|report| report.has_errors())
     }
 
     /// The revision in force, if any.
@@ -195,6 +287,11 @@ impl Known {
         if let (Some(live), Some(candidate)) = (&self.live, &self.candidate) {
             live.close_unless_same(candidate.access);
         }
+        let refused = self.candidate.as_ref().filter(|it| !it.by_order).map(|it| it.revision);
+        if refused.is_some() && self.memory.refused != refused {
+            self.memory.refused = refused;
+            self.claims_changed = true;
+        }
         let refusal = Some(Box::new(refusal));
         let news = self.refusal != refusal;
         self.refusal = refusal;
@@ -202,15 +299,19 @@ impl Known {
     }
 
     /// The candidate may serve: builds it with `build`, on the slot of the revision in force. Its findings refuse it.
-    pub(super) fn promote(&mut self, build: impl Build) {
+    pub(super) fn promote(&mut self, now: Timestamp, build: impl Build) {
         let Some(candidate) = self.candidate.take() else { return };
         self.refusal = None;
+        if self.memory.refused == Some(candidate.revision) {
+            self.memory.refused = None;
+            self.claims_changed = true;
+        }
         let access = candidate.access;
         match self.make(*candidate, build) {
             Ok(live) => {
                 live.tenant.slot.close(false);
                 self.memory.held_against = None;
-                self.live = Some(live);
+                self.put_in_force(live, now);
             }
             Err(report) => {
                 self.report.extend(report);
@@ -222,7 +323,7 @@ impl Known {
     }
 
     fn make(&mut self, candidate: Candidate, build: impl Build) -> Result<Live, Report> {
-        let Candidate { mut spec, revision, access, files, source } = candidate;
+        let Candidate { mut spec, revision, access, files, source, by_order: _ } = candidate;
         let slot = self.live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
         let enabled = spec.enabled;
         spec.enabled &= !self.memory.paused;
@@ -241,13 +342,15 @@ impl Known {
     }
 
     /// The last good revision is in force again, in a new process, until its files are judged.
-    pub(super) fn revive(&mut self, revived: Revived, build: impl Build) {
+    pub(super) fn revive(&mut self, revived: Revived, now: Timestamp, build: impl Build) {
         let Revived { number, loaded, files } = revived;
         let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
         let Some(candidate) = candidate.filter(|_| self.live.is_none()) else { return };
         let candidate = Candidate { files, source: Err(number), ..candidate };
         // One that cannot be built any more is as good as none.
-        self.live = self.make(candidate, build).ok();
+        if let Ok(live) = self.make(candidate, build) {
+            self.put_in_force(live, now);
+        }
     }
 
     /// An operator stops the entry, or lets it go on.
@@ -263,7 +366,7 @@ impl Known {
             Ok(tenant) => live.tenant = tenant,
             Err(report) => {
                 self.report.extend(report);
-                self.live = None;
+                self.stop();
             }
         }
     }
@@ -273,8 +376,8 @@ impl Known {
         let is_closed = self.live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
         let before = Before { candidate: self.candidate.take(), refusal: self.refusal.take(), is_closed };
         let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
-        self.candidate =
-            candidate.map(|candidate| Box::new(Candidate { files, source: Err(number), ..candidate }));
+        let put_up = |candidate| Candidate { files, source: Err(number), by_order: true, ..candidate };
+        self.candidate = candidate.map(|candidate| Box::new(put_up(candidate)));
         before
     }
 
@@ -390,7 +493,7 @@ impl Candidate {
         snapshot: Option<Snapshot>,
     ) -> Option<Self> {
         let source = snapshot.map(|snapshot| snapshot.encode()).ok_or(0);
-        Some(Self { spec: spec?, revision, access, files: Arc::default(), source })
+        Some(Self { spec: spec?, revision, access, files: Arc::default(), source, by_order: false })
     }
 }
 

@@ -16,7 +16,7 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
     output.expect("the binary runs")
 }
 
-fn printed(output: &Output) -> String {
+pub(super) fn printed(output: &Output) -> String {
     [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }
 
@@ -329,7 +329,7 @@ async fn a_state_folder_that_became_read_only_still_counts() {
 }
 
 /// Runs a verb about tenants against a gateway.
-fn tenants(gateway: &Gateway, arguments: &[&str]) -> Output {
+pub(super) fn tenants(gateway: &Gateway, arguments: &[&str]) -> Output {
     let admin = gateway.admin_address().to_string();
     let arguments = [&["tenants"], arguments, &["--admin", &admin]].concat();
     let output = Command::new(BINARY).args(arguments).env_clear().output().expect("the binary runs");
@@ -337,7 +337,7 @@ fn tenants(gateway: &Gateway, arguments: &[&str]) -> Output {
     output
 }
 
-fn fine(gateway: &Gateway, arguments: &[&str]) -> String {
+pub(super) fn fine(gateway: &Gateway, arguments: &[&str]) -> String {
     let output = tenants(gateway, arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", printed(&output));
     printed(&output)

@@ -28,6 +28,7 @@ fn tenant(bench: &Bench) -> TenantSpec {
         enabled: true,
         public_url: PublicUrl::new("https://localhost", &prefix),
         mounts: vec![Mount { host: None, prefix }],
+        shares_hosts: false,
         tools: Arc::new([
             tool("search", ToolKind::Search, "/nlp-search"),
             tool("get_context", ToolKind::Context, "/nlp-context"),

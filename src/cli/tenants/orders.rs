@@ -45,6 +45,10 @@ pub(super) fn run(question: &TenantsQuestion) -> anyhow::Result<Exit> {
             let outcome = order(admin, Method::POST, &AdminClient::path_of(name, "/resume"));
             done(outcome, &format!("{name} goes on\n"))
         }
+        Ask::Accept { name, admin } => {
+            let outcome = order(admin, Method::POST, &AdminClient::path_of(name, "/accept"));
+            done(outcome, &format!("{name} is accepted: what its files claim is its own now\n"))
+        }
         Ask::Remove { name, admin } => {
             let outcome = order(admin, Method::DELETE, &AdminClient::path_of(name, ""));
             done(outcome, &format!("{name} is removed, with its files and all that was kept of it\n"))

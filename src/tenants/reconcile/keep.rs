@@ -8,22 +8,27 @@ use crate::tenants::pace::Look;
 use crate::tenants::scan::Found;
 
 impl Worker {
-    /// What is not in the folder when it is first seen was deleted. An empty one may be a volume not mounted yet.
+    /// What is not in the folder when it is first seen was deleted, as was what goes away before it could be read. An empty
+    /// folder may be a volume not mounted yet.
     pub(super) fn drop_absent(&mut self, found: &[Found], look: &Look) {
         let for_good = self.now().duration_since(self.started) >= GRACE;
-        if self.is_known || look.stems.is_some() || (found.is_empty() && !for_good) {
+        let is_unknown = !self.is_known && found.is_empty() && !for_good;
+        if look.stems.is_some() || is_unknown {
             return;
         }
         self.is_known = true;
         let there: BTreeSet<&str> = found.iter().map(|found| found.entry.stem.as_str()).collect();
-        self.keeper.drop_absent(|stem| there.contains(stem));
+        let is_there = |stem: &str| there.contains(stem) || self.sightings.contains_key(stem);
+        for stem in self.keeper.drop_absent(is_there) {
+            self.holdings.note(&stem, None);
+        }
     }
 
     /// Keeps what was put in force. Returns the entries of which it is news that they are kept, or are not.
     pub(super) async fn keep(&mut self, changed: &Changed) -> Changed {
         let mut news = Changed::new();
         for (number, stem) in changed.iter().enumerate() {
-            self.accept(stem);
+            self.collect(stem);
             // Ten thousand at a cold start are kept in shares: what is on its way to the store is there twice.
             if number % AT_ONCE == AT_ONCE - 1 && !self.keeper.refuses() {
                 news.extend(self.write_kept().await);
@@ -33,11 +38,15 @@ impl Worker {
         news
     }
 
-    fn accept(&mut self, stem: &Arc<str>) {
+    /// Hands over to the keeper what is to be kept of an entry.
+    fn collect(&mut self, stem: &Arc<str>) {
         let now = self.parts.clock.now();
         let accepted = self.roster.get_mut(stem).and_then(|known| known.take_accepted(stem, now));
         if let Some(accepted) = accepted {
             self.keeper.accept(stem, accepted);
+        }
+        if let Some(claims) = self.roster.get_mut(stem).and_then(|known| known.take_claims(stem)) {
+            self.keeper.claim(claims);
         }
     }
 

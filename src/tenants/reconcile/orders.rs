@@ -1,4 +1,4 @@
-//! What an operator asks of one entry: pause, resume, roll back, remove. What is asked is kept before it is answered;
+//! What an operator asks of one entry: pause, resume, roll back, accept, remove. What is asked is kept before it is answered;
 //! where it cannot be kept it is done all the same, and that is said.
 
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub enum Order {
     Resume,
     /// Put this revision in force until the files change.
     RollBack(u64),
+    /// Let it have what its files claim, though that was another's when it was refused.
+    Accept,
     /// Delete its files and all that is kept of it.
     Remove,
 }
@@ -44,6 +46,12 @@ pub enum Refused {
     Rejected { number: u64, report: Report },
     #[error("revision {number} cannot be put in force: {why}")]
     Taken { number: u64, why: String },
+    #[error("nothing of this tenant waits to be accepted: no claim of its files was refused")]
+    NothingWaits,
+    #[error("it cannot be accepted: {0}")]
+    Held(String),
+    #[error("the claim is accepted, but the tenant cannot be built")]
+    Unfit(Report),
     #[error("{} cannot be removed: {source}", path.display())]
     Files { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
@@ -61,6 +69,7 @@ impl Worker {
             Order::Pause => self.pause(&stem, true).await,
             Order::Resume => self.pause(&stem, false).await,
             Order::RollBack(number) => self.roll_back(&stem, number).await?,
+            Order::Accept => self.accept(&stem).await?,
             Order::Remove => self.delete(&stem).await?,
         };
         let tenant = self.registry.load().entry(&stem).map(|entry| entry.status());
@@ -96,7 +105,28 @@ impl Worker {
         let (written, against) = (stem.to_string(), known.held_against());
         let kept = self.write(stem, move |store| store.hold(&written, number, against)).await;
         tracing::info!(entry = %stem, revision = number, kept, "an operator rolled a tenant back");
+        self.keep(&changed).await;
         self.publish(&changed).await;
+        Ok(kept)
+    }
+
+    async fn accept(&mut self, stem: &Arc<str>) -> Result<bool, Refused> {
+        let known = self.roster.get_mut(stem).ok_or(Refused::NotFound)?;
+        if !known.admit() {
+            return Err(Refused::NothingWaits);
+        }
+        let mut changed = Changed::from([Arc::clone(stem)]);
+        self.judge_and_build(&mut changed);
+        let known = self.roster.get_mut(stem).ok_or(Refused::NotFound)?;
+        let (admitted, unfit) = (known.admitted(), known.errors().cloned());
+        self.keep(&changed).await;
+        self.publish(&changed).await;
+        admitted.map_err(Refused::Held)?;
+        if let Some(report) = unfit {
+            return Err(Refused::Unfit(report));
+        }
+        let kept = self.keeper.has_kept(stem);
+        tracing::info!(entry = %stem, kept, "an operator accepted a tenant's claim");
         Ok(kept)
     }
 
@@ -164,6 +194,7 @@ impl Worker {
     async fn show(&mut self, stem: &Arc<str>) {
         let mut changed = Changed::from([Arc::clone(stem)]);
         self.judge_and_build(&mut changed);
+        self.keep(&changed).await;
         self.publish(&changed).await;
     }
 }

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use super::Ground;
 use super::read::{Read, build, read};
-use crate::base::diagnostic::Diagnostic;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::Parts;
@@ -54,7 +53,7 @@ pub(super) struct Worker {
     doubt: Option<Instant>,
     pub(super) roster: Roster,
     pub(super) holdings: Holdings,
-    sightings: Sightings,
+    pub(super) sightings: Sightings,
     pub(super) keeper: Keeper,
     /// The folder was seen with something in it, or is empty for good.
     pub(super) is_known: bool,
@@ -72,6 +71,8 @@ impl Worker {
         let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
         let surroundings = Surroundings::watch(&folder, watch, &bell);
         let clerk = Clerk::start(tasks, Arc::clone(&folder), registry.clone());
+        let (keeper, mut holdings) = (Keeper::new(store, kept), Holdings::default());
+        keeper.holdings().for_each(|(stem, holding)| holdings.reserve(stem, holding));
         Self {
             folder,
             watch_mode: watch,
@@ -86,9 +87,9 @@ impl Worker {
             folder_id: None,
             doubt: None,
             roster: Roster::new(),
-            holdings: Holdings::default(),
+            holdings,
             sightings: Sightings::new(),
-            keeper: Keeper::new(store, kept),
+            keeper,
             is_known: false,
             started: looked_at_all,
             generation: 0,
@@ -308,7 +309,7 @@ impl Worker {
             .or_insert_with(|| Box::new(Known::new(since, self.keeper.remember(&read.stem))));
         if let Some(revived) = read.revived {
             known
-                .revive(revived, |spec, revision, slot| build(&self.parts, &read.stem, spec, revision, slot));
+                .revive(revived, since, |spec, revision, slot| build(&self.parts, &read.stem, spec, revision, slot));
         }
         known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
     }
@@ -326,16 +327,14 @@ impl Worker {
         if self.holdings.waiting().is_empty() {
             return;
         }
+        let now = self.parts.clock.now();
         let refused = plan::settle(&self.holdings.applicants(&self.roster));
         for stem in self.holdings.waiting().clone() {
             let Some(known) = self.roster.get_mut(&stem) else { continue };
             let news = match refused.get(&*stem) {
-                Some(refusal) => {
-                    let (message, help) = refusal.explain();
-                    known.refuse(Diagnostic::error("claim-taken", message).help(help))
-                }
+                Some(refusal) => known.refuse(refusal.finding(&stem)),
                 None => {
-                    known.promote(|spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
+                    known.promote(now, |spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
                     true
                 }
             };

@@ -1,1 +1,240 @@
 //! Nobody takes another's name, prefix or host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+
+use super::super::harness::{Beside, Era, FakeBackend, Setup, Tenant};
+use super::super::state::{fine, tenants};
+
+/// Whether a finding of this code is about an entry.
+fn has(status: &Value, code: &str) -> bool {
+    status["findings"].as_array().is_some_and(|all| all.iter().any(|finding| finding["code"] == code))
+}
+
+/// The backend of whom nobody asked anything.
+fn assert_unasked(backend: &FakeBackend) {
+    let asked: Vec<_> = backend.requests().into_iter().map(|request| request.target).collect();
+    assert!(asked.is_empty(), "the thief's backend was asked {asked:?}");
+}
+
+#[tokio::test]
+async fn a_refused_zip_gets_neither_prefix_nor_name_by_a_restart() {
+    let (good, evil) = (FakeBackend::start().await, FakeBackend::start().await);
+    let setup = Setup::new().file("b.zip", Tenant::new("b", &good).zip());
+    let gateway = setup.file("tenant-b.zip", Tenant::new("tenant-b", &good).zip()).start().await;
+    let beside = Beside::watch(gateway.client(), "/b");
+    gateway.put("a.zip", Tenant::new("a", &evil).with("path_prefix: /b").zip());
+    // An export that was not renamed is called after what is in it.
+    gateway.put("mcp_export.zip", Tenant::new("tenant-b", &evil).with("path_prefix: /elsewhere").zip());
+    for stem in ["a", "mcp_export"] {
+        assert!(has(&gateway.until_state(stem, "rejected").await, "claim-taken"), "{stem}");
+    }
+    beside.finish().await.assert_unharmed("b beside two thieves");
+    let gateway = gateway.kill_and_restart().await;
+    for prefix in ["/b", "/tenant-b"] {
+        assert_eq!(
+            gateway.client().search(Era::Modern, prefix, "q").await.data()["row_count"],
+            2,
+            "{prefix}"
+        );
+    }
+    for stem in ["a", "mcp_export"] {
+        assert!(has(&gateway.until_state(stem, "rejected").await, "claim-taken"), "{stem} after a restart");
+    }
+    let name = |status: Value| status["name"].as_str().map(str::to_owned);
+    assert_eq!(gateway.status("tenant-b").await.and_then(name).as_deref(), Some("tenant-b"));
+    assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn a_refused_zip_does_not_lie_in_wait() {
+    let (good, evil) = (FakeBackend::start().await, FakeBackend::start().await);
+    let zip = Tenant::new("zz", &good).zip();
+    let gateway = Setup::new().file("zz.zip", &zip).start().await;
+    gateway.put("zzz.zip", Tenant::new("zzz", &evil).with("path_prefix: /zz").zip());
+    gateway.until_state("zzz", "rejected").await;
+    // Long enough away to count as deleted.
+    gateway.remove("zz.zip");
+    gateway.until_gone("zz").await;
+    let told = gateway.status("zzz").await.expect("it lies there");
+    assert!(has(&told, "claim-free") && told["state"] == "rejected", "{told}");
+    gateway.put("zz.zip", &zip);
+    gateway.until_state("zz", "serving").await;
+    assert_eq!(gateway.client().search(Era::Modern, "/zz", "q").await.data()["row_count"], 2);
+    let told = gateway.until_state("zzz", "rejected").await;
+    assert!(has(&told, "claim-taken"), "{told}");
+    assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_an_operator_across_restarts() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    gateway.put("a.yaml", Tenant::new("a", &backend).with("path_prefix: /b").yaml());
+    gateway.until_state("a", "rejected").await;
+    let held = tenants(&gateway, &["accept", "a"]);
+    assert_eq!(held.status.code(), Some(1), "{held:?}");
+    let said = String::from_utf8_lossy(&held.stderr).into_owned();
+    assert!(said.contains(r#"the prefix /b is held by tenant "b""#), "{said}");
+    let nothing = tenants(&gateway, &["accept", "b"]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing of this tenant waits"), "{nothing:?}");
+
+    let gateway = gateway.killed();
+    gateway.remove("b.yaml");
+    let gateway = gateway.start_again().await;
+    let told = gateway.until_state("a", "rejected").await;
+    assert!(has(&told, "claim-free") && told.to_string().contains("tenantd tenants accept a"), "{told}");
+    assert_eq!(gateway.client().get("/b/").await.status, 404);
+
+    let said = fine(&gateway, &["accept", "a"]);
+    assert!(!said.contains("would not survive"), "{said}");
+    assert_eq!(gateway.client().search(Era::Modern, "/b", "q").await.data()["row_count"], 2);
+    // The place is its own now, and that too outlives a restart.
+    gateway.put("b.yaml", Tenant::new("b", &backend).yaml());
+    gateway.until_state("b", "rejected").await;
+    let gateway = gateway.kill_and_restart().await;
+    assert!(has(&gateway.until_state("b", "rejected").await, "claim-taken"));
+    assert_eq!(gateway.until_state("a", "serving").await["stem"], "a");
+}
+
+#[tokio::test]
+async fn a_holder_whose_files_are_broken_keeps_its_place() {
+    let (good, evil) = (FakeBackend::start().await, FakeBackend::start().await);
+    let keyless =
+        String::from_utf8(Tenant::new("b", &good).yaml()).expect("text").replace("api_key:", "x_key:");
+    let key = Tenant::new("b", &good).yaml();
+    let key = String::from_utf8(key)
+        .expect("text")
+        .lines()
+        .find(|line| line.starts_with("api_key"))
+        .expect("a key")
+        .to_owned();
+    let setup = Setup::new().file("b.yaml", keyless);
+    let gateway = setup.file("b.env", key.replace("api_key: ", "API_KEY=")).start().await;
+    gateway.until_state("b", "serving").await;
+    // Without the file that a revision was made of it does not come back, in this process or the next.
+    let gateway = gateway.killed();
+    gateway.remove("b.env");
+    fs::write(gateway.tenant_file("a.yaml"), Tenant::new("a", &evil).with("path_prefix: /b").yaml())
+        .expect("written");
+    let mut gateway = gateway.start_again().await;
+    for _ in 0..2 {
+        gateway.until_state("b", "rejected").await;
+        assert!(has(&gateway.until_state("a", "rejected").await, "claim-taken"));
+        gateway = gateway.kill_and_restart().await;
+    }
+    fs::write(gateway.tenant_file("b.env"), key.replace("api_key: ", "API_KEY=")).expect("written");
+    gateway.until_state("b", "serving").await;
+    // What is removed is free, and whoever waited waits on.
+    fine(&gateway, &["remove", "b"]);
+    assert!(has(&gateway.until_state("a", "rejected").await, "claim-free"));
+    gateway.put("c.yaml", Tenant::new("c", &good).with("path_prefix: /b").yaml());
+    gateway.until_state("c", "serving").await;
+    assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn two_that_swap_while_the_gateway_is_down_both_succeed() {
+    let (one, two) = (FakeBackend::start().await, FakeBackend::start().await);
+    let at = |name: &str, backend: &FakeBackend, prefix: &str| {
+        Tenant::new(name, backend).with(&format!("path_prefix: {prefix}")).yaml()
+    };
+    let setup = Setup::new().file("a.yaml", at("a", &one, "/x"));
+    let gateway = setup.file("b.yaml", at("b", &two, "/y")).start().await;
+    let gateway = gateway.killed();
+    fs::write(gateway.tenant_file("a.yaml"), at("a", &one, "/y")).expect("written");
+    fs::write(gateway.tenant_file("b.yaml"), at("b", &two, "/x")).expect("written");
+    let gateway = gateway.start_again().await;
+    for (stem, prefix) in [("a", "/y/mcp"), ("b", "/x/mcp")] {
+        let status = gateway.until_state(stem, "serving").await;
+        assert!(status["connector_url"].as_str().is_some_and(|url| url.ends_with(prefix)), "{status}");
+    }
+}
+
+/// A small generator: the same acts in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Who should have what: each entry its own prefix, or the one that all want.
+#[derive(Default)]
+struct Model {
+    owner: Option<&'static str>,
+    waiting: BTreeSet<&'static str>,
+}
+
+impl Model {
+    fn wants_shared(&mut self, stem: &'static str) {
+        match self.owner {
+            None => self.owner = Some(stem),
+            Some(owner) if owner == stem => {}
+            Some(_) => _ = self.waiting.insert(stem),
+        }
+        if self.owner == Some(stem) {
+            self.waiting.remove(stem);
+        }
+    }
+
+    fn leaves(&mut self, stem: &'static str) {
+        self.waiting.remove(stem);
+        if self.owner == Some(stem) {
+            self.owner = None;
+        }
+    }
+}
+
+#[tokio::test]
+async fn drops_edits_deletions_and_restarts_leave_a_prefix_with_whom_it_had() {
+    const STEMS: [&str; 3] = ["a", "b", "c"];
+    let backend = FakeBackend::start().await;
+    let mut gateway = Setup::new().start().await;
+    let (mut model, mut chance, mut told) = (Model::default(), Chance(20_261_126), BTreeMap::new());
+    for step in 0..18 {
+        let stem = STEMS[chance.below(3) as usize];
+        let (act, restarts) = (chance.below(5), chance.below(3) == 0);
+        if restarts {
+            gateway = gateway.killed();
+        }
+        let yaml = |lines: &str| Tenant::new(stem, &backend).with(lines).yaml();
+        let file = format!("{stem}.yaml");
+        match act {
+            0..=2 => {
+                gateway.put(&file, yaml(&format!("path_prefix: /shared\ndescription: Edition {step}")));
+                model.wants_shared(stem);
+            }
+            3 => {
+                gateway.put(&file, yaml(&format!("description: Edition {step}")));
+                model.leaves(stem);
+            }
+            _ => {
+                // It may not be there.
+                let _none = fs::remove_file(gateway.tenant_file(&file));
+                model.leaves(stem);
+            }
+        }
+        if restarts {
+            gateway = gateway.start_again().await;
+        }
+        gateway.reload().await;
+        told.insert(step, (stem, act, restarts));
+        for stem in STEMS {
+            let status = gateway.status(stem).await.unwrap_or_default();
+            let url = status["connector_url"].as_str().unwrap_or_default();
+            assert_eq!(
+                url.ends_with("/shared/mcp"),
+                model.owner == Some(stem),
+                "{stem}: {status}\nafter {told:?}"
+            );
+            let refused = has(&status, "claim-taken") || has(&status, "claim-free");
+            assert_eq!(refused, model.waiting.contains(stem), "{stem}: {status}\nafter {told:?}");
+            assert!(!refused || has(&status, "claim-taken") == model.owner.is_some(), "{stem}: {status}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use super::*;
+use crate::spec::{Holding, HostName, Prefix};
+
+/// Entries with what each wants and holds.
+struct Bed(Vec<(String, TenantName, Mounts, Mounts)>);
+
+type Mounts = Option<Vec<Mount>>;
+
+fn mounts(prefix: Option<&str>) -> Mounts {
+    prefix.map(|prefix| vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }])
+}
+
+fn name(text: &str) -> TenantName {
+    TenantName::parse(text).expect("a name")
+}
+
+fn stake<'a>(name: &'a TenantName, mounts: &'a [Mount]) -> Stake<'a> {
+    Stake { name, mounts, shares_hosts: false }
+}
+
+impl Bed {
+    fn new(rows: &[(&str, Option<&str>, Option<&str>)]) -> Self {
+        let row = |&(stem, wants, holds): &(&str, _, _)| {
+            (stem.to_owned(), TenantName::parse(stem).expect("a name"), mounts(wants), mounts(holds))
+        };
+        Self(rows.iter().map(row).collect())
+    }
+
+    fn refused(&self) -> Vec<String> {
+        let applicants: Vec<_> = self
+            .0
+            .iter()
+            .map(|(stem, name, wants, holds)| Applicant {
+                stem,
+                wants: wants.as_deref().map(|mounts| stake(name, mounts)),
+                holds: holds.as_deref().map(|mounts| stake(name, mounts)),
+                waits: false,
+            })
+            .collect();
+        settle(&applicants).into_keys().collect()
+    }
+}
+
+#[test]
+fn the_holder_stays_and_the_newcomer_is_refused() {
+    assert_eq!(Bed::new(&[("a", Some("/x"), None), ("b", None, Some("/x"))]).refused(), ["a"]);
+}
+
+#[test]
+fn among_newcomers_the_first_by_name_wins() {
+    assert_eq!(Bed::new(&[("a", Some("/x"), None), ("b", Some("/x"), None)]).refused(), ["b"]);
+}
+
+#[test]
+fn a_swap_in_one_pass_succeeds() {
+    let swap = Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), Some("/y"))]);
+    assert!(swap.refused().is_empty());
+}
+
+#[test]
+fn a_mover_that_loses_keeps_what_it_held_even_from_a_newcomer() {
+    let rows = [("a", Some("/y"), Some("/x")), ("b", None, Some("/y")), ("c", Some("/x"), None)];
+    assert_eq!(Bed::new(&rows).refused(), ["a", "c"]);
+}
+
+#[test]
+fn a_prefix_that_is_given_up_is_free_in_the_same_pass() {
+    assert!(Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), None)]).refused().is_empty());
+}
+
+#[test]
+fn who_adds_a_mount_keeps_the_ones_it_has_against_a_newcomer() {
+    let both = |prefixes: &[&str]| {
+        prefixes.iter().flat_map(|prefix| mounts(Some(prefix))).flatten().collect::<Vec<_>>()
+    };
+    let (a, b) = (TenantName::parse("a").expect("a name"), TenantName::parse("b").expect("a name"));
+    let (wants_a, wants_b, holds_b) = (both(&["/x"]), both(&["/x", "/y"]), both(&["/x"]));
+    let applicants = [
+        Applicant { stem: "a", wants: Some(stake(&a, &wants_a)), holds: None, waits: false },
+        Applicant {
+            stem: "b",
+            wants: Some(stake(&b, &wants_b)),
+            holds: Some(stake(&b, &holds_b)),
+            waits: false,
+        },
+    ];
+    assert_eq!(settle(&applicants).into_keys().collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn names_are_held_swapped_and_given_up_like_prefixes() {
+    let (x, y) = (name("x"), name("y"));
+    let (one, two, three) = (mounts(Some("/1")), mounts(Some("/2")), mounts(Some("/3")));
+    let one = one.as_deref().expect("mounts");
+    let two = two.as_deref().expect("mounts");
+    let three = three.as_deref().expect("mounts");
+    let swap = [
+        Applicant { stem: "a", wants: Some(stake(&y, one)), holds: Some(stake(&x, one)), waits: false },
+        Applicant { stem: "b", wants: Some(stake(&x, two)), holds: Some(stake(&y, two)), waits: false },
+    ];
+    assert!(settle(&swap).is_empty());
+    let held = [
+        Applicant { stem: "a", wants: Some(stake(&x, one)), holds: None, waits: false },
+        Applicant { stem: "b", wants: None, holds: Some(stake(&x, two)), waits: false },
+        Applicant { stem: "c", wants: Some(stake(&y, three)), holds: None, waits: false },
+    ];
+    let refusal = Refusal::Name { name: x.clone(), holder: "b".into() };
+    assert_eq!(settle(&held), BTreeMap::from([("a".to_owned(), refusal)]));
+}
+
+#[test]
+fn a_refused_claim_takes_nothing_when_its_holder_leaves() {
+    let (a, b, x) = (name("a"), name("b"), mounts(Some("/x")).expect("mounts"));
+    let waits = Applicant { stem: "a", wants: Some(stake(&a, &x)), holds: None, waits: true };
+    let free = Refusal::Free { name: a.clone(), mounts: x.clone() };
+    assert_eq!(settle(std::slice::from_ref(&waits)), BTreeMap::from([("a".to_owned(), free)]));
+    // Whoever comes after the holder left gets the place, and the one that waits is told so.
+    let comes = Applicant { stem: "b", wants: Some(stake(&b, &x)), holds: None, waits: false };
+    let refused = settle(&[waits.clone(), comes]);
+    assert!(matches!(&refused["a"], Refusal::Mount(conflict) if conflict.holder == b), "{refused:?}");
+    assert_eq!(refused.len(), 1);
+    // An operator accepts it.
+    assert!(settle(&[Applicant { waits: false, ..waits }]).is_empty());
+}
+
+#[test]
+fn a_swap_whose_halves_come_one_after_the_other_succeeds() {
+    let (a, b) = (name("a"), name("b"));
+    let (x, y) = (mounts(Some("/x")).expect("mounts"), mounts(Some("/y")).expect("mounts"));
+    let first = Applicant { stem: "a", wants: Some(stake(&a, &y)), holds: Some(stake(&a, &x)), waits: false };
+    let second =
+        Applicant { stem: "b", wants: Some(stake(&b, &x)), holds: Some(stake(&b, &y)), waits: false };
+    let stays = Applicant { wants: None, ..second.clone() };
+    assert_eq!(settle(&[first.clone(), stays]).into_keys().collect::<Vec<_>>(), ["a"]);
+    let refused = Applicant { waits: true, ..first };
+    assert!(settle(&[refused.clone(), second.clone()]).is_empty());
+    // But nobody is let in because a third wants where it is.
+    let c = name("c");
+    let third = Applicant { stem: "c", wants: Some(stake(&c, &x)), holds: None, waits: false };
+    assert_eq!(settle(&[refused, third]).into_keys().collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn a_host_is_one_tenants_unless_both_operators_share() {
+    let (a, b) = (name("a"), name("b"));
+    let on = |prefix: &str| {
+        let host = HostName::parse("h.example");
+        vec![Mount { host, prefix: Prefix::parse(prefix).expect("a prefix") }]
+    };
+    let (root, help) = (on("/"), on("/help"));
+    let judged = |a_shares, b_shares| {
+        let holds = Stake { shares_hosts: a_shares, ..stake(&a, &root) };
+        let wants = Stake { shares_hosts: b_shares, ..stake(&b, &help) };
+        let holder = Applicant { stem: "a", wants: None, holds: Some(holds), waits: false };
+        settle(&[holder, Applicant { stem: "b", wants: Some(wants), holds: None, waits: false }])
+    };
+    for shares in [(false, false), (true, false), (false, true)] {
+        let refused = judged(shares.0, shares.1);
+        let Some(Refusal::Mount(conflict)) = refused.get("b") else { panic!("{shares:?}: {refused:?}") };
+        assert_eq!((conflict.kind, &conflict.holder), (ConflictKind::Host, &a));
+    }
+    assert!(judged(true, true).is_empty());
+    // Who shares it can have it alone again only when nobody else is on it.
+    let (shared, alone) = (Stake { shares_hosts: true, ..stake(&a, &root) }, stake(&a, &root));
+    let other = Stake { shares_hosts: true, ..stake(&b, &help) };
+    let withdraws = Applicant { stem: "a", wants: Some(alone), holds: Some(shared), waits: false };
+    let beside = Applicant { stem: "b", wants: None, holds: Some(other), waits: false };
+    assert_eq!(settle(&[withdraws.clone(), beside]).into_keys().collect::<Vec<_>>(), ["a"]);
+    assert!(settle(&[withdraws]).is_empty());
+}
+
+#[test]
+fn the_command_to_accept_can_be_typed_as_it_is_printed() {
+    let free =
+        |stem| Refusal::Free { name: name("a"), mounts: mounts(Some("/x")).expect("mounts") }.finding(stem);
+    let help = |stem| free(stem).help.unwrap_or_default();
+    assert!(help("mcp_export").contains("`tenantd tenants accept mcp_export`"));
+    assert!(help("mcp_export (1)").contains("`tenantd tenants accept 'mcp_export (1)'`"));
+    assert!(help("it's\u{1b}").contains(r"`tenantd tenants accept 'it'\''s'`"));
+}
+
+/// What lies in the folder under one stem, and what a gateway remembers of it: all of this outlives a restart.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    /// Which edition of its files, and what they claim; nothing if they are broken.
+    files: Option<(u32, Option<Holding>)>,
+    holds: Option<Holding>,
+    refused: Option<u32>,
+    /// The edition that is in force or was read last. A restart forgets it.
+    read: Option<u32>,
+}
+
+/// What happens between two passes.
+#[derive(Debug, Clone)]
+enum Act {
+    Put(usize, Holding),
+    Break(usize),
+    Delete(usize),
+}
+
+/// A pass, and whether the gateway was restarted before it; or an order.
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(Vec<Act>, bool),
+    Accept(usize),
+}
+
+const STEMS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn holdings() -> impl Strategy<Value = Holding> {
+    let mount = || {
+        (
+            proptest::sample::select(vec!["", "", "h.example"]),
+            proptest::sample::select(vec!["/x", "/X", "/x/mcp", "/y"]),
+        )
+    };
+    let mounts = proptest::collection::vec(mount(), 1..3);
+    (proptest::sample::select(STEMS.to_vec()), mounts, any::<bool>()).prop_map(
+        |(called, mounts, shares_hosts)| {
+            let mount = |(host, prefix): (&str, &str)| Mount {
+                host: HostName::parse(host),
+                prefix: Prefix::parse(prefix).expect("a prefix"),
+            };
+            // As in real files, one prefix on some hosts.
+            let prefix = mounts[0].1;
+            let mut mounts: Vec<_> = mounts.into_iter().map(|(host, _)| mount((host, prefix))).collect();
+            mounts.dedup();
+            Holding { name: name(called), mounts, shares_hosts, since: jiff::Timestamp::UNIX_EPOCH }
+        },
+    )
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let stem = || 0..STEMS.len();
+    let act = prop_oneof![
+        4 => (stem(), holdings()).prop_map(|(stem, claims)| Act::Put(stem, claims)),
+        1 => stem().prop_map(Act::Break),
+        1 => stem().prop_map(Act::Delete),
+    ];
+    let step = prop_oneof![
+        5 => (proptest::collection::vec(act, 0..3), any::<bool>()).prop_map(|(acts, restart)| Step::Pass(acts, restart)),
+        1 => stem().prop_map(Step::Accept),
+    ];
+    proptest::collection::vec(step, 1..12)
+}
+
+/// Whether both cannot be had, said in other words than the code's.
+fn naive_collide(one: &Holding, other: &Holding) -> bool {
+    let clash = |a: &Mount, b: &Mount| {
+        let [a_text, b_text] = [a, b].map(|mount| mount.prefix.as_str().to_ascii_lowercase());
+        let takes =
+            a_text == b_text || a_text == format!("{b_text}/mcp") || b_text == format!("{a_text}/mcp");
+        let same_host = a.host == b.host;
+        let not_shared = a.host.is_some() && !(one.shares_hosts && other.shares_hosts);
+        same_host && (takes || not_shared)
+    };
+    one.name == other.name || one.mounts.iter().any(|a| other.mounts.iter().any(|b| clash(a, b)))
+}
+
+/// One pass over all that lies there; `accepted` is the entry whose claim an operator accepts.
+fn pass(world: &mut [Entry], accepted: Option<usize>) {
+    for entry in world.iter_mut() {
+        match &entry.files {
+            None => *entry = Entry::default(),
+            Some((edition, _)) if entry.refused != Some(*edition) => entry.refused = None,
+            Some(_) => {}
+        }
+    }
+    let wants = |entry: &Entry| {
+        let (edition, claims) = entry.files.clone()?;
+        (entry.read != Some(edition) || entry.refused == Some(edition)).then_some(claims?)
+    };
+    let wanted: Vec<_> = world.iter().map(wants).collect();
+    let applicant = |at: usize| Applicant {
+        stem: STEMS[at],
+        wants: wanted[at].as_ref().map(Holding::stake),
+        holds: world[at].holds.as_ref().map(Holding::stake),
+        waits: world[at].refused.is_some() && accepted != Some(at),
+    };
+    let applicants: Vec<_> = (0..world.len()).map(applicant).collect();
+    let refused = settle(&applicants);
+    for (at, wants) in wanted.into_iter().enumerate() {
+        let entry = &mut world[at];
+        entry.read = entry.files.as_ref().map(|(edition, _)| *edition);
+        match (wants, refused.contains_key(STEMS[at])) {
+            (Some(_), true) => entry.refused = entry.read,
+            (Some(claims), false) => (entry.holds, entry.refused) = (Some(claims), None),
+            (None, _) => {}
+        }
+    }
+}
+
+/// What must hold between what was before a step and what is after it. `fresh`: those whose files are others.
+fn check_step(
+    before: &[Entry],
+    after: &[Entry],
+    fresh: &[bool],
+    accepted: Option<usize>,
+) -> Result<(), TestCaseError> {
+    let traded = |one: usize, other: usize| {
+        let (had, got) = (&before[other].holds, &after[other].holds);
+        let left = had.as_ref().zip(after[one].holds.as_ref()).is_some_and(|(a, b)| naive_collide(a, b));
+        let came = got.as_ref().zip(before[one].holds.as_ref()).is_some_and(|(a, b)| naive_collide(a, b));
+        fresh[other] && left && came
+    };
+    for (at, entry) in after.iter().enumerate() {
+        let was = &before[at];
+        let same = entry.holds == was.holds;
+        // What lies there and held something holds that, or what its own files claim now.
+        if entry.files.is_some() && was.holds.is_some() {
+            let own = entry.files.as_ref().and_then(|(_, claims)| claims.clone());
+            prop_assert!(same || entry.holds == own, "{} lost what it had", STEMS[at]);
+        }
+        for (other, its) in after.iter().enumerate().filter(|(other, _)| *other != at) {
+            let collides = |a: &Option<Holding>, b: &Option<Holding>| {
+                a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| naive_collide(a, b))
+            };
+            prop_assert!(
+                !collides(&entry.holds, &its.holds),
+                "{} and {} have the same",
+                STEMS[at],
+                STEMS[other]
+            );
+            // Nobody gets what another had, unless the other's own files let go of it.
+            if !same && collides(&entry.holds, &before[other].holds) {
+                let let_go = fresh[other] || its.files.is_none() || traded(other, at);
+                prop_assert!(let_go, "{} took from {}", STEMS[at], STEMS[other]);
+            }
+        }
+        // A refused claim takes nothing by itself.
+        let waited = was.refused.is_some() && !fresh[at] && entry.files.is_some() && accepted != Some(at);
+        if waited && !(0..after.len()).any(|other| other != at && traded(at, other)) {
+            prop_assert!(same, "{} took over by itself", STEMS[at]);
+            prop_assert_eq!(entry.refused, was.refused);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_interleaving_of_drops_deletions_and_restarts_leaves_everybody_what_it_had(steps in steps()) {
+        let mut world = vec![Entry::default(); STEMS.len()];
+        let mut edition = 0;
+        for step in steps {
+            let (acts, restart, accepted) = match step {
+                Step::Pass(acts, restart) => (acts, restart, None),
+                Step::Accept(at) => (Vec::new(), false, Some(at)),
+            };
+            let before = world.clone();
+            for act in acts {
+                edition += 1;
+                match act {
+                    Act::Put(at, claims) => world[at].files = Some((edition, Some(claims))),
+                    Act::Break(at) => world[at].files = Some((edition, None)),
+                    Act::Delete(at) => world[at].files = None,
+                }
+            }
+            if restart {
+                world.iter_mut().for_each(|entry| entry.read = None);
+            }
+            pass(&mut world, accepted);
+            let edition_of = |entry: &Entry| entry.files.as_ref().map(|(edition, _)| *edition);
+            let fresh: Vec<_> = before.iter().zip(&world).map(|(a, b)| edition_of(a) != edition_of(b)).collect();
+            check_step(&before, &world, &fresh, accepted)?;
+        }
+    }
+}
