@@ -11,6 +11,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tenantd::bundle::{Context, Entry, discover, load, sample};
+use tenantd::routing::GatewayHosts;
 use tenantd::spec::HostName;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -91,5 +92,5 @@ fn write_export(path: &Path, dataset: &str) {
 }
 
 fn context() -> Context {
-    Context { hosts: vec![HostName::parse("mcp.test").expect("a host name")], ..sample::context() }
+    Context { hosts: GatewayHosts::named(HostName::parse("mcp.test")), ..sample::context() }
 }

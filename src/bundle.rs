@@ -32,7 +32,8 @@ use ipnet::IpNet;
 
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::{Digest, Hasher};
-use crate::spec::{HostName, TenantName, TenantSpec};
+use crate::routing::GatewayHosts;
+use crate::spec::{TenantName, TenantSpec};
 
 pub use discover::{discover, stem_of, strays};
 pub use snapshot::{Difference, Draft, Line, Snapshot};
@@ -65,8 +66,10 @@ pub struct Entry {
 pub struct Context {
     /// `https://host[:port]`, no slash at its end.
     pub public_base: String,
-    /// The gateway's own host names; a `public_url` elsewhere makes a tenant's own host.
-    pub hosts: Vec<HostName>,
+    /// The gateway's own hosts; a `public_url` elsewhere makes a tenant's own host.
+    pub hosts: GatewayHosts,
+    /// An export may say that it has a host of its own.
+    pub zip_hosts_allowed: bool,
     /// Loopback (and other forbidden) networks that backends may be in after all.
     pub backend_allow: Vec<IpNet>,
     /// Our own listeners, which no backend may be.

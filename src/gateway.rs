@@ -31,7 +31,7 @@ use crate::oauth::authorization_server as oauth;
 use crate::oauth::client::Documents;
 use crate::oauth::ledger::Ledger;
 use crate::server::{BindError, Edge, Handles, Listeners};
-use crate::settings::{OpenTenants, Settings, TlsMode};
+use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, Keeping};
 use crate::telemetry::metrics::Metrics;
@@ -303,7 +303,8 @@ async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, 
 fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Secret>) -> bundle::Context {
     bundle::Context {
         public_base: addresses.public_base.clone(),
-        hosts: settings.hosts.clone(),
+        hosts: settings.gateway_hosts(),
+        zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
         own_addresses: addresses.listen.iter().copied().chain(addresses.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,

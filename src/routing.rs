@@ -8,6 +8,7 @@
 
 mod claims;
 mod endpoint;
+mod hosts;
 mod path;
 mod router;
 #[cfg(test)]
@@ -15,5 +16,6 @@ mod tests;
 
 pub use claims::{Claim, Conflict, ConflictKind, Places, against, judge};
 pub use endpoint::{Document, Endpoint, Step};
+pub use hosts::GatewayHosts;
 pub use path::{PathFault, check_path};
 pub use router::Router;

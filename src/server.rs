@@ -19,7 +19,6 @@ mod cork;
 mod cors;
 mod dispatch;
 mod front;
-mod hosts;
 mod limits;
 mod listener;
 mod login;

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::base::diagnostic::Report;
+use crate::routing::GatewayHosts;
 use crate::spec::HostName;
 use crate::telemetry::log::LogFormat;
 
@@ -73,6 +74,17 @@ pub enum OpenTenants {
     Refused,
 }
 
+/// What a vendor's export may say about its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZipHosts {
+    /// Only the gateway's: others come from operators' files.
+    #[default]
+    Refuse,
+    /// Any host of its own.
+    Allow,
+}
+
 /// The configuration as run; immutable for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -94,6 +106,7 @@ pub struct Settings {
     pub watch: WatchMode,
     pub log: LogFormat,
     pub open_tenants: OpenTenants,
+    pub zip_hosts: ZipHosts,
     pub backend_allow: Vec<IpNet>,
     pub secret_roots: Vec<PathBuf>,
     /// A tenant may use only those secrets outside of its files that have its name.
@@ -154,6 +167,7 @@ impl Default for Settings {
             watch: WatchMode::default(),
             log: LogFormat::default(),
             open_tenants: OpenTenants::default(),
+            zip_hosts: ZipHosts::default(),
             backend_allow: Vec::new(),
             secret_roots: Vec::new(),
             confine_tenants: false,
@@ -184,6 +198,14 @@ impl Settings {
         match report.has_errors() {
             true => Err(Error { report }),
             false => Ok(Loaded { settings, warnings: report }),
+        }
+    }
+
+    /// The hosts that the gateway answers to itself.
+    pub fn gateway_hosts(&self) -> GatewayHosts {
+        match &self.extra_hosts {
+            ExtraHosts::Any => GatewayHosts::named(self.hosts.iter().cloned()).or_any(),
+            ExtraHosts::These(extra) => GatewayHosts::named(self.hosts.iter().chain(extra).cloned()),
         }
     }
 

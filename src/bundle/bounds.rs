@@ -37,6 +37,11 @@ impl Bounds {
         Self { folder: entry.folder.clone(), roots, variables_of }
     }
 
+    /// Whether the tenant has a folder of its own.
+    pub(super) fn have_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Reads one of the tenant's files.
     pub(super) fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
         match &self.folder {

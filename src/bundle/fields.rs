@@ -95,6 +95,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("instructions", Shape::Text),
     ours("enabled", Shape::Flag),
     ours("hosts", Shape::Texts),
+    ours("share_host", Shape::Flag),
     ours("config", Shape::Text),
     ours("tools", Shape::Map(TOOLS)),
     ours("limits", Shape::Map(LIMITS)),

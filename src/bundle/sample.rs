@@ -8,6 +8,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::Context;
+use crate::routing::GatewayHosts;
 
 const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
@@ -33,7 +34,8 @@ pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
 pub fn context() -> Context {
     Context {
         public_base: "https://mcp.test".into(),
-        hosts: Vec::new(),
+        hosts: GatewayHosts::named([]),
+        zip_hosts_allowed: false,
         backend_allow: Vec::new(),
         own_addresses: Vec::new(),
         require_auth: false,

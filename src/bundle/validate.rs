@@ -85,7 +85,7 @@ fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) 
         enabled: layers.flag(&["enabled"]).unwrap_or(true),
         public_url: place.public_url,
         mounts: place.mounts,
-        shares_hosts: false,
+        shares_hosts: layers.flag(&["share_host"]).unwrap_or(false),
         tools: tools.into(),
         backend: backend.spec,
         access,

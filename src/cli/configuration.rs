@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{output, render};
 use crate::base::secret::Secret;
 use crate::bundle;
-use crate::settings::{Environment, Flags, Loaded, OpenTenants, Settings, config_path};
+use crate::settings::{Environment, Flags, Loaded, OpenTenants, Settings, ZipHosts, config_path};
 use crate::store::KeySource;
 
 /// Variables that a tenant's files may name.
@@ -45,7 +45,8 @@ fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Loaded> {
 pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
     bundle::Context {
         public_base: settings.public_base(settings.listen[0]),
-        hosts: settings.hosts.clone(),
+        hosts: settings.gateway_hosts(),
+        zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
         own_addresses: settings.listen.iter().copied().chain(settings.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,

@@ -9,7 +9,6 @@ use http::HeaderValue;
 use tokio::net::TcpStream;
 
 use super::budgets::{Budgets, Parties};
-use super::hosts::Hosts;
 use super::limits::Admission;
 use super::{reply, tls};
 use crate::base::clock::Clock;
@@ -17,6 +16,7 @@ use crate::base::random;
 use crate::base::seldom::Seldom;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
+use crate::routing::GatewayHosts;
 use crate::settings::{Limits, OpenTenants, Settings};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -49,7 +49,7 @@ pub struct Edge {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) budgets: Budgets,
-    pub(super) hosts: Hosts,
+    pub(super) hosts: GatewayHosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
     /// `Strict-Transport-Security`, on every answer under a certificate that is meant to last.
@@ -77,7 +77,7 @@ impl Edge {
                 .and_then(|certificates| certificates.challenge_config()),
             certificates: handles.certificates,
             limits,
-            hosts: Hosts::new(&settings.hosts, &settings.extra_hosts),
+            hosts: settings.gateway_hosts(),
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,
             hsts: settings.hsts.map(reply::strict_transport_security),

@@ -123,7 +123,7 @@ impl Edge {
     /// that no browser reuses one tenant's connection for another (RFC 9113 section 9.1.1).
     pub(super) fn check_host<T>(&self, router: &Router<T>, host: &str, peer: &Peer) -> Result<(), Fault> {
         let owned = router.owns_host(host);
-        if !owned && !self.hosts.include(host, peer) {
+        if !owned && !self.hosts.answer_to(host, peer.local) {
             return Err(Fault::NotOurs);
         }
         match peer.sni.as_deref() {

@@ -60,7 +60,7 @@ impl Edge {
     }
 
     fn is_ours(&self, host: &str, peer: &Peer) -> bool {
-        self.hosts.include(host, peer) || self.registry.load().hosts().any(|own| own.as_str() == host)
+        self.hosts.answer_to(host, peer.local) || self.registry.load().hosts().any(|own| own.as_str() == host)
     }
 }
 

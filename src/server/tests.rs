@@ -18,7 +18,7 @@ use super::{Edge, Handles, Listeners, connection};
 use crate::base::clock::SystemClock;
 use crate::base::task::Tasks;
 use crate::routing::Router;
-use crate::settings::{ExtraHosts, Limits, OpenTenants, Settings, TlsMode, WatchMode};
+use crate::settings::{ExtraHosts, Limits, OpenTenants, Settings, TlsMode, WatchMode, ZipHosts};
 use crate::spec::{HostName, Mount, Prefix};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::log::LogFormat;
@@ -40,6 +40,7 @@ fn settings(limits: Limits) -> Settings {
         watch: WatchMode::Auto,
         log: LogFormat::Text,
         open_tenants: OpenTenants::Private,
+        zip_hosts: ZipHosts::Refuse,
         backend_allow: vec![],
         secret_roots: vec![],
         confine_tenants: false,

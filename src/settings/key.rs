@@ -39,9 +39,10 @@ impl Key {
     pub const ENTRA_AUTHORITY: Key = Key("entra_authority");
     pub const AUDIT: Key = Key("audit");
     pub const AUDIT_FILES: Key = Key("audit_files");
+    pub const ZIP_HOSTS: Key = Key("zip_hosts");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 32] = [
+    pub const ALL: [Key; 33] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -74,6 +75,7 @@ impl Key {
         Self::ENTRA_AUTHORITY,
         Self::AUDIT,
         Self::AUDIT_FILES,
+        Self::ZIP_HOSTS,
     ];
 
     /// `--backend-allow`.

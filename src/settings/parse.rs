@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{OpenTenants, TlsMode, WatchMode, acme};
+use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
 use crate::spec::HostName;
 use crate::telemetry::log::LogFormat;
 
@@ -236,6 +236,14 @@ pub(super) fn log(text: &str) -> Parsed<LogFormat> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => fault("no log format", "write `text` or `json`; `TENANTD_LOG_FILTER` says how much is logged"),
+    }
+}
+
+pub(super) fn zip_hosts(text: &str) -> Parsed<ZipHosts> {
+    match text {
+        "refuse" => Ok(ZipHosts::Refuse),
+        "allow" => Ok(ZipHosts::Allow),
+        _ => fault("no rule for the hosts of exports", "write `refuse` or `allow`"),
     }
 }
 

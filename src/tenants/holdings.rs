@@ -72,6 +72,11 @@ impl Holdings {
         self.names.get(name).is_some_and(|stems| stems.iter().any(is_live))
     }
 
+    /// The entries that hold this name.
+    pub(super) fn named(&self, name: &TenantName) -> impl Iterator<Item = &Arc<str>> {
+        self.names.get(name).into_iter().flatten()
+    }
+
     /// Those who wait, and whoever holds what one of them wants. Nobody else can change the verdict: who does not wait
     /// never loses, and stands in nobody's way but there.
     pub(super) fn applicants<'a>(&'a self, roster: &'a Roster) -> Vec<Applicant<'a>> {

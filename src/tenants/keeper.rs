@@ -74,6 +74,11 @@ impl Keeper {
         Some(LastGood { store: Arc::clone(self.store.as_ref()?), entry: entry.clone() })
     }
 
+    /// Whether nothing is kept but of entries that were seen.
+    pub(super) fn has_seen_all(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Entries that are not in the folder were deleted before they were seen: nothing of them comes back, and what they held
     /// is free. Returns their stems.
     pub(super) fn drop_absent(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<Arc<str>> {

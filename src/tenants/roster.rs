@@ -282,18 +282,20 @@ impl Known {
 
     /// The candidate may not serve, for this reason. Says whether that is news.
     ///
-    /// What it would have changed about who may call closes the revision in force, whatever it was refused for.
-    pub(super) fn refuse(&mut self, refusal: Diagnostic) -> bool {
+    /// What it would have changed about who may call closes the revision in force, whatever it was refused for. A refusal that
+    /// lasts stands until the files change or an operator accepts them.
+    pub(super) fn refuse(&mut self, refusal: Diagnostic, lasts: bool) -> bool {
         if let (Some(live), Some(candidate)) = (&self.live, &self.candidate) {
             live.close_unless_same(candidate.access);
         }
-        let refused = self.candidate.as_ref().filter(|it| !it.by_order).map(|it| it.revision);
-        if refused.is_some() && self.memory.refused != refused {
-            self.memory.refused = refused;
+        let judged = self.candidate.as_ref().filter(|it| lasts && !it.by_order).map(|it| it.revision);
+        let stands_now = judged.is_some() && self.memory.refused != judged;
+        if stands_now {
+            self.memory.refused = judged;
             self.claims_changed = true;
         }
         let refusal = Some(Box::new(refusal));
-        let news = self.refusal != refusal;
+        let news = stands_now || self.refusal != refusal;
         self.refusal = refusal;
         news
     }

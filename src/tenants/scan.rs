@@ -133,6 +133,11 @@ pub(super) struct Sighting {
 }
 
 impl Sighting {
+    /// Whether the entry was gone.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        self.signature.is_none()
+    }
+
     /// Whether this look confirms an earlier one.
     pub(super) fn confirms(&self, earlier: Option<&Self>) -> bool {
         earlier.is_some_and(|earlier| {

@@ -9,6 +9,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::secret::Secret;
 use crate::bundle::{Context, Entry, Loaded, discover, load, sample};
+use crate::routing::GatewayHosts;
 use crate::spec::{HostName, TenantSpec};
 
 /// A vendor's configuration of a trained dataset.
@@ -134,7 +135,7 @@ fn replaced(lines: &str) -> String {
 
 pub(super) fn context() -> Context {
     Context {
-        hosts: vec![HostName::parse("mcp.test").expect("a host")],
+        hosts: GatewayHosts::named(HostName::parse("mcp.test")),
         own_addresses: vec!["0.0.0.0:443".parse().expect("an address")],
         env: [("TENANT_ACME_KEY".to_owned(), Secret::new("variable-key-0001"))].into(),
         ..sample::context()

@@ -77,6 +77,10 @@ fn what_is_wrong_with_a_yaml_is_shown_with_its_place() {
     );
 }
 
+fn many_hosts(number: usize) -> String {
+    (0..number).map(|n| format!("h{n}.test")).collect::<Vec<_>>().join(",")
+}
+
 #[test]
 fn prefixes_and_public_urls_are_judged() {
     snapshot(
@@ -92,7 +96,13 @@ fn prefixes_and_public_urls_are_judged() {
             ("a password", Drop::alone("public_url: https://u:pass-canary@mcp.test/a\n")),
             ("no scheme", Drop::alone("public_url: mcp.test/a\n")),
             ("no host", Drop::alone("public_url: https:///a\n")),
-            ("hosts", Drop::alone("hosts: [mcp.test, 'https://x.test', ok.test]\n")),
+            ("hosts", Drop::alone("hosts: [mcp.test, 'https://x.test', ok.test, 127.0.0.1, a.localhost]\n")),
+            ("more hosts than are taken", Drop::alone(&format!("hosts: {}\n", many_hosts(33)))),
+            ("an export's host", Drop::export("public_url: https://own.test:8443/x\n")),
+            (
+                "an export's host beside an overlay",
+                Drop::export("public_url: https://own.test\n").file("acme.yml", "description: Ours\n"),
+            ),
             (
                 "http with login",
                 Drop::alone(

@@ -276,6 +276,31 @@ fn public_urls_and_hosts_say_where_a_tenant_answers() {
 }
 
 #[test]
+fn a_host_of_its_own_comes_from_the_operators_files_or_is_allowed_to_exports() {
+    let said = "public_url: https://own.test/x\n";
+    let hosts = |spec: TenantSpec| {
+        spec.mounts.iter().map(|mount| mount.host.as_ref().map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    let own = [Some("own.test".to_owned())];
+    assert_eq!(hosts(Drop::alone(said).spec()), own);
+    assert_eq!(hosts(Drop::export("").file("acme.yaml", said).spec()), own);
+    assert_eq!(hosts(Drop::export("").file("acme.env", "PUBLIC_URL=https://own.test/x\n").spec()), own);
+    assert_eq!(Drop::export(said).codes(), ["export-host"]);
+    assert_eq!(hosts(Drop::export(said).file("acme.yaml", said).spec()), own, "the operator says it, too");
+    let allowed = Drop::export(said).context(|context| context.zip_hosts_allowed = true);
+    assert_eq!(hosts(allowed.spec()), own);
+    // What is the gateway's makes nobody's host, whoever says it.
+    for ours in ["mcp.test", "localhost:8443", "127.0.0.1", "[::1]:8000", "a.localhost"] {
+        let said = format!("public_url: https://{ours}/x\n");
+        assert_eq!(hosts(Drop::export(&said).spec()), [None], "{ours}");
+        assert_eq!(hosts(Drop::alone(&said).spec()), [None], "{ours}");
+    }
+    assert!(!Drop::alone(said).spec().shares_hosts);
+    assert!(Drop::alone("share_host: true\n").spec().shares_hosts);
+    assert!(!Drop::export("share_host: true\n").spec().shares_hosts, "an export cannot consent");
+}
+
+#[test]
 fn keys_are_kept_as_digests() {
     let key = "a-long-enough-key-for-a-caller";
     let sha = Digest::of(key.as_bytes());

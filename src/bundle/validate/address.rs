@@ -71,7 +71,7 @@ fn is_own(ip: Option<IpAddr>, name: Option<&str>, loopback_name: bool, port: u16
             return false;
         }
         let local = loopback_name || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
-        let ours = name.is_some_and(|name| context.hosts.iter().any(|host| host.as_str() == name));
+        let ours = name.is_some_and(|name| context.hosts.are_called(name));
         ip == Some(own.ip()) || ours || (local && (own.ip().is_unspecified() || own.ip().is_loopback()))
     };
     context.own_addresses.iter().any(listens)
@@ -80,10 +80,12 @@ fn is_own(ip: Option<IpAddr>, name: Option<&str>, loopback_name: bool, port: u16
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::GatewayHosts;
+    use crate::spec::HostName;
 
     fn context(allow: &[&str]) -> Context {
         Context {
-            hosts: vec![crate::spec::HostName::parse("mcp.test").expect("a host")],
+            hosts: GatewayHosts::named(HostName::parse("mcp.test")),
             backend_allow: allow.iter().map(|net| net.parse().expect("a network")).collect(),
             own_addresses: vec!["0.0.0.0:8443".parse().expect("an address")],
             ..crate::bundle::sample::context()

@@ -1,5 +1,7 @@
 //! Where a tenant answers: its prefix, public URL and own hosts.
 
+use std::path::Path;
+
 use url::{Host, Url};
 
 use super::Case;
@@ -18,7 +20,8 @@ pub(super) struct Place {
 }
 
 /// `public_url`, read.
-struct Told {
+struct Told<'a> {
+    found: Found<'a>,
     origin: String,
     host: HostName,
     prefix: Option<Prefix>,
@@ -39,6 +42,9 @@ pub(super) fn judge(case: &mut Case<'_, '_>, name: Option<&TenantName>) -> Optio
         (None, None) => Prefix::parse(&format!("/{}", name?)).ok()?,
     };
     let own_host = told.as_ref().map(|told| told.host.clone()).filter(|host| !is_gateways(case, host));
+    if let (Some(told), Some(_)) = (&told, &own_host) {
+        by_operator(case, told, &prefix, name);
+    }
     let origin = told.as_ref().map_or(case.context.public_base.as_str(), |told| &told.origin);
     if told.is_none() {
         insecure_base(case);
@@ -58,10 +64,46 @@ fn mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> 
     mounts
 }
 
+/// Whose host a tenant is on is an operator's to say: a vendor's file that could, would answer for others' names.
+fn by_operator(case: &mut Case<'_, '_>, told: &Told<'_>, prefix: &Prefix, name: Option<&TenantName>) {
+    if told.found.document.source.origin != Origin::Export || case.context.zip_hosts_allowed {
+        return;
+    }
+    let (file, base) = (own_file(case, &told.found), &case.context.public_base);
+    // The root of a host of its own is not the root of the gateway.
+    let usual = name.and_then(|name| Prefix::parse(&format!("/{name}")).ok()).filter(|_| prefix.is_root());
+    let instead = PublicUrl::new(base, usual.as_ref().unwrap_or(prefix));
+    let meant = PublicUrl::new(&told.origin, prefix);
+    let help = format!(
+        "if it is meant, write \"public_url: {meant}\" into {file}; else write \"public_url: {instead}\" there. `zip_hosts: allow` \
+         in the gateway's settings believes all exports"
+    );
+    let message = format!(
+        "the export says that it is at {}, which is not the gateway's; a host of its own comes from your files only",
+        told.host
+    );
+    case.find(Diagnostic::error("export-host", message).help(help), Some(told.found.at()));
+}
+
+/// Where an operator writes what an export cannot say.
+fn own_file(case: &Case<'_, '_>, found: &Found<'_>) -> String {
+    let overlay =
+        case.layers.0.iter().map(|document| &document.source).find(|it| it.origin == Origin::Overlay);
+    let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let beside = || match case.resolver.bounds.have_folder() {
+        true => None,
+        false => name(&found.document.source.file.with_extension("yaml")),
+    };
+    overlay
+        .and_then(|source| name(&source.file))
+        .or_else(beside)
+        .unwrap_or_else(|| "a .yaml in its folder".to_owned())
+}
+
 fn is_gateways(case: &Case<'_, '_>, host: &HostName) -> bool {
     let base = Url::parse(&case.context.public_base).ok();
     let base = base.as_ref().and_then(Url::host_str).and_then(HostName::parse);
-    base.as_ref() == Some(host) || case.context.hosts.contains(host)
+    base.as_ref() == Some(host) || case.context.hosts.include(host)
 }
 
 fn path_prefix(case: &mut Case<'_, '_>, found: &Found<'_>) -> Option<Prefix> {
@@ -91,7 +133,7 @@ fn bad_prefix(field: &str, fault: PrefixFault) -> Diagnostic {
         .help("write it like /tenant-a, or / for the root")
 }
 
-fn agree(case: &mut Case<'_, '_>, found: &Found<'_>, prefix: Prefix, told: Option<&Told>) -> Prefix {
+fn agree(case: &mut Case<'_, '_>, found: &Found<'_>, prefix: Prefix, told: Option<&Told<'_>>) -> Prefix {
     let other = told.and_then(|told| told.prefix.as_ref());
     if let Some(other) = other.filter(|other| **other != prefix) {
         case.find(
@@ -106,7 +148,7 @@ fn agree(case: &mut Case<'_, '_>, found: &Found<'_>, prefix: Prefix, told: Optio
     prefix
 }
 
-fn public_url(case: &mut Case<'_, '_>, found: Found<'_>) -> Option<Told> {
+fn public_url<'a>(case: &mut Case<'_, '_>, found: Found<'a>) -> Option<Told<'a>> {
     let text = found.text()?;
     let url = match parse(text) {
         Ok(url) => url,
@@ -131,7 +173,7 @@ fn public_url(case: &mut Case<'_, '_>, found: Found<'_>) -> Option<Told> {
     }
     insecure(case, &found, &url);
     let prefix = prefix(case, &found, "the path of public_url", path)?;
-    Some(Told { origin: url.origin().ascii_serialization(), host, prefix: Some(prefix) })
+    Some(Told { found, origin: url.origin().ascii_serialization(), host, prefix: Some(prefix) })
 }
 
 fn parse(text: &str) -> Result<Url, &'static str> {
@@ -221,6 +263,16 @@ fn hosts(case: &mut Case<'_, '_>) -> Vec<HostName> {
         Value::List(items) => items.iter().filter_map(|item| item.text()).collect(),
         _ => found.text().unwrap_or_default().split(',').map(str::trim).collect(),
     };
+    if texts.len() > MAX_HOSTS {
+        case.find(
+            Diagnostic::error(
+                "hosts-many",
+                format!("hosts has {} names; {MAX_HOSTS} are allowed", texts.len()),
+            )
+            .help("leave some out, or make it several tenants"),
+            Some(found.at()),
+        );
+    }
     let mut hosts = Vec::new();
     for text in texts.into_iter().take(MAX_HOSTS) {
         match HostName::parse(text) {
@@ -228,7 +280,7 @@ fn hosts(case: &mut Case<'_, '_>) -> Vec<HostName> {
             Some(host) if is_gateways(case, &host) => case.find(
                 Diagnostic::warning(
                     "host-is-gateways",
-                    format!("{host} is the gateway's own name; it is left out"),
+                    format!("{host} is the gateway's own; it is left out"),
                 )
                 .help("the tenant answers there at its prefix anyway"),
                 Some(found.at()),

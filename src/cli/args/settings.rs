@@ -86,6 +86,9 @@ pub struct TenantRules {
     /// Refuse tenants that ask callers for no credential.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub require_auth: Option<String>,
+    /// Whether an export may have a host of its own by what it says itself [default: refuse].
+    #[arg(long, value_name = "RULE", value_parser = ["refuse", "allow"])]
+    pub zip_hosts: Option<String>,
     /// A network that backends may be in although it is loopback; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub backend_allow: Vec<String>,
@@ -125,6 +128,7 @@ impl TenantRules {
             .with(Key::HOST, &self.host)
             .with(Key::PUBLIC_BASE, &self.public_base)
             .with(Key::REQUIRE_AUTH, &self.require_auth)
+            .with(Key::ZIP_HOSTS, &self.zip_hosts)
             .with(Key::BACKEND_ALLOW, &self.backend_allow)
     }
 }

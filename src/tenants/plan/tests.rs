@@ -304,7 +304,7 @@ fn check_step(
         let (had, got) = (&before[other].holds, &after[other].holds);
         let left = had.as_ref().zip(after[one].holds.as_ref()).is_some_and(|(a, b)| naive_collide(a, b));
         let came = got.as_ref().zip(before[one].holds.as_ref()).is_some_and(|(a, b)| naive_collide(a, b));
-        fresh[other] && left && came
+        (fresh[other] || accepted == Some(other)) && left && came
     };
     for (at, entry) in after.iter().enumerate() {
         let was = &before[at];
@@ -326,7 +326,8 @@ fn check_step(
             );
             // Nobody gets what another had, unless the other's own files let go of it.
             if !same && collides(&entry.holds, &before[other].holds) {
-                let let_go = fresh[other] || its.files.is_none() || traded(other, at);
+                let traded = (0..after.len()).any(|third| third != other && traded(other, third));
+                let let_go = fresh[other] || its.files.is_none() || traded;
                 prop_assert!(let_go, "{} took from {}", STEMS[at], STEMS[other]);
             }
         }

@@ -13,7 +13,7 @@ impl Worker {
     pub(super) fn drop_absent(&mut self, found: &[Found], look: &Look) {
         let for_good = self.now().duration_since(self.started) >= GRACE;
         let is_unknown = !self.is_known && found.is_empty() && !for_good;
-        if look.stems.is_some() || is_unknown {
+        if look.stems.is_some() || is_unknown || (self.is_known && self.keeper.has_seen_all()) {
             return;
         }
         self.is_known = true;

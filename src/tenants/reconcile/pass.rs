@@ -18,11 +18,11 @@ use crate::tenants::holdings::Holdings;
 use crate::tenants::keeper::Keeper;
 use crate::tenants::look::{self, Due, Sightings};
 use crate::tenants::pace::Look;
-use crate::tenants::plan;
+use crate::tenants::plan::{self, Refusal};
 use crate::tenants::receipt::Clerk;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
-use crate::tenants::scan::{self, FolderId, Found, SETTLE};
+use crate::tenants::scan::{self, FolderId, Found, SETTLE, Sighting};
 use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
@@ -308,8 +308,9 @@ impl Worker {
             .entry(Arc::clone(&read.stem))
             .or_insert_with(|| Box::new(Known::new(since, self.keeper.remember(&read.stem))));
         if let Some(revived) = read.revived {
-            known
-                .revive(revived, since, |spec, revision, slot| build(&self.parts, &read.stem, spec, revision, slot));
+            known.revive(revived, since, |spec, revision, slot| {
+                build(&self.parts, &read.stem, spec, revision, slot)
+            });
         }
         known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
     }
@@ -328,13 +329,15 @@ impl Worker {
             return;
         }
         let now = self.parts.clock.now();
+        let (holdings, sightings) = (&self.holdings, &self.sightings);
         let refused = plan::settle(&self.holdings.applicants(&self.roster));
         for stem in self.holdings.waiting().clone() {
             let Some(known) = self.roster.get_mut(&stem) else { continue };
             let news = match refused.get(&*stem) {
-                Some(refusal) => known.refuse(refusal.finding(&stem)),
+                Some(refusal) => known.refuse(refusal.finding(&stem), !is_away(refusal, holdings, sightings)),
                 None => {
-                    known.promote(now, |spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
+                    known
+                        .promote(now, |spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
                     true
                 }
             };
@@ -347,5 +350,16 @@ impl Worker {
 
     fn note_holdings(&mut self, changed: &Changed) {
         changed.iter().for_each(|stem| self.holdings.note(stem, self.roster.get(stem).map(|known| &**known)));
+    }
+}
+
+/// Whether the files of whoever has it were away at the last look. What comes then may be there to replace them; whether
+/// they are gone is seen at the next look.
+fn is_away(refusal: &Refusal, holdings: &Holdings, sightings: &Sightings) -> bool {
+    let away = |stem: &str| sightings.get(stem).is_some_and(Sighting::is_of_nothing);
+    match refusal {
+        Refusal::Name { holder, .. } => away(holder),
+        Refusal::Mount(conflict) => holdings.named(&conflict.holder).any(|stem| away(stem)),
+        Refusal::Free { .. } => false,
     }
 }

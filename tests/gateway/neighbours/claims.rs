@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::super::harness::{Beside, Era, FakeBackend, Setup, Tenant};
+use super::super::harness::{Beside, Client, Era, FakeBackend, Setup, Tenant, until};
 use super::super::state::{fine, tenants};
 
 /// Whether a finding of this code is about an entry.
@@ -66,6 +66,20 @@ async fn a_refused_zip_does_not_lie_in_wait() {
     let told = gateway.until_state("zzz", "rejected").await;
     assert!(has(&told, "claim-taken"), "{told}");
     assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn a_file_dropped_after_the_holder_left_gets_the_place_at_once() {
+    let (old, new) = (FakeBackend::start().await, FakeBackend::start().await);
+    let at = |backend| Tenant::new("b", backend).with("path_prefix: /b\nname: b").yaml();
+    let gateway = Setup::new().file("b.yaml", at(&old)).start().await;
+    // As one who downloads a newer export has it: the same tenant under another file name. That the first is gone is
+    // only known at the second look, and the other is there by then.
+    gateway.remove("b.yaml");
+    gateway.put("b (1).yaml", at(&new));
+    gateway.until_state("b (1)", "serving").await;
+    assert_eq!(gateway.client().search(Era::Modern, "/b", "q").await.data()["row_count"], 2);
+    assert!(new.counts().requests > 0);
 }
 
 #[tokio::test]
@@ -237,4 +251,106 @@ async fn drops_edits_deletions_and_restarts_leave_a_prefix_with_whom_it_had() {
             assert!(!refused || has(&status, "claim-taken") == model.owner.is_some(), "{stem}: {status}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_zip_gets_no_host_of_the_gateways_or_another_tenants() {
+    let (good, evil) = (FakeBackend::start().await, FakeBackend::start().await);
+    let data = Tenant::new("data", &good).with("public_url: https://mcp.bcorp.example/data");
+    let setup = Setup::new().instead("--host", "mcp.example.com").flag("--tls", "off");
+    let setup = setup.variable("TENANTD_EXTRA_HOST", "lb.internal").file("data.yaml", data.yaml());
+    let gateway = setup.file("b.zip", Tenant::new("b", &good).zip()).start().await;
+    let port = gateway.address().port();
+    let (address, loopback) = (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
+    let ours = ["mcp.example.com", "lb.internal", &address, &loopback, "b.localhost", "[::1]", "0x7f000001"];
+    let client = Client::new(&format!("http://{loopback}"), gateway.address(), None);
+    let ask =
+        async |host: &str, path: &str| client.clone().with("host", host).search(Era::Modern, path, "q").await;
+    let beside = Beside::watch(client.clone(), "/b");
+    for (number, host) in ours.iter().enumerate() {
+        let thief = Tenant::new("thief", &evil).with(&format!("public_url: https://{host}/b"));
+        gateway.put(&format!("ours-{number}.zip"), thief.zip());
+        assert!(
+            has(&gateway.until_state(&format!("ours-{number}"), "rejected").await, "claim-taken"),
+            "{host}"
+        );
+    }
+    for (number, place) in ["", "/data", "/data/v2", "/help"].iter().enumerate() {
+        let thief =
+            Tenant::new("thief", &evil).with(&format!("public_url: https://mcp.bcorp.example{place}"));
+        gateway.put(&format!("theirs-{number}.zip"), thief.zip());
+        let told = gateway.until_state(&format!("theirs-{number}"), "rejected").await;
+        assert!(has(&told, "export-host"), "{place}: {told}");
+        assert!(told.to_string().contains(&format!("theirs-{number}.yaml")), "{told}");
+    }
+    for host in ["mcp.example.com", "lb.internal", &address, &loopback] {
+        assert_eq!(ask(host, "/b").await.data()["row_count"], 2, "{host}");
+    }
+    assert_eq!(ask("mcp.bcorp.example", "/data").await.data()["row_count"], 2);
+    beside.finish().await.assert_unharmed("b beside thieves of hosts");
+    assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn no_certificate_is_wanted_for_a_name_that_only_a_zip_says() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).with("hosts: [own.example]").yaml());
+    let gateway = gateway.start().await;
+    gateway.put("z.zip", Tenant::new("z", &backend).with("public_url: https://foreign.example/z").zip());
+    gateway.until_state("z", "rejected").await;
+    until("the tenant's own host has a certificate", async || {
+        gateway.admin("/api/certs").await.1.contains("own.example").then_some(())
+    })
+    .await;
+    assert!(!gateway.admin("/api/certs").await.1.contains("foreign.example"));
+}
+
+#[tokio::test]
+async fn a_second_tenant_on_a_host_needs_the_consent_of_both_operators() {
+    let (one, two) = (FakeBackend::start().await, FakeBackend::start().await);
+    let first =
+        |lines: &str| Tenant::new("a", &one).with("public_url: https://own.example").with(lines).yaml();
+    let second =
+        |lines: &str| Tenant::new("b", &two).with("public_url: https://own.example/help").with(lines).yaml();
+    let setup = Setup::new().flag("--tls", "off").file("a.yaml", first(""));
+    let gateway = setup.start().await;
+    let refused = async |lines: &str| {
+        gateway.put("b.yaml", second(lines));
+        gateway.reload().await;
+        let told = gateway.until_state("b", "rejected").await;
+        assert!(has(&told, "claim-taken") && told.to_string().contains("share_host"), "{told}");
+    };
+    refused("").await;
+    refused("share_host: true").await;
+    gateway.put("a.yaml", first("share_host: true"));
+    gateway.reload().await;
+    assert_eq!(gateway.until_state("a", "serving").await["revision"], 2);
+    refused("description: Not shared").await;
+    gateway.put("b.yaml", second("share_host: true"));
+    gateway.until_state("b", "serving").await;
+    let on_host = gateway.client().with("host", "own.example");
+    assert_eq!(on_host.search(Era::Modern, "/help", "q").await.data()["row_count"], 2);
+    assert_eq!(on_host.search(Era::Modern, "", "q").await.data()["row_count"], 2);
+    // Whoever shares a host cannot shut out the other.
+    gateway.put("a.yaml", first("description: Alone again"));
+    assert!(has(&gateway.until_state("a", "stale").await, "claim-taken"));
+    let gateway = gateway.kill_and_restart().await;
+    gateway.until_state("b", "serving").await;
+    gateway.until_state("a", "stale").await;
+}
+
+#[tokio::test]
+async fn a_setting_believes_what_exports_say_of_their_own_hosts() {
+    let (good, other) = (FakeBackend::start().await, FakeBackend::start().await);
+    let zip = Tenant::new("a", &good).with("public_url: https://own.example/a").zip();
+    let setup = Setup::new().flag("--tls", "off").flag("--zip-hosts", "allow").file("a.zip", zip);
+    let gateway = setup.file("b.zip", Tenant::new("b", &good).zip()).start().await;
+    let on_host = gateway.client().with("host", "own.example");
+    assert_eq!(on_host.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+    for (stem, url) in [("c", "https://own.example/c"), ("d", "https://127.0.0.1/b")] {
+        gateway
+            .put(&format!("{stem}.zip"), Tenant::new(stem, &other).with(&format!("public_url: {url}")).zip());
+        assert!(has(&gateway.until_state(stem, "rejected").await, "claim-taken"), "{url}");
+    }
+    assert_unasked(&other);
 }

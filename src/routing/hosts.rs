@@ -1,0 +1,129 @@
+//! Which hosts are the gateway's own: one answer for the front, which serves them, and for tenants' files, which cannot
+//! claim them.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::spec::HostName;
+
+/// The hosts that the gateway itself answers to. None of them can be a tenant's own.
+#[derive(Debug, Clone)]
+pub struct GatewayHosts {
+    names: HashSet<HostName>,
+    /// It answers to every other name, too.
+    any: bool,
+}
+
+impl GatewayHosts {
+    /// These names, every address, and loopback names.
+    pub fn named(names: impl IntoIterator<Item = HostName>) -> Self {
+        Self { names: names.into_iter().collect(), any: false }
+    }
+
+    /// The same, and whatever else a client says.
+    pub fn or_any(self) -> Self {
+        Self { any: true, ..self }
+    }
+
+    /// Whether this is one of the names.
+    pub fn are_called(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Whether a `host` that a request names (lower case, no port) is the gateway on a connection to `local`: a name of
+    /// its own, the very address that was connected to, or a loopback name used on loopback.
+    pub fn answer_to(&self, host: &str, local: IpAddr) -> bool {
+        self.any || self.names.contains(host) || names_address(host, local)
+    }
+
+    /// Whether there is any connection on which the gateway may answer to this host itself.
+    pub fn include(&self, host: &HostName) -> bool {
+        self.any || self.names.contains(host) || host.address().is_some() || is_loopback_name(host.as_str())
+    }
+}
+
+fn names_address(host: &str, local: IpAddr) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| local == IpAddr::V6(address)),
+        None if host == "localhost" => local.is_loopback(),
+        None => host.parse::<IpAddr>().is_ok_and(|address| local == address),
+    }
+}
+
+/// RFC 6761 section 6.3.
+fn is_loopback_name(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> HostName {
+        HostName::parse(text).expect("a host")
+    }
+
+    fn hosts() -> GatewayHosts {
+        GatewayHosts::named([name("mcp.example.com"), name("lb.internal")])
+    }
+
+    #[test]
+    fn configured_names_and_the_address_connected_to_are_ours() {
+        for (host, local, ours) in [
+            ("mcp.example.com", "10.0.0.1", true),
+            ("lb.internal", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.2", "10.0.0.1", false),
+            ("localhost", "127.0.0.1", true),
+            ("localhost", "10.0.0.1", false),
+            ("127.0.0.1", "10.0.0.1", false),
+            ("[::1]", "::1", true),
+            ("[::1]", "127.0.0.1", false),
+            ("evil.example", "127.0.0.1", false),
+            ("", "127.0.0.1", false),
+        ] {
+            let local = local.parse().expect("an address");
+            assert_eq!(hosts().answer_to(host, local), ours, "{host} on {local}");
+        }
+        assert!(hosts().or_any().answer_to("evil.example", "10.0.0.1".parse().expect("an address")));
+    }
+
+    #[test]
+    fn no_tenant_can_have_a_name_of_the_gateway_an_address_or_a_loopback_name() {
+        for ours in [
+            "MCP.example.com",
+            "lb.internal",
+            "192.0.2.1",
+            "127.1",
+            "0x7f000001",
+            "[::1]",
+            "[2001:db8::1]",
+            "localhost",
+            "LOCALHOST",
+            "a.localhost",
+        ] {
+            assert!(hosts().include(&name(ours)), "{ours}");
+        }
+        for free in ["mcp.acme.example", "notlocalhost", "localhost.example", "1.2.3.4.example"] {
+            assert!(!hosts().include(&name(free)), "{free}");
+            assert!(hosts().or_any().include(&name(free)), "{free}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_front_answers_to_is_no_tenants(
+            host in prop_oneof!["[a-z0-9.:\\[\\]-]{0,20}", "(mcp|lb|a)\\.(example\\.com|internal|localhost)",
+                "127\\.0\\.0\\.[0-9]{1,3}", "\\[::[0-9a-f]{0,4}\\]", Just("localhost".to_owned())],
+            local in proptest::sample::select(vec!["127.0.0.1", "127.0.0.7", "::1", "::", "10.0.0.1"]),
+        ) {
+            let local = local.parse().expect("an address");
+            if hosts().answer_to(&host, local) {
+                let host = HostName::parse(&host);
+                prop_assert!(host.is_some_and(|host| hosts().include(&host)));
+            }
+        }
+    }
+}
