@@ -21,6 +21,8 @@ mod serve;
 mod store;
 mod tenants;
 
+pub use output::could_not_run;
+
 use args::{Arguments, CheckArgs, ServeArgs, Verb};
 
 use crate::settings::Flags;
@@ -58,9 +60,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = args.rules.flags(args.gateway.flags(Flags::new()));
-    let settings = configuration::load(&flags, args.rules.config.as_deref())?;
-    serve::run(settings)?;
-    Ok(Exit::Fine)
+    let loaded = configuration::read(&flags, args.rules.config.as_deref())?;
+    serve::run(loaded.settings, &loaded.warnings)
 }
 
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use tenantd::cli::args::Arguments;
 use tenantd::cli::{self, Exit};
-use tenantd::telemetry::printable::printable_lines;
 
 /// A call is many small allocations that are freed on another thread; the system's allocator waits for locks there.
 /// Measured with `cargo bench --bench tools_call`. It asks for no huge pages: with them an idle gateway took 14 MiB more.
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     match cli::run(arguments) {
         Ok(exit) => code(exit),
         Err(error) => {
-            eprintln!("tenantd: {}", printable_lines(&format!("{error:#}")));
+            cli::could_not_run(&format!("{error:#}"));
             code(Exit::CouldNotRun)
         }
     }

@@ -14,7 +14,7 @@ const TENANT_VARIABLES: &str = "TENANT_";
 /// A secret, so no setting.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 
-/// Loads the settings of a gateway to be run; warnings go to standard error.
+/// Loads the settings by which tenants are judged; warnings go to standard error.
 ///
 /// # Errors
 /// All findings as one text.
@@ -34,7 +34,11 @@ pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Resu
     Ok(read(flags, config)?.settings)
 }
 
-fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Loaded> {
+/// Loads the settings of a gateway to be run, and what there is to warn of.
+///
+/// # Errors
+/// All findings as one text.
+pub(super) fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Loaded> {
     let environment = Environment::of_process();
     let file = config_path(config, &environment);
     let loaded = Settings::load(flags, &environment, file.as_deref());

@@ -22,6 +22,7 @@ use super::admin_client::AdminClient;
 use super::args::DemoArgs;
 use super::serve;
 use super::{Exit, output};
+use crate::base::diagnostic::Report;
 use crate::gateway::Addresses;
 use crate::settings::Settings;
 use crate::tenants::status::{State, TenantStatus};
@@ -38,8 +39,8 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let api = sample_api::start().context("the sample API cannot be started")?;
     folder.write_exports(api).context("the sample exports cannot be written")?;
     let settings = settings(&folder, listen, args.admin);
-    serve::run_announced(settings, move |addresses| announce_soon(addresses.clone(), folder))?;
-    Ok(Exit::Fine)
+    let announce = move |addresses: &Addresses| announce_soon(addresses.clone(), folder);
+    serve::run_announced(settings, &Report::new(), announce)
 }
 
 fn settings(folder: &Folder, listen: SocketAddr, admin: SocketAddr) -> Settings {

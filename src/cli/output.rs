@@ -21,12 +21,22 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Says on standard error, in one line, why something is not as it should be.
 pub(super) fn complain(of: impl Display) {
-    eprintln!("tenantd: {}", printable(&of.to_string()));
+    write_to_stderr(&format!("tenantd: {}\n", printable(&of.to_string())));
 }
 
 /// The same of a text that is laid out in lines.
 pub(super) fn complain_in_lines(text: &str) {
-    eprint!("{}", printable_lines(text));
+    write_to_stderr(&printable_lines(text));
+}
+
+/// Says on standard error why a verb could not run.
+pub fn could_not_run(why: &str) {
+    write_to_stderr(&format!("tenantd: {}\n", printable_lines(why)));
+}
+
+/// `eprintln!` panics when standard error is closed or full; nobody is left to be told then, and the exit code tells.
+fn write_to_stderr(text: &str) {
+    let _nobody_left = io::stderr().write_all(text.as_bytes());
 }
 
 /// A value for people, or as a document for programs.

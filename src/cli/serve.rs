@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::{self, Runtime};
 
-use super::configuration;
+use super::{Exit, configuration};
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::diagnostic::Report;
 use crate::gateway::{Addresses, Drained, Gateway};
 use crate::settings::Settings;
 use crate::telemetry::log;
@@ -14,15 +15,35 @@ use crate::telemetry::log;
 /// What threads that block get after the drain, to finish a write to the disk.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Serves until a signal ends it.
-pub(super) fn run(settings: Settings) -> anyhow::Result<()> {
-    run_announced(settings, |_| {})
+/// Serves until a signal ends it. What keeps it from serving is said in the log.
+pub(super) fn run(settings: Settings, warnings: &Report) -> anyhow::Result<Exit> {
+    run_announced(settings, warnings, |_| {})
 }
 
-/// Serves until a signal ends it; `on_ready` is told the addresses once connections are taken.
-pub(super) fn run_announced(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+/// The same; `on_ready` is told the addresses once connections are taken.
+pub(super) fn run_announced(
+    settings: Settings,
+    warnings: &Report,
+    on_ready: impl FnOnce(&Addresses),
+) -> anyhow::Result<Exit> {
+    log::init(settings.log, || SystemClock.monotonic()).context("the log cannot be started")?;
+    warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
+    let served = serve(settings, on_ready);
+    let exit = match served {
+        Ok(()) => Exit::Fine,
+        // A filter may leave out even errors, but not why there is no gateway.
+        Err(error) if !tracing::enabled!(tracing::Level::ERROR) => return Err(error),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::CouldNotRun
+        }
+    };
+    log::flush();
+    Ok(exit)
+}
+
+fn serve(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let key = configuration::key_source(&settings)?;
-    log::init(settings.log, || SystemClock.monotonic());
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let served = runtime.block_on(async {

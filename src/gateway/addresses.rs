@@ -52,7 +52,9 @@ impl Addresses {
 
     /// Says in the log and in the ready file that the gateway serves.
     pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
-        tracing::info!(listen = ?self.listen, admin = ?self.admin, public_base = self.public_base, "serving");
+        let listen = self.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let admin = self.admin.map_or("off".to_owned(), |address| address.to_string());
+        tracing::info!(listen, admin, public_base = self.public_base, "serving");
         let Some(path) = ready_file else { return Ok(()) };
         self.write(path).map_err(|cause| Error::ReadyFile { path: path.to_owned(), cause })
     }

@@ -1,20 +1,33 @@
-//! The log: one subscriber for the process, on standard error.
+//! The log: one subscriber for the process, on standard error, which nobody waits for ([`writer`]).
 //!
 //! Lines that a caller, a backend or a stranger can cause are bounded, for each kind and tenant ([`Bounded`]): nobody fills
 //! the disk, or hides what others did behind a flood.
 
 mod bound;
+mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::time::Instant;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt;
 
 use self::bound::Bounded;
 pub(super) use self::bound::left_out;
+use self::writer::Queue;
+pub(super) use self::writer::lost;
 use super::printable::{is_harmful, printable, printable_json};
+
+/// How long the last lines may take to be written when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// What writes the process's log, once there is one.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -33,11 +46,21 @@ pub type Monotonic = fn() -> Instant;
 /// Installs the process's subscriber. `TENANTD_LOG_FILTER` (else `RUST_LOG`) filters; the default is `info`.
 ///
 /// A second call changes nothing: tests run several gateways in one process.
-pub fn init(format: LogFormat, now: Monotonic) {
+///
+/// # Errors
+/// The system has no thread or no descriptor left.
+pub fn init(format: LogFormat, now: Monotonic) -> io::Result<()> {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = move || Lines { out: io::stderr(), format, colour };
-    let builder = fmt().with_env_filter(filter()).with_writer(lines);
+    if QUEUE.get().is_some() {
+        return Ok(());
+    }
+    let started = Queue::to_stderr()?;
+    // Two at once start two threads; the first one's serves both.
+    let queue = QUEUE.get_or_init(|| started);
+    let lines = move || Lines { out: queue.clone(), format, colour };
+    let (filter, not_understood) = filter();
+    let builder = fmt().with_env_filter(filter).with_writer(lines).log_internal_errors(false);
     // The second initialisation of a process is refused by design; the first one serves all.
     let _already_there = match format {
         LogFormat::Text => {
@@ -49,13 +72,44 @@ pub fn init(format: LogFormat, now: Monotonic) {
             builder.map_event_format(|json| Bounded::new(json, format, now)).try_init()
         }
     };
+    std::panic::set_hook(Box::new(report_panic));
+    for directive in not_understood {
+        tracing::warn!(directive, "a part of the log's filter is not understood, and left out");
+    }
+    Ok(())
 }
 
-fn filter() -> EnvFilter {
+/// Waits until the last lines are written, but not for ever.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// The library's own hook writes to standard error itself: it would wait for it, and its lines have no format.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or_default();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            tracing::error!(fault = "panic", thread, location, %backtrace, "panicked: {message}");
+        }
+        _ => tracing::error!(fault = "panic", thread, location, "panicked: {message}"),
+    }
+}
+
+/// The filter, and the parts of it that are not understood. (The library would print them itself.)
+fn filter() -> (EnvFilter, Vec<String>) {
     let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The transport's own lines about peers are noise at `info`.
-    EnvFilter::new(directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned()))
+    let directives = directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned());
+    let parts = directives.split(',').filter(|part| !part.is_empty());
+    let (good, bad): (Vec<_>, Vec<_>) = parts.partition(|part| part.parse::<Directive>().is_ok());
+    (EnvFilter::new(good.join(",")), bad.into_iter().map(str::to_owned).collect())
 }
 
 /// Writes each event as one line in which nothing is obeyed by a terminal, whatever its values are: the names of files

@@ -267,6 +267,8 @@ impl Metrics {
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
         let lost = "Audit lines that could not be kept";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
+        let lost = "Lines of the log that standard error did not take";
+        registry.register("tenantd_log_lines_lost", lost, super::log::lost());
         let panics = "Panics inside tenantd by task; each is a fault to report";
         registry.register("tenantd_task_panics", panics, self.task_panics.clone());
         let counted = "Audit lines that stand in a line with their number, beyond their tenant's share";

@@ -14,6 +14,7 @@ mod entra;
 mod hot_life;
 mod hot_load;
 mod limits;
+mod log;
 mod login;
 mod neighbours;
 mod paths;

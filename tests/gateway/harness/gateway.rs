@@ -25,6 +25,9 @@ pub(crate) struct Setup {
     limits: Vec<String>,
     /// Shell lines that come before it, in mounts of its own.
     before: Option<String>,
+    /// Where its log goes instead of its output file.
+    stderr: Option<File>,
+    is_stderr_closed: bool,
 }
 
 /// A gateway that serves. When it goes out of scope it is ended, and what it wrote is searched for secrets.
@@ -58,7 +61,15 @@ impl Setup {
             ("--log", "json".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-        Self { folder, flags, variables: Vec::new(), limits: Vec::new(), before: None }
+        Self {
+            folder,
+            flags,
+            variables: Vec::new(),
+            limits: Vec::new(),
+            before: None,
+            stderr: None,
+            is_stderr_closed: false,
+        }
     }
 
     /// A file in the tenants folder from the start.
@@ -117,6 +128,18 @@ impl Setup {
         self
     }
 
+    /// Where its log goes instead of its output file.
+    pub(crate) fn stderr(mut self, file: File) -> Self {
+        self.stderr = Some(file);
+        self
+    }
+
+    /// Starts it with standard error closed.
+    pub(crate) fn without_stderr(mut self) -> Self {
+        self.is_stderr_closed = true;
+        self
+    }
+
     /// The folder of everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -139,14 +162,21 @@ impl Setup {
     fn spawn(&self) -> Child {
         let log =
             File::options().append(true).create(true).open(self.path().join("output.log")).expect("made");
+        let stderr = self.stderr.as_ref().unwrap_or(&log).try_clone().expect("a second handle");
         let limited = (!self.limits.is_empty()).then(|| {
             let mut command = Command::new("prlimit");
             command.args(&self.limits).arg(BINARY);
             command
         });
         let mounted = self.before.as_deref().map(shell);
+        let closed = self.is_stderr_closed.then(|| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "exec \"$@\" 2>&-", "sh", BINARY]);
+            command
+        });
         limited
             .or(mounted)
+            .or(closed)
             .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)
@@ -154,8 +184,8 @@ impl Setup {
             .envs(self.variables.iter().cloned())
             .current_dir(self.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
+            .stdout(log)
+            .stderr(stderr)
             .spawn()
             .expect("the binary starts")
     }
@@ -396,9 +426,29 @@ impl Gateway {
         until("the gateway ends", async || child.try_wait().expect("a child can be asked")).await
     }
 
-    /// What it has written to its output so far.
+    /// What it has written to its output so far: all that was logged before what has been seen of it otherwise.
     pub(crate) fn output(&self) -> String {
+        self.until_log_is_written();
         fs::read_to_string(self.path().join("output.log")).unwrap_or_default()
+    }
+
+    /// Its log is written by a thread of its own, which rests when nothing is left to write.
+    fn until_log_is_written(&self) {
+        for _ in 0..1_000 {
+            if self.state_of_thread("log").is_none_or(|state| state == 'S' || state == 'Z') {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The letter that the kernel has for what a thread does.
+    fn state_of_thread(&self, name: &str) -> Option<char> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+        let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).ok();
+        let marked = format!("({name}) ");
+        let of_thread = |stat: String| stat.split_once(&marked)?.1.chars().next();
+        tasks.flatten().filter_map(stat).find_map(of_thread)
     }
 
     /// What was asked for of a tenant, and how it was answered. It logs that with `tenantd::server=debug`.

@@ -1,0 +1,294 @@
+//! Standard error, written by a thread of its own.
+//!
+//! Whatever standard error leads to (a full disk, a pipe whose reader is gone or asleep, a terminal that was closed), nobody
+//! waits for it and nothing ends because of it: lines wait in a bounded buffer, and those that do not fit or cannot be
+//! written are lost and counted (`tenantd_log_lines_lost`). The next line that can be written says how many there were.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+
+/// What may wait to be written: seconds of a busy gateway's log.
+const WAITING_BYTES: usize = 4 << 20;
+/// A buffer that grew beyond this is not kept.
+const KEPT_BYTES: usize = 64 << 10;
+/// The pause before a descriptor that others made non-blocking is tried again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Lines lost by this process.
+static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// The same, for the metrics.
+pub(in crate::telemetry) fn lost() -> Counter {
+    LOST.clone()
+}
+
+/// Takes lines for a thread that writes them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Queue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write.
+    arrived: Condvar,
+    /// Nothing waits any longer.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whole lines.
+    waiting: Vec<u8>,
+    is_writing: bool,
+    /// Lines lost that no line has told of.
+    untold: u64,
+}
+
+impl Queue {
+    /// Starts the thread that writes to standard error.
+    ///
+    /// # Errors
+    /// The system has no thread or no descriptor left.
+    pub(super) fn to_stderr() -> io::Result<Self> {
+        // A descriptor of its own: a write that hangs must not hold the lock of `io::stderr` at the process's end.
+        Self::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))
+    }
+
+    fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let queue = Self(Arc::default());
+        let writer = queue.clone();
+        // It ends with the process; `flush` is what waits for it.
+        let _detached = std::thread::Builder::new().name("log".into()).spawn(move || writer.serve(out))?;
+        Ok(queue)
+    }
+
+    /// Takes one whole line, or loses and counts it.
+    pub(super) fn put(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        if state.waiting.len() + line.len() > WAITING_BYTES {
+            state.lose(1);
+            return;
+        }
+        let was_empty = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        if was_empty {
+            self.0.arrived.notify_one();
+        }
+    }
+
+    /// Waits until what was put is written or lost, but not longer than this.
+    pub(super) fn flush(&self, patience: Duration) {
+        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        // Late or not, and whatever became of the thread: the process ends.
+        let _in_time = self.0.written.wait_timeout_while(self.0.lock(), patience, is_busy);
+    }
+
+    fn serve(&self, out: impl Write) {
+        let mut lines = Lines { out, is_torn: false };
+        let mut batch = Vec::new();
+        loop {
+            self.take(&mut batch);
+            let lost = lines.write(&batch);
+            batch.clear();
+            batch.shrink_to(KEPT_BYTES);
+            let untold = self.finish(lost);
+            if untold > 0 {
+                tracing::warn!(
+                    lost = untold,
+                    "standard error could not be written: lines of the log were lost"
+                );
+            }
+        }
+    }
+
+    /// Waits for lines and takes all there are.
+    fn take(&self, batch: &mut Vec<u8>) {
+        let guard = self.0.lock();
+        let waited = self.0.arrived.wait_while(guard, |state| state.waiting.is_empty());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.waiting, batch);
+        state.is_writing = true;
+    }
+
+    /// Returns how many lost lines are to be told of: none while nothing can be written.
+    fn finish(&self, lost: u64) -> u64 {
+        let mut state = self.0.lock();
+        state.lose(lost);
+        state.is_writing = false;
+        self.0.written.notify_all();
+        if lost > 0 { 0 } else { std::mem::take(&mut state.untold) }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nobody panics while holding it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn lose(&mut self, lines: u64) {
+        self.untold += lines;
+        LOST.inc_by(lines);
+    }
+}
+
+/// The subscriber hands over each event as one whole line.
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What lines are written to.
+struct Lines<W> {
+    out: W,
+    /// The last line was written in part.
+    is_torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes whole lines. Returns how many of them were lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        if self.is_torn && self.write_all(b"\n").is_err() {
+            return count(lines);
+        }
+        self.is_torn = false;
+        let Err(written) = self.write_all(lines) else { return 0 };
+        let (before, after) = lines.split_at(written);
+        self.is_torn = before.last().is_some_and(|&last| last != b'\n');
+        count(after)
+    }
+
+    /// The error is how much was written before it failed.
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.out.write(&bytes[written..]) {
+                Ok(0) => return Err(written),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+                Err(_gone_or_full) => return Err(written),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A disk that has room for so many bytes, then for none, then for all again.
+    struct Disk {
+        room: usize,
+        is_cleared: Arc<Mutex<bool>>,
+        kept: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if *self.is_cleared.lock().expect("no panic") {
+                self.room = usize::MAX;
+            }
+            let fits = bytes.len().min(self.room);
+            if fits == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.room -= fits;
+            self.kept.lock().expect("no panic").extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe whose reader sleeps until it is told to read on.
+    struct Asleep {
+        begun: Sender<()>,
+        wake: Receiver<()>,
+    }
+
+    impl Write for Asleep {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // The test has ended if nobody listens.
+            let _ended = self.begun.send(());
+            let _ended = self.wake.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_lost_and_the_next_line_is_whole() {
+        let (is_cleared, kept) = (Arc::<Mutex<bool>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let disk = Disk { room: 10, is_cleared: Arc::clone(&is_cleared), kept: Arc::clone(&kept) };
+        let queue = Queue::start(disk).expect("a thread");
+        for line in ["first\n", "second\n", "third\n"] {
+            queue.put(line.as_bytes());
+            queue.flush(PATIENCE);
+        }
+        assert_eq!(queue.0.lock().untold, 2);
+        *is_cleared.lock().expect("no panic") = true;
+        queue.put(b"fourth\n");
+        queue.flush(PATIENCE);
+        let text = String::from_utf8(kept.lock().expect("no panic").clone()).expect("text");
+        assert_eq!(text, "first\nseco\nfourth\n");
+        assert_eq!(queue.0.lock().untold, 0, "it is told");
+    }
+
+    #[test]
+    fn a_reader_that_sleeps_keeps_nobody_waiting_and_costs_bounded_memory() {
+        let (begun, begins) = channel();
+        let (wake, woken) = channel();
+        let queue = Queue::start(Asleep { begun, wake: woken }).expect("a thread");
+        queue.put(b"the first one\n");
+        begins.recv_timeout(PATIENCE).expect("it is being written");
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        for _ in 0..3 * WAITING_BYTES / line.len() {
+            queue.put(&line);
+        }
+        assert!(queue.0.lock().waiting.len() <= WAITING_BYTES);
+        assert_eq!(queue.0.lock().untold, 2 * (WAITING_BYTES / line.len()) as u64);
+        queue.flush(Duration::from_millis(1));
+        drop(wake);
+        queue.flush(PATIENCE);
+        assert!(queue.0.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn what_was_put_is_written_when_flush_returns() {
+        let kept = Arc::<Mutex<Vec<u8>>>::default();
+        let disk = Disk { room: usize::MAX, is_cleared: Arc::default(), kept: Arc::clone(&kept) };
+        let queue = Queue::start(disk).expect("a thread");
+        (0..1_000).for_each(|number| queue.put(format!("{number}\n").as_bytes()));
+        queue.flush(PATIENCE);
+        assert_eq!(count(&kept.lock().expect("no panic")), 1_000);
+    }
+}
