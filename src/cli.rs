@@ -23,6 +23,8 @@ mod tenants;
 
 pub use output::could_not_run;
 
+use std::time::Duration;
+
 use args::{Arguments, CheckArgs, ServeArgs, Verb};
 
 use crate::settings::Flags;
@@ -66,10 +68,10 @@ fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
 
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let settings = configuration::load(&args.rules.flags(Flags::new()), args.rules.config.as_deref())?;
-    anyhow::ensure!(!args.live, "--live is not in this version; leave it out to check the files alone");
+    let live = args.live.then(|| Duration::from_secs(args.timeout));
     let default = [settings.tenants.clone()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let outcome = check::check(paths, &configuration::bundle_context(&settings), args.format.into());
+    let outcome = check::check(paths, &configuration::bundle_context(&settings), live, args.format.into());
     Ok(match outcome {
         check::Outcome::Fine => Exit::Fine,
         check::Outcome::Refused => Exit::Findings,

@@ -14,6 +14,9 @@ pub enum Error {
     /// Its certificate does not prove that it is who its URL names.
     #[error("the search service's certificate is not trusted")]
     Untrusted,
+    /// The handshake failed for another reason than the certificate.
+    #[error("the search service does not speak TLS as its https URL says")]
+    NoTls,
     #[error("the search service did not answer in time")]
     TimedOut,
     /// The connection ended after the request was sent, before the answer was complete.
@@ -67,6 +70,7 @@ impl Error {
         match self {
             Self::Unreachable => "unreachable",
             Self::Untrusted => "untrusted",
+            Self::NoTls => "no_tls",
             Self::TimedOut => "timed_out",
             Self::BrokenOff => "broken_off",
             Self::KeyRefused => "key_refused",
@@ -99,6 +103,10 @@ impl Error {
             Self::Untrusted => {
                 "The operator should renew the service's certificate, or add its authority to this machine's \
                  trusted ones."
+            }
+            Self::NoTls => {
+                "The operator should check the scheme and the port of the tenant's URLs, and that the service speaks \
+                 TLS 1.2 or 1.3."
             }
             Self::TimedOut => {
                 "Try a narrower question; if it goes on, the operator should look at the service's load."
@@ -191,6 +199,7 @@ impl Error {
         matches!(
             self,
             Self::Unreachable
+                | Self::NoTls
                 | Self::TimedOut
                 | Self::BrokenOff
                 | Self::Crumbs

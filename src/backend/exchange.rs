@@ -121,7 +121,7 @@ impl Fault {
                 Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
                     (Error::OnlyHttp2, Again::Never)
                 }
-                Some(_) => (Error::Unreachable, Again::Never),
+                Some(_) => (Error::NoTls, Again::Never),
                 None => (Error::Unreachable, Again::Later),
             },
         };

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use rustls::RootCertStore;
 use rustls_platform_verifier::Verifier;
 use tokio::sync::watch;
+use url::Url;
 
 use super::Error;
 use super::body::AnswerBody;
@@ -81,6 +82,13 @@ impl Pool {
     /// [`super::Client::trouble`] again.
     pub fn health(&self) -> watch::Receiver<u64> {
         self.0.health.subscribe()
+    }
+
+    /// The proxy that leads to a URL, if one does, without what it is told to let us through.
+    pub(super) fn proxy_toward(&self, url: &Url) -> Option<String> {
+        let proxy = self.0.connector.proxies().toward(&url.as_str().parse().ok()?)?;
+        let (host, port) = (proxy.uri().host()?, proxy.uri().port());
+        Some(port.map_or(host.to_owned(), |port| format!("{host}:{port}")))
     }
 
     pub(super) fn health_changed(&self) {

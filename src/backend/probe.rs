@@ -1,62 +1,126 @@
 //! `check --live`: tries a tenant's backend once and says what it saw.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use url::Url;
 
 use super::{Call, Client, Error, Lasting, Pool};
 use crate::base::diagnostic::Diagnostic;
-use crate::spec::{TenantSpec, ToolKind, Values};
+use crate::spec::{TenantSpec, ToolKind, UrlTemplate, Values};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// A question that any dataset can answer cheaply.
 const QUESTION: &str = "How many rows are there?";
+/// What asking the name service may take.
+const LOOKUP: Duration = Duration::from_secs(3);
 
-/// Fetches the context and asks one harmless question. One finding for each: a notice with what came back, or an error
-/// with what to do. Keys are never shown, nor values of the data.
-pub async fn probe(pool: &Pool, spec: &TenantSpec) -> Vec<Diagnostic> {
+/// Fetches the context and asks one harmless question; each may take so long. One finding for each: a notice with what
+/// came back, or an error with what to do. Keys are never shown, nor values of the data.
+pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Diagnostic> {
     let lasting = Arc::new(Lasting::new());
     let client = Client::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
+    let call = || Call::of_our_own(pool.clock().monotonic() + patience);
     let mut findings = Vec::new();
 
     let started = pool.clock().monotonic();
-    let context = client.context(&call(pool)).await;
-    let elapsed = pool.clock().monotonic() - started;
-    let seen = context.as_deref().map(keys).map_err(Clone::clone);
-    findings.push(finding(("live-context", "context"), origin(&spec.backend.context.url), seen, elapsed));
+    let context = client.context(&call()).await;
+    let url = &spec.backend.context.url;
+    let seen = Seen::new(pool, "context", url, started, context.as_deref().map(keys));
+    findings.push(seen.finding("live-context").await);
 
     for tool in spec.tools.iter().filter(|tool| tool.kind == ToolKind::Search) {
         let started = pool.clock().monotonic();
-        let answer = client.call(&tool.call, &question(), &call(pool)).await;
-        let elapsed = pool.clock().monotonic() - started;
-        let seen = answer.as_ref().map(|answer| keys(&answer.value)).map_err(Clone::clone);
-        findings.push(finding(("live-search", &tool.name), origin(&tool.call.url), seen, elapsed));
+        let answer = client.call(&tool.call, &question(), &call()).await;
+        let answer = answer.as_ref().map(|answer| keys(&answer.value));
+        let seen = Seen::new(pool, &tool.name, &tool.call.url, started, answer);
+        findings.push(seen.finding("live-search").await);
     }
     findings
-}
-
-fn call(pool: &Pool) -> Call {
-    Call::of_our_own(pool.clock().monotonic() + PATIENCE)
 }
 
 fn question() -> Values {
     Values::from_iter([("query".to_owned(), json!(QUESTION)), ("limit".to_owned(), json!(1))])
 }
 
-fn finding(
-    (code, what): (&'static str, &str),
-    origin: String,
-    seen: Result<String, Error>,
+/// How one call went.
+struct Seen<'a> {
+    pool: &'a Pool,
+    what: &'a str,
+    url: Option<Url>,
     elapsed: Duration,
-) -> Diagnostic {
-    let after = format!("after {} ms", elapsed.as_millis());
-    match seen {
-        Ok(keys) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {keys}")),
-        Err(error) => {
-            Diagnostic::error(code, format!("{what}: {error} ({origin}, {after})")).help(error.advice())
+    /// The answer's shape.
+    answer: Result<String, Error>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(
+        pool: &'a Pool,
+        what: &'a str,
+        url: &UrlTemplate,
+        started: Instant,
+        answer: Result<String, &Error>,
+    ) -> Self {
+        let elapsed = pool.clock().monotonic().saturating_duration_since(started);
+        Self { pool, what, url: Url::parse(url.head()).ok(), elapsed, answer: answer.map_err(Clone::clone) }
+    }
+
+    async fn finding(&self, code: &'static str) -> Diagnostic {
+        let (what, after) = (self.what, format!("after {} ms", self.elapsed.as_millis()));
+        let origin = self.url.as_ref().map_or("the backend".to_owned(), origin);
+        let origin = match self.proxy() {
+            Some(proxy) => format!("{origin} through the proxy {proxy}"),
+            None => origin,
+        };
+        match &self.answer {
+            Ok(keys) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {keys}")),
+            Err(error) => {
+                let (message, help) = self.explain(error).await;
+                Diagnostic::error(code, format!("{what}: {message} ({origin}, {after})")).help(help)
+            }
         }
     }
+
+    /// A sentence, and what to do. Why nothing answers is told more exactly than to callers.
+    async fn explain(&self, error: &Error) -> (String, String) {
+        let plain = || (error.to_string(), error.advice().to_owned());
+        let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
+        match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((unbracketed(host), port))).await {
+            Err(_) => (
+                format!("the name service does not say within {} s where {host} is", LOOKUP.as_secs()),
+                "look at this machine's name servers (/etc/resolv.conf)".to_owned(),
+            ),
+            Ok(Err(_)) => (
+                format!("the name service knows no address of {host}"),
+                "check how the host is spelled in the tenant's URL, and this machine's name servers \
+                 (/etc/resolv.conf); where only a proxy leads out, name it in HTTPS_PROXY"
+                    .to_owned(),
+            ),
+            Ok(Ok(mut addresses)) => {
+                let at = addresses.next().map_or(host.to_owned(), |address| address.to_string());
+                (
+                    format!("nothing takes connections at {at}"),
+                    "check that the service runs, the host and port of the tenant's URL, and whether a firewall \
+                     stands between; where only a proxy leads out, name it in HTTPS_PROXY"
+                        .to_owned(),
+                )
+            }
+        }
+    }
+
+    fn proxy(&self) -> Option<String> {
+        self.pool.proxy_toward(self.url.as_ref()?)
+    }
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// The resolver takes an IPv6 address without its brackets.
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// The shape of an answer, without its data.
@@ -73,13 +137,6 @@ fn keys(value: &Value) -> String {
         }
         Value::Array(items) => format!("a JSON array of {} items", items.len()),
         _ => "a single JSON value".to_owned(),
-    }
-}
-
-fn origin(template: &crate::spec::UrlTemplate) -> String {
-    match url::Url::parse(template.head()) {
-        Ok(url) => url.origin().ascii_serialization(),
-        Err(_) => "the backend".to_owned(),
     }
 }
 

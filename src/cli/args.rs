@@ -76,9 +76,12 @@ pub struct CheckArgs {
     /// Tenants' files or folders of them; the tenants folder if none is given.
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Also call each backend, and say what it answered.
+    /// Also call each backend with a sample question, and say what it answered.
     #[arg(long)]
     pub live: bool,
+    /// How many seconds each call of --live may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     /// How findings are printed.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -465,9 +468,10 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   tenantd check                                everything in tenants.d
   tenantd check acme.zip                       one export, with acme.yaml and acme.env beside it
+  tenantd check --live acme.zip                call its backend, too
   tenantd check tenants.d --format json        for programs
 
-Exit codes: 0 all would be served, 1 some would be refused, 2 it could not run.";
+Exit codes: 0 all would be served (and their backends answer), 1 some would not, 2 it could not run.";
 
 const TENANTS_EXAMPLES: &str = "\
 Examples:

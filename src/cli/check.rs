@@ -1,11 +1,14 @@
 //! `tenantd check`: the pipeline of a running gateway, offline.
 //!
-//! Every finding of every tenant, claims to paths judged across tenants, nothing served. `--live` is to be added
-//! between [`judge`] and printing: [`Verdict::tenants`] has each good tenant's spec, and findings may be added to it.
+//! Every finding of every tenant, claims to paths judged across tenants, nothing served. With `--live` the backends of
+//! those that would be served are called, too ([`live`]).
+
+mod live;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -40,6 +43,9 @@ pub struct Judged {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<String>,
     pub digest: String,
+    /// Whether its backend answered as it should, where it was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_answered: Option<bool>,
     pub findings: Report,
     #[serde(skip)]
     pub spec: Option<TenantSpec>,
@@ -53,18 +59,24 @@ pub struct Verdict {
     pub tenants: Vec<Judged>,
 }
 
-/// Checks folders and files, prints the findings, and says what it comes to.
-pub fn check(paths: &[PathBuf], context: &Context, format: Format) -> Outcome {
-    match judge(paths, context) {
-        Ok(verdict) => match print(&verdict, format) {
-            Ok(()) => verdict.outcome(),
-            Err(error) => {
-                output::complain(format!("the findings cannot be printed: {error}"));
-                Outcome::CouldNotRun
-            }
-        },
+/// Checks folders and files, prints the findings, and says what it comes to. With `live` backends are called, and each
+/// call may take so long.
+pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, format: Format) -> Outcome {
+    let mut verdict = match judge(paths, context) {
+        Ok(verdict) => verdict,
         Err((path, error)) => {
             output::complain(format!("{} cannot be read: {}", path.display(), error.kind()));
+            return Outcome::CouldNotRun;
+        }
+    };
+    if let Some(Err(error)) = live.map(|patience| live::probe(&mut verdict, context, patience)) {
+        output::complain(format!("backends cannot be called: {error:#}"));
+        return Outcome::CouldNotRun;
+    }
+    match print(&verdict, format) {
+        Ok(()) => verdict.outcome(),
+        Err(error) => {
+            output::complain(format!("the findings cannot be printed: {error}"));
             Outcome::CouldNotRun
         }
     }
@@ -132,6 +144,7 @@ fn one(entry: &Entry, context: &Context) -> Judged {
         connector: loaded.spec.as_ref().map(|spec| spec.public_url.connector()),
         redirect_uri: loaded.spec.as_ref().and_then(TenantSpec::redirect_uri),
         digest: loaded.digest.short(),
+        has_answered: None,
         findings: loaded.report,
         spec: loaded.spec,
     }
@@ -176,7 +189,13 @@ fn human(verdict: &Verdict) -> String {
             out.push('\n');
         }
         let name = tenant.name.as_ref().map_or(tenant.stem.as_str(), TenantName::as_str);
-        let state = tenant.connector.as_ref().map_or("refused".to_owned(), |url| format!("ok, {url}"));
+        let state = match (&tenant.connector, tenant.has_answered) {
+            (None, _) => "refused".to_owned(),
+            (Some(url), Some(false)) => {
+                format!("would be served, but its backend does not answer as it should: {url}")
+            }
+            (Some(url), _) => format!("ok, {url}"),
+        };
         out.push_str(&format!("{}: {state}\n", printable(name)));
         let redirect = tenant.redirect_uri.iter();
         out.extend(
@@ -184,8 +203,13 @@ fn human(verdict: &Verdict) -> String {
         );
         out.push_str(&render::human(&tenant.findings));
     }
-    let refused = verdict.tenants.iter().filter(|tenant| tenant.findings.has_errors()).count();
-    out.push_str(&format!("\n{} checked, {refused} refused\n", verdict.tenants.len()));
+    let count = |is: fn(&Judged) -> bool| verdict.tenants.iter().filter(|tenant| is(tenant)).count();
+    let refused = count(|tenant| tenant.connector.is_none());
+    let unanswered = match count(|tenant| tenant.has_answered == Some(false)) {
+        0 => String::new(),
+        count => format!(", {count} without an answer from the backend"),
+    };
+    out.push_str(&format!("\n{} checked, {refused} refused{unanswered}\n", verdict.tenants.len()));
     out
 }
 
@@ -256,7 +280,10 @@ mod tests {
     fn what_is_not_there_cannot_be_checked() {
         let folder = tenants(&[]);
         assert_eq!(judged(&folder).outcome(), Outcome::CouldNotRun);
-        assert_eq!(check(&[folder.path().join("x.zip")], &context(), Format::Human), Outcome::CouldNotRun);
+        assert_eq!(
+            check(&[folder.path().join("x.zip")], &context(), None, Format::Human),
+            Outcome::CouldNotRun
+        );
     }
 
     #[test]

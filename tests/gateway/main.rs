@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod acme;
 mod admin;
+mod check;
 mod command_line;
 mod demo;
 mod entra;

@@ -51,7 +51,7 @@ fn tenant(bench: &Bench) -> TenantSpec {
 async fn a_probe_tells_what_came_back_from_each_url() {
     let bench = Bench::new().await;
     bench.backend.answer("/nlp-context", Reply::Status(401, json!({"detail": KEY})));
-    let findings = probe(&bench.pool, &tenant(&bench)).await;
+    let findings = probe(&bench.pool, &tenant(&bench), Duration::from_secs(30)).await;
     let seen: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
     assert_eq!(seen, [("live-context", Severity::Error), ("live-search", Severity::Notice)]);
     let told = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");

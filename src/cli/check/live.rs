@@ -1,0 +1,54 @@
+//! `check --live`: calls the backend of every tenant that would be served, as `serve` would, and adds what was seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{StreamExt, stream};
+use tokio::runtime;
+
+use super::{Judged, Verdict};
+use crate::backend::{self, Pool};
+use crate::base::clock::SystemClock;
+use crate::base::diagnostic::Severity;
+use crate::bundle::Context;
+use crate::telemetry::metrics::Metrics;
+
+/// Tenants whose backends are called at once.
+const AT_ONCE: usize = 8;
+/// What a name service that hangs may keep the process from ending.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
+
+/// Calls the backends; each call may take so long.
+///
+/// # Errors
+/// No client can be made here.
+pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let probed = runtime.block_on(async {
+        let pool = pool(context)?;
+        let good = verdict.tenants.iter_mut().filter(|tenant| tenant.spec.is_some());
+        let probes = good.map(|tenant| one(&pool, tenant, patience));
+        stream::iter(probes).for_each_concurrent(AT_ONCE, |probe| probe).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(LAST_MOMENT);
+    probed
+}
+
+/// The one that `serve` calls backends with: the same addresses are forbidden, the same authorities trusted.
+fn pool(context: &Context) -> anyhow::Result<Pool> {
+    let (allow, own) = (context.backend_allow.clone(), context.own_addresses.clone());
+    let pool = Pool::new(allow, own, SystemClock::shared(), Arc::new(Metrics::new()));
+    pool.context("the client for tenants' backends cannot be made")
+}
+
+async fn one(pool: &Pool, tenant: &mut Judged, patience: Duration) {
+    let Some(spec) = &tenant.spec else { return };
+    let seen = backend::probe(pool, spec, patience).await;
+    tenant.has_answered = Some(seen.iter().all(|finding| finding.severity != Severity::Error));
+    seen.into_iter().for_each(|finding| tenant.findings.push(finding));
+}

@@ -1,0 +1,112 @@
+//! `check` against files, real backends and a running gateway.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::command_line::{printed, run};
+use super::harness::{FakeBackend, Reply, Tenant};
+
+/// `check --live` of one tenant: what it printed, and its exit code.
+async fn live(tenant: Tenant, more: &[&str]) -> (String, Option<i32>) {
+    let output = checked(tenant, &[&["--live"], more].concat()).await;
+    (printed(&output), output.status.code())
+}
+
+async fn checked(tenant: Tenant, more: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.yaml");
+    std::fs::write(&file, tenant.yaml()).expect("written");
+    let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
+    let running = tokio::task::spawn_blocking(move || {
+        let file = file.display().to_string();
+        let mut arguments = vec!["check", &file, "--backend-allow", "127.0.0.0/8", "--host", "mcp.test"];
+        arguments.extend(more.iter().map(String::as_str));
+        run(&arguments)
+    });
+    let output = running.await.expect("it runs");
+    drop(folder);
+    output
+}
+
+#[tokio::test]
+async fn live_says_what_each_url_of_a_good_backend_answered() {
+    let backend = FakeBackend::start().await;
+    let (said, code) = live(Tenant::new("a", &backend), &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    for wanted in ["a: ok", "live-context", "live-search", "a JSON object of columns, rows", " ms with"] {
+        assert!(said.contains(wanted), "no {wanted}: {said}");
+    }
+    assert!(!said.contains("north"), "data are shown: {said}");
+    let asked: Vec<_> = backend.requests().iter().map(|request| request.target.clone()).collect();
+    assert!(asked.iter().any(|target| target.starts_with("/nlp-context")), "{asked:?}");
+    assert!(asked.iter().any(|target| target.starts_with("/nlp-search")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn without_live_no_backend_is_called() {
+    let backend = FakeBackend::start().await;
+    let output = checked(Tenant::new("a", &backend), &[]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    assert_eq!(backend.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn live_says_of_each_trouble_what_it_is_and_what_to_do() {
+    for (reply, said) in [
+        (Reply::Status(401, json!({})), vec!["refused this server's API key", "current API key"]),
+        (Reply::Html(200), vec!["not JSON", "not of a web page"]),
+        (Reply::Status(503, json!({})), vec!["HTTP 503", "service's log"]),
+        (Reply::Status(404, json!({})), vec!["HTTP 404", "URLs"]),
+    ] {
+        let backend = FakeBackend::start().await;
+        backend.answer("/nlp-search", reply.clone());
+        backend.answer("/nlp-context", reply.clone());
+        assert_trouble(live(Tenant::new("a", &backend), &[]).await, &said);
+    }
+}
+
+#[tokio::test]
+async fn live_waits_no_longer_than_it_is_told_to() {
+    let backend = FakeBackend::start().await;
+    backend.answer("/nlp-search", Reply::Hang);
+    backend.answer("/nlp-context", Reply::Hang);
+    let checking = live(Tenant::new("a", &backend), &["--timeout", "1"]);
+    let checked = tokio::time::timeout(Duration::from_secs(20), checking).await;
+    assert_trouble(checked.expect("it ends"), &["did not answer in time"]);
+}
+
+#[tokio::test]
+async fn live_tells_a_refused_connection_an_unknown_name_and_a_wrong_scheme_apart() {
+    let backend = FakeBackend::start().await;
+    let plain = backend.address();
+    let as_https = Tenant::at("a", &format!("https://{plain}"));
+    assert_trouble(live(as_https, &[]).await, &["does not speak TLS", "scheme and the port"]);
+    let closed = backend.stop().await;
+    let refused = live(Tenant::at("a", &format!("http://{closed}")), &[]).await;
+    assert_trouble(refused, &[&format!("nothing takes connections at {closed}"), "firewall"]);
+    let unknown = live(Tenant::at("a", "http://portal.invalid"), &[]).await;
+    assert_trouble(unknown, &["portal.invalid", "name service", "/etc/resolv.conf"]);
+}
+
+#[tokio::test]
+async fn live_is_told_to_programs_as_findings() {
+    let backend = FakeBackend::start().await;
+    backend.answer("/nlp-search", Reply::Status(401, json!({})));
+    let output = checked(Tenant::new("a", &backend), &["--live", "--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    let verdict: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let tenant = &verdict["tenants"][0];
+    assert_eq!(tenant["has_answered"], false);
+    let findings = tenant["findings"].as_array().expect("findings").iter();
+    let seen: Vec<_> = findings.map(|finding| (&finding["code"], &finding["severity"])).collect();
+    assert_eq!(json!(seen), json!([["live-context", "notice"], ["live-search", "error"]]));
+}
+
+fn assert_trouble((said, code): (String, Option<i32>), wanted: &[&str]) {
+    assert_eq!(code, Some(1), "{said}");
+    for wanted in wanted.iter().chain(&["live-search", "does not answer"]) {
+        assert!(said.contains(wanted), "no {wanted:?}: {said}");
+    }
+}
