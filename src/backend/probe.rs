@@ -99,8 +99,9 @@ impl<'a> Seen<'a> {
             ),
             Ok(Ok(mut addresses)) => {
                 let at = addresses.next().map_or(host.to_owned(), |address| address.to_string());
+                let secured = if url.scheme() == "https" { " and secured with TLS" } else { "" };
                 (
-                    format!("nothing takes connections at {at}"),
+                    format!("no connection to {at} can be opened{secured}"),
                     "check that the service runs, the host and port of the tenant's URL, and whether a firewall \
                      stands between; where only a proxy leads out, name it in HTTPS_PROXY"
                         .to_owned(),

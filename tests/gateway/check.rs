@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::command_line::{printed, run};
-use super::harness::{FakeBackend, Reply, Tenant};
+use super::harness::{FakeBackend, Reply, Setup, Tenant};
 
 /// `check --live` of one tenant: what it printed, and its exit code.
 async fn live(tenant: Tenant, more: &[&str]) -> (String, Option<i32>) {
@@ -79,13 +79,13 @@ async fn live_waits_no_longer_than_it_is_told_to() {
 
 #[tokio::test]
 async fn live_tells_a_refused_connection_an_unknown_name_and_a_wrong_scheme_apart() {
-    let backend = FakeBackend::start().await;
-    let plain = backend.address();
-    let as_https = Tenant::at("a", &format!("https://{plain}"));
+    // It answers TLS with a refusal in plain HTTP.
+    let plain = Setup::new().start().await;
+    let as_https = Tenant::at("a", &format!("https://{}", plain.admin_address()));
     assert_trouble(live(as_https, &[]).await, &["does not speak TLS", "scheme and the port"]);
-    let closed = backend.stop().await;
+    let closed = FakeBackend::start().await.stop().await;
     let refused = live(Tenant::at("a", &format!("http://{closed}")), &[]).await;
-    assert_trouble(refused, &[&format!("nothing takes connections at {closed}"), "firewall"]);
+    assert_trouble(refused, &[&format!("no connection to {closed} can be opened ("), "firewall"]);
     let unknown = live(Tenant::at("a", "http://portal.invalid"), &[]).await;
     assert_trouble(unknown, &["portal.invalid", "name service", "/etc/resolv.conf"]);
 }
