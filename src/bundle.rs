@@ -126,6 +126,13 @@ pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
     load_from(Shelf::new(&entry, Some(snapshot)), &entry, context)
 }
 
+/// Judges bytes as the only file of an entry, which lies nowhere.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn judge(path: PathBuf, bytes: Vec<u8>, context: &Context) -> Loaded {
+    let entry = Entry { stem: "acme".into(), folder: None, files: vec![path.clone()], report: Report::new() };
+    load_from(Shelf::with(&entry, &Draft { path, bytes }), &entry, context)
+}
+
 fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     let mut report = entry.report.clone();
     let bounds = Bounds::of(entry, context);

@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 7 | [`cli`] |
-//! | 6 | [`gateway`] |
+//! | 6 | [`gateway`]; `fuzzing`, in builds with that feature |
 //! | 5 | [`server`], [`admin`] |
 //! | 4 | [`tenants`] |
 //! | 3 | [`mcp`], [`oauth`] |
@@ -25,6 +25,8 @@ pub mod base;
 pub mod bundle;
 pub mod certs;
 pub mod cli;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod identity;
 pub mod mcp;

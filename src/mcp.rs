@@ -13,7 +13,7 @@ mod call;
 mod context;
 #[cfg(feature = "conformance")]
 mod fixture;
-mod front;
+pub(crate) mod front;
 mod handler;
 mod pace;
 mod render;

@@ -18,7 +18,7 @@ mod context;
 mod cork;
 mod cors;
 mod dispatch;
-mod front;
+pub(crate) mod front;
 mod limits;
 mod listener;
 mod login;

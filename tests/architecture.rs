@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["mcp", "oauth"],
     &["tenants"],
     &["server", "admin"],
-    &["gateway"],
+    &["gateway", "fuzzing"],
     &["cli", "main"],
 ];
 

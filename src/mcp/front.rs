@@ -19,13 +19,13 @@ const VERSION_HEADER: &str = "mcp-protocol-version";
 
 /// What the client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// It named event streams itself; `*/*` is said by clients that never heard of them.
-    pub(super) takes_events: bool,
+    pub(crate) takes_events: bool,
 }
 
 /// Lets a POST with a JSON body through. Its `Accept` becomes the one that rmcp wants to see.
-pub(super) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response<Body>>> {
+pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response<Body>>> {
     if request.method() != Method::POST {
         return Err(Box::new(method_not_allowed()));
     }
@@ -86,18 +86,18 @@ fn has_json(headers: &HeaderMap) -> bool {
 
 /// What is kept of a request to explain a refusal.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     body: Bytes,
     version: Option<HeaderValue>,
 }
 
 impl Asked {
-    pub(super) fn of(request: &Request<Bytes>) -> Self {
+    pub(crate) fn of(request: &Request<Bytes>) -> Self {
         Self { body: request.body().clone(), version: request.headers().get(VERSION_HEADER).cloned() }
     }
 
     /// Makes an answer of rmcp one that a client can read: a refusal in plain text becomes a JSON-RPC error.
-    pub(super) async fn explain(self, response: Response<Body>) -> Response<Body> {
+    pub(crate) async fn explain(self, response: Response<Body>) -> Response<Body> {
         let status = response.status();
         let mut response = if is_plain_refusal(&response) {
             let text = text_of(response).await;

@@ -17,15 +17,15 @@ const MAX_TARGET_BYTES: usize = 8 << 10;
 
 /// Whom a request is for, as far as its head says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target<'r> {
+pub(crate) struct Target<'r> {
     /// Lower case, no port; IPv6 in brackets.
-    pub(super) host: Cow<'r, str>,
-    pub(super) path: &'r str,
+    pub(crate) host: Cow<'r, str>,
+    pub(crate) path: &'r str,
 }
 
 /// Why a request is refused before a tenant is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[error("the request names no host")]
     NoHost,
     #[error("the request has more than one Host header")]
@@ -63,7 +63,7 @@ pub(super) enum Fault {
 }
 
 /// Reads a request's target, or says what is wrong with its head. Looks at nothing but the request.
-pub(super) fn check<B: http_body::Body>(request: &Request<B>) -> Result<Target<'_>, Fault> {
+pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<Target<'_>, Fault> {
     check_framing(request)?;
     let authority = authority(request)?;
     let uri = request.uri();

@@ -1,0 +1,395 @@
+//! What the fuzzer runs: each target is one function over bytes. It panics if the code does not keep what it promises.
+//!
+//! Only builds with the feature `fuzzing` have it, so nothing of it ships. `fuzz/` gives the targets to libFuzzer under an
+//! allocator that counts; an ordinary test below runs them over the seeds in `fuzz/corpus/`. An oracle is another
+//! reading of the same bytes wherever there is one (the URL standard's, a snapshot's), so that a target finds more than
+//! panics.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use crate::base::body::{self, Body};
+use crate::bundle::{self, Loaded, Snapshot, sample};
+use crate::mcp::front as mcp;
+use crate::oauth::client::RedirectUri;
+use crate::oauth::parameters::Parameters;
+use crate::routing::{Endpoint, Router, check_path};
+use crate::server::front as server;
+use crate::spec::{HostName, Mount, Prefix};
+
+/// What became of an input. A corpus has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Taken,
+    Refused,
+}
+
+/// One thing to fuzz.
+#[derive(Debug)]
+pub struct Target {
+    /// Of its binary and of its folder in `fuzz/corpus/`.
+    pub name: &'static str,
+    /// Judges an input, and panics if a promise is broken.
+    pub check: fn(&[u8]) -> Verdict,
+    /// The most bytes that may be held at once while an input is judged.
+    pub most_bytes: usize,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "archive", check: archive, most_bytes: 64 << 20 },
+    Target { name: "yaml", check: yaml, most_bytes: 64 << 20 },
+    Target { name: "dotenv", check: dotenv, most_bytes: 64 << 20 },
+    Target { name: "request", check: request, most_bytes: 4 << 20 },
+    Target { name: "jsonrpc", check: jsonrpc, most_bytes: 16 << 20 },
+    Target { name: "parameters", check: parameters, most_bytes: 4 << 20 },
+    Target { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
+];
+
+/// Looks a target up.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+impl Verdict {
+    fn taken_if(taken: bool) -> Self {
+        if taken { Self::Taken } else { Self::Refused }
+    }
+}
+
+/// An export, as `acme.zip` alone.
+fn archive(bytes: &[u8]) -> Verdict {
+    Verdict::taken_if(judged("acme.zip", bytes).spec.is_some())
+}
+
+/// Lines that say that somebody must prove who they are; some of them are not complete.
+const GUARDS: [&str; 5] = [
+    "api_keys: [{label: a, sha256: 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f}]",
+    "api_keys:",
+    "oauth_enabled: true",
+    "access: {}",
+    "machine_clients: []",
+];
+
+/// An operator's YAML, as `acme.yaml` alone. With a guard in front of it or behind it, it never makes an open tenant,
+/// and as an export it then makes none at all.
+fn yaml(bytes: &[u8]) -> Verdict {
+    let loaded = judged("acme.yaml", bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for guard in GUARDS {
+            assert_closed("acme.yaml", &format!("{guard}\n{text}"));
+            assert_closed("acme.yaml", &format!("{text}\n{guard}\n"));
+        }
+        let export = sample::export("sales", &format!("{text}\napi_keys:\n"));
+        assert!(judged("acme.zip", &export).spec.is_none(), "an export with a guard was loaded");
+    }
+    Verdict::taken_if(loaded.spec.is_some())
+}
+
+/// A `.env`, as `acme.env` alone. With a login switched on in its last line it never makes an open tenant; neither in
+/// the first, unless a later line says otherwise.
+fn dotenv(bytes: &[u8]) -> Verdict {
+    const GUARD: &str = "OAUTH_ENABLED=true";
+    let loaded = judged("acme.env", bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        assert_closed("acme.env", &format!("{text}\n{GUARD}\n"));
+        if !text.to_ascii_lowercase().contains("oauth_enabled") {
+            assert_closed("acme.env", &format!("{GUARD}\n{text}"));
+        }
+    }
+    Verdict::taken_if(loaded.spec.is_some())
+}
+
+/// Loads bytes as the one file of a tenant. There is a tenant or an error; and a tenant comes back from its snapshot as
+/// it was.
+fn judged(file: &str, bytes: &[u8]) -> Loaded {
+    let context = sample::context();
+    let root = Path::new("/nowhere/tenants.d");
+    let loaded = bundle::judge(root.join(file), bytes.to_vec(), &context);
+    assert_eq!(loaded.spec.is_none(), loaded.report.has_errors(), "a refusal says why: {:?}", loaded.report);
+    if let Some(snapshot) = &loaded.snapshot {
+        let snapshot = Snapshot::decode(&snapshot.encode()).expect("what is stored is read");
+        let again = bundle::reload(&snapshot, root, &context);
+        assert_eq!((again.digest, again.access), (loaded.digest, loaded.access), "of a snapshot");
+        assert_eq!(again.spec, loaded.spec, "of a snapshot");
+    }
+    loaded
+}
+
+fn assert_closed(file: &str, text: &str) {
+    let is_open = judged(file, text.as_bytes()).spec.is_some_and(|spec| spec.access.is_open());
+    assert!(!is_open, "a document with a guard made an open tenant:\n{text}");
+}
+
+/// A request's target, its Host header and the prefix of a further tenant, each on a line. What the front check lets
+/// through reads the same everywhere, and goes to the tenant with the longest whole-segment prefix or to nobody.
+fn request(bytes: &[u8]) -> Verdict {
+    let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
+    let (target, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let prefix = lines.next().and_then(|line| std::str::from_utf8(line).ok());
+    let prefix = prefix.and_then(|prefix| Prefix::parse(prefix).ok());
+    let mounts = mounts(prefix);
+    let mut router = Router::new();
+    mounts.iter().for_each(|mount| router.insert(mount, mount));
+    mounts.iter().for_each(|mount| assert_reachable(&router, &mounts, mount));
+
+    let (Ok(uri), Ok(host)) = (Uri::try_from(target), HeaderValue::from_bytes(host)) else {
+        return Verdict::Refused;
+    };
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(header::HOST, host);
+    let Ok(server::Target { host, path }) = server::check(&request) else { return Verdict::Refused };
+    assert!(
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@\\?#".contains(&byte))
+    );
+    assert_eq!(host, host.to_ascii_lowercase());
+    assert_reads_the_same(path);
+    assert_routed(&router, &mounts, &host, path);
+    Verdict::Taken
+}
+
+/// Some tenants of the gateway's host, some of a host of their own, and one more.
+fn mounts(further: Option<Prefix>) -> Vec<Mount> {
+    let own = HostName::parse("own.example");
+    let fixed = [(None, "/a"), (None, "/a/b"), (None, "/tenant-a"), (own.clone(), "/"), (own, "/x")];
+    let fixed = fixed.into_iter().map(|(host, prefix)| Mount {
+        host,
+        prefix: Prefix::parse(prefix).expect("a prefix is written here"),
+    });
+    fixed.chain(further.map(|prefix| Mount { host: None, prefix })).collect()
+}
+
+fn assert_reachable(router: &Router<&Mount>, mounts: &[Mount], mount: &Mount) {
+    let host = mount.host.as_ref().map_or("gateway.example", HostName::as_str);
+    let path = format!("{}/mcp", mount.prefix.as_str());
+    assert_eq!(check_path(&path), Ok(()), "{path}");
+    // No judged world has a prefix that is another's connector; here the further one may be.
+    if mounts.iter().any(|other| other.host == mount.host && other.prefix.as_str() == path) {
+        return;
+    }
+    let found = router.find(host, &path);
+    assert!(found.is_some_and(|(found, endpoint)| found == &mount && endpoint == Endpoint::Mcp), "{path}");
+}
+
+/// Neither who decodes a path nor who normalizes it as browsers do comes to another one.
+fn assert_reads_the_same(path: &str) {
+    let url = Url::parse(&format!("http://h{path}")).expect("a path of a URL");
+    assert_eq!(url.path(), path, "the URL standard reads another path");
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    assert!(!decoded.contains(['\\', '\0']), "{path}");
+    assert_eq!(decoded.split('/').count(), path.split('/').count(), "{path}");
+    assert!(!decoded.split('/').any(|segment| matches!(segment, "." | "..")), "{path}");
+}
+
+fn assert_routed(router: &Router<&Mount>, mounts: &[Mount], host: &str, path: &str) {
+    let Some((found, _)) = router.find(host, path) else { return };
+    let is_own = |mount: &&Mount| mount.host.as_ref().is_some_and(|own| own.as_str() == host);
+    let has_own = mounts.iter().any(|mount| is_own(&mount));
+    let on_this_host = |mount: &&Mount| if has_own { is_own(mount) } else { mount.host.is_none() };
+    assert!(on_this_host(found), "{host}{path} went to a tenant of another host: {found:?}");
+    if path.starts_with("/.well-known/") && !found.prefix.is_root() {
+        let named = path.strip_suffix('/').unwrap_or(path);
+        let named = named.strip_suffix(found.prefix.as_str()).or_else(|| {
+            named.strip_suffix("/mcp").and_then(|named| named.strip_suffix(found.prefix.as_str()))
+        });
+        return assert!(named.is_some(), "{path} does not name {found:?}");
+    }
+    let has = |mount: &&Mount| {
+        let rest = path.strip_prefix(mount.prefix.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let holder =
+        mounts.iter().filter(on_this_host).filter(has).max_by_key(|mount| mount.prefix.as_str().len());
+    assert_eq!(Some(*found), holder, "{path}");
+}
+
+/// A POST to a connector URL: lines of headers, an empty line, a body. Whatever is wrong with it, the answer is one
+/// JSON-RPC error with the id that the body has, and not much longer than the request.
+fn jsonrpc(bytes: &[u8]) -> Verdict {
+    let Some(mut request) = post(bytes) else { return Verdict::Refused };
+    let message = request.body().clone();
+    let size = bytes.len();
+    for status in
+        [StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::BAD_REQUEST, StatusCode::INTERNAL_SERVER_ERROR]
+    {
+        let refusal = body::answer(status, HeaderValue::from_static("text/plain"), "Bad Request: of rmcp");
+        let answer = mcp::Asked::of(&request).explain(refusal).now_or_never().expect("all of it is there");
+        assert_jsonrpc_error(answer, &message, size);
+    }
+    match mcp::admit(&mut request) {
+        Ok(_) => Verdict::Taken,
+        Err(refusal) => {
+            assert_jsonrpc_error(*refusal, &message, size);
+            Verdict::Refused
+        }
+    }
+}
+
+fn post(bytes: &[u8]) -> Option<Request<Bytes>> {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
+    let mut request = Request::post("/a/mcp").body(Bytes::copy_from_slice(&bytes[end + 2..])).ok()?;
+    for line in bytes[..end].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).take(64) {
+        let at = line.iter().position(|&byte| byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..at]).ok()?;
+        let value = HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?;
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
+}
+
+fn assert_jsonrpc_error(answer: Response<Body>, message: &[u8], size: usize) {
+    assert!(answer.status().is_client_error() || answer.status().is_server_error());
+    assert_eq!(
+        answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes),
+        Some(&b"application/json"[..])
+    );
+    let Ok(body) = answer.into_body().collect().now_or_never().expect("all of it is there");
+    let body = body.to_bytes();
+    // A byte that is no UTF-8 becomes three, a control character six.
+    assert!(body.len() <= 1_024 + 6 * size, "{} bytes in, {} out", size, body.len());
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(answer["jsonrpc"], "2.0");
+    assert!(answer["error"]["code"].as_i64().is_some_and(|code| code < 0));
+    assert!(answer["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+    let id = answer.get("id").expect("an id");
+    let asked: Value = serde_json::from_slice(message).unwrap_or_default();
+    assert!(id.is_null() || (id.is_string() || id.is_number()) && Some(id) == asked.get("id"), "{answer}");
+}
+
+/// Parameters that the authorization server asks for.
+const PARAMETERS: [&str; 10] = [
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "resource",
+    "code",
+    "code_challenge",
+    "grant_type",
+    "client_assertion",
+    "prompt",
+];
+
+/// A query or a form. What is read is what the URL standard reads, nothing that comes twice is taken, and what is
+/// written again is read again.
+fn parameters(bytes: &[u8]) -> Verdict {
+    let Ok(read) = Parameters::parse(bytes) else { return Verdict::Refused };
+    let standard: Vec<_> = form_urlencoded::parse(bytes).collect();
+    let mut written = Vec::new();
+    for name in PARAMETERS {
+        let values: Vec<&str> = read.all(name).collect();
+        let expected: Vec<&str> =
+            standard.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value).collect();
+        assert_eq!(values, expected, "{name}");
+        match read.one(name) {
+            Ok(None) => assert!(values.is_empty() || values == [""], "{name}"),
+            Ok(Some(value)) => assert!(values == [value] && !value.is_empty(), "{name}"),
+            Err(_) => assert!(values.len() > 1, "{name}"),
+        }
+        let write = |value: &&str| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+        written.extend(values.iter().map(write));
+    }
+    let written = written.join("&");
+    let again = Parameters::parse(written.as_bytes()).expect("what is written is read");
+    for name in PARAMETERS {
+        assert!(again.all(name).eq(read.all(name)), "{name}");
+    }
+    read.all("redirect_uri").for_each(assert_leads_where_it_says);
+    Verdict::Taken
+}
+
+/// A redirect URI, of a stranger's client or of one that the operator enters.
+fn redirect_uri(bytes: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
+    assert_leads_where_it_says(text);
+    Verdict::taken_if(RedirectUri::parse(text).is_ok())
+}
+
+/// Schemes that run something in the browser or read from the machine.
+const DANGEROUS: [&str; 8] =
+    ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "filesystem"];
+
+/// What is taken is kept as it came, and a browser goes where people are told that it goes.
+fn assert_leads_where_it_says(text: &str) {
+    let entered = RedirectUri::parse_entered(text);
+    if let Ok(uri) = RedirectUri::parse(text) {
+        assert_eq!(entered.as_ref(), Ok(&uri), "{text}");
+    }
+    let Ok(uri) = entered else { return };
+    assert_eq!(uri.as_str(), text);
+    assert_eq!(RedirectUri::parse_entered(uri.as_str()).as_ref(), Ok(&uri));
+    assert!(uri.admits(&uri) && uri.admits_text(text), "{text}");
+    let Ok(url) = Url::parse(text) else {
+        return assert!(!uri.is_web() && !uri.is_loopback(), "no browser reads {text}");
+    };
+    assert!(!DANGEROUS.contains(&url.scheme()), "{text}");
+    assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{text}");
+    match uri.scheme() {
+        Some(scheme) => assert_eq!(url.scheme(), scheme.to_ascii_lowercase()),
+        None if uri.is_web() => {
+            assert_eq!(url.scheme(), "https", "{text}");
+            let place = uri.place().to_ascii_lowercase();
+            let host = url.host_str().expect("https has a host").to_ascii_lowercase();
+            let port = place.strip_prefix(&host).expect("the host is what people are told");
+            assert!(port.is_empty() || port.starts_with(':'), "{text}");
+        }
+        None => {
+            assert_eq!(url.scheme(), "http", "{text}");
+            assert!(matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost")), "{text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+    }
+
+    /// Runs all seeds of a target; the name of the last one printed is that of the one that failed.
+    fn verdicts(target: &Target) -> Vec<Verdict> {
+        let folder = root().join("corpus").join(target.name);
+        let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let seeds = seeds.map(|seed| seed.expect("an entry").path());
+        let judge = |seed: PathBuf| {
+            println!("{}", seed.display());
+            (target.check)(&fs::read(seed).expect("read"))
+        };
+        seeds.map(judge).collect()
+    }
+
+    #[test]
+    fn every_seed_keeps_what_is_promised_and_both_verdicts_occur() {
+        for target in TARGETS {
+            let verdicts = verdicts(target);
+            assert!(verdicts.len() >= 8, "{} has {} seeds", target.name, verdicts.len());
+            for verdict in [Verdict::Taken, Verdict::Refused] {
+                assert!(verdicts.contains(&verdict), "no seed of {} is {verdict:?}", target.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_has_a_binary() {
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("fuzz/Cargo.toml");
+        for target in TARGETS {
+            let name = target.name;
+            assert!(manifest.contains(&format!("name = \"{name}\"\n")), "fuzz/Cargo.toml lacks {name}");
+            let binary = fs::read_to_string(root().join(format!("fuzz_targets/{name}.rs"))).expect(name);
+            assert!(binary.contains(&format!("\"{name}\"")), "fuzz_targets/{name}.rs runs another target");
+        }
+    }
+}
