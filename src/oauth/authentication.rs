@@ -65,8 +65,14 @@ impl From<Unavailable> for Fault {
 #[derive(Debug)]
 enum Proof<'a> {
     Nothing,
-    Basic { secret: Digest },
-    Post { secret: Digest },
+    /// As form values are encoded (RFC 6749 section 2.3.1), and as it came: `curl -u` and many programs do not encode it.
+    Basic {
+        decoded: Option<Digest>,
+        raw: Digest,
+    },
+    Post {
+        secret: Digest,
+    },
     Assertion(Box<Assertion<'a>>),
 }
 
@@ -77,16 +83,6 @@ pub(super) struct Asked<'a> {
     pub(super) parameters: &'a Parameters<'a>,
     /// Where it comes from.
     pub(super) source: IpAddr,
-}
-
-impl Proof<'_> {
-    /// The digest of a secret that was brought.
-    fn secret(&self) -> Option<Digest> {
-        match self {
-            Self::Basic { secret } | Self::Post { secret } => Some(*secret),
-            Self::Nothing | Self::Assertion(_) => None,
-        }
-    }
 }
 
 /// Who is calling.
@@ -109,8 +105,14 @@ pub(super) async fn authenticate(
     let mut by = None;
     let proven = match &proof {
         Proof::Nothing => ways.none,
-        Proof::Basic { secret } => ways.basic && is_secret(secret),
-        Proof::Post { secret } => ways.post && is_secret(secret),
+        Proof::Basic { decoded, raw } => {
+            by = [*decoded, Some(*raw)].into_iter().flatten().find(is_secret);
+            ways.basic && by.is_some()
+        }
+        Proof::Post { secret } => {
+            by = Some(*secret);
+            ways.post && is_secret(secret)
+        }
         Proof::Assertion(assertion) => match &ways.keys {
             Some(keys) => {
                 let keys = clients.keys(keys, &client, asked.source).await.map_err(|fault| match fault {
@@ -127,10 +129,7 @@ pub(super) async fn authenticate(
         },
     };
     match proven {
-        true => {
-            by = by.or(proof.secret());
-            Ok(Authenticated { client, proven: !matches!(proof, Proof::Nothing), by })
-        }
+        true => Ok(Authenticated { client, proven: !matches!(proof, Proof::Nothing), by }),
         false => Err(refused),
     }
 }
@@ -144,8 +143,8 @@ fn presented<'a>(headers: &HeaderMap, parameters: &'a Parameters<'_>) -> Result<
     if usize::from(basic.is_some()) + usize::from(secret.is_some()) + usize::from(assertion.is_some()) > 1 {
         return Err(Fault::Malformed("the client proves itself in two ways at once; use one"));
     }
-    let (id, proof) = if let Some((id, secret)) = basic {
-        (Some(id), Proof::Basic { secret })
+    let (id, proof) = if let Some((id, proof)) = basic {
+        (Some(id), proof)
     } else if let Some(assertion) = assertion {
         let assertion = read_assertion(assertion, parameters)?;
         (Some(assertion.client_id().to_owned()), Proof::Assertion(Box::new(assertion)))
@@ -172,8 +171,8 @@ fn read_assertion<'a>(text: &'a str, parameters: &Parameters<'_>) -> Result<Asse
     }
 }
 
-/// Id and secret of a Basic header; both were encoded like form values (RFC 6749 section 2.3.1).
-fn basic(headers: &HeaderMap) -> Result<Option<(String, Digest)>, Fault> {
+/// Id and secret of a Basic header. Ids are ours and look alike in both readings.
+fn basic<'a>(headers: &HeaderMap) -> Result<Option<(String, Proof<'a>)>, Fault> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let refused = Fault::Invalid { basic: true };
@@ -185,10 +184,9 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, Digest)>, Fault> {
     let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(refused)?;
     let (id, secret) = decoded.split_once(':').ok_or(refused)?;
     let plain = |text: &str| super::parameters::decode(text.as_bytes()).map(|text| text.into_owned());
-    match (plain(id), plain(secret)) {
-        (Ok(id), Ok(secret)) => Ok(Some((id, Digest::of(secret.as_bytes())))),
-        _ => Err(refused),
-    }
+    let id = plain(id).map_err(|_| refused)?;
+    let decoded = plain(secret).ok().map(|secret| Digest::of(secret.as_bytes()));
+    Ok(Some((id, Proof::Basic { decoded, raw: Digest::of(secret.as_bytes()) })))
 }
 
 impl Fault {

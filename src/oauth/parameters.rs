@@ -54,15 +54,19 @@ impl<'a> Parameters<'a> {
 
     /// The one value of a parameter; `None` if it is left out or empty.
     pub fn one(&self, name: &'static str) -> Result<Option<&str>, ParameterFault> {
-        let mut values = self.all(name);
+        let mut values = self.values(name);
         match (values.next(), values.next()) {
             (first, None) => Ok(first.filter(|value| !value.is_empty())),
             _ => Err(ParameterFault::Twice(name)),
         }
     }
 
-    /// All values of a parameter that may come several times.
+    /// All values of a parameter that may come several times, but empty ones.
     pub fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.values(name).filter(|value| !value.is_empty())
+    }
+
+    fn values(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| &**value)
     }
 }
@@ -85,7 +89,8 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_and_given_back_whole() {
-        let read = Parameters::parse(b"a=1&b=x%2By+z&c&d=&resource=1&resource=2&%65=5&&").expect("read");
+        let read =
+            Parameters::parse(b"a=1&b=x%2By+z&c&d=&resource=1&resource=2&resource=&%65=5&&").expect("read");
         assert_eq!(read.one("a"), Ok(Some("1")));
         assert_eq!(read.one("b"), Ok(Some("x+y z")));
         assert_eq!((read.one("c"), read.one("d"), read.one("z")), (Ok(None), Ok(None), Ok(None)));

@@ -109,7 +109,10 @@ pub(super) fn readings(document: &str) -> [Option<(Document, &str)>; 2] {
         "oauth-protected-resource" => {
             let spelling = if rest.ends_with('/') { Resource::ConnectorSlash } else { Resource::Connector };
             let connector = of_connector.map(|prefix| (Document::Resource(spelling), prefix));
-            [Some((Document::Resource(Resource::Base), prefix)), connector]
+            // Directly below a prefix is what refusals point to (`PublicUrl::resource_metadata`): it describes the endpoint that
+            // refused, since clients compare the two. The base is spelled with a slash there.
+            let plain = if rest.is_empty() { Resource::Connector } else { Resource::Base };
+            [Some((Document::Resource(plain), prefix)), connector]
         }
         "jwks.json" => [prefix.is_empty().then_some((Document::Keys, prefix)), None],
         _ => [None, None],

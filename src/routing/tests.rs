@@ -63,7 +63,8 @@ fn a_root_tenant_owns_exactly_its_own_paths() {
         ("/", Some(("/", Endpoint::Page))),
         ("/mcp", Some(("/", Endpoint::Mcp))),
         ("/authorize", Some(("/", Endpoint::OAuth(Step::Authorize)))),
-        ("/.well-known/oauth-protected-resource", Some(("/", resource(Resource::Base)))),
+        ("/.well-known/oauth-protected-resource", Some(("/", resource(Resource::Connector)))),
+        ("/.well-known/oauth-protected-resource/", Some(("/", resource(Resource::Base)))),
         ("/.well-known/oauth-protected-resource/mcp", Some(("/", resource(Resource::Connector)))),
         ("/.well-known/oauth-authorization-server", Some(("/", Endpoint::Discovery(Document::Server)))),
         ("/.well-known/openid-configuration", Some(("/", Endpoint::Discovery(Document::Server)))),
@@ -96,7 +97,9 @@ fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
         ("/.well-known/oauth-protected-resource/a/mcp", resource("/a", Resource::Connector)),
         ("/.well-known/oauth-protected-resource/a/mcp/", resource("/a", Resource::ConnectorSlash)),
         ("/.well-known/oauth-protected-resource/a/b/mcp", resource("/a/b", Resource::Connector)),
-        ("/a/.well-known/oauth-protected-resource", resource("/a", Resource::Base)),
+        ("/a/.well-known/oauth-protected-resource", resource("/a", Resource::Connector)),
+        ("/a/.well-known/oauth-protected-resource/", resource("/a", Resource::Base)),
+        ("/a/.well-known/oauth-protected-resource/mcp/", resource("/a", Resource::ConnectorSlash)),
         ("/a/.well-known/oauth-protected-resource/mcp", resource("/a", Resource::Connector)),
         ("/a/mcp/.well-known/oauth-protected-resource", resource("/a", Resource::Connector)),
         ("/a/.well-known/jwks.json", Some(("/a", Endpoint::Discovery(Document::Keys)))),
@@ -300,13 +303,18 @@ fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
         ("/authorize", Endpoint::OAuth(Step::Authorize)),
         ("/token", Endpoint::OAuth(Step::Token)),
         ("/auth/ms-callback", Endpoint::OAuth(Step::Callback)),
-        ("/.well-known/oauth-protected-resource", of(Resource::Base)),
+        ("/.well-known/oauth-protected-resource", of(Resource::Connector)),
         ("/.well-known/oauth-protected-resource/mcp", of(Resource::Connector)),
         ("/mcp/.well-known/oauth-protected-resource", of(Resource::Connector)),
     ];
     let plain = path.strip_suffix('/').unwrap_or(path);
-    let slashed = |endpoint| match path == plain || !path.ends_with("/mcp/") {
-        false if endpoint == of(Resource::Connector) => of(Resource::ConnectorSlash),
+    let slashed = |endpoint| match endpoint == of(Resource::Connector) && path != plain {
+        true if path.ends_with("/mcp/") => of(Resource::ConnectorSlash),
+        true if path.ends_with("/.well-known/oauth-protected-resource/")
+            && !path.ends_with("/mcp/.well-known/oauth-protected-resource/") =>
+        {
+            of(Resource::Base)
+        }
         _ => endpoint,
     };
     let prefix = |mount: &&str| if *mount == "/" { String::new() } else { mount.to_string() };
@@ -314,7 +322,8 @@ fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
         let front =
             |mount: &&&str| plain == format!("/.well-known/oauth-protected-resource{}{rest}", prefix(mount));
         if let Some(mount) = mounts.iter().find(front) {
-            return Some((mount.to_string(), slashed(of(spelling))));
+            let plain = if *mount == "/" && rest.is_empty() { Resource::Connector } else { spelling };
+            return Some((mount.to_string(), slashed(of(plain))));
         }
     }
     let holds = |mount: &&&str| path == prefix(mount) || path.starts_with(&format!("{}/", prefix(mount)));

@@ -1,6 +1,6 @@
 //! What every connection and request of the edge shares, and the facts of one of each.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -109,6 +109,15 @@ impl Peer {
             sni: None,
             stopgap: false,
         })
+    }
+
+    /// Where the caller is, as far as that decides whom an open tenant answers. Who calls from an address that was called is
+    /// this machine, by whatever address of its own: no other can finish a handshake from there.
+    pub(super) fn place(&self) -> IpAddr {
+        match self.addr.ip() == self.local {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => self.addr.ip(),
+        }
     }
 }
 

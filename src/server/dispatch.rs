@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 
 use super::context::{Edge, Peer, Visit};
@@ -89,7 +89,11 @@ impl Edge {
         let tenant = &**trail.tenant.insert(tenant);
         trail.route = Some(endpoint);
         match endpoint {
-            Endpoint::Mcp => self.mcp(tenant, visit, request).await,
+            Endpoint::Mcp => self.mcp(tenant, visit, endpoint, request).await,
+            // Of clients that were given the base URL, or that drop the last segment. Boxed, since all requests would hold room for it.
+            Endpoint::Page if is_of_a_client(&request) => {
+                Box::pin(self.mcp(tenant, visit, endpoint, request)).await
+            }
             Endpoint::Page => self.page(tenant, visit, request.method()),
             Endpoint::Discovery(document) => self.describe(tenant, document, request).await,
             // Boxed, since all requests would hold room for it.
@@ -145,6 +149,19 @@ impl Edge {
             elapsed_ms = elapsed.as_millis() as u64,
             "answered"
         );
+    }
+}
+
+/// Whether a request to a tenant's base URL is not for its page: clients post messages, open streams, and ask beforehand.
+fn is_of_a_client<B>(request: &Request<B>) -> bool {
+    let accepts = |kind: &str| {
+        let mut accepted = request.headers().get_all(header::ACCEPT).iter();
+        accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(kind)))
+    };
+    match *request.method() {
+        Method::POST | Method::OPTIONS => true,
+        Method::GET => accepts("text/event-stream") && !accepts("text/html"),
+        _ => false,
     }
 }
 

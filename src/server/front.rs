@@ -111,14 +111,16 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Fault> {
     }
 }
 
-/// The host of `host[:port]`, in small letters.
+/// The host of `host[:port]`, in small letters and without the dot at the end of a full name. A port may be empty (RFC 3986
+/// section 3.2.3).
 fn host_of(authority: &str) -> Result<Cow<'_, str>, Fault> {
     let (host, port) = match authority.rfind(']') {
         Some(end) => authority.split_at(end + 1),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
+    let host = host.strip_suffix('.').unwrap_or(host);
     let port_is_fine =
-        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+        matches!(port, "" | ":") || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     if !port_is_fine || !is_plausible(host) {
         return Err(Fault::MalformedHost);
     }
@@ -166,7 +168,8 @@ impl Fault {
             Self::OtherConnection => "open a new connection for this host name",
             Self::Nothing => "compare the address with the connector URL, which ends in /mcp; case matters",
             Self::NoPrefix => {
-                "ask below the connector URL's own path, e.g. /acme/authorize or /.well-known/oauth-protected-resource/acme/mcp"
+                "ask below the connector URL's own path, e.g. /acme/authorize or /.well-known/oauth-protected-resource/acme/mcp. \
+                 If the tenant uses API keys, this means that the key is missing or wrong: send it as \"Authorization: Bearer <key>\""
             }
             Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
             Self::Starting => "try again in a second",
@@ -238,12 +241,17 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.1"),
             ("[::1]:8443", "[::1]"),
             ("[::1]", "[::1]"),
+            ("mcp.example.com.", "mcp.example.com"),
+            ("MCP.example.com.:8080", "mcp.example.com"),
+            ("mcp.example.com:", "mcp.example.com"),
+            ("[::1]:", "[::1]"),
         ] {
             assert_eq!(host("/a", &[("host", header)]).as_deref(), Ok(expected));
         }
-        for bad in
-            ["", ":80", "a b", "a:b", "a:80:80", "a@b", "a/b", "[::1", "::1", "a:99999", "a,b", "[]", "h\\x"]
-        {
+        for bad in [
+            "", ":80", "a b", "a:b", "a:80:80", "a@b", "a/b", "[::1", "::1", "a:99999", "a,b", "[]", "h\\x",
+            ".", ":", ".:80",
+        ] {
             assert_eq!(host("/a", &[("host", bad)]), Err(Fault::MalformedHost), "{bad}");
         }
     }
@@ -288,6 +296,12 @@ mod tests {
         assert_eq!(check(&get("/a/%2e%2e/b", &host)), Err(Fault::Path(PathFault::Encoded)));
         assert_eq!(check(&get("*", &host)), Err(Fault::Path(PathFault::NotOriginForm)));
         assert_eq!(check(&get("/a/mcp?x=%2f..", &host)).map(|target| target.path), Ok("/a/mcp"));
+    }
+
+    /// Bridges that are answered 401 for a wrong key try to log in at the host, and show what they read there.
+    #[test]
+    fn who_asks_the_host_for_a_login_is_told_of_keys() {
+        assert!(Fault::NoPrefix.help().contains("the key is missing or wrong"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::base::budget::{Exhausted, Hold};
 use crate::base::headers::retry_after;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{Denial, Pass, Principal};
+use crate::routing::Endpoint;
 use crate::settings::REQUEST_FACTOR;
 use crate::spec::Resource;
 use crate::telemetry::audit::{Entry, Event};
@@ -45,13 +46,14 @@ impl Edge {
         &self,
         tenant: &Tenant,
         visit: &Visit<'_>,
+        endpoint: Endpoint,
         request: Request<B>,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let origin = cors::allowed(request.headers(), tenant.spec.public_url.origin(), &self.allowed_origins);
-        let asked = Asked::of(&request);
+        let asked = Asked::of(endpoint, &request);
         let mut response = match *request.method() {
             Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
             Method::GET if is_a_browser(request.headers()) => self.page(tenant, visit, &Method::GET),
@@ -108,7 +110,11 @@ impl Edge {
         headers: &HeaderMap,
     ) -> Result<Pass, Refusal> {
         let address = visit.peer.addr.ip();
-        let pass = tenant.bearer.admit(headers, address, self.clock.now()).await.map_err(Refusal::Denied)?;
+        let pass = tenant
+            .bearer
+            .admit(headers, visit.peer.place(), self.clock.now())
+            .await
+            .map_err(Refusal::Denied)?;
         ration(tenant, visit, &pass.principal, address)?;
         Ok(pass)
     }
@@ -174,7 +180,7 @@ impl Edge {
 
     /// The page is for everybody but those whom an open tenant does not answer at all.
     pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
-        match tenant.bearer.shows_page(visit.peer.addr.ip()) {
+        match tenant.bearer.shows_page(visit.peer.place()) {
             Err(denial) => denied(tenant, denial, Form::Problem, Resource::Connector),
             Ok(()) => {
                 let render = || page::render(&tenant.spec, tenant.mcp.rights(), self.open_tenants);
@@ -232,12 +238,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn of<B>(request: &Request<B>) -> Self {
-        let spelling = match request.uri().path().ends_with('/') {
-            true => Resource::ConnectorSlash,
-            false => Resource::Connector,
+    fn of<B>(endpoint: Endpoint, request: &Request<B>) -> Self {
+        let spelling = match endpoint {
+            Endpoint::Page => Resource::Base,
+            _ if request.uri().path().ends_with('/') => Resource::ConnectorSlash,
+            _ => Resource::Connector,
         };
-        Self { form: Form::of(request), version: request.version(), spelling }
+        let form = if request.method() == Method::POST { Form::Rpc } else { Form::Problem };
+        Self { form, version: request.version(), spelling }
     }
 }
 

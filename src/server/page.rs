@@ -35,6 +35,8 @@ struct Page<'a> {
     redirect_uri: Option<String>,
     /// Only private networks are answered.
     local: bool,
+    /// The URL is http and not of this machine, which `mcp-remote` wants to be told is meant.
+    insecure: bool,
 }
 
 impl<'a> Page<'a> {
@@ -60,8 +62,16 @@ impl<'a> Page<'a> {
             keyed,
             redirect_uri,
             local,
+            insecure: is_insecure(spec.public_url.origin()),
         }
     }
+}
+
+fn is_insecure(origin: &str) -> bool {
+    let host = origin.strip_prefix("http://");
+    let is_near =
+        |host: &str| ["localhost", "127.0.0.1"].iter().any(|near| host.split(':').next() == Some(near));
+    host.is_some_and(|host| !is_near(host))
 }
 
 /// The page of a tenant.
@@ -211,6 +221,28 @@ pub(super) mod tests {
             for snippet in snippets {
                 let parsed: Result<serde_json::Value, _> = serde_json::from_str(&snippet);
                 assert!(parsed.is_ok(), "{snippet}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bridge_is_told_that_plain_http_is_meant() {
+        let prefix = Prefix::parse("/acme").expect("a prefix");
+        for (origin, expected) in [
+            ("http://10.0.0.5:8000", true),
+            ("http://mcp.internal", true),
+            ("https://mcp.example.com", false),
+            ("http://localhost:8000", false),
+            ("http://127.0.0.1:8000", false),
+        ] {
+            for keys in [vec![], vec![key()]] {
+                let spec = TenantSpec { public_url: PublicUrl::new(origin, &prefix), ..spec(keys) };
+                let html = html(&spec, OpenTenants::Private).await;
+                assert_eq!(
+                    html.contains("&#34;--allow-http&#34;") || html.contains("\"--allow-http\""),
+                    expected,
+                    "{origin}"
+                );
             }
         }
     }

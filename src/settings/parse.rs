@@ -81,7 +81,16 @@ pub(super) fn origin(text: &str) -> Parsed<Url> {
             format!("{HELP}; each tenant adds its own prefix"),
         );
     }
-    Ok(url)
+    Ok(without_dot(url))
+}
+
+/// The dot at the end of a full host name names no other host.
+fn without_dot(mut url: Url) -> Url {
+    let bare = url.host_str().and_then(|host| host.strip_suffix('.')).map(str::to_owned);
+    if let Some(bare) = bare {
+        url.set_host(Some(&bare)).expect("a host name without its dot is one");
+    }
+    url
 }
 
 /// Where people log in: https, since secrets are sent there; http for a loopback address, where nobody listens in.
@@ -106,9 +115,23 @@ pub(super) fn authority(text: &str) -> Parsed<Url> {
 const AUTHORITIES: &str =
     "write it like `https://login.microsoftonline.us`; most need no other than the default";
 
-/// A browser's `Origin`, as text.
+/// A browser's `Origin`, as text. Desktop apps and extensions have origins of other schemes, and some have none: `null`.
 pub(super) fn browser_origin(text: &str) -> Parsed<String> {
-    origin(text).map(|url| url.origin().ascii_serialization())
+    const HELP: &str = "write it as the client sends it, like `https://app.example.com`, `app://obsidian.md`, `file://` or `null`; \
+        each port is an origin of its own, and there are no patterns";
+    if text == "null" {
+        return Ok(text.to_owned());
+    }
+    let Some((scheme, rest)) = text.split_once("://").filter(|_| !text.contains('*')) else {
+        return fault("no origin", HELP);
+    };
+    if matches!(scheme, "http" | "https") {
+        return origin(text).map(|url| url.origin().ascii_serialization());
+    }
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
+    let is_plain = rest.chars().all(|c| c.is_ascii_graphic() && !"*/?#\\".contains(c));
+    if is_scheme && is_plain { Ok(text.to_owned()) } else { fault("no origin", HELP) }
 }
 
 /// A network in CIDR form; a lone address is a network of one.

@@ -52,6 +52,53 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn any_origin_that_a_client_may_have_can_be_let_in() {
+    for (written, kept) in [
+        ("https://app.example.com", "https://app.example.com"),
+        ("https://App.example.com:443/", "https://app.example.com"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("null", "null"),
+        ("file://", "file://"),
+        ("app://obsidian.md", "app://obsidian.md"),
+        ("vscode-webview://0abc", "vscode-webview://0abc"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ] {
+        let settings = settings(Flags::new(), &[("TENANTD_ALLOWED_ORIGIN", written)], None);
+        assert_eq!(settings.allowed_origins, [kept], "{written}");
+    }
+    for bad in [
+        "*",
+        "http://localhost:*",
+        "https://*.example.com",
+        "app://a/b",
+        "://x",
+        "App://x",
+        "claude.ai",
+        "app://a b",
+    ] {
+        let found = findings(Flags::new(), &[("TENANTD_ALLOWED_ORIGIN", bad)], None);
+        assert!(found.contains("TENANTD_ALLOWED_ORIGIN"), "{bad}: {found}");
+    }
+}
+
+#[test]
+fn the_dot_of_a_full_name_makes_no_other_host() {
+    let flags = Flags::new()
+        .with(Key::HOST, ["mcp.example.com."])
+        .with(Key::EXTRA_HOST, ["lb.internal."])
+        .with(Key::PUBLIC_BASE, ["https://mcp.example.com.:8443"]);
+    let settings = settings(flags, &[], None);
+    assert_eq!(settings.hosts, [HostName::parse("mcp.example.com").expect("a host")]);
+    assert_eq!(
+        settings.extra_hosts,
+        ExtraHosts::These(vec![HostName::parse("lb.internal").expect("a host")])
+    );
+    assert_eq!(settings.public_base.as_deref(), Some("https://mcp.example.com:8443"));
+}
+
+#[test]
 fn repeatable_settings_are_comma_separated_in_the_environment() {
     let settings = settings(Flags::new(), &[("TENANTD_LISTEN", "127.0.0.1:3,:4 , [::1]:5")], None);
     assert_eq!(addresses(&settings.listen), ["127.0.0.1:3", "0.0.0.0:4", "[::1]:5"]);

@@ -97,9 +97,10 @@ impl fmt::Debug for Prefix {
 pub struct HostName(Arc<str>);
 
 impl HostName {
-    /// Reads a host name or address; `None` when a URL could not have it as its host.
+    /// Reads a host name or address; `None` when a URL could not have it as its host. The dot at the end of a full name
+    /// (RFC 1034 section 3.1) is dropped: with and without it is the same host.
     pub fn parse(text: &str) -> Option<Self> {
-        let host = url::Host::parse(text).ok()?;
+        let host = url::Host::parse(text.strip_suffix('.').unwrap_or(text)).ok()?;
         let text = host.to_string();
         let plausible = match &host {
             url::Host::Domain(name) => {
@@ -195,19 +196,42 @@ impl PublicUrl {
         self.at(spelling.suffix())
     }
 
-    /// Where the metadata of that resource is (RFC 9728 section 3.1: in front of the path).
+    /// Where a refusal says that the metadata of that resource is (RFC 9728 section 5.1): below the prefix, since a proxy
+    /// that forwards the prefix forwards it. RFC 9728 section 3.1 puts it in front of the path, which is answered too, but
+    /// many proxies know no such path.
     pub fn resource_metadata(&self, spelling: Resource) -> String {
-        let prefix = &self.text[self.origin_len..];
-        format!("{}/.well-known/oauth-protected-resource{prefix}{}", self.origin(), spelling.suffix())
+        self.at(match spelling {
+            Resource::Connector => "/.well-known/oauth-protected-resource",
+            Resource::ConnectorSlash => "/.well-known/oauth-protected-resource/mcp/",
+            Resource::Base => "/.well-known/oauth-protected-resource/",
+        })
     }
 
-    /// Which spelling of this tenant a `resource` parameter is (RFC 8707); `None`: another resource. A query counts for
-    /// nothing, since ChatGPT may add one.
+    /// Which spelling of this tenant a `resource` parameter is (RFC 8707); `None`: another resource. Scheme and host count in
+    /// any case, the scheme's own port and the root's slash may be there (RFC 3986 section 6.2), and a query counts for nothing,
+    /// since ChatGPT may add one. Clients make all of these of the URL that people typed.
     pub fn names_resource(&self, text: &str) -> Option<Resource> {
         let text = text.split_once('?').map_or(text, |(text, _)| text);
-        let rest = text.strip_prefix(&*self.text)?;
-        Resource::ALL.into_iter().find(|spelling| spelling.suffix() == rest)
+        let authority = text.find("://")? + 3;
+        let (origin, path) =
+            text.split_at(text[authority..].find('/').map_or(text.len(), |at| authority + at));
+        if !is_origin(origin, self.origin()) {
+            return None;
+        }
+        match path.strip_prefix(&self.text[self.origin_len..])? {
+            "/" => Some(Resource::Base),
+            rest => Resource::ALL.into_iter().find(|spelling| spelling.suffix() == rest),
+        }
     }
+}
+
+/// Whether `text`, a scheme and an authority, is this origin in another spelling.
+fn is_origin(text: &str, origin: &str) -> bool {
+    // `url` forgives a user, escapes and white space, which no origin has.
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-_[]".contains(c);
+    text == origin
+        || text.chars().all(plain)
+            && url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == origin)
 }
 
 /// How clients spell a tenant as a protected resource: a closed set. Metadata echoes the spelling that was asked for,
@@ -275,6 +299,11 @@ mod tests {
         assert_eq!(host("[::1]").as_deref(), Some("[::1]"));
         assert_eq!(host("a b"), None);
         assert_eq!(host("a..b"), None);
+        assert_eq!(host("mcp.example.com.").as_deref(), Some("mcp.example.com"));
+        assert_eq!(host("127.0.0.1.").as_deref(), Some("127.0.0.1"));
+        for bad in [".", "a..", ""] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
     }
 
     #[test]
@@ -287,22 +316,60 @@ mod tests {
     #[test]
     fn a_resource_has_three_spellings_and_no_more() {
         let url = PublicUrl::new("https://h", &Prefix::parse("/a").expect("a prefix"));
-        let metadata = "https://h/.well-known/oauth-protected-resource/a/mcp";
-        assert_eq!(url.resource_metadata(Resource::Connector), metadata);
         for (text, named) in [
             ("https://h/a/mcp", Some(Resource::Connector)),
             ("https://h/a/mcp?x=1", Some(Resource::Connector)),
             ("https://h/a/mcp/", Some(Resource::ConnectorSlash)),
             ("https://h/a", Some(Resource::Base)),
-            ("https://h/a/", None),
+            ("https://h/a/", Some(Resource::Base)),
+            ("https://H/a/mcp", Some(Resource::Connector)),
+            ("HTTPS://h:443/a/mcp", Some(Resource::Connector)),
             ("https://h/b/mcp", None),
             ("https://h/a/mcp/x", None),
-            ("https://H/a/mcp", None),
+            ("https://h/A/mcp", None),
+            ("https://h/a//mcp", None),
             ("https://h.evil/a/mcp", None),
+            ("https://h:444/a/mcp", None),
+            ("http://h/a/mcp", None),
+            ("https://u@h/a/mcp", None),
+            ("https://h\\/a/mcp", None),
+            ("https://h#/a/mcp", None),
+            ("https://%68/a/mcp", None),
+            ("https:///h/a/mcp", None),
+            ("h/a/mcp", None),
+            ("", None),
         ] {
             assert_eq!(url.names_resource(text), named, "{text}");
         }
+    }
+
+    #[test]
+    fn the_root_and_other_ports_have_equivalent_spellings() {
+        let root = PublicUrl::new("https://h:8443", &Prefix::root());
+        for (text, named) in [
+            ("https://h:8443", Some(Resource::Base)),
+            ("https://H:8443/", Some(Resource::Base)),
+            ("https://h:8443/mcp", Some(Resource::Connector)),
+            ("https://h/", None),
+            ("https://h:8443//", None),
+        ] {
+            assert_eq!(root.names_resource(text), named, "{text}");
+        }
+        let address = PublicUrl::new("http://[::1]:8080", &Prefix::root());
+        assert_eq!(address.names_resource("http://[0:0::1]:8080/mcp"), Some(Resource::Connector));
+    }
+
+    #[test]
+    fn metadata_are_below_the_prefix() {
+        let url = PublicUrl::new("https://h", &Prefix::parse("/a").expect("a prefix"));
+        let metadata = "https://h/a/.well-known/oauth-protected-resource";
+        assert_eq!(url.resource_metadata(Resource::Connector), metadata);
+        assert_eq!(url.resource_metadata(Resource::ConnectorSlash), format!("{metadata}/mcp/"));
+        assert_eq!(url.resource_metadata(Resource::Base), format!("{metadata}/"));
         let root = PublicUrl::new("https://h", &Prefix::root());
-        assert_eq!(root.resource_metadata(Resource::Base), "https://h/.well-known/oauth-protected-resource");
+        assert_eq!(
+            root.resource_metadata(Resource::Connector),
+            "https://h/.well-known/oauth-protected-resource"
+        );
     }
 }

@@ -40,12 +40,12 @@ async fn challenges_lead_to_the_metadata_before_anything_else_is_looked_at() {
     let base = client.base().to_owned();
     let plain = |path: &str| {
         format!(
-            r#"Bearer realm="a", resource_metadata="{base}/.well-known/oauth-protected-resource{path}", scope="mcp:use""#
+            r#"Bearer realm="a", resource_metadata="{base}/a/.well-known/oauth-protected-resource{path}", scope="mcp:use""#
         )
     };
     for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::DELETE, reqwest::Method::PUT]
     {
-        for (path, pointer) in [("/a/mcp", "/a/mcp"), ("/a/mcp/", "/a/mcp/")] {
+        for (path, pointer) in [("/a/mcp", ""), ("/a/mcp/", "/mcp/")] {
             let request = client.request(method.clone(), path);
             let request = if method == reqwest::Method::POST { request.body("{ no JSON") } else { request };
             let answer = read(request.send().await.expect("an answer")).await;
@@ -55,12 +55,12 @@ async fn challenges_lead_to_the_metadata_before_anything_else_is_looked_at() {
     }
     let bad = client.clone().bearer("ey.bad.token").search(Era::Modern, "/a", "q").await;
     assert_eq!(bad.status, 401);
-    let expected = plain("/a/mcp")
+    let expected = plain("")
         + r#", error="invalid_token", error_description="the token is unknown, expired or revoked; log in again""#;
     assert_eq!(bad.header("www-authenticate"), expected);
     // A token in a query is none.
     let query = client.get("/a/mcp?access_token=x").await;
-    assert_eq!((query.status, query.header("www-authenticate")), (401, plain("/a/mcp").as_str()));
+    assert_eq!((query.status, query.header("www-authenticate")), (401, plain("").as_str()));
 }
 
 async fn open_stream(client: &Client) -> reqwest::Response {

@@ -45,6 +45,30 @@ fn placeholders_and_missing_fields_say_what_the_vendor_says() {
 }
 
 #[test]
+fn a_base_that_ends_in_mcp_is_a_warning() {
+    for lines in [
+        "public_url: https://mcp.test/pm1/mcp\n",
+        "public_url: https://own.example.net/mcp\n",
+        "path_prefix: /pm2/mcp\n",
+        "path_prefix: /mcp/\n",
+    ] {
+        let found = Drop::alone(lines).findings();
+        assert!(found.contains("warning[mcp-twice]") && !found.contains("error["), "{lines}: {found}");
+    }
+    assert!(!Drop::alone("path_prefix: /mcpx\n").findings().contains("mcp-twice"));
+}
+
+#[test]
+fn a_tool_name_that_clients_refuse_is_a_warning() {
+    let found = |name: &str| Drop::alone(&format!("tools: {{search: {{name: {name}}}}}\n")).findings();
+    for name in ["search.sales", &"x".repeat(65)] {
+        let found = found(name);
+        assert!(found.contains("warning[tool-name-refused]") && !found.contains("error["), "{name}: {found}");
+    }
+    assert!(!found(&"x".repeat(64)).contains("tool-name"));
+}
+
+#[test]
 fn what_is_wrong_with_a_yaml_is_shown_with_its_place() {
     snapshot(
         "yaml",

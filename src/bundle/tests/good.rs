@@ -268,6 +268,10 @@ fn public_urls_and_hosts_say_where_a_tenant_answers() {
     assert_eq!(place("public_url: https://mcp.test/a/b\n"), is("https://mcp.test/a/b", "*/a/b"));
     assert_eq!(place("public_url: https://own.test\n"), is("https://own.test", "own.test/"));
     assert_eq!(place("public_url: https://own.test:443/x/\n"), is("https://own.test/x", "own.test/x"));
+    assert_eq!(
+        place("public_url: https://own.test.:443/x\nhosts: [b.test.]\n"),
+        is("https://own.test/x", "own.test/x b.test/x")
+    );
     assert_eq!(place("hosts: [own.test, MCP.test]\n"), is("https://mcp.test/acme", "*/acme own.test/acme"));
     assert_eq!(
         place("hosts: own.test, b.test\n"),

@@ -125,7 +125,19 @@ fn prefix(case: &mut Case<'_, '_>, found: &Found<'_>, field: &str, text: &str) -
         Some(text) => text,
         None => text,
     };
-    Prefix::parse(text).map_err(|fault| case.find(bad_prefix(field, fault), Some(found.at()))).ok()
+    let prefix =
+        Prefix::parse(text).map_err(|fault| case.find(bad_prefix(field, fault), Some(found.at()))).ok()?;
+    if prefix.segments().last() == Some("mcp") {
+        case.find(
+            Diagnostic::warning(
+                "mcp-twice",
+                format!("{field} ends in /mcp, so the connector URL ends in /mcp/mcp"),
+            )
+            .help("leave /mcp out here: it is added to the base that is written"),
+            Some(found.at()),
+        );
+    }
+    Some(prefix)
 }
 
 fn bad_prefix(field: &str, fault: PrefixFault) -> Diagnostic {
@@ -173,7 +185,14 @@ fn public_url<'a>(case: &mut Case<'_, '_>, found: Found<'a>) -> Option<Told<'a>>
     }
     insecure(case, &found, &url);
     let prefix = prefix(case, &found, "the path of public_url", path)?;
-    Some(Told { found, origin: url.origin().ascii_serialization(), host, prefix: Some(prefix) })
+    Some(Told { found, origin: origin(&url, &host), host, prefix: Some(prefix) })
+}
+
+/// The origin of a URL, with its host as it is compared everywhere.
+fn origin(url: &Url, host: &HostName) -> String {
+    let mut url = url.clone();
+    url.set_host(Some(host.as_str())).expect("a host name is a URL's host");
+    url.origin().ascii_serialization()
 }
 
 fn parse(text: &str) -> Result<Url, &'static str> {

@@ -86,6 +86,17 @@ fn name(case: &mut Case<'_, '_>, key: &'static str) -> Arc<str> {
                 .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 of them"),
             Some(found.at()),
         );
+    } else if text.len() > 64 || text.contains('.') {
+        case.find(
+            Diagnostic::warning(
+                "tool-name-refused",
+                format!(
+                    "tools.{key}.name is one that Claude and Copilot refuse, which then show no tool at all"
+                ),
+            )
+            .help("use letters, digits, \"_\" and \"-\", at most 64 of them"),
+            Some(found.at()),
+        );
     }
     text.into()
 }

@@ -10,6 +10,7 @@ use super::super::bed::{Bed, MACHINE, MACHINE_SECRET, SOURCE, basic, form};
 use super::super::client::Origin;
 use super::super::client::registered::Method;
 use super::assertion::{Assertion, TYPE};
+use super::basic as basic_of;
 use super::*;
 
 #[tokio::test]
@@ -31,6 +32,28 @@ async fn a_secret_counts_in_the_way_that_was_registered() {
         assert_eq!(proven(post).await, by_post);
         assert!(!proven(basic(form(&[]), &client.id, "wrong")).await);
         assert!(!proven(form(&[("client_id", &client.id)])).await);
+    }
+}
+
+/// `curl -u` sends a secret as it is; RFC 6749 section 2.3.1 has it encoded like a form's value.
+#[tokio::test]
+async fn a_secret_in_the_header_counts_encoded_and_as_it_is() {
+    for (written, encoded) in [
+        ("plus+slash/eq=pct%41tail~0123456789", "plus%2Bslash%2Feq%3Dpct%2541tail~0123456789"),
+        ("raw%ff%fe-bytes-0123456789-0123456789", "raw%25ff%25fe-bytes-0123456789-0123456789"),
+    ] {
+        let sent = |text: &str| {
+            let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{MACHINE}:{text}")));
+            HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a value"))])
+        };
+        let known = Digest::of(written.as_bytes());
+        for text in [written, encoded] {
+            let (id, proof) = basic_of(&sent(text)).expect("read").expect("there");
+            let Proof::Basic { decoded, raw } = proof else { panic!("another proof") };
+            assert!(id == MACHINE && (raw == known || decoded == Some(known)), "{text}");
+        }
+        let (_, proof) = basic_of(&sent("another")).expect("read").expect("there");
+        assert!(matches!(proof, Proof::Basic { decoded, raw } if raw != known && decoded != Some(known)));
     }
 }
 

@@ -87,7 +87,31 @@ async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
             "{answer}"
         );
     }
-    assert_eq!(ask(&gateway, request(Method::POST, "/a/", "Content-Length: 0\r\n")).await.0, 405);
+    let stream = "Accept: application/json, text/event-stream\r\n";
+    assert_eq!(ask(&gateway, request(Method::GET, "/a", stream)).await.0, 401, "a client, no browser");
+    assert_eq!(ask(&gateway, request(Method::PUT, "/a/", "Content-Length: 0\r\n")).await.0, 405);
+}
+
+#[tokio::test]
+async fn messages_to_the_base_are_answered_like_those_to_the_endpoint() {
+    let gateway = serving(Limits::default(), vec![at("/a", keyed("for-a"))]);
+    for path in ["/a", "/a/", "/a/mcp"] {
+        let (status, refused) = ask(&gateway, request(Method::POST, path, "Content-Length: 0\r\n")).await;
+        assert_eq!(status, 401, "{path}");
+        assert!(
+            refused.contains("www-authenticate: Bearer") && refused.contains("\"jsonrpc\":\"2.0\""),
+            "{refused}"
+        );
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let headers = format!(
+            "Authorization: Bearer for-a\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let (status, listed) = ask(&gateway, request(Method::POST, path, &headers) + body).await;
+        assert!(status == 200 && listed.contains("\"tools\""), "{path}: {listed}");
+    }
+    let preflight = ask(&gateway, request(Method::OPTIONS, "/a", "Origin: https://evil.example\r\n")).await;
+    assert_eq!(preflight.0, 403);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::super::harness::client::{Answer, read};
-use super::super::harness::login::{App, Browser, parameter};
+use super::super::harness::login::{App, Browser, VERIFIER, parameter};
 use super::*;
 
 /// Where the authorization server of the tenant at `/a` is described.
@@ -24,13 +24,15 @@ const SERVER: [&str; 10] = [
 ];
 
 /// Where the resource is described, and what it is called there.
-const RESOURCE: [(&str, &str); 6] = [
+const RESOURCE: [(&str, &str); 8] = [
+    ("/a/.well-known/oauth-protected-resource", "/a/mcp"),
+    ("/a/.well-known/oauth-protected-resource/mcp/", "/a/mcp/"),
+    ("/a/.well-known/oauth-protected-resource/", "/a"),
     ("/.well-known/oauth-protected-resource/a/mcp", "/a/mcp"),
     ("/.well-known/oauth-protected-resource/a/mcp/", "/a/mcp/"),
     ("/.well-known/oauth-protected-resource/a", "/a"),
     ("/a/mcp/.well-known/oauth-protected-resource", "/a/mcp"),
     ("/a/.well-known/oauth-protected-resource/mcp", "/a/mcp"),
-    ("/a/.well-known/oauth-protected-resource", "/a"),
 ];
 
 async fn ask(gateway: &Gateway, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -96,8 +98,11 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
         let refused = ask(&gateway, method, "/a/mcp", &forwarded).await;
         assert_eq!((refused.status, pointer(&refused)), (401, format!("{base}{}", RESOURCE[0].0)));
     }
-    let refused = ask(&gateway, Method::GET, "/a/mcp/", &[]).await;
-    assert_eq!(pointer(&refused), format!("{base}{}", RESOURCE[1].0));
+    // Each spelling of the endpoint is refused with the document that names it so, below the prefix that proxies forward.
+    for (path, document) in [("/a/mcp/", RESOURCE[1].0), ("/a", RESOURCE[2].0), ("/a/", RESOURCE[2].0)] {
+        let refused = ask(&gateway, Method::POST, path, &[]).await;
+        assert_eq!((refused.status, pointer(&refused)), (401, format!("{base}{document}")), "{path}");
+    }
 
     let resource = gateway.client().get(RESOURCE[0].0).await.json();
     assert_eq!(resource["authorization_servers"], serde_json::json!([issuer]));
@@ -193,8 +198,48 @@ async fn the_host_itself_has_a_hint_unless_a_tenant_is_its_root() {
         assert_eq!(rooted.client().get(path).await.status, 200, "{path}");
     }
     assert_eq!(rooted.client().get(root[1]).await.json()["issuer"], base);
-    assert_eq!(rooted.client().get(root[0]).await.json()["resource"], base);
+    let refused = ask(&rooted, Method::POST, "/mcp", &[]).await;
+    assert_eq!(pointer(&refused), format!("{base}{}", root[0]));
+    assert_eq!(rooted.client().get(root[0]).await.json()["resource"], format!("{base}/mcp"));
+    assert_eq!(rooted.client().get(&format!("{}/", root[0])).await.json()["resource"], base);
     let path = "/.well-known/oauth-protected-resource/mcp";
     assert_eq!(rooted.client().get(path).await.json()["resource"], format!("{base}/mcp"));
     App::registered(&rooted, "").await.tokens(&entra).await;
+}
+
+#[tokio::test]
+async fn a_resource_counts_in_every_equivalent_spelling() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let tenant = Tenant::new("r", &backend).with(&entra.lines()).with("path_prefix: /");
+    let setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let gateway = setup.file("r.yaml", tenant.yaml()).start().await;
+    let base = gateway.client().base().to_owned();
+    let app = App::registered(&gateway, "").await;
+    let loud = base.replace("https://localhost", "HTTPS://LOCALHOST");
+    for resource in [format!("{base}/"), format!("{base}/mcp"), format!("{loud}/mcp"), format!("{loud}/")] {
+        let page = Browser::new(&gateway).get(&app.authorize_path(&[("resource", &resource)])).await;
+        assert_eq!(page.status, 200, "{resource}: {page:?}");
+    }
+    let empty = format!("{}&resource=", app.authorize_path(&[]));
+    assert_eq!(Browser::new(&gateway).get(&empty).await.status, 200);
+    let root = format!("{base}/");
+    let back = Browser::new(&gateway).log_in(&app.authorize_path(&[("resource", &root)]), &entra).await;
+    let code = parameter(&back, "code").expect("a code");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", &code),
+        ("redirect_uri", &app.redirect_uri),
+        ("code_verifier", VERIFIER),
+        ("client_id", &app.client_id),
+        ("resource", &root),
+        ("resource", ""),
+    ];
+    let sold = app.post("/token", &form).await;
+    assert_eq!(sold.status, 200, "{sold:?}");
+    let sold = sold.json();
+    let token = sold["access_token"].as_str().expect("a token");
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("claims")).expect("base64");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    assert_eq!(claims["aud"], format!("{base}/mcp"), "the audience is ours, however it was asked for");
+    assert_eq!(gateway.client().bearer(token).search(Era::Modern, "", "q").await.data()["row_count"], 2);
 }
