@@ -12,6 +12,7 @@ pub mod file;
 pub mod headers;
 pub mod hex;
 pub mod intern;
+pub mod likeness;
 pub mod panic;
 pub mod places;
 pub mod random;

@@ -108,6 +108,9 @@ impl McpServer {
     /// Dropping the future, or the answer's body while it streams, cancels the call down to the backend.
     pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
         let guard = self.under_way.enter();
+        if let Err(refusal) = front::admit_origin(request.headers(), self.shared.allowed_origins()) {
+            return *refusal;
+        }
         let reader = match front::admit(&mut request) {
             Ok(reader) => reader,
             Err(refusal) => return *refusal,

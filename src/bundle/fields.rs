@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::likeness;
+
 /// The shape of a value.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
@@ -206,14 +208,7 @@ pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(Shape, By)
 
 /// The known name most like `name`, if one is near.
 pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
-    let name = name.to_ascii_lowercase().replace(['-', '.', ' '], "_");
-    let likeness = |field: &Field| strsim::jaro_winkler(&name, field.name);
-    fields
-        .iter()
-        .map(|field| (likeness(field), field))
-        .filter(|(likeness, _)| *likeness >= 0.85)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, field)| field)
+    likeness::nearest(name, fields.iter().map(|field| (field.name, field)))
 }
 
 /// Whether a field decides who may call.

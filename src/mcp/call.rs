@@ -103,13 +103,6 @@ fn capitalised(error: &backend::Error) -> String {
     text
 }
 
-fn into_map(arguments: Value) -> Values {
-    match arguments {
-        Value::Object(arguments) => arguments,
-        _ => Values::new(),
-    }
-}
-
 fn unknown_tool(shared: &Shared, name: &str, caller: &Principal) -> ErrorData {
     let known: Vec<&str> = shared.view(caller).tools().map(|tool| &*tool.name).collect();
     let name: String = name.chars().take(128).collect();
@@ -155,9 +148,8 @@ impl Asked {
         arguments: Values,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer, Failure> {
-        let arguments = Value::Object(arguments);
-        tool.check(&arguments).map_err(Failure::Arguments)?;
-        let answer = caught(self.answer(shared, tool, into_map(arguments), context)).await;
+        let arguments = tool.fitted(arguments).map_err(Failure::Arguments)?;
+        let answer = caught(self.answer(shared, tool, arguments, context)).await;
         answer.unwrap_or(Err(Failure::Internal))
     }
 

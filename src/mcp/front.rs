@@ -4,7 +4,7 @@
 //! what was wrong with it.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -38,6 +38,30 @@ pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response
     Ok(reader)
 }
 
+/// Refuses pages of origins that are not ours (MCP, "Security warning" of the transport): compared as text, since apps and
+/// extensions have origins that are no URL. A call that comes from no page has none.
+pub(super) fn admit_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Box<Response<Body>>> {
+    let is_allowed = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().map(without_default_port);
+        origin.is_some_and(|origin| allowed.iter().any(|known| without_default_port(known) == origin))
+    };
+    match headers.get_all(ORIGIN).iter().all(is_allowed) {
+        true => Ok(()),
+        false => Err(refusal(StatusCode::FORBIDDEN, FOREIGN_ORIGIN)),
+    }
+}
+
+fn without_default_port(origin: &str) -> &str {
+    let port = match origin.split_once("://") {
+        Some(("https", _)) => ":443",
+        Some(("http", _)) => ":80",
+        _ => return origin,
+    };
+    origin.strip_suffix(port).unwrap_or(origin)
+}
+
+const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; if they should, its operator adds the value of the \
+     Origin header to the setting allowed_origin";
 const NOT_ACCEPTABLE: &str =
     "This endpoint answers with application/json or text/event-stream, and the Accept header allows neither";
 const UNSUPPORTED_MEDIA_TYPE: &str = "The Content-Type must be application/json";
@@ -204,6 +228,38 @@ mod tests {
         assert_eq!(reader(&HeaderMap::new()), Some(Reader { takes_events: false }));
         assert_eq!(accept("text/plain"), None);
         assert_eq!(accept("application/json;q=0.0"), None);
+    }
+
+    #[test]
+    fn origins_are_compared_as_text() {
+        let known =
+            ["https://app.example.com", "http://localhost:8080", "app://obsidian.md", "file://", "null"]
+                .map(str::to_owned);
+        let admitted = |origin: &'static str| {
+            let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+            admit_origin(&headers, &known).is_ok()
+        };
+        for ours in known.clone().map(|origin| &*origin.leak()) {
+            assert!(admitted(ours), "{ours}");
+        }
+        assert!(admitted("https://app.example.com:443"));
+        for foreign in [
+            "https://evil.example",
+            "http://app.example.com",
+            "https://app.example.com:8443",
+            "http://localhost",
+            "http://localhost:80",
+            "app://evil",
+            "file://x",
+            "",
+            "NULL",
+            "https://app.example.com.evil",
+        ] {
+            assert!(!admitted(foreign), "{foreign}");
+        }
+        assert!(admit_origin(&HeaderMap::new(), &known).is_ok());
+        let null = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("null"))]);
+        assert!(admit_origin(&null, &known[..4]).is_err());
     }
 
     #[test]

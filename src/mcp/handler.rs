@@ -1,18 +1,19 @@
 //! The protocol's methods, answered from one tenant's surface. What differs between the two eras is decided here.
 
 use std::borrow::Cow;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
-    InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, CustomRequest, CustomResult, DiscoverResult,
+    ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
     ReadResourceResponse, ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig,
     SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde::Deserialize;
 
 use super::call;
 #[cfg(feature = "conformance")]
@@ -57,6 +58,23 @@ impl TenantHandler {
             .with_cache_scope(self.shared.cache_scope());
         result.instructions = self.instructions(context);
         result
+    }
+
+    /// A handshake in which something is missing or has another shape. All that counts of one is the version, and without it
+    /// the newest does.
+    async fn initialize_with_what_is_there(
+        &self,
+        params: Option<serde_json::Value>,
+        context: Context,
+    ) -> Result<CustomResult, ErrorData> {
+        let nobody = Implementation::new("unknown", "unknown");
+        let mut request = InitializeRequestParams::new(ClientCapabilities::default(), nobody);
+        let version = params.as_ref().and_then(|params| params.get("protocolVersion"));
+        if let Some(version) = version.and_then(|it| ProtocolVersion::deserialize(it).ok()) {
+            request = request.with_protocol_version(version);
+        }
+        let result = self.initialize(request, context).await?;
+        Ok(CustomResult::new(serde_json::to_value(result).expect("a result is JSON")))
     }
 
     fn tools(&self, context: &Context) -> ListToolsResult {
@@ -225,20 +243,19 @@ impl ServerHandler for TenantHandler {
     }
 
     /// Also reached by known methods whose parameters nothing can be made of.
-    fn on_custom_request(
+    async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _context: Context,
-    ) -> impl Future<Output = Result<CustomResult, ErrorData>> + Send + '_ {
-        let error = if METHODS.contains(&request.method.as_str()) {
-            ErrorData::invalid_params(
-                format!("the parameters of {} have the wrong shape", request.method),
+        context: Context,
+    ) -> Result<CustomResult, ErrorData> {
+        match request.method.as_str() {
+            "initialize" => self.initialize_with_what_is_there(request.params, context).await,
+            method if METHODS.contains(&method) => Err(ErrorData::invalid_params(
+                format!("the parameters of {method} have the wrong shape"),
                 None,
-            )
-        } else {
-            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)
-        };
-        ready(Err(error))
+            )),
+            _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
+        }
     }
 
     /// The default logs each one; without sessions it says nothing.

@@ -3,6 +3,7 @@
 //! Schemas are an operator's, arguments anybody's: no reference leaves the schema, patterns run in linear time, size and
 //! depth are bounded. Equal schemas are compiled once for the process, however many tenants have them.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use jsonschema::error::ValidationErrorKind;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::base::digest::Digest;
 use crate::base::intern::Interner;
+use crate::base::likeness;
 
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
@@ -19,8 +21,12 @@ const MAX_PATTERNS: usize = 32;
 const MAX_PATTERN_BYTES: usize = 128 << 10;
 /// Violations that are told at once.
 const MAX_TOLD: usize = 5;
-/// A message repeats the value that was refused; so much of it is enough.
+/// The longest reason of one violation.
 const MAX_MESSAGE_CHARS: usize = 300;
+/// A message repeats the value that was refused; so much of it is enough to know it again.
+const MAX_VALUE_CHARS: usize = 40;
+/// The longest name that is repeated of what a caller wrote.
+const MAX_PLACE_CHARS: usize = 100;
 
 /// Why a schema cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +46,12 @@ pub(super) enum Fault {
 /// A compiled schema.
 pub(super) struct Schema {
     validator: Validator,
-    /// Names of the properties, for messages.
+    /// Names of the properties.
     properties: Vec<String>,
+    /// Those of them that may be left out and must not be null.
+    without_null: Vec<String>,
+    /// Whether other members are refused.
+    is_closed: bool,
 }
 
 /// All compiled schemas of the process.
@@ -62,8 +72,10 @@ impl Schema {
             return Err(Fault::NotAnObject);
         }
         let properties = schema.get("properties").and_then(Value::as_object);
-        let properties =
+        let properties: Vec<String> =
             properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+        let is_closed = schema.get("additionalProperties") == Some(&Value::Bool(false))
+            && !schema.contains_key("patternProperties");
         let schema = Value::Object(schema.clone());
         if depth_exceeds(&schema, MAX_SCHEMA_DEPTH) {
             return Err(Fault::TooDeep);
@@ -77,8 +89,28 @@ impl Schema {
                 PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES),
             )
             .build(&schema)
-            .map_err(|error| Fault::Invalid(clipped(&error.to_string())))?;
-        Ok(Self { validator, properties })
+            .map_err(|error| Fault::Invalid(clipped(&error.to_string(), MAX_MESSAGE_CHARS)))?;
+        let optional = properties.iter().filter(|name| !requires(&schema, name));
+        let without_null = optional.filter(|name| refuses_null(&validator, name)).cloned().collect();
+        Ok(Self { validator, properties, without_null, is_closed })
+    }
+
+    /// Arguments without what clients add to every call: members that the tool does not have, and `null` for what is left out.
+    /// Neither would reach a backend, and neither models nor people can change what their client adds. What may be a slip of
+    /// somebody who meant an argument stays, to be refused.
+    pub(super) fn fitted(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
+        let is_slip = |name: &str| {
+            let missing = self.properties.iter().filter(|known| !arguments.contains_key(*known));
+            likeness::nearest(name, missing.map(|known| (known.as_str(), ()))).is_some()
+        };
+        let is_idle = |name: &String, value: &Value| match self.properties.contains(name) {
+            true => value.is_null() && self.without_null.contains(name),
+            false => self.is_closed && (value.is_null() || !is_slip(name)),
+        };
+        let idle = arguments.iter().filter(|(name, value)| is_idle(name, value));
+        let idle: HashSet<String> = idle.map(|(name, _)| name.clone()).collect();
+        arguments.retain(|name, _| !idle.contains(name));
+        arguments
     }
 
     /// Checks arguments; a violation is told in one sentence that names the argument and the reason.
@@ -93,7 +125,7 @@ impl Schema {
 
     fn told(&self, error: &ValidationError<'_>) -> String {
         let place = error.instance_path().to_string();
-        let place = place.trim_start_matches('/').replace('/', ".");
+        let place = clipped(&place.trim_start_matches('/').replace('/', "."), MAX_PLACE_CHARS);
         match error.kind() {
             ValidationErrorKind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
@@ -104,13 +136,45 @@ impl Schema {
             | ValidationErrorKind::UnevaluatedProperties { unexpected }
                 if place.is_empty() =>
             {
-                let unexpected = clipped(&unexpected.join("\", \""));
+                let unexpected = clipped(&unexpected.join("\", \""), MAX_PLACE_CHARS);
                 format!("argument \"{unexpected}\" is unknown (known: {})", self.properties.join(", "))
             }
-            _ if place.is_empty() => clipped(&error.to_string()),
-            _ => format!("argument \"{place}\": {}", clipped(&error.to_string())),
+            _ if place.is_empty() => reason(error),
+            _ => format!("argument \"{place}\": {}", reason(error)),
         }
     }
+}
+
+/// Why a value is refused, and then the value, which may be long.
+fn reason(error: &ValidationError<'_>) -> String {
+    let reason = clipped(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
+    format!("{reason} ({} was given)", excerpt(error.instance()))
+}
+
+/// The beginning of a value, without writing all of a long one.
+fn excerpt(value: &Value) -> String {
+    match value {
+        Value::String(text) => {
+            let beginning: String = text.chars().take(MAX_VALUE_CHARS).collect();
+            let whole = beginning.len() == text.len();
+            format!("{beginning:?}{}", if whole { "" } else { "…" })
+        }
+        Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(members) => format!("an object of {}", members.len()),
+        other => clipped(&other.to_string(), MAX_VALUE_CHARS),
+    }
+}
+
+fn requires(schema: &Value, name: &str) -> bool {
+    let required = schema.get("required").and_then(Value::as_array);
+    required.is_some_and(|required| required.iter().any(|it| it.as_str() == Some(name)))
+}
+
+/// Whether a schema refuses `null` for a property, by whatever keyword and reference.
+fn refuses_null(validator: &Validator, name: &str) -> bool {
+    let null = Value::Object(Map::from_iter([(name.to_owned(), Value::Null)]));
+    let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    validator.iter_errors(&null).any(|error| error.instance_path().as_str() == place)
 }
 
 fn depth_exceeds(value: &Value, levels: usize) -> bool {
@@ -138,8 +202,8 @@ fn patterns(value: &Value) -> usize {
     }
 }
 
-fn clipped(message: &str) -> String {
-    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+fn clipped(message: &str, chars: usize) -> String {
+    match message.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
     }
@@ -177,7 +241,7 @@ mod tests {
         assert_eq!(told(json!({})), "argument \"query\" is missing");
         assert_eq!(
             told(json!({"query": "q", "limit": 5000})),
-            "argument \"limit\": 5000 is greater than the maximum of 1000"
+            "argument \"limit\": the value is greater than the maximum of 1000 (5000 was given)"
         );
         assert_eq!(
             told(json!({"query": "q", "limt": 5})),
@@ -185,11 +249,90 @@ mod tests {
         );
         let both = told(json!({"query": 7, "limit": "x"}));
         assert!(
-            both.contains("argument \"query\": 7 is not of type") && both.contains("; argument \"limit\""),
+            both.contains("argument \"query\": the value is not of type")
+                && both.contains("; argument \"limit\""),
             "{both}"
         );
         assert!(told(json!({"query": 7, "limit": "x".repeat(9000)})).chars().count() < 800);
         assert_eq!(search().check(&json!({"query": "q", "limit": 7})), Ok(()));
+    }
+
+    #[test]
+    fn the_reason_stands_before_the_value_and_is_never_cut_off() {
+        let long = "How much? ".repeat(990);
+        for (arguments, expected) in [
+            (
+                json!({"query": ["a"]}),
+                "argument \"query\": the value is not of type \"string\" (a list of 1 was given)",
+            ),
+            (
+                json!({"query": "q", "limit": "x".repeat(400)}),
+                "argument \"limit\": the value is not of type \"integer\" (\"xxxx",
+            ),
+            (
+                json!({"query": vec!["a"; 200]}),
+                "the value is not of type \"string\" (a list of 200 was given)",
+            ),
+            (json!({"query": {"a": long}}), "the value is not of type \"string\" (an object of 1 was given)"),
+        ] {
+            let told = search().check(&arguments).expect_err("a violation");
+            assert!(told.contains(expected) && told.chars().count() < 200, "{told}");
+        }
+        let short =
+            compiled(json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}}));
+        let told = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
+        let beginning = "How much? ".repeat(4);
+        assert_eq!(
+            told,
+            format!("argument \"q\": the value is longer than 9 characters (\"{beginning}\"… was given)")
+        );
+    }
+
+    #[test]
+    fn what_clients_add_by_themselves_is_left_out() {
+        let fitted = |arguments: Value| {
+            Value::Object(search().fitted(arguments.as_object().expect("an object").clone()))
+        };
+        for (arguments, expected) in [
+            (json!({"query": "q", "limit": null}), json!({"query": "q"})),
+            (json!({"query": "q", "toolCallId": "call_1"}), json!({"query": "q"})),
+            (
+                json!({"query": "q", "sessionId": "x", "action": "sendMessage", "chatInput": "hi", "tool": "search"}),
+                json!({"query": "q"}),
+            ),
+            (json!({"random_string": "x"}), json!({})),
+            (json!({"query": "q", "querys": "x"}), json!({"query": "q"})),
+            // What is needed, and what may be a slip, stays to be refused.
+            (json!({"query": null}), json!({"query": null})),
+            (json!({"query": "q", "limt": 5}), json!({"query": "q", "limt": 5})),
+            (json!({"query": "q", "limt": null}), json!({"query": "q"})),
+        ] {
+            assert_eq!(fitted(arguments.clone()), expected, "{arguments}");
+        }
+        let many: Map<_, _> = (0..50_000).map(|at| (format!("x{at}"), Value::Null)).collect();
+        assert_eq!(fitted(Value::Object(many)), json!({}));
+    }
+
+    #[test]
+    fn null_stays_where_a_schema_admits_it() {
+        let schema = compiled(json!({
+            "type": "object",
+            "$defs": {"text": {"type": "string"}},
+            "properties": {
+                "any": {},
+                "none": {"type": ["string", "null"]},
+                "either": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+                "one": {"enum": ["a", "b"]},
+                "a/b": {"$ref": "#/$defs/text"},
+                "list": {"type": "array"},
+            },
+        }))
+        .expect("a schema");
+        let all = |names: &[&str]| {
+            names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect::<Map<_, _>>()
+        };
+        let fitted = schema.fitted(all(&["any", "none", "either", "one", "a/b", "list", "other"]));
+        assert_eq!(fitted, all(&["any", "none", "either", "other"]));
     }
 
     #[test]

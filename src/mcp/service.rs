@@ -34,25 +34,14 @@ fn config(shared: &Shared) -> StreamableHttpServerConfig {
         .with_json_response(true)
         // The body was read under the tenant's own cap.
         .with_max_request_body_bytes(usize::MAX)
-        .with_allowed_origins(shared.allowed_origins().iter().map(|origin| with_port(origin)))
-        .enforce_origin_validation();
+        // `front` looked at the origin: rmcp knows those only that are URLs with a host.
+        .disable_allowed_origins();
     match shared.allowed_hosts() {
         None => config.disable_allowed_hosts(),
         // rmcp takes an empty list as "any": a name that cannot exist (RFC 6761 section 6.4) keeps it closed.
         Some([]) => config.with_allowed_hosts(["closed.invalid"]),
         Some(hosts) => config.with_allowed_hosts(hosts.iter().map(String::as_str)),
     }
-}
-
-/// Writes out an origin's default port. rmcp takes an origin without one as "any port", and warns at every start.
-fn with_port(origin: &str) -> String {
-    let port = match origin.split_once("://") {
-        Some((_, authority)) if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => "",
-        Some(("https", _)) => ":443",
-        Some(("http", _)) => ":80",
-        _ => "",
-    };
-    format!("{origin}{port}")
 }
 
 tokio::task_local! {
@@ -73,18 +62,4 @@ pub(super) async fn answer(service: Arc<Service>, request: Request<Bytes>) -> Re
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
     let response = ASKING.scope(caller, service.handle(request.map(Full::new))).await;
     asked.explain(response).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_origin_without_port_means_its_default_port() {
-        assert_eq!(with_port("https://app.example.com"), "https://app.example.com:443");
-        assert_eq!(with_port("http://[::1]"), "http://[::1]:80");
-        assert_eq!(with_port("http://[::1]:8080"), "http://[::1]:8080");
-        assert_eq!(with_port("http://localhost:*"), "http://localhost:*");
-        assert_eq!(with_port("null"), "null");
-    }
 }

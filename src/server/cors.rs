@@ -41,7 +41,7 @@ pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&Allowed>) -> Respo
         return reply::problem(Problem {
             status: StatusCode::FORBIDDEN,
             found: "pages of this origin may not call this address",
-            help: Some("if they should, the operator adds the origin to allowed_origins"),
+            help: Some("if they should, the operator adds the origin to the setting allowed_origin"),
         });
     }
     let mut response = body::bare(StatusCode::NO_CONTENT);

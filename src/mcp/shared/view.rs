@@ -95,11 +95,13 @@ impl<'a> GrantedTool<'a> {
         &self.spec.name
     }
 
-    /// Whether the arguments fit; if not, why, in words for the asker.
-    pub(in crate::mcp) fn check(self, arguments: &Value) -> Result<(), String> {
-        self.schema.check(arguments)?;
-        let Some(arguments) = arguments.as_object() else { return Ok(()) };
-        self.spec.call.judge(arguments).map_err(|unfit| unfit.to_string())
+    /// The arguments as the tool takes them; if they do not fit, why, in words for the asker.
+    pub(in crate::mcp) fn fitted(self, arguments: Values) -> Result<Values, String> {
+        let arguments = Value::Object(self.schema.fitted(arguments));
+        self.schema.check(&arguments)?;
+        let Value::Object(arguments) = arguments else { return Ok(Values::new()) };
+        self.spec.call.judge(&arguments).map_err(|unfit| unfit.to_string())?;
+        Ok(arguments)
     }
 
     /// Makes the call behind it.

@@ -33,7 +33,7 @@ async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
     for (arguments, named) in [
         (json!({}), "argument \"query\" is missing"),
         (json!({"query": ""}), "argument \"query\""),
-        (json!({"query": 7}), "argument \"query\": 7 is not of type"),
+        (json!({"query": 7}), "argument \"query\": the value is not of type"),
         (json!({"query": "x", "limit": 0}), "argument \"limit\""),
         (json!({"query": "x", "limt": 5}), "argument \"limt\" is unknown (known: query, limit, topic)"),
     ] {
@@ -44,6 +44,24 @@ async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
     assert!(is_error && text.contains("\"query\" is missing"), "{text}");
     assert_eq!(bed.backend.counts().requests, 0);
     assert!(bed.metrics.encode().contains("outcome=\"bad_arguments\""));
+}
+
+#[tokio::test]
+async fn what_clients_add_to_a_call_does_not_make_it_fail() {
+    let bed = Bed::new().await;
+    let server = bed.server();
+    for (tool, arguments) in [
+        ("search", json!({"query": "orders", "limit": null, "topic": null})),
+        ("search", json!({"query": "orders", "toolCallId": "call_1", "sessionId": "x", "chatInput": "hi"})),
+        ("get_context", json!({"topic": null})),
+        ("get_context", json!({"random_string": "x"})),
+    ] {
+        let (text, is_error) = ask(&server, call(tool, arguments.clone())).await.told();
+        assert!(!is_error, "{arguments}: {text}");
+    }
+    for asked in bed.backend.requests().iter().filter(|asked| asked.target == "/nlp-search") {
+        assert_eq!(asked.json(), json!({"query": "orders"}));
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,46 @@ fn names(tools: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
+    let server = Bed::new().await.server();
+    let whole = json!({"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
+    let with = |name: &str, value: Value| {
+        let mut params = whole.clone();
+        match value {
+            Value::Null => params.as_object_mut().expect("an object").remove(name),
+            value => params.as_object_mut().expect("an object").insert(name.to_owned(), value),
+        };
+        json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": params})
+    };
+    for message in [
+        with("clientInfo", Value::Null),
+        with("clientInfo", json!({"name": "x"})),
+        with("clientInfo", json!({"name": "x", "version": null})),
+        with("clientInfo", json!({"name": "x", "version": 1})),
+        with(
+            "clientInfo",
+            json!({"name": "x", "version": "1", "icons": [{"src": "https://x/y.png", "sizes": "48x48"}]}),
+        ),
+        with("capabilities", Value::Null),
+        with("capabilities", json!([])),
+        with("capabilities", json!({"roots": true})),
+        with("capabilities", json!({"sampling": true})),
+        with("capabilities", json!({"experimental": {"x": true}})),
+        with("protocolVersion", Value::Null),
+        with("protocolVersion", json!(7)),
+        json!({"jsonrpc": "2.0", "id": 7, "method": "initialize"}),
+    ] {
+        let answer = ask(&server, post(&message)).await;
+        let result = answer.result();
+        assert_eq!(result["protocolVersion"], LEGACY[0], "{message}");
+        assert_eq!(result["serverInfo"]["name"], "acme", "{message}");
+    }
+    let older = json!({"protocolVersion": "2025-03-26"});
+    let older = post(&json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": older}));
+    assert_eq!(ask(&server, older).await.result()["protocolVersion"], "2025-03-26");
+}
+
+#[tokio::test]
 async fn a_handshake_settles_on_the_clients_revision() {
     let bed = Bed::new().await;
     let server = bed.server();

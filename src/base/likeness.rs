@@ -1,0 +1,37 @@
+//! Which of the known names somebody meant who wrote another.
+
+/// Names that are less like each other are taken for different ones.
+const NEAR: f64 = 0.85;
+/// No known name is longer, and comparing takes the product of the lengths.
+const LONGEST_BYTES: usize = 128;
+
+/// The known name most like `name`, if one is near, with what stands beside it. Case and the usual separators count for nothing.
+pub fn nearest<'k, T>(name: &str, known: impl IntoIterator<Item = (&'k str, T)>) -> Option<T> {
+    if name.len() > LONGEST_BYTES {
+        return None;
+    }
+    let name = name.to_ascii_lowercase().replace(['-', '.', ' '], "_");
+    known
+        .into_iter()
+        .map(|(known, beside)| (strsim::jaro_winkler(&name, known), beside))
+        .filter(|(likeness, _)| *likeness >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, beside)| beside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_near_and_another_name_is_not() {
+        let known = || ["query", "limit", "topic"].map(|name| (name, name));
+        for (written, meant) in [("limt", "limit"), ("Querry", "query"), ("topics", "topic")] {
+            assert_eq!(nearest(written, known()), Some(meant), "{written}");
+        }
+        for stranger in ["toolCallId", "sessionId", "action", "chatInput", "tool", "random_string"] {
+            assert_eq!(nearest(stranger, known()), None, "{stranger}");
+        }
+        assert_eq!(nearest(&"limit".repeat(100_000), known()), None);
+    }
+}
