@@ -151,3 +151,19 @@ impl<'a> Visit<'a> {
         Parties::of(self.peer.addr.ip(), tenant).with_credential(self.has_credential())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_at_an_address_of_ours_is_this_machine() {
+        let place = |addr: &str, local: &str| {
+            let (addr, local) = (addr.parse().expect("an address"), local.parse().expect("an address"));
+            Peer { addr: SocketAddr::new(addr, 1), local, sni: None, stopgap: false }.place()
+        };
+        assert!(place("192.0.2.1", "192.0.2.1").is_loopback());
+        assert!(place("2001:db8::1", "2001:db8::1").is_loopback());
+        assert_eq!(place("192.0.2.9", "192.0.2.1").to_string(), "192.0.2.9");
+    }
+}
