@@ -1,5 +1,5 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies, budgets,
-//! places and reach.
+//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies,
+//! budgets, places, names and reach.
 
 pub mod accept;
 pub mod body;
@@ -17,6 +17,7 @@ pub mod panic;
 pub mod places;
 pub mod random;
 pub mod reach;
+pub mod resolve;
 pub mod secret;
 pub mod seldom;
 pub mod task;

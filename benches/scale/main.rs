@@ -72,7 +72,7 @@ enum Role {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.role {
-        Some(Role::Backend { delay_ms }) => backend::serve(Duration::from_millis(delay_ms)),
+        Some(Role::Backend { delay_ms }) => backend::serve(Duration::from_millis(delay_ms), None),
         None if arguments.bench => measure(&arguments),
         None => {
             println!("nothing is measured without --bench; run `cargo bench --bench scale`");

@@ -12,8 +12,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{API_KEY, process};
 
@@ -27,7 +29,7 @@ struct Answers {
 }
 
 /// Serves on a free port of loopback until killed.
-pub(crate) fn serve(delay: Duration) -> Result<()> {
+pub(crate) fn serve(delay: Duration, acceptor: Option<TlsAcceptor>) -> Result<()> {
     let answers =
         Arc::new(Answers { search: search_answer().into(), context: context_answer().into(), delay });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -39,7 +41,16 @@ pub(crate) fn serve(delay: Duration) -> Result<()> {
             stream.set_nodelay(true)?;
             let answers = answers.clone();
             let service = service_fn(move |request| answer(answers.clone(), request));
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            let Some(acceptor) = acceptor.clone() else {
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                continue;
+            };
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let server = auto::Builder::new(TokioExecutor::new());
+                // Connections end when the load does.
+                let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+            });
         }
     })
 }

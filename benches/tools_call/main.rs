@@ -9,6 +9,7 @@
 //! cargo bench --bench tools_call                                  # both eras, 32 connections
 //! cargo bench --bench tools_call -- --rounds 9 --connections 1,32,256 --delay-ms 20
 //! cargo bench --bench tools_call -- --tenants 10000               # calls go round over all of them
+//! cargo bench --bench tools_call -- --https                       # two gateways more, whose search API speaks TLS: HTTP/1.1 and HTTP/2
 //! cargo bench --bench tools_call -- --login                       # the same gateway a second time, asking for a login
 //! cargo bench --bench tools_call --profile dist                   # what ships, fat LTO: builds for long
 //! ```
@@ -28,11 +29,13 @@ mod statistics;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rustls::pki_types::CertificateDer;
+use tokio_rustls::TlsAcceptor;
 
 use load::{Era, Load};
 use process::Server;
@@ -74,6 +77,9 @@ struct Arguments {
     /// Measures a gateway whose tenant asks for a login, too; its callers bring an access token.
     #[arg(long)]
     login: bool,
+    /// Measures two gateways more, whose search API speaks TLS: one asks it in HTTP/1.1, one in HTTP/2.
+    #[arg(long)]
+    https: bool,
     /// Measures the reference alone.
     #[arg(long)]
     reference_only: bool,
@@ -85,6 +91,9 @@ enum Role {
     Backend {
         #[arg(long)]
         delay_ms: u64,
+        /// Key and chain in one PEM file; with it, it speaks TLS.
+        #[arg(long)]
+        identity: Option<PathBuf>,
     },
     /// The bare server; any path is its MCP endpoint.
     Reference {
@@ -103,7 +112,10 @@ enum Role {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match &arguments.role {
-        Some(Role::Backend { delay_ms }) => backend::serve(Duration::from_millis(*delay_ms)),
+        Some(Role::Backend { delay_ms, identity }) => {
+            let acceptor = identity.as_deref().map(acceptor).transpose()?;
+            backend::serve(Duration::from_millis(*delay_ms), acceptor)
+        }
         Some(Role::Reference { listen, identity, search_url, api_key }) => {
             reference::serve(*listen, identity, search_url, api_key)
         }
@@ -126,8 +138,20 @@ struct Target {
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let root = write_identity(&folder.path().join("certs"))?;
-    let backend = Server::this_program(&["backend", "--delay-ms", &arguments.delay_ms.to_string()])?;
+    let delay_ms = arguments.delay_ms.to_string();
+    let backend = Server::this_program(&["backend", "--delay-ms", &delay_ms])?;
+    let identity = folder.path().join("certs/localhost.pem").display().to_string();
+    let secure = Server::this_program(&["backend", "--delay-ms", &delay_ms, "--identity", &identity])?;
     let mut targets = start_targets(arguments, folder.path(), backend.address)?;
+    if arguments.https {
+        let at = format!("https://localhost:{}", secure.address.port());
+        for (name, place, lines) in
+            [("tenantd, HTTP/1.1", "http1", ""), ("tenantd, HTTP/2", "http2", "backend: {http2: true}\n")]
+        {
+            let server = start_gateway(&folder.path().join(place), &at, 1, lines).context(name)?;
+            targets.push(Target { name, server, token: None });
+        }
+    }
     if arguments.login {
         targets.push(start_login(folder.path(), backend.address, &root).context("the gateway with a login")?);
     }
@@ -170,7 +194,8 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
     let mut targets = vec![Target { name: "reference", server: reference, token: None }];
     if !arguments.reference_only {
         let place = folder.join("plain");
-        let gateway = start_gateway(&place, backend, arguments.tenants, "").context("the gateway")?;
+        let gateway = start_gateway(&place, &format!("http://{backend}"), arguments.tenants, "")
+            .context("the gateway")?;
         targets.push(Target { name: "tenantd", server: gateway, token: None });
     }
     Ok(targets)
@@ -178,19 +203,19 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
 
 /// A gateway with one tenant that asks for a login, and a token for it.
 fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static>) -> Result<Target> {
-    let server = start_gateway(&folder.join("login"), backend, 1, login::LINES)?;
+    let server = start_gateway(&folder.join("login"), &format!("http://{backend}"), 1, login::LINES)?;
     let token = login::buy(server.address, root)?;
     Ok(Target { name: "tenantd, login", server, token: Some(token) })
 }
 
 /// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
-fn start_gateway(folder: &Path, backend: SocketAddr, count: usize, lines: &str) -> Result<Server> {
+fn start_gateway(folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {
     let tenants = folder.join("tenants.d");
     let certs = folder.with_file_name("certs").display().to_string();
     fs::create_dir_all(&tenants)?;
     let tenant = format!(
-        "search_url: http://{backend}/nlp-search\n\
-         context_url: http://{backend}/nlp-context\n\
+        "search_url: {backend}/nlp-search\n\
+         context_url: {backend}/nlp-context\n\
          api_key: {API_KEY}\n\
          connection_id: bench\n{lines}"
     );
@@ -199,14 +224,16 @@ fn start_gateway(folder: &Path, backend: SocketAddr, count: usize, lines: &str) 
     }
     let ready = folder.join("ready.json");
     let in_folder = |name: &str| folder.join(name).display().to_string();
+    // It trusts the search API's certificate, which is its own.
+    let trusted = format!("SSL_CERT_FILE={certs}/localhost.pem");
     #[rustfmt::skip]
     let arguments = [
-        "serve",
+        &trusted, GATEWAY, "serve",
         "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
         "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
         "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
     ];
-    Server::gateway(GATEWAY, &arguments, &ready, &folder.join("gateway.log"))
+    Server::gateway("env", &arguments, &ready, &folder.join("gateway.log"))
 }
 
 fn load_on<'a>(
@@ -229,6 +256,13 @@ fn sample(target: &Target, load: &Load) -> Result<Sample> {
     let outcome = load::run(load).with_context(|| format!("{} ({})", target.name, load.era))?;
     let cpu = target.server.cpu()? - before;
     Ok(Sample::new(outcome, cpu, target.server.resident_bytes()?))
+}
+
+/// TLS with HTTP/2 and HTTP/1.1, for the search API.
+fn acceptor(identity: &Path) -> Result<TlsAcceptor> {
+    let mut config = reference::tls(identity)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
 }
 
 /// One P-256 certificate for both servers, so that neither has the cheaper handshake. Returns it, to trust it.

@@ -62,7 +62,8 @@ pub(crate) fn serve(listen: SocketAddr, identity: &Path, search_url: &str, api_k
     })
 }
 
-fn tls(identity: &Path) -> Result<rustls::ServerConfig> {
+/// What both sides of the bench speak TLS with.
+pub(crate) fn tls(identity: &Path) -> Result<rustls::ServerConfig> {
     let chain = CertificateDer::pem_file_iter(identity)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(identity)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

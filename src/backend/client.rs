@@ -11,10 +11,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::answer;
 use super::exchange::exchange;
 use super::lasting::Kept;
-use super::outgoing::{Outgoing, fingerprint};
+use super::outgoing::{Outgoing, fingerprint, origin};
 use super::pool::Connections;
 use super::warm_up::Refresher;
 use super::{Answer, Call, Error, Lasting, Pool};
+use crate::base::budget::Share;
 use crate::base::digest::Digest;
 use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
 
@@ -35,6 +36,10 @@ pub struct Client {
 pub(super) struct Route {
     pool: Pool,
     connections: Connections,
+    /// Where the context comes from, as do most answers.
+    origin: Arc<str>,
+    /// Of the calls that may be under way, those to this origin.
+    share: Arc<Share>,
     context: Arc<CallSpec>,
     user_header: Option<HeaderName>,
     answer_cap: usize,
@@ -67,7 +72,10 @@ impl Client {
         lasting.serve(backend);
         lasting.bulkhead.resize(limits.concurrent_calls.max(1));
         let gone = CancellationToken::new();
+        let origin: Arc<str> = origin(&spec.context.url).into();
         let route = Route {
+            share: pool.share_of(&origin),
+            origin,
             connections: pool.connections(spec.http2),
             pool,
             context: spec.context.clone(),
@@ -160,6 +168,11 @@ impl Route {
         self.gone.cancelled().await;
     }
 
+    /// Where the context comes from.
+    pub(super) fn origin(&self) -> &Arc<str> {
+        &self.origin
+    }
+
     /// What tells this backend from others.
     pub(super) fn backend(&self) -> Digest {
         self.backend
@@ -225,6 +238,7 @@ impl Route {
         let outgoing = Outgoing::render(spec, arguments, call, self.user_header.as_ref())?;
         let leave = self.lasting.breaker.admit(self.pool.clock().monotonic())?;
         let _place = self.by(call.deadline, self.lasting.bulkhead.enter()).await?;
+        let _connection = self.pool.begin_call(self.share_for(&outgoing))?;
         let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec)).await;
         match &outcome {
             Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
@@ -237,6 +251,11 @@ impl Route {
             Err(_) => {}
         }
         outcome
+    }
+
+    fn share_for(&self, outgoing: &Outgoing) -> Arc<Share> {
+        let origin = outgoing.origin();
+        if *origin == *self.origin { self.share.clone() } else { self.pool.share_of(&origin) }
     }
 
     async fn ask(&self, outgoing: Outgoing, cap: usize, spec: &CallSpec) -> Result<Value, Error> {

@@ -23,28 +23,26 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::guard::AddressGuard;
 use super::meter::Meter;
 use super::proxies::{Proxies, literal};
+use crate::base::resolve::{self, Resolver};
 
 /// The longest a connection may take, from name to handshake.
 const CONNECT: Duration = Duration::from_secs(3);
 /// The longest one of several addresses may take before the next is tried.
 const ONE_ADDRESS: Duration = Duration::from_millis(1200);
-/// Names are resolved on the blocking pool, which a name server that hangs must not fill.
-const LOOKUPS: usize = 64;
 
 /// Why a connection could not be opened, where the caller cares.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectFault {
     #[error("every address of the host is forbidden")]
     Forbidden,
-    #[error("the host has no address")]
-    NoAddress,
+    #[error("the host has no address: {0}")]
+    NoAddress(#[from] resolve::Fault),
     #[error("the connection took longer than {} s", CONNECT.as_secs())]
     TimedOut,
     #[error("the URL names no host")]
@@ -63,7 +61,6 @@ pub(super) struct Connector {
     /// For proxies, and for backends in HTTP/1.1.
     http1: Arc<ClientConfig>,
     backend: Arc<ClientConfig>,
-    lookups: Arc<Semaphore>,
 }
 
 /// Where a connection goes.
@@ -77,13 +74,7 @@ impl Connector {
     /// Speaks HTTP/1.1. `tls` says whom to trust.
     pub(super) fn new(guard: AddressGuard, tls: ClientConfig, proxies: Proxies) -> Self {
         let http1 = Arc::new(speaking(tls, &["http/1.1"]));
-        Self {
-            guard: Arc::new(guard),
-            proxies: Arc::new(proxies),
-            backend: http1.clone(),
-            http1,
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
-        }
+        Self { guard: Arc::new(guard), proxies: Arc::new(proxies), backend: http1.clone(), http1 }
     }
 
     /// The same, speaking HTTP/2 where a backend offers it.
@@ -151,13 +142,12 @@ impl Connector {
     }
 
     async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
-        let _place = self.lookups.acquire().await;
-        let found: Vec<_> = tokio::net::lookup_host((&*target.host, target.port)).await?.collect();
-        if found.is_empty() { Err(ConnectFault::NoAddress) } else { Ok(found) }
+        let found = Resolver::of_this_process().lookup(&target.host).await?;
+        Ok(found.iter().map(|&address| SocketAddr::new(address, target.port)).collect())
     }
 
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectFault> {
-        let mut last = ConnectFault::NoAddress;
+        let mut last = ConnectFault::TimedOut;
         let patience = if addresses.len() == 1 { CONNECT } else { ONE_ADDRESS };
         for &address in addresses {
             match tokio::time::timeout(patience, TcpStream::connect(address)).await {

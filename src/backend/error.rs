@@ -56,6 +56,9 @@ pub enum Error {
     AddressRefused,
     #[error("too many calls of this tenant are under way")]
     Busy,
+    /// Of this server, whatever the tenant: it has no connection to spare.
+    #[error("too many calls to search services are under way on this server")]
+    Crowded,
     /// The breaker is open: the last calls all failed, and the service is left alone for a moment.
     #[error("the search service has failed several times in a row and is given a moment to recover")]
     Paused { retry_after: Duration },
@@ -88,6 +91,7 @@ impl Error {
             Self::RedirectRefused => "redirect_refused",
             Self::AddressRefused => "address_refused",
             Self::Busy => "busy",
+            Self::Crowded => "crowded",
             Self::Paused { .. } => "paused",
             Self::BadRequest => "bad_request",
         }
@@ -155,6 +159,10 @@ impl Error {
                 "The operator should check the tenant's URLs; loopback and link-local services need \
                  `--backend-allow`."
             }
+            Self::Crowded => {
+                "Wait a moment before asking again; if it goes on, the operator should see which service is slow, and \
+                 raise the limit of open files."
+            }
             Self::Busy => "Wait for earlier calls to end, then ask again.",
             Self::Paused { .. } => "Wait a moment before asking again.",
             Self::BadRequest => "The operator should run `tenantd check` on this tenant.",
@@ -188,6 +196,7 @@ impl Error {
                 | Self::TooLarge { .. }
                 | Self::UrlTooLong { .. }
                 | Self::Busy
+                | Self::Crowded
                 | Self::Paused { .. }
                 | Self::BadRequest
         )

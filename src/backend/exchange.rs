@@ -1,5 +1,6 @@
 //! One exchange with a backend: sends, sends again what surely was not processed, follows redirects within the origin.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ impl Fault {
         let (error, again) = match fault {
             ConnectFault::Forbidden => (Error::AddressRefused, Again::Never),
             ConnectFault::NoHost => (Error::BadRequest, Again::Never),
-            ConnectFault::NoAddress | ConnectFault::TimedOut => (Error::Unreachable, Again::Never),
+            ConnectFault::NoAddress(_) | ConnectFault::TimedOut => (Error::Unreachable, Again::Never),
             ConnectFault::Proxy(_) => (Error::ProxyRefused, Again::Never),
             ConnectFault::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
                 Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, Again::Never),
@@ -122,11 +123,19 @@ impl Fault {
                     (Error::OnlyHttp2, Again::Never)
                 }
                 Some(_) => (Error::NoTls, Again::Never),
+                None if is_ours(error) => (Error::Crowded, Again::Never),
                 None => (Error::Unreachable, Again::Later),
             },
         };
         Self { error, again }
     }
+}
+
+/// Whether this machine has nothing left to open a connection with: files, ports, memory.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
 }
 
 /// The peer says that it did not process the request: it refused the stream, or is going away and names it among those

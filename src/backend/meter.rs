@@ -29,6 +29,8 @@ const BYTES_A_PIECE: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Meter {
     idle_bytes_limit: u64,
+    /// What is written belongs to any of many calls, so it says nothing of one.
+    carries_many: bool,
     /// Requests that were begun on it.
     requests: AtomicU32,
     /// Whether something was read since something was written.
@@ -46,17 +48,18 @@ pub(super) struct Overrun;
 impl Meter {
     /// For a connection that carries one call at a time.
     pub(super) fn of_one() -> Self {
-        Self::new(IDLE_BYTES)
+        Self::new(IDLE_BYTES, false)
     }
 
     /// For a connection that carries many calls at once.
     pub(super) fn of_many() -> Self {
-        Self::new(IDLE_BYTES_OF_MANY)
+        Self::new(IDLE_BYTES_OF_MANY, true)
     }
 
-    fn new(idle_bytes_limit: u64) -> Self {
+    fn new(idle_bytes_limit: u64, carries_many: bool) -> Self {
         Self {
             idle_bytes_limit,
+            carries_many,
             requests: AtomicU32::new(0),
             is_answering: AtomicBool::new(true),
             idle_bytes: AtomicU64::new(0),
@@ -66,7 +69,7 @@ impl Meter {
 
     /// Something was written. Behind an answer it is the next request.
     pub(super) fn wrote(&self) {
-        if self.is_answering.swap(false, Ordering::AcqRel) {
+        if !self.carries_many && self.is_answering.swap(false, Ordering::AcqRel) {
             self.requests.fetch_add(1, Ordering::AcqRel);
             self.progressed();
         }
@@ -136,6 +139,21 @@ mod tests {
         assert!(meter.is_reused_and_silent());
         meter.read(1).expect("little");
         assert!(!meter.is_reused_and_silent(), "the answer has begun");
+    }
+
+    #[test]
+    fn a_connection_of_many_calls_says_nothing_of_one() {
+        let meter = Meter::of_many();
+        for _ in 0..3 {
+            meter.wrote();
+            meter.read(IDLE_BYTES).expect("less than may wait in its windows");
+        }
+        meter.wrote();
+        assert!(!meter.is_reused_and_silent());
+        assert!(
+            (0..20).any(|_| meter.read(IDLE_BYTES).is_err()),
+            "what is written makes nothing of it useful"
+        );
     }
 
     #[test]

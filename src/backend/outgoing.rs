@@ -7,10 +7,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
+use url::Url;
 
 use super::{Call, Error};
 use crate::base::digest::{Digest, Hasher};
-use crate::spec::{CallSpec, Values};
+use crate::spec::{CallSpec, UrlTemplate, Values};
 
 /// The longest URL that is sent. What a caller says may be part of it, and servers refuse longer ones, some with the
 /// connection (NGINX reads 8 KiB).
@@ -73,6 +74,14 @@ impl Outgoing {
         // Credentials in a URL end at the last "@".
         let host = authority.rsplit('@').next().unwrap_or_default();
         format!("{}://{host}", self.uri.scheme_str().unwrap_or("http"))
+    }
+}
+
+/// Where a template leads, as [`Outgoing::origin`] says it.
+pub(super) fn origin(template: &UrlTemplate) -> String {
+    match Url::parse(template.head()) {
+        Ok(url) => url.origin().ascii_serialization(),
+        Err(_) => "the backend".to_owned(),
     }
 }
 
@@ -147,7 +156,7 @@ mod tests {
 
     use crate::backend::TraceContext;
     use crate::base::secret::Secret;
-    use crate::spec::{BodyTemplate, Constants, UrlTemplate};
+    use crate::spec::{BodyTemplate, Constants};
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
+use rustix::process::{Resource, getrlimit};
 use rustls::RootCertStore;
 use rustls_platform_verifier::Verifier;
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ use super::connector::Connector;
 use super::guard::AddressGuard;
 use super::meter::Meter;
 use super::proxies::Proxies;
+use crate::base::budget::{Budget, Hold, Party, Share};
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,6 +36,10 @@ use crate::telemetry::metrics::Metrics;
 /// that cross the closing on the wire.
 const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_ORIGIN: usize = 64;
+/// So many calls may be under way over all tenants, each with a connection; half of them to one origin. Fewer, where a
+/// fifth of the files that may be open is fewer: the rest is for callers.
+const MOST_CALLS: u64 = 8192;
+const FEWEST_CALLS: u64 = 16;
 const MAX_HEADERS_BYTES: usize = 64 << 10;
 /// An HTTP/2 connection that answers no ping for so long is dead.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -47,6 +53,8 @@ struct Shared {
     connector: Connector,
     /// The HTTP/1.1 connections that all tenants share.
     http1: Connections,
+    /// Of calls under way, each of which has a connection.
+    calls: Arc<Budget>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     health: watch::Sender<u64>,
@@ -67,7 +75,8 @@ impl Pool {
 
     pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let http1 = Connections::new(&connector);
-        Self(Arc::new(Shared { connector, http1, clock, metrics, health: watch::Sender::new(0) }))
+        let calls = Budget::new(most_calls());
+        Self(Arc::new(Shared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }))
     }
 
     /// The connections for one tenant: the shared ones, or its own if it wants HTTP/2.
@@ -93,6 +102,21 @@ impl Pool {
 
     pub(super) fn health_changed(&self) {
         self.0.health.send_modify(|count| *count += 1);
+    }
+
+    /// Of the calls that may be under way, those to this origin.
+    pub(super) fn share_of(&self, origin: &str) -> Arc<Share> {
+        self.0.calls.share(Party::Origin(origin.into()))
+    }
+
+    /// A place for one more call.
+    ///
+    /// # Errors
+    /// This server, or one origin of it, has as many calls under way as may be.
+    pub(super) fn begin_call(&self, origin: Arc<Share>) -> Result<Hold, Error> {
+        let mut place = self.0.calls.hold(Some(origin), None, true);
+        place.grow(1).map_err(|_| Error::Crowded)?;
+        Ok(place)
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -179,6 +203,11 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
     }
+}
+
+fn most_calls() -> u64 {
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(MOST_CALLS, |files| (files / 5).clamp(FEWEST_CALLS, MOST_CALLS))
 }
 
 /// Trusts what the machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` included).

@@ -1,24 +1,31 @@
 //! Fetches contexts in the background: after a tenant went live, and when a context is past its time.
 //!
-//! One task keeps all due moments, whatever the number of tenants; at most eight fetches are under way at once. While
-//! a backend is down its fetch is repeated after growing pauses, until it works or the tenant goes.
+//! One task keeps all due moments, whatever the number of tenants. A few fetches begin at once, half of them from one
+//! origin at most; those that take long go on among as many slow ones as there is room for, and are put off where there is
+//! none. So backends that hang keep nobody else's first context waiting. While a backend is down its fetch is repeated
+//! after growing pauses, until it works or the tenant goes.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use super::client::Route;
 use super::{Call, Client, ContextStore, Error};
+use crate::base::budget::{Budget, Exhausted, Hold, Party};
 use crate::base::clock::Clock;
 use crate::base::random;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
 
-const AT_ONCE: usize = 8;
+/// So many fetches begin at once: half of them from one origin, the last fifth for contexts that were not tried before.
+const BRISK: u64 = 16;
+/// A fetch that takes longer than this is slow; so many of those go on, divided alike.
+const BRISK_TIME: Duration = Duration::from_secs(3);
+const SLOW: u64 = 64;
 /// One fetch may take so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -32,8 +39,21 @@ pub struct WarmUp(Arc<Queue>);
 struct Queue {
     due: Mutex<BinaryHeap<Reverse<Errand>>>,
     rung: Notify,
+    brisk: Arc<Budget>,
+    slow: Arc<Budget>,
+    /// Due, and their origin has as many fetches under way as it may.
+    parked: Mutex<HashMap<Arc<str>, VecDeque<Errand>>>,
+    /// A place among the brisk ones was given back.
+    freed: Notify,
     clock: Arc<dyn Clock>,
     store: Option<ContextStore>,
+}
+
+/// A place among the brisk fetches; given back when dropped.
+struct Place {
+    queue: Arc<Queue>,
+    origin: Arc<str>,
+    hold: Hold,
 }
 
 /// A fetch to make.
@@ -43,6 +63,8 @@ struct Errand {
     failures: u32,
     tenant: TenantName,
     client: Weak<Client>,
+    /// Where it waited for a place before.
+    parked_at: Option<Arc<str>>,
 }
 
 /// A client's way to ask for a fetch.
@@ -58,7 +80,16 @@ pub(super) struct Refresher {
 impl WarmUp {
     /// Starts the scheduler; it ends with the tasks' soft signal. With a store, contexts outlive the process.
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
-        let queue = Arc::new(Queue { due: Mutex::default(), rung: Notify::new(), clock, store });
+        let queue = Arc::new(Queue {
+            due: Mutex::default(),
+            rung: Notify::new(),
+            brisk: Budget::new(BRISK),
+            slow: Budget::new(SLOW),
+            parked: Mutex::default(),
+            freed: Notify::new(),
+            clock,
+            store,
+        });
         let (running, spawner) = (queue.clone(), tasks.clone());
         let run = move || {
             let (queue, tasks) = (running.clone(), spawner.clone());
@@ -95,7 +126,7 @@ impl WarmUp {
 
     /// How many fetches are due or wait for their next try.
     pub fn waiting(&self) -> usize {
-        self.0.due().len()
+        self.0.due().len() + self.0.parked().values().map(VecDeque::len).sum::<usize>()
     }
 
     #[cfg(test)]
@@ -110,7 +141,7 @@ impl Refresher {
         let Some(queue) = self.queue.upgrade() else { return false };
         if !self.asked.swap(true, Ordering::AcqRel) {
             let (tenant, client) = (self.tenant.clone(), self.client.clone());
-            queue.push(Errand { due: queue.clock.monotonic(), failures: 0, tenant, client });
+            queue.push(Errand { due: queue.clock.monotonic(), failures: 0, tenant, client, parked_at: None });
         }
         true
     }
@@ -122,15 +153,62 @@ impl Refresher {
 
 impl Queue {
     async fn run(self: Arc<Self>, tasks: &Tasks) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
-            let place = places.clone().acquire_owned().await;
             let errand = self.next().await;
+            let Some(route) = errand.client.upgrade().map(|client| client.route().clone()) else {
+                // It takes no place, so it gives none back: the next one's turn is now.
+                errand.parked_at.inspect(|origin| self.unpark(origin));
+                continue;
+            };
+            let Some((errand, place)) = self.begin(errand, &route).await else { continue };
             let (queue, soft) = (self.clone(), tasks.soft().clone());
             tasks.spawn("warm-up fetch", async move {
-                let _place = place;
-                soft.run_until_cancelled(queue.fetch(errand)).await;
+                soft.run_until_cancelled(queue.fetch(errand, route, place)).await;
             });
+        }
+    }
+
+    /// A place for an errand, as soon as there is one; an errand whose origin has as many as it may is parked.
+    async fn begin(self: &Arc<Self>, errand: Errand, route: &Route) -> Option<(Errand, Place)> {
+        loop {
+            // Before looking, so that no place is given back unnoticed.
+            let freed = self.freed.notified();
+            {
+                // Whoever gives a place back looks for parked errands after that, so none is parked unnoticed.
+                let mut parked = self.parked();
+                match self.place(&self.brisk, &errand, route.origin()) {
+                    Ok(hold) => {
+                        let place = Place { queue: self.clone(), origin: route.origin().clone(), hold };
+                        return Some((errand, place));
+                    }
+                    Err(Exhausted::Origin) => {
+                        let errand = Errand { parked_at: Some(route.origin().clone()), ..errand };
+                        parked.entry(route.origin().clone()).or_default().push_back(errand);
+                        return None;
+                    }
+                    Err(_) => {}
+                }
+            }
+            freed.await;
+        }
+    }
+
+    fn place(&self, places: &Arc<Budget>, errand: &Errand, origin: &Arc<str>) -> Result<Hold, Exhausted> {
+        let share = places.share(Party::Origin(origin.clone()));
+        let mut hold = places.hold(Some(share), None, errand.failures == 0);
+        hold.grow(1).map(|()| hold)
+    }
+
+    /// The next of an origin's parked errands is due again.
+    fn unpark(&self, origin: &Arc<str>) {
+        let errand = {
+            let mut parked = self.parked();
+            let errand = parked.get_mut(origin).and_then(VecDeque::pop_front);
+            parked.retain(|_, errands| !errands.is_empty());
+            errand
+        };
+        if let Some(errand) = errand {
+            self.push(errand);
         }
     }
 
@@ -154,10 +232,9 @@ impl Queue {
         }
     }
 
-    async fn fetch(&self, errand: Errand) {
-        let Some(route) = errand.client.upgrade().map(|client| client.route().clone()) else { return };
+    async fn fetch(&self, errand: Errand, route: Arc<Route>, place: Place) {
         let outcome = tokio::select! {
-            outcome = self.warm(&route, &errand) => outcome,
+            outcome = self.warm_in_place(&route, &errand, place) => outcome,
             () = route.gone() => return,
         };
         match outcome {
@@ -168,6 +245,17 @@ impl Queue {
             }
             Err(error) => self.postpone(errand, &error),
         }
+    }
+
+    /// A fetch that is not brisk goes on among the slow ones, if there is room for it.
+    async fn warm_in_place(&self, route: &Route, errand: &Errand, place: Place) -> Result<(), Error> {
+        let mut warming = std::pin::pin!(self.warm(route, errand));
+        if let Ok(outcome) = tokio::time::timeout(BRISK_TIME, &mut warming).await {
+            return outcome;
+        }
+        let _slow = self.place(&self.slow, errand, route.origin()).map_err(|_| Error::TimedOut)?;
+        drop(place);
+        warming.await
     }
 
     async fn warm(&self, route: &Route, errand: &Errand) -> Result<(), Error> {
@@ -207,8 +295,20 @@ impl Queue {
         self.rung.notify_one();
     }
 
+    fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Errand>>> {
+        self.parked.lock().expect("no holder of this lock panics")
+    }
+
     fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Errand>>> {
         self.due.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hold.release();
+        self.queue.unpark(&self.origin);
+        self.queue.freed.notify_waiters();
     }
 }
 

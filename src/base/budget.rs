@@ -3,8 +3,9 @@
 //! A budget counts weight (bytes, or what stands for time), never things. It has three bounds:
 //!
 //! - the limit, for everybody together;
-//! - a share for each tenant and each source network: half of the limit, so that no party can fill it alone; a client of
-//!   a tenant has half of what its tenant has, or less where its user says so, so that it cannot fill that either;
+//! - a share for each tenant, each source network and each origin of backends: half of the limit, so that no party can
+//!   fill it alone; a client of a tenant has half of what its tenant has, or less where its user says so, so that it
+//!   cannot fill that either;
 //! - a reserve, the last fifth of the limit and of each share, which only callers with a credential may use, so that
 //!   nobody who is unknown can shut out those who are known, neither from everything nor from one tenant.
 //!
@@ -25,6 +26,8 @@ pub enum Party {
     Network(IpAddr),
     /// A client of a tenant's login, by the names of both.
     Client { tenant: Arc<str>, id: Arc<str> },
+    /// Where backends are: scheme, host and port. It is counted in the tenant's place where tenants have bounds of their own.
+    Origin(Arc<str>),
 }
 
 /// The bounds of one resource, and what is held of it.
@@ -71,6 +74,9 @@ pub enum Exhausted {
     /// One client holds its share.
     #[error("this client holds as much as one client may")]
     Client,
+    /// The calls to one origin hold its share.
+    #[error("calls to this origin hold as much as one origin may")]
+    Origin,
 }
 
 impl Exhausted {
@@ -81,6 +87,7 @@ impl Exhausted {
             Self::Tenant => "tenant",
             Self::Network => "network",
             Self::Client => "client",
+            Self::Origin => "origin",
         }
     }
 }
@@ -114,7 +121,7 @@ impl Budget {
     /// The share of a party; keep it where the party is asked for often.
     pub fn share(self: &Arc<Self>, party: Party) -> Arc<Share> {
         let limit = match party {
-            Party::Tenant(_) | Party::Network(_) => self.share_limit(),
+            Party::Tenant(_) | Party::Network(_) | Party::Origin(_) => self.share_limit(),
             Party::Client { .. } => self.share_limit() / 2,
         };
         self.share_of(party, limit)
@@ -159,6 +166,7 @@ impl Share {
             Party::Tenant(_) => Exhausted::Tenant,
             Party::Network(_) => Exhausted::Network,
             Party::Client { .. } => Exhausted::Client,
+            Party::Origin(_) => Exhausted::Origin,
         }
     }
 }

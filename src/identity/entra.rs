@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -15,6 +17,7 @@ use super::error::Error;
 use crate::base::budget::{Budget, Hold, Party, Share};
 use crate::base::causes;
 use crate::base::clock::Clock;
+use crate::base::resolve::Resolver;
 use crate::telemetry::metrics::Metrics;
 
 /// A connection may take so long, and a whole answer.
@@ -184,12 +187,27 @@ impl Entra {
                 .https_only(is_https)
                 .connect_timeout(CONNECT)
                 .timeout(ANSWER)
+                .dns_resolver(Names)
                 .pool_max_idle_per_host(8);
             // Plain HTTP is for loopback, which no proxy reaches.
             let builder = if is_https { builder } else { builder.no_proxy() };
             builder.build().inspect_err(|error| tracing::error!(%error, "no way to Microsoft's login")).ok()
         });
         made.as_ref()
+    }
+}
+
+/// The resolver of this process, so that a name server that hangs takes no thread of the store's.
+#[derive(Clone)]
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = Resolver::of_this_process().lookup(name.as_str()).await?;
+            let found: Vec<_> = found.iter().map(|&address| SocketAddr::new(address, 0)).collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
     }
 }
 

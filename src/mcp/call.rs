@@ -87,7 +87,7 @@ impl Failure {
         match self {
             Self::NotAllowed => Outcome::NotAllowed,
             Self::Arguments(_) => Outcome::BadArguments,
-            Self::Backend(backend::Error::Busy) => Outcome::Busy,
+            Self::Backend(backend::Error::Busy | backend::Error::Crowded) => Outcome::Busy,
             Self::Backend(_) => Outcome::BackendError,
             Self::Cancelled | Self::Closed => Outcome::Cancelled,
             Self::Internal => Outcome::Internal,

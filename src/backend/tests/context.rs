@@ -209,3 +209,54 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
         assert!(tasks.drain(Duration::from_secs(5)).await);
     }
 }
+
+#[tokio::test]
+async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
+    let (bench, hanging) = (Bench::new().await, FakeBackend::start().await);
+    bench.backend.answer(PATH, reply(1));
+    hanging.answer(PATH, Reply::Hang);
+    let tasks = Tasks::new();
+    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let hung: Vec<_> = (0..100).map(|_| bench.client_of(&hanging.url(PATH), Arc::default())).collect();
+    for client in &hung {
+        warm_up.enqueue(acme(), client);
+    }
+    hanging.until(|counts| counts.in_flight == 8).await;
+    let good: Vec<_> = (0..20).map(|_| bench.another_tenants_client()).collect();
+    for client in &good {
+        warm_up.enqueue(acme(), client);
+    }
+    for client in &good {
+        bench.knows(client, 1).await;
+    }
+    assert_eq!(hanging.counts().most_in_flight, 8, "half of the places");
+    assert_eq!(warm_up.waiting(), 92);
+    drop(hung);
+    let emptied = async {
+        while warm_up.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), emptied)
+        .await
+        .expect("those that are gone leave the queue");
+    tasks.hard().cancel();
+}
+
+#[tokio::test]
+async fn a_slow_context_leaves_its_place_to_others_and_comes_all_the_same() {
+    let bench = Bench::new().await;
+    bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
+    let tasks = Tasks::new();
+    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
+    for client in &clients {
+        warm_up.enqueue(acme(), client);
+    }
+    bench.backend.until(|counts| counts.in_flight == 12).await;
+    bench.backend.release();
+    for client in &clients {
+        bench.knows(client, 1).await;
+    }
+    tasks.hard().cancel();
+}

@@ -1,11 +1,14 @@
 //! Tenants of one portal share no fate.
 
+use std::fs;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::beside::Fared;
+use crate::harness::gateway::may_mount;
 use crate::harness::portal::{Portal, Proxy};
 use crate::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant};
 
@@ -107,29 +110,31 @@ async fn a_portal_that_ends_its_connections_again_and_again_fails_no_call() {
 
 #[tokio::test]
 async fn callers_who_cancel_again_and_again_reset_nobodys_connection() {
+    const WAVE: usize = 10;
     let backend = FakeBackend::start().await;
-    backend.answer("/nlp-search", Reply::After(Duration::from_millis(20), Box::new(Reply::Rows)));
+    backend.answer("/slow/nlp-search", Reply::Hang);
     let portal = Portal::start(&backend, "").await;
     for lines in ["", HTTP2] {
-        let gateway = behind(&portal, lines).await;
-        let client = gateway.client();
-        let beside = Beside::watch(client.clone(), "/b");
+        let tenant = |name: &str, path: &str| Tenant::at(name, &portal.url(path)).with(lines).yaml();
+        let setup = Setup::new().file("a.yaml", tenant("a", "/slow")).file("b.yaml", tenant("b", ""));
+        let trusted = portal.certificate().display().to_string();
+        let gateway = setup.variable("SSL_CERT_FILE", &trusted).start().await;
+        let beside = Beside::watch(gateway.client(), "/b");
         let before = backend.counts().cancelled;
-        for _ in 0..20 {
+        for wave in 1..=20 {
             // The gateway ends a caller's own connection that resets too much.
             let caller = gateway.client();
-            let mut wave = JoinSet::new();
-            for _ in 0..20 {
+            let mut calls = JoinSet::new();
+            for _ in 0..WAVE {
                 let params = json!({ "name": "search", "arguments": { "query": "q" } });
-                let call = caller.ask(Era::Modern, "/a/mcp", "tools/call", params).send();
-                wave.spawn(async { tokio::time::timeout(Duration::from_millis(10), call).await.is_err() });
+                calls.spawn(caller.ask(Era::Modern, "/a/mcp", "tools/call", params).send());
             }
-            wave.join_all().await;
+            // One of those under way may be b's.
+            backend.until(|counts| counts.in_flight >= WAVE).await;
+            calls.shutdown().await;
+            backend.until(|counts| counts.cancelled >= before + wave * (WAVE - 1)).await;
         }
-        let cancelled = backend.counts().cancelled - before;
-        assert!(cancelled > 20, "no storm: {cancelled} calls were cancelled at the backend");
         beside.finish().await.assert_unharmed("b beside cancelled calls");
-        assert_eq!(client.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
     }
 }
 
@@ -189,4 +194,51 @@ async fn backends_are_asked_through_the_proxies_of_the_environment() {
         "{asked:?}"
     );
     assert!(secure.asked().contains(&"CONNECT portal.test:443 HTTP/1.1".to_owned()), "{:?}", secure.asked());
+}
+
+#[tokio::test]
+async fn names_that_hang_take_neither_threads_nor_time_from_others() {
+    if !may_mount() {
+        eprintln!("not tried: this user may not mount");
+        return;
+    }
+    // A name server that is there and never answers: a port that nobody listens on would refuse at once.
+    let silent = UdpSocket::bind("127.53.53.53:53").expect("root may listen there");
+    let backend = FakeBackend::start().await;
+    let mut setup = Setup::new().file("b.yaml", Tenant::new("b", &backend).yaml());
+    for number in 0..80 {
+        let name = format!("hung{number}");
+        let tenant = Tenant::at(&name, &format!("http://{name}.test"));
+        setup = setup.file(&format!("{name}.yaml"), tenant.yaml());
+    }
+    let file = setup.path().join("resolv.conf");
+    fs::write(&file, "nameserver 127.53.53.53\noptions timeout:5 attempts:2\n").expect("written");
+    let setup = setup.after_mounting(&format!("mount --bind {} /etc/resolv.conf", file.display()));
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    // Over a connection of its own: those who wait use up the streams of theirs.
+    let beside = Beside::watch(gateway.client(), "/b");
+    let mut calls = JoinSet::new();
+    for number in 0..80 {
+        for _ in 0..3 {
+            let client = client.clone();
+            calls.spawn(async move {
+                client.search(Era::Modern, &format!("/hung{number}"), "q").await.tool_error()
+            });
+        }
+    }
+    let mut most = 0;
+    while let Some(sentence) = calls.join_next().await {
+        let sentence = sentence.expect("an answer");
+        assert!(sentence.contains("cannot be reached"), "{sentence}");
+        most = most.max(gateway.threads());
+    }
+    beside.finish().await.assert_unharmed("b beside names that hang");
+    assert!(most < 100, "names took threads: {most}");
+    let names = fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("it runs").flatten();
+    let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    let resolving = names.filter(|name| name.trim() == "resolve").count();
+    eprintln!("threads at most {most}, of them {resolving} look names up");
+    assert!((20..=48).contains(&resolving), "{resolving} lookups under way");
+    drop(silent);
 }

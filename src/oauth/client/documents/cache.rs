@@ -91,7 +91,7 @@ fn drop_oldest<T>(slots: &mut HashMap<Arc<str>, Arc<Slot<T>>>, bound: Exhausted,
     let same = |slot: &Slot<T>| match bound {
         Exhausted::Tenant => slot.party.tenant == party.tenant,
         Exhausted::Network => slot.party.network == party.network,
-        Exhausted::Client | Exhausted::Budget => !slot.party.is_known,
+        Exhausted::Client | Exhausted::Origin | Exhausted::Budget => !slot.party.is_known,
     };
     let counted = slots.iter().filter(|(_, slot)| same(slot) && (party.is_known || !slot.party.is_known));
     let oldest = counted.min_by_key(|(_, slot)| slot.begun).map(|(address, _)| Arc::clone(address));

@@ -1,0 +1,401 @@
+//! Names into addresses, by threads of its own.
+//!
+//! The system's resolver (`getaddrinfo`) blocks a thread, half a minute where no name server answers, and nothing can end
+//! it. So its threads are few and are no others' threads: the store and the files never wait behind a name. A lookup holds
+//! its place until the system returns, whoever still waits for it.
+//!
+//! It is for names that operators say, in settings and tenants' files: names that callers bring have places of their own,
+//! where they are fetched. One lookup of a name serves all who ask meanwhile, so a name that hangs takes one place. The last
+//! fifth of the places is for names that were found before. What was found is kept for moments only, since addresses change, and used longer where no name server answers (RFC 8767). Who may go to an address is
+//! judged by whoever asked, at each use.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::budget::{Budget, Hold};
+use super::clock::{Clock, SystemClock};
+
+/// Threads that look up names.
+const PLACES: u64 = 48;
+/// Enough for the system's resolver, which keeps its buffers on the stack.
+const STACK: usize = 512 << 10;
+
+/// Whoever asks waits so long, and shorter where an older answer is at hand.
+const PATIENCE: Duration = Duration::from_millis(2500);
+const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
+/// What was found is not asked for again for so long, and what was not found.
+const FRESH: Duration = Duration::from_secs(5);
+const FAILED: Duration = Duration::from_secs(2);
+/// A name that hung is left alone for as long as it hung, this at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What was found serves for so long while no name server answers.
+const STALE: Duration = Duration::from_secs(3600);
+/// A name server that lists more addresses is playing.
+const MOST_ADDRESSES: usize = 32;
+/// So many names are remembered; those that can be asked for again go first.
+const MOST_NAMES: usize = 8192;
+
+/// Why a name has no addresses now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Failed(Arc<str>),
+    #[error("no name server answered in time")]
+    Silent,
+}
+
+/// Looks names up. Cheap to clone.
+#[derive(Clone)]
+pub struct Resolver(Arc<Inner>);
+
+type System = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+
+struct Inner {
+    names: Mutex<HashMap<Arc<str>, Entry>>,
+    places: Arc<Budget>,
+    /// A place was given back.
+    freed: Notify,
+    clock: Arc<dyn Clock>,
+    system: System,
+}
+
+/// What is known of a name.
+#[derive(Default)]
+struct Entry {
+    found: Option<(Instant, Arc<[IpAddr]>)>,
+    /// Until when it is not asked for again, and why.
+    failed: Option<(Instant, Fault)>,
+    /// Changes when the lookup under way ends.
+    flight: Option<watch::Receiver<()>>,
+}
+
+/// What to do about a name now.
+enum Step {
+    Found(Arc<[IpAddr]>),
+    Failed(Fault),
+    UnderWay(watch::Receiver<()>),
+    Begin(Flight),
+    /// Every place is taken.
+    Full,
+}
+
+/// A lookup under way. However it ends, its place is given back and whoever waits is told.
+struct Flight {
+    inner: Arc<Inner>,
+    host: Arc<str>,
+    began: Instant,
+    outcome: Option<io::Result<Vec<IpAddr>>>,
+    place: Hold,
+    _landed: watch::Sender<()>,
+}
+
+impl Resolver {
+    /// The one of this process, since its threads are.
+    pub fn of_this_process() -> &'static Self {
+        static RESOLVER: OnceLock<Resolver> = OnceLock::new();
+        RESOLVER.get_or_init(|| Self::over(Box::new(ask_the_system), SystemClock::shared()))
+    }
+
+    fn over(system: System, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner {
+            names: Mutex::default(),
+            places: Budget::new(PLACES),
+            freed: Notify::new(),
+            clock,
+            system,
+        }))
+    }
+
+    /// The addresses of a host, in the system's order (RFC 6724); of one that is an address, that. Ends in time by itself.
+    ///
+    /// # Errors
+    /// The name has no address, or nobody said in time.
+    pub async fn lookup(&self, host: &str) -> Result<Arc<[IpAddr]>, Fault> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok([address].into());
+        }
+        let host: Arc<str> = host.to_ascii_lowercase().into();
+        let stale = self.0.stale(&host);
+        let patience = if stale.is_some() { PATIENCE_WITH_STALE } else { PATIENCE };
+        let landed = tokio::time::timeout(patience, self.landed(&host)).await;
+        match landed.unwrap_or(Err(Fault::Silent)) {
+            Err(Fault::Silent) => stale.ok_or(Fault::Silent),
+            said => said,
+        }
+    }
+
+    /// What the lookup of this name brings, whoever began it.
+    async fn landed(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, Fault> {
+        loop {
+            // Before looking, so that no place is given back unnoticed.
+            let freed = self.0.freed.notified();
+            match self.0.step(host) {
+                Step::Found(found) => return Ok(found),
+                Step::Failed(fault) => return Err(fault),
+                // It fails when the lookup ends, which is what is waited for.
+                Step::UnderWay(mut flight) => while flight.changed().await.is_ok() {},
+                Step::Begin(flight) => flight.take_off(),
+                Step::Full => freed.await,
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn step(self: &Arc<Self>, host: &Arc<str>) -> Step {
+        let now = self.clock.monotonic();
+        let mut names = self.names();
+        let entry = names.get(host);
+        if let Some((at, found)) = entry.and_then(|entry| entry.found.as_ref())
+            && now.saturating_duration_since(*at) < FRESH
+        {
+            return Step::Found(Arc::clone(found));
+        }
+        if let Some(flight) = entry.and_then(|entry| entry.flight.as_ref()) {
+            return Step::UnderWay(flight.clone());
+        }
+        if let Some((until, fault)) = entry.and_then(|entry| entry.failed.as_ref())
+            && now < *until
+        {
+            return Step::Failed(fault.clone());
+        }
+        let was_found = entry.is_some_and(|entry| entry.found.is_some());
+        let mut place = self.places.hold(None, None, was_found);
+        if place.grow(1).is_err() {
+            return Step::Full;
+        }
+        make_room(&mut names, now);
+        let (landed, flight) = watch::channel(());
+        names.entry(Arc::clone(host)).or_default().flight = Some(flight);
+        let (inner, host) = (Arc::clone(self), Arc::clone(host));
+        Step::Begin(Flight { inner, host, began: now, outcome: None, place, _landed: landed })
+    }
+
+    /// What was found of a name, if it may still serve.
+    fn stale(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+        let now = self.clock.monotonic();
+        let (at, found) = self.names().get(host)?.found.clone()?;
+        (now.saturating_duration_since(at) < STALE).then_some(found)
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.names.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Flight {
+    /// Asks the system, on a thread of its own. Where none can be made, the lookup has failed.
+    fn take_off(self) {
+        let thread = thread::Builder::new().name("resolve".to_owned()).stack_size(STACK);
+        let flying = thread.spawn(move || self.fly());
+        if let Err(error) = flying {
+            tracing::debug!(%error, "no thread to look a name up with");
+        }
+    }
+
+    fn fly(mut self) {
+        self.outcome = Some((self.inner.system)(&self.host));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let now = self.inner.clock.monotonic();
+        let took = now.saturating_duration_since(self.began);
+        let outcome =
+            self.outcome.take().unwrap_or_else(|| Err(io::Error::other("no thread is left for it")));
+        if let Some(entry) = self.inner.names().get_mut(&self.host) {
+            entry.flight = None;
+            match outcome {
+                Ok(found) => {
+                    entry.failed = None;
+                    entry.found = Some((now, found.into_iter().take(MOST_ADDRESSES).collect()));
+                }
+                Err(error) => {
+                    let fault =
+                        if took < PATIENCE { Fault::Failed(error.to_string().into()) } else { Fault::Silent };
+                    entry.failed = Some((now + took.clamp(FAILED, LONGEST_PAUSE), fault));
+                }
+            }
+        }
+        self.place.release();
+        self.inner.freed.notify_waiters();
+    }
+}
+
+/// Lets names go that can be asked for again: first those that were not found, then all that are not fresh.
+fn make_room(names: &mut HashMap<Arc<str>, Entry>, now: Instant) {
+    if names.len() >= MOST_NAMES {
+        names.retain(|_, entry| entry.flight.is_some() || entry.found.is_some());
+    }
+    if names.len() >= MOST_NAMES {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
+        names.retain(|_, entry| {
+            entry.flight.is_some() || entry.found.as_ref().is_some_and(|(at, _)| is_fresh(*at))
+        });
+    }
+}
+
+/// An empty answer is none.
+fn ask_the_system(host: &str) -> io::Result<Vec<IpAddr>> {
+    let found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
+    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use super::*;
+    use crate::base::clock::ManualClock;
+
+    /// A name system that a test opens and shuts: it hangs for names with `hang` in them while shut, knows no name with
+    /// `none`, and counts.
+    #[derive(Default)]
+    struct System {
+        open: Mutex<bool>,
+        turned: Condvar,
+        asked: Mutex<Vec<String>>,
+        in_flight: watch::Sender<usize>,
+    }
+
+    impl System {
+        fn ask(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+            self.asked.lock().expect("whole").push(host.to_owned());
+            if host.contains("hang") {
+                self.in_flight.send_modify(|count| *count += 1);
+                let open = self.open.lock().expect("whole");
+                drop(self.turned.wait_while(open, |open| !*open).expect("whole"));
+                self.in_flight.send_modify(|count| *count -= 1);
+            }
+            match host.contains("none") {
+                true => Err(io::Error::other("no such name")),
+                false => Ok(vec![IpAddr::from([192, 0, 2, 1])]),
+            }
+        }
+
+        fn open(&self, open: bool) {
+            *self.open.lock().expect("whole") = open;
+            self.turned.notify_all();
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.lock().expect("whole").len()
+        }
+    }
+
+    fn bench() -> (Resolver, Arc<System>, Arc<ManualClock>) {
+        let system = Arc::new(System::default());
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let asked = Arc::clone(&system);
+        (Resolver::over(Box::new(move |host| asked.ask(host)), clock.clone()), system, clock)
+    }
+
+    async fn found(resolver: &Resolver, host: &str) -> Result<usize, Fault> {
+        resolver.lookup(host).await.map(|found| found.len())
+    }
+
+    /// Has names looked up that hang, until so many lookups are under way.
+    async fn hang(resolver: &Resolver, system: &System, names: usize) {
+        let mut under_way = system.in_flight.subscribe();
+        let before = *under_way.borrow_and_update();
+        for name in 0..names {
+            let host: Arc<str> = format!("hang{name}.test").into();
+            if let Step::Begin(flight) = resolver.0.step(&host) {
+                flight.take_off();
+            }
+        }
+        let expected = names.min((PLACES - PLACES / 5) as usize);
+        under_way.wait_for(|count| *count == before + expected).await.expect("as many as may be");
+    }
+
+    #[tokio::test]
+    async fn one_lookup_serves_all_who_ask_and_a_moment_more() {
+        let (resolver, system, clock) = bench();
+        system.open(true);
+        for _ in 0..3 {
+            assert_eq!(found(&resolver, "Portal.test").await, Ok(1));
+        }
+        assert_eq!(system.asked(), 1);
+        clock.advance(FRESH);
+        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
+        assert_eq!(system.asked(), 2, "addresses change");
+        assert_eq!(found(&resolver, "192.0.2.7").await, Ok(1));
+        assert_eq!(system.asked(), 2, "an address is no name");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_hangs_takes_one_place_however_many_ask() {
+        let (resolver, system, _) = bench();
+        let asked =
+            (0..20).map(|_| tokio::time::timeout(Duration::from_millis(50), found(&resolver, "hang.test")));
+        for outcome in futures_util::future::join_all(asked).await {
+            assert!(outcome.is_err(), "it hangs");
+        }
+        assert_eq!((system.asked(), resolver.0.places.held()), (1, 1), "the place is held by the lookup");
+        system.open(true);
+        assert_eq!(found(&resolver, "hang.test").await, Ok(1));
+        assert_eq!(resolver.0.places.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_leave_places_to_names_that_were_found() {
+        let (resolver, system, clock) = bench();
+        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
+        hang(&resolver, &system, 100).await;
+        clock.advance(FRESH);
+        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
+        assert_eq!(system.asked(), 1 + (PLACES - PLACES / 5) as usize + 1, "it was looked up again");
+        let new = tokio::time::timeout(Duration::from_millis(50), found(&resolver, "new.test")).await;
+        assert!(new.is_err(), "a name that nobody has seen waits for a place");
+        system.open(true);
+        assert_eq!(found(&resolver, "new.test").await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_serves_while_nobody_answers_and_not_against_an_answer() {
+        let (resolver, system, clock) = bench();
+        system.open(true);
+        assert_eq!(found(&resolver, "hang.test").await, Ok(1));
+        system.open(false);
+        clock.advance(FRESH);
+        assert_eq!(found(&resolver, "hang.test").await, Ok(1), "no name server answers");
+        clock.advance(STALE);
+        assert_eq!(found(&resolver, "hang.test").await, Err(Fault::Silent), "an hour is too long");
+        system.open(true);
+
+        assert_eq!(found(&resolver, "none.test").await, Err(Fault::Failed("no such name".into())));
+        let asked = system.asked();
+        assert_eq!(found(&resolver, "none.test").await, Err(Fault::Failed("no such name".into())));
+        assert_eq!(system.asked(), asked, "it is not asked for again at once");
+        clock.advance(FAILED);
+        assert!(found(&resolver, "none.test").await.is_err());
+        assert_eq!(system.asked(), asked + 1);
+    }
+
+    #[test]
+    fn names_that_can_be_asked_for_again_make_room() {
+        let now = SystemClock.monotonic();
+        let mut names = HashMap::new();
+        for number in 0..MOST_NAMES {
+            let found = (number % 2 == 0).then(|| (now, Arc::from([])));
+            names.insert(Arc::from(number.to_string()), Entry { found, ..Entry::default() });
+        }
+        make_room(&mut names, now);
+        assert_eq!(names.len(), MOST_NAMES / 2);
+        for number in 0..MOST_NAMES {
+            names.insert(
+                Arc::from(number.to_string()),
+                Entry { found: Some((now, Arc::from([]))), ..Entry::default() },
+            );
+        }
+        make_room(&mut names, now + FRESH);
+        assert_eq!(names.len(), 0);
+    }
+}
