@@ -92,6 +92,7 @@ impl Edge {
             Endpoint::Mcp => self.mcp(tenant, visit, endpoint, request).await,
             // Of clients that were given the base URL, or that drop the last segment. Boxed, since all requests would hold room for it.
             Endpoint::Page if is_of_a_client(&request) => {
+                trail.route = Some(Endpoint::Mcp);
                 Box::pin(self.mcp(tenant, visit, endpoint, request)).await
             }
             Endpoint::Page => self.page(tenant, visit, request.method()),

@@ -110,6 +110,8 @@ async fn messages_to_the_base_are_answered_like_those_to_the_endpoint() {
         let (status, listed) = ask(&gateway, request(Method::POST, path, &headers) + body).await;
         assert!(status == 200 && listed.contains("\"tools\""), "{path}: {listed}");
     }
+    let metrics = gateway.edge.metrics.encode();
+    assert!(metrics.contains(r#"route="mcp""#) && !metrics.contains(r#"route="page""#), "{metrics}");
     let preflight = ask(&gateway, request(Method::OPTIONS, "/a", "Origin: https://evil.example\r\n")).await;
     assert_eq!(preflight.0, 403);
 }
