@@ -16,6 +16,7 @@ mod dotenv;
 mod excerpt;
 mod fields;
 mod gather;
+mod namesake;
 mod naming;
 mod placeholder;
 mod reference;
@@ -35,7 +36,8 @@ use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
 use crate::spec::{TenantName, TenantSpec};
 
-pub use discover::{discover, stem_of, strays};
+pub use discover::{Listing, discover, list, stem_of, strays};
+pub use namesake::kin;
 pub use snapshot::{Difference, Draft, Line, Snapshot};
 
 use bounds::Bounds;
@@ -57,6 +59,8 @@ pub struct Entry {
     pub folder: Option<PathBuf>,
     /// The files, resolved (a folder's contents listed), in order of precedence, lowest first.
     pub files: Vec<PathBuf>,
+    /// Configurations that are not its own and have almost its name.
+    pub namesakes: Vec<PathBuf>,
     /// What is odd about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
     pub report: Report,
 }
@@ -129,7 +133,8 @@ pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
 /// Judges bytes as the only file of an entry, which lies nowhere.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn judge(path: PathBuf, bytes: Vec<u8>, context: &Context) -> Loaded {
-    let entry = Entry { stem: "acme".into(), folder: None, files: vec![path.clone()], report: Report::new() };
+    let (files, namesakes) = (vec![path.clone()], Vec::new());
+    let entry = Entry { stem: "acme".into(), folder: None, files, namesakes, report: Report::new() };
     load_from(Shelf::with(&entry, &Draft { path, bytes }), &entry, context)
 }
 
@@ -144,10 +149,11 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
         scrubber: excerpt::Scrubber::default(),
     };
     let gathered = gather::gather(entry, &mut resolver, &mut report);
+    let namesakes = namesake::read(entry, &mut resolver);
     let name = naming::name(entry, &gathered, &mut report);
     // What is missing may stand in the file that could not be read: judging the rest would only mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
-        .then(|| validate::tenant(&gathered, name.as_ref(), &mut resolver, &mut report));
+        .then(|| validate::tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
     let (access, spec) = judged.unwrap_or_default();
     let spec = spec.filter(|_| !report.has_errors());
     Loaded {

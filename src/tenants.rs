@@ -13,6 +13,7 @@ mod build;
 mod drain;
 mod holdings;
 mod keeper;
+mod kindred;
 mod look;
 mod pace;
 pub mod plan;

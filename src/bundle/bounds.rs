@@ -81,7 +81,8 @@ mod tests {
     use crate::bundle::sample;
 
     fn bounds(stem: &str, confined: bool) -> Bounds {
-        let entry = Entry { stem: stem.into(), folder: None, files: Vec::new(), report: Report::new() };
+        let (files, namesakes, report) = (Vec::new(), Vec::new(), Report::new());
+        let entry = Entry { stem: stem.into(), folder: None, files, namesakes, report };
         let secret_roots = vec!["/run/secrets".into()];
         Bounds::of(&entry, &Context { confine_tenants: confined, secret_roots, ..sample::context() })
     }

@@ -1,14 +1,15 @@
-//! Which files belong to one tenant: grouping by stem, and what is left alone.
+//! Which files belong to one tenant: grouping by stem, and what is left alone. Which files are named almost like a tenant's
+//! (`namesake`) is part of what is found.
 //!
 //! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`, `*.swp`, `*.status.json`,
-//! `README*`, `LICENSE*`, `*.md`, `*.txt`, `lost+found`. Everything else that is no tenant is named by [`strays`].
+//! `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`), `lost+found`. Everything else that is no tenant is named by [`strays`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, archive};
+use super::{Entry, archive, namesake};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
@@ -24,22 +25,81 @@ struct Group {
     yamls: Vec<PathBuf>,
     envs: Vec<PathBuf>,
     folder: Option<PathBuf>,
+    /// A configuration whose name keeps it from being one; its whole name is the stem.
+    misnamed: Option<PathBuf>,
+}
+
+/// What lies in a folder.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The tenants' files, ordered by stem.
+    pub entries: Vec<Entry>,
+    /// The names of configurations that are named amiss (`acme.yaml.txt`), whether or not a tenant is named alike.
+    pub misnamed: Vec<String>,
 }
 
 /// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems; a few of
 /// them are looked for by name, which does not depend on how much else lies there.
-/// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out.
+/// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out. Namesakes are
+/// found among what is listed: `only` has to name those, too.
 pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Entry>> {
+    list(folder, only).map(|listing| listing.entries)
+}
+
+/// The same, with what is named amiss.
+pub fn list(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Listing> {
     let probed = only.filter(|only| only.len() <= FEW).map(|only| probe(folder, only));
     let groups = match probed.filter(|groups| !groups.values().any(Group::has_several)) {
         Some(groups) => groups,
         // Several of a kind may be one file that a folder without regard to case has under several names.
         None => list_groups(folder, only)?,
     };
-    Ok(groups.into_iter().map(|(stem, group)| group.entry(stem)).collect())
+    Ok(listing(groups))
 }
 
 type Groups = BTreeMap<String, Group>;
+
+fn listing(groups: Groups) -> Listing {
+    let lone = lone_configurations(&groups);
+    let mut listing = Listing::default();
+    for (stem, group) in groups {
+        if group.misnamed.is_some() {
+            listing.misnamed.push(stem);
+            continue;
+        }
+        let namesakes = match lone.is_empty() {
+            true => Vec::new(),
+            false => namesakes(&stem, &lone),
+        };
+        let mut entry = group.entry(stem);
+        entry.namesakes.extend(namesakes);
+        listing.entries.push(entry);
+    }
+    listing
+}
+
+/// Configurations that belong to no zip and no folder, each with its stem, by what that comes to.
+type Lone = BTreeMap<String, Vec<(String, PathBuf)>>;
+
+fn lone_configurations(groups: &Groups) -> Lone {
+    let mut lone = Lone::new();
+    for (stem, group) in groups.iter().filter(|(_, group)| group.zips.is_empty() && group.folder.is_none()) {
+        let files = group.yamls.iter().chain(&group.envs).chain(&group.misnamed);
+        let files: Vec<_> = files.map(|file| (stem.clone(), file.clone())).collect();
+        for kin in namesake::kin(stem) {
+            lone.entry(kin).or_default().extend(files.iter().cloned());
+        }
+    }
+    lone
+}
+
+fn namesakes(stem: &str, lone: &Lone) -> Vec<PathBuf> {
+    let kin = namesake::kin(stem);
+    let files = kin.iter().filter_map(|kin| lone.get(kin)).flatten();
+    let others: BTreeSet<_> =
+        files.filter(|(other, _)| other != stem).map(|(_, file)| file.clone()).collect();
+    others.into_iter().collect()
+}
 
 fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Groups> {
     let mut groups = Groups::new();
@@ -52,6 +112,12 @@ fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Gro
         };
         let stem = stem_of_name(name);
         if only.is_some_and(|only| !only.contains(stem)) {
+            continue;
+        }
+        if namesake::is_misnamed(name) {
+            if !path.is_dir() {
+                groups.entry(name.to_owned()).or_default().misnamed = Some(path.clone());
+            }
             continue;
         }
         let has_extension = stem.len() < name.len();
@@ -75,6 +141,12 @@ fn probe(folder: &Path, stems: &BTreeSet<String>) -> Groups {
             }
         }
         let path = folder.join(stem);
+        if namesake::is_misnamed(stem) {
+            if !is_ignored(stem) && path.symlink_metadata().is_ok() && !path.is_dir() {
+                groups.entry(stem.clone()).or_default().misnamed = Some(path);
+            }
+            continue;
+        }
         if !is_ignored(stem) && stem_of_name(stem) == stem && path.is_dir() {
             groups.entry(stem.clone()).or_default().add(path, false);
         }
@@ -95,16 +167,14 @@ fn spellings(word: &str) -> impl Iterator<Item = String> {
 
 /// One entry as it would be with this file in the folder.
 pub(super) fn with(folder: &Path, stem: &str, file: &Path) -> io::Result<Entry> {
-    let mut group = Group::default();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name));
-        let Some(name) = name.filter(|name| stem_of_name(name) == stem && path != file) else { continue };
-        let has_extension = stem.len() < name.len();
-        group.add(path, has_extension);
+    let mut groups = list_groups(folder, None)?;
+    let group = groups.entry(stem.to_owned()).or_default();
+    for files in [&mut group.zips, &mut group.yamls, &mut group.envs] {
+        files.retain(|known| known != file);
     }
     group.add(file.to_owned(), true);
-    Ok(group.entry(stem.to_owned()))
+    let entry = listing(groups).entries.into_iter().find(|entry| entry.stem == stem);
+    Ok(entry.expect("a group with a file in it is an entry"))
 }
 
 /// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
@@ -133,9 +203,14 @@ pub fn strays(folder: &Path) -> io::Result<Report> {
     names.sort();
     let mut report = Report::new();
     for path in names.into_iter().take(MAX_LISTED) {
+        let name = path.file_name().and_then(OsStr::to_str).filter(|name| namesake::is_misnamed(name));
+        let help = match name.map(namesake::meant) {
+            Some(meant) => format!("rename it to {meant} if it is meant"),
+            None => "tenants are .zip, .yaml, .yml and .env files, and folders of them".to_owned(),
+        };
         report.push(
             Diagnostic::notice("stray-file", "this file belongs to no tenant; it is ignored")
-                .help("tenants are .zip, .yaml, .yml and .env files, and folders of them")
+                .help(help)
                 .at(Location::file(path)),
         );
     }
@@ -144,10 +219,11 @@ pub fn strays(folder: &Path) -> io::Result<Report> {
 
 fn is_ignored(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let ends = ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"];
+    let mut ends =
+        ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"].iter();
     name.starts_with('.')
         || (name.starts_with('#') && name.ends_with('#'))
-        || ends.iter().any(|end| lower.ends_with(end))
+        || (ends.any(|end| lower.ends_with(end)) && !namesake::is_misnamed(name))
         || lower.starts_with("readme")
         || lower.starts_with("license")
         || lower == "lost+found"
@@ -187,12 +263,12 @@ impl Group {
         let mut report = Report::new();
         let beside = !(self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty());
         let folder = self.folder.take();
-        let mut unpacked = Vec::new();
+        let (mut unpacked, mut namesakes) = (Vec::new(), Vec::new());
         if let Some(folder) = &folder {
             if beside {
                 report.push(twice(folder));
             } else {
-                unpacked = self.look_into(folder, &mut report);
+                (unpacked, namesakes) = self.look_into(folder, &mut report);
             }
         }
         for (kind, files) in [("zip", &mut self.zips), ("yaml", &mut self.yamls), ("env", &mut self.envs)] {
@@ -209,12 +285,13 @@ impl Group {
             );
         }
         let files = self.zips.into_iter().chain(unpacked).chain(self.yamls).chain(self.envs).collect();
-        Entry { stem, folder: folder.filter(|_| !beside), files, report }
+        Entry { stem, folder: folder.filter(|_| !beside), files, namesakes, report }
     }
 
-    /// Collects the files of a tenant's own folder; returns the configurations of an export unpacked there.
-    fn look_into(&mut self, folder: &Path, report: &mut Report) -> Vec<PathBuf> {
-        let names = match list(folder) {
+    /// Collects the files of a tenant's own folder; returns the configurations of an export unpacked there, and those that
+    /// are named amiss.
+    fn look_into(&mut self, folder: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let names = match files_in(folder) {
             Ok(names) => names,
             Err(error) => {
                 let (code, help) = match disk::is_scarcity(&error) {
@@ -223,7 +300,7 @@ impl Group {
                 };
                 let what = format!("the folder cannot be read: {}", error.kind());
                 report.push(Diagnostic::error(code, what).help(help).at(Location::file(folder)));
-                return Vec::new();
+                return (Vec::new(), Vec::new());
             }
         };
         for path in names.iter().filter(|path| belongs_in_folder(path)) {
@@ -233,7 +310,8 @@ impl Group {
         if unpacked.is_empty() && self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty() {
             report.push(nothing_there(folder));
         }
-        unpacked
+        let misnamed = names.into_iter().filter(|path| is_misnamed_in_folder(path)).collect();
+        (unpacked, misnamed)
     }
 }
 
@@ -243,12 +321,18 @@ fn belongs_in_folder(path: &Path) -> bool {
     name == ".env" || (!is_ignored(name) && stem_of_name(name).len() < name.len())
 }
 
+fn is_misnamed_in_folder(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let is_hidden = name.starts_with('.') && namesake::meant(name) != ".env";
+    namesake::is_misnamed(name) && !is_hidden && !path.is_dir()
+}
+
 /// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
 fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));
     let mut configs: Vec<PathBuf> = roots
         .filter(|root| !root.file_name().is_some_and(|name| name.to_string_lossy().starts_with("..")))
-        .filter_map(|root| list(&root.join("mcp/server/configs")).ok())
+        .filter_map(|root| files_in(&root.join("mcp/server/configs")).ok())
         .flatten()
         .filter(|path| {
             let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
@@ -259,7 +343,7 @@ fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     configs
 }
 
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?
         .take(MAX_LISTED)
         .map(|entry| entry.map(|entry| entry.path()))
@@ -360,9 +444,7 @@ mod tests {
         let stems: BTreeSet<String> =
             ["a", "b", "c", "d", "d.zip", "e", "f.d", "g", "readme", "x"].map(str::to_owned).into();
         let listed = list_groups(folder.path(), Some(&stems)).expect("listed");
-        let entries = |groups: Groups| -> Vec<Entry> {
-            groups.into_iter().map(|(stem, group)| group.entry(stem)).collect()
-        };
+        let entries = |groups: Groups| -> Vec<Entry> { listing(groups).entries };
         let (listed, probed) = (entries(listed), entries(probe(folder.path(), &stems)));
         assert_eq!(listed, probed);
         assert_eq!(listed.len(), 6, "{listed:?}");
@@ -409,9 +491,47 @@ mod tests {
         assert_eq!(stem("acme.prod.yaml").as_deref(), Some("acme.prod"));
         assert_eq!(stem("acme/..data").as_deref(), Some("acme"));
         assert_eq!(stem("acme").as_deref(), Some("acme"));
+        assert_eq!(stem("acme.yaml.txt").as_deref(), Some("acme.yaml.txt"));
         for ignored in ["acme.status.json", ".acme.zip", "acme.zip~", "acme.zip.part", "README.md", ""] {
             assert_eq!(stem(ignored), None, "{ignored}");
         }
+    }
+
+    fn named_almost(names: &[&str]) -> Vec<(String, Vec<String>)> {
+        let folder = folder(names);
+        let name = |path: &PathBuf| path.strip_prefix(folder.path()).expect("inside").display().to_string();
+        let entries = discover(folder.path(), None).expect("listed");
+        entries
+            .into_iter()
+            .map(|entry| (entry.stem, entry.namesakes.iter().map(name).collect::<Vec<_>>()))
+            .filter(|(_, namesakes)| !namesakes.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn configurations_that_are_named_almost_like_a_tenant_are_its_namesakes() {
+        for overlay in [
+            "Beta.yaml",
+            "beta (1).yaml",
+            "beta.zip.yaml",
+            "beta.yaml.txt",
+            "beta.yaml ",
+            "beta.env.txt",
+            "BETA.ENV.TXT",
+            "beta - Copy.yml",
+        ] {
+            let found = named_almost(&["beta.zip", overlay]);
+            assert_eq!(found, [("beta".to_owned(), vec![overlay.to_owned()])], "{overlay}");
+        }
+        let found = named_almost(&["mu\u{308}ller.yaml", "m\u{fc}ller.zip"]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(named_almost(&["beta/server.zip", "Beta.yaml"]).len(), 1);
+        assert_eq!(
+            named_almost(&["beta/server.zip", "beta/.env.txt", "beta/x.yaml.txt"]),
+            [("beta".to_owned(), vec!["beta/.env.txt".to_owned(), "beta/x.yaml.txt".to_owned()])]
+        );
+        // What has a zip of its own guards that one.
+        assert!(named_almost(&["beta.zip", "beta (1).zip", "beta (1).yaml", "gamma.yaml"]).is_empty());
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Snapshot {
             stem: self.stem.clone(),
             folder: self.is_folder.then(|| root.join(&self.stem)),
             files: self.files(root),
+            namesakes: Vec::new(),
             report: Report::new(),
         }
     }

@@ -5,4 +5,5 @@ mod findings;
 mod good;
 mod hostile;
 mod login;
+mod namesakes;
 mod samples;

@@ -21,6 +21,7 @@ use super::Context;
 use super::document::{Layers, Origin};
 use super::fields;
 use super::gather::Gathered;
+use super::namesake::Namesake;
 use super::reference::Resolver;
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Digest;
@@ -33,6 +34,7 @@ struct Case<'a, 'b> {
     layers: &'a Layers,
     context: &'a Context,
     dataset: &'a str,
+    namesakes: &'a [Namesake],
     resolver: &'a mut Resolver<'b>,
     report: &'a mut Report,
 }
@@ -52,6 +54,7 @@ impl Case<'_, '_> {
 pub(super) fn tenant(
     gathered: &Gathered,
     name: Option<&TenantName>,
+    namesakes: &[Namesake],
     resolver: &mut Resolver<'_>,
     report: &mut Report,
 ) -> (Option<Digest>, Option<TenantSpec>) {
@@ -59,7 +62,7 @@ pub(super) fn tenant(
     let dataset = gathered.dataset.as_deref().or_else(|| layers.text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
     let context = resolver.context;
-    let mut case = Case { layers, context, dataset, resolver, report };
+    let mut case = Case { layers, context, dataset, namesakes, resolver, report };
 
     notices(&mut case);
     let (access, digest) = access::judge(&mut case);

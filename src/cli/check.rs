@@ -129,7 +129,12 @@ fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
     let Some(stem) = bundle::stem_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
         return Ok((Vec::new(), Report::new()));
     };
-    Ok((bundle::discover(folder, Some(&BTreeSet::from([stem])))?, Report::new()))
+    // Whether a tenant would be served depends on files that are named almost like its own.
+    let mut entries = bundle::discover(folder, None)?;
+    entries.retain(|entry| {
+        entry.stem == stem || entry.namesakes.iter().any(|file| file.file_name() == path.file_name())
+    });
+    Ok((entries, Report::new()))
 }
 
 fn is_tenants_own(folder: &Path) -> bool {

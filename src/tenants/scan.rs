@@ -28,7 +28,7 @@ struct Stamp {
     inode: u64,
 }
 
-/// The stamps of all files of an entry.
+/// The stamps of all files of an entry, and of those that are named almost like them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signature(Box<[Stamp]>);
 
@@ -62,10 +62,17 @@ impl FolderId {
     }
 }
 
+/// What lies in the folder.
+pub(super) struct Scanned {
+    pub(super) found: Vec<Found>,
+    /// Names of files that are named amiss.
+    pub(super) misnamed: Vec<String>,
+}
+
 /// Lists the folder, or some entries of it.
-pub(super) fn scan(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Found>> {
-    let entries = bundle::discover(folder, only)?;
-    Ok(entries.into_iter().map(Found::new).collect())
+pub(super) fn scan(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Scanned> {
+    let bundle::Listing { entries, misnamed } = bundle::list(folder, only)?;
+    Ok(Scanned { found: entries.into_iter().map(Found::new).collect(), misnamed })
 }
 
 impl Found {
@@ -104,7 +111,7 @@ impl Signature {
     /// A file that cannot be looked at has no stamp; loading it will say why.
     pub(super) fn of(entry: &Entry) -> Self {
         let stamp = |path: &PathBuf| Some(Stamp::of(path, &fs::metadata(path).ok()?));
-        Self(entry.files.iter().filter_map(stamp).collect())
+        Self(entry.files.iter().chain(&entry.namesakes).filter_map(stamp).collect())
     }
 }
 

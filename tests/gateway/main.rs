@@ -18,6 +18,7 @@ mod limits;
 mod log;
 mod login;
 mod neighbours;
+mod overlays;
 mod paths;
 mod peers;
 mod samples;

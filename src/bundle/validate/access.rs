@@ -18,12 +18,21 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
     let login = login::judge(case, secrets, declared.is_some()).map(Arc::new);
     let public = case.layers.flag(&["public"]).unwrap_or(false);
     let access = AccessSpec { api_keys, login, public };
+    judge_namesakes(case, &access);
     let certain = errors(case) == before && !case.layers.0.iter().any(|document| document.in_doubt);
     let digest = certain.then(|| fingerprint(case, &access));
     let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_wanted(case);
     refuse_open(case, asks_for_nothing);
     needless_public(case, access.public && !asks_for_nothing);
     (access, digest)
+}
+
+/// A file that is named almost like this tenant's may be the one that was to restrict it.
+fn judge_namesakes(case: &mut Case<'_, '_>, access: &AccessSpec) {
+    for namesake in case.namesakes {
+        let found = namesake.finding(access.is_open());
+        found.into_iter().for_each(|found| case.report.push(found));
+    }
 }
 
 fn errors(case: &Case<'_, '_>) -> usize {

@@ -16,13 +16,14 @@ use crate::tenants::build::Parts;
 use crate::tenants::drain::Drain;
 use crate::tenants::holdings::Holdings;
 use crate::tenants::keeper::Keeper;
+use crate::tenants::kindred::Kindred;
 use crate::tenants::look::{self, Due, Sightings};
 use crate::tenants::pace::Look;
 use crate::tenants::plan::{self, Refusal};
 use crate::tenants::receipt::Clerk;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
-use crate::tenants::scan::{self, FolderId, Found, SETTLE, Sighting};
+use crate::tenants::scan::{self, FolderId, Found, SETTLE, Scanned, Sighting};
 use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
@@ -54,6 +55,7 @@ pub(super) struct Worker {
     pub(super) roster: Roster,
     pub(super) holdings: Holdings,
     pub(super) sightings: Sightings,
+    kindred: Kindred,
     pub(super) keeper: Keeper,
     /// The folder was seen with something in it, or is empty for good.
     pub(super) is_known: bool,
@@ -89,6 +91,7 @@ impl Worker {
             roster: Roster::new(),
             holdings,
             sightings: Sightings::new(),
+            kindred: Kindred::default(),
             keeper,
             is_known: false,
             started: looked_at_all,
@@ -173,7 +176,10 @@ impl Worker {
             // What is missing from another folder was not deleted one by one.
             look.stems = None;
         }
-        let found = self.scan(look).await?;
+        look.stems.iter_mut().for_each(|stems| self.kindred.widen(stems));
+        let scanned = self.scan(look).await?;
+        self.kindred.note(&scanned, look.stems.is_none());
+        let found = scanned.found;
         if self.is_doubtful(&found, look, moved) {
             return Ok(0);
         }
@@ -208,7 +214,7 @@ impl Worker {
         Ok(moved)
     }
 
-    async fn scan(&self, look: &Look) -> io::Result<Vec<Found>> {
+    async fn scan(&self, look: &Look) -> io::Result<Scanned> {
         let (folder, only) = (self.folder.clone(), look.stems.clone());
         let scan = tokio::task::spawn_blocking(move || scan::scan(&folder, only.as_ref()));
         scan.await.map_err(io::Error::other)?

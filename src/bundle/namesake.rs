@@ -1,0 +1,278 @@
+//! Names of files that people take for one another, and what such a neighbour means for a tenant.
+//!
+//! `Acme.yaml`, `acme (1).yaml`, `acme.zip.yaml` and `acme.yaml.txt` are not the overlay of `acme.zip`, but whoever put
+//! one there believes so. If it says who may call, the zip must not answer to everybody. Files are grouped by their exact
+//! stem all the same: what an entry is called must not depend on what else lies in the folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+
+use super::reference::Resolver;
+use super::yaml::{self, Node};
+use super::{Entry, dotenv, fields};
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::base::file as disk;
+use crate::spec::TenantName;
+
+/// The ends of a tenant's configurations.
+const CONFIGURATIONS: [&str; 3] = [".yaml", ".yml", ".env"];
+/// The ends that say nothing about whose file it is.
+const ENDS: [&str; 5] = [".zip", ".yaml", ".yml", ".env", ".txt"];
+/// What programs and people write behind the name of a copy.
+const COPIES: [&str; 10] =
+    ["copy", "kopie", "copie", "copia", "kopia", "bak", "backup", "old", "orig", "original"];
+/// More neighbours than this are doubt enough.
+const MAX_READ: usize = 8;
+
+/// What a stem comes to: the name of its tenant; and the same without what people overlook in it, such as case, Unicode
+/// form, blanks, an end that is written twice or hidden, the mark of a copy. Stems that have one of these in common are
+/// kin.
+pub fn kin(stem: &str) -> BTreeSet<String> {
+    let text = ComposingNormalizerBorrowed::new_nfkc().normalize(stem).to_lowercase();
+    BTreeSet::from([words(&text), words(without_ends(&text))])
+}
+
+/// As the name of a tenant, however many signs stand between its words; or as it is, if no name can be made of it.
+fn words(text: &str) -> String {
+    let Some(name) = TenantName::from_stem(text) else { return text.to_owned() };
+    name.as_str().split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// Whether a file was surely meant to be a tenant's configuration, and its name keeps it from being one: `acme.yaml.txt`,
+/// `acme.yaml` with a blank behind it.
+pub(super) fn is_misnamed(name: &str) -> bool {
+    let is_configuration = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        CONFIGURATIONS.iter().any(|end| name.ends_with(end))
+    };
+    !is_configuration(name) && is_configuration(meant(name))
+}
+
+/// A name without the end that a desktop hides, and without what nobody sees.
+pub(super) fn meant(name: &str) -> &str {
+    let mut rest = name.trim_matches(is_unseen);
+    while let Some(shorter) = strip_end(rest, ".txt") {
+        rest = shorter.trim_end_matches(is_unseen);
+    }
+    rest
+}
+
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+fn strip_end<'a>(text: &'a str, end: &str) -> Option<&'a str> {
+    let at = text.len().checked_sub(end.len()).filter(|at| *at > 0)?;
+    (text.is_char_boundary(at) && text[at..].eq_ignore_ascii_case(end)).then(|| &text[..at])
+}
+
+/// A name in small letters without ends and marks of copies.
+fn without_ends(name: &str) -> &str {
+    let mut rest = name.trim_matches(is_unseen);
+    loop {
+        let end = ENDS.iter().find_map(|end| strip_end(rest, end));
+        let shorter = end.or_else(|| original(rest)).map(|shorter| shorter.trim_matches(is_unseen));
+        match shorter.filter(|shorter| !shorter.is_empty()) {
+            Some(shorter) => rest = shorter,
+            None => return rest,
+        }
+    }
+}
+
+/// The name that a copy has it from: `acme (1)`, `acme - copy`, `acme copy 2`, `acme.bak`, `copy of acme`.
+fn original(name: &str) -> Option<&str> {
+    if let Some(rest) = name.strip_prefix("copy of ") {
+        return Some(rest);
+    }
+    if let Some((stem, inside)) = name.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
+        let is_number = !inside.is_empty() && inside.bytes().all(|byte| byte.is_ascii_digit());
+        return (is_number || is_copys(inside)).then_some(stem);
+    }
+    let between = [' ', '-', '_', '.'];
+    let counted = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let marked = [name, counted.trim_end_matches(between)].into_iter().find_map(|text| {
+        let (stem, word) = text.rsplit_once(between)?;
+        COPIES.contains(&word).then_some(stem)
+    });
+    marked.map(|stem| stem.trim_end_matches(between))
+}
+
+/// `copy`, `conflicted copy 2026-01-01`, `case conflict`.
+fn is_copys(text: &str) -> bool {
+    text.contains("conflict") || text.split(' ').any(|word| COPIES.contains(&word))
+}
+
+/// A neighbour that was read.
+pub(super) struct Namesake {
+    file: PathBuf,
+    says: Says,
+}
+
+/// What a neighbour says about who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// It has a field that restricts it.
+    Guards,
+    /// It cannot be read, so it may.
+    Unread,
+    /// It is a tenant of its own, open as it is.
+    Tenant,
+    Nothing,
+}
+
+/// Reads the neighbours of an entry. What they say belongs to the entry's digest.
+pub(super) fn read(entry: &Entry, resolver: &mut Resolver<'_>) -> Vec<Namesake> {
+    if resolver.shelf.is_kept() {
+        return Vec::new();
+    }
+    let one = |(number, file): (usize, &PathBuf)| {
+        let says = if number < MAX_READ { says(entry, file, resolver) } else { Says::Unread };
+        resolver.hasher.field(file.file_name().unwrap_or_default().as_encoded_bytes());
+        resolver.hasher.field(format!("{says:?}").as_bytes());
+        Namesake { file: file.clone(), says }
+    };
+    entry.namesakes.iter().take(MAX_READ + 1).enumerate().map(one).collect()
+}
+
+fn says(entry: &Entry, file: &Path, resolver: &Resolver<'_>) -> Says {
+    let is_in_folder = entry.folder.as_deref().is_some_and(|folder| file.starts_with(folder));
+    let cap = yaml::MAX_BYTES as u64;
+    let bytes = if is_in_folder { resolver.read(file, cap) } else { disk::read(file, cap) };
+    let Some(text) = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return Says::Unread };
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_env = meant(name).to_lowercase().ends_with(".env");
+    let root = if is_env { dotenv::parse(&text).root } else { yaml::parse(&text) };
+    match root {
+        Err(_) => Says::Unread,
+        Ok(root) if root.pairs().iter().any(|(key, node)| guards(&key.text, node)) => Says::Guards,
+        Ok(root) if root.member("search_url").is_some() => Says::Tenant,
+        Ok(_) => Says::Nothing,
+    }
+}
+
+/// Whether a field restricts who may call, or is meant to. `access:` with nothing behind it is no wish to be open.
+fn guards(name: &str, node: &Node) -> bool {
+    let Some(field) = fields::nearest(fields::TENANT, name).filter(|field| fields::guards(field)) else {
+        return false;
+    };
+    match field.by {
+        fields::By::Guard => true,
+        _ => !node.is_blank() && node.text().and_then(fields::flag) != Some(false),
+    }
+}
+
+impl Namesake {
+    /// What its being there means for a tenant that asks callers for nothing, or for something.
+    pub(super) fn finding(&self, is_open: bool) -> Option<Diagnostic> {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let help = match meant(&name) {
+            meant if is_misnamed(&name) => {
+                format!(
+                    "rename it to {meant} if it is meant (a desktop may hide the end of its name), or remove it"
+                )
+            }
+            _ => "give it the name of the tenant's other files, up to the dot; or move it out of the folder"
+                .to_owned(),
+        };
+        let found = match self.says {
+            Says::Guards if is_open => Diagnostic::error(
+                "overlay-misnamed",
+                "this file says who may call and is named almost like this tenant, but is not read as a part of it; \
+                 the tenant stays closed",
+            ),
+            Says::Unread if is_open => Diagnostic::error(
+                "overlay-misnamed",
+                "this file is named almost like this tenant and cannot be read, so it may say who may call; \
+                 the tenant stays closed",
+            ),
+            _ if is_misnamed(&name) => Diagnostic::warning(
+                "overlay-misnamed",
+                "this file is named almost like one of this tenant's; it is ignored",
+            ),
+            Says::Nothing => Diagnostic::warning(
+                "overlay-misnamed",
+                "this file is named almost like this tenant, but is not read as a part of it",
+            ),
+            Says::Guards | Says::Unread | Says::Tenant => return None,
+        };
+        Some(found.help(help).at(Location::file(&self.file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn are_kin(one: &str, other: &str) -> bool {
+        !kin(one).is_disjoint(&kin(other))
+    }
+
+    #[test]
+    fn stems_that_people_take_for_one_another_are_kin() {
+        for stem in [
+            "Acme",
+            "acme (1)",
+            "acme(12)",
+            "acme - Copy",
+            "Copy of acme",
+            "acme copy 2",
+            "acme_copy",
+            "acme - Kopie (2)",
+            "acme.zip",
+            "acme.yaml.txt",
+            " acme ",
+            "acme.yaml\u{a0}",
+            "acme.bak",
+            "acme_old",
+            "acme.env.TXT",
+            "\u{ff21}cme",
+            "acme\u{200b}",
+            "acme (conflicted copy 2026-01-01)",
+        ] {
+            assert!(are_kin("acme", stem), "{stem}");
+        }
+        assert!(
+            are_kin("mu\u{308}ller", "m\u{fc}ller")
+                && are_kin("a_b", "A b")
+                && are_kin("acme--1", "acme (1)")
+        );
+        for (one, other) in
+            [("acme", "acme-prod"), ("acme", "acme2"), ("a-b", "ab"), ("acme", "acme (eu)"), ("東", "西")]
+        {
+            assert!(!are_kin(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_end_and_blanks_keep_a_file_from_being_a_configuration() {
+        for name in ["acme.yaml.txt", "acme.ENV.TXT", "acme.yml ", "acme.yaml.txt.txt", "acme.env\u{a0}"] {
+            assert!(is_misnamed(name), "{name}");
+        }
+        for name in
+            ["acme.yaml", "acme.env", "notes.txt", "acme.zip.txt", "acme yaml.txt", "acme.yaml.bak", ""]
+        {
+            assert!(!is_misnamed(name), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stems_of_one_tenant_name_are_kin(one in "[aAbB1_ .()-]{1,6}", other in "[aAbB1_ .()-]{1,6}") {
+            let name = TenantName::from_stem(&one);
+            if name.is_some() && name == TenantName::from_stem(&other) {
+                prop_assert!(are_kin(&one, &other));
+            }
+        }
+
+        #[test]
+        fn any_stem_is_its_own_kin(stem in "\\PC{0,40}") {
+            prop_assert!(are_kin(&stem, &stem));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which names in the folder people take for one another, so that whoever looks at one of them looks at all: whether a
+//! tenant may serve depends on files that are named almost like its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+
+use super::scan::Scanned;
+use crate::bundle;
+
+/// Stems, and names of files that are named amiss, by the digest of what they come to. Two that share a digest by chance
+/// cost a needless look.
+#[derive(Debug, Default)]
+pub(super) struct Kindred {
+    names: HashMap<u64, Vec<Box<str>>>,
+    hasher: RandomState,
+}
+
+impl Kindred {
+    /// Takes note of what a look found; a look at all forgets what is no longer there.
+    pub(super) fn note(&mut self, scanned: &Scanned, at_all: bool) {
+        if at_all {
+            self.names.clear();
+        }
+        let stems = scanned.found.iter().map(|found| found.entry.stem.as_str());
+        for name in stems.chain(scanned.misnamed.iter().map(String::as_str)) {
+            for kin in bundle::kin(name) {
+                let names = self.names.entry(self.hasher.hash_one(kin)).or_default();
+                if !names.iter().any(|known| **known == *name) {
+                    names.reserve_exact(1);
+                    names.push(name.into());
+                }
+            }
+        }
+    }
+
+    /// Adds to the names that are to be looked at those that are kin to them.
+    pub(super) fn widen(&self, names: &mut BTreeSet<String>) {
+        let kin: BTreeSet<u64> =
+            names.iter().flat_map(|name| bundle::kin(name)).map(|kin| self.hasher.hash_one(kin)).collect();
+        let known = kin.iter().filter_map(|kin| self.names.get(kin)).flatten();
+        names.extend(known.map(|name| name.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_looked_at_brings_those_who_are_named_alike() {
+        let mut kindred = Kindred::default();
+        let misnamed = |names: &[&str]| Scanned {
+            found: Vec::new(),
+            misnamed: names.iter().map(|name| name.to_string()).collect(),
+        };
+        kindred.note(&misnamed(&["acme.yaml.txt", "beta.env.txt"]), true);
+        kindred.note(&misnamed(&["Acme.yaml "]), false);
+        let widened = |kindred: &Kindred| {
+            let mut names = BTreeSet::from(["acme (1)".to_owned()]);
+            kindred.widen(&mut names);
+            names.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(widened(&kindred), ["Acme.yaml ", "acme (1)", "acme.yaml.txt"]);
+        kindred.note(&misnamed(&["beta.env.txt"]), true);
+        assert_eq!(widened(&kindred), ["acme (1)"]);
+    }
+}
