@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::excerpt;
 use super::fields::{self, By, Field, Shape};
-use super::yaml::{Fault, Mark, Node, Value};
+use super::yaml::{Fault, Manner, Mark, Node, Value};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 
 const MAX_FINDINGS: usize = 50;
@@ -96,6 +96,7 @@ impl Document {
             document.drop_operators_fields(report);
         }
         let mut shapes = Shapes { source: &document.source, report, found: 0, guards_found: 0 };
+        document.in_doubt |= shapes.is_amiss(&document.root, Shape::Map(fields::TENANT), "this document");
         shapes.map(&document.root, fields::TENANT, "");
         document.in_doubt |= shapes.guards_found > 0;
         document
@@ -223,11 +224,11 @@ impl Shapes<'_> {
     }
 
     fn value(&mut self, node: &Node, shape: Shape, name: &str) {
-        if node.is_blank() {
+        if self.is_amiss(node, shape, name) || node.is_blank() {
             return;
         }
         let expected = match (&node.value, shape) {
-            (_, Shape::Free) => return,
+            (_, Shape::Free) => return self.free(node, name),
             (Value::Map(_), Shape::Map(fields)) => return self.map(node, fields, &format!("{name}.")),
             (Value::Map(pairs), Shape::Named(shape)) => {
                 return pairs.iter().for_each(|(key, node)| {
@@ -240,7 +241,11 @@ impl Shapes<'_> {
                     .enumerate()
                     .for_each(|(i, item)| self.item(item, *shape, &format!("{name}[{i}]")));
             }
-            (Value::List(items), Shape::Texts) if items.iter().all(|item| item.text().is_some()) => return,
+            (Value::List(items), Shape::Texts) if items.iter().all(|item| item.text().is_some()) => {
+                let amiss =
+                    |(i, item): (usize, &Node)| _ = self.is_amiss(item, Shape::Text, &format!("{name}[{i}]"));
+                return items.iter().enumerate().for_each(amiss);
+            }
             (Value::Scalar { text, .. }, shape) => match scalar_fault(text.trim(), shape) {
                 None => return,
                 Some(expected) => expected,
@@ -249,6 +254,47 @@ impl Shapes<'_> {
         };
         let message = format!("{name} must be {expected}{}", instead(node));
         self.find(Diagnostic::error("wrong-type", message).help("correct this value"), node.at);
+    }
+
+    /// Reports a value that its line says in a way that only other tools understand. What a vendor puts into fields that
+    /// nobody reads is no concern of ours.
+    fn is_amiss(&mut self, node: &Node, shape: Shape, name: &str) -> bool {
+        let nobody_reads_it = self.source.origin == Origin::Export && matches!(shape, Shape::Free);
+        let found = match node.manner {
+            Manner::Usual | Manner::Literal => return false,
+            _ if nobody_reads_it => return false,
+            Manner::Tagged => {
+                let what = format!("{name} has a tag (!…) of another tool, which means nothing here");
+                Diagnostic::error("yaml-tag", what).help(
+                    "write the value itself, in quotes if it begins with !; a secret can also be given as a file (…_file) or as ${TENANT_…}",
+                )
+            }
+            Manner::Hollow => {
+                let what = format!("{name} is empty: what begins with &, ! or # is no value");
+                Diagnostic::error("yaml-empty", what).help(
+                    "put the value in quotes; or remove what stands behind the colon, if it is to be empty",
+                )
+            }
+        };
+        self.find(found, node.at);
+        true
+    }
+
+    /// Looks for tags in a value of an operator's that is judged elsewhere.
+    fn free(&mut self, node: &Node, name: &str) {
+        if self.source.origin == Origin::Export {
+            return;
+        }
+        let inside = match &node.value {
+            Value::Scalar { .. } => return,
+            Value::List(items) => items.iter().collect::<Vec<_>>(),
+            Value::Map(pairs) => pairs.iter().map(|(_, node)| node).collect(),
+        };
+        for node in inside {
+            if !self.is_amiss(node, Shape::Free, name) {
+                self.free(node, name);
+            }
+        }
     }
 
     /// Adds a finding; past a number that nobody would read, only that there are more.

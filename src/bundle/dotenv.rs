@@ -1,11 +1,24 @@
-//! The vendor's `.env`, read as the compose stack reads it: `NAME=value`, `export `, quotes, comments.
+//! The vendor's `.env`, read as Docker Compose reads it: `NAME=value` or `NAME: value`, `export`, quotes over several lines,
+//! escapes, comments, and `$NAME` of names of the same file (compose-go, `dotenv/parser.go`).
 //!
-//! Nothing is interpolated. A line that cannot be read is a fault, not ignored: it may be the cut-off
-//! `OAUTH_ENABLED=true` of a half-written file.
+//! Nothing of the gateway's environment is put in. A line that cannot be read is a fault, not ignored: it may be the
+//! cut-off `OAUTH_ENABLED=true` of a half-written file. For the same reason every kind of line end ends a line, and a
+//! control character in a line is a fault.
 
-use super::yaml::{Fault, Key, Mark, Node, Value};
+mod expand;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::fields;
+use super::yaml::{Fault, Key, MAX_BYTES, Manner, Mark, Node, Value};
 
 const MAX_LINES: usize = 5_000;
+const MAX_FAULTS: usize = 20;
+/// All values together: each may hold others twice.
+const MAX_VALUES: usize = 2 * MAX_BYTES;
+
+const DOLLAR_HELP: &str = "a $ that is meant as it is stands in single quotes, or twice ($$); the gateway's own variables are out of reach";
 
 /// A `.env` as read.
 pub(super) struct Read {
@@ -15,100 +28,219 @@ pub(super) struct Read {
     pub(super) repeated: Vec<(String, Mark)>,
 }
 
+/// The text with line feeds at the ends of its lines, whatever it had.
+pub(super) fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    match text.contains('\r') {
+        true => text.replace("\r\n", "\n").replace('\r', "\n").into(),
+        false => text.into(),
+    }
+}
+
 /// Reads a `.env`.
 pub(super) fn parse(text: &str) -> Read {
-    let mut pairs: Vec<(Key, Node)> = Vec::new();
-    let (mut faults, mut repeated) = (Vec::new(), Vec::new());
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let at = Mark { line: index + 1, column: 1 };
-        if index >= MAX_LINES {
-            faults.push(fault(at, "more than 5,000 lines"));
+    let text = with_line_feeds(text);
+    let mut reader = Reader::default();
+    let mut rest = text.trim_start_matches('\u{feff}');
+    let mut at = Mark { line: 1, column: 1 };
+    while !rest.is_empty() {
+        if at.line > MAX_LINES {
+            reader.fault(at, "more than 5,000 lines");
             break;
         }
-        match assignment(line, at) {
-            Ok(None) => {}
-            Ok(Some((key, node))) => {
-                if let Some(place) = pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
-                    pairs.remove(place);
-                    repeated.push((key.text.to_ascii_uppercase(), at));
-                }
-                pairs.push((key, node));
+        let taken = reader.statement(rest, at);
+        at.line += rest[..taken].matches('\n').count();
+        rest = &rest[taken..];
+    }
+    reader.finish()
+}
+
+/// A name with its value, as it stands.
+struct Statement<'a> {
+    name: &'a str,
+    /// Where the value begins.
+    offset: usize,
+    value: Quoted,
+    /// How many bytes it takes, its line's end included.
+    taken: usize,
+}
+
+/// A value in its quotes, these removed.
+enum Quoted {
+    Single(String),
+    Double(String),
+    Not(String),
+}
+
+#[derive(Default)]
+struct Reader {
+    pairs: Vec<(Key, Node)>,
+    /// Values so far, by their names as written.
+    values: HashMap<String, String>,
+    size: usize,
+    faults: Vec<Fault>,
+    repeated: Vec<(String, Mark)>,
+}
+
+impl Reader {
+    /// Reads what begins here, and says how many bytes that was.
+    fn statement(&mut self, rest: &str, at: Mark) -> usize {
+        let line = first_line(rest);
+        match statement(rest).and_then(|found| found.map(|found| self.take(rest, found, at)).transpose()) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => line.len(),
+            Err(what) => {
+                self.fault(at, what);
+                line.len()
             }
-            Err(what) if faults.len() < 20 => faults.push(fault(at, what)),
-            Err(_) => {}
         }
     }
-    let root = Node { at: Mark { line: 1, column: 1 }, value: Value::map(pairs) };
-    Read { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
-}
 
-fn fault(at: Mark, what: &str) -> Fault {
-    Fault {
-        code: "env-syntax",
-        message: format!("this line of the .env cannot be read: {what}"),
-        help: "write NAME=value, one a line; comments begin with #",
-        at,
+    fn take(&mut self, rest: &str, statement: Statement<'_>, at: Mark) -> Result<usize, &'static str> {
+        let Statement { name, offset, value, taken } = statement;
+        let plain = matches!(value, Quoted::Not(_));
+        let (text, is_literal) = match value {
+            Quoted::Single(text) => (text, true),
+            Quoted::Double(text) => expand::expand(&expand::escapes(&text), &self.values)?,
+            Quoted::Not(text) => expand::expand(&text, &self.values)?,
+        };
+        if text.contains('\0') {
+            return Err("it has a NUL character");
+        }
+        self.size += text.len();
+        if self.size > MAX_VALUES {
+            return Err("the values of this file become more than 512 KiB");
+        }
+        self.values.insert(name.to_owned(), text.clone());
+        let column = rest[..offset].chars().count() + 1;
+        let manner = if is_literal { Manner::Literal } else { Manner::Usual };
+        let value = Value::Scalar { text: text.into(), plain };
+        let node = Node { at: Mark { column, ..at }, value, manner };
+        self.put(Key { at, text: name.to_ascii_lowercase().into() }, node);
+        Ok(taken)
+    }
+
+    fn put(&mut self, key: Key, node: Node) {
+        if let Some(place) = self.pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
+            self.pairs.remove(place);
+            self.repeated.push((key.text.to_ascii_uppercase(), key.at));
+        }
+        self.pairs.push((key, node));
+    }
+
+    fn fault(&mut self, at: Mark, what: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault {
+                code: "env-syntax",
+                message: format!("this line of the .env cannot be read: {what}"),
+                help: if what.contains("variable") || what.contains("${") {
+                    DOLLAR_HELP
+                } else {
+                    "write NAME=value, one a line; comments begin with #"
+                },
+                at,
+            });
+        }
+    }
+
+    fn finish(self) -> Read {
+        let Self { pairs, faults, repeated, .. } = self;
+        let root = Node::usual(Mark { line: 1, column: 1 }, Value::map(pairs));
+        Read { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
     }
 }
 
-type Pair = (Key, Node);
+/// The first line with its end.
+fn first_line(text: &str) -> &str {
+    text.split_inclusive('\n').next().unwrap_or_default()
+}
 
-fn assignment(line: &str, at: Mark) -> Result<Option<Pair>, &'static str> {
+/// What the text begins with: a name and its value, or a line without.
+fn statement(text: &str) -> Result<Option<Statement<'_>>, &'static str> {
+    let line = first_line(text);
+    refuse_controls(line)?;
     let trimmed = line.trim();
     if trimmed.is_empty() || trimmed.starts_with('#') {
         return Ok(None);
     }
-    let trimmed = trimmed.strip_prefix("export ").unwrap_or(trimmed).trim_start();
-    let (name, value) = trimmed.split_once('=').ok_or("it has no \"=\"")?;
+    let trimmed = line.trim_start();
+    let after_export = trimmed.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let trimmed = after_export.unwrap_or(trimmed).trim_start();
+    let (name, value) = trimmed.split_once(['=', ':']).ok_or("it has no \"=\"")?;
     let name = name.trim_end();
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-[]".contains(&byte)) {
         return Err("its name is not made of letters, digits and _");
     }
-    let (text, plain) = value_of(value.trim())?;
-    if text.contains('\0') {
-        return Err("it has a NUL character");
-    }
-    let column = line.chars().count() - value.trim_start().chars().count() + 1;
-    let node = Node { at: Mark { column, ..at }, value: Value::Scalar { text: text.into(), plain } };
-    Ok(Some((Key { at, text: name.to_ascii_lowercase().into() }, node)))
+    let behind = value;
+    let value = value.trim_start_matches([' ', '\t']);
+    let offset = line.len() - value.len();
+    let (value, taken) = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => quoted(text, offset, quote)?,
+        // A comment needs a blank before it.
+        Some('#') if behind.len() > value.len() => (Quoted::Not(String::new()), line.len()),
+        _ => (Quoted::Not(without_comment(value).to_owned()), line.len()),
+    };
+    Ok(Some(Statement { name, offset, value, taken }))
 }
 
-/// The value and whether it stood without quotes.
-fn value_of(value: &str) -> Result<(String, bool), &'static str> {
-    match value.chars().next() {
-        Some('\'') => single(&value[1..]).map(|text| (text, false)),
-        Some('"') => double(&value[1..]).map(|text| (text, false)),
-        _ => Ok((without_comment(value).to_owned(), true)),
+fn refuse_controls(line: &str) -> Result<(), &'static str> {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let is_odd = |c: char| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}');
+    match line.contains(is_odd) {
+        true => Err("it has a control character"),
+        false => Ok(()),
     }
 }
 
-fn single(rest: &str) -> Result<String, &'static str> {
-    let (text, after) = rest.split_once('\'').ok_or("a quote is not closed")?;
+/// The value that begins with this quote, and where its last line ends.
+fn quoted(text: &str, offset: usize, quote: char) -> Result<(Quoted, usize), &'static str> {
+    let inside = &text[offset + quote.len_utf8()..];
+    let (value, length) = until_quote(inside, quote).ok_or("a quote is not closed")?;
+    let raw = &inside[..length];
+    for line in raw.split('\n').skip(1) {
+        refuse_controls(line)?;
+        refuse_swallowed(line)?;
+    }
+    let after = first_line(&inside[length + quote.len_utf8()..]);
+    refuse_controls(after)?;
     nothing_but_comment(after)?;
-    Ok(text.to_owned())
+    let taken = text.len() - inside.len() + length + quote.len_utf8() + after.len();
+    let value = if quote == '"' { Quoted::Double(value) } else { Quoted::Single(value) };
+    Ok((value, taken))
 }
 
-fn double(rest: &str) -> Result<String, &'static str> {
-    let mut text = String::new();
-    let mut chars = rest.chars();
-    loop {
-        match chars.next().ok_or("a quote is not closed")? {
-            '"' => break,
-            '\\' => match chars.next().ok_or("a quote is not closed")? {
-                'n' => text.push('\n'),
-                'r' => text.push('\r'),
-                't' => text.push('\t'),
-                other => text.push(other),
-            },
-            other => text.push(other),
+/// What stands before the closing quote, and how many bytes that is as written. A backslash keeps a quote from closing;
+/// before anything else it stays.
+fn until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
+    let (mut value, mut is_escaped) = (String::new(), false);
+    for (at, c) in inside.char_indices() {
+        if c == quote && !is_escaped {
+            return Some((value, at));
         }
+        if c == '\\' && !is_escaped {
+            is_escaped = true;
+            continue;
+        }
+        if is_escaped && c != quote {
+            value.push('\\');
+        }
+        is_escaped = false;
+        value.push(c);
     }
-    nothing_but_comment(chars.as_str())?;
-    Ok(text)
+    None
+}
+
+/// A forgotten quote must not make a part of a value of the line that turns the login on.
+fn refuse_swallowed(line: &str) -> Result<(), &'static str> {
+    let name = line.split(['=', ':']).next().unwrap_or_default().trim();
+    let name = name.strip_prefix("export ").unwrap_or(name).trim_start().to_ascii_lowercase();
+    match line.contains(['=', ':']) && fields::lookup(fields::TENANT, &name).is_some() {
+        true => Err("a quote that begins before it seems not to be closed"),
+        false => Ok(()),
+    }
 }
 
 fn nothing_but_comment(after: &str) -> Result<(), &'static str> {
-    match after.trim_start() {
+    match after.trim() {
         "" => Ok(()),
         rest if rest.starts_with('#') => Ok(()),
         _ => Err("something follows the closing quote"),
@@ -116,9 +248,6 @@ fn nothing_but_comment(after: &str) -> Result<(), &'static str> {
 }
 
 fn without_comment(value: &str) -> &str {
-    if value.starts_with('#') {
-        return "";
-    }
     let cut = value.find(" #").into_iter().chain(value.find("\t#")).min();
     cut.map_or(value, |at| &value[..at]).trim_end()
 }
@@ -147,6 +276,87 @@ mod tests {
     fn a_line_cut_off_is_a_fault() {
         let faults = parse("OAUTH_ENABL\nA=\"x\nB=1\nC='x' y\n").root.err().expect("faults");
         assert_eq!(faults.iter().map(|fault| fault.at.line).collect::<Vec<_>>(), [1, 2, 4]);
+    }
+
+    fn one(text: &str) -> String {
+        let read = read(&format!("PART=xyz\nEMPTY=\n{text}\n"));
+        read.into_iter().find(|(name, _)| name == "a").unwrap_or_else(|| panic!("{text}")).1
+    }
+
+    #[test]
+    fn values_are_what_compose_takes_them_for() {
+        for (line, value) in [
+            ("A=ab$$cd", "ab$cd"),
+            ("A=\"ab$$cd\"", "ab$cd"),
+            ("A='ab$$cd'", "ab$$cd"),
+            ("A=ab-$PART", "ab-xyz"),
+            ("A=\"ab-${PART}!\"", "ab-xyz!"),
+            ("A='ab-${PART}'", "ab-${PART}"),
+            ("A=${NONE:-x}", "x"),
+            ("A=${EMPTY:-x${PART}}", "xxyz"),
+            ("A=${EMPTY-x}", ""),
+            ("A=${PART:+y}${NONE+z}", "y"),
+            ("A=a$1 $ b", "a$1 $ b"),
+            ("A=\"ab\\qcd\\x41\"", "ab\\qcd\\x41"),
+            ("A=\"a\\tb\\\\c\\$PART\\0101\"", "a\tb\\c$PARTA"),
+            ("A='it\\'s'", "it's"),
+            ("A='a\\nb'", "a\\nb"),
+            ("A: abc", "abc"),
+            ("A:abc", "abc"),
+            ("export\tA=x", "x"),
+            ("A=\"x\ny\" # c", "x\ny"),
+            ("A=#x", "#x"),
+            ("A= #x", ""),
+            ("A=https://h/x", "https://h/x"),
+            ("A=$TENANT_X", "${TENANT_X}"),
+        ] {
+            assert_eq!(one(line), value, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_compose_cannot_know_here_is_a_fault() {
+        for line in ["A=$NONE", "A=${NONE}", "A=${PART", "A=${}", "A=${NONE?}", "A=${A:-${B:-${NONE}}}"] {
+            assert!(parse(&format!("PART=x\n{line}\n")).root.is_err(), "{line}");
+        }
+        let doubling: String = (1..40).map(|n| format!("A{n}=$A{}$A{0}\n", n - 1)).collect();
+        assert!(parse(&format!("A0=xxxxxxxx\n{doubling}")).root.is_err());
+        let deep = format!("A={}x{}", "${B:-".repeat(60), "}".repeat(60));
+        assert!(parse(&deep).root.is_err());
+    }
+
+    #[test]
+    fn every_line_end_ends_a_line_and_no_other_control_character_hides_one() {
+        let read = read("# login\rOAUTH_ENABLED=true\rA=1\r\nB=2\n\rC='x\ry'");
+        let expected = [("oauth_enabled", "true"), ("a", "1"), ("b", "2"), ("c", "x\ny")];
+        assert_eq!(read, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+        for odd in ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}', '\u{1b}', '\u{7f}'] {
+            for text in
+                [format!("# x{odd}OAUTH_ENABLED=true"), format!("A=1{odd}B=2"), format!("A='1\n{odd}'")]
+            {
+                assert!(parse(&text).root.is_err(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quote_that_swallows_a_field_is_a_fault() {
+        assert!(parse("A='it\nOAUTH_ENABLED=true\n# it'\n").root.is_err());
+        assert!(parse("A=\"it\n export microsoft_client_id: x\n\"\n").root.is_err());
+    }
+
+    #[test]
+    fn places_are_counted_behind_values_of_several_lines() {
+        let root = parse("A='x\ny'\n\n  B = 'z'\n").root.expect("readable");
+        let (key, node) = root.member("b").expect("b");
+        assert_eq!((key.at.line, node.at), (4, Mark { line: 4, column: 7 }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[A$\\\\{}'\"=: #\\n\\r\\-a]{0,60}") {
+            let _ = parse(&text);
+        }
     }
 
     #[test]

@@ -86,11 +86,16 @@ impl Role {
 impl Gathering<'_, '_> {
     fn yaml(&mut self, file: &Path, origin: Origin) -> Option<Document> {
         let text = self.text(file)?;
-        self.document(Source { origin, file: file.to_owned(), entry: None, text })
+        let hidden = yaml::hidden_line(&text);
+        let source = Source { origin, file: file.to_owned(), entry: None, text };
+        match hidden {
+            Some(fault) => self.finish(source, Err(vec![fault])),
+            None => self.document(source),
+        }
     }
 
     fn env(&mut self, file: &Path) -> Option<Document> {
-        let text = self.text(file)?;
+        let text = dotenv::with_line_feeds(&self.text(file)?).into_owned();
         let source = Source { origin: Origin::Env, file: file.to_owned(), entry: None, text };
         let read = dotenv::parse(&source.text);
         for (name, at) in read.repeated.into_iter().take(MAX_REPEATED) {

@@ -10,7 +10,7 @@ use super::bounds::{Bounds, VARIABLE_PREFIX};
 use super::document::{Document, Origin};
 use super::excerpt::Scrubber;
 use super::snapshot::Shelf;
-use super::yaml::Node;
+use super::yaml::{Manner, Node};
 use super::{Context, Refusal};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Hasher;
@@ -102,6 +102,7 @@ impl Resolver<'_> {
         let at = document.source.at(node.at);
         let reference = match reference {
             Some(reference) => Ok(reference),
+            None if node.manner == Manner::Literal => Ok(Reference::Plain(node.text()?)),
             None => plain_or_variable(node.text()?),
         };
         let secret = reference.and_then(|reference| match (reference, document.source.origin) {
@@ -204,7 +205,7 @@ fn plain_or_variable(text: &str) -> Result<Reference<'_>, Refusal> {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     let word = |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     let name = name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX));
-    let help = "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach";
+    let help = "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach. A secret that has ${ in it can be given as a file (…_file), or in single quotes in a .env";
     let unknown =
         || refusal("variable-form", "this is not the name of a variable that tenants may use", help);
     name.map(Reference::Variable).ok_or_else(unknown)

@@ -7,3 +7,4 @@ mod hostile;
 mod login;
 mod namesakes;
 mod samples;
+mod written;

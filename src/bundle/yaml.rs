@@ -2,8 +2,8 @@
 //!
 //! Owns: text → [`Node`]. Built on the parser that `serde-saphyr` is built on, because findings need the place of every
 //! key and value, the text of a scalar as it was written (`0123`, `yes`), and all duplicate keys at once; and because
-//! the crate's own messages quote source lines. Tags are ignored, nothing is ever executed, included or interpolated.
-//! Aliases and merge keys work as in PyYAML, within the budget.
+//! the crate's own messages quote source lines. Nothing is ever executed, included or interpolated: a tag of other tools
+//! (`!secret`) is only kept in mind, for whoever judges the value. Aliases and merge keys work as in PyYAML, within the budget.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +32,19 @@ pub(super) struct Mark {
 pub(super) struct Node {
     pub(super) at: Mark,
     pub(super) value: Value,
+    pub(super) manner: Manner,
+}
+
+/// What is odd about how a value was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Usual,
+    /// It has a tag that means something to other tools.
+    Tagged,
+    /// Its line says something, and none of it is a value: an anchor, a tag, a comment without a blank.
+    Hollow,
+    /// It refers to nothing: a dollar sign in it is one.
+    Literal,
 }
 
 /// What a node is.
@@ -71,6 +84,10 @@ pub(super) struct Fault {
 }
 
 impl Node {
+    pub(super) fn usual(at: Mark, value: Value) -> Self {
+        Self { at, value, manner: Manner::Usual }
+    }
+
     /// Nothing, as `~`, `null` or blank text: an unset value.
     pub(super) fn is_blank(&self) -> bool {
         match &self.value {
@@ -151,7 +168,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder = Builder::default();
+    let mut builder = Builder { text, ..Builder::default() };
     for event in Parser::new_from_str_with_options(text, options) {
         let step = match event {
             Ok((event, span)) => builder.take(event, mark(&span.start)),
@@ -163,6 +180,21 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
         }
     }
     builder.finish()
+}
+
+/// A comment that an older program would end earlier, so that what follows would count.
+pub(super) fn hidden_line(text: &str) -> Option<Fault> {
+    let hides = |line: &str| {
+        let comment = line.find('#').map(|at| &line[at..]);
+        comment.is_some_and(|comment| comment.contains(['\u{85}', '\u{2028}', '\u{2029}']))
+    };
+    let index = text.lines().flat_map(|line| line.split('\r')).position(hides)?;
+    Some(Fault {
+        code: "yaml-line-end",
+        message: "a character in this comment ends a line for some programs, so what follows it may be meant to count".into(),
+        help: "remove the character, or write what follows it on a line of its own",
+        at: Mark { line: index + 1, column: 1 },
+    })
 }
 
 fn mark(marker: &granit_parser::Marker) -> Mark {
@@ -181,6 +213,7 @@ fn syntax(error: &granit_parser::ScanError) -> Fault {
 /// A collection under way.
 struct Frame {
     at: Mark,
+    manner: Manner,
     anchor: usize,
     content: Content,
 }
@@ -198,7 +231,10 @@ enum Content {
 }
 
 #[derive(Default)]
-struct Builder {
+struct Builder<'a> {
+    text: &'a str,
+    /// Its lines, once somebody asked for them.
+    lines: Vec<&'a str>,
     frames: Vec<Frame>,
     root: Option<Node>,
     anchors: HashMap<usize, Node>,
@@ -208,20 +244,27 @@ struct Builder {
     faults: Vec<Fault>,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, at: Mark) -> Result<(), Fault> {
         match event {
             Event::DocumentStart(..) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
+                // The parser says "~" where nothing stands.
+                let is_empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~");
+                let is_hollow = is_empty && self.says_something(anchor != 0 || tag.is_some());
+                let manner = if is_hollow { Manner::Hollow } else { Manner::Usual };
+                let manner = if is_foreign(tag.as_deref()) { Manner::Tagged } else { manner };
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let node = Node { at, value: Value::Scalar { text: text.into(), plain } };
+                let node = Node { at, value: Value::Scalar { text: text.into(), plain }, manner };
                 self.count(node.weight(), at)?;
                 self.put(node, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.open(Content::List(Vec::new()), anchor, at),
-            Event::MappingStart(_, anchor, _) => {
+            Event::SequenceStart(_, anchor, tag) => {
+                self.open(Content::List(Vec::new()), anchor, is_foreign(tag.as_deref()), at)
+            }
+            Event::MappingStart(_, anchor, tag) => {
                 let content = Content::Map { pairs: Vec::new(), key: None, seen: HashMap::new() };
-                self.open(content, anchor, at)
+                self.open(content, anchor, is_foreign(tag.as_deref()), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => self.alias(anchor, at),
@@ -257,22 +300,42 @@ impl Builder {
         Err(budget(too_much, at))
     }
 
-    fn open(&mut self, content: Content, anchor: usize, at: Mark) -> Result<(), Fault> {
+    /// Whether the line of a value that is empty says something: `key: &x`, `key: !x`, `key: #x`. A comment has a blank
+    /// behind its sign.
+    fn says_something(&mut self, has_properties: bool) -> bool {
+        let Some(Frame { content: Content::Map { key: Some(key), .. }, .. }) = self.frames.last() else {
+            return has_properties;
+        };
+        if self.lines.is_empty() {
+            self.lines = self.text.lines().flat_map(|line| line.split('\r')).collect();
+        }
+        let line = self.lines.get(key.at.line - 1).copied().unwrap_or_default();
+        let behind = line.split_once(&*key.text).map_or("", |(_, behind)| behind);
+        let behind = behind.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix(':').unwrap_or_default();
+        if has_properties {
+            return !behind.contains('~');
+        }
+        let comment = behind.trim_start().strip_prefix('#').unwrap_or_default();
+        comment.starts_with(|c: char| !c.is_whitespace() && c != '#')
+    }
+
+    fn open(&mut self, content: Content, anchor: usize, is_foreign: bool, at: Mark) -> Result<(), Fault> {
         self.count(Weight { nodes: 1, text: 0, depth: 1 }, at)?;
         if matches!(self.frames.last(), Some(Frame { content: Content::Map { key: None, .. }, .. })) {
             return Err(bad_key(at));
         }
-        self.frames.push(Frame { at, anchor, content });
+        let manner = if is_foreign { Manner::Tagged } else { Manner::Usual };
+        self.frames.push(Frame { at, manner, anchor, content });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Fault> {
-        let Some(Frame { at, anchor, content }) = self.frames.pop() else { return Ok(()) };
+        let Some(Frame { at, manner, anchor, content }) = self.frames.pop() else { return Ok(()) };
         let value = match content {
             Content::List(items) => Value::List(Arc::new(items)),
             Content::Map { pairs, seen, .. } => Value::map(self.merge(pairs, seen)?),
         };
-        self.put(Node { at, value }, anchor)
+        self.put(Node { at, value, manner }, anchor)
     }
 
     fn alias(&mut self, anchor: usize, at: Mark) -> Result<(), Fault> {
@@ -283,9 +346,9 @@ impl Builder {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(budget("an alias to a value that contains it", at));
         };
-        let (weight, value) = (node.weight(), node.value.clone());
+        let (weight, node) = (node.weight(), Node { at, ..node.clone() });
         self.count(weight, at)?;
-        self.put(Node { at, value }, 0)
+        self.put(node, 0)
     }
 
     /// Puts a finished node where it belongs: into the collection under way, or as the root.
@@ -301,7 +364,7 @@ impl Builder {
             Content::List(items) => items.push(node),
             Content::Map { pairs, key, seen } => match (key.take(), node.value) {
                 (Some(key), value) => match seen.insert(Arc::clone(&key.text), key.at.line) {
-                    None => pairs.push((key, Node { at: node.at, value })),
+                    None => pairs.push((key, Node { at: node.at, value, manner: node.manner })),
                     Some(line) if self.faults.len() < MAX_FAULTS => self.faults.push(twice(&key, line)),
                     Some(_) => {}
                 },
@@ -341,8 +404,14 @@ impl Builder {
         }
         let at = Mark { line: 1, column: 1 };
         let root = self.root.filter(|root| !root.is_blank());
-        Ok(root.unwrap_or(Node { at, value: Value::map(Vec::new()) }))
+        Ok(root.unwrap_or_else(|| Node::usual(at, Value::map(Vec::new()))))
     }
+}
+
+/// Whether a tag is none of YAML's own (`!!str`).
+fn is_foreign(tag: Option<&granit_parser::Tag>) -> bool {
+    const OWN: [&str; 7] = ["bool", "float", "int", "map", "null", "seq", "str"];
+    tag.is_some_and(|tag| tag.handle() != "tag:yaml.org,2002:" || !OWN.contains(&tag.suffix()))
 }
 
 fn twice(key: &Key, line: usize) -> Fault {
@@ -457,6 +526,33 @@ mod tests {
             _ => panic!("no list"),
         };
         assert!(Arc::ptr_eq(&list("a"), &list("b")));
+    }
+
+    #[test]
+    fn a_line_that_says_something_and_means_nothing_is_told_from_an_empty_one() {
+        let manner = |line: &str| valid(&format!("b: 1\n{line}\nc: 2\n")).member("a").expect("a").1.manner;
+        for line in ["a: &abc", "a: #abc", "a:   #abc def", "\"a\": #abc", "a: !!str"] {
+            assert_eq!(manner(line), Manner::Hollow, "{line}");
+        }
+        for line in
+            ["a: !abc", "a: !secret x", "a: !vault |\n  x", "a: !x [1]", "a: !x {b: 1}", "a: !!binary aGVs"]
+        {
+            assert_eq!(manner(line), Manner::Tagged, "{line}");
+        }
+        for line in [
+            "a:",
+            "a: ~",
+            "a: # to be filled in",
+            "a: ## x",
+            "a: ''",
+            "a: x #abc",
+            "a: !!str x",
+            "a: &x y",
+            "a: &x ~",
+        ] {
+            assert_eq!(manner(line), Manner::Usual, "{line}");
+        }
+        assert_eq!(valid("x: &x\na: *x\n").member("a").expect("a").1.manner, Manner::Hollow);
     }
 
     #[test]

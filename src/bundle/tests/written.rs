@@ -1,0 +1,118 @@
+//! What operators write that means nothing here, or something else than they think: never taken for "not written".
+
+use super::corpus::{Drop, SALES};
+
+const ZIPS_KEY: &str = "key-of-sales-0001";
+
+fn overlay(lines: &str) -> Drop {
+    Drop::new().zip("acme.zip", SALES).file("acme.yaml", lines)
+}
+
+fn env(lines: &str) -> Drop {
+    Drop::new().zip("acme.zip", SALES).file("acme.env", lines)
+}
+
+/// The key that the backend is sent.
+fn key(drop: &Drop) -> String {
+    let spec = drop.spec();
+    let sent = spec.backend.context.headers.iter().find(|(name, _)| name.as_str() == "x-api-key");
+    sent.or(spec.backend.context.headers.first()).expect("a header").1.expose().to_owned()
+}
+
+#[test]
+fn a_value_that_only_seems_to_be_one_is_refused_and_the_zips_is_not_used_in_its_place() {
+    for line in [
+        "api_key: &abc123",
+        "api_key: !abc123",
+        "api_key: #abc123",
+        "public_url: &x",
+        "connection_id: #c9",
+        "oauth_enabled: &true",
+        "backend: {headers: {x-a: &k }}",
+        "api_key_file: #acme.key",
+    ] {
+        let codes = overlay(&format!("{line}\n")).codes();
+        assert!(codes.contains(&"yaml-empty") || codes.contains(&"yaml-tag"), "{line}: {codes:?}");
+    }
+    let findings = overlay("description: x\napi_key: #abc123\n").findings();
+    assert!(findings.contains("acme.yaml:2:") && !findings.contains("abc123"), "{findings}");
+    for line in ["api_key:", "api_key: # from the zip", "api_key: ~"] {
+        assert!(key(&overlay(&format!("{line}\n"))).contains(ZIPS_KEY), "{line}");
+    }
+    let guard = overlay("oauth_enabled: #true\n").load();
+    assert!(guard.access.is_none(), "nobody knows who may call");
+}
+
+#[test]
+fn the_tag_of_another_tool_is_refused_wherever_an_operator_writes_one() {
+    for lines in [
+        "api_key: !secret acme_key",
+        "api_key: !vault |\n  abc",
+        "api_key: !!binary aGVsbG8=",
+        "description: !Ref x",
+        "limits: !include limits.yaml",
+        "api_keys: [!secret a]",
+        "access: {users: [!secret a]}",
+        "tools: {search: {parameters: {a: {enum: [!ENV x]}}}}",
+        "sample_questions: [!x a]",
+        "!include acme.base.yaml",
+    ] {
+        let codes = overlay(&format!("{lines}\n")).codes();
+        assert!(codes.contains(&"yaml-tag"), "{lines}: {codes:?}");
+    }
+    assert!(Drop::with("api_key: !secret acme_key\n").codes().contains(&"yaml-tag"));
+    let export = |lines: &str| Drop::new().zip("acme.zip", &format!("{SALES}{lines}"));
+    assert_eq!(export("of_the_vendor: !python/object x\nport: !x 1\n").codes(), ["port-ignored"]);
+    let drop = Drop::new().zip("acme.zip", &SALES.replace("key-of-sales-0001", "!secret acme_key"));
+    assert!(drop.codes().contains(&"yaml-tag"));
+    overlay("api_key: !!str 0123456789\n").spec();
+}
+
+#[test]
+fn a_comment_hides_no_line_behind_a_character_that_some_take_for_a_line_end() {
+    for odd in ["\u{85}", "\u{2028}", "\u{2029}"] {
+        assert_eq!(overlay(&format!("# keys{odd}api_keys: [a]\n")).codes(), ["yaml-line-end"]);
+        overlay(&format!("description: \"a{odd}b\"\n")).spec();
+    }
+}
+
+#[test]
+fn an_env_of_any_line_ends_turns_the_login_on() {
+    let lines = [
+        "# login for acme",
+        "OAUTH_ENABLED=true",
+        "MICROSOFT_CLIENT_ID=6731de76-14a6-49ae-97bc-6eba6914391e",
+        "MICROSOFT_CLIENT_SECRET=canary~secret",
+        "MICROSOFT_TENANT_ID=72f988bf-86f1-41af-91ab-2d7cd011db47",
+        "",
+    ];
+    for end in ["\n", "\r\n", "\r"] {
+        assert!(env(&lines.join(end)).spec().access.login.is_some(), "{end:?}");
+    }
+    for end in ["\u{b}", "\u{c}", "\u{85}", "\u{2028}"] {
+        assert_eq!(env(&lines.join(end)).codes(), ["env-syntax"], "{end:?}");
+    }
+    // A finding's line is the one that editors show.
+    let findings = env("A=1\rPATH_PREFIX=../x\r").findings();
+    assert!(findings.contains("acme.env:2:"), "{findings}");
+}
+
+#[test]
+fn the_keys_of_an_env_are_those_that_compose_would_have_passed_on() {
+    for (lines, expected) in [
+        ("API_KEY=ab$$cd-0123456789", "ab$cd-0123456789"),
+        ("PART=xyz\nAPI_KEY=ab-$PART-0123456789", "ab-xyz-0123456789"),
+        ("API_KEY='ab${cd}ef-0123456789'", "ab${cd}ef-0123456789"),
+        ("API_KEY=$${cd}ef-0123456789", "${cd}ef-0123456789"),
+        ("API_KEY: abc-0123456789", "abc-0123456789"),
+        ("API_KEY=${TENANT_ACME_KEY}", "variable-key-0001"),
+    ] {
+        assert!(key(&env(&format!("{lines}\n"))).ends_with(expected), "{lines}");
+    }
+    let spec =
+        env("HOST=other.test\nSEARCH_URL=http://${HOST}/nlp-search\nCONTEXT_URL=http://$HOST/nlp-context\n")
+            .spec();
+    assert!(format!("{:?}", spec.backend.context).contains("other.test"));
+    // Nothing else of the gateway's environment.
+    assert_eq!(env("API_KEY=$HOME\n").codes(), ["env-syntax"]);
+}
