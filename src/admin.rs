@@ -34,6 +34,7 @@ use crate::base::clock::Clock;
 use crate::base::places::Places;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
+use crate::settings::TlsMode;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
@@ -57,6 +58,17 @@ pub struct Admin {
     /// What outlives the process, if anything does.
     pub store: Option<Arc<Store>>,
     pub turns: Turns,
+    pub about: About,
+}
+
+/// What a gateway says of itself, so that `check` can judge as it does.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct About {
+    pub version: String,
+    /// What tenants' URLs begin with.
+    pub public_base: String,
+    pub hosts: Vec<String>,
+    pub tls: TlsMode,
 }
 
 impl Admin {

@@ -67,11 +67,14 @@ fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
 }
 
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let settings = configuration::load(&args.rules.flags(Flags::new()), args.rules.config.as_deref())?;
+    let flags = args.rules.flags(Flags::new());
+    let configuration::Judging { settings, is_host_unknown } =
+        configuration::judging(flags, args.rules.config.as_deref())?;
     let live = args.live.then(|| Duration::from_secs(args.timeout));
     let default = [settings.tenants.clone()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let outcome = check::check(paths, &configuration::bundle_context(&settings), live, args.format.into());
+    let telling = check::Telling { format: args.format.into(), errors_only: args.quiet, is_host_unknown };
+    let outcome = check::check(paths, &configuration::bundle_context(&settings), live, telling);
     Ok(match outcome {
         check::Outcome::Fine => Exit::Fine,
         check::Outcome::Refused => Exit::Findings,

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 pub use self::addresses::Addresses;
 use self::signals::{Asked, Signals};
-use crate::admin::{self, Admin};
+use crate::admin::{self, About, Admin};
 use crate::backend::{ContextStore, Pool, WarmUp};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
@@ -213,6 +213,12 @@ impl Gateway {
             tasks: self.tasks.clone(),
             store: self.store.clone(),
             turns: admin::Turns::default(),
+            about: About {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                public_base: self.addresses.public_base.clone(),
+                hosts: self.settings.hosts.iter().map(ToString::to_string).collect(),
+                tls: self.settings.tls,
+            },
         };
         admin.serve(listener);
     }

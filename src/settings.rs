@@ -141,6 +141,8 @@ pub enum ExtraHosts {
 pub struct Loaded {
     pub settings: Settings,
     pub warnings: Report,
+    /// Something says what the gateway is called or what its URLs begin with; else both are defaults.
+    pub is_host_given: bool,
 }
 
 /// The settings cannot be run; the report says why, all at once.
@@ -192,12 +194,13 @@ impl Settings {
         let limits = written.limits.clone();
         let mut reader = reader::Reader::new(flags, environment, &written, report);
         let mut settings = reader.settings();
+        let is_host_given = reader.has(Key::HOST) || reader.has(Key::PUBLIC_BASE);
         let mut report = reader.finish();
         settings.limits = limits.checked(&mut report);
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {
             true => Err(Error { report }),
-            false => Ok(Loaded { settings, warnings: report }),
+            false => Ok(Loaded { settings, warnings: report, is_host_given }),
         }
     }
 

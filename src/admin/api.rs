@@ -45,6 +45,7 @@ impl Admin {
             "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "ok" })),
             "/readyz" => self.readiness(),
             "/metrics" => self.metrics_text(),
+            "/api/gateway" => json_answer(StatusCode::OK, &self.about),
             "/api/tenants" => self.tenants(),
             "/api/certs" => json_answer(StatusCode::OK, &self.certificates.statuses()),
             _ => match path
@@ -58,7 +59,7 @@ impl Admin {
                 Some((name, "diff")) => self.difference(name, query).await,
                 _ => problem(
                     StatusCode::NOT_FOUND,
-                    "there is /healthz, /readyz, /metrics, /api/tenants, /api/certs and /",
+                    "there is /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/certs and /",
                 ),
             },
         }

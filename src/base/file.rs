@@ -25,7 +25,7 @@ pub enum Error {
     NotText,
     #[error("it lies outside of the folders that it may lie in")]
     Outside,
-    #[error("it cannot be read: {}", .0.kind())]
+    #[error("it cannot be read: {}", why(.0))]
     Io(#[from] io::Error),
 }
 
@@ -53,6 +53,14 @@ impl Error {
             Self::Io(error) => error,
             other => io::Error::new(io::ErrorKind::InvalidData, other),
         }
+    }
+}
+
+/// Why the system refused, in plain words and without its number.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -298,7 +298,7 @@ impl Group {
                     true => (super::SCARCE, super::SCARCE_HELP),
                     false => ("unreadable", "check that the gateway's user may read it"),
                 };
-                let what = format!("the folder cannot be read: {}", error.kind());
+                let what = format!("the folder cannot be read: {}", disk::why(&error));
                 report.push(Diagnostic::error(code, what).help(help).at(Location::file(folder)));
                 return (Vec::new(), Vec::new());
             }

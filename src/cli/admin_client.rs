@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::admin::About;
 use crate::certs::Status;
 use crate::tenants::status::TenantStatus;
 
@@ -19,6 +20,8 @@ use crate::tenants::status::TenantStatus;
 const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// A host may also be an IPv6 address.
 const NO_HOST: AsciiSet = NOT_UNRESERVED.remove(b':');
+/// For a question that can be done without.
+const GLANCE: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A change may wait for files to settle, and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +70,11 @@ impl AdminClient {
     /// Whether the gateway is well.
     pub(super) fn health(&self) -> Result<(), Error> {
         self.get("/healthz").map(|_| ())
+    }
+
+    /// What the gateway says of itself; nobody waits long for one that may not be there.
+    pub(super) fn about(&self) -> Result<About, Error> {
+        self.parsed(&self.ask(Method::GET, "/api/gateway", Bytes::new(), GLANCE)?)
     }
 
     /// All tenants.

@@ -82,6 +82,9 @@ pub struct CheckArgs {
     /// How many seconds each call of --live may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+    /// Print only the tenants with errors.
+    #[arg(long, short)]
+    pub quiet: bool,
     /// How findings are printed.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::output;
 use super::render::{self, Format};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::file::why;
 use crate::bundle::{self, Context, Entry};
 use crate::spec::{TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
@@ -51,6 +52,16 @@ pub struct Judged {
     pub spec: Option<TenantSpec>,
 }
 
+/// How a verdict is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Telling {
+    pub format: Format,
+    /// Leave out the tenants that are well.
+    pub errors_only: bool,
+    /// Nothing says what the gateway is called, so no URL can be told.
+    pub is_host_unknown: bool,
+}
+
 /// What was found out about all of them.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verdict {
@@ -61,11 +72,11 @@ pub struct Verdict {
 
 /// Checks folders and files, prints the findings, and says what it comes to. With `live` backends are called, and each
 /// call may take so long.
-pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, format: Format) -> Outcome {
+pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telling: Telling) -> Outcome {
     let mut verdict = match judge(paths, context) {
         Ok(verdict) => verdict,
         Err((path, error)) => {
-            output::complain(format!("{} cannot be read: {}", path.display(), error.kind()));
+            output::complain(format!("{} cannot be read: {}", path.display(), why(&error)));
             return Outcome::CouldNotRun;
         }
     };
@@ -73,8 +84,12 @@ pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, forma
         output::complain(format!("backends cannot be called: {error:#}"));
         return Outcome::CouldNotRun;
     }
-    match print(&verdict, format) {
-        Ok(()) => verdict.outcome(),
+    let outcome = verdict.outcome();
+    if telling.is_host_unknown {
+        verdict.forget_host(&context.public_base);
+    }
+    match print(&verdict, telling) {
+        Ok(()) => outcome,
         Err(error) => {
             output::complain(format!("the findings cannot be printed: {error}"));
             Outcome::CouldNotRun
@@ -90,6 +105,9 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
     for path in paths {
         let (entries, strays) = look(path).map_err(|error| (path.clone(), error))?;
         verdict.findings.extend(strays);
+        if entries.is_empty() {
+            verdict.findings.push(nothing_to_check(path));
+        }
         let new = entries.iter().filter(|entry| seen.insert((entry.files.clone(), entry.stem.clone())));
         verdict.tenants.extend(new.map(|entry| one(entry, context)));
     }
@@ -101,10 +119,15 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print(verdict: &Verdict, format: Format) -> io::Result<()> {
-    match format {
-        Format::Human => output::print(&human(verdict)),
-        Format::Json => output::print(&(render::json(verdict) + "\n")),
+pub fn print(verdict: &Verdict, telling: Telling) -> io::Result<()> {
+    match telling.format {
+        Format::Human => output::print(&human(verdict, telling.errors_only)),
+        Format::Json => {
+            let told = |tenant: &&Judged| !telling.errors_only || tenant.findings.has_errors();
+            let tenants = verdict.tenants.iter().filter(told).cloned().collect();
+            let told = Verdict { findings: verdict.findings.clone(), tenants };
+            output::print(&(render::json(&told) + "\n"))
+        }
     }
 }
 
@@ -113,10 +136,33 @@ impl Verdict {
     pub fn outcome(&self) -> Outcome {
         match () {
             () if self.tenants.is_empty() => Outcome::CouldNotRun,
+            () if self.findings.has_errors() => Outcome::CouldNotRun,
             () if self.tenants.iter().any(|tenant| tenant.findings.has_errors()) => Outcome::Refused,
             () => Outcome::Fine,
         }
     }
+
+    /// Tells no URL that begins with `base`, which is nobody's: somebody would register it.
+    fn forget_host(&mut self, base: &str) {
+        for tenant in &mut self.tenants {
+            for url in [&mut tenant.connector, &mut tenant.redirect_uri].into_iter().flatten() {
+                if let Some(path) = url.strip_prefix(base) {
+                    *url =
+                        format!("{path} (host unknown: give --host NAME, or --config FILE of the gateway)");
+                }
+            }
+        }
+    }
+}
+
+fn nothing_to_check(path: &Path) -> Diagnostic {
+    let message = match path.is_dir() {
+        true => "the folder holds no tenant",
+        false => "this is no file of a tenant",
+    };
+    Diagnostic::error("nothing-to-check", message)
+        .help("a tenant is an export (.zip), a .yaml with a .env beside it, or a folder of these")
+        .at(Location::file(path))
 }
 
 fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
@@ -187,9 +233,12 @@ fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
     tenant.redirect_uri = None;
 }
 
-fn human(verdict: &Verdict) -> String {
+/// Those that are well come first: on a terminal the last lines are read first.
+fn human(verdict: &Verdict, errors_only: bool) -> String {
     let mut out = render::human(&verdict.findings);
-    for tenant in &verdict.tenants {
+    let (bad, good): (Vec<_>, Vec<_>) =
+        verdict.tenants.iter().partition(|tenant| tenant.findings.has_errors());
+    for tenant in good.into_iter().filter(|_| !errors_only).chain(bad) {
         if !out.is_empty() {
             out.push('\n');
         }
@@ -277,8 +326,48 @@ mod tests {
         let verdict = judged(&tenants(&[("a.yaml", login)]));
         let told =
             "  redirect URI to register in Entra (platform Web): https://mcp.test/a/auth/ms-callback\n";
-        assert!(human(&verdict).contains(told), "{}", human(&verdict));
+        assert!(human(&verdict, false).contains(told), "{}", human(&verdict, false));
         assert!(render::json(&verdict).contains("/a/auth/ms-callback"));
+    }
+
+    #[test]
+    fn where_the_host_is_unknown_no_url_is_told() {
+        let login = "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
+            microsoft_client_secret: canary\nmicrosoft_tenant_id: contoso.com\napi_key: key-0001\n";
+        let folder = tenants(&[("a.yaml", login)]);
+        let own = format!("{login}public_url: https://own.test/b\n");
+        let yaml = std::fs::read_to_string(folder.path().join("a.yaml")).expect("there").replace(login, &own);
+        std::fs::write(folder.path().join("b.yaml"), yaml).expect("written");
+        let mut verdict = judged(&folder);
+        verdict.forget_host("https://mcp.test");
+        let told = human(&verdict, false);
+        assert!(told.contains(": /a/auth/ms-callback (host unknown: give --host NAME"), "{told}");
+        assert!(!told.contains("mcp.test") && told.contains("https://own.test/b/auth/ms-callback"), "{told}");
+    }
+
+    #[test]
+    fn errors_are_told_last_or_alone() {
+        let folder = tenants(&[("a.yaml", "api_key: your-api-key\n"), ("b.yaml", "api_key: key-0001\n")]);
+        let verdict = judged(&folder);
+        let order = |text: String| ["a: refused", "b: ok"].map(|line| text.find(line));
+        let [bad, good] = order(human(&verdict, false));
+        assert!(bad > good && good.is_some());
+        let [bad, good] = order(human(&verdict, true));
+        assert!(bad.is_some() && good.is_none());
+        assert!(human(&verdict, true).contains("2 checked, 1 refused"));
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_checked_it_is_said() {
+        let folder = tenants(&[]);
+        std::fs::write(folder.path().join("notes.txt"), "x").expect("written");
+        let said = |path: &Path| {
+            let verdict = judge(&[path.to_owned()], &context()).expect("judged");
+            assert_eq!(verdict.outcome(), Outcome::CouldNotRun);
+            human(&verdict, true)
+        };
+        assert!(said(folder.path()).contains("the folder holds no tenant"));
+        assert!(said(&folder.path().join("notes.txt")).contains("this is no file of a tenant"));
     }
 
     #[test]
@@ -286,7 +375,7 @@ mod tests {
         let folder = tenants(&[]);
         assert_eq!(judged(&folder).outcome(), Outcome::CouldNotRun);
         assert_eq!(
-            check(&[folder.path().join("x.zip")], &context(), None, Format::Human),
+            check(&[folder.path().join("x.zip")], &context(), None, Telling::default()),
             Outcome::CouldNotRun
         );
     }
@@ -300,7 +389,7 @@ mod tests {
         ]);
         let verdict = judged(&folder);
         let root = format!("{}/", folder.path().display());
-        insta::assert_snapshot!("human", human(&verdict).replace(&root, ""));
+        insta::assert_snapshot!("human", human(&verdict, false).replace(&root, ""));
         insta::assert_snapshot!("json", render::json(&verdict).replace(&root, ""));
     }
 }

@@ -1,12 +1,17 @@
 //! From flags, variables and file to settings, with whatever is wrong said to the operator.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use super::admin_client::AdminClient;
 use super::{output, render};
+use crate::admin::About;
 use crate::base::secret::Secret;
 use crate::bundle;
-use crate::settings::{Environment, Flags, Loaded, OpenTenants, Settings, ZipHosts, config_path};
+use crate::settings::{
+    Environment, Flags, Key, Loaded, OpenTenants, Settings, TlsMode, ZipHosts, config_path,
+};
 use crate::store::KeySource;
 
 /// Variables that a tenant's files may name.
@@ -14,7 +19,7 @@ const TENANT_VARIABLES: &str = "TENANT_";
 /// A secret, so no setting.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 
-/// Loads the settings by which tenants are judged; warnings go to standard error.
+/// Loads the settings of a gateway; warnings go to standard error.
 ///
 /// # Errors
 /// All findings as one text.
@@ -24,6 +29,57 @@ pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Setti
         output::complain_in_lines(&render::human(&loaded.warnings));
     }
     Ok(loaded.settings)
+}
+
+/// Where packages and our unit have the configuration.
+const INSTALLED: &str = "/etc/tenantd/tenantd.yaml";
+
+/// By which settings tenants are judged offline.
+pub(super) struct Judging {
+    pub(super) settings: Settings,
+    /// Nothing says what the gateway is called.
+    pub(super) is_host_unknown: bool,
+}
+
+/// Loads the settings by which tenants are judged; warnings go to standard error. Where neither flags, variables nor a
+/// file at hand say what the gateway is called, the one that runs is asked, then what is installed.
+///
+/// # Errors
+/// All findings as one text.
+pub(super) fn judging(flags: Flags, config: Option<&Path>) -> anyhow::Result<Judging> {
+    let environment = Environment::of_process();
+    let at_hand = config_path(config, &environment);
+    let is_at_hand = at_hand.is_some();
+    let file = at_hand.or_else(|| Path::new(INSTALLED).is_file().then(|| INSTALLED.into()));
+    let mut loaded = load_from(&flags, &environment, file.as_deref())?;
+    if !loaded.warnings.is_empty() {
+        output::complain_in_lines(&render::human(&loaded.warnings));
+    }
+    let is_said_here = loaded.is_host_given && (is_at_hand || file.is_none());
+    let asked = (!is_said_here).then(|| running(&loaded.settings)).flatten();
+    if let Some((address, about)) = asked {
+        output::complain(format!(
+            "judged as by the gateway on {address}, whose URLs begin with {}",
+            about.public_base
+        ));
+        loaded = load_from(&as_it_is(flags, &about), &environment, file.as_deref())?;
+    } else if !is_at_hand && let Some(file) = &file {
+        output::complain(format!("judged by {}", file.display()));
+    }
+    Ok(Judging { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
+}
+
+/// The gateway that runs on this machine, if one does.
+fn running(settings: &Settings) -> Option<(SocketAddr, About)> {
+    let address = settings.admin?;
+    Some((address, AdminClient::new(address).about().ok()?))
+}
+
+/// As if the running gateway's host were given here.
+fn as_it_is(flags: Flags, about: &About) -> Flags {
+    let flags = flags.with(Key::HOST, &about.hosts).with(Key::PUBLIC_BASE, [&about.public_base]);
+    // The other modes differ in nothing that tenants are judged by.
+    if about.tls == TlsMode::Off { flags.with(Key::TLS, ["off"]) } else { flags }
 }
 
 /// Loads the settings of a gateway that runs elsewhere, and has said its warnings there.
@@ -40,8 +96,11 @@ pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Resu
 /// All findings as one text.
 pub(super) fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Loaded> {
     let environment = Environment::of_process();
-    let file = config_path(config, &environment);
-    let loaded = Settings::load(flags, &environment, file.as_deref());
+    load_from(flags, &environment, config_path(config, &environment).as_deref())
+}
+
+fn load_from(flags: &Flags, environment: &Environment, file: Option<&Path>) -> anyhow::Result<Loaded> {
+    let loaded = Settings::load(flags, environment, file);
     loaded.map_err(|error| anyhow::anyhow!("{error}\n\n{}", render::human(&error.report).trim_end()))
 }
 

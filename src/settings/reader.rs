@@ -142,6 +142,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A flag wins over the environment, and that over the file.
+    /// Whether a setting is given anywhere.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.find(key).is_some()
+    }
+
     fn find(&self, key: Key) -> Option<Value> {
         let flag = self.flags.value(key);
         flag.or_else(|| self.environment.value(key)).or_else(|| self.written.value(key))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::command_line::{printed, run};
+use super::harness::gateway::BINARY;
 use super::harness::{FakeBackend, Reply, Setup, Tenant};
 
 /// `check --live` of one tenant: what it printed, and its exit code.
@@ -102,6 +103,50 @@ async fn live_is_told_to_programs_as_findings() {
     let findings = tenant["findings"].as_array().expect("findings").iter();
     let seen: Vec<_> = findings.map(|finding| (&finding["code"], &finding["severity"])).collect();
     assert_eq!(json!(seen), json!([["live-context", "notice"], ["live-search", "error"]]));
+}
+
+const LOGIN: &str = "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
+    microsoft_client_secret: canary-of-entra-0001\nmicrosoft_tenant_id: contoso.com\n";
+
+/// `check` of a tenant with a login, told where a gateway may be; what it printed.
+async fn check_beside(admin: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tenant = Tenant::at("a", "https://portal.test").with(LOGIN);
+    std::fs::write(folder.path().join("a.yaml"), tenant.yaml()).expect("written");
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["check", "a.yaml"]).current_dir(folder.path()).env_clear().env("TENANTD_ADMIN", admin);
+    let running = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    printed(&running.await.expect("it runs"))
+}
+
+#[tokio::test]
+async fn urls_are_those_of_the_gateway_that_runs_or_unknown() {
+    let gateway = Setup::new().instead("--host", "mcp.example.test").start().await;
+    let said = check_beside(&gateway.admin_address().to_string()).await;
+    let base = gateway.base();
+    assert!(base.starts_with("https://mcp.example.test:"), "{base}");
+    for wanted in [format!("ok, {base}/a/mcp"), format!(": {base}/a/auth/ms-callback\n")] {
+        assert!(said.contains(&wanted), "no {wanted:?}: {said}");
+    }
+    let unknown = check_beside("off").await;
+    assert!(unknown.contains("/a/auth/ms-callback (host unknown: give --host NAME"), "{unknown}");
+    assert!(!unknown.contains("localhost"), "{unknown}");
+}
+
+#[tokio::test]
+async fn without_tls_the_same_is_refused_as_by_serve() {
+    let setup = Setup::new().instead("--host", "mcp.example.test").flag("--tls", "off");
+    let gateway =
+        setup.file("a.yaml", Tenant::at("a", "https://portal.test").with(LOGIN).yaml()).start().await;
+    let served = gateway.until_state("a", "rejected").await.to_string();
+    assert!(served.contains("insecure-public-url"), "{served}");
+    let admin = gateway.admin_address().to_string();
+    for said in [
+        check_beside(&admin).await,
+        printed(&checked(Tenant::at("a", "https://portal.test").with(LOGIN), &["--tls", "off"]).await),
+    ] {
+        assert!(said.contains("insecure-public-url") && said.contains("1 refused"), "{said}");
+    }
 }
 
 fn assert_trouble((said, code): (String, Option<i32>), wanted: &[&str]) {

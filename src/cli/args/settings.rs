@@ -24,9 +24,6 @@ pub struct GatewayArgs {
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// Where certificates come from [default: acme with --accept-tos and a public --host, else self-signed].
-    #[arg(long, value_name = "MODE", value_parser = ["acme", "self-signed", "manual", "off"])]
-    pub tls: Option<String>,
     /// An address for plain HTTP, which answers a CA's challenges and sends everybody else to https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
     #[arg(long, value_name = "ADDR")]
     pub listen_http: Vec<String>,
@@ -80,6 +77,9 @@ pub struct TenantRules {
     /// A host name of the gateway; repeatable [default: localhost].
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
+    /// Where certificates come from [default: acme with --accept-tos and a public --host, else self-signed].
+    #[arg(long, value_name = "MODE", value_parser = ["acme", "self-signed", "manual", "off"])]
+    pub tls: Option<String>,
     /// What tenants' public URLs begin with [default: the first host, with the port unless it is the scheme's].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub public_base: Option<String>,
@@ -102,7 +102,6 @@ impl GatewayArgs {
             .with(Key::CERTS, &self.certs)
             .with(Key::LISTEN, &self.listen)
             .with(Key::ADMIN, &self.admin)
-            .with(Key::TLS, &self.tls)
             .with(Key::LISTEN_HTTP, &self.listen_http)
             .with(Key::ACCEPT_TOS, &self.accept_tos)
             .with(Key::ACME_DIRECTORY, &self.acme_directory)
@@ -126,6 +125,7 @@ impl TenantRules {
         flags
             .with(Key::TENANTS, &self.tenants)
             .with(Key::HOST, &self.host)
+            .with(Key::TLS, &self.tls)
             .with(Key::PUBLIC_BASE, &self.public_base)
             .with(Key::REQUIRE_AUTH, &self.require_auth)
             .with(Key::ZIP_HOSTS, &self.zip_hosts)
