@@ -36,7 +36,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
 use crate::spec::{TenantName, TenantSpec};
 
-pub use discover::{Listing, discover, list, stem_of, strays};
+pub use discover::{Listing, discover, is_unpacked_export, list, stem_of, strays};
 pub use namesake::kin;
 pub use snapshot::{Difference, Draft, Line, Snapshot};
 

@@ -58,6 +58,12 @@ pub enum Error {
     Backend(crate::backend::Error),
     #[error("{what} {} cannot be made: {cause}", path.display())]
     Folder { what: &'static str, path: PathBuf, cause: io::Error },
+    #[error("the tenants folder {} is a file; give the folder that it is in with --tenants", .0.display())]
+    TenantsIsFile(PathBuf),
+    #[error(
+        "the tenants folder {} is itself an unpacked export; give the folder above it with --tenants, so that it is one of the tenants", .0.display()
+    )]
+    TenantsIsExport(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the audit file {} cannot be opened: {cause}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
@@ -274,10 +280,21 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     }
 }
 
-/// An operator's empty first start needs nothing by hand.
+/// An operator's empty first start needs nothing by hand; what cannot be meant is refused.
 fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
+    if path.is_file() {
+        return Err(Error::TenantsIsFile(path.clone()));
+    }
+    if bundle::is_unpacked_export(path) {
+        return Err(Error::TenantsIsExport(path.clone()));
+    }
+    if path.is_dir() {
+        return Ok(());
+    }
     let made = std::fs::create_dir_all(path);
-    made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })
+    made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })?;
+    tracing::warn!(folder = %path.display(), "the tenants folder was not there and has been made; it is empty");
+    Ok(())
 }
 
 /// The store. Where there is none yet and none can be made, the gateway serves without: nothing is forgotten by that.

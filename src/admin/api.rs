@@ -66,6 +66,8 @@ impl Admin {
     }
 
     fn metrics_text(&self) -> Response<Body> {
+        let table = self.registry.load();
+        self.metrics.tenants(&table.counts_now(), table.generation);
         for (task, health) in self.tasks.panics().by_task() {
             self.metrics.task_panics(task, health.panics);
         }

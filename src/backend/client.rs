@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -125,7 +126,12 @@ impl Client {
 
     /// Whether the last call failed for the backend's fault, and how.
     pub fn trouble(&self) -> Option<String> {
-        self.route.lasting.trouble().map(|error| error.to_string())
+        self.route.lasting.trouble().map(|(error, _)| error.to_string())
+    }
+
+    /// Since when calls have failed for the backend's fault, if the last one did.
+    pub fn trouble_since(&self) -> Option<Timestamp> {
+        self.route.lasting.trouble().map(|(_, since)| since)
     }
 
     pub(super) fn route(&self) -> &Arc<Route> {
@@ -264,7 +270,7 @@ impl Route {
     }
 
     fn note(&self, trouble: Option<Error>) {
-        if self.lasting.note(self.backend, trouble) {
+        if self.lasting.note(self.backend, trouble, self.pool.clock().now()) {
             self.pool.health_changed();
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Error;
@@ -24,7 +25,8 @@ struct Memory {
     /// Which backend this is about.
     backend: Option<Digest>,
     context: Option<Kept>,
-    trouble: Option<Error>,
+    /// What it is, and since when there is any.
+    trouble: Option<(Error, Timestamp)>,
 }
 
 /// A context, and when it was fetched; `None` if that was in an earlier life of the process.
@@ -60,18 +62,19 @@ impl Lasting {
         }
     }
 
-    pub(super) fn trouble(&self) -> Option<Error> {
+    pub(super) fn trouble(&self) -> Option<(Error, Timestamp)> {
         self.memory().trouble.clone()
     }
 
-    /// Notes how the backend is; says whether it fell into trouble or came out of it.
-    pub(super) fn note(&self, backend: Digest, trouble: Option<Error>) -> bool {
+    /// Notes how the backend is at `now`; says whether it fell into trouble or came out of it.
+    pub(super) fn note(&self, backend: Digest, trouble: Option<Error>, now: Timestamp) -> bool {
         let mut memory = self.memory();
-        if memory.backend != Some(backend) || memory.trouble == trouble {
+        if memory.backend != Some(backend) {
             return false;
         }
-        let turned = memory.trouble.is_some() != trouble.is_some();
-        memory.trouble = trouble;
+        let before = memory.trouble.as_ref().map(|(_, since)| *since);
+        let turned = before.is_some() != trouble.is_some();
+        memory.trouble = trouble.map(|trouble| (trouble, before.unwrap_or(now)));
         turned
     }
 

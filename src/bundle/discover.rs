@@ -327,6 +327,11 @@ fn is_misnamed_in_folder(path: &Path) -> bool {
     namesake::is_misnamed(name) && !is_hidden && !path.is_dir()
 }
 
+/// Whether the folder itself is an export that somebody unpacked, and so one tenant.
+pub fn is_unpacked_export(folder: &Path) -> bool {
+    folder.join("mcp/server/configs").is_dir()
+}
+
 /// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
 fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));

@@ -19,10 +19,13 @@ const PLAIN: &[&str] = &[
     "auth_header",
     "concurrent_calls",
     "config",
+    "connection_id",
     "context_ttl",
     "dataset",
     "deadline",
+    "description",
     "directories",
+    "display_name",
     "documents",
     "dynamic",
     "email_domains",
@@ -32,6 +35,8 @@ const PLAIN: &[&str] = &[
     "guests",
     "hidden",
     "hosts",
+    "http2",
+    "instructions",
     "label",
     "list_ttl",
     "max_request",
@@ -49,6 +54,10 @@ const PLAIN: &[&str] = &[
     "public",
     "requests_per_minute",
     "roles",
+    "schema_version",
+    "share_host",
+    "title",
+    "trained_at",
     "user_header",
     "users",
 ];
@@ -237,6 +246,8 @@ mod tests {
         assert_eq!(shown("{api_key: canary}"), "[hidden]");
         assert_eq!(shown("api_key:canary"), "[hidden]");
         assert_eq!(shown("path_prefix: /a/../b"), "path_prefix: /a/../b");
+        assert_eq!(shown("display_name: The sales of 2026"), "display_name: The sales of 2026");
+        assert_eq!(shown("description: {api_key: canary}"), "description: [hidden]");
         assert_eq!(shown("search_url: https://u:canary@h/p?k=canary"), "search_url: https://h/p…");
         assert_eq!(shown("search_url: [canary"), "search_url: [hidden]");
     }

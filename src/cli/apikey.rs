@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::args::{ApikeyAction, ApikeyArgs};
 use super::{Exit, output};
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::digest::Digest;
 use crate::base::random;
 
@@ -12,6 +13,7 @@ use crate::base::random;
 pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
     let ApikeyAction::New { label, expires } = &args.action;
     let expires = expires.as_deref().map(moment).transpose()?;
+    check_future(expires, SystemClock.now())?;
     check_label(label)?;
     output::print(&text(&new_key(), label, expires)?)?;
     Ok(Exit::Fine)
@@ -28,6 +30,11 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
     parsed.with_context(|| {
         format!("`--expires` is {text:?}: write a date (2027-01-31) or a time (2027-01-31T12:00:00Z)")
     })
+}
+
+fn check_future(expires: Option<Timestamp>, now: Timestamp) -> anyhow::Result<()> {
+    let Some(at) = expires.filter(|at| *at <= now) else { return Ok(()) };
+    anyhow::bail!("`--expires` is {at}, which is past: nobody could use the key; write a time to come")
 }
 
 fn check_label(label: &str) -> anyhow::Result<()> {
@@ -58,6 +65,13 @@ mod tests {
     fn the_lines_hold_the_digest_and_not_the_key() {
         let expires = moment("2027-01-31").expect("a date");
         insta::assert_snapshot!(text("tk_00ff", "night \"shift\"", Some(expires)).expect("a text"));
+    }
+
+    #[test]
+    fn a_key_that_nobody_could_use_is_refused() {
+        let (past, now) = (moment("2027-01-31").expect("a date"), moment("2027-02-01").expect("a date"));
+        assert!(check_future(Some(past), now).is_err() && check_future(Some(now), now).is_err());
+        assert!(check_future(Some(now), past).is_ok() && check_future(None, now).is_ok());
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
 }
 
 fn is_tenants_own(folder: &Path) -> bool {
-    folder.join("server.zip").exists() || folder.join("mcp/server/configs").is_dir()
+    folder.join("server.zip").exists() || bundle::is_unpacked_export(folder)
 }
 
 fn one(entry: &Entry, context: &Context) -> Judged {

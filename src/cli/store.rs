@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::admin_client::AdminClient;
+use super::admin_client::{self, AdminClient};
 use super::args::{StoreAction, StoreArgs, StoreArgsPlace};
 use super::{Exit, configuration, output};
 use crate::base::file as disk;
@@ -17,7 +17,10 @@ use crate::store::{self, Error, Store};
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
         StoreAction::Check { place } => check(&settings(place, None)?),
-        StoreAction::Backup { path, admin, place } => backup(&settings(place, admin.as_ref())?, path),
+        StoreAction::Backup { path, admin, place } => {
+            let first = First::of(place, admin.as_ref());
+            backup(&settings(place, admin.as_ref())?, first, path)
+        }
         StoreAction::Restore { path, place } => restore(&settings(place, None)?, path),
     }
 }
@@ -52,19 +55,61 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
     }
 }
 
-fn backup(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
+/// Whom a copy is asked of first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It was named: its store may be anywhere.
+    Gateway,
+    /// It was named, or nothing was.
+    Folder { is_named: bool },
+}
+
+impl First {
+    fn of(place: &StoreArgsPlace, admin: Option<&String>) -> Self {
+        match admin {
+            Some(_) => Self::Gateway,
+            None => Self::Folder { is_named: place.state.is_some() },
+        }
+    }
+}
+
+fn backup(settings: &Settings, first: First, path: &Path) -> anyhow::Result<Exit> {
     let file = settings.state.join("tenantd.db");
-    anyhow::ensure!(file.exists(), "there is no store at {}; say where with --state", file.display());
-    match Store::open_as_it_is(&settings.state, &configuration::key_source(settings)?) {
-        Ok(store) => store.backup(path)?,
-        Err(Error::InUse { .. }) => ask_gateway(settings, path)?,
-        Err(error) => return Err(error.into()),
+    match first {
+        First::Gateway => match ask_gateway(settings, path) {
+            // Stopped meanwhile: the folder is at hand, if it is.
+            Err(error) if is_unreachable(&error) && file.exists() => copy(settings, path)?,
+            asked => asked?,
+        },
+        First::Folder { .. } if file.exists() => copy(settings, path)?,
+        First::Folder { is_named: true } => {
+            anyhow::bail!("there is no store at {}; say where with --state", file.display())
+        }
+        First::Folder { is_named: false } => ask_gateway(settings, path).with_context(|| {
+            format!(
+                "there is no store at {} (say where with --state), so a gateway was asked",
+                file.display()
+            )
+        })?,
     }
     output::print(&format!(
         "copied to {}. The master key is not in it; without that key the copy is of no use.\n",
         path.display()
     ))?;
     Ok(Exit::Fine)
+}
+
+/// Copies the store of the folder, or has the gateway that uses it do so.
+fn copy(settings: &Settings, path: &Path) -> anyhow::Result<()> {
+    match Store::open_as_it_is(&settings.state, &configuration::key_source(settings)?) {
+        Ok(store) => Ok(store.backup(path)?),
+        Err(Error::InUse { .. }) => ask_gateway(settings, path),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(admin_client::Error::Unreachable(..)))
 }
 
 /// The gateway copies its store; the copy is moved to where it was asked for.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::entra::{Asker, Request};
@@ -32,8 +33,17 @@ struct Inner {
     login: Arc<LoginSpec>,
     public_url: PublicUrl,
     asker: Asker,
-    /// Of the last exchange, and when that was.
-    trouble: Mutex<Option<(Trouble, Instant)>>,
+    /// Of the last exchange.
+    trouble: Mutex<Option<Noted>>,
+}
+
+/// How the last exchange failed.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    trouble: Trouble,
+    last: Instant,
+    /// The first of those that failed in a row.
+    since: Timestamp,
 }
 
 /// What keeps everybody of a tenant from logging in.
@@ -133,14 +143,23 @@ impl Provider {
 
     /// What keeps everybody from logging in, by the last exchange.
     pub fn trouble(&self) -> Option<Trouble> {
-        let (trouble, since) = (*self.0.trouble())?;
-        let forgotten = trouble == Trouble::Down && self.0.entra.elapsed_since(since) > OUTAGE;
-        (!forgotten).then_some(trouble)
+        self.remembered().map(|noted| noted.trouble)
+    }
+
+    /// Since when that is so.
+    pub fn trouble_since(&self) -> Option<Timestamp> {
+        self.remembered().map(|noted| noted.since)
+    }
+
+    fn remembered(&self) -> Option<Noted> {
+        let noted = (*self.0.trouble())?;
+        let is_forgotten = noted.trouble == Trouble::Down && self.0.entra.elapsed_since(noted.last) > OUTAGE;
+        (!is_forgotten).then_some(noted)
     }
 }
 
 impl Inner {
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<(Trouble, Instant)>> {
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Noted>> {
         self.trouble.lock().expect("no holder of this lock panics")
     }
 
@@ -158,9 +177,13 @@ impl Inner {
 
     /// Says when it begins and when it is over, not each time.
     fn note(&self, trouble: Option<Trouble>, now: Instant) {
-        let before = std::mem::replace(&mut *self.trouble(), trouble.map(|trouble| (trouble, now)));
+        let before = {
+            let mut noted = self.trouble();
+            let since = noted.map_or_else(|| self.entra.clock.now(), |noted| noted.since);
+            std::mem::replace(&mut *noted, trouble.map(|trouble| Noted { trouble, last: now, since }))
+        };
         let app = &self.login.identity.client_id;
-        match (before.map(|(before, _)| before), trouble) {
+        match (before.map(|before| before.trouble), trouble) {
             (before, now) if before == now => {}
             (_, Some(trouble)) => tracing::warn!(%app, "nobody can log in: {trouble}"),
             (_, None) => tracing::info!(%app, "people can log in again"),

@@ -83,6 +83,11 @@ impl AuthorizationServer {
         self.provider.trouble().map(|trouble| trouble.to_string())
     }
 
+    /// Since when that is so.
+    pub fn trouble_since(&self) -> Option<Timestamp> {
+        self.provider.trouble_since()
+    }
+
     /// What the bearer check asks about tokens.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.grants

@@ -53,16 +53,28 @@ impl Published {
         self.facts.state
     }
 
+    /// Whether it serves with a backend or a login in trouble.
+    fn is_degraded(&self) -> bool {
+        let trouble = || self.tenant.as_ref().and_then(|tenant| tenant.trouble_since());
+        self.facts.state == State::Serving && trouble().is_some()
+    }
+
+    /// The state that it is in now.
+    pub(super) fn state_now(&self) -> State {
+        if self.is_degraded() { State::Degraded } else { self.facts.state }
+    }
+
     /// How the tenant is now: the trouble of its backend and login included, which no pass has seen.
     pub fn status(&self) -> TenantStatus {
         let (facts, tenant) = (&*self.facts, self.tenant.as_deref());
         let trouble = tenant.and_then(Tenant::trouble);
-        let is_degraded = facts.state == State::Serving && trouble.is_some();
+        let is_degraded = self.is_degraded();
+        let since_trouble = || tenant.and_then(Tenant::trouble_since);
         TenantStatus {
             name: self.name().to_owned(),
             stem: facts.stem.to_string(),
-            state: if is_degraded { State::Degraded } else { facts.state },
-            since: facts.since,
+            state: self.state_now(),
+            since: is_degraded.then(since_trouble).flatten().unwrap_or(facts.since),
             connector_url: tenant.map(|tenant| tenant.spec.public_url.connector()),
             redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
             title: tenant.map(|tenant| tenant.spec.title.to_string()),

@@ -34,6 +34,14 @@ impl RoutingTable {
         self.entries.get(name).or_else(|| self.entries.values().find(named))
     }
 
+    /// How many entries are in each state now: the trouble of backends and logins included, which no pass has seen. It
+    /// asks every tenant, so it is for those who watch, not for requests.
+    pub fn counts_now(&self) -> [(&'static str, i64); State::ALL.len()] {
+        let mut counts = State::ALL.map(|state| (state.label(), 0));
+        self.entries.values().for_each(|entry| counts[entry.state_now() as usize].1 += 1);
+        counts
+    }
+
     /// The tenants' own hosts, for certificates.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.router.hosts()

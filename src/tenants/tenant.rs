@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::backend;
 use crate::base::digest::Digest;
@@ -32,6 +33,12 @@ impl Tenant {
     pub fn trouble(&self) -> Option<String> {
         let login = || self.login.as_ref().and_then(AuthorizationServer::trouble);
         self.backend.trouble().or_else(login)
+    }
+
+    /// Since when that is so.
+    pub fn trouble_since(&self) -> Option<Timestamp> {
+        let login = || self.login.as_ref().and_then(AuthorizationServer::trouble_since);
+        self.backend.trouble_since().or_else(login)
     }
 
     /// Whether it asks for a login that cannot be had: then nobody is answered, for as long as that is so.

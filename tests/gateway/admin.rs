@@ -2,7 +2,9 @@
 
 use reqwest::Method;
 
-use super::harness::{Era, FakeBackend, Setup, Tenant};
+use super::command_line::printed;
+use super::harness::gateway::BINARY;
+use super::harness::{Era, FakeBackend, Reply, Setup, Tenant};
 
 #[tokio::test]
 async fn it_tells_health_tenants_and_counts() {
@@ -29,6 +31,44 @@ async fn it_tells_health_tenants_and_counts() {
     let (_, page) = gateway.admin("/").await;
     assert!(page.contains("bad") && page.contains("rejected"), "{page}");
     assert_eq!(gateway.admin("/api/tenants/nobody").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_tenant_in_trouble_is_counted_as_it_is_listed_and_since_its_trouble_began() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    let loaded = gateway.until_state("a", "serving").await;
+    let fail = async || {
+        backend.answer("/nlp-search", Reply::Status(500, serde_json::json!({})));
+        gateway.client().search(Era::Modern, "/a", "q").await.tool_error();
+        gateway.until_state("a", "degraded").await
+    };
+    let first = fail().await;
+    let since = |status: &serde_json::Value| status["since"].as_str().map(str::to_owned);
+    assert!(since(&first) > since(&loaded), "{loaded} {first}");
+    assert_eq!(since(&fail().await), since(&first), "it is the same trouble");
+    let (_, metrics) = gateway.admin("/metrics").await;
+    for line in ["tenantd_tenants{state=\"degraded\"} 1", "tenantd_tenants{state=\"serving\"} 0"] {
+        assert!(metrics.contains(line), "/metrics lacks {line}:\n{metrics}");
+    }
+    backend.answer("/nlp-search", Reply::Rows);
+    gateway.client().search(Era::Modern, "/a", "q").await.data();
+    let well = gateway.until_state("a", "serving").await;
+    assert_eq!(since(&well), since(&loaded));
+    assert!(gateway.admin("/metrics").await.1.contains("tenantd_tenants{state=\"serving\"} 1"));
+}
+
+#[tokio::test]
+async fn a_copy_of_the_store_is_asked_of_the_gateway_that_is_named() {
+    let gateway = Setup::new().start().await;
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let admin = gateway.admin_address().to_string();
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["store", "backup", "copy.db", "--admin", &admin]).env_clear().current_dir(elsewhere.path());
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    assert!(elsewhere.path().join("copy.db").is_file());
+    assert!(!elsewhere.path().join("state").exists());
 }
 
 #[tokio::test]

@@ -109,6 +109,21 @@ fn what_cannot_start_says_why_and_what_to_do() {
 }
 
 #[test]
+fn a_tenants_folder_that_cannot_be_meant_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir_all(path("export/mcp/server/configs")).expect("made");
+    fs::write(path("acme.zip"), "x").expect("written");
+    for (tenants, said) in [("acme.zip", "is a file"), ("export", "is itself an unpacked export")] {
+        let (tenants, state, certs) = (path(tenants), path("s"), path("c"));
+        let places = ["--tenants", &tenants, "--state", &state, "--certs", &certs];
+        let output = run(&[&["serve", "--listen", "127.0.0.1:0", "--admin", "off"], &places[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
+        assert!(printed(&output).contains(said), "{}", printed(&output));
+    }
+}
+
+#[test]
 fn completions_and_help_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);
