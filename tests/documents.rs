@@ -1,9 +1,13 @@
-//! The documents are current: settings and finding codes are those of the source, and links lead somewhere.
+//! The documents are current: settings, finding codes and command lines are those of the program, and links lead
+//! somewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tenantd::settings::Key;
+use clap::{CommandFactory, Parser};
+use tenantd::cli::args::Arguments;
+use tenantd::settings::{Key, Limits};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -44,18 +48,271 @@ fn every_setting_is_documented_in_its_spellings() {
     }
 }
 
+/// Variables that are ours and no settings, and one of Compose.
+const OTHER_VARIABLES: [&str; 4] =
+    ["TENANTD_CONFIG", "TENANTD_LOG_FILTER", "TENANTD_MASTER_KEY", "TENANTD_PORT_PUBLISHED"];
+
 #[test]
-fn every_documented_finding_exists() {
-    let source: String = files(&root().join("src"), ".rs").iter().map(read).collect();
+fn every_documented_setting_exists() {
+    let known: Vec<String> = Key::ALL.iter().map(|key| key.variable()).collect();
+    let is_known = |name: &str| known.iter().any(|key| key == name) || OTHER_VARIABLES.contains(&name);
+    for page in pages() {
+        let text = read(&page);
+        let is_word = |c: char| c.is_ascii_uppercase() || c == '_';
+        let names = text.match_indices("TENANTD_").map(|(at, _)| {
+            let rest = &text[at..];
+            &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())]
+        });
+        for name in names.filter(|name| *name != "TENANTD_") {
+            assert!(is_known(name), "{} has {name}, which is no setting", page.display());
+        }
+    }
+    let page = read("docs/configuration.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `--") || line.starts_with("| `TENANTD_"));
+    for row in rows {
+        let column = if row.starts_with("| `--") { 3 } else { 2 };
+        let key = row.split(" | ").nth(column - 1).unwrap_or_default().trim_matches(['`', ' ', '|']);
+        let is_key = key.is_empty() || Key::ALL.iter().any(|known| known.as_str() == key);
+        assert!(is_key, "docs/configuration.md has the key {key:?}, which is none: {row}");
+    }
+}
+
+#[test]
+fn the_limits_are_documented_with_their_defaults() {
+    let page = read("docs/configuration.md");
+    let block = page.split("\nlimits:").nth(1).and_then(|rest| rest.split("```").next()).expect("the limits");
+    let lines = block.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(':'));
+    let value = |text: &str| text.split('#').next().unwrap_or_default().trim().parse::<u64>();
+    let documented: serde_json::Map<_, _> =
+        lines.map(|(key, text)| (key.to_owned(), value(text).expect("a number").into())).collect();
+    let limits = serde_json::to_value(Limits::default()).expect("plain data");
+    assert_eq!(serde_json::Value::Object(documented), limits);
+}
+
+/// The pages of this project for people.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files(&root().join("docs"), ".md");
+    pages.extend(files(&root().join("deploy"), ""));
+    pages.extend(["README.md", "SECURITY.md", "certs/README.md"].map(|page| root().join(page)));
+    pages
+}
+
+/// Words of the modules below that look like codes of findings and are none.
+const NO_CODES: [&str; 17] = [
+    "accept-encoding",
+    "cassandra-context",
+    "cassandra-search",
+    "content-length",
+    "content-type",
+    "dynamodb-context",
+    "dynamodb-search",
+    "instance-data",
+    "kebab-case",
+    "keep-alive",
+    "letsencrypt-staging",
+    "nlp-context",
+    "nlp-search",
+    "self-signed",
+    "transfer-encoding",
+    "user-agent",
+    "x-request-id",
+];
+
+/// The codes of findings in the source: what `Diagnostic` is given, and in the modules that hand codes on, every text
+/// that looks like one.
+fn codes_of_source() -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    let src = root().join("src");
+    for path in files(&src, ".rs") {
+        let module = path.strip_prefix(&src).expect("below src");
+        if module.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs"))) {
+            continue;
+        }
+        let text = read(&path);
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code: String = lines.map(|line| format!("{line}\n")).collect();
+        for kind in ["error(", "warning(", "notice(", "new("] {
+            let calls = code.split(&format!("Diagnostic::{kind}")).skip(1);
+            let given = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+            codes.extend(given.map(str::to_owned));
+        }
+        if ["bundle", "settings", "backend/probe"].iter().any(|place| module.starts_with(place))
+            || module.ends_with("backend/probe.rs")
+            || module.ends_with("bundle.rs")
+            || module.ends_with("settings.rs")
+        {
+            let texts = code.split('"').skip(1).step_by(2);
+            codes.extend(texts.filter(|text| looks_like_code(text)).map(str::to_owned));
+        }
+    }
+    codes
+}
+
+fn looks_like_code(text: &str) -> bool {
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    text.contains('-') && text.split('-').all(is_word) && !NO_CODES.contains(&text)
+}
+
+#[test]
+fn findings_and_their_page_have_the_same_codes() {
+    let source = codes_of_source();
+    let text: String = files(&root().join("src"), ".rs").iter().map(read).collect();
+    assert!(source.len() > 100, "the source was not understood: {source:?}");
     let page = read("docs/findings.md");
     let tables = page.split("## Codes").nth(1).expect("the page lists the codes");
     let rows = tables.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
-    let codes: Vec<String> =
-        rows.flat_map(|row| quoted(&format!("`{row}")).map(str::to_owned).collect::<Vec<_>>()).collect();
-    assert!(codes.len() > 50, "the tables were not understood: {codes:?}");
-    for code in codes {
-        assert!(source.contains(&format!("\"{code}\"")), "docs/findings.md has {code}, the source has not");
+    let mut documented = BTreeSet::new();
+    for code in rows.flat_map(|row| quoted(&format!("`{row}")).map(str::to_owned).collect::<Vec<_>>()) {
+        assert!(text.contains(&format!("\"{code}\"")), "docs/findings.md has {code}, the source has not");
+        assert!(documented.insert(code.clone()), "docs/findings.md has {code} twice");
     }
+    let undocumented: Vec<_> = source.difference(&documented).collect();
+    assert!(
+        undocumented.is_empty(),
+        "docs/findings.md lacks these, or they are no codes (NO_CODES): {undocumented:?}"
+    );
+}
+
+/// Command lines of ours in a page: what stands in code, from `tenantd` to the end of the command.
+fn commands(page: &str) -> Vec<Vec<String>> {
+    let mut code: Vec<String> = Vec::new();
+    let mut is_fenced = false;
+    let joined = page.replace("\\\n", " ");
+    for line in joined.lines() {
+        if line.trim_start().starts_with("```") {
+            is_fenced = !is_fenced;
+        } else if is_fenced || line.starts_with("    ") {
+            code.push(line.to_owned());
+        } else {
+            code.extend(quoted(line).filter(|text| text.starts_with("tenantd ")).map(str::to_owned));
+        }
+    }
+    code.iter().flat_map(|line| commands_of(line)).collect()
+}
+
+/// Splits a line of a shell as far as our examples need it.
+fn commands_of(line: &str) -> Vec<Vec<String>> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut command: Option<Vec<String>> = None;
+    let mut before = String::new();
+    for word in words(line) {
+        let ends = ["&&", "|", "||", ";", "&", ">", "2>", ">>", "2>&1"].contains(&word.as_str());
+        match &mut command {
+            Some(_) if ends => found.extend(command.take()),
+            // A service of that name, in which ours is run.
+            Some(arguments) if word == "tenantd" && arguments.len() == 1 => {}
+            Some(arguments) => arguments.push(word.clone()),
+            None if is_program(&word) && may_come_before(&before) => {
+                command = Some(vec!["tenantd".to_owned()]);
+            }
+            None => {}
+        }
+        before = word;
+    }
+    found.extend(command);
+    found
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), _) if open == c => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, ' ' | '\t') => words.push(String::new()),
+            _ => words.last_mut().expect("there is one").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn is_program(word: &str) -> bool {
+    word == "tenantd" || word.ends_with("/tenantd")
+}
+
+/// Elsewhere the name is that of a folder, a user or a service.
+fn may_come_before(word: &str) -> bool {
+    ["", "$", "sudo", "nohup", "--", "exec", "&&", ";", "|", "run"].contains(&word) || word.contains('=')
+}
+
+/// `list|show` stands for two commands, `…` for whatever may follow.
+fn spelled_out(command: &[String]) -> Vec<Vec<String>> {
+    let mut all = vec![Vec::new()];
+    for word in command.iter().take_while(|word| !word.starts_with('…') && *word != "...") {
+        let ways: Vec<&str> = if word.starts_with("http") { vec![word] } else { word.split('|').collect() };
+        all = all
+            .iter()
+            .flat_map(|so_far: &Vec<String>| {
+                ways.iter().map(move |way| [so_far.clone(), vec![(*way).to_owned()]].concat())
+            })
+            .collect();
+    }
+    all
+}
+
+#[test]
+fn every_command_that_is_shown_is_understood() {
+    use clap::error::ErrorKind;
+    let mut seen = 0;
+    for page in pages() {
+        let text = read(&page);
+        for command in commands(&text).iter().flat_map(|command| spelled_out(command)) {
+            seen += 1;
+            let Err(error) = Arguments::try_parse_from(&command) else { continue };
+            // In running text a verb stands for itself.
+            let is_part = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    | ErrorKind::MissingRequiredArgument
+                    | ErrorKind::MissingSubcommand
+            );
+            assert!(is_part, "{} shows {command:?}:\n{error}", page.display());
+        }
+    }
+    assert!(seen > 60, "the pages were not understood: {seen} commands");
+}
+
+/// Flags of other programs.
+const OTHER_FLAGS: [&str; 4] = ["--cacert", "--release", "--strict", "--ulimit"];
+
+#[test]
+fn every_flag_that_is_named_exists() {
+    let known = flags_of(&Arguments::command());
+    let is_flag = |c: char| c.is_ascii_lowercase() || c == '-';
+    for page in pages().into_iter().filter(|page| page.extension().is_some_and(|it| it == "md")) {
+        let text = read(&page);
+        let spans = text.match_indices("`--").map(|(at, _)| &text[at + 1..]);
+        for flag in spans.map(|rest| &rest[..rest.find(|c| !is_flag(c)).unwrap_or(rest.len())]) {
+            let is_known = known.contains(flag) || OTHER_FLAGS.contains(&flag);
+            assert!(is_known, "{} names {flag}, which no verb has", page.display());
+        }
+    }
+}
+
+fn flags_of(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_long());
+    let own = own.chain(["help", "version"]).map(|long| format!("--{long}"));
+    own.chain(command.get_subcommands().flat_map(flags_of)).collect()
+}
+
+#[test]
+fn a_command_that_is_not_is_found() {
+    let found =
+        |text: &str| commands(text).iter().flat_map(|command| spelled_out(command)).collect::<Vec<_>>();
+    let page = "Run `tenantd check --alive` or\n\n    sudo /usr/local/bin/tenantd serve \\\n        --host 'a b' && ls   # yes\n";
+    let shown = found(page);
+    assert_eq!(shown[0], ["tenantd", "check", "--alive"]);
+    assert_eq!(shown[1], ["tenantd", "serve", "--host", "a b"]);
+    assert_eq!(shown.len(), 2);
+    assert!(Arguments::try_parse_from(&shown[0]).is_err() && Arguments::try_parse_from(&shown[1]).is_ok());
+    assert_eq!(found("`tenantd certs list|show …`").len(), 2);
 }
 
 #[test]
