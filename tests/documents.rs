@@ -71,7 +71,7 @@ fn every_documented_setting_exists() {
     let rows = page.lines().filter(|line| line.starts_with("| `--") || line.starts_with("| `TENANTD_"));
     for row in rows {
         let column = if row.starts_with("| `--") { 3 } else { 2 };
-        let key = row.split(" | ").nth(column - 1).unwrap_or_default().trim_matches(['`', ' ', '|']);
+        let key = row.split('|').nth(column).unwrap_or_default().trim().trim_matches('`');
         let is_key = key.is_empty() || Key::ALL.iter().any(|known| known.as_str() == key);
         assert!(is_key, "docs/configuration.md has the key {key:?}, which is none: {row}");
     }
@@ -133,7 +133,8 @@ fn codes_of_source() -> BTreeSet<String> {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let code: String = lines.map(|line| format!("{line}\n")).collect();
         for kind in ["error(", "warning(", "notice(", "new("] {
-            let calls = code.split(&format!("Diagnostic::{kind}")).skip(1);
+            let start = format!("Diagnostic::{kind}");
+            let calls = code.split(&start).skip(1);
             let given = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
             codes.extend(given.map(str::to_owned));
         }
@@ -277,6 +278,24 @@ fn every_command_that_is_shown_is_understood() {
         }
     }
     assert!(seen > 60, "the pages were not understood: {seen} commands");
+}
+
+#[test]
+fn the_sentences_of_troubleshooting_are_those_of_the_program() {
+    let page = read("docs/troubleshooting.md");
+    let section = page.split("## Answers of the tool").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows = section
+        .expect("the answers")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| the ")?.split(" |").next());
+    let source = read("src/backend/error.rs");
+    let mut seen = 0;
+    for sentence in rows {
+        let said = format!("the {}", sentence.split(" …").next().unwrap_or_default());
+        assert!(source.contains(&said), "docs/troubleshooting.md has a sentence that is not said: {said}");
+        seen += 1;
+    }
+    assert!(seen > 10, "the page was not understood");
 }
 
 /// Flags of other programs.

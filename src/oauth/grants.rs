@@ -341,12 +341,16 @@ impl Grants {
     fn judged(&self, error: &identity::Error) -> Fault {
         let tenant = self.issuer.tenant.as_str();
         let trace = error.trace();
+        let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
+        let aadsts = &trace.codes;
         match error.kind() {
             Kind::Refused | Kind::Ended => {
                 tracing::info!(
                     tenant,
                     fault = error.class(),
-                    ?trace,
+                    ?aadsts,
+                    correlation_id,
+                    trace_id,
                     "Entra no longer vouches for an account"
                 );
                 Fault::Ended
@@ -355,7 +359,9 @@ impl Grants {
                 tracing::error!(
                     tenant,
                     fault = error.class(),
-                    ?trace,
+                    ?aadsts,
+                    correlation_id,
+                    trace_id,
                     "Entra refuses this gateway, so nobody can renew a login"
                 );
                 Fault::Unavailable
