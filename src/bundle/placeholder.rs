@@ -9,6 +9,7 @@ pub(super) fn is_placeholder(text: &str) -> bool {
     text.is_empty()
         || has_brackets(&text)
         || text.contains('…')
+        || is_masked(&text)
         || text.ends_with("...")
         || ["paste-", "your-", "insert-", "enter-"].iter().any(|word| dashed.starts_with(word))
         || (squeezed.len() >= 3 && squeezed.bytes().all(|b| b == b'x'))
@@ -30,6 +31,17 @@ const WORDS: &[&str] = &[
     "yourapikey",
     "yourkey",
 ];
+
+/// What a portal shows of a secret that it no longer tells: `gTx****`.
+fn is_masked(text: &str) -> bool {
+    ["***", "•••", "●●●"].iter().any(|stars| text.contains(stars))
+}
+
+/// Whether a character cannot be seen or came along when copying: no sign of ASCII, and no letter or digit either (a byte
+/// order mark, a zero-width or soft hyphen, a curly quote, a blank that does not break).
+pub(super) fn came_along(c: char) -> bool {
+    c.is_control() || !(c.is_ascii() || c.is_alphanumeric())
+}
 
 /// `<…>` anywhere.
 pub(super) fn has_brackets(text: &str) -> bool {
@@ -60,6 +72,8 @@ mod tests {
             "  ",
             "****",
             "gTx8Q~…",
+            "gTx******************",
+            "gTx•••",
             "sk-12...",
         ] {
             assert!(is_placeholder(text), "{text}");

@@ -116,3 +116,44 @@ fn the_keys_of_an_env_are_those_that_compose_would_have_passed_on() {
     // Nothing else of the gateway's environment.
     assert_eq!(env("API_KEY=$HOME\n").codes(), ["env-syntax"]);
 }
+
+#[test]
+fn what_came_along_when_copying_is_refused_with_its_place() {
+    let login = "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
+                 microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47\n";
+    for secret in [
+        "abc~def.ghi_jkl-mno\u{200b}",
+        "\u{feff}abc~def.ghi_jkl-mno",
+        "abc~def\u{a0}ghi_jkl-mno",
+        "\u{201c}abc~def.ghi_jkl-mno\u{201d}",
+        "gTx******************",
+        "gTx\u{2026} 8Q~",
+    ] {
+        for name in ["microsoft_client_secret", "microsoft_client_secret_next"] {
+            let current =
+                if name.ends_with("next") { "microsoft_client_secret: abc~def.ghi_jkl-0\n" } else { "" };
+            let drop = overlay(&format!("{login}{current}{name}: '{secret}'\n"));
+            let codes = drop.codes();
+            assert!(codes.contains(&"login-invalid"), "{name} {secret:?}: {codes:?}");
+            // In a file it is judged alike.
+            let drop = Drop::new().zip("acme/server.zip", SALES).file("acme/s.key", secret);
+            let drop = drop.file("acme/a.yaml", format!("{login}{current}{name}_file: s.key\n"));
+            assert!(drop.codes().contains(&"login-invalid"), "{name}_file {secret:?}");
+        }
+        let keys = overlay(&format!("api_keys: [{{label: a, key: '{secret}-0123456789-0123456789'}}]\n"));
+        assert!(keys.codes().contains(&"api-key-invalid"), "{secret:?}");
+        let key = overlay(&format!("api_key: '{secret}'\n")).codes();
+        assert!(
+            key.contains(&"bad-header-value") || key.contains(&"api-key-placeholder"),
+            "{secret:?}: {key:?}"
+        );
+    }
+    for odd in ['\u{200b}', '\u{ad}', '\u{2011}', '\u{feff}', '\u{201d}'] {
+        assert_eq!(
+            overlay(&format!("search_url: https://portal.test/nlp-search{odd}\n")).codes(),
+            ["bad-url"]
+        );
+        assert_eq!(overlay(&format!("connection_id: c1{odd}\n")).codes(), ["bad-connection-id"]);
+    }
+    overlay("search_url: https://m\u{fc}nchen.test/nlp-search\nconnection_id: Verk\u{e4}ufe\n").spec();
+}

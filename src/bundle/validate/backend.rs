@@ -13,7 +13,7 @@ use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::bundle::document::{Found, Origin};
-use crate::bundle::placeholder::{has_brackets, is_placeholder};
+use crate::bundle::placeholder::{came_along, has_brackets, is_placeholder};
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
 
@@ -145,6 +145,9 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
         return bad("has a character that no URL has");
     }
+    if text.contains(|c: char| !c.is_ascii() && came_along(c)) {
+        return bad("has a quote or an invisible character that came along when copying; type it anew");
+    }
     let template =
         UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
     let head = template.head();
@@ -197,7 +200,13 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
 }
 
 fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
-    let id = case.layers.text(&["connection_id"]).map(str::to_owned);
+    let found = case.layers.find(&["connection_id"]);
+    let id = found.and_then(|found| found.text()).map(str::to_owned);
+    if id.as_deref().is_some_and(|id| id.contains(came_along)) {
+        let what = "connection_id has a quote or an invisible character that came along when copying";
+        let odd = Diagnostic::error("bad-connection-id", what).help("type it anew, or export again");
+        case.find(odd, found.map(|found| found.at()));
+    }
     if id.is_none() && is_given(case, "search_url") && is_given(case, "context_url") {
         case.find(
             Diagnostic::warning("no-connection-id", "there is no connection_id; calls are made without it")

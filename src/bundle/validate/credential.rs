@@ -69,6 +69,11 @@ impl<'a> Credential<'a> {
         if is_placeholder(secret) {
             return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));
         }
+        if !secret.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            let odd =
+                format!("the {name} has a character that no header can carry, perhaps an invisible one");
+            return self.refuse(case, resolved.at, odd);
+        }
         if secret.chars().count() < MIN_CHARS {
             let short = format!("the {name} is too short to be safe: {MIN_CHARS} characters at least");
             return self.refuse(case, resolved.at, short);

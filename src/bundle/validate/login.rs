@@ -137,7 +137,10 @@ fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
         // Entra shows both beside each other, and only one of them works.
         text if guid(text).is_some() => format!("{name} looks like the secret's id, not like its value"),
-        text if text.len() > 512 || text.contains(char::is_control) => format!("{name} is no client secret"),
+        text if text.len() > 512 => format!("{name} is no client secret"),
+        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            format!("{name} has a blank, a quote or an invisible character that came along when copying")
+        }
         _ => return Some(resolved.secret),
     };
     let help = "in Entra, under Certificates & secrets, make a new secret and copy the column Value";
