@@ -26,16 +26,19 @@ mod outgoing;
 mod pool;
 mod probe;
 mod proxies;
+mod room;
 mod scrub;
 mod trace;
 mod warm_up;
+mod workbench;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::time::Instant;
 
-use serde_json::Value;
+use crate::base::budget::Hold;
+use crate::base::json::Document;
 
 pub use client::Client;
 pub use context_store::ContextStore;
@@ -55,18 +58,21 @@ pub struct Call {
     pub user: Option<String>,
     /// The caller's trace, to pass on.
     pub trace: Option<TraceContext>,
+    /// The caller showed a credential that was found good: the last part of the memory for answers is kept for those.
+    pub has_credential: bool,
 }
 
 impl Call {
     /// A call that the gateway makes for itself.
     pub(crate) fn of_our_own(deadline: Instant) -> Self {
         let request_id = crate::base::random::hex::<16>();
-        Self { request_id, deadline, user: None, trace: None }
+        Self { request_id, deadline, user: None, trace: None, has_credential: true }
     }
 }
 
-/// What the backend said.
-#[derive(Debug, Clone)]
+/// What the backend said, and the memory that this takes.
+#[derive(Debug)]
 pub struct Answer {
-    pub value: Value,
+    pub document: Document,
+    pub hold: Hold,
 }

@@ -1,5 +1,5 @@
 //! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies,
-//! budgets, places, names and reach.
+//! budgets, JSON, places, names and reach.
 
 pub mod accept;
 pub mod body;
@@ -12,6 +12,7 @@ pub mod file;
 pub mod headers;
 pub mod hex;
 pub mod intern;
+pub mod json;
 pub mod likeness;
 pub mod panic;
 pub mod places;

@@ -21,6 +21,7 @@ pub use self::addresses::Addresses;
 use self::signals::{Asked, Signals};
 use crate::admin::{self, About, Admin};
 use crate::backend::{ContextStore, Pool, WarmUp};
+use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
@@ -351,8 +352,9 @@ fn parts(
         Arc::clone(&clock),
         Arc::clone(&metrics),
     );
+    let answers = Budget::of_mib(settings.limits.backend_memory_mib);
     Ok(Parts {
-        pool: pool.map_err(Error::Backend)?,
+        pool: pool.map_err(Error::Backend)?.with_answer_memory(answers),
         warm_up,
         audit: audit(settings, &clock, &metrics)?,
         metrics,

@@ -6,8 +6,9 @@
 //! answer becomes a stream that is kept alive, a panic becomes `-32603`.
 //!
 //! A request goes through [`front`] (may it be handed on, and what did the answer mean), rmcp, [`handler`] (the
-//! protocol's methods), [`call`] (one tool call) or [`resource`] (one read) and [`result`] (what the client is handed);
-//! [`rights`] decides what the caller may have, and [`upgrade`] holds the connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
+//! protocol's methods), [`call`] (one tool call) or [`resource`] (one read) and [`result`] (what the client is handed,
+//! which [`payload`] puts into rmcp's message); [`rights`] decides what the caller may have, and [`upgrade`] holds the
+//! connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
 
 mod call;
 mod context;
@@ -16,6 +17,7 @@ mod fixture;
 pub(crate) mod front;
 mod handler;
 mod pace;
+mod payload;
 mod render;
 mod reply;
 mod resource;

@@ -1,57 +1,114 @@
-//! From an HTTP answer to a JSON value, or to the reason why there is none.
+//! From an HTTP answer to a document, or to the reason why there is none.
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::Error;
 use super::body::{AnswerBody, collect};
+use super::room::{give_back, take};
 use super::scrub::plain_sentence;
+use super::{Answer, Error};
+use crate::base::budget::Hold;
 use crate::base::headers::wait_asked_for;
+use crate::base::json::{Checked, Fault, Limits};
 use crate::spec::CallSpec;
 
-/// Bodies from here on are parsed on a blocking thread.
-const LARGE: usize = 256 << 10;
+/// As deep as a document may be, so that clients can read the result around it (serde_json reads 127 levels).
+const DEPTH: usize = 120;
+/// So many bytes tell whether an answer is text at all.
+const LOOKED_AT: usize = 512;
 /// As much of an error's body is read, for so long; the error itself is known already.
 const ERROR_BYTES: usize = 64 << 10;
 const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Reads the answer to `spec`. The media type is not looked at: what parses as JSON is JSON.
-pub(super) async fn read(
+/// The bytes of a good answer, before anything is made of them.
+#[derive(Debug)]
+pub(super) struct Unread {
+    bytes: Vec<u8>,
+    cap: usize,
+    hold: Hold,
+}
+
+/// Takes in the answer to `spec`, counted in `hold`. The media type is not looked at: what parses as JSON is JSON.
+pub(super) async fn receive(
     response: Response<AnswerBody>,
     cap: usize,
     spec: &CallSpec,
+    mut hold: Hold,
     now: Timestamp,
-) -> Result<Value, Error> {
+) -> Result<Unread, Error> {
     if response.status().is_success() {
-        return parse(collect(response.into_body(), cap).await?).await;
+        if let Some(coding) = coding(response.headers()) {
+            return Err(Error::Compressed { coding });
+        }
+        let bytes = collect(response.into_body(), cap, &mut hold).await?;
+        return Ok(Unread { bytes, cap, hold });
     }
     let (head, body) = response.into_parts();
     // Read even where it is not needed: an answer that was read leaves its connection usable.
-    let text = tokio::time::timeout(ERROR_PATIENCE, collect(body, ERROR_BYTES)).await;
+    let text = tokio::time::timeout(ERROR_PATIENCE, collect(body, ERROR_BYTES, &mut hold)).await;
     let text = text.ok().and_then(Result::ok).unwrap_or_default();
     Err(match head.status.as_u16() {
         401 | 403 => Error::KeyRefused,
         429 => Error::RateLimited { retry_after: retry_after(&head.headers, now) },
         status @ 500.. => Error::Failed { status },
-        status => Error::Refused { status, detail: plain_sentence(&text, spec) },
+        status => Error::Refused { status, detail: plain_sentence(text, spec) },
     })
 }
 
-async fn parse(bytes: Bytes) -> Result<Value, Error> {
-    if bytes.len() < LARGE {
-        return parse_now(&bytes);
+impl Unread {
+    /// How many bytes there are to be read.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
     }
-    tokio::task::spawn_blocking(move || parse_now(&bytes)).await.unwrap_or(Err(Error::NotJson))
+
+    /// Reads it as a document: one pass over its bytes, and another where they are not compact.
+    pub(super) fn read(self) -> Result<Answer, Error> {
+        let Self { bytes, cap, mut hold } = self;
+        let held = bytes.capacity();
+        let checked = check(bytes, cap)?;
+        let needed = checked.needs();
+        take(&mut hold, needed)?;
+        let document = checked.into_document();
+        give_back(&mut hold, (held + needed).saturating_sub(document.capacity()));
+        Ok(Answer { document, hold })
+    }
 }
 
 /// A byte order mark in front is forgiven: RFC 8259 section 8.1 lets readers ignore it.
-fn parse_now(bytes: &[u8]) -> Result<Value, Error> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    serde_json::from_slice(bytes).map_err(|_| Error::NotJson)
+fn check(mut bytes: Vec<u8>, cap: usize) -> Result<Checked, Error> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::Empty);
+    }
+    if bytes.starts_with(b"\x1f\x8b") {
+        return Err(Error::Compressed { coding: "gzip" });
+    }
+    let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let is_binary = !is_utf16 && bytes.iter().take(LOOKED_AT).any(|byte| *byte == 0);
+    let limits = Limits { bytes: cap, depth: DEPTH, values: usize::MAX };
+    Checked::check(bytes, &limits).map_err(|fault| match fault {
+        Fault::NotUtf8 if !is_binary => Error::NotUtf8,
+        Fault::NotUtf8 | Fault::Syntax { .. } => Error::NotJson,
+        Fault::TooDeep => Error::TooDeep,
+        Fault::TooManyValues | Fault::TooLarge => Error::TooLarge { limit: cap },
+    })
+}
+
+/// What an answer is compressed with. Nobody asked for it, so nothing is there to undo it.
+fn coding(headers: &HeaderMap) -> Option<&'static str> {
+    let coding = headers.get(CONTENT_ENCODING)?.as_bytes();
+    let known = ["gzip", "br", "deflate", "zstd", "compress"];
+    let is_empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if is_empty || coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") {
+        return None;
+    }
+    let named = known.into_iter().find(|known| coding.eq_ignore_ascii_case(known.as_bytes()));
+    Some(named.unwrap_or("an unknown coding"))
 }
 
 /// How long the backend asks to wait, a day at most.
@@ -79,16 +136,35 @@ mod tests {
         assert_eq!(after("soon"), None);
     }
 
+    fn read(bytes: &[u8]) -> Result<String, Error> {
+        check(bytes.to_vec(), 1 << 20).map(|checked| checked.into_document().as_str().to_owned())
+    }
+
     #[test]
     fn a_byte_order_mark_is_forgiven_and_nothing_else() {
-        assert_eq!(parse_now(b"\xef\xbb\xbf{}"), Ok(serde_json::json!({})));
-        for bad in [&b""[..], b"<html>", b"{} {}", b"{\"a\":"] {
-            assert_eq!(parse_now(bad), Err(Error::NotJson));
+        assert_eq!(read(b"\xef\xbb\xbf{}"), Ok("{}".to_owned()));
+        for bad in [&b"<html>"[..], b"{} {}", b"{\"a\":", b"\x00\xff{not json"] {
+            assert_eq!(read(bad), Err(Error::NotJson));
         }
     }
 
     #[test]
+    fn what_is_no_json_is_named_for_what_it_is() {
+        assert_eq!(read(b""), Err(Error::Empty));
+        assert_eq!(read(b" \r\n"), Err(Error::Empty));
+        assert_eq!(read(b"\x1f\x8b\x08"), Err(Error::Compressed { coding: "gzip" }));
+        assert_eq!(read(b"{\"name\": \"M\xfcller\"}"), Err(Error::NotUtf8));
+        assert_eq!(read(b"\xff\xfe{\0}\0"), Err(Error::NotUtf8));
+        let coded = |value: &'static str| {
+            coding(&HeaderMap::from_iter([(CONTENT_ENCODING, http::HeaderValue::from_static(value))]))
+        };
+        assert_eq!(coded("GZIP"), Some("gzip"));
+        assert_eq!(coded("a b<c"), Some("an unknown coding"), "nothing of the header is repeated");
+        assert_eq!(coded("identity"), None);
+    }
+
+    #[test]
     fn a_bottomless_document_is_refused() {
-        assert_eq!(parse_now("[".repeat(100_000).as_bytes()), Err(Error::NotJson));
+        assert_eq!(read("[".repeat(100_000).as_bytes()), Err(Error::TooDeep));
     }
 }

@@ -10,6 +10,11 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::Error;
 use super::meter::{Effort, Meter};
+use super::room::{give_back, take};
+use crate::base::budget::Hold;
+
+/// A body's vector begins with so much.
+const SMALL: usize = 16 << 10;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -57,19 +62,36 @@ impl Body for AnswerBody {
     }
 }
 
-/// The whole body, as far as it fits under `cap`.
-pub(super) async fn collect(mut body: AnswerBody, cap: usize) -> Result<Bytes, Error> {
+/// The whole body, as far as it fits under `cap`. What its vector has allocated is counted in `hold`.
+pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -> Result<Vec<u8>, Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > cap {
         return Err(Error::TooLarge { limit: cap });
     }
-    let mut all = Vec::with_capacity(announced);
+    let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         if all.len() + data.len() > cap {
             return Err(Error::TooLarge { limit: cap });
         }
+        // What is announced is of no use once more than that has come.
+        let bound = if announced >= all.len() + data.len() { announced } else { cap };
+        make_room(&mut all, data.len(), bound, hold)?;
         all.extend_from_slice(&data);
     }
-    Ok(all.into())
+    Ok(all)
+}
+
+/// Room for so much more: twice what there was, but no more than `bound`. What is announced takes none until it comes.
+fn make_room(all: &mut Vec<u8>, more: usize, bound: usize, hold: &mut Hold) -> Result<(), Error> {
+    let (old, needed) = (all.capacity(), all.len() + more);
+    if needed <= old {
+        return Ok(());
+    }
+    let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
+    // While it grows there are both, the old and the new.
+    take(hold, wanted)?;
+    all.reserve_exact(wanted - all.len());
+    give_back(hold, old);
+    Ok(())
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::answer;
@@ -16,8 +15,9 @@ use super::outgoing::{Outgoing, fingerprint, origin};
 use super::pool::Connections;
 use super::warm_up::Refresher;
 use super::{Answer, Call, Error, Lasting, Pool};
-use crate::base::budget::Share;
+use crate::base::budget::{Hold, Share};
 use crate::base::digest::Digest;
+use crate::base::json::Document;
 use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
 
 /// The largest context that is kept.
@@ -94,15 +94,14 @@ impl Client {
 
     /// Makes one call: bulkhead, deadline, safe retry, caps. Dropping the future cancels it.
     pub async fn call(&self, spec: &CallSpec, arguments: &Values, call: &Call) -> Result<Answer, Error> {
-        let value = self.route.call(spec, arguments, call, self.route.answer_cap).await?;
-        Ok(Answer { value })
+        self.route.call(spec, arguments, call, self.route.answer_cap).await
     }
 
     /// The semantic context: cached, refreshed by single flight, the last good one while the backend is down.
     ///
     /// It is the same for all callers, so the user header is not sent with it. A context past its time is answered at
     /// once and refreshed in the background, if a [`super::WarmUp`] knows this client; else the caller waits.
-    pub async fn context(&self, call: &Call) -> Result<Arc<Value>, Error> {
+    pub async fn context(&self, call: &Call) -> Result<Arc<Document>, Error> {
         let Some(kept) = self.route.kept() else { return self.route.refresh(call).await };
         if self.route.is_fresh(&kept) || self.ask_for_refresh() {
             return Ok(kept.value);
@@ -111,7 +110,7 @@ impl Client {
     }
 
     /// The context as it is now, without asking anybody. Past its time it is refreshed in the background.
-    pub fn known_context(&self) -> Option<Arc<Value>> {
+    pub fn known_context(&self) -> Option<Arc<Document>> {
         let kept = self.route.kept()?;
         if !self.route.is_fresh(&kept) {
             self.ask_for_refresh();
@@ -119,8 +118,23 @@ impl Client {
         Some(kept.value)
     }
 
+    /// Does work on so many bytes of an answer. What is much leaves the async workers, and takes turns with the
+    /// tenant's other work of that kind.
+    pub async fn work<T, F>(&self, bytes: usize, deadline: Instant, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.route.lasting.bench.work(bytes, deadline, work).await
+    }
+
+    /// Room for something made of an answer, in the tenant's share of the memory for answers; nothing yet.
+    pub fn room(&self, has_credential: bool) -> Hold {
+        self.route.pool.room().hold(has_credential)
+    }
+
     /// Puts back a context of an earlier life of the process, unless there is a newer one. It counts as past its time.
-    pub fn restore_context(&self, context: Value) {
+    pub fn restore_context(&self, context: Document) {
         self.route.restore(context);
     }
 
@@ -155,7 +169,7 @@ impl Client {
 
 impl Route {
     /// Fetches the context. Of those who ask at once, one goes and the others get what it brought.
-    pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Value>, Error> {
+    pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Document>, Error> {
         let seen = self.landed().count;
         let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
         let landed = self.landed();
@@ -188,7 +202,7 @@ impl Route {
         self.lasting.context(self.backend)
     }
 
-    pub(super) fn restore(&self, context: Value) {
+    pub(super) fn restore(&self, context: Document) {
         if self.kept().is_none() {
             let kept = Kept { value: Arc::new(context), fetched: None };
             self.lasting.keep_context(self.backend, kept);
@@ -204,7 +218,7 @@ impl Route {
         kept.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
     }
 
-    async fn fetch(&self, call: &Call) -> Result<Arc<Value>, Error> {
+    async fn fetch(&self, call: &Call) -> Result<Arc<Document>, Error> {
         let ours = Call { user: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
         let context = self.context.clone();
@@ -213,7 +227,7 @@ impl Route {
             // One question may be refused; a context that is refused is a wrong configuration.
             self.note(Some(refused.clone()));
         }
-        let value = Arc::new(fetched?);
+        let value = Arc::new(fetched?.document.shrunk());
         let fetched = Some(self.pool.clock().monotonic());
         self.lasting.keep_context(self.backend, Kept { value: value.clone(), fetched });
         Ok(value)
@@ -225,7 +239,7 @@ impl Route {
         arguments: &Values,
         call: &Call,
         cap: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Answer, Error> {
         let started = self.pool.clock().monotonic();
         let outcome = self.guarded(spec, arguments, call, cap).await;
         let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
@@ -240,12 +254,12 @@ impl Route {
         arguments: &Values,
         call: &Call,
         cap: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Answer, Error> {
         let outgoing = Outgoing::render(spec, arguments, call, self.user_header.as_ref())?;
         let leave = self.lasting.breaker.admit(self.pool.clock().monotonic())?;
         let _place = self.by(call.deadline, self.lasting.bulkhead.enter()).await?;
         let _connection = self.pool.begin_call(self.share_for(&outgoing))?;
-        let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec)).await;
+        let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec, call)).await;
         match &outcome {
             Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
             Err(Error::AddressRefused | Error::BadRequest) => {}
@@ -264,9 +278,17 @@ impl Route {
         if *origin == *self.origin { self.share.clone() } else { self.pool.share_of(&origin) }
     }
 
-    async fn ask(&self, outgoing: Outgoing, cap: usize, spec: &CallSpec) -> Result<Value, Error> {
+    async fn ask(
+        &self,
+        outgoing: Outgoing,
+        cap: usize,
+        spec: &CallSpec,
+        call: &Call,
+    ) -> Result<Answer, Error> {
         let response = exchange(&self.connections, self.pool.clock(), outgoing).await?;
-        answer::read(response, cap, spec, self.pool.clock().now()).await
+        let hold = self.pool.room().hold(call.has_credential);
+        let unread = answer::receive(response, cap, spec, hold, self.pool.clock().now()).await?;
+        self.lasting.bench.work(unread.size(), call.deadline, move || unread.read()).await?
     }
 
     fn note(&self, trouble: Option<Error>) {

@@ -10,15 +10,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::base::digest::Digest;
 use crate::base::file as disk;
+use crate::base::json::{Document, Limits};
 use crate::spec::TenantName;
 use crate::store::{Place, Store};
 
 /// A context is at most 1 MiB when it comes in; its compact form is no longer.
 const LARGEST: usize = 2 << 20;
+const LIMITS: Limits = Limits { bytes: LARGEST, depth: 127, values: usize::MAX };
 
 /// The folder of contexts. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,24 +34,24 @@ impl ContextStore {
     }
 
     /// The last context of this backend, if it is there and whole.
-    pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Value> {
+    pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Document> {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
             let sealed = disk::read_own(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
             let text = this.store.open_sealed(&place(&tenant, &backend.to_string()), &sealed)?;
-            serde_json::from_slice(&text).ok()
+            Document::parse(text, &LIMITS).ok()
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<Value>) {
+    pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<Document>) {
         let (this, named) = (self.clone(), tenant.clone());
         let write = move || {
-            let text = serde_json::to_vec(&*context)?;
+            let text = context.as_str().as_bytes();
             if text.len() > LARGEST {
                 return Ok(());
             }
-            let sealed = this.store.seal(&place(&named, &backend.to_string()), &text);
+            let sealed = this.store.seal(&place(&named, &backend.to_string()), text);
             replace(&this.path(&named), &sealed)
         };
         let written = tokio::task::spawn_blocking(write).await;
@@ -102,8 +102,9 @@ mod tests {
         let (ours, other) = (Digest::of(b"ours"), Digest::of(b"other"));
         assert_eq!(store.load(&tenant, ours).await, None);
 
-        store.save(&tenant, ours, Arc::new(json!({"entities": ["Customer"]}))).await;
-        assert_eq!(store.load(&tenant, ours).await, Some(json!({"entities": ["Customer"]})));
+        let context = Document::of(&json!({"entities": ["Customer"]}));
+        store.save(&tenant, ours, Arc::new(context.clone())).await;
+        assert_eq!(store.load(&tenant, ours).await, Some(context));
         assert_eq!(store.load(&tenant, other).await, None);
 
         let path = state.path().join("contexts/acme.sealed");

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use super::meter::Overrun;
+use crate::base::budget::Exhausted;
 use crate::base::causes::causes;
 
 /// Why a call failed. `Display` is the outside sentence: no key, no URL with a query, no stack.
@@ -33,6 +34,15 @@ pub enum Error {
     Failed { status: u16 },
     #[error("the search service gave an answer that is not JSON")]
     NotJson,
+    #[error("the search service gave an empty answer")]
+    Empty,
+    /// The coding is a token of ours, never what the header says.
+    #[error("the search service gave an answer compressed with {coding}, though it was not asked to")]
+    Compressed { coding: &'static str },
+    #[error("the search service gave an answer that is not in UTF-8")]
+    NotUtf8,
+    #[error("the search service gave an answer that is nested too deeply")]
+    TooDeep,
     #[error("the search service gave an answer larger than {limit} bytes")]
     TooLarge { limit: usize },
     /// The head of the answer, which is not the operator's to raise.
@@ -50,6 +60,9 @@ pub enum Error {
     OnlyHttp2,
     #[error("the question is too long to be part of a URL of at most {limit} characters")]
     UrlTooLong { limit: usize },
+    /// Other answers take the memory that answers may have together.
+    #[error("the answers under way take all the memory that {} may have", whose(*.0))]
+    NoRoom(Exhausted),
     #[error("the search service sent a redirect to another host")]
     RedirectRefused,
     #[error("the search service's address is not allowed here")]
@@ -81,6 +94,10 @@ impl Error {
             Self::Refused { .. } => "refused",
             Self::Failed { .. } => "failed",
             Self::NotJson => "not_json",
+            Self::Empty => "empty",
+            Self::Compressed { .. } => "compressed",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooDeep => "too_deep",
             Self::TooLarge { .. } => "too_large",
             Self::HeadTooLarge => "head_too_large",
             Self::Crumbs => "crumbs",
@@ -88,6 +105,7 @@ impl Error {
             Self::ProxyRefused => "proxy_refused",
             Self::OnlyHttp2 => "only_http2",
             Self::UrlTooLong { .. } => "url_too_long",
+            Self::NoRoom(_) => "no_room",
             Self::RedirectRefused => "redirect_refused",
             Self::AddressRefused => "address_refused",
             Self::Busy => "busy",
@@ -132,6 +150,20 @@ impl Error {
             Self::NotJson => {
                 "The operator should check that the tenant's URLs are those of the search API, not of a web page."
             }
+            Self::Empty => {
+                "Try again in a moment; if it goes on, the operator should check that the tenant's URLs are those of \
+                 the search API."
+            }
+            Self::Compressed { .. } => {
+                "The operator should switch off compression of answers to requests without Accept-Encoding, at the \
+                 service or at the proxy in front of it."
+            }
+            Self::NotUtf8 => {
+                "The operator should have the service answer in UTF-8, as JSON has to be (RFC 8259)."
+            }
+            Self::TooDeep => {
+                "Put the question differently; if it goes on, the operator should look at what the service answers."
+            }
             Self::TooLarge { .. } => "Ask for less, e.g. with a limit or a narrower question.",
             Self::HeadTooLarge => {
                 "The operator should look at what the service, or a proxy in front of it, puts into its answers."
@@ -150,6 +182,9 @@ impl Error {
             Self::OnlyHttp2 => "The operator should write `backend: {http2: true}` into the tenant's file.",
             Self::UrlTooLong { .. } => {
                 "Ask a shorter question; the operator can send it in a body instead, with the method POST."
+            }
+            Self::NoRoom(_) => {
+                "Wait a moment, then ask again, or ask for less, e.g. with a limit or a narrower question."
             }
             Self::RedirectRefused => {
                 "The operator should put the address that the service redirects to into the tenant's \
@@ -195,6 +230,7 @@ impl Error {
                 | Self::Refused { .. }
                 | Self::TooLarge { .. }
                 | Self::UrlTooLong { .. }
+                | Self::NoRoom(_)
                 | Self::Busy
                 | Self::Crowded
                 | Self::Paused { .. }
@@ -221,6 +257,15 @@ impl Error {
 fn is_overrun(error: &(dyn StdError + 'static)) -> bool {
     let in_io = |error: &std::io::Error| error.get_ref().is_some_and(|cause| cause.is::<Overrun>());
     causes(error).any(|cause| cause.is::<Overrun>() || cause.downcast_ref().is_some_and(in_io))
+}
+
+fn whose(exhausted: Exhausted) -> &'static str {
+    match exhausted {
+        Exhausted::Tenant => "one tenant's answers",
+        Exhausted::Client | Exhausted::Network => "answers to one caller",
+        Exhausted::Origin => "answers of one backend",
+        Exhausted::Budget => "answers here",
+    }
 }
 
 fn after_colon(detail: &Option<String>) -> String {

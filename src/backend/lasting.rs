@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::Error;
 use super::breaker::Breaker;
 use super::bulkhead::Bulkhead;
+use super::workbench::Workbench;
 use crate::base::digest::Digest;
+use crate::base::json::Document;
 
 /// What outlives a reload of a tenant: its bulkhead, its breaker, its trouble and its last good context. All but the
 /// bulkhead are about one backend: when a reload brings another one, they start anew.
@@ -17,6 +18,8 @@ use crate::base::digest::Digest;
 pub struct Lasting {
     pub(super) bulkhead: Bulkhead,
     pub(super) breaker: Breaker,
+    /// Held by whoever works on a large answer.
+    pub(super) bench: Workbench,
     memory: Mutex<Memory>,
 }
 
@@ -32,13 +35,18 @@ struct Memory {
 /// A context, and when it was fetched; `None` if that was in an earlier life of the process.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
-    pub(super) value: Arc<Value>,
+    pub(super) value: Arc<Document>,
     pub(super) fetched: Option<Instant>,
 }
 
 impl Lasting {
     pub fn new() -> Self {
-        Self { bulkhead: Bulkhead::closed(), breaker: Breaker::default(), memory: Mutex::default() }
+        Self {
+            bulkhead: Bulkhead::closed(),
+            breaker: Breaker::default(),
+            bench: Workbench::default(),
+            memory: Mutex::default(),
+        }
     }
 
     /// From now on it is about this backend.

@@ -182,6 +182,7 @@ mod tests {
             deadline: SystemClock.monotonic() + Duration::from_secs(1),
             user: Some("ann@example.com".into()),
             trace: TraceContext::parse(Some(TRACE), Some("v=1")),
+            has_credential: true,
         }
     }
 

@@ -28,8 +28,10 @@ use super::connector::Connector;
 use super::guard::AddressGuard;
 use super::meter::Meter;
 use super::proxies::Proxies;
+use super::room::Room;
 use crate::base::budget::{Budget, Hold, Party, Share};
 use crate::base::clock::Clock;
+use crate::spec::TenantName;
 use crate::telemetry::metrics::Metrics;
 
 /// Popular servers close idle connections after five seconds (uvicorn, Node); whoever keeps one longer loses requests
@@ -47,7 +49,7 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connections of the process, forbidden addresses refused when connecting. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(Arc<Shared>, Room);
 
 struct Shared {
     connector: Connector,
@@ -76,7 +78,10 @@ impl Pool {
     pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let http1 = Connections::new(&connector);
         let calls = Budget::new(most_calls());
-        Self(Arc::new(Shared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }))
+        Self(
+            Arc::new(Shared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }),
+            Room::default(),
+        )
     }
 
     /// The connections for one tenant: the shared ones, or its own if it wants HTTP/2.
@@ -85,6 +90,23 @@ impl Pool {
             false => self.0.http1.clone(),
             true => Connections::new(&self.0.connector.offering_http2()),
         }
+    }
+
+    /// The same, its answers being counted in this budget.
+    pub fn with_answer_memory(mut self, budget: Arc<Budget>) -> Self {
+        self.1 = Room::new(budget);
+        self
+    }
+
+    /// The same for one tenant, whose answers have a share of the memory for all answers.
+    pub fn for_tenant(mut self, name: &TenantName) -> Self {
+        self.1 = self.1.for_tenant(name);
+        self
+    }
+
+    /// The room for answers.
+    pub(super) fn room(&self) -> &Room {
+        &self.1
     }
 
     /// Changes whenever any tenant's backend falls into trouble or comes out of it: time to look at

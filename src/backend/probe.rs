@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use url::Url;
 
 use super::{Call, Client, Error, Lasting, Pool};
 use crate::base::diagnostic::Diagnostic;
+use crate::base::json::{Kind, Node};
 use crate::spec::{TenantSpec, ToolKind, UrlTemplate, Values};
 
 /// A question that any dataset can answer cheaply.
@@ -26,13 +27,14 @@ pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Di
     let started = pool.clock().monotonic();
     let context = client.context(&call()).await;
     let url = &spec.backend.context.url;
-    let seen = Seen::new(pool, "context", url, started, context.as_deref().map(keys));
+    let seen =
+        Seen::new(pool, "context", url, started, context.as_deref().map(|document| keys(document.root())));
     findings.push(seen.finding("live-context").await);
 
     for tool in spec.tools.iter().filter(|tool| tool.kind == ToolKind::Search) {
         let started = pool.clock().monotonic();
         let answer = client.call(&tool.call, &question(), &call()).await;
-        let answer = answer.as_ref().map(|answer| keys(&answer.value));
+        let answer = answer.as_ref().map(|answer| keys(answer.document.root()));
         let seen = Seen::new(pool, &tool.name, &tool.call.url, started, answer);
         findings.push(seen.finding("live-search").await);
     }
@@ -125,33 +127,39 @@ fn unbracketed(host: &str) -> &str {
 }
 
 /// The shape of an answer, without its data.
-fn keys(value: &Value) -> String {
+fn keys(value: Node<'_>) -> String {
     const SHOWN: usize = 12;
-    match value {
-        Value::Object(members) => {
-            let names: Vec<_> = members.keys().take(SHOWN).map(String::as_str).collect();
-            let more = if members.len() > SHOWN { ", …" } else { "" };
+    const LONGEST: usize = 64;
+    match value.kind() {
+        Kind::Object => {
+            let names = value.members().take(SHOWN).map(|(name, _)| name.beginning(LONGEST).0);
+            let names: Vec<_> = names.collect();
+            let more = if value.members().nth(SHOWN).is_some() { ", …" } else { "" };
             format!(
                 "a JSON object of {}{more}",
                 if names.is_empty() { "nothing".into() } else { names.join(", ") }
             )
         }
-        Value::Array(items) => format!("a JSON array of {} items", items.len()),
+        Kind::Array => format!("a JSON array of {} items", value.items().count()),
         _ => "a single JSON value".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::base::json::Document;
 
     #[test]
     fn a_shape_names_members_and_no_values() {
-        assert_eq!(keys(&json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
-        assert_eq!(keys(&json!([1, 2])), "a JSON array of 2 items");
-        assert_eq!(keys(&json!("canary")), "a single JSON value");
+        let keys = |value: Value| super::keys(Document::of(&value).root());
+        assert_eq!(keys(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
+        assert_eq!(keys(json!([1, 2])), "a JSON array of 2 items");
+        assert_eq!(keys(json!("canary")), "a single JSON value");
         let many: Value =
             (0..20).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-        assert!(keys(&many).ends_with("k11, …"));
+        assert!(keys(many).ends_with("k11, …"));
     }
 }

@@ -1,17 +1,22 @@
 //! One plain sentence from a backend's error document, fit for people: short, no markup, no secret.
 
-use serde_json::Value;
-
+use crate::base::json::{Document, Kind, Limits, Node, Text};
 use crate::spec::CallSpec;
 
 const LONGEST: usize = 200;
 /// Members that carry the reason, by habit of the field (FastAPI, Express, Spring, RFC 9457).
-const NAMES: [&str; 5] = ["detail", "message", "error", "error_description", "title"];
+const NAMES: [&str; 6] = ["detail", "message", "error", "error_description", "title", "msg"];
+/// An error's body is short; what is deeper than serde_json reads is none.
+const LIMITS: Limits = Limits { bytes: 64 << 10, depth: 120, values: usize::MAX };
+/// So much of a reason is looked at.
+const LOOKED_AT: usize = 8 << 10;
 
 /// The reason that a JSON error document gives, if it gives one.
-pub(super) fn plain_sentence(body: &[u8], spec: &CallSpec) -> Option<String> {
-    let document: Value = serde_json::from_slice(body).ok()?;
-    let text = reason(&document, 0)?;
+pub(super) fn plain_sentence(body: Vec<u8>, spec: &CallSpec) -> Option<String> {
+    let document = Document::parse(body, &LIMITS).ok()?;
+    let text = reason(document.root(), 0)?;
+    let (text, _) = text.beginning(LOOKED_AT);
+    let text = text.as_ref();
     if text.contains('<') && text.contains('>') {
         return None;
     }
@@ -19,15 +24,13 @@ pub(super) fn plain_sentence(body: &[u8], spec: &CallSpec) -> Option<String> {
 }
 
 /// `{"detail": "…"}`, `{"error": {"message": "…"}}`, `{"detail": [{"msg": "…"}]}`.
-fn reason(value: &Value, depth: usize) -> Option<&str> {
-    match value {
-        Value::String(text) if depth > 0 && !text.trim().is_empty() => Some(text),
-        Value::Object(members) if depth < 4 => NAMES
-            .iter()
-            .chain(&["msg"])
-            .filter_map(|name| members.get(*name))
-            .find_map(|member| reason(member, depth + 1)),
-        Value::Array(items) if depth < 4 => items.first().and_then(|item| reason(item, depth + 1)),
+fn reason(value: Node<'_>, depth: usize) -> Option<Text<'_>> {
+    match value.kind() {
+        Kind::String if depth > 0 => value.text().filter(|text| !text.decoded().trim().is_empty()),
+        Kind::Object if depth < 4 => {
+            value.pick(&NAMES).into_iter().flatten().find_map(|member| reason(member, depth + 1))
+        }
+        Kind::Array if depth < 4 => value.items().next().and_then(|item| reason(item, depth + 1)),
         _ => None,
     }
 }
@@ -75,7 +78,7 @@ mod tests {
             body: None,
             constants: Default::default(),
         };
-        plain_sentence(body.as_bytes(), &spec)
+        plain_sentence(body.into(), &spec)
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Bench {
 
     async fn search(&self, client: &Client, patience: Duration) -> Result<Value, Error> {
         let spec = search(&self.backend.url("/nlp-search"));
-        client.call(&spec, &question(), &self.call(patience)).await.map(|answer| answer.value)
+        client.call(&spec, &question(), &self.call(patience)).await.map(|answer| answer.document.to_value())
     }
 
     fn call(&self, patience: Duration) -> Call {
@@ -78,6 +78,7 @@ impl Bench {
             deadline: self.clock.monotonic() + patience,
             user: Some("ann@example.com".into()),
             trace: None,
+            has_credential: true,
         }
     }
 }

@@ -14,12 +14,16 @@ use serde_json::Value;
 use tokio::time::Interval;
 
 use super::Caller;
+use super::context::{self, Made};
 use super::front::Reader;
-use super::result::{Answer, failure};
+use super::pace::Pace;
+use super::payload::{Payload, Slot, empty_result};
+use super::result::{Answer, Kept, failure};
 use super::shared::{GrantedContext, GrantedTool, Shared, Withheld};
-use super::{context, pace::Pace};
 use crate::backend::{self, TraceContext};
+use crate::base::budget::Hold;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::json::{Document, Limits};
 use crate::base::panic::caught;
 use crate::oauth::bearer::Principal;
 use crate::spec::Values;
@@ -46,13 +50,16 @@ pub(super) async fn call(
     };
     asked.record(shared, name, outcome.as_ref().err());
     let kept = outcome.as_ref().err().map(Failure::outcome);
+    let readable = outcome.as_ref().ok().map(Payload::readable_bytes);
     let result = match outcome {
-        Ok(answer) => Ok(answer.into_result(shared.max_result_bytes())),
+        Ok(payload) => {
+            Slot::of(&context).fill(payload);
+            Ok(empty_result())
+        }
         Err(Failure::Internal) => Err(ErrorData::internal_error(asked.with_id("The server failed."), None)),
         Err(error) => Ok(failure(asked.with_id(&error.to_string()))),
     };
-    let bytes = result.as_ref().ok().map(readable_bytes);
-    asked.note(shared, Read::Tool(name), caller, kept.unwrap_or(Outcome::Ok), bytes);
+    asked.note(shared, Read::Tool(name), caller, kept.unwrap_or(Outcome::Ok), readable);
     result
 }
 
@@ -87,7 +94,9 @@ impl Failure {
         match self {
             Self::NotAllowed => Outcome::NotAllowed,
             Self::Arguments(_) => Outcome::BadArguments,
-            Self::Backend(backend::Error::Busy | backend::Error::Crowded) => Outcome::Busy,
+            Self::Backend(backend::Error::Busy | backend::Error::Crowded | backend::Error::NoRoom(_)) => {
+                Outcome::Busy
+            }
             Self::Backend(_) => Outcome::BackendError,
             Self::Cancelled | Self::Closed => Outcome::Cancelled,
             Self::Internal => Outcome::Internal,
@@ -131,6 +140,7 @@ impl Asked {
             deadline: started + deadline,
             user: caller.and_then(|caller| user(&caller.principal)),
             trace,
+            has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
         };
         Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
     }
@@ -147,7 +157,7 @@ impl Asked {
         tool: GrantedTool<'_>,
         arguments: Values,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Payload, Failure> {
         let arguments = tool.fitted(arguments).map_err(Failure::Arguments)?;
         let answer = caught(self.answer(shared, tool, arguments, context)).await;
         answer.unwrap_or(Err(Failure::Internal))
@@ -159,10 +169,10 @@ impl Asked {
         tool: GrantedTool<'_>,
         arguments: Values,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Payload, Failure> {
         let token = context.meta.get_progress_token().filter(|_| self.takes_events);
         let mut progress = token.map(|token| Progress::new(&context.peer, token, &shared.pace));
-        let asking = self.ask(tool, arguments);
+        let asking = self.ask(shared, tool, arguments);
         let mut asking = std::pin::pin!(asking);
         loop {
             tokio::select! {
@@ -175,27 +185,89 @@ impl Asked {
         }
     }
 
-    async fn ask(&self, tool: GrantedTool<'_>, arguments: Values) -> Result<Answer, Failure> {
+    async fn ask(
+        &self,
+        shared: &Shared,
+        tool: GrantedTool<'_>,
+        arguments: Values,
+    ) -> Result<Payload, Failure> {
         match tool.document() {
             None => {
-                let data = tool.ask(&arguments, &self.call).await?.value;
+                let answer = tool.ask(&arguments, &self.call).await?;
                 let limit = arguments.get("limit").and_then(Value::as_u64);
                 let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-                Ok(Answer { data, limit, notice: None })
+                let data = Arc::new(answer.document);
+                self.made(shared, Answer { data, hold: Some(answer.hold), limit, notice: None }).await
             }
             Some(document) => {
-                let document = self.context(document).await?;
-                Ok(about(
-                    &document,
-                    arguments.get("topic").and_then(Value::as_str).unwrap_or_default().trim(),
-                ))
+                let context = document.fetch(&self.call).await?;
+                let topic = arguments.get("topic").and_then(Value::as_str).unwrap_or_default().trim();
+                match topic.is_empty() {
+                    true => self.whole_context(shared, context).await,
+                    false => self.part_of_context(shared, context, topic).await,
+                }
             }
         }
     }
 
-    /// The semantic context.
-    pub(super) async fn context(&self, document: GrantedContext<'_>) -> Result<Arc<Value>, backend::Error> {
-        document.fetch(&self.call).await
+    /// What a client is handed of an answer.
+    async fn made(&self, shared: &Shared, answer: Answer) -> Result<Payload, Failure> {
+        let (size, max_bytes) = (answer.data.size(), shared.max_result_bytes());
+        self.work(shared, size, move || answer.into_payload(max_bytes)).await
+    }
+
+    /// All of the context: made once, whoever asks.
+    async fn whole_context(&self, shared: &Shared, context: Arc<Made>) -> Result<Payload, Failure> {
+        if let Some(payload) = context.known_whole() {
+            return Ok(payload);
+        }
+        let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
+        let making = move || match context.known_whole() {
+            Some(payload) => Ok(payload),
+            None => {
+                let answer = Answer::of(Arc::clone(context.document()));
+                Ok(context.keep_whole(answer.into_payload(max_bytes)?))
+            }
+        };
+        self.work(shared, size, making).await
+    }
+
+    /// The part of the context that is about a topic.
+    async fn part_of_context(
+        &self,
+        shared: &Shared,
+        context: Arc<Made>,
+        topic: &str,
+    ) -> Result<Payload, Failure> {
+        let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
+        let (topic, hold) = (topic.to_owned(), shared.room(self.call.has_credential));
+        let making = move || about(Arc::clone(context.document()), &topic, hold)?.into_payload(max_bytes);
+        // Every word of it is looked at, which costs some twenty times as much as reading it.
+        self.work(shared, size * 20, making).await
+    }
+
+    /// The context as the text of a resource.
+    pub(super) async fn resource(
+        &self,
+        shared: &Shared,
+        document: GrantedContext<'_>,
+    ) -> Result<Payload, Failure> {
+        let context = document.fetch(&self.call).await?;
+        let (size, hold) = (context.document().size(), shared.room(self.call.has_credential));
+        let making = move || {
+            let text = serde_json::to_vec(context.document().as_str()).expect("a string is JSON");
+            Kept::counted(text, Some(hold), 0).map(Payload::resource)
+        };
+        self.work(shared, size, making).await
+    }
+
+    async fn work(
+        &self,
+        shared: &Shared,
+        bytes: usize,
+        work: impl FnOnce() -> Result<Payload, backend::Error> + Send + 'static,
+    ) -> Result<Payload, Failure> {
+        Ok(shared.work(bytes, self.call.deadline, work).await??)
     }
 
     /// The audit is told who read what, and how that ended; never what was asked.
@@ -280,22 +352,21 @@ fn is_one_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(splits)
 }
 
-/// How much a model is given to read.
-fn readable_bytes(result: &CallToolResult) -> usize {
-    result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.len()).sum()
-}
-
 /// The context, or the part of it that is about a topic.
-fn about(document: &Value, topic: &str) -> Answer {
-    if topic.is_empty() {
-        return Answer { data: document.clone(), ..Answer::default() };
-    }
-    let narrowed = context::narrowed(document, topic);
-    let notice = narrowed.is_none().then(|| {
-        let topic: String = topic.chars().take(100).collect();
-        format!("Nothing in the context mentions {topic:?}, so all of it is given.")
-    });
-    Answer { data: narrowed.unwrap_or_else(|| document.clone()), notice, limit: None }
+fn about(document: Arc<Document>, topic: &str, mut hold: Hold) -> Result<Answer, backend::Error> {
+    // The part is never larger than the whole, and is read once more before it is a document.
+    let limits = Limits { bytes: document.size(), depth: 127, values: usize::MAX };
+    hold.grow(document.size() as u64).map_err(backend::Error::NoRoom)?;
+    let part = context::narrowed(document.root(), topic);
+    let part = part.and_then(|part| Document::parse(part.into_bytes(), &limits).ok());
+    Ok(match part {
+        Some(part) => Answer { hold: Some(hold), ..Answer::of(Arc::new(part)) },
+        None => {
+            let topic: String = topic.chars().take(100).collect();
+            let notice = format!("Nothing in the context mentions {topic:?}, so all of it is given.");
+            Answer { notice: Some(notice), ..Answer::of(document) }
+        }
+    })
 }
 
 /// Tells a client that asked for it that it is still waiting for something.

@@ -1,10 +1,13 @@
 //! The semantic context as a model meets it: a digest in the instructions, narrowed by topic in the tool.
 //!
-//! The vendor's document has no published shape, so it is searched for well-known members wherever they are.
+//! The vendor's document has no published shape, so it is searched for well-known members wherever they are. What is the
+//! same for all who ask is made once for each document ([`Made`]).
 
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use serde_json::Value;
+use super::payload::Payload;
+use crate::base::json::{Document, Kind, Node, Text};
 
 /// The digest is read with every conversation; so many bytes of it are enough.
 const MAX_DIGEST_BYTES: usize = 2 << 10;
@@ -23,31 +26,87 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 /// Members that name an item.
 const LABELS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
 
+/// What is made of one context, once for all who ask.
+#[derive(Debug)]
+pub(super) struct Made {
+    document: Arc<Document>,
+    digest: OnceLock<Arc<str>>,
+    /// The whole context as a tool's result.
+    whole: OnceLock<Payload>,
+}
+
+impl Made {
+    pub(super) fn document(&self) -> &Arc<Document> {
+        &self.document
+    }
+
+    /// What can be asked, in a few lines.
+    pub(super) fn digest(&self) -> Arc<str> {
+        Arc::clone(self.digest.get_or_init(|| digest(self.document.root()).into()))
+    }
+
+    /// The digest, if it was made already.
+    pub(super) fn known_digest(&self) -> Option<Arc<str>> {
+        self.digest.get().cloned()
+    }
+
+    /// The whole context as a result, if it was made already.
+    pub(super) fn known_whole(&self) -> Option<Payload> {
+        self.whole.get().cloned()
+    }
+
+    /// The whole context as a result. Of those who make it at once the first one's is kept.
+    pub(super) fn keep_whole(&self, payload: Payload) -> Payload {
+        self.whole.get_or_init(|| payload).clone()
+    }
+}
+
+/// What is made of the context that a tenant has now.
+#[derive(Debug, Default)]
+pub(super) struct Workshop(Mutex<Option<Arc<Made>>>);
+
+impl Workshop {
+    /// What is made of this document; nothing yet when it is another one than last time.
+    pub(super) fn of(&self, document: &Arc<Document>) -> Arc<Made> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some(made) if Arc::ptr_eq(&made.document, document) => Arc::clone(made),
+            _ => {
+                let document = Arc::clone(document);
+                let made = Arc::new(Made { document, digest: OnceLock::new(), whole: OnceLock::new() });
+                *current = Some(Arc::clone(&made));
+                made
+            }
+        }
+    }
+}
+
 /// What a model is told before it asks: the operator's words, then what the dataset knows.
 pub(super) fn instructions(
     own: Option<&str>,
     description: Option<&str>,
-    context: Option<&Value>,
+    digest: Option<&str>,
 ) -> Option<String> {
-    let digest = context.map(digest).unwrap_or_default();
-    let parts = [own.or(description).unwrap_or_default().trim(), digest.trim_end()];
+    let parts = [own.or(description).unwrap_or_default().trim(), digest.unwrap_or_default().trim_end()];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
-fn digest(context: &Value) -> String {
+fn digest(context: Node<'_>) -> String {
     let mut text = String::new();
     for (heading, names) in SECTIONS {
-        let labels = list(context, names, MAX_DEPTH).into_iter().flatten().filter_map(label);
+        let labels = list(context, names, MAX_DEPTH).into_iter().flat_map(Node::items).filter_map(label);
         section(&mut text, heading, labels);
     }
     text
 }
 
-fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = &'a str>) {
+fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = Text<'a>>) {
     let start = text.len();
     for (index, label) in labels.enumerate() {
         let lead = if index == 0 { format!("{heading}: ") } else { "; ".to_owned() };
+        let (label, _) = label.beginning(MAX_DIGEST_BYTES);
+        let label = label.trim();
         if text.len() + lead.len() + label.len() + 4 > MAX_DIGEST_BYTES {
             text.push_str(if index == 0 { "" } else { "; …" });
             break;
@@ -60,61 +119,78 @@ fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = &'
 }
 
 /// The first list under one of the names, breadth before depth.
-fn list<'a>(value: &'a Value, names: &[&str], depth: usize) -> Option<&'a [Value]> {
-    let members = value.as_object()?;
-    if let Some(items) = names.iter().find_map(|name| members.get(*name)?.as_array()) {
+fn list<'a>(value: Node<'a>, names: &[&str], depth: usize) -> Option<Node<'a>> {
+    let here = |name: &&str| value.get(name).filter(|member| member.kind() == Kind::Array);
+    if let Some(items) = names.iter().find_map(here) {
         return Some(items);
     }
     let depth = depth.checked_sub(1)?;
-    members.values().find_map(|member| list(member, names, depth))
+    value.members().find_map(|(_, member)| list(member, names, depth))
 }
 
-fn label(item: &Value) -> Option<&str> {
-    item.as_str().or_else(|| LABELS.iter().find_map(|name| item.get(name)?.as_str())).map(str::trim)
+fn label(item: Node<'_>) -> Option<Text<'_>> {
+    item.text().or_else(|| item.pick(&LABELS).into_iter().flatten().find_map(Node::text))
 }
 
-/// The parts of a context about a topic; `None` when nothing in it is.
-pub(super) fn narrowed(context: &Value, topic: &str) -> Option<Value> {
-    let topic = topic.to_lowercase();
-    let mut narrowed = context.clone();
-    retain(&mut narrowed, &topic, MAX_DEPTH).then_some(narrowed)
+/// The parts of a context about a topic, as compact JSON; `None` when nothing in it is.
+pub(super) fn narrowed(context: Node<'_>, topic: &str) -> Option<String> {
+    let mut text = String::with_capacity(context.raw().len());
+    retain(&mut text, context, &topic.to_lowercase(), MAX_DEPTH).then_some(text)
 }
 
-/// Keeps the items of the known lists that mention the topic. Says whether any did.
-fn retain(value: &mut Value, topic: &str, depth: usize) -> bool {
-    let (Value::Object(members), Some(depth)) = (value, depth.checked_sub(1)) else { return false };
+/// Writes a value with those items of the known lists that mention the topic. Says whether any did.
+fn retain(text: &mut String, value: Node<'_>, topic: &str, depth: usize) -> bool {
+    let (Kind::Object, Some(depth)) = (value.kind(), depth.checked_sub(1)) else {
+        text.push_str(value.raw());
+        return false;
+    };
     let mut any = false;
-    for (name, member) in members.iter_mut() {
-        match member {
-            Value::Array(items) if is_known(name) => {
-                items.retain(|item| mentions(item, topic));
-                any |= !items.is_empty();
-            }
-            other => any |= retain(other, topic, depth),
-        }
+    text.push('{');
+    for (index, (name, member)) in value.members().enumerate() {
+        let _ = write!(text, "{}\"{}\":", if index == 0 { "" } else { "," }, name.raw());
+        any |= match member.kind() {
+            Kind::Array if is_known(name) => retain_items(text, member, topic),
+            _ => retain(text, member, topic, depth),
+        };
     }
+    text.push('}');
     any
 }
 
-fn is_known(name: &str) -> bool {
-    SECTIONS.iter().any(|(_, names)| names.contains(&name))
+fn retain_items(text: &mut String, list: Node<'_>, topic: &str) -> bool {
+    let mut any = false;
+    text.push('[');
+    for item in list.items().filter(|item| mentions(*item, topic)) {
+        text.push_str(if any { "," } else { "" });
+        text.push_str(item.raw());
+        any = true;
+    }
+    text.push(']');
+    any
 }
 
-fn mentions(value: &Value, topic: &str) -> bool {
-    match value {
-        Value::String(text) => text.to_lowercase().contains(topic),
-        Value::Array(items) => items.iter().any(|item| mentions(item, topic)),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, member)| name.to_lowercase().contains(topic) || mentions(member, topic)),
-        _ => false,
-    }
+fn is_known(name: Text<'_>) -> bool {
+    SECTIONS.iter().flat_map(|(_, names)| names.iter()).any(|known| name.is(known))
+}
+
+fn mentions(item: Node<'_>, topic: &str) -> bool {
+    item.texts().any(|text| text.decoded().to_lowercase().contains(topic))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn instructions(own: Option<&str>, description: Option<&str>, context: Option<&Value>) -> Option<String> {
+        let digest = context.map(|context| digest(Document::of(context).root()));
+        super::instructions(own, description, digest.as_deref())
+    }
+
+    fn narrowed(context: &Value, topic: &str) -> Option<Value> {
+        let text = super::narrowed(Document::of(context).root(), topic)?;
+        Some(serde_json::from_str(&text).expect("JSON"))
+    }
 
     fn document() -> Value {
         json!({
@@ -158,6 +234,6 @@ mod tests {
         );
         assert_eq!(narrowed["sample_questions"], json!([]));
         assert_eq!(narrowed["version"], 3);
-        assert_eq!(super::narrowed(&document(), "weather"), None);
+        assert_eq!(self::narrowed(&document(), "weather"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! In front of rmcp: whom it would turn away for a formality, and what its plain-text refusals meant.
 //!
-//! Bodies are not parsed here: rmcp does that once. Only when it has refused one is the body looked at again, to say
-//! what was wrong with it.
+//! Bodies are not parsed here: rmcp does that once. Only what is large is counted first, and when rmcp has refused a body
+//! it is looked at again, to say what was wrong with it.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
@@ -12,10 +12,17 @@ use serde_json::{Value, json};
 use super::reply::{Fault, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_VERSION};
 use crate::base::body::Body;
 use crate::base::headers::media_type;
+use crate::base::json::{self, Document, Limits, Node};
 
 const JSON: &str = "application/json";
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 const VERSION_HEADER: &str = "mcp-protocol-version";
+/// The most of any JSON values in a message: rmcp takes some hundred bytes for each.
+const MAX_VALUES: usize = 10_000;
+/// The most of `_meta`, which clients fill with a token and a trace.
+const MAX_META_BYTES: usize = 32 << 10;
+/// A message of so few bytes is within the bounds, whatever it holds.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// What the client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,7 @@ pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_MEDIA_TYPE));
     }
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    bounded(request.body())?;
     Ok(reader)
 }
 
@@ -62,6 +70,43 @@ fn without_default_port(origin: &str) -> &str {
 
 const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; if they should, its operator adds the value of the \
      Origin header to the setting allowed_origin";
+
+/// rmcp makes a tree of a message, which takes dozens of times its bytes. So what is large is counted before that, in one
+/// pass and without a tree. What is no JSON is rmcp's to refuse.
+fn bounded(body: &Bytes) -> Result<(), Box<Response<Body>>> {
+    // A message of so few bytes has neither many values nor large metadata.
+    if body.len() <= SMALL_BYTES {
+        return Ok(());
+    }
+    let limits = Limits { bytes: usize::MAX, depth: 127, values: MAX_VALUES };
+    let message = match Document::parse(body.to_vec(), &limits) {
+        Err(json::Fault::TooManyValues) => {
+            format!("The message holds more JSON values than the {MAX_VALUES} that are read")
+        }
+        Ok(document) if meta_bytes(document.root()) > MAX_META_BYTES => {
+            format!("The message's _meta has more than the {MAX_META_BYTES} bytes that are read")
+        }
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    let fault = Fault::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, message);
+    Err(Box::new(Fault { id: id_without_tree(body), ..fault }.answer()))
+}
+
+/// The id of a message that is too large to make a tree of.
+fn id_without_tree(body: &Bytes) -> Value {
+    let limits = Limits { bytes: usize::MAX, depth: 127, values: usize::MAX };
+    let document = Document::parse(body.to_vec(), &limits).ok();
+    let id = document.and_then(|document| serde_json::from_str(document.root().get("id")?.raw()).ok());
+    repeatable(id.unwrap_or_default())
+}
+
+/// The bytes of all metadata: of a name that stands twice every reader takes another.
+fn meta_bytes(message: Node<'_>) -> usize {
+    let parameters = message.members().filter(|(name, _)| name.is("params"));
+    let members = parameters.flat_map(|(_, parameters)| parameters.members());
+    members.filter(|(name, _)| name.is("_meta")).map(|(_, meta)| meta.raw().len()).sum()
+}
+
 const NOT_ACCEPTABLE: &str =
     "This endpoint answers with application/json or text/event-stream, and the Accept header allows neither";
 const UNSUPPORTED_MEDIA_TYPE: &str = "The Content-Type must be application/json";
@@ -202,10 +247,11 @@ fn unreadable(body: &[u8]) -> Fault {
 
 /// The id of a message, if it has one that may be repeated.
 fn id_of(message: &Value) -> Value {
-    match message.get("id") {
-        Some(id @ (Value::String(_) | Value::Number(_))) => id.clone(),
-        _ => Value::Null,
-    }
+    message.get("id").cloned().map_or(Value::Null, repeatable)
+}
+
+fn repeatable(id: Value) -> Value {
+    if id.is_string() || id.is_number() { id } else { Value::Null }
 }
 
 #[cfg(test)]
@@ -260,6 +306,23 @@ mod tests {
         assert!(admit_origin(&HeaderMap::new(), &known).is_ok());
         let null = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("null"))]);
         assert!(admit_origin(&null, &known[..4]).is_err());
+    }
+
+    #[test]
+    fn a_message_that_would_take_much_memory_is_refused_before_it_does() {
+        let sized = |body: String| bounded(&Bytes::from(body)).map_err(|refusal| refusal.status().as_u16());
+        let message = |arguments: &str, meta: &str| {
+            format!(r#"{{"id":7,"params":{{"arguments":{arguments},"_meta":{meta}}}}}"#)
+        };
+        let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        assert_eq!(sized(message(&zeros(9_900), "{}")), Ok(()));
+        assert_eq!(sized(message(&zeros(10_001), "{}")), Err(400));
+        assert_eq!(sized(message("{}", &zeros(10_001))), Err(400));
+        assert_eq!(sized(message(&format!("\"{}\"", "x".repeat(100_000)), "{}")), Ok(()));
+        assert_eq!(sized(message("{}", &format!("\"{}\"", "x".repeat(33_000)))), Err(400));
+        let escaped = format!(r#"{{"params":{{"\u005fmeta":"{}"}}}}"#, "x".repeat(33_000));
+        assert_eq!(sized(escaped), Err(400));
+        assert_eq!(sized("[".repeat(100_000)), Ok(()), "rmcp says what is wrong with it");
     }
 
     #[test]

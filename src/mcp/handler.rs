@@ -48,15 +48,15 @@ impl TenantHandler {
         Self { shared }
     }
 
-    fn instructions(&self, context: &Context) -> Option<String> {
-        self.shared.view(call::caller(context)).instructions()
+    async fn instructions(&self, context: &Context) -> Option<String> {
+        self.shared.view(call::caller(context)).instructions().await
     }
 
-    fn discovered(&self, context: &Context) -> DiscoverResult {
+    async fn discovered(&self, context: &Context) -> DiscoverResult {
         let mut result = DiscoverResult::from_server_info(VERSIONS.to_vec(), self.get_info())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
-        result.instructions = self.instructions(context);
+        result.instructions = self.instructions(context).await;
         result
     }
 
@@ -157,7 +157,7 @@ impl ServerHandler for TenantHandler {
             if let Some(tools) = &mut info.capabilities.tools {
                 tools.list_changed = None;
             }
-            info.instructions = self.instructions(&context);
+            info.instructions = self.instructions(&context).await;
             context.peer.set_peer_info(request);
             Ok(info)
         })
@@ -165,7 +165,7 @@ impl ServerHandler for TenantHandler {
     }
 
     async fn discover(&self, context: Context) -> Result<DiscoverResult, ErrorData> {
-        guarded(async { Ok(self.discovered(&context)) }).await
+        guarded(async { Ok(self.discovered(&context).await) }).await
     }
 
     async fn list_tools(

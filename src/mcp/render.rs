@@ -1,36 +1,40 @@
 //! An answer as text that a person can read: what it says in words, its rows as a Markdown table, the rest as lines.
 //! Many clients show a model the text only, so what is cut is always said.
+//!
+//! What it costs is bounded: a few passes over the document, and memory for the text alone. Nothing that the document
+//! says on one line becomes two, so that no cell and no row can look like a line of ours.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 
-use serde_json::{Map, Value};
-
-use super::rows::Place;
+use super::rows::{self, Place};
+use crate::base::json::{Kind, Node, Text};
 
 const MAX_ROWS: usize = 100;
 const MAX_COLUMNS: usize = 16;
 const MAX_CELL_CHARS: usize = 160;
+/// In bytes, with some to spare, so that it is seen where a cell was cut.
+const MAX_CELL_BYTES: usize = 4 * MAX_CELL_CHARS + 8;
 const MAX_DEPTH: usize = 6;
 
 /// Members that say in words what an answer is; they come first, without their name.
 const WORDS: [&str; 6] = ["answer", "summary", "text", "message", "explanation", "description"];
 
-/// Renders an answer in at most about `limit` bytes.
-pub(super) fn text(answer: &Value, place: Option<&Place>, limit: usize) -> String {
-    let mut page = Page { text: String::new(), limit };
-    if let Value::Object(members) = answer {
-        page.words(members);
-        page.scalars(members);
-    }
+/// Renders an answer with the first `kept` of its rows in at most about `limit` bytes.
+pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, limit: usize) -> String {
+    let mut page = Page { text: String::new(), limit, is_cut: false };
+    page.words(answer);
+    page.scalars(answer);
     if let Some(place) = place {
-        page.rows(place.rows(answer), &place.headers(answer));
+        page.rows(place.rows(), kept, place.headers());
     }
-    match answer {
-        Value::Object(members) => page.others(members, place.and_then(Place::first_name)),
-        Value::Array(_) => {}
-        scalar => {
+    match answer.kind() {
+        Kind::Object => page.others(answer, place.and_then(Place::first_name), MAX_DEPTH),
+        Kind::Array => {}
+        _ => {
             let mut line = String::new();
-            push_cell(&mut line, scalar);
+            push_cell(&mut line, answer);
             page.line(&line);
         }
     }
@@ -40,56 +44,64 @@ pub(super) fn text(answer: &Value, place: Option<&Place>, limit: usize) -> Strin
 struct Page {
     text: String,
     limit: usize,
+    /// A line had no room: what follows is left out.
+    is_cut: bool,
 }
 
 impl Page {
-    fn words(&mut self, members: &Map<String, Value>) {
-        for text in WORDS.iter().filter_map(|name| members.get(*name)?.as_str()) {
+    fn words(&mut self, answer: Node<'_>) {
+        for text in answer.pick(&WORDS).into_iter().flatten().filter_map(Node::text) {
+            let (text, _) = self.start_of(text);
             self.paragraph(text.trim());
         }
     }
 
     /// `Total: 12. Took ms: 3.`
-    fn scalars(&mut self, members: &Map<String, Value>) {
+    fn scalars(&mut self, answer: Node<'_>) {
         let mut sentences = String::new();
-        for (name, value) in members.iter().filter(|(name, _)| !WORDS.contains(&name.as_str())) {
-            match value {
-                Value::String(text) if text.contains('\n') => {
-                    self.paragraph(&format!("{}:\n{text}", title(name)))
-                }
-                Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                    let _ = write!(sentences, "{}: {}. ", title(name), plain(value));
-                }
-                _ => {}
+        for (name, value) in answer.members() {
+            if self.is_cut {
+                return;
+            }
+            if value.holds_others() || value.kind() == Kind::Null || WORDS.iter().any(|word| name.is(word)) {
+                continue;
+            }
+            let (plain, _) = value.text().map_or((value.raw().into(), true), |text| self.start_of(text));
+            if plain.contains('\n') {
+                self.paragraph(&format!("{}:\n{plain}", title(name)));
+            } else if sentences.len() <= self.limit {
+                let end = plain.floor_char_boundary(self.limit);
+                let _ = write!(sentences, "{}: {}. ", title(name), plain[..end].trim_end_matches('.'));
             }
         }
         self.paragraph(sentences.trim_end());
     }
 
-    fn rows(&mut self, rows: &[Value], headers: &[&str]) {
-        if rows.is_empty() {
+    fn rows(&mut self, rows: Node<'_>, kept: usize, headers: Vec<Text<'_>>) {
+        if kept == 0 {
             return self.paragraph("No rows.");
         }
-        let columns = if headers.is_empty() { columns(rows) } else { headers.to_vec() };
-        if columns.is_empty() { self.list(rows) } else { self.table(rows, &columns) }
+        let columns = if headers.is_empty() { columns(rows, kept) } else { headers };
+        if columns.is_empty() { self.list(rows, kept) } else { self.table(rows, kept, &columns) }
     }
 
-    fn list(&mut self, rows: &[Value]) {
-        let shown = self.each(rows, |text, row| {
+    fn list(&mut self, rows: Node<'_>, kept: usize) {
+        let room = self.limit + 1;
+        let shown = self.each(rows, kept, |text, row| {
             text.push_str("- ");
-            text.push_str(&outline(row, MAX_DEPTH));
+            outline(text, row, MAX_DEPTH, room);
         });
-        self.say_cut(shown, rows.len());
+        self.say_cut(shown, kept);
     }
 
-    fn table(&mut self, rows: &[Value], columns: &[&str]) {
+    fn table(&mut self, rows: Node<'_>, kept: usize, columns: &[Text<'_>]) {
         let shown_columns = &columns[..columns.len().min(MAX_COLUMNS)];
-        self.line(&line_of(shown_columns, push_escaped));
+        self.line(&line_of(shown_columns, push_name));
         self.line(&line_of(shown_columns, |text, _| text.push_str("---")));
-        let shown = self.each(rows, |text, row| push_row(text, row, shown_columns));
-        self.say_cut(shown, rows.len());
+        let shown = self.each(rows, kept, |text, row| push_row(text, row, shown_columns));
+        self.say_cut(shown, kept);
         if columns.len() > MAX_COLUMNS {
-            let left = columns[MAX_COLUMNS..].join(", ");
+            let left = joined(&columns[MAX_COLUMNS..]);
             self.paragraph(&format!(
                 "Not shown here: {} more columns ({}).",
                 columns.len() - MAX_COLUMNS,
@@ -99,8 +111,8 @@ impl Page {
     }
 
     /// Adds as many rows as there is room for, each written by `push`. Says how many.
-    fn each(&mut self, rows: &[Value], push: impl Fn(&mut String, &Value)) -> usize {
-        for (index, row) in rows.iter().take(MAX_ROWS).enumerate() {
+    fn each<'a>(&mut self, rows: Node<'a>, kept: usize, push: impl Fn(&mut String, Node<'a>)) -> usize {
+        for (index, row) in rows.items().take(kept.min(MAX_ROWS)).enumerate() {
             let before = self.text.len();
             push(&mut self.text, row);
             self.text.push('\n');
@@ -109,7 +121,7 @@ impl Page {
                 return index;
             }
         }
-        rows.len().min(MAX_ROWS)
+        kept.min(MAX_ROWS)
     }
 
     fn say_cut(&mut self, shown: usize, all: usize) {
@@ -123,38 +135,53 @@ impl Page {
     }
 
     /// What is neither said in words nor a row.
-    fn others(&mut self, members: &Map<String, Value>, rows: Option<&str>) {
-        let nested = members.iter().filter(|(_, value)| value.is_object() || value.is_array());
-        for (name, value) in nested.filter(|(name, _)| Some(name.as_str()) != rows) {
-            match value {
-                Value::Array(items) if items.iter().any(Value::is_object) => {
-                    self.line(&format!("{}:", title(name)));
-                    self.list(items);
-                }
-                Value::Object(inner) if inner.values().any(|value| value.is_object() || value.is_array()) => {
-                    self.line(&format!("{}:", title(name)));
-                    self.scalars(inner);
-                    self.others(inner, None);
-                }
-                _ => self.line(&format!("{}: {}", title(name), outline(value, MAX_DEPTH))),
+    fn others(&mut self, answer: Node<'_>, rows: Option<&str>, depth: usize) {
+        let nested = answer.members().filter(|(_, value)| value.holds_others());
+        for (name, value) in nested.filter(|(name, _)| !rows.is_some_and(|rows| name.is(rows))) {
+            if self.is_cut {
+                return;
+            }
+            let is_list = value.items().any(|item| item.kind() == Kind::Object);
+            if is_list {
+                self.line(&format!("{}:", title(name)));
+                self.list(value, value.items().count());
+            } else if depth > 0 && value.members().any(|(_, value)| value.holds_others()) {
+                self.line(&format!("{}:", title(name)));
+                self.scalars(value);
+                self.others(value, None, depth - 1);
+            } else {
+                let mut line = format!("{}: ", title(name));
+                outline(&mut line, value, MAX_DEPTH, self.limit + 1);
+                self.line(&line);
             }
         }
+    }
+
+    /// As much of a text as the page could hold, and a little more where it is longer.
+    fn start_of<'a>(&self, text: Text<'a>) -> (Cow<'a, str>, bool) {
+        text.beginning(self.limit + 4)
     }
 
     fn paragraph(&mut self, text: &str) {
         if !text.is_empty() {
             self.line(text);
-            self.text.push('\n');
+            if !self.is_cut {
+                self.text.push('\n');
+            }
         }
     }
 
     fn line(&mut self, text: &str) {
+        if self.is_cut {
+            return;
+        }
         if self.has_room(text.len() + 1) {
             self.text.push_str(text);
         } else {
             let room = self.limit.saturating_sub(self.text.len());
             self.text.push_str(&text[..text.floor_char_boundary(room)]);
             self.text.push('…');
+            self.is_cut = true;
         }
         self.text.push('\n');
     }
@@ -173,51 +200,87 @@ impl Page {
 }
 
 /// The columns of rows that are objects, in the order in which they appear.
-fn columns(rows: &[Value]) -> Vec<&str> {
-    let mut columns: Vec<&str> = Vec::new();
-    for name in rows.iter().take(MAX_ROWS).filter_map(Value::as_object).flat_map(Map::keys) {
-        if columns.len() < 1000 && !columns.contains(&name.as_str()) {
-            columns.push(name);
+fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
+    let mut columns: Vec<Text<'_>> = Vec::new();
+    let mut known = HashSet::new();
+    for row in rows.items().take(kept.min(MAX_ROWS)) {
+        // Rows mostly have the same members in the same order, so the next column is tried before it is looked up.
+        let mut next = 0;
+        for (name, _) in row.members() {
+            if columns.get(next) == Some(&name) {
+                next += 1;
+                continue;
+            }
+            if known.insert(name.decoded()) {
+                columns.push(name);
+                next = columns.len();
+            }
+            if columns.len() == rows::MAX_COLUMNS {
+                return columns;
+            }
         }
     }
     columns
 }
 
 /// A table's line with what `push` writes for each column.
-fn line_of(columns: &[&str], push: impl Fn(&mut String, &str)) -> String {
+fn line_of(columns: &[Text<'_>], push: impl Fn(&mut String, Text<'_>)) -> String {
     let mut line = "|".to_owned();
     for name in columns {
         line.push(' ');
-        push(&mut line, name);
+        push(&mut line, *name);
         line.push_str(" |");
     }
     line
 }
 
 /// A row's line, written straight into the text: half of what rendering an answer costs is here.
-fn push_row(text: &mut String, row: &Value, columns: &[&str]) {
-    // Rows mostly have their members in the order of the columns, so the next one is tried before it is looked up.
-    let mut members = row.as_object().map(Map::iter).into_iter().flatten().peekable();
+fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>]) {
+    let mut cells = [None; MAX_COLUMNS];
+    match row.kind() {
+        Kind::Array => cells.iter_mut().zip(row.items()).for_each(|(cell, item)| *cell = Some(item)),
+        _ => {
+            let mut next = 0;
+            for (name, value) in row.members() {
+                let is_next = columns.get(next) == Some(&name);
+                let column =
+                    if is_next { Some(next) } else { columns.iter().position(|known| known.agrees(name)) };
+                if let Some(column) = column {
+                    cells[column] = Some(value);
+                    next = column + 1;
+                }
+            }
+        }
+    }
     text.push('|');
-    for (index, name) in columns.iter().enumerate() {
-        let next = members.next_if(|(member, _)| member == name).map(|(_, value)| value);
+    for cell in cells.iter().take(columns.len()) {
         text.push(' ');
-        if let Some(value) = next.or_else(|| row.get(*name)).or_else(|| row.get(index)) {
-            push_cell(text, value);
+        if let Some(value) = cell {
+            push_cell(text, *value);
         }
         text.push_str(" |");
     }
 }
 
 /// A value in a table cell: one line, short, no bars.
-fn push_cell(text: &mut String, value: &Value) {
-    match value {
-        Value::String(cell) => push_short(text, cell),
-        Value::Number(number) => {
-            let _ = write!(text, "{number}");
-        }
-        other => push_short(text, &outline(other, MAX_DEPTH)),
+fn push_cell(text: &mut String, value: Node<'_>) {
+    let simple = value.text().and_then(Text::plain);
+    if let Some(cell) = simple
+        && cell.len() <= MAX_CELL_CHARS
+        && cell.bytes().all(|byte| matches!(byte, b' '..=b'{' | b'}' | b'~'))
+    {
+        return text.push_str(cell);
     }
+    let mut cell = String::new();
+    outline(&mut cell, value, MAX_DEPTH, MAX_CELL_BYTES);
+    push_short(text, &cell);
+}
+
+/// A column's name.
+fn push_name(text: &mut String, name: Text<'_>) {
+    let mut cell = String::new();
+    push_line(&mut cell, name, MAX_CELL_BYTES);
+    push_short(text, &cell);
 }
 
 fn push_short(text: &mut String, cell: &str) {
@@ -230,11 +293,17 @@ fn push_short(text: &mut String, cell: &str) {
     }
 }
 
+/// Escapes bars. A backslash that stands before one would escape the escape (GFM, "Tables"), so it is doubled.
 fn push_escaped(text: &mut String, cell: &str) {
-    if !cell.bytes().any(|byte| matches!(byte, b'|' | b'\n' | b'\r')) {
-        return text.push_str(cell);
+    let mut backslashes = 0;
+    for c in cell.chars() {
+        match c {
+            '\\' => backslashes += 1,
+            '|' => text.extend(std::iter::repeat_n('\\', std::mem::take(&mut backslashes) + 1)),
+            _ => backslashes = 0,
+        }
+        text.push(c);
     }
-    text.push_str(&cell.replace('|', "\\|").replace("\r\n", " ").replace(['\n', '\r'], " "));
 }
 
 /// The beginning of a text that is too long for a cell.
@@ -246,41 +315,84 @@ fn clipped(text: &str) -> Option<&str> {
     text.char_indices().nth(MAX_CELL_CHARS).map(|(end, _)| &text[..end])
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.trim_end_matches('.').to_owned(),
-        Value::Null => String::new(),
-        other => other.to_string(),
+/// Any value on one line: `name: orders; attributes: id, region`. Stops when the text has `room` bytes; says whether
+/// there is more room.
+fn outline(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> bool {
+    match value.kind() {
+        Kind::Null => {}
+        Kind::String => return value.text().is_none_or(|words| push_line(text, words, room)),
+        Kind::Bool | Kind::Number => push_start(text, value.raw(), room),
+        Kind::Array | Kind::Object if depth == 0 => text.push('…'),
+        Kind::Array => {
+            for (index, item) in value.items().enumerate() {
+                text.push_str(if index == 0 { "" } else { ", " });
+                if !nested(text, item, depth, room) {
+                    return false;
+                }
+            }
+        }
+        Kind::Object => {
+            for (index, (name, member)) in value.members().enumerate() {
+                text.push_str(if index == 0 { "" } else { "; " });
+                push_line(text, name, room);
+                text.push_str(": ");
+                if !nested(text, member, depth, room) {
+                    return false;
+                }
+            }
+        }
     }
+    text.len() < room
 }
 
-/// Any value on one line: `name: orders; attributes: id, region`.
-fn outline(value: &Value, depth: usize) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        Value::Array(_) | Value::Object(_) if depth == 0 => "…".to_owned(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(|item| nested(item, depth)).collect();
-            items.join(", ")
-        }
-        Value::Object(members) => {
-            let members: Vec<String> =
-                members.iter().map(|(name, value)| format!("{name}: {}", nested(value, depth))).collect();
-            members.join("; ")
-        }
-        scalar => scalar.to_string(),
-    }
+fn nested(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> bool {
+    let is_object = value.kind() == Kind::Object;
+    text.push_str(if is_object { "(" } else { "" });
+    let goes_on = outline(text, value, depth - 1, room);
+    text.push_str(if is_object { ")" } else { "" });
+    goes_on
 }
 
-fn nested(value: &Value, depth: usize) -> String {
-    let text = outline(value, depth - 1);
-    if value.is_object() { format!("({text})") } else { text }
+fn push_start(text: &mut String, more: &str, room: usize) {
+    let left = room.saturating_sub(text.len());
+    text.push_str(&more[..more.floor_char_boundary(left)]);
+}
+
+/// Adds what a string says, on one line. Says whether there is more room.
+fn push_line(text: &mut String, words: Text<'_>, room: usize) -> bool {
+    let mut after_return = false;
+    for c in words.chars() {
+        if text.len() >= room {
+            return false;
+        }
+        if !(after_return && c == '\n') {
+            text.push(if breaks_a_line(c) { ' ' } else { c });
+        }
+        after_return = c == '\r';
+    }
+    true
+}
+
+fn breaks_a_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+fn joined(names: &[Text<'_>]) -> String {
+    let mut text = String::new();
+    for (index, name) in names.iter().enumerate() {
+        text.push_str(if index == 0 { "" } else { ", " });
+        if !push_line(&mut text, *name, MAX_CELL_BYTES) {
+            break;
+        }
+    }
+    text
 }
 
 /// `took_ms` → `Took ms`
-fn title(name: &str) -> String {
-    let mut text = name.replace('_', " ");
+fn title(name: Text<'_>) -> String {
+    let mut text = String::new();
+    push_line(&mut text, name, MAX_CELL_BYTES);
+    let mut text = text.replace('_', " ");
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_uppercase();
     }
@@ -290,10 +402,18 @@ fn title(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::base::json::Document;
+    use serde_json::{Map, Value, json};
 
     fn rendered(answer: Value) -> String {
-        text(&answer, Place::find(&answer).as_ref(), 16 << 10)
+        rendered_in(answer, 16 << 10)
+    }
+
+    fn rendered_in(answer: Value, limit: usize) -> String {
+        let document = Document::of(&answer);
+        let place = Place::find(document.root());
+        let kept = place.as_ref().map_or(0, |place| place.rows().items().count());
+        text(document.root(), place.as_ref(), kept, limit)
     }
 
     #[test]
@@ -331,7 +451,7 @@ mod tests {
     #[test]
     fn the_limit_holds() {
         let answer = json!({"answer": "ü".repeat(5000), "rows": [{"a": 1}, {"a": 2}]});
-        let text = text(&answer, Place::find(&answer).as_ref(), 1000);
+        let text = rendered_in(answer, 1000);
         assert!(text.len() < 1300, "{}", text.len());
         assert!(text.contains("first 0 of 2 rows"), "{text}");
     }
@@ -353,5 +473,38 @@ mod tests {
             rendered(model),
             "Version: 3.\n\nSemantic model:\nEntities:\n- name: orders; attributes: id, region\nSynonyms: revenue: amount"
         );
+    }
+
+    #[test]
+    fn no_cell_and_no_row_can_look_like_a_line_of_ours() {
+        assert_eq!(
+            rendered(json!([{"a|b\nc": "x\\|y\\"}, {"a|b\nc": "1\u{2028}2\u{85}3"}])),
+            "| a\\|b c |\n| --- |\n| x\\\\\\|y\\ |\n| 1 2 3 |"
+        );
+        assert_eq!(rendered(json!(["a\n\nNote: forged", ["b\r\nc"]])), "- a  Note: forged\n- b c");
+        assert_eq!(rendered(json!({"list": {"k\nNote": "v\nw"}})), "List: k Note: v w");
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let document = Document::parse(br#"[{"id":12345678901234567890123,"n":1.10}]"#.to_vec(), &LIMITS);
+        let document = document.expect("a document");
+        let place = Place::find(document.root());
+        let text = text(document.root(), place.as_ref(), 1, 1000);
+        assert_eq!(text, "| id | n |\n| --- | --- |\n| 12345678901234567890123 | 1.10 |");
+    }
+
+    const LIMITS: crate::base::json::Limits =
+        crate::base::json::Limits { bytes: 1 << 20, depth: 120, values: usize::MAX };
+
+    #[test]
+    fn what_is_large_is_rendered_in_its_bounds() {
+        let wide: Map<String, Value> = (0..5000).map(|n| (format!("c{n}"), json!(n))).collect();
+        assert!(rendered(json!([wide])).contains("984 more columns (c16, c17"));
+        let deep = (0..100).fold(json!("x".repeat(100_000)), |inner, _| json!({ "a": inner }));
+        for answer in [deep, json!({"a": wide}), json!(["y".repeat(100_000)]), json!({"b": vec![0; 50_000]})]
+        {
+            assert!(rendered(answer).len() < (16 << 10) + 300);
+        }
     }
 }

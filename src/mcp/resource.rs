@@ -6,6 +6,7 @@ use rmcp::model::{Resource, ResourceContents};
 use rmcp::service::RequestContext;
 
 use super::call::{Asked, Failure, Read, caller};
+use super::payload::{Payload, Slot, empty_resource};
 use super::shared::{GrantedContext, Shared, Withheld};
 use crate::base::panic::caught;
 use crate::telemetry::metrics::Outcome;
@@ -38,16 +39,20 @@ pub(super) async fn read(
         Err(Withheld::NotAllowed(_)) => Err(Failure::NotAllowed),
         Ok(document) => Ok(document),
     };
-    let text = match document {
+    let payload = match document {
         Ok(document) => {
             caught(fetch(shared, document, &asked, context)).await.unwrap_or(Err(Failure::Internal))
         }
         Err(failure) => Err(failure),
     };
-    let outcome = text.as_ref().err().map_or(Outcome::Ok, Failure::outcome);
-    asked.note(shared, Read::Resource(uri), caller, outcome, text.as_ref().ok().map(String::len));
-    match text {
-        Ok(text) => Ok(ResourceContents::text(text, uri).with_mime_type("application/json")),
+    let outcome = payload.as_ref().err().map_or(Outcome::Ok, Failure::outcome);
+    let bytes = payload.as_ref().ok().map(Payload::readable_bytes);
+    asked.note(shared, Read::Resource(uri), caller, outcome, bytes);
+    match payload {
+        Ok(payload) => {
+            Slot::of(context).fill(payload);
+            Ok(empty_resource(uri))
+        }
         Err(failure) => Err(refused(&failure, &asked)),
     }
 }
@@ -57,9 +62,9 @@ async fn fetch(
     document: GrantedContext<'_>,
     asked: &Asked,
     context: &RequestContext<RoleServer>,
-) -> Result<String, Failure> {
+) -> Result<Payload, Failure> {
     tokio::select! {
-        document = asked.context(document) => Ok(document?.to_string()),
+        payload = asked.resource(shared, document) => payload,
         () = context.ct.cancelled() => Err(Failure::Cancelled),
         () = shared.line.closed() => Err(Failure::Closed),
     }

@@ -1,12 +1,20 @@
 //! What a client is handed: the backend's answer as structured content, cut at a row where it is too large, and as text.
+//!
+//! The structured content is the document's own bytes: numbers keep their digits, and nothing is made into a tree. The
+//! text is one block, because some clients show a model the first one only.
 
-use std::io;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
+use super::payload::Payload;
 use super::render;
 use super::rows::Place;
+use crate::backend;
+use crate::base::budget::Hold;
+use crate::base::json::{Document, Node};
 
 /// The text repeats what the structured content has, so it gets the smaller part.
 const MAX_TEXT_BYTES: usize = 48 << 10;
@@ -14,9 +22,11 @@ const MAX_TEXT_BYTES: usize = 48 << 10;
 const ENVELOPE_BYTES: usize = 1 << 10;
 
 /// An answer on its way out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) data: Value,
+    pub(super) data: Arc<Document>,
+    /// The memory that the data takes, where it is not kept anyway.
+    pub(super) hold: Option<Hold>,
     /// What to know about it before anything is cut here.
     pub(super) notice: Option<String>,
     /// The caller wants at most so many rows.
@@ -24,26 +34,185 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The result, in at most about `max_bytes`.
-    pub(super) fn into_result(mut self, max_bytes: usize) -> CallToolResult {
-        let place = Place::find(&self.data);
+    /// A document that is kept anyway, as it is.
+    pub(super) fn of(data: Arc<Document>) -> Self {
+        Self { data, hold: None, notice: None, limit: None }
+    }
+
+    /// What the result holds, in at most about `max_bytes`.
+    ///
+    /// # Errors
+    /// [`backend::Error::NoRoom`] if other answers take the memory that it needs.
+    pub(super) fn into_payload(mut self, max_bytes: usize) -> Result<Payload, backend::Error> {
+        let data = Arc::clone(&self.data);
+        let place = Place::find(data.root());
+        let rows = place.as_ref().map_or(0, |place| place.rows().items().count());
+        let asked = rows.min(self.limit.unwrap_or(rows));
         let mut notices = Vec::from_iter(self.notice.take());
-        let rows = place.as_ref().map_or(0, |place| place.rows(&self.data).len());
-        let mut kept = rows.min(self.limit.unwrap_or(rows));
-        if kept < rows {
+        notices.extend(repairs(&data).map(str::to_owned));
+        if asked < rows {
             notices
-                .push(format!("The search service gave {rows} rows; the first {kept} are kept, as asked."));
-            keep_rows(&mut self.data, place.as_ref(), kept);
+                .push(format!("The search service gave {rows} rows; the first {asked} are kept, as asked."));
         }
-        let text = render::text(&self.data, place.as_ref(), MAX_TEXT_BYTES.min(max_bytes / 4));
+        let text = render::text(data.root(), place.as_ref(), asked, MAX_TEXT_BYTES.min(max_bytes / 4));
         let room = max_bytes.saturating_sub(text.len() + ENVELOPE_BYTES);
-        let asked = kept;
-        let fits = fit(&mut self.data, place.as_ref(), &mut kept, room);
-        if !fits {
+        let part = Part::that_fits(&data, place.as_ref().map(Place::rows), asked, room);
+        if let Some(kept) = part.kept_of(asked) {
             notices.push(too_large(kept, asked, max_bytes));
         }
-        result(self.data, &text, &notices, kept < rows || !fits)
+        let frame = Frame::new(&text, &notices, part.is_cut());
+        self.assemble(&frame, &part)
     }
+
+    fn assemble(self, frame: &Frame, part: &Part<'_>) -> Result<Payload, backend::Error> {
+        let Self { data, hold, .. } = self;
+        let held = data.capacity();
+        let json = match part {
+            Part::Whole => return Ok(Payload::result(frame.around(data, hold), frame.readable)),
+            Part::Rows { array, end, .. } => {
+                let (before, after) = (&data.as_str()[..*end], &data.as_str()[array.end()..]);
+                [&frame.head, before, "]", after, &frame.tail].concat()
+            }
+            Part::Nothing => [&frame.head, "null", &frame.tail].concat(),
+        };
+        let bytes = Kept::counted(json.into_bytes(), hold, held)?;
+        Ok(Payload::result(vec![bytes], frame.readable))
+    }
+}
+
+/// What of a document is handed out.
+enum Part<'a> {
+    Whole,
+    /// The rows that end here, in the document's bytes. `fits` unless more were wanted.
+    Rows {
+        array: Node<'a>,
+        end: usize,
+        kept: usize,
+        fits: bool,
+    },
+    /// It is too large even without rows.
+    Nothing,
+}
+
+impl<'a> Part<'a> {
+    /// As many of the first `asked` rows as go into `room` bytes with all that is around them.
+    fn that_fits(document: &Document, rows: Option<Node<'a>>, asked: usize, room: usize) -> Self {
+        let Some(array) = rows else {
+            return if document.size() <= room { Self::Whole } else { Self::Nothing };
+        };
+        let around = document.size() - array.raw().len() + "[]".len();
+        let Some(mut left) = room.checked_sub(around) else { return Self::Nothing };
+        let (mut kept, mut end) = (0, array.start() + 1);
+        for row in array.items().take(asked) {
+            let Some(rest) = left.checked_sub(row.end() - end) else { break };
+            (left, end) = (rest, row.end());
+            kept += 1;
+        }
+        match kept {
+            0 if asked > 0 => Self::Nothing,
+            _ if end + 1 == array.end() => Self::Whole,
+            _ => Self::Rows { array, end, kept, fits: kept == asked },
+        }
+    }
+
+    /// How many rows are kept, if it is fewer than there should be.
+    fn kept_of(&self, asked: usize) -> Option<usize> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Rows { kept, fits: false, .. } => Some((*kept).min(asked)),
+            Self::Whole | Self::Rows { .. } => None,
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        !matches!(self, Self::Whole)
+    }
+}
+
+/// The JSON around the data.
+struct Frame {
+    head: String,
+    tail: String,
+    /// Bytes of text that a model reads.
+    readable: usize,
+}
+
+impl Frame {
+    fn new(text: &str, notices: &[String], truncated: bool) -> Self {
+        let mut extra = Map::new();
+        if truncated {
+            extra.insert("truncated".to_owned(), json!(true));
+        }
+        let mut block = text.to_owned();
+        if !notices.is_empty() {
+            let notice = notices.join(" ");
+            block = format!("Note: {notice}\n\n{text}");
+            extra.insert("notice".to_owned(), notice.into());
+        }
+        let readable = block.len();
+        let block = json!({ "type": "text", "text": block });
+        let tail = match extra.is_empty() {
+            true => "}".to_owned(),
+            false => json!(extra).to_string().replacen('{', ",", 1),
+        };
+        Self { head: format!(r#""content":[{block}],"structuredContent":{{"data":"#), tail, readable }
+    }
+
+    /// With all of the document, whose bytes are not copied unless they are few.
+    fn around(&self, data: Arc<Document>, hold: Option<Hold>) -> Vec<Bytes> {
+        const FEW: usize = 16 << 10;
+        if data.size() <= FEW && hold.is_some() {
+            // As much as was held for the document, and what is around it is bounded.
+            let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
+            return vec![Bytes::from_owner(Kept { bytes, _hold: hold })];
+        }
+        let shared = Bytes::from_owner(Kept { bytes: data, _hold: hold });
+        vec![self.head.clone().into(), shared, self.tail.clone().into()]
+    }
+}
+
+/// Bytes with the memory that they are counted in.
+pub(super) struct Kept<T> {
+    bytes: T,
+    _hold: Option<Hold>,
+}
+
+impl Kept<Vec<u8>> {
+    /// Bytes that take the place of a document that held so much.
+    pub(super) fn counted(
+        bytes: Vec<u8>,
+        mut hold: Option<Hold>,
+        held: usize,
+    ) -> Result<Bytes, backend::Error> {
+        if let Some(hold) = &mut hold {
+            hold.grow(bytes.capacity() as u64).map_err(backend::Error::NoRoom)?;
+            hold.shrink(held as u64);
+        }
+        Ok(Bytes::from_owner(Self { bytes, _hold: hold }))
+    }
+}
+
+impl AsRef<[u8]> for Kept<Vec<u8>> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Kept<Arc<Document>> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_str().as_bytes()
+    }
+}
+
+/// What was changed in an answer so that it is JSON.
+fn repairs(document: &Document) -> impl Iterator<Item = &'static str> {
+    let repairs = document.repairs();
+    let numbers =
+        "Some numbers of the answer were NaN or Infinity, which JSON does not have; they are null here.";
+    let surrogates = "Some characters of the answer were cut in half; they are U+FFFD here.";
+    [(repairs.numbers, numbers), (repairs.surrogates, surrogates)]
+        .into_iter()
+        .filter_map(|(is_so, sentence)| is_so.then_some(sentence))
 }
 
 fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
@@ -57,24 +226,6 @@ fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
     )
 }
 
-fn result(data: Value, text: &str, notices: &[String], truncated: bool) -> CallToolResult {
-    let mut structured = Map::new();
-    structured.insert("data".to_owned(), data);
-    let mut blocks = Vec::with_capacity(2);
-    if truncated {
-        structured.insert("truncated".to_owned(), json!(true));
-    }
-    if !notices.is_empty() {
-        let notice = notices.join(" ");
-        blocks.push(ContentBlock::text(format!("Note: {notice}")));
-        structured.insert("notice".to_owned(), Value::String(notice));
-    }
-    blocks.push(ContentBlock::text(text));
-    let mut result = CallToolResult::success(blocks);
-    result.structured_content = Some(Value::Object(structured));
-    result
-}
-
 /// A failure that the model and its user should read.
 pub(super) fn failure(sentence: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(sentence)])
@@ -86,85 +237,30 @@ pub(super) fn signed(mut result: CallToolResult, meta: Option<MetaObject>) -> Ca
     result
 }
 
-fn keep_rows(data: &mut Value, place: Option<&Place>, count: usize) {
-    if let Some(rows) = place.and_then(|place| place.rows_mut(data)) {
-        rows.truncate(count);
-    }
-}
-
-/// Cuts data to `room` bytes of JSON, at a row. Data that is too large without its rows is left out. Says whether
-/// nothing had to be cut.
-fn fit(data: &mut Value, place: Option<&Place>, kept: &mut usize, room: usize) -> bool {
-    if at_most(data) <= room || size(data, room).is_some() {
-        return true;
-    }
-    let mut rows = place.and_then(|place| place.rows_mut(data)).map(std::mem::take).unwrap_or_default();
-    *kept = size(data, room).map_or(0, |rest| how_many_fit(&rows, room - rest));
-    if *kept == 0 {
-        *data = Value::Null;
-        return false;
-    }
-    rows.truncate(*kept);
-    if let Some(emptied) = place.and_then(|place| place.rows_mut(data)) {
-        *emptied = rows;
-    }
-    false
-}
-
-fn how_many_fit(rows: &[Value], mut room: usize) -> usize {
-    rows.iter()
-        .take_while(|row| match size(row, room.saturating_sub(1)) {
-            Some(size) => {
-                room -= size + 1;
-                true
-            }
-            None => false,
-        })
-        .count()
-}
-
-/// A bound of a value's size as JSON that is quick to know: no byte of a string takes more than six (`\u0000`).
-fn at_most(value: &Value) -> usize {
-    const NUMBER: usize = 32;
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => NUMBER,
-        Value::String(text) => 2 + 6 * text.len(),
-        Value::Array(items) => 2 + items.iter().map(|item| 1 + at_most(item)).sum::<usize>(),
-        Value::Object(members) => {
-            2 + members.iter().map(|(name, value)| 4 + 6 * name.len() + at_most(value)).sum::<usize>()
-        }
-    }
-}
-
-/// A value's size as JSON, unless it is larger than `room`.
-fn size(value: &Value, room: usize) -> Option<usize> {
-    let mut counter = Counter { room };
-    serde_json::to_writer(&mut counter, value).ok()?;
-    Some(room - counter.room)
-}
-
-struct Counter {
-    room: usize,
-}
-
-impl io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::budget::Budget;
+    use crate::base::json::Limits;
     use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn answer(data: Value) -> Answer {
+        Answer::of(Arc::new(Document::of(&data)))
+    }
+
+    fn text_of(answer: Answer, max_bytes: usize) -> String {
+        let payload = answer.into_payload(max_bytes).expect("there is room");
+        let pieces: Vec<u8> = payload.pieces().iter().flat_map(|piece| piece.to_vec()).collect();
+        format!("{{{}}}", String::from_utf8(pieces).expect("text"))
+    }
+
+    fn result(answer: Answer, max_bytes: usize) -> Value {
+        serde_json::from_str(&text_of(answer, max_bytes)).expect("JSON")
+    }
 
     fn structured(answer: Answer, max_bytes: usize) -> Value {
-        answer.into_result(max_bytes).structured_content.expect("structured content")
+        result(answer, max_bytes)["structuredContent"].clone()
     }
 
     fn rows(count: usize) -> Value {
@@ -173,13 +269,13 @@ mod tests {
 
     #[test]
     fn a_small_answer_is_handed_on_as_it_is() {
-        let structured = structured(Answer { data: rows(2), ..Answer::default() }, 1 << 16);
+        let structured = structured(answer(rows(2)), 1 << 16);
         assert_eq!(structured, json!({"data": rows(2)}));
     }
 
     #[test]
     fn a_large_answer_is_cut_at_a_row_and_says_so() {
-        let structured = structured(Answer { data: rows(1000), ..Answer::default() }, 16 << 10);
+        let structured = structured(answer(rows(1000)), 16 << 10);
         let kept = structured["data"]["rows"].as_array().expect("rows").len();
         assert!((50..150).contains(&kept), "{kept}");
         assert_eq!(structured["truncated"], true);
@@ -190,16 +286,14 @@ mod tests {
 
     #[test]
     fn the_limit_of_the_caller_is_kept() {
-        let structured = structured(Answer { data: rows(10), limit: Some(3), ..Answer::default() }, 1 << 16);
+        let structured = structured(Answer { limit: Some(3), ..answer(rows(10)) }, 1 << 16);
         assert_eq!(structured["data"]["rows"].as_array().expect("rows").len(), 3);
         assert_eq!(structured["notice"], "The search service gave 10 rows; the first 3 are kept, as asked.");
     }
 
     #[test]
     fn data_without_rows_is_left_out_when_too_large() {
-        let result =
-            Answer { data: json!({"answer": "x".repeat(9000)}), ..Answer::default() }.into_result(4000);
-        let structured = result.structured_content.expect("structured content");
+        let structured = structured(answer(json!({"answer": "x".repeat(9000)})), 4000);
         assert_eq!(structured["data"], Value::Null);
         assert!(
             structured["notice"].as_str().is_some_and(|notice| notice.starts_with("The data is left out"))
@@ -221,18 +315,75 @@ mod tests {
         })
     }
 
+    #[test]
+    fn digits_and_order_come_out_as_they_came_in() {
+        let text = r#"{"rows":[{"id":12345678901234567890123,"b":1.10,"a":-0},{"id":1e-7}],"n":[1E400]}"#;
+        let limits = Limits { bytes: 1 << 10, depth: 100, values: 100 };
+        let document = Arc::new(Document::parse(text.into(), &limits).expect("a document"));
+        assert!(
+            text_of(Answer::of(document), 1 << 16)
+                .ends_with(&format!(r#""structuredContent":{{"data":{text}}}}}"#))
+        );
+    }
+
+    #[test]
+    fn the_first_block_has_note_and_answer() {
+        let limits = Limits { bytes: 1 << 10, depth: 100, values: 100 };
+        let text = br#"{"rows":[{"a":NaN,"b":"x\ud83d"}]}"#.to_vec();
+        let document = Arc::new(Document::parse(text, &limits).expect("a document"));
+        let result = result(Answer::of(document), 1 << 16);
+        assert_eq!(result["content"].as_array().map(Vec::len), Some(1));
+        let told = result["content"][0]["text"].as_str().expect("a text");
+        assert!(told.starts_with("Note: Some numbers") && told.ends_with("|  | x\u{fffd} |"), "{told}");
+        assert_eq!(result["structuredContent"]["data"]["rows"][0], json!({"a": null, "b": "x\u{fffd}"}));
+        assert!(told.contains(result["structuredContent"]["notice"].as_str().expect("a notice")));
+    }
+
+    #[test]
+    fn what_is_handed_out_is_counted_until_it_is_gone() {
+        let budget = Budget::new(1 << 20);
+        let counted = |data: Value| {
+            let document = Document::of(&data);
+            let mut hold = budget.hold(None, None, true);
+            hold.grow(document.capacity() as u64).expect("room");
+            Answer { hold: Some(hold), ..Answer::of(Arc::new(document)) }
+        };
+        let whole = counted(rows(1000)).into_payload(1 << 20).expect("room");
+        assert!(budget.held() > 90_000, "{}", budget.held());
+        drop(whole);
+        assert_eq!(budget.held(), 0);
+        let cut = counted(rows(1000)).into_payload(8 << 10).expect("room");
+        assert!((4000..9000).contains(&budget.held()), "{}", budget.held());
+        drop(cut);
+        assert_eq!(budget.held(), 0);
+    }
+
     proptest! {
         #[test]
         fn no_result_is_larger_than_allowed(data in json_value(), max_bytes in 2048_usize..8192) {
-            let result = Answer { data, ..Answer::default() }.into_result(max_bytes);
-            let size = serde_json::to_string(&result).expect("JSON").len();
+            let size = text_of(answer(data), max_bytes).len();
             // Quotes and control characters of the text are escaped once more.
             prop_assert!(size <= max_bytes + max_bytes / 4 * 5, "{size} > {max_bytes}");
         }
 
         #[test]
-        fn the_quick_bound_is_a_bound(data in json_value()) {
-            prop_assert!(data.to_string().len() <= at_most(&data));
+        fn what_is_not_cut_comes_out_as_it_came_in(data in json_value()) {
+            let structured = structured(answer(data.clone()), 1 << 20);
+            prop_assert_eq!(structured, json!({ "data": data }));
+        }
+
+        #[test]
+        fn what_is_cut_has_the_first_rows(data in json_value(), limit in 0_usize..4) {
+            let cut = Answer { limit: Some(limit), ..answer(data.clone()) };
+            let structured = structured(cut, 1 << 20);
+            let whole = Document::of(&data);
+            let cut = Document::of(&structured["data"]);
+            let rows = |document: &Document| -> Option<Vec<Value>> {
+                let place = Place::find(document.root())?;
+                Some(place.rows().items().map(|row| serde_json::from_str(row.raw()).expect("JSON")).collect())
+            };
+            let expected = rows(&whole).map(|rows| rows.into_iter().take(limit).collect::<Vec<_>>());
+            prop_assert_eq!(rows(&cut), expected);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where the rows of an answer are. Backends name and nest them differently; these are the usual ways.
 
-use serde_json::Value;
+use crate::base::json::{Kind, Node, Text};
 
 /// Members that hold rows, most telling first.
 const NAMES: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"];
@@ -8,57 +8,64 @@ const NAMES: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"]
 const HEADERS: [&str; 3] = ["columns", "fields", "headers"];
 /// `{"data": {"hits": {"hits": […]}}}`
 const LEVELS: usize = 3;
+/// More columns than that are never looked at.
+pub(super) const MAX_COLUMNS: usize = 1000;
 
-/// The way from the top of an answer to its rows.
+/// The rows of an answer, and the way from its top to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place(Vec<&'static str>);
+pub(super) struct Place<'a> {
+    path: Vec<&'static str>,
+    /// What the rows are a member of.
+    parent: Option<Node<'a>>,
+    rows: Node<'a>,
+}
 
-impl Place {
+impl<'a> Place<'a> {
     /// Finds the rows of an answer: itself, or a well-known member at most three levels down.
-    pub(super) fn find(answer: &Value) -> Option<Self> {
+    pub(super) fn find(answer: Node<'a>) -> Option<Self> {
         let mut path = Vec::new();
-        descend(answer, LEVELS, &mut path).then_some(Self(path))
+        let (parent, rows) = descend(None, answer, LEVELS, &mut path)?;
+        Some(Self { path, parent, rows })
     }
 
-    pub(super) fn rows<'a>(&self, answer: &'a Value) -> &'a [Value] {
-        let rows = self.0.iter().try_fold(answer, |value, name| value.get(name));
-        rows.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-
-    pub(super) fn rows_mut<'a>(&self, answer: &'a mut Value) -> Option<&'a mut Vec<Value>> {
-        self.0.iter().try_fold(answer, |value, name| value.get_mut(name))?.as_array_mut()
+    /// The array of the rows.
+    pub(super) fn rows(&self) -> Node<'a> {
+        self.rows
     }
 
     /// The names of columns beside the rows, if there are any.
-    pub(super) fn headers<'a>(&self, answer: &'a Value) -> Vec<&'a str> {
-        let Some((_, parents)) = self.0.split_last() else { return Vec::new() };
-        let parent = parents.iter().try_fold(answer, |value, name| value.get(name));
-        let listed = parent.and_then(|parent| HEADERS.iter().find_map(|name| parent.get(name)?.as_array()));
-        listed.into_iter().flatten().filter_map(header).collect()
+    pub(super) fn headers(&self) -> Vec<Text<'a>> {
+        let listed = self.parent.and_then(|parent| {
+            parent.pick(&HEADERS).into_iter().flatten().find(|listed| listed.kind() == Kind::Array)
+        });
+        listed.into_iter().flat_map(Node::items).filter_map(header).take(MAX_COLUMNS).collect()
     }
 
     /// The member of the top object that holds the rows.
     pub(super) fn first_name(&self) -> Option<&'static str> {
-        self.0.first().copied()
+        self.path.first().copied()
     }
 }
 
-fn header(column: &Value) -> Option<&str> {
-    column.as_str().or_else(|| column.get("name")?.as_str())
+fn header(column: Node<'_>) -> Option<Text<'_>> {
+    column.text().or_else(|| column.get("name")?.text())
 }
 
-fn descend(value: &Value, levels: usize, path: &mut Vec<&'static str>) -> bool {
-    if value.is_array() {
-        return true;
+fn descend<'a>(
+    parent: Option<Node<'a>>,
+    value: Node<'a>,
+    levels: usize,
+    path: &mut Vec<&'static str>,
+) -> Option<(Option<Node<'a>>, Node<'a>)> {
+    if value.kind() == Kind::Array {
+        return Some((parent, value));
     }
-    if levels == 0 || !value.is_object() {
-        return false;
-    }
-    NAMES.into_iter().any(|name| {
-        let Some(inner) = value.get(name) else { return false };
+    let levels = levels.checked_sub(1)?;
+    let members = NAMES.into_iter().zip(value.pick(&NAMES));
+    members.filter_map(|(name, inner)| Some((name, inner?))).find_map(|(name, inner)| {
         path.push(name);
-        let found = descend(inner, levels - 1, path);
-        if !found {
+        let found = descend(Some(value), inner, levels, path);
+        if found.is_none() {
             path.pop();
         }
         found
@@ -68,6 +75,7 @@ fn descend(value: &Value, levels: usize, path: &mut Vec<&'static str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::json::Document;
     use serde_json::json;
 
     #[test]
@@ -82,15 +90,16 @@ mod tests {
             (json!("rows"), None),
             (json!({"data": {"data": {"data": {"data": []}}}}), None),
         ] {
-            assert_eq!(Place::find(&answer).map(|place| place.0), path, "{answer}");
+            let document = Document::of(&answer);
+            assert_eq!(Place::find(document.root()).map(|place| place.path), path, "{answer}");
         }
     }
 
     #[test]
     fn headers_stand_beside_the_rows() {
-        let answer = json!({"data": {"columns": [{"name": "a"}, "b"], "rows": [[1, 2]]}});
-        let place = Place::find(&answer).expect("rows");
-        assert_eq!(place.headers(&answer), ["a", "b"]);
-        assert_eq!(place.rows(&answer), [json!([1, 2])]);
+        let answer = Document::of(&json!({"data": {"columns": [{"name": "a"}, "b"], "rows": [[1, 2]]}}));
+        let place = Place::find(answer.root()).expect("rows");
+        assert_eq!(place.headers().into_iter().map(Text::raw).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(place.rows().raw(), "[[1,2]]");
     }
 }

@@ -12,6 +12,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use super::Caller;
 use super::front::Asked;
 use super::handler::TenantHandler;
+use super::payload::{self, Slot};
 use super::shared::Shared;
 use crate::base::body::Body;
 use crate::oauth::bearer::Principal;
@@ -55,11 +56,13 @@ pub(super) fn asking<T>(what: impl FnOnce(&Principal) -> T) -> T {
     what(known.as_ref().unwrap_or(&Principal::Anonymous))
 }
 
-/// Hands a request to rmcp and explains its refusals.
-pub(super) async fn answer(service: Arc<Service>, request: Request<Bytes>) -> Response<Body> {
+/// Hands a request to rmcp, explains its refusals, and completes its results.
+pub(super) async fn answer(service: Arc<Service>, mut request: Request<Bytes>) -> Response<Body> {
     let asked = Asked::of(&request);
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
+    let slot = Slot::default();
+    request.extensions_mut().insert(slot.clone());
     let response = ASKING.scope(caller, service.handle(request.map(Full::new))).await;
-    asked.explain(response).await
+    payload::complete(asked.explain(response).await, slot).await
 }

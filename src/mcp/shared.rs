@@ -3,20 +3,22 @@
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations};
 use serde_json::Value;
 
 use super::Surface;
-use super::context;
+use super::context::{self, Workshop};
 #[cfg(feature = "conformance")]
 use super::fixture::Fixture;
 use super::pace::Pace;
 use super::rights::{Change, Rights};
 use super::schema::Schema;
 use super::subscriptions::{Follower, Line};
+use crate::backend;
+use crate::base::budget::Hold;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::oauth::bearer::Principal;
 use crate::spec::ToolSpec;
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     rights: Rights,
     pub(super) pace: Pace,
     pub(super) line: Line,
+    /// What is made of the context; private for the same reason.
+    workshop: Workshop,
     /// In the order of the tools.
     arguments: Vec<Arc<Schema>>,
     /// Never asked; kept so that equal ones of other tenants need not be compiled again.
@@ -62,6 +66,7 @@ impl Shared {
             surface,
             pace,
             line: Line::default(),
+            workshop: Workshop::default(),
             arguments,
             _results: results,
         })
@@ -100,6 +105,25 @@ impl Shared {
 
     pub(super) fn audit(&self) -> &Audit {
         &self.surface.audit
+    }
+
+    /// Does work on so many bytes, as [`backend::Client::work`] does it.
+    pub(super) async fn work<T, F>(
+        &self,
+        bytes: usize,
+        deadline: Instant,
+        work: F,
+    ) -> Result<T, backend::Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.surface.backend.work(bytes, deadline, work).await
+    }
+
+    /// Room for something made of an answer.
+    pub(super) fn room(&self, has_credential: bool) -> Hold {
+        self.surface.backend.room(has_credential)
     }
 
     /// Values of the Host header that are ours; `None` accepts any.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 use http_body::{Body as HttpBody, Frame};
@@ -48,7 +48,8 @@ fn ready_answer(response: Response<Body>, guard: Guard) -> Response<Body> {
     if is_stream(&response) { response.map(|body| counted(body, guard)) } else { response }
 }
 
-fn is_stream(response: &Response<Body>) -> bool {
+/// Whether it is an event stream.
+pub(super) fn is_stream(response: &Response<Body>) -> bool {
     response
         .headers()
         .get(CONTENT_TYPE)
@@ -74,8 +75,8 @@ struct LateAnswer {
 
 enum State {
     Waiting(Pending),
-    /// The answer is JSON: it is gathered to become one event.
-    Gathering(Body, BytesMut),
+    /// The answer is JSON, which becomes one event; whether that has begun.
+    Event(Body, bool),
     /// The answer turned out to be a stream itself.
     Passing(Body),
     Ended,
@@ -108,12 +109,16 @@ impl State {
             match self {
                 Self::Waiting(pending) => *self = Self::from(ready!(pending.as_mut().poll(cx))),
                 Self::Passing(body) => return poll_data(body, cx),
-                Self::Gathering(body, json) => match ready!(poll_data(body, cx)) {
-                    Some(data) => json.extend_from_slice(&data),
+                Self::Event(body, has_begun) => match ready!(poll_data(body, cx)) {
+                    Some(data) if *has_begun => return Poll::Ready(Some(data)),
+                    Some(data) => {
+                        *has_begun = true;
+                        return Poll::Ready(Some(begun(&data)));
+                    }
                     None => {
-                        let event = event(json);
+                        let end = has_begun.then(|| Bytes::from_static(b"\n\n"));
                         *self = Self::Ended;
-                        return Poll::Ready(event);
+                        return Poll::Ready(end);
                     }
                 },
                 Self::Ended => return Poll::Ready(None),
@@ -127,7 +132,7 @@ impl From<Response<Body>> for State {
         if is_stream(&response) {
             Self::Passing(response.into_body())
         } else {
-            Self::Gathering(response.into_body(), BytesMut::new())
+            Self::Event(response.into_body(), false)
         }
     }
 }
@@ -145,9 +150,10 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
     }
 }
 
-/// A JSON text as one event. It holds no line breaks: rmcp writes JSON compactly.
-fn event(json: &[u8]) -> Option<Bytes> {
-    (!json.is_empty()).then(|| [b"event: message\ndata: ", json, b"\n\n"].concat().into())
+/// The beginning of an event that is a JSON text. It holds no line breaks: rmcp writes JSON compactly, and documents
+/// are compact.
+fn begun(json: &[u8]) -> Bytes {
+    [b"event: message\ndata: ", json].concat().into()
 }
 
 impl HttpBody for LateAnswer {

@@ -24,6 +24,8 @@ pub struct Limits {
     pub call_memory_mib: usize,
     /// For all answers together, until they have left.
     pub answer_memory_mib: usize,
+    /// For all answers of backends together, until they are written out; a half for each tenant at most.
+    pub backend_memory_mib: usize,
     /// A connection without a request.
     pub idle_seconds: u64,
     /// What requests under way get when the process is asked to stop.
@@ -47,6 +49,7 @@ impl Default for Limits {
             request_memory_mib: 64,
             call_memory_mib: 256,
             answer_memory_mib: 128,
+            backend_memory_mib: 256,
             idle_seconds: 60,
             drain_seconds: 30,
             logins_per_minute: 240,
@@ -78,6 +81,7 @@ impl Limits {
             ("request_memory_mib", self.request_memory_mib as u64),
             ("call_memory_mib", self.call_memory_mib as u64),
             ("answer_memory_mib", self.answer_memory_mib as u64),
+            ("backend_memory_mib", self.backend_memory_mib as u64),
             ("idle_seconds", self.idle_seconds),
             ("logins_per_minute", self.logins_per_minute.into()),
             ("tokens_per_minute", self.tokens_per_minute.into()),

@@ -42,7 +42,7 @@ impl Parts {
         slot: Arc<TenantSlot>,
     ) -> Result<Arc<Tenant>, Report> {
         let backend = Arc::new(backend::Client::new(
-            self.pool.clone(),
+            self.pool.clone().for_tenant(&spec.name),
             &spec.backend,
             &spec.limits,
             spec.cache.context_ttl,

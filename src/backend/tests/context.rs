@@ -14,7 +14,7 @@ fn reply(version: u32) -> Reply {
 
 impl Bench {
     async fn context(&self, client: &Client) -> Result<Value, Error> {
-        client.context(&self.call(Duration::from_secs(10))).await.map(|context| (*context).clone())
+        client.context(&self.call(Duration::from_secs(10))).await.map(|context| context.to_value())
     }
 
     fn another_tenants_client(&self) -> Arc<Client> {
@@ -28,7 +28,8 @@ impl Bench {
     /// Waits until the client knows this version.
     async fn knows(&self, client: &Client, version: u32) {
         let known = async {
-            while client.known_context().as_deref() != Some(&json!({ "version": version })) {
+            while client.known_context().is_none_or(|known| known.to_value() != json!({ "version": version }))
+            {
                 tokio::task::yield_now().await;
             }
         };

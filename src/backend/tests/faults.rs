@@ -116,6 +116,9 @@ async fn each_answer_has_its_class() {
         (Reply::Html(200), Error::NotJson),
         (Reply::ManyHeaders(101), Error::HeadTooLarge),
         (Reply::Endless("SSH-2.0-OpenSSH\r\n", " "), Error::NotHttp),
+        (Reply::Text("".into(), &[]), Error::Empty),
+        (Reply::Text("x".into(), &[("content-encoding", "gzip")]), Error::Compressed { coding: "gzip" }),
+        (Reply::Text("[".repeat(200).into(), &[]), Error::TooDeep),
         (Reply::TruncatedChunk, Error::BrokenOff),
         (Reply::Reset, Error::BrokenOff),
         (Reply::Close, Error::BrokenOff),
@@ -132,6 +135,8 @@ async fn odd_but_whole_answers_are_taken() {
     let bench = Bench::new().await;
     assert_eq!(bench.ask(Reply::WrongContentType).await, Ok(json!({"rows": []})));
     assert_eq!(bench.ask(Reply::Drip(Box::new(Reply::Rows))).await, Ok(fake::rows()));
+    let pythons = Reply::Text("{\"rows\": [NaN, \"a\tb\", \"\\ud83d\"]}".into(), &[]);
+    assert_eq!(bench.ask(pythons).await, Ok(json!({"rows": [null, "a\tb", "\u{fffd}"]})));
     let long = bench.ask(Reply::HugeChunked(1 << 20)).await.expect("one long text");
     assert_eq!(long.as_str().map(str::len), Some((1 << 20) - 2));
 }
@@ -196,7 +201,7 @@ async fn redirects_stay_within_the_origin_and_with_get() {
     let ask = async |spec: &CallSpec, reply| {
         bench.backend.answer_next(reply);
         let call = bench.call(Duration::from_secs(10));
-        client.call(spec, &question(), &call).await.map(|answer| answer.value)
+        client.call(spec, &question(), &call).await.map(|answer| answer.document.to_value())
     };
 
     assert_eq!(ask(&get, Reply::Redirect(302, "/v2/nlp-context?a=b".into())).await, Ok(fake::rows()));

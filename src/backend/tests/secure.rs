@@ -66,7 +66,7 @@ impl SecureBackend {
         };
         let client = Client::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());
         let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(10));
-        client.call(&spec, &question(), &call).await.map(|answer| answer.value)
+        client.call(&spec, &question(), &call).await.map(|answer| answer.document.to_value())
     }
 }
 

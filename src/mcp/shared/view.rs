@@ -4,15 +4,21 @@
 //! private, and so is the surface behind [`Shared`]. A handler that forgets to ask has nothing to give out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Shared, context};
 use crate::backend;
+use crate::base::clock::{Clock, SystemClock};
+use crate::mcp::context::Made;
 use crate::mcp::rights::Item;
 use crate::mcp::schema::Schema;
 use crate::oauth::bearer::Principal;
 use crate::spec::{ToolKind, ToolSpec, Values};
+
+/// Instructions do without the context rather than keep a client waiting for longer.
+const DIGEST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server as one caller sees it.
 #[derive(Clone, Copy)]
@@ -35,13 +41,13 @@ pub(in crate::mcp) enum Withheld<'a> {
 pub(in crate::mcp) struct GrantedTool<'a> {
     spec: &'a ToolSpec,
     schema: &'a Schema,
-    backend: &'a backend::Client,
+    shared: &'a Shared,
 }
 
 /// The semantic context, which the caller may read.
 #[derive(Clone, Copy)]
 pub(in crate::mcp) struct GrantedContext<'a> {
-    backend: &'a backend::Client,
+    shared: &'a Shared,
 }
 
 impl<'a> View<'a> {
@@ -62,7 +68,7 @@ impl<'a> View<'a> {
     pub(in crate::mcp) fn tool(self, name: &str) -> Result<GrantedTool<'a>, Withheld<'a>> {
         let (spec, schema) = self.shared.tool(name).ok_or(Withheld::Unknown)?;
         match self.may(Item::Tool(&spec.name)) {
-            true => Ok(GrantedTool { spec, schema, backend: &self.shared.surface.backend }),
+            true => Ok(GrantedTool { spec, schema, shared: self.shared }),
             false => Err(Withheld::NotAllowed(&spec.name)),
         }
     }
@@ -73,19 +79,22 @@ impl<'a> View<'a> {
             return Err(Withheld::Unknown);
         }
         match self.may(Item::Context) {
-            true => Ok(GrantedContext { backend: &self.shared.surface.backend }),
+            true => Ok(GrantedContext { shared: self.shared }),
             false => Err(Withheld::NotAllowed("context")),
         }
     }
 
     /// What a model is told before it asks: the operator's words, then what the caller may know of the dataset.
-    pub(in crate::mcp) fn instructions(self) -> Option<String> {
+    pub(in crate::mcp) async fn instructions(self) -> Option<String> {
         let surface = self.may(Item::Words).then_some(&self.shared.surface)?;
-        let known = self.context().ok().and_then(GrantedContext::known);
+        let digest = match self.context() {
+            Ok(context) => context.digest().await,
+            Err(_withheld) => None,
+        };
         context::instructions(
             surface.instructions.as_deref(),
             surface.description.as_deref(),
-            known.as_deref(),
+            digest.as_deref(),
         )
     }
 }
@@ -110,24 +119,32 @@ impl<'a> GrantedTool<'a> {
         arguments: &Values,
         call: &backend::Call,
     ) -> Result<backend::Answer, backend::Error> {
-        self.backend.call(&self.spec.call, arguments, call).await
+        self.shared.surface.backend.call(&self.spec.call, arguments, call).await
     }
 
     /// What a tool of the kind [`ToolKind::Context`] is about: whoever may call it may read the context.
     pub(in crate::mcp) fn document(self) -> Option<GrantedContext<'a>> {
-        (self.spec.kind == ToolKind::Context).then_some(GrantedContext { backend: self.backend })
+        (self.spec.kind == ToolKind::Context).then_some(GrantedContext { shared: self.shared })
     }
 }
 
 impl GrantedContext<'_> {
-    /// The context as it is now, without asking anybody.
-    pub(in crate::mcp) fn known(self) -> Option<Arc<Value>> {
-        self.backend.known_context()
+    /// What the context says in a few lines, as it is now; nothing where that would have to wait long.
+    async fn digest(self) -> Option<Arc<str>> {
+        let known = self.shared.surface.backend.known_context()?;
+        let made = self.shared.workshop.of(&known);
+        if let Some(digest) = made.known_digest() {
+            return Some(digest);
+        }
+        let deadline = SystemClock.monotonic() + DIGEST_PATIENCE;
+        self.shared.work(known.size(), deadline, move || made.digest()).await.ok()
     }
 
     /// The context, in time even if somebody else is fetching it.
-    pub(in crate::mcp) async fn fetch(self, call: &backend::Call) -> Result<Arc<Value>, backend::Error> {
-        let in_time = tokio::time::timeout_at(call.deadline.into(), self.backend.context(call)).await;
-        in_time.unwrap_or(Err(backend::Error::TimedOut))
+    pub(in crate::mcp) async fn fetch(self, call: &backend::Call) -> Result<Arc<Made>, backend::Error> {
+        let fetching = self.shared.surface.backend.context(call);
+        let in_time = tokio::time::timeout_at(call.deadline.into(), fetching).await;
+        let document = in_time.unwrap_or(Err(backend::Error::TimedOut))?;
+        Ok(self.shared.workshop.of(&document))
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::bed::*;
 use crate::backend::tests::fake::Reply;
+use crate::base::json::Document;
 use crate::base::secret::Secret;
 use crate::identity::{Groups, Person};
 use crate::mcp::{Caller, Door, Surface};
@@ -159,7 +160,7 @@ fn surface(bed: &Bed, door: Door, hidden: &[&str]) -> Surface {
     let document = json!({ "entities": [ENTITY] });
     bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
     let mut surface = bed.surface();
-    surface.backend.restore_context(document);
+    surface.backend.restore_context(Document::of(&document));
     surface.tools = surface.tools.iter().filter(|tool| !hidden.contains(&&*tool.name)).cloned().collect();
     surface.door = door;
     surface

@@ -1,5 +1,6 @@
 //! What the fake backend may answer, and its bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +11,8 @@ pub(crate) enum Reply {
     /// Rows, as the vendor's API might give them.
     Rows,
     Json(Value),
+    /// A body as it is, called JSON, with further headers.
+    Text(Arc<str>, &'static [(&'static str, &'static str)]),
     /// Any status with any JSON body.
     Status(u16, Value),
     /// The reply, later.
@@ -65,6 +68,10 @@ pub(super) fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
     match reply {
         Reply::Rows => whole(200, json, rows().to_string().as_bytes()),
         Reply::Json(value) => whole(200, json, value.to_string().as_bytes()),
+        Reply::Text(text, headers) => {
+            let headers = [&[("content-type", json)], *headers].concat();
+            (answer(200, &headers, text.as_bytes()), Some(After::KeepAlive))
+        }
         Reply::Status(status, value) => whole(*status, json, value.to_string().as_bytes()),
         Reply::Hang => (Vec::new(), None),
         Reply::HangInHeaders => (b"HTTP/1.1 200 OK\r\ncontent-type: applic".to_vec(), None),

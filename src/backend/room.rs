@@ -1,0 +1,50 @@
+//! The memory that answers take, from their first byte until they are written out.
+
+use std::sync::Arc;
+
+use super::Error;
+use crate::base::budget::{Budget, Hold, Party};
+use crate::spec::TenantName;
+
+/// Where nothing else is said.
+const DEFAULT_MIB: usize = 256;
+
+/// The room for answers: that of all, and whose share they are counted in.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    budget: Arc<Budget>,
+    tenant: Option<Arc<str>>,
+}
+
+impl Room {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, tenant: None }
+    }
+
+    pub(super) fn for_tenant(&self, name: &TenantName) -> Self {
+        Self { budget: Arc::clone(&self.budget), tenant: Some(Arc::clone(name.shared())) }
+    }
+
+    /// Room for one answer; nothing yet.
+    pub(super) fn hold(&self, has_credential: bool) -> Hold {
+        // The share is asked for anew each time, so that a tenant that is not called costs nothing.
+        let share = self.tenant.as_ref().map(|name| self.budget.share(Party::Tenant(Arc::clone(name))));
+        self.budget.hold(share, None, has_credential)
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new(Budget::of_mib(DEFAULT_MIB))
+    }
+}
+
+/// Takes room for so many bytes more.
+pub(super) fn take(hold: &mut Hold, bytes: usize) -> Result<(), Error> {
+    hold.grow(bytes as u64).map_err(Error::NoRoom)
+}
+
+/// Gives room for so many bytes back.
+pub(super) fn give_back(hold: &mut Hold, bytes: usize) {
+    hold.shrink(bytes as u64);
+}

@@ -1,0 +1,266 @@
+//! Parts of a document, looked up where they stand.
+
+use std::borrow::Cow;
+
+use super::scan::{code_unit, end_of_string, end_of_value};
+
+/// A value within a document. Cheap to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node<'a> {
+    document: &'a str,
+    start: usize,
+    end: usize,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+/// A string or a member's name, as written between its quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a>(&'a str);
+
+impl<'a> Node<'a> {
+    pub(super) fn whole(document: &'a str) -> Self {
+        Self { document, start: 0, end: document.len() }
+    }
+
+    fn at(document: &'a str, start: usize) -> Self {
+        Self { document, start, end: end_of_value(document.as_bytes(), start) }
+    }
+
+    /// What it is.
+    pub fn kind(self) -> Kind {
+        match self.document.as_bytes().get(self.start) {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            Some(b'"') => Kind::String,
+            Some(b't' | b'f') => Kind::Bool,
+            Some(b'n') | None => Kind::Null,
+            Some(_) => Kind::Number,
+        }
+    }
+
+    /// An object or an array.
+    pub fn holds_others(self) -> bool {
+        matches!(self.kind(), Kind::Object | Kind::Array)
+    }
+
+    /// Its JSON text.
+    pub fn raw(self) -> &'a str {
+        &self.document[self.start..self.end]
+    }
+
+    /// Where it begins in the document's text.
+    pub fn start(self) -> usize {
+        self.start
+    }
+
+    /// Where it ends in the document's text.
+    pub fn end(self) -> usize {
+        self.end
+    }
+
+    /// What a string says.
+    pub fn text(self) -> Option<Text<'a>> {
+        (self.kind() == Kind::String).then(|| Text(&self.document[self.start + 1..self.end - 1]))
+    }
+
+    /// The members of an object, as written; none of anything else.
+    pub fn members(self) -> Members<'a> {
+        let is_empty = self.kind() != Kind::Object || self.end - self.start <= 2;
+        Members { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
+    }
+
+    /// The items of an array; none of anything else.
+    pub fn items(self) -> Items<'a> {
+        let is_empty = self.kind() != Kind::Array || self.end - self.start <= 2;
+        Items { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
+    }
+
+    /// All strings in it, names of members included, in one pass.
+    pub fn texts(self) -> Texts<'a> {
+        Texts { text: self.raw(), at: 0 }
+    }
+
+    /// The member of this name; of several the last, which is the one that most readers keep.
+    pub fn get(self, name: &str) -> Option<Node<'a>> {
+        let [found] = self.pick(&[name]);
+        found
+    }
+
+    /// The members of these names, in one pass.
+    pub fn pick<const N: usize>(self, names: &[&str; N]) -> [Option<Node<'a>>; N] {
+        let mut found = [None; N];
+        for (name, value) in self.members() {
+            if let Some(index) = names.iter().position(|wanted| name.is(wanted)) {
+                found[index] = Some(value);
+            }
+        }
+        found
+    }
+}
+
+/// The members of an object.
+#[derive(Debug, Clone)]
+pub struct Members<'a> {
+    document: &'a str,
+    /// Where the next name begins.
+    at: Option<usize>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Text<'a>, Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.at?;
+        let bytes = self.document.as_bytes();
+        let end = end_of_string(bytes, start);
+        let name = Text(self.document.get(start + 1..end - 1)?);
+        let value = Node::at(self.document, end + 1);
+        self.at = (bytes.get(value.end) == Some(&b',')).then_some(value.end + 1);
+        Some((name, value))
+    }
+}
+
+/// The items of an array.
+#[derive(Debug, Clone)]
+pub struct Items<'a> {
+    document: &'a str,
+    at: Option<usize>,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Node<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = Node::at(self.document, self.at?);
+        self.at = (self.document.as_bytes().get(item.end) == Some(&b',')).then_some(item.end + 1);
+        Some(item)
+    }
+}
+
+/// All strings within a value.
+#[derive(Debug, Clone)]
+pub struct Texts<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = Text<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.text.as_bytes();
+        let start = self.at + bytes.get(self.at..)?.iter().position(|byte| *byte == b'"')?;
+        self.at = end_of_string(bytes, start);
+        self.text.get(start + 1..self.at - 1).map(Text)
+    }
+}
+
+impl<'a> Text<'a> {
+    /// Whether it says this.
+    pub fn is(self, other: &str) -> bool {
+        match self.plain() {
+            Some(plain) => plain == other,
+            None => self.chars().eq(other.chars()),
+        }
+    }
+
+    /// Whether both say the same.
+    pub fn agrees(self, other: Text<'_>) -> bool {
+        self.0 == other.0
+            || other.plain().map_or_else(|| self.chars().eq(other.chars()), |plain| self.is(plain))
+    }
+
+    /// What it says, if no character of it is escaped.
+    pub fn plain(self) -> Option<&'a str> {
+        (!self.0.as_bytes().contains(&b'\\')).then_some(self.0)
+    }
+
+    /// All that it says.
+    pub fn decoded(self) -> Cow<'a, str> {
+        match self.plain() {
+            Some(plain) => Cow::Borrowed(plain),
+            None => Cow::Owned(self.chars().collect()),
+        }
+    }
+
+    /// The beginning of what it says, so many bytes at most; and whether that is all.
+    pub fn beginning(self, bytes: usize) -> (Cow<'a, str>, bool) {
+        // What is escaped is never shorter than what it stands for.
+        if self.0.len() <= bytes {
+            return (self.decoded(), true);
+        }
+        // As written, no character takes more than six bytes for one.
+        let raw = &self.0[..self.0.floor_char_boundary(bytes.saturating_mul(6).saturating_add(12))];
+        if !raw.as_bytes().contains(&b'\\') {
+            return (Cow::Borrowed(&raw[..raw.floor_char_boundary(bytes)]), raw.len() <= bytes);
+        }
+        let mut text = String::new();
+        let mut chars = self.chars();
+        for c in chars.by_ref() {
+            if text.len() + c.len_utf8() > bytes {
+                return (Cow::Owned(text), false);
+            }
+            text.push(c);
+        }
+        (Cow::Owned(text), true)
+    }
+
+    /// Its characters.
+    pub fn chars(self) -> impl Iterator<Item = char> + use<'a> {
+        Chars { text: self.0, at: 0 }
+    }
+
+    /// As written.
+    pub fn raw(self) -> &'a str {
+        self.0
+    }
+}
+
+struct Chars<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Iterator for Chars<'_> {
+    type Item = char;
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.text.get(self.at..)?.chars().next()?;
+        if c != '\\' {
+            self.at += c.len_utf8();
+            return Some(c);
+        }
+        let bytes = self.text.as_bytes();
+        let (c, length) = match bytes.get(self.at + 1) {
+            Some(b'n') => ('\n', 2),
+            Some(b't') => ('\t', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(b'u') => escaped(bytes, self.at),
+            Some(&other) => (char::from(other), 2),
+            None => return None,
+        };
+        self.at += length;
+        Some(c)
+    }
+}
+
+/// What a `\uXXXX`, or a pair of them, stands for, and how many bytes it takes.
+fn escaped(bytes: &[u8], at: usize) -> (char, usize) {
+    let units = [code_unit(bytes, at), code_unit(bytes, at + 6)].into_iter().flatten();
+    match char::decode_utf16(units).next() {
+        Some(Ok(c)) => (c, 6 * c.len_utf16()),
+        _ => (char::REPLACEMENT_CHARACTER, 6),
+    }
+}

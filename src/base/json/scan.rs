@@ -1,0 +1,409 @@
+//! One pass over a text: the grammar of RFC 8259, the bounds, and the compact form.
+
+use super::{Fault, Limits};
+
+/// What was changed in meaning so that a document is JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Repairs {
+    /// `NaN` or `Infinity` became `null`.
+    pub numbers: bool,
+    /// Half a surrogate pair became U+FFFD.
+    pub surrogates: bool,
+}
+
+/// What a pass found out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    /// Bytes of the compact form.
+    pub(super) length: usize,
+    /// The text is its own compact form.
+    pub(super) is_compact: bool,
+    pub(super) repairs: Repairs,
+}
+
+/// Checks a text and says what its compact form takes.
+pub(super) fn measure(text: &str, limits: &Limits) -> Result<Read, Fault> {
+    Scanner::new(text, limits, Length(0)).document().map(|(read, _)| read)
+}
+
+/// Writes the compact form of a text.
+pub(super) fn write(text: &str, limits: &Limits, out: &mut String) -> Result<(), Fault> {
+    Scanner::new(text, limits, out).document().map(|_| ())
+}
+
+/// Where the compact form goes.
+trait Sink {
+    fn add(&mut self, text: &str);
+    /// Nothing but the length is wanted.
+    fn length(&self) -> usize;
+}
+
+struct Length(usize);
+
+impl Sink for Length {
+    fn add(&mut self, text: &str) {
+        self.0 += text.len();
+    }
+
+    fn length(&self) -> usize {
+        self.0
+    }
+}
+
+impl Sink for &mut String {
+    fn add(&mut self, text: &str) {
+        self.push_str(text);
+    }
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Whether a value is over, or has others in it that come next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Complete,
+    Opened,
+}
+
+struct Scanner<'a, S> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the piece begins that goes into the compact form as it is.
+    piece: usize,
+    out: S,
+    is_compact: bool,
+    repairs: Repairs,
+    limits: &'a Limits,
+    /// Arrays and objects that are open: how many, and a bit for each that is set for an object, the innermost lowest.
+    depth: usize,
+    objects: u128,
+    values: usize,
+}
+
+impl<'a, S: Sink> Scanner<'a, S> {
+    fn new(text: &'a str, limits: &'a Limits, out: S) -> Self {
+        Self {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+            piece: 0,
+            out,
+            is_compact: true,
+            repairs: Repairs::default(),
+            limits,
+            depth: 0,
+            objects: 0,
+            values: 0,
+        }
+    }
+
+    fn document(mut self) -> Result<(Read, S), Fault> {
+        self.space();
+        while self.value()? == Value::Opened || self.goes_on()? {}
+        self.add_piece(self.at);
+        if self.out.length() > self.limits.bytes {
+            return Err(Fault::TooLarge);
+        }
+        let read = Read { length: self.out.length(), is_compact: self.is_compact, repairs: self.repairs };
+        Ok((read, self.out))
+    }
+
+    /// Reads what stands after a value; says whether another one begins.
+    fn goes_on(&mut self) -> Result<bool, Fault> {
+        loop {
+            self.space();
+            if self.depth == 0 {
+                return if self.at == self.bytes.len() { Ok(false) } else { Err(self.fault()) };
+            }
+            let in_object = self.objects & 1 == 1;
+            match self.byte() {
+                Some(b',') => {
+                    self.at += 1;
+                    self.space();
+                    if in_object {
+                        self.name()?;
+                    }
+                    return Ok(true);
+                }
+                Some(b'}') if in_object => self.close(),
+                Some(b']') if !in_object => self.close(),
+                _ => return Err(self.fault()),
+            }
+        }
+    }
+
+    fn value(&mut self) -> Result<Value, Fault> {
+        self.values += 1;
+        if self.values > self.limits.values {
+            return Err(Fault::TooManyValues);
+        }
+        match self.byte() {
+            Some(b'"') => self.string()?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b'{') => return self.open(true, b'}'),
+            Some(b'[') => return self.open(false, b']'),
+            Some(b't') => self.word("true")?,
+            Some(b'f') => self.word("false")?,
+            Some(b'n') => self.word("null")?,
+            Some(b'N') => self.no_number("NaN")?,
+            Some(b'I') => self.no_number("Infinity")?,
+            _ => return Err(self.fault()),
+        }
+        Ok(Value::Complete)
+    }
+
+    fn open(&mut self, is_object: bool, end: u8) -> Result<Value, Fault> {
+        // 127: the bits of `objects`, with one to spare.
+        if self.depth >= self.limits.depth.min(127) {
+            return Err(Fault::TooDeep);
+        }
+        self.at += 1;
+        self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(is_object);
+        self.space();
+        if self.byte() == Some(end) {
+            self.close();
+            return Ok(Value::Complete);
+        }
+        if is_object {
+            self.name()?;
+        }
+        Ok(Value::Opened)
+    }
+
+    fn close(&mut self) {
+        self.at += 1;
+        self.depth -= 1;
+        self.objects >>= 1;
+    }
+
+    /// A member's name and its colon.
+    fn name(&mut self) -> Result<(), Fault> {
+        if self.byte() != Some(b'"') {
+            return Err(self.fault());
+        }
+        self.string()?;
+        self.space();
+        if self.byte() != Some(b':') {
+            return Err(self.fault());
+        }
+        self.at += 1;
+        self.space();
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), Fault> {
+        self.at += 1;
+        loop {
+            self.at = end_of_plain(self.bytes, self.at);
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.escape()?,
+                Some(control) => self.replace(1, escaped(control).as_str()),
+                None => return Err(self.fault()),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Fault> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let unit = self.code_unit(self.at).ok_or_else(|| self.fault())?;
+                let is_pair = || matches!(self.code_unit(self.at + 6), Some(0xDC00..=0xDFFF));
+                match unit {
+                    0xD800..=0xDBFF if is_pair() => self.at += 12,
+                    0xD800..=0xDFFF => {
+                        self.repairs.surrogates = true;
+                        self.replace(6, "\u{FFFD}");
+                    }
+                    _ => self.at += 6,
+                }
+            }
+            _ => return Err(self.fault()),
+        }
+        Ok(())
+    }
+
+    /// The four digits of a `\u` that stands here.
+    fn code_unit(&self, at: usize) -> Option<u16> {
+        code_unit(self.bytes, at)
+    }
+
+    fn number(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+            if self.byte() == Some(b'I') {
+                self.at = start;
+                return self.no_number("-Infinity");
+            }
+        }
+        match self.byte() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            _ => return Err(self.fault()),
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.byte(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        while matches!(self.byte(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.fault()) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Fault> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.fault());
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Python's words for what no JSON number is.
+    fn no_number(&mut self, word: &str) -> Result<(), Fault> {
+        let start = self.at;
+        self.word(word)?;
+        self.at = start;
+        self.repairs.numbers = true;
+        self.replace(word.len(), "null");
+        Ok(())
+    }
+
+    fn space(&mut self) {
+        let start = self.at;
+        while matches!(self.byte(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+        if self.at > start {
+            let end = self.at;
+            self.at = start;
+            self.replace(end - start, "");
+        }
+    }
+
+    /// Puts other text into the compact form for the bytes that stand here.
+    fn replace(&mut self, bytes: usize, text: &str) {
+        self.add_piece(self.at);
+        self.out.add(text);
+        self.at += bytes;
+        self.piece = self.at;
+        self.is_compact = false;
+    }
+
+    fn add_piece(&mut self, end: usize) {
+        // Both ends are beside ASCII characters of the grammar.
+        self.out.add(&self.text[self.piece..end]);
+        self.piece = end;
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Syntax { at: self.at }
+    }
+}
+
+/// A control character as it may stand in a string.
+fn escaped(control: u8) -> String {
+    match control {
+        b'\n' => "\\n".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        other => format!("\\u{other:04x}"),
+    }
+}
+
+/// The code unit of a `\uXXXX` at this place.
+pub(super) fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at.checked_add(6)?)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let value = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(value).ok()?)
+    })
+}
+
+/// Where the next quote, backslash or control character of a string is, or the end. Eight bytes at a time, since most
+/// of what is read is text.
+fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
+        let word = u64::from_ne_bytes(chunk);
+        let quote = is_zero(word ^ ONES.wrapping_mul(u64::from(b'"')));
+        let backslash = is_zero(word ^ ONES.wrapping_mul(u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES.wrapping_mul(0x20)) & !word & HIGHS;
+        if quote | backslash | control != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..=0x1F);
+    at.min(bytes.len()) + bytes[at.min(bytes.len())..].iter().take_while(plain).count()
+}
+
+/// Where the string ends that begins here, in a text that was checked; behind its quote.
+pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    loop {
+        at = end_of_plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'\\') => at += 2,
+            Some(b'"') => return at + 1,
+            // Not in a text that was checked.
+            Some(_) => at += 1,
+            None => return bytes.len(),
+        }
+    }
+}
+
+/// Where the value ends that begins here, in a compact text that was checked.
+pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    let mut depth = 0_usize;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = end_of_string(bytes, at);
+                if depth == 0 {
+                    return at;
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' | b',' if depth == 0 => return at,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}

@@ -1,0 +1,231 @@
+//! What a result holds, as bytes, and how it gets into rmcp's message.
+//!
+//! rmcp's types want structured content as a tree and text as a string. Both are there as bytes already, shared with
+//! the document that they come from. So a handler leaves them in the request's [`Slot`] and gives rmcp a result with
+//! nothing in it; the front puts the bytes where rmcp wrote the nothing. What rmcp wrote cannot be forged by a caller:
+//! a quote within a string is escaped.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use rmcp::RoleServer;
+use rmcp::model::{CallToolResult, ResourceContents};
+use rmcp::service::RequestContext;
+use serde_json::json;
+
+use super::upgrade::is_stream;
+use crate::base::body::Body;
+
+/// What rmcp writes of a tool result, or of a resource, with nothing in it.
+const NO_RESULT: &str = r#""content":[],"structuredContent":{}"#;
+const NO_TEXT: &str = r#""text":"""#;
+
+/// What a result holds. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Payload {
+    /// What of rmcp's message it takes the place of.
+    instead_of: &'static str,
+    pieces: Vec<Bytes>,
+    readable: usize,
+}
+
+impl Payload {
+    /// The members `content` and `structuredContent` of a tool result. A model is given `readable` bytes of text.
+    pub(super) fn result(pieces: Vec<Bytes>, readable: usize) -> Self {
+        Self { instead_of: NO_RESULT, pieces, readable }
+    }
+
+    /// The member `text` of a resource: a JSON string.
+    pub(super) fn resource(string: Bytes) -> Self {
+        let readable = string.len();
+        Self { instead_of: NO_TEXT, pieces: vec![Bytes::from_static(br#""text":"#), string], readable }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// How much a model is given to read.
+    pub(super) fn readable_bytes(&self) -> usize {
+        self.readable
+    }
+}
+
+/// The tool result that a payload is put into.
+pub(super) fn empty_result() -> CallToolResult {
+    let mut result = CallToolResult::success(Vec::new());
+    result.structured_content = Some(json!({}));
+    result
+}
+
+/// The resource that a payload is put into.
+pub(super) fn empty_resource(uri: &str) -> ResourceContents {
+    ResourceContents::text("", uri).with_mime_type("application/json")
+}
+
+/// Where a handler leaves the payload of its result; travels in the request's extensions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<Payload>>>);
+
+impl Slot {
+    /// The slot of a request; one that nobody looks into where a request came without the front, as in tests.
+    pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
+        let parts = context.extensions.get::<http::request::Parts>();
+        parts.and_then(|parts| parts.extensions.get::<Self>()).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn fill(&self, payload: Payload) {
+        *self.lock() = Some(payload);
+    }
+
+    /// The message with the payload in its place; as it is where there is none.
+    fn complete(&self, message: Bytes) -> VecDeque<Bytes> {
+        let mut slot = self.lock();
+        let Some(payload) = &*slot else { return [message].into() };
+        let Some(at) = find(&message, payload.instead_of) else { return [message].into() };
+        let rest = message.slice(at + payload.instead_of.len()..);
+        let mut pieces = VecDeque::from([message.slice(..at)]);
+        pieces.extend(slot.take().map(|payload| payload.pieces).unwrap_or_default());
+        pieces.push_back(rest);
+        together(pieces)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Payload>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One piece where they are few bytes: each would be a frame of its own.
+fn together(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
+    const FEW: usize = 32 << 10;
+    let bytes: usize = pieces.iter().map(Bytes::len).sum();
+    if bytes > FEW {
+        return pieces;
+    }
+    let mut all = Vec::with_capacity(bytes);
+    pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+    [all.into()].into()
+}
+
+fn find(message: &[u8], part: &str) -> Option<usize> {
+    message.windows(part.len()).position(|window| window == part.as_bytes())
+}
+
+/// Puts what a handler left in the slot into rmcp's response.
+pub(super) async fn complete(response: Response<Body>, slot: Slot) -> Response<Body> {
+    if is_stream(&response) {
+        return response.map(|body| Completed { body, slot, pieces: VecDeque::new() }.boxed());
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(message) = body.collect().await;
+    Response::from_parts(parts, Pieces(slot.complete(message.to_bytes())).boxed())
+}
+
+/// A body whose pieces are all there.
+struct Pieces(VecDeque<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(Frame::data).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+/// A stream of messages, each a frame, of which one may get the payload.
+struct Completed {
+    body: Body,
+    slot: Slot,
+    pieces: VecDeque<Bytes>,
+}
+
+impl HttpBody for Completed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.pieces.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
+            match frame.map(Frame::into_data) {
+                Ok(Ok(message)) => self.pieces = self.slot.complete(message),
+                Ok(Err(other)) => return Poll::Ready(Some(Ok(other))),
+            }
+        }
+        Poll::Ready(self.pieces.pop_front().map(Frame::data).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload() -> Payload {
+        Payload::result(vec![Bytes::from_static(b"\"content\":[1]"), Bytes::from_static(b",\"x\":2")], 1)
+    }
+
+    fn completed(slot: &Slot, message: &str) -> String {
+        let pieces = slot.complete(message.to_owned().into());
+        String::from_utf8(pieces.into_iter().flatten().collect()).expect("text")
+    }
+
+    #[test]
+    fn a_payload_goes_where_rmcp_wrote_nothing_and_only_once() {
+        let slot = Slot::default();
+        let written = serde_json::to_string(&empty_result()).expect("JSON");
+        assert_eq!(completed(&slot, &written), written);
+        slot.fill(payload());
+        let progress = r#"{"method":"notifications/progress"}"#;
+        assert_eq!(completed(&slot, progress), progress, "it waits for its message");
+        let whole = completed(&slot, &written);
+        assert!(whole.contains(r#""content":[1],"x":2,"isError":false"#), "{whole}");
+        assert_eq!(completed(&slot, &written), written);
+    }
+
+    #[test]
+    fn a_resource_gets_its_text() {
+        let slot = Slot::default();
+        slot.fill(Payload::resource(Bytes::from_static(b"\"{}\"")));
+        let contents = empty_resource("context://x\"text\":\"\"");
+        let whole = completed(&slot, &serde_json::to_string(&contents).expect("JSON"));
+        let whole: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
+        assert_eq!(whole["text"], "{}");
+    }
+
+    #[test]
+    fn an_id_cannot_take_the_place_of_a_payload() {
+        let slot = Slot::default();
+        slot.fill(payload());
+        let message = json!({ "id": NO_RESULT, "result": empty_result() }).to_string();
+        let whole: serde_json::Value = serde_json::from_str(&completed(&slot, &message)).expect("JSON");
+        assert_eq!((&whole["id"], &whole["result"]["x"]), (&json!(NO_RESULT), &json!(2)));
+    }
+}
