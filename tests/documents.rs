@@ -336,6 +336,43 @@ fn a_command_that_is_not_is_found() {
 }
 
 #[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let folders = ["src", "tests"].map(|folder| files(&root().join(folder), ".rs"));
+    let source: String = folders.iter().flatten().map(read).collect();
+    let page = read("docs/threat-model.md");
+    // A test's name is a sentence; settings and fields are shorter.
+    let names: Vec<_> = quoted(&page)
+        .filter(|name| {
+            name.matches('_').count() >= 4 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        })
+        .collect();
+    assert!(names.len() > 50, "the page was not understood: {names:?}");
+    for name in names {
+        assert!(
+            source.contains(&format!("fn {name}(")),
+            "docs/threat-model.md names {name}, which is no test"
+        );
+    }
+}
+
+#[test]
+fn no_cell_of_the_neighbour_matrix_is_empty() {
+    let page = read("docs/threat-model.md");
+    let matrix = page.split("## The neighbour matrix").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows: Vec<Vec<_>> = matrix
+        .expect("the page has the matrix")
+        .lines()
+        .filter(|line| line.starts_with("| **"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() >= 15, "the matrix was not understood: {rows:?}");
+    for row in rows {
+        assert_eq!(row.len(), 5, "a resource and four attackers: {row:?}");
+        assert!(row.iter().all(|cell| !cell.is_empty()), "an empty cell: {row:?}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     for page in files(root(), ".md") {
         let text = read(&page);
