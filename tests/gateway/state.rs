@@ -198,7 +198,7 @@ async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
     let filled = fs::write(&fill, vec![0; 1 << 20]);
     assert!(filled.is_err(), "the disk is full");
     // What the write-ahead log has room for is kept all the same; a large revision is not.
-    let large = format!("description: {}\n", "x".repeat(60_000));
+    let large = format!("# {}\n", "x".repeat(60_000));
     for number in 0..4 {
         gateway.put(
             &format!("t{number}.yaml"),
