@@ -327,7 +327,9 @@ fn check_step(
             // Nobody gets what another had, unless the other's own files let go of it.
             if !same && collides(&entry.holds, &before[other].holds) {
                 let traded = (0..after.len()).any(|third| third != other && traded(other, third));
-                let let_go = fresh[other] || its.files.is_none() || traded;
+                // An accepted claim lets go of what its entry had, as a changed file does.
+                let moved = fresh[other] || accepted == Some(other);
+                let let_go = moved || its.files.is_none() || traded;
                 prop_assert!(let_go, "{} took from {}", STEMS[at], STEMS[other]);
             }
         }
@@ -339,6 +341,23 @@ fn check_step(
         }
     }
     Ok(())
+}
+
+#[test]
+fn an_accepted_claim_trades_with_the_one_that_waits_for_its_place() {
+    let holding = |called: &str, prefix: &str| Holding {
+        name: name(called),
+        mounts: vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }],
+        shares_hosts: false,
+        since: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let [bx, cy, ay] =
+        [("b", "/x"), ("c", "/y"), ("a", "/y")].map(|(called, prefix)| holding(called, prefix));
+    let applicants = [
+        Applicant { stem: "b", wants: Some(ay.stake()), holds: Some(bx.stake()), waits: false },
+        Applicant { stem: "d", wants: Some(bx.stake()), holds: Some(cy.stake()), waits: true },
+    ];
+    assert!(settle(&applicants).is_empty(), "both want to move, and each leaves what the other wants");
 }
 
 proptest! {
