@@ -190,13 +190,23 @@ impl Store {
         |cause| Error::Database { file: self.file.clone(), cause }
     }
 
-    /// One value is sealed when the store is made, so that a key that does not fit is told at once.
+    /// One value is sealed when the store is made, so that a key that does not fit is told at once. It is sealed anew
+    /// when another key seals, so that the key before can go.
     fn check_key(&self) -> Result<(), Error> {
-        if has_witness(&self.connection(), &self.keys, &self.file)? {
+        let has_witness = has_witness(&self.connection(), &self.keys, &self.file)?;
+        let witness = schema::witness(&self.connection()).map_err(self.failed())?;
+        if witness.is_some_and(|sealed| self.keys.is_current(&sealed)) {
             return Ok(());
         }
         let sealed = self.keys.seal(&WITNESS, b"tenantd");
-        schema::set_witness(&self.connection(), &sealed).map_err(self.failed())
+        match schema::set_witness(&self.connection(), &sealed) {
+            // The old one opens as long as its key is there; the next start tries again.
+            Err(error) if has_witness => {
+                tracing::warn!(%error, "the store's key check could not be sealed with the new master key; keep the old one");
+                Ok(())
+            }
+            written => written.map_err(self.failed()),
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl Fixture {
     fn change_tools(&self, line: &Line, rights: &Rights) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let next = line.continued();
-        let tools = [Arc::from(tools::TRIGGER_TOOL_CHANGE)].into();
+        // Only changes of tools that a caller may have are told, and the fixture's own are not among the tenant's.
+        let tools = [Arc::from("search")].into();
         let change = Change { tools, before: rights.clone(), after: rights.clone() };
         end.as_ref().unwrap_or(line).hand_over(Some(change), &next);
         *end = Some(next);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
+use http::request::Parts;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, CustomRequest, CustomResult, DiscoverResult,
     ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
@@ -113,6 +114,14 @@ impl TenantHandler {
 /// 2026-07-28 and later: stateless, with metadata on requests and results.
 fn is_modern(context: &Context) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
+
+/// The same, for a request that may lack its metadata: the header says it as well.
+fn announces_modern(context: &Context) -> bool {
+    let parts = context.extensions.get::<Parts>();
+    let version = parts.and_then(|parts| parts.headers.get("mcp-protocol-version")?.to_str().ok());
+    // Versions are dates, which sort as text.
+    is_modern(context) || version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
 /// Lists have one page, so no cursor is ours.
@@ -249,7 +258,10 @@ impl ServerHandler for TenantHandler {
         context: Context,
     ) -> Result<CustomResult, ErrorData> {
         match request.method.as_str() {
-            "initialize" => self.initialize_with_what_is_there(request.params, context).await,
+            // Since 2026-07-28 there is no handshake, and clients learn that from this very error.
+            "initialize" if !announces_modern(&context) => {
+                self.initialize_with_what_is_there(request.params, context).await
+            }
             method if METHODS.contains(&method) => Err(ErrorData::invalid_params(
                 format!("the parameters of {method} have the wrong shape"),
                 None,

@@ -131,5 +131,7 @@ pub(super) fn witness(connection: &Connection) -> rusqlite::Result<Option<Vec<u8
 }
 
 pub(super) fn set_witness(connection: &Connection, sealed: &[u8]) -> rusqlite::Result<()> {
-    connection.execute("INSERT INTO marks (name, value) VALUES ('witness', ?1)", [sealed]).map(drop)
+    connection
+        .execute("INSERT OR REPLACE INTO marks (name, value) VALUES ('witness', ?1)", [sealed])
+        .map(drop)
 }

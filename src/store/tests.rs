@@ -110,6 +110,19 @@ fn another_key_is_told_at_once() {
 }
 
 #[test]
+fn the_key_before_can_go_once_another_one_seals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("master.key");
+    drop(open(folder.path()).expect("made"));
+    let old = fs::read_to_string(&key).expect("read");
+    let new = "ab".repeat(32);
+    fs::write(&key, format!("{new}\n{old}")).expect("written");
+    drop(open(folder.path()).expect("both lines open"));
+    fs::write(&key, &new).expect("written");
+    open(folder.path()).expect("nothing needs the old line any more");
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_is_told_from_a_store_that_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let blocked = folder.path().join("file");

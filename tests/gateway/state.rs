@@ -356,7 +356,7 @@ async fn a_rollback_holds_across_a_restart_until_the_file_changes() {
     assert_eq!(history.lines().count(), 3, "{history}");
     let difference = fine(&gateway, &["diff", "acme"]);
     assert!(
-        difference.contains("revision 1 -> 2") && difference.contains("description: [hidden]"),
+        difference.contains("revision 1 -> 2") && difference.contains("description: Second"),
         "{difference}"
     );
 
