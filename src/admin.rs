@@ -41,7 +41,7 @@ use crate::tenants::Reconciler;
 use crate::tenants::registry::Registry;
 
 /// Operators and probes need few connections; a flood of them must not eat the gateway's. More than there are
-/// [turns](turns) for what is no probe.
+/// [turns] for what is no probe.
 const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// An answer or an idle connection that takes longer is cut. An order of a certificate may take five minutes.

@@ -1,6 +1,6 @@
 //! What one caller has of one server. The only way from a handler to tools, context and backend.
 //!
-//! [`GrantedTool`] and [`GrantedContext`] are made here and nowhere else, each after [`Rights::may`] said yes; their fields are
+//! [`GrantedTool`] and [`GrantedContext`] are made here and nowhere else, each after `Rights::may` said yes; their fields are
 //! private, and so is the surface behind [`Shared`]. A handler that forgets to ask has nothing to give out.
 
 use std::sync::Arc;
