@@ -36,8 +36,9 @@ use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
 use crate::spec::{TenantName, TenantSpec};
 
-pub use discover::{Listing, discover, is_unpacked_export, list, stem_of, strays};
+pub use discover::{Listing, discover, is_unpacked_export, list, secret_of, stem_of, strays};
 pub use namesake::kin;
+pub use reference::{Named, Presence};
 pub use snapshot::{Difference, Draft, Line, Snapshot};
 
 use bounds::Bounds;
@@ -102,6 +103,8 @@ pub struct Loaded {
     /// Over all that decides who may call; `None` when that could not be read with certainty.
     pub access: Option<Digest>,
     pub report: Report,
+    /// The secrets' files that the tenant's files name, whether or not they could be read.
+    pub named: Vec<Named>,
     /// What was read, if it made a tenant.
     pub snapshot: Option<Snapshot>,
 }
@@ -147,6 +150,7 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
         shelf,
         hasher: Hasher::new(),
         scrubber: excerpt::Scrubber::default(),
+        named: Vec::new(),
     };
     let gathered = gather::gather(entry, &mut resolver, &mut report);
     let namesakes = namesake::read(entry, &mut resolver);
@@ -163,5 +167,6 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
         spec,
         access: access.filter(|_| !entry.report.has_errors()),
         report: resolver.scrubber.scrub(&report),
+        named: resolver.named,
     }
 }

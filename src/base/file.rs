@@ -29,6 +29,40 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+/// What tells a file from its earlier or later self without reading it. Links are followed, so that one that is turned
+/// elsewhere (a mounted Secret's `..data`) is another file; `ctime` moves with every change, even one that restores size
+/// and `mtime`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+    device: u64,
+}
+
+impl Stamp {
+    /// The stamp of what lies there now.
+    ///
+    /// # Errors
+    /// Nothing lies there, or it cannot be looked at.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|about| Self::from(&about))
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(about: &Metadata) -> Self {
+        Self {
+            size: about.size(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+            inode: about.ino(),
+            device: about.dev(),
+        }
+    }
+}
+
 /// Whether a file named by a symbolic link is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {

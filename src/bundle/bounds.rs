@@ -2,10 +2,13 @@
 //!
 //! Who may write one tenant's folder must not read another's. Files of a tenant's own folder lie in it, links followed
 //! (those of mounted Secrets and ConfigMaps do), or below the folders that the settings allow. A file that lies in the
-//! tenants folder itself may be a link to anywhere: who may write there decides about all tenants anyway.
+//! tenants folder itself may be a link to anywhere: who may write there decides about all tenants anyway. Beside such files
+//! a tenant's secrets may lie under its own name (`acme.key`), which is nobody else's.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::discover::secret_of;
 use super::{Context, Entry};
 use crate::base::file::{self, Error};
 use crate::spec::TenantName;
@@ -18,6 +21,8 @@ const BETWEEN: &str = "__";
 pub(super) struct Bounds {
     /// The tenant's own folder, if it has one.
     folder: Option<PathBuf>,
+    /// Where its files lie and what they are called, if it has none.
+    beside: Option<(PathBuf, String)>,
     roots: Vec<PathBuf>,
     /// Whose variables may be used; `None`: all that begin with `TENANT_`.
     variables_of: Option<String>,
@@ -34,7 +39,9 @@ impl Bounds {
             true if name.is_empty() => (Vec::new(), Some(String::new())),
             true => (roots.map(|root| root.join(name)).collect(), Some(owner(name))),
         };
-        Self { folder: entry.folder.clone(), roots, variables_of }
+        let around = entry.files.first().and_then(|file| file.parent()).filter(|_| entry.folder.is_none());
+        let beside = around.map(|folder| (folder.to_owned(), entry.stem.clone()));
+        Self { folder: entry.folder.clone(), beside, roots, variables_of }
     }
 
     /// Whether the tenant has a folder of its own.
@@ -52,7 +59,28 @@ impl Bounds {
 
     /// Reads a file that one of the tenant's files names.
     pub(super) fn read_named(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+        // As it is one of the tenant's files, it may be a link as those may.
+        if self.is_its_own(path) {
+            return file::read(path, cap);
+        }
         file::read_below(path, self.folder.iter().chain(&self.roots).map(PathBuf::as_path), cap)
+    }
+
+    /// Where an operator may put the tenant's secrets, as an instruction.
+    pub(super) fn place_of_secrets(&self) -> String {
+        match &self.beside {
+            Some((_, stem)) => {
+                format!("call it {stem}.key or {stem}.secret and put it beside the tenant's files")
+            }
+            None => "put it in the tenant's own folder".to_owned(),
+        }
+    }
+
+    /// Whether a file of secrets lies beside the tenant's files and is called like them.
+    fn is_its_own(&self, path: &Path) -> bool {
+        let Some((folder, stem)) = &self.beside else { return false };
+        let name = path.file_name().and_then(OsStr::to_str);
+        path.parent() == Some(folder) && name.and_then(secret_of) == Some(stem)
     }
 
     /// Whether the tenant may use a variable.

@@ -14,6 +14,8 @@ use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
+/// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
+const SECRETS: &[&str] = &["key", "secret"];
 const MAX_LISTED: usize = 1_000;
 /// So few entries are asked for by name; more of them cost less in one listing.
 const FEW: usize = 32;
@@ -189,13 +191,21 @@ pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
     }
 }
 
+/// The stem of the tenant that may have its secrets in a file of this name.
+pub fn secret_of(name: &str) -> Option<&str> {
+    let (stem, end) = name.rsplit_once('.')?;
+    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
+}
+
 /// What lies in the folder, is no tenant's and is not of the kinds that are left alone silently: a notice for each.
 pub fn strays(folder: &Path) -> io::Result<Report> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)?.take(MAX_LISTED * 10) {
         let path = entry?.path();
         let name = path.file_name().and_then(OsStr::to_str);
-        let stray = name.is_none_or(|name| !is_ignored(name) && stem_of_name(name) == name && !path.is_dir());
+        let is_secret = name.and_then(secret_of).is_some_and(|stem| has_own_file(folder, stem));
+        let is_left_out = |name: &str| !is_ignored(name) && stem_of_name(name) == name && !path.is_dir();
+        let stray = !is_secret && name.is_none_or(is_left_out);
         if stray {
             names.push(path);
         }
@@ -215,6 +225,11 @@ pub fn strays(folder: &Path) -> io::Result<Report> {
         );
     }
     Ok(report)
+}
+
+/// Whether an operator's file of this stem lies there: only such name files of secrets.
+fn has_own_file(folder: &Path, stem: &str) -> bool {
+    ["yaml", "yml", "env"].iter().any(|extension| folder.join(format!("{stem}.{extension}")).is_file())
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -541,8 +556,13 @@ mod tests {
 
     #[test]
     fn strays_are_named() {
-        let folder = folder(&["acme.zip", "acme.json", "README.md", "x/"]);
+        let names = ["acme.zip", "acme.yaml", "acme.key", "acme.json", "other.key", "README.md", "x/"];
+        let folder = folder(&names);
         let report = strays(folder.path()).expect("listed");
-        assert_eq!(report.iter().count(), 1);
+        let named = |finding: &Diagnostic| {
+            let file = &finding.location.as_ref().expect("a place").file;
+            file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        assert_eq!(report.iter().map(named).collect::<Vec<_>>(), ["acme.json", "other.key"]);
     }
 }

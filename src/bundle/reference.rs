@@ -1,10 +1,11 @@
 //! Secrets that are given elsewhere: `x_file: <path>` and `${TENANT_…}`.
 //!
-//! Only operators' files may refer to them, only to files in the tenant's own folder or below the folders that the
+//! Only operators' files may refer to them, only to files in the tenant's own folder, beside its files under its name, or below the folders that the
 //! settings allow (after following links), and only to variables of that prefix. What was read goes into the tenant's
-//! digest, so that a rotated secret is a change.
+//! digest, so that a rotated secret is a change; which files were named is told, so that a change of them is noticed.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::bounds::{Bounds, VARIABLE_PREFIX};
 use super::document::{Document, Origin};
@@ -14,7 +15,7 @@ use super::yaml::{Manner, Node};
 use super::{Context, Refusal};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Hasher;
-use crate::base::file as disk;
+use crate::base::file::{self as disk, Stamp};
 use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;
@@ -27,6 +28,8 @@ pub(super) struct Resolver<'a> {
     pub(super) shelf: Shelf<'a>,
     pub(super) hasher: Hasher,
     pub(super) scrubber: Scrubber,
+    /// The secrets' files that were named so far.
+    pub(super) named: Vec<Named>,
 }
 
 /// A secret and where it was named.
@@ -34,6 +37,42 @@ pub(super) struct Resolved {
     pub(super) secret: Secret,
     pub(super) at: Location,
     pub(super) origin: Origin,
+}
+
+/// A secret's file that a document names, and what lay there before it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub path: PathBuf,
+    pub presence: Presence,
+}
+
+/// What can be told of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    There(Stamp),
+    Gone,
+    /// It cannot be looked at, which says nothing about whether it is there.
+    Hidden,
+}
+
+impl Named {
+    /// As it looks now.
+    fn now(path: &Path) -> Self {
+        Self { path: path.to_owned(), presence: Presence::at(path) }
+    }
+}
+
+impl Presence {
+    /// What can be told of it now.
+    pub fn at(path: &Path) -> Self {
+        match Stamp::of(path) {
+            Ok(stamp) => Self::There(stamp),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+                _ => Self::Hidden,
+            },
+        }
+    }
 }
 
 /// What stands in the document.
@@ -151,21 +190,34 @@ impl Resolver<'_> {
     }
 
     fn file(&mut self, path: &str, beside: &Path) -> Result<String, Refusal> {
+        let place = beside.parent().unwrap_or(Path::new("")).join(path);
+        // Before it is read: what changes meanwhile is another file at the next look.
+        self.note(&place);
         let text = match self.shelf.is_kept() {
             true => self.shelf.secret(path, beside).ok_or_else(not_kept),
-            false => self.read_secret(path, beside),
+            false => self.read_secret(&place),
         };
-        if let Ok(text) = &text {
-            self.shelf.took_secret(path, beside, text);
-        }
         self.hasher.field(path.as_bytes());
-        self.hasher.field(text.as_deref().unwrap_or_default().as_bytes());
+        match &text {
+            Ok(text) => {
+                self.shelf.took_secret(path, beside, text);
+                self.hasher.field(text.as_bytes());
+            }
+            // What is wrong with it is part of what lies there: another fault is another finding.
+            Err(refusal) => self.hasher.field(refusal.message.as_bytes()),
+        }
         text
     }
 
-    fn read_secret(&self, path: &str, beside: &Path) -> Result<String, Refusal> {
-        let path = beside.parent().unwrap_or(Path::new("")).join(path);
-        let bytes = self.bounds.read_named(&path, MAX_SECRET).map_err(|error| unreadable(&error))?;
+    fn note(&mut self, place: &Path) {
+        if !self.named.iter().any(|named| named.path == place) {
+            self.named.push(Named::now(place));
+        }
+    }
+
+    fn read_secret(&self, place: &Path) -> Result<String, Refusal> {
+        let read = self.bounds.read_named(place, MAX_SECRET);
+        let bytes = read.map_err(|error| unreadable(&error, &self.bounds))?;
         let text = String::from_utf8(bytes).map_err(|_| unusable(&disk::Error::NotText.to_string()))?;
         match text.trim() {
             "" => Err(unusable("it is empty")),
@@ -174,11 +226,12 @@ impl Resolver<'_> {
     }
 }
 
-fn unreadable(error: &disk::Error) -> Refusal {
+fn unreadable(error: &disk::Error, bounds: &Bounds) -> Refusal {
     match error {
         disk::Error::Outside => {
-            let help = "put it in the tenant's own folder, or allow its folder in the settings (secret_root)";
-            refusal("secret-file-outside", "the secret's file lies where no secrets may lie", help)
+            let help =
+                format!("{}, or allow its folder in the settings (secret_root)", bounds.place_of_secrets());
+            refusal("secret-file-outside", "the secret's file lies where no secrets may lie", &help)
         }
         _ if error.will_pass() => refusal(super::SCARCE, error.to_string(), super::SCARCE_HELP),
         _ if error.is_not_found() => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::roster::Memory;
-use crate::bundle::{self, Loaded, Snapshot};
+use crate::bundle::{self, Loaded, Named, Presence, Snapshot};
 use crate::spec::Holding;
 use crate::store::{Accepted, Change, Claims, Entry, Store};
 
@@ -186,7 +186,8 @@ fn only_paused(stem: &str, paused: bool) -> Entry {
 }
 
 impl LastGood {
-    /// Brings the revision back if the files are not what it was made of, and none of its files was deleted. Blocking.
+    /// Brings the revision back if the files are not what it was made of, and none of its files was deleted, its secrets'
+    /// files among them. Blocking.
     pub(super) fn revive(
         self,
         now: &Loaded,
@@ -205,7 +206,12 @@ impl LastGood {
         let snapshot = Snapshot::decode(&documents)?;
         let (its_files, loaded) = (snapshot.files(root), bundle::reload(&snapshot, root, context));
         let is_held = self.entry.held_against == Some(now.digest);
-        let is_whole = is_held || its_files.iter().all(|file| files.contains(file));
+        let was_deleted = |named: &Named| {
+            named.presence == Presence::Gone && loaded.named.iter().any(|its| its.path == named.path)
+        };
+        let is_there =
+            its_files.iter().all(|file| files.contains(file)) && !now.named.iter().any(was_deleted);
+        let is_whole = is_held || is_there;
         let comes_back = is_whole && loaded.digest == digest && loaded.spec.is_some();
         comes_back.then_some(Revived { number, loaded, files: its_files.into() })
     }

@@ -10,7 +10,7 @@ use super::holdings::Held;
 use super::keeper::Revived;
 use super::plan::Applicant;
 use super::published::{Facts, Published};
-use super::scan::Signature;
+use super::scan::{NamedFiles, Signature};
 use super::status::State;
 use super::tenant::{Tenant, TenantSlot};
 use crate::base::diagnostic::{Diagnostic, Report};
@@ -83,6 +83,8 @@ struct Candidate {
     revision: Digest,
     access: Option<Digest>,
     files: Arc<[PathBuf]>,
+    /// The secrets' files that those name.
+    named: NamedFiles,
     /// What it was read from, as it is to be kept; or the number under which it is kept already.
     source: Result<Vec<u8>, u64>,
     /// An operator put it up: it counts even if it was refused before.
@@ -100,6 +102,7 @@ struct Live {
     tenant: Arc<Tenant>,
     /// What it was made of.
     files: Arc<[PathBuf]>,
+    named: NamedFiles,
     /// Of all that decides who may call it.
     access: Option<Digest>,
     number: u64,
@@ -108,9 +111,9 @@ struct Live {
 }
 
 impl Live {
-    /// Whether one of the files it was made of is not among these.
-    fn lost_a_file(&self, files: &[PathBuf]) -> bool {
-        self.files.iter().any(|file| !files.contains(file))
+    /// Whether one of the files it was made of is not there any more, its secrets' files among them.
+    fn lost_a_file(&self, files: &[PathBuf], signature: &Signature) -> bool {
+        self.files.iter().any(|file| !files.contains(file)) || signature.lacks_one_of(&self.named)
     }
 
     /// A change was refused: the revision answers on if the change is surely not about who may call.
@@ -144,7 +147,12 @@ impl Known {
     ///
     /// A refused change leaves the revision in force: open if the change is surely not about who may call, else closed.
     /// Where a file of that revision was deleted, its operator has spoken: the revision does not live on.
-    pub(super) fn take_in(&mut self, loaded: Loaded, signature: Signature, files: Arc<[PathBuf]>) -> bool {
+    pub(super) fn take_in(
+        &mut self,
+        mut loaded: Loaded,
+        signature: Signature,
+        files: Arc<[PathBuf]>,
+    ) -> bool {
         self.signature = signature;
         let unchanged = self.on_disk == Some(loaded.digest) && self.files == files;
         self.files = files;
@@ -153,20 +161,19 @@ impl Known {
         }
         self.on_disk = Some(loaded.digest);
         self.forget_refusal_of_others();
-        self.name = loaded.name;
-        self.report = loaded.report;
+        self.name = loaded.name.take();
+        self.report = std::mem::take(&mut loaded.report);
         self.refusal = None;
         let held = self.memory.is_held(self.on_disk);
-        let candidate =
-            Candidate::of(loaded.spec, loaded.digest, loaded.access, loaded.snapshot).filter(|_| !held);
-        self.candidate =
-            candidate.map(|candidate| Box::new(Candidate { files: self.files.clone(), ..candidate }));
+        let access = loaded.access;
+        let source = loaded.snapshot.as_ref().map(Snapshot::encode).ok_or(0);
+        self.candidate = Candidate::of(loaded, self.files.clone(), source).filter(|_| !held).map(Box::new);
         match (&self.candidate, &self.live) {
             (_, Some(live)) if held => live.tenant.slot.close(false),
             (_, None) if held => self.report.push(hold_lost()),
             (Some(candidate), Some(live)) if candidate.revision == live.tenant.revision => self.restore(),
-            (None, Some(live)) if live.lost_a_file(&self.files) => self.stop(),
-            (None, Some(live)) => live.close_unless_same(loaded.access),
+            (None, Some(live)) if live.lost_a_file(&self.files, &self.signature) => self.stop(),
+            (None, Some(live)) => live.close_unless_same(access),
             _ => {}
         }
         true
@@ -325,7 +332,7 @@ impl Known {
     }
 
     fn make(&mut self, candidate: Candidate, build: impl Build) -> Result<Live, Report> {
-        let Candidate { mut spec, revision, access, files, source, by_order: _ } = candidate;
+        let Candidate { mut spec, revision, access, files, named, source, by_order: _ } = candidate;
         let slot = self.live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
         let enabled = spec.enabled;
         spec.enabled &= !self.memory.paused;
@@ -340,15 +347,14 @@ impl Known {
             }
         };
         self.memory.in_force = Some((number, revision));
-        Ok(Live { tenant, files, access, number, enabled })
+        Ok(Live { tenant, files, named, access, number, enabled })
     }
 
     /// The last good revision is in force again, in a new process, until its files are judged.
     pub(super) fn revive(&mut self, revived: Revived, now: Timestamp, build: impl Build) {
         let Revived { number, loaded, files } = revived;
-        let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
+        let candidate = Candidate::of(loaded, files, Err(number));
         let Some(candidate) = candidate.filter(|_| self.live.is_none()) else { return };
-        let candidate = Candidate { files, source: Err(number), ..candidate };
         // One that cannot be built any more is as good as none.
         if let Ok(live) = self.make(candidate, build) {
             self.put_in_force(live, now);
@@ -377,8 +383,8 @@ impl Known {
     pub(super) fn put_up(&mut self, loaded: Loaded, number: u64, files: Arc<[PathBuf]>) -> Before {
         let is_closed = self.live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
         let before = Before { candidate: self.candidate.take(), refusal: self.refusal.take(), is_closed };
-        let candidate = Candidate::of(loaded.spec, loaded.digest, loaded.access, None);
-        let put_up = |candidate| Candidate { files, source: Err(number), by_order: true, ..candidate };
+        let candidate = Candidate::of(loaded, files, Err(number));
+        let put_up = |candidate| Candidate { by_order: true, ..candidate };
         self.candidate = candidate.map(|candidate| Box::new(put_up(candidate)));
         before
     }
@@ -488,14 +494,10 @@ pub(super) trait Build:
 impl<F: FnOnce(TenantSpec, Digest, Arc<TenantSlot>) -> Result<Arc<Tenant>, Report>> Build for F {}
 
 impl Candidate {
-    fn of(
-        spec: Option<TenantSpec>,
-        revision: Digest,
-        access: Option<Digest>,
-        snapshot: Option<Snapshot>,
-    ) -> Option<Self> {
-        let source = snapshot.map(|snapshot| snapshot.encode()).ok_or(0);
-        Some(Self { spec: spec?, revision, access, files: Arc::default(), source, by_order: false })
+    fn of(loaded: Loaded, files: Arc<[PathBuf]>, source: Result<Vec<u8>, u64>) -> Option<Self> {
+        let Loaded { digest: revision, spec, access, named, .. } = loaded;
+        let named = named.into_iter().map(|named| named.path).collect();
+        Some(Self { spec: spec?, revision, access, files, named, source, by_order: false })
     }
 }
 

@@ -5,32 +5,42 @@
 //! read completely. A zip that comes alone and lets everybody in takes two looks, so that it never serves without the
 //! overlay that is copied after it. A file that is missing may be about to be written anew by an editor: that too takes two looks.
 //! Modification times are compared with those of the look before and never with a clock.
+//!
+//! Secrets' files that the entry's files name are looked at with them, wherever they lie. Only reading an entry tells which
+//! they are, so they are those that it named when it was last read.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, Metadata};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bundle::{self, Entry};
+use crate::base::file;
+use crate::bundle::{self, Entry, Named, Presence};
 
 /// The time between two looks that must agree.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
-/// What tells a file from its earlier or later self without reading it.
+/// One of an entry's own files as it looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    inode: u64,
+    stamp: file::Stamp,
 }
 
-/// The stamps of all files of an entry, and of those that are named almost like them.
+/// The files that an entry's files name.
+pub(super) type NamedFiles = Arc<[PathBuf]>;
+
+/// How all files of an entry look, those that are named almost like them, and those that they name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Signature(Box<[Stamp]>);
+pub(super) struct Signature {
+    files: Box<[Stamp]>,
+    named: NamedFiles,
+    /// What is where `named` says, in its order.
+    presences: Box<[Presence]>,
+}
 
 /// Whether an entry has come to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,29 +79,37 @@ pub(super) struct Scanned {
     pub(super) misnamed: Vec<String>,
 }
 
-/// Lists the folder, or some entries of it.
-pub(super) fn scan(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Scanned> {
+/// Lists the folder, or some entries of it. `named` says which files each entry's files name, as far as that is known.
+pub(super) fn scan(
+    folder: &Path,
+    only: Option<&BTreeSet<String>>,
+    named: &HashMap<Arc<str>, NamedFiles>,
+) -> io::Result<Scanned> {
     let bundle::Listing { entries, misnamed } = bundle::list(folder, only)?;
-    Ok(Scanned { found: entries.into_iter().map(Found::new).collect(), misnamed })
+    let found = |entry: Entry| {
+        let named = named.get(entry.stem.as_str()).cloned().unwrap_or_default();
+        Found::new(entry, named)
+    };
+    Ok(Scanned { found: entries.into_iter().map(found).collect(), misnamed })
 }
 
 impl Found {
-    fn new(entry: Entry) -> Self {
-        Self { signature: Signature::of(&entry), is_folder: entry.folder.is_some(), entry }
+    fn new(entry: Entry, named: NamedFiles) -> Self {
+        Self { signature: Signature::of(&entry, named), is_folder: entry.folder.is_some(), entry }
     }
 
     /// What one look says: all files were renamed into place or are as they were when last read, or all others are
     /// zips, or neither. A newcomer that is a zip and nothing else may be the first of a pair, however it came.
     pub(super) fn rest(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Rest {
-        let Signature(stamps) = &self.signature;
+        let stamps = &self.signature.files;
         if known.is_none() && !stamps.is_empty() && stamps.iter().all(Stamp::is_zip) {
             return Rest::IfItReads;
         }
-        if stamps.is_empty() || known.is_some_and(|known| known.has_more_files_than(&self.signature)) {
+        if stamps.is_empty() || known.is_some_and(|known| self.signature.differs_beyond_its_files(known)) {
             return Rest::Unknown;
         }
         let is_sure = |stamp: &&Stamp| {
-            renamed.contains(&stamp.path) || known.is_some_and(|known| known.0.contains(stamp))
+            renamed.contains(&stamp.path) || known.is_some_and(|known| known.files.contains(stamp))
         };
         let unsure: Vec<_> = stamps.iter().filter(|stamp| !is_sure(stamp)).collect();
         match unsure.iter().all(|stamp| stamp.is_zip()) {
@@ -103,31 +121,46 @@ impl Found {
 }
 
 impl Signature {
-    /// Whether a file is here that is not in the other one.
-    fn has_more_files_than(&self, other: &Self) -> bool {
-        self.0.iter().any(|stamp| other.0.iter().all(|its| its.path != stamp.path))
+    /// A file that cannot be looked at has no stamp; loading it will say why.
+    pub(super) fn of(entry: &Entry, named: NamedFiles) -> Self {
+        let stamp = |path: &PathBuf| Some(Stamp { path: path.clone(), stamp: file::Stamp::of(path).ok()? });
+        let files = entry.files.iter().chain(&entry.namesakes).filter_map(stamp).collect();
+        Self { files, presences: named.iter().map(|path| Presence::at(path)).collect(), named }
     }
 
-    /// A file that cannot be looked at has no stamp; loading it will say why.
-    pub(super) fn of(entry: &Entry) -> Self {
-        let stamp = |path: &PathBuf| Some(Stamp::of(path, &fs::metadata(path).ok()?));
-        Self(entry.files.iter().chain(&entry.namesakes).filter_map(stamp).collect())
+    /// The same of an entry that was read, with the files that it names now.
+    pub(super) fn naming(self, named: &[Named]) -> Self {
+        if named.is_empty() && self.named.is_empty() {
+            return self;
+        }
+        let (named, presences): (Vec<_>, Vec<_>) =
+            named.iter().map(|named| (named.path.clone(), named.presence)).unzip();
+        Self { named: named.into(), presences: presences.into(), ..self }
+    }
+
+    /// The files that the entry's files name.
+    pub(super) fn named(&self) -> &NamedFiles {
+        &self.named
+    }
+
+    /// Whether one of these files is named and is gone.
+    pub(super) fn lacks_one_of(&self, files: &[PathBuf]) -> bool {
+        let mut named = self.named.iter().zip(&self.presences);
+        named.any(|(path, presence)| *presence == Presence::Gone && files.contains(path))
+    }
+
+    /// Whether a file was deleted since the other one, or what it names is other than it was: of files that may lie
+    /// anywhere nothing tells whether they were renamed into place.
+    fn differs_beyond_its_files(&self, known: &Self) -> bool {
+        let is_here = |path: &PathBuf| self.files.iter().any(|stamp| stamp.path == *path);
+        (&self.named, &self.presences) != (&known.named, &known.presences)
+            || !known.files.iter().all(|stamp| is_here(&stamp.path))
     }
 }
 
 impl Stamp {
     fn is_zip(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
-    }
-
-    fn of(path: &Path, metadata: &Metadata) -> Self {
-        Self {
-            path: path.to_owned(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            inode: metadata.ino(),
-        }
     }
 }
 

@@ -86,7 +86,12 @@ impl Doorbell {
         }
         for path in &event.paths {
             match bundle::stem_of(folder, path) {
-                Some(stem) => self.heard_of(stem, path, &event),
+                Some(stem) => {
+                    if let Some(owner) = bundle::secret_of(&stem) {
+                        self.ring(owner.to_owned());
+                    }
+                    self.heard_of(stem, path, &event);
+                }
                 // A mounted ConfigMap changes as a whole: no event names the files one sees.
                 None if path == folder || path.ends_with("..data") => self.ring_all(),
                 None => {}

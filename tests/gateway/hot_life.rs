@@ -17,5 +17,7 @@ mod load;
 mod property;
 #[path = "hot_life/revocation.rs"]
 mod revocation;
+#[path = "hot_life/rotation.rs"]
+mod rotation;
 #[path = "hot_life/scarce.rs"]
 mod scarce;

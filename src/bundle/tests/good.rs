@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::corpus::{Drop, SALES, archive};
 use crate::base::digest::Digest;
+use crate::bundle::Presence;
 use crate::spec::{Family, HostName, Mount, Prefix, TenantSpec, ToolKind, Values};
 
 fn prefix(text: &str) -> Prefix {
@@ -415,4 +416,57 @@ fn what_decides_who_may_call_is_told_apart_from_the_rest() {
     assert_eq!(Drop::export("access: x\n").load().access, None);
     assert_eq!(Drop::alone("").file("acme.yml", SALES).load().access, None);
     assert_eq!(Drop::new().file("acme.zip", "cut off").file("acme.yaml", key("a")).load().access, None);
+}
+
+#[test]
+fn every_file_that_is_named_is_told_whether_or_not_it_can_be_read() {
+    let lines = "\
+api_key_file: portal.key
+oauth_enabled: true
+microsoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e
+microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47
+microsoft_client_secret_file: now.key
+microsoft_client_secret_next_file: next.key
+machine_clients: [{id: bot, secret_file: bot.key}]
+api_keys: [{label: a, key_file: caller.key}]
+";
+    let drop = Drop::new()
+        .file("acme/acme.yaml", format!("{SALES}{lines}").replace("api_key: key-of-sales-0001\n", ""));
+    let drop = drop.file("acme/now.key", "a~secret.of-Entra_0123456789");
+    let named = drop.load().named;
+    let mut told: Vec<_> = named
+        .iter()
+        .map(|named| {
+            let name = named.path.strip_prefix(drop.path().join("acme")).expect("in its folder");
+            (name.display().to_string(), named.presence != Presence::Gone)
+        })
+        .collect();
+    told.sort();
+    let expected = ["bot.key", "caller.key", "next.key", "now.key", "portal.key"];
+    assert_eq!(told, expected.map(|name| (name.to_owned(), name == "now.key")));
+}
+
+#[test]
+fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
+    let key = |file: &str| {
+        let yaml = SALES.replace("api_key: key-of-sales-0001", &format!("api_key_file: {file}"));
+        let names = ["acme.key", "acme.secret", "acme.prod.key", "other.key", "acme.txt"];
+        let drop = Drop::new().file("acme.yaml", yaml);
+        names.iter().fold(drop, |drop, name| drop.file(name, "key-of-a-file-0001\n"))
+    };
+    for own in ["acme.key", "./acme.key", "acme.secret"] {
+        assert_eq!(header(&key(own).spec(), "x-api-key"), "key-of-a-file-0001", "{own}");
+    }
+    for others in ["acme.prod.key", "other.key", "acme.txt", "../acme.key", "sub/acme.key"] {
+        let codes = key(others).codes();
+        assert!(codes == ["secret-file-outside"] || codes == ["secret-file"], "{others}: {codes:?}");
+    }
+    let drop = key("other.key");
+    assert!(drop.findings().contains("call it acme.key or acme.secret"), "{}", drop.findings());
+    // As any file of the folder it may be a link to anywhere.
+    let elsewhere = Drop::new().file("key", "key-of-a-file-0002");
+    let drop = key("acme.key");
+    std::fs::remove_file(drop.path().join("acme.key")).expect("removed");
+    std::os::unix::fs::symlink(elsewhere.path().join("key"), drop.path().join("acme.key")).expect("linked");
+    assert_eq!(header(&drop.spec(), "x-api-key"), "key-of-a-file-0002");
 }

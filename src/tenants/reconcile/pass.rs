@@ -1,6 +1,6 @@
 //! One pass: look → sort → read → judge → build → publish → announce.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::tenants::plan::{self, Refusal};
 use crate::tenants::receipt::Clerk;
 use crate::tenants::registry::Registry;
 use crate::tenants::roster::{Known, Roster};
-use crate::tenants::scan::{self, FolderId, Found, SETTLE, Scanned, Sighting};
+use crate::tenants::scan::{self, FolderId, Found, NamedFiles, SETTLE, Scanned, Sighting};
 use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
 /// Entries read at once: as many as the smallest machine has cores.
@@ -216,8 +216,21 @@ impl Worker {
 
     async fn scan(&self, look: &Look) -> io::Result<Scanned> {
         let (folder, only) = (self.folder.clone(), look.stems.clone());
-        let scan = tokio::task::spawn_blocking(move || scan::scan(&folder, only.as_ref()));
+        let named = self.named_files(look);
+        let scan = tokio::task::spawn_blocking(move || scan::scan(&folder, only.as_ref(), &named));
         scan.await.map_err(io::Error::other)?
+    }
+
+    /// The files that the entries' files name, as they were last read, whether or not that was taken in.
+    fn named_files(&self, look: &Look) -> HashMap<Arc<str>, NamedFiles> {
+        let is_looked_at = |stem: &str| look.stems.as_ref().is_none_or(|stems| stems.contains(stem));
+        let known = self.roster.iter().map(|(stem, known)| (stem, known.signature.named()));
+        let known = known.filter(|(_, named)| !named.is_empty());
+        let unsettled = self.sightings.iter();
+        let unsettled =
+            unsettled.filter_map(|(stem, sighting)| Some((stem, sighting.signature.as_ref()?.named())));
+        let named = known.chain(unsettled).filter(|(stem, _)| is_looked_at(stem));
+        named.map(|(stem, named)| (Arc::clone(stem), Arc::clone(named))).collect()
     }
 
     /// Whether an empty look at all may mean that the folder itself is gone.

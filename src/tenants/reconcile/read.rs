@@ -42,7 +42,8 @@ impl Read {
 pub(super) fn read(due: Due, last_good: Option<LastGood>, folder: &Path, context: &bundle::Context) -> Read {
     let Due { found: Found { entry, signature, .. }, on_trial } = due;
     let loaded = caught_now(|| bundle::load(&entry, context)).unwrap_or_else(|_| broken(&entry));
-    let afterwards = Signature::of(&entry);
+    let signature = signature.naming(&loaded.named);
+    let afterwards = Signature::of(&entry, Arc::clone(signature.named()));
     let revive = |last_good: LastGood| last_good.revive(&loaded, &entry.files, folder, context);
     let revived = caught_now(|| last_good.and_then(revive)).unwrap_or_default();
     Read {
@@ -75,7 +76,8 @@ fn broken(entry: &Entry) -> Loaded {
         None => finding,
     };
     let digest = Digest::of(entry.stem.as_bytes());
-    Loaded { digest, name: None, spec: None, access: None, report: Report::from(located), snapshot: None }
+    let (report, named) = (Report::from(located), Vec::new());
+    Loaded { digest, name: None, spec: None, access: None, report, named, snapshot: None }
 }
 
 fn internal(message: &str) -> Diagnostic {

@@ -1,0 +1,188 @@
+//! Secrets in files of their own: whichever way one is rotated, the new one counts and the old one does not; one that is
+//! deleted closes its tenant.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::super::harness::secret::secret;
+use super::super::harness::{Era, FakeBackend, Gateway, Setup, until};
+
+/// Of the caller's key and of the portal's.
+const NAMES: [&str; 2] = ["caller", "portal"];
+
+/// The files that a tenant names, and how they are rotated.
+struct Secrets {
+    folder: PathBuf,
+    way: Way,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Written over where they lie.
+    Overwritten,
+    /// Others are renamed into their place.
+    Renamed,
+    /// As Kubernetes mounts a Secret: names are links through `..data`, and that link is swapped.
+    Swapped,
+}
+
+impl Secrets {
+    fn of(folder: &Path, way: Way) -> Self {
+        fs::create_dir_all(folder).expect("made");
+        let secrets = Self { folder: folder.to_owned(), way };
+        if let Way::Swapped = way {
+            for name in NAMES {
+                symlink(format!("..data/{name}"), secrets.file(name)).expect("linked");
+            }
+        }
+        secrets.rotate("first");
+        secrets
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Gives both files the values of this round.
+    fn rotate(&self, round: &str) {
+        match self.way {
+            Way::Overwritten => NAMES.iter().for_each(|name| write(&self.file(name), name, round)),
+            Way::Renamed => NAMES.iter().for_each(|name| {
+                let draft = self.file("draft");
+                write(&draft, name, round);
+                fs::rename(&draft, self.file(name)).expect("renamed");
+            }),
+            Way::Swapped => {
+                let version = self.file(&format!("..{round}"));
+                fs::create_dir(&version).expect("made");
+                NAMES.iter().for_each(|name| write(&version.join(name), name, round));
+                let draft = self.file("..data_tmp");
+                symlink(format!("..{round}"), &draft).expect("linked");
+                fs::rename(&draft, self.file("..data")).expect("swapped");
+            }
+        }
+    }
+}
+
+fn write(file: &Path, name: &str, round: &str) {
+    fs::write(file, value(name, round)).expect("written");
+}
+
+fn value(name: &str, round: &str) -> String {
+    secret(&format!("{name}-{round}"))
+}
+
+/// A tenant whose callers' key and whose portal's key are files.
+fn yaml(backend: &FakeBackend, folder: &str) -> String {
+    format!(
+        "search_url: {}\ncontext_url: {}\nconnection_id: c\napi_key_file: {folder}portal\n\
+         api_keys:\n  - label: caller\n    key_file: {folder}caller\n",
+        backend.url("/nlp-search"),
+        backend.url("/nlp-context"),
+    )
+}
+
+/// A gateway with a tenant whose secrets lie in a mount of their own, and those.
+async fn mounted(backend: &FakeBackend, way: Way) -> (Gateway, Secrets) {
+    let setup = Setup::new();
+    let secrets = Secrets::of(&setup.path().join("secrets"), way);
+    let root = secrets.folder.display().to_string();
+    let yaml = yaml(backend, &format!("{root}/"));
+    let setup = setup.settings(&format!("secret_root: {root}\n")).file("acme.yaml", yaml);
+    let gateway = setup.start().await;
+    gateway.until_state("acme", "serving").await;
+    (gateway, secrets)
+}
+
+/// What a caller with the key of this round is answered.
+async fn status(gateway: &Gateway, round: &str) -> u16 {
+    gateway.client().bearer(&value("caller", round)).search(Era::Modern, "/acme", "q").await.status
+}
+
+/// The caller and the portal know this round's keys, and no other caller's is taken.
+async fn assert_in_force(gateway: &Gateway, backend: &FakeBackend, round: &str, not: &str, what: &str) {
+    assert_eq!(status(gateway, not).await, 401, "{what}");
+    assert_eq!(status(gateway, round).await, 200, "{what}");
+    let asked =
+        backend.requests().into_iter().rev().find(|request| request.target.starts_with("/nlp-search"));
+    let shown = asked.and_then(|request| request.header("x-api-key"));
+    assert!(shown == Some(value("portal", round)), "{what}: the portal was shown another key");
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_in_force_after_a_reload_and_the_old_one_is_refused() {
+    let backend = FakeBackend::start().await;
+    for way in [Way::Overwritten, Way::Renamed, Way::Swapped] {
+        let (gateway, secrets) = mounted(&backend, way).await;
+        let what = format!("{way:?}");
+        assert_in_force(&gateway, &backend, "first", "second", &what).await;
+        secrets.rotate("second");
+        gateway.reload().await;
+        assert_in_force(&gateway, &backend, "second", "first", &what).await;
+        secrets.rotate("third");
+        gateway.signal("HUP");
+        until(&what, async || (status(&gateway, "third").await == 200).then_some(())).await;
+        assert_in_force(&gateway, &backend, "third", "second", &what).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_noticed_without_being_told_of() {
+    let backend = FakeBackend::start().await;
+    let (gateway, secrets) = mounted(&backend, Way::Swapped).await;
+    secrets.rotate("second");
+    until("the tick", async || (status(&gateway, "second").await == 200).then_some(())).await;
+    assert_in_force(&gateway, &backend, "second", "first", "the tick").await;
+}
+
+#[tokio::test]
+async fn a_secret_in_the_tenants_own_folder_is_rotated_too() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new();
+    let folder = setup.path().join("tenants.d/acme");
+    let secrets = Secrets::of(&folder, Way::Renamed);
+    let gateway = setup.file("acme/acme.yaml", yaml(&backend, "")).start().await;
+    gateway.until_state("acme", "serving").await;
+    secrets.rotate("second");
+    until("the event", async || (status(&gateway, "second").await == 200).then_some(())).await;
+    assert_in_force(&gateway, &backend, "second", "first", "the event").await;
+}
+
+#[tokio::test]
+async fn a_deleted_secret_closes_its_tenant_until_it_is_there_again_over_a_restart_too() {
+    let backend = FakeBackend::start().await;
+    for name in NAMES {
+        let (gateway, secrets) = mounted(&backend, Way::Overwritten).await;
+        fs::remove_file(secrets.file(name)).expect("removed");
+        gateway.reload().await;
+        let told = gateway.until_state("acme", "rejected").await;
+        assert_eq!(told["findings"][0]["code"], "secret-file", "{told}");
+        assert_eq!(status(&gateway, "first").await, 404, "{name}");
+        let gateway = gateway.kill_and_restart().await;
+        gateway.until_state("acme", "rejected").await;
+        secrets.rotate("second");
+        gateway.reload().await;
+        assert_in_force(&gateway, &backend, "second", "first", name).await;
+        // Deleted while nobody looks: what was in force then does not come back.
+        let gateway = gateway.killed();
+        fs::remove_file(secrets.file(name)).expect("removed");
+        let gateway = gateway.start_again().await;
+        gateway.until_state("acme", "rejected").await;
+        assert_eq!(status(&gateway, "second").await, 404, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_becomes_unusable_closes_what_it_guards() {
+    let backend = FakeBackend::start().await;
+    let (gateway, secrets) = mounted(&backend, Way::Overwritten).await;
+    fs::write(secrets.file("caller"), "").expect("written");
+    gateway.reload().await;
+    let told = gateway.until_state("acme", "stale").await;
+    assert_eq!(told["closed"], true, "{told}");
+    assert_eq!(status(&gateway, "first").await, 503);
+    secrets.rotate("second");
+    gateway.reload().await;
+    assert_in_force(&gateway, &backend, "second", "first", "mended").await;
+}
