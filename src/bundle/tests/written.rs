@@ -1,6 +1,7 @@
 //! What operators write that means nothing here, or something else than they think: never taken for "not written".
 
 use super::corpus::{Drop, SALES};
+use crate::base::secret::Secret;
 
 const ZIPS_KEY: &str = "key-of-sales-0001";
 
@@ -156,4 +157,71 @@ fn what_came_along_when_copying_is_refused_with_its_place() {
         assert_eq!(overlay(&format!("connection_id: c1{odd}\n")).codes(), ["bad-connection-id"]);
     }
     overlay("search_url: https://m\u{fc}nchen.test/nlp-search\nconnection_id: Verk\u{e4}ufe\n").spec();
+}
+
+#[test]
+fn what_goes_to_the_backend_or_to_clients_is_judged_like_the_key() {
+    for odd in [
+        "v1\u{200b}",
+        "\u{feff}v1",
+        "v\u{a0}1",
+        "\u{201c}v1\u{201d}",
+        "v1****",
+        "v1\u{2026}",
+        "<your-value>",
+        "paste-your-value-here",
+    ] {
+        let codes = overlay(&format!("backend: {{headers: {{x-a: '{odd}'}}}}\n")).codes();
+        assert_eq!(codes, ["bad-header-value"], "{odd:?}");
+        let codes = overlay(&format!("connection_id: '{odd}'\n")).codes();
+        assert_eq!(codes, ["bad-connection-id"], "{odd:?}");
+        if odd.starts_with("paste-") {
+            continue; // A path may be called so.
+        }
+        let codes = overlay(&format!("public_url: 'https://mcp.test/{odd}'\n")).codes();
+        assert!(!codes.is_empty(), "{odd:?}");
+        assert!(
+            codes.iter().all(|code| ["bad-public-url", "bad-prefix"].contains(code)),
+            "{odd:?}: {codes:?}"
+        );
+    }
+    // Words that mean nothing in a secret are values of headers.
+    for good in ["none", "null", "-", "*", "*/*", "x", "todo", "a<b>c"] {
+        assert_eq!(overlay(&format!("backend: {{headers: {{x-a: '{good}'}}}}\n")).codes(), [""; 0], "{good}");
+    }
+    assert_eq!(overlay("backend: {auth_scheme: 'Bearer\u{200b}'}\n").codes(), ["bad-header-value"]);
+}
+
+#[test]
+fn quotes_that_a_shell_left_are_refused_and_said_of_headers() {
+    for (line, code) in [
+        ("api_key: '\"portal-0001\"'", "bad-header-value"),
+        ("public_url: '\"https://mcp.test/acme\"'", "bad-public-url"),
+        ("search_url: '\"https://portal.test/nlp-search\"'", "bad-url"),
+        ("connection_id: '\"c1\"'", "bad-connection-id"),
+        ("api_keys: [{label: a, key: '\"0123456789-0123456789-0123456789\"'}]", "api-key-invalid"),
+        ("backend: {headers: {x-a: '\"v1\"'}}", "header-quoted"),
+    ] {
+        let drop = overlay(&format!("{line}\n"));
+        assert_eq!(drop.codes(), [code], "{line}");
+        assert!(drop.findings().contains("quotes around it"), "{line}");
+    }
+    // A variable that Docker took from an env file has them.
+    let drop = overlay("api_key: ${TENANT_ACME_KEY}\n")
+        .context(|context| _ = context.env.insert("TENANT_ACME_KEY".into(), Secret::new("'portal-0001'")));
+    assert_eq!(drop.codes(), ["bad-header-value"]);
+}
+
+#[test]
+fn a_key_that_no_caller_could_show_is_refused() {
+    for key in [
+        "0123456789 0123456789 0123456789",
+        "0123456789:0123456789:0123456789",
+        "=0123456789-0123456789-01234",
+    ] {
+        let codes = overlay(&format!("api_keys: [{{label: a, key: '{key}'}}]\n")).codes();
+        assert_eq!(codes, ["api-key-invalid"], "{key}");
+    }
+    let base64 = "api_keys: [{label: a, key: 'QUJDREVGR0hJSktMTU5PUFFSU1RVVg=='}]\n";
+    assert_eq!(overlay(base64).codes(), ["api-key-plain"]);
 }

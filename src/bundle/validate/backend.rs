@@ -13,7 +13,9 @@ use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::bundle::document::{Found, Origin};
-use crate::bundle::placeholder::{came_along, has_brackets, is_placeholder};
+use crate::bundle::placeholder::{
+    QUOTED, came_along, has_brackets, is_placeholder, is_quoted, is_unfinished,
+};
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
 
@@ -39,7 +41,8 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let auth = auth_header(case, key.as_ref());
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
     let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
-    let shared = Shared { auth, constants };
+    let headers = call::named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
+    let shared = Shared { auth, headers, constants };
     let search = call::search(case, search_url.as_deref(), &shared);
     let context = call::context(case, context_url.as_deref(), &shared);
     let (mut search, context) = (search?, context?);
@@ -96,6 +99,11 @@ fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
         case.find(placeholder_key(resolved.origin, case.dataset), Some(resolved.at));
         return None;
     }
+    if is_quoted(resolved.secret.expose()) {
+        let quoted = Diagnostic::error("bad-header-value", format!("api_key {QUOTED}"));
+        case.find(quoted.help("the portal gives keys without quotes"), Some(resolved.at));
+        return None;
+    }
     Some(resolved)
 }
 
@@ -142,11 +150,8 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if has_brackets(text) || text.contains("${") {
         return Err(("url-placeholder", "still has a placeholder in it".to_owned()));
     }
-    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') && !text.contains("{{") {
-        return bad("has a character that no URL has");
-    }
-    if text.contains(|c: char| !c.is_ascii() && came_along(c)) {
-        return bad("has a quote or an invisible character that came along when copying; type it anew");
+    if let Some(what) = odd_in_url(text, text.contains("{{")) {
+        return bad(what);
     }
     let template =
         UrlTemplate::parse(text).map_err(|fault| ("bad-url", format!("is no template: {fault}")))?;
@@ -170,6 +175,19 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
         return bad("must not have a fragment");
     }
     address::judge(&url, case.context).map_err(|fault| ("backend-forbidden", fault.to_string()))
+}
+
+/// What makes of a URL's text another than the one that was meant. Parsers forgive some of it, clients and proxies may not.
+pub(super) fn odd_in_url(text: &str, has_marks: bool) -> Option<&'static str> {
+    let no_urls = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
+    match text {
+        _ if is_quoted(text) || text.starts_with('"') => Some(QUOTED),
+        _ if text.contains(|c: char| !c.is_ascii() && came_along(c)) => {
+            Some("has a quote or an invisible character that came along when copying; type it anew")
+        }
+        _ if text.contains(no_urls) && !has_marks => Some("has a character that no URL has"),
+        _ => None,
+    }
 }
 
 fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&String>) -> Family {
@@ -202,10 +220,9 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
 fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
     let found = case.layers.find(&["connection_id"]);
     let id = found.and_then(|found| found.text()).map(str::to_owned);
-    if id.as_deref().is_some_and(|id| id.contains(came_along)) {
-        let what = "connection_id has a quote or an invisible character that came along when copying";
-        let odd = Diagnostic::error("bad-connection-id", what).help("type it anew, or export again");
-        case.find(odd, found.map(|found| found.at()));
+    if let Some(what) = id.as_deref().and_then(odd_id) {
+        let odd = Diagnostic::error("bad-connection-id", format!("connection_id {what}"));
+        case.find(odd.help("type it anew, or export again"), found.map(|found| found.at()));
     }
     if id.is_none() && is_given(case, "search_url") && is_given(case, "context_url") {
         case.find(
@@ -215,6 +232,17 @@ fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
         );
     }
     id
+}
+
+fn odd_id(id: &str) -> Option<&'static str> {
+    match id {
+        _ if id.contains(came_along) => {
+            Some("has a quote or an invisible character that came along when copying")
+        }
+        _ if is_quoted(id) => Some(QUOTED),
+        _ if is_unfinished(id) => Some("is still a placeholder, or masked"),
+        _ => None,
+    }
 }
 
 /// Whether the tenant wants HTTP/2, which backends offer over TLS only.
@@ -241,9 +269,13 @@ fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(Heade
         (false, _) => HeaderName::from_bytes(contract::AUTH_HEADER.as_bytes()).ok()?,
     };
     let key = key?;
-    let scheme =
-        case.layers.text(&["backend", "auth_scheme"]).map(|scheme| format!("{scheme} ")).unwrap_or_default();
-    let value = format!("{scheme}{}", key.secret.expose());
+    let scheme = case.layers.find(&["backend", "auth_scheme"]);
+    if let Some(found) = scheme.filter(|found| !found.text().is_some_and(is_header_value)) {
+        refuse_header_value(case, "auth_scheme", &found.at());
+        return None;
+    }
+    let scheme = scheme.and_then(|found| found.text()).map(|scheme| format!("{scheme} "));
+    let value = format!("{}{}", scheme.unwrap_or_default(), key.secret.expose());
     if !is_header_value(&value) {
         refuse_header_value(case, "api_key", &key.at);
         return None;

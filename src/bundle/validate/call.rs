@@ -8,6 +8,8 @@ use super::tools::parameter_names;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
+use crate::bundle::document::Found;
+use crate::bundle::placeholder::{QUOTED, is_quoted, is_unfinished};
 use crate::spec::{BodyTemplate, CallSpec, Constants, UnfitValue, UrlTemplate, Values};
 use http::{HeaderName, Method};
 
@@ -20,6 +22,8 @@ const MAX_BODY: usize = 16 << 10;
 /// What both calls have.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
+    /// The operator's, for both.
+    pub(super) headers: Vec<(HeaderName, Secret)>,
     pub(super) constants: Constants,
 }
 
@@ -214,25 +218,10 @@ fn known_marks(
 /// The key's header and the operator's own, those of the call over those of both.
 fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[(HeaderName, Secret)]>> {
     let mut headers = vec![shared.auth.clone()?];
-    let layers = case.layers;
-    let both = layers.named(&["backend", "headers"]);
-    let own = layers.named(&["backend", call, "headers"]);
-    if let Some((_, found)) = both.iter().chain(&own).nth(MAX_HEADERS) {
-        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
-        case.find(many.help("keep those that the portal needs"), Some(found.at()));
-        return None;
-    }
-    for (name, found) in both.into_iter().chain(own) {
-        let at = found.at();
-        let Some(name) = parse_header_name(case, name, &at) else { continue };
-        let resolved = case.resolver.value(found.document, found.node, name.as_str(), case.report);
-        let Some(resolved) = resolved else { continue };
-        if !is_header_value(resolved.secret.expose()) {
-            refuse_header_value(case, "a header's value", &at);
-            continue;
-        }
+    headers.extend(shared.headers.iter().cloned());
+    for (name, value) in named_headers(case, &["backend", call, "headers"], shared.headers.len())? {
         headers.retain(|(earlier, _)| *earlier != name);
-        headers.push((name, resolved.secret));
+        headers.push((name, value));
     }
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum();
     if bytes > HEADERS_BYTES {
@@ -242,4 +231,41 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[
         return None;
     }
     Some(headers.into())
+}
+
+/// The headers below a path, of which there are `others` elsewhere; `None` if they are too many.
+pub(super) fn named_headers(
+    case: &mut Case<'_, '_>,
+    path: &[&str],
+    others: usize,
+) -> Option<Vec<(HeaderName, Secret)>> {
+    let layers = case.layers;
+    let named = layers.named(path);
+    if let Some((_, found)) = named.get(MAX_HEADERS.saturating_sub(others)) {
+        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
+        case.find(many.help("keep those that the portal needs"), Some(found.at()));
+        return None;
+    }
+    Some(named.into_iter().filter_map(|(name, found)| header(case, name, &found)).collect())
+}
+
+fn header(case: &mut Case<'_, '_>, name: &str, found: &Found<'_>) -> Option<(HeaderName, Secret)> {
+    let at = found.at();
+    let name = parse_header_name(case, name, &at)?;
+    let value = case.resolver.value(found.document, found.node, name.as_str(), case.report)?.secret;
+    if !is_header_value(value.expose()) {
+        refuse_header_value(case, "a header's value", &at);
+        return None;
+    }
+    if is_unfinished(value.expose()) {
+        let what = format!("the value of the header {name} is still a placeholder, or masked");
+        let unfinished = Diagnostic::error("bad-header-value", what);
+        case.find(unfinished.help("put the value itself in its place"), Some(at));
+        return None;
+    }
+    if is_quoted(value.expose()) {
+        let quoted = Diagnostic::warning("header-quoted", format!("the value of the header {name} {QUOTED}"));
+        case.find(quoted.help("keep them only if the portal expects them"), Some(at));
+    }
+    Some((name, value))
 }

@@ -4,7 +4,7 @@ use super::Case;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::digest::Digest;
 use crate::bundle::document::Document;
-use crate::bundle::placeholder::is_placeholder;
+use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
 use crate::bundle::yaml::Node;
 
 const MIN_CHARS: usize = 24;
@@ -69,7 +69,10 @@ impl<'a> Credential<'a> {
         if is_placeholder(secret) {
             return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));
         }
-        if !secret.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        if is_quoted(secret) {
+            return self.refuse(case, resolved.at, format!("the {name} {QUOTED}"));
+        }
+        if !self.can_be_shown(secret) {
             let odd =
                 format!("the {name} has a character that no header can carry, perhaps an invisible one");
             return self.refuse(case, resolved.at, odd);
@@ -87,6 +90,18 @@ impl<'a> Credential<'a> {
             );
         }
         Some(digest)
+    }
+
+    /// Whether a program can show the secret at all: a key as a bearer token (RFC 6750 section 2.1), a client's secret in
+    /// a form or as Basic.
+    fn can_be_shown(&self, secret: &str) -> bool {
+        match self.plain {
+            "key" => {
+                let body = secret.trim_end_matches('=');
+                body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+            }
+            _ => secret.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()),
+        }
     }
 
     /// What logs and audit call the holder; `default` if nobody says.

@@ -6,7 +6,7 @@ use super::access::present;
 use super::{Case, machines, registration, rules};
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
-use crate::bundle::placeholder::is_placeholder;
+use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
 use crate::spec::{Audience, DirectorySpec, HostName, IdentitySpec, LoginSpec};
 
 /// The app registration's fields, all required.
@@ -135,6 +135,7 @@ fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
     let text = resolved.secret.expose();
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
+        text if is_quoted(text) => format!("{name} {QUOTED}"),
         // Entra shows both beside each other, and only one of them works.
         text if guid(text).is_some() => format!("{name} looks like the secret's id, not like its value"),
         text if text.len() > 512 => format!("{name} is no client secret"),

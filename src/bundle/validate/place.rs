@@ -5,6 +5,7 @@ use std::path::Path;
 use url::{Host, Url};
 
 use super::Case;
+use super::backend::odd_in_url;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{Found, Origin};
 use crate::bundle::placeholder::has_brackets;
@@ -199,9 +200,8 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     if has_brackets(text) || text.contains("${") || text.contains("{{") {
         return Err("still has a placeholder in it");
     }
-    // `url` forgives these, browsers' clients and proxies may not.
-    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-        return Err("has a character that no URL has");
+    if let Some(what) = odd_in_url(text, false) {
+        return Err(what);
     }
     let url = Url::parse(text).map_err(|_| "is no absolute URL")?;
     if !matches!(url.scheme(), "http" | "https") || !has_authority(text) {

@@ -7,6 +7,7 @@ use super::access::present;
 use super::{Case, login};
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::Found;
+use crate::bundle::placeholder::came_along;
 use crate::bundle::yaml::Value;
 use crate::spec::{AccessRules, HostName};
 
@@ -50,9 +51,11 @@ pub(super) fn ids(case: &mut Case<'_, '_>, path: &[&str], name: &str) -> Vec<Arc
 }
 
 fn role(text: &str) -> Result<Arc<str>, &'static str> {
-    match text.chars().count() <= MAX_CHARS && !text.contains(char::is_control) {
+    match text.chars().count() <= MAX_CHARS && !text.contains(came_along) {
         true => Ok(text.into()),
-        false => Err("a role is longer than 120 characters or has control characters"),
+        false => Err(
+            "a role is longer than 120 characters or has an invisible character that came along when copying",
+        ),
     }
 }
 
