@@ -13,9 +13,11 @@ mod backup;
 mod claims;
 mod clients;
 mod commit;
+mod entry;
 mod grants;
 mod ground;
 mod key;
+mod life;
 mod lives;
 mod lock;
 mod revisions;
@@ -37,10 +39,12 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{Sound, check, restore};
 pub use claims::Claims;
+pub use entry::Entry;
 pub use grants::{Beginning, Grant, GrantId, Revocations, Revoked, Step, Subject};
 pub use key::{Error as KeyError, KeySource};
-pub use lives::{Kept, Life, LifeId, Turn};
-pub use revisions::{Accepted, Change, Entry, KEPT, Mark};
+pub use life::{Life, LifeId};
+pub use lives::{Kept, Turn};
+pub use revisions::{Accepted, Change, KEPT, Mark};
 pub use seal::Place;
 pub use signing_keys::SigningKey;
 

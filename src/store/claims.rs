@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Statement, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::entry::Entry;
 use super::key::Keyring;
 use super::seal::Place;
-use super::{Entry, Store, schema};
+use super::{Store, schema};
 use crate::base::digest::Digest;
 use crate::spec::{Holding, HostName, Mount, Prefix, TenantName};
 

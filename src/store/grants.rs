@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::key::Keyring;
-use super::lives::Life;
+use super::life::Life;
 use super::seal::Place;
 use super::{Error, Store};
 use crate::base::digest::Digest;

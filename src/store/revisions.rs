@@ -2,37 +2,19 @@
 //! decided about it: paused, held at an older one.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use super::claims::{self, Claims};
+use super::entry::Entry;
 use super::key::Keyring;
 use super::seal::Place;
 use super::{Error, Store, schema, whole};
 use crate::base::digest::Digest;
-use crate::spec::Holding;
 
 /// How many revisions of an entry are kept.
 pub const KEPT: u64 = 10;
-
-/// What is kept of one entry, its documents left out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entry {
-    pub stem: String,
-    /// Number and digest of the last good revision.
-    pub in_force: Option<(u64, Digest)>,
-    /// The highest number that was given.
-    pub last: u64,
-    pub paused: bool,
-    /// The digest of the files against which an older revision is held.
-    pub held_against: Option<Digest>,
-    /// What it holds, whether or not its files can be used.
-    pub holding: Option<Arc<Holding>>,
-    /// The digest of the files whose claim was refused.
-    pub refused: Option<Digest>,
-}
 
 /// A revision that serves now.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::key::Keyring;
-use super::lives::Life;
+use super::life::Life;
 use super::seal::Place;
 use super::{Error, Store};
 

@@ -2,6 +2,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::*;
 use crate::base::digest::Digest;
+use crate::base::hex;
 use crate::store::sample::store;
 use crate::store::{Beginning, GrantId, KeySource, Revoked, SigningKey, Step, Subject, schema};
 
