@@ -13,6 +13,8 @@ mod clients;
 mod keys;
 mod orders;
 mod page;
+mod reply;
+mod request;
 mod state;
 mod turns;
 

@@ -3,15 +3,14 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use serde::Serialize;
 use serde_json::json;
 
-use super::orders::decoded;
+use super::reply::{answer, json_answer, problem};
+use super::request::decoded;
 use super::{Admin, page};
-use crate::base::body::{self, Body};
+use crate::base::body::Body;
 use crate::spec::HostName;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -128,39 +127,6 @@ fn is_local_name(headers: &HeaderMap) -> bool {
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     let name = authority.and_then(|authority| HostName::parse(authority.host()));
     name.is_some_and(|name| name.as_str() == "localhost" || name.address().is_some())
-}
-
-/// How an order of a certificate ended.
-pub(super) fn done(outcome: Result<(), String>) -> Response<Body> {
-    match outcome {
-        Ok(()) => json_answer(StatusCode::OK, &json!({ "done": true })),
-        Err(why) => problem(StatusCode::CONFLICT, &why),
-    }
-}
-
-pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    let title = status.canonical_reason().unwrap_or("Refused");
-    json_answer(
-        status,
-        &json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail }),
-    )
-}
-
-pub(super) fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let text = serde_json::to_vec(value).expect("statuses are plain data");
-    answer(status, JSON, text)
-}
-
-fn answer(status: StatusCode, content_type: HeaderValue, content: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = body::answer(status, content_type, content);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
-    response
 }
 
 #[cfg(test)]

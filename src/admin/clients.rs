@@ -6,9 +6,8 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::Admin;
-use super::api::{json_answer, problem};
-use super::orders::decoded;
-use super::turns::whole;
+use super::reply::{json_answer, problem};
+use super::request::{decoded, whole};
 use crate::base::body::Body;
 use crate::oauth::client::entered::{Added, Entry, Refused};
 use crate::tenants::tenant::Tenant;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use super::Admin;
-use super::api::{json_answer, problem};
-use super::orders::decoded;
+use super::reply::{json_answer, problem};
+use super::request::decoded;
 use crate::base::body::Body;
+use crate::oauth::error::Unavailable;
 use crate::oauth::issuer::Issuer;
 use crate::oauth::keys::{Published, Rotation};
-use crate::oauth::ledger::Unavailable;
 
 impl Admin {
     /// What a tenant publishes.

@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 
 use http::{Method, Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::json;
 
 use super::Admin;
-use super::api::{done, json_answer, problem};
-use super::turns::whole;
+use super::reply::{done, json_answer, problem};
+use super::request::{decoded, parameter, whole};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::oauth::keys::Rotation;
@@ -97,16 +96,6 @@ impl Admin {
             }
         }
     }
-}
-
-/// A name as it stands in a path.
-pub(super) fn decoded(name: &str) -> String {
-    percent_decode_str(name).decode_utf8_lossy().into_owned()
-}
-
-fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    let pairs = url::form_urlencoded::parse(query?.as_bytes());
-    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).next()
 }
 
 fn answered(outcome: Result<impl Serialize, Refused>) -> Response<Body> {

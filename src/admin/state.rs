@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::Admin;
-use super::api::{json_answer, problem};
+use super::reply::{json_answer, problem};
 use crate::base::body::Body;
 use crate::base::random;
 use crate::store::{self, Store};

@@ -2,15 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
 
 use super::Admin;
-use super::api::problem;
+use super::reply::problem;
 use crate::base::body::Body;
 use crate::base::places::Occupant;
 
@@ -18,9 +15,6 @@ use crate::base::places::Occupant;
 const REQUESTS: usize = 48;
 /// Files that are taken at once: each may have 33 MiB.
 const UPLOADS: usize = 4;
-/// For a request's body as a whole; it comes from this machine.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
-
 /// The turns of one admin listener.
 #[derive(Debug)]
 pub struct Turns {
@@ -53,16 +47,6 @@ impl Admin {
             Err(_) => busy(),
         }
     }
-}
-
-/// A whole body of at most so many bytes, if it comes in time.
-pub(super) async fn whole<B>(body: B, largest: usize) -> Option<Bytes>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, largest).collect()).await;
-    Some(collected.ok()?.ok()?.to_bytes())
 }
 
 /// Whether somebody only wants to know if the process lives, and serves.
