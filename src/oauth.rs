@@ -13,6 +13,7 @@ mod callback;
 pub mod client;
 mod consent;
 mod cookie;
+pub mod error;
 pub mod grants;
 mod introspect;
 pub mod issuer;

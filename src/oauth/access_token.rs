@@ -10,13 +10,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::issuer::Issuer;
-use super::ledger::Unavailable;
+use super::error::Unavailable;
 use crate::base::digest::{Digest, Hasher};
-use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{Person, Upstream};
-use crate::store::{GrantId, Subject};
+use crate::store::GrantId;
 
 /// How long a token is good. ChatGPT refreshes before every call when it is minutes.
 pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(1);
@@ -24,7 +22,7 @@ pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(1);
 const TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "ES256";
 /// What replicas' clocks may differ by.
-const SKEW: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// Marks a token that no person stands behind.
 const MACHINE: &str = "client_credentials";
 
@@ -128,96 +126,48 @@ fn subject(person: &Person) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(fields.finish().as_bytes())
 }
 
-impl Issuer {
-    /// Issues a token.
-    pub(super) async fn issue(
-        &self,
-        client_id: &str,
-        scope: &str,
-        bearer: &Bearer<'_>,
-    ) -> Result<Issued, Unavailable> {
-        let keys = self.keys.load(self).await?;
-        let now = self.ledger.now();
-        let claims = self.claims(client_id, scope, bearer, now);
-        let text = keys.sign(now, |kid| {
-            let header = Header { typ: TYPE, alg: ALGORITHM, kid, crit: None };
-            format!("{}.{}", part(&header), part(&claims))
-        });
-        Ok(Issued { text: Secret::new(text), id: claims.jti.into() })
-    }
-
-    fn claims(&self, client_id: &str, scope: &str, bearer: &Bearer<'_>, now: Timestamp) -> Claims {
-        let now = now.as_second();
-        let mut claims = Claims {
-            iss: self.url.as_str().into(),
-            aud: (*self.resource).into(),
-            sub: client_id.into(),
-            client_id: client_id.into(),
-            scope: scope.into(),
-            exp: now + LIFE.as_secs(),
-            iat: now,
-            nbf: now,
-            jti: random::hex::<16>().into(),
-            gid: GrantId::random().to_string().into(),
-            gty: None,
-            by: None,
-            tid: None,
-            oid: None,
-            roles: Vec::new(),
-        };
+impl Claims {
+    /// Names who a token is for: a person by a subject that tells nobody the account, or a machine client by its id.
+    pub(super) fn set_bearer(&mut self, bearer: &Bearer<'_>) {
         match bearer {
             Bearer::Machine { roles, mark } => {
-                claims.gty = Some(MACHINE.into());
-                claims.by = Some((*mark).into());
-                claims.roles = roles.to_vec();
+                self.gty = Some(MACHINE.into());
+                self.by = Some((*mark).into());
+                self.roles = roles.to_vec();
             }
             Bearer::Person { person, grant } => {
-                claims.sub = subject(person).into();
-                claims.gid = grant.to_string().into();
-                claims.tid = Some(Arc::clone(&person.tid));
-                claims.oid = Some(Arc::clone(&person.oid));
-                claims.roles.clone_from(&person.roles);
+                self.sub = subject(person).into();
+                self.gid = grant.to_string().into();
+                self.tid = Some(Arc::clone(&person.tid));
+                self.oid = Some(Arc::clone(&person.oid));
+                self.roles.clone_from(&person.roles);
             }
         }
-        claims
     }
 
-    /// What a token says, if it is one of this tenant's that is good now. Without its person.
-    pub(super) async fn verify(&self, token: &[u8]) -> Result<Token, Fault> {
-        let keys = self.keys.load(self).await?;
-        let (message, signature) = rsplit(token).ok_or(Fault::Invalid)?;
-        let (header, claims) = rsplit(message).ok_or(Fault::Invalid)?;
-        let header = decode(header).ok_or(Fault::Invalid)?;
-        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| Fault::Invalid)?;
-        let is_ours = header.typ == TYPE && header.alg == ALGORITHM && header.crit.is_none();
-        let signature = decode(signature).ok_or(Fault::Invalid)?;
-        if !is_ours || !keys.verify(header.kid, message, &signature) {
-            return Err(Fault::Invalid);
-        }
-        let claims = decode(claims).and_then(|claims| serde_json::from_slice(&claims).ok());
-        let token = claims.and_then(|claims| Token::of(header.kid, claims)).ok_or(Fault::Invalid)?;
-        if self.is_good(&token) { Ok(token) } else { Err(Fault::Invalid) }
-    }
-
-    /// Whether a token whose signature was verified is good at this moment.
-    pub(super) fn is_good(&self, token: &Token) -> bool {
-        let now = self.ledger.now();
-        let claims = &token.claims;
-        let is_ours = *claims.iss == *self.url.as_str() && *claims.aud == *self.resource;
-        is_ours && now < token.expires && token.issued <= now + SKEW && !self.is_revoked(token)
-    }
-
-    fn is_revoked(&self, token: &Token) -> bool {
-        let tenant = self.tenant.shared();
-        if self.ledger.revocations.include_all(token.issued) {
-            return true;
-        }
-        let subjects = [Subject::Grant(token.grant), Subject::Client(token.client_digest)];
-        subjects.into_iter().any(|subject| self.ledger.revocations.include(tenant, subject, token.issued))
+    /// What is signed: header and claims (RFC 7515 section 5.1).
+    pub(super) fn signing_input(&self, kid: &str) -> String {
+        let header = Header { typ: TYPE, alg: ALGORITHM, kid, crit: None };
+        format!("{}.{}", part(&header), part(self))
     }
 }
 
 impl Token {
+    /// Reads a token whose signature `verify` accepts, given the key's id, what was signed, and the signature. Issuer,
+    /// audience and dates are left to the caller; so is the person.
+    pub(super) fn parse(token: &[u8], verify: impl FnOnce(&str, &[u8], &[u8]) -> bool) -> Option<Self> {
+        let (message, signature) = rsplit(token)?;
+        let (header, claims) = rsplit(message)?;
+        let header = decode(header)?;
+        let header: Header<'_> = serde_json::from_slice(&header).ok()?;
+        let is_ours = header.typ == TYPE && header.alg == ALGORITHM && header.crit.is_none();
+        if !is_ours || !verify(header.kid, message, &decode(signature)?) {
+            return None;
+        }
+        let claims = serde_json::from_slice(&decode(claims)?).ok()?;
+        Self::of(header.kid, claims)
+    }
+
     fn of(kid: &str, claims: Claims) -> Option<Self> {
         Some(Self {
             kid: kid.to_owned(),

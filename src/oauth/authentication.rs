@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use self::assertion::Assertion;
 use super::client::{Client, ClientFault, Clients, Origin};
+use super::error::Unavailable;
 use super::issuer::Issuer;
-use super::ledger::Unavailable;
 use super::parameters::{ParameterFault, Parameters};
 use super::reply;
 use crate::base::body::Body;
@@ -208,7 +208,7 @@ impl Fault {
                 reply::error(StatusCode::BAD_REQUEST, "invalid_request", &fault.to_string())
             }
             Self::Unavailable => {
-                reply::unavailable("the gateway cannot look the client up now", super::token::RETRY)
+                reply::unavailable("the gateway cannot look the client up now", reply::RETRY)
             }
             Self::Busy { wait } => {
                 let what = "too many clients prove themselves here now; wait as long as Retry-After says";

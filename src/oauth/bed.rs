@@ -120,12 +120,18 @@ impl Bed {
         let provider = Provider::new(&self.shared.entra, &login, &url);
         let lived = self.shared.ledger.lives.look(&tenant, stem, &login);
         let issuer = Issuer::new(tenant.clone(), lived.clone(), url, &self.shared.ledger);
-        self.shared.ledger.settle(&tenant, &stem.into(), Some(&issuer));
+        issuer.settle(&stem.into());
         self.shared.store.turn_lives(&self.shared.ledger.lives.unwritten()).expect("kept");
         self.shared.ledger.lives.are_written(self.shared.ledger.lives.unwritten().len());
         Server {
             grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(&login), provider)),
-            clients: Clients::new(&self.shared, lived, login),
+            clients: Clients {
+                lived,
+                login,
+                store: Arc::clone(&self.shared.store),
+                ledger: Arc::clone(&self.shared.ledger),
+                documents: Arc::clone(&self.shared.documents),
+            },
             issuer,
             store: Arc::clone(&self.shared.store),
         }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::registered::{Issued, Registration};
-use super::authorization_server::Shared;
 use super::ledger::Ledger;
 use super::lives::Lived;
 use crate::base::digest::Digest;
@@ -101,20 +100,14 @@ pub(super) struct Asker<'a> {
 
 /// The clients of one tenant.
 pub struct Clients {
-    lived: Lived,
-    login: Arc<LoginSpec>,
-    store: Arc<Store>,
-    ledger: Arc<Ledger>,
-    documents: Arc<Documents>,
+    pub(super) lived: Lived,
+    pub(super) login: Arc<LoginSpec>,
+    pub(super) store: Arc<Store>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) documents: Arc<Documents>,
 }
 
 impl Clients {
-    /// The clients of a tenant with this login.
-    pub(super) fn new(shared: &Shared, lived: Lived, login: Arc<LoginSpec>) -> Self {
-        let Shared { store, ledger, documents, .. } = shared.clone();
-        Self { lived, login, store, ledger, documents }
-    }
-
     /// The client with this id, for somebody at this address.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<Client, ClientFault> {
         if id.starts_with(registered::MARK) {

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::access_token::{self, Holder, LIFE, Token};
+use super::error::Unavailable;
 use super::issuer::Issuer;
-use super::ledger::Unavailable;
 use super::marks::Marks;
 use super::revocations::Leave;
 use crate::base::digest::Digest;
@@ -223,7 +223,7 @@ impl Grants {
         let (issuer, digest) = (&self.issuer, Digest::of(token));
         let known = issuer.ledger.verified.find(&digest);
         if let Some(token) = known {
-            let keys = issuer.keys.load(issuer).await?;
+            let keys = issuer.load_keys().await?;
             let good = keys.has(&token.kid) && issuer.is_good(&token);
             return if good { Ok(token) } else { Err(access_token::Fault::Invalid) };
         }

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use super::keys::Keys;
-use super::ledger::{Ledger, Unavailable};
+use super::access_token::{self, Bearer, Claims, Issued, LIFE, SKEW, Token};
+use super::error::Unavailable;
+use super::keys::{KeySet, Keys, Published, Rotation};
+use super::ledger::Ledger;
 use super::lives::Lived;
+use crate::base::random;
+use crate::base::secret::Secret;
 use crate::spec::{PublicUrl, Resource, TenantName};
-use crate::store::Life;
+use crate::store::{GrantId, Life, Subject};
 
 /// The issuer of one tenant's tokens.
 #[derive(Debug)]
@@ -35,8 +40,90 @@ impl Issuer {
         &self.lived.life
     }
 
+    /// The tenant, of this entry, is about to be published: its life is begun, and what is of another ends.
+    pub fn settle(&self, stem: &Arc<str>) {
+        self.ledger.lives.settle(&self.tenant, stem, Some(&self.lived));
+    }
+
     /// The public keys (RFC 7517): the one that signs, the next one, and old ones whose tokens may still be about.
     pub async fn jwks(&self) -> Result<Bytes, Unavailable> {
-        Ok(self.keys.load(self).await?.jwks.clone())
+        Ok(self.load_keys().await?.jwks.clone())
+    }
+
+    /// The tenant's keys; read from the store, or made, if they are not at hand.
+    pub(super) async fn load_keys(&self) -> Result<Arc<KeySet>, Unavailable> {
+        self.keys.load(&self.ledger, self.life()).await
+    }
+
+    /// Takes a new key into use; says what is published then.
+    pub async fn rotate_keys(&self, how: Rotation) -> Result<Vec<Published>, Unavailable> {
+        let set = self.keys.rotate(&self.ledger, self.life(), how).await?;
+        tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
+        Ok(set.published(self.ledger.now()))
+    }
+
+    /// What is published.
+    pub async fn published_keys(&self) -> Result<Vec<Published>, Unavailable> {
+        Ok(self.load_keys().await?.published(self.ledger.now()))
+    }
+
+    /// Issues a token.
+    pub(super) async fn issue(
+        &self,
+        client_id: &str,
+        scope: &str,
+        bearer: &Bearer<'_>,
+    ) -> Result<Issued, Unavailable> {
+        let keys = self.load_keys().await?;
+        let now = self.ledger.now();
+        let mut claims = self.claims(client_id, scope, now);
+        claims.set_bearer(bearer);
+        let text = keys.sign(now, |kid| claims.signing_input(kid));
+        Ok(Issued { text: Secret::new(text), id: claims.jti.into() })
+    }
+
+    fn claims(&self, client_id: &str, scope: &str, now: Timestamp) -> Claims {
+        let now = now.as_second();
+        Claims {
+            iss: self.url.as_str().into(),
+            aud: (*self.resource).into(),
+            sub: client_id.into(),
+            client_id: client_id.into(),
+            scope: scope.into(),
+            exp: now + LIFE.as_secs(),
+            iat: now,
+            nbf: now,
+            jti: random::hex::<16>().into(),
+            gid: GrantId::random().to_string().into(),
+            gty: None,
+            by: None,
+            tid: None,
+            oid: None,
+            roles: Vec::new(),
+        }
+    }
+
+    /// What a token says, if it is one of this tenant's that is good now. Without its person.
+    pub(super) async fn verify(&self, token: &[u8]) -> Result<Token, access_token::Fault> {
+        let keys = self.load_keys().await?;
+        let token = Token::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
+        token.filter(|token| self.is_good(token)).ok_or(access_token::Fault::Invalid)
+    }
+
+    /// Whether a token whose signature was verified is good at this moment.
+    pub(super) fn is_good(&self, token: &Token) -> bool {
+        let now = self.ledger.now();
+        let claims = &token.claims;
+        let is_ours = *claims.iss == *self.url.as_str() && *claims.aud == *self.resource;
+        is_ours && now < token.expires && token.issued <= now + SKEW && !self.is_revoked(token)
+    }
+
+    fn is_revoked(&self, token: &Token) -> bool {
+        let tenant = self.tenant.shared();
+        if self.ledger.revocations.include_all(token.issued) {
+            return true;
+        }
+        let subjects = [Subject::Grant(token.grant), Subject::Client(token.client_digest)];
+        subjects.into_iter().any(|subject| self.ledger.revocations.include(tenant, subject, token.issued))
     }
 }

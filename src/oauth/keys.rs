@@ -21,10 +21,10 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::access_token;
-use super::issuer::Issuer;
-use super::ledger::Unavailable;
+use super::error::Unavailable;
+use super::ledger::Ledger;
 use crate::base::digest::Digest;
-use crate::store::SigningKey;
+use crate::store::{Life, SigningKey};
 
 /// How long a key is published before it signs.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24);
@@ -72,8 +72,8 @@ struct Key {
 
 impl Keys {
     /// The keys; read or made if they are not at hand.
-    pub(super) async fn load(&self, issuer: &Issuer) -> Result<Arc<KeySet>, Unavailable> {
-        let now = issuer.ledger.now();
+    pub(super) async fn load(&self, ledger: &Ledger, life: &Life) -> Result<Arc<KeySet>, Unavailable> {
+        let now = ledger.now();
         let at_hand = || self.set.load_full().filter(|set| !set.has_retired(now));
         if let Some(set) = at_hand() {
             return Ok(set);
@@ -81,17 +81,21 @@ impl Keys {
         let _one_at_a_time = self.loading.lock().await;
         match at_hand() {
             Some(set) => Ok(set),
-            None => self.read(issuer, now).await,
+            None => self.read(ledger, life, now).await,
         }
     }
 
     /// Takes a new key into use.
-    async fn rotate(&self, issuer: &Issuer, how: Rotation) -> Result<Arc<KeySet>, Unavailable> {
+    pub(super) async fn rotate(
+        &self,
+        ledger: &Ledger,
+        life: &Life,
+        how: Rotation,
+    ) -> Result<Arc<KeySet>, Unavailable> {
         let _one_at_a_time = self.loading.lock().await;
-        let now = issuer.ledger.now();
-        let life = issuer.life().clone();
-        let set = issuer
-            .ledger
+        let now = ledger.now();
+        let life = life.clone();
+        let set = ledger
             .ask(move |store| {
                 let known = store.signing_keys(&life)?;
                 let (signs_from, gone) = match how {
@@ -108,9 +112,9 @@ impl Keys {
         self.publish(set)
     }
 
-    async fn read(&self, issuer: &Issuer, now: Timestamp) -> Result<Arc<KeySet>, Unavailable> {
-        let life = issuer.life().clone();
-        let stored = issuer.ledger.ask(move |store| {
+    async fn read(&self, ledger: &Ledger, life: &Life, now: Timestamp) -> Result<Arc<KeySet>, Unavailable> {
+        let life = life.clone();
+        let stored = ledger.ask(move |store| {
             let mut keys = store.signing_keys(&life)?;
             if keys.is_empty() {
                 store.begin_signing(&life, &make(now))?;
@@ -132,20 +136,6 @@ impl Keys {
         let set = Arc::new(KeySet { keys, jwks: jwks.to_string().into() });
         self.set.store(Some(Arc::clone(&set)));
         Ok(set)
-    }
-}
-
-impl Issuer {
-    /// Takes a new key into use; says what is published then.
-    pub async fn rotate_keys(&self, how: Rotation) -> Result<Vec<Published>, Unavailable> {
-        let set = self.keys.rotate(self, how).await?;
-        tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
-        Ok(set.published(self.ledger.now()))
-    }
-
-    /// What is published.
-    pub async fn published_keys(&self) -> Result<Vec<Published>, Unavailable> {
-        Ok(self.keys.load(self).await?.published(self.ledger.now()))
     }
 }
 
@@ -177,7 +167,7 @@ impl KeySet {
         retired(self.keys.iter().map(|key| key.signs_from), now) > 0
     }
 
-    fn published(&self, now: Timestamp) -> Vec<Published> {
+    pub(super) fn published(&self, now: Timestamp) -> Vec<Published> {
         let signs = signing(self.keys.iter().map(|key| key.signs_from), now);
         let state = |place: usize| match place.cmp(&signs) {
             std::cmp::Ordering::Less => "verifying",

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::issuer::Issuer;
+use super::error::Unavailable;
 use super::lives::Lives;
 use super::replay::Replay;
 use super::revocations::Revocations;
@@ -42,11 +42,6 @@ pub struct Ledger {
     /// Grants whose refresh token is being replaced.
     busy: DashMap<GrantId, Arc<Mutex<()>>>,
 }
-
-/// Our own part fails. It says nothing about the caller's credentials, so no client may throw them away over it: 503, never 401.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the gateway cannot reach its own records now")]
-pub struct Unavailable;
 
 impl Ledger {
     /// Reads what is revoked, and keeps house from then on.
@@ -110,9 +105,10 @@ impl Ledger {
         self.doubtful.iter().any(|doubtful| **doubtful == *tenant)
     }
 
-    /// A tenant of this entry is about to be published: its life is begun, if it has a login, and what is of another ends.
-    pub fn settle(&self, tenant: &TenantName, stem: &Arc<str>, issuer: Option<&Issuer>) {
-        self.lives.settle(tenant, stem, issuer.map(|issuer| &issuer.lived));
+    /// A tenant of this entry is about to be published, and nobody logs in to it: what is kept for another's logins ends.
+    /// With a login, [`Issuer::settle`](super::issuer::Issuer::settle) says so.
+    pub fn settle_without_login(&self, tenant: &TenantName, stem: &Arc<str>) {
+        self.lives.settle(tenant, stem, None);
     }
 
     /// An operator removed an entry: all that is kept for logins of the tenants that it was is to be deleted.

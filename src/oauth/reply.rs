@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::base::body::{self, Body};
 use crate::base::headers::retry_after;
 
+/// How long a client waits before it asks again for what this gateway could not read.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -11,8 +10,8 @@ use serde_json::json;
 use super::access_token::{Bearer, LIFE};
 use super::authentication::{self, Asked, Authenticated, authenticate};
 use super::client::{Clients, Origin};
+use super::error::Unavailable;
 use super::grants::{self, Continued, Details, Grants};
-use super::ledger::Unavailable;
 use super::parameters::{ParameterFault, Parameters};
 use super::{marks, pkce, reply, scope};
 use crate::base::body::Body;
@@ -20,7 +19,6 @@ use crate::base::secret::Secret;
 use crate::telemetry::audit::{Entry, Event};
 
 /// When a client may try again after our own parts failed.
-pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 /// Why no token is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +274,7 @@ impl Fault {
             Self::Client(fault) => return fault.answer(),
             Self::Grant(grants::Fault::Unavailable) => {
                 let what = "the login cannot be checked now; the token remains good";
-                return reply::unavailable(what, RETRY);
+                return reply::unavailable(what, reply::RETRY);
             }
             Self::Grant(grants::Fault::Invalid) => {
                 ("invalid_grant", "it is unknown, used up, expired or another client's; log in again")

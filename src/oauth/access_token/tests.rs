@@ -116,7 +116,7 @@ async fn nothing_but_the_key_makes_a_token() {
 async fn a_signed_token_of_other_names_is_refused() {
     let bed = Bed::new().await;
     let server = bed.server("acme");
-    let keys = server.issuer.keys.load(&server.issuer).await.expect("keys");
+    let keys = server.issuer.load_keys().await.expect("keys");
     let (token, _) = issued(&server).await;
     let [_, claims] = parts(&token);
     let now = bed.now();

@@ -29,8 +29,10 @@ impl Worker {
         let Some(login) = &self.parts.login else { return };
         for stem in changed {
             let Some(tenant) = self.roster.get(stem).and_then(|known| known.tenant()) else { continue };
-            let issuer = tenant.login.as_ref().map(|server| &**server.issuer());
-            login.ledger.settle(&tenant.spec.name, stem, issuer);
+            match &tenant.login {
+                Some(server) => server.issuer().settle(stem),
+                None => login.ledger.settle_without_login(&tenant.spec.name, stem),
+            }
         }
         // What the store does not take is offered to it again; until then nothing that needs it is kept either.
         let _written = login.ledger.write_lives().await;
