@@ -18,8 +18,9 @@ mod provider;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use aadsts::Kind;
 pub use admission::{Inadmissible, Upstream, admits};
 pub use entra::Entra;
-pub use error::{Error, Kind, Page, Trace};
+pub use error::{Error, Page, Trace};
 pub use person::{Groups, Person};
 pub use provider::{Ask, Login, Provider, Trouble};

@@ -2,7 +2,18 @@
 //!
 //! Owns the words that people are shown. `{app}` and `{redirect}` in them are the app's id and our redirect URI.
 
-use super::error::{Error, Kind, Trace};
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The account may not, the person would not, or it took too long.
+    Refused,
+    /// The operator must mend the app registration or the tenant's file. Nobody's session ends over it.
+    Misconfigured,
+    /// The account must log in again; only renewals say so.
+    Ended,
+    /// Entra does not answer. Nothing was used up but, perhaps, a code.
+    Down,
+}
 
 /// What an error means, and to whom.
 #[derive(Debug, Clone, Copy)]
@@ -16,10 +27,9 @@ pub(super) struct Meaning {
 
 const OPERATOR: &str = "Tell whoever operates this server; your account is not at fault.";
 
-/// Makes an error of what Entra said: by the first number that is known, else by the OAuth error.
-pub(super) fn error(oauth: &str, trace: Trace) -> Error {
-    let known = trace.codes.iter().find_map(|&code| meaning(code));
-    Error::of(&known.unwrap_or_else(|| by_oauth_error(oauth)), trace)
+/// What an error means, by the first of its numbers that is known, else by the OAuth error.
+pub(super) fn meaning(oauth: &str, codes: &[u32]) -> Meaning {
+    codes.iter().find_map(|&code| by_code(code)).unwrap_or_else(|| by_oauth_error(oauth))
 }
 
 /// Whether the secret was what Entra refused: wrong, or expired.
@@ -27,7 +37,7 @@ pub(super) fn is_of_secret(codes: &[u32]) -> bool {
     codes.iter().any(|code| matches!(code, 7_000_215 | 7_000_222))
 }
 
-fn meaning(code: u32) -> Option<Meaning> {
+fn by_code(code: u32) -> Option<Meaning> {
     Some(match code {
         65_001 | 90_008 | 90_094 | 90_095 => Meaning::CONSENT_MISSING,
         65_004 => Meaning::DECLINED,
@@ -229,9 +239,10 @@ impl Meaning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Error, Trace};
 
     fn error_of(oauth: &str, codes: &[u32]) -> Error {
-        error(oauth, Trace { codes: codes.to_vec(), ..Trace::default() })
+        Error::from_entra(oauth, Trace { codes: codes.to_vec(), ..Trace::default() })
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::id_token::{PERSONAL, is_id};
 use super::person::Person;
 use crate::spec::{DirectorySpec, IdentitySpec};
+
+/// The directory of all personal accounts.
+pub(super) const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// Where somebody logged in: the app registration and the directory, as the tenant's file named them then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +82,16 @@ pub(super) fn takes(identity: &IdentitySpec, tid: &str, guest: bool) -> Result<(
         () if guest && !identity.guests => Err(Inadmissible::Guest),
         () => Ok(()),
     }
+}
+
+/// Lower case, 8-4-4-4-12: what Entra gives directories and accounts.
+pub(super) fn is_id(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match dashes.contains(&at) {
+            true => byte == b'-',
+            false => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::aadsts;
 use super::error::{Error, Trace};
 use crate::base::secret::Secret;
 
@@ -42,12 +41,12 @@ pub(super) fn tokens(status: StatusCode, body: &[u8]) -> Result<Tokens, Error> {
     if !refusal.error_codes.is_empty() {
         trace.codes = refusal.error_codes.into_iter().take(MOST_CODES).collect();
     }
-    Err(aadsts::error(&refusal.error, trace))
+    Err(Error::from_entra(&refusal.error, trace))
 }
 
 /// What the redirect from the authorization endpoint means that brought no code.
 pub(super) fn redirected(error: &str, description: Option<&str>) -> Error {
-    aadsts::error(error, described(description))
+    Error::from_entra(error, described(description))
 }
 
 /// Takes the numbers and ids out of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::aadsts::Meaning;
-use super::id_token::Fault;
+use super::aadsts::{self, Kind, Meaning};
 
 /// Why a login or renewal failed. Holds no code, token or secret. `Display` is for the log.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,19 +12,6 @@ pub struct Error {
     class: &'static str,
     page: Box<Page>,
     trace: Box<Trace>,
-}
-
-/// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The account may not, the person would not, or it took too long.
-    Refused,
-    /// The operator must mend the app registration or the tenant's file. Nobody's session ends over it.
-    Misconfigured,
-    /// The account must log in again; only renewals say so.
-    Ended,
-    /// Entra does not answer. Nothing was used up but, perhaps, a code.
-    Down,
 }
 
 /// What people are shown.
@@ -93,6 +79,11 @@ impl Error {
         }
     }
 
+    /// What Entra said: by the first number that is known, else by the OAuth error.
+    pub(super) fn from_entra(oauth: &str, trace: Trace) -> Self {
+        Self::of(&aadsts::meaning(oauth, &trace.codes), trace)
+    }
+
     pub(super) fn of(meaning: &Meaning, trace: Trace) -> Self {
         let page = Page {
             title: meaning.title,
@@ -129,18 +120,6 @@ impl Error {
     /// Nothing was heard of Entra, or nothing sensible.
     pub(super) fn down(why: impl Into<String>) -> Self {
         Self::of(&Meaning::DOWN, Trace { detail: Some(why.into()), ..Trace::default() })
-    }
-
-    /// A token that is not believed.
-    pub(super) fn disbelieved(fault: Fault) -> Self {
-        let trace = Trace { detail: Some(format!("the id_token: {fault}")), ..Trace::default() };
-        let meaning = match fault {
-            Fault::Directory => Meaning::OTHER_DIRECTORY,
-            Fault::Guest => Meaning::GUEST,
-            Fault::Personal => Meaning::PERSONAL,
-            _ => Meaning::DISBELIEVED,
-        };
-        Self::of(&meaning, trace)
     }
 
     pub(super) fn another_account() -> Self {

@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
-use super::admission::{self, Inadmissible};
+use super::aadsts::Meaning;
+use super::admission::{self, Inadmissible, PERSONAL, is_id};
+use super::error::{Error, Trace};
 use super::keys::{Key, Keys};
 use super::person::{Groups, Person};
 use crate::spec::IdentitySpec;
@@ -15,8 +17,6 @@ use crate::spec::IdentitySpec;
 const SKEW: SignedDuration = SignedDuration::from_secs(120);
 /// Entra's are below 16 KiB.
 const LARGEST: usize = 64 << 10;
-/// The directory of all personal accounts.
-pub(super) const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 /// What stands for the account's directory in what Entra publishes for all directories.
 const ANY_DIRECTORY: &str = "{tenantid}";
 
@@ -62,6 +62,19 @@ pub(super) enum Fault {
     Guest,
     #[error("the account is a personal one")]
     Personal,
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let trace = Trace { detail: Some(format!("the id_token: {fault}")), ..Trace::default() };
+        let meaning = match fault {
+            Fault::Directory => Meaning::OTHER_DIRECTORY,
+            Fault::Guest => Meaning::GUEST,
+            Fault::Personal => Meaning::PERSONAL,
+            _ => Meaning::DISBELIEVED,
+        };
+        Self::of(&meaning, trace)
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,16 +148,6 @@ fn signature_only() -> Validation {
     validation.validate_nbf = false;
     validation.validate_aud = false;
     validation
-}
-
-/// Lower case, 8-4-4-4-12: what Entra gives directories and accounts.
-pub(super) fn is_id(text: &str) -> bool {
-    let dashes = [8, 13, 18, 23];
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match dashes.contains(&at) {
-            true => byte == b'-',
-            false => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        })
 }
 
 impl Key {

@@ -237,11 +237,11 @@ impl Inner {
     ) -> Result<Person, Error> {
         let verdict = self.verdict(token, &published, nonce);
         if verdict != Err(Fault::UnknownKey) {
-            return verdict.map_err(Error::disbelieved);
+            return verdict.map_err(Error::from);
         }
         match self.directory.newer(&self.entra, &published).await? {
-            Some(newer) => self.verdict(token, &newer, nonce).map_err(Error::disbelieved),
-            None => Err(Error::disbelieved(Fault::UnknownKey)),
+            Some(newer) => self.verdict(token, &newer, nonce).map_err(Error::from),
+            None => Err(Fault::UnknownKey.into()),
         }
     }
 

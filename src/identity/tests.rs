@@ -187,7 +187,7 @@ async fn accounts_of_other_directories_are_refused() {
     assert_eq!(stage.class().await, "in");
     stage.entra.account(json!({ "tid": elsewhere }));
     assert_eq!(stage.class().await, "other_directory");
-    stage.entra.account(json!({ "tid": super::id_token::PERSONAL }));
+    stage.entra.account(json!({ "tid": super::admission::PERSONAL }));
     assert_eq!(stage.class().await, "personal");
 }
 
