@@ -19,6 +19,7 @@ mod schedule;
 mod self_signed;
 mod status;
 mod storage;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,8 @@ pub use self::challenges::{ACME_TLS, NO_CHALLENGE};
 pub use self::doctor::{Check, Found, examine};
 pub use self::import::{Imported, import};
 pub use self::schedule::State;
-pub use self::status::{Status, stored};
+pub use self::status::Status;
+pub use self::stored::stored;
 use self::table::Table;
 use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, caught_now};

@@ -5,6 +5,8 @@
 //! stays until something better is there: nothing a CA, a disk or a clock does takes a certificate away.
 
 mod account;
+mod account_locks;
+mod attempt;
 mod bootstrap;
 pub(super) mod check;
 mod eab;
@@ -29,11 +31,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use self::account::Turns;
+use self::account_locks::AccountLocks;
+use self::attempt::{Attempt, Purpose};
 use self::bootstrap::Bootstrap;
 use self::job::Outcome;
 pub(super) use self::job::Report;
-use self::order::{Attempt, Purpose};
 use self::set::Set;
 use self::store::{Loaded, Store, Unusable};
 use super::challenges::Challenges;
@@ -70,7 +72,7 @@ pub(super) struct Parts {
 pub(super) struct Acme {
     parts: Parts,
     store: Arc<Store>,
-    turns: Arc<Turns>,
+    account_locks: Arc<AccountLocks>,
     /// What keeps the folder from being written.
     unwritable: Option<String>,
     /// In the order wanted, the first being the default.
@@ -112,7 +114,7 @@ impl Acme {
         let acme = Self {
             parts,
             store: Arc::new(store),
-            turns: Arc::default(),
+            account_locks: Arc::default(),
             unwritable,
             wanted: Vec::new(),
             sets: BTreeMap::new(),
@@ -316,7 +318,7 @@ impl Acme {
             ca,
             acme: self.parts.settings.clone(),
             store: self.store.clone(),
-            turns: self.turns.clone(),
+            account_locks: self.account_locks.clone(),
             challenges: self.parts.challenges.clone(),
             clock: self.parts.clock.clone(),
             http01: self.parts.http01,

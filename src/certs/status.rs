@@ -1,6 +1,5 @@
 //! How a certificate stands: what the admin listener and `tenantd certs` show.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,8 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::material::Material;
 use super::schedule::State;
-use super::{acme, manual, self_signed};
-use crate::settings::Ca;
 
 /// How the certificate for a name stands. Times without a certificate are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +34,6 @@ impl Status {
     pub fn is_well(&self) -> bool {
         matches!(self.state, State::Valid | State::Ordering)
     }
-}
-
-/// How the certificates that lie in a folder stand, whatever they are for; it is only read.
-pub fn stored(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
-    let mut statuses = acme::status::of_folder(folder, cas, now);
-    let files = manual::look(folder).good.into_values().chain(self_signed::look(folder));
-    statuses.extend(of_materials(&files.collect::<Vec<_>>(), now));
-    statuses
 }
 
 /// The statuses of certificates that are not obtained automatically.

@@ -2,27 +2,13 @@
 //!
 //! CAs count new accounts (Let's Encrypt: ten in three hours), so orders that begin together open one, not one each.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
+use super::attempt::{Attempt, Trouble};
 use super::http::Http;
-use super::order::{Attempt, Trouble};
 use super::patience::patiently;
 use super::{eab, fault};
 use crate::certs::schedule::Failure;
-
-/// Whose turn it is to open the account with each CA, by its directory.
-#[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
-
-impl Turns {
-    fn of(&self, directory: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.0.lock().expect("no holder of this lock panics");
-        turns.entry(directory.to_owned()).or_default().clone()
-    }
-}
 
 impl Attempt {
     /// The account that is kept, or a new one if there is none that can be understood.
@@ -30,9 +16,9 @@ impl Attempt {
         if let Some(credentials) = self.kept_credentials().await {
             return resume(credentials, http).await;
         }
-        let turn = self.turns.of(&self.ca.directory);
-        // Held across the CA's answer on purpose: whoever waits would ask the same CA for the same thing.
-        let _turn = turn.lock().await;
+        let lock = self.account_locks.of(&self.ca.directory);
+        // Held across the CA's answer on purpose: the next attempt would ask the same CA for the same thing.
+        let _guard = lock.lock().await;
         match self.kept_credentials().await {
             Some(opened_meanwhile) => resume(opened_meanwhile, http).await,
             None => Ok(self.open_account(http).await?),

@@ -2,9 +2,18 @@
 
 use std::path::Path;
 
+use http::{Request, header};
+use instant_acme::{BodyWrapper, HttpClient};
+use jiff::SignedDuration;
+
+use super::http::Http;
 use super::store::{Store, Unusable};
-use super::{eab, http};
+use super::{eab, fault};
+use crate::base::clock::{Clock, SystemClock};
 use crate::settings::{Acme, Eab};
+
+/// Clocks further apart than this make trouble with certificates.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whether the folder can be written, or is in use by a gateway that can.
 pub(in crate::certs) fn folder(folder: &Path) -> Result<(), String> {
@@ -22,6 +31,20 @@ pub(in crate::certs) fn eab(eab: &Eab) -> Result<String, String> {
 
 /// Whether a CA answers, and whether our clocks agree.
 pub(in crate::certs) async fn ca(acme: &Acme, directory: &str) -> Result<String, String> {
-    let http = http::Http::new(acme.ca_root.as_deref()).map_err(|error| error.to_string())?;
-    http.look_at(directory).await
+    let http = Http::new(acme.ca_root.as_deref()).map_err(|error| error.to_string())?;
+    let request = Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
+    let answer = http.request(request).await;
+    let answer = answer.map_err(|error| fault::of(error, &http).said())?;
+    if !answer.parts.status.is_success() {
+        return Err(format!("it answers {}; see that the URL is its ACME directory", answer.parts.status));
+    }
+    let date = answer.parts.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+    let apart = theirs.map(|theirs| SystemClock.now().duration_since(theirs.timestamp()).abs());
+    match apart {
+        Some(apart) if apart > CLOCKS => {
+            Err(format!("its clock and this machine's are {} s apart; set this machine's", apart.as_secs()))
+        }
+        _ => Ok("it answers".into()),
+    }
 }

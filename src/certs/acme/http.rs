@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{self, Client};
@@ -28,14 +28,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::fault;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::headers::wait_asked_for;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const EXCHANGE: Duration = Duration::from_secs(30);
-/// Clocks further apart than this make trouble with certificates.
-const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 /// A chain is a few kilobytes.
 const LARGEST_ANSWER: usize = 1 << 20;
 /// So much of a page that is no JSON is told.
@@ -118,32 +115,6 @@ impl Http {
             }
         }
         Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
-    }
-}
-
-impl Http {
-    /// Fetches a directory, and says what is wrong if it cannot be had or the clocks differ.
-    pub(super) async fn look_at(&self, directory: &str) -> Result<String, String> {
-        let request =
-            Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
-        let answer = self.request(request).await;
-        let answer = answer.map_err(|error| fault::of(error, self).said())?;
-        if !answer.parts.status.is_success() {
-            return Err(format!(
-                "it answers {}; see that the URL is its ACME directory",
-                answer.parts.status
-            ));
-        }
-        let date = answer.parts.headers.get(header::DATE).and_then(|date| date.to_str().ok());
-        let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        let apart = theirs.map(|theirs| SystemClock.now().duration_since(theirs.timestamp()).abs());
-        match apart {
-            Some(apart) if apart > CLOCKS => Err(format!(
-                "its clock and this machine's are {} s apart; set this machine's",
-                apart.as_secs()
-            )),
-            _ => Ok("it answers".into()),
-        }
     }
 }
 
@@ -272,7 +243,7 @@ mod tests {
     fn a_refusal_says_when_to_come_back_in_seconds_or_by_date() {
         let after = |text: &str| {
             let mut headers = http::HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().expect("a value"));
+            headers.insert(http::header::RETRY_AFTER, text.parse().expect("a value"));
             retry_after(&headers)
         };
         assert_eq!(after("120"), Some(SignedDuration::from_secs(120)));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rustls_pki_types::CertificateDer;
 
+use super::attempt::{Attempt, Obtained};
 use super::fault;
-use super::order::{Attempt, Obtained};
 use crate::certs::schedule::{Failure, Fault, Memory, Step, Window};
 
 /// One attempt, both ways to prove a name included.

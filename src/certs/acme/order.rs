@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
@@ -16,16 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
-use super::account::Turns;
+use super::attempt::{Attempt, Obtained, Purpose, Trouble, word};
 use super::http::Http;
 use super::patience::patiently;
-use super::store::Store;
 use super::{fault, verify};
-use crate::base::clock::Clock;
-use crate::certs::challenges::Challenges;
-use crate::certs::material::Material;
 use crate::certs::schedule::{Challenge, Failure, Fault, Memory, Window};
-use crate::settings;
 
 /// The profile under which CAs issue for addresses.
 const FOR_ADDRESSES: &str = "shortlived";
@@ -34,55 +28,6 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(100))
     .backoff(1.5)
     .timeout(Duration::from_secs(90));
-/// What an attempt works with.
-#[derive(Clone)]
-pub(super) struct Attempt {
-    pub(super) name: String,
-    pub(super) ca: settings::Ca,
-    pub(super) acme: Arc<settings::Acme>,
-    pub(super) store: Arc<Store>,
-    pub(super) turns: Arc<Turns>,
-    pub(super) challenges: Arc<Challenges>,
-    pub(super) clock: Arc<dyn Clock>,
-    /// Whether anything of ours listens for HTTP-01.
-    pub(super) http01: bool,
-    pub(super) purpose: Purpose,
-}
-
-/// What an attempt is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A certificate to serve.
-    Serve,
-    /// To see at staging that the name is ours, before an order is placed for good.
-    Prove,
-    /// To show somebody whether it would work. Nothing is remembered of it.
-    Show,
-}
-
-/// What an attempt brought.
-#[derive(Debug)]
-pub(super) struct Obtained {
-    /// Key and chain.
-    pub(super) pem: String,
-    pub(super) material: Material,
-    pub(super) challenge: Challenge,
-}
-
-/// Why an order came to nothing, where it matters what is tried next.
-pub(super) enum Trouble {
-    Failed(Failure),
-    /// The CA doesn't know our account.
-    NoAccount(Failure),
-    /// The CA doesn't want to hear which certificate is replaced.
-    Replaces(Failure),
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
 
 impl Attempt {
     /// Orders a certificate. `replaces` is the one that is held.
@@ -177,10 +122,6 @@ impl Attempt {
             Err(AcmeError::Unsupported(_) | AcmeError::Str(_)) => Ok(None),
             Err(error) => Err(fault::of(error, &http)),
         }
-    }
-
-    fn http(&self) -> Result<Http, Failure> {
-        Http::new(self.acme.ca_root.as_deref()).map_err(|error| fault::refused(error.to_string()))
     }
 
     async fn order(
@@ -305,28 +246,5 @@ impl Attempt {
         let (name, memory) = (self.name.clone(), memory.clone());
         let written = self.on_disk(move |store| store.keep_memory(&name, &memory)).await;
         written.map_err(|error| fault::refused(format!("no certificate is ordered, since {error}")))
-    }
-
-    pub(super) async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Store) -> T + Send + 'static,
-    ) -> T {
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || work(&store)).await.expect("the store does not panic")
-    }
-}
-
-impl Trouble {
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Failed(failure) | Self::NoAccount(failure) | Self::Replaces(failure) => failure,
-        }
-    }
-}
-
-pub(super) fn word(way: Challenge) -> &'static str {
-    match way {
-        Challenge::TlsAlpn => "tls-alpn-01",
-        Challenge::Http => "http-01",
     }
 }

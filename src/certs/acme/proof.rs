@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use instant_acme::{AuthorizationStatus, ChallengeType, Error as AcmeError, Order};
 
+use super::attempt::{Attempt, Purpose, word};
 use super::fault;
 use super::http::Http;
-use super::order::{Attempt, Purpose, word};
 use super::patience::patiently;
 use crate::certs::challenges::Answering;
 use crate::certs::schedule::{Challenge, Failure, Memory};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Reply;
-use super::order::{self, Obtained};
+use super::attempt::{self, Obtained};
 use crate::base::random;
 use crate::certs::material::Material;
 use crate::certs::schedule::{self, Failure, Held, Memory, Next, State, Step, Window};
@@ -45,7 +45,7 @@ impl Set {
         self.memory.succeeded(held, obtained.challenge, now, chance());
         tracing::info!(
             name, serial = material.serial, until = %material.not_after, issuer = material.issuer,
-            way = order::word(obtained.challenge), "a new certificate is served"
+            way = attempt::word(obtained.challenge), "a new certificate is served"
         );
         self.held = Some(Arc::new(material));
         self.reminded = None;

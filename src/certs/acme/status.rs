@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::order;
+use super::attempt;
 use super::set::Set;
 use super::store::Store;
 use crate::certs::Status;
@@ -36,7 +36,7 @@ pub(super) fn of(name: &str, set: &Set, surroundings: &Surroundings<'_>) -> Stat
         issuer: held.map(|held| held.issuer.clone()),
         serial: held.map(|held| held.serial.clone()),
         ca: cas.get(set.memory.ca).map(|ca| ca.directory.clone()),
-        challenge: set.memory.challenge.map(|way| order::word(way).to_owned()),
+        challenge: set.memory.challenge.map(|way| attempt::word(way).to_owned()),
         renew_at: held.and(set.memory.renew_at),
         next_attempt: (next.step == Step::Order).then_some(next.at),
         failures: set.memory.failures,

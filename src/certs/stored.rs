@@ -1,0 +1,17 @@
+//! What lies in a folder of certificates, whatever made it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::status::{Status, of_materials};
+use super::{acme, manual, self_signed};
+use crate::settings::Ca;
+
+/// How the certificates that lie in a folder stand, whatever they are for; it is only read.
+pub fn stored(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
+    let mut statuses = acme::status::of_folder(folder, cas, now);
+    let files = manual::look(folder).good.into_values().chain(self_signed::look(folder));
+    statuses.extend(of_materials(&files.collect::<Vec<_>>(), now));
+    statuses
+}
