@@ -17,6 +17,7 @@ mod person;
 mod provider;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transport;
 
 pub use aadsts::Kind;
 pub use admission::{Inadmissible, Upstream, admits};

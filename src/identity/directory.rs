@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::aadsts::Meaning;
-use super::entra::{Entra, Request};
 use super::error::{Error, Trace};
 use super::keys::Keys;
+use super::transport::{Request, Transport};
 
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks.
@@ -56,32 +56,33 @@ impl Directory {
     }
 
     /// What it publishes, at most a day old unless Entra cannot be reached.
-    pub(super) async fn published(&self, entra: &Entra) -> Result<Arc<Published>, Error> {
+    pub(super) async fn published(&self, transport: &Transport) -> Result<Arc<Published>, Error> {
         let seen = self.seen.load_full();
         match seen {
-            Some(seen) if entra.elapsed_since(seen.at) < FRESH => Ok(seen),
-            Some(seen) => Ok(self.newer(entra, &seen).await.ok().flatten().unwrap_or(seen)),
-            None => self.first(entra).await,
+            Some(seen) if transport.elapsed_since(seen.at) < FRESH => Ok(seen),
+            Some(seen) => Ok(self.newer(transport, &seen).await.ok().flatten().unwrap_or(seen)),
+            None => self.first(transport).await,
         }
     }
 
-    async fn first(&self, entra: &Entra) -> Result<Arc<Published>, Error> {
+    async fn first(&self, transport: &Transport) -> Result<Arc<Published>, Error> {
         let mut last = self.last_look.lock().await;
         if let Some(seen) = self.seen.load_full() {
             return Ok(seen);
         }
         // An outage is not asked about anew for each of many who wait; a second is enough to notice that it is over.
-        let just_failed = last.as_ref().filter(|look| entra.elapsed_since(look.at) < Duration::from_secs(1));
+        let just_failed =
+            last.as_ref().filter(|look| transport.elapsed_since(look.at) < Duration::from_secs(1));
         if let Some(fault) = just_failed.and_then(|look| look.fault.clone()) {
             return Err(fault);
         }
-        self.look(entra, &mut last).await
+        self.look(transport, &mut last).await
     }
 
     /// What it publishes now, if that is newer than `seen`; `None` if somebody looked a moment ago.
     pub(super) async fn newer(
         &self,
-        entra: &Entra,
+        transport: &Transport,
         seen: &Arc<Published>,
     ) -> Result<Option<Arc<Published>>, Error> {
         let mut last = self.last_look.lock().await;
@@ -90,14 +91,14 @@ impl Directory {
             return Ok(current);
         }
         match last.as_ref() {
-            Some(look) if entra.elapsed_since(look.at) < PAUSE => Ok(None),
-            _ => self.look(entra, &mut last).await.map(Some),
+            Some(look) if transport.elapsed_since(look.at) < PAUSE => Ok(None),
+            _ => self.look(transport, &mut last).await.map(Some),
         }
     }
 
-    async fn look(&self, entra: &Entra, last: &mut Option<Look>) -> Result<Arc<Published>, Error> {
-        let found = self.fetch(entra).await;
-        *last = Some(Look { at: entra.clock.monotonic(), fault: found.as_ref().err().cloned() });
+    async fn look(&self, transport: &Transport, last: &mut Option<Look>) -> Result<Arc<Published>, Error> {
+        let found = self.fetch(transport).await;
+        *last = Some(Look { at: transport.clock.monotonic(), fault: found.as_ref().err().cloned() });
         let found = Arc::new(found.inspect_err(|error| {
             tracing::warn!(directory = %self.name, %error, "what the directory publishes cannot be read");
         })?);
@@ -105,20 +106,20 @@ impl Directory {
         Ok(found)
     }
 
-    async fn fetch(&self, entra: &Entra) -> Result<Published, Error> {
-        let at = entra.clock.monotonic();
-        let metadata = self.get(entra, "v2.0/.well-known/openid-configuration").await?;
+    async fn fetch(&self, transport: &Transport) -> Result<Published, Error> {
+        let at = transport.clock.monotonic();
+        let metadata = self.get(transport, "v2.0/.well-known/openid-configuration").await?;
         let metadata: Metadata =
             serde_json::from_slice(&metadata).map_err(|_| Error::down("its metadata cannot be read"))?;
-        let keys = self.get(entra, "discovery/v2.0/keys").await?;
+        let keys = self.get(transport, "discovery/v2.0/keys").await?;
         let keys = Keys::parse(&keys).ok_or_else(|| Error::down("its keys cannot be read"))?;
         Ok(Published { issuer: metadata.issuer, keys, at })
     }
 
-    async fn get(&self, entra: &Entra, path: &str) -> Result<bytes::Bytes, Error> {
+    async fn get(&self, transport: &Transport, path: &str) -> Result<bytes::Bytes, Error> {
         // A directory's own place: whoever looks, looks for all tenants that have it, and must not wait for one of them.
-        let asker = entra.asker(&format!("directory {}", self.name));
-        match entra.ask(entra.url(&self.name, path), Request::Get, &asker).await? {
+        let asker = transport.asker(&format!("directory {}", self.name));
+        match transport.ask(transport.url(&self.name, path), Request::Get, &asker).await? {
             (StatusCode::OK, body) => Ok(body),
             // Entra's answer for a directory that there is not.
             (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _) => {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use url::Url;
 
-use super::entra::{Asker, Request};
 use super::id_token::{self, Expected, Fault};
+use super::transport::{Asker, Request};
 use super::{Entra, Error, Kind, Person};
 use super::{aadsts, answer, directory};
 use crate::base::secret::Secret;
@@ -82,7 +82,7 @@ impl Provider {
         Self(Arc::new(Inner {
             entra: Arc::clone(entra),
             directory,
-            asker: entra.asker(public_url.as_str()),
+            asker: entra.transport.asker(public_url.as_str()),
             login: Arc::clone(login),
             public_url: public_url.clone(),
             trouble: Mutex::default(),
@@ -153,7 +153,8 @@ impl Provider {
 
     fn remembered(&self) -> Option<Noted> {
         let noted = (*self.0.trouble())?;
-        let is_forgotten = noted.trouble == Trouble::Down && self.0.entra.elapsed_since(noted.last) > OUTAGE;
+        let is_forgotten =
+            noted.trouble == Trouble::Down && self.0.entra.transport.elapsed_since(noted.last) > OUTAGE;
         (!is_forgotten).then_some(noted)
     }
 }
@@ -165,13 +166,13 @@ impl Inner {
 
     /// Lets an exchange go on for a while, then remembers how it went, counts it, and completes what people are told.
     async fn noted(&self, exchange: impl Future<Output = Result<Login, Error>>) -> Result<Login, Error> {
-        let begun = self.entra.clock.monotonic();
+        let begun = self.entra.transport.clock.monotonic();
         let outcome = tokio::time::timeout(EXCHANGE, exchange).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::down("no answer in time")));
-        let now = self.entra.clock.monotonic();
+        let now = self.entra.transport.clock.monotonic();
         self.note(outcome.as_ref().err().and_then(Trouble::of), now);
         let label = outcome.as_ref().err().map_or("ok", |error| error.kind().label());
-        self.entra.metrics.identity_call(label, now.saturating_duration_since(begun));
+        self.entra.transport.metrics.identity_call(label, now.saturating_duration_since(begun));
         outcome.map_err(|error| self.completed(error))
     }
 
@@ -179,7 +180,7 @@ impl Inner {
     fn note(&self, trouble: Option<Trouble>, now: Instant) {
         let before = {
             let mut noted = self.trouble();
-            let since = noted.map_or_else(|| self.entra.clock.now(), |noted| noted.since);
+            let since = noted.map_or_else(|| self.entra.transport.clock.now(), |noted| noted.since);
             std::mem::replace(&mut *noted, trouble.map(|trouble| Noted { trouble, last: now, since }))
         };
         let app = &self.login.identity.client_id;
@@ -195,12 +196,12 @@ impl Inner {
     }
 
     fn url(&self, path: &str) -> Url {
-        self.entra.url(&self.login.identity.directory.name(), path)
+        self.entra.transport.url(&self.login.identity.directory.name(), path)
     }
 
     /// What the directory publishes is had first: a code is not used up for nothing.
     async fn login(&self, form: &[(&str, &str)], nonce: Option<&str>, asker: &Asker) -> Result<Login, Error> {
-        let published = self.directory.published(&self.entra).await?;
+        let published = self.directory.published(&self.entra.transport).await?;
         let tokens = self.tokens(form, asker).await?;
         let person = self.judged(tokens.id_token.expose(), published, nonce).await?;
         person.may(&self.login.rules)?;
@@ -216,7 +217,7 @@ impl Inner {
                 [("client_id", &*identity.client_id), ("client_secret", secret.expose()), ("scope", SCOPE)];
             let form: Vec<_> = form.iter().copied().chain(proof).collect();
             let (status, body) =
-                self.entra.ask(self.url("oauth2/v2.0/token"), Request::Post(&form), asker).await?;
+                self.entra.transport.ask(self.url("oauth2/v2.0/token"), Request::Post(&form), asker).await?;
             match answer::tokens(status, &body) {
                 Err(error) if aadsts::is_of_secret(&error.trace().codes) => {
                     tracing::warn!(app = %identity.client_id, %error, "Microsoft refuses a client secret; renew it");
@@ -239,7 +240,7 @@ impl Inner {
         if verdict != Err(Fault::UnknownKey) {
             return verdict.map_err(Error::from);
         }
-        match self.directory.newer(&self.entra, &published).await? {
+        match self.directory.newer(&self.entra.transport, &published).await? {
             Some(newer) => self.verdict(token, &newer, nonce).map_err(Error::from),
             None => Err(Fault::UnknownKey.into()),
         }
@@ -255,7 +256,7 @@ impl Inner {
             identity: &self.login.identity,
             issuer: &published.issuer,
             nonce,
-            now: self.entra.clock.now(),
+            now: self.entra.transport.clock.now(),
         };
         id_token::judge(token, &published.keys, &expected)
     }
