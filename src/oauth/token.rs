@@ -18,8 +18,6 @@ use crate::base::body::Body;
 use crate::base::secret::Secret;
 use crate::telemetry::audit::{Entry, Event};
 
-/// When a client may try again after our own parts failed.
-
 /// Why no token is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
