@@ -119,7 +119,7 @@ impl Bed {
         let (tenant, login) = (tenant.clone(), Arc::new(login));
         let provider = Provider::new(&self.shared.entra, &login, &url);
         let lived = self.shared.ledger.lives.look(&tenant, stem, &login);
-        let issuer = Issuer::new(tenant.clone(), lived.clone(), url, &self.shared.ledger);
+        let issuer = Issuer::new(tenant, lived.clone(), url, &self.shared.ledger);
         issuer.settle(&stem.into());
         self.shared.store.turn_lives(&self.shared.ledger.lives.unwritten()).expect("kept");
         self.shared.ledger.lives.are_written(self.shared.ledger.lives.unwritten().len());
