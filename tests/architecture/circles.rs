@@ -38,6 +38,8 @@ const LISTED: &[(&str, &[&str])] = &[
 
 type Path = Vec<String>;
 type Edges = BTreeMap<String, BTreeSet<String>>;
+/// Paths, each with the name that it is given.
+type Named = Vec<(Path, String)>;
 
 /// Which module uses which.
 struct Modules {
@@ -51,7 +53,7 @@ fn path(text: &str) -> Path {
 }
 
 /// The paths of a `use` tree, each with the name that it gives.
-fn tree(text: &str, prefix: &[String], found: &mut Vec<(Path, String)>) {
+fn tree(text: &str, prefix: &[String], found: &mut Named) {
     let text = text.trim();
     if let Some((head, rest)) = text.split_once('{') {
         let prefix = [prefix, &path(head)].concat();
@@ -81,8 +83,8 @@ fn tree(text: &str, prefix: &[String], found: &mut Vec<(Path, String)>) {
     }
 }
 
-/// The paths that a file names: by `use`, and in its code from `crate`, `super` or `self` on.
-fn named(code: &str) -> (Vec<(Path, String)>, Vec<(Path, String)>) {
+/// The paths that a file names: by `use`, and in its code from `crate`, `super` or `self` on; and those that it exports.
+fn named(code: &str) -> (Named, Named) {
     let (mut used, mut exported, mut rest) = (Vec::new(), Vec::new(), String::new());
     let mut lines = code.lines();
     while let Some(line) = lines.next() {
