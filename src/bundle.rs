@@ -36,7 +36,8 @@ use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
 use crate::spec::{TenantName, TenantSpec};
 
-pub use discover::{Listing, discover, is_unpacked_export, list, secret_of, stem_of, strays};
+pub use bounds::secret_of;
+pub use discover::{Listing, discover, is_unpacked_export, list, stem_of, strays};
 pub use namesake::kin;
 pub use reference::{Named, Presence};
 pub use snapshot::{Difference, Draft, Line, Snapshot};

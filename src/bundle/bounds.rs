@@ -8,7 +8,6 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::discover::secret_of;
 use super::{Context, Entry};
 use crate::base::file::{self, Error};
 use crate::spec::TenantName;
@@ -16,6 +15,9 @@ use crate::spec::TenantName;
 pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
 /// Between a tenant's name and the rest of a variable's.
 const BETWEEN: &str = "__";
+
+/// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
+const SECRETS: &[&str] = &["key", "secret"];
 
 /// What one entry may lead to.
 pub(super) struct Bounds {
@@ -100,6 +102,12 @@ impl Bounds {
 
 fn owner(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
+}
+
+/// The stem of the tenant that may have its secrets in a file of this name.
+pub fn secret_of(name: &str) -> Option<&str> {
+    let (stem, end) = name.rsplit_once('.')?;
+    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
 
 #[cfg(test)]

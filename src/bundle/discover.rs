@@ -9,13 +9,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::bounds::secret_of;
 use super::{Entry, archive, namesake};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
-/// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
-const SECRETS: &[&str] = &["key", "secret"];
 const MAX_LISTED: usize = 1_000;
 /// So few entries are asked for by name; more of them cost less in one listing.
 const FEW: usize = 32;
@@ -189,12 +188,6 @@ pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
         // Whatever happens below a tenant's folder may be a mounted Secret's `..data` changing places.
         _ => Some(name.to_owned()),
     }
-}
-
-/// The stem of the tenant that may have its secrets in a file of this name.
-pub fn secret_of(name: &str) -> Option<&str> {
-    let (stem, end) = name.rsplit_once('.')?;
-    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
 
 /// What lies in the folder, is no tenant's and is not of the kinds that are left alone silently: a notice for each.
