@@ -360,6 +360,7 @@ fn parts(
         metrics,
         clock,
         open_tenants: settings.open_tenants,
+        private_networks: settings.private_networks.as_slice().into(),
         login: None,
         allowed_origins: settings.allowed_origins.clone(),
         drain: Duration::from_secs(settings.limits.drain_seconds),

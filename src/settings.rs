@@ -65,7 +65,7 @@ pub enum WatchMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OpenTenants {
-    /// Loopback and private networks only.
+    /// Loopback, private networks and `private_networks` only.
     #[default]
     Private,
     /// Everybody.
@@ -106,6 +106,8 @@ pub struct Settings {
     pub watch: WatchMode,
     pub log: LogFormat,
     pub open_tenants: OpenTenants,
+    /// Networks that count as private besides those that are.
+    pub private_networks: Vec<IpNet>,
     pub zip_hosts: ZipHosts,
     pub backend_allow: Vec<IpNet>,
     pub secret_roots: Vec<PathBuf>,
@@ -169,6 +171,7 @@ impl Default for Settings {
             watch: WatchMode::default(),
             log: LogFormat::default(),
             open_tenants: OpenTenants::default(),
+            private_networks: Vec::new(),
             zip_hosts: ZipHosts::default(),
             backend_allow: Vec::new(),
             secret_roots: Vec::new(),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -168,7 +169,8 @@ pub struct BearerCheck {
 enum Rule {
     Login(Login),
     Keys(Arc<[Key]>),
-    OpenToPrivate,
+    /// With the networks that count as private besides.
+    OpenToPrivate(Arc<[IpNet]>),
     OpenToAll,
     /// The settings refuse open tenants. Such a tenant is rejected before it lives; should one come here, it is shut.
     Shut,
@@ -190,8 +192,9 @@ impl BearerCheck {
         Self { rule: Rule::Login(grants.into()), closed }
     }
 
-    /// The check that `access` asks for without login, within what the settings allow to open tenants.
-    pub fn new(access: &AccessSpec, open: OpenTenants, leaves: &Leaves) -> Self {
+    /// The check that `access` asks for without login, within what the settings allow to open tenants. `networks` count as
+    /// private besides those that are.
+    pub fn new(access: &AccessSpec, open: OpenTenants, networks: Arc<[IpNet]>, leaves: &Leaves) -> Self {
         let rule = match open {
             // Doubt closes: who comes here with a login has nobody to ask.
             _ if access.login.is_some() => Rule::Shut,
@@ -199,10 +202,10 @@ impl BearerCheck {
             OpenTenants::Refused => Rule::Shut,
             OpenTenants::Public => Rule::OpenToAll,
             OpenTenants::Private if access.public => Rule::OpenToAll,
-            OpenTenants::Private => Rule::OpenToPrivate,
+            OpenTenants::Private => Rule::OpenToPrivate(networks),
         };
         let closed = match rule {
-            Rule::OpenToPrivate => leaves.of(Leave::OpenToPrivate),
+            Rule::OpenToPrivate(_) => leaves.of(Leave::OpenToPrivate),
             Rule::OpenToAll => leaves.of(Leave::OpenToAll),
             Rule::Login(_) | Rule::Keys(_) | Rule::Shut => CancellationToken::new(),
         };
@@ -235,15 +238,15 @@ impl BearerCheck {
                 .iter()
                 .any(|key| key.digest == *digest && key.expires.is_none_or(|expires| now < expires)),
             (Rule::OpenToAll, Leave::OpenToAll | Leave::OpenToPrivate) => true,
-            (Rule::OpenToPrivate, leave) => *leave == Leave::OpenToPrivate,
+            (Rule::OpenToPrivate(_), leave) => *leave == Leave::OpenToPrivate,
             _ => false,
         }
     }
 
     /// Whether the page for people is shown to `peer`: not to those whom an open tenant doesn't answer at all.
     pub fn shows_page(&self, peer: IpAddr) -> Result<(), Denial> {
-        match self.rule {
-            Rule::OpenToPrivate if !is_private(peer) => Err(Denial::NotPrivate),
+        match &self.rule {
+            Rule::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
             _ => Ok(()),
         }
     }
@@ -257,8 +260,8 @@ impl BearerCheck {
                 Ok(Principal::Key { label })
             }
             Rule::OpenToAll => Ok(Principal::Anonymous),
-            Rule::OpenToPrivate if is_private(peer) => Ok(Principal::Anonymous),
-            Rule::OpenToPrivate => Err(Denial::NotPrivate),
+            Rule::OpenToPrivate(networks) if is_private(peer, networks) => Ok(Principal::Anonymous),
+            Rule::OpenToPrivate(_) => Err(Denial::NotPrivate),
             Rule::Shut | Rule::Login(_) => Err(Denial::Missing),
         }
     }
@@ -289,7 +292,7 @@ impl BearerCheck {
         match &self.rule {
             Rule::Login(login) => login.describe(),
             Rule::Keys(keys) => format!("api keys ({})", keys.len()),
-            Rule::OpenToPrivate => "open (private networks)".to_owned(),
+            Rule::OpenToPrivate(_) => "open (private networks)".to_owned(),
             Rule::OpenToAll => "open (public)".to_owned(),
             Rule::Shut => "closed (no key is configured)".to_owned(),
         }
@@ -358,12 +361,14 @@ fn is_b64token(token: &[u8]) -> bool {
 }
 
 /// Loopback, RFC 1918, unique local (RFC 4193), link-local, and IPv4 mapped into IPv6. The shared space of carriers
-/// (100.64.0.0/10, RFC 6598) is not private: strangers share it.
-fn is_private(peer: IpAddr) -> bool {
-    match peer.to_canonical() {
+/// (100.64.0.0/10, RFC 6598) is not private, since strangers share it, unless the settings name it (`private_networks`).
+fn is_private(peer: IpAddr, networks: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
+    let is_near = match peer {
         IpAddr::V4(v4) => v4.is_loopback() || is_private_v4(v4),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
+    };
+    is_near || networks.iter().any(|network| network.contains(&peer))
 }
 
 fn is_private_v4(v4: Ipv4Addr) -> bool {
@@ -424,7 +429,7 @@ impl Denial {
             }
             Self::Unavailable => "This server cannot check logins now; try again in a moment.",
             Self::NotPrivate => {
-                "This server has no login and answers private networks only; its operator can add api_keys to it, or public: true."
+                "This server has no login and answers private networks only; its operator can add api_keys to it, public: true, or your network to private_networks."
             }
         }
     }

@@ -40,6 +40,7 @@ fn settings(limits: Limits) -> Settings {
         watch: WatchMode::Auto,
         log: LogFormat::Text,
         open_tenants: OpenTenants::Private,
+        private_networks: vec![],
         zip_hosts: ZipHosts::Refuse,
         backend_allow: vec![],
         secret_roots: vec![],

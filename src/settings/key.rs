@@ -19,6 +19,7 @@ impl Key {
     pub const LOG: Key = Key("log");
     pub const REQUIRE_AUTH: Key = Key("require_auth");
     pub const OPEN_TENANTS: Key = Key("open_tenants");
+    pub const PRIVATE_NETWORKS: Key = Key("private_networks");
     pub const BACKEND_ALLOW: Key = Key("backend_allow");
     pub const SECRET_ROOT: Key = Key("secret_root");
     pub const CONFINE_TENANTS: Key = Key("confine_tenants");
@@ -42,7 +43,7 @@ impl Key {
     pub const ZIP_HOSTS: Key = Key("zip_hosts");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 33] = [
+    pub const ALL: [Key; 34] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -55,6 +56,7 @@ impl Key {
         Self::LOG,
         Self::REQUIRE_AUTH,
         Self::OPEN_TENANTS,
+        Self::PRIVATE_NETWORKS,
         Self::BACKEND_ALLOW,
         Self::SECRET_ROOT,
         Self::CONFINE_TENANTS,

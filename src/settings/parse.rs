@@ -143,6 +143,16 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
     }
 }
 
+/// A network whose hosts are let in as those of private ones are; all addresses there are is no such network.
+pub(super) fn private_network(text: &str) -> Parsed<IpNet> {
+    match network(text)? {
+        all if all.prefix_len() == 0 => {
+            fault("every address there is", "say `open_tenants: public` if all are meant")
+        }
+        network => Ok(network),
+    }
+}
+
 /// `5m`, `1d`, `365d`, or `off`; a bare number is seconds.
 pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
     const HELP: &str = "write it like `300s`, `1d` or `365d`, or `off`";

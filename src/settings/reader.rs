@@ -55,6 +55,7 @@ impl<'a> Reader<'a> {
             watch: self.one(Key::WATCH, parse::watch).unwrap_or(default.watch),
             log: self.one(Key::LOG, parse::log).unwrap_or(default.log),
             open_tenants: self.open_tenants(),
+            private_networks: self.many(Key::PRIVATE_NETWORKS, parse::private_network).unwrap_or_default(),
             zip_hosts: self.one(Key::ZIP_HOSTS, parse::zip_hosts).unwrap_or(default.zip_hosts),
             backend_allow: self.many(Key::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             secret_roots: self.paths(Key::SECRET_ROOT),

@@ -178,7 +178,8 @@ fn every_bad_flag_is_named_with_what_to_write_instead() {
         .with(Key::TLS, ["acme"])
         .with(Key::WATCH, ["inotify"])
         .with(Key::LOG, ["debug"])
-        .with(Key::BACKEND_ALLOW, ["127.0.0.0/80"]);
+        .with(Key::BACKEND_ALLOW, ["127.0.0.0/80"])
+        .with(Key::PRIVATE_NETWORKS, ["100.64.0.0/10", "::/0"]);
     insta::assert_snapshot!(findings(flags, &[], None));
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ipnet::IpNet;
+
 use super::tenant::{Tenant, TenantSlot};
 use crate::backend::{self, Pool, WarmUp};
 use crate::base::clock::Clock;
@@ -24,6 +26,8 @@ pub struct Parts {
     pub audit: Audit,
     pub clock: Arc<dyn Clock>,
     pub open_tenants: OpenTenants,
+    /// Networks that open tenants answer as they answer private ones.
+    pub private_networks: Arc<[IpNet]>,
     /// What logins need; none where there is nowhere to keep grants.
     pub login: Option<Shared>,
     /// Browser origins besides a tenant's own that may call.
@@ -53,7 +57,10 @@ impl Parts {
         let login = login.map(|(shared, login)| AuthorizationServer::new(shared, stem, &spec, login));
         let bearer = match &login {
             Some(server) => BearerCheck::login(Arc::clone(server.grants()), &slot.leaves),
-            None => BearerCheck::new(&spec.access, self.open_tenants, &slot.leaves),
+            None => {
+                let networks = Arc::clone(&self.private_networks);
+                BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.leaves)
+            }
         };
         Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login, page: OnceLock::new() }))
     }

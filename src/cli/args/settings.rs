@@ -54,6 +54,9 @@ pub struct GatewayArgs {
     /// Where people log in: another host for Microsoft's sovereign clouds [default: login.microsoftonline.com].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub entra_authority: Option<String>,
+    /// A network that open tenants answer as they answer private ones; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub private_networks: Vec<String>,
     /// How the tenants folder is watched [default: auto].
     #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
     pub watch: Option<String>,
@@ -112,6 +115,7 @@ impl GatewayArgs {
             .with(Key::ACME_EAB_KID, &self.acme_eab_kid)
             .with(Key::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
             .with(Key::ENTRA_AUTHORITY, &self.entra_authority)
+            .with(Key::PRIVATE_NETWORKS, &self.private_networks)
             .with(Key::WATCH, &self.watch)
             .with(Key::LOG, &self.log)
             .with(Key::READY_FILE, &self.ready_file)

@@ -66,7 +66,8 @@ fn every_flag_is_a_setting_of_its_name() {
 #[test]
 fn flags_reach_the_settings() {
     let line = "tenantd serve --tenants t --state s --certs c --listen :1 --listen :2 --admin off --host h --public-base b \
-                --tls off --watch poll --log json --require-auth --zip-hosts allow --backend-allow n --ready-file r";
+                --tls off --watch poll --log json --require-auth --zip-hosts allow --backend-allow n --ready-file r \
+                --private-networks p --private-networks q";
     let arguments = Arguments::try_parse_from(line.split_whitespace()).expect("understood");
     let Verb::Serve(serve) = arguments.verb else { panic!("another verb") };
     let expected = Flags::new()
@@ -83,6 +84,7 @@ fn flags_reach_the_settings() {
         .with(Key::REQUIRE_AUTH, ["true"])
         .with(Key::ZIP_HOSTS, ["allow"])
         .with(Key::BACKEND_ALLOW, ["n"])
-        .with(Key::READY_FILE, ["r"]);
+        .with(Key::READY_FILE, ["r"])
+        .with(Key::PRIVATE_NETWORKS, ["p", "q"]);
     assert_eq!(serve.rules.flags(serve.gateway.flags(Flags::new())), expected);
 }

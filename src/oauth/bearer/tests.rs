@@ -13,11 +13,16 @@ fn check_with(keys: &[(&str, &str, Option<i64>)]) -> BearerCheck {
         expires: expires.map(|second| Timestamp::from_second(second).expect("a moment")),
     };
     let access = AccessSpec { api_keys: keys.iter().map(key).collect(), ..AccessSpec::default() };
-    BearerCheck::new(&access, OpenTenants::Private, &Leaves::default())
+    BearerCheck::new(&access, OpenTenants::Private, Arc::default(), &Leaves::default())
 }
 
 fn open(public: bool, open: OpenTenants) -> BearerCheck {
-    BearerCheck::new(&AccessSpec { public, ..AccessSpec::default() }, open, &Leaves::default())
+    BearerCheck::new(
+        &AccessSpec { public, ..AccessSpec::default() },
+        open,
+        Arc::default(),
+        &Leaves::default(),
+    )
 }
 
 fn headers(values: &[&str]) -> HeaderMap {
@@ -82,7 +87,7 @@ fn the_header_is_read_as_the_rfcs_say() {
 fn a_key_is_asked_of_everybody_even_at_home() {
     let keyed = AccessSpec { public: true, ..access_with_one_key() };
     for settings in [OpenTenants::Private, OpenTenants::Public, OpenTenants::Refused] {
-        let check = BearerCheck::new(&keyed, settings, &Leaves::default());
+        let check = BearerCheck::new(&keyed, settings, Arc::default(), &Leaves::default());
         assert_eq!(check.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
     }
 }
@@ -125,6 +130,25 @@ fn an_open_tenant_answers_private_networks() {
         assert_eq!(from(peer), Err(Denial::NotPrivate), "{peer}");
     }
     assert_eq!(check.describe(), "open (private networks)");
+}
+
+#[test]
+fn networks_that_the_settings_name_count_as_private() {
+    let networks: Vec<IpNet> =
+        ["100.64.0.0/10", "2001:db8:7::/48"].map(|net| net.parse().expect("a network")).into();
+    let open = AccessSpec::default();
+    let check = BearerCheck::new(&open, OpenTenants::Private, networks.as_slice().into(), &Leaves::default());
+    let from = |peer: &str| {
+        let peer = peer.parse().expect("an address");
+        assert_eq!(check.shows_page(peer).is_ok(), check.check(&HeaderMap::new(), peer, NOW).is_ok());
+        check.check(&HeaderMap::new(), peer, NOW)
+    };
+    for peer in ["100.64.0.1", "::ffff:100.100.50.50", "2001:db8:7::9", "10.0.0.1", "127.0.0.1"] {
+        assert_eq!(from(peer), Ok(Principal::Anonymous), "{peer}");
+    }
+    for peer in ["100.128.0.1", "2001:db8:8::9", "192.0.2.1"] {
+        assert_eq!(from(peer), Err(Denial::NotPrivate), "{peer}");
+    }
 }
 
 #[test]
@@ -192,7 +216,12 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
         expires: None,
     };
     let check = |keys: Vec<ApiKeySpec>, public| {
-        BearerCheck::new(&AccessSpec { api_keys: keys, public, login: None }, OpenTenants::Private, &leaves)
+        BearerCheck::new(
+            &AccessSpec { api_keys: keys, public, login: None },
+            OpenTenants::Private,
+            Arc::default(),
+            &leaves,
+        )
     };
     let holder = |label: &str| Principal::Key { label: label.into() };
     let both = check(vec![key("old"), key("new")], false);

@@ -47,7 +47,7 @@ fn live(spec: TenantSpec) -> Tenant {
         audit: Audit::off(),
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
-    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, &slot.leaves);
+    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.leaves);
     Tenant {
         spec,
         revision: Digest::of(b"test"),

@@ -40,6 +40,7 @@ impl Life {
             audit: Audit::off(),
             clock,
             open_tenants: OpenTenants::Private,
+            private_networks: Arc::default(),
             login: None,
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(1),
