@@ -50,6 +50,8 @@ pub(super) struct Schema {
     properties: Vec<String>,
     /// Those of them that may be left out and must not be null.
     without_null: Vec<String>,
+    /// Those of them that are whole numbers.
+    integers: Vec<String>,
     /// Whether other members are refused.
     is_closed: bool,
 }
@@ -71,9 +73,11 @@ impl Schema {
         if schema.get("type").and_then(Value::as_str) != Some("object") {
             return Err(Fault::NotAnObject);
         }
-        let properties = schema.get("properties").and_then(Value::as_object);
+        let described = schema.get("properties").and_then(Value::as_object);
         let properties: Vec<String> =
-            properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+            described.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+        let integers = described.into_iter().flatten().filter(|(_, property)| is_integer(property));
+        let integers = integers.map(|(name, _)| name.clone()).collect();
         let is_closed = schema.get("additionalProperties") == Some(&Value::Bool(false))
             && !schema.contains_key("patternProperties");
         let schema = Value::Object(schema.clone());
@@ -92,12 +96,13 @@ impl Schema {
             .map_err(|error| Fault::Invalid(clipped(&error.to_string(), MAX_MESSAGE_CHARS)))?;
         let optional = properties.iter().filter(|name| !requires(&schema, name));
         let without_null = optional.filter(|name| refuses_null(&validator, name)).cloned().collect();
-        Ok(Self { validator, properties, without_null, is_closed })
+        Ok(Self { validator, properties, without_null, integers, is_closed })
     }
 
     /// Arguments without what clients add to every call: members that the tool does not have, and `null` for what is left out.
     /// Neither would reach a backend, and neither models nor people can change what their client adds. What may be a slip of
-    /// somebody who meant an argument stays, to be refused.
+    /// somebody who meant an argument stays, to be refused. A whole number is written as one: JSON Schema takes `10.0` for an
+    /// integer, and whoever reads it further on may not.
     pub(super) fn fitted(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
         let is_slip = |name: &str| {
             let missing = self.properties.iter().filter(|known| !arguments.contains_key(*known));
@@ -110,6 +115,11 @@ impl Schema {
         let idle = arguments.iter().filter(|(name, value)| is_idle(name, value));
         let idle: HashSet<String> = idle.map(|(name, _)| name.clone()).collect();
         arguments.retain(|name, _| !idle.contains(name));
+        for name in &self.integers {
+            if let Some(whole) = arguments.get(name).and_then(whole_number) {
+                arguments.insert(name.clone(), whole);
+            }
+        }
         arguments
     }
 
@@ -163,6 +173,24 @@ fn excerpt(value: &Value) -> String {
         Value::Object(members) => format!("an object of {}", members.len()),
         other => clipped(&other.to_string(), MAX_VALUE_CHARS),
     }
+}
+
+fn is_integer(property: &Value) -> bool {
+    match &property["type"] {
+        Value::Array(types) => {
+            types.iter().any(|it| it == "integer") && !types.iter().any(|it| it == "number")
+        }
+        single => single == "integer",
+    }
+}
+
+/// A number that is written with a fraction or an exponent and has no fraction, as an integer.
+fn whole_number(value: &Value) -> Option<Value> {
+    /// Above it a double is not every integer.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
+    // What is an integer already keeps its digits.
+    (value.as_i64().is_none() && value.as_u64().is_none()).then(|| Value::from(number as i64))
 }
 
 fn requires(schema: &Value, name: &str) -> bool {
@@ -233,6 +261,21 @@ mod tests {
             "additionalProperties": false,
         }))
         .expect("a schema")
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let fitted = |limit: &str| {
+            let arguments = serde_json::from_str(&format!("{{\"query\": \"q\", \"limit\": {limit}}}"));
+            search().fitted(arguments.expect("an object"))["limit"].to_string()
+        };
+        for (written, meant) in [("10.0", "10"), ("1e2", "100"), ("10", "10"), ("2.50e1", "25")] {
+            assert_eq!(fitted(written), meant, "{written}");
+        }
+        // These are no integers, or no double holds them: they stay, to be judged as they are.
+        for other in ["10.5", "18446744073709551615", "\"10.0\""] {
+            assert_eq!(fitted(other), other);
+        }
     }
 
     #[test]
