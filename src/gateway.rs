@@ -292,9 +292,18 @@ fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
+    let likely = bundle::folder_like(path);
     let made = std::fs::create_dir_all(path);
     made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })?;
-    tracing::warn!(folder = %path.display(), "the tenants folder was not there and has been made; it is empty");
+    let folder = path.display();
+    match likely {
+        None => tracing::warn!(%folder, "the tenants folder was not there and has been made; it is empty"),
+        Some(likely) => tracing::warn!(
+            %folder, meant = %likely.display(),
+            "the tenants folder was not there and has been made; it is empty, and beside it lies one of almost that name \
+             with tenants in it: if that is meant, correct --tenants (or `tenants:`, TENANTD_TENANTS) and restart"
+        ),
+    }
     Ok(())
 }
 

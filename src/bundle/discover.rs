@@ -13,6 +13,7 @@ use super::bounds::secret_of;
 use super::{Entry, archive, namesake};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
+use crate::base::likeness;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
@@ -340,6 +341,24 @@ pub fn is_unpacked_export(folder: &Path) -> bool {
     folder.join("mcp/server/configs").is_dir()
 }
 
+/// The folder beside a path that is called almost like it and has tenants in it.
+pub fn folder_like(path: &Path) -> Option<PathBuf> {
+    let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folders =
+        files_in(around).unwrap_or_default().into_iter().filter(|other| other.is_dir() && other != path);
+    let named: Vec<_> = folders
+        .filter_map(|folder| {
+            Some((folder.file_name()?.to_str()?.to_ascii_lowercase().replace(['-', '.', ' '], "_"), folder))
+        })
+        .collect();
+    let nearest = likeness::nearest(
+        path.file_name()?.to_str()?,
+        named.iter().map(|(name, folder)| (name.as_str(), folder)),
+    )?;
+    let has_tenants = list(nearest, None).is_ok_and(|listing| !listing.entries.is_empty());
+    has_tenants.then(|| nearest.clone())
+}
+
 /// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
 fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));
@@ -545,6 +564,18 @@ mod tests {
         );
         // What has a zip of its own guards that one.
         assert!(named_almost(&["beta.zip", "beta (1).zip", "beta (1).yaml", "gamma.yaml"]).is_empty());
+    }
+
+    #[test]
+    fn a_folder_of_almost_that_name_is_found_if_it_has_tenants() {
+        let around = folder(&["tenants.d/acme.yaml", "tenant.x/", "other/acme.yaml"]);
+        let path = |name: &str| around.path().join(name);
+        for slip in ["tenats.d", "tenants-d", "Tenants.d", "tenants"] {
+            assert_eq!(folder_like(&path(slip)), Some(path("tenants.d")), "{slip}");
+        }
+        assert_eq!(folder_like(&path("elsewhere")), None);
+        std::fs::remove_file(path("tenants.d/acme.yaml")).expect("removed");
+        assert_eq!(folder_like(&path("tenats.d")), None, "an empty one says nothing");
     }
 
     #[test]

@@ -65,6 +65,9 @@ const PLAIN: &[&str] = &[
 /// Keys whose values are URLs: shown without user, query and fragment.
 const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 
+/// Keys below which words and numbers stand, which may be written on one line: `limits: {max_request: 1MiB}`.
+const SECTIONS: &[&str] = &["access", "cache", "limits", "registration"];
+
 /// Whether a text looks like the name of a field, so that it may be shown.
 pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty()
@@ -93,6 +96,7 @@ pub(super) fn of(text: &str, number: usize) -> Option<String> {
         "" => String::new(),
         value if PLAIN.contains(&lower.as_str()) => plain(value),
         value if URLS.contains(&lower.as_str()) => url_without_secrets(value),
+        value if SECTIONS.contains(&lower.as_str()) => section(value),
         _ => HIDDEN.into(),
     };
     Some(format!("{head}{shown}").trim_end().to_owned())
@@ -122,6 +126,29 @@ fn plain(value: &str) -> String {
         true => HIDDEN.into(),
         false => printable(value),
     }
+}
+
+/// `{name: value, …}` of harmless fields. What is written in another way, or nested, or could be cut in the wrong place, is
+/// blanked as a whole; a field that is not known to be harmless keeps its name.
+fn section(value: &str) -> String {
+    let value = value.split(" #").next().unwrap_or(value).trim_end();
+    let Some(inside) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return HIDDEN.into();
+    };
+    let fields = inside.split(',').map(|field| field.split_once(": "));
+    let fields: Option<Vec<_>> =
+        fields.map(|field| field.map(|(name, value)| (name.trim(), value.trim()))).collect();
+    let Some(fields) =
+        fields.filter(|_| !inside.contains(['{', '}', '[', ']', '"', '\'', '&', '*', '!', '#', '=']))
+    else {
+        return HIDDEN.into();
+    };
+    let shown = |(name, value): (&str, &str)| match PLAIN.contains(&name.to_ascii_lowercase().as_str()) {
+        true => format!("{name}: {}", plain(value)),
+        false if is_name(name) => format!("{name}: {HIDDEN}"),
+        false => HIDDEN.to_owned(),
+    };
+    format!("{{{}}}", fields.into_iter().map(shown).collect::<Vec<_>>().join(", "))
 }
 
 fn printable(value: &str) -> String {
@@ -250,6 +277,28 @@ mod tests {
         assert_eq!(shown("description: {api_key: canary}"), "description: [hidden]");
         assert_eq!(shown("search_url: https://u:canary@h/p?k=canary"), "search_url: https://h/p…");
         assert_eq!(shown("search_url: [canary"), "search_url: [hidden]");
+        assert_eq!(
+            shown("limits: {max_request: 1XiB, concurrent_calls: 0} # mine"),
+            "limits: {max_request: 1XiB, concurrent_calls: 0}"
+        );
+        assert_eq!(
+            shown("limits: {max_reqest: canary, max_result: 1MiB}"),
+            "limits: {max_reqest: [hidden], max_result: 1MiB}"
+        );
+        assert_eq!(shown("access: {users: a b, can ary: canary}"), "access: {users: a b, [hidden]}");
+        for doubtful in [
+            "limits: {max_request: \"a, api_key: canary\"}",
+            "limits: {max_request: {api_key: canary}}",
+            "limits: {label: a, api_key=canary}",
+            "limits: {canary}",
+            "limits: canary",
+            "limits: {label: canary",
+            "limits: {label: [canary, b]}",
+            "api_keys: {label: canary}",
+            "backend: {title: canary}",
+        ] {
+            assert!(shown(doubtful).ends_with(": [hidden]"), "{}", shown(doubtful));
+        }
     }
 
     #[test]
