@@ -9,8 +9,10 @@
 //! RFC 9525 6.3: exact, or a wildcard for the whole leftmost label.
 
 mod acme;
+mod chain;
 mod challenges;
 mod doctor;
+mod facts;
 mod import;
 mod local_ca;
 mod manual;

@@ -39,7 +39,6 @@ pub fn import(
     if parts.keys.is_empty() {
         return Err(told(Error("it holds no private key; give its file with --key".into())));
     }
-    let chain_length = parts.chain.len();
     let material = Material::from_pem(&pem).map_err(told)?;
     let name = material.names.first().ok_or_else(|| told(Error("it names no host".into())))?;
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
@@ -52,10 +51,7 @@ pub fn import(
             Some(format!("it ended at {}: clients refuse it", material.not_after))
         }
         () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
-        () if chain_length < 2 => {
-            Some("it came without the certificate of its issuer; many clients want that".into())
-        }
-        () => None,
+        () => material.trouble(),
     };
     Ok(Imported { file, names: material.names, not_after: material.not_after, warning })
 }

@@ -15,7 +15,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Error;
-use super::material::{Facts, Material};
+use super::facts::Facts;
+use super::material::Material;
 use crate::base::random;
 
 /// Names that this machine always has.

@@ -1,7 +1,7 @@
 //! `--tls manual`: certificate files that an operator, certbot or a secret mount put into the certs folder.
 //!
 //! Looked for in the folder and one level below it (certbot's `live/<name>/`, a mounted secret): `*.pem`, `*.crt`,
-//! `*.cer` and `*.key`. A file may hold key and chain; else the key is in `<stem>.key`, `privkey.pem` beside
+//! `*.cer`, `*.key` and `*.ca-bundle`. A file may hold key and chain; else the key is in `<stem>.key`, `privkey.pem` beside
 //! `fullchain.pem`, or any key file of the same folder that fits. Changed files are taken up within seconds; a change
 //! that cannot be used is warned of, and what was served before stays.
 
@@ -96,6 +96,9 @@ impl Manual {
         for (path, material) in next {
             let names = material.names.join(" ");
             tracing::info!(file = %path.display(), %names, until = %material.not_after, "serving a certificate");
+            if let Some(trouble) = material.trouble() {
+                tracing::warn!(file = %path.display(), trouble, "clients may not be able to verify this certificate");
+            }
         }
         for path in stamps.keys().filter(|path| storage::readable_by_others(path) && gather::holds_key(path))
         {

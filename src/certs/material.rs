@@ -1,7 +1,6 @@
 //! A certificate chain with its key, read from PEM and checked: the key is the certificate's, the names and dates are
 //! known.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,13 +8,12 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Error;
+use super::facts::Facts;
+use super::{Error, chain};
 
 /// A certificate that can be served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Material {
     pub(super) key: Arc<CertifiedKey>,
     /// DNS names in lower case, `*.` in front of wildcards, and addresses as text.
@@ -59,6 +57,18 @@ impl Material {
         })
     }
 
+    /// The same with the issuers behind it that are missing in its chain, if these are known and what they make holds.
+    pub(super) fn completed(&self, known: &[CertificateDer<'static>]) -> Option<Self> {
+        let chain = chain::completed(&self.key.cert, &self.names, known)?;
+        let key = CertifiedKey::new(chain, Arc::clone(&self.key.key));
+        Some(Self { key: Arc::new(key), ..self.clone() })
+    }
+
+    /// Why clients may not be able to verify it, and what to do.
+    pub(super) fn trouble(&self) -> Option<String> {
+        chain::trouble(&self.key.cert, &self.names)
+    }
+
     /// Whether clients accept it for a name or address, which is in lower case.
     pub(super) fn covers(&self, name: &str) -> bool {
         let parent = name.split_once('.').map(|(_, parent)| parent);
@@ -76,10 +86,15 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Sorts the sections of a PEM text; sections that are neither certificate nor key are left out.
+    /// Sorts the sections of a PEM text; sections that are neither certificate nor key are left out. The chain is in the
+    /// order in which it is sent, whichever it is written in.
     pub(super) fn read(pem: &[u8]) -> Result<Self, Error> {
+        let pem = mended(pem)?;
         let mut parts = Self::default();
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+        if count(&pem, b"Proc-Type: 4,ENCRYPTED") > 0 {
+            return Err(encrypted());
+        }
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&pem) {
             let (kind, der) = section.map_err(|_| Error("it is not whole PEM".into()))?;
             if let Some(certificate) = CertificateDer::from_pem(kind, der.clone()) {
                 parts.chain.push(certificate);
@@ -87,47 +102,64 @@ impl Parts {
                 parts.keys.push(key);
             }
         }
+        if parts.is_empty() && count(&pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") > 0 {
+            return Err(encrypted());
+        }
+        parts.refuse_losses(&pem)?;
+        parts.chain = chain::ordered(parts.chain);
         Ok(parts)
     }
-}
 
-/// What a certificate says of itself.
-#[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) names: Vec<String>,
-    pub(super) not_before: Timestamp,
-    pub(super) not_after: Timestamp,
-    pub(super) is_ca: bool,
-    pub(super) issuer: String,
-    pub(super) serial: String,
-}
-
-impl Facts {
-    pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, Error> {
-        let unreadable = |_| Error("its certificate cannot be read".into());
-        let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
-        let moment =
-            |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are absurd".into()));
-        let names = certificate.subject_alternative_name().ok().flatten();
-        Ok(Self {
-            names: names.iter().flat_map(|san| &san.value.general_names).filter_map(name).collect(),
-            not_before: moment(certificate.validity().not_before.timestamp())?,
-            not_after: moment(certificate.validity().not_after.timestamp())?,
-            is_ca: certificate.is_ca(),
-            issuer: certificate.issuer().to_string(),
-            serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
+    /// Whether it holds neither certificate nor key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chain.is_empty() && self.keys.is_empty()
     }
-}
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = || <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let v6 = || <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
-            v4().or_else(|_| v6()).ok().map(|address| address.to_string())
+    /// A section whose marks are not on lines of their own is none to a reader of PEM, and would be missing unnoticed.
+    fn refuse_losses(&self, pem: &[u8]) -> Result<(), Error> {
+        let keys: usize = KEYS.iter().map(|mark| count(pem, mark)).sum();
+        let begun = keys + count(pem, b"-----BEGIN CERTIFICATE-----");
+        let read = self.keys.len() + self.chain.len();
+        match begun == read {
+            true => Ok(()),
+            false => Err(Error(format!(
+                "{begun} certificates and keys begin in it and {read} can be read: each -----BEGIN …----- and -----END …----- \
+                 must be a line of its own"
+            ))),
         }
-        _ => None,
     }
+}
+
+const KEYS: [&[u8]; 3] =
+    [b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----", b"-----BEGIN EC PRIVATE KEY-----"];
+
+/// A text as it was meant: without the byte order mark that an editor put in front, and with the line break that is missing
+/// where files were joined whose last line had none.
+fn mended(pem: &[u8]) -> Result<Vec<u8>, Error> {
+    if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
+        return Err(Error("it is UTF-16 text; save it as plain text (ASCII or UTF-8)".into()));
+    }
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
+    const GLUED: &[u8] = b"----------BEGIN ";
+    let mut mended = Vec::with_capacity(pem.len());
+    let mut rest = pem;
+    while let Some(at) = rest.windows(GLUED.len()).position(|window| window == GLUED) {
+        let (before, after) = rest.split_at(at + 5);
+        mended.extend_from_slice(before);
+        mended.push(b'\n');
+        rest = after;
+    }
+    mended.extend_from_slice(rest);
+    Ok(mended)
+}
+
+fn count(text: &[u8], mark: &[u8]) -> usize {
+    text.windows(mark.len()).filter(|window| *window == mark).count()
+}
+
+fn encrypted() -> Error {
+    Error(
+        "its private key is encrypted; write it without a passphrase: openssl pkey -in <key> -out <new key>"
+            .into(),
+    )
 }

@@ -12,8 +12,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tempfile::TempDir;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::facts::Facts;
 use super::local_ca::LocalCa;
-use super::material::{Facts, Material};
+use super::material::Material;
 use super::*;
 use crate::base::clock::ManualClock;
 

@@ -1,18 +1,13 @@
 //! Whether what a CA sent is what was ordered, before anybody is served it.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls_pki_types::{ServerName, UnixTime};
 
 use super::http;
-use crate::certs::Error;
 use crate::certs::material::Material;
+use crate::certs::{Error, chain};
 
 /// CAs' clocks may be ahead of ours.
 const SKEW: SignedDuration = SignedDuration::from_mins(10);
@@ -43,26 +38,15 @@ fn holds(material: &Material, name: &str, root: Option<&Path>, now: Timestamp) -
         material.key.cert.split_first().ok_or_else(|| Error("it holds no certificate".into()))?;
     let mut anchors = root.map(http::roots).transpose()?.unwrap_or_else(RootCertStore::empty);
     if let Some(last) = rest.last() {
-        anchors
-            .add(last.clone())
-            .map_err(|error| Error(format!("the last of its chain cannot be read: {error}")))?;
+        chain::trust(&mut anchors, last)?;
     }
     if anchors.is_empty() {
         return Err(Error(
             "it came without the certificate of its issuer, so no client would accept it".into(),
         ));
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider)
-        .build()
-        .map_err(|error| Error(error.to_string()))?;
-    let server =
-        ServerName::try_from(name.to_owned()).map_err(|_| Error(format!("{name:?} is no server's name")))?;
     // A certificate may begin a moment from now.
-    let at = now.max(material.not_before).as_second();
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
-    let verified = verifier.verify_server_cert(leaf, rest, &server, &[], at);
-    verified.map(drop).map_err(|error| Error(format!("its chain does not hold: {error}")))
+    chain::holds(leaf, rest, anchors, name, now.max(material.not_before))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Check;
+use super::{Check, Found};
 use crate::certs::acme::check;
 use crate::certs::manual::{self, gather};
 use crate::certs::storage;
@@ -61,7 +61,8 @@ fn exposed(folder: &Path, levels: usize) -> Vec<PathBuf> {
 }
 
 fn is_exposed(path: &Path) -> bool {
-    let can_hold = path.extension().is_some_and(|it| it == "pem" || it == "key");
+    let can_hold =
+        path.extension().is_some_and(|it| it.eq_ignore_ascii_case("pem") || it.eq_ignore_ascii_case("key"));
     can_hold && storage::readable_by_others(path) && gather::holds_key(path)
 }
 
@@ -72,6 +73,12 @@ fn of_files(folder: &Path, checks: &mut Vec<Check>) {
         let trouble = "no certificate that can be served; put <name>.pem (key and chain), or <name>.crt and <name>.key, into \
                        it (`tenantd certs import` does)";
         checks.push(Check::new("certificates", Err(trouble.into())));
+    }
+    for (path, material) in &found.good {
+        let trouble = material.trouble();
+        checks.extend(
+            trouble.map(|trouble| Check { what: path.display().to_string(), found: Found::Unclear(trouble) }),
+        );
     }
     for (path, error) in &found.broken {
         checks.push(Check::new(path.display().to_string(), Err(format!("cannot be used: {error}"))));

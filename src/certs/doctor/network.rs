@@ -17,8 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use super::{Check, Found};
 use crate::base::reach;
+use crate::certs::facts::Facts;
 use crate::certs::local_ca;
-use crate::certs::material::Facts;
 use crate::certs::{NO_CHALLENGE, Status};
 
 /// A name may take so long to resolve, and an address to answer.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::base::file as disk;
-use crate::certs::material::{Facts, Material, Parts};
+use crate::certs::facts::Facts;
+use crate::certs::material::{Material, Parts};
 use crate::certs::{Error, storage};
 
 /// What was made of the files, by the file that holds the chain.
@@ -29,13 +30,25 @@ pub(super) fn read<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Gathered {
     }
     let keys = lone_keys(&parts);
     for (path, parts) in parts.iter().filter(|(_, parts)| is_server_chain(parts)) {
-        match pair(path, parts, &keys) {
+        match pair(path, parts, &keys, &gathered.broken) {
             Ok(material) => _ = gathered.good.insert(path.clone(), Arc::new(material)),
             Err(error) => _ = gathered.broken.insert(path.clone(), error),
         }
     }
     drop_leaves_without_chain(&mut gathered.good);
+    complete(&mut gathered.good, &parts);
     gathered
+}
+
+/// A chain that came in a file of its own (`chain.crt`, `a.ca-bundle`) belongs behind its certificate.
+fn complete(good: &mut BTreeMap<PathBuf, Arc<Material>>, parts: &BTreeMap<PathBuf, Parts>) {
+    for (path, material) in good {
+        let beside = parts.iter().filter(|(other, _)| other.parent() == path.parent());
+        let known: Vec<_> = beside.flat_map(|(_, parts)| parts.chain.iter().cloned()).collect();
+        if let Some(completed) = material.completed(&known) {
+            *material = Arc::new(completed);
+        }
+    }
 }
 
 /// Whether a file has a private key in it.
@@ -46,7 +59,7 @@ pub(in crate::certs) fn holds_key(path: &Path) -> bool {
 fn read_parts(path: &Path) -> Result<Parts, Error> {
     let pem = disk::read(path, storage::LARGEST).map_err(|error| Error(error.to_string()))?;
     let parts = Parts::read(&pem)?;
-    if parts.chain.is_empty() && parts.keys.is_empty() {
+    if parts.is_empty() {
         return Err(Error("it holds neither a certificate nor an unencrypted private key".into()));
     }
     Ok(parts)
@@ -65,7 +78,12 @@ fn is_server_chain(parts: &Parts) -> bool {
     parts.chain.first().is_some_and(|leaf| !(parts.keys.is_empty() && is_ca(leaf)))
 }
 
-fn pair(path: &Path, parts: &Parts, keys: &Keys<'_>) -> Result<Material, Error> {
+fn pair(
+    path: &Path,
+    parts: &Parts,
+    keys: &Keys<'_>,
+    broken: &BTreeMap<PathBuf, Error>,
+) -> Result<Material, Error> {
     let chain = || parts.chain.clone();
     if let Some(key) = parts.keys.first() {
         return Material::new(chain(), key.clone_key());
@@ -76,8 +94,14 @@ fn pair(path: &Path, parts: &Parts, keys: &Keys<'_>) -> Result<Material, Error> 
     }
     let nearby = keys.iter().filter(|(key, _)| key.parent() == path.parent());
     let fits = nearby.filter_map(|(_, key)| Material::new(chain(), key.clone_key()).ok()).next();
-    let wanted = path.with_extension("key");
-    fits.ok_or_else(|| Error(format!("its private key was not found; put it into {}", wanted.display())))
+    let unread = key_names(path).into_iter().find_map(|name| broken.get_key_value(&name));
+    fits.ok_or_else(|| match unread {
+        Some((name, error)) => Error(format!("its private key {} cannot be used: {error}", name.display())),
+        None => {
+            let wanted = path.with_extension("key");
+            Error(format!("its private key was not found; put it into {}", wanted.display()))
+        }
+    })
 }
 
 /// Where a chain's key is by custom.

@@ -8,7 +8,7 @@ use crate::base::file::Stamp;
 use crate::certs::self_signed::OWN_FILES;
 use crate::certs::storage;
 
-const EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "key"];
+const EXTENSIONS: [&str; 5] = ["pem", "crt", "cer", "key", "ca-bundle"];
 
 /// Each candidate file with what the file system says of it.
 pub(super) type Stamps = BTreeMap<PathBuf, Stamp>;
@@ -37,7 +37,8 @@ fn visible(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> + use
 fn stamped((path, metadata): (PathBuf, fs::Metadata)) -> Option<(PathBuf, Stamp)> {
     let ours = path.file_name().is_some_and(|name| OWN_FILES.iter().any(|own| name == *own));
     let extension = path.extension()?.to_str()?;
-    let candidate =
-        metadata.is_file() && metadata.len() <= storage::LARGEST && EXTENSIONS.contains(&extension);
+    let candidate = metadata.is_file()
+        && metadata.len() <= storage::LARGEST
+        && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
     (candidate && !ours).then(|| (path, Stamp::from(&metadata)))
 }

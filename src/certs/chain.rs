@@ -1,0 +1,142 @@
+//! The chain behind a certificate: its order, what is missing of it, and whether it holds as a client would check it
+//! (RFC 8446 section 4.4.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::Error;
+use super::facts::Facts;
+
+/// The certificates of a text in the order they are sent: the leaf, its issuer, and so on. What belongs to none of them stays
+/// behind them, in its own order.
+pub(super) fn ordered(certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    let Ok(facts) = certificates.iter().map(Facts::of).collect::<Result<Vec<_>, _>>() else {
+        return certificates;
+    };
+    let mut rest: Vec<_> = certificates.into_iter().zip(facts).collect();
+    let Some(leaf) = leaf_among(&rest) else { return Vec::new() };
+    let mut chain = vec![rest.remove(leaf)];
+    while let Some(next) = chain.last().and_then(|(_, last)| issuer_among(last, &rest)) {
+        chain.push(rest.remove(next));
+    }
+    chain.into_iter().chain(rest).map(|(certificate, _)| certificate).collect()
+}
+
+/// The first that is no CA's; of CAs' alone the first that issued none of the others.
+fn leaf_among(certificates: &[(CertificateDer<'static>, Facts)]) -> Option<usize> {
+    let issued_none = |facts: &Facts| {
+        let mut others = certificates.iter().map(|(_, other)| other);
+        !others.any(|other| !other.is_self_issued() && facts.may_have_issued(other))
+    };
+    let facts = || certificates.iter().map(|(_, facts)| facts);
+    let leaf = facts().position(|facts| !facts.is_ca).or_else(|| facts().position(issued_none));
+    leaf.or_else(|| (!certificates.is_empty()).then_some(0))
+}
+
+fn issuer_among(of: &Facts, certificates: &[(CertificateDer<'static>, Facts)]) -> Option<usize> {
+    match of.is_self_issued() {
+        true => None,
+        false => certificates.iter().position(|(_, facts)| facts.is_ca && facts.may_have_issued(of)),
+    }
+}
+
+/// The chain with the issuers that are missing in it and are known otherwise; `None` if nothing is missing, none is known or
+/// what they make does not hold. Roots are not sent.
+pub(super) fn completed(
+    chain: &[CertificateDer<'static>],
+    names: &[String],
+    known: &[CertificateDer<'static>],
+) -> Option<Vec<CertificateDer<'static>>> {
+    let leaf = chain.first().filter(|_| lacks_its_issuer(chain))?;
+    let facts = Facts::of(leaf).ok()?;
+    let issuers =
+        known.iter().filter(|other| Facts::of(other).is_ok_and(|it| it.is_ca && it.may_have_issued(&facts)));
+    // Several may have the name of its issuer, and the signature alone tells which is.
+    let mut chains = issuers.map(|issuer| {
+        let others = known.iter().filter(|other| is_ca(other));
+        linked(ordered([leaf, issuer].into_iter().chain(others).cloned().collect()))
+    });
+    let chain = chains.find(|chain| holds_at_all(chain, names).is_ok())?;
+    let is_root = |other: &CertificateDer<'_>| Facts::of(other).is_ok_and(|facts| facts.is_self_issued());
+    let chain: Vec<_> = chain.into_iter().filter(|other| !is_root(other)).collect();
+    (chain.len() > 1).then_some(chain)
+}
+
+fn is_ca(certificate: &CertificateDer<'_>) -> bool {
+    Facts::of(certificate).is_ok_and(|facts| facts.is_ca)
+}
+
+/// The beginning of a chain in which each is the issuer of the one before.
+fn linked(chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    let facts: Vec<_> = chain.iter().map_while(|certificate| Facts::of(certificate).ok()).collect();
+    let pairs = facts.iter().zip(facts.iter().skip(1));
+    let links = pairs.take_while(|(one, next)| next.may_have_issued(one)).count();
+    chain.into_iter().take(links + 1).collect()
+}
+
+fn lacks_its_issuer(chain: &[CertificateDer<'_>]) -> bool {
+    let Some(leaf) = chain.first().and_then(|leaf| Facts::of(leaf).ok()) else { return false };
+    let mut rest = chain[1..].iter().filter_map(|other| Facts::of(other).ok());
+    !leaf.is_self_issued() && !rest.any(|other| other.may_have_issued(&leaf))
+}
+
+/// Why clients may not be able to verify it, and what to do; `None` if its chain holds.
+pub(super) fn trouble(chain: &[CertificateDer<'static>], names: &[String]) -> Option<String> {
+    if lacks_its_issuer(chain) {
+        let issuer = chain.first().and_then(|leaf| Facts::of(leaf).ok()).map(|facts| facts.issuer);
+        return Some(format!(
+            "it comes without the certificate of its issuer ({}), so that clients which do not have that one cannot verify it: \
+             put the issuer's certificate (CAs call it chain, intermediate or CA bundle) behind it, or into a file beside it. \
+             Nothing is missing if its clients trust this issuer itself",
+            issuer.unwrap_or_default()
+        ));
+    }
+    let broken = holds_at_all(&linked(chain.to_vec()), names).err()?;
+    Some(format!("{broken}; put the certificates of its issuers behind it as the CA handed them out"))
+}
+
+/// Whether a chain holds at the moment when its youngest certificate began: whether it is over is said elsewhere.
+fn holds_at_all(chain: &[CertificateDer<'_>], names: &[String]) -> Result<(), Error> {
+    let begins = |certificate: &CertificateDer<'_>| Facts::of(certificate).ok().map(|facts| facts.not_before);
+    let (Some((leaf, rest)), Some(at)) = (chain.split_first(), chain.iter().filter_map(begins).max()) else {
+        return Ok(());
+    };
+    let (Some(name), Some(last)) = (names.first(), rest.last()) else { return Ok(()) };
+    let mut anchors = RootCertStore::empty();
+    trust(&mut anchors, last)?;
+    holds(leaf, rest, anchors, &name.replacen('*', "any", 1), at)
+}
+
+/// Lets a chain end at its last certificate.
+pub(super) fn trust(anchors: &mut RootCertStore, last: &CertificateDer<'_>) -> Result<(), Error> {
+    let added = anchors.add(last.clone().into_owned());
+    added.map_err(|error| Error(format!("the last of its chain cannot be read: {error}")))
+}
+
+/// Whether a chain leads to one of the anchors, as a client for `name` checks it.
+pub(super) fn holds(
+    leaf: &CertificateDer<'_>,
+    rest: &[CertificateDer<'_>],
+    anchors: RootCertStore,
+    name: &str,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider)
+        .build()
+        .map_err(|error| Error(error.to_string()))?;
+    let server =
+        ServerName::try_from(name.to_owned()).map_err(|_| Error(format!("{name:?} is no server's name")))?;
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0)));
+    let verified = verifier.verify_server_cert(leaf, rest, &server, &[], at);
+    verified.map(drop).map_err(|error| Error(format!("its chain does not hold: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What a certificate says of itself (RFC 5280).
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Error;
+
+/// What a certificate says of itself.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) names: Vec<String>,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    pub(super) is_ca: bool,
+    pub(super) issuer: String,
+    pub(super) serial: String,
+    /// Names as they are compared, and the identifiers of keys (RFC 5280 sections 4.2.1.1 and 4.2.1.2).
+    subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
+    key_id: Option<Vec<u8>>,
+    issuers_key_id: Option<Vec<u8>>,
+}
+
+impl Facts {
+    /// Whether it names itself as its issuer, as roots do.
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.subject_der == self.issuer_der
+    }
+
+    /// Whether another names it as its issuer. Whether it really is takes the signature to tell.
+    pub(super) fn may_have_issued(&self, other: &Self) -> bool {
+        let same_key = match (&self.key_id, &other.issuers_key_id) {
+            (Some(own), Some(said)) => own == said,
+            _ => true,
+        };
+        self.subject_der == other.issuer_der && same_key
+    }
+
+    pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, Error> {
+        let unreadable = |_| Error("its certificate cannot be read".into());
+        let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
+        let moment =
+            |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are absurd".into()));
+        let names = certificate.subject_alternative_name().ok().flatten();
+        Ok(Self {
+            names: names.iter().flat_map(|san| &san.value.general_names).filter_map(name).collect(),
+            not_before: moment(certificate.validity().not_before.timestamp())?,
+            not_after: moment(certificate.validity().not_after.timestamp())?,
+            is_ca: certificate.is_ca(),
+            issuer: certificate.issuer().to_string(),
+            serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            subject_der: certificate.subject().as_raw().to_vec(),
+            issuer_der: certificate.issuer().as_raw().to_vec(),
+            key_id: certificate.extensions().iter().find_map(key_id),
+            issuers_key_id: certificate.extensions().iter().find_map(issuers_key_id),
+        })
+    }
+}
+
+fn key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
+    match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    }
+}
+
+fn issuers_key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
+    match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+        _ => None,
+    }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = || <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            v4().or_else(|_| v6()).ok().map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
