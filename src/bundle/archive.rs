@@ -5,10 +5,12 @@
 
 mod directory;
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 
-use zip::ZipArchive;
+use zip::read::ZipFile;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::yaml::MAX_BYTES;
 
@@ -19,12 +21,17 @@ const MAX_CONFIGS: usize = 64;
 /// A zip's names may have 64 KiB, and findings repeat that of a configuration.
 const MAX_NAME: usize = 1_024;
 
+/// An entry of an archive in memory.
+type Packed<'a> = ZipFile<'a, Cursor<Vec<u8>>>;
+
 /// One configuration in an archive.
 pub(super) struct Config {
     /// `<dataset>` of `<dataset>.yaml`.
     pub(super) dataset: String,
     /// The entry's name, with slashes.
     pub(super) entry: String,
+    /// The name is not UTF-8, so that it is a guess how it reads.
+    pub(super) is_name_guessed: bool,
     index: usize,
 }
 
@@ -62,6 +69,8 @@ pub(super) enum Fault {
     TooLarge,
     #[error("the configuration cannot be read: {0}")]
     Damaged(String),
+    #[error("the configuration is compressed with {0}, which is not read here")]
+    Method(&'static str),
     #[error("the configuration is not UTF-8 text")]
     NotText,
 }
@@ -78,6 +87,7 @@ impl Fault {
             Self::Link => "zip-link",
             Self::TooLarge => "config-too-large",
             Self::NotText => "not-text",
+            Self::Method(_) => "zip-method",
         }
     }
 
@@ -87,6 +97,9 @@ impl Fault {
             Self::Encrypted => "export it from the portal without a password",
             Self::TooLarge => "a vendor export's configuration is a few KiB; export it again from the portal",
             Self::NotText => "save the file as UTF-8",
+            Self::Method(_) => {
+                "the portal's zips use Deflate: use mcp_export.zip as it was exported, or pack it again with Deflate"
+            }
             _ => "use mcp_export.zip exactly as the portal exported it; don't pack it again",
         }
     }
@@ -120,14 +133,14 @@ impl Archive {
             if entry.encrypted() {
                 return Err(Fault::Encrypted);
             }
-            let Ok(name) = std::str::from_utf8(entry.name_raw()) else { continue };
-            let name = name.replace('\\', "/");
+            let Some((name, is_name_guessed)) = name_of(&entry) else { continue };
             self.outside += usize::from(points_outside(&name));
             if name.to_ascii_lowercase().ends_with(".zip") && self.nested.is_none() {
                 self.nested = Some(name.clone());
             }
             if let Some(dataset) = dataset_of(&name).map(str::to_owned) {
-                self.configs.push(Config { dataset, entry: name, index });
+                let is_name_guessed = is_name_guessed && !dataset.is_ascii();
+                self.configs.push(Config { dataset, entry: name, is_name_guessed, index });
             }
         }
         self.configs.sort_by(|a, b| (&a.dataset, &a.entry).cmp(&(&b.dataset, &b.entry)));
@@ -141,7 +154,11 @@ impl Archive {
 
     /// The text of a configuration. Reads to the end, so that its checksum is verified.
     pub(super) fn text(&mut self, which: usize) -> Result<String, Fault> {
-        let entry = self.zip.by_index(self.configs[which].index).map_err(damaged)?;
+        let index = self.configs[which].index;
+        if let Some(method) = unusual_method(&self.zip.by_index_raw(index).map_err(damaged)?) {
+            return Err(Fault::Method(method));
+        }
+        let entry = self.zip.by_index(index).map_err(damaged)?;
         if entry.size() > MAX_BYTES as u64 {
             return Err(Fault::TooLarge);
         }
@@ -177,9 +194,39 @@ fn short(error: &ZipError) -> String {
     match error {
         ZipError::Io(_) => "the data ends early or its checksum is wrong".into(),
         ZipError::InvalidArchive(_) => "a header is wrong".into(),
-        ZipError::CompressionMethodNotSupported(_) => "it is compressed with an unusual method".into(),
         _ => "it uses a feature of the format that is not supported".into(),
     }
+}
+
+/// An entry's name with slashes, without `.` segments; and whether it is a guess how it reads. A name that is not UTF-8 is
+/// read as CP437 where nothing says otherwise (APPNOTE D.1); what Windows packs in other languages reads wrongly then, but
+/// its ASCII part does not.
+fn name_of(entry: &Packed<'_>) -> Option<(String, bool)> {
+    let (name, is_guessed) = match std::str::from_utf8(entry.name_raw()) {
+        Ok(name) => (Cow::Borrowed(name), false),
+        Err(_) => (entry.name().ok()?, true),
+    };
+    let name = name.replace('\\', "/");
+    let segments: Vec<_> = name.split('/').filter(|segment| *segment != ".").collect();
+    Some((segments.join("/"), is_guessed))
+}
+
+/// The method that an entry is compressed with, if it is none that is read here (APPNOTE 4.4.5).
+fn unusual_method(entry: &Packed<'_>) -> Option<&'static str> {
+    const NAMED: [(CompressionMethod, &str); 6] = [
+        (CompressionMethod::DEFLATE64, "Deflate64"),
+        (CompressionMethod::BZIP2, "bzip2"),
+        (CompressionMethod::LZMA, "LZMA"),
+        (CompressionMethod::ZSTD, "Zstandard"),
+        (CompressionMethod::XZ, "XZ"),
+        (CompressionMethod::PPMD, "PPMd"),
+    ];
+    let method = entry.compression();
+    if [CompressionMethod::STORE, CompressionMethod::DEFLATE].contains(&method) {
+        return None;
+    }
+    let name = NAMED.iter().find(|(known, _)| *known == method).map(|(_, name)| *name);
+    Some(name.unwrap_or("an unusual method"))
 }
 
 fn points_outside(name: &str) -> bool {

@@ -176,6 +176,9 @@ impl Gathering<'_, '_> {
         let (dataset, entry) =
             (archive.configs[chosen].dataset.clone(), archive.configs[chosen].entry.clone());
         let at = Location { entry: Some(entry.clone()), ..whole };
+        if archive.configs[chosen].is_name_guessed {
+            self.report.push(name_guessed(&dataset).at(at.clone()));
+        }
         let text = archive.text(chosen).map_err(|fault| refused(fault, at))?;
         let source = Source { origin: Origin::Export, file: file.to_owned(), entry: Some(entry), text };
         Ok((dataset, source))
@@ -272,4 +275,12 @@ impl Gathering<'_, '_> {
     fn hash(&mut self, text: &str) {
         self.resolver.hasher.field(text.as_bytes());
     }
+}
+
+fn name_guessed(dataset: &str) -> Diagnostic {
+    let shown: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
+    let message =
+        format!("the names in this zip are not UTF-8; that of the configuration is read as \"{shown}\"");
+    Diagnostic::warning("zip-names", message)
+        .help("if it reads wrongly, write dataset: in the .yaml beside the zip, or use the zip as the portal exported it")
 }

@@ -1,5 +1,6 @@
 //! The corpus: exports, overlays and folders, good and hostile, built in code; every finding's text in snapshots.
 
+mod archives;
 mod corpus;
 mod findings;
 mod good;

@@ -1,41 +1,73 @@
 //! How many entries a zip says it has, read from its last records before anything is allocated for them
 //! (APPNOTE 4.3.14 to 4.3.16).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 const END: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
 const LOCATOR: &[u8] = b"PK\x06\x07";
 const LOCATOR_LEN: usize = 20;
 const END_64: &[u8] = b"PK\x06\x06";
 const MAX_COMMENT: usize = 0xFFFF;
+/// A count that is said in the ZIP64 record.
+const ELSEWHERE: u64 = 0xFFFF;
 
 /// The number of entries, the largest that any end record in reach claims; `None` if there is no end record.
 /// Several can be in reach (one inside another's comment), and which one a reader takes is its own affair.
 pub(super) fn declared_entries(bytes: &[u8]) -> Option<u64> {
     let from = bytes.len().saturating_sub(END_LEN + MAX_COMMENT);
     let last = bytes.len().checked_sub(END_LEN)?;
-    (from..=last).filter(|&at| bytes[at..].starts_with(END)).filter_map(|at| entries_at(bytes, at)).max()
+    let ends: Vec<_> = (from..=last).filter(|&at| bytes[at..].starts_with(END)).collect();
+    let counts = counts_64(bytes, ends.iter().filter_map(|&end| locator(bytes, end)).collect());
+    ends.into_iter().filter_map(|end| entries_at(bytes, end, &counts)).max()
 }
 
-fn entries_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let here = number(bytes, at + 8, 2)?.max(number(bytes, at + 10, 2)?);
-    Some(entries_64(bytes, at).map_or(here, |there| there.max(here)))
+fn entries_at(bytes: &[u8], end: usize, counts: &BTreeMap<usize, u64>) -> Option<u64> {
+    let here = [number(bytes, end + 8, 2)?, number(bytes, end + 10, 2)?];
+    let there = locator(bytes, end).and_then(|locator| counts.get(&locator).copied());
+    let Some(there) = there else { return here.into_iter().max() };
+    // Writers that always write ZIP64 say "look there" here, however few the entries are (APPNOTE 4.4.1.4).
+    here.into_iter().filter(|count| *count != ELSEWHERE).chain([there]).max()
 }
 
-/// The count of a ZIP64 archive. Its record is looked for where the locator says, and right before the locator, where
-/// it stands when bytes were put in front of the archive.
-fn entries_64(bytes: &[u8], end: usize) -> Option<u64> {
-    let locator = end.checked_sub(LOCATOR_LEN)?;
-    if !bytes[locator..].starts_with(LOCATOR) {
-        return None;
+/// Where the ZIP64 locator of an end record is, if it has one.
+fn locator(bytes: &[u8], end: usize) -> Option<usize> {
+    end.checked_sub(LOCATOR_LEN).filter(|&at| bytes[at..].starts_with(LOCATOR))
+}
+
+/// The counts of ZIP64 archives by their locators. A record is taken where the locator says, and wherever one ends at the
+/// locator, as it does when bytes were put in front of the archive; of several the largest, since any may be the one that
+/// a reader takes. One pass over the bytes, however many locators there are.
+fn counts_64(bytes: &[u8], locators: BTreeSet<usize>) -> BTreeMap<usize, u64> {
+    let mut counts = BTreeMap::new();
+    let Some(&last) = locators.last() else { return counts };
+    let mut take = |locator: usize, record: usize| {
+        if let Some(count) = count_64(bytes, record) {
+            counts
+                .entry(locator)
+                .and_modify(|largest: &mut u64| *largest = count.max(*largest))
+                .or_insert(count);
+        }
+    };
+    for &locator in &locators {
+        if let Some(told) = number(bytes, locator + 8, 8).and_then(|told| usize::try_from(told).ok()) {
+            take(locator, told);
+        }
     }
-    let told = usize::try_from(number(bytes, locator + 8, 8)?).ok();
-    let before = locator.checked_sub(56);
-    [told, before]
-        .into_iter()
-        .flatten()
-        .filter(|&at| bytes.get(at..).is_some_and(|rest| rest.starts_with(END_64)))
-        .filter_map(|at| Some(number(bytes, at + 24, 8)?.max(number(bytes, at + 32, 8)?)))
-        .max()
+    for record in (0..last).filter(|&at| bytes[at..].starts_with(END_64)) {
+        let ends_at = number(bytes, record + 4, 8).and_then(|size| size.checked_add(record as u64 + 12));
+        let ends_at = ends_at.and_then(|at| usize::try_from(at).ok());
+        if let Some(locator) = ends_at.filter(|at| locators.contains(at)) {
+            take(locator, record);
+        }
+    }
+    counts
+}
+
+/// The count of the ZIP64 end record at a place.
+fn count_64(bytes: &[u8], record: usize) -> Option<u64> {
+    bytes.get(record..).filter(|rest| rest.starts_with(END_64))?;
+    Some(number(bytes, record.checked_add(24)?, 8)?.max(number(bytes, record.checked_add(32)?, 8)?))
 }
 
 fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
@@ -66,16 +98,47 @@ mod tests {
         assert_eq!(declared_entries(&[b'x'; 100]), None);
     }
 
-    #[test]
-    fn zip64_counts_are_read() {
+    /// A ZIP64 end record of this count with its locator, which says that the record is at `told`, and the classic end.
+    fn zip64(entries: u64, told: u64, classic: u16) -> Vec<u8> {
         let mut bytes = END_64.to_vec();
-        bytes.extend([0; 20]);
-        bytes.extend(300_000u64.to_le_bytes());
-        bytes.extend(300_000u64.to_le_bytes());
+        bytes.extend(44u64.to_le_bytes());
+        bytes.extend([0; 12]);
+        bytes.extend(entries.to_le_bytes());
+        bytes.extend(entries.to_le_bytes());
         bytes.extend([0; 16]);
         bytes.extend(LOCATOR);
-        bytes.extend([0; 16]);
-        bytes.extend(end(0xFFFF, b""));
+        bytes.extend([0; 4]);
+        bytes.extend(told.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(end(classic, b""));
+        bytes
+    }
+
+    #[test]
+    fn zip64_counts_are_read() {
+        assert_eq!(declared_entries(&zip64(300_000, 0, 0xFFFF)), Some(300_000));
+        // A small archive of a writer that always writes ZIP64.
+        assert_eq!(declared_entries(&zip64(4, 0, 0xFFFF)), Some(4));
+        assert_eq!(declared_entries(&zip64(4, 0, 7)), Some(7));
+        // Bytes in front move the record away from where the locator says.
+        let moved = [&[b'x'; 100][..], &zip64(4, 0, 0xFFFF)].concat();
+        assert_eq!(declared_entries(&moved), Some(4));
+    }
+
+    #[test]
+    fn a_count_that_is_said_elsewhere_and_is_nowhere_is_as_large_as_it_says() {
+        assert_eq!(declared_entries(&end(0xFFFF, b"")), Some(0xFFFF));
+        let mut torn = zip64(4, 0, 0xFFFF);
+        torn[0] = b'x';
+        assert_eq!(declared_entries(&torn), Some(0xFFFF));
+    }
+
+    #[test]
+    fn a_small_record_does_not_hide_a_large_one_that_a_reader_may_take() {
+        let mut bytes = zip64(4, 0, 0xFFFF);
+        let large = zip64(300_000, 0, 0xFFFF);
+        bytes.truncate(56);
+        bytes.extend(large);
         assert_eq!(declared_entries(&bytes), Some(300_000));
     }
 }
