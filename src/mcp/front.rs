@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::reply::{Fault, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_VERSION};
+use super::reply::{
+    Fault, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_VERSION,
+};
 use crate::base::body::Body;
 use crate::base::headers::media_type;
 use crate::base::json::{self, Document, Limits, Node};
@@ -43,6 +45,9 @@ pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response
     }
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     bounded(request.body())?;
+    if let Some(body) = with_empty_objects(request.body()) {
+        *request.body_mut() = body;
+    }
     Ok(reader)
 }
 
@@ -70,6 +75,34 @@ fn without_default_port(origin: &str) -> &str {
 
 const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; if they should, its operator adds the value of the \
      Origin header to the setting allowed_origin";
+
+/// The message with an object for each empty list that stands where only an object can: several languages write an empty
+/// mapping as `[]`. None if there is no such list, which costs a glance.
+fn with_empty_objects(body: &Bytes) -> Option<Bytes> {
+    if body.len() > SMALL_BYTES || !["params", "arguments"].iter().any(|name| has_empty_list(body, name)) {
+        return None;
+    }
+    let mut message: Value = serde_json::from_slice(body).ok()?;
+    let params = message.get_mut("params")?;
+    let empty = json!([]);
+    if *params == empty {
+        *params = json!({});
+    }
+    if let Some(arguments) = params.get_mut("arguments").filter(|arguments| **arguments == empty) {
+        *arguments = json!({});
+    }
+    serde_json::to_vec(&message).ok().map(Bytes::from)
+}
+
+/// Whether `"name": []` stands somewhere in a text. In a string of it the quotes would be escaped.
+fn has_empty_list(body: &[u8], name: &str) -> bool {
+    let quoted = format!("\"{name}\"");
+    let places = body.windows(quoted.len()).enumerate().filter(|(_, part)| *part == quoted.as_bytes());
+    places.map(|(at, _)| &body[at + quoted.len()..]).any(|rest| {
+        let mut signs = rest.iter().filter(|byte| !byte.is_ascii_whitespace());
+        [b':', b'[', b']'].iter().all(|sign| signs.next() == Some(sign))
+    })
+}
 
 /// rmcp makes a tree of a message, which takes dozens of times its bytes. So what is large is counted before that, in one
 /// pass and without a tree. What is no JSON is rmcp's to refuse.
@@ -237,9 +270,14 @@ fn unreadable(body: &[u8]) -> Fault {
             (INVALID_REQUEST, "The id must be a string or a number, not null".into())
         }
         Ok(value) => {
-            let message = "The body is JSON, but not a JSON-RPC 2.0 message";
+            let (code, message) = match value.get("params") {
+                Some(params) if value["method"].is_string() && !params.is_object() && !params.is_null() => {
+                    (INVALID_PARAMS, "The params must be an object, each parameter by its name")
+                }
+                _ => (INVALID_REQUEST, "The body is JSON, but not a JSON-RPC 2.0 message"),
+            };
             let id = id_of(&value);
-            return Fault { id, ..Fault::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, message) };
+            return Fault { id, ..Fault::new(StatusCode::BAD_REQUEST, code, message) };
         }
     };
     Fault::new(StatusCode::BAD_REQUEST, code, message)

@@ -124,6 +124,25 @@ fn announces_modern(context: &Context) -> bool {
     is_modern(context) || version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
+/// What is missing in the parameters of a known method, or has another shape.
+fn misshapen(method: &str, params: Option<&serde_json::Value>) -> String {
+    let member = |name: &str| params.and_then(|params| params.get(name)).filter(|value| !value.is_null());
+    let (name, is_right, right): (_, fn(&serde_json::Value) -> bool, _) = match method {
+        "tools/call" => ("name", serde_json::Value::is_string, "a string"),
+        "resources/read" => ("uri", serde_json::Value::is_string, "a string"),
+        "subscriptions/listen" => ("notifications", serde_json::Value::is_object, "an object"),
+        _ => return format!("the parameters of {method} have the wrong shape"),
+    };
+    match member(name) {
+        None => format!("{method} needs params.{name}, {right}"),
+        Some(value) if !is_right(value) => format!("params.{name} of {method} must be {right}"),
+        _ if member("arguments").is_some_and(|arguments| !arguments.is_object()) => {
+            format!("params.arguments of {method} must be an object, each argument by its name")
+        }
+        _ => format!("the parameters of {method} have the wrong shape"),
+    }
+}
+
 /// Lists have one page, so no cursor is ours.
 fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|request| request.cursor) {
@@ -262,10 +281,9 @@ impl ServerHandler for TenantHandler {
             "initialize" if !announces_modern(&context) => {
                 self.initialize_with_what_is_there(request.params, context).await
             }
-            method if METHODS.contains(&method) => Err(ErrorData::invalid_params(
-                format!("the parameters of {method} have the wrong shape"),
-                None,
-            )),
+            method if METHODS.contains(&method) => {
+                Err(ErrorData::invalid_params(misshapen(method, request.params.as_ref()), None))
+            }
             _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
         }
     }

@@ -5,6 +5,7 @@
 //! says on one line becomes two, so that no cell and no row can look like a line of ours.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt::Write;
 
@@ -13,9 +14,11 @@ use crate::base::json::{Kind, Node, Text};
 
 const MAX_ROWS: usize = 100;
 const MAX_COLUMNS: usize = 16;
-const MAX_CELL_CHARS: usize = 160;
-/// In bytes, with some to spare, so that it is seen where a cell was cut.
-const MAX_CELL_BYTES: usize = 4 * MAX_CELL_CHARS + 8;
+/// A cell of a large table; where there are few, each may be longer.
+const MIN_CELL_CHARS: usize = 160;
+const MAX_CELL_CHARS: usize = 4_096;
+/// A name, in bytes, with some to spare, so that it is seen where one was cut.
+const MAX_NAME_BYTES: usize = bytes_of(MIN_CELL_CHARS);
 const MAX_DEPTH: usize = 6;
 
 /// Members that say in words what an answer is; they come first, without their name.
@@ -34,7 +37,7 @@ pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, lim
         Kind::Array => {}
         _ => {
             let mut line = String::new();
-            push_cell(&mut line, answer);
+            outline(&mut line, answer, MAX_DEPTH, limit + 4);
             page.line(&line);
         }
     }
@@ -98,14 +101,23 @@ impl Page {
         let shown_columns = &columns[..columns.len().min(MAX_COLUMNS)];
         self.line(&line_of(shown_columns, push_name));
         self.line(&line_of(shown_columns, |text, _| text.push_str("---")));
-        let shown = self.each(rows, kept, |text, row| push_row(text, row, shown_columns));
+        let longest = longest_cell(self.limit, kept, shown_columns.len());
+        let is_cut = Cell::new(false);
+        let shown = self.each(rows, kept, |text, row| {
+            is_cut.set(is_cut.get() | push_row(text, row, shown_columns, longest));
+        });
         self.say_cut(shown, kept);
+        if is_cut.get() {
+            self.text.push_str(&format!(
+                "\nNot shown here: what cells have beyond {longest} characters (…). The structured result has them whole.\n"
+            ));
+        }
         if columns.len() > MAX_COLUMNS {
             let left = joined(&columns[MAX_COLUMNS..]);
             self.paragraph(&format!(
                 "Not shown here: {} more columns ({}).",
                 columns.len() - MAX_COLUMNS,
-                clipped(&left).map_or_else(|| left.clone(), |start| format!("{start}…"))
+                clipped(&left, MIN_CELL_CHARS).map_or_else(|| left.clone(), |start| format!("{start}…"))
             ));
         }
     }
@@ -192,6 +204,9 @@ impl Page {
 
     fn end(mut self) -> String {
         self.text.truncate(self.text.trim_end().len());
+        if self.is_cut {
+            self.text.push_str("\n\nNot shown here: the rest. The structured result has more.");
+        }
         if self.text.is_empty() {
             self.text.push_str("The answer is empty.");
         }
@@ -234,8 +249,20 @@ fn line_of(columns: &[Text<'_>], push: impl Fn(&mut String, Text<'_>)) -> String
     line
 }
 
-/// A row's line, written straight into the text: half of what rendering an answer costs is here.
-fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>]) {
+/// How many characters a cell may have, so that a table of such cells takes half of the text at most.
+fn longest_cell(limit: usize, rows: usize, columns: usize) -> usize {
+    let cells = rows.min(MAX_ROWS) * columns.max(1);
+    (limit / 2 / cells.max(1)).clamp(MIN_CELL_CHARS, MAX_CELL_CHARS)
+}
+
+/// Room for so many characters in any script, and a little more.
+const fn bytes_of(chars: usize) -> usize {
+    4 * chars + 8
+}
+
+/// A row's line, written straight into the text: half of what rendering an answer costs is here. Says whether a cell of it
+/// was cut.
+fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>], longest: usize) -> bool {
     let mut cells = [None; MAX_COLUMNS];
     match row.kind() {
         Kind::Array => cells.iter_mut().zip(row.items()).for_each(|(cell, item)| *cell = Some(item)),
@@ -252,45 +279,45 @@ fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>]) {
             }
         }
     }
+    let mut is_cut = false;
     text.push('|');
     for cell in cells.iter().take(columns.len()) {
         text.push(' ');
         if let Some(value) = cell {
-            push_cell(text, *value);
+            is_cut |= push_cell(text, *value, longest);
         }
         text.push_str(" |");
     }
+    is_cut
 }
 
-/// A value in a table cell: one line, short, no bars.
-fn push_cell(text: &mut String, value: Node<'_>) {
+/// A value in a table cell: one line, short, no bars. Says whether it was cut.
+fn push_cell(text: &mut String, value: Node<'_>, longest: usize) -> bool {
     let simple = value.text().and_then(Text::plain);
     if let Some(cell) = simple
-        && cell.len() <= MAX_CELL_CHARS
+        && cell.len() <= longest
         && cell.bytes().all(|byte| matches!(byte, b' '..=b'{' | b'}' | b'~'))
     {
-        return text.push_str(cell);
+        text.push_str(cell);
+        return false;
     }
     let mut cell = String::new();
-    outline(&mut cell, value, MAX_DEPTH, MAX_CELL_BYTES);
-    push_short(text, &cell);
+    outline(&mut cell, value, MAX_DEPTH, bytes_of(longest));
+    push_short(text, &cell, longest)
 }
 
 /// A column's name.
 fn push_name(text: &mut String, name: Text<'_>) {
     let mut cell = String::new();
-    push_line(&mut cell, name, MAX_CELL_BYTES);
-    push_short(text, &cell);
+    push_line(&mut cell, name, MAX_NAME_BYTES);
+    push_short(text, &cell, MIN_CELL_CHARS);
 }
 
-fn push_short(text: &mut String, cell: &str) {
-    match clipped(cell) {
-        Some(start) => {
-            push_escaped(text, start);
-            text.push('…');
-        }
-        None => push_escaped(text, cell),
-    }
+fn push_short(text: &mut String, cell: &str, longest: usize) -> bool {
+    let start = clipped(cell, longest);
+    push_escaped(text, start.unwrap_or(cell));
+    text.push_str(if start.is_some() { "…" } else { "" });
+    start.is_some()
 }
 
 /// Escapes bars. A backslash that stands before one would escape the escape (GFM, "Tables"), so it is doubled.
@@ -307,12 +334,12 @@ fn push_escaped(text: &mut String, cell: &str) {
 }
 
 /// The beginning of a text that is too long for a cell.
-fn clipped(text: &str) -> Option<&str> {
+fn clipped(text: &str, longest: usize) -> Option<&str> {
     // No text has more characters than bytes.
-    if text.len() <= MAX_CELL_CHARS {
+    if text.len() <= longest {
         return None;
     }
-    text.char_indices().nth(MAX_CELL_CHARS).map(|(end, _)| &text[..end])
+    text.char_indices().nth(longest).map(|(end, _)| &text[..end])
 }
 
 /// Any value on one line: `name: orders; attributes: id, region`. Stops when the text has `room` bytes; says whether
@@ -381,7 +408,7 @@ fn joined(names: &[Text<'_>]) -> String {
     let mut text = String::new();
     for (index, name) in names.iter().enumerate() {
         text.push_str(if index == 0 { "" } else { ", " });
-        if !push_line(&mut text, *name, MAX_CELL_BYTES) {
+        if !push_line(&mut text, *name, MAX_NAME_BYTES) {
             break;
         }
     }
@@ -391,7 +418,7 @@ fn joined(names: &[Text<'_>]) -> String {
 /// `took_ms` → `Took ms`
 fn title(name: Text<'_>) -> String {
     let mut text = String::new();
-    push_line(&mut text, name, MAX_CELL_BYTES);
+    push_line(&mut text, name, MAX_NAME_BYTES);
     let mut text = text.replace('_', " ");
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_uppercase();
@@ -444,8 +471,31 @@ mod tests {
         let wide: Map<String, Value> = (0..20).map(|n| (format!("c{n}"), json!(n))).collect();
         let text = rendered(json!([wide]));
         assert!(text.contains("Not shown here: 4 more columns (c16, c17, c18, c19)."), "{text}");
-        let long = rendered(json!([{"a": "x".repeat(500)}]));
-        assert!(long.contains(&format!("| {}… |", "x".repeat(160))), "{long}");
+    }
+
+    #[test]
+    fn a_cell_that_is_cut_is_said_and_where_cells_are_few_they_are_longer() {
+        let said = "Not shown here: what cells have beyond";
+        let few = rendered(json!([{"a": "x".repeat(500)}, {"a": "ü".repeat(500)}]));
+        assert!(few.contains(&format!("| {} |", "ü".repeat(500))) && !few.contains(said), "{few}");
+        let long = rendered(json!([{"a": "x".repeat(5_000)}]));
+        assert!(long.contains(&format!("| {}… |", "x".repeat(4_096))), "{long}");
+        assert!(
+            long.ends_with(&format!("{said} 4096 characters (…). The structured result has them whole.")),
+            "{long}"
+        );
+        let many: Vec<_> = (0..100).map(|n| json!({"n": n, "a": "x".repeat(161)})).collect();
+        let many = rendered_in(Value::Array(many), 48 << 10);
+        assert!(
+            many.contains(&format!("| {}… |", "x".repeat(160))) && many.contains(&format!("{said} 160 ")),
+            "{many}"
+        );
+        // What is no row is as long as there is room for.
+        assert_eq!(rendered(json!("x".repeat(5_000))).len(), 5_000);
+        assert!(
+            rendered(json!("x".repeat(50_000)))
+                .ends_with("Not shown here: the rest. The structured result has more.")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::base::body::{self, Body};
 
 pub(super) const PARSE_ERROR: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
+pub(super) const INVALID_PARAMS: i32 = -32602;
 pub(super) const INTERNAL_ERROR: i32 = -32603;
 pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
 

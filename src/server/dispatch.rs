@@ -22,6 +22,18 @@ pub(super) struct Answered {
     pub(super) has_credential: bool,
 }
 
+/// Why a request reaches no tenant, and what it would have asked for of one that cannot answer now.
+struct Refused {
+    fault: Fault,
+    endpoint: Option<Endpoint>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { fault, endpoint: None }
+    }
+}
+
 /// Where a request went: for the log and the metrics.
 #[derive(Default)]
 struct Trail {
@@ -38,7 +50,8 @@ impl Edge {
         let visit = Visit::begin(self, peer);
         let mut trail = Trail::default();
         let (form, version) = (Form::of(&request), request.version());
-        let is_head = *request.method() == Method::HEAD;
+        let method = request.method().clone();
+        let is_head = method == Method::HEAD;
         let response = match caught(self.dispatch(&visit, request, &mut trail)).await {
             Ok(response) => response,
             Err(Panicked) => {
@@ -46,6 +59,7 @@ impl Edge {
                 reply::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
             }
         };
+        let form = form.at(trail.route, &method);
         let (mut response, room) = self.weigh(&visit, &trail, response, (form, version));
         if is_head {
             response = reply::without_content(response);
@@ -84,7 +98,10 @@ impl Edge {
     {
         let (tenant, endpoint) = match self.locate(visit.peer, &request) {
             Ok(located) => located,
-            Err(fault) => return fault.answer(Form::of(&request), request.version()),
+            Err(Refused { fault, endpoint }) => {
+                let form = Form::of(&request).at(endpoint, request.method());
+                return fault.answer(form, request.version());
+            }
         };
         let tenant = &**trail.tenant.insert(tenant);
         trail.route = Some(endpoint);
@@ -104,23 +121,27 @@ impl Edge {
 
     /// The tenant whose path this is. The routing table is let go before anything is awaited: a long stream must not
     /// keep a whole old world alive.
-    fn locate<B>(&self, peer: &Peer, request: &Request<B>) -> Result<(Arc<Tenant>, Endpoint), Fault>
+    fn locate<B>(&self, peer: &Peer, request: &Request<B>) -> Result<(Arc<Tenant>, Endpoint), Refused>
     where
         B: http_body::Body,
     {
         let target = front::check(request)?;
         let table = self.registry.load();
         match self.check_host(&table.router, &target.host, peer) {
-            Err(Fault::NotOurs) if !table.settled => return Err(Fault::Starting),
+            Err(Fault::NotOurs) if !table.settled => return Err(Fault::Starting.into()),
             checked => checked?,
         }
         match table.router.find(&target.host, target.path) {
-            Some((tenant, _)) if tenant.spec.enabled && tenant.slot.is_closed() => Err(Fault::Closed),
-            Some((tenant, _)) if tenant.spec.enabled && tenant.lacks_its_login() => Err(Fault::NoStore),
+            Some((tenant, endpoint)) if tenant.spec.enabled && tenant.slot.is_closed() => {
+                Err(Refused { fault: Fault::Closed, endpoint: Some(endpoint) })
+            }
+            Some((tenant, endpoint)) if tenant.spec.enabled && tenant.lacks_its_login() => {
+                Err(Refused { fault: Fault::NoStore, endpoint: Some(endpoint) })
+            }
             Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
-            _ if !table.settled => Err(Fault::Starting),
-            _ if Endpoint::is_missing_its_prefix(target.path) => Err(Fault::NoPrefix),
-            _ => Err(Fault::Nothing),
+            _ if !table.settled => Err(Fault::Starting.into()),
+            _ if Endpoint::is_missing_its_prefix(target.path) => Err(Fault::NoPrefix.into()),
+            _ => Err(Fault::Nothing.into()),
         }
     }
 

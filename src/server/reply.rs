@@ -9,6 +9,7 @@ use super::budgets;
 use crate::base::body::{self, Body};
 use crate::base::budget::Exhausted;
 use crate::base::headers::retry_after;
+use crate::routing::Endpoint;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -43,13 +44,28 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// Messages are posted to connector URLs, whether or not a tenant is there.
+    /// Messages are posted to connector URLs, whether or not a tenant is there; and whoever reads event streams speaks MCP
+    /// wherever it posts.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let of_mcp = || is_connector(request.uri().path()) || takes_events(request.headers());
         match *request.method() {
-            Method::POST if is_connector(request.uri().path()) => Self::Rpc,
+            Method::POST if of_mcp() => Self::Rpc,
             _ => Self::Problem,
         }
     }
+
+    /// The same, once it is known what the address is to its tenant: messages are answered at its base, too.
+    pub(super) fn at(self, endpoint: Option<Endpoint>, method: &Method) -> Self {
+        match endpoint {
+            Some(Endpoint::Page | Endpoint::Mcp) if *method == Method::POST => Self::Rpc,
+            _ => self,
+        }
+    }
+}
+
+fn takes_events(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")))
 }
 
 fn is_connector(path: &str) -> bool {

@@ -134,6 +134,28 @@ impl Client {
     }
 }
 
+#[tokio::test]
+async fn who_posts_messages_is_told_in_json_rpc_wherever_it_posts() {
+    let gateway = start(impatient());
+    let post = |path: &str, headers: &str| {
+        format!("POST {path} HTTP/1.1\r\n{HOST}{headers}Content-Length: 0\r\n\r\n")
+    };
+    let accept = "Accept: application/json, text/event-stream\r\n";
+    for (path, headers, is_rpc) in
+        [("/acme/mcp", "", true), ("/acme", accept, true), ("/", accept, true), ("/acme", "", false)]
+    {
+        let (status, answer) = ask(&gateway, post(path, headers)).await;
+        assert_eq!(
+            (status, answer.contains("\"jsonrpc\":\"2.0\"")),
+            (404, is_rpc),
+            "{path} {headers}: {answer}"
+        );
+    }
+    gateway.registry.publish(RoutingTable::default());
+    let (status, answer) = ask(&gateway, post("/acme", accept)).await;
+    assert!(status == 503 && answer.contains("\"jsonrpc\""), "{answer}");
+}
+
 async fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> (u16, String) {
     let mut client = Client::connect(gateway).await;
     client.send(request).await;

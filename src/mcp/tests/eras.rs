@@ -48,6 +48,8 @@ async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
         with("protocolVersion", Value::Null),
         with("protocolVersion", json!(7)),
         json!({"jsonrpc": "2.0", "id": 7, "method": "initialize"}),
+        json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": null}),
+        json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": []}),
     ] {
         let answer = ask(&server, post(&message)).await;
         let result = answer.result();
@@ -57,6 +59,53 @@ async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
     let older = json!({"protocolVersion": "2025-03-26"});
     let older = post(&json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": older}));
     assert_eq!(ask(&server, older).await.result()["protocolVersion"], "2025-03-26");
+}
+
+#[tokio::test]
+async fn an_empty_list_in_the_place_of_an_object_is_an_empty_object() {
+    let bed = Bed::new().await;
+    bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
+    let server = bed.server();
+    let message = |method: &str, params: Value| {
+        let message = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
+        with(post(&message), "mcp-protocol-version", LEGACY[0])
+    };
+    let list = ask(&server, message("tools/list", json!([]))).await;
+    assert_eq!(names(list.result()), ["search", "get_context"]);
+    assert_eq!(ask(&server, message("ping", json!([]))).await.result(), &json!({}));
+    let called = ask(&server, message("tools/call", json!({"name": "get_context", "arguments": []}))).await;
+    assert!(called.result().get("isError").is_none_or(|it| it == false), "{called:?}");
+    let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized", "params": []});
+    let accepted = server.handle(with(post(&done), "mcp-protocol-version", LEGACY[0]), caller()).await;
+    assert_eq!(accepted.status(), 202);
+    // What a string says is not touched.
+    let quoted = json!({"name": "search", "arguments": {"query": r#""params":[] and "arguments": [ ]"#}});
+    ask(&server, message("tools/call", quoted)).await.result();
+}
+
+#[tokio::test]
+async fn parameters_that_are_no_object_are_told_so_and_never_an_unknown_method() {
+    let server = Bed::new().await.server();
+    for method in ["initialize", "ping", "tools/list", "tools/call", "resources/read", "server/discover"] {
+        for params in [json!([1]), json!("x"), json!(7), json!(true)] {
+            let message = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
+            let answer = ask(&server, post(&message)).await;
+            assert_eq!(answer.error().1, -32602, "{message}: {answer:?}");
+            assert!(answer.message().contains("must be an object"), "{answer:?}");
+            assert_eq!(answer.body["id"], 7);
+        }
+    }
+    for (method, params, told) in [
+        ("tools/call", Value::Null, "needs params.name"),
+        ("tools/call", json!({"arguments": {}}), "needs params.name"),
+        ("tools/call", json!({"name": 7}), "params.name of tools/call must be a string"),
+        ("tools/call", json!({"name": "search", "arguments": ["q"]}), "params.arguments"),
+        ("resources/read", json!({}), "needs params.uri"),
+    ] {
+        let answer = ask(&server, legacy(LEGACY[0], method, params.clone())).await;
+        assert_eq!(answer.error().1, -32602, "{method} {params}: {answer:?}");
+        assert!(answer.message().contains(told), "{method} {params}: {answer:?}");
+    }
 }
 
 #[tokio::test]
