@@ -20,6 +20,7 @@ mod turns;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ pub struct About {
     pub public_base: String,
     pub hosts: Vec<String>,
     pub tls: TlsMode,
+    /// Where its certificates are. Earlier versions do not say.
+    #[serde(default)]
+    pub certs: Option<PathBuf>,
 }
 
 impl Admin {

@@ -214,7 +214,7 @@ impl Certificates {
         let asked = Renew { name: name.to_owned(), rehearsal, reply };
         if self.mode != TlsMode::Acme || self.asked.send(asked).await.is_err() {
             return Err(
-                "certificates are not automatic here (`--tls acme`), so no CA is asked for any".into()
+                "certificates are automatic with `--tls acme` only, and this gateway runs without it, so no CA is asked for any".into()
             );
         }
         answer.await.unwrap_or_else(|_| Err("the gateway is shutting down".into()))

@@ -225,6 +225,7 @@ impl Gateway {
                 public_base: self.addresses.public_base.clone(),
                 hosts: self.settings.hosts.iter().map(ToString::to_string).collect(),
                 tls: self.settings.tls,
+                certs: std::path::absolute(&self.settings.certs).ok(),
             },
         };
         admin.serve(listener);

@@ -103,6 +103,11 @@ pub struct Store {
     _lock: Lock,
 }
 
+/// Says who has the state folder, if somebody has: [`Error::InUse`].
+pub fn is_free(folder: &Path) -> Result<(), Error> {
+    Lock::take(folder).map(drop)
+}
+
 impl Store {
     /// Opens the store of a state folder, or makes it.
     pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {

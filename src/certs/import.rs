@@ -40,6 +40,9 @@ pub fn import(
         return Err(told(Error("it holds no private key; give its file with --key".into())));
     }
     let material = Material::from_pem(&pem).map_err(told)?;
+    if material.not_after <= now {
+        return Err(told(Error(format!("it ended at {}: clients refuse it", material.not_after))));
+    }
     let name = material.names.first().ok_or_else(|| told(Error("it names no host".into())))?;
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
     let stem: String = name.chars().map(plain).collect();
@@ -47,11 +50,15 @@ pub fn import(
     let write = storage::private_folder(folder).and_then(|()| storage::replace(&file, &pem));
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {
-        () if material.not_after <= now => {
-            Some(format!("it ended at {}: clients refuse it", material.not_after))
-        }
         () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
-        () => material.trouble(),
+        () if chain_length < 2 => {
+            Some(
+                "it came without the certificate of its issuer, which many clients want: put that behind it in the same \
+                 file, and import it again"
+                    .into(),
+            )
+        }
+        () => None,
     };
     Ok(Imported { file, names: material.names, not_after: material.not_after, warning })
 }
@@ -80,7 +87,7 @@ mod tests {
         };
         let whole = write("whole.pem", &good);
         let imported = import(&certs, &whole, None, now).expect("it is good");
-        assert_eq!((imported.names, imported.warning), (vec!["a.test".to_owned()], None));
+        assert_eq!((imported.names.clone(), imported.warning.clone()), (vec!["a.test".to_owned()], None));
         assert!(!storage::readable_by_others(&imported.file));
 
         let (_, chain) = other.split_once("-----BEGIN CERT").expect("a chain");
@@ -91,13 +98,18 @@ mod tests {
         assert!(refusal.contains("not the certificate's"), "{refusal}");
         assert!(!certs.join("b.test.pem").exists());
 
+        // The good one that lies there stays.
         let much_later = now + std::time::Duration::from_secs(400 * 86_400);
-        assert!(
-            import(&certs, &whole, None, much_later)
-                .expect("taken")
-                .warning
-                .expect("a warning")
-                .contains("ended")
-        );
+        let before = std::fs::read(&imported.file).expect("there");
+        let refusal = import(&certs, &whole, None, much_later).expect_err("it has ended").to_string();
+        assert!(refusal.contains("ended"), "{refusal}");
+        assert_eq!(std::fs::read(&imported.file).expect("there"), before);
+
+        // The key stands first.
+        const END: &str = "-----END CERTIFICATE-----";
+        let (leaf, _issuer) = other.split_once(END).expect("a chain");
+        let leaf = write("leaf.pem", &format!("{leaf}{END}\n"));
+        let warned = import(&certs, &leaf, None, now).expect("taken").warning.expect("a warning");
+        assert!(warned.contains("issuer") && warned.contains("import it again"), "{warned}");
     }
 }

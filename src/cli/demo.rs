@@ -25,6 +25,7 @@ use super::{Exit, output};
 use crate::base::diagnostic::Report;
 use crate::gateway::Addresses;
 use crate::settings::Settings;
+use crate::store;
 use crate::tenants::status::{State, TenantStatus};
 
 /// How long the first tenants may take to be announced as they are.
@@ -36,6 +37,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     port_is_free(listen)?;
     let folder = Folder::prepare(args.dir.as_deref())?;
+    folder_is_free(&folder)?;
     let api = sample_api::start().context("the sample API cannot be started")?;
     folder.write_exports(api).context("the sample exports cannot be written")?;
     let settings = settings(&folder, listen, args.admin);
@@ -68,6 +70,17 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
             bail!("port {port} may be used by root only; choose one above 1023 with --port 8443")
         }
         Err(error) => Err(error).with_context(|| format!("port {port} cannot be used")),
+    }
+}
+
+/// Says so before the exports are written anew, which another demo would serve, and names the flag that a demo has.
+fn folder_is_free(folder: &Folder) -> anyhow::Result<()> {
+    match store::is_free(&folder.state()) {
+        Err(store::Error::InUse { pid, .. }) => bail!(
+            "the demo's folder {} is in use by another demo, process {pid}; stop that one, or give this one a folder of its own with --dir",
+            folder.root.display()
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -113,6 +126,17 @@ mod tests {
         assert!(error.starts_with(&format!("Port {} already in use", address.port())), "{error}");
         drop(taken);
         port_is_free(address).expect("it is free again");
+    }
+
+    #[test]
+    fn a_folder_in_use_is_said_with_the_demos_own_flag() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = Folder::prepare(Some(temporary.path())).expect("made");
+        folder_is_free(&folder).expect("nobody has it");
+        let _open = store::Store::open(&folder.state(), &store::KeySource::State).expect("opened");
+        let error = folder_is_free(&folder).expect_err("it is in use").to_string();
+        assert!(error.contains("--dir") && error.contains(&std::process::id().to_string()), "{error}");
+        assert!(!error.contains("--state"), "{error}");
     }
 
     #[test]

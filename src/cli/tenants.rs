@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::args::{TenantsArgs, TenantsQuestion};
 use super::healthcheck::client;
 use super::{Exit, admin_client, output};
+use crate::base::likeness;
 use crate::telemetry::printable::printable;
 use crate::tenants::status::{State, TenantStatus};
 
@@ -26,6 +27,8 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
             let tenant = match client(&question.admin)?.tenant(name) {
                 Err(error @ admin_client::Error::NotFound(_)) => {
                     output::complain(error);
+                    let tenants = client(&question.admin)?.tenants().unwrap_or_default();
+                    meant(name, &tenants).into_iter().for_each(output::complain);
                     return Ok(Exit::Findings);
                 }
                 other => other?,
@@ -37,6 +40,13 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// The tenant that somebody perhaps meant who wrote another name.
+fn meant(name: &str, tenants: &[TenantStatus]) -> Option<String> {
+    let known =
+        tenants.iter().flat_map(|tenant| [(&*tenant.name, &*tenant.name), (&*tenant.stem, &*tenant.name)]);
+    likeness::nearest(name, known).map(|name| format!("did you mean {}?", printable(name)))
+}
+
 /// The table of all tenants.
 pub(super) fn list(tenants: &[TenantStatus]) -> String {
     if tenants.is_empty() {
@@ -45,13 +55,13 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
     let row = |tenant: &TenantStatus| {
         let url = tenant.connector_url.clone().unwrap_or_else(|| "-".into());
         let access = tenant.access.clone().unwrap_or_else(|| "-".into());
-        vec![tenant.name.clone(), word(tenant.state).to_owned(), access, url]
+        vec![tenant.name.clone(), word(tenant).to_owned(), access, url]
     };
     let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
     for tenant in tenants.iter().filter(|tenant| matches!(tenant.state, State::Rejected | State::Stale)) {
         let name = printable(&tenant.name);
-        writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant.state))
+        writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant))
             .expect("writing to a String cannot fail");
     }
     text
@@ -59,7 +69,7 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
 
 fn show(tenant: &TenantStatus) -> String {
     let files = tenant.files.join(", ");
-    let since = format!("{} since {}", word(tenant.state), tenant.since);
+    let since = format!("{} since {}", word(tenant), tenant.since.strftime("%Y-%m-%dT%H:%M:%SZ"));
     let revision = tenant.revision.map(|number| match (tenant.rolled_back, tenant.paused) {
         (true, _) => format!("{number}, rolled back to until the files change"),
         (false, true) => format!("{number}, paused: `tenantd tenants resume {}` lets it go on", tenant.name),
@@ -102,15 +112,11 @@ fn finding(finding: &Value) -> String {
     out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
 }
 
-fn word(state: State) -> &'static str {
-    match state {
-        State::Loading => "loading",
-        State::Serving => "serving",
-        State::Degraded => "degraded",
-        State::Stale => "stale",
-        State::Rejected => "rejected",
-        State::Disabled => "disabled",
-        State::Draining => "draining",
+/// The state; of one that an operator stopped, that it is, and not that its files say `enabled: false`.
+fn word(tenant: &TenantStatus) -> &'static str {
+    match tenant.state {
+        State::Disabled if tenant.paused => "paused",
+        state => state.label(),
     }
 }
 
@@ -154,6 +160,23 @@ mod tests {
     fn the_list_is_a_table_and_says_where_to_look_further() {
         insta::assert_snapshot!(list(&[acme(), broken()]));
         assert!(list(&[]).starts_with("No tenants yet."));
+    }
+
+    #[test]
+    fn a_paused_tenant_is_told_from_a_disabled_one() {
+        let disabled = TenantStatus { state: State::Disabled, ..acme() };
+        let paused = TenantStatus { paused: true, ..disabled.clone() };
+        assert!(list(&[paused.clone()]).contains(" paused ") && show(&paused).contains("paused since"));
+        assert!(
+            list(&[disabled.clone()]).contains(" disabled ") && show(&disabled).contains("disabled since")
+        );
+    }
+
+    #[test]
+    fn a_slip_in_a_name_is_told_which_one_was_meant() {
+        assert_eq!(meant("Acmee", &[broken(), acme()]).as_deref(), Some("did you mean acme?"));
+        assert_eq!(meant("Acme", &[acme()]).as_deref(), Some("did you mean acme?"));
+        assert_eq!(meant("zzz", &[acme()]), None);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use crate::telemetry::printable::printable;
 /// Looks, and says what was found.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = args.rules.flags(args.gateway.flags(Flags::new()));
-    let settings = configuration::load(&flags, args.rules.config.as_deref())?;
+    let mut settings = configuration::load(&flags, args.rules.config.as_deref())?;
+    if args.gateway.certs.is_none() {
+        look_where_the_gateway_does(&mut settings);
+    }
     let asked = settings.admin.map(|address| AdminClient::new(address).certificates());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let checks = runtime.context("the checks cannot be run")?.block_on(async {
@@ -34,9 +37,18 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     Ok(if in_trouble { Exit::Findings } else { Exit::Fine })
 }
 
+/// The gateway that runs knows which folder it uses, wherever this is called from.
+fn look_where_the_gateway_does(settings: &mut Settings) {
+    let about = settings.admin.and_then(|address| AdminClient::new(address).about().ok());
+    if let Some(folder) = about.and_then(|about| about.certs) {
+        settings.certs = folder;
+    }
+}
+
 /// Where no gateway answers: what lies in the folder, and whether a gateway could listen.
 fn without_gateway(settings: &Settings, why: String) -> (Vec<Check>, Vec<Status>) {
-    let found = Found::Unclear(format!("{why}. What follows is read from the certs folder"));
+    let folder = settings.certs.display();
+    let found = Found::Unclear(format!("{why}. What follows is read from the certs folder, {folder}"));
     let mut checks = vec![Check { what: "gateway".into(), found }];
     if settings.admin.is_some() {
         checks.push(Check::new("listeners", can_listen(settings).map_err(|error| error.to_string())));
