@@ -19,6 +19,7 @@ mod gather;
 mod namesake;
 mod naming;
 mod placeholder;
+mod reach;
 mod reference;
 pub mod sample;
 mod snapshot;
@@ -34,7 +35,7 @@ use ipnet::IpNet;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
-use crate::spec::{TenantName, TenantSpec};
+use crate::spec::{Reaches, TenantName, TenantSpec};
 
 pub use bounds::secret_of;
 pub use discover::{Listing, discover, folder_like, is_unpacked_export, list, stem_of, strays};
@@ -103,6 +104,8 @@ pub struct Loaded {
     pub spec: Option<TenantSpec>,
     /// Over all that decides who may call; `None` when that could not be read with certainty.
     pub access: Option<Digest>,
+    /// What the files give out to some callers only, or perhaps so, whether or not they can be used.
+    pub guards: Option<Box<Reaches>>,
     pub report: Report,
     /// The secrets' files that the tenant's files name, whether or not they could be read.
     pub named: Vec<Named>,
@@ -160,14 +163,27 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
     let (access, spec) = judged.unwrap_or_default();
+    let access = access.filter(|_| !entry.report.has_errors());
+    let guards = guards(&gathered, access.is_some(), spec.as_ref());
     let spec = spec.filter(|_| !report.has_errors());
     Loaded {
         snapshot: spec.is_some().then(|| resolver.shelf.snapshot(entry)),
         digest: resolver.hasher.finish(),
         name,
         spec,
-        access: access.filter(|_| !entry.report.has_errors()),
+        access,
+        guards: guards.map(Box::new),
         report: resolver.scrubber.scrub(&report),
         named: resolver.named,
+    }
+}
+
+/// What a tenant gives out, unless it is certain that it asks its callers for nothing. Of one that is too broken to be judged it
+/// is what its export gives out alone.
+fn guards(gathered: &gather::Gathered, is_certain: bool, spec: Option<&TenantSpec>) -> Option<Reaches> {
+    match spec {
+        Some(spec) if is_certain && spec.access.is_open() => None,
+        Some(spec) => Some(spec.backend.reaches.clone()),
+        None => Some(Reaches { own: Vec::new(), bare: reach::bare(&gathered.layers) }),
     }
 }

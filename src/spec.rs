@@ -10,6 +10,7 @@ mod holding;
 mod limits;
 mod login;
 mod name;
+mod reach;
 mod template;
 mod tenant;
 mod tool;
@@ -24,6 +25,7 @@ pub use login::{
     RegistrationSpec,
 };
 pub use name::TenantName;
+pub use reach::{Reach, Reaches};
 pub use template::{BodyTemplate, TemplateFault, UnfitValue, UrlTemplate, Values};
 pub use tenant::{CacheSpec, TenantSpec};
 pub use tool::{ToolKind, ToolSpec};

@@ -10,6 +10,7 @@
 pub mod adding;
 mod announce;
 mod build;
+mod companions;
 mod drain;
 mod holdings;
 mod keeper;

@@ -112,7 +112,15 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
             "description": "At most this many rows",
         },
     }));
-    properties.extend(parameters.clone());
+    for (name, schema) in parameters {
+        let mut schema = schema.clone();
+        // Who changes the bounds of an argument of ours need not say again what it is.
+        let ours = properties.get(name).and_then(|ours| ours.get("description")).cloned();
+        if let (Some(ours), Value::Object(theirs)) = (ours, &mut schema) {
+            theirs.entry("description").or_insert(ours);
+        }
+        properties.insert(name.clone(), schema);
+    }
     let required: Vec<&str> =
         ["query"].into_iter().chain(needed.iter().copied().filter(|name| *name != "query")).collect();
     intern(map(json!({
@@ -186,6 +194,19 @@ mod tests {
     fn equal_schemas_are_one() {
         assert!(Arc::ptr_eq(&search_input(&Map::new(), &[]), &search_input(&Map::new(), &["query"])));
         assert!(Arc::ptr_eq(&output(), &output()));
+    }
+
+    #[test]
+    fn an_argument_of_ours_keeps_its_description_unless_it_is_given_another() {
+        let described = |schema: Value| {
+            let input = search_input(&map(json!({ "limit": schema })), &[]);
+            (
+                input["properties"]["limit"]["maximum"].clone(),
+                input["properties"]["limit"]["description"].clone(),
+            )
+        };
+        assert_eq!(described(json!({"maximum": 5})), (json!(5), json!("At most this many rows")));
+        assert_eq!(described(json!({"description": "Few"})).1, "Few");
     }
 
     #[test]

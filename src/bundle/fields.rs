@@ -104,6 +104,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("cache", Shape::Map(CACHE)),
     ours("deadline", span(1_000, 3_600)),
     ours("public", Shape::Flag),
+    ours("open", Shape::Flag),
     guard("api_keys", Shape::List(&Shape::Map(API_KEY))),
     guard("access", Shape::Map(ACCESS)),
     guard("machine_clients", Shape::List(&Shape::Map(MACHINE_CLIENT))),

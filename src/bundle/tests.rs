@@ -7,5 +7,6 @@ mod good;
 mod hostile;
 mod login;
 mod namesakes;
+mod reach;
 mod samples;
 mod written;

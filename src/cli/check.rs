@@ -17,7 +17,7 @@ use super::render::{self, Format};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file::why;
 use crate::bundle::{self, Context, Entry};
-use crate::spec::{TenantName, TenantSpec};
+use crate::spec::{Reach, TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
 use crate::tenants::plan::{self, Applicant};
 
@@ -50,6 +50,9 @@ pub struct Judged {
     pub findings: Report,
     #[serde(skip)]
     pub spec: Option<TenantSpec>,
+    /// What its files give to some callers only.
+    #[serde(skip)]
+    guards: Vec<Reach>,
 }
 
 /// How a verdict is told.
@@ -197,17 +200,27 @@ fn one(entry: &Entry, context: &Context) -> Judged {
         digest: loaded.digest.short(),
         has_answered: None,
         findings: loaded.report,
+        guards: loaded.guards.map(|guards| guards.all().collect()).unwrap_or_default(),
         spec: loaded.spec,
     }
 }
 
-/// Claims to one name, path or host: judged as at a first start, by the order of the stems.
+/// Claims to one name, path or host, and who would be open beside whom: judged as at a first start, by the order of the stems.
 fn claims(tenants: &mut [Judged]) {
     let mut keys: Vec<_> = (0..tenants.len()).map(|at| (key(tenants, at), at)).collect();
     keys.sort();
     let wants = |at: usize| tenants[at].spec.as_ref().map(TenantSpec::stake);
-    let applicants =
-        keys.iter().map(|(key, at)| Applicant { stem: key, wants: wants(*at), holds: None, waits: false });
+    let opens = |at: usize| {
+        let spec = tenants[at].spec.as_ref().filter(|spec| spec.enabled);
+        spec.map(|spec| spec.opens().to_vec()).unwrap_or_default()
+    };
+    let applicants = keys.iter().map(|(key, at)| Applicant {
+        stem: key,
+        wants: wants(*at),
+        opens: opens(*at),
+        guards: tenants[*at].guards.clone(),
+        ..Applicant::default()
+    });
     let mut refused = plan::settle(&applicants.collect::<Vec<_>>());
     for (key, at) in keys {
         if let Some(refusal) = refused.remove(&key) {
@@ -308,6 +321,28 @@ mod tests {
             ("a-b.yaml", "api_key: key-0002\npath_prefix: /x\n"),
         ]);
         assert_eq!(codes(&judged(&folder)), [("a b", vec![]), ("a-b", vec!["claim-taken"])]);
+    }
+
+    #[test]
+    fn a_copy_of_a_guarded_tenant_is_refused_as_a_running_gateway_refuses_it() {
+        let keys = "api_keys: [{label: a, sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae}]\n";
+        let key = "api_key: key-0001\n";
+        let folder = tenants(&[
+            ("aa.yaml", key),
+            ("acme.yaml", &format!("{key}{keys}")),
+            ("meant.yaml", &format!("{key}open: true\n")),
+            ("off.yaml", &format!("{key}enabled: false\n")),
+            ("other.yaml", "api_key: key-0002\n"),
+        ]);
+        let verdict = judged(&folder);
+        let refused = ("aa", vec!["backend-guarded"]);
+        assert_eq!(
+            codes(&verdict),
+            [refused, ("acme", vec![]), ("meant", vec![]), ("off", vec![]), ("other", vec![])]
+        );
+        let told = human(&verdict, true);
+        assert!(told.contains("\"acme\" asks its callers") && told.contains("open: true"), "{told}");
+        assert!(!told.contains("key-0001"), "{told}");
     }
 
     #[test]

@@ -231,7 +231,8 @@ mod tests {
             digest: crate::base::digest::Digest::of(b"k"),
             expires: None,
         };
-        let access = |keys: Vec<_>, login| AccessSpec { api_keys: keys, login, public: true };
+        let access =
+            |keys: Vec<_>, login| AccessSpec { api_keys: keys, login, public: true, open_on_purpose: true };
         assert!(matches!(Door::from(&access(vec![key.clone()], Some(spec.clone()))), Door::Login(_)));
         assert!(matches!(Door::from(&access(vec![], Some(spec))), Door::Login(_)));
         assert!(matches!(Door::from(&access(vec![key], None)), Door::Keys));

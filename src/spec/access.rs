@@ -17,6 +17,8 @@ pub struct AccessSpec {
     pub login: Option<Arc<LoginSpec>>,
     /// An open tenant that answers every address.
     pub public: bool,
+    /// Its operator says in its files that it is to be open, whoever else guards the same data.
+    pub open_on_purpose: bool,
 }
 
 impl AccessSpec {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::{BodyTemplate, UnfitValue, UrlTemplate, Values};
+use super::{BodyTemplate, Reaches, UnfitValue, UrlTemplate, Values};
 use crate::base::secret::Secret;
 
 /// What all calls of one tenant share.
@@ -18,6 +18,8 @@ pub struct BackendSpec {
     pub user_header: Option<HeaderName>,
     /// HTTP/2 over connections of the tenant's own, where the backend offers it; else HTTP/1.1.
     pub http2: bool,
+    /// Which data it gives out, to be compared with other tenants'.
+    pub reaches: Reaches,
 }
 
 /// The vendor's families of endpoints. They differ in their paths only.

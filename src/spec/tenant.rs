@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Stake, TenantName, ToolSpec};
+use super::{
+    AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Reach, Reaches, Stake, TenantName, ToolSpec,
+};
 
 /// Everything one tenant is meant to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,19 @@ impl TenantSpec {
     /// What it claims, and holds once it is in force.
     pub fn stake(&self) -> Stake<'_> {
         Stake { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
+    }
+
+    /// What it gives to everybody, where nothing in its files says that this is meant.
+    pub fn opens(&self) -> &[Reach] {
+        match self.access.is_open() && !self.access.open_on_purpose {
+            true => &self.backend.reaches.own,
+            false => &[],
+        }
+    }
+
+    /// What it gives to some callers only.
+    pub fn guards(&self) -> Option<&Reaches> {
+        (!self.access.is_open()).then_some(&self.backend.reaches)
     }
 
     /// What to register with the app in Entra, where people log in.

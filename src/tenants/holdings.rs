@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::companions::Companions;
 use super::plan::Applicant;
 use super::roster::{Known, Roster};
 use super::tenant::Tenant;
@@ -77,12 +78,18 @@ impl Holdings {
         self.names.get(name).into_iter().flatten()
     }
 
-    /// Those who wait, and whoever holds what one of them wants. Nobody else can change the verdict: who does not wait
+    /// Those who wait, and whoever holds what one of them wants or guards what one would open. Nobody else can change the verdict: who does not wait
     /// never loses, and stands in nobody's way but there.
-    pub(super) fn applicants<'a>(&'a self, roster: &'a Roster) -> Vec<Applicant<'a>> {
+    pub(super) fn applicants<'a>(
+        &'a self,
+        roster: &'a Roster,
+        companions: &'a Companions,
+    ) -> Vec<Applicant<'a>> {
         let mut stems: BTreeSet<&'a Arc<str>> = self.waiting.iter().collect();
-        for known in self.waiting.iter().filter_map(|stem| roster.get(stem)) {
-            let Some(Stake { name, mounts, shares_hosts }) = known.applicant("").wants else { continue };
+        for (stem, known) in self.waiting.iter().filter_map(|stem| Some((stem, roster.get(stem)?))) {
+            let Applicant { wants, opens, .. } = known.applicant(stem);
+            let Some(Stake { name, mounts, shares_hosts }) = wants else { continue };
+            stems.extend(companions.guard(stem, &opens));
             stems.extend(self.names.get(name).into_iter().flatten());
             stems.extend(mounts.iter().flat_map(|mount| self.places.rivals(mount, shares_hosts)));
         }
@@ -90,7 +97,7 @@ impl Holdings {
             Some(known) => Some(known.applicant(stem)),
             None => {
                 let holds = self.held.get(stem)?.stake();
-                Some(Applicant { stem, wants: None, holds: Some(holds), waits: false })
+                Some(Applicant { stem, holds: Some(holds), ..Applicant::default() })
             }
         };
         stems.into_iter().filter_map(applicant).collect()

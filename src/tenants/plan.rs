@@ -7,15 +7,21 @@
 //! A claim that was refused takes nothing by itself, however free it becomes: else a file that lost could wait for its
 //! holder to be replaced. It counts again when its files change, when an operator accepts it, or when the holder itself wants
 //! to trade places with it.
+//!
+//! Who may be open beside whom is judged here, too (`guards`).
+
+mod guards;
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::base::diagnostic::Diagnostic;
 use crate::routing::{Claim, Conflict, ConflictKind, against, judge};
-use crate::spec::{Mount, Stake, TenantName};
+use crate::spec::{Mount, Reach, Stake, TenantName};
+
+pub(crate) use guards::stays_open;
 
 /// One entry's wish and possession.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Applicant<'a> {
     pub stem: &'a str,
     /// What its candidate claims, if there is one.
@@ -24,6 +30,10 @@ pub struct Applicant<'a> {
     pub holds: Option<Stake<'a>>,
     /// Its candidate was refused before.
     pub waits: bool,
+    /// What its candidate would give to everybody, where nothing says that this is meant.
+    pub opens: Vec<Reach>,
+    /// What it gives to some callers only, or would, if its files could be used.
+    pub guards: Vec<Reach>,
 }
 
 /// Why a candidate may not serve.
@@ -33,6 +43,8 @@ pub enum Refusal {
     Name { name: TenantName, holder: String },
     /// Another tenant has the mount, or its host.
     Mount(Conflict),
+    /// It would give everybody what another entry gives to some.
+    Guarded { by: String },
     /// It was refused before, and nobody has any of this now.
     Free { name: TenantName, mounts: Vec<Mount> },
 }
@@ -42,8 +54,8 @@ type Refused = BTreeMap<String, Refusal>;
 
 /// Judges candidates against one another and against what is held. Every candidate that is not refused may serve.
 pub fn settle(applicants: &[Applicant<'_>]) -> Refused {
-    let (waiting, contenders) = set_aside(applicants);
-    let mut refused = Refused::new();
+    let mut refused = guards::refused(applicants);
+    let (waiting, contenders) = set_aside(applicants, &refused);
     // Whoever loses falls back to what it holds, which may take a name or a mount from a newcomer: again, until nobody
     // loses. Each round refuses at least one more, so this ends.
     loop {
@@ -64,18 +76,21 @@ pub fn settle(applicants: &[Applicant<'_>]) -> Refused {
 /// A refused claim that waits: the stem, and what it wants.
 type Waiting<'a> = (&'a str, Stake<'a>);
 
-/// Takes the claims that were refused before out of the contest, except for those whose holder wants to trade.
-fn set_aside<'a>(applicants: &[Applicant<'a>]) -> (Vec<Waiting<'a>>, Vec<Applicant<'a>>) {
-    let movers: Vec<_> = applicants.iter().filter_map(Applicant::moves).collect();
+/// Takes out of the contest the claims that are refused already, and those that were refused before, except for those
+/// whose holder wants to trade.
+fn set_aside<'a>(applicants: &[Applicant<'a>], refused: &Refused) -> (Vec<Waiting<'a>>, Vec<Applicant<'a>>) {
+    let contends_still = |applicant: &&Applicant<'a>| !refused.contains_key(applicant.stem);
+    let movers: Vec<_> = applicants.iter().filter(contends_still).filter_map(Applicant::moves).collect();
     let mut waiting = Vec::new();
-    let contends = |applicant: &Applicant<'a>| match applicant.wants.filter(|_| applicant.waits) {
+    let stands = |applicant: &Applicant<'a>| match applicant.wants.filter(|_| applicant.waits) {
+        _ if refused.contains_key(applicant.stem) => Applicant { wants: None, ..applicant.clone() },
         Some(wants) if !movers.iter().any(|mover| trades(applicant, wants, mover)) => {
             waiting.push((applicant.stem, wants));
             Applicant { wants: None, ..applicant.clone() }
         }
         _ => applicant.clone(),
     };
-    let contenders = applicants.iter().map(contends).collect();
+    let contenders = applicants.iter().map(stands).collect();
     (waiting, contenders)
 }
 
@@ -212,11 +227,13 @@ impl Refusal {
                 };
                 Diagnostic::error("claim-taken", mount_sentence(conflict)).help(help)
             }
+            Self::Guarded { by } => guards::refusal(by),
             Self::Free { name, mounts } => {
                 let places: Vec<_> = mounts.iter().map(shown).collect();
                 let places = places.join(", ");
                 let message = format!(
-                    "the name \"{name}\" and {places} are free now, but were another's when this claim was refused; it takes nothing by itself"
+                    "nothing is in the way of the name \"{name}\" and {places} any more, but this claim was refused before: another had \
+                     one of them, or guarded the same backend; it takes nothing by itself"
                 );
                 let help = format!(
                     "if it is meant, accept it with `tenantd tenants accept {}`; or change its files",

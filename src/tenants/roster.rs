@@ -16,7 +16,7 @@ use super::tenant::{Tenant, TenantSlot};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::bundle::{Loaded, Snapshot};
-use crate::spec::{Holding, Stake, TenantName, TenantSpec};
+use crate::spec::{Holding, Reach, Reaches, Stake, TenantName, TenantSpec};
 use crate::store;
 
 /// All entries, by stem. Boxed: a map's nodes are half empty.
@@ -31,6 +31,10 @@ pub(super) struct Known {
     name: Option<TenantName>,
     /// About the files as they are.
     report: Report,
+    /// What the files, as they are, give to some callers only.
+    guards: Option<Box<Reaches>>,
+    /// Another entry guards what this one gives to everybody.
+    guarded: Option<Box<Diagnostic>>,
     /// Why the candidate may not serve; judged anew in every pass.
     refusal: Option<Box<Diagnostic>>,
     /// Fit to serve, but not in force: just read, or another holds what it claims.
@@ -131,6 +135,8 @@ impl Known {
             on_disk: None,
             name: None,
             report: Report::new(),
+            guards: None,
+            guarded: None,
             refusal: None,
             candidate: None,
             live: None,
@@ -163,6 +169,7 @@ impl Known {
         self.forget_refusal_of_others();
         self.name = loaded.name.take();
         self.report = std::mem::take(&mut loaded.report);
+        self.guards = loaded.guards.take();
         self.refusal = None;
         let held = self.memory.is_held(self.on_disk);
         let access = loaded.access;
@@ -208,7 +215,43 @@ impl Known {
             wants: candidate.map(|candidate| candidate.spec.stake()),
             holds: self.stake().or(unrecorded),
             waits: candidate.is_some_and(|candidate| self.waits(candidate)),
+            opens: candidate.filter(|it| !was_in_force(it)).map(|it| self.opened_by(it)).unwrap_or_default(),
+            guards: self.guards(),
         }
+    }
+
+    /// What a candidate would give to everybody, where nothing says that this is meant: neither its files nor an operator, and
+    /// it was not so before.
+    fn opened_by(&self, candidate: &Candidate) -> Vec<Reach> {
+        if candidate.by_order || !candidate.spec.enabled {
+            return Vec::new();
+        }
+        let live = self.live.as_ref().filter(|live| live.enabled && live.tenant.spec.access.is_open());
+        let before = live.map(|live| live.tenant.spec.backend.reaches.own.as_slice()).unwrap_or_default();
+        candidate.spec.opens().iter().filter(|reach| !before.contains(reach)).copied().collect()
+    }
+
+    /// What is given to some callers only: as the candidate would; where there is none, as is in force or the files say.
+    pub(super) fn guards(&self) -> Vec<Reach> {
+        if let Some(candidate) = &self.candidate {
+            return candidate.spec.guards().into_iter().flat_map(Reaches::all).collect();
+        }
+        let live = self.live.as_ref().and_then(|live| live.tenant.spec.guards());
+        live.into_iter().chain(self.guards.as_deref()).flat_map(Reaches::all).collect()
+    }
+
+    /// What is in force gives to everybody, where nothing says that this is meant.
+    pub(super) fn open(&self) -> &[Reach] {
+        let answers = |live: &&Live| live.enabled && !live.tenant.slot.is_closed();
+        self.live.as_ref().filter(answers).map(|live| live.tenant.spec.opens()).unwrap_or_default()
+    }
+
+    /// Takes note of whether another entry guards what this one gives to everybody. Says whether that is news.
+    pub(super) fn note_guarded(&mut self, found: Option<Diagnostic>) -> bool {
+        let found = found.map(Box::new);
+        let news = self.guarded != found;
+        self.guarded = found;
+        news
     }
 
     /// Whether a candidate was refused before, and nothing has happened since that lets it be judged anew.
@@ -481,7 +524,7 @@ impl Known {
 
     /// The findings, for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.report.iter().chain(self.refusal.as_deref())
+        self.report.iter().chain(self.refusal.as_deref()).chain(self.guarded.as_deref())
     }
 }
 

@@ -39,6 +39,7 @@ fn tenant(bench: &Bench) -> TenantSpec {
             context: Arc::new(search(&bench.backend.url("/nlp-context"))),
             user_header: None,
             http2: false,
+            reaches: Default::default(),
         },
         access: AccessSpec::default(),
         limits: LimitsSpec::default(),

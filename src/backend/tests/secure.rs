@@ -63,6 +63,7 @@ impl SecureBackend {
             context: Arc::new(spec.clone()),
             user_header: None,
             http2,
+            reaches: Default::default(),
         };
         let client = Client::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());
         let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(10));

@@ -376,3 +376,41 @@ fn a_path_that_nothing_good_can_fill_is_refused_when_the_tenant_is_read() {
         assert_eq!(drop.load().spec.is_none(), refused, "{lines}");
     }
 }
+
+#[test]
+fn a_field_that_is_missing_is_told_with_the_name_that_was_perhaps_meant_for_it() {
+    let yaml = SALES.replace("search_url:", "search_ulr:").replace("display_name:", "colour:");
+    let findings = Drop::new().file("acme.yaml", yaml).findings();
+    assert!(findings.contains("; search_ulr looks like search_url misspelt"), "{findings}");
+    assert!(!findings.contains("colour looks"), "{findings}");
+}
+
+#[test]
+fn a_schema_that_some_clients_cannot_take_is_a_warning() {
+    let parameters = |schema: &str| {
+        Drop::new()
+            .zip("acme.zip", SALES)
+            .file("acme.yaml", format!("tools: {{search: {{parameters: {{p: {schema}}}}}}}\n"))
+    };
+    for (schema, words) in [
+        ("{type: [string, 'null']}", "list of types"),
+        ("{type: array, items: {type: [integer, 'null']}}", "list of types"),
+        ("{type: integer, exclusiveMinimum: 0}", "exclusiveMinimum"),
+        (
+            "{anyOf: [{type: number, exclusiveMaximum: 3}, {type: string}]}",
+            "exclusiveMinimum or exclusiveMaximum",
+        ),
+    ] {
+        let drop = parameters(schema);
+        assert_eq!(drop.codes(), ["schema-refused"], "{schema}");
+        assert!(drop.findings().contains(words), "{}", drop.findings());
+        drop.spec();
+    }
+    for fine in [
+        "{type: string, minimum: 1}",
+        "{enum: [[string]], type: array}",
+        "{type: object, properties: {type: {type: string}, exclusiveMinimum: {type: number}}}",
+    ] {
+        assert_eq!(parameters(fine).codes(), [""; 0], "{fine}");
+    }
+}

@@ -17,13 +17,16 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
     let api_keys = declared.map(|found| keys::keys(case, &found)).unwrap_or_default();
     let login = login::judge(case, secrets, declared.is_some()).map(Arc::new);
     let public = case.layers.flag(&["public"]).unwrap_or(false);
-    let access = AccessSpec { api_keys, login, public };
+    let open_on_purpose = public || case.layers.flag(&["open"]).unwrap_or(false);
+    let access = AccessSpec { api_keys, login, public, open_on_purpose };
     judge_namesakes(case, &access);
     let certain = errors(case) == before && !case.layers.0.iter().any(|document| document.in_doubt);
     let digest = certain.then(|| fingerprint(case, &access));
     let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_wanted(case);
     refuse_open(case, asks_for_nothing);
-    needless_public(case, access.public && !asks_for_nothing);
+    for name in ["public", "open"] {
+        needless(case, name, !asks_for_nothing);
+    }
     (access, digest)
 }
 
@@ -92,14 +95,12 @@ fn refuse_open(case: &mut Case<'_, '_>, asks_for_nothing: bool) {
     );
 }
 
-fn needless_public(case: &mut Case<'_, '_>, needless: bool) {
-    if !needless {
+/// What opens a tenant says nothing beside what closes it.
+fn needless(case: &mut Case<'_, '_>, name: &'static str, asks_for_something: bool) {
+    if !asks_for_something || case.layers.flag(&[name]) != Some(true) {
         return;
     }
-    let at = case.layers.find(&["public"]).map(|found| found.at());
-    case.find(
-        Diagnostic::notice("public-needless", "public says nothing: callers need a credential from anywhere")
-            .help("remove the line"),
-        at,
-    );
+    let at = case.layers.find(&[name]).map(|found| found.at());
+    let what = format!("{name} says nothing: callers need a credential from anywhere");
+    case.find(Diagnostic::notice("public-needless", what).help("remove the line"), at);
 }

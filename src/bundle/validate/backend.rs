@@ -13,9 +13,12 @@ use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::bundle::document::{Found, Origin};
+use crate::bundle::excerpt::is_name;
+use crate::bundle::fields;
 use crate::bundle::placeholder::{
     QUOTED, came_along, has_brackets, is_placeholder, is_quoted, is_unfinished,
 };
+use crate::bundle::reach;
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
 
@@ -40,6 +43,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let http2 = http2(case, search_url.as_deref(), context_url.as_deref());
     let auth = auth_header(case, key.as_ref());
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
+    let reaches = reach::of(case.layers, key.as_ref().map(|key| &key.secret));
     let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
     let headers = call::named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
     let shared = Shared { auth, headers, constants };
@@ -49,7 +53,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }
-    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2 };
+    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2, reaches };
     Some(Backend { spec, search: Arc::new(search) })
 }
 
@@ -85,10 +89,25 @@ fn missing(case: &mut Case<'_, '_>) {
         let fields: Vec<String> = missing.iter().map(|name| name.to_ascii_lowercase()).collect();
         case.find(
             Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
-                .help(format!("give {} in the .yaml, or the variables in the .env", fields.join(", "))),
+                .help(format!(
+                    "give {} in the .yaml, or the variables in the .env{}",
+                    fields.join(", "),
+                    slips(case, &fields)
+                )),
             None,
         );
     }
+}
+
+/// Names in the files that were perhaps meant for what is missing.
+fn slips(case: &Case<'_, '_>, missing: &[String]) -> String {
+    let names = case.layers.0.iter().flat_map(|document| document.root.pairs()).map(|(key, _)| &*key.text);
+    let slip = |name: &str| {
+        let meant = fields::nearest(fields::TENANT, name)?.name;
+        (meant != name && is_name(name) && missing.iter().any(|field| field == meant))
+            .then(|| format!("; {name} looks like {meant} misspelt"))
+    };
+    names.filter_map(slip).collect()
 }
 
 /// The key of the highest layer that has one.

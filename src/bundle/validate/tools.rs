@@ -148,7 +148,10 @@ fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
             () => schema_fault(&schema),
         };
         match fault {
-            None => drop(parameters.insert(name.to_owned(), schema)),
+            None => {
+                warn_of_schema(case, name, &schema, found.at());
+                parameters.insert(name.to_owned(), schema);
+            }
             Some(fault) => refuse(case, fault, found.at()),
         }
     }
@@ -171,6 +174,47 @@ fn schema_fault(schema: &Json) -> Option<&'static str> {
         return Some("a parameter's schema is larger than 16 KiB");
     }
     walk(schema, 0)
+}
+
+/// Clients make schemas of their own of ours, and some cannot make one of every keyword.
+fn warn_of_schema(case: &mut Case<'_, '_>, name: &str, schema: &Json, at: Location) {
+    let several = |schema: &Map<String, Json>| schema.get("type").is_some_and(Json::is_array);
+    let exclusive = |schema: &Map<String, Json>| {
+        ["exclusiveMinimum", "exclusiveMaximum"].iter().any(|keyword| schema.contains_key(*keyword))
+    };
+    let found = [
+        (
+            any(schema, &several),
+            "has a list of types, on which AutoGen fails and which Gemini and Copilot Studio do not take",
+            "name one type; an argument that may be missing needs no \"null\", it can be left out",
+        ),
+        (
+            any(schema, &exclusive),
+            "has exclusiveMinimum or exclusiveMaximum, which Gemini and Copilot Studio do not take",
+            "use minimum and maximum",
+        ),
+    ];
+    for (_, what, help) in found.into_iter().filter(|(is_so, ..)| *is_so) {
+        let what = format!("the schema of tools.search.parameters.{name} {what}");
+        case.find(Diagnostic::warning("schema-refused", what).help(help), Some(at.clone()));
+    }
+}
+
+/// Whether a schema, or one inside it, is such. What stands under `enum`, `default` and the like is no schema, and names under
+/// `properties` are no keywords.
+fn any(schema: &Json, is_such: &impl Fn(&Map<String, Json>) -> bool) -> bool {
+    let Json::Object(members) = schema else { return false };
+    let inside = |(keyword, value): (&String, &Json)| match (keyword.as_str(), value) {
+        ("properties" | "patternProperties" | "$defs", Json::Object(named)) => {
+            named.values().any(|schema| any(schema, is_such))
+        }
+        ("items" | "additionalProperties" | "not" | "contains", schema) => any(schema, is_such),
+        ("anyOf" | "oneOf" | "allOf" | "prefixItems", Json::Array(schemas)) => {
+            schemas.iter().any(|schema| any(schema, is_such))
+        }
+        _ => false,
+    };
+    is_such(members) || members.iter().any(inside)
 }
 
 fn walk(schema: &Json, depth: usize) -> Option<&'static str> {

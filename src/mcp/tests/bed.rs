@@ -80,6 +80,7 @@ impl Bed {
             context: Arc::new(context),
             user_header: Some(HeaderName::from_static("x-user")),
             http2: false,
+            reaches: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
         let lasting = Arc::<Lasting>::default();

@@ -217,9 +217,8 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
     };
     let check = |keys: Vec<ApiKeySpec>, public| {
         BearerCheck::new(
-            &AccessSpec { api_keys: keys, public, login: None },
+            &AccessSpec { api_keys: keys, public, ..AccessSpec::default() },
             OpenTenants::Private,
-            Arc::default(),
             &leaves,
         )
     };

@@ -38,6 +38,7 @@ impl Bed {
                 wants: wants.as_deref().map(|mounts| stake(name, mounts)),
                 holds: holds.as_deref().map(|mounts| stake(name, mounts)),
                 waits: false,
+                ..Applicant::default()
             })
             .collect();
         settle(&applicants).into_keys().collect()
@@ -79,12 +80,13 @@ fn who_adds_a_mount_keeps_the_ones_it_has_against_a_newcomer() {
     let (a, b) = (TenantName::parse("a").expect("a name"), TenantName::parse("b").expect("a name"));
     let (wants_a, wants_b, holds_b) = (both(&["/x"]), both(&["/x", "/y"]), both(&["/x"]));
     let applicants = [
-        Applicant { stem: "a", wants: Some(stake(&a, &wants_a)), holds: None, waits: false },
+        Applicant { stem: "a", wants: Some(stake(&a, &wants_a)), ..Applicant::default() },
         Applicant {
             stem: "b",
             wants: Some(stake(&b, &wants_b)),
             holds: Some(stake(&b, &holds_b)),
             waits: false,
+            ..Applicant::default()
         },
     ];
     assert_eq!(settle(&applicants).into_keys().collect::<Vec<_>>(), ["a"]);
@@ -98,14 +100,24 @@ fn names_are_held_swapped_and_given_up_like_prefixes() {
     let two = two.as_deref().expect("mounts");
     let three = three.as_deref().expect("mounts");
     let swap = [
-        Applicant { stem: "a", wants: Some(stake(&y, one)), holds: Some(stake(&x, one)), waits: false },
-        Applicant { stem: "b", wants: Some(stake(&x, two)), holds: Some(stake(&y, two)), waits: false },
+        Applicant {
+            stem: "a",
+            wants: Some(stake(&y, one)),
+            holds: Some(stake(&x, one)),
+            ..Applicant::default()
+        },
+        Applicant {
+            stem: "b",
+            wants: Some(stake(&x, two)),
+            holds: Some(stake(&y, two)),
+            ..Applicant::default()
+        },
     ];
     assert!(settle(&swap).is_empty());
     let held = [
-        Applicant { stem: "a", wants: Some(stake(&x, one)), holds: None, waits: false },
-        Applicant { stem: "b", wants: None, holds: Some(stake(&x, two)), waits: false },
-        Applicant { stem: "c", wants: Some(stake(&y, three)), holds: None, waits: false },
+        Applicant { stem: "a", wants: Some(stake(&x, one)), ..Applicant::default() },
+        Applicant { stem: "b", holds: Some(stake(&x, two)), ..Applicant::default() },
+        Applicant { stem: "c", wants: Some(stake(&y, three)), ..Applicant::default() },
     ];
     let refusal = Refusal::Name { name: x.clone(), holder: "b".into() };
     assert_eq!(settle(&held), BTreeMap::from([("a".to_owned(), refusal)]));
@@ -114,11 +126,12 @@ fn names_are_held_swapped_and_given_up_like_prefixes() {
 #[test]
 fn a_refused_claim_takes_nothing_when_its_holder_leaves() {
     let (a, b, x) = (name("a"), name("b"), mounts(Some("/x")).expect("mounts"));
-    let waits = Applicant { stem: "a", wants: Some(stake(&a, &x)), holds: None, waits: true };
+    let waits =
+        Applicant { stem: "a", wants: Some(stake(&a, &x)), holds: None, waits: true, ..Applicant::default() };
     let free = Refusal::Free { name: a.clone(), mounts: x.clone() };
     assert_eq!(settle(std::slice::from_ref(&waits)), BTreeMap::from([("a".to_owned(), free)]));
     // Whoever comes after the holder left gets the place, and the one that waits is told so.
-    let comes = Applicant { stem: "b", wants: Some(stake(&b, &x)), holds: None, waits: false };
+    let comes = Applicant { stem: "b", wants: Some(stake(&b, &x)), ..Applicant::default() };
     let refused = settle(&[waits.clone(), comes]);
     assert!(matches!(&refused["a"], Refusal::Mount(conflict) if conflict.holder == b), "{refused:?}");
     assert_eq!(refused.len(), 1);
@@ -130,16 +143,25 @@ fn a_refused_claim_takes_nothing_when_its_holder_leaves() {
 fn a_swap_whose_halves_come_one_after_the_other_succeeds() {
     let (a, b) = (name("a"), name("b"));
     let (x, y) = (mounts(Some("/x")).expect("mounts"), mounts(Some("/y")).expect("mounts"));
-    let first = Applicant { stem: "a", wants: Some(stake(&a, &y)), holds: Some(stake(&a, &x)), waits: false };
-    let second =
-        Applicant { stem: "b", wants: Some(stake(&b, &x)), holds: Some(stake(&b, &y)), waits: false };
+    let first = Applicant {
+        stem: "a",
+        wants: Some(stake(&a, &y)),
+        holds: Some(stake(&a, &x)),
+        ..Applicant::default()
+    };
+    let second = Applicant {
+        stem: "b",
+        wants: Some(stake(&b, &x)),
+        holds: Some(stake(&b, &y)),
+        ..Applicant::default()
+    };
     let stays = Applicant { wants: None, ..second.clone() };
     assert_eq!(settle(&[first.clone(), stays]).into_keys().collect::<Vec<_>>(), ["a"]);
     let refused = Applicant { waits: true, ..first };
     assert!(settle(&[refused.clone(), second.clone()]).is_empty());
     // But nobody is let in because a third wants where it is.
     let c = name("c");
-    let third = Applicant { stem: "c", wants: Some(stake(&c, &x)), holds: None, waits: false };
+    let third = Applicant { stem: "c", wants: Some(stake(&c, &x)), ..Applicant::default() };
     assert_eq!(settle(&[refused, third]).into_keys().collect::<Vec<_>>(), ["a", "c"]);
 }
 
@@ -154,8 +176,8 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
     let judged = |a_shares, b_shares| {
         let holds = Stake { shares_hosts: a_shares, ..stake(&a, &root) };
         let wants = Stake { shares_hosts: b_shares, ..stake(&b, &help) };
-        let holder = Applicant { stem: "a", wants: None, holds: Some(holds), waits: false };
-        settle(&[holder, Applicant { stem: "b", wants: Some(wants), holds: None, waits: false }])
+        let holder = Applicant { stem: "a", holds: Some(holds), ..Applicant::default() };
+        settle(&[holder, Applicant { stem: "b", wants: Some(wants), ..Applicant::default() }])
     };
     for shares in [(false, false), (true, false), (false, true)] {
         let refused = judged(shares.0, shares.1);
@@ -166,10 +188,72 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
     // Who shares it can have it alone again only when nobody else is on it.
     let (shared, alone) = (Stake { shares_hosts: true, ..stake(&a, &root) }, stake(&a, &root));
     let other = Stake { shares_hosts: true, ..stake(&b, &help) };
-    let withdraws = Applicant { stem: "a", wants: Some(alone), holds: Some(shared), waits: false };
-    let beside = Applicant { stem: "b", wants: None, holds: Some(other), waits: false };
+    let withdraws = Applicant { stem: "a", wants: Some(alone), holds: Some(shared), ..Applicant::default() };
+    let beside = Applicant { stem: "b", holds: Some(other), ..Applicant::default() };
     assert_eq!(settle(&[withdraws.clone(), beside]).into_keys().collect::<Vec<_>>(), ["a"]);
     assert!(settle(&[withdraws]).is_empty());
+}
+
+/// An entry whose claims collide with nobody's: what it would open, what it guards, and whether it was refused before.
+type Data<'a> = (&'a str, &'a [Reach], &'a [Reach], bool);
+
+fn settled_by_data(rows: &[Data<'_>]) -> BTreeMap<String, Refusal> {
+    let names: Vec<_> = rows.iter().map(|(stem, ..)| name(stem)).collect();
+    let places: Vec<_> =
+        rows.iter().map(|(stem, ..)| mounts(Some(&format!("/{stem}"))).expect("mounts")).collect();
+    let applicants = rows.iter().zip(names.iter().zip(&places)).map(|(row, (name, places))| Applicant {
+        stem: row.0,
+        wants: Some(stake(name, places)),
+        waits: row.3,
+        opens: row.1.to_vec(),
+        guards: row.2.to_vec(),
+        ..Applicant::default()
+    });
+    settle(&applicants.collect::<Vec<_>>())
+}
+
+fn reach(path: &str) -> Reach {
+    let url = format!("https://portal.test/{path}").parse().expect("a URL");
+    Reach::of(&url, &crate::base::secret::Secret::new("canary"), Some("c"))
+}
+
+#[test]
+fn nobody_opens_what_another_guards_whichever_comes_first() {
+    let (x, y) = (reach("x"), reach("y"));
+    let guarded = |by: &str| Refusal::Guarded { by: by.into() };
+    for (copy, original) in [("a", "b"), ("b", "a")] {
+        let mut rows = [(copy, &[x, y][..], &[][..], false), (original, &[], &[y], false)];
+        let expected = BTreeMap::from([(copy.to_owned(), guarded(original))]);
+        assert_eq!(settled_by_data(&rows), expected);
+        rows.reverse();
+        assert_eq!(settled_by_data(&rows), expected);
+    }
+    // Other data, and one's own, are nobody's concern.
+    assert!(settled_by_data(&[("a", &[x], &[], false), ("b", &[], &[y], false)]).is_empty());
+    assert!(settled_by_data(&[("a", &[x], &[x], false), ("b", &[x], &[], false)]).len() == 1);
+    assert!(settled_by_data(&[("a", &[x], &[], false), ("b", &[x], &[], false)]).is_empty());
+}
+
+#[test]
+fn what_another_guarded_is_not_opened_by_the_guards_going_away() {
+    let x = reach("x");
+    let refused = settled_by_data(&[("a", &[x], &[], true)]);
+    assert!(matches!(&refused["a"], Refusal::Free { .. }), "{refused:?}");
+    let refused = settled_by_data(&[("a", &[x], &[], true), ("b", &[], &[x], false)]);
+    assert_eq!(refused["a"], Refusal::Guarded { by: "b".into() });
+}
+
+#[test]
+fn a_guard_counts_though_its_own_claim_loses() {
+    let (a, b, x) = (name("a"), name("b"), mounts(Some("/x")).expect("mounts"));
+    let data = vec![reach("x")];
+    let open =
+        Applicant { stem: "a", wants: Some(stake(&a, &x)), opens: data.clone(), ..Applicant::default() };
+    let broken = Applicant { stem: "b", guards: data.clone(), ..Applicant::default() };
+    assert_eq!(settle(&[open.clone(), broken]).into_keys().collect::<Vec<_>>(), ["a"]);
+    // The place of the one that is not opened is free for the one that guards.
+    let guard = Applicant { stem: "b", wants: Some(stake(&b, &x)), guards: data, ..Applicant::default() };
+    assert_eq!(settle(&[open, guard]).into_keys().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
@@ -279,6 +363,7 @@ fn pass(world: &mut [Entry], accepted: Option<usize>) {
         wants: wanted[at].as_ref().map(Holding::stake),
         holds: world[at].holds.as_ref().map(Holding::stake),
         waits: world[at].refused.is_some() && accepted != Some(at),
+        ..Applicant::default()
     };
     let applicants: Vec<_> = (0..world.len()).map(applicant).collect();
     let refused = settle(&applicants);
@@ -354,8 +439,14 @@ fn an_accepted_claim_trades_with_the_one_that_waits_for_its_place() {
     let [bx, cy, ay] =
         [("b", "/x"), ("c", "/y"), ("a", "/y")].map(|(called, prefix)| holding(called, prefix));
     let applicants = [
-        Applicant { stem: "b", wants: Some(ay.stake()), holds: Some(bx.stake()), waits: false },
-        Applicant { stem: "d", wants: Some(bx.stake()), holds: Some(cy.stake()), waits: true },
+        Applicant { stem: "b", wants: Some(ay.stake()), holds: Some(bx.stake()), ..Applicant::default() },
+        Applicant {
+            stem: "d",
+            wants: Some(bx.stake()),
+            holds: Some(cy.stake()),
+            waits: true,
+            ..Applicant::default()
+        },
     ];
     assert!(settle(&applicants).is_empty(), "both want to move, and each leaves what the other wants");
 }

@@ -13,6 +13,7 @@ use super::read::{Read, build, read};
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::Parts;
+use crate::tenants::companions::Companions;
 use crate::tenants::drain::Drain;
 use crate::tenants::holdings::Holdings;
 use crate::tenants::keeper::Keeper;
@@ -54,6 +55,7 @@ pub(super) struct Worker {
     doubt: Option<Instant>,
     pub(super) roster: Roster,
     pub(super) holdings: Holdings,
+    companions: Companions,
     pub(super) sightings: Sightings,
     kindred: Kindred,
     pub(super) keeper: Keeper,
@@ -90,6 +92,7 @@ impl Worker {
             doubt: None,
             roster: Roster::new(),
             holdings,
+            companions: Companions::default(),
             sightings: Sightings::new(),
             kindred: Kindred::default(),
             keeper,
@@ -344,12 +347,17 @@ impl Worker {
     /// Judges all claims and builds those who may serve; adds to `changed` whoever's lot is another now.
     pub(super) fn judge_and_build(&mut self, changed: &mut Changed) {
         self.note_holdings(changed);
-        if self.holdings.waiting().is_empty() {
-            return;
+        if !self.holdings.waiting().is_empty() {
+            self.judge(changed);
+            self.note_holdings(changed);
         }
+        self.warn_of_guards(changed);
+    }
+
+    fn judge(&mut self, changed: &mut Changed) {
         let now = self.parts.clock.now();
         let (holdings, sightings) = (&self.holdings, &self.sightings);
-        let refused = plan::settle(&self.holdings.applicants(&self.roster));
+        let refused = plan::settle(&self.holdings.applicants(&self.roster, &self.companions));
         for stem in self.holdings.waiting().clone() {
             let Some(known) = self.roster.get_mut(&stem) else { continue };
             let news = match refused.get(&*stem) {
@@ -364,11 +372,25 @@ impl Worker {
                 changed.insert(stem);
             }
         }
-        self.note_holdings(changed);
     }
 
     fn note_holdings(&mut self, changed: &Changed) {
-        changed.iter().for_each(|stem| self.holdings.note(stem, self.roster.get(stem).map(|known| &**known)));
+        for stem in changed {
+            let known = self.roster.get(stem).map(|known| &**known);
+            self.holdings.note(stem, known);
+            self.companions.note(stem, known);
+        }
+    }
+
+    /// Tells those who are open whether another guards the same data; adds to `changed` whoever is told something new.
+    fn warn_of_guards(&mut self, changed: &mut Changed) {
+        for stem in self.companions.concerned(changed, &self.roster) {
+            let Some(known) = self.roster.get_mut(&stem) else { continue };
+            let guard = self.companions.guard(&stem, known.open());
+            if known.note_guarded(guard.map(|by| plan::stays_open(by))) {
+                changed.insert(stem);
+            }
+        }
     }
 }
 
@@ -379,6 +401,7 @@ fn is_away(refusal: &Refusal, holdings: &Holdings, sightings: &Sightings) -> boo
     match refusal {
         Refusal::Name { holder, .. } => away(holder),
         Refusal::Mount(conflict) => holdings.named(&conflict.holder).any(|stem| away(stem)),
-        Refusal::Free { .. } => false,
+        // What a guard that goes away leaves behind is not opened by that.
+        Refusal::Free { .. } | Refusal::Guarded { .. } => false,
     }
 }

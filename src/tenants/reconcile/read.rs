@@ -77,7 +77,7 @@ fn broken(entry: &Entry) -> Loaded {
     };
     let digest = Digest::of(entry.stem.as_bytes());
     let (report, named) = (Report::from(located), Vec::new());
-    Loaded { digest, name: None, spec: None, access: None, report, named, snapshot: None }
+    Loaded { digest, name: None, spec: None, access: None, guards: None, report, named, snapshot: None }
 }
 
 fn internal(message: &str) -> Diagnostic {

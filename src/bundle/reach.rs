@@ -1,0 +1,29 @@
+//! Which data a tenant's files give out, so that a copy of them is known for what it is.
+
+use url::Url;
+
+use super::document::{Document, Layers, Origin};
+use crate::base::secret::Secret;
+use crate::spec::{Reach, Reaches};
+
+/// What the files give out together with this key; and what the export gives out without the operator's files.
+pub(super) fn of(layers: &Layers, key: Option<&Secret>) -> Reaches {
+    let text = |name: &str| layers.text(&[name]);
+    let own = key.map(|key| reaches(text, key)).unwrap_or_default();
+    let bare = bare(layers).into_iter().filter(|reach| !own.contains(reach)).collect();
+    Reaches { own, bare }
+}
+
+/// What the export gives out alone.
+pub(super) fn bare(layers: &Layers) -> Vec<Reach> {
+    let of_export = |document: &&Document| document.source.origin == Origin::Export;
+    let Some(export) = layers.0.iter().find(of_export) else { return Vec::new() };
+    let text = |name: &str| export.find(&[name]).and_then(|found| found.text());
+    text("api_key").map(|key| reaches(text, &Secret::new(key))).unwrap_or_default()
+}
+
+fn reaches<'a>(text: impl Fn(&str) -> Option<&'a str>, key: &Secret) -> Vec<Reach> {
+    let connection_id = text("connection_id");
+    let reach = |name| Some(Reach::of(&Url::parse(text(name)?).ok()?, key, connection_id));
+    ["search_url", "context_url"].into_iter().filter_map(reach).collect()
+}

@@ -1,0 +1,85 @@
+//! Which data a tenant gives out, told apart without keeping what opens it.
+
+use std::sync::OnceLock;
+
+use url::Url;
+
+use crate::base::digest::Hasher;
+use crate::base::random;
+use crate::base::secret::Secret;
+
+/// One endpoint of a backend, as a holder of one key sees it through one trained connection. Two that are equal lead to the
+/// same data.
+///
+/// A digest under a key that only this process has: it can be compared, and is of no use to anybody who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reach([u8; 16]);
+
+impl Reach {
+    /// What a key opens at a URL. Its query and a slash at the end of its path tell nothing apart.
+    pub fn of(url: &Url, key: &Secret, connection_id: Option<&str>) -> Self {
+        static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+        let mut hasher = Hasher::new();
+        hasher.field(KEY.get_or_init(random::bytes));
+        hasher.field(url.origin().ascii_serialization().as_bytes());
+        hasher.field(url.path().trim_end_matches('/').as_bytes());
+        hasher.field(key.expose().as_bytes());
+        hasher.field(connection_id.unwrap_or_default().as_bytes());
+        let digest = hasher.finish();
+        Self(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+    }
+}
+
+/// What one tenant gives out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reaches {
+    /// Through its tools, as its files are.
+    pub own: Vec<Reach>,
+    /// What its export gives out alone, without the operator's files, where that is something else: a copy of the export does.
+    pub bare: Vec<Reach>,
+}
+
+impl Reaches {
+    /// All that nobody should get who may not call this tenant.
+    pub fn all(&self) -> impl Iterator<Item = Reach> {
+        self.own.iter().chain(&self.bare).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(url: &str, key: &str, connection_id: Option<&str>) -> Reach {
+        Reach::of(&Url::parse(url).expect("a URL"), &Secret::new(key), connection_id)
+    }
+
+    #[test]
+    fn spellings_of_one_endpoint_are_one_reach() {
+        let one = reach("https://portal.test/nlp-search", "k1", Some("c1"));
+        for url in [
+            "https://PORTAL.test:443/nlp-search",
+            "https://portal.test/nlp-search/",
+            "https://portal.test/nlp-search?a=b",
+        ] {
+            assert_eq!(reach(url, "k1", Some("c1")), one, "{url}");
+        }
+        for (url, key, connection) in [
+            ("http://portal.test/nlp-search", "k1", Some("c1")),
+            ("https://portal.test:8443/nlp-search", "k1", Some("c1")),
+            ("https://portal.test/nlp-context", "k1", Some("c1")),
+            ("https://portal.test/nlp-search", "k2", Some("c1")),
+            ("https://portal.test/nlp-search", "k1", Some("c2")),
+            ("https://portal.test/nlp-search", "k1", None),
+        ] {
+            assert_ne!(reach(url, key, connection), one, "{url} {key} {connection:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_key_is_in_it() {
+        let reach = reach("https://portal.test/nlp-search", "canary", None);
+        assert_ne!(reach.0[..], crate::base::digest::Digest::of(b"canary").as_bytes()[..16]);
+        assert!(!format!("{reach:?}").contains("canary"));
+    }
+}
