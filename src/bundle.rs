@@ -162,9 +162,10 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     // What is missing may stand in the file that could not be read: judging the rest would only mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
-    let (access, spec) = judged.unwrap_or_default();
+    let validate::Verdict { access, is_open, spec } = judged.unwrap_or_default();
     let access = access.filter(|_| !entry.report.has_errors());
-    let guards = guards(&gathered, access.is_some(), spec.as_ref());
+    let is_surely_open = is_open && access.is_some();
+    let guards = (!is_surely_open).then(|| guards(&gathered, spec.as_ref()));
     let spec = spec.filter(|_| !report.has_errors());
     Loaded {
         snapshot: spec.is_some().then(|| resolver.shelf.snapshot(entry)),
@@ -178,12 +179,10 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     }
 }
 
-/// What a tenant gives out, unless it is certain that it asks its callers for nothing. Of one that is too broken to be judged it
-/// is what its export gives out alone.
-fn guards(gathered: &gather::Gathered, is_certain: bool, spec: Option<&TenantSpec>) -> Option<Reaches> {
+/// What a tenant gives out; of one that is too broken to be judged, what its export gives out alone.
+fn guards(gathered: &gather::Gathered, spec: Option<&TenantSpec>) -> Reaches {
     match spec {
-        Some(spec) if is_certain && spec.access.is_open() => None,
-        Some(spec) => Some(spec.backend.reaches.clone()),
-        None => Some(Reaches { own: Vec::new(), bare: reach::bare(&gathered.layers) }),
+        Some(spec) => spec.backend.reaches.clone(),
+        None => Reaches { own: Vec::new(), bare: reach::bare(&gathered.layers) },
     }
 }

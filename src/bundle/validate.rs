@@ -49,15 +49,25 @@ impl Case<'_, '_> {
     }
 }
 
-/// What decides who may call, if that is certain; and the tenant, unless something essential is missing. Whether it may
-/// be used is for the report to say.
+/// What became of a tenant's values. Whether it may be used is for the report to say.
+#[derive(Default)]
+pub(super) struct Verdict {
+    /// Over what decides who may call, if that is certain.
+    pub(super) access: Option<Digest>,
+    /// It asks its callers for nothing.
+    pub(super) is_open: bool,
+    /// The tenant, unless something essential is missing.
+    pub(super) spec: Option<TenantSpec>,
+}
+
+/// Judges all values.
 pub(super) fn tenant(
     gathered: &Gathered,
     name: Option<&TenantName>,
     namesakes: &[Namesake],
     resolver: &mut Resolver<'_>,
     report: &mut Report,
-) -> (Option<Digest>, Option<TenantSpec>) {
+) -> Verdict {
     let layers = &gathered.layers;
     let dataset = gathered.dataset.as_deref().or_else(|| layers.text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
@@ -66,7 +76,8 @@ pub(super) fn tenant(
 
     notices(&mut case);
     let (access, digest) = access::judge(&mut case);
-    (digest, spec(&mut case, name, access))
+    let is_open = access.is_open();
+    Verdict { access: digest, is_open, spec: spec(&mut case, name, access) }
 }
 
 fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) -> Option<TenantSpec> {

@@ -166,9 +166,13 @@ mod tests {
     fn a_paused_tenant_is_told_from_a_disabled_one() {
         let disabled = TenantStatus { state: State::Disabled, ..acme() };
         let paused = TenantStatus { paused: true, ..disabled.clone() };
-        assert!(list(&[paused.clone()]).contains(" paused ") && show(&paused).contains("paused since"));
         assert!(
-            list(&[disabled.clone()]).contains(" disabled ") && show(&disabled).contains("disabled since")
+            list(std::slice::from_ref(&paused)).contains(" paused ")
+                && show(&paused).contains("paused since")
+        );
+        assert!(
+            list(std::slice::from_ref(&disabled)).contains(" disabled ")
+                && show(&disabled).contains("disabled since")
         );
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::roster::{Known, Roster};
 use crate::spec::Reach;
 
 /// Entries by the data that they give out.
@@ -22,11 +21,10 @@ struct Index {
 }
 
 impl Companions {
-    /// Takes note of what an entry gives out now, and to whom; `None`: it is gone.
-    pub(super) fn note(&mut self, stem: &Arc<str>, known: Option<&Known>) {
-        let guards = known.map(Known::guards).unwrap_or_default();
+    /// Takes note of what an entry gives to some callers only now, and to everybody; of one that is gone, nothing.
+    pub(super) fn note(&mut self, stem: &Arc<str>, guards: Vec<Reach>, open: Vec<Reach>) {
         self.touched.extend(self.guards.note(stem, guards));
-        self.open.note(stem, known.map(|known| known.open().to_vec()).unwrap_or_default());
+        self.open.note(stem, open);
     }
 
     /// An entry besides this one that guards some of this.
@@ -35,12 +33,11 @@ impl Companions {
         guards.into_iter().find(|guard| ***guard != *stem)
     }
 
-    /// The entries that are open and may have something to be told: they changed, or who guards what they give out did.
-    pub(super) fn concerned(&mut self, changed: &BTreeSet<Arc<str>>, roster: &Roster) -> BTreeSet<Arc<str>> {
+    /// The entries that may have something to be told: they changed, or are open and who guards what they give out changed.
+    pub(super) fn concerned(&mut self, changed: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
         let touched = std::mem::take(&mut self.touched);
         let others = touched.iter().filter_map(|reach| self.open.stems.get(reach)).flatten();
-        let themselves = changed.iter().filter(|stem| roster.contains_key(*stem));
-        others.chain(themselves).cloned().collect()
+        others.chain(changed).cloned().collect()
     }
 }
 

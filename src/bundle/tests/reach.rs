@@ -28,6 +28,7 @@ fn a_copy_of_an_export_gives_out_what_the_original_guards() {
         ("acme.env", "OAUTH_ENABLED=true\n".to_owned()),
         ("acme.yaml", "api_keys: [\n".to_owned()),
         ("acme.yaml", format!("{KEYS}deadline: soon\n")),
+        ("acme.yaml", format!("{KEYS}path_prefix: ../x\n")),
         ("Acme.yaml", KEYS.to_owned()),
     ] {
         let drop = original(file, &text);
@@ -41,7 +42,12 @@ fn a_copy_of_an_export_gives_out_what_the_original_guards() {
 #[test]
 fn what_is_open_guards_nothing_and_says_what_it_opens() {
     assert!(guarded(&Drop::new().zip("acme.zip", SALES)).is_empty());
-    assert!(guarded(&Drop::new().zip("acme.zip", SALES).file("acme.yaml", "deadline: soon\n")).is_empty());
+    for broken in ["deadline: soon\n", "path_prefix: ../x\n", "search_url: nowhere\n"] {
+        assert!(
+            guarded(&Drop::new().zip("acme.zip", SALES).file("acme.yaml", broken)).is_empty(),
+            "{broken}"
+        );
+    }
     for meant in ["open: true\n", "public: true\n"] {
         assert!(
             Drop::new().zip("acme.zip", SALES).file("acme.yaml", meant).spec().opens().is_empty(),

@@ -378,13 +378,15 @@ impl Worker {
         for stem in changed {
             let known = self.roster.get(stem).map(|known| &**known);
             self.holdings.note(stem, known);
-            self.companions.note(stem, known);
+            let guards = known.map(Known::guards).unwrap_or_default();
+            let open = known.map(|known| known.open().to_vec()).unwrap_or_default();
+            self.companions.note(stem, guards, open);
         }
     }
 
     /// Tells those who are open whether another guards the same data; adds to `changed` whoever is told something new.
     fn warn_of_guards(&mut self, changed: &mut Changed) {
-        for stem in self.companions.concerned(changed, &self.roster) {
+        for stem in self.companions.concerned(changed) {
             let Some(known) = self.roster.get_mut(&stem) else { continue };
             let guard = self.companions.guard(&stem, known.open());
             if known.note_guarded(guard.map(|by| plan::stays_open(by))) {
