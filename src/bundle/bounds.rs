@@ -15,6 +15,14 @@ use crate::spec::TenantName;
 pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
 /// Between a tenant's name and the rest of a variable's.
 const BETWEEN: &str = "__";
+/// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
+const SECRETS: &[&str] = &["key", "secret"];
+
+/// The stem of the tenant that may have its secrets in a file of this name.
+pub fn secret_of(name: &str) -> Option<&str> {
+    let (stem, end) = name.rsplit_once('.')?;
+    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
+}
 
 /// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
 const SECRETS: &[&str] = &["key", "secret"];
