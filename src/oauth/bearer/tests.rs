@@ -219,6 +219,7 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
         BearerCheck::new(
             &AccessSpec { api_keys: keys, public, ..AccessSpec::default() },
             OpenTenants::Private,
+            Arc::default(),
             &leaves,
         )
     };
