@@ -38,7 +38,7 @@ use crate::routing::GatewayHosts;
 use crate::spec::{Reaches, TenantName, TenantSpec};
 
 pub use bounds::secret_of;
-pub use discover::{Listing, discover, is_unpacked_export, list, stem_of, strays};
+pub use discover::{Listing, discover, folder_like, is_unpacked_export, list, stem_of, strays};
 pub use namesake::kin;
 pub use reference::{Named, Presence};
 pub use snapshot::{Difference, Draft, Line, Snapshot};
