@@ -51,14 +51,7 @@ pub fn import(
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {
         () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
-        () if chain_length < 2 => {
-            Some(
-                "it came without the certificate of its issuer, which many clients want: put that behind it in the same \
-                 file, and import it again"
-                    .into(),
-            )
-        }
-        () => None,
+        () => material.trouble(),
     };
     Ok(Imported { file, names: material.names, not_after: material.not_after, warning })
 }
