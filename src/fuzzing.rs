@@ -5,6 +5,8 @@
 //! reading of the same bytes wherever there is one (the URL standard's, a snapshot's), so that a target finds more than
 //! panics.
 
+mod json;
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -49,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dotenv", check: dotenv, most_bytes: 64 << 20 },
     Target { name: "request", check: request, most_bytes: 4 << 20 },
     Target { name: "jsonrpc", check: jsonrpc, most_bytes: 16 << 20 },
+    Target { name: "json", check: json::json, most_bytes: 1 << 20 },
     Target { name: "parameters", check: parameters, most_bytes: 4 << 20 },
     Target { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
 ];

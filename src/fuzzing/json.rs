@@ -1,0 +1,125 @@
+//! A backend's answer, read as a document that stays text.
+//!
+//! Two other readings of the same bytes say what must come out: serde_json's, and a plain walk over a text of which
+//! serde_json has said that it is JSON.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Verdict;
+use crate::base::json::{Document, Kind, Limits, Node, Repairs, Text};
+
+/// Such as an input of the fuzzer's reaches.
+const LIMITS: Limits = Limits { bytes: 2_048, depth: 24, values: 256 };
+
+/// What serde_json takes within the bounds is taken, and becomes itself without white space. What is taken is JSON within
+/// the bounds, stays what it is when it is read again, and says the same to whoever walks it as to serde_json.
+pub(super) fn json(bytes: &[u8]) -> Verdict {
+    let strict = serde_json::from_slice::<&RawValue>(bytes).ok().map(|raw| Plain::of(raw.get()));
+    let Ok(document) = Document::parse(bytes.to_vec(), &LIMITS) else {
+        assert!(!strict.is_some_and(|plain| plain.is_within_bounds()), "JSON within the bounds was refused");
+        return Verdict::Refused;
+    };
+    let is_repaired = document.repairs() != Repairs::default();
+    match strict {
+        Some(plain) if !is_repaired => assert_eq!(document.as_str(), plain.compact),
+        Some(_) => assert!(!document.repairs().numbers, "JSON has no number that is none"),
+        None => assert!(
+            is_repaired || bytes.iter().any(|byte| *byte < b' '),
+            "what is no JSON was taken, and nothing of it changed"
+        ),
+    }
+    assert_keeps(&document);
+    if let Ok(value) = serde_json::from_str::<Value>(document.as_str()) {
+        assert_says(document.root(), &value);
+    }
+    Verdict::Taken
+}
+
+/// The text is JSON within the bounds and is read again as it stands.
+fn assert_keeps(document: &Document) {
+    let text = document.as_str();
+    let raw: &RawValue = serde_json::from_str(text).expect("a document is JSON");
+    assert!(Plain::of(raw.get()).is_within_bounds(), "a document beyond its bounds");
+    let again = Document::parse(text.into(), &LIMITS).expect("a document is read again");
+    assert_eq!((again.as_str(), again.repairs()), (text, Repairs::default()));
+    assert!(document.capacity() >= document.size());
+    let written = document.root().texts().map(|text| text.raw().len() + 2).sum::<usize>();
+    assert!(written <= text.len(), "more strings than text");
+}
+
+fn assert_says(node: Node<'_>, value: &Value) {
+    match (node.kind(), value) {
+        (Kind::Object, Value::Object(members)) => {
+            let kept: BTreeMap<Cow<'_, str>, Node<'_>> =
+                node.members().map(|(name, value)| (name.decoded(), value)).collect();
+            assert_eq!(kept.len(), members.len(), "{}", node.raw());
+            for (name, found) in kept {
+                assert_eq!(node.get(&name), Some(found), "the last of a name counts");
+                assert_says(found, members.get(&*name).expect("a member that serde_json has"));
+            }
+            node.members().for_each(|(name, _)| assert_text(name, &name.decoded()));
+        }
+        (Kind::Array, Value::Array(items)) => {
+            assert_eq!(node.items().count(), items.len(), "{}", node.raw());
+            node.items().zip(items).for_each(|(found, item)| assert_says(found, item));
+        }
+        (Kind::String, Value::String(said)) => assert_text(node.text().expect("a string"), said),
+        (Kind::Null, Value::Null) | (Kind::Bool, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => {
+            assert_eq!(&serde_json::from_str::<Value>(node.raw()).expect("a value"), value);
+        }
+        (kind, _) => panic!("{} was taken for {kind:?}", node.raw()),
+    }
+}
+
+fn assert_text(text: Text<'_>, said: &str) {
+    assert_eq!(text.decoded(), said);
+    assert!(text.is(said) && text.agrees(text) && text.chars().eq(said.chars()), "{said}");
+    for bytes in [0, 1, 2, 5, 17, said.len()] {
+        let (beginning, is_all) = text.beginning(bytes);
+        assert!(beginning.len() <= bytes && said.starts_with(&*beginning), "{said}");
+        let next = said[beginning.len()..].chars().next();
+        assert_eq!(is_all, next.is_none(), "{said}");
+        assert!(next.is_none_or(|c| beginning.len() + c.len_utf8() > bytes), "{said} could begin longer");
+    }
+}
+
+/// A JSON text, walked over without knowing its grammar.
+struct Plain {
+    compact: String,
+    depth: usize,
+    values: usize,
+}
+
+impl Plain {
+    fn of(text: &str) -> Self {
+        let mut plain = Self { compact: String::new(), depth: 0, values: 1 };
+        let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+        for c in text.chars() {
+            if in_string {
+                in_string = is_escaped || c != '"';
+                is_escaped = !is_escaped && c == '\\';
+            } else {
+                let begins = plain.compact.ends_with(['[', '{', ',']) && !c.is_ascii_whitespace();
+                match c {
+                    ' ' | '\t' | '\n' | '\r' => continue,
+                    '"' => in_string = true,
+                    '[' | '{' => depth += 1,
+                    ']' | '}' => depth -= 1,
+                    _ => {}
+                }
+                plain.values += usize::from(begins && !matches!(c, ']' | '}'));
+                plain.depth = plain.depth.max(depth);
+            }
+            plain.compact.push(c);
+        }
+        plain
+    }
+
+    fn is_within_bounds(&self) -> bool {
+        self.compact.len() <= LIMITS.bytes && self.depth <= LIMITS.depth && self.values <= LIMITS.values
+    }
+}
