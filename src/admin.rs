@@ -75,6 +75,11 @@ pub struct About {
     /// Where its certificates are. Earlier versions do not say.
     #[serde(default)]
     pub certs: Option<PathBuf>,
+    /// Which addresses backends may have: the settings of these names. A gateway of an earlier version says nothing of them.
+    #[serde(default)]
+    pub backend_allow: Vec<String>,
+    #[serde(default)]
+    pub backend_only: Vec<String>,
 }
 
 impl Admin {

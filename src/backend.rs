@@ -43,6 +43,7 @@ use crate::base::json::Document;
 pub use client::Client;
 pub use context_store::ContextStore;
 pub use error::Error;
+pub use guard::AddressRules;
 pub use lasting::Lasting;
 pub use pool::Pool;
 pub use probe::probe;

@@ -35,7 +35,7 @@ use ipnet::IpNet;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
-use crate::spec::{Reaches, TenantName, TenantSpec};
+use crate::spec::{BackendOnly, Reaches, TenantName, TenantSpec};
 
 pub use bounds::secret_of;
 pub use discover::{Listing, discover, folder_like, is_unpacked_export, list, stem_of, strays};
@@ -79,6 +79,8 @@ pub struct Context {
     pub zip_hosts_allowed: bool,
     /// Loopback (and other forbidden) networks that backends may be in after all.
     pub backend_allow: Vec<IpNet>,
+    /// Where backends may be at all.
+    pub backend_only: BackendOnly,
     /// Our own listeners, which no backend may be.
     pub own_addresses: Vec<std::net::SocketAddr>,
     /// Open tenants are refused.

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 pub use self::addresses::Addresses;
 use self::signals::{Asked, Signals};
 use crate::admin::{self, About, Admin};
-use crate::backend::{ContextStore, Pool, WarmUp};
+use crate::backend::{AddressRules, ContextStore, Pool, WarmUp};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
@@ -226,6 +226,8 @@ impl Gateway {
                 hosts: self.settings.hosts.iter().map(ToString::to_string).collect(),
                 tls: self.settings.tls,
                 certs: std::path::absolute(&self.settings.certs).ok(),
+                backend_allow: self.settings.backend_allow.iter().map(ToString::to_string).collect(),
+                backend_only: self.settings.backend_only.places().iter().map(ToString::to_string).collect(),
             },
         };
         admin.serve(listener);
@@ -340,6 +342,7 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
         hosts: settings.gateway_hosts(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
+        backend_only: settings.backend_only.clone(),
         own_addresses: addresses.listen.iter().copied().chain(addresses.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
@@ -356,12 +359,7 @@ fn parts(
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 ) -> Result<Parts, Error> {
-    let pool = Pool::new(
-        context.backend_allow.clone(),
-        context.own_addresses.clone(),
-        Arc::clone(&clock),
-        Arc::clone(&metrics),
-    );
+    let pool = Pool::new(AddressRules::of(context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::of_mib(settings.limits.backend_memory_mib);
     Ok(Parts {
         pool: pool.map_err(Error::Backend)?.with_answer_memory(answers),

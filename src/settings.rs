@@ -27,7 +27,7 @@ use url::Url;
 
 use crate::base::diagnostic::Report;
 use crate::routing::GatewayHosts;
-use crate::spec::HostName;
+use crate::spec::{BackendOnly, HostName};
 use crate::telemetry::log::LogFormat;
 
 pub use acme::{Acme, Ca, Eab};
@@ -109,7 +109,10 @@ pub struct Settings {
     /// Networks that count as private besides those that are.
     pub private_networks: Vec<IpNet>,
     pub zip_hosts: ZipHosts,
+    /// Networks that backends may be in although they are loopback or link-local.
     pub backend_allow: Vec<IpNet>,
+    /// Where backends may be at all.
+    pub backend_only: BackendOnly,
     pub secret_roots: Vec<PathBuf>,
     /// A tenant may use only those secrets outside of its files that have its name.
     pub confine_tenants: bool,
@@ -174,6 +177,7 @@ impl Default for Settings {
             private_networks: Vec::new(),
             zip_hosts: ZipHosts::default(),
             backend_allow: Vec::new(),
+            backend_only: BackendOnly::default(),
             secret_roots: Vec::new(),
             confine_tenants: false,
             ready_file: None,

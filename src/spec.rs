@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod backend;
+mod backend_only;
 mod holding;
 mod limits;
 mod login;
@@ -18,6 +19,7 @@ mod tool;
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
+pub use backend_only::{BackendOnly, BackendPlace, Standing};
 pub use holding::{Holding, Stake};
 pub use limits::LimitsSpec;
 pub use login::{

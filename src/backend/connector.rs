@@ -3,7 +3,8 @@
 //!
 //! The guard sits between resolving and connecting, so that no trick of the name system gets past it: what was judged
 //! is what is connected to. A proxy is the operator's, and is where the environment says; what it is asked to connect to
-//! is judged where the URL says it by number, and is the proxy's to judge where it is a name.
+//! is judged where the URL says it by number, and is the proxy's to judge where it is a name; where the settings list
+//! backends, the name must be among them.
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +29,7 @@ use tower_service::Service;
 
 use super::guard::AddressGuard;
 use super::meter::Meter;
-use super::proxies::{Proxies, literal};
+use super::proxies::Proxies;
 use crate::base::resolve::{self, Resolver};
 
 /// The longest a connection may take, from name to handshake.
@@ -101,8 +102,7 @@ impl Connector {
 
     /// Through a tunnel where the backend speaks TLS; else the proxy passes on what it reads.
     async fn open_through(self, proxy: &Intercept, uri: Uri, target: &Target) -> Result<Wire, ConnectFault> {
-        let judged = literal(uri.host().unwrap_or_default());
-        if judged.is_some_and(|ip| !self.guard.permits(SocketAddr::new(ip, target.port))) {
+        if !self.guard.trusts_a_proxy_with(&target.host, target.port) {
             return Err(ConnectFault::Forbidden);
         }
         if !target.is_tls {
@@ -136,8 +136,11 @@ impl Connector {
 
     /// The addresses that are permitted, in the resolver's order (RFC 6724).
     async fn permitted(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
-        let found = self.resolve(target).await?;
-        let permitted: Vec<_> = found.into_iter().filter(|&address| self.guard.permits(address)).collect();
+        if !self.guard.knows(&target.host) {
+            return Err(ConnectFault::Forbidden);
+        }
+        let found = self.resolve(target).await?.into_iter();
+        let permitted: Vec<_> = found.filter(|&at| self.guard.permits(&target.host, at)).collect();
         if permitted.is_empty() { Err(ConnectFault::Forbidden) } else { Ok(permitted) }
     }
 

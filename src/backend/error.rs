@@ -192,7 +192,7 @@ impl Error {
             }
             Self::AddressRefused => {
                 "The operator should check the tenant's URLs; loopback and link-local services need \
-                 `--backend-allow`."
+                 `--backend-allow`, and where `--backend-only` is set, it must name the service."
             }
             Self::Crowded => {
                 "Wait a moment before asking again; if it goes on, the operator should see which service is slow, and \

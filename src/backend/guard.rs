@@ -1,7 +1,7 @@
 //! Which addresses a backend may have. It speaks for the machine: no tenant's URL may make the gateway call itself,
 //! the cloud's metadata service, or whatever else listens on loopback.
 //!
-//! Private networks are fine, since on-premises portals live there. Every spelling of an address is judged by what it
+//! Private networks are fine, since on-premises portals live there, unless the settings list where backends may be. Every spelling of an address is judged by what it
 //! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
 
 use std::io;
@@ -9,23 +9,59 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
+use super::proxies::literal;
 use crate::base::reach;
+use crate::bundle;
+use crate::spec::{BackendOnly, Standing};
 
-/// The rule, made once from the settings.
-#[derive(Debug, Clone)]
-pub(super) struct AddressGuard {
-    allow: Vec<IpNet>,
-    own: Vec<SocketAddr>,
+/// What the settings say of backends' addresses.
+#[derive(Debug, Clone, Default)]
+pub struct AddressRules {
+    /// Networks that are fine although they are loopback or link-local.
+    pub allow: Vec<IpNet>,
+    /// Where backends may be at all.
+    pub only: BackendOnly,
+    /// Our listeners, as bound (port 0 matches nothing).
+    pub own: Vec<SocketAddr>,
 }
 
+impl AddressRules {
+    /// As tenants' files are judged by.
+    pub fn of(context: &bundle::Context) -> Self {
+        Self {
+            allow: context.backend_allow.clone(),
+            only: context.backend_only.clone(),
+            own: context.own_addresses.clone(),
+        }
+    }
+}
+
+/// Judges addresses by the rules.
+#[derive(Debug, Clone)]
+pub(super) struct AddressGuard(AddressRules);
+
 impl AddressGuard {
-    /// `allow` are networks that are fine although they are loopback or link-local; `own` are our listeners.
-    pub(super) fn new(allow: Vec<IpNet>, own: Vec<SocketAddr>) -> Self {
-        Self { allow, own }
+    pub(super) fn new(rules: AddressRules) -> Self {
+        Self(rules)
     }
 
-    /// Whether a backend may be there.
-    pub(super) fn permits(&self, address: SocketAddr) -> bool {
+    /// Whether it is worth asking where this host is.
+    pub(super) fn knows(&self, host: &str) -> bool {
+        self.0.only.standing(host) != Standing::Unlisted
+    }
+
+    /// Whether a proxy may be asked for this host, which then decides where that is.
+    pub(super) fn trusts_a_proxy_with(&self, host: &str, port: u16) -> bool {
+        self.0.only.standing(host) == Standing::Listed
+            && literal(host).is_none_or(|ip| self.permits(host, SocketAddr::new(ip, port)))
+    }
+
+    /// Whether this host's backend may be there.
+    pub(super) fn permits(&self, host: &str, address: SocketAddr) -> bool {
+        self.0.only.admits(host, address.ip()) && self.permits_anybody(address)
+    }
+
+    fn permits_anybody(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reached = reach::reached(ip);
         if self.is_own(SocketAddr::new(reached, address.port())) || nobody_lives_at(reached) {
@@ -35,11 +71,11 @@ impl AddressGuard {
     }
 
     fn is_allowed(&self, ip: IpAddr) -> bool {
-        self.allow.iter().any(|network| network.contains(&ip))
+        self.0.allow.iter().any(|network| network.contains(&ip))
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
-        self.own.iter().filter(|own| own.port() == address.port()).any(|own| {
+        self.0.own.iter().filter(|own| own.port() == address.port()).any(|own| {
             let listening = own.ip().to_canonical();
             listening == address.ip() || (listening.is_unspecified() && is_of_this_machine(address.ip()))
         })
@@ -76,16 +112,18 @@ fn is_bound_here(refusal: Option<&io::Error>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::BackendPlace;
 
     fn guard(allow: &[&str], own: &[&str]) -> AddressGuard {
-        AddressGuard::new(
-            allow.iter().map(|net| net.parse().expect("a network")).collect(),
-            own.iter().map(|at| at.parse().expect("an address")).collect(),
-        )
+        AddressGuard::new(AddressRules {
+            allow: allow.iter().map(|net| net.parse().expect("a network")).collect(),
+            own: own.iter().map(|at| at.parse().expect("an address")).collect(),
+            only: BackendOnly::default(),
+        })
     }
 
     fn permits(guard: &AddressGuard, ip: &str) -> bool {
-        guard.permits(SocketAddr::new(ip.parse().expect("an address"), 443))
+        guard.permits("portal.test", SocketAddr::new(ip.parse().expect("an address"), 443))
     }
 
     #[test]
@@ -145,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_asked_only_for_what_is_listed_and_not_sheltered() {
+        let listing = |places: &[&str]| {
+            let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
+            let only = BackendOnly::new(places.collect());
+            AddressGuard::new(AddressRules { only, ..AddressRules::default() })
+        };
+        let open = listing(&[]);
+        assert!(open.trusts_a_proxy_with("portal.test", 443), "where it is, the proxy decides");
+        for host in ["127.0.0.1", "::1", "[::1]", "2130706433", "169.254.169.254"] {
+            assert!(!open.trusts_a_proxy_with(host, 443), "{host}");
+        }
+        let listed = listing(&["portal.test", "10.0.0.0/8"]);
+        assert!(listed.trusts_a_proxy_with("portal.test", 443));
+        assert!(listed.trusts_a_proxy_with("10.1.2.3", 443));
+        assert!(!listed.trusts_a_proxy_with("192.0.2.1", 443));
+        assert!(!listed.trusts_a_proxy_with("other.test", 443), "nobody here sees where it leads");
+    }
+
+    #[test]
     fn an_address_is_foreign_only_if_the_system_says_so() {
         let said = |kind: io::ErrorKind| is_bound_here(Some(&kind.into()));
         assert!(is_bound_here(None));
@@ -160,7 +217,7 @@ mod tests {
     #[test]
     fn our_own_listeners_are_refused_even_where_allowed() {
         let guard = guard(&["127.0.0.0/8"], &["127.0.0.1:443", "0.0.0.0:9443"]);
-        let permits = |at: &str| guard.permits(at.parse().expect("an address"));
+        let permits = |at: &str| guard.permits("portal.test", at.parse().expect("an address"));
         assert!(!permits("127.0.0.1:443"));
         assert!(!permits("[::ffff:127.0.0.1]:443"));
         assert!(permits("127.0.0.1:444"));

@@ -5,7 +5,6 @@
 //! that wants it has connections of its own. Nothing is decompressed, so that a small answer cannot become a large one.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit};
 use rustls::RootCertStore;
 use rustls_platform_verifier::Verifier;
@@ -25,7 +23,7 @@ use url::Url;
 use super::Error;
 use super::body::AnswerBody;
 use super::connector::Connector;
-use super::guard::AddressGuard;
+use super::guard::{AddressGuard, AddressRules};
 use super::meter::Meter;
 use super::proxies::Proxies;
 use super::room::Room;
@@ -63,15 +61,9 @@ struct Shared {
 }
 
 impl Pool {
-    /// `allow` are networks that backends may be in although they are loopback or link-local; `own` are our listeners,
-    /// as bound (port 0 matches nothing).
-    pub fn new(
-        allow: Vec<IpNet>,
-        own: Vec<SocketAddr>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, Error> {
-        let connector = Connector::new(AddressGuard::new(allow, own), tls(), Proxies::of_environment());
+    /// For backends at addresses that keep the rules.
+    pub fn new(rules: AddressRules, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let connector = Connector::new(AddressGuard::new(rules), tls(), Proxies::of_environment());
         Ok(Self::over(connector, clock, metrics))
     }
 

@@ -40,8 +40,11 @@ impl Proxies {
     }
 }
 
-/// The address that a host of a URL is, however it is spelled; none if it is a name.
+/// The address that a host is, however it is spelled and with or without the brackets of IPv6; none if it is a name.
 pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
     match Host::parse(host).ok()? {
         Host::Ipv4(ip) => Some(ip.into()),
         Host::Ipv6(ip) => Some(ip.into()),

@@ -7,10 +7,13 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde_json::{Value, json};
 
-use super::{Call, Client, Error, Lasting, Pool};
+use super::{AddressRules, Call, Client, Error, Lasting, Pool};
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
-use crate::spec::{BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec, UrlTemplate, Values};
+use crate::spec::{
+    BackendOnly, BackendPlace, BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec,
+    UrlTemplate, Values,
+};
 use crate::telemetry::metrics::Metrics;
 
 mod context;
@@ -86,7 +89,11 @@ impl Bench {
 
 fn pool(clock: Arc<dyn Clock>, own: Vec<SocketAddr>) -> Pool {
     let allow = vec!["127.0.0.0/8".parse().expect("a network")];
-    Pool::new(allow, own, clock, Arc::new(Metrics::new())).expect("a pool")
+    pool_by(AddressRules { allow, own, ..AddressRules::default() }, clock)
+}
+
+fn pool_by(rules: AddressRules, clock: Arc<dyn Clock>) -> Pool {
+    Pool::new(rules, clock, Arc::new(Metrics::new())).expect("a pool")
 }
 
 fn search(url: &str) -> CallSpec {

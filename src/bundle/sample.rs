@@ -9,6 +9,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::Context;
 use crate::routing::GatewayHosts;
+use crate::spec::BackendOnly;
 
 const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
@@ -37,6 +38,7 @@ pub fn context() -> Context {
         hosts: GatewayHosts::named([]),
         zip_hosts_allowed: false,
         backend_allow: Vec::new(),
+        backend_only: BackendOnly::default(),
         own_addresses: Vec::new(),
         require_auth: false,
         secret_roots: Vec::new(),

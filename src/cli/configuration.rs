@@ -75,9 +75,13 @@ fn running(settings: &Settings) -> Option<(SocketAddr, About)> {
     Some((address, AdminClient::new(address).about().ok()?))
 }
 
-/// As if the running gateway's host were given here.
+/// As if the running gateway's host, and where its backends may be, were given here.
 fn as_it_is(flags: Flags, about: &About) -> Flags {
-    let flags = flags.with(Key::HOST, &about.hosts).with(Key::PUBLIC_BASE, [&about.public_base]);
+    let flags = flags
+        .with(Key::HOST, &about.hosts)
+        .with(Key::PUBLIC_BASE, [&about.public_base])
+        .with(Key::BACKEND_ALLOW, &about.backend_allow)
+        .with(Key::BACKEND_ONLY, &about.backend_only);
     // The other modes differ in nothing that tenants are judged by.
     if about.tls == TlsMode::Off { flags.with(Key::TLS, ["off"]) } else { flags }
 }
@@ -111,6 +115,7 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
         hosts: settings.gateway_hosts(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
+        backend_only: settings.backend_only.clone(),
         own_addresses: settings.listen.iter().copied().chain(settings.admin).collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),

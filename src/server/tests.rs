@@ -43,6 +43,7 @@ fn settings(limits: Limits) -> Settings {
         private_networks: vec![],
         zip_hosts: ZipHosts::Refuse,
         backend_allow: vec![],
+        backend_only: crate::spec::BackendOnly::default(),
         secret_roots: vec![],
         confine_tenants: false,
         ready_file: None,

@@ -21,6 +21,7 @@ impl Key {
     pub const OPEN_TENANTS: Key = Key("open_tenants");
     pub const PRIVATE_NETWORKS: Key = Key("private_networks");
     pub const BACKEND_ALLOW: Key = Key("backend_allow");
+    pub const BACKEND_ONLY: Key = Key("backend_only");
     pub const SECRET_ROOT: Key = Key("secret_root");
     pub const CONFINE_TENANTS: Key = Key("confine_tenants");
     pub const READY_FILE: Key = Key("ready_file");
@@ -58,6 +59,7 @@ impl Key {
         Self::OPEN_TENANTS,
         Self::PRIVATE_NETWORKS,
         Self::BACKEND_ALLOW,
+        Self::BACKEND_ONLY,
         Self::SECRET_ROOT,
         Self::CONFINE_TENANTS,
         Self::READY_FILE,

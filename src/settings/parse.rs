@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
-use crate::spec::HostName;
+use crate::spec::{BackendPlace, HostName};
 use crate::telemetry::log::LogFormat;
 
 /// Why a text is not what was asked for.
@@ -150,6 +150,17 @@ pub(super) fn private_network(text: &str) -> Parsed<IpNet> {
             fault("every address there is", "say `open_tenants: public` if all are meant")
         }
         network => Ok(network),
+    }
+}
+
+/// A host, a domain or a network.
+pub(super) fn backend_place(text: &str) -> Parsed<BackendPlace> {
+    match BackendPlace::parse(text) {
+        Some(place) => Ok(place),
+        None => fault(
+            "neither a host nor a network",
+            "write it like `portal.example.com`, `*.example.com` or `10.0.0.0/8`, without scheme and port",
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ use super::parse::{self, Parsed};
 use super::source::{Flags, Origin, Value};
 use super::{Acme, Environment, ExtraHosts, Key, OpenTenants, Settings, TlsMode, acme, default_listen};
 use crate::base::diagnostic::{Diagnostic, Report};
+use crate::spec::BackendOnly;
 
 /// Looks each setting up in all places, and gathers what is wrong.
 pub(super) struct Reader<'a> {
@@ -58,6 +59,9 @@ impl<'a> Reader<'a> {
             private_networks: self.many(Key::PRIVATE_NETWORKS, parse::private_network).unwrap_or_default(),
             zip_hosts: self.one(Key::ZIP_HOSTS, parse::zip_hosts).unwrap_or(default.zip_hosts),
             backend_allow: self.many(Key::BACKEND_ALLOW, parse::network).unwrap_or_default(),
+            backend_only: BackendOnly::new(
+                self.many(Key::BACKEND_ONLY, parse::backend_place).unwrap_or_default(),
+            ),
             secret_roots: self.paths(Key::SECRET_ROOT),
             confine_tenants: self.one(Key::CONFINE_TENANTS, parse::switch).unwrap_or(default.confine_tenants),
             ready_file: self.path(Key::READY_FILE),

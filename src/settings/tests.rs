@@ -52,6 +52,20 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn where_backends_may_be_has_three_spellings() {
+    let places = |settings: Settings| {
+        settings.backend_only.places().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let file = Some("backend_only: [portal.example.com, '*.apps.example.com', 10.0.0.0/8]\n");
+    let written = ["portal.example.com", "*.apps.example.com", "10.0.0.0/8"];
+    assert_eq!(places(settings(Flags::new(), &[], file)), written);
+    let variables = [("TENANTD_BACKEND_ONLY", "fd12::/16, 192.0.2.1")];
+    assert_eq!(places(settings(Flags::new(), &variables, file)), ["fd12::/16", "192.0.2.1/32"]);
+    let flags = Flags::new().with(Key::BACKEND_ONLY, ["portal.example.net"]);
+    assert_eq!(places(settings(flags, &variables, file)), ["portal.example.net"]);
+}
+
+#[test]
 fn any_origin_that_a_client_may_have_can_be_let_in() {
     for (written, kept) in [
         ("https://app.example.com", "https://app.example.com"),
@@ -179,7 +193,8 @@ fn every_bad_flag_is_named_with_what_to_write_instead() {
         .with(Key::WATCH, ["inotify"])
         .with(Key::LOG, ["debug"])
         .with(Key::BACKEND_ALLOW, ["127.0.0.0/80"])
-        .with(Key::PRIVATE_NETWORKS, ["100.64.0.0/10", "::/0"]);
+        .with(Key::PRIVATE_NETWORKS, ["100.64.0.0/10", "::/0"])
+        .with(Key::BACKEND_ONLY, ["https://portal.example.com"]);
     insta::assert_snapshot!(findings(flags, &[], None));
 }
 

@@ -149,6 +149,18 @@ async fn without_tls_the_same_is_refused_as_by_serve() {
     }
 }
 
+#[tokio::test]
+async fn where_backends_may_be_is_judged_as_by_serve() {
+    let gateway = Setup::new().flag("--backend-only", "*.listed.test").start().await;
+    let beside = check_beside(&gateway.admin_address().to_string()).await;
+    let told = checked(Tenant::at("a", "https://portal.test"), &["--backend-only", "*.listed.test"]).await;
+    for said in [beside, printed(&told)] {
+        assert!(said.contains("backend-unlisted") && said.contains("portal.test"), "{said}");
+    }
+    let listed = checked(Tenant::at("a", "https://portal.test"), &["--backend-only", "portal.test"]).await;
+    assert_eq!(listed.status.code(), Some(0), "{}", printed(&listed));
+}
+
 fn assert_trouble((said, code): (String, Option<i32>), wanted: &[&str]) {
     assert_eq!(code, Some(1), "{said}");
     for wanted in wanted.iter().chain(&["live-search", "does not answer"]) {

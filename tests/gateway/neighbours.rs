@@ -6,6 +6,7 @@ mod edge;
 mod files;
 mod grants;
 mod logins;
+mod places;
 mod portal;
 mod rights;
 

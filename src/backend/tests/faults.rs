@@ -223,11 +223,8 @@ async fn redirects_stay_within_the_origin_and_with_get() {
 async fn sheltered_addresses_are_refused_by_number_and_by_name() {
     let bench = Bench::new().await;
     let client = bench.client();
-    let strict = Bench {
-        pool: Pool::new(Vec::new(), Vec::new(), SystemClock::shared(), Arc::new(Metrics::new()))
-            .expect("a pool"),
-        ..Bench::new().await
-    };
+    let strict =
+        Bench { pool: pool_by(AddressRules::default(), SystemClock::shared()), ..Bench::new().await };
     let port = bench.backend.address().port();
     for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
         let spec = search(&format!("http://{host}:{port}/nlp-search"));
@@ -239,6 +236,33 @@ async fn sheltered_addresses_are_refused_by_number_and_by_name() {
     let refused = client.call(&metadata, &question(), &bench.call(Duration::from_secs(5))).await;
     assert_eq!(refused.err(), Some(Error::AddressRefused), "allowing loopback does not allow link-local");
     assert_eq!(bench.backend.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn a_backend_that_the_settings_do_not_list_is_never_connected_to() {
+    let mut bench = Bench::new().await;
+    let port = bench.backend.address().port();
+    let listed = [
+        (&["localhost"][..], "localhost", true),
+        (&["localhost"], "127.0.0.1", false),
+        (&["127.0.0.0/8"], "127.0.0.1", true),
+        (&["127.0.0.0/8"], "localhost", true),
+        (&["192.0.2.0/24"], "localhost", false),
+        (&["192.0.2.0/24"], "127.0.0.1", false),
+        (&["portal.test", "*.localhost"], "localhost", false),
+    ];
+    for (places, host, is_reached) in listed {
+        let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
+        let only = BackendOnly::new(places.collect());
+        let allow = vec!["127.0.0.0/8".parse().expect("a network")];
+        bench.pool = pool_by(AddressRules { allow, only, own: vec![] }, SystemClock::shared());
+        let before = bench.backend.counts().connections;
+        let spec = search(&format!("http://{host}:{port}/nlp-search"));
+        let called = bench.client().call(&spec, &question(), &bench.call(Duration::from_secs(5))).await;
+        let refused = (!is_reached).then_some(Error::AddressRefused);
+        assert_eq!(called.err(), refused, "{host}");
+        assert_eq!(bench.backend.counts().connections > before, is_reached, "{host}");
+    }
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ impl SecureBackend {
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let guard = AddressGuard::new(vec!["127.0.0.0/8".parse().expect("a network")], Vec::new());
+        let allow = vec!["127.0.0.0/8".parse().expect("a network")];
+        let guard = AddressGuard::new(AddressRules { allow, ..AddressRules::default() });
         let connector = Connector::new(guard, tls, Proxies::default());
         let pool = Pool::over(connector, SystemClock::shared(), Arc::new(Metrics::new()));
         let spec = search(&format!("https://{host}:{}/nlp-search", self.address.port()));

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::corpus::{Drop, SALES, archive};
 use crate::base::digest::Digest;
 use crate::bundle::Presence;
-use crate::spec::{Family, HostName, Mount, Prefix, TenantSpec, ToolKind, Values};
+use crate::spec::{BackendOnly, BackendPlace, Family, HostName, Mount, Prefix, TenantSpec, ToolKind, Values};
 
 fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).expect("a prefix")
@@ -387,6 +387,24 @@ fn allowed_loopback_backends_are_served() {
     );
     let drop = drop.context(|context| context.backend_allow.push("127.0.0.0/8".parse().expect("a network")));
     assert_eq!(drop.codes(), [""; 0]);
+}
+
+#[test]
+fn backends_are_only_where_the_settings_list_them() {
+    let drop = |places: &[&str], urls: &str| {
+        let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
+        let only = BackendOnly::new(places.collect());
+        Drop::with(urls).context(|context| context.backend_only = only).codes()
+    };
+    let urls =
+        "search_url: https://portal.test/nlp-search\ncontext_url: https://api.portal.test/nlp-context\n";
+    assert_eq!(drop(&["portal.test", "*.portal.test"], urls), [""; 0]);
+    assert_eq!(drop(&["portal.test"], urls), ["backend-unlisted"], "each URL is judged");
+    assert_eq!(drop(&["*.other.test"], urls), ["backend-unlisted"; 2]);
+    assert_eq!(drop(&["10.0.0.0/8"], urls), [""; 0], "where a name leads is judged when it is connected to");
+    let urls = urls.replace("portal.test", "10.1.2.3").replace("api.", "");
+    assert_eq!(drop(&["10.0.0.0/8"], &urls), [""; 0]);
+    assert_eq!(drop(&["10.2.0.0/16"], &urls), ["backend-unlisted"; 2]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::bundle::placeholder::{
 };
 use crate::bundle::reach;
 use crate::bundle::reference::Resolved;
-use crate::spec::{BackendSpec, CallSpec, Constants, Family, UrlTemplate};
+use crate::spec::{BackendSpec, CallSpec, Constants, Family, Standing, UrlTemplate};
 
 /// The longest URL as it stands in the file. Sent with what callers say it may be twice as long.
 const LONGEST_URL: usize = 4_096;
@@ -153,6 +153,9 @@ pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Opt
                 "backend-forbidden" => {
                     "name the portal's own address; --backend-allow opens loopback networks"
                 }
+                "backend-unlisted" => {
+                    "if it is meant, add this host to the setting backend_only (--backend-only)"
+                }
                 "url-placeholder" => "put the portal's host name in its place",
                 _ => "write it like https://portal.example.com/nlp-search",
             };
@@ -193,7 +196,13 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if text.contains('#') {
         return bad("must not have a fragment");
     }
-    address::judge(&url, case.context).map_err(|fault| ("backend-forbidden", fault.to_string()))
+    address::judge(&url, case.context).map_err(|fault| ("backend-forbidden", fault.to_string()))?;
+    match url.host_str() {
+        Some(host) if case.context.backend_only.standing(host) == Standing::Unlisted => {
+            Err(("backend-unlisted", format!("points at {host}, where the settings allow no backend")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What makes of a URL's text another than the one that was meant. Parsers forgive some of it, clients and proxies may not.

@@ -95,6 +95,9 @@ pub struct TenantRules {
     /// A network that backends may be in although it is loopback; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub backend_allow: Vec<String>,
+    /// A host, `*.domain` or network that backends may be in, and in no other then; repeatable [default: any].
+    #[arg(long, value_name = "PLACE")]
+    pub backend_only: Vec<String>,
 }
 
 impl GatewayArgs {
@@ -134,5 +137,6 @@ impl TenantRules {
             .with(Key::REQUIRE_AUTH, &self.require_auth)
             .with(Key::ZIP_HOSTS, &self.zip_hosts)
             .with(Key::BACKEND_ALLOW, &self.backend_allow)
+            .with(Key::BACKEND_ONLY, &self.backend_only)
     }
 }

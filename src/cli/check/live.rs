@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use tokio::runtime;
 
 use super::{Judged, Verdict};
-use crate::backend::{self, Pool};
+use crate::backend::{self, AddressRules, Pool};
 use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Severity;
 use crate::bundle::Context;
@@ -41,8 +41,7 @@ pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration
 
 /// The one that `serve` calls backends with: the same addresses are forbidden, the same authorities trusted.
 fn pool(context: &Context) -> anyhow::Result<Pool> {
-    let (allow, own) = (context.backend_allow.clone(), context.own_addresses.clone());
-    let pool = Pool::new(allow, own, SystemClock::shared(), Arc::new(Metrics::new()));
+    let pool = Pool::new(AddressRules::of(context), SystemClock::shared(), Arc::new(Metrics::new()));
     pool.context("the client for tenants' backends cannot be made")
 }
 

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::backend::tests::fake::FakeBackend;
-use crate::backend::{Client, Lasting, Pool};
+use crate::backend::{AddressRules, Client, Lasting, Pool};
 use crate::base::body::Body;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
@@ -43,7 +43,8 @@ impl Bed {
         let backend = FakeBackend::start().await;
         let metrics = Arc::new(Metrics::new());
         let allow = vec!["127.0.0.0/8".parse().expect("a network")];
-        let pool = Pool::new(allow, vec![], SystemClock::shared(), metrics.clone()).expect("a pool");
+        let rules = AddressRules { allow, ..AddressRules::default() };
+        let pool = Pool::new(rules, SystemClock::shared(), metrics.clone()).expect("a pool");
         Self { backend, metrics, pool }
     }
 

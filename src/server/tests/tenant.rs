@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use http::Method;
 
 use super::*;
-use crate::backend::{self, Pool};
+use crate::backend::{self, AddressRules, Pool};
 use crate::base::digest::Digest;
 use crate::mcp::{Door, McpServer, Surface};
 use crate::oauth::bearer::BearerCheck;
@@ -25,7 +25,8 @@ fn at(prefix: &str, spec: TenantSpec) -> TenantSpec {
 
 fn live(spec: TenantSpec) -> Tenant {
     let (slot, metrics) = (Arc::<TenantSlot>::default(), Arc::new(Metrics::new()));
-    let pool = Pool::new(vec![], vec![], SystemClock::shared(), Arc::clone(&metrics)).expect("a pool");
+    let pool =
+        Pool::new(AddressRules::default(), SystemClock::shared(), Arc::clone(&metrics)).expect("a pool");
     let lasting = Arc::clone(&slot.backend);
     let backend = backend::Client::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
     let backend = Arc::new(backend);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantd::backend::{Pool, WarmUp};
+use tenantd::backend::{AddressRules, Pool, WarmUp};
 use tenantd::base::clock::Clock;
 use tenantd::base::task::Tasks;
 use tenantd::bundle::{self, sample};
@@ -32,7 +32,8 @@ impl Life {
     pub(super) async fn start(folder: &Path, clock: Arc<dyn Clock>) -> Self {
         let (metrics, tasks) = (Arc::new(Metrics::new()), Tasks::new());
         let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
-        let pool = Pool::new(loopback.clone(), vec![], Arc::clone(&clock), Arc::clone(&metrics));
+        let rules = AddressRules { allow: loopback.clone(), ..AddressRules::default() };
+        let pool = Pool::new(rules, Arc::clone(&clock), Arc::clone(&metrics));
         let parts = Parts {
             pool: pool.expect("a pool"),
             warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
