@@ -33,6 +33,30 @@ async fn a_key_opens_its_own_tenant_and_no_other() {
 }
 
 #[tokio::test]
+async fn this_machine_reaches_its_open_tenants_by_its_own_public_address() {
+    // Nothing is sent: this only asks which address would be used.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let Some(ip) = outside.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback()) else {
+        return eprintln!("skipped: this machine has no other address than loopback");
+    };
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new()
+        .instead("--listen", &format!("{ip}:0"))
+        .file("a.yaml", Tenant::new("a", &backend).yaml());
+    let gateway = setup.start().await;
+    gateway.until_state("a", "serving").await;
+    for client in [
+        gateway.client(),
+        gateway.client_with(|builder| builder.local_address(std::net::IpAddr::from([127, 0, 0, 1]))),
+    ] {
+        let host = format!("{ip}:{}", gateway.address().port());
+        let answer = client.with("host", &host).search(Era::Modern, "/a", "q").await;
+        assert_eq!(answer.data()["row_count"], 2, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn keys_are_rotated_without_a_gap_and_expire() {
     let backend = FakeBackend::start().await;
     let (old, new, expired) = (secret("old"), secret("new"), secret("expired"));

@@ -377,6 +377,27 @@ async fn what_depends_on_the_caller_is_kept_by_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_is_withheld_is_told_apart_from_what_is_not_there() {
+    for hidden in [&[] as &[&str], &["get_context"]] {
+        let bed = Bed::new().await;
+        let server = built(surface(&bed, login([("get_context", roles("Modeller"))]), hidden), unhurried());
+        let asked = async |request| ask_as(&server, request, as_caller(&ada())).await;
+        let read = asked(modern("resources/read", json!({"uri": URI}))).await;
+        let called = asked(call("get_context", json!({"nonsense": 1}))).await;
+        if hidden.is_empty() {
+            assert!(read.message().contains("may not read this"), "{read:?}");
+            let (told, failed) = called.told();
+            assert!(failed && told.contains("may not use this tool") && !told.contains("nonsense"), "{told}");
+        } else {
+            assert!(read.message().contains("no such resource"), "{read:?}");
+            assert_eq!(called.error().1, -32602, "{called:?}");
+        }
+        let other = asked(modern("resources/read", json!({"uri": "context://other"}))).await;
+        assert!(other.message().contains("no such resource"), "{other:?}");
+    }
+}
+
+#[tokio::test]
 async fn headers_of_a_tool_are_told_only_to_those_who_may_call_it() {
     let bed = Bed::new().await;
     let mut surface = surface(&bed, login([("regional", roles("Boss"))]), &[]);

@@ -292,6 +292,42 @@ async fn a_zip_gets_no_host_of_the_gateways_or_another_tenants() {
 }
 
 #[tokio::test]
+async fn where_every_name_is_the_gateways_no_tenant_has_one_of_its_own() {
+    let (good, evil) = (FakeBackend::start().await, FakeBackend::start().await);
+    let setup = Setup::new().flag("--tls", "off").file("b.zip", Tenant::new("b", &good).zip());
+    let own = Tenant::new("own", &good).with("hosts: [own.example]");
+    let thief = Tenant::new("z", &evil).with("public_url: https://own.example/b");
+    let setup = setup.file("own.yaml", own.yaml()).file("z.zip", thief.zip());
+    let gateway = setup.variable("TENANTD_EXTRA_HOST", "any").start().await;
+    let told = gateway.until_state("own", "serving").await;
+    assert!(has(&told, "host-is-gateways"), "{told}");
+    let told = gateway.until_state("z", "rejected").await;
+    assert!(has(&told, "claim-taken"), "{told}");
+    let base = format!("http://localhost:{}", gateway.address().port());
+    let client = Client::new(&base, gateway.address(), None);
+    let beside = Beside::watch(client.clone(), "/b");
+    for host in ["own.example", "whatever.internal:8080", "10.1.2.3", "localhost", "[fd00::1]:80"] {
+        let answer = client.clone().with("host", host).search(Era::Modern, "/b", "q").await;
+        assert_eq!(answer.data()["row_count"], 2, "{host}");
+    }
+    beside.finish().await.assert_unharmed("b beside tenants that want hosts");
+    assert_unasked(&evil);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_said_is_not_the_gateways() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().flag("--tls", "off").file("b.zip", Tenant::new("b", &backend).zip());
+    let gateway = setup.start().await;
+    let base = format!("http://localhost:{}", gateway.address().port());
+    let client = Client::new(&base, gateway.address(), None);
+    for host in ["whatever.internal", "127.0.0.2", "[::1]"] {
+        let answer = client.clone().with("host", host).search(Era::Modern, "/b", "q").await;
+        assert_eq!(answer.status, 421, "{host}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn no_certificate_is_wanted_for_a_name_that_only_a_zip_says() {
     let backend = FakeBackend::start().await;
     let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).with("hosts: [own.example]").yaml());

@@ -95,7 +95,9 @@ async fn a_hidden_tool_hides_the_document_from_everybody() {
     assert_eq!(uri(&client).await, None);
     assert!(!instructions(&client).await.contains(ENTITY));
     let read = client.rpc(Era::Modern, "/a/mcp", "resources/read", json!({ "uri": "context://a" })).await;
-    assert!(!read.text.contains(ENTITY) && read.json()["error"].is_object(), "{read:?}");
+    assert!(!read.text.contains(ENTITY), "{read:?}");
+    let told = read.json()["error"]["message"].to_string();
+    assert!(told.contains("there is no such resource here"), "what is hidden is not there: {told}");
     let called = json!({ "name": "get_context", "arguments": {} });
     let called = client.rpc(Era::Modern, "/a/mcp", "tools/call", called).await;
     assert_eq!(called.json()["error"]["code"], -32602, "{called:?}");
@@ -103,6 +105,45 @@ async fn a_hidden_tool_hides_the_document_from_everybody() {
     assert!(!tools.text.contains("get_context"), "{tools:?}");
     let page = client.get("/a/").await;
     assert!(page.text.contains("<code>search</code>") && !page.text.contains("get_context"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_reach_no_backend_and_a_refusal_tells_nothing_of_the_schema() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let lines = "tools:\n  search:\n    parameters:\n      region: {type: string, enum: [north, south]}\n\
+        access:\n  tools:\n    search: {roles: [Analyst]}";
+    let a = Tenant::new("a", &backend).with(&entra.lines()).with(lines);
+    let setup = Setup::new().flag("--entra-authority", &entra.authority()).file("a.yaml", a.yaml());
+    let gateway = setup.start().await;
+    let mut people = Vec::new();
+    for role in ["Analyst", "Modeller"] {
+        entra.account(json!({ "roles": [role] }));
+        let tokens = App::registered(&gateway, "/a").await.tokens(&entra).await;
+        people.push(gateway.client().bearer(&tokens.access));
+    }
+    let search = async |client: &Client, arguments: Value| {
+        let params = json!({ "name": "search", "arguments": arguments });
+        client.rpc(Era::Modern, "/a/mcp", "tools/call", params).await
+    };
+    let asked = || backend.requests().iter().filter(|request| request.target == "/nlp-search").count();
+    for (arguments, said) in [
+        (json!({ "query": "q", "region": "west" }), "region"),
+        (json!({ "region": "north" }), "query"),
+        (json!({ "query": 7, "region": "north" }), "query"),
+    ] {
+        let sentence = search(&people[0], arguments.clone()).await.tool_error();
+        assert!(sentence.contains("nothing was asked") && sentence.contains(said), "{sentence}");
+        let refused = search(&people[1], arguments).await.tool_error();
+        assert!(refused.contains("may not use this tool"), "{refused}");
+        assert!(!refused.contains("region") && !refused.contains("query"), "{refused}");
+    }
+    assert_eq!(asked(), 0);
+    let fits = json!({ "query": "q", "region": "north" });
+    assert_eq!(search(&people[0], fits).await.data()["row_count"], 2);
+    assert_eq!(asked(), 1);
+    let calls = audit(&gateway, "a", "call", 7).await;
+    let count = |outcome: &str| calls.iter().filter(|line| line["outcome"] == outcome).count();
+    assert_eq!((count("ok"), count("bad_arguments"), count("not_allowed")), (1, 3, 3), "{calls:?}");
 }
 
 #[tokio::test]
