@@ -1,5 +1,6 @@
 //! `check --live`: tries a tenant's backend once and says what it saw.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,11 @@ use url::Url;
 use super::{Call, Client, Error, Lasting, Pool};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::json::{Kind, Node};
+use crate::base::resolve::{Fault, Resolver};
 use crate::spec::{TenantSpec, ToolKind, UrlTemplate, Values};
 
 /// A question that any dataset can answer cheaply.
 const QUESTION: &str = "How many rows are there?";
-/// What asking the name service may take.
-const LOOKUP: Duration = Duration::from_secs(3);
 
 /// Fetches the context and asks one harmless question; each may take so long. One finding for each: a notice with what
 /// came back, or an error with what to do. Keys are never shown, nor values of the data.
@@ -88,19 +88,20 @@ impl<'a> Seen<'a> {
         let plain = || (error.to_string(), error.advice().to_owned());
         let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
-        match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((unbracketed(host), port))).await {
-            Err(_) => (
-                format!("the name service does not say within {} s where {host} is", LOOKUP.as_secs()),
+        match Resolver::of_this_process().lookup(unbracketed(host)).await {
+            Err(Fault::Silent) => (
+                format!("the name service does not say in time where {host} is"),
                 "look at this machine's name servers (/etc/resolv.conf)".to_owned(),
             ),
-            Ok(Err(_)) => (
+            Err(Fault::Failed(_)) => (
                 format!("the name service knows no address of {host}"),
                 "check how the host is spelled in the tenant's URL, and this machine's name servers \
                  (/etc/resolv.conf); where only a proxy leads out, name it in HTTPS_PROXY"
                     .to_owned(),
             ),
-            Ok(Ok(mut addresses)) => {
-                let at = addresses.next().map_or(host.to_owned(), |address| address.to_string());
+            Ok(addresses) => {
+                let at =
+                    addresses.first().map_or(host.to_owned(), |&ip| SocketAddr::new(ip, port).to_string());
                 let secured = if url.scheme() == "https" { " and secured with TLS" } else { "" };
                 (
                     format!("no connection to {at} can be opened{secured}"),

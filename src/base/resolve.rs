@@ -1,11 +1,11 @@
-//! Names into addresses, by threads of its own.
+//! Names into addresses, by threads of its own: the only place of the program that asks the system for one.
 //!
 //! The system's resolver (`getaddrinfo`) blocks a thread, half a minute where no name server answers, and nothing can end
 //! it. So its threads are few and are no others' threads: the store and the files never wait behind a name. A lookup holds
 //! its place until the system returns, whoever still waits for it.
 //!
-//! It is for names that operators say, in settings and tenants' files: names that callers bring have places of their own,
-//! where they are fetched. One lookup of a name serves all who ask meanwhile, so a name that hangs takes one place. The last
+//! Names that operators say, in settings and tenants' files, are remembered; names that callers bring
+//! ([`Resolver::lookup_once`]) are not, and have places of their own that they share by who asks. Of the former one lookup of a name serves all who ask meanwhile, so a name that hangs takes one place. The last
 //! fifth of the places is for names that were found before. What was found is kept for moments only, since addresses change, and used longer where no name server answers (RFC 8767). Who may go to an address is
 //! judged by whoever asked, at each use.
 
@@ -16,19 +16,22 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::budget::{Budget, Hold};
 use super::clock::{Clock, SystemClock};
 
-/// Threads that look up names.
+/// Threads that look up names that operators say, and names that callers bring.
 const PLACES: u64 = 48;
+const PLACES_OF_CALLERS: u64 = 20;
 /// Enough for the system's resolver, which keeps its buffers on the stack.
 const STACK: usize = 512 << 10;
 
 /// Whoever asks waits so long, and shorter where an older answer is at hand.
 const PATIENCE: Duration = Duration::from_millis(2500);
 const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
+/// Whoever brings a name waits longer: what is found is for this once.
+pub const PATIENCE_ONCE: Duration = Duration::from_secs(4);
 /// What was found is not asked for again for so long, and what was not found.
 const FRESH: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(2);
@@ -59,6 +62,7 @@ type System = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 struct Inner {
     names: Mutex<HashMap<Arc<str>, Entry>>,
     places: Arc<Budget>,
+    places_of_callers: Arc<Budget>,
     /// A place was given back.
     freed: Notify,
     clock: Arc<dyn Clock>,
@@ -106,10 +110,17 @@ impl Resolver {
         Self(Arc::new(Inner {
             names: Mutex::default(),
             places: Budget::new(PLACES),
+            places_of_callers: Budget::new(PLACES_OF_CALLERS),
             freed: Notify::new(),
             clock,
             system,
         }))
+    }
+
+    /// Names that a test's function looks up.
+    #[cfg(test)]
+    pub fn asking(system: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self::over(Box::new(system), SystemClock::shared())
     }
 
     /// The addresses of a host, in the system's order (RFC 6724); of one that is an address, that. Ends in time by itself.
@@ -130,6 +141,34 @@ impl Resolver {
         }
     }
 
+    /// The places of names that callers bring.
+    pub fn places_of_callers(&self) -> &Arc<Budget> {
+        &self.0.places_of_callers
+    }
+
+    /// The addresses of a host that a caller brings, asked for once and not remembered. It takes `place` until the system
+    /// returns, however long whoever asked has waited.
+    ///
+    /// # Errors
+    /// The name has no address, or nobody said in time.
+    pub async fn lookup_once(&self, host: &str, place: Hold) -> Result<Vec<IpAddr>, Fault> {
+        let (tell, told) = oneshot::channel();
+        let (inner, host) = (Arc::clone(&self.0), host.to_owned());
+        let begun = on_a_thread(move || {
+            let found = (inner.system)(&host);
+            drop(place);
+            // Whoever asked may have given up.
+            let _gone = tell.send(found);
+        });
+        begun.map_err(|error| Fault::failed(&error))?;
+        match tokio::time::timeout(PATIENCE_ONCE, told).await {
+            Ok(Ok(Ok(found))) => Ok(found.into_iter().take(MOST_ADDRESSES).collect()),
+            Ok(Ok(Err(error))) => Err(Fault::failed(&error)),
+            Ok(Err(error)) => Err(Fault::Failed(error.to_string().into())),
+            Err(_) => Err(Fault::Silent),
+        }
+    }
+
     /// What the lookup of this name brings, whoever began it.
     async fn landed(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, Fault> {
         loop {
@@ -144,6 +183,12 @@ impl Resolver {
                 Step::Full => freed.await,
             }
         }
+    }
+}
+
+impl Fault {
+    fn failed(error: &io::Error) -> Self {
+        Self::Failed(error.to_string().into())
     }
 }
 
@@ -192,9 +237,7 @@ impl Inner {
 impl Flight {
     /// Asks the system, on a thread of its own. Where none can be made, the lookup has failed.
     fn take_off(self) {
-        let thread = thread::Builder::new().name("resolve".to_owned()).stack_size(STACK);
-        let flying = thread.spawn(move || self.fly());
-        if let Err(error) = flying {
+        if let Err(error) = on_a_thread(move || self.fly()) {
             tracing::debug!(%error, "no thread to look a name up with");
         }
     }
@@ -218,8 +261,7 @@ impl Drop for Flight {
                     entry.found = Some((now, found.into_iter().take(MOST_ADDRESSES).collect()));
                 }
                 Err(error) => {
-                    let fault =
-                        if took < PATIENCE { Fault::Failed(error.to_string().into()) } else { Fault::Silent };
+                    let fault = if took < PATIENCE { Fault::failed(&error) } else { Fault::Silent };
                     entry.failed = Some((now + took.clamp(FAILED, LONGEST_PAUSE), fault));
                 }
             }
@@ -227,6 +269,11 @@ impl Drop for Flight {
         self.place.release();
         self.inner.freed.notify_waiters();
     }
+}
+
+/// A thread that nothing else waits for.
+fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(work).map(drop)
 }
 
 /// Lets names go that can be asked for again: first those that were not found, then all that are not fresh.
@@ -243,6 +290,7 @@ fn make_room(names: &mut HashMap<Arc<str>, Entry>, now: Instant) {
 }
 
 /// An empty answer is none.
+#[expect(clippy::disallowed_methods, reason = "here, on a thread of its own")]
 fn ask_the_system(host: &str) -> io::Result<Vec<IpAddr>> {
     let found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
@@ -377,6 +425,29 @@ mod tests {
         clock.advance(FAILED);
         assert!(found(&resolver, "none.test").await.is_err());
         assert_eq!(system.asked(), asked + 1);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_a_caller_brings_keeps_its_own_place_and_none_of_the_operators() {
+        let (resolver, system, _) = bench();
+        let place = || {
+            let mut place = resolver.places_of_callers().hold(None, None, false);
+            place.grow(1).expect("a place");
+            place
+        };
+        let asked = resolver.lookup_once("hang.test", place());
+        assert!(tokio::time::timeout(Duration::from_millis(50), asked).await.is_err(), "it hangs");
+        assert_eq!(resolver.places_of_callers().held(), 1, "whoever asked is gone, the lookup is not");
+        assert_eq!(resolver.0.places.held(), 0);
+        system.open(true);
+        for _ in 0..2 {
+            assert_eq!(resolver.lookup_once("portal.test", place()).await.map(|found| found.len()), Ok(1));
+        }
+        assert_eq!(system.asked(), 3, "nothing of it is remembered");
+        let none = resolver.lookup_once("none.test", place()).await;
+        assert_eq!(none, Err(Fault::Failed("no such name".into())));
+        assert!(resolver.0.names().is_empty());
+        system.in_flight.subscribe().wait_for(|count| *count == 0).await.expect("it ended");
     }
 
     #[test]

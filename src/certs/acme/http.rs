@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ use tower_service::Service;
 
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::headers::wait_asked_for;
+use crate::base::resolve::Resolver;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -172,7 +174,10 @@ struct Connector {
 impl Connector {
     async fn open(self, target: Uri) -> Result<TokioIo<Wire>, BoxError> {
         let host = target.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
-        let stream = TcpStream::connect((host.as_str(), target.port_u16().unwrap_or(443))).await?;
+        let port = target.port_u16().unwrap_or(443);
+        let found = Resolver::of_this_process().lookup(&host).await?;
+        let addresses: Vec<_> = found.iter().map(|&address| SocketAddr::new(address, port)).collect();
+        let stream = TcpStream::connect(&addresses[..]).await?;
         stream.set_nodelay(true)?;
         let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
         Ok(TokioIo::new(Wire(Box::new(stream))))

@@ -17,11 +17,12 @@ use tokio_rustls::TlsConnector;
 
 use super::{Check, Found};
 use crate::base::reach;
+use crate::base::resolve::Resolver;
 use crate::certs::facts::Facts;
 use crate::certs::local_ca;
 use crate::certs::{NO_CHALLENGE, Status};
 
-/// A name may take so long to resolve, and an address to answer.
+/// An address may take so long to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Of one name.
 const ADDRESSES: usize = 4;
@@ -132,19 +133,12 @@ fn own_addresses() -> Vec<IpAddr> {
 }
 
 async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![address]);
-    }
-    let unresolved = |why: String| {
-        Err(format!(
-            "it does not resolve ({why}); make an A or AAAA record that points to this machine's public address"
-        ))
-    };
-    match in_time(tokio::net::lookup_host((host, 443))).await.map(Iterator::collect::<BTreeSet<_>>) {
-        Ok(found) if found.is_empty() => unresolved("no address".into()),
-        Ok(found) => Ok(found.into_iter().map(|address| address.ip()).collect()),
-        Err(error) => unresolved(error.to_string()),
-    }
+    let found = Resolver::of_this_process().lookup(host).await.map_err(|fault| {
+        format!(
+            "it does not resolve ({fault}); make an A or AAAA record that points to this machine's public address"
+        )
+    })?;
+    Ok(found.iter().copied().collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {

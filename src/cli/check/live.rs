@@ -16,8 +16,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// Tenants whose backends are called at once.
 const AT_ONCE: usize = 8;
-/// What a name service that hangs may keep the process from ending.
-const LAST_MOMENT: Duration = Duration::from_millis(100);
 
 /// Calls the backends; each call may take so long.
 ///
@@ -28,15 +26,13 @@ pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    let probed = runtime.block_on(async {
+    runtime.block_on(async {
         let pool = pool(context)?;
         let good = verdict.tenants.iter_mut().filter(|tenant| tenant.spec.is_some());
         let probes = good.map(|tenant| one(&pool, tenant, patience));
         stream::iter(probes).for_each_concurrent(AT_ONCE, |probe| probe).await;
         Ok(())
-    });
-    runtime.shutdown_timeout(LAST_MOMENT);
-    probed
+    })
 }
 
 /// The one that `serve` calls backends with: the same addresses are forbidden, the same authorities trusted.

@@ -29,6 +29,7 @@ use super::{Asker, Client, ClientFault};
 use crate::base::budget::{Budget, Hold};
 use crate::base::clock::Clock;
 use crate::base::reach::network;
+use crate::base::resolve::PATIENCE_ONCE;
 use crate::base::seldom::Seldom;
 use crate::base::task::Tasks;
 use crate::spec::DocumentPolicy;
@@ -192,7 +193,7 @@ impl Documents {
                 Some(good) => Ok((Some(Arc::new(good)), fetched.keep)),
                 None => Ok((None, wanted.absent)),
             },
-            Err(fetch::Fault::Busy) => Err(self.busy(party, "names are being looked up", fetch::LOOK_UP)),
+            Err(fetch::Fault::Busy) => Err(self.busy(party, "names are being looked up", PATIENCE_ONCE)),
             Err(fault) => {
                 tracing::debug!(host = wanted.url.host(), %fault, "a client's document cannot be fetched");
                 Ok((None, wanted.absent))

@@ -3,12 +3,11 @@
 //! The name is resolved once; if any of its addresses leads anywhere but to the internet, none is connected to. What was
 //! judged is what is connected to. No redirects, no proxies, nothing decompressed.
 //!
-//! A name is looked up on a thread of its own, of which there are few, with shares: a name server that hangs takes no thread
-//! of the pool that files and the store need, and keeps its asker's place until the look-up has really ended.
+//! A name takes one of the places that there are for callers' names (`base/resolve`): by shares, until the look-up has really
+//! ended.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -18,21 +17,13 @@ use serde_json::Value;
 
 use super::address::DocumentUrl;
 use super::cache::Party;
-use crate::base::budget::{Budget, Hold};
 use crate::base::headers::media_type;
+use crate::base::resolve::{self, Resolver};
 use crate::base::{causes, reach};
 
 const CONNECT: Duration = Duration::from_secs(4);
 /// People wait for it, ten seconds at most.
 const ANSWER: Duration = Duration::from_secs(8);
-/// A name that is not found by then is not waited for.
-pub(super) const LOOK_UP: Duration = Duration::from_secs(4);
-/// So many names are looked up at once. The system's resolver gives a name up after 30 seconds or so.
-const LOOK_UPS: u64 = 20;
-/// The system's resolver needs far less.
-const STACK: usize = 512 << 10;
-/// A name server that lists more is playing.
-const MOST_ADDRESSES: usize = 32;
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -67,6 +58,8 @@ pub(super) enum Fault {
     TooLong(usize),
     #[error("as many names are being looked up as may be")]
     Busy,
+    #[error("the host's name: {0}")]
+    NoAddress(#[from] resolve::Fault),
 }
 
 impl Fetcher {
@@ -146,11 +139,9 @@ impl Fetcher {
 #[derive(Clone)]
 pub(super) struct Names {
     permits: fn(IpAddr) -> bool,
-    /// Places of names that are being looked up.
-    places: Arc<Budget>,
+    resolver: Resolver,
     /// What may be connected to, by name, while somebody does.
     judged: Arc<Mutex<HashMap<String, Judged>>>,
-    look_up: fn(&str) -> io::Result<Vec<SocketAddr>>,
     /// Names of a test's own.
     #[cfg(test)]
     pub(super) table: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
@@ -185,9 +176,8 @@ impl Default for Names {
     fn default() -> Self {
         Self {
             permits: reach::leads_to_the_internet,
-            places: Budget::new(LOOK_UPS),
+            resolver: Resolver::of_this_process().clone(),
             judged: Arc::default(),
-            look_up: by_the_system,
             #[cfg(test)]
             table: Arc::default(),
         }
@@ -200,10 +190,10 @@ impl Names {
         Self { permits, ..Self::default() }
     }
 
-    /// Names that a test's function looks up, on a thread as the system's are.
+    /// Names that a test's resolver looks up.
     #[cfg(test)]
-    pub(super) fn looked_up_by(look_up: fn(&str) -> io::Result<Vec<SocketAddr>>) -> Self {
-        Self { look_up, ..Self::permitting(|_| true) }
+    pub(super) fn looked_up_by(resolver: Resolver) -> Self {
+        Self { resolver, ..Self::permitting(|_| true) }
     }
 
     /// Has a name looked up and judged. The client that is asked next connects to what was judged here.
@@ -224,30 +214,12 @@ impl Names {
         if let Some(listed) = self.table.lock().expect("no holder of this lock panics").get(name) {
             return Ok(listed.clone());
         }
-        let mut place = party.hold(&self.places);
+        let mut place = party.hold(self.resolver.places_of_callers());
         place.grow(1).map_err(|_| Fault::Busy)?;
-        let found = tokio::time::timeout(LOOK_UP, self.on_a_thread(name, place)).await;
-        let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        found.map_err(|error| Fault::Unreachable(format!("the host's name: {error}")))
+        let found = self.resolver.lookup_once(name, place).await?.into_iter();
+        // Port 0: the one of the scheme.
+        Ok(found.map(|address| SocketAddr::new(address, 0)).collect())
     }
-
-    /// A thread that hangs keeps its place, and nothing else.
-    async fn on_a_thread(&self, name: &str, place: Hold) -> io::Result<Vec<SocketAddr>> {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let (name, look_up) = (name.to_owned(), self.look_up);
-        std::thread::Builder::new().name("look-up".into()).stack_size(STACK).spawn(move || {
-            let found = look_up(&name);
-            drop(place);
-            // Whoever asked may have given up.
-            let _gone = tell.send(found);
-        })?;
-        told.await.map_err(io::Error::other)?
-    }
-}
-
-/// Port 0: the one of the scheme.
-fn by_the_system(name: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok((name, 0).to_socket_addrs()?.take(MOST_ADDRESSES).collect())
 }
 
 impl Resolve for Names {

@@ -15,6 +15,7 @@ use super::fetch::{Fetcher, Names};
 use super::*;
 use crate::base::clock::{ManualClock, SystemClock};
 use crate::base::reach;
+use crate::base::resolve::Resolver;
 use crate::oauth::client::Origin;
 
 const HOST: &str = "app.example.com";
@@ -328,16 +329,17 @@ async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
 #[tokio::test]
 async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
     static HUNG: AtomicUsize = AtomicUsize::new(0);
-    fn hang(name: &str) -> std::io::Result<Vec<SocketAddr>> {
+    let resolver = Resolver::asking(|name| {
         if name.ends_with(".hang.example") {
             HUNG.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_secs(6));
             HUNG.fetch_sub(1, Ordering::SeqCst);
         }
         Err(std::io::Error::other("there is no such name"))
-    }
+    });
     let tasks = Tasks::new();
-    let documents = Documents::over(Fetcher::over(Names::looked_up_by(hang)), SystemClock::shared(), &tasks);
+    let documents =
+        Documents::over(Fetcher::over(Names::looked_up_by(resolver)), SystemClock::shared(), &tasks);
     let mut asked = tokio::task::JoinSet::new();
     for number in 0..30 {
         let documents = Arc::clone(&documents);
