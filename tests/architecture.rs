@@ -185,6 +185,17 @@ fn crates_are_named_where_they_belong() {
     }
 }
 
+/// Whoever hands a host name to the system has it looked up by a thread that others need.
+#[test]
+fn names_are_looked_up_in_one_place() {
+    let elsewhere = |source: &&Source| !source.is_test() && !source.path.ends_with("base/resolve.rs");
+    for source in sources().iter().filter(elsewhere) {
+        for way in ["to_socket_addrs", "lookup_host", "::connect(("] {
+            assert!(!source.code().contains(way), "{} looks names up by {way}", source.path.display());
+        }
+    }
+}
+
 #[test]
 fn every_module_says_what_it_is() {
     for source in sources() {
