@@ -387,6 +387,27 @@ mod tests {
     }
 
     #[test]
+    fn what_all_together_have_no_room_for_is_given_back_to_the_shares() {
+        let budget = Budget::new(100);
+        let mut others = budget.hold(None, None, true);
+        let mut a = budget.hold(tenant(&budget, "a"), None, true);
+        assert_eq!(others.grow(80), Ok(()));
+        assert_eq!(a.grow(30), Err(Exhausted::Budget));
+        others.release();
+        assert_eq!(a.grow(50), Ok(()), "what was refused is not held against its tenant");
+    }
+
+    #[test]
+    fn another_hold_counts_in_the_same_shares() {
+        let budget = Budget::new(100);
+        let mut one = budget.hold(tenant(&budget, "a"), None, true);
+        let mut another = one.another();
+        assert_eq!((one.grow(40), another.weight()), (Ok(()), 0));
+        assert_eq!(another.grow(11), Err(Exhausted::Tenant));
+        assert_eq!(another.grow(10), Ok(()));
+    }
+
+    #[test]
     fn a_share_lives_as_long_as_somebody_has_it() {
         let budget = Budget::new(100);
         let kept = budget.share(Party::Tenant("a".into()));

@@ -448,6 +448,12 @@ mod tests {
         assert_eq!(none, Err(Fault::Failed("no such name".into())));
         assert!(resolver.0.names().is_empty());
         system.in_flight.subscribe().wait_for(|count| *count == 0).await.expect("it ended");
+        let free = async {
+            while resolver.places_of_callers().held() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), free).await.expect("its place is free again");
     }
 
     #[test]

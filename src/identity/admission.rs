@@ -147,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn another_login_mends_what_is_of_the_login_and_nothing_else() {
+        for (fault, mends) in [
+            (Inadmissible::App, true),
+            (Inadmissible::Directory, true),
+            (Inadmissible::Guest, false),
+            (Inadmissible::Personal, false),
+        ] {
+            assert_eq!(fault.is_of_the_login(), mends, "{fault:?}");
+        }
+    }
+
+    #[test]
     fn a_domain_is_only_itself() {
         let domain = identity(one("contoso.com"));
         assert_eq!(judged(&domain, &domain, HOME, false), Ok(()));

@@ -521,3 +521,16 @@ fn rivals_are_exactly_the_holders_that_clash() {
         }
     }
 }
+
+#[test]
+fn the_second_of_those_who_share_a_host_keeps_the_first_from_having_it_alone() {
+    let claims = [
+        claim("a", &["own.example/a"], true),
+        claim("b", &["own.example/b"], true),
+        Claim { shares_hosts: false, ..claim("a", &["own.example/alone"], false) },
+    ];
+    let conflicts = judge(&claims);
+    let who: Vec<_> =
+        conflicts.iter().map(|one| (one.loser.as_str(), one.holder.as_str(), one.kind)).collect();
+    assert_eq!(who, [("a", "b", ConflictKind::Host)]);
+}

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::oauth::bed::login;
-use crate::spec::AccessRules;
+use crate::spec::{AccessRules, MachineClientSpec};
 
 fn name(text: &str) -> TenantName {
     TenantName::parse(text).expect("a name")
@@ -43,6 +43,44 @@ fn a_life_lasts_until_another_entry_takes_the_name_or_the_entry_is_removed() {
     lives.end("a");
     assert_ne!(publish(&lives, "a", "a").life, third);
     assert_eq!(publish(&lives, "b", "b").life, other);
+}
+
+#[test]
+fn of_two_that_were_built_at_once_the_one_that_serves_last_is_in_force() {
+    let (lives, a, stem) = (Lives::default(), name("a"), Arc::from("a"));
+    let login = login(AccessRules::default());
+    let [first, second] = [(); 2].map(|()| lives.look(&a, "a", &login));
+    lives.settle(&a, &stem, Some(&first));
+    lives.settle(&a, &stem, Some(&second));
+    assert_eq!(lives.look(&a, "a", &login).life, second.life);
+}
+
+#[test]
+fn what_the_store_has_is_not_told_it_again() {
+    let lives = Lives::default();
+    publish(&lives, "a", "a");
+    publish(&lives, "b", "b");
+    assert_eq!((lives.unwritten().len(), lives.is_behind()), (2, true));
+    lives.are_written(1);
+    assert!(matches!(&lives.unwritten()[..], [Turn::Begin(kept)] if **kept.life.tenant() == *"b"));
+    lives.are_written(1);
+    assert!(!lives.is_behind());
+}
+
+#[test]
+fn machines_are_the_same_only_with_the_same_ids_secrets_and_keys() {
+    let login = login(AccessRules::default());
+    let machine = login.machine_clients[0].clone();
+    let before = Before::of(&login);
+    for changed in [
+        MachineClientSpec { id: "another".into(), ..machine.clone() },
+        MachineClientSpec { secret: Some(Digest::of(b"another")), ..machine.clone() },
+        MachineClientSpec { secret: None, ..machine.clone() },
+        MachineClientSpec { jwks: Some("https://keys.test/".into()), ..machine.clone() },
+    ] {
+        let now = LoginSpec { machine_clients: vec![changed], ..login.clone() };
+        assert!(!before.has_the_machines_of(&now), "{:?}", now.machine_clients);
+    }
 }
 
 #[test]

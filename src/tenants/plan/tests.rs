@@ -67,6 +67,56 @@ fn a_mover_that_loses_keeps_what_it_held_even_from_a_newcomer() {
     assert_eq!(Bed::new(&rows).refused(), ["a", "c"]);
 }
 
+/// One entry of which everything is said.
+fn applicant<'a>(
+    stem: &'a str,
+    wants: Option<(&'a TenantName, &'a [Mount])>,
+    holds: Option<(&'a TenantName, &'a [Mount])>,
+    waits: bool,
+) -> Applicant<'a> {
+    let stake = |(name, mounts)| stake(name, mounts);
+    Applicant { stem, wants: wants.map(stake), holds: holds.map(stake), waits }
+}
+
+#[test]
+fn a_claim_that_waits_gains_nothing_by_somebody_who_wants_its_own_place() {
+    let (a, m) = (name("a"), name("m"));
+    let [x, free, other] = ["/x", "/free", "/other"].map(|prefix| mounts(Some(prefix)).expect("mounts"));
+    let refused = settle(&[
+        applicant("a", Some((&a, &free[..])), Some((&a, &x[..])), true),
+        applicant("m", Some((&m, &x[..])), Some((&m, &other[..])), false),
+    ]);
+    assert!(matches!(refused["a"], Refusal::Free { .. }), "the mover leaves another place: {refused:?}");
+    assert!(matches!(refused["m"], Refusal::Mount(_)), "{refused:?}");
+}
+
+#[test]
+fn what_a_waiting_entry_has_itself_is_not_in_its_own_way() {
+    let (old, new) = (name("old"), name("new"));
+    let [x, y] = ["/x", "/y"].map(|prefix| mounts(Some(prefix)).expect("mounts"));
+    for (wants, holds) in [((&old, &y), (&old, &x)), ((&new, &x), (&old, &x))] {
+        let (wants, holds) = (Some((wants.0, &wants.1[..])), Some((holds.0, &holds.1[..])));
+        let refused = settle(&[applicant("a", wants, holds, true)]);
+        assert!(matches!(refused["a"], Refusal::Free { .. }), "{refused:?}");
+    }
+}
+
+#[test]
+fn who_shares_a_host_no_longer_keeps_its_place_at_the_gateway() {
+    let (a, z) = (name("a"), name("z"));
+    let place = mounts(Some("/z")).expect("mounts");
+    let refused = settle(&[
+        applicant("a", Some((&a, &place[..])), None, false),
+        Applicant {
+            stem: "z",
+            wants: Some(stake(&z, &place)),
+            holds: Some(Stake { shares_hosts: true, ..stake(&z, &place) }),
+            waits: false,
+        },
+    ]);
+    assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["a"]);
+}
+
 #[test]
 fn a_prefix_that_is_given_up_is_free_in_the_same_pass() {
     assert!(Bed::new(&[("a", Some("/y"), Some("/x")), ("b", Some("/x"), None)]).refused().is_empty());
