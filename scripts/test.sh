@@ -81,7 +81,7 @@ fi
 
 step "format" cargo fmt --check
 step "system packages" system_packages
-step "peers: Node 22, MCP clients of three languages, the conformance suite" install_peers
+step "peers: Node 22, MCP clients, frameworks for agents, the conformance suite" install_peers
 step "lints" env RUSTFLAGS="${RUSTFLAGS:-}" cargo clippy "${features[@]}" --all-targets --quiet -- -D warnings
 step "tests" tests
 step "documents" documents

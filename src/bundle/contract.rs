@@ -109,7 +109,8 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
         },
         "limit": {
             "type": "integer", "minimum": 1, "maximum": 1000,
-            "description": "At most this many rows",
+            // Some clients cannot leave an argument out: OpenAI's strict schemas make each one required.
+            "description": "At most this many rows; 1000 for all",
         },
     }));
     for (name, schema) in parameters {

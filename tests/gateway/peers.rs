@@ -1,7 +1,7 @@
-//! Real MCP clients, the conformance suite and a scanner of TLS against the real gateway.
+//! Real MCP clients, frameworks for agents, the conformance suite and a scanner of TLS against the real gateway.
 //!
-//! Their versions are in `tests/peers/package.json` and `scripts/install-peers.sh`. Where they are not installed these
-//! tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
+//! Their versions are in `tests/peers/package.json`, `tests/peers/frameworks/` and `scripts/install-peers.sh`. Where they
+//! are not installed these tests fail and say how to install them; `scripts/test.sh quick` leaves all of them out.
 
 mod access;
 mod authorization;
@@ -11,6 +11,7 @@ mod calls;
 mod changes;
 mod conformance;
 mod entra;
+mod frameworks;
 mod inspector;
 mod library;
 mod login;

@@ -7,6 +7,9 @@ import sys
 import anyio
 import anyio.to_thread
 
+# Answers go to standard output; what a library that is imported later prints does not.
+ANSWERS, sys.stdout = sys.stdout, sys.stderr
+
 
 async def next_order():
     line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
@@ -14,7 +17,7 @@ async def next_order():
 
 
 def say(answer):
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer), file=ANSWERS, flush=True)
 
 
 def describe(error):
@@ -101,5 +104,5 @@ def headers():
 def main(connected):
     anyio.run(follow, connected)
     # The thread that reads the next order may still wait for it.
-    sys.stdout.flush()
+    ANSWERS.flush()
     os._exit(0)

@@ -1,5 +1,6 @@
 //! The client libraries, each in every way in which it agrees on a protocol version.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ pub(super) struct Library {
     program: Program,
     /// What the script gives to the library; nothing is the library's own choice.
     mode: Mode,
-    /// The protocol version that client and gateway must agree on.
-    pub(super) agrees_on: &'static str,
+    /// The protocol version that client and gateway must agree on; a framework does not tell.
+    pub(super) agrees_on: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ enum Program {
     Node(&'static str),
     /// An environment, and the script that runs in it.
     Python(&'static str, &'static str),
+    /// A framework for agents, which has an environment of its own name.
+    Framework(&'static str),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,18 +50,33 @@ const FASTMCP: Program = Program::Python("python-fastmcp", "fastmcp_client.py");
 
 /// All of them.
 pub(super) const LIBRARIES: [Library; 9] = [
-    Library { name: "ts-v1", program: TS_V1, mode: Mode::Default, agrees_on: LEGACY },
-    Library { name: "ts-v2", program: TS_V2, mode: Mode::Default, agrees_on: LEGACY },
-    Library { name: "ts-v2-auto", program: TS_V2, mode: Mode::Named("auto"), agrees_on: MODERN },
-    Library { name: "ts-v2-pinned", program: TS_V2, mode: Mode::Pinned(MODERN), agrees_on: MODERN },
-    Library { name: "python-v1", program: PYTHON_V1, mode: Mode::Default, agrees_on: LEGACY },
-    Library { name: "python-v2", program: PYTHON_V2, mode: Mode::Default, agrees_on: MODERN },
-    Library { name: "python-v2-legacy", program: PYTHON_V2, mode: Mode::Named("legacy"), agrees_on: LEGACY },
-    Library { name: "fastmcp", program: FASTMCP, mode: Mode::Default, agrees_on: MODERN },
-    Library { name: "fastmcp-legacy", program: FASTMCP, mode: Mode::Named("legacy"), agrees_on: LEGACY },
+    Library { name: "ts-v1", program: TS_V1, mode: Mode::Default, agrees_on: Some(LEGACY) },
+    Library { name: "ts-v2", program: TS_V2, mode: Mode::Default, agrees_on: Some(LEGACY) },
+    Library { name: "ts-v2-auto", program: TS_V2, mode: Mode::Named("auto"), agrees_on: Some(MODERN) },
+    Library { name: "ts-v2-pinned", program: TS_V2, mode: Mode::Pinned(MODERN), agrees_on: Some(MODERN) },
+    Library { name: "python-v1", program: PYTHON_V1, mode: Mode::Default, agrees_on: Some(LEGACY) },
+    Library { name: "python-v2", program: PYTHON_V2, mode: Mode::Default, agrees_on: Some(MODERN) },
+    Library {
+        name: "python-v2-legacy",
+        program: PYTHON_V2,
+        mode: Mode::Named("legacy"),
+        agrees_on: Some(LEGACY),
+    },
+    Library { name: "fastmcp", program: FASTMCP, mode: Mode::Default, agrees_on: Some(MODERN) },
+    Library {
+        name: "fastmcp-legacy",
+        program: FASTMCP,
+        mode: Mode::Named("legacy"),
+        agrees_on: Some(LEGACY),
+    },
 ];
 
 impl Library {
+    /// A framework for agents whose script is in `tests/peers/frameworks/`.
+    pub(super) const fn framework(name: &'static str) -> Self {
+        Self { name, program: Program::Framework(name), mode: Mode::Default, agrees_on: None }
+    }
+
     /// The command that runs its script. `folder` is the script's own.
     pub(super) fn command(&self, folder: &Path) -> Command {
         match self.program {
@@ -66,7 +84,34 @@ impl Library {
             Program::Python(environment, script) => {
                 command(cache::python(environment), &cache::script(script))
             }
+            Program::Framework(name) => {
+                let script = format!("frameworks/with_{}.py", name.replace('-', "_"));
+                command(cache::python(&format!("framework-{name}")), &cache::script(&script))
+            }
         }
+    }
+
+    /// What its process needs to know beside keys and certificates. Frameworks tell their makers what they do, unless they
+    /// are told not to; whatever would still leave this machine meets a proxy that is none.
+    pub(super) fn variables(&self, folder: &Path) -> Vec<(&'static str, OsString)> {
+        if !matches!(self.program, Program::Framework(_)) {
+            return Vec::new();
+        }
+        let fixed = [
+            ("PATH", "/usr/bin:/bin"),
+            ("CREWAI_DISABLE_TELEMETRY", "true"),
+            ("MCP_USE_ANONYMIZED_TELEMETRY", "false"),
+            ("NO_GCE_CHECK", "true"),
+            ("OPENAI_AGENTS_DISABLE_TRACING", "1"),
+            ("OTEL_SDK_DISABLED", "true"),
+            ("HTTP_PROXY", "http://127.0.0.1:9"),
+            ("HTTPS_PROXY", "http://127.0.0.1:9"),
+            ("NO_PROXY", "127.0.0.1,localhost"),
+        ];
+        let mut variables = Vec::from(fixed.map(|(name, value)| (name, OsString::from(value))));
+        variables.push(("HOME", folder.into()));
+        variables.push(("PYTHONPATH", cache::script("").into()));
+        variables
     }
 
     /// The order to connect to a URL.
@@ -86,7 +131,7 @@ impl Library {
 
     /// Does it speak the newer protocol era here?
     pub(super) fn is_modern(&self) -> bool {
-        self.agrees_on == MODERN
+        self.agrees_on == Some(MODERN)
     }
 
     /// Can it hear of changes? fastmcp's client has no `subscriptions/listen`, and the older era no such request.

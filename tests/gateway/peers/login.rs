@@ -66,7 +66,7 @@ impl Stage {
         let callback = self.log_in(authorize).await;
         script.tell(json!({ "callback": callback })).await;
         let answer = script.answer().await;
-        assert_eq!(answer["version"], library.agrees_on, "{}: {answer}", library.name);
+        assert_eq!(answer["version"], json!(library.agrees_on), "{}: {answer}", library.name);
         script
     }
 }

@@ -9,7 +9,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::cache;
 use super::login::Stage;
 use crate::harness::backend::rows;
-use crate::harness::{PATIENCE, secret};
+use crate::harness::secret::{self, secret};
+use crate::harness::{FakeBackend, Gateway, PATIENCE, Setup, Tenant};
 
 /// The proxy as a running process; what it writes is never a secret.
 struct Proxy {
@@ -20,15 +21,16 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(stage: &Stage, tenant: &str, home: &std::path::Path) -> Self {
-        let url = format!("{}/{tenant}/mcp", stage.gateway.base());
+    fn start(gateway: &Gateway, tenant: &str, home: &std::path::Path, further: &[&str]) -> Self {
+        let url = format!("{}/{tenant}/mcp", gateway.base());
         let mut child = Command::new(cache::node())
             .arg(cache::package("mcp-remote/dist/proxy.js"))
             .args([&url, "--transport", "http-only"])
+            .args(further)
             .env_clear()
             .env("HOME", home)
             .env("MCP_REMOTE_CONFIG_DIR", home)
-            .env("NODE_EXTRA_CA_CERTS", stage.gateway.ca().expect("a CA of its own"))
+            .env("NODE_EXTRA_CA_CERTS", gateway.ca().expect("a CA of its own"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -45,9 +47,14 @@ impl Proxy {
 
     /// Where it would have sent a browser.
     async fn asks_for_a_login(&mut self) -> String {
+        self.complains_of("/authorize?").await
+    }
+
+    /// The next line of its complaints that has these words in it.
+    async fn complains_of(&mut self, words: &str) -> String {
         loop {
-            let line = next(&mut self.complaints, "what it says").await;
-            if line.contains("/authorize?") {
+            let line = next(&mut self.complaints, words).await;
+            if line.contains(words) {
                 return line;
             }
         }
@@ -82,7 +89,7 @@ async fn next(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, what: &str) 
 async fn mcp_remote_logs_in_for_a_program_that_cannot() {
     let stage = Stage::start(&["acme"], "").await;
     let home = tempfile::tempdir().expect("a folder");
-    let mut proxy = Proxy::start(&stage, "acme", home.path());
+    let mut proxy = Proxy::start(&stage.gateway, "acme", home.path(), &[]);
     let authorize = proxy.asks_for_a_login().await;
     // It asks for scopes that mean nothing here, and gets its way.
     let callback = stage.log_in(&authorize).await;
@@ -98,4 +105,17 @@ async fn mcp_remote_logs_in_for_a_program_that_cannot() {
     let call = json!({ "name": "search", "arguments": { "query": "q" } });
     let answer = proxy.ask(2, "tools/call", call).await;
     assert_eq!(answer["structuredContent"]["data"], rows(), "{answer}");
+}
+
+/// It takes a 401 for a login that is needed, and its last words are about a registration that nobody offers.
+#[tokio::test]
+async fn mcp_remote_with_a_wrong_key_ends_with_words_about_the_key() {
+    let backend = FakeBackend::start().await;
+    let tenant = Tenant::new("acme", &backend)
+        .with(&format!("api_keys:\n  - label: peers\n    key: {}", secret("caller")));
+    let gateway = Setup::new().file("acme.yaml", tenant.yaml()).start().await;
+    gateway.until_state("acme", "serving").await;
+    let home = tempfile::tempdir().expect("a folder");
+    let mut proxy = Proxy::start(&gateway, "acme", home.path(), &["--header", "Authorization:Bearer wrong"]);
+    proxy.complains_of("this means that the key is missing or wrong").await;
 }

@@ -13,8 +13,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::library::Library;
 use crate::harness::secret;
 
-/// How long an answer may take: starting an interpreter on a busy machine is in it.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long an answer may take: starting an interpreter on a busy machine is in it, and a framework takes seconds.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// It ends when dropped, without a goodbye; then its complaints are searched for secrets.
 pub(super) struct Script {
@@ -33,6 +33,7 @@ impl Script {
             let mut command = library.command(folder);
             command
                 .env_clear()
+                .envs(library.variables(folder))
                 .envs([("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", ca)])
                 .envs(key.map(|key| ("PEER_KEY", key)));
             command

@@ -82,7 +82,7 @@ impl Stage {
     pub(super) async fn connected_with(&self, key: Option<&str>) -> Script {
         let mut script = self.start(key);
         let answer = self.connect(&mut script).await;
-        assert_eq!(answer["version"], self.library.agrees_on, "{}: {answer}", self.library.name);
+        assert_eq!(answer["version"], json!(self.library.agrees_on), "{}: {answer}", self.library.name);
         script
     }
 
@@ -94,8 +94,12 @@ impl Stage {
 
     /// What comes of connecting to its tenant.
     pub(super) async fn connect(&self, script: &mut Script) -> Value {
+        script.ask(self.order_to_connect()).await
+    }
+
+    pub(super) fn order_to_connect(&self) -> Value {
         let url = format!("{}/{}/mcp", self.gateway.base(), self.library.name);
-        script.ask(self.library.connect(&url)).await
+        self.library.connect(&url)
     }
 
     /// Changes its tenant, and waits until the change is served.
