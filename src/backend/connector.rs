@@ -34,6 +34,9 @@ use crate::base::resolve::{self, Resolver};
 
 /// The longest a connection may take, from name to handshake.
 const CONNECT: Duration = Duration::from_secs(3);
+/// The longest a proxy may take to open a tunnel: what is left of [`CONNECT`] is for the backend's handshake in it, so that
+/// it is known which of the two did not answer.
+const TUNNEL: Duration = Duration::from_millis(2400);
 /// The longest one of several addresses may take before the next is tried.
 const ONE_ADDRESS: Duration = Duration::from_millis(1200);
 
@@ -48,10 +51,24 @@ pub(super) enum ConnectFault {
     TimedOut,
     #[error("the URL names no host")]
     NoHost,
-    #[error("the proxy opened no tunnel")]
+    #[error("the proxy opened no way to the host")]
     Proxy(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the proxy wants a user name and a password, or others")]
+    ProxyLogin,
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl ConnectFault {
+    fn of_proxy(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let fault = fault.into();
+        // A status of 407, which the library's error tells in words only.
+        if fault.to_string().contains("authorization required") {
+            Self::ProxyLogin
+        } else {
+            Self::Proxy(fault)
+        }
+    }
 }
 
 /// What the pool asks for connections. Cheap to clone.
@@ -106,13 +123,15 @@ impl Connector {
             return Err(ConnectFault::Forbidden);
         }
         if !target.is_tls {
-            return Ok(Wire { is_proxied: true, ..self.reach(proxy.uri().clone()).await?.into_inner() });
+            let reached = self.reach(proxy.uri().clone()).await.map_err(ConnectFault::of_proxy)?;
+            return Ok(Wire { is_proxied: true, ..reached.into_inner() });
         }
         let mut tunnel = Tunnel::new(proxy.uri().clone(), ToProxy(self.clone()));
         if let Some(auth) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(auth.clone());
         }
-        let opened = tunnel.call(uri).await.map_err(|fault| ConnectFault::Proxy(fault.into()))?;
+        let opened = tokio::time::timeout(TUNNEL, tunnel.call(uri)).await;
+        let opened = opened.map_err(ConnectFault::of_proxy)?.map_err(ConnectFault::of_proxy)?;
         self.finish(Box::new(opened.into_inner()), target).await
     }
 

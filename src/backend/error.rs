@@ -55,6 +55,8 @@ pub enum Error {
     NotHttp,
     #[error("the proxy on the way to the search service opened no connection to it")]
     ProxyRefused,
+    #[error("the proxy on the way to the search service wants a user name and a password, or others")]
+    ProxyLogin,
     /// It speaks HTTP/2 only, which a tenant must wish for.
     #[error("the search service speaks HTTP/2 only, which is not switched on for it")]
     OnlyHttp2,
@@ -103,6 +105,7 @@ impl Error {
             Self::Crumbs => "crumbs",
             Self::NotHttp => "not_http",
             Self::ProxyRefused => "proxy_refused",
+            Self::ProxyLogin => "proxy_login",
             Self::OnlyHttp2 => "only_http2",
             Self::UrlTooLong { .. } => "url_too_long",
             Self::NoRoom(_) => "no_room",
@@ -179,6 +182,10 @@ impl Error {
                 "The operator should check that the proxy of HTTPS_PROXY runs, knows this server and lets it connect \
                  to the service; NO_PROXY names what is reached without it."
             }
+            Self::ProxyLogin => {
+                "The operator should write them into the gateway's environment, as \
+                 HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT."
+            }
             Self::OnlyHttp2 => "The operator should write `backend: {http2: true}` into the tenant's file.",
             Self::UrlTooLong { .. } => {
                 "Ask a shorter question; the operator can send it in a body instead, with the method POST."
@@ -249,6 +256,7 @@ impl Error {
                 | Self::BrokenOff
                 | Self::Crumbs
                 | Self::ProxyRefused
+                | Self::ProxyLogin
                 | Self::Failed { status: 502..=504 }
         )
     }

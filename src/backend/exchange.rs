@@ -116,6 +116,10 @@ impl Fault {
             ConnectFault::Forbidden => (Error::AddressRefused, Again::Never),
             ConnectFault::NoHost => (Error::BadRequest, Again::Never),
             ConnectFault::NoAddress(_) | ConnectFault::TimedOut => (Error::Unreachable, Again::Never),
+            ConnectFault::ProxyLogin => (Error::ProxyLogin, Again::Never),
+            ConnectFault::Proxy(cause) if causes(&**cause).any(is_connect_of_ours) => {
+                (Error::Crowded, Again::Never)
+            }
             ConnectFault::Proxy(_) => (Error::ProxyRefused, Again::Never),
             ConnectFault::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
                 Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, Again::Never),
@@ -136,6 +140,10 @@ fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
+}
+
+fn is_connect_of_ours(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(ConnectFault::Io(error)) if is_ours(error))
 }
 
 /// The peer says that it did not process the request: it refused the stream, or is going away and names it among those

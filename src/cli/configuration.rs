@@ -47,11 +47,20 @@ pub(super) struct Judging {
 /// # Errors
 /// All findings as one text.
 pub(super) fn judging(flags: Flags, config: Option<&Path>) -> anyhow::Result<Judging> {
-    let environment = Environment::of_process();
-    let at_hand = config_path(config, &environment);
+    judging_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
+}
+
+/// The same, where `installed` would have the configuration.
+fn judging_beside(
+    flags: Flags,
+    config: Option<&Path>,
+    environment: &Environment,
+    installed: &Path,
+) -> anyhow::Result<Judging> {
+    let at_hand = config_path(config, environment);
     let is_at_hand = at_hand.is_some();
-    let file = at_hand.or_else(|| Path::new(INSTALLED).is_file().then(|| INSTALLED.into()));
-    let mut loaded = load_from(&flags, &environment, file.as_deref())?;
+    let file = at_hand.or_else(|| installed.is_file().then(|| installed.to_owned()));
+    let mut loaded = load_from(&flags, environment, file.as_deref())?;
     if !loaded.warnings.is_empty() {
         output::complain_in_lines(&render::human(&loaded.warnings));
     }
@@ -62,7 +71,7 @@ pub(super) fn judging(flags: Flags, config: Option<&Path>) -> anyhow::Result<Jud
             "judged as by the gateway on {address}, whose URLs begin with {}",
             about.public_base
         ));
-        loaded = load_from(&as_it_is(flags, &about), &environment, file.as_deref())?;
+        loaded = load_from(&as_it_is(flags, &about), environment, file.as_deref())?;
     } else if !is_at_hand && let Some(file) = &file {
         output::complain(format!("judged by {}", file.display()));
     }
@@ -144,4 +153,47 @@ pub(super) fn tenant_variables() -> BTreeMap<String, Secret> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let ours = readable.filter(|(name, _)| name.starts_with(TENANT_VARIABLES));
     ours.map(|(name, value)| (name, Secret::new(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The hosts by which tenants are judged, where packages have `installed`; none if they are unknown.
+    fn hosts(installed: Option<&str>, flags: Flags, variables: &[(&str, &str)]) -> Option<Vec<String>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tenantd.yaml");
+        if let Some(text) = installed {
+            fs::write(&file, text).expect("written");
+        }
+        let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
+        let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let judging = judging_beside(flags, None, &environment, &file).expect("settings");
+        let names = judging.settings.hosts.iter().map(ToString::to_string).collect();
+        (!judging.is_host_unknown).then_some(names)
+    }
+
+    #[test]
+    fn tenants_are_judged_by_the_installed_file_unless_something_at_hand_names_a_host() {
+        let installed = Some("host: installed.example.com\n");
+        let named = |name: &str| Some(vec![name.to_owned()]);
+        assert_eq!(hosts(None, Flags::default(), &[]), None);
+        assert_eq!(hosts(installed, Flags::default(), &[]), named("installed.example.com"));
+        let flags = Flags::default().with(Key::HOST, ["flag.example.com"]);
+        assert_eq!(hosts(installed, flags, &[]), named("flag.example.com"));
+        let variable = [("TENANTD_HOST", "variable.example.com")];
+        assert_eq!(hosts(installed, Flags::default(), &variable), named("variable.example.com"));
+    }
+
+    #[test]
+    fn a_fault_of_the_installed_file_is_told_and_nothing_is_judged_without_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tenantd.yaml");
+        fs::write(&file, "hots: installed.example.com\n").expect("written");
+        let judged = judging_beside(Flags::default(), None, &Environment::default(), &file);
+        let told = judged.err().expect("a fault").to_string();
+        assert!(told.contains("hots") && told.contains("tenantd.yaml"), "{told}");
+    }
 }

@@ -1,12 +1,17 @@
 //! `check` against files, real backends and a running gateway.
 
+use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::command_line::{printed, run};
 use super::harness::gateway::BINARY;
+use super::harness::secret::{self, secret};
 use super::harness::{FakeBackend, Reply, Setup, Tenant};
 
 /// `check --live` of one tenant: what it printed, and its exit code.
@@ -89,6 +94,81 @@ async fn live_tells_a_refused_connection_an_unknown_name_and_a_wrong_scheme_apar
     assert_trouble(refused, &[&format!("no connection to {closed} can be opened ("), "firewall"]);
     let unknown = live(Tenant::at("a", "http://portal.invalid"), &[]).await;
     assert_trouble(unknown, &["portal.invalid", "name service", "/etc/resolv.conf"]);
+}
+
+/// What a proxy does with whoever asks it.
+#[derive(Debug, Clone, Copy)]
+enum ProxyThat {
+    IsNotThere,
+    WantsALogin,
+    NeverAnswers,
+}
+
+impl ProxyThat {
+    /// Where it is; it lasts as long as what keeps it.
+    async fn start(self) -> (SocketAddr, Option<JoinSet<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let mut serving = JoinSet::new();
+        match self {
+            Self::IsNotThere => return (address, None),
+            Self::WantsALogin => serving.spawn(refuse(listener)),
+            Self::NeverAnswers => serving.spawn(async move {
+                let mut held = Vec::new();
+                while let Ok(accepted) = listener.accept().await {
+                    held.push(accepted);
+                }
+            }),
+        };
+        (address, Some(serving))
+    }
+}
+
+async fn refuse(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut head = [0; 4096];
+        let _read = stream.read(&mut head).await;
+        let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"p\"\r\n\
+                      Content-Length: 0\r\nConnection: close\r\n\r\n";
+        let _sent = stream.write_all(answer.as_bytes()).await;
+    }
+}
+
+/// `check --live` of a tenant whose backend is behind this proxy.
+async fn live_through(proxy: SocketAddr, backend: &str) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("a.yaml"), Tenant::at("a", backend).yaml()).expect("written");
+    let proxy = format!("http://ann:{}@{proxy}", secret("proxy"));
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["check", "--live", "a.yaml", "--host", "mcp.test", "--timeout", "4"]);
+    command.current_dir(folder.path()).env_clear().env("HTTPS_PROXY", &proxy).env("HTTP_PROXY", &proxy);
+    let running = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    let output = running.await.expect("it runs");
+    drop(folder);
+    (printed(&output), output.status.code())
+}
+
+#[tokio::test]
+async fn live_says_what_is_wrong_with_the_proxy_and_shows_nobody_its_password() {
+    let (nowhere, login) = ("opened no connection to it", "wants a user name and a password");
+    for (proxy, backend, said) in [
+        (ProxyThat::IsNotThere, "http://portal.test", nowhere),
+        (ProxyThat::IsNotThere, "https://portal.test", nowhere),
+        (ProxyThat::WantsALogin, "http://portal.test", login),
+        (ProxyThat::WantsALogin, "https://portal.test", login),
+        // Nothing but time tells a proxy that passes a request on from one that does not.
+        (ProxyThat::NeverAnswers, "http://portal.test", "did not answer in time"),
+        (ProxyThat::NeverAnswers, "https://portal.test", nowhere),
+    ] {
+        let (address, serving) = proxy.start().await;
+        let (printed, code) = live_through(address, backend).await;
+        secret::assert_none("check", &printed);
+        let through = format!("({backend} through the proxy {address}, after ");
+        let lines = printed.lines().filter(|line| line.contains(&through) && line.contains(said)).count();
+        assert_eq!(lines, 2, "{proxy:?}, {backend}: one sentence for each of two URLs: {printed}");
+        assert_trouble((printed, code), &["HTTPS_PROXY"][..usize::from(said != "did not answer in time")]);
+        drop(serving);
+    }
 }
 
 #[tokio::test]
