@@ -37,9 +37,9 @@ impl Check {
 }
 
 /// Looks at the folder, the CAs, the names and the ports. `statuses` are those of the gateway, or of the folder if none
-/// runs.
-pub async fn examine(settings: &Settings, statuses: &[Status]) -> Vec<Check> {
-    let mut checks = folder::look(settings);
+/// is running.
+pub async fn examine(settings: &Settings, statuses: &[Status], is_running: bool) -> Vec<Check> {
+    let mut checks = folder::look(settings, is_running);
     if settings.tls == TlsMode::Acme {
         authorities(settings, &mut checks).await;
         let passerby = Passerby::new(statuses, !settings.listen_http.is_empty());

@@ -10,8 +10,16 @@ use crate::certs::storage;
 use crate::settings::{Settings, TlsMode};
 
 /// Looks at the folder, at who can read what is in it, and at an operator's files.
-pub(super) fn look(settings: &Settings) -> Vec<Check> {
+pub(super) fn look(settings: &Settings, is_running: bool) -> Vec<Check> {
     let folder = &settings.certs;
+    if is_running && !folder.exists() {
+        // A gateway that runs has made its own.
+        let found = Found::Unclear(format!(
+            "{} is not there, so the gateway that runs has another; give `certs doctor` its flags or its --config",
+            folder.display()
+        ));
+        return vec![Check { what: "certs folder".into(), found }];
+    }
     let mut checks = vec![Check::new("certs folder", of_folder(folder, settings.tls))];
     checks.extend(exposed(folder, 2).into_iter().map(|key| {
         let what = key.display().to_string();

@@ -33,12 +33,25 @@ fn trouble(found: &Found) -> &str {
 /// What is found of a folder in one mode, trouble only.
 fn troubles(folder: &Path, tls: TlsMode) -> Vec<String> {
     let settings = Settings { tls, certs: folder.to_owned(), ..Settings::default() };
-    let checks = folder::look(&settings);
+    let checks = folder::look(&settings, false);
     let troubles = checks.into_iter().filter_map(|check| match check.found {
         Found::Trouble(text) => Some(format!("{}: {text}", check.what)),
         Found::Fine(_) | Found::Unclear(_) => None,
     });
     troubles.collect()
+}
+
+#[test]
+fn a_folder_that_a_running_gateway_would_have_made_is_another() {
+    let certs = tempfile::tempdir().expect("a folder").path().join("certs");
+    for tls in [TlsMode::Acme, TlsMode::Manual, TlsMode::SelfSigned] {
+        let settings = Settings { tls, certs: certs.clone(), ..Settings::default() };
+        let checks = folder::look(&settings, true);
+        assert!(
+            matches!(&checks[..], [Check { found: Found::Unclear(said), .. }] if said.contains("--config")),
+            "{checks:?}"
+        );
+    }
 }
 
 /// Somebody who says `words` to whoever connects, over TLS if there is a certificate.

@@ -22,6 +22,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
         look_where_the_gateway_does(&mut settings);
     }
     let asked = settings.admin.map(|address| AdminClient::new(address).certificates());
+    let is_running = matches!(asked, Some(Ok(_)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let checks = runtime.context("the checks cannot be run")?.block_on(async {
         let (mut checks, statuses) = match asked {
@@ -29,7 +30,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
             Some(Err(error)) => without_gateway(&settings, error.to_string()),
             None => without_gateway(&settings, "its admin listener is off, so it cannot be asked".into()),
         };
-        checks.extend(certs::examine(&settings, &statuses).await);
+        checks.extend(certs::examine(&settings, &statuses, is_running).await);
         checks
     });
     output::print(&told(&checks))?;
