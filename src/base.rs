@@ -1,5 +1,5 @@
 //! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies,
-//! budgets, JSON, places, names and reach.
+//! budgets, lingering, JSON, places, names and reach.
 
 pub mod accept;
 pub mod body;
@@ -14,6 +14,7 @@ pub mod hex;
 pub mod intern;
 pub mod json;
 pub mod likeness;
+pub mod linger;
 pub mod panic;
 pub mod places;
 pub mod random;

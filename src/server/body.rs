@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Version, header};
+use http::{HeaderMap, Request, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -25,7 +25,9 @@ const LEAST_IN_A_LOOK: usize = 32 << 10;
 /// Pieces of an answer up to this size are not counted by themselves once they are on their way.
 const SMALL: usize = 1 << 10;
 
-/// What is left of a refused request's body is not waited for any longer.
+/// So much of a refused request's body is read before the answer, for its connection to go on.
+const PASSED_OVER: usize = 64 << 10;
+/// It is not waited for any longer.
 const DISCARD: Duration = Duration::from_millis(500);
 
 /// Why a request's body was not taken.
@@ -56,15 +58,7 @@ where
         return Err(BodyFault::TooLarge { cap });
     }
     let (parts, mut body) = request.into_parts();
-    let reading = async {
-        let collected = collect(&mut body, cap, held).await;
-        if matches!(collected, Err(BodyFault::NoRoom(_))) {
-            held.release();
-            // A connection closed with bytes unread is reset, and the answer lost with it. Who withholds them loses it.
-            let _in_time = tokio::time::timeout(LOOK, pass_over(&mut body, cap)).await;
-        }
-        collected
-    };
+    let reading = collect(&mut body, cap, held);
     let bytes = tokio::time::timeout(deadline, reading).await.map_err(|_| BodyFault::TooSlow)??;
     Ok(Request::from_parts(parts, bytes))
 }
@@ -133,37 +127,6 @@ async fn look(sleep: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
     *sleep = None;
 }
 
-/// Reads on and keeps nothing, at most `cap` bytes and for a moment, so that a refused request does not end its connection.
-/// Whether that was the whole body: if not, the connection must be closed, and the answer say so.
-pub(super) async fn discard<B>(request: Request<B>, cap: usize) -> bool
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    // A stream ends by itself and leaves its connection as it was.
-    if request.version() >= Version::HTTP_2 {
-        return true;
-    }
-    if announced(request.headers()).is_some_and(|length| length > cap as u64) {
-        return false;
-    }
-    let mut body = request.into_body();
-    let passed = tokio::time::timeout(DISCARD, pass_over(&mut body, cap)).await;
-    matches!(passed, Ok(Ok(true)))
-}
-
-/// Reads on and keeps nothing, at most `cap` bytes. Whether that was all.
-async fn pass_over<B>(body: &mut B, cap: usize) -> Result<bool, BodyFault>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let mut passed = 0;
-    while passed <= cap {
-        let Some(more) = next(body).await? else { return Ok(true) };
-        passed += more.len();
-    }
-    Ok(false)
-}
-
 /// The next data; trailers are passed over.
 async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyFault>
 where
@@ -181,12 +144,51 @@ where
 pub(super) struct Asked<B: http_body::Body> {
     body: B,
     ended: bool,
+    broken: bool,
+    /// The client sends it only when asked to (RFC 9110 section 10.1.1).
+    is_withheld: bool,
     reading: Reading,
 }
 
 impl<B: http_body::Body> Asked<B> {
-    pub(super) fn new(body: B, activity: Arc<Activity>) -> Self {
-        Self { ended: body.is_end_stream(), body, reading: Reading::new(activity) }
+    /// The body that this head is of.
+    pub(super) fn new(body: B, head: &HeaderMap, activity: Arc<Activity>) -> Self {
+        let is_withheld = head.contains_key(header::EXPECT);
+        Self {
+            ended: body.is_end_stream(),
+            broken: false,
+            is_withheld,
+            body,
+            reading: Reading::new(activity),
+        }
+    }
+
+    /// Whether all of it was read.
+    pub(super) fn was_read(&self) -> bool {
+        self.ended && !self.broken
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> Asked<B> {
+    /// Reads a little on, for a moment, so that a small refused request does not end its connection. Whether that was all:
+    /// if not, an HTTP/1 connection cannot go on.
+    pub(super) async fn pass_over(&mut self) -> bool {
+        // Who waits to be asked for the body is not asked for one that nobody wants.
+        let is_hopeless = self.broken || self.is_withheld || self.size_hint().lower() > PASSED_OVER as u64;
+        if !is_hopeless && !self.ended {
+            let passing = async {
+                let mut passed = 0;
+                while let Ok(Some(more)) = next(self).await {
+                    passed += more.len();
+                    if passed > PASSED_OVER {
+                        break;
+                    }
+                }
+            };
+            // What was not read in time is not read.
+            _ = tokio::time::timeout(DISCARD, passing).await;
+        }
+        self.was_read()
     }
 }
 
@@ -201,6 +203,9 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         this.ended |= matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
+        this.broken |= matches!(polled, Poll::Ready(Some(Err(_))));
+        // Having been polled, it is asked for.
+        this.is_withheld = false;
         this.reading.wait(polled.is_pending());
         polled
     }
@@ -216,7 +221,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
 
 impl<B: http_body::Body> Drop for Asked<B> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.was_read() {
             self.reading.leave_unread();
         }
     }

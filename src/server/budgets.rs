@@ -5,6 +5,8 @@
 //!   much and sends nothing takes next to no room from others;
 //! - calls and streams under way, whatever was asked;
 //! - answers, until their bytes have left.
+//!
+//! And places to linger in: what a refused client still sends is read and dropped for no more clients than these.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(super) const CALL_BYTES: u64 = 64 << 10;
 const STREAMS_OF_ONE: u64 = 16;
 /// What an answer takes beside its body: its head, and its stream's state.
 const ANSWER_BYTES: u64 = 1 << 10;
+/// So many refused clients may send on at a time without being cut.
+const LINGERERS: u64 = 1_024;
 /// When to try again after a refusal for want of room.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,8 @@ pub(super) struct Budgets {
     pub(super) requests: Room,
     pub(super) calls: Room,
     pub(super) answers: Room,
+    lingerers: Arc<Budget>,
+    metrics: Arc<Metrics>,
 }
 
 /// One budget, and who is told that it refused something.
@@ -61,6 +67,20 @@ impl Budgets {
             requests: room("requests", "limits.request_memory_mib", limits.request_memory_mib),
             calls: room("calls", "limits.call_memory_mib", limits.call_memory_mib),
             answers: room("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
+            lingerers: Budget::new(LINGERERS),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// A place for a client that was refused and may go on sending.
+    pub(super) fn linger(&self, parties: &Parties) -> Option<Hold> {
+        let mut place = hold_of(&self.lingerers, parties);
+        match place.grow(1) {
+            Ok(()) => Some(place),
+            Err(exhausted) => {
+                self.metrics.budget_refused("lingering", exhausted.reason());
+                None
+            }
         }
     }
 }
@@ -75,9 +95,7 @@ impl Room {
 
     /// Nothing yet.
     pub(super) fn hold(&self, parties: &Parties) -> Hold {
-        let tenant = parties.tenant.clone().map(|name| self.budget.share(Party::Tenant(name)));
-        let network = self.budget.share(Party::Network(parties.network));
-        self.budget.hold(tenant, Some(network), parties.has_credential)
+        hold_of(&self.budget, parties)
     }
 
     /// Nothing yet, for a stream of a person or program that logged in.
@@ -125,4 +143,11 @@ impl Parties {
         self.has_credential = has_credential;
         self
     }
+}
+
+/// Nothing yet, counted in the shares of these parties.
+fn hold_of(budget: &Arc<Budget>, parties: &Parties) -> Hold {
+    let tenant = parties.tenant.clone().map(|name| budget.share(Party::Tenant(name)));
+    let network = budget.share(Party::Network(parties.network));
+    budget.hold(tenant, Some(network), parties.has_credential)
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,14 +18,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::body::{Asked, Tracked};
+use super::budgets::Parties;
 use super::context::{Edge, Peer};
 use super::cork::{Corked, Uncork, cork};
 use super::dispatch::Answered;
 use super::listener;
 use super::patience::{Activity, Patient};
-use super::tls::{self, Protocol};
+use super::reply;
+use super::tls::{self, Protocol, Shaken};
+use crate::base::linger;
+use crate::base::places::Occupant;
 
 /// An HTTP/1 connection rests after it has been kept for nothing for so long, or twice that.
 const REST_AFTER: Duration = Duration::from_secs(1);
@@ -42,19 +47,38 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
     let nameless = edge.certificates.as_ref().map(|all| all.resolver_at(peer.local));
     let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone(), nameless));
     let shaken = tokio::time::timeout(deadline, shaking).await;
-    if let Ok(Ok(Some(stream))) = shaken {
-        let sni = tls::server_name(&stream);
-        let stopgap =
-            edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref(), peer.local));
-        let peer = Peer { sni, stopgap, ..peer };
-        return Line::new(edge, peer, activity).speak(tls::protocol(&stream), Box::new(stream)).await;
-    }
+    let failed = match shaken {
+        Ok(Ok(Shaken::Tls(stream))) => return speak_tls(edge, stream, peer, activity).await,
+        Ok(Ok(Shaken::Told(stream))) => {
+            Line::new(Arc::clone(&edge), peer.clone(), activity).linger(stream).await;
+            None
+        }
+        Ok(Ok(Shaken::Challenged)) => None,
+        Ok(Err(error)) => Some(error),
+        Err(late) => Some(late.into()),
+    };
     edge.metrics.connection_refused("handshake");
     // A scanner must not fill the disk.
     if let Some(unsaid) = edge.no_handshake.occasion(edge.clock.monotonic()) {
-        let error = shaken.map_or_else(|late| Some(late.into()), Result::err);
-        tracing::debug!(client.addr = %peer.addr, ?error, unsaid, "no TLS handshake");
+        tracing::debug!(client.addr = %peer.addr, error = ?failed, unsaid, "no TLS handshake");
     }
+}
+
+async fn speak_tls(edge: Arc<Edge>, stream: Box<TlsStream<TcpStream>>, peer: Peer, activity: Arc<Activity>) {
+    let sni = tls::server_name(&stream);
+    let stopgap = edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref(), peer.local));
+    let peer = Peer { sni, stopgap, ..peer };
+    Line::new(edge, peer, activity).speak(tls::protocol(&stream), stream).await;
+}
+
+/// How a connection's conversation ended.
+enum Ended {
+    /// It goes on when its client asks again.
+    Rests,
+    /// One side ended it.
+    Over,
+    /// Its client takes no answer.
+    Left,
 }
 
 /// What the requests of one connection share.
@@ -87,24 +111,48 @@ impl Line {
     }
 
     /// Boxed, since hyper keeps room for one answer in every connection, idle ones included.
-    fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, streams: Option<Streams>) -> Answer {
         let under_way = self.activity.begin();
-        let request = request.map(|body| Asked::new(body, Arc::clone(&self.activity)));
         Box::pin(async move {
-            let Answered { response, room, has_credential } = self.edge.answer(&self.peer, request).await;
+            let version = request.version();
+            let (head, body) = request.into_parts();
+            let mut asked = Asked::new(body, &head.headers, Arc::clone(&self.activity));
+            let request = Request::from_parts(head, &mut asked);
+            let Answered { mut response, room, has_credential } = self.edge.answer(&self.peer, request).await;
             if has_credential {
                 self.activity.set_credential();
+            }
+            match streams {
+                _ if asked.was_read() => {}
+                Some(streams) => self.let_go_on(asked, &streams),
+                None if asked.pass_over().await => {}
+                None => reply::close(&mut response, version),
             }
             Ok(response.map(|body| Tracked::new(body, under_way, room)))
         })
     }
 
+    /// What is left of a stream's body is read and dropped beside its answer, if there is a place for that. If not, the stream is
+    /// reset.
+    fn let_go_on(&self, asked: Asked<Incoming>, streams: &Streams) {
+        let Some(place) = self.edge.budgets.linger(&self.parties()) else { return };
+        streams.push(async move {
+            linger::over_body(asked).await;
+            drop(place);
+        });
+    }
+
+    fn parties(&self) -> Parties {
+        Parties::of(self.peer.addr.ip(), None).with_credential(self.activity.has_credential())
+    }
+
     fn service(
         self: &Arc<Self>,
+        streams: Option<Streams>,
     ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future = Answer> + use<>
     {
         let line = Arc::clone(self);
-        service_fn(move |request| Arc::clone(&line).answer(request))
+        service_fn(move |request| Arc::clone(&line).answer(request, streams.clone()))
     }
 
     /// HTTP/1.1. Between requests a connection is taken apart: what hyper needs for one is most of what it takes.
@@ -132,15 +180,28 @@ impl Line {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut connection = http1_settings().serve_connection(TokioIo::new(stream), self.service());
+        let mut connection = http1_settings().serve_connection(TokioIo::new(stream), self.service(None));
         let rest = self.activity.rest(REST_AFTER);
-        if !self.attend(Pin::new(&mut connection), std::future::pending(), rest).await {
-            return None;
-        }
+        let ended = self.attend(Pin::new(&mut connection), std::future::pending(), rest).await;
         let parts = connection.into_parts();
         let mut stream = parts.io.into_inner();
-        stream.put_back(&parts.read_buf);
-        Some(stream)
+        let is_unread = self.activity.is_unread() || !parts.read_buf.is_empty();
+        match ended {
+            Ended::Rests => {
+                stream.put_back(&parts.read_buf);
+                return Some(stream);
+            }
+            Ended::Over if is_unread => self.linger(stream.into_inner()).await,
+            Ended::Over | Ended::Left => {}
+        }
+        None
+    }
+
+    /// Lets a client that was refused read why, though it is still sending.
+    async fn linger<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
+        if let Some(_place) = self.edge.budgets.linger(&self.parties()) {
+            linger::over(stream).await;
+        }
     }
 
     async fn multiplex<S>(self: Arc<Self>, stream: Corked<S>, uncork: Uncork<S>)
@@ -148,8 +209,8 @@ impl Line {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let streams = Streams::default();
-        let connection =
-            http2_settings(streams.clone()).serve_connection(TokioIo::new(stream), self.service());
+        let connection = http2_settings(streams.clone())
+            .serve_connection(TokioIo::new(stream), self.service(Some(streams.clone())));
         let beside = async {
             tokio::select! {
                 biased;
@@ -162,13 +223,12 @@ impl Line {
 
     /// Drives the connection and what goes with it; when it has been idle for long, or the process drains, what is under way
     /// is finished and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
-    /// Says whether it rests instead.
     async fn attend<C>(
         &self,
         mut connection: Pin<&mut C>,
         beside: impl Future<Output = io::Error>,
         rest: impl Future<Output = ()>,
-    ) -> bool
+    ) -> Ended
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
@@ -176,20 +236,23 @@ impl Line {
         // In this order: what the connection reads is begun at once, and what it writes leaves.
         tokio::select! {
             biased;
-            ended = connection.as_mut() => self.report(ended.err()),
+            ended = connection.as_mut() => self.report_end(ended),
             error = beside.as_mut() => self.report(Some(error)),
-            () = rest => return true,
+            () = rest => return Ended::Rests,
             () = self.over() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    ended = connection => self.report(ended.err()),
+                    ended = connection => self.report_end(ended),
                     error = beside => self.report(Some(error)),
-                    () = self.idle() => self.leave(),
+                    () = self.idle() => {
+                        self.leave();
+                        return Ended::Left;
+                    }
                 }
             }
         }
-        false
+        Ended::Over
     }
 
     async fn over(&self) {
@@ -207,6 +270,14 @@ impl Line {
     fn leave(&self) {
         self.edge.metrics.connection_refused("stalled");
         tracing::debug!(client.addr = %self.peer.addr, "connection left: its client takes no answer");
+    }
+
+    fn report_end(&self, ended: Result<(), hyper::Error>) {
+        if ended.as_ref().is_err_and(hyper::Error::is_parse) {
+            // hyper refused what was no head, by an answer of its own.
+            self.activity.leave_unread();
+        }
+        self.report(ended.err());
     }
 
     fn report<E: std::error::Error>(&self, broken: Option<E>) {
@@ -259,16 +330,33 @@ impl Streams {
     async fn run(self) -> Infallible {
         let mut running = FuturesUnordered::new();
         std::future::poll_fn(move |context| {
-            running.extend(self.begun());
-            while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {}
-            Poll::Pending
+            loop {
+                running.extend(self.begun());
+                while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {}
+                // What ran may have begun more.
+                if self.is_empty() {
+                    return Poll::Pending;
+                }
+            }
         })
         .await
     }
 
+    fn push(&self, stream: impl Future<Output = ()> + Send + 'static) {
+        self.lock().push(Box::pin(stream));
+    }
+
     fn begun(&self) -> Vec<Stream> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
         // Nobody panics while holding it.
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -277,7 +365,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(stream));
+        self.push(stream);
     }
 }
 
@@ -349,7 +437,6 @@ mod tests {
         let gateway = start(Limits::default());
         for begun in [
             "GET /a".to_owned(),
-            post("content-length: 2\r\n", "{}"),
             post("content-length: 99\r\n", "{}"),
             post("transfer-encoding: chunked\r\n", "2\r\n{}\r\n"),
         ] {

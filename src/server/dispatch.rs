@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::context::{Edge, Peer, Visit};
@@ -49,7 +49,7 @@ impl Edge {
     {
         let visit = Visit::begin(self, peer);
         let mut trail = Trail::default();
-        let (form, version) = (Form::of(&request), request.version());
+        let form = Form::of(&request);
         let method = request.method().clone();
         let is_head = method == Method::HEAD;
         let response = match caught(self.dispatch(&visit, request, &mut trail)).await {
@@ -60,7 +60,7 @@ impl Edge {
             }
         };
         let form = form.at(trail.route, &method);
-        let (mut response, room) = self.weigh(&visit, &trail, response, (form, version));
+        let (mut response, room) = self.weigh(&visit, &trail, response, form);
         if is_head {
             response = reply::without_content(response);
         }
@@ -77,17 +77,14 @@ impl Edge {
         visit: &Visit<'_>,
         trail: &Trail,
         response: Response<Body>,
-        (form, version): (Form, Version),
+        form: Form,
     ) -> (Response<Body>, Hold) {
         let (answers, parties) = (&self.budgets.answers, visit.parties(trail.tenant.as_deref()));
         match answers.hold_answer(&parties, response.body().size_hint().exact()) {
             Ok(room) => (response, room),
             Err(exhausted) => {
                 answers.refuse(exhausted, &parties, visit.started);
-                let mut refusal = reply::no_room(form, exhausted);
-                // What is left of the request is not read any more.
-                reply::close(&mut refusal, version);
-                (refusal, answers.hold(&parties))
+                (reply::no_room(form, exhausted), answers.hold(&parties))
             }
         }
     }

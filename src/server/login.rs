@@ -9,7 +9,7 @@ use super::body::{self, BodyFault};
 use super::budgets::{self, Parties};
 use super::context::{Edge, Visit};
 use super::front::Fault;
-use super::reply::{self, Form};
+use super::reply::Form;
 use crate::base::body::Body;
 use crate::oauth;
 use crate::oauth::authorization_server::AuthorizationServer;
@@ -42,30 +42,24 @@ impl Edge {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let version = request.version();
-        let Some(server) = &tenant.login else { return Fault::NoLogin.answer(Form::Problem, version) };
+        let Some(server) = &tenant.login else {
+            return Fault::NoLogin.answer(Form::Problem, request.version());
+        };
         if let Err(wait) = self.ration(tenant, step, visit) {
-            let whole = Box::pin(body::discard(request, largest(step))).await;
-            let mut response = oauth::reply::too_many(wait);
-            if !whole {
-                reply::close(&mut response, version);
-            }
-            return response;
+            return oauth::reply::too_many(wait);
         }
         let parties = visit.parties(Some(tenant));
         match self.take(server, step, visit, request, &parties).await {
             Ok(response) => response,
             Err(fault) => {
                 let sentence = fault.to_string();
-                let mut response = match fault {
+                match fault {
                     BodyFault::NoRoom(exhausted) => {
                         self.budgets.requests.refuse(exhausted, &parties, visit.started);
                         oauth::reply::unavailable(&sentence, budgets::RETRY)
                     }
                     _ => oauth::reply::error(fault.status(), "invalid_request", &sentence),
-                };
-                reply::close(&mut response, version);
-                response
+                }
             }
         }
     }

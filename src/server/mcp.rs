@@ -23,8 +23,6 @@ use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::rate::CallerKey;
 use crate::tenants::tenant::Tenant;
 
-/// What is read and dropped of a refused request's body, for the connection to go on.
-const UNREAD: usize = 64 << 10;
 /// When to try again after our own parts failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -32,12 +30,8 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum Refusal {
     Denied(Denial),
-    TooMany {
-        wait: Duration,
-    },
+    TooMany { wait: Duration },
     Body(BodyFault),
-    /// One of these before the end of the body was seen, so that the connection cannot go on.
-    Unread(Box<Refusal>),
     NoRoom(Exhausted),
 }
 
@@ -80,10 +74,7 @@ impl Edge {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let Pass { principal, leave } = match self.admitted(tenant, visit, request.headers()).await {
-            Ok(pass) => pass,
-            Err(refusal) => return Err(refusal.before(Box::pin(body::discard(request, UNREAD)).await)),
-        };
+        let Pass { principal, leave } = self.admitted(tenant, visit, request.headers()).await?;
         if principal != Principal::Anonymous {
             visit.set_credential();
         }
@@ -170,7 +161,6 @@ impl Edge {
             Refusal::Denied(Denial::Missing) | Refusal::Body(_) | Refusal::NoRoom(_) => return,
             Refusal::Denied(denial) => denial.class(),
             Refusal::TooMany { .. } => "rate_limited",
-            Refusal::Unread(refusal) => return self.note(tenant, visit, refusal),
         };
         self.audit.note(&Entry {
             request_id: Some(&visit.id),
@@ -233,7 +223,6 @@ impl From<BodyFault> for Refusal {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     form: Form,
-    version: http::Version,
     spelling: Resource,
 }
 
@@ -245,32 +234,21 @@ impl Asked {
             _ => Resource::Connector,
         };
         let form = if request.method() == Method::POST { Form::Rpc } else { Form::Problem };
-        Self { form, version: request.version(), spelling }
+        Self { form, spelling }
     }
 }
 
 impl Refusal {
-    /// The same, for a request whose body was read to its end or not.
-    fn before(self, end: bool) -> Self {
-        if end { self } else { Self::Unread(Box::new(self)) }
-    }
-
     fn answer(self, tenant: &Tenant, asked: Asked) -> Response<Body> {
         match self {
             Self::Denied(denial) => denied(tenant, denial, asked.form, asked.spelling),
             Self::TooMany { wait } => too_many(wait, asked.form),
-            Self::Unread(refusal) => {
-                let mut response = refusal.answer(tenant, asked);
-                reply::close(&mut response, asked.version);
-                response
-            }
             Self::NoRoom(exhausted) => reply::no_room(asked.form, exhausted),
             Self::Body(fault) => {
                 let mut response = reply::rpc_error(fault.status(), -32600, &fault.to_string());
                 if let BodyFault::NoRoom(_) = fault {
                     response.headers_mut().insert(header::RETRY_AFTER, retry_after(budgets::RETRY));
                 }
-                reply::close(&mut response, asked.version);
                 response
             }
         }

@@ -101,6 +101,16 @@ impl Activity {
             && none(&self.unread)
     }
 
+    /// Whether more may come that belongs to no request that is answered.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// What was read last is no request, so what comes next need not be a head.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection was cut since a head took too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed)
@@ -166,7 +176,7 @@ impl Reading {
 
     /// The body was let go before its end.
     pub(super) fn leave_unread(&self) {
-        self.activity.unread.store(true, Ordering::Relaxed);
+        self.activity.leave_unread();
     }
 }
 
@@ -235,6 +245,11 @@ impl<S> Patient<S> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.activity.wrote(*bytes);
         }
+    }
+
+    /// The stream that others wait for by deadlines of their own.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
     }
 
     /// Has bytes read again.

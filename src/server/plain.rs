@@ -6,18 +6,21 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::budgets::Parties;
 use super::context::{Edge, Peer};
 use super::listener::{Listeners, accept_all};
 use crate::base::body::{self, Body};
+use crate::base::linger;
 use crate::certs::NO_CHALLENGE;
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
@@ -66,19 +69,27 @@ impl Edge {
 
 async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u16) {
     let Some(peer) = Peer::of(&stream, addr) else { return };
-    let service = service_fn(|request| {
+    let is_unread = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        is_unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
         let mut response = edge.answer_plainly(&peer, &request, https);
         // What a client sends after its head is not read here.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         async { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(DEADLINE)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service);
     // How it ends is of no interest: the answer was one sentence.
-    _ = tokio::time::timeout(DEADLINE, connection).await;
+    _ = tokio::time::timeout(DEADLINE, &mut connection).await;
+    let stream = connection.into_parts().io.into_inner();
+    if is_unread.into_inner()
+        && let Some(_place) = edge.budgets.linger(&Parties::of(peer.addr.ip(), None))
+    {
+        linger::over(stream).await;
+    }
 }
 
 /// The one Host, lower case, without port.

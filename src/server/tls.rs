@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ResolvesServerCert};
 use rustls::{CipherSuite, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
@@ -58,22 +58,29 @@ fn uses_aes_128(suite: CipherSuite) -> bool {
     )
 }
 
-/// Shakes hands. `None` is a client that was answered and wants no more: one that spoke plain HTTP and was told so, or a
-/// CA that looked at its challenge (TLS-ALPN-01, RFC 8737), which has a configuration of its own and never reaches HTTP.
-/// `nameless` has the certificate for who names no host.
+/// What came of a handshake.
+pub(super) enum Shaken {
+    Tls(Box<TlsStream<TcpStream>>),
+    /// The client spoke plain HTTP, and was told what to do instead.
+    Told(TcpStream),
+    /// A CA looked at its challenge (TLS-ALPN-01, RFC 8737), which has a configuration of its own and never reaches HTTP.
+    Challenged,
+}
+
+/// Shakes hands. `nameless` has the certificate for who names no host.
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     challenges: Option<Arc<ServerConfig>>,
     nameless: Option<Arc<dyn ResolvesServerCert>>,
-) -> io::Result<Option<TlsStream<TcpStream>>> {
+) -> io::Result<Shaken> {
     if speaks_http(&stream).await? {
-        return say_https(stream).await.map(|()| None);
+        return say_https(stream).await.map(Shaken::Told);
     }
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     if let Some(challenges) = challenges.filter(|_| asks_for_challenge(&hello)) {
         let mut stream = hello.into_stream(challenges).await?;
-        return stream.shutdown().await.map(|()| None);
+        return stream.shutdown().await.map(|()| Shaken::Challenged);
     }
     let config = match nameless.filter(|_| hello.client_hello().server_name().is_none()) {
         Some(resolver) => {
@@ -83,7 +90,7 @@ pub(super) async fn handshake(
         }
         None => config,
     };
-    hello.into_stream(config).await.map(Some)
+    hello.into_stream(config).await.map(|stream| Shaken::Tls(Box::new(stream)))
 }
 
 fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
@@ -101,7 +108,7 @@ async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Somebody typed `http://` for `https://`.
-async fn say_https(mut stream: TcpStream) -> io::Result<()> {
+async fn say_https(mut stream: TcpStream) -> io::Result<TcpStream> {
     let document = concat!(
         r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
         r#""detail":"this port speaks HTTPS; begin the address with https://"}"#
@@ -110,11 +117,7 @@ async fn say_https(mut stream: TcpStream) -> io::Result<()> {
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}",
         document.len()
     );
-    // Closing with bytes unread would reset the connection, and the answer with it.
-    let mut request = [0; 4096];
-    let _ = stream.read(&mut request).await?;
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await
+    stream.write_all(answer.as_bytes()).await.map(|()| stream)
 }
 
 /// The protocol chosen in a finished handshake.
@@ -135,6 +138,7 @@ pub(super) mod tests {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::sign::{CertifiedKey, SingleCertAndKey};
     use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, SupportedCipherSuite};
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio_rustls::TlsConnector;
 
@@ -159,7 +163,7 @@ pub(super) mod tests {
         let (client, server) =
             tokio::join!(connector.connect(name, near), handshake(far, server, None, None));
         client.expect("the client is satisfied");
-        let server = server.expect("a handshake").expect("TLS");
+        let Shaken::Tls(server) = server.expect("a handshake") else { panic!("no TLS") };
         (protocol(&server), server_name(&server))
     }
 
@@ -211,7 +215,7 @@ pub(super) mod tests {
         let name = ServerName::try_from("localhost").expect("a name");
         let (near, far) =
             tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server), None, None));
-        let (mut near, mut far) = (near.expect("satisfied"), far.expect("a handshake").expect("TLS"));
+        let (mut near, Ok(Shaken::Tls(mut far))) = (near.expect("satisfied"), far) else { panic!("no TLS") };
         far.write_all(b"x").await.expect("sent");
         far.flush().await.expect("sent");
         near.read_exact(&mut [0]).await.expect("received");

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::harness::client::read;
+use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, PATIENCE, Setup, Tenant, until};
 
 #[tokio::test]
@@ -153,12 +154,9 @@ async fn oversized_heads_are_refused() {
         ("many headers", format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(5_000))),
     ] {
         let mut stream = TcpStream::connect(gateway.address()).await.expect("connected");
-        // The other side may refuse before it has read everything.
-        let _ = stream.write_all(head.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
+        stream.write_all(head.as_bytes()).await.expect("what is refused is taken all the same");
+        let answer = answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
     }
 }
 
@@ -192,6 +190,61 @@ async fn what_is_no_request_gets_a_json_rpc_error() {
         assert_eq!(answer.status, 400, "{start} {version}: {answer:?}");
         assert!(answer.json()["error"]["code"].is_i64(), "{start} {version}: {answer:?}");
     }
+}
+
+/// What clients that send all of a request before they read anything find then.
+async fn read_at_last(address: SocketAddr, head: &str, body: usize) -> String {
+    let (host, length) = ("Host: localhost\r\n", format!("Content-Length: {body}\r\n"));
+    let request = [format!("{head}\r\n{host}{length}\r\n").as_bytes(), &vec![b'x'; body]].concat();
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let writing = tokio::time::timeout(PATIENCE, stream.write_all(&request)).await.expect("in time");
+    writing.unwrap_or_else(|error| panic!("{head}: cut while sending: {error}"));
+    answer(&mut stream).await
+}
+
+#[tokio::test]
+async fn every_refusal_is_read_by_who_is_still_sending() {
+    let backend = FakeBackend::start().await;
+    let keyed =
+        Tenant::new("k", &backend).with(&format!("api_keys:\n  - label: ann\n    key: {}", secret("ann")));
+    let plain = Setup::new().flag("--tls", "off").file("k.yaml", keyed.yaml());
+    let plain = plain.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    let secure = Setup::new().flag("--listen-http", "127.0.0.1:0").start().await;
+    let (open, encrypted, redirect, admin) =
+        (plain.address(), secure.address(), secure.plain_address(), plain.admin_address());
+    let long = format!("POST /a/mcp HTTP/1.1\r\nX: {}", "x".repeat(100_000));
+    for (what, address, head, status) in [
+        ("no credential", open, "POST /k/mcp HTTP/1.1", "401"),
+        ("too large", open, "POST /a/mcp HTTP/1.1", "413"),
+        ("nothing there", open, "POST /nobody/mcp HTTP/1.1", "404"),
+        ("ambiguous", open, "POST /a/../mcp HTTP/1.1", "400"),
+        ("a GET with a body", open, "GET /a/mcp HTTP/1.1", "400"),
+        ("no request", open, "POST /a/mcp HTTP/7", "400"),
+        ("a head that is too long", open, &long, "431"),
+        ("plain HTTP to the port of TLS", encrypted, "POST /a/mcp HTTP/1.1", "400"),
+        ("to the port that leads to TLS", redirect, "POST /a/mcp HTTP/1.1", "308"),
+        (
+            "the admin listener, by a web page",
+            admin,
+            "PUT /api/files/x.zip HTTP/1.1\r\nOrigin: http://x",
+            "403",
+        ),
+        ("the admin listener, no such order", admin, "POST /api/nothing HTTP/1.1", "405"),
+    ] {
+        let answer = read_at_last(address, head, 3_000_000).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_to_be_asked_for_a_body_is_not_asked_for_one_that_is_refused() {
+    let gateway = Setup::new().flag("--tls", "off").start().await;
+    let mut stream = TcpStream::connect(gateway.address()).await.expect("connected");
+    let head =
+        "POST /nobody/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let answer = answer(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
 }
 
 /// What a listener says that has no room, once a minute.

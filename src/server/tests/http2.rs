@@ -3,10 +3,12 @@
 use super::*;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -25,6 +27,46 @@ fn request(stream: u32, flags: u8) -> Vec<u8> {
 
 fn setting(name: u16, value: u32) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &[&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+}
+
+/// The head of `POST / http` for our host, whose body follows.
+fn post(stream: u32) -> Vec<u8> {
+    let mut head = request(stream, END_HEADERS);
+    head[9] = 0x83;
+    head
+}
+
+/// What comes until a frame of this kind: the kind and stream of each.
+async fn until(client: &mut Client, kind: u8) -> Vec<(u8, u32)> {
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(last, _)| *last != kind) {
+        let mut head = [0; 9];
+        let reading = tokio::time::timeout(Duration::from_secs(5), client.0.read_exact(&mut head)).await;
+        reading.unwrap_or_else(|_| panic!("{kind} does not come: {seen:?}")).expect("the connection goes on");
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        client.0.read_exact(&mut payload).await.expect("a payload");
+        seen.push((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]])));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_not_reset_while_its_body_comes_and_its_connection_goes_on() {
+    let gateway = start(Limits::default());
+    let mut client = connect(&gateway, &frame(SETTINGS, 0, 0, &[])).await;
+    for stream in (1..600).step_by(2) {
+        client.send(post(stream)).await;
+        until(&mut client, DATA).await;
+        // The answer is there; what comes is read and dropped all the same.
+        client.send(frame(DATA, 0, stream, &[b'x'; 16 << 10]).repeat(2)).await;
+        client.send(frame(DATA, END_STREAM, stream, &[b'x'; 16 << 10])).await;
+        client.send(frame(PING, 0, 0, &[0; 8])).await;
+        let seen = until(&mut client, PING).await;
+        assert!(
+            !seen.iter().any(|(kind, _)| [RST_STREAM, GOAWAY].contains(kind)),
+            "stream {stream}: {seen:?}"
+        );
+    }
 }
 
 async fn connect(gateway: &Gateway, settings: &[u8]) -> Client {

@@ -78,6 +78,40 @@ async fn bodies_whose_last_byte_is_withheld_take_no_room_from_others() {
     assert_eq!(metric(&gateway, r#"tenantd_budget_held_bytes{budget="requests"}"#).await, 0);
 }
 
+#[tokio::test]
+async fn bodies_that_are_sent_on_and_on_after_a_refusal_take_no_room_from_others() {
+    let (_backend, gateway) = two_tenants(Setup::new().memory_mib(1024).flag("--tls", "off")).await;
+    let beside = Beside::watch(gateway.client(), "/b");
+    let before = gateway.resident_mib();
+    let mut endless = JoinSet::new();
+    for _ in 0..500 {
+        let to = gateway.address();
+        endless.spawn(async move {
+            let mut sent = 0;
+            let mut stream = connect(to, BAD).await;
+            let head = "POST /nobody/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.expect("sent");
+            while stream.write_all(&[b'x'; 16 << 10]).await.is_ok() {
+                sent += 16_usize;
+            }
+            sent >> 10
+        });
+    }
+    let ended = tokio::time::timeout(PATIENCE * 2, endless.join_all()).await.expect("all of them are cut");
+    beside.finish().await.assert_unharmed("b beside bodies that are sent on and on");
+    let grown = gateway.peak_mib().saturating_sub(before);
+    let most = ended.iter().max().copied().unwrap_or_default();
+    eprintln!(
+        "500 refused bodies: {} MiB sent, {most} at most by one, {grown} MiB held",
+        ended.iter().sum::<usize>()
+    );
+    // What was read is 16 MiB; the rest lay in the kernel's buffers.
+    assert!((12..40).contains(&most), "{most} MiB were taken of one");
+    assert!(grown < 40, "dropped bodies took {grown} MiB");
+    let refused = r#"tenantd_budget_refused_total{budget="lingering",reason="network"}"#;
+    assert!(metric(&gateway, refused).await > 0, "there was a place for everybody");
+}
+
 /// A body that begins and does not go on.
 fn begun(bytes: usize) -> reqwest::Body {
     let first = Ok::<_, std::io::Error>(vec![b'x'; bytes]);
