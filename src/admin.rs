@@ -8,6 +8,7 @@
 //! process. Connections that wait for their client give way to new ones, and requests that are no probes never take all
 //! places.
 
+mod account;
 mod api;
 mod clients;
 mod keys;
@@ -19,26 +20,32 @@ mod state;
 mod turns;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
+use self::account::Ends;
 use self::turns::Talk;
 pub use self::turns::Turns;
 
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
+use crate::base::linger;
 use crate::base::places::Places;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::settings::TlsMode;
 use crate::store::Store;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
 use crate::tenants::registry::Registry;
@@ -56,6 +63,7 @@ pub struct Admin {
     pub reconciler: Reconciler,
     pub certificates: Arc<Certificates>,
     pub metrics: Arc<Metrics>,
+    pub audit: Audit,
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     /// What outlives the process, if anything does.
@@ -102,29 +110,39 @@ impl Admin {
             let admin = Arc::clone(&self);
             self.tasks.spawn_detached("admin connection", async move {
                 tokio::select! {
-                    () = admin.converse(stream, peer.ip(), &talk) => {}
+                    () = admin.converse(stream, peer, &talk) => {}
                     () = place.taken_away() => {}
                 }
             });
         }
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, peer: IpAddr, talk: &Talk) {
-        let service = service_fn(|request| {
+    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, talk: &Talk) {
+        let ends = Ends::of(&stream, peer);
+        let is_unread = AtomicBool::new(false);
+        let service = service_fn(|request: Request<Incoming>| {
             let (admin, answering) = (Arc::clone(&self), talk.begin());
+            let is_unread = &is_unread;
             async move {
-                let answer = admin.answer_in_turn(request, peer).await;
+                let (head, mut body) = request.into_parts();
+                let answer = admin.answer_in_turn(Request::from_parts(head, &mut body), ends).await;
+                is_unread.store(!body.is_end_stream(), Ordering::Relaxed);
                 drop(answering);
                 Ok::<_, Infallible>(answer)
             }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_DEADLINE)
             .max_buf_size(16 << 10)
             .serve_connection(TokioIo::new(stream), service);
         // A client that breaks off is no news, and one that lingers is cut.
-        let _ended = tokio::time::timeout(CONNECTION_DEADLINE, connection).await;
+        let _ended = tokio::time::timeout(CONNECTION_DEADLINE, &mut connection).await;
+        let stream = connection.into_parts().io.into_inner();
+        // It waits for its client meanwhile, so it gives way like any that does.
+        if is_unread.into_inner() {
+            linger::over(stream).await;
+        }
     }
 }
 

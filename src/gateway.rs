@@ -216,6 +216,7 @@ impl Gateway {
             reconciler,
             certificates: Arc::clone(&self.certificates),
             metrics: Arc::clone(&self.parts.metrics),
+            audit: self.parts.audit.clone(),
             clock: Arc::clone(&self.parts.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),

@@ -1,10 +1,9 @@
 //! What the admin listener answers.
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::json;
 
+use super::account::Ends;
 use super::reply::{answer, json_answer, problem};
 use super::request::decoded;
 use super::{Admin, page};
@@ -16,7 +15,7 @@ const OPEN_METRICS: HeaderValue =
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 impl Admin {
-    pub(super) async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    pub(super) async fn answer<B>(&self, request: Request<B>, ends: Ends) -> Response<Body>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -34,7 +33,7 @@ impl Admin {
                 problem(StatusCode::FORBIDDEN, "web pages may not do this; use curl or tenantd")
             }
             (&Method::POST, "/-/reload") => self.reload().await,
-            _ => self.change(request, peer).await,
+            _ => self.change(request, ends).await,
         }
     }
 

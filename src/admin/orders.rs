@@ -1,19 +1,19 @@
 //! What an operator may do to tenants: pause, resume, roll back, accept, remove, add a file; and what may be asked about their
 //! past. Changes are taken from this machine only, whatever address the listener has.
 
-use std::net::IpAddr;
-
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
 use super::Admin;
+use super::account::Ends;
 use super::reply::{done, json_answer, problem};
 use super::request::{decoded, parameter, whole};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
 use crate::oauth::keys::Rotation;
 use crate::store;
+use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::adding;
 use crate::tenants::reconcile::{Order, Refused};
 
@@ -21,46 +21,77 @@ use crate::tenants::reconcile::{Order, Refused};
 const LARGEST_FILE: usize = 33 << 20;
 
 impl Admin {
-    /// Carries out what changes something.
-    pub(super) async fn change<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    /// Carries out what changes something, and notes in the audit what was ordered about a tenant, and by whom.
+    pub(super) async fn change<B>(&self, request: Request<B>, ends: Ends) -> Response<Body>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !peer.to_canonical().is_loopback() {
+        if !ends.peer.ip().to_canonical().is_loopback() {
             let detail = "changes are taken from the gateway's own machine only; run tenantd there";
             return problem(StatusCode::FORBIDDEN, detail);
         }
         let (head, body) = request.into_parts();
         let number = |name| parameter(head.uri.query(), name).and_then(|text| text.parse().ok());
         let segments: Vec<&str> = head.uri.path().split('/').skip(1).collect();
-        match (&head.method, segments.as_slice()) {
-            (&Method::POST, ["-", "backup"]) => self.backup().await,
+        let (name, order, answer) = match (&head.method, segments.as_slice()) {
+            (&Method::POST, ["-", "backup"]) => return self.backup().await,
             // Both are answered when the order is over.
-            (&Method::POST, ["-", "renew", name]) => done(self.certificates.renew(&decoded(name)).await),
-            (&Method::POST, ["-", "rehearse", name]) => {
-                done(self.certificates.rehearse(&decoded(name)).await)
+            (&Method::POST, ["-", "renew", name]) => {
+                return done(self.certificates.renew(&decoded(name)).await);
             }
-            (&Method::POST, ["api", "tenants", name, "pause"]) => self.order(name, Order::Pause).await,
-            (&Method::POST, ["api", "tenants", name, "resume"]) => self.order(name, Order::Resume).await,
-            (&Method::POST, ["api", "tenants", name, "accept"]) => self.order(name, Order::Accept).await,
+            (&Method::POST, ["-", "rehearse", name]) => {
+                return done(self.certificates.rehearse(&decoded(name)).await);
+            }
+            (&Method::POST, ["api", "tenants", name, "pause"]) => {
+                (name, "pause", self.order(name, Order::Pause).await)
+            }
+            (&Method::POST, ["api", "tenants", name, "resume"]) => {
+                (name, "resume", self.order(name, Order::Resume).await)
+            }
+            (&Method::POST, ["api", "tenants", name, "accept"]) => {
+                (name, "accept", self.order(name, Order::Accept).await)
+            }
             (&Method::POST, ["api", "tenants", name, "rollback"]) => match number("revision") {
-                Some(number) => self.order(name, Order::RollBack(number)).await,
-                None => problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
+                Some(number) => (name, "rollback", self.order(name, Order::RollBack(number)).await),
+                None => return problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
             },
             (&Method::POST, ["api", "tenants", name, "keys"]) => {
                 let emergency = parameter(head.uri.query(), "emergency").is_some();
                 let how = if emergency { Rotation::Emergency } else { Rotation::Gentle };
-                self.rotate_keys(name, how).await
+                (name, "rotate_keys", self.rotate_keys(name, how).await)
             }
-            (&Method::POST, ["api", "tenants", name, "clients"]) => self.enter_client(name, body).await,
-            (&Method::DELETE, ["api", "tenants", name, "clients", id]) => self.remove_client(name, id).await,
-            (&Method::DELETE, ["api", "tenants", name]) => self.order(name, Order::Remove).await,
+            (&Method::POST, ["api", "tenants", name, "clients"]) => {
+                (name, "add_client", self.enter_client(name, body).await)
+            }
+            (&Method::DELETE, ["api", "tenants", name, "clients", id]) => {
+                (name, "remove_client", self.remove_client(name, id).await)
+            }
+            (&Method::DELETE, ["api", "tenants", name]) => {
+                (name, "remove", self.order(name, Order::Remove).await)
+            }
             (&Method::PUT, ["api", "files", name]) => {
-                self.add(name, body, parameter(head.uri.query(), "replace").is_some()).await
+                let replace = parameter(head.uri.query(), "replace").is_some();
+                (name, "add", self.add(name, body, replace).await)
             }
-            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or what docs/admin.md lists for changes"),
-        }
+            _ => {
+                let detail = "use GET, or what docs/admin.md lists for changes";
+                return problem(StatusCode::METHOD_NOT_ALLOWED, detail);
+            }
+        };
+        self.note(&decoded(name), order, answer.status(), ends).await;
+        answer
+    }
+
+    async fn note(&self, tenant: &str, order: &'static str, status: StatusCode, ends: Ends) {
+        // The kernel's tables are files.
+        let uid = tokio::task::spawn_blocking(move || ends.account()).await.unwrap_or_default();
+        let outcome = match status {
+            status if status.is_success() => "ok",
+            StatusCode::NOT_FOUND => "not_found",
+            _ => "refused",
+        };
+        self.audit.note(&Entry { order: Some(order), uid, ..Entry::new(Event::Order, tenant, outcome) });
     }
 
     /// The kept revisions of a tenant.

@@ -1,12 +1,12 @@
 //! Whose turn it is at the admin listener: probes always have one, all else has a bounded number at once.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::sync::Semaphore;
 
 use super::Admin;
+use super::account::Ends;
 use super::reply::problem;
 use crate::base::body::Body;
 use crate::base::places::Occupant;
@@ -30,20 +30,20 @@ impl Default for Turns {
 
 impl Admin {
     /// Answers a request if it is its turn.
-    pub(super) async fn answer_in_turn<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    pub(super) async fn answer_in_turn<B>(&self, request: Request<B>, ends: Ends) -> Response<Body>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if is_probe(&request) {
-            return self.answer(request, peer).await;
+            return self.answer(request, ends).await;
         }
         let turns = match *request.method() {
             Method::PUT => &self.turns.uploads,
             _ => &self.turns.requests,
         };
         match turns.try_acquire() {
-            Ok(_turn) => self.answer(request, peer).await,
+            Ok(_turn) => self.answer(request, ends).await,
             Err(_) => busy(),
         }
     }

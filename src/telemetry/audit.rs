@@ -1,4 +1,5 @@
-//! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls, reads. Never arguments, never a credential.
+//! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls, reads, and what operators
+//! order. Never arguments, never a credential.
 //!
 //! Lines go through a bounded queue to a thread of their own, because files block. Where the queue is full or the disk is, lines are
 //! lost and counted (`tenantd_audit_lost`); nobody waits for them. The file is rotated by size.
@@ -51,6 +52,8 @@ pub enum Event {
     Call,
     /// A resource was read, or asked for in vain.
     Read,
+    /// An operator ordered something about a tenant.
+    Order,
 }
 
 /// One line. What does not apply is left out.
@@ -72,6 +75,12 @@ pub struct Entry<'a> {
     pub grant_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti: Option<&'a str>,
+    /// What an operator ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<&'a str>,
+    /// The operator's account on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +123,8 @@ impl<'a> Entry<'a> {
             grant: None,
             grant_type: None,
             jti: None,
+            order: None,
+            uid: None,
             tool: None,
             resource: None,
             elapsed_ms: None,

@@ -34,6 +34,38 @@ async fn it_tells_health_tenants_and_counts() {
 }
 
 #[tokio::test]
+async fn orders_of_operators_are_in_the_audit_with_who_gave_them() {
+    let backend = FakeBackend::start().await;
+    let mut gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    for (order, code) in
+        [(&["pause", "a"][..], 0), (&["resume", "a"], 0), (&["accept", "a"], 1), (&["pause", "nobody"], 1)]
+    {
+        let output = super::state::tenants(&gateway, order);
+        assert_eq!(output.status.code(), Some(code), "{order:?}: {}", printed(&output));
+    }
+    gateway.signal("TERM");
+    gateway.until_ended().await;
+    let audit = std::fs::read_to_string(gateway.path().join("state/audit.jsonl")).expect("an audit");
+    let lines = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let orders: Vec<_> = lines.filter(|line| line["event"] == "order").collect();
+    let told: Vec<_> = orders
+        .iter()
+        .map(|line| ["tenant", "order", "outcome"].map(|field| line[field].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["a", "pause", "ok"],
+            ["a", "resume", "ok"],
+            ["a", "accept", "refused"],
+            ["nobody", "pause", "not_found"]
+        ]
+    );
+    let own = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("this process"));
+    assert!(orders.iter().all(|line| line["uid"] == own), "{orders:?}");
+}
+
+#[tokio::test]
 async fn a_tenant_in_trouble_is_counted_as_it_is_listed_and_since_its_trouble_began() {
     let backend = FakeBackend::start().await;
     let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;

@@ -92,6 +92,10 @@ pub(super) enum Verdict {
 impl Shares {
     /// Whether a line of so many bytes is kept; else it has been counted.
     pub(super) fn judge(&self, entry: &Entry<'_>, bytes: usize, at: Timestamp) -> Verdict {
+        if entry.event == Event::Order {
+            // Operators do not flood, and nothing that others do shall hide what they did.
+            return Verdict::Keep;
+        }
         let mut share = match self.tenants.get_mut(entry.tenant) {
             Some(share) => share,
             None => {
