@@ -44,7 +44,7 @@ impl Key {
     pub const ZIP_HOSTS: Key = Key("zip_hosts");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 34] = [
+    pub const ALL: [Key; 35] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,

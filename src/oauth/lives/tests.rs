@@ -76,7 +76,7 @@ fn machines_are_the_same_only_with_the_same_ids_secrets_and_keys() {
         MachineClientSpec { id: "another".into(), ..machine.clone() },
         MachineClientSpec { secret: Some(Digest::of(b"another")), ..machine.clone() },
         MachineClientSpec { secret: None, ..machine.clone() },
-        MachineClientSpec { jwks: Some("https://keys.test/".into()), ..machine.clone() },
+        MachineClientSpec { jwks: Some("https://keys.test/".into()), ..machine },
     ] {
         let now = LoginSpec { machine_clients: vec![changed], ..login.clone() };
         assert!(!before.has_the_machines_of(&now), "{:?}", now.machine_clients);

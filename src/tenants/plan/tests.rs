@@ -75,7 +75,14 @@ fn applicant<'a>(
     waits: bool,
 ) -> Applicant<'a> {
     let stake = |(name, mounts)| stake(name, mounts);
-    Applicant { stem, wants: wants.map(stake), holds: holds.map(stake), waits }
+    Applicant {
+        stem,
+        wants: wants.map(stake),
+        holds: holds.map(stake),
+        waits,
+        opens: Vec::new(),
+        guards: Vec::new(),
+    }
 }
 
 #[test]
@@ -112,6 +119,8 @@ fn who_shares_a_host_no_longer_keeps_its_place_at_the_gateway() {
             wants: Some(stake(&z, &place)),
             holds: Some(Stake { shares_hosts: true, ..stake(&z, &place) }),
             waits: false,
+            opens: Vec::new(),
+            guards: Vec::new(),
         },
     ]);
     assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["a"]);
