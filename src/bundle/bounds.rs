@@ -24,9 +24,6 @@ pub fn secret_of(name: &str) -> Option<&str> {
     (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
 
-/// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
-const SECRETS: &[&str] = &["key", "secret"];
-
 /// What one entry may lead to.
 pub(super) struct Bounds {
     /// The tenant's own folder, if it has one.
@@ -110,12 +107,6 @@ impl Bounds {
 
 fn owner(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
-}
-
-/// The stem of the tenant that may have its secrets in a file of this name.
-pub fn secret_of(name: &str) -> Option<&str> {
-    let (stem, end) = name.rsplit_once('.')?;
-    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
 
 #[cfg(test)]

@@ -37,8 +37,6 @@ const LISTED: &[(&str, &[&str])] = &[
 ];
 
 type Path = Vec<String>;
-/// What is named, by its path, and under which name.
-type Names = Vec<(Path, String)>;
 type Edges = BTreeMap<String, BTreeSet<String>>;
 /// Paths, each with the name that it is given.
 type Named = Vec<(Path, String)>;
@@ -85,8 +83,8 @@ fn tree(text: &str, prefix: &[String], found: &mut Named) {
     }
 }
 
-/// The paths that a file names: by `use`, and in its code from `crate`, `super` or `self` on.
-fn named(code: &str) -> (Names, Names) {
+/// The paths that a file names: by `use`, and in its code from `crate`, `super` or `self` on; and those that it exports.
+fn named(code: &str) -> (Named, Named) {
     let (mut used, mut exported, mut rest) = (Vec::new(), Vec::new(), String::new());
     let mut lines = code.lines();
     while let Some(line) = lines.next() {
