@@ -109,14 +109,16 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
         },
         "limit": {
             "type": "integer", "minimum": 1, "maximum": 1000,
-            // Some clients cannot leave an argument out: OpenAI's strict schemas make each one required.
-            "description": "At most this many rows; 1000 for all",
+            "description": limit_description(Some(&json!(1000))),
         },
     }));
     for (name, schema) in parameters {
         let mut schema = schema.clone();
         // Who changes the bounds of an argument of ours need not say again what it is.
-        let ours = properties.get(name).and_then(|ours| ours.get("description")).cloned();
+        let ours = match name.as_str() {
+            "limit" => Some(json!(limit_description(schema.get("maximum")))),
+            _ => properties.get(name).and_then(|ours| ours.get("description")).cloned(),
+        };
         if let (Some(ours), Value::Object(theirs)) = (ours, &mut schema) {
             theirs.entry("description").or_insert(ours);
         }
@@ -127,6 +129,15 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
     intern(map(json!({
         "type": "object", "properties": properties, "required": required, "additionalProperties": false,
     })))
+}
+
+/// Says which limit means all rows. Some clients cannot leave an argument out: OpenAI's strict schemas make each one
+/// required.
+fn limit_description(maximum: Option<&Value>) -> String {
+    match maximum.and_then(Value::as_u64) {
+        Some(maximum) => format!("At most this many rows; {maximum} for all"),
+        None => "At most this many rows".into(),
+    }
 }
 
 /// The input of a context call.
@@ -206,7 +217,8 @@ mod tests {
                 input["properties"]["limit"]["description"].clone(),
             )
         };
-        assert_eq!(described(json!({"maximum": 5})), (json!(5), json!("At most this many rows")));
+        assert_eq!(described(json!({"maximum": 5})), (json!(5), json!("At most this many rows; 5 for all")));
+        assert_eq!(described(json!({"minimum": 5})).1, "At most this many rows");
         assert_eq!(described(json!({"description": "Few"})).1, "Few");
     }
 
