@@ -141,7 +141,7 @@ impl Admin {
         let stream = connection.into_parts().io.into_inner();
         // It waits for its client meanwhile, so it gives way like any that does.
         if is_unread.into_inner() {
-            linger::over(stream).await;
+            linger::over(stream, || 1).await;
         }
     }
 }

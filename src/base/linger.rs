@@ -3,6 +3,9 @@
 //! A socket that is closed with bytes unread is reset, and the reset takes the answer with it (RFC 9112 section 9.6). An
 //! HTTP/2 stream may be reset without error behind its answer (RFC 9113 section 8.1), but several clients then lose the
 //! answer as well. Nothing that is read here is kept or looked at. Whoever goes on beyond the bounds is cut.
+//!
+//! It is read slowly, the more slowly the more of a network linger: a flood of refused bodies takes neither memory nor the
+//! time of others.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,46 +20,63 @@ pub const BYTES: usize = 16 << 20;
 pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Who is silent for so long has read the answer, or never will.
 const SILENCE: Duration = Duration::from_secs(5);
+/// So many of one network read at full speed together: 16 KiB in a millisecond each. More share what they have.
+const SWIFT: u64 = 8;
 /// What is read at once.
 const CHUNK: usize = 16 << 10;
 /// Every piece counts for so many bytes at least: work is bounded as well.
 const LEAST: usize = 256;
 
-/// Says that nothing more comes from here, then reads and drops what comes until the other side ends.
-pub async fn over<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+/// Says that nothing more comes from here, then reads and drops what comes until the other side ends. `lingering` says how
+/// many of its network linger now.
+pub async fn over<S>(mut stream: S, lingering: impl Fn() -> u64)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut buffer = vec![0; CHUNK];
-    let lingering = async {
+    let draining = async {
         if stream.shutdown().await.is_ok() {
-            drain(|context| {
+            let next = |context: &mut Context<'_>| {
                 let mut read = ReadBuf::new(&mut buffer);
                 let polled = ready!(Pin::new(&mut stream).poll_read(context, &mut read));
                 Poll::Ready(polled.ok().map(|()| read.filled().len()).filter(|bytes| *bytes > 0))
-            })
-            .await;
+            };
+            drain(next, lingering).await;
         }
     };
     // Who takes no goodbye is not waited for any longer than who goes on sending.
-    _ = tokio::time::timeout(DEADLINE, lingering).await;
-}
-
-/// Reads and drops what is left of a body.
-pub async fn over_body<B: Body + Unpin>(mut body: B) {
-    let draining = drain(|context| {
-        let frame = ready!(Pin::new(&mut body).poll_frame(context)).and_then(Result::ok);
-        let bytes = |data: &B::Data| bytes::Buf::remaining(data);
-        Poll::Ready(frame.map(|frame| frame.data_ref().map_or(0, bytes)))
-    });
     _ = tokio::time::timeout(DEADLINE, draining).await;
 }
 
+/// Reads and drops what is left of a body; the rest as for [`over`].
+pub async fn over_body<B: Body + Unpin>(mut body: B, lingering: impl Fn() -> u64) {
+    let next = |context: &mut Context<'_>| {
+        let frame = ready!(Pin::new(&mut body).poll_frame(context)).and_then(Result::ok);
+        let bytes = |data: &B::Data| bytes::Buf::remaining(data);
+        Poll::Ready(frame.map(|frame| frame.data_ref().map_or(0, bytes)))
+    };
+    _ = tokio::time::timeout(DEADLINE, drain(next, lingering)).await;
+}
+
 /// Takes pieces until there are no more, the other side is silent or has sent enough.
-async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>) {
-    let mut left = BYTES;
+async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>, lingering: impl Fn() -> u64) {
+    let (mut left, mut since_pause) = (BYTES, 0);
     while left > 0 {
         let piece = tokio::time::timeout(SILENCE, std::future::poll_fn(&mut next)).await;
         let Ok(Some(bytes)) = piece else { return };
-        left = left.saturating_sub(bytes.max(LEAST));
+        let weight = bytes.max(LEAST);
+        left = left.saturating_sub(weight);
+        since_pause += weight;
+        if since_pause >= CHUNK {
+            since_pause = 0;
+            tokio::time::sleep(pause(lingering())).await;
+        }
     }
+}
+
+/// How long one of so many waits after each chunk.
+fn pause(lingering: u64) -> Duration {
+    Duration::from_millis(lingering.div_ceil(SWIFT).max(1))
 }
 
 #[cfg(test)]
@@ -78,7 +98,7 @@ mod tests {
         let (mut client, mut server) = duplex(1 << 10);
         let sending = async {
             server.write_all(b"refused").await.expect("written");
-            over(server).await;
+            over(server, || 1).await;
         };
         let talking = async {
             client.write_all(&[0; 1 << 20]).await.expect("all of it is taken");
@@ -92,14 +112,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_waited_for_without_end() {
         let (_silent, server) = duplex(1 << 10);
-        assert_eq!(seconds(over(server)).await, SILENCE.as_secs());
+        assert_eq!(seconds(over(server, || 1)).await, SILENCE.as_secs());
         let (mut dribbling, server) = duplex(1 << 10);
         let dribble = async {
             while dribbling.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        let (waited, ()) = tokio::join!(seconds(over(server)), dribble);
+        let (waited, ()) = tokio::join!(seconds(over(server, || 1)), dribble);
         assert_eq!(waited, DEADLINE.as_secs());
     }
 
@@ -113,19 +133,28 @@ mod tests {
             }
             sent
         };
-        let ((), sent) = tokio::join!(over(server), flooding);
+        let ((), sent) = tokio::join!(over(server, || 1), flooding);
         assert!((BYTES..BYTES + (128 << 10)).contains(&sent), "{sent} bytes were taken");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_read_to_its_end_or_bound_and_empty_pieces_count() {
-        assert_eq!(seconds(over_body(Full::<bytes::Bytes>::from("x"))).await, 0);
+        assert_eq!(seconds(over_body(Full::<bytes::Bytes>::from("x"), || 1)).await, 0);
         let mut pieces = 0;
-        drain(|_| {
+        let empty = |_: &mut Context<'_>| {
             pieces += 1;
             Poll::Ready(Some(0))
-        })
-        .await;
+        };
+        drain(empty, || 1).await;
         assert_eq!(pieces, BYTES / LEAST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_of_a_network_read_no_more_together_than_a_few() {
+        let chunks = BYTES.div_ceil(CHUNK) as u64;
+        let whole = |_: &mut Context<'_>| Poll::Ready(Some(CHUNK));
+        let alone = seconds(drain(whole, || SWIFT)).await;
+        let crowd = seconds(drain(whole, || SWIFT * 50)).await;
+        assert_eq!((alone, crowd), (chunks / 1_000, chunks * 50 / 1_000));
     }
 }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::budget::{Budget, Exhausted, Hold, Party};
+use crate::base::budget::{Budget, Exhausted, Hold, Party, Share};
 use crate::base::reach::network;
 use crate::base::seldom::Seldom;
 use crate::settings::Limits;
@@ -39,6 +39,13 @@ pub(super) struct Budgets {
     pub(super) answers: Room,
     lingerers: Arc<Budget>,
     metrics: Arc<Metrics>,
+}
+
+/// The place of a client that was refused and may go on sending, until dropped.
+#[derive(Debug)]
+pub(super) struct Lingerer {
+    network: Arc<Share>,
+    _place: Hold,
 }
 
 /// One budget, and who is told that it refused something.
@@ -73,15 +80,23 @@ impl Budgets {
     }
 
     /// A place for a client that was refused and may go on sending.
-    pub(super) fn linger(&self, parties: &Parties) -> Option<Hold> {
+    pub(super) fn linger(&self, parties: &Parties) -> Option<Lingerer> {
         let mut place = hold_of(&self.lingerers, parties);
+        let network = self.lingerers.share(Party::Network(parties.network));
         match place.grow(1) {
-            Ok(()) => Some(place),
+            Ok(()) => Some(Lingerer { network, _place: place }),
             Err(exhausted) => {
                 self.metrics.budget_refused("lingering", exhausted.reason());
                 None
             }
         }
+    }
+}
+
+impl Lingerer {
+    /// How many linger at its network.
+    pub(super) fn of_its_network(&self) -> u64 {
+        self.network.held()
     }
 }
 

@@ -137,8 +137,7 @@ impl Line {
     fn let_go_on(&self, asked: Asked<Incoming>, streams: &Streams) {
         let Some(place) = self.edge.budgets.linger(&self.parties()) else { return };
         streams.push(async move {
-            linger::over_body(asked).await;
-            drop(place);
+            linger::over_body(asked, || place.of_its_network()).await;
         });
     }
 
@@ -199,8 +198,8 @@ impl Line {
 
     /// Lets a client that was refused read why, though it is still sending.
     async fn linger<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
-        if let Some(_place) = self.edge.budgets.linger(&self.parties()) {
-            linger::over(stream).await;
+        if let Some(place) = self.edge.budgets.linger(&self.parties()) {
+            linger::over(stream, || place.of_its_network()).await;
         }
     }
 

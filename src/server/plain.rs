@@ -86,9 +86,9 @@ async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u
     _ = tokio::time::timeout(DEADLINE, &mut connection).await;
     let stream = connection.into_parts().io.into_inner();
     if is_unread.into_inner()
-        && let Some(_place) = edge.budgets.linger(&Parties::of(peer.addr.ip(), None))
+        && let Some(place) = edge.budgets.linger(&Parties::of(peer.addr.ip(), None))
     {
-        linger::over(stream).await;
+        linger::over(stream, || place.of_its_network()).await;
     }
 }
 
