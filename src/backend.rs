@@ -35,6 +35,7 @@ mod workbench;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::base::budget::Hold;
@@ -61,13 +62,15 @@ pub struct Call {
     pub trace: Option<TraceContext>,
     /// The caller showed a credential that was found good: the last part of the memory for answers is kept for those.
     pub has_credential: bool,
+    /// Where the caller is, as [`network`](crate::base::reach::network) gives it: its share of that memory.
+    pub network: Option<IpAddr>,
 }
 
 impl Call {
     /// A call that the gateway makes for itself.
     pub(crate) fn of_our_own(deadline: Instant) -> Self {
         let request_id = crate::base::random::hex::<16>();
-        Self { request_id, deadline, user: None, trace: None, has_credential: true }
+        Self { request_id, deadline, user: None, trace: None, has_credential: true, network: None }
     }
 }
 

@@ -34,6 +34,7 @@ mod under_way;
 mod upgrade;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,8 @@ pub struct Surface {
 pub struct Caller {
     pub principal: Principal,
     pub request_id: String,
+    /// Where the caller is, as [`network`](crate::base::reach::network) gives it.
+    pub network: IpAddr,
     /// When the request came in (monotonic).
     pub started: Instant,
 }

@@ -128,9 +128,9 @@ impl Client {
         self.route.lasting.bench.work(bytes, deadline, work).await
     }
 
-    /// Room for something made of an answer, in the tenant's share of the memory for answers; nothing yet.
-    pub fn room(&self, has_credential: bool) -> Hold {
-        self.route.pool.room().hold(has_credential)
+    /// Room for something made of an answer, in the shares of the tenant and of where the caller is; nothing yet.
+    pub fn room(&self, call: &Call) -> Hold {
+        self.route.pool.room().hold(call)
     }
 
     /// Puts back a context of an earlier life of the process, unless there is a newer one. It counts as past its time.
@@ -219,7 +219,8 @@ impl Route {
     }
 
     async fn fetch(&self, call: &Call) -> Result<Arc<Document>, Error> {
-        let ours = Call { user: None, ..call.clone() };
+        // The context is the tenant's, whoever asks for it first.
+        let ours = Call { user: None, network: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
         let context = self.context.clone();
         let fetched = self.call(&context, &Values::new(), &ours, cap).await;
@@ -286,7 +287,7 @@ impl Route {
         call: &Call,
     ) -> Result<Answer, Error> {
         let response = exchange(&self.connections, self.pool.clock(), outgoing).await?;
-        let hold = self.pool.room().hold(call.has_credential);
+        let hold = self.pool.room().hold(call);
         let unread = answer::receive(response, cap, spec, hold, self.pool.clock().now()).await?;
         self.lasting.bench.work(unread.size(), call.deadline, move || unread.read()).await?
     }

@@ -183,6 +183,7 @@ mod tests {
             user: Some("ann@example.com".into()),
             trace: TraceContext::parse(Some(TRACE), Some("v=1")),
             has_credential: true,
+            network: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Error;
+use super::{Call, Error};
 use crate::base::budget::{Budget, Hold, Party};
 use crate::spec::TenantName;
 
@@ -25,11 +25,12 @@ impl Room {
         Self { budget: Arc::clone(&self.budget), tenant: Some(Arc::clone(name.shared())) }
     }
 
-    /// Room for one answer; nothing yet.
-    pub(super) fn hold(&self, has_credential: bool) -> Hold {
+    /// Room for one answer, in the shares of the tenant and of where the caller is; nothing yet.
+    pub(super) fn hold(&self, call: &Call) -> Hold {
         // The share is asked for anew each time, so that a tenant that is not called costs nothing.
         let share = self.tenant.as_ref().map(|name| self.budget.share(Party::Tenant(Arc::clone(name))));
-        self.budget.hold(share, None, has_credential)
+        let network = call.network.map(|network| self.budget.share(Party::Network(network)));
+        self.budget.hold(share, network, call.has_credential)
     }
 }
 

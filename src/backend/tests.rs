@@ -83,6 +83,7 @@ impl Bench {
             user: Some("ann@example.com".into()),
             trace: None,
             has_credential: true,
+            network: None,
         }
     }
 }

@@ -141,6 +141,7 @@ impl Asked {
             user: caller.and_then(|caller| user(&caller.principal)),
             trace,
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
+            network: caller.map(|caller| caller.network),
         };
         Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
     }
@@ -240,7 +241,7 @@ impl Asked {
         topic: &str,
     ) -> Result<Payload, Failure> {
         let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
-        let (topic, hold) = (topic.to_owned(), shared.room(self.call.has_credential));
+        let (topic, hold) = (topic.to_owned(), shared.room(&self.call));
         let making = move || about(Arc::clone(context.document()), &topic, hold)?.into_payload(max_bytes);
         // Every word of it is looked at, which costs some twenty times as much as reading it.
         self.work(shared, size * 20, making).await
@@ -253,7 +254,7 @@ impl Asked {
         document: GrantedContext<'_>,
     ) -> Result<Payload, Failure> {
         let context = document.fetch(&self.call).await?;
-        let (size, hold) = (context.document().size(), shared.room(self.call.has_credential));
+        let (size, hold) = (context.document().size(), shared.room(&self.call));
         let making = move || {
             let text = serde_json::to_vec(context.document().as_str()).expect("a string is JSON");
             Kept::counted(text, Some(hold), 0).map(Payload::resource)

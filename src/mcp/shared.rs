@@ -122,8 +122,8 @@ impl Shared {
     }
 
     /// Room for something made of an answer.
-    pub(super) fn room(&self, has_credential: bool) -> Hold {
-        self.surface.backend.room(has_credential)
+    pub(super) fn room(&self, call: &backend::Call) -> Hold {
+        self.surface.backend.room(call)
     }
 
     /// Values of the Host header that are ours; `None` accepts any.

@@ -235,17 +235,23 @@ pub(super) struct Tracked {
     room: Arc<Hold>,
     /// The whole body is counted already; of a stream, each piece is when it comes.
     is_whole: bool,
+    /// Its pieces are events (`text/event-stream`), each with a message of JSON-RPC.
+    is_events: bool,
+    /// It ended early, for want of room.
+    is_cut: bool,
 }
 
 impl Tracked {
-    pub(super) fn new(body: Body, mut under_way: UnderWay, room: Hold) -> Self {
+    /// The body that the head of an answer is of.
+    pub(super) fn new(body: Body, head: &HeaderMap, mut under_way: UnderWay, room: Hold) -> Self {
         under_way.offer();
         let is_whole = body.size_hint().exact().is_some();
-        Self { body, under_way, room: Arc::new(room), is_whole }
+        let is_events = head.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        Self { body, under_way, room: Arc::new(room), is_whole, is_events, is_cut: false }
     }
 
-    /// The piece, with its room. A piece of a stream for which there is none ends the stream.
-    fn count(&self, piece: Bytes) -> Option<Bytes> {
+    /// The piece, with its room. A piece of a stream for which there is none ends the stream, which says so where it can.
+    fn count(&mut self, piece: Bytes) -> Option<Bytes> {
         if piece.len() <= SMALL {
             return Some(piece);
         }
@@ -253,12 +259,31 @@ impl Tracked {
             true => Arc::clone(&self.room),
             false => {
                 let mut room = self.room.another();
-                room.grow(piece.len() as u64).ok()?;
+                if let Err(exhausted) = room.grow(piece.len() as u64) {
+                    self.is_cut = true;
+                    return self.is_events.then(|| no_room_event(&piece, exhausted));
+                }
                 Arc::new(room)
             }
         };
         Some(Bytes::from_owner(Counted { piece, _room: room }))
     }
+}
+
+/// What a stream of events says in the place of a message that there is no room for: an error that answers the same request.
+fn no_room_event(event: &[u8], exhausted: Exhausted) -> Bytes {
+    #[derive(serde::Deserialize)]
+    struct Message {
+        #[serde(default)]
+        id: serde_json::Value,
+    }
+    let lines = event.split(|byte| *byte == b'\n');
+    let data = lines.filter_map(|line| line.strip_prefix(b"data:")).collect::<Vec<_>>().concat();
+    let id = serde_json::from_slice(&data).map_or(serde_json::Value::Null, |message: Message| message.id);
+    let message = format!("{exhausted}; try again in a moment");
+    let error =
+        serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": message } });
+    Bytes::from(format!("data: {error}\n\n"))
 }
 
 /// Bytes on their way, and the room that they take.
@@ -282,6 +307,9 @@ impl http_body::Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
+        if this.is_cut {
+            return Poll::Ready(None);
+        }
         this.under_way.taken();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         if polled.is_ready() {
@@ -295,7 +323,7 @@ impl http_body::Body for Tracked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_cut || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -414,12 +442,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_finds_no_room_says_so_to_who_waits_for_that_answer() {
+        let memory = Budget::of_mib(1);
+        let mut others = memory.hold(None, None, true);
+        assert_eq!(others.grow((1 << 20) - SMALL as u64), Ok(()));
+        let event = format!(
+            "id: 1\ndata: {{\"jsonrpc\":\"2.0\",\"id\":\"q-7\",\"result\":\"{}\"}}\n\n",
+            "x".repeat(5_000)
+        );
+        let mut events = frames(&[": alive\n\n"]);
+        events.frames.push_back(Ok(Frame::data(Bytes::from(event))));
+        events.frames.push_back(Ok(Frame::data(Bytes::from_static(b": more\n\n"))));
+        let body = events.map_err(|_| unreachable!("frames of a test")).boxed();
+        let mut head = HeaderMap::new();
+        head.insert(header::CONTENT_TYPE, "text/event-stream".parse().expect("a value"));
+        let under_way = Arc::new(Activity::default()).begin();
+        let stream = Tracked::new(body, &head, under_way, memory.hold(None, None, true));
+        let told = stream.collect().await.expect("it cannot fail").to_bytes();
+        let told = String::from_utf8_lossy(&told);
+        let said = told.strip_prefix(": alive\n\ndata: ").and_then(|said| said.strip_suffix("\n\n"));
+        let said: serde_json::Value = serde_json::from_str(said.expect("one event more")).expect("JSON");
+        assert_eq!((&said["id"], &said["error"]["code"]), (&"q-7".into(), &(-32603).into()), "{said}");
+        assert!(said["error"]["message"].as_str().is_some_and(|text| text.contains("try again")), "{said}");
+    }
+
+    #[tokio::test]
     async fn an_answer_takes_room_until_its_bytes_have_left() {
         let memory = Budget::of_mib(1);
         let answer = |body: Body, weight: u64| {
             let mut room = memory.hold(None, None, true);
             assert_eq!(room.grow(weight), Ok(()));
-            Tracked::new(body, Arc::new(Activity::default()).begin(), room)
+            Tracked::new(body, &HeaderMap::new(), Arc::new(Activity::default()).begin(), room)
         };
         let mut whole = answer(Full::from(vec![0; 5_000]).boxed(), 5_000);
         let piece = whole.frame().await.expect("a frame").map(Frame::into_data);

@@ -128,7 +128,9 @@ impl Line {
                 None if asked.pass_over().await => {}
                 None => reply::close(&mut response, version),
             }
-            Ok(response.map(|body| Tracked::new(body, under_way, room)))
+            let (head, body) = response.into_parts();
+            let body = Tracked::new(body, &head.headers, under_way, room);
+            Ok(Response::from_parts(head, body))
         })
     }
 

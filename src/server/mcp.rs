@@ -14,6 +14,7 @@ use super::{cors, page, revocable};
 use crate::base::body::Body;
 use crate::base::budget::{Exhausted, Hold};
 use crate::base::headers::retry_after;
+use crate::base::reach::network;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{Denial, Pass, Principal};
 use crate::routing::Endpoint;
@@ -83,7 +84,12 @@ impl Edge {
         let (request, asked) = self.read(tenant, visit, request, &parties).await?;
         let subject = subject(&principal).filter(|_| is_listen(request.headers()));
         let under_way = self.room_for_call(visit, &parties, subject)?;
-        let caller = Caller { principal, request_id: visit.id.clone(), started: visit.started };
+        let caller = Caller {
+            principal,
+            request_id: visit.id.clone(),
+            network: network(visit.peer.addr.ip()),
+            started: visit.started,
+        };
         // Dropping the call cancels it down to the backend.
         tokio::select! {
             biased;

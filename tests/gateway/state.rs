@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
-use super::harness::login::{App, CALLBACK, Tokens};
+use super::harness::login::{App, Browser, CALLBACK, Tokens};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
@@ -326,6 +326,52 @@ async fn a_state_folder_that_became_read_only_still_counts() {
     let resumed = fine(&gateway, &["resume", "acme"]);
     assert!(resumed.contains("would not survive a restart"), "{resumed}");
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
+}
+
+/// A client of the tenant at `/a` that registered earlier.
+fn app<'a>(gateway: &'a Gateway, id: &str) -> App<'a> {
+    App { gateway, prefix: "/a", client_id: id.to_owned(), redirect_uri: CALLBACK.to_owned() }
+}
+
+#[tokio::test]
+async fn a_store_that_became_read_only_puts_logins_and_renewals_off_and_forgets_none() {
+    let Some(disk) = SmallDisk::mount("size=2m") else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
+    let setup = setup.flag("--entra-authority", &entra.authority());
+    let mut gateway =
+        setup.file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml()).start().await;
+    let registered = App::registered(&gateway, "/a").await;
+    let (id, tokens) = (registered.client_id.clone(), registered.tokens(&entra).await);
+    drop(registered);
+    let remount = |how: &str| {
+        let status = Command::new("mount").args(["-o", how]).arg(disk.0.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{how}");
+    };
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &*tokens.refresh), ("client_id", &*id)];
+    gateway.signal("TERM");
+    assert!(gateway.until_ended().await.success());
+    remount("remount,ro");
+    let mut gateway = gateway.killed().start_again().await;
+    let put_off = |answer: &super::harness::client::Answer| {
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
+        assert!(!answer.text.contains("invalid_grant"), "{answer:?}");
+    };
+    put_off(&app(&gateway, &id).post("/token", &form).await);
+    let mut browser = Browser::new(&gateway);
+    let callback = app(&gateway, &id).log_in_at_microsoft(&mut browser, &entra).await;
+    let page = browser.get(&callback).await;
+    assert_eq!(page.status, 503, "{page:?}");
+    assert!(page.text.contains("temporarily_unavailable"), "the application is told: {page:?}");
+    let called = gateway.client().bearer(&tokens.access).search(Era::Modern, "/a", "q").await;
+    assert_eq!(called.status, 200, "calls go on: {called:?}");
+    gateway.signal("TERM");
+    assert!(gateway.until_ended().await.success());
+    remount("remount,rw");
+    let gateway = gateway.killed().start_again().await;
+    assert_eq!(app(&gateway, &id).post("/token", &form).await.status, 200, "nothing was used up");
 }
 
 /// Runs a verb about tenants against a gateway.

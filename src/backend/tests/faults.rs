@@ -1,6 +1,8 @@
 //! Calls: what is sent, and what each fault becomes.
 
 use super::*;
+use crate::base::budget::{Budget, Exhausted};
+use crate::spec::TenantName;
 
 /// Long enough for loopback, short enough to wait for.
 const SHORT: Duration = Duration::from_millis(150);
@@ -316,4 +318,46 @@ async fn nothing_prints_the_key() {
     let printed = format!("{client:?} {:?} {:?} {error:?} {error}", bench.pool, bench.lasting);
     assert!(!printed.contains(KEY), "{printed}");
     assert!(!printed.contains(&KEY[..6]), "{printed}");
+}
+
+#[tokio::test]
+async fn one_origin_has_half_of_all_calls_and_others_have_the_rest() {
+    let (bench, elsewhere) = (Bench::new().await, FakeBackend::start().await);
+    let client = bench.client();
+    let share = |backend: &FakeBackend| bench.pool.share_of(backend.url("").trim_end_matches('/'));
+    let mut held = Vec::new();
+    while let Ok(place) = bench.pool.begin_call(share(&bench.backend)) {
+        held.push(place);
+    }
+    let refused = bench.search(&client, Duration::from_secs(10)).await;
+    assert!(matches!(refused, Err(Error::Crowded)), "{refused:?}");
+    assert_eq!(bench.backend.counts().connections, 0);
+    let other = search(&elsewhere.url("/nlp-search"));
+    let call = bench.call(Duration::from_secs(10));
+    client.call(&other, &question(), &call).await.expect("another origin has places");
+    let half = held.len();
+    while let Ok(place) = bench.pool.begin_call(share(&elsewhere)) {
+        held.push(place);
+    }
+    assert_eq!(held.len(), half * 2, "the other half");
+    let third = bench.pool.begin_call(bench.pool.share_of("http://third.example"));
+    assert!(matches!(third, Err(Error::Crowded)), "all places are taken");
+    drop(held);
+    bench.search(&client, Duration::from_secs(10)).await.expect("there are places again");
+}
+
+#[tokio::test]
+async fn callers_at_one_address_have_half_of_the_memory_for_answers() {
+    let bench = Bench::new().await;
+    let pool = bench.pool.clone().with_answer_memory(Budget::of_mib(1));
+    let hold = |tenant: &str, network: &str| {
+        let name = TenantName::parse(tenant).expect("a name");
+        let network = Some(network.parse().expect("an address"));
+        pool.clone().for_tenant(&name).room().hold(&Call { network, ..bench.call(Duration::from_secs(1)) })
+    };
+    let (mut one, mut same, mut other) =
+        (hold("a", "192.0.2.1"), hold("b", "192.0.2.1"), hold("b", "192.0.2.2"));
+    assert_eq!(one.grow(512 << 10), Ok(()));
+    assert_eq!(same.grow(1), Err(Exhausted::Network));
+    assert_eq!(other.grow(512 << 10), Ok(()));
 }

@@ -215,6 +215,7 @@ pub(super) fn caller() -> Caller {
     Caller {
         principal: Principal::Anonymous,
         request_id: REQUEST_ID.to_owned(),
+        network: std::net::Ipv4Addr::LOCALHOST.into(),
         started: SystemClock.monotonic(),
     }
 }
