@@ -1,9 +1,12 @@
-//! Floor 2: who somebody is, according to Microsoft Entra ID (OpenID Connect Core 1.0 over Entra's v2.0 endpoints).
+//! Floor 2: authentication of people with Microsoft Entra ID (OpenID Connect Core 1.0 over Entra's
+//! v2.0 endpoints).
 //!
-//! Owns: the addresses of Entra's endpoints, its keys, the redemption of codes, and the one function that judges
-//! id_tokens. Promises: what comes out as a [`Person`] was signed by Entra for this tenant's app and is of an account
-//! that the tenant takes; no token of Entra's leaves this module but the refresh token; every exchange has a deadline and a
-//! bound. Leaves to `oauth`: cookies, consent, what becomes of a person, and keeping the refresh token sealed.
+//! Owns: the addresses of Entra's endpoints, its signing keys, the redemption of codes, and the
+//! single function that verifies id_tokens. Promises: every [`Person`] returned comes from an
+//! id_token that Entra signed for this tenant's app, and belongs to an account that the tenant
+//! admits; the refresh token is the only Entra token that leaves this module; every exchange has a
+//! deadline and a bound. Leaves to `oauth`: cookies, consent, what a person is allowed to do, and
+//! sealing the refresh token.
 
 mod aadsts;
 mod admission;

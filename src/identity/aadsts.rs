@@ -1,21 +1,23 @@
-//! What Entra's error numbers mean to us (Microsoft's published list of AADSTS codes).
+//! The meaning of Entra's error codes (Microsoft's published list of AADSTS codes).
 //!
-//! Owns the words that people are shown. `{app}` and `{redirect}` in them are the app's id and our redirect URI.
+//! Owns the texts of the error pages. `{app}` and `{redirect}` in them are placeholders for the
+//! app's id and our redirect URI.
 
-/// Whose turn it is.
+/// Who can resolve an error, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The account may not, the person would not, or it took too long.
+    /// The account is not allowed, the person declined, or the login took too long.
     Refused,
-    /// The operator must mend the app registration or the tenant's file. Nobody's session ends over it.
+    /// The operator must correct the app registration or the tenant's file. Sessions stay valid
+    /// meanwhile.
     Misconfigured,
-    /// The account must log in again; only renewals say so.
+    /// The account must log in again. Only renewals report this.
     Ended,
-    /// Entra does not answer. Nothing was used up but, perhaps, a code.
+    /// Entra does not respond. Nothing was used up, except perhaps a code.
     Down,
 }
 
-/// What an error means, and to whom.
+/// The kind of an error, its class, and the text of its page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meaning {
     pub(super) kind: Kind,
@@ -27,12 +29,12 @@ pub(super) struct Meaning {
 
 const OPERATOR: &str = "Tell whoever operates this server; your account is not at fault.";
 
-/// What an error means, by the first of its numbers that is known, else by the OAuth error.
+/// Returns the meaning of the first known code, else that of the OAuth error.
 pub(super) fn meaning(oauth: &str, codes: &[u32]) -> Meaning {
     codes.iter().find_map(|&code| by_code(code)).unwrap_or_else(|| by_oauth_error(oauth))
 }
 
-/// Whether the secret was what Entra refused: wrong, or expired.
+/// Whether Entra rejected the client secret as wrong or expired.
 pub(super) fn is_of_secret(codes: &[u32]) -> bool {
     codes.iter().any(|code| matches!(code, 7_000_215 | 7_000_222))
 }
@@ -58,7 +60,7 @@ fn by_code(code: u32) -> Option<Meaning> {
             Meaning::OVER
         }
         28_000 | 28_003 | 90_009 | 900_144 | 901_002 | 9_010_010 => Meaning::OUR_REQUEST,
-        // 50196: asked too often for the same; whoever has a session keeps it.
+        // 50196: too many identical requests. Existing sessions stay valid.
         50_087 | 50_088 | 50_196 | 70_012 | 90_006 | 90_012 | 90_033 | 90_090 => Meaning::DOWN,
         _ => return None,
     })

@@ -1,5 +1,5 @@
-//! Whose accounts a tenant takes, and whether a login that was made before still counts under what the tenant's file says
-//! now. Pure: asked at each login, at each renewal and with every call.
+//! Which accounts a tenant admits, and whether an earlier login is still valid under the tenant's
+//! current file. Pure functions, evaluated at each login, at each renewal and on every call.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::person::Person;
 use crate::spec::{DirectorySpec, IdentitySpec};
 
-/// The directory of all personal accounts.
+/// The Entra directory that holds all personal Microsoft accounts.
 pub(super) const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
-/// Where somebody logged in: the app registration and the directory, as the tenant's file named them then.
+/// The app registration and directory of a login, as the tenant's file named them at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     /// The application (client) id.
@@ -20,12 +20,13 @@ pub struct Upstream {
     pub directory: Arc<str>,
 }
 
-/// Why an account, or a login of before, does not count.
+/// Why an account or an earlier login is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inadmissible {
     /// The login was made for another app registration.
     App,
-    /// The account is of another directory, or the login was made at one that cannot be told to be the same.
+    /// The account is in another directory, or the directory of the login cannot be proven to be
+    /// the same.
     Directory,
     /// The account is a guest of the directory.
     Guest,
@@ -34,33 +35,40 @@ pub enum Inadmissible {
 }
 
 impl Inadmissible {
-    /// Whether logging in again, perhaps with another account, is what mends it.
+    /// Whether logging in again, perhaps with another account, resolves it.
     pub fn is_of_the_login(self) -> bool {
         matches!(self, Self::App | Self::Directory)
     }
 }
 
 impl Upstream {
-    /// Where people log in now.
+    /// Returns the app registration and directory that the tenant's file names now.
     pub fn of(identity: &IdentitySpec) -> Self {
         Self { app: Arc::clone(&identity.client_id), directory: identity.directory.name() }
     }
 
-    /// Nobody knows where: no app and no directory is called so.
+    /// Returns an upstream that matches no app and no directory, for logins of unknown origin.
     pub fn unknown() -> Self {
         Self { app: "".into(), directory: "".into() }
     }
 }
 
-/// Whether a login of this person, made there, counts under this tenant's login.
+/// Verifies that an earlier login of `person`, made at `upstream`, is valid under this tenant's
+/// current login settings.
+///
+/// # Errors
+/// Returns why the login is not admitted: its app or directory is not the tenant's any more, or the
+/// tenant does not admit guests or personal accounts.
 pub fn admits(identity: &IdentitySpec, upstream: &Upstream, person: &Person) -> Result<(), Inadmissible> {
     if upstream.app != identity.client_id {
         return Err(Inadmissible::App);
     }
     match &identity.directory {
-        // The account's directory is a fact; the name it was reached by is not.
+        // The token proves the account's directory; the name under which it was addressed proves
+        // nothing.
         DirectorySpec::One(id) if is_id(id) && *id != person.tid => return Err(Inadmissible::Directory),
-        // Whose a domain is, only Entra can tell: the name of before is taken, another is in doubt.
+        // Only Entra can resolve a domain to a directory, so a login counts only if it was made
+        // under the same domain.
         DirectorySpec::One(name) if !is_id(name) && *name != upstream.directory => {
             return Err(Inadmissible::Directory);
         }
@@ -69,7 +77,8 @@ pub fn admits(identity: &IdentitySpec, upstream: &Upstream, person: &Person) -> 
     takes(identity, &person.tid, person.guest)
 }
 
-/// Whether the tenant takes accounts of this kind. For a tenant of one directory, that directory has vouched for the account.
+/// Verifies that the tenant admits accounts of this kind. For a tenant with a single directory, the
+/// caller has verified that the account is in that directory.
 pub(super) fn takes(identity: &IdentitySpec, tid: &str, guest: bool) -> Result<(), Inadmissible> {
     let is_personal = tid == PERSONAL;
     let is_listed = match &identity.directory {
@@ -84,7 +93,8 @@ pub(super) fn takes(identity: &IdentitySpec, tid: &str, guest: bool) -> Result<(
     }
 }
 
-/// Lower case, 8-4-4-4-12: what Entra gives directories and accounts.
+/// Whether `text` is an id as Entra gives them to directories and accounts: a lower-case GUID,
+/// 8-4-4-4-12.
 pub(super) fn is_id(text: &str) -> bool {
     let dashes = [8, 13, 18, 23];
     text.len() == 36
@@ -198,7 +208,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever changes between a login and a call: the call is let in only if a login of this moment would be.
+        /// Whatever changes between a login and a call, the call is admitted only if a new login
+        /// would be admitted too.
         #[test]
         fn no_call_is_let_in_that_a_new_login_would_not_be(
             then in any_identity(),
@@ -216,7 +227,7 @@ mod tests {
             }
         }
 
-        /// What did not change ends nobody's login.
+        /// A login stays valid as long as the settings do not change.
         #[test]
         fn what_stays_as_it_is_shuts_nobody_out(
             identity in any_identity(),

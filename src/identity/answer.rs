@@ -1,4 +1,4 @@
-//! What Entra's token endpoint answers (RFC 6749 section 5, with Entra's own members).
+//! Responses of Entra's token endpoint (RFC 6749 section 5, with Entra's own members).
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -6,12 +6,13 @@ use serde::Deserialize;
 use super::error::{Error, Trace};
 use crate::base::secret::Secret;
 
-/// Descriptions are for logs; what they hold beyond numbers is not kept.
+/// A limit on the codes taken from one response. Descriptions are for logs; only codes and ids are
+/// kept of them.
 const MOST_CODES: usize = 8;
-/// Correlation and trace ids have 36.
+/// Correlation and trace ids have 36 characters.
 const LONGEST_ID: usize = 64;
 
-/// Tokens.
+/// The tokens of a successful response.
 #[derive(Deserialize)]
 pub(super) struct Tokens {
     pub(super) id_token: Secret,
@@ -28,7 +29,7 @@ struct Refusal {
     trace_id: Option<String>,
 }
 
-/// Reads an answer of the token endpoint.
+/// Parses a response of the token endpoint.
 pub(super) fn tokens(status: StatusCode, body: &[u8]) -> Result<Tokens, Error> {
     if status == StatusCode::OK {
         return serde_json::from_slice(body).map_err(|_| Error::down("its answer has no id_token"));
@@ -44,12 +45,12 @@ pub(super) fn tokens(status: StatusCode, body: &[u8]) -> Result<Tokens, Error> {
     Err(Error::from_entra(&refusal.error, trace))
 }
 
-/// What the redirect from the authorization endpoint means that brought no code.
+/// Returns the error of a redirect from the authorization endpoint that brought no code.
 pub(super) fn redirected(error: &str, description: Option<&str>) -> Error {
     Error::from_entra(error, described(description))
 }
 
-/// Takes the numbers and ids out of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.
+/// Extracts the codes and ids of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.
 fn described(description: Option<&str>) -> Trace {
     let text = description.unwrap_or_default();
     let codes = text.split("AADSTS").skip(1).filter_map(|rest| {
@@ -68,7 +69,7 @@ fn described(description: Option<&str>) -> Trace {
     }
 }
 
-/// An id that may stand in a log.
+/// Returns the id if it is safe to log.
 fn id(text: String) -> Option<String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (plain && !text.is_empty() && text.len() <= LONGEST_ID).then_some(text)

@@ -1,7 +1,8 @@
-//! What a directory publishes: its issuer and its keys (OpenID Connect Discovery 1.0).
+//! The metadata that a directory publishes: its issuer and its keys (OpenID Connect Discovery 1.0).
 //!
-//! Looked up when first needed, daily, and when a token has a key that is not known; by one caller at a time, at most once
-//! a minute. While Entra cannot be reached, what was seen last counts.
+//! It is fetched when first needed, once a day, and when a token names an unknown key: by one
+//! caller at a time, and at most once a minute. While Entra is unreachable, the last metadata stays
+//! in use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,29 +18,29 @@ use super::keys::Keys;
 use super::transport::{Request, Transport};
 
 const FRESH: Duration = Duration::from_secs(24 * 3600);
-/// Between two looks.
+/// The minimum time between two fetches.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// A directory, or all of an audience.
+/// A directory, or all directories of an audience.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Its id, one of its domains, or `organizations` or `common`.
+    /// The directory's id, one of its domains, or `organizations` or `common`.
     name: Arc<str>,
     seen: ArcSwapOption<Published>,
     last_look: Mutex<Option<Look>>,
 }
 
-/// When somebody looked, and what went wrong then.
+/// The time of the last fetch, and its error if it failed.
 #[derive(Debug)]
 struct Look {
     at: Instant,
     fault: Option<Error>,
 }
 
-/// What was published.
+/// The published metadata.
 #[derive(Debug)]
 pub(super) struct Published {
-    /// With `{tenantid}` in it for audiences.
+    /// Contains `{tenantid}` if the metadata is that of an audience.
     pub(super) issuer: String,
     pub(super) keys: Keys,
     at: Instant,
@@ -55,7 +56,7 @@ impl Directory {
         Self { name, seen: ArcSwapOption::empty(), last_look: Mutex::new(None) }
     }
 
-    /// What it publishes, at most a day old unless Entra cannot be reached.
+    /// Returns the published metadata, at most a day old unless Entra is unreachable.
     pub(super) async fn published(&self, transport: &Transport) -> Result<Arc<Published>, Error> {
         let seen = self.seen.load_full();
         match seen {
@@ -70,7 +71,8 @@ impl Directory {
         if let Some(seen) = self.seen.load_full() {
             return Ok(seen);
         }
-        // An outage is not asked about anew for each of many who wait; a second is enough to notice that it is over.
+        // Many callers may wait here during an outage. They share one failure for a second, which
+        // is short enough to notice the end of the outage.
         let just_failed =
             last.as_ref().filter(|look| transport.elapsed_since(look.at) < Duration::from_secs(1));
         if let Some(fault) = just_failed.and_then(|look| look.fault.clone()) {
@@ -79,7 +81,8 @@ impl Directory {
         self.look(transport, &mut last).await
     }
 
-    /// What it publishes now, if that is newer than `seen`; `None` if somebody looked a moment ago.
+    /// Returns the metadata if it is newer than `seen`; `None` if the last fetch was less than a
+    /// minute ago.
     pub(super) async fn newer(
         &self,
         transport: &Transport,
@@ -117,11 +120,12 @@ impl Directory {
     }
 
     async fn get(&self, transport: &Transport, path: &str) -> Result<bytes::Bytes, Error> {
-        // A directory's own place: whoever looks, looks for all tenants that have it, and must not wait for one of them.
+        // The directory is an asker of its own: a fetch serves every tenant that uses the
+        // directory, so it must not wait for the share of a single tenant.
         let asker = transport.asker(&format!("directory {}", self.name));
         match transport.ask(transport.url(&self.name, path), Request::Get, &asker).await? {
             (StatusCode::OK, body) => Ok(body),
-            // Entra's answer for a directory that there is not.
+            // Entra's response for a directory that does not exist.
             (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _) => {
                 let detail = Some(format!("there is no directory {}", self.name));
                 Err(Error::of(&Meaning::DIRECTORY_UNKNOWN, Trace { detail, ..Trace::default() }))

@@ -1,4 +1,4 @@
-//! What all tenants share of Entra: the way there, and the directories they look at.
+//! The parts of the Entra client that all tenants share: the transport and the directories.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,24 +15,26 @@ use crate::telemetry::metrics::Metrics;
 pub struct Entra {
     authority: Url,
     pub(super) transport: Transport,
-    /// By id, domain or audience. Held by the tenants that use them.
+    /// By id, domain or audience. The tenants that use a directory own it.
     directories: Mutex<HashMap<Arc<str>, Weak<Directory>>>,
 }
 
 impl Entra {
-    /// `authority` is the scheme and host of all directories, e.g. `https://login.microsoftonline.com`.
+    /// Creates the shared client. `authority` is the scheme and host of all directories, e.g.
+    /// `https://login.microsoftonline.com`.
     pub fn new(authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
         let transport = Transport::new(authority.clone(), clock, metrics);
         Arc::new(Self { authority, transport, directories: Mutex::default() })
     }
 
-    /// The directory of this id, domain or audience: the same one for all tenants that have it.
+    /// Returns the directory with this id, domain or audience; tenants that name the same one share
+    /// it.
     pub(super) fn directory(&self, name: &Arc<str>) -> Arc<Directory> {
         let mut directories = self.directories.lock().expect("no holder of this lock panics");
         if let Some(directory) = directories.get(name).and_then(Weak::upgrade) {
             return directory;
         }
-        // Those of tenants that are gone go when there is no room left without growing.
+        // Entries whose tenants are gone are dropped only when the map would have to grow.
         if directories.len() == directories.capacity() {
             directories.retain(|_, directory| directory.strong_count() > 0);
         }

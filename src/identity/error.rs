@@ -1,10 +1,11 @@
-//! Why somebody could not be logged in: for people ([`Page`]), for clients ([`Error::oauth_error`]) and for the log ([`Trace`]).
+//! Why a login failed: for people ([`Page`]), for OAuth clients ([`Error::oauth_error`]) and for
+//! the log ([`Trace`]).
 
 use std::fmt;
 
 use super::aadsts::{self, Kind, Meaning};
 
-/// Why a login or renewal failed. Holds no code, token or secret. `Display` is for the log.
+/// The failure of a login or renewal. It holds no code, token or secret. `Display` is for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{class}{trace}")]
 pub struct Error {
@@ -14,49 +15,53 @@ pub struct Error {
     trace: Box<Trace>,
 }
 
-/// What people are shown.
+/// The text of an error page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// The heading.
     pub title: &'static str,
     /// What happened.
     pub sentence: String,
-    /// What to do, and who.
+    /// What to do, and who has to do it.
     pub advice: String,
 }
 
-/// What Entra said, to find it in its sign-in log.
+/// Entra's identifiers of a failure, to find it in Entra's sign-in log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trace {
-    /// Numbers of the `AADSTS…` errors.
+    /// The numbers of the `AADSTS…` errors.
     pub codes: Vec<u32>,
+    /// Entra's id of the exchange.
     pub correlation_id: Option<String>,
+    /// Entra's id of the request.
     pub trace_id: Option<String>,
-    /// What we have to add: why a token is not believed, why nothing was heard.
+    /// What this gateway adds: why a token was rejected, or why no response arrived.
     pub detail: Option<String>,
 }
 
 impl Error {
-    /// Whose turn it is.
+    /// Returns who can resolve the failure, and how.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// A short class for metrics, logs and audit: `not_assigned`, `secret_expired`, …
+    /// Returns a short class for metrics, logs and audit: `not_assigned`, `secret_expired`, …
     pub fn class(&self) -> &'static str {
         self.class
     }
 
-    /// What people are shown.
+    /// Returns the text of the error page.
     pub fn page(&self) -> &Page {
         &self.page
     }
 
-    /// For the log.
+    /// Returns the identifiers for the log.
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// Whether nobody can log in until the operator mends the app registration or the tenant's file.
+    /// Whether every login fails until the operator corrects the app registration or the tenant's
+    /// file.
     pub(super) fn is_of_the_app(&self) -> bool {
         let classes = [
             "secret_wrong",
@@ -69,7 +74,7 @@ impl Error {
         classes.contains(&self.class)
     }
 
-    /// What clients are told (RFC 6749 4.1.2.1 and 5.2).
+    /// Returns the error code for OAuth clients (RFC 6749 sections 4.1.2.1 and 5.2).
     pub fn oauth_error(&self) -> &'static str {
         match self.kind {
             Kind::Refused => "access_denied",
@@ -79,7 +84,8 @@ impl Error {
         }
     }
 
-    /// What Entra said: by the first number that is known, else by the OAuth error.
+    /// Creates the error for Entra's response: by the first AADSTS code that is known, else by the
+    /// OAuth error.
     pub(super) fn from_entra(oauth: &str, trace: Trace) -> Self {
         Self::of(&aadsts::meaning(oauth, &trace.codes), trace)
     }
@@ -93,7 +99,7 @@ impl Error {
         Self { kind: meaning.kind, class: meaning.class, page: Box::new(page), trace: Box::new(trace) }
     }
 
-    /// Puts in what the texts leave open.
+    /// Fills in the placeholders of the texts, `{app}` and `{redirect}`.
     pub(super) fn about(mut self, client_id: &str, redirect_uri: &str) -> Self {
         let fill = |text: &str| text.replace("{app}", client_id).replace("{redirect}", redirect_uri);
         self.page.sentence = fill(&self.page.sentence);
@@ -101,7 +107,7 @@ impl Error {
         self
     }
 
-    /// As a renewal says it: nobody is there to be refused, only a session to be ended.
+    /// Adapts the error to a renewal: a refused account ends the session.
     pub(super) fn at_renewal(mut self) -> Self {
         if self.kind == Kind::Refused {
             self.kind = Kind::Ended;
@@ -109,7 +115,7 @@ impl Error {
         self
     }
 
-    /// As a login says it: there is no session yet that could end.
+    /// Adapts the error to a login: no session exists yet that could end.
     pub(super) fn at_login(mut self) -> Self {
         if self.kind == Kind::Ended {
             self.kind = Kind::Refused;
@@ -117,7 +123,7 @@ impl Error {
         self
     }
 
-    /// Nothing was heard of Entra, or nothing sensible.
+    /// Creates the error for an exchange without a usable response from Entra.
     pub(super) fn down(why: impl Into<String>) -> Self {
         Self::of(&Meaning::DOWN, Trace { detail: Some(why.into()), ..Trace::default() })
     }

@@ -1,4 +1,5 @@
-//! The one function that judges id_tokens (OpenID Connect Core 1.0 section 3.1.3.7, and what Entra adds).
+//! Verification of id_tokens (OpenID Connect Core 1.0 section 3.1.3.7, and Entra's additional
+//! rules).
 
 use std::sync::Arc;
 
@@ -13,25 +14,25 @@ use super::keys::{Key, Keys};
 use super::person::{Groups, Person};
 use crate::spec::IdentitySpec;
 
-/// So far may Entra's clock and ours be apart.
+/// The allowed difference between Entra's clock and this machine's.
 const SKEW: SignedDuration = SignedDuration::from_secs(120);
-/// Entra's are below 16 KiB.
+/// In bytes. Entra's tokens are below 16 KiB.
 const LARGEST: usize = 64 << 10;
-/// What stands for the account's directory in what Entra publishes for all directories.
+/// The placeholder for the account's directory in the metadata of an audience.
 const ANY_DIRECTORY: &str = "{tenantid}";
 
-/// What a token must be.
+/// The values that a token must match.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected<'a> {
     pub(super) identity: &'a IdentitySpec,
-    /// As the directory publishes it; `{tenantid}` stands for the account's directory.
+    /// As published by the directory; `{tenantid}` stands for the account's directory.
     pub(super) issuer: &'a str,
-    /// None at renewals, where Entra knows of no nonce.
+    /// `None` at renewals, for which Entra gets no nonce.
     pub(super) nonce: Option<&'a str>,
     pub(super) now: Timestamp,
 }
 
-/// Why a token is not believed. Words of the token are not repeated.
+/// Why a token is rejected. The messages quote nothing from the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("it is not a signed token in Entra's form")]
@@ -102,7 +103,8 @@ struct Claims {
     elsewhere: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Judges a token by everything that is demanded of it.
+/// Verifies a token completely: its signature, issuer, audience, dates, nonce, version and kind of
+/// account.
 pub(super) fn judge(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result<Person, Fault> {
     let (claims, key) = signed(token, keys)?;
     let issuer = expected.issuer.replace(ANY_DIRECTORY, &claims.tid);
@@ -111,11 +113,11 @@ pub(super) fn judge(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result
     demand(claims.aud == *expected.identity.client_id, Fault::Audience)?;
     demand(claims.azp.as_deref().is_none_or(|azp| azp == &*expected.identity.client_id), Fault::Audience)?;
     claims.timely(expected.now)?;
-    // A renewed token has no nonce, or that of the first login.
+    // A renewed token has no nonce, or the nonce of the first login.
     demand(expected.nonce.is_none_or(|nonce| claims.nonce.as_deref() == Some(nonce)), Fault::Nonce)?;
     demand(claims.ver == "2.0", Fault::Version)?;
     demand(is_id(&claims.tid) && is_id(&claims.oid), Fault::Malformed)?;
-    // Of one directory, the issuer is published whole: the token must name the directory that it names.
+    // The metadata of a single directory holds the full issuer: `tid` must be the directory in it.
     demand(issuer.ends_with(&format!("/{}/v2.0", claims.tid)), Fault::Directory)?;
     claims.admitted(expected.identity)?;
     Ok(claims.person())
@@ -125,7 +127,7 @@ fn demand(holds: bool, fault: Fault) -> Result<(), Fault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
-/// The claims of a token whose signature is right, and the key it was made with.
+/// Returns the claims of a token whose signature is valid, and the key that verified it.
 fn signed<'k>(token: &str, keys: &'k Keys) -> Result<(Claims, &'k Key), Fault> {
     demand(token.len() <= LARGEST, Fault::Malformed)?;
     let header = jsonwebtoken::decode_header(token).map_err(|_| Fault::Malformed)?;
@@ -140,7 +142,7 @@ fn signed<'k>(token: &str, keys: &'k Keys) -> Result<(Claims, &'k Key), Fault> {
     Ok((verified.claims, key))
 }
 
-/// All else is demanded by [`judge`], by our clock and in one place.
+/// Disables the library's checks of claims; [`judge`] makes them all, against our clock.
 fn signature_only() -> Validation {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.required_spec_claims.clear();
@@ -159,7 +161,7 @@ impl Key {
 impl Claims {
     fn timely(&self, now: Timestamp) -> Result<(), Fault> {
         let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| Fault::Malformed);
-        // Saturating: what is off the calendar is far off in the direction that counts.
+        // Saturating: a date beyond the calendar stays on the correct side of the comparison.
         let before = |moment: Timestamp| moment.saturating_sub(SKEW).unwrap_or(Timestamp::MIN);
         let after = |moment: Timestamp| moment.saturating_add(SKEW).unwrap_or(Timestamp::MAX);
         demand(now < after(moment(self.exp)?), Fault::Expired)?;
@@ -170,11 +172,11 @@ impl Claims {
         }
     }
 
-    /// Whether the tenant takes accounts of this kind.
+    /// Verifies that the tenant admits accounts of this kind.
     fn admitted(&self, identity: &IdentitySpec) -> Result<(), Fault> {
-        // Of one directory, the issuer, which is the directory's own, has named it.
+        // For a single directory, the comparison of the issuer has verified the directory already.
         admission::takes(identity, &self.tid, self.is_guest()).map_err(|why| match why {
-            // The audience was demanded before.
+            // The audience was verified before.
             Inadmissible::App => Fault::Audience,
             Inadmissible::Directory => Fault::Directory,
             Inadmissible::Guest => Fault::Guest,
@@ -182,7 +184,8 @@ impl Claims {
         })
     }
 
-    /// The directory's own word (`acct`) counts most; else whoever was authenticated elsewhere is a guest.
+    /// Whether the account is a guest: `acct` decides if present; otherwise an account that another
+    /// provider authenticated is a guest.
     fn is_guest(&self) -> bool {
         let elsewhere = self.idp.as_deref().is_some_and(|idp| {
             idp != self.iss && idp.trim_end_matches('/') != format!("https://sts.windows.net/{}", self.tid)
@@ -190,7 +193,7 @@ impl Claims {
         let marked = self.preferred_username.as_deref().is_some_and(|name| name.contains("#EXT#"));
         match self.acct {
             Some(kind) => kind != 0,
-            // A personal account is nobody's guest in its own directory, whatever it calls its provider.
+            // A personal account is not a guest in its own directory, whatever `idp` it has.
             None => (elsewhere && self.tid != PERSONAL) || marked,
         }
     }

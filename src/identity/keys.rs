@@ -1,19 +1,19 @@
-//! A directory's signing keys, as it publishes them (RFC 7517).
+//! The signing keys that a directory publishes (RFC 7517).
 
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-/// No directory has nearly as many; what is beyond is not looked at.
+/// The limit on the keys read from one set. No directory has nearly as many.
 const MOST: usize = 64;
 
-/// The RSA keys that id_tokens may be signed with.
+/// The RSA keys with which id_tokens may be signed.
 #[derive(Debug, Default)]
 pub(super) struct Keys(Vec<Key>);
 
 #[derive(Debug)]
 pub(super) struct Key {
     kid: Box<str>,
-    /// Entra says of some keys for which issuer they are; may hold `{tenantid}`.
+    /// The issuer that Entra restricts some keys to; may contain `{tenantid}`.
     pub(super) issuer: Option<Box<str>>,
     pub(super) public: DecodingKey,
 }
@@ -36,7 +36,8 @@ struct Jwk {
 }
 
 impl Keys {
-    /// Reads a JWK set. Keys of other kinds are passed over, as RFC 7517 section 5 wants it; `None` if none is left.
+    /// Parses a JWK set. Skips keys of other kinds, as RFC 7517 section 5 requires; returns `None`
+    /// if no key is left.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let published: Published = serde_json::from_slice(json).ok()?;
         let keys: Vec<Key> = published.keys.into_iter().take(MOST).filter_map(Key::read).collect();

@@ -1,4 +1,4 @@
-//! An account that has proven itself, and whether it may what it wants.
+//! An authenticated account, and whether the access rules admit it.
 
 use std::sync::Arc;
 
@@ -7,38 +7,45 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use crate::spec::AccessRules;
 
-/// Somebody who logged in. `tid` and `oid` identify the account for ever; the names are for eyes and logs.
+/// An account that logged in. `tid` and `oid` identify it permanently; the names are for display
+/// and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// The directory's id.
     pub tid: Arc<str>,
-    /// The account's id in it.
+    /// The account's id in the directory.
     pub oid: Arc<str>,
-    /// What people call them.
+    /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
-    /// `preferred_username`: changes, and is given to others in time.
+    /// `preferred_username`: it can change, and be reassigned to another account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<Arc<str>>,
-    /// Values of the app roles they were assigned.
+    /// The values of the app roles that are assigned to the account.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Arc<str>>,
+    /// The account's groups.
     pub groups: Groups,
-    /// An account of another directory that was invited into this one.
+    /// Whether this is an account of another directory that was invited into this one.
     pub guest: bool,
 }
 
-/// The groups somebody is in, as far as the token says.
+/// The groups of an account, as far as the token lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Groups {
-    /// Object ids; empty also where the app's registration asks for no `groups` claim.
+    /// Object ids; also empty if the app registration does not request the `groups` claim.
     Known(Vec<Arc<str>>),
-    /// More than fit into a token, so that none is told.
+    /// More groups than fit into a token, so that Entra lists none of them.
     TooMany,
 }
 
 impl Person {
-    /// Whether these rules let the person in; if not, why, in words for them.
+    /// Verifies that these rules admit the person.
+    ///
+    /// # Errors
+    /// Returns an error for the person to read if the rules do not name the account, if they name
+    /// groups and Entra did not list the account's, or if the account's domain is not an allowed
+    /// one.
     pub fn may(&self, rules: &AccessRules) -> Result<(), Error> {
         self.is_named(rules)?;
         match rules.email_domains.is_empty() || self.has_domain(rules) {

@@ -1,4 +1,4 @@
-//! One tenant's side of the login (OpenID Connect Core 1.0 sections 3.1 and 12).
+//! The login of one tenant (OpenID Connect Core 1.0 sections 3.1 and 12).
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,13 +14,14 @@ use super::{aadsts, answer, directory};
 use crate::base::secret::Secret;
 use crate::spec::{LoginSpec, PublicUrl};
 
-/// Always asked for: code and refresh requests without it are refused (AADSTS900144, AADSTS90009). `offline_access` is for
-/// the refresh token, by which we learn whether an account is still good.
+/// Part of every request: Entra refuses code and refresh requests without a scope (AADSTS900144,
+/// AADSTS90009). `offline_access` yields the refresh token, with which renewals verify that an
+/// account is still valid.
 const SCOPE: &str = "openid profile offline_access";
 
-/// A login or renewal takes no longer, whatever it needs to look up.
+/// The deadline of a login or renewal, lookups included.
 const EXCHANGE: Duration = Duration::from_secs(10);
-/// An outage that nobody has noticed for so long is taken for over.
+/// An outage without a failed exchange for this long is taken to be over.
 const OUTAGE: Duration = Duration::from_secs(600);
 
 /// Logs people in for one tenant. Cheap to clone.
@@ -33,7 +34,7 @@ struct Inner {
     login: Arc<LoginSpec>,
     public_url: PublicUrl,
     asker: Asker,
-    /// Of the last exchange.
+    /// The failure of the last exchange, if it failed.
     trouble: Mutex<Option<Noted>>,
 }
 
@@ -42,11 +43,11 @@ struct Inner {
 struct Noted {
     trouble: Trouble,
     last: Instant,
-    /// The first of those that failed in a row.
+    /// When the first of the consecutive failures happened.
     since: Timestamp,
 }
 
-/// What keeps everybody of a tenant from logging in.
+/// A failure that prevents every login of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     #[error("Microsoft's login does not answer")]
@@ -55,28 +56,30 @@ pub enum Trouble {
     Misconfigured(&'static str),
 }
 
-/// What a login asks Entra for.
+/// The parameters of a login's authorization request to Entra.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
+    /// Entra returns it with the code.
     pub state: &'a str,
-    /// Comes back inside the id_token.
+    /// Entra returns it in the id_token.
     pub nonce: &'a str,
-    /// S256 of the verifier that [`Provider::redeem`] is given (RFC 7636).
+    /// The S256 challenge of the verifier passed to [`Provider::redeem`] (RFC 7636).
     pub code_challenge: &'a str,
-    /// The account that the person most likely means.
+    /// The account that the person most likely wants to use.
     pub login_hint: Option<&'a str>,
 }
 
-/// A login that succeeded: the person may use the tenant.
+/// A successful login: the person may use the tenant.
 #[derive(Debug, Clone)]
 pub struct Login {
+    /// The account that logged in.
     pub person: Person,
-    /// Entra's; [`Provider::renew`] takes it. Keep it sealed.
+    /// Entra's refresh token, for [`Provider::renew`]. Keep it sealed.
     pub refresh_token: Option<Secret>,
 }
 
 impl Provider {
-    /// The login of one tenant. Asks nobody anything.
+    /// Creates the login of one tenant. Makes no request.
     pub fn new(entra: &Arc<Entra>, login: &Arc<LoginSpec>, public_url: &PublicUrl) -> Self {
         let directory = entra.directory(&login.identity.directory.name());
         Self(Arc::new(Inner {
@@ -89,15 +92,16 @@ impl Provider {
         }))
     }
 
-    /// Where to send the person's browser. Never with `resource`, which Entra refuses (AADSTS9010010), nor with
-    /// `prompt=consent`, which asks for an administrator in most companies.
+    /// Returns the URL to send the person's browser to. It never has `resource`, which Entra
+    /// refuses (AADSTS9010010), nor `prompt=consent`, which requires an administrator in most
+    /// companies.
     pub fn authorize_url(&self, ask: &Ask<'_>) -> Url {
         let mut url = self.0.url("oauth2/v2.0/authorize");
         url.query_pairs_mut()
             .append_pair("client_id", &self.0.login.identity.client_id)
             .append_pair("response_type", "code")
             .append_pair("redirect_uri", &self.0.public_url.callback())
-            // A form would be a cross-site POST, without our cookies.
+            // `form_post` would be a cross-site POST, without our cookies.
             .append_pair("response_mode", "query")
             .append_pair("scope", SCOPE)
             .append_pair("state", ask.state)
@@ -109,13 +113,18 @@ impl Provider {
         url
     }
 
-    /// What it means that Entra sent the person back with `error` instead of a code.
+    /// Returns the error for a callback with `error` instead of a code.
     pub fn refusal(&self, error: &str, description: Option<&str>) -> Error {
-        // Who forges it makes no trouble for others: it is not noted.
+        // Not recorded as trouble: anyone can forge such a callback.
         self.0.completed(answer::redirected(error, description).at_login())
     }
 
-    /// Makes a person of a code, which is good once. The person meets the tenant's rules.
+    /// Redeems a code, which is valid once, and returns the login of a person whom the tenant's
+    /// rules admit.
+    ///
+    /// # Errors
+    /// Fails if Entra refuses the code or does not answer in time, if the id_token is not valid, or
+    /// if the tenant does not admit the account. The error is never of [`Kind::Ended`].
     pub async fn redeem(&self, code: &str, code_verifier: &Secret, nonce: &str) -> Result<Login, Error> {
         let redirect_uri = self.0.public_url.callback();
         let form = [
@@ -129,8 +138,14 @@ impl Provider {
             .await
     }
 
-    /// Whether the account of `person` is still good and meets the rules, and what it is now. Unless the answer holds
-    /// another refresh token, the one given remains; it remains after every error but [`Kind::Ended`], too.
+    /// Verifies that the account of `person` is still valid and admitted, and returns its current
+    /// state. If the login has no new refresh token, the given one stays valid; so it does after
+    /// every error except [`Kind::Ended`].
+    ///
+    /// # Errors
+    /// Fails with [`Kind::Ended`] if the account must log in again: Entra refused the token, the
+    /// rules no longer admit the account, or the token is for another account. Other kinds are
+    /// temporary or for the operator.
     pub async fn renew(&self, refresh_token: &Secret, person: &Person) -> Result<Login, Error> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
         let renewing = async {
@@ -141,12 +156,12 @@ impl Provider {
         self.0.noted(renewing).await
     }
 
-    /// What keeps everybody from logging in, by the last exchange.
+    /// Returns what prevents every login, according to the last exchange.
     pub fn trouble(&self) -> Option<Trouble> {
         self.remembered().map(|noted| noted.trouble)
     }
 
-    /// Since when that is so.
+    /// Returns since when every login has failed.
     pub fn trouble_since(&self) -> Option<Timestamp> {
         self.remembered().map(|noted| noted.since)
     }
@@ -164,7 +179,8 @@ impl Inner {
         self.trouble.lock().expect("no holder of this lock panics")
     }
 
-    /// Lets an exchange go on for a while, then remembers how it went, counts it, and completes what people are told.
+    /// Runs an exchange with a deadline, records its outcome, counts it, and completes the text of
+    /// its error.
     async fn noted(&self, exchange: impl Future<Output = Result<Login, Error>>) -> Result<Login, Error> {
         let begun = self.entra.transport.clock.monotonic();
         let outcome = tokio::time::timeout(EXCHANGE, exchange).await;
@@ -176,7 +192,7 @@ impl Inner {
         outcome.map_err(|error| self.completed(error))
     }
 
-    /// Says when it begins and when it is over, not each time.
+    /// Logs when trouble begins and when it ends, not at each exchange.
     fn note(&self, trouble: Option<Trouble>, now: Instant) {
         let before = {
             let mut noted = self.trouble();
@@ -199,7 +215,8 @@ impl Inner {
         self.entra.transport.url(&self.login.identity.directory.name(), path)
     }
 
-    /// What the directory publishes is had first: a code is not used up for nothing.
+    /// Fetches the metadata before redeeming the code, so that a failure to fetch it does not use
+    /// up the code.
     async fn login(&self, form: &[(&str, &str)], nonce: Option<&str>, asker: &Asker) -> Result<Login, Error> {
         let published = self.directory.published(&self.entra.transport).await?;
         let tokens = self.tokens(form, asker).await?;
@@ -208,7 +225,7 @@ impl Inner {
         Ok(Login { person, refresh_token: tokens.refresh_token })
     }
 
-    /// Asks the token endpoint, with the next secret if it refuses one.
+    /// Sends the form to the token endpoint; tries the next secret if Entra refuses one.
     async fn tokens(&self, form: &[(&str, &str)], asker: &Asker) -> Result<answer::Tokens, Error> {
         let identity = &self.login.identity;
         let mut refused = None;
@@ -229,7 +246,8 @@ impl Inner {
         Err(refused.expect("a login has a secret"))
     }
 
-    /// Judges a token, once more with newer keys if its key is not known: they roll without notice.
+    /// Verifies a token; retries with newer keys if its key is unknown, since keys rotate without
+    /// notice.
     async fn judged(
         &self,
         token: &str,
@@ -276,7 +294,7 @@ impl Trouble {
     fn of(error: &Error) -> Option<Self> {
         match error.kind() {
             Kind::Down => Some(Self::Down),
-            // The other classes may be about one login, which anybody can spoil for themselves.
+            // The other classes may concern a single login, which anyone can provoke.
             Kind::Misconfigured if error.is_of_the_app() => Some(Self::Misconfigured(error.class())),
             Kind::Misconfigured | Kind::Refused | Kind::Ended => None,
         }

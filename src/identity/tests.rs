@@ -1,4 +1,4 @@
-//! Against an Entra on loopback that answers well or badly.
+//! Tests against a fake Entra on loopback, which responds correctly or not.
 
 #[expect(dead_code, reason = "the gateway's tests use more of it")]
 #[path = "../../tests/gateway/harness/entra.rs"]
@@ -131,7 +131,7 @@ async fn a_person_logs_in_and_is_renewed() {
     let renewed = stage.provider.renew(&token, &login.person).await.expect("still good");
     assert_eq!(renewed.person.roles, ["Admin".into()]);
     assert!(renewed.refresh_token.is_some_and(|newer| newer != token));
-    // What is published was looked up once for all of it.
+    // Everything was fetched once for all exchanges.
     assert_eq!((stage.entra.count(Endpoint::Discovery), stage.entra.count(Endpoint::Keys)), (1, 1));
     let text = stage.metrics.encode();
     assert!(text.contains(r#"tenantd_identity_call_duration_seconds_count{outcome="ok"} 2"#), "{text}");
@@ -329,7 +329,8 @@ async fn keys_that_roll_are_looked_up_once_a_minute_at_most() {
     stage.entra.roll_keys();
     assert_eq!(stage.class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Keys), 2);
-    // Rolled again within the minute: nobody can make us ask all the time.
+    // The keys rotated again within the minute: unknown keys cannot make the gateway fetch all the
+    // time.
     stage.entra.roll_keys();
     for _ in 0..3 {
         assert_eq!(stage.class().await, "disbelieved");
@@ -350,7 +351,8 @@ async fn what_was_seen_last_counts_while_nothing_newer_can_be_had() {
     stage.entra.fault(Endpoint::Discovery, None);
     clock.advance(Duration::from_secs(1));
     assert_eq!(stage.class().await, "in");
-    // A day later it is looked at anew, and an outage then harms nobody. (The fake's clock is the machine's.)
+    // The metadata is fetched again a day later, and an outage is harmless then. (The fake uses the
+    // machine's clock.)
     stage.entra.forge(|_, claims| {
         for name in ["iat", "nbf", "exp"] {
             claims[name] = (claims[name].as_i64().expect("a time") + 90_000).into();

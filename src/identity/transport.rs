@@ -1,4 +1,5 @@
-//! The way to Entra that all tenants share: requests under a deadline and a bound, answers under a cap.
+//! The HTTP transport to Entra that all tenants share: requests with a deadline and a concurrency
+//! limit, responses with a size limit.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -17,27 +18,28 @@ use crate::base::clock::Clock;
 use crate::base::resolve::Resolver;
 use crate::telemetry::metrics::Metrics;
 
-/// A connection may take so long, and a whole answer.
+/// The deadlines of connecting and of a whole exchange.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
-/// Entra's answers are below 64 KiB.
+/// In bytes. Entra's responses are below 64 KiB.
 const LARGEST_ANSWER: usize = 512 << 10;
-/// So many requests are under way at once, over all tenants: half of them of one tenant's, the last fifth of its part and of
-/// all for logins that are renewed, which nobody begins from nothing.
+/// The limit on concurrent requests of all tenants. One tenant gets at most half of it. The last
+/// fifth of a tenant's share and of the whole is reserved for renewals, which need an existing
+/// login.
 const AT_ONCE: u64 = 64;
 
-/// The way to Entra: one client, and a bounded number of requests under way.
+/// One HTTP client and a bounded number of concurrent requests.
 pub(super) struct Transport {
     authority: Url,
     client: OnceLock<Option<reqwest::Client>>,
     places: Arc<Budget>,
-    /// A place was given back.
+    /// Notified when a permit is released.
     freed: Notify,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// On whose behalf Entra is asked.
+/// The party on whose behalf a request is made.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     share: Arc<Share>,
@@ -45,13 +47,13 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// The same tenant, which renews a login that there is.
+    /// Returns the same asker, for the renewal of an existing login.
     pub(super) fn renewing(&self) -> Self {
         Self { share: Arc::clone(&self.share), renews: true }
     }
 }
 
-/// One request's place among those under way.
+/// The permit of one request.
 struct Place<'a> {
     hold: Hold,
     freed: &'a Notify,
@@ -64,14 +66,15 @@ impl Drop for Place<'_> {
     }
 }
 
-/// What a request is: a look at something published, or a form.
+/// A GET of published metadata, or a POST of a form.
 pub(super) enum Request<'a> {
     Get,
     Post(&'a [(&'a str, &'a str)]),
 }
 
 impl Transport {
-    /// `authority` is the scheme and host of all directories, e.g. `https://login.microsoftonline.com`.
+    /// Creates the transport. `authority` is the scheme and host of all directories, e.g.
+    /// `https://login.microsoftonline.com`.
     pub(super) fn new(authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
             authority,
@@ -83,7 +86,7 @@ impl Transport {
         }
     }
 
-    /// The URL of something in a directory.
+    /// Returns the URL of `path` in a directory.
     pub(super) fn url(&self, directory: &str, path: &str) -> Url {
         let mut url = self.authority.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -96,16 +99,17 @@ impl Transport {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
-    /// Who asks: a tenant or a directory, by what names it apart from others.
+    /// Returns the asker of this name: a tenant or a directory, by a name that no other one has.
     pub(super) fn asker(&self, name: &str) -> Asker {
         Asker { share: self.places.share(Party::Tenant(name.into())), renews: false }
     }
 
-    /// Waits for a place. A tenant that has its share waits for its own requests to end, whoever else has room.
+    /// Waits for a permit. A tenant that has used up its share waits for its own requests to end,
+    /// even while there is room for others.
     async fn place(&self, asker: &Asker) -> Place<'_> {
         let mut hold = self.places.hold(Some(Arc::clone(&asker.share)), None, asker.renews);
         loop {
-            // Told of every place that is given back from here on.
+            // Created before the attempt, so that no release after it is missed.
             let freed = self.freed.notified();
             if hold.grow(1).is_ok() {
                 return Place { hold, freed: &self.freed };
@@ -114,7 +118,8 @@ impl Transport {
         }
     }
 
-    /// Asks Entra for something. An answer with any status is one; a server error is an outage.
+    /// Sends a request to Entra. Returns responses of any status, except that server errors and 429
+    /// are errors: an outage.
     pub(super) async fn ask(
         &self,
         url: Url,
@@ -156,7 +161,8 @@ impl Transport {
         Ok((response.status(), body.into()))
     }
 
-    /// Made at the first login: most gateways need none, and one without CA certificates must start all the same.
+    /// Created at the first login: most gateways need no client, and a gateway on a machine without
+    /// CA certificates must still start.
     fn client(&self) -> Option<&reqwest::Client> {
         let made = self.client.get_or_init(|| {
             let is_https = self.authority.scheme() == "https";
@@ -168,7 +174,7 @@ impl Transport {
                 .timeout(ANSWER)
                 .dns_resolver(Names)
                 .pool_max_idle_per_host(8);
-            // Plain HTTP is for loopback, which no proxy reaches.
+            // Plain HTTP is for loopback only, which no proxy can reach.
             let builder = if is_https { builder } else { builder.no_proxy() };
             builder.build().inspect_err(|error| tracing::error!(%error, "no way to Microsoft's login")).ok()
         });
@@ -176,7 +182,8 @@ impl Transport {
     }
 }
 
-/// The resolver of this process, so that a name server that hangs takes no thread of the store's.
+/// Resolves names with the resolver of this process, so that a hanging name server occupies no
+/// thread that the store needs.
 #[derive(Clone)]
 struct Names;
 
@@ -190,7 +197,7 @@ impl Resolve for Names {
     }
 }
 
-/// The chain of causes without the URL, which is known and may be long.
+/// Returns the error chain without the URL, which is known and may be long.
 fn unheard(error: reqwest::Error) -> Error {
     Error::down(causes::in_one_line(&error.without_url()))
 }

@@ -72,7 +72,7 @@ fn judged(claims: &Value) -> Result<Person, Fault> {
     judged_as(claims, &identity(), &issuer())
 }
 
-/// The good claims with some others.
+/// Returns the valid claims with some of them replaced.
 fn with(changes: Value) -> Value {
     let mut claims = claims();
     for (name, value) in changes.as_object().expect("an object") {
@@ -157,7 +157,7 @@ fn a_signature_is_ours_to_check() {
     assert_eq!(token_fault(&format!("{message}."), &keys), Fault::Signature);
     assert_eq!(token_fault("", &keys), Fault::Malformed);
     assert_eq!(token_fault(&"a".repeat(1 << 20), &keys), Fault::Malformed);
-    // A key that the directory publishes for others.
+    // A key that the directory publishes for other issuers.
     let foreign = keys_for(Some("https://login.test/other/v2.0"));
     assert_eq!(token_fault(&good, &foreign), Fault::KeyOfAnotherIssuer);
     let any = keys_for(Some("https://login.test/{tenantid}/v2.0"));
@@ -233,7 +233,7 @@ proptest! {
         prop_assert!(judged_text(&text).is_err());
     }
 
-    /// Whatever byte of a good token is changed, it is good no more.
+    /// A valid token becomes invalid if any of its bytes changes.
     #[test]
     fn no_byte_of_a_token_can_be_changed(at in any::<prop::sample::Index>(), to in "[A-Za-z0-9_-]") {
         static GOOD: LazyLock<String> = LazyLock::new(|| sign(&header(), &claims()));
@@ -244,7 +244,7 @@ proptest! {
         prop_assert!(judged_text(&token).is_err());
     }
 
-    /// Only one claim's value is right, and only within the skew.
+    /// Each claim has a single valid value; dates are valid within the skew only.
     #[test]
     fn a_claim_of_any_other_value_is_refused(
         name in prop::sample::select(vec!["iss", "aud", "nonce", "ver", "tid", "azp"]),
