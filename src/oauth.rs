@@ -1,5 +1,5 @@
-//! Floor 3: who is calling. The bearer check, and each tenant's own authorization server (OAuth 2.1, RFC 8414, RFC 9728)
-//! in front of Microsoft Entra ID.
+//! Floor 3: authentication of callers. The bearer check, and an authorization server for each
+//! tenant (OAuth 2.1, RFC 8414, RFC 9728) in front of Microsoft Entra ID.
 
 mod access_token;
 mod authentication;

@@ -1,7 +1,8 @@
-//! Access tokens: JWTs as RFC 9068 has them (`at+jwt`, ES256), an hour long, for one tenant.
+//! Access tokens: JWTs of RFC 9068 (`at+jwt`, ES256), valid for an hour, for one tenant.
 //!
-//! Three things bind a token to its tenant, each by itself enough: the key, the issuer and the audience. What is verified is
-//! kept by digest; what may change while a token lives (keys, revocation, expiry) is asked with every call.
+//! Three properties bind a token to its tenant, each of them sufficient: the key, the issuer and
+//! the audience. A verified token is cached by its digest; what can change while it lives (keys,
+//! revocation, expiry) is checked on every call.
 
 use std::sync::Arc;
 
@@ -16,53 +17,53 @@ use crate::base::secret::Secret;
 use crate::identity::{Person, Upstream};
 use crate::store::GrantId;
 
-/// How long a token is good. ChatGPT refreshes before every call when it is minutes.
+/// The lifetime of a token. With minutes instead, ChatGPT refreshes before every call.
 pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(1);
-/// RFC 9068 section 2.1.
+/// The `typ` of the header (RFC 9068 section 2.1).
 const TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "ES256";
-/// What replicas' clocks may differ by.
+/// The allowed difference between the clocks of replicas.
 pub(super) const SKEW: SignedDuration = SignedDuration::from_secs(60);
-/// Marks a token that no person stands behind.
+/// The `gty` of a token that has no person.
 const MACHINE: &str = "client_credentials";
 
-/// Whom a token is for.
+/// The party that a token is issued for.
 #[derive(Debug)]
 pub(super) enum Bearer<'a> {
     Person {
         person: &'a Person,
         grant: GrantId,
     },
-    /// A machine client, for itself. Each token can be revoked by itself.
+    /// A machine client, acting for itself. Each of its tokens can be revoked individually.
     Machine {
         roles: &'a [Arc<str>],
-        /// Of the secret or key that it proved itself by.
+        /// The mark of the secret or key with which it authenticated.
         mark: &'a str,
     },
 }
 
-/// A token that was issued.
+/// An issued token.
 #[derive(Debug)]
 pub(super) struct Issued {
     pub(super) text: Secret,
     pub(super) id: String,
 }
 
-/// What a token says, its signature verified.
+/// A token whose signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kid: String,
-    /// Of a machine: named like a grant, so that it can be revoked like one.
+    /// A machine's token has an id of its own here, so that it can be revoked like a grant.
     pub(super) grant: GrantId,
     pub(super) client_digest: Digest,
     pub(super) issued: Timestamp,
     pub(super) expires: Timestamp,
     pub(super) claims: Claims,
-    /// Who stands behind it, from the grant; nobody behind a machine's.
+    /// The person of the grant; `None` for a machine's token.
     pub(super) holder: Option<Holder>,
 }
 
-/// Who stands behind a token, and where they logged in.
+/// The person of a token, and where that person logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) person: Arc<Person>,
@@ -84,7 +85,7 @@ pub(super) struct Claims {
     pub(super) gid: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) gty: Option<Box<str>>,
-    /// Of a machine: the mark of what it was bought by.
+    /// For machines, the mark of the secret or key that the token was issued for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) by: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,15 +101,15 @@ struct Header<'a> {
     typ: &'a str,
     alg: &'a str,
     kid: &'a str,
-    /// Extensions that must be understood: there are none that we do (RFC 7515 section 4.1.11).
+    /// Critical extensions (RFC 7515 section 4.1.11). None is supported.
     #[serde(default, skip_serializing)]
     crit: Option<serde::de::IgnoredAny>,
 }
 
-/// Why a token is not taken.
+/// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Not one of this tenant's that is good now.
+    /// The token is not a currently valid one of this tenant.
     Invalid,
     Unavailable,
 }
@@ -119,7 +120,7 @@ impl From<Unavailable> for Fault {
     }
 }
 
-/// The subject of a person's tokens: stable, and tells nobody the account.
+/// Returns the subject of a person's tokens: stable, and without the account's ids.
 fn subject(person: &Person) -> String {
     let mut fields = Hasher::new();
     [&person.tid, &person.oid].iter().for_each(|field| fields.field(field.as_bytes()));
@@ -127,7 +128,8 @@ fn subject(person: &Person) -> String {
 }
 
 impl Claims {
-    /// Names who a token is for: a person by a subject that tells nobody the account, or a machine client by its id.
+    /// Sets the claims of the bearer: of a person, a subject that does not reveal the account; of a
+    /// machine client, its id.
     pub(super) fn set_bearer(&mut self, bearer: &Bearer<'_>) {
         match bearer {
             Bearer::Machine { roles, mark } => {
@@ -145,7 +147,7 @@ impl Claims {
         }
     }
 
-    /// What is signed: header and claims (RFC 7515 section 5.1).
+    /// Returns the signing input: header and claims (RFC 7515 section 5.1).
     pub(super) fn signing_input(&self, kid: &str) -> String {
         let header = Header { typ: TYPE, alg: ALGORITHM, kid, crit: None };
         format!("{}.{}", part(&header), part(self))
@@ -153,8 +155,8 @@ impl Claims {
 }
 
 impl Token {
-    /// Reads a token whose signature `verify` accepts, given the key's id, what was signed, and the signature. Issuer,
-    /// audience and dates are left to the caller; so is the person.
+    /// Parses a token whose signature `verify` accepts, given the key's id, the signed bytes and
+    /// the signature. The caller checks issuer, audience and dates, and adds the person.
     pub(super) fn parse(token: &[u8], verify: impl FnOnce(&str, &[u8], &[u8]) -> bool) -> Option<Self> {
         let (message, signature) = rsplit(token)?;
         let (header, claims) = rsplit(message)?;
@@ -189,13 +191,13 @@ impl Token {
         Self::of("k", serde_json::from_value(claims).expect("claims")).expect("a token")
     }
 
-    /// Whether no person stands behind it.
+    /// Whether the token is a machine client's.
     pub(super) fn is_machines(&self) -> bool {
         self.claims.gty.as_deref() == Some(MACHINE)
     }
 }
 
-/// A part of a JWT.
+/// Encodes a part of a JWT.
 fn part(value: &impl Serialize) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).expect("claims are plain data"))
 }
@@ -204,7 +206,7 @@ fn decode(part: &[u8]) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// What stands before and behind the last point.
+/// Splits at the last point.
 fn rsplit(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let point = text.iter().rposition(|&byte| byte == b'.')?;
     Some((&text[..point], &text[point + 1..]))

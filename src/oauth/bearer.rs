@@ -1,9 +1,11 @@
-//! The bearer check in front of a tenant (RFC 6750): credential → [`Principal`], or the denial to answer.
+//! The bearer check of a tenant (RFC 6750): from a credential to a [`Principal`], or to the denial
+//! to answer with.
 //!
-//! A tenant with login asks for an access token of its own, a tenant with keys for one of them; a tenant without either
-//! is open, to private networks or to everybody. A token counts in the `Authorization` header only, never in a query
-//! (RFC 6750 section 2.3 advises against it; OAuth 2.1 forbids it). Only digests of keys are here; all of a tenant's are
-//! compared, each in constant time, so that the time taken tells neither which one was close nor which one it was.
+//! A tenant with login requires one of its access tokens, a tenant with keys one of these; a tenant
+//! with neither is open, to private networks or to everyone. Credentials are read from the
+//! `Authorization` header only, never from a query (RFC 6750 section 2.3 advises against it; OAuth
+//! 2.1 forbids it). Keys are held as digests only; all keys of a tenant are compared, each in
+//! constant time, so that the duration reveals neither a near match nor which key matched.
 
 mod login;
 
@@ -25,24 +27,24 @@ use crate::settings::OpenTenants;
 use crate::spec::{AccessRules, AccessSpec, LoginSpec, Resource};
 use crate::telemetry::audit::Who;
 
-/// Longer credentials are not looked at; the gateway's own keys have less than a hundred characters.
+/// The limit on a credential, in bytes; the gateway's own keys have less than a hundred.
 const LONGEST: usize = 4096;
 
-/// Who is calling.
+/// An admitted caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// Nobody in particular: the tenant is open.
+    /// An unidentified caller of an open tenant.
     Anonymous,
     /// The holder of a static key.
     Key { label: Arc<str> },
-    /// Somebody who logged in.
+    /// A person who logged in.
     User(User),
     /// A program that acts for itself.
     Machine(Machine),
 }
 
 impl Principal {
-    /// What the audit calls the caller.
+    /// Returns the caller's names for the audit log.
     pub fn who(&self) -> Who<'_> {
         match self {
             Self::Anonymous => Who::default(),
@@ -52,7 +54,7 @@ impl Principal {
         }
     }
 
-    /// By which client, if the caller logged in.
+    /// Returns the OAuth client, if the tenant has a login.
     pub fn client_id(&self) -> Option<&str> {
         match self {
             Self::Anonymous | Self::Key { .. } => None,
@@ -61,7 +63,8 @@ impl Principal {
         }
     }
 
-    /// Whether the caller meets these rules. They are about people who log in: whoever did not meets none.
+    /// Whether the caller meets these rules. They are about logins: anonymous callers and key
+    /// holders meet only empty rules.
     pub fn may(&self, rules: &AccessRules) -> bool {
         match self {
             Self::Anonymous | Self::Key { .. } => rules.is_empty(),
@@ -71,57 +74,61 @@ impl Principal {
     }
 }
 
-/// A caller who was let in.
+/// The admission of a caller.
 #[derive(Debug)]
 pub struct Pass {
+    /// The caller.
     pub principal: Principal,
+    /// Its permission, which can be revoked.
     pub leave: CallersLeave,
 }
 
-/// The leave of one call or stream; to be held until that is over.
+/// The permission of one call or stream; to be held until that ends.
 #[derive(Debug, Clone)]
 pub struct CallersLeave {
     revoked: CancellationToken,
-    /// Shows that somebody is under way by a grant.
+    /// Marks the grant as in use.
     _grant: Option<GrantLeave>,
 }
 
 impl CallersLeave {
-    /// Fires when the caller may not call any more, whatever is under way.
+    /// Returns the token that fires when the permission is revoked; the call must then end at once.
     pub fn revoked(&self) -> &CancellationToken {
         &self.revoked
     }
 }
 
-/// Why a request is refused.
+/// Why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// 401: no credential was presented.
+    /// 401: the request has no credential.
     Missing,
-    /// 400: the Authorization header cannot be read.
+    /// 400: the Authorization header cannot be parsed.
     Malformed,
     /// 401 `invalid_token`: unknown or expired.
     Invalid,
-    /// 403 `insufficient_scope`: the token is not for this.
+    /// 403 `insufficient_scope`: the token was not issued for calling tools.
     Scope,
-    /// 403: whoever logged in may not call; no token could change that.
+    /// 403: the account may not call, and no other token could change that.
     NotAllowed,
-    /// 503: we cannot tell now. Never a 401, over which clients throw good tokens away.
+    /// 503: the credential cannot be checked now. Never 401, over which clients discard valid
+    /// tokens.
     Unavailable,
-    /// 403: an open tenant, and the caller is not on a private network.
+    /// 403: the tenant is open to private networks, and the caller is not on one.
     NotPrivate,
 }
 
-/// The leave that callers of one tenant have, kept from revision to revision: what is given once can be taken back
-/// while a call or stream is under way.
+/// The permissions in use at one tenant. They outlive a revision, so that a later one can revoke
+/// them while calls and streams are in progress.
 #[derive(Debug, Default)]
 pub struct Leaves(Mutex<Vec<(Leave, CancellationToken)>>);
 
-/// What lets a caller in.
+/// The reason for which a caller is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Leave {
     Key(Digest),
-    /// Whatever changes about the login ends what is under way: the next call is judged by the new rules.
+    /// Any change of the login ends calls in progress; the next call is checked against the new
+    /// rules.
     Login(Arc<LoginSpec>),
     OpenToPrivate,
     OpenToAll,
@@ -134,20 +141,20 @@ impl Leaves {
             return token.clone();
         }
         let token = CancellationToken::new();
-        // Most tenants give one.
+        // Most tenants need a single one.
         given.reserve_exact(1);
         given.push((leave, token.clone()));
         token
     }
 
-    /// Ends at once whatever is under way by a leave that `check` does not give.
+    /// Revokes at once every permission that `check` no longer grants.
     pub fn keep_only(&self, check: &BearerCheck, now: Timestamp) {
         for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.gives(leave, now)) {
             taken_back.cancel();
         }
     }
 
-    /// Ends at once whatever is under way.
+    /// Revokes every permission at once.
     pub fn end(&self) {
         self.lock().drain(..).for_each(|(_, taken_back)| taken_back.cancel());
     }
@@ -157,11 +164,11 @@ impl Leaves {
     }
 }
 
-/// The check of one tenant. Cheap to clone.
+/// The bearer check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
     rule: Rule,
-    /// Fires when open callers, or whoever logged in, may not call any more.
+    /// Fires when anonymous callers, or all who logged in, are no longer admitted.
     closed: CancellationToken,
 }
 
@@ -172,7 +179,8 @@ enum Rule {
     /// With the networks that count as private besides.
     OpenToPrivate(Arc<[IpNet]>),
     OpenToAll,
-    /// The settings refuse open tenants. Such a tenant is rejected before it lives; should one come here, it is shut.
+    /// The settings refuse open tenants. Such a tenant is rejected when it is loaded; this variant
+    /// denies its calls should one come here nonetheless.
     Shut,
 }
 
@@ -181,12 +189,12 @@ struct Key {
     label: Arc<str>,
     digest: Digest,
     expires: Option<Timestamp>,
-    /// Fires when a later revision has this key no more.
+    /// Fires when a later revision no longer has this key.
     revoked: CancellationToken,
 }
 
 impl BearerCheck {
-    /// The check of a tenant with login.
+    /// Creates the check of a tenant with login.
     pub fn login(grants: Arc<Grants>, leaves: &Leaves) -> Self {
         let closed = leaves.of(Leave::Login(Arc::clone(grants.login())));
         Self { rule: Rule::Login(grants.into()), closed }
@@ -196,7 +204,7 @@ impl BearerCheck {
     /// private besides those that are.
     pub fn new(access: &AccessSpec, open: OpenTenants, networks: Arc<[IpNet]>, leaves: &Leaves) -> Self {
         let rule = match open {
-            // Doubt closes: who comes here with a login has nobody to ask.
+            // Fail closed: this constructor has no grants with which a login could be checked.
             _ if access.login.is_some() => Rule::Shut,
             _ if !access.is_open() => Rule::Keys(keys(access, leaves)),
             OpenTenants::Refused => Rule::Shut,
@@ -212,7 +220,11 @@ impl BearerCheck {
         Self { rule, closed }
     }
 
-    /// Checks a request from `peer`, the address of the connection's other end.
+    /// Checks the credentials of a request from `peer`, the remote address of the connection.
+    ///
+    /// # Errors
+    /// Returns the denial to answer with. It is `Denial::Unavailable` if a login cannot be
+    /// checked now.
     pub async fn admit(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Pass, Denial> {
         if let Rule::Login(login) = &self.rule {
             return login.admit(credential(headers)?, &self.closed).await;
@@ -222,7 +234,7 @@ impl BearerCheck {
         Ok(Pass { principal, leave: CallersLeave { revoked, _grant: None } })
     }
 
-    /// Fires when a caller who was let in may not call any more, whatever is under way.
+    /// Returns the token that fires when the permission of an admitted caller is revoked.
     fn revocation(&self, principal: &Principal) -> &CancellationToken {
         let key = match (&self.rule, principal) {
             (Rule::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
@@ -243,7 +255,11 @@ impl BearerCheck {
         }
     }
 
-    /// Whether the page for people is shown to `peer`: not to those whom an open tenant doesn't answer at all.
+    /// Verifies that `peer` may see the page for people.
+    ///
+    /// # Errors
+    /// Returns `Denial::NotPrivate` if the tenant is open to private networks only and `peer` is
+    /// not on one.
     pub fn shows_page(&self, peer: IpAddr) -> Result<(), Denial> {
         match &self.rule {
             Rule::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
@@ -251,7 +267,8 @@ impl BearerCheck {
         }
     }
 
-    /// An open tenant doesn't look at the header: clients often send one they were once given.
+    /// Checks keys and networks. An open tenant ignores the header: clients often send one from an
+    /// earlier configuration.
     fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
         match &self.rule {
             Rule::Keys(keys) => {
@@ -266,7 +283,8 @@ impl BearerCheck {
         }
     }
 
-    /// The `WWW-Authenticate` value of a denial, if its status wants one. `asked` is how the client spelled the endpoint.
+    /// Returns the `WWW-Authenticate` value of a denial, if its status requires one. `asked` is the
+    /// spelling of the endpoint that the client used.
     pub fn challenge(&self, denial: Denial, asked: Resource) -> Option<HeaderValue> {
         match &self.rule {
             Rule::Login(login) => login.challenge(denial, asked),
@@ -274,7 +292,7 @@ impl BearerCheck {
         }
     }
 
-    /// One sentence for people about a denial: what was found and what to do.
+    /// Returns one sentence about a denial for people: what is wrong and what to do.
     pub fn sentence(&self, denial: Denial) -> &'static str {
         match (&self.rule, denial) {
             (Rule::Login(_), Denial::Missing) => {
@@ -287,7 +305,8 @@ impl BearerCheck {
         }
     }
 
-    /// How callers are let in, in words for status pages: `api keys (2)`, `open (private networks)`, `open (public)`.
+    /// Returns the kind of check for status pages: `api keys (2)`, `open (private networks)`, `open
+    /// (public)`.
     pub fn describe(&self) -> String {
         match &self.rule {
             Rule::Login(login) => login.describe(),
@@ -309,7 +328,7 @@ fn keys(access: &AccessSpec, leaves: &Leaves) -> Arc<[Key]> {
     access.api_keys.iter().map(key).collect()
 }
 
-/// The label of the key that this is the digest of, unless the key has expired. Looks at every key.
+/// Returns the label of the key with this digest, unless the key has expired. Compares every key.
 fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
     let mut holder = None;
     for key in keys {
@@ -322,9 +341,10 @@ fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
     holder.cloned()
 }
 
-/// The token of the one Authorization header: `Bearer`, in any case, spaces, then a `b64token` (RFC 6750 section 2.1).
+/// Returns the token of the single Authorization header: `Bearer`, in any case, spaces, then a
+/// `b64token` (RFC 6750 section 2.1).
 ///
-/// Another scheme is no bearer credential at all (RFC 9110 section 11.4), so it counts as missing.
+/// Another scheme is not a bearer credential (RFC 9110 section 11.4), so it counts as missing.
 fn credential(headers: &HeaderMap) -> Result<&[u8], Denial> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denial::Missing)?;
@@ -348,12 +368,12 @@ fn trimmed(value: &HeaderValue) -> &[u8] {
     value.as_bytes().trim_ascii()
 }
 
-/// RFC 9110 section 5.6.2.
+/// Whether the byte is a `tchar` (RFC 9110 section 5.6.2).
 fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+/// Whether the token is `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_b64token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|&&b| b == b'=').count();
     let body = &token[..token.len() - padding];
@@ -376,7 +396,7 @@ fn is_private_v4(v4: Ipv4Addr) -> bool {
 }
 
 impl Denial {
-    /// The status to answer.
+    /// Returns the status of the response.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
@@ -386,7 +406,7 @@ impl Denial {
         }
     }
 
-    /// A word for the audit.
+    /// Returns the word for the audit log.
     pub fn class(self) -> &'static str {
         match self {
             Self::Missing => "no_credential",
@@ -399,8 +419,8 @@ impl Denial {
         }
     }
 
-    /// The `WWW-Authenticate` value of a tenant without login. Without a credential there is no error code to give
-    /// (RFC 6750 section 3.1).
+    /// Returns the `WWW-Authenticate` value of a tenant without login. A request without a
+    /// credential gets no error code (RFC 6750 section 3.1).
     fn challenge(self) -> Option<&'static str> {
         match self {
             Self::Missing => Some("Bearer"),

@@ -38,7 +38,7 @@ async fn a_token_has_the_form_of_rfc_9068() {
     let names: Vec<_> = claims.as_object().expect("an object").keys().cloned().collect();
     let expected = "iss aud sub client_id scope exp iat nbf jti gid tid oid roles";
     assert_eq!(names.join(" "), expected, "no name, no mail address");
-    // Another library finds the signature good, with the published key.
+    // Another library accepts the signature with the published key.
     let jwk = serde_json::from_value(jwks["keys"][0].clone()).expect("a JWK");
     let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).expect("a key");
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
@@ -70,7 +70,7 @@ async fn a_token_of_one_tenant_never_opens_another() {
     let code = acme.code(&client, None).await;
     let answer = acme.redeem(&code, &client).await;
     let token = answer.text("access_token");
-    // Whichever of the two sees it first, and whatever is remembered.
+    // In whichever order the two tenants see it, cached or not.
     assert!(!beta.is_recognised(token).await);
     assert!(acme.is_recognised(token).await);
     assert!(!beta.is_recognised(token).await);

@@ -1,4 +1,5 @@
-//! What a tenant with login asks of its callers: an access token of its own, in force now, by somebody who may call.
+//! The bearer check of a tenant with login: an access token of this tenant, valid now, of a person
+//! or machine that may call.
 
 use std::sync::Arc;
 
@@ -13,28 +14,33 @@ use crate::oauth::metadata::SCOPE;
 use crate::spec::{AccessRules, LoginSpec, Resource};
 use crate::store::GrantId;
 
-/// The check of a tenant with login.
+/// The bearer check of a tenant with login.
 #[derive(Debug, Clone)]
 pub(super) struct Login {
     grants: Arc<Grants>,
 }
 
-/// Somebody who logged in, by a client.
+/// A person who logged in, calling with a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
+    /// The account, as of the last login or renewal.
     pub person: Arc<Person>,
-    /// Stable and theirs alone: `sub` of their tokens.
+    /// The `sub` of the person's tokens: stable and unique to the person.
     pub subject: Arc<str>,
+    /// The OAuth client that calls.
     pub client_id: Arc<str>,
+    /// The grant that the token belongs to.
     pub grant: GrantId,
 }
 
 /// A program that acts for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
+    /// The client's id in the tenant's file.
     pub client_id: Arc<str>,
-    /// What its operator calls it.
+    /// The operator's name for it.
     pub label: Arc<str>,
+    /// The roles that the operator gave it, for the access rules of tools.
     pub roles: Vec<Arc<str>>,
 }
 
@@ -49,7 +55,7 @@ impl Login {
         self.grants.login()
     }
 
-    /// Lets in whoever brings a good token. `closed` fires when a later revision asks for something else.
+    /// Admits a caller with a valid token. `closed` fires when a later revision has another login.
     pub(super) async fn admit(&self, token: &[u8], closed: &CancellationToken) -> Result<Pass, Denial> {
         let token = self.grants.recognise(token).await.map_err(|fault| match fault {
             Fault::Invalid => Denial::Invalid,
@@ -59,13 +65,13 @@ impl Login {
             return Err(Denial::Scope);
         }
         let principal = self.principal(&token)?;
-        // Taken before the last look: whatever is revoked after that ends the call.
+        // Taken before the last check, so that any later revocation ends the call.
         let grant = self.grants.leave(token.grant, closed);
         let leave = CallersLeave { revoked: CancellationToken::clone(&grant), _grant: Some(grant) };
         if self.grants.is_good(&token) { Ok(Pass { principal, leave }) } else { Err(Denial::Invalid) }
     }
 
-    /// Who stands behind a token, if today's rules let them call.
+    /// Returns the principal of a token, if the tenant's current rules admit it.
     fn principal(&self, token: &Token) -> Result<Principal, Denial> {
         let client_id = Arc::clone(&token.claims.client_id);
         self.grants.stands(token).map_err(|refusal| match refusal {
@@ -81,8 +87,9 @@ impl Login {
         Ok(Principal::User(User { person, subject, client_id, grant: token.grant }))
     }
 
-    /// RFC 6750 section 3, RFC 9728 section 5.1. Clients find everything else from here. A 403 that no scope can mend has none, since
-    /// clients would ask for tokens without end.
+    /// Returns the challenge of RFC 6750 section 3 and RFC 9728 section 5.1, from which clients
+    /// discover the login. A 403 that no scope resolves gets none, since clients would request
+    /// tokens endlessly.
     pub(super) fn challenge(&self, denial: Denial, asked: Resource) -> Option<HeaderValue> {
         let error = match denial {
             Denial::Missing => "",
@@ -110,7 +117,8 @@ impl Login {
 }
 
 impl Machine {
-    /// Rules for people do not hold for it, but for the roles that its operator gave it.
+    /// Whether the rules admit the machine. Of the rules for people, only the roles apply, by those
+    /// that the operator gave it.
     pub(super) fn may(&self, rules: &AccessRules) -> bool {
         rules.is_empty() || rules.roles.iter().any(|role| self.roles.contains(role))
     }

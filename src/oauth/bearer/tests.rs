@@ -229,11 +229,11 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
     leaves.keep_only(&one, now);
     assert!(both.revocation(&holder("old")).is_cancelled());
     assert!(!both.revocation(&holder("new")).is_cancelled());
-    // A revision later than the one that a call came in on takes its leave as well.
+    // A later revision also revokes the permissions that earlier ones gave.
     let open = check(vec![], false);
     leaves.keep_only(&open, now);
     assert!(both.revocation(&holder("new")).is_cancelled() && one.revocation(&holder("new")).is_cancelled());
-    // Opening further ends nobody's call; closing does.
+    // Opening further ends no call; closing does.
     let public = check(vec![], true);
     leaves.keep_only(&public, now);
     assert!(!open.revocation(&Principal::Anonymous).is_cancelled());

@@ -76,7 +76,7 @@ async fn a_machine_is_judged_by_the_roles_it_was_given() {
     assert!(principal.may(&roles("Agent")) && !principal.may(&roles("Analyst")));
     assert!(principal.may(&AccessRules::default()));
     assert!(!principal.may(&AccessRules { users: vec!["x".into()], ..AccessRules::default() }));
-    // One that the file lists no more has no token that counts.
+    // A client that the file no longer lists has no valid token.
     let issued = server
         .issuer
         .issue("gone", "mcp:use", &Bearer::Machine { roles: &[], mark: "x" })
