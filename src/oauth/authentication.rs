@@ -1,5 +1,6 @@
-//! How a client proves who it is, at the endpoints that it calls itself: not at all, by a secret in the header or in the
-//! body (RFC 6749 section 2.3), or by an assertion that it signed (`private_key_jwt`, RFC 7523). One way at a time.
+//! Client authentication at the endpoints that clients call: none, a secret in the header or the
+//! body (RFC 6749 section 2.3), or a signed assertion (`private_key_jwt`, RFC 7523). One method per
+//! request.
 
 mod assertion;
 
@@ -19,31 +20,32 @@ use super::reply;
 use crate::base::body::Body;
 use crate::base::digest::Digest;
 
-/// When used assertions are forgotten again that there was no room beside.
+/// How long a client waits for room to remember used assertions.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// A client that is who it says.
+/// An authenticated client.
 #[derive(Debug)]
 pub(super) struct Authenticated {
     pub(super) client: Client,
-    /// It has proven it, and did not only say so.
+    /// Whether the client proved its identity, instead of only naming itself.
     pub(super) proven: bool,
-    /// Of a machine client: the digest of the secret or key by which.
+    /// For machine clients, the digest of the secret or key that authenticated it.
     pub(super) by: Option<Digest>,
 }
 
-/// Why nobody is believed.
+/// Why authentication fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// `invalid_request`
     Malformed(&'static str),
     Parameter(ParameterFault),
-    /// `invalid_client`: unknown, or not proven. Claude registers anew when it hears that.
+    /// `invalid_client`: unknown, or not proven. Claude registers anew after this error.
     Invalid {
         basic: bool,
     },
     Unavailable,
-    /// Too much is asked of us to tell who it is, by this client or others. It says nothing about the client.
+    /// Too many authentications are in progress, by this client or others. It says nothing about
+    /// the client.
     Busy {
         wait: Duration,
     },
@@ -61,11 +63,12 @@ impl From<Unavailable> for Fault {
     }
 }
 
-/// What a client brings.
+/// The credentials that a request carries.
 #[derive(Debug)]
 enum Proof<'a> {
     Nothing,
-    /// As form values are encoded (RFC 6749 section 2.3.1), and as it came: `curl -u` and many programs do not encode it.
+    /// The secret form-decoded (RFC 6749 section 2.3.1), and as it was sent: `curl -u` and many
+    /// other programs do not encode it.
     Basic {
         decoded: Option<Digest>,
         raw: Digest,
@@ -76,16 +79,16 @@ enum Proof<'a> {
     Assertion(Box<Assertion<'a>>),
 }
 
-/// A request of a client.
+/// A client's request.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) parameters: &'a Parameters<'a>,
-    /// Where it comes from.
+    /// The address that the request comes from.
     pub(super) source: IpAddr,
 }
 
-/// Who is calling.
+/// Authenticates the client of a request.
 pub(super) async fn authenticate(
     issuer: &Issuer,
     clients: &Clients,
@@ -121,7 +124,7 @@ pub(super) async fn authenticate(
                 })?;
                 let good = assertion.is_good(issuer, &client, &keys, asked.source);
                 let good = good.map_err(|assertion::Full| Fault::Busy { wait: REMEMBERED })?;
-                // Which of its keys is asked of programs only: their tokens go with it.
+                // Only machine clients need the key: replacing it invalidates their tokens.
                 by = (good && client.origin == Origin::Machine).then(|| assertion.signer(&keys)).flatten();
                 good
             }
@@ -134,7 +137,7 @@ pub(super) async fn authenticate(
     }
 }
 
-/// The client's id and what it brings, wherever they are.
+/// Returns the client's id and its credentials, from the header or the parameters.
 fn presented<'a>(headers: &HeaderMap, parameters: &'a Parameters<'_>) -> Result<(String, Proof<'a>), Fault> {
     let said = parameters.one("client_id")?;
     let secret = parameters.one("client_secret")?;
@@ -171,7 +174,7 @@ fn read_assertion<'a>(text: &'a str, parameters: &Parameters<'_>) -> Result<Asse
     }
 }
 
-/// Id and secret of a Basic header. Ids are ours and look alike in both readings.
+/// Reads id and secret of a Basic header. Ids are ours, and have the same text in both encodings.
 fn basic<'a>(headers: &HeaderMap) -> Result<Option<(String, Proof<'a>)>, Fault> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -190,7 +193,7 @@ fn basic<'a>(headers: &HeaderMap) -> Result<Option<(String, Proof<'a>)>, Fault> 
 }
 
 impl Fault {
-    /// A word for the audit.
+    /// Returns the word for the audit log.
     pub(super) fn class(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Parameter(_) => "invalid_request",
@@ -200,7 +203,7 @@ impl Fault {
         }
     }
 
-    /// What the client is told (RFC 6749 section 5.2).
+    /// Returns the response for the client (RFC 6749 section 5.2).
     pub(super) fn answer(self) -> Response<Body> {
         match self {
             Self::Malformed(what) => reply::error(StatusCode::BAD_REQUEST, "invalid_request", what),

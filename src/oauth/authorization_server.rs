@@ -1,7 +1,8 @@
-//! The authorization server of one tenant: everything below its public URL that is about login.
+//! The authorization server of one tenant: every login endpoint below its public URL.
 //!
-//! It owns what is answered where, and in which form. What people are asked and told is `authorize`'s, `consent`'s and
-//! `callback`'s; what tokens are worth, `grants`' and `token`'s. It holds handles only, since there are ten thousand.
+//! It owns the routing and the form of the responses. `authorize`, `consent` and `callback` own the
+//! dialogue with people, `grants` and `token` the tokens. It holds handles only, since a gateway
+//! has up to ten thousand of these servers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,17 +23,21 @@ use crate::routing::{Document, Step};
 use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
 use crate::store::Store;
 
-/// Clients give up after ten.
+/// Clients give up after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(9);
 const KEEP_METADATA: Duration = Duration::from_secs(300);
 const KEEP_KEYS: Duration = Duration::from_secs(600);
 
-/// What the authorization servers of all tenants share.
+/// The parts that the authorization servers of all tenants share.
 #[derive(Clone)]
 pub struct Shared {
+    /// Where registrations, consents and logins are sealed, and clients and grants persisted.
     pub store: Arc<Store>,
+    /// Revocations, lives, clock, caches and audit log.
     pub ledger: Arc<Ledger>,
+    /// The connection to Microsoft Entra ID.
     pub entra: Arc<Entra>,
+    /// The metadata documents of clients.
     pub documents: Arc<Documents>,
 }
 
@@ -49,17 +54,19 @@ pub struct AuthorizationServer {
     issuer: Arc<Issuer>,
 }
 
-/// What is known of a request besides itself.
+/// The context of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Visit<'a> {
+    /// The request's id, for logs and pages.
     pub request_id: &'a str,
+    /// When the request arrived.
     pub now: Timestamp,
-    /// Where it comes from: the address of the connection.
+    /// The address of the connection that the request came on.
     pub source: IpAddr,
 }
 
 impl AuthorizationServer {
-    /// The server of a tenant with a login, of the entry of this stem.
+    /// Creates the server of a tenant with login, whose entry is `stem`.
     pub fn new(shared: &Shared, stem: &str, spec: &TenantSpec, login: &Arc<LoginSpec>) -> Self {
         let provider = Provider::new(&shared.entra, login, &spec.public_url);
         let lived = shared.ledger.lives.look(&spec.name, stem, login);
@@ -84,32 +91,32 @@ impl AuthorizationServer {
         }
     }
 
-    /// What keeps everybody from logging in.
+    /// Returns what prevents every login, according to the last exchange with Entra.
     pub fn trouble(&self) -> Option<String> {
         self.provider.trouble().map(|trouble| trouble.to_string())
     }
 
-    /// Since when that is so.
+    /// Returns since when every login has failed.
     pub fn trouble_since(&self) -> Option<Timestamp> {
         self.provider.trouble_since()
     }
 
-    /// What the bearer check asks about tokens.
+    /// Returns the grants, with which the bearer check verifies tokens.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.grants
     }
 
-    /// Whose tokens they are.
+    /// Returns the issuer of the tenant's tokens.
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
 
-    /// Who may ask for tokens.
+    /// Returns the clients of the tenant.
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    /// Answers who asks for a document about this tenant.
+    /// Answers a request for one of the tenant's public documents.
     pub async fn describe(&self, document: Document, request: &Request<Bytes>) -> Response<Body> {
         let response = match *request.method() {
             Method::OPTIONS => return reply::preflight(),
@@ -137,14 +144,14 @@ impl AuthorizationServer {
         }
     }
 
-    /// Answers a step of a login, in time.
+    /// Answers a request to a login endpoint, within the deadline.
     pub async fn step(&self, step: Step, request: Request<Bytes>, visit: Visit<'_>) -> Response<Body> {
         let method = request.method().clone();
         let for_pages = matches!(step, Step::Token | Step::Register | Step::Revoke);
         if method == Method::OPTIONS && for_pages {
             return reply::preflight();
         }
-        // Boxed: calls, which are many, need not be as large as a step of a login.
+        // Boxed, so that the futures of tool calls, which are many, are not as large as this one.
         let taken = tokio::time::timeout(PATIENCE, Box::pin(self.taken(step, request, visit))).await;
         let response = taken.unwrap_or_else(|_| {
             tracing::warn!(tenant = %self.tenant, request_id = visit.request_id, ?step, "a step of a login took too long");
@@ -172,7 +179,7 @@ impl AuthorizationServer {
     }
 }
 
-/// HEAD is GET without what it would have brought (RFC 9110 section 9.3.2).
+/// Drops the body of a response to HEAD (RFC 9110 section 9.3.2).
 fn head_only(method: &Method, response: Response<Body>) -> Response<Body> {
     match *method {
         Method::HEAD => response.map(|_| body::empty()),

@@ -1,9 +1,12 @@
-//! `/authorize` (RFC 6749 section 4.1.1): is the client known, may it be sent back there, is the request whole; then the
-//! consent page. Nothing is remembered of a request: it goes, sealed, into the page's form.
+//! The authorization endpoint, `/authorize` (RFC 6749 section 4.1.1): it checks the client, the
+//! redirect URI and the remaining parameters, then shows the consent page. No request is stored: it
+//! travels, sealed, in the page's form.
 //!
-//! Until client and redirect URI are proven nobody is sent anywhere: problems become a page. After that they become an
-//! answer to the client: by a redirect to one that the operator or this program knows (RFC 6749 section 4.1.2.1), by a link
-//! on a page to one that made itself known, since anybody can have us redirect there otherwise (RFC 9700 section 4.11.2).
+//! Until client and redirect URI are verified, errors become a page and the browser is redirected
+//! nowhere. Afterwards they become an authorization response: by a redirect for clients that the
+//! operator or this program vouches for (RFC 6749 section 4.1.2.1), by a link on a page for clients
+//! that introduced themselves, since otherwise anyone could use us as an open redirector (RFC 9700
+//! section 4.11.2).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,18 +28,18 @@ use crate::base::headers::retry_after;
 const LONGEST_CLIENT_ID: usize = 2048;
 const LONGEST_STATE: usize = 4096;
 const LONGEST_HINT: usize = 320;
-/// When what could not be had may be there.
+/// The Retry-After if the client could not be looked up.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What a client asks for, checked.
+/// A verified authorization request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ask {
     pub(super) client_id: String,
     pub(super) client_name: Option<String>,
     pub(super) redirect_uri: String,
-    /// The request said so itself; the token request must say the same then.
+    /// Whether the request had the parameter; if so, the token request must repeat it.
     pub(super) redirect_uri_given: bool,
-    /// The operator or this program says who the client is.
+    /// Whether the operator or this program vouches for the client.
     #[serde(default)]
     pub(super) is_vouched_for: bool,
     pub(super) state: Option<String>,
@@ -46,7 +49,7 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    /// The way back to the client.
+    /// Returns the authorization response to this request.
     pub(super) fn back<'a>(&'a self, issuer: &'a str) -> Back<'a> {
         Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref(), issuer }
     }
@@ -54,34 +57,34 @@ impl Ask {
 
 /// Why there is no consent page.
 enum Refused {
-    /// Nobody may be sent anywhere.
+    /// An error page; the browser is redirected nowhere.
     Here(Stop),
-    /// The client is told so, at once or by a link that the person may follow.
+    /// An error response to the client, by a redirect or by a link that the person can follow.
     There(Box<Told>),
 }
 
-/// What a client is told of its request.
+/// An error response to a client.
 struct Told {
     redirect_uri: RedirectUri,
-    /// The URL that tells it.
+    /// The URL of the response.
     to: String,
-    /// The operator or this program says who it is.
+    /// Whether the operator or this program vouches for the client.
     is_vouched_for: bool,
     flaw: Flaw,
 }
 
-/// What somebody reads instead of being sent on.
+/// An error page without a way to the client.
 struct Stop {
     error: &'static str,
     title: &'static str,
     sentence: String,
     advice: &'static str,
     status: StatusCode,
-    /// When it may go better.
+    /// When a retry may succeed.
     wait: Option<Duration>,
 }
 
-/// What is wrong with a request whose client is known: the code and a sentence.
+/// The error of a request from a known client: its code and a description.
 struct Flaw(&'static str, String);
 
 impl From<ParameterFault> for Flaw {
@@ -160,7 +163,7 @@ impl AuthorizationServer {
         }
     }
 
-    /// What the rest of the request says.
+    /// Verifies the remaining parameters and completes the request with them.
     fn completed(&self, ask: Ask, client: &Client, parameters: &Parameters<'_>) -> Result<Ask, Flaw> {
         let state = parameters.one("state")?;
         if state.is_some_and(|state| state.len() > LONGEST_STATE) {
@@ -188,8 +191,8 @@ impl AuthorizationServer {
     }
 }
 
-/// The redirect URI, and whether the request gave it. It may be left out only where there is no choice
-/// (OAuth 2.1 section 2.3.3), and loopback always has one: the port.
+/// Returns the redirect URI, and whether the request had it. It may be omitted only if the client
+/// has a single one (OAuth 2.1 section 2.3.3), which excludes loopback, where the port varies.
 fn redirect_uri(client: &Client, parameters: &Parameters<'_>) -> Result<(RedirectUri, bool), Refused> {
     match parameters.one("redirect_uri")? {
         Some(text) => match read_redirect_uri(client, text) {
@@ -223,7 +226,8 @@ fn check_response(parameters: &Parameters<'_>) -> Result<(), Flaw> {
     }
 }
 
-/// S256 or nothing (OAuth 2.1 section 4.1.1); nothing only for clients that an operator gave a secret.
+/// Returns the S256 challenge (OAuth 2.1 section 4.1.1). Only clients to which an operator gave a
+/// secret may omit it.
 fn code_challenge(client: &Client, parameters: &Parameters<'_>) -> Result<Option<String>, Flaw> {
     let refuse = |why: &str| Err(Flaw("invalid_request", why.to_owned()));
     let method = parameters.one("code_challenge_method")?;

@@ -1,34 +1,36 @@
-//! The way back to a client: its redirect URI with what we answer (RFC 6749 section 4.1.2, RFC 9207).
+//! Authorization responses: the client's redirect URI with our parameters (RFC 6749 section 4.1.2,
+//! RFC 9207).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Everything but the unreserved characters: no party reads a `+` as a space then.
+/// Everything but the unreserved characters, so that no recipient reads a `+` as a space.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What an answer consists of: what stands in the redirect URI under one of these names would be taken for it.
+/// The parameters of a response. If the redirect URI has one of these, the client would take it for
+/// ours.
 const OURS: [&str; 6] = ["code", "state", "iss", "error", "error_description", "error_uri"];
 
-/// An answer on its way to a client.
+/// An authorization response in preparation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Back<'a> {
     pub(super) redirect_uri: &'a str,
-    /// Given back byte for byte.
+    /// Returned byte for byte.
     pub(super) state: Option<&'a str>,
     pub(super) issuer: &'a str,
 }
 
 impl Back<'_> {
-    /// With a code.
+    /// Returns the URL of a response with a code.
     pub(super) fn with_code(&self, code: &str) -> String {
         self.with(&[("code", code)])
     }
 
-    /// With an error.
+    /// Returns the URL of a response with an error.
     pub(super) fn with_error(&self, error: &str, description: &str) -> String {
         self.with(&[("error", error), ("error_description", description)])
     }
 
-    /// Keeps what the client has in the query of its redirect URI (RFC 6749 section 3.1.2).
+    /// Adds our parameters and keeps the query of the redirect URI (RFC 6749 section 3.1.2).
     fn with(&self, answer: &[(&str, &str)]) -> String {
         let (place, query) = self.redirect_uri.split_once('?').unwrap_or((self.redirect_uri, ""));
         let mut url = format!("{place}?");

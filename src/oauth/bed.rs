@@ -1,4 +1,5 @@
-//! A tenant's authorization server with a real store and an Entra on loopback, whose clock a test moves.
+//! A test bed: authorization servers with a real store and an Entra on loopback, with a manual
+//! clock.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -33,16 +34,16 @@ use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
 pub(super) const REDIRECT: &str = "https://client.example/callback";
-/// 43 characters, and their S256.
+/// A verifier of 43 characters, and its S256 challenge.
 pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub(super) const MACHINE: &str = "teams-agent";
 pub(super) const MACHINE_SECRET: &str = "canary-machine-secret";
-/// Where all requests come from.
+/// The address that all requests come from.
 pub(super) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const APP_SECRET: &str = "canary-app-secret";
 
-/// A gateway's worth of authorization servers.
+/// The authorization servers of a gateway.
 pub(super) struct Bed {
     pub(super) folder: tempfile::TempDir,
     pub(super) clock: Arc<ManualClock>,
@@ -51,7 +52,7 @@ pub(super) struct Bed {
     _tasks: Tasks,
 }
 
-/// One tenant's.
+/// The server of one tenant.
 pub(super) struct Server {
     pub(super) grants: Arc<Grants>,
     pub(super) clients: Clients,
@@ -62,7 +63,7 @@ pub(super) struct Server {
 impl Bed {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // Entra's tokens are of this very hour.
+        // Entra's tokens carry the real time.
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         Self::at(folder, clock, FakeEntra::start(APP_SECRET).await).await
     }
@@ -79,7 +80,7 @@ impl Bed {
         Self { folder, clock, entra, shared, _tasks: tasks }
     }
 
-    /// The same folder after the process has ended.
+    /// Opens the same folder again, as after a restart of the process.
     pub(super) async fn restarted(self) -> Self {
         let Self { folder, clock, entra, shared, _tasks } = self;
         _tasks.hard().cancel();
@@ -88,7 +89,7 @@ impl Bed {
         Self::at(folder, clock, entra).await
     }
 
-    /// The same after somebody has changed the store meanwhile.
+    /// Does the same, after something else has modified the store.
     pub(super) async fn restarted_after(self, sql: &str) -> Self {
         let Self { folder, clock, entra, shared, _tasks } = self;
         _tasks.hard().cancel();
@@ -98,7 +99,7 @@ impl Bed {
         Self::at(folder, clock, entra).await
     }
 
-    /// Servers that are made from now on read clients' documents there.
+    /// Servers created from now on read clients' documents there.
     pub(super) fn reads(&mut self, documents: Arc<Documents>) {
         self.shared.documents = documents;
     }
@@ -112,7 +113,7 @@ impl Bed {
         self.server_of(tenant.as_str(), &tenant, login(rules))
     }
 
-    /// The server of a tenant of this entry, whose name it has from now on.
+    /// Creates the server of a tenant of this entry, which holds the tenant's name from now on.
     pub(super) fn server_of(&self, stem: &str, tenant: &TenantName, login: LoginSpec) -> Server {
         let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
         let url = PublicUrl::new("https://mcp.example.com", &prefix);
@@ -137,7 +138,7 @@ impl Bed {
         }
     }
 
-    /// What Entra gave somebody who logged in.
+    /// Returns the Entra refresh token of a completed login.
     pub(super) async fn upstream(&self) -> Secret {
         let url = PublicUrl::new("https://mcp.example.com", &Prefix::root());
         let provider = Provider::new(&self.shared.entra, &Arc::new(login(AccessRules::default())), &url);
@@ -188,7 +189,7 @@ pub(super) fn ada() -> Person {
     }
 }
 
-/// An answer, read.
+/// A parsed response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -235,12 +236,12 @@ impl Server {
         registration.issue(&self.store, self.issuer.life()).expect("an id")
     }
 
-    /// A public client.
+    /// Registers a public client.
     pub(super) fn public(&self) -> String {
         self.register(Method::None).id
     }
 
-    /// A code for Ada and this client.
+    /// Issues a code for Ada and this client.
     pub(super) async fn code(&self, client_id: &str, upstream: Option<Secret>) -> String {
         let new = NewGrant {
             client_id: client_id.to_owned(),
@@ -287,7 +288,7 @@ impl Server {
         Answer::of(introspect::answer(&self.grants, &self.clients, &request, SOURCE).await).await
     }
 
-    /// Puts something into the store that no grant looks like.
+    /// Writes a grant into the store that cannot be decoded.
     pub(super) fn spoil(&self, id: GrantId) {
         let now = self.issuer.ledger.now();
         let expires = now + jiff::SignedDuration::from_hours(1);

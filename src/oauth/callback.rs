@@ -1,8 +1,9 @@
-//! From consent to Microsoft and back: `/auth/ms-callback` (OpenID Connect Core section 3.1.2.5).
+//! From the consent to Microsoft and back: `/auth/ms-callback` (OpenID Connect Core section
+//! 3.1.2.5).
 //!
-//! What must be known on the way back lies, sealed, in a cookie of the browser that consented, one for each login. So
-//! nothing is kept here of logins that are never finished, and a callback in another browser finds nothing. The host's last
-//! two are kept, however many were begun.
+//! The state of a login lies, sealed, in a cookie of the browser that consented, one cookie per
+//! login. So unfinished logins occupy no memory here, and a callback in another browser finds no
+//! login. The latest two of the host are kept, however many are begun.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -24,27 +25,27 @@ use crate::base::secret::Secret;
 use crate::identity::{self, Kind};
 use crate::telemetry::audit::{Entry, Event, Who};
 
-/// How long somebody may take to log in at Microsoft.
+/// How long a person may take to log in at Microsoft.
 const LIFE: SignedDuration = SignedDuration::from_mins(10);
 
-/// What the cookies of all logins begin with, whichever tenant's.
+/// The prefix of the login cookies of all tenants.
 const LOGINS: &str = "__Host-login.";
 
-/// A login under way. Sealed in the browser's cookie.
+/// A login in progress, sealed in the browser's cookie.
 #[derive(Serialize, Deserialize)]
 struct UnderWay {
     ask: Ask,
     state: String,
     nonce: String,
-    /// Of our own PKCE towards Entra.
+    /// The verifier of our own PKCE with Entra.
     verifier: String,
     at: Timestamp,
 }
 
-/// Why a login does not end with a code.
+/// Why a login ends without a code.
 enum Failure {
     Identity(identity::Error),
-    /// Our own records cannot be written.
+    /// The grant cannot be persisted.
     Unavailable,
 }
 
@@ -55,7 +56,7 @@ impl From<identity::Error> for Failure {
 }
 
 impl AuthorizationServer {
-    /// Sends somebody who consented to Microsoft.
+    /// Redirects a person who consented to Microsoft.
     pub(super) fn begin_login(&self, ask: Ask, headers: &HeaderMap, visit: &Visit<'_>) -> Response<Body> {
         let login = UnderWay {
             ask,
@@ -81,7 +82,7 @@ impl AuthorizationServer {
         }
     }
 
-    /// What must be known on the way back has no room in a browser's cookie.
+    /// Answers that the state of the login does not fit into a cookie.
     fn too_long(&self, ask: &Ask, visit: &Visit<'_>) -> Response<Body> {
         let long = "the request is too long to be kept in a cookie";
         let notice = Notice {
@@ -118,7 +119,7 @@ impl AuthorizationServer {
         response
     }
 
-    /// The login that this browser began with this state.
+    /// Returns the login that this browser began with this state.
     fn under_way(&self, headers: &HeaderMap, state: &str, now: Timestamp) -> Option<UnderWay> {
         let value =
             random::is_text(state).then(|| cookie::read(headers, &self.login_cookie(state))).flatten()?;
@@ -155,7 +156,7 @@ impl AuthorizationServer {
         Ok(code)
     }
 
-    /// A page that says why, with the way back to the client, which is told by its own code.
+    /// Returns a page with the reason and a link to the client, which carries the OAuth error.
     fn failed(&self, ask: &Ask, failure: &Failure, visit: &Visit<'_>) -> Response<Body> {
         let (status, code, page) = match failure {
             Failure::Identity(error) => {
@@ -228,7 +229,7 @@ impl AuthorizationServer {
     }
 }
 
-/// Sends somebody who is logged in back to the client. A link that opens a program is theirs to follow.
+/// Returns the person to the client. A link that opens a program is left for the person to follow.
 fn hand_over(ask: &Ask, to: &str) -> Response<Body> {
     let uri = RedirectUri::parse_entered(&ask.redirect_uri).ok().filter(|uri| uri.scheme().is_some());
     let Some(application) = uri else { return reply::redirect(to) };
@@ -255,7 +256,8 @@ fn status_of(kind: Kind) -> StatusCode {
     }
 }
 
-/// `invalid_grant` is no error of an authorization response (RFC 6749 section 4.1.2.1): whoever's code is stale logs in again.
+/// Returns the error code for the client. `invalid_grant` is no error of an authorization response
+/// (RFC 6749 section 4.1.2.1); a person whose code has expired logs in again.
 fn client_code(error: &identity::Error) -> &'static str {
     match error.kind() {
         Kind::Ended => "access_denied",
@@ -263,7 +265,8 @@ fn client_code(error: &identity::Error) -> &'static str {
     }
 }
 
-/// Nobody is sent anywhere: whose login it is cannot be told.
+/// Answers a callback that belongs to no login of this browser. It redirects nowhere, as the client
+/// is unknown.
 fn nobodys(visit: &Visit<'_>) -> Response<Body> {
     let words = [
         "This login cannot be finished here",

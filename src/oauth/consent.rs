@@ -1,8 +1,9 @@
-//! The consent page and its answer. The page is bound to the browser that it was shown to: a cookie holds a number, the
-//! form a sealed blob with the request and the number's digest. Somebody else's form comes with the wrong number, and a
-//! form of one's own is of no use in another's browser.
+//! The consent page and its form. The page is bound to the browser that it was shown to: a cookie
+//! holds a random value, the form a sealed blob with the request and the digest of that value. So
+//! an attacker's form fails in another browser, and another browser's form fails in the attacker's.
 //!
-//! Showing a page changes nothing, so it may be reloaded and fetched ahead, and several may be open at once.
+//! Showing a page changes no state, so it can be reloaded and prefetched, and several can be open
+//! at once.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -21,24 +22,25 @@ use crate::base::digest::Digest;
 use crate::base::random;
 use crate::telemetry::audit::Who;
 
-/// How long somebody may think about it.
+/// How long a person may take to decide.
 const LIFE: SignedDuration = SignedDuration::from_mins(15);
-/// One for the host, since a browser sends it everywhere there. What it says is bound to a tenant by the form's seal.
+/// One for the host, since browsers send it to all tenants there. The seal of the form binds a
+/// consent to its tenant.
 const BROWSER_COOKIE: &str = "__Host-consent";
-/// How long a browser keeps its number; each page shown renews it.
+/// The cookie's lifetime; each page shown renews it.
 const BROWSER_SECONDS: i64 = 3600;
 
-/// What is in the form, sealed.
+/// The sealed contents of the form.
 #[derive(Serialize, Deserialize)]
 struct Form {
     ask: Ask,
-    /// Digest of the browser's number.
+    /// The digest of the cookie's value.
     browser: String,
     at: Timestamp,
 }
 
 impl AuthorizationServer {
-    /// Shows what the client asks for.
+    /// Shows the consent page for a request.
     pub(super) fn ask_consent(
         &self,
         ask: &Ask,
@@ -50,7 +52,7 @@ impl AuthorizationServer {
         let form = Form { ask: ask.clone(), browser: digest(&browser), at: visit.now };
         let request = sealed::seal_value(&self.store, CONSENT, self.issuer().life(), "", &form);
         let mut response = self.consent_page(ask, client, &request);
-        // Those that each tenant had of its own.
+        // Removes the cookies of earlier versions, which had one per tenant.
         cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
         let set = cookie::set(response.headers_mut(), BROWSER_COOKIE, &browser, BROWSER_SECONDS);
         debug_assert!(set.is_ok(), "the number is short");
@@ -81,7 +83,7 @@ impl AuthorizationServer {
         consent.answer()
     }
 
-    /// Takes the decision.
+    /// Handles the submitted form.
     pub(super) fn consent(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
         if request.method() != Method::POST {
             return reply::method_not_allowed("POST");
@@ -98,7 +100,7 @@ impl AuthorizationServer {
         }
     }
 
-    /// What was asked and whether it is allowed, if this very browser was shown the page.
+    /// Returns the request and the decision, if the page was shown to this browser.
     fn decided(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Option<(Ask, bool)> {
         let headers = request.headers();
         if !self.is_from_our_page(headers) {
@@ -118,8 +120,8 @@ impl AuthorizationServer {
         }
     }
 
-    /// Browsers say which page a form was on; `no-referrer` makes its origin `null`. Those that say nothing are old, and
-    /// the cookie speaks for them.
+    /// Whether the form was submitted from our page. Browsers send the origin of the page, which is
+    /// `null` with `no-referrer`. Old browsers send nothing; for them the cookie is the check.
     fn is_from_our_page(&self, headers: &HeaderMap) -> bool {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let site = text("sec-fetch-site");
@@ -131,7 +133,7 @@ impl AuthorizationServer {
     }
 
     fn browser(&self, headers: &HeaderMap) -> Option<String> {
-        // One that was cut or made up is no number; the page gets a new one then.
+        // A truncated or forged value is ignored; the page then sets a new one.
         cookie::read(headers, BROWSER_COOKIE).filter(|value| value.len() == 43)
     }
 }
@@ -140,8 +142,8 @@ fn digest(browser: &str) -> String {
     Digest::of(browser.as_bytes()).to_string()
 }
 
-/// Sends somebody on from the form by a page: a redirect would have to be among the places that the form may lead to, in
-/// some browsers all along the way (Content Security Policy, `form-action`).
+/// Continues from the form with a page: a redirect is restricted by `form-action` of the Content
+/// Security Policy, in some browsers for every hop.
 pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
     let notice = Notice {
         title,
@@ -154,8 +156,9 @@ pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
     notice.answer(StatusCode::OK)
 }
 
-/// The client is told that the person would not. A browser goes there by itself only where the person began: to a
-/// program on their own computer, or to a client that the operator or this program knows.
+/// Tells the client that the person declined. The browser goes there automatically only if that is
+/// where the person started: at a program on the same computer, or at a client that the operator or
+/// this program vouches for.
 fn declined(ask: &Ask, back: &str) -> Response<Body> {
     let uri = RedirectUri::parse_entered(&ask.redirect_uri).ok();
     let is_theirs = |uri: &RedirectUri| uri.is_loopback() || (uri.is_web() && ask.is_vouched_for);

@@ -1,4 +1,4 @@
-//! Proof keys (RFC 7636, S256 only): clients' towards us, and ours towards Entra.
+//! PKCE (RFC 7636, S256 only): between clients and us, and between us and Entra.
 
 use aws_lc_rs::constant_time;
 use base64::Engine;
@@ -7,17 +7,17 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::base::digest::Digest;
 use crate::base::random;
 
-/// The challenge of a verifier (section 4.2).
+/// Returns the challenge of a verifier (section 4.2).
 pub(super) fn challenge(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Digest::of(verifier.as_bytes()).as_bytes())
 }
 
-/// Whether a text can be a challenge: a digest's 32 bytes are written like 32 of chance.
+/// Whether a text can be a challenge: the encoding of a digest is that of 32 random bytes.
 pub(super) fn is_challenge(text: &str) -> bool {
     random::is_text(text)
 }
 
-/// Whether this is the challenge of this verifier, and the verifier is formed as it must be (sections 4.1 and 4.6).
+/// Whether the verifier is well-formed and yields this challenge (sections 4.1 and 4.6).
 pub(super) fn is_verified(challenge: &str, verifier: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let formed = (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved);

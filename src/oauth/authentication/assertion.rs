@@ -1,4 +1,5 @@
-//! Assertions: JWTs in which a client says that it is itself (RFC 7523 section 3, OpenID Connect Core section 9).
+//! Client assertions: JWTs with which clients authenticate (RFC 7523 section 3, OpenID Connect Core
+//! section 9).
 
 use std::net::IpAddr;
 
@@ -17,18 +18,18 @@ use crate::oauth::marks::proof_of_key;
 use crate::oauth::replay::{Bearer, Refused};
 
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// Keys that are tried for an assertion that names none.
+/// The limit on the keys tried for an assertion that names none.
 const TRIED: usize = 8;
-/// An assertion is for now, not for keeping.
+/// The longest remaining lifetime of an assertion. It is for immediate use.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// What clocks may differ by.
+/// The allowed difference between clocks.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// No more used assertions can be remembered now.
+/// There is no room to remember another used assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// An assertion as it came: nothing in it is believed yet.
+/// A parsed assertion, not verified yet.
 #[derive(Debug)]
 pub(super) struct Assertion<'a> {
     message: &'a str,
@@ -56,7 +57,7 @@ enum Audience {
 }
 
 impl<'a> Assertion<'a> {
-    /// Reads what it says; `None` if it is none of a form that is taken here.
+    /// Parses an assertion; returns `None` if its form or algorithm is not supported.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         let (message, signature) = text.rsplit_once('.')?;
         let header = jsonwebtoken::decode_header(text).ok()?;
@@ -66,15 +67,16 @@ impl<'a> Assertion<'a> {
         (taken && claims.iss == claims.sub).then_some(Self { message, signature, header, claims })
     }
 
-    /// Who it says it is by.
+    /// Returns the client that the assertion claims to be from.
     pub(super) fn client_id(&self) -> &str {
         &self.claims.sub
     }
 
-    /// Whether one of the client's keys signed it, for us, for now, and it comes for the first time.
+    /// Verifies that one of the client's keys signed the assertion, that it is for this tenant,
+    /// currently valid, and used for the first time.
     ///
     /// # Errors
-    /// It would be good, but it cannot be remembered now: [`Full`].
+    /// [`Full`] if the assertion would be valid, but its use cannot be remembered now.
     pub(super) fn is_good(
         &self,
         issuer: &Issuer,
@@ -87,12 +89,12 @@ impl<'a> Assertion<'a> {
         if is_good { self.is_first(issuer, client, source) } else { Ok(false) }
     }
 
-    /// Clients write the issuer or the token endpoint; both are ours alone.
+    /// Clients name the issuer or the token endpoint; both belong to this tenant alone.
     fn is_for(&self, issuer: &Issuer) -> bool {
         let ours = |audience: &str| audience == issuer.url.as_str() || audience == issuer.url.at("/token");
         match &self.claims.aud {
             Audience::One(audience) => ours(audience),
-            // Made for several, any of those could use it here.
+            // Any other audience of the assertion could use it here.
             Audience::Several(audiences) => {
                 audiences.len() <= 2 && !audiences.is_empty() && audiences.iter().all(|one| ours(one))
             }
@@ -111,10 +113,10 @@ impl<'a> Assertion<'a> {
         self.signer(keys).is_some()
     }
 
-    /// What the key is known by that it was signed with, if it is one of these.
+    /// Returns the identifier of the key that signed the assertion, if it is in the set.
     pub(super) fn signer(&self, keys: &Value) -> Option<Digest> {
         let all = keys.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        // One that cannot be read is no reason to refuse the others.
+        // An unreadable key does not invalidate the others.
         let read = |key: &'_ Value| Some((proof_of_key(key), Jwk::deserialize(key).ok()?));
         let keys = all.iter().filter_map(read).filter(|(_, key)| self.may_be(key));
         keys.take(TRIED).find(|(_, key)| self.is_signed_with(key)).map(|(proof, _)| proof)
@@ -133,14 +135,14 @@ impl<'a> Assertion<'a> {
     }
 
     fn is_signed_with(&self, key: &Jwk) -> bool {
-        // The kinds differ: an RSA key never verifies ES256.
+        // The key types differ: an RSA key never verifies ES256.
         let Ok(key) = DecodingKey::from_jwk(key) else { return false };
         let verified =
             jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), &key, self.header.alg);
         verified.unwrap_or(false)
     }
 
-    /// `jti` counts once, for this client at this tenant.
+    /// Records the `jti` and returns whether it is new for this client at this tenant.
     fn is_first(&self, issuer: &Issuer, client: &Client, source: IpAddr) -> Result<bool, Full> {
         let ledger = &issuer.ledger;
         let (tenant, is_known) = (issuer.tenant.shared(), client.is_vouched_for());
@@ -168,10 +170,11 @@ impl<'a> Assertion<'a> {
         }
     }
 
-    /// When it is refused for its age. It is timely, so that is soon.
+    /// Returns when the assertion is too old to be accepted. As it is currently valid, that is
+    /// soon.
     fn expires(&self, now: Timestamp) -> Timestamp {
         let left = (self.claims.exp - now.as_duration().as_secs_f64()).ceil();
-        // Whole seconds of ten minutes fit; one more, since the clock has parts of a second.
+        // Whole seconds of ten minutes fit; one more, since the clock has fractions of a second.
         now + SignedDuration::from_secs(left as i64 + 1).min(LONGEST + SKEW) + SKEW
     }
 }

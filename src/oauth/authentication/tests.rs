@@ -35,7 +35,7 @@ async fn a_secret_counts_in_the_way_that_was_registered() {
     }
 }
 
-/// `curl -u` sends a secret as it is; RFC 6749 section 2.3.1 has it encoded like a form's value.
+/// `curl -u` sends a secret as it is; RFC 6749 section 2.3.1 requires it form-encoded.
 #[tokio::test]
 async fn a_secret_in_the_header_counts_encoded_and_as_it_is() {
     for (written, encoded) in [
@@ -171,7 +171,7 @@ async fn an_assertion_is_for_us_for_now_and_for_once() {
     }
     assert!(is_good(&signer.sign(&json!({ "alg": "ES256" }), &claims(now, json!({})))), "no key is named");
     assert!(!is_good(&Signer::new().sign(&header, &claims(now, json!({})))), "another's key");
-    // At another tenant it never counts, even if it was not used yet.
+    // It is never accepted at another tenant, even if it was not used yet.
     let fresh = sign(json!({}));
     let fresh = Assertion::read(&fresh).expect("read");
     assert_eq!(fresh.is_good(&beta.issuer, &program(), &signer.keys(), SOURCE), Ok(false));
