@@ -1,8 +1,9 @@
-//! The clients of one tenant: which there are, where each may be sent back to, and how it proves who it is.
+//! The clients of one tenant: which clients exist, where each may be redirected to, and how each
+//! authenticates.
 //!
-//! A client comes through one of four doors: it registered itself (RFC 7591; its id is its metadata, sealed, so that
-//! nothing is stored), it names a document about itself (Client ID Metadata Document), an operator entered it, or the
-//! tenant's file lists it as a machine client.
+//! A client has one of four origins: it registered itself (RFC 7591; its id is its sealed metadata,
+//! so that nothing is stored), its id is the URL of a document about it (Client ID Metadata
+//! Document), an operator entered it, or the tenant's file lists it as a machine client.
 
 mod documents;
 pub mod entered;
@@ -27,71 +28,75 @@ use crate::store::{self, Life, Store};
 pub use documents::{Comparison, Documents, compare_with_vendors};
 pub use redirect_uri::{RedirectFault, RedirectUri};
 
-/// A client that may ask for tokens.
+/// A client that may request tokens.
 #[derive(Debug, Clone)]
 pub struct Client {
+    /// The `client_id`.
     pub id: Arc<str>,
-    /// What it calls itself: plain text, short, never trusted.
+    /// The client's own name: plain text, short, never trusted.
     pub name: Option<Arc<str>>,
+    /// How the client became known.
     pub origin: Origin,
-    /// At least one, unless it never sends a browser anywhere ([`Origin::Machine`]).
+    /// At least one, except for machine clients ([`Origin::Machine`]), which use no browser.
     pub redirect_uris: Vec<RedirectUri>,
+    /// How the client authenticates.
     pub authentication: Authentication,
 }
 
-/// How a client came to be known.
+/// How a client became known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// It registered itself.
     Registered,
-    /// It is described by the document that its id is the URL of; `host` vouches for it. A `pinned` one is part of this
-    /// program.
+    /// The document at the client id's URL describes it; `host` vouches for it. A `pinned` document
+    /// is part of this program.
     Document { host: Arc<str>, pinned: bool },
     /// An operator entered it.
     Operator,
-    /// The tenant's file lists it: `client_credentials`, and nothing else.
+    /// The tenant's file lists it, for `client_credentials` only.
     Machine,
 }
 
-/// By what a client may prove who it is. Several may be open; it uses one at a time.
+/// The authentication methods of a client. Several can be allowed; a request uses one.
 #[derive(Debug, Clone, Default)]
 pub struct Authentication {
-    /// It need not prove anything: a public client.
+    /// A public client, which needs no authentication.
     pub none: bool,
     /// `client_secret_basic` with one of the secrets.
     pub basic: bool,
     /// `client_secret_post` with one of the secrets.
     pub post: bool,
-    /// SHA-256 of each secret that counts.
+    /// The SHA-256 of each valid secret.
     pub secrets: Vec<Digest>,
     /// `private_key_jwt` (RFC 7523) with one of these keys.
     pub keys: Option<Keys>,
 }
 
-/// Public keys of a client.
+/// The public keys of a client.
 #[derive(Debug, Clone)]
 pub enum Keys {
     /// A JWK set (RFC 7517).
     Set(Arc<Value>),
-    /// Where the set is; [`Clients::keys`] fetches it under the same rules as documents.
+    /// The URL of the set; [`Clients::keys`] fetches it under the rules for documents.
     At(Arc<str>),
 }
 
 /// Why a client cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClientFault {
-    /// There is none with this id, or no more.
+    /// No client has this id, or it was removed.
     #[error("the client is unknown here")]
     Unknown,
-    /// We cannot tell now: a document cannot be fetched, the store cannot be read.
+    /// The client cannot be looked up now: its document cannot be fetched, or the store cannot be
+    /// read.
     #[error("what is known of the client cannot be read now")]
     Unavailable,
-    /// So much is being read of clients that nothing more is read for whoever asks.
+    /// The limit on fetches is reached for this requester.
     #[error("too much is being read of clients now")]
     Busy { wait: Duration },
 }
 
-/// Who asks about a client: for a tenant, from somewhere.
+/// The party that a fetch is counted against: a tenant, and the requester's address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker<'a> {
     tenant: &'a Arc<str>,
@@ -108,7 +113,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// The client with this id, for somebody at this address.
+    /// Returns the client with this id, for a requester at the address `source`.
+    ///
+    /// # Errors
+    /// Returns `ClientFault::Unknown` if no such client exists, `Unavailable` if it cannot be
+    /// looked up now, and `Busy` if its document may not be fetched now.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<Client, ClientFault> {
         if id.starts_with(registered::MARK) {
             let client = registered::client(&self.store, &self.lived, id).ok_or(ClientFault::Unknown)?;
@@ -127,7 +136,7 @@ impl Clients {
         }
     }
 
-    /// The public keys of this client, whose authentication has [`Keys`]: a JWK set.
+    /// Returns the JWK set of this client, whose authentication has [`Keys`].
     pub(super) async fn keys(
         &self,
         keys: &Keys,
@@ -146,7 +155,7 @@ impl Clients {
         self.login.registration.dynamic
     }
 
-    /// Gives a client its id, unless its metadata are too long to be one.
+    /// Issues a client id; returns `None` if the metadata are too long for one.
     pub(super) fn register(&self, registration: &Registration) -> Option<Issued> {
         registration.issue(&self.store, &self.lived.life)
     }
@@ -166,7 +175,7 @@ impl Clients {
         entered::Entered::read(&document).map(|entered| entered.client(id)).ok_or(ClientFault::Unavailable)
     }
 
-    /// Asks the store about this tenant.
+    /// Queries the store about this tenant.
     async fn ask<T, Q>(&self, question: Q) -> Result<T, ClientFault>
     where
         T: Send + 'static,
@@ -179,13 +188,14 @@ impl Clients {
 }
 
 impl Client {
-    /// Whether this may be its redirect URI: one of those it registered, byte for byte; the port of a loopback one is
-    /// free (RFC 8252 section 7.3).
+    /// Whether the client may use this redirect URI: one of the registered URIs, byte for byte,
+    /// except that the port of a loopback URI is free (RFC 8252 section 7.3).
     pub fn may_return_to(&self, asked: &RedirectUri) -> bool {
         self.redirect_uris.iter().any(|registered| registered.admits(asked))
     }
 
-    /// Whether the operator or this program says who it is. The others made themselves known, as anybody can.
+    /// Whether the operator or this program vouches for the client. The others introduced
+    /// themselves, as anyone can.
     pub fn is_vouched_for(&self) -> bool {
         match self.origin {
             Origin::Operator | Origin::Machine => true,
@@ -194,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Whether codes and refresh tokens are for it.
+    /// Whether the client may have codes and refresh tokens.
     pub fn acts_for_people(&self) -> bool {
         self.origin != Origin::Machine
     }

@@ -1,10 +1,12 @@
-//! Clients that are described by a document at their id's own address (Client ID Metadata Document).
+//! Clients described by a document at the URL that is their id (Client ID Metadata Document).
 //!
-//! Documents of well-known vendors are part of the program: their hosts refuse many clouds' addresses, and an appliance
-//! may reach none. Such a client is known at once; its document is fetched beside, and counts from then on.
+//! Documents of well-known vendors are part of the program: their hosts block the addresses of many
+//! clouds, and an appliance may reach none of them. Such a client is known at once; its document is
+//! fetched in the background and used from then on.
 //!
-//! Anybody may name a document, so how much is fetched is bounded, with a share for each tenant and each source network
-//! and a part for the vendors that this program knows. What was fetched before counts on while no more may be fetched.
+//! Anyone can name a document, so fetches are limited, with a share for each tenant and each source
+//! network, and a reserve for the vendors that this program knows. While no fetch is permitted,
+//! cached documents stay in use.
 
 mod address;
 mod cache;
@@ -36,23 +38,23 @@ use crate::spec::DocumentPolicy;
 
 /// Shipped with the program. `tenantd clients refresh` compares them with what the vendors publish.
 const PINNED: &str = include_str!("documents/pinned.json");
-/// What the draft proposes.
+/// The limit that the draft proposes, in bytes.
 const LARGEST_DOCUMENT: usize = 5 << 10;
 const LARGEST_KEYS: usize = 32 << 10;
-/// A document that could not be had is not asked for again so soon.
+/// How long after a failure a document is not fetched again.
 const ABSENT: Duration = Duration::from_secs(60);
-/// One that is also pinned is not missed, so it is asked for rarely.
+/// The same for a document that is also pinned: it is not needed, so retries are rare.
 const PINNED_ABSENT: Duration = Duration::from_secs(3600);
-/// So many a minute, whoever asks.
+/// The limit on fetches of all requesters per minute.
 const FETCHES_PER_MINUTE: u64 = 300;
 const MINUTE: Duration = Duration::from_secs(60);
-/// What is kept, and what one of each takes of memory at most.
+/// The capacity of the caches, in entries, and the largest size of an entry in memory.
 const DOCUMENTS_KEPT: u64 = 1000;
 const DOCUMENT_BYTES: u64 = 8 << 10;
 const KEY_SETS_KEPT: u64 = 250;
 const KEY_SET_BYTES: u64 = 64 << 10;
 
-/// The documents that the whole gateway has read.
+/// The documents cache of the gateway.
 pub struct Documents {
     pinned: HashMap<Arc<str>, Client>,
     documents: Cache<Client>,
@@ -64,7 +66,7 @@ pub struct Documents {
     own: Weak<Self>,
 }
 
-/// What is fetched: where, how much at most, and how long it is not asked for again if it cannot be had.
+/// A document to fetch: its URL, its largest size, and how long a failure is cached.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     url: &'a DocumentUrl,
@@ -73,7 +75,7 @@ struct Wanted<'a> {
 }
 
 impl Documents {
-    /// With the vendors' documents of this program.
+    /// Creates the cache, with the pinned documents.
     pub fn new(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
         Self::over(Fetcher::new(), clock, tasks)
     }
@@ -91,7 +93,8 @@ impl Documents {
         })
     }
 
-    /// The client that the document at `id` describes, where the tenant takes documents of that host.
+    /// Returns the client that the document at `id` describes, if the tenant accepts documents of
+    /// that host.
     pub(super) async fn find(
         &self,
         id: &str,
@@ -113,7 +116,7 @@ impl Documents {
         document.as_deref().cloned().ok_or(ClientFault::Unavailable)
     }
 
-    /// The keys at an address that a document names.
+    /// Returns the JWK set at a URL that a document names.
     pub(super) async fn keys(
         &self,
         at: &str,
@@ -140,7 +143,7 @@ impl Documents {
         self.looked_up(&self.documents, wanted, party, read).await
     }
 
-    /// What was fetched, if it was; if not, it is being fetched from now on and nobody waits for it.
+    /// Returns the cached document; if there is none, starts to fetch it in the background.
     fn beside(&self, url: &DocumentUrl, party: Party) -> Option<Arc<Client>> {
         let slot = self.documents.find(url.as_str());
         if let Some(known) = slot.and_then(|slot| slot.at_hand(self.clock.monotonic())) {
@@ -149,14 +152,15 @@ impl Documents {
         if let Some(own) = self.own.upgrade() {
             let url = url.clone();
             self.tasks.spawn("client document", async move {
-                // Whatever comes of it is in the cache.
+                // The result is in the cache.
                 let _known = own.document(&url, party).await;
             });
         }
         None
     }
 
-    /// What is known of an address, or is fetched from there. Only what may be fetched takes a place among what is kept.
+    /// Returns the cached value of a URL, or fetches it. Only a permitted fetch takes a cache
+    /// entry.
     async fn looked_up<T>(
         &self,
         cache: &Cache<T>,
@@ -201,7 +205,7 @@ impl Documents {
         }
     }
 
-    /// Takes one fetch of the allowance.
+    /// Takes one fetch from the allowance.
     fn take(&self, party: &Party) -> Result<(), ClientFault> {
         let taken = self.allowance.take(party, self.clock.monotonic());
         taken.map_err(|wait| self.busy(party, "documents were fetched in this minute", wait))
@@ -246,7 +250,7 @@ fn takes(policy: &DocumentPolicy, host: &str) -> bool {
 struct Allowance {
     budget: Arc<Budget>,
     begun: Mutex<VecDeque<(Instant, Hold)>>,
-    /// When to say that somebody is refused.
+    /// Limits the log lines about refused fetches.
     full: Seldom,
 }
 
@@ -261,7 +265,7 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Takes one fetch, or says when there may be one again.
+    /// Takes one fetch, or returns how long to wait for the next.
     fn take(&self, party: &Party, now: Instant) -> Result<(), Duration> {
         let mut begun = self.begun.lock().expect("no holder of this lock panics");
         let age = |at: Instant| now.saturating_duration_since(at);

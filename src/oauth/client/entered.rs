@@ -1,4 +1,5 @@
-//! Clients that an operator enters (`tenantd clients add`), for applications that insist on a client id and secret.
+//! Clients that an operator enters (`tenantd clients add`), for applications that require a client
+//! id and secret.
 
 use std::sync::Arc;
 
@@ -13,38 +14,47 @@ use crate::base::secret::Secret;
 use crate::store::{self, Life, Store};
 
 const MOST_REDIRECT_URIS: usize = 20;
-/// A tenant needs a handful.
+/// The limit per tenant, which needs a handful.
 const MOST: usize = 100;
 
-/// What an operator says of a client.
+/// The operator's description of a client.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
+    /// The name that people see.
     pub name: String,
+    /// Where the client may be redirected to.
     pub redirect_uris: Vec<String>,
-    /// It gets no secret, because it could not keep one.
+    /// Whether the client gets no secret, because it could not keep one.
     #[serde(default)]
     pub public: bool,
 }
 
-/// What the operator is told: the secret this once.
+/// The credentials of a new client. The secret is shown this once.
 #[derive(Debug)]
 pub struct Added {
+    /// The client's id.
     pub id: String,
+    /// The client's secret; `None` for a public client.
     pub secret: Option<Secret>,
 }
 
 /// A client in the operator's list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
+    /// The client's id.
     pub client_id: String,
+    /// The name that people see.
     pub name: String,
+    /// Where the client may be redirected to.
     pub redirect_uris: Vec<String>,
+    /// Whether the client has no secret.
     pub public: bool,
+    /// When the operator entered it.
     pub entered_at: Timestamp,
 }
 
-/// Why a client is not entered, or not removed.
+/// Why a client is not added or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("a client needs a name of one to {LONGEST_NAME} characters")]
@@ -63,19 +73,23 @@ pub enum Refused {
     Ending,
 }
 
-/// What the store keeps of such a client.
+/// The stored form of a client.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entered {
     name: String,
     redirect_uris: Vec<String>,
-    /// SHA-256 of its secret in hexadecimal digits; none: a public client.
+    /// The SHA-256 of the secret in hexadecimal digits; `None` for a public client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret_sha256: Option<String>,
     entered_at: Timestamp,
 }
 
 impl Clients {
-    /// Enters a client, and makes its id and secret.
+    /// Adds a client, with a new id and secret.
+    ///
+    /// # Errors
+    /// Returns what is wrong with the entry, `Refused::Many` if the tenant has too many clients, or
+    /// why the store cannot be written.
     pub async fn enter(&self, entry: Entry, now: Timestamp) -> Result<Added, Refused> {
         let secret = (!entry.public).then(|| Secret::new(format!("cs_{}", random::hex::<32>())));
         let entered = Entered::new(entry, secret.as_ref(), now)?;
@@ -92,7 +106,10 @@ impl Clients {
         Ok(Added { id, secret })
     }
 
-    /// The clients that were entered.
+    /// Returns the clients that the operator entered.
+    ///
+    /// # Errors
+    /// Returns why the store cannot be read.
     pub async fn entered(&self) -> Result<Vec<Listed>, Refused> {
         self.change(|store, life| {
             let read = |id: String| {
@@ -105,7 +122,12 @@ impl Clients {
         .await
     }
 
-    /// Takes a client out: one that was entered, or for ever one that registered itself. Its grants are the caller's to end.
+    /// Removes an entered client, or denies a registered one permanently. The caller must end its
+    /// grants.
+    ///
+    /// # Errors
+    /// Returns `Refused::Unknown` if the tenant has no such client, or why the store cannot be
+    /// written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), Refused> {
         let registered = super::registered::client(&self.store, &self.lived, id).is_some();
         let id = id.to_owned();

@@ -1,14 +1,14 @@
-//! Clients that the tenant's own file lists: programs without a user (RFC 6749 section 4.4).
+//! Clients in the tenant's file: programs without a user (RFC 6749 section 4.4).
 
 use std::sync::Arc;
 
 use super::{Authentication, Client, Keys, Origin};
 use crate::spec::LoginSpec;
 
-/// The machine client with this id.
+/// Returns the machine client with this id.
 pub(super) fn client(login: &LoginSpec, id: &str) -> Option<Client> {
     let spec = login.machine(id)?;
-    // What is listed was read as JSON when the file was.
+    // The JSON was validated when the file was loaded.
     let keys = spec.jwks.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let secrets: Vec<_> = spec.secret.into_iter().collect();
     Some(Client {

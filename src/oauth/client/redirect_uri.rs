@@ -1,16 +1,17 @@
-//! Where a client may be sent back to (OAuth 2.1 section 2.3.1, RFC 8252 section 7).
+//! Redirect URIs of clients (OAuth 2.1 section 2.3.1, RFC 8252 section 7).
 //!
-//! A scheme that is not https opens a program on the person's device, and most programs were not made to be opened by
-//! strangers. So a client that made itself known has the scheme of an application that is known here, or a domain name
-//! turned around, as RFC 8252 section 7.1 wants it. What the operator enters may have another.
+//! A scheme other than https opens a program on the person's device, and most programs are not safe
+//! to be opened by strangers. So clients that introduced themselves may use only the schemes of
+//! known applications, or a reversed domain name, as RFC 8252 section 7.1 requires. Operators may
+//! enter others.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 const LONGEST: usize = 2048;
-/// Schemes of applications that log in at MCP servers. What else there is registers a loopback address, or is entered by the
-/// operator.
+/// The schemes of applications that log in at MCP servers. Other applications register a loopback
+/// address, or the operator enters them.
 const APPLICATIONS: [&str; 20] = [
     "antigravity",
     "chatgpt",
@@ -33,9 +34,10 @@ const APPLICATIONS: [&str; 20] = [
     "windsurf-next",
     "zed",
 ];
-/// First parts of schemes that have a dot and are no domain name's: they open parts of the system.
+/// The first labels of schemes that contain a dot without being a domain name: they open parts of
+/// the system.
 const OF_THE_SYSTEM: [&str; 2] = ["microsoft", "windows"];
-/// Schemes that a browser runs, reads files with, or shows text by; nobody is sent there.
+/// Schemes with which browsers run code, read files or show given text. They are always refused.
 const REFUSED_SCHEMES: [&str; 24] = [
     "javascript",
     "data",
@@ -63,25 +65,25 @@ const REFUSED_SCHEMES: [&str; 24] = [
     "x-javascript",
 ];
 
-/// A redirect URI in the spelling that the client gave: https, http on loopback, or a private-use scheme.
+/// A redirect URI as the client spelled it: https, http on loopback, or a private-use scheme.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RedirectUri {
     text: Arc<str>,
     kind: Kind,
-    /// `text` without the port: what is compared where the port is free.
+    /// The `text` without the port, which is compared where the port is free.
     portless: Option<Arc<str>>,
 }
 
-/// What kind of place it is.
+/// The kind of destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Web,
     Loopback,
-    /// A private-use scheme of an application (RFC 8252 section 7.1).
+    /// An application with a private-use scheme (RFC 8252 section 7.1).
     Application,
 }
 
-/// Why a text is no redirect URI.
+/// Why a text is not an accepted redirect URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectFault {
     #[error("it is longer than 2048 characters")]
@@ -107,11 +109,11 @@ pub enum RedirectFault {
 }
 
 impl RedirectUri {
-    /// Reads a redirect URI that a client gives which made itself known. Afterwards nothing about it is dangerous to be
-    /// sent to; whether it is the client's is another question.
+    /// Parses a redirect URI of a client that introduced itself. The result is safe to redirect to;
+    /// whether it belongs to the client is checked elsewhere.
     ///
     /// # Errors
-    /// What is wrong with it, as it is said to whoever registers it.
+    /// Returns what is wrong with it, in words for the client's developer.
     pub fn parse(text: &str) -> Result<Self, RedirectFault> {
         let uri = Self::parse_entered(text)?;
         match uri.scheme() {
@@ -120,10 +122,11 @@ impl RedirectUri {
         }
     }
 
-    /// Reads one that the operator enters, who knows the application: its scheme may be any that is not dangerous.
+    /// Parses a redirect URI that the operator enters: any scheme that is not dangerous, as the
+    /// operator knows the application.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns what is wrong with it.
     pub fn parse_entered(text: &str) -> Result<Self, RedirectFault> {
         if text.len() > LONGEST {
             return Err(RedirectFault::TooLong);
@@ -152,7 +155,8 @@ impl RedirectUri {
         }
         let parsed = url::Url::parse(text).map_err(|_| RedirectFault::Malformed)?;
         let host = without_port(authority);
-        // What the parser reads must be what stands there: `http:\\evil`, `0x7f.1` and their like read differently.
+        // The parsed host must be the one in the text: `http:\\evil`, `0x7f.1` and the like are
+        // parsed as another.
         if !parsed.host_str().is_some_and(|read| read.eq_ignore_ascii_case(host)) {
             return Err(RedirectFault::Malformed);
         }
@@ -179,23 +183,24 @@ impl RedirectUri {
         }
     }
 
-    /// Whether `asked` may stand for this registered one: the same bytes; on loopback the port is free.
+    /// Whether a request may use `asked` where this URI is registered: the same bytes, except for
+    /// the port on loopback.
     pub fn admits(&self, asked: &Self) -> bool {
         self.text == asked.text || (self.portless.is_some() && self.portless == asked.portless)
     }
 
-    /// The same for one that is still a text.
+    /// Whether `admits` holds for a text that is not parsed yet.
     pub fn admits_text(&self, asked: &str) -> bool {
         Self::parse_entered(asked).is_ok_and(|asked| self.admits(&asked))
     }
 
-    /// As the client spelled it.
+    /// Returns the client's spelling.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What people are shown: the host of a web address, `this computer` on loopback, or which links an application
-    /// handles: a scheme may be spelled like a host, and is none.
+    /// Returns the destination in words for people: the host of an https URI, `this computer` for
+    /// loopback, or the links that an application handles, since a scheme can look like a host.
     pub fn place(&self) -> Cow<'_, str> {
         match (self.kind, self.scheme()) {
             (Kind::Loopback, _) => "this computer".into(),
@@ -207,24 +212,25 @@ impl RedirectUri {
         }
     }
 
-    /// The scheme of an application on the person's device; `None` if it leads elsewhere.
+    /// Returns the scheme of an application on the person's device; `None` for other kinds.
     pub fn scheme(&self) -> Option<&str> {
         let scheme = || self.text.split(':').next().unwrap_or_default();
         (self.kind == Kind::Application).then(scheme)
     }
 
-    /// Whether whatever runs on the person's own computer may answer there.
+    /// Whether a program on the person's own computer answers there.
     pub fn is_loopback(&self) -> bool {
         self.kind == Kind::Loopback
     }
 
-    /// Whether it is an https address.
+    /// Whether it is an https URI.
     pub fn is_web(&self) -> bool {
         self.kind == Kind::Web
     }
 }
 
-/// RFC 3986, without the fragment's own rules; `*` is legal there and never meant as itself here.
+/// Whether the byte may occur in a URI (RFC 3986). `*` is legal there, but means a wildcard when
+/// clients send it.
 fn is_uri_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()+,;=%".contains(&byte)
 }
@@ -240,13 +246,14 @@ fn check_scheme(scheme: &str) -> Result<String, RedirectFault> {
     }
 }
 
-/// Whether links of this scheme are for an application that somebody may have been asked to connect.
+/// Whether the scheme belongs to an application that a person may plausibly connect.
 fn is_of_an_application(scheme: &str) -> bool {
     let scheme = scheme.to_ascii_lowercase();
     APPLICATIONS.contains(&&*scheme) || is_reversed_domain(&scheme)
 }
 
-/// A domain name turned around (RFC 8252 section 7.1): it begins with a top-level domain.
+/// Whether the scheme is a reversed domain name (RFC 8252 section 7.1), beginning with a top-level
+/// domain.
 fn is_reversed_domain(scheme: &str) -> bool {
     let is_label = |label: &str| {
         let ends = label.starts_with('-') || label.ends_with('-');
@@ -259,7 +266,7 @@ fn is_reversed_domain(scheme: &str) -> bool {
     is_top && !OF_THE_SYSTEM.contains(&top) && scheme.split('.').all(is_label)
 }
 
-/// `//authority` in front of a path or query.
+/// Returns the `//authority` before a path or query.
 fn authority(rest: &str) -> Option<&str> {
     let rest = rest.strip_prefix("//")?;
     let authority = rest.split(['/', '?']).next()?;
@@ -276,7 +283,7 @@ fn is_loopback(host: &str) -> bool {
     matches!(host, "127.0.0.1" | "[::1]" | "localhost")
 }
 
-/// Encoded dots count as dots: some parties decode before they look.
+/// Whether the path has a dot segment. Encoded dots count, since some recipients decode first.
 fn has_dot_segment(rest: &str) -> bool {
     let path = rest.split('?').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
     path.split('/').any(|segment| matches!(segment, "." | ".."))
@@ -435,7 +442,7 @@ mod tests {
                 proptest::prop_assert!(is_good, "{}", text);
                 proptest::prop_assert!(RedirectUri::parse_entered(&text).is_ok());
                 proptest::prop_assert!(uri.admits(&uri) && uri.admits_text(&text));
-                // A host is shown as what stands before the path, and nothing else ever looks like one.
+                // Only a web URI is shown as a host, and no other kind looks like one.
                 let place = uri.place().into_owned();
                 proptest::prop_assert_eq!(uri.is_web(), !place.contains(' '), "{}", place);
             }

@@ -1,6 +1,7 @@
-//! Clients that registered themselves (RFC 7591). Nothing is stored of them: the id is the metadata, sealed (RFC 7591
-//! appendix A.5.2), and the secret derives from the id. So a flood of registrations costs no memory and no disk, ids
-//! outlive restarts, and no replica needs to be told.
+//! Clients that registered themselves (RFC 7591). They are not stored: the id is the sealed
+//! metadata (RFC 7591 appendix A.5.2), and the secret derives from the id. So a flood of
+//! registrations takes no memory and no disk space, ids survive restarts, and replicas need no
+//! synchronization.
 
 use std::sync::Arc;
 
@@ -16,22 +17,22 @@ use crate::oauth::lives::Lived;
 use crate::oauth::sealed::{self, CLIENT_ID};
 use crate::store::{Life, Store};
 
-/// In front of every such id.
+/// The prefix of these ids.
 pub(super) const MARK: &str = "c1.";
-/// Clients keep ids in columns and cookies of some length.
+/// In bytes. Clients store ids in columns and cookies of limited length.
 const LONGEST_ID: usize = 1900;
 
-/// By what a client wants to prove who it is (RFC 7591 section 2).
+/// The authentication method that a client registers (RFC 7591 section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     None,
     Basic,
     Post,
-    /// It did not say: basic by the RFC, and several only know post.
+    /// Not given: basic by the RFC, but several clients only support post.
     Either,
 }
 
-/// What a client registered.
+/// The metadata of a registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub(crate) issued: Timestamp,
@@ -40,7 +41,7 @@ pub(crate) struct Registration {
     pub(crate) redirect_uris: Vec<RedirectUri>,
 }
 
-/// What it is told once.
+/// The credentials in the registration response.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) id: String,
@@ -48,14 +49,16 @@ pub(crate) struct Issued {
 }
 
 impl Registration {
-    /// Gives the client its id, and a secret unless it wants none. `None`: its metadata are too long to be an id.
+    /// Issues the client's id, and a secret unless its method is `None`. Returns `None` if the
+    /// metadata are too long for an id.
     pub(crate) fn issue(&self, store: &Store, life: &Life) -> Option<Issued> {
         let id = format!("{MARK}{}", sealed::seal(store, CLIENT_ID, life, "", self.encode().as_bytes()));
         let secret = (self.method != Method::None).then(|| secrets(store, life, &id).next()).flatten();
         (id.len() <= LONGEST_ID).then_some(Issued { id, secret })
     }
 
-    /// Lines: the method and when; the name; each redirect URI. Neither name nor URI has a line end.
+    /// Encodes as lines: method and time; the name; each redirect URI. Neither name nor URI
+    /// contains a line end.
     fn encode(&self) -> String {
         let method = match self.method {
             Method::None => 'n',
@@ -89,11 +92,12 @@ impl Registration {
     }
 }
 
-/// The client that this id is; `None` if this tenant did not make it in this life.
+/// Returns the client of this id; `None` if this tenant did not issue it in its current life.
 pub(super) fn client(store: &Store, lived: &Lived, id: &str) -> Option<Client> {
     let life = &lived.life;
     let sealed = id.strip_prefix(MARK).filter(|_| id.len() <= LONGEST_ID)?;
-    // Ids are kept by clients for good: those of an earlier version are of the life that it left.
+    // Clients keep their ids permanently, so ids of an earlier version without lives are still
+    // accepted.
     let earlier =
         || lived.before.as_ref().and_then(|_| sealed::open_without_life(store, CLIENT_ID, life, sealed));
     let opened = sealed::open(store, CLIENT_ID, life, "", sealed).or_else(earlier)?;
@@ -119,7 +123,8 @@ pub(super) fn client(store: &Store, lived: &Lived, id: &str) -> Option<Client> {
     })
 }
 
-/// The secret of an id: the one that is given out now, then those of older master keys that still count.
+/// Returns the secrets of an id: the one that is issued now, then those of older master keys that
+/// are still valid.
 fn secrets(store: &Store, life: &Life, id: &str) -> impl Iterator<Item = Secret> {
     store.derive("client-secret", life.tenant()).into_iter().map(move |key| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes());

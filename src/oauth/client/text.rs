@@ -1,29 +1,31 @@
-//! What strangers say about themselves, made fit to be shown.
+//! Sanitizes texts of strangers for display.
 //!
-//! A name that shows as nothing, climbs over its line, or turns its direction is no name. One whose letters look like
-//! those of another alphabet is shown with a warning (Unicode Technical Standard 39): it may be honest, and nobody here can
-//! tell.
+//! A name that is invisible, stacks marks over its line, or changes the text direction is reduced
+//! or rejected. A name whose letters look like those of another alphabet is shown with a warning
+//! (Unicode Technical Standard 39), since it may be honest.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, Script};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Of a client's name, in characters.
+/// The longest name of a client, in characters.
 pub(crate) const LONGEST_NAME: usize = 80;
-/// Marks on one letter. Vietnamese and pointed Hebrew need two.
+/// The limit on marks per letter. Vietnamese and pointed Hebrew need two.
 const MOST_MARKS: usize = 2;
-/// Shown as nothing, though no property says so: an empty Braille cell, a note without a head.
+/// Invisible characters that no Unicode property marks as such: an empty Braille cell, a note
+/// without a head.
 const BLANK: [char; 2] = ['\u{2800}', '\u{1d159}'];
 /// Letters of Cyrillic and of Greek that look like Latin ones.
 const CYRILLIC_LIKE_LATIN: &str = "асеорхуѕіјһԁԛԝӏАВСЕНІЈКМОРЅТХУҮ";
 const GREEK_LIKE_LATIN: &str = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧονκρ";
 
-/// A name as it is shown and kept; `None` if nothing of it can be read.
+/// Returns the name to show and store; `None` if it has no letter or digit.
 pub(crate) fn name(text: &str) -> Option<String> {
     plain(text, LONGEST_NAME).filter(|name| name.chars().any(char::is_alphanumeric))
 }
 
-/// The text without what could make it look like another: no control and no direction characters, nothing that is not
-/// seen, few marks on a letter, one line, so many characters at most. `None` if nothing is left.
+/// Returns the text without characters that can disguise it: no control or direction characters,
+/// nothing invisible, few marks per letter, a single line, at most `longest` characters. Returns
+/// `None` if nothing is left.
 pub(crate) fn plain(text: &str, longest: usize) -> Option<String> {
     let (mut shown, mut marks) = (String::new(), MOST_MARKS);
     let visible = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|&c| is_visible(c));
@@ -31,7 +33,7 @@ pub(crate) fn plain(text: &str, longest: usize) -> Option<String> {
         marks = match (is_mark(c), c) {
             (true, _) if marks >= MOST_MARKS => continue,
             (true, _) => marks + 1,
-            // Nothing carries a mark here, and one blank is as good as many.
+            // A mark has no letter here to combine with, and repeated blanks collapse.
             (false, ' ') if shown.is_empty() || shown.ends_with(' ') => continue,
             (false, ' ') => MOST_MARKS,
             (false, _) => 0,
@@ -43,15 +45,15 @@ pub(crate) fn plain(text: &str, longest: usize) -> Option<String> {
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// Whether a word of the name mixes alphabets whose letters look alike, or is written in letters that all look like
-/// Latin ones.
+/// Whether a word of the name mixes alphabets with similar letters, or consists only of letters
+/// that look like Latin ones.
 pub(crate) fn may_be_mistaken(name: &str) -> bool {
     name.split(|c: char| !c.is_alphanumeric() && !is_mark(c))
         .any(|word| is_mixed(word) || is_like_latin(word))
 }
 
-/// Control characters, formats (directions among them, Unicode Standard Annex 9), fillers, selectors of variants, and what
-/// no font has.
+/// Whether the character is visible: not a control, format (including direction, Unicode Standard
+/// Annex 9), filler, variation selector, or a character without a glyph.
 fn is_visible(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     let hidden = matches!(
@@ -71,7 +73,8 @@ fn is_mark(c: char) -> bool {
     CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::NonspacingMark
 }
 
-/// More scripts than one, but for those that are written together (the "highly restrictive" profile).
+/// Whether the word mixes scripts other than those that are written together (the "highly
+/// restrictive" profile).
 fn is_mixed(word: &str) -> bool {
     const EAST: [Script; 5] =
         [Script::Han, Script::Hiragana, Script::Katakana, Script::Bopomofo, Script::Hangul];
@@ -91,7 +94,7 @@ fn is_mixed(word: &str) -> bool {
     }
 }
 
-/// All of its letters are Cyrillic or Greek, and look Latin.
+/// Whether all letters are Cyrillic or Greek ones that look like Latin.
 fn is_like_latin(word: &str) -> bool {
     let letters = || word.chars().filter(|c| c.is_alphabetic());
     let all_of = |alphabet: &str| letters().all(|c| alphabet.contains(c));

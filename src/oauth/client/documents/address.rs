@@ -1,5 +1,5 @@
-//! Where a client's document may be: an `https` URL whose host is a name, in one spelling, so that what is compared,
-//! shown and fetched is the same.
+//! URLs of clients' documents: `https`, with a domain name as the host, and in a single spelling,
+//! so that the URL compared, shown and fetched is the same.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(crate) struct DocumentUrl {
     host: Arc<str>,
 }
 
-/// Why a text is no such URL.
+/// Why a text is not such a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AddressFault {
     #[error("it is no https URL in its plainest spelling")]
@@ -26,7 +26,7 @@ pub(crate) enum AddressFault {
 }
 
 impl DocumentUrl {
-    /// Reads a client id that may be one.
+    /// Parses a client id.
     pub(crate) fn parse(text: &str) -> Result<Self, AddressFault> {
         let url = url::Url::parse(text).map_err(|_| AddressFault::Spelling)?;
         if url.scheme() != "https" || text.len() > LONGEST || text.contains('\\') {
@@ -43,7 +43,8 @@ impl DocumentUrl {
             return Err(AddressFault::Parts);
         }
         check_path(url.path(), text)?;
-        // The parser mends much: capitals, dot segments, default ports. What it mended is another spelling.
+        // The parser normalizes case, dot segments and default ports. A text that it changed is not
+        // in the one accepted spelling.
         match url.as_str() == text {
             true => Ok(Self { host: host.into(), text: text.into() }),
             false => Err(AddressFault::Spelling),
@@ -59,7 +60,7 @@ impl DocumentUrl {
     }
 }
 
-/// A client id must say more than its host.
+/// Verifies that the path has no dot segments and is more than `/`.
 fn check_path(path: &str, text: &str) -> Result<(), AddressFault> {
     let text = text.to_ascii_lowercase().replace("%2e", ".");
     let written = text.split('?').next().unwrap_or_default();
@@ -67,7 +68,8 @@ fn check_path(path: &str, text: &str) -> Result<(), AddressFault> {
     if dots || path == "/" { Err(AddressFault::Path) } else { Ok(()) }
 }
 
-/// A name with a dot in the middle, none at the end, and not one that only this machine or this network knows.
+/// Whether the name has an inner dot, no trailing one, and is not special to this machine or its
+/// network.
 fn is_public_name(host: &str) -> bool {
     const OWN: [&str; 7] = ["localhost", "local", "internal", "localdomain", "lan", "home.arpa", "onion"];
     let ends = |own: &&str| host == *own || host.strip_suffix(own).is_some_and(|front| front.ends_with('.'));

@@ -1,7 +1,9 @@
-//! What was fetched lately, and what could not be: bounded, and asked for once however many want it.
+//! A bounded cache of fetched values, and of failures to fetch. Concurrent requests for an address
+//! share one fetch.
 //!
-//! Who has something fetched pays for its place with their tenant's share and their network's. Whoever has used a share
-//! up loses a place of their own for a new one, so that nobody can push out what others use.
+//! An entry counts against the tenant and the network of the requester that had it fetched. A
+//! requester that has used up a share evicts an entry of its own for a new one, so that no one can
+//! evict what others use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use crate::base::budget::{Budget, Exhausted, Hold};
 
-/// What is known stays good for so long beyond its time while it cannot be fetched anew because of others.
+/// How long after its expiry a value stays usable while no fetch is permitted.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// What is known of an address: what is there, or that there is nothing now.
+/// The value at an address, or that there is none now.
 pub(super) type Known<T> = Option<Arc<T>>;
 
-/// By address. Each has a lock of its own, held while it is fetched.
+/// By address. Each entry has a lock of its own, held during its fetch.
 pub(super) struct Cache<T> {
     slots: Mutex<HashMap<Arc<str>, Arc<Slot<T>>>>,
     room: Arc<Budget>,
-    /// What one place weighs.
+    /// The weight of one entry.
     weight: u64,
 }
 
-/// The place of one address.
+/// The entry of one address.
 pub(super) struct Slot<T> {
     known: tokio::sync::Mutex<Option<Entry<T>>>,
     party: Party,
@@ -31,7 +33,7 @@ pub(super) struct Slot<T> {
     _place: Option<Hold>,
 }
 
-/// Who had it fetched first.
+/// The party that had the entry fetched first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Party {
     pub(super) tenant: Arc<str>,
@@ -45,17 +47,18 @@ struct Entry<T> {
 }
 
 impl<T> Cache<T> {
-    /// So many places, of so many bytes each.
+    /// Creates a cache of `places` entries, of `weight` bytes each.
     pub(super) fn of(places: u64, weight: u64) -> Self {
         Self { slots: Mutex::default(), room: Budget::new(places * weight), weight }
     }
 
-    /// The place of an address, if it has one.
+    /// Returns the entry of an address.
     pub(super) fn find(&self, address: &str) -> Option<Arc<Slot<T>>> {
         self.lock().get(address).map(Arc::clone)
     }
 
-    /// A place for an address; others of the same party make room for it. `None`: there is none for this party.
+    /// Adds the entry of an address, and evicts others of the same party if necessary. Returns
+    /// `None` if the party has no room.
     pub(super) fn begin(&self, address: &str, party: Party, now: Instant) -> Option<Arc<Slot<T>>> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(address) {
@@ -85,8 +88,8 @@ impl<T> Cache<T> {
     }
 }
 
-/// The oldest place that counts against the same bound goes. Only who has something fetched comes here, so it is as seldom
-/// as that.
+/// Evicts the oldest entry that counts against the same bound. The scan is acceptable because it
+/// runs only before a fetch, and fetches are limited.
 fn drop_oldest<T>(slots: &mut HashMap<Arc<str>, Arc<Slot<T>>>, bound: Exhausted, party: &Party) {
     let same = |slot: &Slot<T>| match bound {
         Exhausted::Tenant => slot.party.tenant == party.tenant,
@@ -99,7 +102,7 @@ fn drop_oldest<T>(slots: &mut HashMap<Arc<str>, Arc<Slot<T>>>, bound: Exhausted,
 }
 
 impl Party {
-    /// A hold of a budget that counts against the shares of this party.
+    /// Returns a reservation that counts against the shares of this party.
     pub(super) fn hold(&self, budget: &Arc<Budget>) -> Hold {
         use crate::base::budget::Party as Of;
         let tenant = budget.share(Of::Tenant(Arc::clone(&self.tenant)));
@@ -109,8 +112,8 @@ impl Party {
 }
 
 impl<T> Slot<T> {
-    /// What is known and fresh, or what `fetch` finds out, which says how long that holds. While nothing may be fetched,
-    /// what was known last counts for a while.
+    /// Returns the fresh value, or the one that `fetch` returns with its lifetime. While no fetch
+    /// is permitted, the previous value is used for a while.
     pub(super) async fn known<F, E>(&self, now: Instant, fetch: F) -> Result<Known<T>, E>
     where
         F: Future<Output = Result<(Known<T>, Duration), E>>,
@@ -131,13 +134,13 @@ impl<T> Slot<T> {
         }
     }
 
-    /// What is known and fresh; `None` also while somebody is finding out.
+    /// Returns the fresh value without waiting; `None` also during a fetch.
     pub(super) fn at_hand(&self, now: Instant) -> Option<Known<T>> {
         let entry = self.known.try_lock().ok()?;
         entry.as_ref().filter(|entry| now < entry.until).map(|entry| entry.known.clone())
     }
 
-    /// It is being fetched, holds something that counts, or says that nothing is there for a while yet.
+    /// Whether the entry is being fetched, has a usable value, or a recent failure.
     fn is_of_use(&self, now: Instant) -> bool {
         let is_of_use = |entry: &Entry<T>| match entry.known {
             Some(_) => now < entry.until + STALE,

@@ -1,4 +1,4 @@
-//! Whether the vendors still publish what this program has of them.
+//! Compares the pinned documents with what the vendors publish.
 
 use std::net::Ipv4Addr;
 
@@ -9,7 +9,7 @@ use super::cache::Party;
 use super::fetch::Fetcher;
 use super::{LARGEST_DOCUMENT, PINNED};
 
-/// What of a document decides anything here.
+/// The members of a document that have an effect here.
 const DECISIVE: [&str; 6] = [
     "redirect_uris",
     "token_endpoint_auth_method",
@@ -19,20 +19,21 @@ const DECISIVE: [&str; 6] = [
     "client_name",
 ];
 
-/// How a shipped document stands to the published one.
+/// How a pinned document relates to the published one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
+    /// They have the same effect.
     Same,
-    /// What decides anything, as JSON.
+    /// The members that have an effect, as JSON.
     Differs {
         shipped: String,
         published: String,
     },
-    /// Why it cannot be read.
+    /// Why the published document cannot be fetched.
     Unknown(String),
 }
 
-/// Fetches each document that is part of this program from its vendor.
+/// Fetches the published document of each pinned one and compares them.
 pub async fn compare_with_vendors() -> Vec<(String, Comparison)> {
     let fetcher = Fetcher::new();
     let operator = Party { tenant: "operator".into(), network: Ipv4Addr::LOCALHOST.into(), is_known: true };

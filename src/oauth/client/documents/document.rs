@@ -1,4 +1,4 @@
-//! A client id metadata document, as read: what of it is usable (Client ID Metadata Document, section 4).
+//! Parses a client id metadata document (Client ID Metadata Document, section 4).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::address::DocumentUrl;
 
 const MOST_REDIRECT_URIS: usize = 20;
 
-/// Why a document describes no client.
+/// Why a document describes no usable client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("it is not a JSON object")]
@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Keys,
 }
 
-/// The client that a document describes. A `pinned` one is known to this program.
+/// Returns the client that a document describes. `pinned` documents are part of this program.
 pub(super) fn client(url: &DocumentUrl, document: &Value, pinned: bool) -> Result<Client, Fault> {
     if !document.is_object() {
         return Err(Fault::NotAnObject);
@@ -43,7 +43,7 @@ pub(super) fn client(url: &DocumentUrl, document: &Value, pinned: bool) -> Resul
     })
 }
 
-/// One that we would not send anybody to is left out; the others count.
+/// Returns the usable redirect URIs, without those that are not safe to redirect to.
 fn redirect_uris(document: &Value) -> Result<Vec<RedirectUri>, Fault> {
     let listed = document["redirect_uris"].as_array().ok_or(Fault::RedirectUris)?;
     if listed.len() > MOST_REDIRECT_URIS {
@@ -53,8 +53,9 @@ fn redirect_uris(document: &Value) -> Result<Vec<RedirectUri>, Fault> {
     if uris.is_empty() { Err(Fault::RedirectUris) } else { Ok(uris) }
 }
 
-/// Whoever can read a document could read a secret in it, so there must be none. ChatGPT names two methods, the one it
-/// prefers and a list: an assertion counts where one is sent.
+/// Returns the authentication methods. Documents are public, so they must not contain or imply a
+/// secret. ChatGPT names a preferred method and a list of methods: an assertion is verified if one
+/// is sent.
 fn authentication(url: &DocumentUrl, document: &Value) -> Result<Authentication, Fault> {
     if document.get("client_secret").is_some() || document.get("client_secret_expires_at").is_some() {
         return Err(Fault::Secret);

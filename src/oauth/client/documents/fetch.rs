@@ -1,7 +1,9 @@
-//! Fetches what a stranger names: over https, from the internet and nowhere nearer, a little of it, soon.
+//! Fetches documents from URLs that strangers name: over https, only from public addresses, with
+//! limits on size and time.
 //!
-//! The name is resolved once; if any of its addresses leads anywhere but to the internet, none is connected to. What was
-//! judged is what is connected to. No redirects, no proxies, nothing decompressed.
+//! The name is resolved once; if any of its addresses is not a public one, the fetch fails. The
+//! connection goes to the addresses that were verified. Redirects, proxies and decompression are
+//! off.
 //!
 //! A name takes one of the places that there are for callers' names (`base/resolve`): by shares, until the look-up has really
 //! ended.
@@ -22,28 +24,28 @@ use crate::base::resolve::{self, Resolver};
 use crate::base::{causes, reach};
 
 const CONNECT: Duration = Duration::from_secs(4);
-/// People wait for it, ten seconds at most.
+/// A person may be waiting, for ten seconds at most.
 const ANSWER: Duration = Duration::from_secs(8);
 const SHORTEST: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The way to the internet.
+/// The HTTP client for documents.
 pub(super) struct Fetcher {
     names: Names,
     client: OnceLock<Option<reqwest::Client>>,
-    /// Whom else to trust than the machine does.
+    /// The only root certificate to trust, instead of the system's.
     #[cfg(test)]
     root: Option<reqwest::Certificate>,
 }
 
-/// What was fetched, and how long it may be kept.
+/// A fetched document, and how long it may be cached.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) value: Value,
     pub(super) keep: Duration,
 }
 
-/// Why nothing was fetched.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("no client for it can be made")]
@@ -76,13 +78,13 @@ impl Fetcher {
         }
     }
 
-    /// Trusts another certificate than the machine does.
+    /// Trusts this root certificate instead of the system's.
     #[cfg(test)]
     pub(super) fn trusting(self, root: reqwest::Certificate) -> Self {
         Self { root: Some(root), ..self }
     }
 
-    /// Fetches a JSON document of so many bytes at most, for whoever wants it.
+    /// Fetches a JSON document of at most `largest` bytes on behalf of `party`.
     pub(super) async fn get(
         &self,
         url: &DocumentUrl,
@@ -90,7 +92,7 @@ impl Fetcher {
         party: &Party,
     ) -> Result<Fetched, Fault> {
         let client = self.client().ok_or(Fault::NoClient)?;
-        // Kept until the answer is here: it is what the client connects to.
+        // Held until the response has arrived: the client connects to these addresses.
         let _judged = self.names.judged(url.host(), party).await?;
         let asked = client.get(url.as_str()).header(header::ACCEPT, "application/json").send().await;
         let mut response = asked.map_err(unreachable)?;
@@ -112,7 +114,7 @@ impl Fetcher {
         Ok(Fetched { value, keep })
     }
 
-    /// Made when it is needed first: most gateways never fetch.
+    /// Created on first use: most gateways never fetch a document.
     fn client(&self) -> Option<&reqwest::Client> {
         let make = || {
             let builder = reqwest::Client::builder()
@@ -135,7 +137,7 @@ impl Fetcher {
     }
 }
 
-/// Resolves names, and judges what they resolve to.
+/// Resolves names and verifies their addresses.
 #[derive(Clone)]
 pub(super) struct Names {
     permits: fn(IpAddr) -> bool,
@@ -147,14 +149,14 @@ pub(super) struct Names {
     pub(super) table: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
 }
 
-/// The addresses of a name, and how many fetches need them.
+/// The verified addresses of a name, and the number of fetches that use them.
 #[derive(Default)]
 struct Judged {
     addresses: Vec<SocketAddr>,
     needed: usize,
 }
 
-/// The addresses of a name are there to be connected to as long as this is.
+/// Keeps the verified addresses of a name available to the HTTP client.
 pub(super) struct Connectable<'a> {
     names: &'a Names,
     name: &'a str,
@@ -196,7 +198,7 @@ impl Names {
         Self { resolver, ..Self::permitting(|_| true) }
     }
 
-    /// Has a name looked up and judged. The client that is asked next connects to what was judged here.
+    /// Looks a name up and verifies its addresses, which the HTTP client then connects to.
     async fn judged<'a>(&'a self, name: &'a str, party: &Party) -> Result<Connectable<'a>, Fault> {
         let found = self.addresses(name, party).await?;
         if !found.iter().all(|address| (self.permits)(address.ip())) {
@@ -238,14 +240,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// What the answer says (RFC 9111 section 5.2.2), within bounds.
+/// Returns the `max-age` of the response (RFC 9111 section 5.2.2), within our limits.
 fn keep(headers: &HeaderMap) -> Duration {
     let said = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let seconds = said.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok());
     seconds.map_or(SHORTEST, Duration::from_secs).clamp(SHORTEST, LONGEST)
 }
 
-/// The chain of causes without the URL.
+/// Returns the error chain without the URL.
 fn unreachable(error: reqwest::Error) -> Fault {
     Fault::Unreachable(causes::in_one_line(&error.without_url()))
 }

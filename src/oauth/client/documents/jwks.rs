@@ -1,17 +1,17 @@
-//! A client's key set, as it is kept: what is looked at of each key and nothing else (RFC 7517).
+//! Prunes clients' JWK sets (RFC 7517) for the cache, to the members that verification reads.
 //!
-//! Parsed JSON takes many times the bytes that it is written in. What is kept here takes about as many.
+//! Parsed JSON takes many times the bytes of its text. A pruned set takes about as many.
 
 use serde_json::{Map, Value};
 
-/// No client has nearly as many.
+/// The limit on the keys of a set. No client has nearly as many.
 const MOST_KEYS: usize = 32;
-/// What an assertion is checked by, RSA and EC.
+/// The members that verification reads, of RSA and EC keys.
 const MEMBERS: [&str; 9] = ["kty", "use", "alg", "kid", "crv", "n", "e", "x", "y"];
-/// The modulus of an RSA key of 8192 bits has 1366.
+/// In bytes. The modulus of an 8192-bit RSA key has 1366 characters.
 const LONGEST: usize = 1400;
 
-/// The set without what is not looked at; `None` if it is none.
+/// Returns the pruned set; `None` if the value is not a JWK set.
 pub(super) fn pruned(set: &Value) -> Option<Value> {
     let keys = set["keys"].as_array()?.iter().take(MOST_KEYS).filter_map(key);
     Some(serde_json::json!({ "keys": keys.collect::<Vec<_>>() }))
@@ -23,7 +23,7 @@ fn key(key: &Value) -> Option<Value> {
     for name in MEMBERS {
         match said.get(name).map(|value| value.as_str().filter(|text| text.len() <= LONGEST)) {
             Some(Some(text)) => drop(kept.insert(name.to_owned(), text.into())),
-            // A key of which a part is left out would be another key.
+            // A key without one of its members would be another key.
             Some(None) => return None,
             None => {}
         }

@@ -1,4 +1,4 @@
-//! Documents over real TLS on loopback, and every way in which one could lead the gateway astray.
+//! Documents over real TLS on loopback, and the ways in which one could mislead the gateway.
 
 mod assertions;
 
@@ -36,7 +36,7 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// One that answers everything alike.
+    /// Starts a host with the same response for every request.
     async fn answering(answer: String) -> Self {
         Self::answering_by_path(move |_| answer.clone()).await
     }
@@ -69,7 +69,7 @@ impl Host {
                     let head = String::from_utf8_lossy(&head[..length]);
                     let answer = answer(head.split(' ').nth(1).unwrap_or_default());
                     if answer.is_empty() {
-                        // A host that says nothing.
+                        // A host that does not respond.
                         return std::future::pending().await;
                     }
                     drop(stream.write_all(answer.as_bytes()).await);
@@ -85,7 +85,8 @@ impl Host {
         Self::answering(ok("application/json", "", &document.to_string())).await
     }
 
-    /// What asks this host for every name in question, judging addresses by `permits`.
+    /// Returns a cache that resolves the tested names to this host and verifies addresses with
+    /// `permits`.
     fn documents(&self, permits: fn(IpAddr) -> bool) -> Arc<Documents> {
         let names = Names::permitting(permits);
         names.table.lock().expect("free").insert(HOST.to_owned(), vec![self.address]);
@@ -139,7 +140,7 @@ async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
     let host = Host::serving(&document()).await;
     let documents = host.documents(reach::leads_to_the_internet);
     assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
-    // Nor one that mixes near and far ones, which is how names are rebound.
+    // Nor a name that mixes internal and public addresses, as in DNS rebinding.
     let names = Names::permitting(reach::leads_to_the_internet);
     let both = vec!["203.0.113.9:0".parse().expect("an address"), host.address];
     names.table.lock().expect("free").insert(HOST.to_owned(), both);
@@ -242,7 +243,7 @@ async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
     }
 }
 
-/// Documents whose look-ups fail at once: nothing else of the network is needed.
+/// Returns a cache whose lookups fail at once, so that nothing touches the network.
 fn unreachable(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Documents> {
     Documents::over(Fetcher::over(Names::permitting(|_| false)), clock, tasks)
 }
@@ -265,7 +266,8 @@ async fn who_names_many_documents_uses_up_no_others_fetches() {
     );
     let good = documents.find(ID, &DocumentPolicy::Any, asker(&b, "198.51.100.7")).await;
     assert!(good.is_ok(), "{good:?}");
-    // The same address at another tenant is the same party; known documents and vendors are not fetched by it.
+    // An address is the same party at another tenant. Cached documents and pinned ones need no
+    // fetch.
     let other = documents.find("https://new.example/x", &DocumentPolicy::Any, asker(&b, "192.0.2.1")).await;
     assert!(matches!(other, Err(ClientFault::Busy { .. })), "{other:?}");
     assert!(documents.find(ID, &DocumentPolicy::Any, asker(&a, "192.0.2.1")).await.is_ok());
@@ -352,7 +354,7 @@ async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
     let answers = asked.join_all().await;
     let busy = answers.iter().filter(|(fault, _)| matches!(fault, ClientFault::Busy { .. })).count();
     assert_eq!(busy, 22, "one asker has eight of the twenty places");
-    // Those who were waited for were given up, and their names still hang.
+    // The lookups that were waited for timed out, and their threads still hang.
     let given_up = answers.iter().filter(|(fault, _)| *fault == ClientFault::Unavailable);
     assert!(given_up.clone().count() == 8 && given_up.clone().all(|(_, hung)| *hung == 8), "{answers:?}");
     let same =

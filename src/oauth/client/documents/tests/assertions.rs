@@ -1,5 +1,5 @@
-//! A client like ChatGPT buys tokens at the real token endpoint: its document prefers `private_key_jwt` and also lists
-//! `none`, its keys are RSA ones at a `jwks_uri`; both are fetched over real TLS.
+//! A client like ChatGPT at the real token endpoint: its document prefers `private_key_jwt` and
+//! also lists `none`, its RSA keys are at a `jwks_uri`; both are fetched over real TLS.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use super::*;
 use crate::oauth::bed::{Answer, Bed, REDIRECT, SOURCE, Server, VERIFIER, form};
 
 const KEYS: &str = "https://app.example.com/jwks.json";
-/// Other names of the same machine, where it would be seen if anybody came.
+/// Other names of the same machine, which would notice any request to them.
 const EVIL: &str = "evil.example";
 const BELOW_EVIL: &str = "app.example.com.evil.example";
 const INVALID: (u16, &str) = (401, "invalid_client");
@@ -31,7 +31,7 @@ fn modulus() -> &'static [u8] {
     OWN.public_key().modulus().big_endian_without_leading_zero()
 }
 
-/// One key under two names: one says that it is for RS256, the other leaves that open.
+/// Returns one key under two ids: one restricted to RS256, the other without `alg`.
 fn keys() -> Value {
     let e = encoded(OWN.public_key().exponent().big_endian_without_leading_zero());
     let n = encoded(modulus());
@@ -72,7 +72,7 @@ fn rs256(claims: &Value) -> String {
     signed(&OWN, &RSA_PKCS1_SHA256, message("RS256", "rs", claims))
 }
 
-/// The client's host and the tenant whose tokens it wants.
+/// The client's host, and the tenant whose tokens it requests.
 struct Case {
     host: Host,
     names: Names,
@@ -130,7 +130,7 @@ impl Case {
     }
 
     async fn refresh(&self, token: &str, assertion: &str) -> Answer {
-        // The assertion says who it is.
+        // The assertion names the client.
         self.prove(&[("grant_type", "refresh_token"), ("refresh_token", token)], assertion).await
     }
 
@@ -147,7 +147,7 @@ async fn a_client_with_keys_at_an_address_redeems_and_refreshes_by_assertions() 
     let bought = case.redeem(&case.code().await, &case.fresh()).await;
     assert_eq!(bought.status, 200, "{bought:?}");
     assert!(case.server.is_recognised(bought.text("access_token")).await);
-    // Some name the issuer instead.
+    // Some clients name the issuer as the audience.
     let issuer = case.claims(json!({ "aud": "https://mcp.example.com/acme" }));
     let refreshed = case.refresh(bought.text("refresh_token"), &rs256(&issuer)).await;
     assert_eq!(refreshed.status, 200, "{refreshed:?}");
@@ -184,7 +184,7 @@ async fn an_assertion_that_is_not_the_clients_for_us_and_now_is_refused() {
     let with = |changes: Value| rs256(&case.claims(changes));
     let good = || case.claims(json!({}));
     let none = format!("{}.", message("none", "rs", &good()));
-    // Who takes the algorithm's word for it would take the public key for a shared secret.
+    // An implementation that trusts `alg` would use the public key as a shared secret.
     let shared = hmac::Key::new(hmac::HMAC_SHA256, modulus());
     let hs256 = message("HS256", "rs", &good());
     let hs256 = format!("{hs256}.{}", encoded(hmac::sign(&shared, hs256.as_bytes())));
@@ -270,7 +270,7 @@ async fn keys_elsewhere_or_nearer_than_the_internet_are_not_fetched() {
     let case = Case::of_chatgpt().await;
     let code = case.code().await;
     assert!(case.server.clients.find(ID, SOURCE).await.is_ok());
-    // The document was far, and now its name leads to somewhere near as well.
+    // The document's host was public; now its name also has an internal address.
     let both = vec![case.host.address, "10.0.0.9:0".parse().expect("an address")];
     case.names.table.lock().expect("free").insert(HOST.to_owned(), both);
     assert_eq!(case.redeem(&code, &case.fresh()).await.error(), UNAVAILABLE);
