@@ -1,24 +1,27 @@
-//! Cookies of a browser that is logging in. Their names bind them to the host alone (`__Host-`), so that no neighbouring host can
-//! set them; the path must then be `/`, so a tenant's are its own by name and by what is sealed in them.
+//! Cookies of a browser during a login. The `__Host-` prefix binds them to the host, so that no
+//! neighbouring host can set them; it also requires the path `/`, so a tenant's cookies are told
+//! apart by their names and by what is sealed in them.
 //!
-//! A browser sends all of them with every request to the host, whichever tenant's they are, and a request's head may have
-//! 16 KiB. So there are few and they are small: whatever somebody was led to begin, the next request is read.
+//! A browser sends them with every request to the host, for whichever tenant, and a request head is
+//! limited to 16 KiB. So cookies are few and small: however many logins a person is led to begin,
+//! the next request can still be read.
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// Browsers keep cookies of 4096 bytes at most, name and attributes included.
+/// The limit on a value, in bytes. Browsers accept cookies of at most 4096 bytes, name and
+/// attributes included.
 const PIECE: usize = 3500;
 const MOST_PIECES: usize = 2;
-/// What all cookies of one kind may take together: as much as the largest.
+/// The limit on all cookies of one kind together: the largest single value.
 const ROOM: usize = PIECE * MOST_PIECES;
-/// Besides the newest, for who logs in twice at once.
+/// The limit on cookies besides the newest, for two concurrent logins.
 const OLDER_KEPT: usize = 1;
 
-/// Why a value cannot be a cookie.
+/// The value is too long for a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// The value of the cookie of this name, put together again from its pieces.
+/// Returns the value of a cookie, reassembled from its pieces.
 pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut value = piece(headers, name)?.to_owned();
     for number in 1..MOST_PIECES {
@@ -39,7 +42,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
-/// Sets a cookie for so many seconds; a long value comes in pieces.
+/// Sets a cookie for `seconds`; splits a long value into pieces.
 pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) -> Result<(), TooLong> {
     if value.len() > ROOM {
         return Err(TooLong);
@@ -51,8 +54,8 @@ pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64
     Ok(())
 }
 
-/// Sets the newest cookie of a kind, whose names all begin alike, and takes older ones away: the host's, not only this
-/// tenant's.
+/// Sets a cookie of a kind (a prefix of the name), and removes older ones of that kind, of all
+/// tenants on the host.
 pub(super) fn set_newest(
     asked: &HeaderMap,
     headers: &mut HeaderMap,
@@ -72,21 +75,22 @@ pub(super) fn set_newest(
     Ok(())
 }
 
-/// Takes away all cookies of a kind.
+/// Removes all cookies of a kind.
 pub(super) fn clear_kind(asked: &HeaderMap, headers: &mut HeaderMap, kind: &str) {
     for gone in of_kind(asked, kind) {
         gone.pieces.iter().for_each(|piece| append(headers, piece, "", 0));
     }
 }
 
-/// A cookie that came, in its pieces.
+/// A received cookie, in its pieces.
 struct Came<'a> {
     name: &'a str,
     pieces: Vec<&'a str>,
     bytes: usize,
 }
 
-/// The cookies of a kind in the order in which they came: browsers send older ones first (RFC 6265 section 5.4).
+/// Returns the cookies of a kind in the order received: browsers send older ones first (RFC 6265
+/// section 5.4).
 fn of_kind<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<Came<'a>> {
     let mut all: Vec<Came<'_>> = Vec::new();
     for (piece, value) in pairs(asked).filter(|(piece, _)| piece.starts_with(kind)) {
@@ -102,7 +106,8 @@ fn of_kind<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<Came<'a>> {
     all
 }
 
-/// The name of the cookie that a piece is of. What names end with otherwise is longer than a piece's number.
+/// Returns the name of the cookie that a piece belongs to. Other name parts are longer than a piece
+/// number.
 fn whole_name(piece: &str) -> &str {
     match piece.rsplit_once('.') {
         Some((name, number)) if number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -110,7 +115,7 @@ fn whole_name(piece: &str) -> &str {
     }
 }
 
-/// Takes a cookie away, all its pieces included.
+/// Removes a cookie, all its pieces included.
 pub(super) fn clear(asked: &HeaderMap, headers: &mut HeaderMap, name: &str) {
     for name in (0..MOST_PIECES).map(|number| numbered(name, number)) {
         if piece(asked, &name).is_some() {
@@ -135,7 +140,7 @@ fn numbered(name: &str, number: usize) -> String {
 mod tests {
     use super::*;
 
-    /// What a browser sends after these were set.
+    /// Returns the headers that a browser sends after these were set.
     fn sent(set: &HeaderMap) -> HeaderMap {
         let pairs = set.get_all(header::SET_COOKIE).iter().map(|line| {
             let line = line.to_str().expect("ASCII");

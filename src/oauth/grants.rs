@@ -1,9 +1,11 @@
-//! The grants of one tenant: what people allowed clients to do, from the code to the last refresh token.
+//! The grants of one tenant: what people allowed clients to do, from the code to the last refresh
+//! token.
 //!
-//! A grant is a family of one-time tokens, numbered from 0, the code. Each derives from the family's key and its number
-//! (HMAC-SHA-256), so that nothing of them is kept, and the one that was issued last can be issued again to a caller who did not
-//! get it: within a minute, and for nothing but the number before it. Whoever comes with an older one has
-//! stolen it or was robbed, so that the family ends (OAuth 2.1 section 4.3.1). A forged one ends nothing.
+//! A grant is a family of one-time tokens, numbered from 0, the code. Each token derives from the
+//! family's key and its number (HMAC-SHA-256), so none of them is stored. The latest one can be
+//! issued again to a client that did not receive it: within a minute, and only in exchange for its
+//! predecessor. An older token means that one was stolen, so it revokes the grant (OAuth 2.1
+//! section 4.3.1). A forged token has no effect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,24 +31,28 @@ use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Store, Subject};
 use crate::telemetry::audit::Who;
 
 const CODE_LIFE: SignedDuration = SignedDuration::from_secs(60);
-/// Claude refreshes from two places, and answers get lost.
+/// How long a replaced refresh token yields its successor again: Claude refreshes from two places,
+/// and responses get lost.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 const IDLE: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// What Entra's own refresh tokens have.
+/// The longest life of a grant: that of Entra's own refresh tokens.
 const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// A login that succeeded, for a client that may have a code now.
+/// A completed login, for a client that may have a code now.
 #[derive(Debug)]
 pub struct NewGrant {
+    /// The client that the grant is for.
     pub client_id: String,
-    /// What people were shown.
+    /// The client's name on the consent page.
     pub client_name: Option<String>,
-    /// As it was in the request: the token request must have the same (RFC 6749 section 4.1.3).
+    /// The redirect URI if the request had one; the token request must repeat it (RFC 6749 section
+    /// 4.1.3).
     pub redirect_uri: Option<String>,
-    /// S256 (RFC 7636). Without one, no verifier may come.
+    /// The S256 challenge (RFC 7636). Without one, the token request must have no verifier.
     pub code_challenge: Option<String>,
-    /// In the client's own words.
+    /// The granted scopes, in the client's spelling and order.
     pub scope: String,
+    /// The account that logged in.
     pub person: Person,
     /// Entra's refresh token.
     pub upstream: Option<Secret>,
@@ -58,17 +64,17 @@ pub struct Grants {
     pub(super) issuer: Arc<Issuer>,
     login: Arc<LoginSpec>,
     provider: Provider,
-    /// Where people log in now.
+    /// The app and directory of new logins.
     upstream: Arc<Upstream>,
-    /// By what each machine client may have bought a token that counts now.
+    /// The marks of the machine clients' valid secrets and keys.
     marks: Marks,
 }
 
-/// What a grant is about. Sealed in the store.
+/// The contents of a grant, sealed in the store.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Details {
     pub(super) person: Person,
-    /// Where the person logged in; grants of older versions do not say.
+    /// The app and directory of the login; grants of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Upstream>,
     pub(super) scope: String,
@@ -83,7 +89,7 @@ pub(super) struct Details {
     upstream: Option<String>,
 }
 
-/// A grant whose next refresh token was issued.
+/// A grant with its next refresh token.
 #[derive(Debug)]
 pub(super) struct Continued {
     pub(super) id: GrantId,
@@ -91,27 +97,27 @@ pub(super) struct Continued {
     pub(super) refresh_token: Secret,
 }
 
-/// Why a token or grant that is genuine does not count under what the tenant's file says now.
+/// Why a genuine token or grant is not valid under the tenant's current file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It was made under another app or directory: only a new login helps.
+    /// The login was made with another app or directory; only a new login helps.
     Elsewhere,
-    /// The account may not call; no token could change that.
+    /// The account may not call; no other token could change that.
     NotAllowed,
-    /// It belongs to a machine client, or a secret of one, that there is no more.
+    /// It belongs to a machine client, or to one of its secrets or keys, that no longer exists.
     MachineGone,
 }
 
-/// Why a one-time token buys nothing.
+/// Why a one-time token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Unknown, expired, used, forged or another client's.
     Invalid,
-    /// It was used before by somebody: the grant is over.
+    /// It was used before, so the grant is revoked.
     Reused,
-    /// The account may no longer log in: the grant is over.
+    /// The account may no longer log in, so the grant is revoked.
     Ended,
-    /// Entra or our own records can't be asked. Nothing was used up.
+    /// Entra or the store is unavailable. Nothing was used up.
     Unavailable,
 }
 
@@ -122,14 +128,18 @@ impl From<Unavailable> for Fault {
 }
 
 impl Grants {
-    /// The grants of a tenant.
+    /// Creates the grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
         let upstream = Arc::new(Upstream::of(&login.identity));
         let marks = Marks::of(issuer.life(), &login);
         Self { issuer, login, provider, upstream, marks }
     }
 
-    /// Begins a grant; its code is good for a minute, once. When this returns the grant outlives a power cut.
+    /// Begins a grant and returns its code, which is valid for a minute, once. When this returns,
+    /// the grant is on disk.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written.
     pub async fn begin(&self, new: NewGrant) -> Result<Secret, Unavailable> {
         let now = self.issuer.ledger.now();
         let (id, family) = (GrantId::random(), random::bytes());
@@ -155,8 +165,9 @@ impl Grants {
         Ok(OneTime { id, number: 0 }.token(&family))
     }
 
-    /// Takes a code. Of many that bring it, one gets a grant; the others end it (RFC 6749 section 4.1.2). What else the request must
-    /// have is the caller's to check, and to [`Grants::revoke`] where it has not.
+    /// Redeems a code. Of several requests with it, one gets a grant; the others revoke it (RFC
+    /// 6749 section 4.1.2). The caller verifies the rest of the request, and calls
+    /// [`Grants::revoke`] if it is wrong.
     pub(super) async fn take_code(&self, code: &str, client_id: &str) -> Result<Continued, Fault> {
         let (presented, grant) = self.present(code, client_id).await?;
         if presented.number != 0 {
@@ -175,7 +186,7 @@ impl Grants {
             now,
             expires: now + IDLE,
             ends: now + LONGEST,
-            // What was only for this step is not kept.
+            // Only the token request needs these fields.
             details: Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded(),
         };
         let life = self.issuer.life().clone();
@@ -191,8 +202,8 @@ impl Grants {
         Ok(Continued { id: grant.id, details, refresh_token })
     }
 
-    /// Replaces a refresh token, after asking Entra whether the account is still good. Of two that bring the same one within a
-    /// minute both get the same successor.
+    /// Rotates a refresh token, after asking Entra whether the account is still valid. Two requests
+    /// with the same token within a minute get the same successor.
     pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<Continued, Fault> {
         let id = OneTime::parse(token).ok_or(Fault::Invalid)?.0.id;
         let _turn = self.issuer.ledger.turn(id).await;
@@ -200,7 +211,8 @@ impl Grants {
         if presented.number == 0 {
             return Err(Fault::Invalid);
         }
-        // What else is asked of the account is Entra's to say anew.
+        // Entra's answer decides about the account anew; only the app and directory are compared
+        // here.
         let details = Details::of(&grant)?;
         if self.judge(&details.person, &self.upstream_of(&details)) == Err(Refusal::Elsewhere) {
             return Err(Fault::Invalid);
@@ -218,7 +230,8 @@ impl Grants {
         }
     }
 
-    /// What an access token says and who stands behind it, if it is good now. Cheap for one that was recognised lately.
+    /// Returns the verified token with its person, if it is valid now. Cheap for a token in the
+    /// cache.
     pub(super) async fn recognise(&self, token: &[u8]) -> Result<Arc<Token>, access_token::Fault> {
         let (issuer, digest) = (&self.issuer, Digest::of(token));
         let known = issuer.ledger.verified.find(&digest);
@@ -239,17 +252,18 @@ impl Grants {
         Ok(token)
     }
 
-    /// What the tenant says about its login.
+    /// Returns the tenant's login settings.
     pub(super) fn login(&self) -> &Arc<LoginSpec> {
         &self.login
     }
 
-    /// Whether a token that was recognised is good at this moment.
+    /// Whether a recognised token is valid at this moment.
     pub(super) fn is_good(&self, token: &Token) -> bool {
         self.issuer.is_good(token)
     }
 
-    /// Whether a token that was recognised counts under what the tenant's file says now. Asked with every call.
+    /// Verifies that a recognised token is valid under the tenant's current file. Called for every
+    /// call.
     pub(super) fn stands(&self, token: &Token) -> Result<(), Refusal> {
         match &token.holder {
             Some(Holder { person, upstream }) => self.judge(person, upstream),
@@ -257,12 +271,14 @@ impl Grants {
         }
     }
 
-    /// The machine client that a token is of, if the tenant's file has it now, with what the token was bought by.
+    /// Returns the machine client of a token, if the tenant's current file has it and the secret or
+    /// key that the token was issued for.
     pub(super) fn machine(&self, token: &Token) -> Option<&MachineClientSpec> {
         let machine = self.login.machine(&token.claims.client_id)?;
         let counts = match &token.claims.by {
             Some(mark) => self.marks.include(&machine.id, mark),
-            // Of an earlier version, which did not say; such tokens are gone an hour after it.
+            // From an earlier version, whose tokens have no mark; they expire within an hour of the
+            // upgrade.
             None => {
                 let before = self.issuer.lived.before.as_ref();
                 before.is_some_and(|before| before.has_the_machines_of(&self.login))
@@ -271,15 +287,16 @@ impl Grants {
         counts.then_some(machine)
     }
 
-    /// The one place that decides whether a login that was made before still counts.
+    /// Decides, for all paths, whether an earlier login is still valid.
     fn judge(&self, person: &Person, upstream: &Upstream) -> Result<(), Refusal> {
         identity::admits(&self.login.identity, upstream, person)
             .map_err(|why| if why.is_of_the_login() { Refusal::Elsewhere } else { Refusal::NotAllowed })?;
         person.may(&self.login.rules).map_err(|_| Refusal::NotAllowed)
     }
 
-    /// Where a grant was made; shared with all that were made where people log in now. One of an earlier version was made
-    /// where people logged in when its life was taken over; if nobody knows where, nowhere that counts.
+    /// Returns the app and directory of a grant; grants with the current ones share a value. A
+    /// grant of an earlier version has those that the tenant had when its life was taken over, or,
+    /// if these are unknown, ones that match nothing.
     fn upstream_of(&self, details: &Details) -> Arc<Upstream> {
         let earlier = || self.issuer.lived.before.as_ref().map(|before| &before.upstream);
         match details.at.as_ref().or_else(earlier) {
@@ -289,12 +306,12 @@ impl Grants {
         }
     }
 
-    /// What ends a call by a grant.
+    /// Returns the token that ends calls made with a grant.
     pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
         self.issuer.ledger.revocations.leave(grant, parent)
     }
 
-    /// How the tenant is called in challenges, and where its metadata are.
+    /// Returns the realm of challenges, and the URL of the resource metadata.
     pub(super) fn realm(&self, asked: Resource) -> (&str, String) {
         (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata(asked))
     }
@@ -326,9 +343,9 @@ impl Grants {
         Ok(Continued { id: grant.id, details, refresh_token })
     }
 
-    /// Asks Entra whether the account is still good, and whether its person may still call.
+    /// Asks Entra whether the account is still valid and still admitted, and updates the details.
     async fn renew(&self, details: &mut Details) -> Result<(), Fault> {
-        // Without a token of Entra's nobody can be asked: whoever logs in again has one.
+        // Without Entra's refresh token the account cannot be verified; a new login brings one.
         let upstream = details.upstream.take().map(Secret::new).ok_or(Fault::Ended)?;
         let renewed = self.provider.renew(&upstream, &details.person).await;
         let login = renewed.map_err(|error| self.judged(&error))?;
@@ -370,12 +387,20 @@ impl Grants {
         }
     }
 
-    /// Ends a grant at once: its tokens are refused, calls and streams under way are cut.
+    /// Revokes a grant: its tokens become invalid, and calls and streams in progress end, at once.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written. The revocation is in force nevertheless, and is
+    /// persisted later.
     pub async fn revoke(&self, id: GrantId) -> Result<(), Unavailable> {
         self.refuse(Subject::Grant(id)).await
     }
 
-    /// Ends all grants of a client, and its own tokens.
+    /// Revokes all grants of a client, and its own tokens; returns the number of grants.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written. Access tokens of the client are refused nevertheless;
+    /// its grants may not be revoked yet.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
         self.refuse(Subject::Client(Digest::of(client_id.as_bytes()))).await?;
         let (life, client_id) = (self.issuer.life().clone(), client_id.to_owned());
@@ -391,7 +416,8 @@ impl Grants {
     async fn refuse(&self, subject: Subject) -> Result<(), Unavailable> {
         let revoked = revoked(subject, self.issuer.ledger.now());
         let life = self.issuer.life().clone();
-        // Here first: what the store cannot take now is refused all the same, and written later.
+        // In memory first: if the store cannot be written now, the revocation is in force all the
+        // same and written later.
         self.issuer.ledger.revocations.add(&life, revoked);
         let written = self.issuer.ledger.ask(move |store| store.revoke(&life, revoked)).await;
         if written.is_err() {
@@ -400,7 +426,7 @@ impl Grants {
         written
     }
 
-    /// The grant that a one-time token of this client belongs to, and which of its tokens it is.
+    /// Returns the grant that a one-time token of this client belongs to, and the token's number.
     async fn present(&self, token: &str, client_id: &str) -> Result<(OneTime, Grant), Fault> {
         let (presented, proof) = OneTime::parse(token).ok_or(Fault::Invalid)?;
         let grant = self.find(presented.id).await?.ok_or(Fault::Invalid)?;
@@ -416,7 +442,7 @@ impl Grants {
         self.issuer.ledger.ask(move |store| store.grant(&life, id, now)).await
     }
 
-    /// Who owns a genuine refresh token, whatever its number.
+    /// Returns the grant and the client of a genuine refresh token, whatever its number.
     pub(super) async fn owner(&self, token: &str) -> Result<Option<(GrantId, String)>, Unavailable> {
         let Some((presented, proof)) = OneTime::parse(token) else { return Ok(None) };
         let grant = self.find(presented.id).await?;
@@ -426,18 +452,18 @@ impl Grants {
     }
 }
 
-/// What the audit calls a person.
+/// Returns a person's names for the audit log.
 pub(super) fn who(person: &Person) -> Who<'_> {
     Who { tid: Some(&person.tid), oid: Some(&person.oid), user: person.username.as_deref(), label: None }
 }
 
 fn revoked(subject: Subject, now: Timestamp) -> Revoked {
-    // Tokens of this very second are older than the revocation.
+    // `issued_until` includes the current second: tokens issued within it precede the revocation.
     Revoked { subject, issued_until: now, forget: now + LIFE + LIFE }
 }
 
 impl Refusal {
-    /// What it means to whoever brings a code.
+    /// Returns the fault for the client that presents a code.
     fn of_grants(self) -> Fault {
         match self {
             Self::NotAllowed => Fault::Ended,
@@ -462,7 +488,7 @@ impl OneTime {
         let mut parts = text.splitn(4, '.');
         let (kind, id, number, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let one = Self { id: GrantId::parse(id)?, number: number.parse().ok()? };
-        // One spelling of each number only.
+        // Each number has a single spelling.
         (kind == one.kind() && number == one.number.to_string()).then_some((one, proof))
     }
 

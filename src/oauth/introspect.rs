@@ -1,5 +1,5 @@
-//! The introspection endpoint (RFC 7662): what an access token says, for clients that prove themselves. One that registered itself is
-//! told of its own tokens only.
+//! The introspection endpoint (RFC 7662), for authenticated clients. A client that registered
+//! itself gets answers about its own tokens only.
 
 use std::net::IpAddr;
 

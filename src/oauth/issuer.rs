@@ -1,4 +1,5 @@
-//! Under which names a tenant issues tokens, and with which keys. Names come from configuration only, never from a request.
+//! The issuer of a tenant's tokens: its names and its keys. Names come from the configuration only,
+//! never from a request.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::store::{GrantId, Life, Subject};
 #[derive(Debug)]
 pub struct Issuer {
     pub(super) tenant: TenantName,
-    /// To which of the tenant's lives its keys and grants belong.
+    /// The tenant's life, which the keys and grants belong to.
     pub(super) lived: Lived,
     pub(super) url: PublicUrl,
     /// The audience of all its tokens.
@@ -29,40 +30,51 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// The issuer of a tenant. Its keys are read when they are needed first.
+    /// Creates the issuer of a tenant. Its keys are loaded when first needed.
     pub(super) fn new(tenant: TenantName, lived: Lived, url: PublicUrl, ledger: &Arc<Ledger>) -> Arc<Self> {
         let resource = url.resource(Resource::Connector).into();
         Arc::new(Self { tenant, lived, url, resource, ledger: Arc::clone(ledger), keys: Keys::default() })
     }
 
-    /// The tenant in the life that this is the issuer of.
+    /// Returns the life of the tenant that this issuer belongs to.
     pub(super) fn life(&self) -> &Life {
         &self.lived.life
     }
 
-    /// The tenant, of this entry, is about to be published: its life is begun, and what is of another ends.
+    /// Prepares the publication of the tenant from the entry `stem`: begins its life, and ends that
+    /// of another entry.
     pub fn settle(&self, stem: &Arc<str>) {
         self.ledger.lives.settle(&self.tenant, stem, Some(&self.lived));
     }
 
-    /// The public keys (RFC 7517): the one that signs, the next one, and old ones whose tokens may still be about.
+    /// Returns the JWK set (RFC 7517): the signing key, the next one, and old ones with tokens that
+    /// may still be valid.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read, or the first key cannot be stored.
     pub async fn jwks(&self) -> Result<Bytes, Unavailable> {
         Ok(self.load_keys().await?.jwks.clone())
     }
 
-    /// The tenant's keys; read from the store, or made, if they are not at hand.
+    /// Returns the tenant's keys; loads or creates them if necessary.
     pub(super) async fn load_keys(&self) -> Result<Arc<KeySet>, Unavailable> {
         self.keys.load(&self.ledger, self.life()).await
     }
 
-    /// Takes a new key into use; says what is published then.
+    /// Creates a new signing key and returns the published keys.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written.
     pub async fn rotate_keys(&self, how: Rotation) -> Result<Vec<Published>, Unavailable> {
         let set = self.keys.rotate(&self.ledger, self.life(), how).await?;
         tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
         Ok(set.published(self.ledger.now()))
     }
 
-    /// What is published.
+    /// Returns the published keys.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read, or the first key cannot be stored.
     pub async fn published_keys(&self) -> Result<Vec<Published>, Unavailable> {
         Ok(self.load_keys().await?.published(self.ledger.now()))
     }
@@ -103,14 +115,14 @@ impl Issuer {
         }
     }
 
-    /// What a token says, if it is one of this tenant's that is good now. Without its person.
+    /// Returns a token of this tenant if it is valid now, without its person.
     pub(super) async fn verify(&self, token: &[u8]) -> Result<Token, access_token::Fault> {
         let keys = self.load_keys().await?;
         let token = Token::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
         token.filter(|token| self.is_good(token)).ok_or(access_token::Fault::Invalid)
     }
 
-    /// Whether a token whose signature was verified is good at this moment.
+    /// Whether a token with a verified signature is valid at this moment.
     pub(super) fn is_good(&self, token: &Token) -> bool {
         let now = self.ledger.now();
         let claims = &token.claims;

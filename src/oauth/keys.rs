@@ -1,8 +1,9 @@
-//! The keys that a tenant signs with (ES256, RFC 7518 section 3.4). Each tenant has its own, so that no token of one is any
-//! other's; a key is named by its thumbprint (RFC 7638).
+//! The signing keys of a tenant (ES256, RFC 7518 section 3.4). Each tenant has its own, so that no
+//! token of one tenant is valid at another; a key is named by its thumbprint (RFC 7638).
 //!
-//! A new key is published a day before it signs, because verifiers keep key sets for hours; the one before stays
-//! published until its last token has expired. In an emergency the old ones go at once, and with them all access tokens.
+//! A new key is published a day before it signs, because verifiers cache key sets for hours; the
+//! previous key stays published until its last token has expired. In an emergency the old keys are
+//! removed at once, which invalidates all access tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,17 +29,17 @@ use crate::store::{Life, SigningKey};
 
 /// How long a key is published before it signs.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24);
-/// What clocks may differ by.
+/// The allowed difference between clocks.
 const SKEW: SignedDuration = SignedDuration::from_mins(2);
 
-/// The keys of one tenant, read when they are needed.
+/// The keys of one tenant, loaded on first use.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     set: ArcSwapOption<KeySet>,
     loading: Mutex<()>,
 }
 
-/// The keys as they lie in the store.
+/// The keys in the store.
 #[derive(Debug)]
 pub(super) struct KeySet {
     /// In the order in which they sign.
@@ -46,21 +47,24 @@ pub(super) struct KeySet {
     pub(super) jwks: Bytes,
 }
 
-/// What people are told of a key.
+/// The public description of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Published {
+    /// The thumbprint of the key (RFC 7638).
     pub kid: String,
+    /// When the key begins to sign.
     pub signs_from: Timestamp,
     /// `next`, `signing` or `verifying`.
     pub state: &'static str,
 }
 
-/// How soon keys change.
+/// How fast keys change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {
-    /// A new key signs in a day; nobody notices.
+    /// A new key signs from tomorrow on; clients notice nothing.
     Gentle,
-    /// A new key signs now and the old ones are gone: every access token of the tenant is refused, refresh tokens go on.
+    /// A new key signs now and the old ones are removed: every access token of the tenant becomes
+    /// invalid, refresh tokens stay valid.
     Emergency,
 }
 
@@ -71,7 +75,7 @@ struct Key {
 }
 
 impl Keys {
-    /// The keys; read or made if they are not at hand.
+    /// Returns the keys; loads or creates them if necessary.
     pub(super) async fn load(&self, ledger: &Ledger, life: &Life) -> Result<Arc<KeySet>, Unavailable> {
         let now = ledger.now();
         let at_hand = || self.set.load_full().filter(|set| !set.has_retired(now));
@@ -85,7 +89,7 @@ impl Keys {
         }
     }
 
-    /// Takes a new key into use.
+    /// Creates a new key and returns the keys.
     pub(super) async fn rotate(
         &self,
         ledger: &Ledger,
@@ -99,7 +103,7 @@ impl Keys {
             .ask(move |store| {
                 let known = store.signing_keys(&life)?;
                 let (signs_from, gone) = match how {
-                    // A next one that has not signed yet is replaced: there is one at a time.
+                    // Replaces a next key that has not signed yet, so that there is at most one.
                     Rotation::Gentle => {
                         (now + AHEAD, known.iter().filter(|key| key.signs_from > now).map(kid).collect())
                     }
@@ -140,7 +144,8 @@ impl Keys {
 }
 
 impl KeySet {
-    /// Signs `message` with the key of the hour: its id, and the signature.
+    /// Signs a message with the current key, and returns message and signature as a JWS. `message`
+    /// creates the signing input from the key's id.
     pub(super) fn sign(&self, now: Timestamp, message: impl FnOnce(&str) -> String) -> String {
         let key = &self.keys[signing(self.keys.iter().map(|key| key.signs_from), now)];
         let mut text = message(&key.kid);
@@ -151,14 +156,14 @@ impl KeySet {
         text
     }
 
-    /// Whether the key of this name made the signature.
+    /// Whether the key with this id made the signature.
     pub(super) fn verify(&self, kid: &str, message: &[u8], signature: &[u8]) -> bool {
         let Some(key) = self.keys.iter().find(|key| key.kid == kid) else { return false };
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key());
         public.verify(message, signature).is_ok()
     }
 
-    /// Whether a key of this name is there (still).
+    /// Whether a key with this id is still in use.
     pub(super) fn has(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid == kid)
     }
@@ -183,12 +188,13 @@ impl KeySet {
     }
 }
 
-/// Which of the keys, by their beginnings in order, signs: the last that has begun; the first if none has.
+/// Returns the index of the key that signs, given the keys' start times in order: the last that has
+/// started, else the first.
 fn signing(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
     beginnings.take_while(|from| *from <= now).count().saturating_sub(1)
 }
 
-/// How many of the keys, from the front, are of no use any more: their last token has expired.
+/// Returns how many of the oldest keys are obsolete: their last token has expired.
 fn retired(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
     let gone = |from: &Timestamp| *from + access_token::LIFE + SKEW <= now;
     beginnings.skip(1).take_while(gone).count()
@@ -198,21 +204,21 @@ fn kid(key: &SigningKey) -> String {
     key.kid.clone()
 }
 
-/// A new key.
+/// Generates a key.
 fn make(signs_from: Timestamp) -> SigningKey {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("keys can be made");
     let pkcs8 = pair.to_pkcs8v1().expect("a key that was made can be written").as_ref().to_vec();
     SigningKey { kid: thumbprint(&pair), signs_from, pkcs8 }
 }
 
-/// The coordinates of the public point, as they are written in a JWK.
+/// Returns the coordinates of the public point in the encoding of a JWK.
 fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
-    // Uncompressed: a 4, then both (SEC 1 section 2.3.3).
+    // The uncompressed form: 0x04, then both coordinates (SEC 1 section 2.3.3).
     let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
     (BASE64_URL_SAFE_NO_PAD.encode(x), BASE64_URL_SAFE_NO_PAD.encode(y))
 }
 
-/// RFC 7638: the SHA-256 of the required members, in order, without spaces.
+/// Returns the SHA-256 of the required members, in order, without spaces (RFC 7638).
 fn thumbprint(pair: &EcdsaKeyPair) -> String {
     let (x, y) = coordinates(pair);
     let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);

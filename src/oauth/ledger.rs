@@ -1,7 +1,7 @@
-//! What the authorization servers of all tenants share: the store and how it is asked, which access tokens are revoked,
-//! which have been verified lately, and what deletes all that has expired.
+//! The state that the authorization servers of all tenants share: access to the store, the revoked
+//! access tokens, the cache of verified ones, and the task that deletes what has expired.
 //!
-//! Whoever asks the store for a tenant asks with that tenant's name: no answer is about another's.
+//! Every query for a tenant carries the tenant's name, so no answer is about another tenant.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,29 +22,32 @@ use crate::store::{self, GrantId, Store};
 use crate::telemetry::audit::Audit;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How often what the store could not take is offered to it again.
+/// How often writes that failed are retried.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How many rows of a kind are deleted at once, so that nobody waits long for the file.
+/// The limit on rows deleted at once, so that the database is never locked for long.
 const AT_ONCE: u32 = 500;
 
-/// What all tenants' authorization servers share.
+/// The state that the authorization servers of all tenants share.
 pub struct Ledger {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     pub(super) lives: Lives,
     writing_lives: Mutex<()>,
     pub(super) revocations: Revocations,
-    /// Tenants whose refused clients cannot be told any more.
+    /// Tenants whose denied clients can no longer be identified.
     doubtful: Vec<Arc<str>>,
     pub(super) verified: Verified,
     pub(super) assertions: Replay,
     pub(super) audit: Audit,
-    /// Grants whose refresh token is being replaced.
+    /// Grants whose refresh token is being rotated.
     busy: DashMap<GrantId, Arc<Mutex<()>>>,
 }
 
 impl Ledger {
-    /// Reads what is revoked, and keeps house from then on.
+    /// Loads lives and revocations from the store, and starts the housekeeping task.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read.
     pub async fn start(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -90,33 +93,35 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The wall clock.
+    /// Returns the wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The clock that is never set.
+    /// Returns the time of the clock that is never set.
     pub(super) fn monotonic(&self) -> Instant {
         self.clock.monotonic()
     }
 
-    /// Whether the tenant's refused clients cannot be told from others.
+    /// Whether the tenant's denied clients can no longer be identified.
     pub(super) fn doubts_denials(&self, tenant: &str) -> bool {
         self.doubtful.iter().any(|doubtful| **doubtful == *tenant)
     }
 
-    /// A tenant of this entry is about to be published, and nobody logs in to it: what is kept for another's logins ends.
-    /// With a login, [`Issuer::settle`](super::issuer::Issuer::settle) says so.
+    /// Prepares the publication of a tenant without login from the entry `stem`: ends the life that
+    /// another entry had under this name. For a tenant with login, see
+    /// [`Issuer::settle`](super::issuer::Issuer::settle).
     pub fn settle_without_login(&self, tenant: &TenantName, stem: &Arc<str>) {
         self.lives.settle(tenant, stem, None);
     }
 
-    /// An operator removed an entry: all that is kept for logins of the tenants that it was is to be deleted.
+    /// Ends the lives of all tenants of a removed entry, so that everything stored for their logins
+    /// is deleted.
     pub fn end_lives(&self, stem: &str) {
         self.lives.end(stem);
     }
 
-    /// Tells the store of lives that began or ended. Says whether it knows of all.
+    /// Writes lives that began or ended to the store; returns whether the store has all of them.
     pub async fn write_lives(&self) -> bool {
         if !self.lives.is_behind() {
             return true;
@@ -131,7 +136,7 @@ impl Ledger {
         written.is_ok()
     }
 
-    /// Asks the store, where blocking is fine. A failure is ours, and the log's.
+    /// Runs a query of the store on the blocking pool. Logs a failure, which is an internal one.
     pub(super) async fn ask<T, Q>(&self, question: Q) -> Result<T, Unavailable>
     where
         T: Send + 'static,
@@ -146,7 +151,7 @@ impl Ledger {
         })
     }
 
-    /// The turn of one asker at a grant; the others wait for it to be let go.
+    /// Waits until no other request is working on this grant, and locks it.
     pub(super) async fn turn(&self, grant: GrantId) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = Arc::clone(&self.busy.entry(grant).or_default());
         turn.lock_owned().await
@@ -157,13 +162,14 @@ impl Ledger {
         self.revocations.tidy(now);
         self.assertions.tidy(now);
         self.busy.retain(|_, turn| Arc::strong_count(turn) > 1);
-        // Whatever fails is in the log already, and tried again in a minute.
+        // A failure is logged already, and retried in a minute.
         while let Ok(deleted) = self.ask(move |store| store.delete_expired(now, AT_ONCE)).await
             && deleted >= AT_ONCE as usize
         {}
     }
 
-    /// Offers the store what it could not take. Where it did not take the last, something small is tried first.
+    /// Writes what the store could not take before. If the last write failed, something small is
+    /// written first as a probe.
     async fn write_again(&self) {
         let waiting = self.revocations.unwritten(AT_ONCE as usize);
         if waiting.is_empty() && !self.lives.is_behind() && self.store.is_writable() {
@@ -199,7 +205,7 @@ async fn keep_house(ledger: Arc<Ledger>, ended: tokio_util::sync::CancellationTo
     let (mut beat, mut again) = (tokio::time::interval(HOUSEKEEPING), tokio::time::interval(AGAIN));
     loop {
         tokio::select! {
-            // What waits would be forgotten with the process.
+            // A last attempt: unwritten revocations and lives would be lost with the process.
             () = ended.cancelled() => return ledger.write_again().await,
             _ = beat.tick() => ledger.tidy().await,
             _ = again.tick() => ledger.write_again().await,

@@ -1,7 +1,8 @@
-//! The lives of tenants while the process lives: which one each tenant is in, and what the store has yet to be told of them.
+//! The lives of tenants in memory: the current life of each tenant, and the changes that the store
+//! does not have yet.
 //!
-//! A tenant that is built is given its life; it is the tenant's once that is published. So whatever is built and does not come
-//! to serve takes nothing from anybody.
+//! A tenant that is built gets a life, which becomes its current one when the tenant is published.
+//! So a tenant that is built and never published takes nothing from another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,37 +14,38 @@ use crate::identity::Upstream;
 use crate::spec::{LoginSpec, TenantName};
 use crate::store::{Kept, Life, Turn};
 
-/// What held when a life was taken over from an earlier version, whose grants and tokens do not say under what they were made.
+/// The settings when a life was taken over from an earlier version, whose grants and tokens do not
+/// record them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Before {
     pub(super) upstream: Upstream,
-    /// Of the machine clients and what they proved themselves by, in hexadecimal digits.
+    /// The digest of the machine clients with their secrets and keys, in hexadecimal digits.
     pub(super) machines: String,
 }
 
-/// A tenant's life, as the tenant is given it.
+/// A tenant's life, as assigned when the tenant is built.
 #[derive(Debug, Clone)]
 pub(super) struct Lived {
     pub(super) life: Life,
-    /// Of a life that was begun by an earlier version.
+    /// Present for a life that an earlier version began.
     pub(super) before: Option<Arc<Before>>,
 }
 
-/// Which life each tenant is in.
+/// The current life of each tenant.
 #[derive(Debug, Default)]
 pub(super) struct Lives(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     held: HashMap<Arc<str>, Held>,
-    /// What the store does not have yet, in the order in which it happened.
+    /// The changes that the store does not have yet, in order.
     unwritten: Vec<Turn>,
 }
 
 #[derive(Debug)]
 struct Held {
     life: Life,
-    /// None: nobody has taken what an earlier version kept.
+    /// The holder of the name; `None` if no entry has taken over an earlier version's data yet.
     stem: Option<Arc<str>>,
     before: Option<Arc<Before>>,
 }
@@ -53,7 +55,7 @@ impl Before {
         Self { upstream: Upstream::of(&login.identity), machines: machines(login).to_string() }
     }
 
-    /// Whether the machine clients, and what they prove themselves by, are what they were.
+    /// Whether the machine clients, their secrets and their keys are unchanged.
     pub(super) fn has_the_machines_of(&self, login: &LoginSpec) -> bool {
         self.machines == machines(login).to_string()
     }
@@ -78,13 +80,13 @@ impl Lives {
         Self(Mutex::new(Inner { held: kept.into_iter().map(held).collect(), unwritten: Vec::new() }))
     }
 
-    /// The life that a tenant of this entry is in once it is published.
+    /// Returns the life that a tenant of this entry will have once it is published.
     pub(super) fn look(&self, tenant: &TenantName, stem: &str, login: &LoginSpec) -> Lived {
         match self.lock().held.get(tenant.shared()) {
             Some(Held { life, stem: Some(holder), before }) if **holder == *stem => {
                 Lived { life: life.clone(), before: before.clone() }
             }
-            // What an earlier version kept is of whoever has the name first.
+            // The data of an earlier version goes to the first holder of the name.
             Some(Held { life, stem: None, .. }) => {
                 Lived { life: life.clone(), before: Some(Arc::new(Before::of(login))) }
             }
@@ -92,7 +94,8 @@ impl Lives {
         }
     }
 
-    /// A tenant of this entry was published, in this life if people log in to it: whatever is of another ends.
+    /// Makes `lived` the current life of a published tenant, if it has a login; ends the life of
+    /// another entry.
     pub(super) fn settle(&self, tenant: &TenantName, stem: &Arc<str>, lived: Option<&Lived>) {
         let mut inner = self.lock();
         let held = inner.held.get(tenant.shared());
@@ -100,7 +103,7 @@ impl Lives {
         match (lived, held) {
             (Some(lived), Some(held)) if is_its_own && held.life == lived.life => {}
             (Some(lived), _) => inner.begin(lived.clone(), stem),
-            // Where nobody logs in there is nothing that would need a life; what another entry left ends all the same.
+            // A tenant without login needs no life, but a life that another entry left must end.
             (None, None) => {}
             (None, Some(_)) if is_its_own => {}
             (None, Some(Held { stem: None, life, .. })) => {
@@ -111,7 +114,7 @@ impl Lives {
         }
     }
 
-    /// An operator removed an entry: the lives of all names that it had are over.
+    /// Ends the lives of all names that a removed entry had.
     pub(super) fn end(&self, stem: &str) {
         let mut inner = self.lock();
         let of_it = |(tenant, held): (&Arc<str>, &Held)| {
@@ -121,7 +124,7 @@ impl Lives {
         ended.iter().for_each(|tenant| inner.end(tenant));
     }
 
-    /// What the store does not have yet.
+    /// Returns the changes that the store does not have yet.
     pub(super) fn unwritten(&self) -> Vec<Turn> {
         self.lock().unwritten.clone()
     }
@@ -130,7 +133,7 @@ impl Lives {
         !self.lock().unwritten.is_empty()
     }
 
-    /// The store has the first so many of those now.
+    /// Records that the store has the first `count` of those changes.
     pub(super) fn are_written(&self, count: usize) {
         self.lock().unwritten.drain(..count);
     }

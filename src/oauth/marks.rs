@@ -1,8 +1,9 @@
-//! By what machine clients bought their tokens. A token carries a mark of the secret or key that it was bought by; it counts
-//! while the tenant's file has that secret or key. So replacing one ends its tokens at once.
+//! Marks of machine clients' tokens. A token carries the mark of the secret or key that it was
+//! issued for, and is valid while the tenant's file has that secret or key. So replacing a secret
+//! or key invalidates its tokens at once.
 //!
-//! The mark is a digest with the id of the tenant's life in it, which nobody is told: a token that leaks does not help to guess
-//! a secret.
+//! The mark is a digest that includes the secret id of the tenant's life, so that a leaked token
+//! does not help to guess a secret.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::spec::{LoginSpec, MachineClientSpec};
 use crate::store::Life;
 
-/// The marks that count, for each machine client.
+/// The valid marks of each machine client.
 #[derive(Debug)]
 pub(super) struct Marks(Box<[Machine]>);
 
@@ -37,14 +38,15 @@ impl Marks {
         Self(machines.iter().map(marks).collect())
     }
 
-    /// Whether a token of this client with this mark was bought by what counts now.
+    /// Whether the mark is that of a current secret or key of this client.
     pub(super) fn include(&self, client_id: &str, mark: &str) -> bool {
         let of_it = self.0.iter().filter(|machine| *machine.id == *client_id);
         of_it.flat_map(|machine| &machine.marks).any(|known| **known == *mark)
     }
 }
 
-/// The mark of a token that this client bought by a proof: the digest of its secret or of its key.
+/// Returns the mark of a token of this client. `proof` is the digest of the secret or key that
+/// authenticated it.
 pub(super) fn mark(life: &Life, client_id: &str, proof: &Digest) -> String {
     let mut fields = Hasher::new();
     fields.field(b"machine token");
@@ -54,12 +56,12 @@ pub(super) fn mark(life: &Life, client_id: &str, proof: &Digest) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(&fields.finish().as_bytes()[..16])
 }
 
-/// What a public key is known by.
+/// Returns the digest that identifies a public key.
 pub(super) fn proof_of_key(key: &Value) -> Digest {
     Digest::of(key.to_string().as_bytes())
 }
 
-/// All that a machine client may prove itself by.
+/// Returns the digests of a machine client's secret and keys.
 fn proofs(machine: &MachineClientSpec) -> impl Iterator<Item = Digest> {
     let set: Option<Value> = machine.jwks.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let keys = set.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array);

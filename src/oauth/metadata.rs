@@ -1,18 +1,20 @@
-//! What clients learn a tenant's login from: the protected resource's metadata (RFC 9728) and the authorization server's
-//! (RFC 8414, with what OpenID Connect Discovery asks for besides, so that its parsers take it).
+//! The metadata documents of a tenant's login: of the protected resource (RFC 9728) and of the
+//! authorization server (RFC 8414, with the members that OpenID Connect Discovery requires, for
+//! clients that parse it as such).
 //!
-//! Every URL comes from the tenant's public URL and from nothing that a request says.
+//! Every URL derives from the tenant's public URL, never from a request.
 
 use serde_json::{Value, json};
 
 use crate::spec::{DocumentPolicy, LoginSpec, PublicUrl, Resource};
 
-/// The scope that lets a client call tools; there is no finer one.
+/// The scope for calling tools; there is no finer one.
 pub(super) const SCOPE: &str = "mcp:use";
-/// Clients ask for it to be given refresh tokens. All of them are, so it means nothing here.
+/// Clients request it to get refresh tokens. All of them get one, so it has no effect.
 pub(super) const OFFLINE: &str = "offline_access";
 
-/// RFC 9728 section 2, for the resource in the spelling that was asked for: some clients compare it with the URL as typed.
+/// Returns the resource metadata (RFC 9728 section 2) for the requested spelling of the resource:
+/// some clients compare it with the URL as typed.
 pub(super) fn resource(url: &PublicUrl, title: &str, spelling: Resource) -> Value {
     json!({
         "resource": url.resource(spelling),
@@ -24,7 +26,7 @@ pub(super) fn resource(url: &PublicUrl, title: &str, spelling: Resource) -> Valu
     })
 }
 
-/// RFC 8414 section 2.
+/// Returns the authorization server metadata (RFC 8414 section 2).
 pub(super) fn server(url: &PublicUrl, login: &LoginSpec) -> Value {
     let mut document = json!({
         "issuer": url.as_str(),

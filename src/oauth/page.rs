@@ -1,4 +1,5 @@
-//! The pages that people see while they log in. Plain HTML: no script, no foreign assets, nothing that a frame could hold.
+//! The pages that people see during a login: plain HTML without scripts or foreign assets, not
+//! embeddable in frames.
 
 use askama::Template;
 use base64::Engine;
@@ -9,31 +10,31 @@ use super::reply;
 use crate::base::body::Body;
 use crate::base::random;
 
-/// What somebody is asked before they are sent to Microsoft.
+/// The consent page, shown before a person is sent to Microsoft.
 #[derive(Template)]
 #[template(path = "consent.html")]
 pub(super) struct Consent<'a> {
     pub(super) title: &'a str,
-    /// What the client calls itself.
+    /// The client's own name.
     pub(super) client: &'a str,
-    /// The host that vouches for the name; without one nobody does.
+    /// The host that vouches for the name, if one does.
     pub(super) vouched_by: Option<&'a str>,
-    /// Entered by the operator, who knows it.
+    /// Whether the operator entered the client.
     pub(super) known: bool,
-    /// The name mixes letters that look alike.
+    /// Whether the name mixes similar letters of several alphabets.
     pub(super) may_be_mistaken: bool,
-    /// Where it wants to be sent back to.
+    /// Where the client wants the person sent back to.
     pub(super) place: &'a str,
-    /// That is whatever runs on the person's computer.
+    /// Whether that is a program on the person's own computer.
     pub(super) loopback: bool,
-    /// That is whatever handles links of this scheme on the person's device.
+    /// The link scheme, if that is an application on the person's device.
     pub(super) scheme: Option<&'a str>,
     pub(super) action: &'a str,
     pub(super) request: &'a str,
     pub(super) nonce: &'a str,
 }
 
-/// Something to read, and perhaps a way on.
+/// A page with a message, and perhaps a link.
 #[derive(Template)]
 #[template(path = "notice.html")]
 pub(super) struct Notice<'a> {
@@ -41,21 +42,21 @@ pub(super) struct Notice<'a> {
     pub(super) sentence: &'a str,
     pub(super) advice: &'a str,
     pub(super) way: Option<Way<'a>>,
-    /// To find it in the log.
+    /// To find the request in the log.
     pub(super) request_id: Option<&'a str>,
     pub(super) nonce: &'a str,
 }
 
-/// Where a page leads.
+/// The link of a page.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) to: &'a str,
     pub(super) label: &'a str,
-    /// Go there by itself.
+    /// Whether the browser goes there automatically.
     pub(super) at_once: bool,
 }
 
-/// A value that nobody outside can name in a style of their own.
+/// Returns an unpredictable nonce for the page's style element.
 pub(super) fn nonce() -> String {
     BASE64_STANDARD.encode(random::bytes::<16>())
 }
@@ -66,7 +67,7 @@ impl Consent<'_> {
     }
 }
 
-/// A page that leads nowhere: what is wrong, and what to do about it.
+/// Returns a page without a link: what is wrong, and what to do about it.
 pub(super) fn dead_end(
     status: StatusCode,
     request_id: &str,
@@ -98,7 +99,7 @@ fn page(status: StatusCode, nonce: &str, html: String) -> Response<Body> {
     response
 }
 
-/// Whether a program asks, which cannot read pages.
+/// Whether the client is a program, which needs JSON instead of a page.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     accept.contains("application/json") && !accept.contains("text/html")

@@ -1,7 +1,7 @@
 //! The parameters of a request: of a query, or of a form (`application/x-www-form-urlencoded`).
 //!
-//! None may come twice (RFC 6749 section 3.1) but `resource` (RFC 8707); unknown ones count for nothing. An empty one
-//! counts as left out.
+//! None may be repeated (RFC 6749 section 3.1), except `resource` (RFC 8707). Unknown parameters
+//! are ignored, and empty ones treated as absent.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use percent_encoding::percent_decode;
 
 use crate::base::headers::media_type;
 
-/// More are nobody's honest request.
+/// No legitimate request has more.
 const MOST: usize = 64;
 
 /// Why parameters cannot be read.
@@ -26,11 +26,14 @@ pub enum ParameterFault {
     NotAForm,
 }
 
-/// Parameters as they came, decoded.
+/// Parameters in the order received, decoded.
 pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {
-    /// Reads a query or a form's body.
+    /// Parses a query or the body of a form.
+    ///
+    /// # Errors
+    /// Fails if there are too many parameters or one is not encoded UTF-8.
     pub fn parse(text: &'a [u8]) -> Result<Self, ParameterFault> {
         let mut all = Vec::new();
         for pair in text.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
@@ -44,7 +47,10 @@ impl<'a> Parameters<'a> {
         Ok(Self(all))
     }
 
-    /// Reads the body of a request that says that it is a form.
+    /// Parses the body of a request whose content type is a form.
+    ///
+    /// # Errors
+    /// Fails if the content type is another one, or as `parse` does.
     pub fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, ParameterFault> {
         match media_type(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             true => Self::parse(body),
@@ -52,7 +58,10 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The one value of a parameter; `None` if it is left out or empty.
+    /// Returns the value of a parameter; `None` if it is absent or empty.
+    ///
+    /// # Errors
+    /// Fails if the parameter is repeated.
     pub fn one(&self, name: &'static str) -> Result<Option<&str>, ParameterFault> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
@@ -61,7 +70,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// All values of a parameter that may come several times, but empty ones.
+    /// Returns all non-empty values of a parameter that may be repeated.
     pub fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.values(name).filter(|value| !value.is_empty())
     }
@@ -71,7 +80,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// `+` is a space; what is no UTF-8 is refused, since it could not be given back as it came.
+/// Decodes a name or value, with `+` as a space. Refuses invalid UTF-8, which could not be returned
+/// unchanged.
 pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
     if !text.contains(&b'+') {
         return percent_decode(text).decode_utf8().map_err(|_| ParameterFault::Encoding);

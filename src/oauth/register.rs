@@ -1,7 +1,7 @@
-//! Dynamic registration (RFC 7591): a client says where it wants to be sent back to and how it will prove who it is, and
-//! is given an id. Nothing is stored.
+//! Dynamic client registration (RFC 7591): a client sends its redirect URIs and its authentication
+//! method, and gets an id. Nothing is stored.
 //!
-//! A client that does not ask for `none` gets a real secret: Microsoft's clients do without neither.
+//! A client that does not request `none` gets a real secret, which Microsoft's clients require.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -17,7 +17,7 @@ use crate::base::headers::media_type;
 use jiff::Timestamp;
 
 const MOST_REDIRECT_URIS: usize = 10;
-/// What is given back as it came, if it is a text of this length at most. Nobody here opens such a link.
+/// The limit on texts that are echoed as received. The gateway never opens their links.
 const LONGEST_TEXT: usize = 512;
 const ECHOED: [&str; 7] = [
     "client_uri",
@@ -36,7 +36,7 @@ enum Fault {
     Metadata(&'static str),
 }
 
-/// Answers a registration.
+/// Answers a registration request.
 pub(super) fn answer(clients: &Clients, request: &Request<Bytes>, now: Timestamp) -> Response<Body> {
     if !clients.registers() {
         let closed = "this server takes no registrations; ask its operator for a client id";
@@ -90,7 +90,8 @@ fn method(asked: &Map<String, Value>) -> Result<Method, Fault> {
     }
 }
 
-/// Grants that are not for such clients are dropped; one that acts for people must be left.
+/// Verifies that the code grant is among those requested. Others that clients may not have are
+/// ignored.
 fn check_grants(asked: &Map<String, Value>) -> Result<(), Fault> {
     let lacks = |name: &str, needed: &str| {
         let list = asked.get(name).and_then(Value::as_array);
@@ -130,7 +131,7 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, Fault> 
     Ok(uris)
 }
 
-/// All that was registered (RFC 7591 section 3.2.1).
+/// Returns the response with all that was registered (RFC 7591 section 3.2.1).
 fn told(asked: &Map<String, Value>, registration: &Registration, issued: &Issued) -> Value {
     let uris: Vec<&str> = registration.redirect_uris.iter().map(RedirectUri::as_str).collect();
     let method = match registration.method {

@@ -1,8 +1,8 @@
-//! Assertions that were used (`jti`, RFC 7523 section 3): each counts once.
+//! Used assertions (`jti`, RFC 7523 section 3): each is accepted once.
 //!
-//! They are remembered in memory until they have expired anyway, under a budget with shares: a client that uses its share
-//! up is told to wait and harms nobody else. Within ten minutes after a restart an assertion could be used again, by
-//! whoever can read a client's connections to us.
+//! They are remembered in memory until they expire, under a budget with shares: a client that uses
+//! up its share must wait, and affects no other. Within ten minutes after a restart an assertion
+//! could be replayed, by a party that can read a client's connections to us.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -17,26 +17,28 @@ use crate::base::digest::Digest;
 use crate::base::reach::network;
 use crate::base::seldom::Seldom;
 
-/// Room for some hundred thousand. Only what a client's key signed comes here, so it is more than anybody needs.
+/// Room for about a hundred thousand. Only assertions with a valid signature get here, so it is
+/// ample.
 const ROOM_MIB: usize = 24;
-/// What one takes, with the empty places of the collections that it lies in.
+/// The bytes of one assertion, spare capacity of the collections included.
 const EACH: u64 = 256;
-/// Expired ones that go when another comes. More than one: the memory shrinks, and nobody ever waits for a long sweep.
+/// The limit on expired assertions removed per new one. More than one, so that memory shrinks;
+/// bounded, so that no request waits for a long sweep.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
-/// Used assertions, until they have expired.
+/// Used assertions, until they expire.
 #[derive(Debug)]
 pub(super) struct Replay {
     used: Mutex<Used>,
     budget: Arc<Budget>,
-    /// When to say that there is no room.
+    /// Limits the log lines about missing room.
     full: Seldom,
 }
 
 #[derive(Debug, Default)]
 struct Used {
     digests: HashSet<Digest>,
-    /// Those that expire first come first.
+    /// The first to expire is on top.
     by_expiry: BinaryHeap<Reverse<Kept>>,
 }
 
@@ -47,22 +49,23 @@ struct Kept {
     _place: Hold,
 }
 
-/// Whose assertion it is.
+/// The client of an assertion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bearer<'a> {
     pub(super) tenant: &'a Arc<str>,
     pub(super) client: &'a Arc<str>,
     pub(super) source: IpAddr,
-    /// The operator or this program knows the client; it did not make itself known.
+    /// Whether the operator or this program vouches for the client; otherwise it introduced itself.
     pub(super) is_known: bool,
 }
 
-/// Why an assertion does not count.
+/// Why an assertion is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     /// It was used before.
     Used,
-    /// No more can be remembered for now, so it cannot be told. It is good for a later try.
+    /// There is no room to remember it, so it is neither accepted nor used up: a later attempt can
+    /// succeed.
     Full(Exhausted),
 }
 
@@ -77,7 +80,7 @@ impl Replay {
         Self { used: Mutex::default(), budget, full: Seldom::once_in(Duration::from_secs(60)) }
     }
 
-    /// Takes an assertion that counts until `expires`.
+    /// Records the use of an assertion that is valid until `expires`.
     pub(super) fn take(
         &self,
         assertion: Digest,
@@ -92,7 +95,7 @@ impl Replay {
         }
         let mut place = self.place(bearer);
         if place.grow(EACH).is_err() {
-            // Each is forgotten once, so that a flood pays for its own sweep only.
+            // Each expired assertion is removed once, so a flood pays for its own sweep only.
             used.forget(now, usize::MAX);
             place.grow(EACH).map_err(Refused::Full)?;
         }
@@ -101,12 +104,12 @@ impl Replay {
         Ok(())
     }
 
-    /// Forgets those that have expired.
+    /// Forgets expired assertions.
     pub(super) fn tidy(&self, now: Timestamp) {
         self.lock().forget(now, usize::MAX);
     }
 
-    /// When to say that there is no room: see [`Seldom::occasion`].
+    /// Whether to log that there is no room: see [`Seldom::occasion`].
     pub(super) fn occasion(&self, now: std::time::Instant) -> Option<u64> {
         self.full.occasion(now)
     }
@@ -125,7 +128,7 @@ impl Replay {
 }
 
 impl Used {
-    /// Forgets so many at most that have expired.
+    /// Forgets at most `most` expired assertions.
     fn forget(&mut self, now: Timestamp, most: usize) {
         for _ in 0..most {
             match self.by_expiry.peek() {
@@ -165,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes assertions of clients at tenants, from an address each.
+    /// Takes assertions of given clients, tenants and addresses.
     struct Taker {
         replay: Replay,
         now: Timestamp,
@@ -187,7 +190,7 @@ mod tests {
             self.replay.take(digest, self.now + 1.minute(), self.now, bearer)
         }
 
-        /// How many a client has remembered before it is refused.
+        /// Returns how many assertions of a client are accepted before one is refused.
         fn fill(&mut self, tenant: &str, client: &str, source: &str, is_known: bool) -> u64 {
             (0..10_000).find(|_| self.take(tenant, client, source, is_known).is_err()).expect("it is full")
         }

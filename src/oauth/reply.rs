@@ -1,5 +1,5 @@
-//! Answers of the authorization server: documents, RFC 6749 errors, redirects; and which pages of other origins may
-//! read them (Fetch standard).
+//! Responses of the authorization server: documents, errors of RFC 6749, redirects, and the CORS
+//! headers for pages of other origins (Fetch standard).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::base::body::{self, Body};
 use crate::base::headers::retry_after;
 
-/// How long a client waits before it asks again for what this gateway could not read.
+/// The Retry-After for failures of this gateway.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const ANY: HeaderValue = HeaderValue::from_static("*");
@@ -22,7 +22,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static(
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After");
 
-/// A JSON answer that nobody may keep (RFC 6749 section 5.1).
+/// Returns a JSON response that must not be cached (RFC 6749 section 5.1).
 pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = of_type(status, JSON, value.to_string());
     let headers = response.headers_mut();
@@ -31,19 +31,19 @@ pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
-/// An error in the form of RFC 6749 section 5.2.
+/// Returns an error in the form of RFC 6749 section 5.2.
 pub fn error(status: StatusCode, code: &str, description: &str) -> Response<Body> {
     json(status, &json!({ "error": code, "error_description": description }))
 }
 
-/// We cannot answer now (RFC 6749 section 4.1.2.1's name for it).
+/// Returns a 503 for a temporary failure of ours (with the error code of RFC 6749 section 4.1.2.1).
 pub fn unavailable(description: &str, wait: Duration) -> Response<Body> {
     let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
     response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     response
 }
 
-/// Whoever asks has asked too often.
+/// Returns a 429 for a caller that has sent too many requests.
 pub fn too_many(wait: Duration) -> Response<Body> {
     let description = "too many requests from this address; wait as long as Retry-After says";
     let mut response = error(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
@@ -51,7 +51,7 @@ pub fn too_many(wait: Duration) -> Response<Body> {
     response
 }
 
-/// The method is not one of `allowed`.
+/// Returns a 405 that lists the `allowed` methods.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let description = format!("use one of {allowed}");
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", &description);
@@ -59,7 +59,7 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// Sends the browser on.
+/// Redirects the browser.
 pub(super) fn redirect(to: &str) -> Response<Body> {
     let mut response = body::bare(StatusCode::FOUND);
     let to = HeaderValue::try_from(to).expect("what is redirected to was parsed as a URI");
@@ -69,7 +69,8 @@ pub(super) fn redirect(to: &str) -> Response<Body> {
     response
 }
 
-/// A document that everybody may read and keep for so long; who has it already is told so (RFC 9110 section 13.1.2).
+/// Returns a public document that may be cached for `keep`, or a 304 if the client has it already
+/// (RFC 9110 section 13.1.2).
 pub(super) fn document(text: Bytes, keep: Duration, asked: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{}\"", crate::base::digest::Digest::of(&text).short());
     let held = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
@@ -88,12 +89,13 @@ pub(super) fn of_type(status: StatusCode, kind: HeaderValue, text: impl Into<Byt
     let text = text.into();
     let length = HeaderValue::from(text.len());
     let mut response = body::answer(status, kind, text);
-    // Said here, since HEAD drops the body.
+    // Set here, because the response to HEAD drops the body.
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
     response
 }
 
-/// Lets pages of every origin read the answer. They send no cookies, and nothing here asks for one.
+/// Lets pages of every origin read the response. Their requests carry no cookies, and these
+/// endpoints need none.
 pub(super) fn readable_by_all(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
@@ -101,7 +103,7 @@ pub(super) fn readable_by_all(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Answers a preflight.
+/// Answers a preflight request.
 pub(super) fn preflight() -> Response<Body> {
     let mut response = body::bare(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

@@ -1,6 +1,6 @@
-//! Access tokens that are refused before they expire, and the calls and streams that end with them. In memory, because it is
-//! asked with every call; the store has the same, for after a restart. What the store could not take counts all the same, and
-//! is written as soon as it can be.
+//! Access tokens that are refused before they expire, and the calls and streams that end with them.
+//! Held in memory, as every call checks them; the store has them too, for restarts. A revocation
+//! that the store could not take is in force all the same, and is written as soon as possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,23 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{GrantId, Life, Revoked, Subject};
 
-/// What is revoked, and who is under way.
+/// The revocations, and the calls in progress.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     revoked: DashMap<(Arc<str>, Subject), Revoked>,
-    /// Those that the store does not have yet, and the life that each belongs to.
+    /// Revocations that the store does not have yet, and the life that each belongs to.
     unwritten: DashMap<(Arc<str>, Subject), Life>,
-    /// Every token of before is refused; seconds since 1970.
+    /// Every token issued until then is refused; seconds since 1970.
     all_until: AtomicI64,
-    /// By what grant callers are under way.
+    /// The calls in progress, by grant.
     leaves: DashMap<GrantId, Leave>,
 }
 
-/// Held while a call or stream is under way; fires when it must end.
+/// Held during a call or stream; fires when that must end.
 pub(super) type Leave = Arc<CancellationToken>;
 
 impl Revocations {
-    /// Refuses tokens from now on. Ends what is under way by a grant.
+    /// Refuses tokens from now on, and ends the calls and streams of a revoked grant.
     pub(super) fn add(&self, life: &Life, revoked: Revoked) {
         self.revoked.insert((Arc::clone(life.tenant()), revoked.subject), revoked);
         if let Subject::Grant(id) = revoked.subject
@@ -37,45 +37,46 @@ impl Revocations {
         }
     }
 
-    /// Refuses every access token that was issued until then: whose is revoked cannot be told.
+    /// Refuses every access token issued until then, as the revoked ones can no longer be
+    /// identified.
     pub(super) fn refuse_all(&self, issued_until: Timestamp) {
         self.all_until.store(issued_until.as_second(), Ordering::Relaxed);
     }
 
-    /// Whether every token that was issued then is refused.
+    /// Whether every token issued at that time is refused.
     pub(super) fn include_all(&self, issued: Timestamp) -> bool {
         issued.as_second() <= self.all_until.load(Ordering::Relaxed)
     }
 
-    /// Whether a token of this subject, issued then, is refused.
+    /// Whether a token of this subject, issued at that time, is refused.
     pub(super) fn include(&self, tenant: &Arc<str>, subject: Subject, issued: Timestamp) -> bool {
         let revoked = self.revoked.get(&(Arc::clone(tenant), subject));
         revoked.is_some_and(|revoked| issued <= revoked.issued_until)
     }
 
-    /// Whether a grant was ended, whatever the store says of it.
+    /// Whether a grant was revoked, even if the store still has it.
     pub(super) fn ended(&self, tenant: &Arc<str>, grant: GrantId) -> bool {
         self.revoked.contains_key(&(Arc::clone(tenant), Subject::Grant(grant)))
     }
 
-    /// The store could not take this one.
+    /// Records that the store could not take this revocation.
     pub(super) fn is_unwritten(&self, life: &Life, subject: Subject) {
         self.unwritten.insert((Arc::clone(life.tenant()), subject), life.clone());
     }
 
-    /// The store has this one now.
+    /// Records that the store has this revocation.
     pub(super) fn is_written(&self, life: &Life, subject: Subject) {
         self.unwritten.remove(&(Arc::clone(life.tenant()), subject));
     }
 
-    /// Some of those that the store does not have yet.
+    /// Returns up to `at_most` revocations that the store does not have yet.
     pub(super) fn unwritten(&self, at_most: usize) -> Vec<(Life, Revoked)> {
         let some = self.unwritten.iter().take(at_most);
         some.filter_map(|one| Some((one.value().clone(), *self.revoked.get(one.key())?))).collect()
     }
 
-    /// What ends a call by this grant; ends with `parent`, too. Take it before asking whether the grant is revoked: whatever
-    /// comes after that ends the call.
+    /// Returns the token that ends calls of this grant; it fires with `parent`, too. Take it before
+    /// checking whether the grant is revoked, so that any later revocation ends the call.
     pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
         let mut leave = self.leaves.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
         if leave.is_cancelled() {
@@ -84,9 +85,9 @@ impl Revocations {
         Arc::clone(&leave)
     }
 
-    /// Forgets what has expired, and who is no longer under way.
+    /// Forgets expired revocations, and grants without calls in progress.
     pub(super) fn tidy(&self, now: Timestamp) {
-        // The grant of one that the store does not have lies there as if nothing had happened.
+        // Unwritten revocations are kept: without them the store's grant would be valid again.
         self.revoked.retain(|key, revoked| revoked.forget > now || self.unwritten.contains_key(key));
         self.leaves.retain(|_, leave| Arc::strong_count(leave) > 1);
     }

@@ -1,4 +1,4 @@
-//! The revocation endpoint (RFC 7009): any token of a login ends the whole login.
+//! The revocation endpoint (RFC 7009): revoking any token of a login ends the whole login.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,8 @@ use crate::base::body::Body;
 use crate::store::GrantId;
 use crate::telemetry::audit::{Entry, Event};
 
-/// Answers a request to `{prefix}/revoke`. A token that is unknown, over or another client's is no error (section 2.2).
+/// Answers a request to `{prefix}/revoke`. A token that is unknown, expired or another client's is
+/// no error (section 2.2).
 pub(super) async fn answer(
     grants: &Grants,
     clients: &Clients,
@@ -54,7 +55,7 @@ async fn revoke(
     Ok(())
 }
 
-/// The login that a token of this client belongs to.
+/// Returns the grant of a token of this client.
 async fn meant(grants: &Grants, token: &str, client_id: &str) -> Result<Option<GrantId>, Unavailable> {
     if let Some((grant, owner)) = grants.owner(token).await? {
         return Ok((owner == client_id).then_some(grant));

@@ -1,9 +1,10 @@
-//! Scopes. There is one that means something; clients ask for others out of habit, and are not refused for it.
+//! Scopes. A single one has an effect; clients request others out of habit, and are not refused for
+//! it.
 
 use super::metadata::{OFFLINE, SCOPE};
 
-/// What a client that asks for these scopes is granted, in its own words and order: unknown ones are dropped, and the
-/// one that lets it call tools is always there.
+/// Returns the granted scopes for the requested ones, in the client's order: unknown scopes are
+/// dropped, and the one for calling tools is always included.
 pub(super) fn granted(asked: Option<&str>) -> String {
     let mut scopes: Vec<&str> = Vec::new();
     for scope in asked.unwrap_or_default().split(' ').filter(|scope| [SCOPE, OFFLINE].contains(scope)) {
@@ -17,8 +18,8 @@ pub(super) fn granted(asked: Option<&str>) -> String {
     scopes.join(" ")
 }
 
-/// What is left of granted scopes when a client asks for these of them (RFC 6749 section 6): never more, and always what lets it
-/// call tools.
+/// Returns the granted scopes that a refresh request asks for (RFC 6749 section 6): never more than
+/// were granted, and always the one for calling tools.
 pub(super) fn narrowed(granted: &str, asked: Option<&str>) -> String {
     let Some(asked) = asked else { return granted.to_owned() };
     let kept = |scope: &&str| *scope == SCOPE || asked.split(' ').any(|one| one == *scope);

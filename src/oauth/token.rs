@@ -1,4 +1,5 @@
-//! The token endpoint (RFC 6749 section 3.2): a code, a refresh token or a machine's own word against an access token.
+//! The token endpoint (RFC 6749 section 3.2): exchanges a code, a refresh token or a machine
+//! client's credentials for an access token.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::telemetry::audit::{Entry, Event};
 enum Fault {
     Client(authentication::Fault),
     Grant(grants::Fault),
-    /// `invalid_grant`: what the code was for is not what the request says.
+    /// `invalid_grant`: the request does not match the authorization request of the code.
     Unlike(&'static str),
     /// `invalid_request`
     Malformed(&'static str),
@@ -82,7 +83,7 @@ async fn exchange(
     }
 }
 
-/// How a token is bought.
+/// The supported grant types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GrantType {
     Code,
@@ -106,7 +107,7 @@ impl GrantType {
     }
 }
 
-/// A client that wants a token.
+/// A token request of an authenticated client.
 struct Purchase<'a> {
     grants: &'a Grants,
     caller: &'a Authenticated,
@@ -114,7 +115,7 @@ struct Purchase<'a> {
 }
 
 impl Purchase<'_> {
-    /// RFC 6749 section 4.1.3, RFC 7636 section 4.5.
+    /// Exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
     async fn by_code(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
         let code = self.parameters.one("code")?.ok_or(Fault::Malformed("code is missing"))?;
         let redirect_uri = self.parameters.one("redirect_uri")?;
@@ -123,7 +124,7 @@ impl Purchase<'_> {
         let continued = self.grants.take_code(code, client).await?;
         note.of(&continued);
         if let Err(fault) = fits(&continued.details, redirect_uri, verifier) {
-            // The code is used up; nobody shall have what it stood for.
+            // The code is used up, and the party that sent it may have stolen it.
             self.grants.revoke(continued.id).await?;
             return Err(fault);
         }
@@ -131,7 +132,8 @@ impl Purchase<'_> {
         self.issue(continued, &scope, note).await
     }
 
-    /// RFC 6749 section 6. A scope can be narrowed, never widened; one that leaves nothing changes nothing.
+    /// Exchanges a refresh token (RFC 6749 section 6). Scopes can be narrowed, never widened, and
+    /// the one for calling tools remains.
     async fn by_refresh_token(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
         let token =
             self.parameters.one("refresh_token")?.ok_or(Fault::Malformed("refresh_token is missing"))?;
@@ -143,7 +145,8 @@ impl Purchase<'_> {
         self.issue(continued, &scope, note).await
     }
 
-    /// RFC 6749 section 4.4: no refresh token. For the programs that the tenant's file lists, and that prove themselves.
+    /// Issues a token to a machine client (RFC 6749 section 4.4), without a refresh token. Only for
+    /// authenticated clients in the tenant's file.
     async fn by_itself(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
         let scope = scope::granted(self.parameters.one("scope")?);
         let is_machine = self.caller.client.origin == Origin::Machine && self.caller.proven;
@@ -174,10 +177,11 @@ impl Purchase<'_> {
     }
 }
 
-/// Whether a token request is by whoever made the authorization request. If a challenge was given, the verifier must come; if
-/// none was, none may (a downgrade otherwise, CVE-2025-4144).
+/// Verifies that the token request is by the party that made the authorization request. A verifier
+/// is required if there was a challenge, and refused if there was none (a downgrade otherwise,
+/// CVE-2025-4144).
 fn fits(details: &Details, redirect_uri: Option<&str>, verifier: Option<&str>) -> Result<(), Fault> {
-    // One that was left out then may be left out now.
+    // A redirect URI that the authorization request omitted must be omitted here, too.
     if details.redirect_uri.as_deref() != redirect_uri
         && (details.redirect_uri.is_some() || redirect_uri.is_some())
     {
@@ -192,7 +196,7 @@ fn fits(details: &Details, redirect_uri: Option<&str>, verifier: Option<&str>) -
     }
 }
 
-/// RFC 6749 section 5.1.
+/// Returns the successful response (RFC 6749 section 5.1).
 fn success(access_token: &Secret, refresh_token: Option<&Secret>, scope: &str) -> Response<Body> {
     let mut document = json!({
         "access_token": access_token.expose(),
@@ -206,7 +210,7 @@ fn success(access_token: &Secret, refresh_token: Option<&Secret>, scope: &str) -
     reply::json(StatusCode::OK, &document)
 }
 
-/// What the audit is told of a request.
+/// The audit entry of a request, as far as it is known.
 #[derive(Debug, Default)]
 struct Note {
     grant_type: Option<&'static str>,
@@ -266,7 +270,7 @@ impl Fault {
         }
     }
 
-    /// RFC 6749 section 5.2, RFC 8707 section 2.
+    /// Returns the error response (RFC 6749 section 5.2, RFC 8707 section 2).
     fn answer(self) -> Response<Body> {
         let (code, description) = match self {
             Self::Client(fault) => return fault.answer(),

@@ -1,5 +1,6 @@
-//! Access tokens that were verified lately, by their digest: what makes a call cost microseconds. Bounded for the whole
-//! gateway. What may change since (revocation, keys, expiry, rules) is asked again with every call.
+//! A cache of verified access tokens, by digest, which makes the check of a call cost microseconds.
+//! It is bounded for the whole gateway. What can have changed since (revocation, keys, expiry,
+//! rules) is checked on every call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,10 +9,11 @@ use super::access_token::Token;
 use crate::base::digest::Digest;
 
 const SHARDS: usize = 16;
-/// Of each generation and shard; two generations of 16 shards are 32,768 tokens, some 20 MB.
+/// The capacity per generation and shard; two generations of 16 shards are 32,768 tokens, about 20
+/// MB.
 const KEPT: usize = 1024;
 
-/// Verified tokens. The half that was asked for last is kept whenever the other half is dropped.
+/// The cache. The most recently used generation is kept whenever the other one is dropped.
 #[derive(Debug)]
 pub(super) struct Verified([Mutex<Shard>; SHARDS]);
 

@@ -45,7 +45,7 @@ async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the
     assert_eq!(one.text("refresh_token"), two.text("refresh_token"));
     assert_ne!(one.text("refresh_token"), first);
     assert_eq!(bed.entra.count(Endpoint::Token), 1 + 1, "one login, one renewal");
-    // Whoever did not get the answer asks again within the minute.
+    // A client that did not receive the response retries within the minute.
     bed.clock.advance(MINUTE - Duration::from_secs(1));
     let again = server.refresh(first, &client).await;
     assert_eq!(again.text("refresh_token"), one.text("refresh_token"));
@@ -97,7 +97,7 @@ async fn a_forged_token_ends_nothing() {
     ] {
         assert_eq!(server.refresh(&forged, &client).await.error(), (400, "invalid_grant"), "{forged}");
     }
-    // A refresh token is no code either.
+    // A refresh token is not accepted as a code either.
     assert_eq!(server.redeem(good, &client).await.error(), (400, "invalid_grant"));
     let other = server.public();
     assert_eq!(server.refresh(good, &other).await.error(), (400, "invalid_grant"), "another client's");
@@ -262,7 +262,7 @@ async fn a_new_owner_of_the_name_knows_no_token_of_before() {
     for token in tokens {
         assert!(server.is_recognised(token).await);
     }
-    // A new owner's server knows none of it.
+    // The server of a new holder knows none of them.
     let acme = TenantName::parse("acme").expect("a name");
     let taken = bed.server_of("zz", &acme, login(AccessRules::default()));
     for token in tokens {

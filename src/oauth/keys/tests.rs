@@ -7,7 +7,7 @@ fn the_last_key_that_has_begun_signs_and_a_retired_one_goes() {
     let signs = |hours| signing(beginnings.into_iter(), at(hours));
     assert_eq!([signs(-1), signs(0), signs(23), signs(24), signs(99), signs(100)], [0, 0, 0, 1, 1, 2]);
     let gone = |hours| retired(beginnings.into_iter(), at(hours));
-    // The one before is kept for a token's life and what clocks differ by.
+    // The previous key is kept for a token's lifetime and the difference between clocks.
     assert_eq!([gone(24), gone(25), gone(26), gone(102)], [0, 0, 1, 2]);
 }
 

@@ -10,7 +10,7 @@ fn name(text: &str) -> TenantName {
     TenantName::parse(text).expect("a name")
 }
 
-/// An entry takes a name and is published; the life that its tenant is in.
+/// Publishes a tenant of an entry, and returns its life.
 fn publish(lives: &Lives, tenant: &str, stem: &str) -> Lived {
     let (tenant, login) = (name(tenant), login(AccessRules::default()));
     let lived = lives.look(&tenant, stem, &login);
@@ -18,7 +18,7 @@ fn publish(lives: &Lives, tenant: &str, stem: &str) -> Lived {
     lived
 }
 
-/// As the store would be read after all of it was written.
+/// Returns the lives as loaded from the store after all changes were written.
 fn restarted(lives: &Lives) -> Lives {
     let mut kept = BTreeMap::new();
     for turn in lives.unwritten() {
@@ -117,7 +117,7 @@ fn what_an_earlier_version_kept_is_of_the_first_that_takes_the_name() {
     let again = publish(&restarted(&lives), "a", "a");
     assert_eq!((again.life, again.before), (life.clone(), Some(before)), "and stays known");
     assert_ne!(publish(&lives, "a", "z").life, life);
-    // Taken over without a login: nobody knows under which it was made.
+    // Taken over without a login: the settings of its grants are unknown.
     let lives = Lives::of(kept());
     lives.settle(&name("a"), &"a".into(), None);
     let taken = publish(&lives, "a", "a");
@@ -142,11 +142,12 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// However names go from entry to entry: a life is never seen by two entries, and never again once it ended.
+    /// However names move between entries, a life belongs to one entry only and never returns after
+    /// it ended.
     #[test]
     fn a_life_is_of_one_entry_and_never_comes_back(acts in prop::collection::vec(act(), 1..40)) {
         let mut lives = Lives::default();
-        // Whose each life was, and whether it is over; what each name had last.
+        // The entry of each life, and whether it ended; the latest life of each name.
         let mut whose: Vec<(Life, &str)> = Vec::new();
         let mut current: BTreeMap<&str, (&str, Option<Life>)> = BTreeMap::new();
         let mut over: Vec<Life> = Vec::new();
@@ -184,7 +185,7 @@ proptest! {
                 Act::Restart => {
                     let turned = lives.unwritten();
                     let next = restarted(&lives);
-                    // What was written stays written.
+                    // Changes that were written stay written.
                     next.lock().unwritten = turned;
                     lives = next;
                 }

@@ -48,7 +48,7 @@ async fn who_redeems_a_code_must_be_who_asked_for_it() {
         ];
         all.extend(pairs);
         assert_eq!(server.token(form(&all)).await.error(), (400, "invalid_grant"), "{what}");
-        // It is used up by that.
+        // The attempt used up the code.
         assert_eq!(server.redeem(&code, &client).await.error(), (400, "invalid_grant"), "{what}");
     }
     let code = server.code(&client, None).await;
@@ -153,19 +153,19 @@ async fn a_machine_gets_a_token_for_itself_and_no_refresh_token() {
     let token = server.grants.recognise(answer.text("access_token").as_bytes()).await.expect("good");
     assert_eq!((&*token.claims.sub, token.claims.gty.as_deref()), (MACHINE, Some("client_credentials")));
     assert!(token.is_machines() && token.holder.is_none());
-    // Each of its tokens can be revoked by itself.
+    // Each of its tokens can be revoked individually.
     let other = server.token(basic(form(&machine), MACHINE, MACHINE_SECRET)).await;
     let revoking = basic(form(&[("token", answer.text("access_token"))]), MACHINE, MACHINE_SECRET);
     let revoked = super::super::revoke::answer(&server.grants, &server.clients, &revoking, SOURCE).await;
     assert_eq!(revoked.status(), 200);
     assert!(!server.is_recognised(answer.text("access_token")).await);
     assert!(server.is_recognised(other.text("access_token")).await);
-    // Others may not, whatever they know.
+    // Other clients may not, whatever they know.
     let registered = server.register(By::Basic);
     let secret = registered.secret.expect("a secret");
     let refused = server.token(basic(form(&machine), &registered.id, secret.expose())).await;
     assert_eq!(refused.error(), (400, "unauthorized_client"));
-    // And a machine logs nobody in.
+    // And a machine client cannot redeem a person's code.
     let code = server.code(MACHINE, None).await;
     let pairs = [
         ("grant_type", "authorization_code"),
