@@ -102,6 +102,7 @@ pub(super) async fn authenticate(
         ClientFault::Busy { wait } => Fault::Busy { wait },
     })?;
     let ways = &client.authentication;
+    // Compares every secret, so that the time taken does not reveal which one matched.
     let is_secret = |secret: &Digest| {
         ways.secrets.iter().fold(false, |same, known| same | known.same_in_constant_time(secret))
     };

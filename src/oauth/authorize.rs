@@ -134,6 +134,7 @@ impl AuthorizationServer {
             scope: String::new(),
             login_hint: None,
         };
+        // Client and redirect URI are verified: from here on, errors go to the client.
         match self.completed(ask.clone(), &client, parameters) {
             Ok(ask) => Ok((ask, client)),
             Err(flaw) => {

@@ -190,6 +190,7 @@ impl Grants {
             details: Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded(),
         };
         let life = self.issuer.life().clone();
+        // The store decides between concurrent requests with the same code.
         let taken = match grant.number {
             0 => self.issuer.ledger.ask(move |store| store.take_code(&life, step)).await?,
             _ => false,
@@ -219,6 +220,7 @@ impl Grants {
         }
         match grant.number.checked_sub(presented.number) {
             Some(0) => self.rotate(grant, details).await,
+            // The predecessor: the client did not receive the response, or refreshes twice.
             Some(1) if self.issuer.ledger.now() < grant.issued + GRACE => {
                 let refresh_token = OneTime { id, number: grant.number }.token(&grant.family);
                 Ok(Continued { id, details, refresh_token })

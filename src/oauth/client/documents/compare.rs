@@ -22,7 +22,6 @@ const DECISIVE: [&str; 6] = [
 /// How a pinned document relates to the published one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
-    /// They have the same effect.
     Same,
     /// The members that have an effect, as JSON.
     Differs {
