@@ -1,13 +1,15 @@
-//! Floor 2: what must outlive the process: one SQLite file in the state folder, and the master key that seals what is
-//! secret in it. The only place that names rusqlite.
+//! Floor 2: the state that outlives the process. One SQLite file in the state folder, and the
+//! master key that seals the secrets in it. No other module names rusqlite.
 //!
-//! `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.key`, `<state>/lock`. Folder 0700, files 0600.
+//! Files: `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.key` and
+//! `<state>/lock`. The folder has mode 0700, the files 0600.
 //!
-//! Promises: a transaction that returned survives a power cut; one process at a time; a file of a newer schema, a
-//! damaged file or a key that does not fit refuse to open, because pauses and rollbacks lie in there and beginning anew
-//! would reopen what an operator shut. A file that cannot be *written* opens: what it says still counts.
+//! Guarantees: a transaction that returned survives a power cut, and only one process uses the
+//! folder at a time. A file with a newer schema, a damaged file and a key that does not fit are
+//! refused: they hold pauses and rollbacks, and a fresh store would reopen what an operator has
+//! shut. A file that can be read but not *written* is opened, because what it says still counts.
 //!
-//! All functions block; call them where blocking is fine.
+//! All functions block; call them where blocking is acceptable.
 
 mod backup;
 mod claims;
@@ -55,7 +57,7 @@ use self::writing::Writing;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
-/// The value that shows whether the key fits.
+/// The place of the value that shows whether the master key fits.
 const WITNESS: seal::Place<'_> = seal::Place { purpose: "witness", tenant: "", row: "" };
 
 /// Why the store cannot be opened or used.
@@ -87,13 +89,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there is nothing yet and nothing can be written: going on without a store then forgets nothing.
+    /// Returns whether there is no store yet and none can be written, so that going on without one
+    /// forgets nothing.
     pub fn is_nowhere_to_write(&self) -> bool {
         matches!(self, Self::File { verb: "made", .. } | Self::Key(key::Error::Make { .. }))
     }
 }
 
-/// The open store of this process; the state folder is its own until it is dropped.
+/// The open store of this process, which owns the state folder until the store is dropped.
 pub struct Store {
     connection: Mutex<Connection>,
     waiting: Waiting,
@@ -109,17 +112,22 @@ pub fn is_free(folder: &Path) -> Result<(), Error> {
 }
 
 impl Store {
-    /// Opens the store of a state folder, or makes it.
+    /// Opens the store of a state folder, and creates it if there is none.
+    ///
+    /// # Errors
+    /// Another process uses the folder, the file is damaged or from a newer version, the master key
+    /// is missing or does not fit, or the system refuses access to a file.
     pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {
         make_folder(folder)?;
         let lock = Lock::take(folder)?;
         ground::warn_of_network(folder);
         let file = folder.join(DATABASE);
         let is_new = !file.exists();
-        // Values sealed with a key that is lost are lost: a store without its key must not get a new one silently.
+        // Values sealed with a lost key are lost, so a store without its key must not silently get
+        // a new one.
         let keys = Keyring::load(folder, key, is_new)?;
         let mut connection = open_file(&file)?;
-        // Before anything of it is sealed anew.
+        // Check the key first: the steps below seal values anew.
         has_witness(&connection, &keys, &file)?;
         schema::migrate(&mut connection, &keys, &file)?;
         let store = Self::of(connection, keys, file, lock);
@@ -134,8 +142,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a store that no gateway uses, to be read and copied. Nothing of it changes: it is not brought up to this
-    /// program's version, and what a killed process left in the write-ahead log stays there.
+    /// Opens a store that no gateway uses, to read and copy it. Nothing is changed: the schema
+    /// stays as it is, and what a killed process left in the write-ahead log stays there.
+    ///
+    /// # Errors
+    /// As for [`Store::open`]; also if there is no store.
     pub fn open_as_it_is(folder: &Path, key: &KeySource) -> Result<Self, Error> {
         let file = folder.join(DATABASE);
         if !file.exists() {
@@ -165,28 +176,34 @@ impl Store {
         }
     }
 
-    /// Puts a copy of the whole store into a new file, while it is used. The master key is not in it.
+    /// Copies the whole store into a new file while it is in use. The copy does not contain the
+    /// master key.
+    ///
+    /// # Errors
+    /// The new file exists already or cannot be written, or the store cannot be read.
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
         backup::copy(&self.connection(), to)
     }
 
-    /// Seals a value for its place: it opens nowhere else.
+    /// Seals a value for a place; it does not open anywhere else.
     pub fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
         self.keys.seal(place, value)
     }
 
-    /// Opens a value of its place; `None` if it was sealed elsewhere or with a key that is not at hand, or was changed.
+    /// Opens the value of a place. Returns `None` if it was sealed for another place or with a key
+    /// that is not in the keyring, or was changed.
     pub fn open_sealed(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
         self.keys.open(place, sealed)
     }
 
-    /// Keys for what a tenant derives instead of keeping it. Make new values with the first; values of all of them count,
-    /// so that the master key can be replaced.
+    /// Returns the keys for values that a tenant derives instead of storing. Derive new values from
+    /// the first key and accept values derived from any of them, so that the master key can be
+    /// replaced.
     pub fn derive(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
         self.keys.derived(&["derived", purpose, tenant])
     }
 
-    /// The state folder.
+    /// Returns the state folder.
     pub fn folder(&self) -> &Path {
         self.file.parent().expect("the file has the folder in front")
     }
@@ -199,8 +216,9 @@ impl Store {
         |cause| Error::Database { file: self.file.clone(), cause }
     }
 
-    /// One value is sealed when the store is made, so that a key that does not fit is told at once. It is sealed anew
-    /// when another key seals, so that the key before can go.
+    /// Seals the witness when the store is created, so that a key that does not fit is reported at
+    /// the next start, and seals it anew when another key has become the current one, so that the
+    /// old key can be removed.
     fn check_key(&self) -> Result<(), Error> {
         let has_witness = has_witness(&self.connection(), &self.keys, &self.file)?;
         let witness = schema::witness(&self.connection()).map_err(self.failed())?;
@@ -209,7 +227,7 @@ impl Store {
         }
         let sealed = self.keys.seal(&WITNESS, b"tenantd");
         match schema::set_witness(&self.connection(), &sealed) {
-            // The old one opens as long as its key is there; the next start tries again.
+            // The old witness opens as long as its key is kept; the next start tries again.
             Err(error) if has_witness => {
                 tracing::warn!(%error, "the store's key check could not be sealed with the new master key; keep the old one");
                 Ok(())
@@ -219,10 +237,10 @@ impl Store {
     }
 }
 
-/// Whether there is a value to try the key on; an error if it does not open that one.
+/// Returns whether there is a witness, and fails if the keys do not open it.
 fn has_witness(connection: &Connection, keys: &Keyring, file: &Path) -> Result<bool, Error> {
     let version = schema::version(connection).map_err(|cause| schema::explain(file, cause))?;
-    // Whether the file is whole, and what a newer one is, is judged apart from this.
+    // `schema::judge` reports files that are damaged or from a newer version.
     if !(1..=schema::VERSION).contains(&version) {
         return Ok(false);
     }
@@ -242,16 +260,18 @@ fn make_folder(folder: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|cause| Error::File { verb: "made", path: folder.to_owned(), cause })?;
     let open_to_others = fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
-    // Where it cannot be closed (a volume that another user owns), its files are closed all the same.
+    // If the folder cannot be closed (a volume that another user owns), the files in it are closed
+    // all the same.
     if open_to_others && fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_err() {
         tracing::debug!(folder = %folder.display(), "the state folder is open to other users");
     }
     Ok(())
 }
 
-/// Opens the file for writing; one that is there and cannot be written is opened for reading.
+/// Opens the file for writing, or for reading if it exists and cannot be written.
 fn open_file(file: &Path) -> Result<Connection, Error> {
-    // SQLite would make the file readable to all; what it makes beside it takes after the file.
+    // SQLite would make the file readable for everybody. The files it creates beside it get the
+    // same mode.
     let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file);
     match (made, file.exists()) {
         (Ok(_), _) => {}
@@ -266,7 +286,7 @@ fn open_file(file: &Path) -> Result<Connection, Error> {
     opened.map_err(|cause| schema::explain(file, cause))
 }
 
-/// Opens a file that is there so that nothing of it changes, its log included.
+/// Opens an existing file so that neither it nor its write-ahead log changes.
 fn open_unchanged(file: &Path) -> Result<Connection, Error> {
     if fs::OpenOptions::new().append(true).open(file).is_err() {
         return read_only(file);
@@ -279,7 +299,8 @@ fn open_unchanged(file: &Path) -> Result<Connection, Error> {
     opened.map_err(|cause| schema::explain(file, cause))
 }
 
-/// For a read-only mount. What the write-ahead log of a killed process holds would be missed, so there must be none.
+/// Opens a file on a read-only mount. The write-ahead log of a killed process would be ignored
+/// there, so it must be empty.
 fn read_only(file: &Path) -> Result<Connection, Error> {
     let log = file.with_file_name(WAL);
     if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {

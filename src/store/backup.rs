@@ -1,5 +1,5 @@
-//! Copies of the store, and their way back. A copy holds everything but the master key, without which its sealed
-//! values are noise: keep both, apart.
+//! Backup and restore of the store. A backup holds everything but the master key, without which its
+//! sealed values cannot be read: keep both, in different places.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,27 +12,37 @@ use super::lock::Lock;
 use super::{DATABASE, Error, KeySource, Store, WAL, schema};
 use crate::base::file as disk;
 
-/// What a check found in order.
+/// What [`check`] found intact: the schema's version, and how many items of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Sound {
+    /// The schema version of the file.
     pub schema: i64,
-    /// The schema that this program brings it up to when it serves.
+    /// The schema version to which this program upgrades the file when it serves.
     pub known: i64,
+    /// Entries of the tenants folder.
     pub entries: usize,
+    /// Revisions of all entries.
     pub revisions: usize,
+    /// Grants of all tenants.
     pub grants: usize,
+    /// Signing keys of all tenants.
     pub signing_keys: usize,
+    /// OAuth clients of all tenants.
     pub clients: usize,
 }
 
-/// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed value opens. Changes
-/// nothing.
+/// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed
+/// value opens. Changes nothing.
+///
+/// # Errors
+/// As for [`Store::open_as_it_is`]; [`Error::Damaged`] if the file is not intact, [`Error::Sealed`]
+/// if a value does not open.
 pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
     let store = Store::open_as_it_is(folder, key)?;
     schema::sound(&store.connection(), &store.file, "integrity_check")?;
     let schema = schema::version(&store.connection()).map_err(store.failed())?;
     let mut sound = Sound { schema, known: schema::VERSION, ..Sound::default() };
-    // What came with a later version is not there yet.
+    // Tables of later versions do not exist yet.
     if schema >= 1 {
         (sound.entries, sound.revisions) = store.open_all()?;
     }
@@ -48,7 +58,13 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
     Ok(sound)
 }
 
-/// Puts a backup in the place of the store of a state folder that no gateway uses. Says where the old one is now.
+/// Replaces the store of a state folder that no gateway uses with a backup. Returns where the old
+/// store is now.
+///
+/// # Errors
+/// [`Error::InUse`] if a process uses the folder, [`Error::Damaged`] or [`Error::Newer`] for a file
+/// that is no intact backup of this version or an older one, [`Error::File`] if a file cannot be
+/// written or moved.
 pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     super::make_folder(folder)?;
     let _lock = Lock::take(folder)?;
@@ -65,9 +81,9 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     Ok(aside)
 }
 
-/// A copy of an open store in a new file, one consistent moment of it.
+/// Copies an open store into a new file, as one consistent snapshot.
 pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
-    // An empty file is what VACUUM INTO accepts, and this one is nobody else's to read.
+    // `VACUUM INTO` accepts an empty file, and this one is readable for its owner only.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     made.map_err(|cause| Error::File { verb: "made", path: to.to_owned(), cause })?;
     let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
@@ -83,7 +99,7 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
     synced
 }
 
-/// Refuses what is no backup of ours, or not whole.
+/// Refuses a file that is no backup of tenantd, or not intact.
 fn judge(backup: &Path) -> Result<(), Error> {
     let opened = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let explained = |cause| schema::explain(backup, cause);
@@ -98,7 +114,7 @@ fn judge(backup: &Path) -> Result<(), Error> {
 
 fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
     let (mut from, _) = disk::open(from).map_err(disk::Error::into_io)?;
-    // What an interrupted restore left.
+    // Remove what an interrupted restore has left.
     match fs::remove_file(to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -108,8 +124,8 @@ fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
     out.sync_all()
 }
 
-/// Keeps the old file under another name. Until the new one is renamed over it, it stays in its place as well, so that
-/// no moment has a folder without a store.
+/// Keeps the old file under another name. The file also stays in its place until the new one is
+/// renamed over it, so that at no time the folder is without a store.
 fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
     if !file.exists() {
         return Ok(None);
@@ -117,7 +133,7 @@ fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
     let aside = free_name(folder);
     let log = folder.join(WAL);
     if log.exists() && fold_in(file).is_err() {
-        // Damaged as they are, they are kept as they are; the log must not be applied to the new file.
+        // Damaged files are kept as they are; the log must not be applied to the new file.
         fs::copy(&log, format!("{}-wal", aside.display()))?;
     }
     fs::hard_link(file, &aside).or_else(|_| fs::copy(file, &aside).map(drop))?;
@@ -127,7 +143,7 @@ fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Brings what the log holds into the file.
+/// Checkpoints the write-ahead log into the file.
 fn fold_in(file: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     schema::prepare(&connection)?;

@@ -1,5 +1,5 @@
-//! Who holds which tenant's name and which places, since when; and whose claim to them was refused. Sealed: who could change
-//! it could give one tenant's name to another.
+//! The claims of entries: the tenant name and mounts that an entry holds and since when, and the
+//! claim that was refused. Sealed, because changing them would give one tenant's name to another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,16 +15,18 @@ use super::{Store, schema};
 use crate::base::digest::Digest;
 use crate::spec::{Holding, HostName, Mount, Prefix, TenantName};
 
-/// The claims of one entry, all of them: what is not in here is forgotten.
+/// All claims of one entry; writing them replaces those that were stored before.
 #[derive(Debug, Clone)]
 pub struct Claims {
+    /// The entry's stem, as in [`Entry::stem`].
     pub stem: Arc<str>,
+    /// The name and mounts that the entry holds.
     pub holding: Option<Arc<Holding>>,
     /// The digest of the files whose claim was refused.
     pub refused: Option<Digest>,
 }
 
-/// The claims as they are kept.
+/// The claims as they are stored.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     holding: Option<KeptHolding>,
@@ -34,7 +36,7 @@ struct Kept {
 #[derive(Serialize, Deserialize)]
 struct KeptHolding {
     name: String,
-    /// Host, if it is not the gateway's, and prefix.
+    /// The host (none for the gateway's own) and the prefix of each mount.
     mounts: Vec<(Option<String>, String)>,
     shares_hosts: bool,
     since: Timestamp,
@@ -51,7 +53,7 @@ impl KeptHolding {
         }
     }
 
-    /// None where a program wrote it that knows other names.
+    /// Returns `None` if a program wrote it that allowed other names.
     fn read(self) -> Option<Holding> {
         let mount = |(host, prefix): (Option<String>, String)| {
             let host = match host {
@@ -70,7 +72,7 @@ impl KeptHolding {
 }
 
 impl Store {
-    /// What each entry claims, as entries of which nothing else is known.
+    /// Returns the claims of each entry, as entries without any other content.
     pub(super) fn all_claims(&self, connection: &Connection) -> rusqlite::Result<HashMap<String, Entry>> {
         let mut claims = HashMap::new();
         for (stem, about) in all(connection)? {
@@ -85,7 +87,7 @@ impl Store {
         Ok(claims)
     }
 
-    /// How many claims do not open.
+    /// Counts the claims that do not open.
     pub(super) fn unreadable_claims(&self, connection: &Connection) -> rusqlite::Result<usize> {
         if schema::version(connection)? < schema::CLAIMS {
             return Ok(0);
@@ -101,7 +103,7 @@ impl Store {
         Some(Entry { stem: stem.to_owned(), holding, refused, ..Entry::default() })
     }
 
-    /// Seals anew what an older master key sealed, so that its line can go.
+    /// Seals claims anew that an older master key sealed, so that its line can be removed.
     pub(super) fn renew_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
         for (stem, about) in all(connection)? {
             let opened = self.keys.open(&place(&stem), &about).filter(|_| !self.keys.is_current(&about));
@@ -123,7 +125,7 @@ fn place(stem: &str) -> Place<'_> {
     Place { purpose: "claims", tenant: stem, row: "" }
 }
 
-/// The statements that write claims.
+/// The prepared statements that write claims.
 pub(super) struct Pen<'a> {
     set: Statement<'a>,
     forget: Statement<'a>,

@@ -1,4 +1,5 @@
-//! Clients that an operator entered, and those that are refused although their id says that they registered.
+//! OAuth clients that an operator added, and clients that are denied although their self-contained
+//! id is genuine.
 
 use std::sync::Arc;
 
@@ -12,7 +13,11 @@ use super::{Error, Store};
 use crate::base::digest::Digest;
 
 impl Store {
-    /// Keeps a client; `false` if there is one with this id. `document` is sealed on its way to the disk.
+    /// Stores a client and returns whether its id was free. `document` is sealed before it reaches
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn add_client(&self, life: &Life, id: &str, document: &[u8]) -> Result<bool, Error> {
         const INSERT: &str = "INSERT INTO clients (tenant, life, id, document) VALUES (?1, ?2, ?3, ?4)
                               ON CONFLICT DO NOTHING";
@@ -24,7 +29,10 @@ impl Store {
         })
     }
 
-    /// What is known of a client.
+    /// Returns the document of a client.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be read, [`Error::Sealed`] if it does not open.
     pub fn client(&self, life: &Life, id: &str) -> Result<Option<Vec<u8>>, Error> {
         const SELECT: &str = "SELECT document FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let read = || {
@@ -37,7 +45,10 @@ impl Store {
         self.keys.open_row(&place(life, id), &clear(life), &sealed).map(Some).ok_or(Error::Sealed)
     }
 
-    /// The ids of a tenant's clients, in order.
+    /// Returns the ids of a tenant's clients, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn client_ids(&self, life: &Life) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
@@ -48,7 +59,10 @@ impl Store {
         read().map_err(self.failed())
     }
 
-    /// Deletes a client; `false` if there is none.
+    /// Deletes a client and returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn remove_client(&self, life: &Life, id: &str) -> Result<bool, Error> {
         const DELETE: &str = "DELETE FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let (life, id) = (life.clone(), id.to_owned());
@@ -57,7 +71,10 @@ impl Store {
         })
     }
 
-    /// Refuses a client from now on, although its id is genuine.
+    /// Denies a client from now on, although its id is genuine.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn deny_client(&self, life: &Life, id: &str, now: Timestamp) -> Result<(), Error> {
         const INSERT: &str = "INSERT INTO denied_clients (tenant, life, client, denied_at, seal)
                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
@@ -70,7 +87,10 @@ impl Store {
         })
     }
 
-    /// Whether a client is refused.
+    /// Returns whether a client is denied.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be read.
     pub fn is_denied(&self, life: &Life, id: &str) -> Result<bool, Error> {
         const SELECT: &str = "SELECT 1 FROM denied_clients WHERE tenant = ?1 AND life = ?2 AND client = ?3";
         let client = Digest::of(id.as_bytes());
@@ -85,7 +105,11 @@ impl Store {
         read().map_err(self.failed())
     }
 
-    /// The tenants one of whose refused clients was changed by somebody else, so that nobody can tell which it was.
+    /// Returns the tenants that have a denied client whose row was tampered with, so that it is
+    /// unknown which client was meant.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn doubtful_denials(&self) -> Result<Vec<Arc<str>>, Error> {
         let mut doubtful = Vec::new();
         for life in self.lives_of("denied_clients")? {
@@ -97,7 +121,7 @@ impl Store {
         Ok(doubtful)
     }
 
-    /// Those that are refused: an operator has named each of them.
+    /// Returns the digests of the ids of denied clients; an operator has denied each of them.
     fn denied(&self, life: &Life) -> Result<Vec<Digest>, Error> {
         const SELECT: &str =
             "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";
@@ -120,7 +144,7 @@ impl Store {
         rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::Sealed)
     }
 
-    /// Opens every client. Says how many there are.
+    /// Opens every client and returns how many there are.
     pub(super) fn open_clients(&self) -> Result<usize, Error> {
         let mut opened = 0;
         for life in self.lives_of("clients")? {
@@ -134,10 +158,10 @@ impl Store {
     }
 }
 
-/// Digest of the id, when, seal.
+/// Digest of the id, time of denial in seconds, seal.
 type FoundDenied = ([u8; 32], i64, Vec<u8>);
 
-/// Puts the clients of an earlier version into a life.
+/// Assigns the clients of an earlier version to a life.
 pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
     let mut select = transaction.prepare("SELECT id, document FROM clients WHERE tenant = ?1")?;
     let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -163,7 +187,7 @@ fn place<'a>(life: &'a Life, id: &'a str) -> Place<'a> {
     Place { purpose: "client", tenant: life.tenant(), row: id }
 }
 
-/// The columns that are not sealed.
+/// The columns that the seal covers but does not encrypt.
 fn clear(life: &Life) -> [&[u8]; 1] {
     [life.id_bytes()]
 }

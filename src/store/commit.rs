@@ -1,5 +1,7 @@
-//! Transactions that share one sync of the disk. Whoever gets the file first does what the others wait with as well, so that
-//! a crowd costs hardly more than one. Each change is whole or not at all, and nobody is told before it is on the disk.
+//! Group commit: transactions that share one sync of the disk. The thread that gets the connection
+//! first also makes the changes that others have queued, so that many writers cost hardly more than
+//! one. Each change is made wholly or not at all, and its caller learns the outcome only once it is
+//! on the disk.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -9,11 +11,11 @@ use rusqlite::{Connection, ffi};
 use super::writing::has_written;
 use super::{Error, Store};
 
-/// Changes that wait for the file.
+/// Changes that wait for the connection.
 #[derive(Default)]
 pub(super) struct Waiting(Mutex<Vec<Change>>);
 
-/// Does its part within the transaction, and says what to do once that has ended.
+/// Makes its change within the transaction, and returns what to do once that has ended.
 type Change = Box<dyn FnOnce(Result<&mut Connection, ffi::Error>) -> Told + Send>;
 type Told = Box<dyn FnOnce(Result<(), ffi::Error>)>;
 
@@ -28,7 +30,8 @@ impl Waiting {
 }
 
 impl Store {
-    /// Makes a change, together with those of others. When this returns it is on the disk, or it is not made.
+    /// Makes a change together with those of other callers. When this returns `Ok`, the change is
+    /// on the disk; otherwise it was not made.
     pub(super) fn commit<T, W>(&self, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -67,7 +70,7 @@ where
     });
     Box::new(move |ended| {
         let outcome = outcome.and_then(|value| ended.map(|()| value).map_err(failure));
-        // Who asked waits for this; there is nobody else to tell.
+        // The caller waits for the outcome; if it is gone, nobody else needs it.
         let _asker = tell.send(outcome);
     })
 }
@@ -78,7 +81,7 @@ fn together(connection: &mut Connection, changes: Vec<Change>) -> Result<(), ffi
     let told: Vec<_> = changes.into_iter().map(begin).collect();
     let ended = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(cause));
     if ended.is_err() && !connection.is_autocommit() {
-        // What fails here was rolled back already.
+        // If this fails, SQLite has rolled back already.
         let _rolled_back = connection.execute_batch("ROLLBACK");
     }
     told.into_iter().for_each(|tell| tell(ended));

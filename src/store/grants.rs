@@ -1,10 +1,11 @@
-//! What people allowed clients to do, from the code to the last refresh token; and whose access tokens are refused
-//! before they expire.
+//! Grants: what people allowed clients to do, from the authorization code to the last refresh
+//! token. Also the revocations of access tokens that have not expired.
 //!
-//! The one-time tokens of a grant are numbered: 0 is the code, the others are refresh tokens. None of them lies here:
-//! they derive from the grant's family key, so that the last one can be issued again. Going from one number to the next is
-//! one statement that only one of many askers gets through. What is sealed of a row covers its other columns: a row that was
-//! changed by somebody else is none.
+//! The one-time tokens of a grant are numbered: 0 is the authorization code, the others are refresh
+//! tokens. None of them is stored: they are derived from the grant's family key, so that the last
+//! one can be issued again. A single statement advances the number, and only one of several
+//! concurrent requests succeeds with it. The seal of a row also covers its clear columns, so a row
+//! that was tampered with does not open.
 
 use std::fmt;
 
@@ -18,17 +19,17 @@ use super::{Error, Store};
 use crate::base::digest::Digest;
 use crate::base::{hex, random};
 
-/// Names a grant, everywhere and for ever.
+/// The id of a grant, unique across all tenants and for all time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GrantId([u8; 16]);
 
 impl GrantId {
-    /// One that nobody can guess.
+    /// Generates an id that cannot be guessed.
     pub fn random() -> Self {
         Self(random::bytes())
     }
 
-    /// Reads 32 hexadecimal digits, small ones.
+    /// Parses 32 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let is_small = !text.bytes().any(|byte| byte.is_ascii_uppercase());
         hex::decode(text).filter(|_| is_small).map(Self)
@@ -47,29 +48,38 @@ impl fmt::Debug for GrantId {
     }
 }
 
-/// A grant that begins, its code issued.
+/// A new grant whose authorization code is about to be issued.
 #[derive(Debug)]
 pub struct Beginning {
+    /// The id of the grant.
     pub id: GrantId,
+    /// The client that the person allowed.
     pub client_id: String,
+    /// When the code is issued.
     pub now: Timestamp,
-    /// Until when the code can be taken.
+    /// When the code expires.
     pub expires: Timestamp,
-    /// What the one-time tokens derive from.
+    /// The key from which the one-time tokens are derived.
     pub family: [u8; 32],
-    /// In the clear; sealed on its way to the disk.
+    /// What the person granted, in the clear; it is sealed before it reaches the disk.
     pub details: Vec<u8>,
 }
 
 /// A grant that has not expired.
 pub struct Grant {
+    /// The id of the grant.
     pub id: GrantId,
+    /// The client that it was given to.
     pub client_id: String,
-    /// The number of the one-time token that was issued last.
+    /// The number of the one-time token issued last.
     pub number: u32,
+    /// When that token was issued.
     pub issued: Timestamp,
+    /// When the grant ends, however often it is refreshed.
     pub ends: Timestamp,
+    /// The key from which the one-time tokens are derived.
     pub family: [u8; 32],
+    /// What the person granted, in the clear.
     pub details: Vec<u8>,
 }
 
@@ -79,50 +89,59 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// From one one-time token to the next.
+/// The step from one one-time token of a grant to the next.
 #[derive(Debug)]
 pub struct Step {
+    /// The id of the grant.
     pub id: GrantId,
     /// The number of the token that is used up.
     pub from: u32,
+    /// The client that presented it.
     pub client_id: String,
+    /// When the next token is issued.
     pub now: Timestamp,
-    /// Unless there is another step before.
+    /// When the next token expires.
     pub expires: Timestamp,
-    /// In any case.
+    /// When the grant ends, however often it is refreshed.
     pub ends: Timestamp,
-    /// What is known from now on. In the clear; sealed on its way to the disk.
+    /// The new details of the grant, in the clear; they are sealed before they reach the disk.
     pub details: Vec<u8>,
 }
 
-/// Whose access tokens are refused.
+/// The subject of a revocation: the access tokens of one grant or of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
+    /// The id of a grant.
     Grant(GrantId),
     /// The digest of a client's id.
     Client(Digest),
 }
 
-/// Access tokens that are refused although they have not expired.
+/// A revocation of access tokens that have not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
+    /// Whose access tokens are revoked.
     pub subject: Subject,
-    /// Tokens issued up to this moment are meant.
+    /// Tokens issued up to this time are revoked.
     pub issued_until: Timestamp,
-    /// By then they have all expired.
+    /// By this time all of them have expired.
     pub forget: Timestamp,
 }
 
-/// Whose access tokens are refused, as the store has it.
+/// All revocations in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
+    /// The revocations that opened, each with the life it belongs to.
     pub known: Vec<(Life, Revoked)>,
-    /// So many were changed by somebody else: whose tokens were meant cannot be told.
+    /// How many revocations were tampered with, so that it is unknown whose tokens they meant.
     pub unreadable: usize,
 }
 
 impl Store {
-    /// Keeps a grant whose code is about to be issued.
+    /// Stores a grant before its authorization code is issued.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn begin_grant(&self, life: &Life, grant: Beginning) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO grants (tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details)
@@ -145,7 +164,10 @@ impl Store {
         })
     }
 
-    /// A grant, unless it has expired.
+    /// Returns a grant, unless it has expired.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be read, [`Error::Sealed`] if it does not open.
     pub fn grant(&self, life: &Life, id: GrantId, now: Timestamp) -> Result<Option<Grant>, Error> {
         const SELECT: &str = "
             SELECT client_id, number, issued_at, expires_at, ends_at, family, details FROM grants
@@ -168,13 +190,21 @@ impl Store {
         Ok(Some(Grant { id, client_id, number, issued: at(issued), ends: at(ends), family, details }))
     }
 
-    /// Takes the code of a grant: `false` if somebody has, or it has expired. Of many that try, one succeeds.
+    /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
+    /// expired; of several concurrent attempts one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn take_code(&self, life: &Life, step: Step) -> Result<bool, Error> {
         debug_assert_eq!(step.from, 0, "the code is the first of a grant's tokens");
         self.advance(life, step)
     }
 
-    /// Replaces the refresh token of a grant: `false` if it was not the last one. Of many that try, one succeeds.
+    /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
+    /// several concurrent attempts one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn rotate_refresh(&self, life: &Life, step: Step) -> Result<bool, Error> {
         debug_assert_ne!(step.from, 0, "the first of a grant's tokens is its code");
         self.advance(life, step)
@@ -199,7 +229,10 @@ impl Store {
         })
     }
 
-    /// Ends what a subject was allowed: grants are deleted, access tokens refused.
+    /// Revokes the access tokens of a subject, and deletes its grant if the subject is one.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn revoke(&self, life: &Life, revoked: Revoked) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -218,7 +251,10 @@ impl Store {
         })
     }
 
-    /// Deletes all grants of a client. Says which they were.
+    /// Deletes all grants of a client and returns their ids.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn end_grants_of(&self, life: &Life, client_id: &str) -> Result<Vec<GrantId>, Error> {
         const DELETE: &str =
             "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND client_id = ?3 RETURNING id";
@@ -231,7 +267,10 @@ impl Store {
         })
     }
 
-    /// Whose access tokens are refused.
+    /// Returns the revocations of all tenants.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn revoked(&self) -> Result<Revocations, Error> {
         const SELECT: &str = "SELECT subject, issued_until, forget_at, seal FROM revoked
                               WHERE tenant = ?1 AND life = ?2";
@@ -264,7 +303,11 @@ impl Store {
         Some(revoked)
     }
 
-    /// Deletes what has expired, at most so many rows of each kind. Says how many there were.
+    /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
+    /// it deleted.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
         const DELETE: [&str; 2] = [
             "DELETE FROM grants WHERE (tenant, id) IN
@@ -278,7 +321,7 @@ impl Store {
         })
     }
 
-    /// Opens all that is sealed in grants and revocations. Says how many grants there are.
+    /// Opens every sealed value of grants and revocations, and returns how many grants there are.
     pub(super) fn open_grants(&self) -> Result<usize, Error> {
         let ids = |life: &Life| -> rusqlite::Result<Vec<GrantId>> {
             let connection = self.connection();
@@ -301,7 +344,7 @@ impl Store {
     }
 }
 
-/// Puts the grants and revocations of an earlier version into a life.
+/// Assigns the grants and revocations of an earlier version to a life.
 pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
     const GRANTS: &str = "SELECT id, client_id, number, issued_at, expires_at, ends_at, family, details
                           FROM grants WHERE tenant = ?1";
@@ -328,13 +371,14 @@ pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) 
     Ok(())
 }
 
-/// Seals what an earlier version sealed so that it covers the rest of its row; what does not open stays as it is.
+/// Seals a value of an earlier version anew so that its seal covers the rest of the row. A value
+/// that does not open stays as it is.
 fn reseal(keys: &Keyring, place: &Place<'_>, clear: &[Vec<u8>], old: &[u8]) -> Vec<u8> {
     let opened = keys.open(place, old);
     opened.map_or_else(|| old.to_vec(), |value| keys.seal_row(place, clear, &value))
 }
 
-/// A row as it lies there.
+/// A row of `grants` as stored.
 struct Found {
     client_id: String,
     number: u32,
@@ -345,10 +389,10 @@ struct Found {
     details: Vec<u8>,
 }
 
-/// Subject, issued until, forget at, seal.
+/// Subject, issued until, forget at, seal; as stored.
 type FoundRevoked = (Vec<u8>, i64, i64, Vec<u8>);
 
-/// The columns of a grant that change and are not sealed.
+/// The columns of a grant that change and are covered by its seal without being encrypted.
 struct Clear<'a> {
     client_id: &'a str,
     number: u32,
@@ -371,7 +415,7 @@ impl Found {
         Self::from(row, 0)
     }
 
-    /// From the columns of a row beginning with this one.
+    /// Reads the columns of a row from the column `first` on.
     fn from(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
             client_id: row.get(first)?,
@@ -398,14 +442,14 @@ impl Subject {
         }
     }
 
-    /// The two differ in length.
+    /// Tells grants and clients apart by the length of their ids.
     fn of(bytes: &[u8]) -> Option<Self> {
         let client = || bytes.try_into().ok().map(|bytes| Self::Client(Digest::from_bytes(bytes)));
         bytes.try_into().ok().map(|id| Self::Grant(GrantId(id))).or_else(client)
     }
 }
 
-/// A moment from its seconds since 1970; one beyond the calendar is its end.
+/// Converts seconds since 1970; a value beyond the calendar becomes its end.
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }

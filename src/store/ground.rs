@@ -1,9 +1,10 @@
-//! What the state folder lies on. A network's file system keeps no promise that a store builds on: locks may be held on
-//! one machine only, and what was synced may be lost with the server. It is served all the same, and said.
+//! The file system of the state folder. A network file system breaks what the store relies on:
+//! locks may hold on one machine only, and synced data may be lost with the server. The store works
+//! there all the same, with a warning.
 
 use std::path::Path;
 
-/// File systems of networks, by the number that the kernel gives them (`statfs(2)`, linux/magic.h).
+/// Network file systems, by their magic number (`statfs(2)`, linux/magic.h).
 const NETWORKS: [(u32, &str); 9] = [
     (0x0000_6969, "NFS"),
     (0xff53_4d42, "CIFS"),
@@ -16,7 +17,7 @@ const NETWORKS: [(u32, &str); 9] = [
     (0x0116_1970, "GFS2"),
 ];
 
-/// Says once if the folder lies on a network.
+/// Logs a warning if the folder lies on a network file system.
 pub(super) fn warn_of_network(folder: &Path) {
     let Some(kind) = rustix::fs::statfs(folder).ok().and_then(|about| network(about.f_type as u32)) else {
         return;
@@ -28,7 +29,8 @@ pub(super) fn warn_of_network(folder: &Path) {
     );
 }
 
-/// The network's name, if it is one. The kernel's numbers have 32 bits, whatever they are handed out in.
+/// Returns the name of a network file system. Magic numbers have 32 bits, whatever type `statfs`
+/// returns them in.
 fn network(magic: u32) -> Option<&'static str> {
     NETWORKS.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
 }

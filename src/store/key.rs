@@ -1,8 +1,8 @@
-//! The master key: made at first start, or brought by the operator as a file or a variable. From it every tenant and
-//! purpose has a key of its own (HKDF-SHA256, RFC 5869).
+//! The master key: created at the first start, or provided by the operator as a file or variable. A
+//! key for every tenant and purpose is derived from it (HKDF-SHA256, RFC 5869).
 //!
-//! The text is 64 hexadecimal digits a line. The first line seals; the others only open, so that a key is replaced by
-//! putting a new line in front of the old one.
+//! The text has one key of 64 hexadecimal digits on each line. The first line seals, the others
+//! only open; to replace a key, put a new line in front of the old one.
 
 use std::fs::Metadata;
 use std::io;
@@ -17,23 +17,23 @@ use crate::base::secret::Secret;
 use crate::base::{file as disk, hex, random};
 
 const FILE: &str = "master.key";
-/// A few keys; more is a wrong file.
+/// Enough for many keys, in bytes; a larger file is the wrong file.
 const LARGEST: u64 = 4096;
 const MAKE: &str = "make one with: openssl rand -hex 32";
 
-/// Where the master key comes from.
+/// The source of the master key.
 #[derive(Debug, Clone, Default)]
 pub enum KeySource {
-    /// `<state>/master.key`, made at first start.
+    /// `<state>/master.key`, created at the first start.
     #[default]
     State,
-    /// The operator's file.
+    /// A file that the operator provides.
     File(PathBuf),
-    /// The operator's variable.
+    /// The text of the variable `TENANTD_MASTER_KEY`.
     Variable(Secret),
 }
 
-/// Why there is no master key.
+/// The reasons why there is no usable master key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -56,10 +56,10 @@ pub enum Error {
     DoesNotFit,
 }
 
-/// The keys at hand; the first seals.
+/// The master keys; the first one seals.
 pub(super) struct Keyring(Vec<MasterKey>);
 
-/// What a key is called in what it sealed.
+/// The id of a key, part of every value it sealed.
 pub(super) type KeyId = [u8; 8];
 
 struct MasterKey {
@@ -68,7 +68,8 @@ struct MasterKey {
 }
 
 impl Keyring {
-    /// Reads the keys. Makes one in the state folder if none was brought and the store `is_new`.
+    /// Loads the keys. Creates one in the state folder if the operator provides none and the store
+    /// `is_new`.
     pub(super) fn load(folder: &Path, source: &KeySource, is_new: bool) -> Result<Self, Error> {
         match source {
             KeySource::Variable(text) => Self::parse(text.expose(), "TENANTD_MASTER_KEY".to_owned()),
@@ -103,23 +104,24 @@ impl Keyring {
         keys.map(Self).ok_or(Error::Malformed { place })
     }
 
-    /// What the key that seals now is called.
+    /// Returns the id of the key that seals.
     pub(super) fn current_id(&self) -> KeyId {
         self.0[0].id
     }
 
-    /// The key that seals now, for one purpose.
+    /// Returns the key that seals, derived for a purpose.
     pub(super) fn current(&self, purpose: &[&str]) -> (KeyId, RandomizedNonceKey) {
         let key = &self.0[0];
         (key.id, key.derive(purpose))
     }
 
-    /// What a purpose's values derive from: that of the key that seals now, then those that still count.
+    /// Returns key material for a purpose: first that of the key that seals, then that of the older
+    /// keys.
     pub(super) fn derived(&self, purpose: &[&str]) -> Vec<[u8; 32]> {
         self.0.iter().map(|key| key.material(purpose)).collect()
     }
 
-    /// The key of this name, for one purpose.
+    /// Returns the key of this id, derived for a purpose.
     pub(super) fn named(&self, id: KeyId, purpose: &[&str]) -> Option<RandomizedNonceKey> {
         self.0.iter().find(|key| key.id == id).map(|key| key.derive(purpose))
     }
@@ -146,7 +148,7 @@ impl MasterKey {
     }
 }
 
-/// Key material of a wished length.
+/// An output length for HKDF, in bytes.
 struct Length(usize);
 
 impl hkdf::KeyType for Length {
@@ -164,14 +166,15 @@ fn fill(root: &hkdf::Prk, purpose: &[&str], out: &mut [u8]) {
     material.fill(out).expect("the length is the one asked for");
 }
 
-/// A mounted Secret is root's and readable for the gateway's group; anything else is its owner's alone.
+/// Returns whether other users can read the key file. A mounted Secret belongs to root and may be
+/// readable for the gateway's group; any other file must be readable for its owner only.
 fn is_open_to_others(about: &Metadata, is_brought: bool) -> bool {
     let others = about.mode() & 0o077;
     let is_mounted = is_brought && about.uid() == 0 && others & !0o040 == 0;
     others != 0 && !is_mounted
 }
 
-/// Makes a key that is on the disk, under its name, when this returns.
+/// Creates a key file, which is on the disk under its name when this returns.
 fn make(path: &Path) -> Result<(), Error> {
     let text = Secret::new(format!("{}\n", random::hex::<32>()));
     disk::replace_durably(path, text.expose().as_bytes(), 0o600)

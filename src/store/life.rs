@@ -1,16 +1,17 @@
-//! One life of a tenant: the identity that grants, signing keys, clients and revocations belong to.
+//! One life of a tenant: the scope of grants, signing keys, clients and revocations.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::base::{hex, random};
 
-/// Names one of a tenant's lives. Told to nobody: what it is mixed into cannot be guessed.
+/// The id of one life of a tenant. It is never disclosed, so what it is mixed into cannot be
+/// guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LifeId(pub(super) [u8; 16]);
 
 impl LifeId {
-    /// The bytes, to be mixed into what belongs to the life.
+    /// Returns the bytes, to mix them into values that belong to the life.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -24,27 +25,27 @@ pub struct Life {
 }
 
 impl Life {
-    /// A new life of the tenant of this name.
+    /// Begins a new life of the tenant of this name.
     pub fn begin(tenant: &Arc<str>) -> Self {
         Self::of(tenant, LifeId(random::bytes()))
     }
 
-    /// The life of this id.
+    /// Builds the life with this id.
     pub fn of(tenant: &Arc<str>, id: LifeId) -> Self {
         Self { tenant: Arc::clone(tenant), id }
     }
 
-    /// The tenant's name.
+    /// Returns the tenant's name.
     pub fn tenant(&self) -> &Arc<str> {
         &self.tenant
     }
 
-    /// Which of its lives.
+    /// Returns the id of the life.
     pub fn id(&self) -> LifeId {
         self.id
     }
 
-    /// The same as it lies in the store.
+    /// Returns the id as it is stored.
     pub(super) fn id_bytes(&self) -> &[u8] {
         &self.id.0
     }

@@ -1,6 +1,7 @@
-//! The lives of tenants. A life begins when an entry of the tenants folder takes a name, and ends when another entry takes it
-//! or an operator removes the tenant. What is kept for logins (grants, signing keys, clients, revocations) belongs to one life:
-//! to any other it does not exist, and it is deleted when the life ends.
+//! The lives of tenants. A life begins when an entry of the tenants folder takes a name, and ends
+//! when another entry takes that name or an operator removes the tenant. Grants, signing keys,
+//! clients and revocations belong to one life: they do not exist for any other, and are deleted
+//! when their life ends.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,30 +13,33 @@ use super::life::{Life, LifeId};
 use super::seal::Place;
 use super::{Error, Store};
 
-/// What belongs to lives.
+/// The tables whose rows belong to lives.
 const TABLES: [&str; 5] = ["grants", "revoked", "signing_keys", "clients", "denied_clients"];
 
-/// A life as it is kept.
+/// A life as it is stored.
 #[derive(Debug, Clone)]
 pub struct Kept {
+    /// The tenant and the id of the life.
     pub life: Life,
-    /// Whose the name is; nobody's yet if an earlier version kept what belongs to it.
+    /// The entry that holds the name; none yet if an earlier version stored what belongs to the
+    /// life.
     pub stem: Option<Arc<str>>,
-    /// The caller's own, in the clear; sealed on its way to the disk.
+    /// Data of the caller, in the clear; it is sealed before it reaches the disk.
     pub about: Vec<u8>,
 }
 
-/// What became of a tenant's lives.
+/// A change to the life of a tenant.
 #[derive(Debug, Clone)]
 pub enum Turn {
-    /// This is its life from now on; all that belongs to another is deleted.
+    /// This life begins, or stays; everything that belongs to another life of the tenant is
+    /// deleted.
     Begin(Kept),
-    /// It has none: all that is kept for its logins is deleted.
+    /// The tenant has no life any more: everything stored for its logins is deleted.
     End(Arc<str>),
 }
 
 impl Turn {
-    /// The tenant that it is about.
+    /// Returns the tenant whose life changes.
     pub fn tenant(&self) -> &Arc<str> {
         match self {
             Self::Begin(kept) => &kept.life.tenant,
@@ -45,7 +49,11 @@ impl Turn {
 }
 
 impl Store {
-    /// The life of every tenant that has one. One that was changed by somebody else counts as none.
+    /// Returns the life of every tenant that has one. A life whose row was tampered with counts as
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn lives(&self) -> Result<Vec<Kept>, Error> {
         let read = || -> rusqlite::Result<Vec<Found>> {
             let connection = self.connection();
@@ -68,8 +76,8 @@ impl Store {
         Ok(read().map_err(self.failed())?.into_iter().filter_map(open).collect())
     }
 
-    /// Seals lives anew that an older master key sealed, so that its line can go. Where that cannot be written it is done at
-    /// another start.
+    /// Seals lives anew that an older master key sealed, so that its line can be removed. If they
+    /// cannot be written now, the next start tries again.
     pub fn renew_lives(&self) {
         let read = || -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
             let connection = self.connection();
@@ -89,13 +97,16 @@ impl Store {
         }
     }
 
-    /// Keeps what became of lives, and deletes what belonged to those that ended: all of it or nothing.
+    /// Writes changes of lives and deletes what belonged to those that ended, in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written; then nothing has changed.
     pub fn turn_lives(&self, turns: &[Turn]) -> Result<(), Error> {
         let sealed: Vec<_> = turns.iter().map(|turn| Sealed::of(turn, &self.keys)).collect();
         self.commit(move |connection| sealed.iter().try_for_each(|turn| turn.write(connection)))
     }
 
-    /// The lives that something in a table belongs to.
+    /// Returns the lives to which the rows of a table belong.
     pub(super) fn lives_of(&self, table: &'static str) -> Result<Vec<Life>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
@@ -107,14 +118,15 @@ impl Store {
         read().map_err(self.failed())
     }
 
-    /// Opens all that is sealed in lives. Says how many there are.
+    /// Opens every life and returns how many there are.
     pub(super) fn open_lives(&self) -> Result<usize, Error> {
         let count = || self.connection().query_row("SELECT count(*) FROM lives", [], |row| row.get(0));
         let (all, opened): (i64, _) = (count().map_err(self.failed())?, self.lives()?.len());
         if usize::try_from(all) == Ok(opened) { Ok(opened) } else { Err(Error::Sealed) }
     }
 
-    /// Opens what an earlier version sealed of grants, signing keys and clients. Says how many there are.
+    /// Opens the grants, signing keys and clients of a schema without lives, and returns how many
+    /// of each there are.
     pub(super) fn open_without_lives(&self) -> Result<[usize; 3], Error> {
         const ALL: [(&str, &str); 3] = [
             ("SELECT tenant, lower(hex(id)), details FROM grants", "grant"),
@@ -142,16 +154,16 @@ impl Store {
     }
 }
 
-/// Tenant, id, stem, about; as it lies there.
+/// Tenant, id, stem, about; as stored.
 type Found = (String, [u8; 16], Option<String>, Vec<u8>);
 
-/// Id, stem, about; as it goes to the disk.
+/// Id, stem, about; ready to be written.
 type SealedRow = ([u8; 16], Option<Arc<str>>, Vec<u8>);
 
-/// A turn as it goes to the disk.
+/// A turn, sealed and ready to be written.
 struct Sealed {
     tenant: Arc<str>,
-    /// None: it ends.
+    /// `None` if the life ends.
     row: Option<SealedRow>,
 }
 
@@ -185,8 +197,9 @@ impl Sealed {
     }
 }
 
-/// Part of step 4 of the schema: what an earlier version kept belongs to a life that begins now and is nobody's yet, and what
-/// is sealed of its rows covers them wholly. A value that cannot be opened stays as it is, and opens nowhere.
+/// Assigns everything that an earlier version stored to lives that begin now and have no holder
+/// yet, and seals it so that seals cover whole rows. Part of the step to schema version 3. A value
+/// that does not open stays as it is, and opens nowhere.
 pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring) -> rusqlite::Result<()> {
     let all = TABLES.map(|table| format!("SELECT tenant FROM {table}")).join(" UNION ");
     let tenants: Vec<String> =
@@ -206,7 +219,7 @@ fn place(tenant: &str) -> Place<'_> {
     Place { purpose: "life", tenant, row: "" }
 }
 
-/// The columns that are not sealed.
+/// The columns that the seal covers but does not encrypt.
 fn clear(id: &[u8; 16], stem: Option<&str>) -> [Vec<u8>; 2] {
     let stem = stem.map_or(Vec::new(), |stem| [b"=", stem.as_bytes()].concat());
     [id.to_vec(), stem]

@@ -1,4 +1,5 @@
-//! The state folder belongs to one process: a lock that the system gives back when the process ends, however it ends.
+//! The lock on the state folder, which lets one process use it. The system releases the lock when
+//! the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -9,19 +10,19 @@ use super::Error;
 
 const FILE: &str = "lock";
 
-/// The lock, held while this lives.
+/// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock of a folder, or says who has it.
+    /// Takes the lock of a folder, or fails with the process that holds it.
     pub(super) fn take(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let writable =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        // On a read-only mount a lock that is there can be held all the same.
+        // An existing lock file can be locked on a read-only mount too.
         let mut file = writable
             .or_else(|error| File::open(&path).map_err(|_| error))
             .map_err(|cause| Error::File { verb: "made", path: path.clone(), cause })?;
@@ -32,7 +33,7 @@ impl Lock {
                 return Err(Error::File { verb: "locked", path, cause });
             }
         }
-        // Who holds it is for people; the lock itself is the system's.
+        // The process id in the file is for people; the lock itself is the system's.
         let _unsaid = say(&mut file);
         Ok(Self { _file: file })
     }

@@ -1,5 +1,5 @@
-//! The last accepted revisions of each entry of the tenants folder, which of them is in force, and what an operator
-//! decided about it: paused, held at an older one.
+//! The last accepted revisions of each entry of the tenants folder, which of them is in force, and
+//! the decisions of an operator: a pause, or a rollback to an older revision.
 
 use std::collections::HashSet;
 
@@ -16,30 +16,34 @@ use crate::base::digest::Digest;
 /// How many revisions of an entry are kept.
 pub const KEPT: u64 = 10;
 
-/// A revision that serves now.
+/// A revision that was accepted and serves from now on.
 #[derive(Debug, Clone)]
 pub struct Accepted {
+    /// The entry's stem.
     pub stem: String,
+    /// Counts up from 1 for each entry.
     pub number: u64,
+    /// The digest of the entry's files.
     pub digest: Digest,
+    /// When the revision was accepted.
     pub at: Timestamp,
-    /// In the clear; sealed on its way to the disk.
+    /// The files, in the clear; they are sealed before they reach the disk.
     pub documents: Vec<u8>,
 }
 
-/// What a pass changed about one entry.
+/// A change of one entry that a pass of the reconciler made.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A revision is in force; a hold is over.
+    /// A revision is in force, and a hold at an older one is over.
     Accept(Accepted),
-    /// What the entry holds, and which claim of its files was refused.
+    /// The entry's claims: what it holds, and the digest of files whose claim was refused.
     Claims(Claims),
-    /// The entry is gone: nothing of it may come back, and what it held is free. A pause stays.
+    /// The entry was removed: its revisions are deleted and what it held is free. A pause stays.
     Gone(String),
 }
 
 impl Change {
-    /// The entry that it is about.
+    /// Returns the stem of the entry that changes.
     fn stem(&self) -> &str {
         match self {
             Self::Accept(accepted) => &accepted.stem,
@@ -49,16 +53,22 @@ impl Change {
     }
 }
 
-/// A revision in the list of an entry's.
+/// A revision in the history of an entry, without its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
+    /// Counts up from 1 for each entry.
     pub number: u64,
+    /// The digest of the entry's files.
     pub digest: Digest,
+    /// When the revision was accepted.
     pub at: Timestamp,
 }
 
 impl Store {
-    /// What is kept of every entry.
+    /// Returns every entry and its claims. An entry that was tampered with is returned as paused.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
         const ALL: &str = "
             SELECT e.stem, e.in_force, r.digest, e.paused, e.held_against,
@@ -93,14 +103,17 @@ impl Store {
             };
             let entries: rusqlite::Result<Vec<_>> = all.query_map([], entry)?.collect();
             let mut entries = entries?;
-            // Of what was never accepted there is nothing but a claim.
+            // An entry that never had an accepted revision has nothing but a claim.
             entries.extend(claims.into_values());
             Ok(entries)
         };
         read().map_err(self.failed())
     }
 
-    /// Writes what a pass changed, all of it or nothing.
+    /// Writes the changes of a pass in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written; then nothing has changed.
     pub fn write<'c>(&self, changes: impl IntoIterator<Item = &'c Change>) -> Result<(), Error> {
         let mut changes = changes.into_iter().peekable();
         let writes = changes.peek().is_some();
@@ -131,27 +144,39 @@ impl Store {
         outcome.map_err(self.failed())
     }
 
-    /// An older revision is in force while the files have this digest.
+    /// Puts an older revision in force for as long as the files have the digest `against`.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn hold(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
         let against = against.map(|digest| digest.to_string());
         let sql = "UPDATE entries SET in_force = ?2, held_against = ?3 WHERE stem = ?1";
         self.change(stem, sql, params![stem, number.cast_signed(), against])
     }
 
-    /// An operator stops an entry, or lets it go on.
+    /// Pauses an entry, or resumes it.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn set_paused(&self, stem: &str, paused: bool) -> Result<(), Error> {
         let sql = "INSERT INTO entries (stem, paused) VALUES (?1, ?2)
                    ON CONFLICT (stem) DO UPDATE SET paused = ?2";
         self.change(stem, sql, params![stem, paused])
     }
 
-    /// Nothing of an entry is kept any more, a pause included.
+    /// Deletes everything about an entry, its pause included.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn forget(&self, stem: &str) -> Result<(), Error> {
         self.write(&[Change::Gone(stem.to_owned())])?;
         self.change(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
     }
 
-    /// The revisions of an entry, the newest first.
+    /// Returns the revisions of an entry, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
     pub fn history(&self, stem: &str) -> Result<Vec<Mark>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
@@ -174,7 +199,10 @@ impl Store {
         Ok(rows.into_iter().filter_map(mark).collect())
     }
 
-    /// The documents of a revision, if it is kept.
+    /// Returns the documents of a revision, if it is kept.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be read, [`Error::Sealed`] if it does not open.
     pub fn documents(&self, stem: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let read = || {
             let sql = "SELECT documents FROM revisions WHERE stem = ?1 AND number = ?2";
@@ -186,7 +214,7 @@ impl Store {
         opened.map(Some).ok_or(Error::Sealed)
     }
 
-    /// Opens every sealed value. Says how many entries and revisions there are.
+    /// Opens every sealed value and returns how many entries and revisions there are.
     pub(super) fn open_all(&self) -> Result<(usize, usize), Error> {
         let stems = self.stems()?;
         let changed = || self.changed_entries(&self.connection());
@@ -207,7 +235,8 @@ impl Store {
         }
     }
 
-    /// The entries alone: a file of an earlier version tells no more.
+    /// Returns the stems of all entries; files of earlier versions have no other column that could
+    /// be relied on.
     fn stems(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
@@ -217,7 +246,7 @@ impl Store {
         read().map_err(self.failed())
     }
 
-    /// The entries that somebody else changed; of an earlier version nobody can tell.
+    /// Returns the entries that were tampered with. Earlier versions have no seals to tell.
     fn changed_entries(&self, connection: &Connection) -> rusqlite::Result<HashSet<String>> {
         match schema::version(connection)? {
             version if version < schema::LIVES => Ok(HashSet::new()),
@@ -225,7 +254,7 @@ impl Store {
         }
     }
 
-    /// Changes an entry, and seals it anew.
+    /// Changes an entry and seals it anew.
     fn change(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
         let change = || -> rusqlite::Result<usize> {
             let mut connection = self.connection();
@@ -241,7 +270,7 @@ impl Store {
     }
 }
 
-/// The statements of a transaction of however many changes.
+/// The prepared statements of one transaction, for any number of changes.
 struct Pen<'a> {
     enter: Statement<'a>,
     add: Statement<'a>,

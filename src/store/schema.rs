@@ -1,4 +1,5 @@
-//! The file's form: its settings, its schema's version, and what is wrong with it, said plainly.
+//! The format of the database file: its settings, its schema and the versions of it, and what its
+//! errors mean to an operator.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,10 +10,10 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use super::key::Keyring;
 use super::{Error, lives, whole};
 
-/// "tntd": whose file this is.
+/// "tntd": marks a SQLite file as tenantd's.
 const APPLICATION: i64 = 0x746e_7464;
 
-/// One step for each version; a step that was released is never changed.
+/// The SQL that leads to each version. A step that was released is never changed.
 const STEPS: [&str; 4] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -20,16 +21,17 @@ const STEPS: [&str; 4] = [
     include_str!("schema/4.sql"),
 ];
 
-/// The version whose step gives what is kept for logins to lives; SQL cannot seal.
+/// The version whose step assigns logins to lives. That takes code, because SQL cannot seal.
 pub(super) const LIVES: i64 = 3;
 
-/// The version from which on it is kept who holds what.
+/// The version that added the table of claims.
 pub(super) const CLAIMS: i64 = 4;
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// How the file is used. Exclusive locking needs no shared memory beside the file; the folder is ours alone anyway.
+/// Sets how the file is used. Exclusive locking needs no shared memory beside the file, and the
+/// folder belongs to one process anyway.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
@@ -37,13 +39,13 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// The same for a file that is only looked at: closing it leaves the log as it was.
+/// Sets the same for a file that is only read: closing it leaves its write-ahead log alone.
 pub(super) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")
 }
 
-/// The version of a file that is whole and not from a newer program.
+/// Returns the version of a file, if the file is intact and not from a newer program.
 pub(super) fn judge(connection: &Connection, file: &Path) -> Result<i64, Error> {
     let found = version(connection).map_err(|cause| explain(file, cause))?;
     if found > VERSION {
@@ -53,21 +55,21 @@ pub(super) fn judge(connection: &Connection, file: &Path) -> Result<i64, Error> 
     Ok(found)
 }
 
-/// Checks the file and brings it up to this program's version.
+/// Checks the file and upgrades it to this program's version.
 pub(super) fn migrate(connection: &mut Connection, keys: &Keyring, file: &Path) -> Result<(), Error> {
     let found = judge(connection, file)?;
     if found == VERSION {
         return Ok(());
     }
     let failed = |cause| match found {
-        // Nothing was ever in it: a full disk keeps a first start from making it.
+        // The file was empty: the disk was too full to create the schema at a first start.
         0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
         _ => explain(file, cause),
     };
     upgrade(connection, keys, found, VERSION).map_err(failed)
 }
 
-/// Takes the steps between two versions, all of them or none.
+/// Takes the steps between two versions in one transaction.
 pub(super) fn upgrade(
     connection: &mut Connection,
     keys: &Keyring,
@@ -75,7 +77,8 @@ pub(super) fn upgrade(
     to: i64,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    // A step may add to what an entry's seal covers; what somebody changed before stays so.
+    // A step may add columns that an entry's seal covers. Entries that were tampered with before
+    // must not get a valid seal.
     let changed = if from < LIVES { HashSet::new() } else { whole::changed(&transaction, keys)? };
     for (step, version) in STEPS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version)) {
         transaction.execute_batch(step)?;
@@ -91,18 +94,18 @@ pub(super) fn upgrade(
     transaction.commit()
 }
 
-/// The version of a file's schema; 0 if nothing is in it.
+/// Returns the schema version of a file, 0 for an empty one.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Whether a file is one of ours.
+/// Returns whether a file is a store of tenantd.
 pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     let found: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     Ok(found == APPLICATION)
 }
 
-/// Fails if the file is not whole.
+/// Fails if SQLite finds the file damaged. `check` is `quick_check` or `integrity_check`.
 pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result<(), Error> {
     let verdict: String = connection
         .query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))
@@ -115,7 +118,7 @@ pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result
     }
 }
 
-/// What an error of the library means to an operator.
+/// Converts an error of SQLite into what it means to an operator.
 pub(super) fn explain(file: &Path, cause: rusqlite::Error) -> Error {
     match cause.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
@@ -125,7 +128,7 @@ pub(super) fn explain(file: &Path, cause: rusqlite::Error) -> Error {
     }
 }
 
-/// The value that shows whether the key fits.
+/// Returns the value that shows whether the master key fits.
 pub(super) fn witness(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     connection.query_row("SELECT value FROM marks WHERE name = 'witness'", [], |row| row.get(0)).optional()
 }

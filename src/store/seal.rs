@@ -1,7 +1,7 @@
-//! Values sealed with AES-256-GCM, each bound to its place: a value that is moved to another tenant, purpose or row
-//! does not open there.
+//! Sealing with AES-256-GCM. Each sealed value is bound to its place: moved to another tenant,
+//! purpose or row it does not open.
 //!
-//! Form: version (1), key id (8), nonce (12), ciphertext and tag.
+//! Format: version (1 byte), key id (8), nonce (12), ciphertext and tag.
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 
@@ -10,17 +10,20 @@ use super::key::{KeyId, Keyring};
 const VERSION: u8 = 1;
 const HEAD: usize = 1 + size_of::<KeyId>() + NONCE_LEN;
 
-/// Where a sealed value belongs.
+/// The place that a sealed value is bound to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// Has a key of its own for each tenant.
+    /// What the value is for; each purpose of each tenant has its own key.
     pub purpose: &'a str,
+    /// The tenant or entry that the value belongs to; empty if none.
     pub tenant: &'a str,
+    /// The row within the purpose; empty if there is one for each tenant only.
     pub row: &'a str,
 }
 
 impl Place<'_> {
-    /// Lengths in front, so that no two places read alike, whatever other columns come with them.
+    /// Returns the associated data. Each field has its length in front, so that no two places, with
+    /// whatever clear columns, have the same.
     fn bound<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
         let place = [self.purpose, self.tenant, self.row].map(str::as_bytes);
         let mut out = vec![VERSION];
@@ -38,7 +41,8 @@ impl Keyring {
         self.seal_row::<&[u8]>(place, &[], value)
     }
 
-    /// Seals a value for its place and for what stands beside it in the clear: it opens with exactly that.
+    /// Seals a value for its place and for the clear columns beside it: it opens only with exactly
+    /// those.
     pub(super) fn seal_row<C: AsRef<[u8]>>(&self, place: &Place<'_>, clear: &[C], value: &[u8]) -> Vec<u8> {
         let (id, key) = self.current(&[place.purpose, place.tenant]);
         let mut body = value.to_vec();
@@ -53,17 +57,18 @@ impl Keyring {
         out
     }
 
-    /// Whether a value was sealed with the key that seals now.
+    /// Returns whether a value was sealed with the key that seals now.
     pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
         sealed.get(1..1 + size_of::<KeyId>()) == Some(&self.current_id()[..])
     }
 
-    /// Opens a value of its place; `None` if it was sealed with a key that is not at hand, elsewhere, or changed.
+    /// Opens the value of a place. Returns `None` if it was sealed with a key that is not in the
+    /// keyring or for another place, or was changed.
     pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
         self.open_row::<&[u8]>(place, &[], sealed)
     }
 
-    /// Opens a value of its place if what stands beside it in the clear is what it was sealed with.
+    /// Opens the value of a place, if the clear columns beside it are those it was sealed with.
     pub(super) fn open_row<C: AsRef<[u8]>>(
         &self,
         place: &Place<'_>,

@@ -1,4 +1,4 @@
-//! The keys that tenants sign with.
+//! The keys with which tenants sign access tokens.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use super::life::Life;
 use super::seal::Place;
 use super::{Error, Store};
 
-/// A key of one tenant.
+/// A signing key of one tenant.
 #[derive(Clone)]
 pub struct SigningKey {
     /// Its RFC 7638 thumbprint.
     pub kid: String,
-    /// From then on new tokens are signed with it, unless a later one signs already.
+    /// From this time on new tokens are signed with it, until a later key takes over.
     pub signs_from: Timestamp,
-    /// The private key, in the clear; sealed on its way to the disk.
+    /// The private key, in the clear; it is sealed before it reaches the disk.
     pub pkcs8: Vec<u8>,
 }
 
@@ -31,7 +31,10 @@ impl fmt::Debug for SigningKey {
 }
 
 impl Store {
-    /// The keys of a tenant, the one that signs first in front.
+    /// Returns the keys of a tenant, ordered by when they begin to sign.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read, [`Error::Sealed`] if one does not open.
     pub fn signing_keys(&self, life: &Life) -> Result<Vec<SigningKey>, Error> {
         const SELECT: &str = "SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1 AND life = ?2
              ORDER BY signs_from, kid";
@@ -52,7 +55,10 @@ impl Store {
         rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::Sealed)
     }
 
-    /// Keeps the first key of a tenant. Where there is one already, nothing changes.
+    /// Stores the first key of a tenant. Changes nothing if the tenant has a key already.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
     pub fn begin_signing(&self, life: &Life, key: &SigningKey) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) SELECT ?1, ?2, ?3, ?4, ?5
@@ -65,7 +71,10 @@ impl Store {
         })
     }
 
-    /// Adds a key to those of a tenant, and deletes others.
+    /// Adds a key to those of a tenant, and deletes the keys with the ids `gone`.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written; then nothing has changed.
     pub fn replace_signing_keys(
         &self,
         life: &Life,
@@ -89,7 +98,7 @@ impl Store {
         })
     }
 
-    /// Opens every key. Says how many there are.
+    /// Opens every key and returns how many there are.
     pub(super) fn open_signing_keys(&self) -> Result<usize, Error> {
         let lives = self.lives_of("signing_keys")?;
         lives.iter().map(|life| self.signing_keys(life).map(|keys| keys.len())).sum()
@@ -102,7 +111,7 @@ fn sealed(keys: &Keyring, life: &Life, key: &SigningKey) -> (String, i64, Vec<u8
     (key.kid.clone(), signs_from, sealed)
 }
 
-/// Puts the keys of an earlier version into a life.
+/// Assigns the keys of an earlier version to a life.
 pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
     let mut select =
         transaction.prepare("SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1")?;
@@ -118,7 +127,7 @@ pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) 
     Ok(())
 }
 
-/// The columns that are not sealed.
+/// The columns that the seal covers but does not encrypt.
 fn clear(life: &Life, signs_from: i64) -> [Vec<u8>; 2] {
     [life.id_bytes().to_vec(), signs_from.to_be_bytes().to_vec()]
 }

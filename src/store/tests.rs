@@ -46,7 +46,8 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     assert_eq!(found, 99);
 }
 
-/// A state folder as an earlier version leaves it when it is killed: its last writes are in the log.
+/// Creates a state folder as an earlier version leaves it when it is killed: its last writes are in
+/// the write-ahead log.
 fn left_by_an_earlier_version(at: &Path) {
     let alive = tempfile::tempdir().expect("a folder");
     drop(Keyring::load(alive.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}")));

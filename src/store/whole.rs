@@ -1,5 +1,6 @@
-//! Entries as they were written: whether one is paused, held at an older revision, and what is in force are an operator's words,
-//! and a seal covers them. An entry that was changed by somebody else is taken for paused, until an operator resumes it.
+//! The seals of entries. Whether an entry is paused, held at an older revision, and what is in
+//! force are decisions of an operator, so a seal covers them. An entry that was tampered with
+//! counts as paused until an operator resumes it.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::key::Keyring;
 use super::seal::Place;
 
-/// Seals an entry anew after it was changed.
+/// Seals an entry anew after a change.
 pub(super) fn seal(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
     let Some((columns, _)) = read(connection, stem)? else { return Ok(()) };
     let sealed = keys.seal_row(&place(stem), &columns, b"");
@@ -17,13 +18,14 @@ pub(super) fn seal(connection: &Connection, keys: &Keyring, stem: &str) -> rusql
     connection.prepare_cached(update)?.execute(params![stem, sealed]).map(drop)
 }
 
-/// Whether an entry is as it was written, or is not there.
+/// Returns whether an entry is as it was written; also if there is no such entry.
 pub(super) fn is_whole(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<bool> {
     let Some((columns, seal)) = read(connection, stem)? else { return Ok(true) };
     Ok(keys.open_row(&place(stem), &columns, &seal).is_some())
 }
 
-/// What somebody else changed is no operator's word: nothing of an entry counts but that it is stopped.
+/// Pauses an entry that was tampered with, and drops the rest of what its row says: an operator has
+/// decided none of it.
 pub(super) fn mend(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
     if is_whole(connection, keys, stem)? {
         return Ok(());
@@ -33,7 +35,7 @@ pub(super) fn mend(connection: &Connection, keys: &Keyring, stem: &str) -> rusql
     seal(connection, keys, stem)
 }
 
-/// Seals all entries as they are after a step of the schema, but those.
+/// Seals all entries after a step of the schema, except those in `changed`.
 pub(super) fn seal_all_but(
     connection: &Connection,
     keys: &Keyring,
@@ -43,7 +45,7 @@ pub(super) fn seal_all_but(
     all.iter().filter(|stem| !changed.contains(*stem)).try_for_each(|stem| seal(connection, keys, stem))
 }
 
-/// Seals anew what an older master key sealed, so that its line can go.
+/// Seals entries anew that an older master key sealed, so that its line can be removed.
 pub(super) fn renew(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
     let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
     let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -55,7 +57,7 @@ pub(super) fn renew(connection: &Connection, keys: &Keyring) -> rusqlite::Result
     Ok(())
 }
 
-/// The entries that somebody else changed.
+/// Returns the entries that were tampered with.
 pub(super) fn changed(connection: &Connection, keys: &Keyring) -> rusqlite::Result<HashSet<String>> {
     let mut changed = HashSet::new();
     for stem in stems(connection)? {
@@ -73,11 +75,12 @@ fn stems(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 /// Columns and seal.
 type Found = (Vec<Vec<u8>>, Vec<u8>);
 
-/// The columns of an entry, whichever there are, each with its name; and the seal.
+/// Returns all columns of an entry, each preceded by its name, and the seal.
 fn read(connection: &Connection, stem: &str) -> rusqlite::Result<Option<Found>> {
     let mut select = connection.prepare_cached("SELECT * FROM entries WHERE stem = ?1")?;
     let read = |row: &Row<'_>| {
-        // As they are now: a kept statement learns of a new column when it runs.
+        // Ask for the names after the statement runs: a cached statement learns of a new column
+        // only then.
         let names = row.as_ref().column_names();
         let (mut columns, mut seal) = (Vec::new(), Vec::new());
         for (place, name) in names.enumerate() {
@@ -91,7 +94,7 @@ fn read(connection: &Connection, stem: &str) -> rusqlite::Result<Option<Found>> 
     select.query_row([stem], read).optional()
 }
 
-/// A value with its kind in front.
+/// Encodes a value with its type in front.
 fn tagged(value: ValueRef<'_>) -> Vec<u8> {
     match value {
         ValueRef::Null => b"0".to_vec(),

@@ -1,5 +1,5 @@
-//! Whether the store takes what is written to it. Whatever writes says how it went, so that a full disk is known by the first
-//! login, revocation or revision that meets it, and room on it by the first that does not.
+//! Whether the store can be written. Every write reports its outcome, so the first login,
+//! revocation or revision that meets a full disk reports it, and the first that succeeds clears it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,17 +9,17 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB};
 use super::{Error, Store};
 use crate::base::random;
 
-/// Told whenever the store begins or ceases to take what is written.
+/// Called with the new state whenever the store becomes writable or unwritable.
 type Watcher = Box<dyn Fn(bool) + Send + Sync>;
 
-/// How the last writing went.
+/// The outcome of the last write.
 pub(super) struct Writing {
     refuses: AtomicBool,
     watcher: OnceLock<Watcher>,
 }
 
 impl Writing {
-    /// Of a file that was just opened, perhaps for reading only.
+    /// Takes the initial state from a connection that was just opened, perhaps read-only.
     pub(super) fn of(connection: &Connection) -> Self {
         let refuses = connection.is_readonly(MAIN_DB).unwrap_or(true);
         Self { refuses: refuses.into(), watcher: OnceLock::new() }
@@ -32,8 +32,8 @@ impl Writing {
         }
     }
 
-    /// Takes note of how a change ended. `written`: whether something of it went to the disk; what changed nothing shows
-    /// nothing.
+    /// Records the outcome of a change. `written` says whether anything went to the disk: a change
+    /// without effect proves nothing.
     pub(super) fn ended<T>(&self, outcome: &rusqlite::Result<T>, written: bool) {
         match outcome {
             Ok(_) if written => self.note(false),
@@ -45,19 +45,23 @@ impl Writing {
 }
 
 impl Store {
-    /// Whether the last that was written was taken.
+    /// Returns whether the last write succeeded.
     pub fn is_writable(&self) -> bool {
         !self.writing.refuses.load(Ordering::Relaxed)
     }
 
-    /// Calls `watcher` whenever [`Store::is_writable`] changes; one watcher at most.
+    /// Calls `watcher` now and whenever [`Store::is_writable`] changes. There is one watcher at
+    /// most.
     pub fn watch_writing(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
         watcher(self.is_writable());
         let set = self.writing.watcher.set(Box::new(watcher));
         debug_assert!(set.is_ok(), "somebody watches already");
     }
 
-    /// Writes something that nobody needs, to see whether the store takes it.
+    /// Writes a value that nothing reads, to find out whether the store can be written.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot.
     pub fn try_writing(&self) -> Result<(), Error> {
         const MARK: &str = "INSERT INTO marks (name, value) VALUES ('tried', ?1)
                             ON CONFLICT (name) DO UPDATE SET value = ?1";
@@ -65,12 +69,13 @@ impl Store {
     }
 }
 
-/// Whether rows were changed since `before`.
+/// Returns whether rows were changed since `before`.
 pub(super) fn has_written(connection: &Connection, before: u64) -> bool {
     connection.total_changes() != before
 }
 
-/// The disk is full, read-only or failing. Anything else is no fault of where the file lies.
+/// Returns whether the disk is full, read-only or failing. Other errors have nothing to do with the
+/// disk.
 fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     let of_the_disk = [
         ErrorCode::DiskFull,

@@ -8,7 +8,7 @@ use crate::store::sample::store;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-/// The same for all of a test: what is tried is done in one life of one tenant.
+/// The life that all tests use.
 fn acme() -> Life {
     static LIFE: std::sync::LazyLock<Life> = std::sync::LazyLock::new(|| Life::begin(&"acme".into()));
     LIFE.clone()

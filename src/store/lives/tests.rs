@@ -16,7 +16,7 @@ fn begun(life: &Life, stem: &str) -> Turn {
     Turn::Begin(Kept { life: life.clone(), stem: Some(stem.into()), about: b"about".to_vec() })
 }
 
-/// Something of every kind; the grant's id and the client's.
+/// Stores an item of every kind. Returns the ids of the grant and of the client.
 fn fill(store: &Store, life: &Life) -> (GrantId, String) {
     let id = GrantId::random();
     let (client_id, details) = ("client".to_owned(), b"details".to_vec());
@@ -65,7 +65,7 @@ fn what_belongs_to_one_life_does_not_exist_to_another_and_goes_with_it() {
     assert_eq!(store.lives().expect("read").len(), 1);
 }
 
-/// Flips a byte of one value of a table, in a copy of the store's folder, and hands over what opens then.
+/// Flips a byte of one value of a table in a copy of the store's folder, and opens the copy.
 fn tampered(folder: &std::path::Path, table: &str, column: &str) -> (tempfile::TempDir, Store) {
     let copy = tempfile::tempdir().expect("a folder");
     for name in ["tenantd.db", "master.key"] {
@@ -73,7 +73,7 @@ fn tampered(folder: &std::path::Path, table: &str, column: &str) -> (tempfile::T
     }
     let connection = Connection::open(copy.path().join("tenantd.db")).expect("opened");
     let flipped = match column {
-        // Numbers stay numbers, texts stay texts.
+        // Keep numbers numbers and texts texts.
         "number" | "issued_at" | "expires_at" | "ends_at" | "issued_until" | "forget_at" | "signs_from"
         | "denied_at" => {
             format!("{column} + 1000000")
@@ -133,7 +133,7 @@ fn a_row_that_was_changed_is_none_or_refused_and_never_worth_more() {
     }
 }
 
-/// What version 2 wrote.
+/// Writes what schema version 2 stored.
 fn write_as_version_2(connection: &Connection, keys: &Keyring, id: GrantId) -> rusqlite::Result<()> {
     let (row, client) = (id.to_string(), Digest::of(b"denied"));
     let seal = |purpose, row: &str, value: &[u8]| keys.seal(&Place { purpose, tenant: "acme", row }, value);
@@ -160,7 +160,7 @@ fn write_as_version_2(connection: &Connection, keys: &Keyring, id: GrantId) -> r
         [client.as_bytes()],
     )?;
     connection.execute("INSERT INTO entries (stem) VALUES ('acme')", [])?;
-    // Sealed with a key that is not there any more.
+    // Sealed with a key that is lost.
     let sealed = "INSERT INTO signing_keys (tenant, kid, signs_from, pkcs8) VALUES ('beta', 'k', 0, x'00')";
     connection.execute(sealed, []).map(drop)
 }
@@ -201,7 +201,7 @@ fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
     };
     assert!(store.rotate_refresh(&acme, step).expect("answered"), "it goes on");
     assert!(store.grant(&life("acme"), id, NOW).expect("read").is_none(), "in that life only");
-    // What did not open before does not open now, and nothing takes its place.
+    // What did not open before does not open now, and nothing replaces it.
     let beta = lives.iter().find(|kept| **kept.life.tenant() == *"beta").expect("it has a life");
     assert!(matches!(store.signing_keys(&beta.life), Err(Error::Sealed)));
 }
