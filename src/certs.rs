@@ -1,12 +1,14 @@
-//! Floor 2: certificates. Something is always served.
+//! Floor 2: certificates. A handshake always finds one.
 //!
-//! This module owns the certs folder and the table that the TLS callback reads. It promises that a handshake finds a
-//! certificate from the first moment on, that a change of certificates touches no connection, and that a broken
-//! change keeps what was served before. Sessions, tickets and protocol versions are the server's.
+//! This module owns the certs folder and the table that the TLS callback reads. It guarantees that
+//! there is a certificate from the first handshake on, that replacing certificates affects no open
+//! connection, and that a broken change keeps the previous certificates in place. Sessions, tickets
+//! and protocol versions belong to the server.
 //!
-//! Four ways to a certificate: [`acme`] has an authority issue them (RFC 8555), [`local_ca`] issues its own
-//! (`self-signed`), [`manual`] reads an operator's files, and `off` has none. Name matching follows RFC 6125 6.4.3 and
-//! RFC 9525 6.3: exact, or a wildcard for the whole leftmost label.
+//! There are four modes: [`acme`] obtains certificates from a CA (RFC 8555), [`local_ca`] issues
+//! its own (`self-signed`), [`manual`] reads an operator's files, and `off` has none. Names match
+//! by RFC 6125 section 6.4.3 and RFC 9525 section 6.3: exactly, or by a wildcard for the whole
+//! leftmost label.
 
 mod acme;
 mod chain;
@@ -52,41 +54,43 @@ use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
 
-/// The certificate of the local CA, which clients are told to trust, as a file in the certs folder.
+/// The file in the certs folder with the certificate of the local CA, for clients to trust.
 pub const LOCAL_CA_FILE: &str = "local-ca.pem";
 
-/// How often the folder is looked at for changed files.
+/// How often `manual` checks the folder for changed files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often dates are looked at.
+/// How often `self-signed` checks validity dates.
 const JUDGE_EVERY: Duration = Duration::from_secs(3600);
 
-/// What kept certificates from being made or read, for people.
+/// Why certificates could not be created or read, worded for people.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(pub String);
 
-/// The certificates in force: a snapshot that the TLS callback reads.
+/// The certificates in force; the TLS callback reads their current snapshot.
 #[derive(Debug)]
 pub struct Certificates {
     mode: TlsMode,
     clock: Arc<dyn Clock>,
     table: ArcSwap<Table>,
     wanted: watch::Sender<Vec<HostName>>,
-    /// Counts swaps.
+    /// Counts how often the table was replaced.
     generation: watch::Sender<u64>,
     challenges: Arc<Challenges>,
-    /// How the automatic ones stand.
+    /// The status of each automatic certificate.
     statuses: ArcSwap<Vec<Status>>,
-    /// What operators ask of the automatic mode.
+    /// Requests of operators to the automatic mode.
     asked: mpsc::Sender<Renew>,
 }
 
 impl Certificates {
-    /// Loads or makes what the settings ask for; spawns the task that keeps it current. `hosts` are the names wanted now,
-    /// the most important first.
+    /// Loads or creates the certificates that the settings ask for, and spawns the task that keeps
+    /// them current. `hosts` are the names wanted now, the most important first.
     ///
-    /// Blocks for a few milliseconds, and never on a network. Errors only when no certificate can be made at all, or
-    /// another process has the folder.
+    /// Blocks for a few milliseconds, and never on the network.
+    ///
+    /// # Errors
+    /// No certificate can be created at all, or another process uses the folder.
     pub fn start(
         settings: &Settings,
         hosts: Vec<HostName>,
@@ -145,7 +149,7 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Says which names are wanted from now on (settings ∪ tenants' hosts).
+    /// Sets the names that are wanted from now on (those of the settings and the tenants' hosts).
     pub fn want(&self, hosts: Vec<HostName>) {
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != hosts;
@@ -154,38 +158,41 @@ impl Certificates {
         });
     }
 
-    /// The resolver to put into the TLS configuration.
+    /// Returns the resolver for the TLS configuration.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
         Arc::new(Resolver { certificates: self.clone(), address: None })
     }
 
-    /// The same for clients that name no host, as those do that connect to an address (RFC 6066 3): the certificate for
-    /// that address of ours, if there is one.
+    /// Returns a resolver that serves clients without SNI (those that connect to an address, RFC
+    /// 6066 section 3) the certificate for this address of ours, if there is one.
     pub fn resolver_at(self: &Arc<Self>, address: IpAddr) -> Arc<dyn ResolvesServerCert> {
         Arc::new(Resolver { certificates: self.clone(), address: Some(address) })
     }
 
-    /// Whether who asks for `sni` at an address is shown a certificate that only stands in for one to come: nobody vouches for it.
+    /// Returns whether a client that sends `sni` to an address gets a stopgap: a certificate that
+    /// no CA vouches for, served until there is a real one.
     pub fn is_stopgap(&self, sni: Option<&str>, address: IpAddr) -> bool {
         self.table.load().is_stopgap(sni, Some(address))
     }
 
-    /// Counts swaps, to wait on.
+    /// Returns a receiver to wait on for the next replacement of the table.
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// The TLS configuration for a CA that asks with [`ACME_TLS`]. It knows nothing but challenges.
+    /// Returns the TLS configuration for connections that offer [`ACME_TLS`], which serves
+    /// challenge certificates only. `None` unless the mode is `acme`.
     pub fn challenge_config(&self) -> Option<Arc<rustls::ServerConfig>> {
         (self.mode == TlsMode::Acme).then(|| self.challenges.tls_config())
     }
 
-    /// What a CA must find under `/.well-known/acme-challenge/` and this token now.
+    /// Returns the text that a CA must find now under `/.well-known/acme-challenge/` and this
+    /// token.
     pub fn http_answer(&self, token: &str) -> Option<String> {
         self.challenges.http(token)
     }
 
-    /// How each certificate stands.
+    /// Returns the status of each certificate.
     pub fn statuses(&self) -> Vec<Status> {
         match self.mode {
             TlsMode::Acme => self.statuses.load().to_vec(),
@@ -193,18 +200,19 @@ impl Certificates {
         }
     }
 
-    /// Renews an automatic certificate now, and waits until it is served or the attempt failed.
+    /// Renews an automatic certificate now, and waits until the new one is served.
     ///
     /// # Errors
-    /// Why there is no new one, for people.
+    /// Why there is no new certificate, worded for people.
     pub async fn renew(&self, name: &str) -> Result<(), String> {
         self.ask(name, false).await
     }
 
-    /// Obtains a certificate for nothing but to see whether it would work; nothing is kept or served.
+    /// Obtains a certificate only to see whether that would succeed; it is neither stored nor
+    /// served.
     ///
     /// # Errors
-    /// Why it would not, for people.
+    /// Why none can be obtained, worded for people.
     pub async fn rehearse(&self, name: &str) -> Result<(), String> {
         self.ask(name, true).await
     }
@@ -220,9 +228,10 @@ impl Certificates {
         answer.await.unwrap_or_else(|_| Err("the gateway is shutting down".into()))
     }
 
-    /// The one writer of the table in the automatic mode.
+    /// Runs the automatic mode, as the only writer of its table.
     ///
-    /// A panic in one pass costs that pass: what the task knows of each certificate stays, and the schedule goes on.
+    /// A panic in one pass affects that pass only: the state of each certificate is kept, and the
+    /// schedule goes on.
     async fn automate(self: Arc<Self>, mut acme: Acme, mut inbox: Inbox, tasks: Tasks) {
         let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
         let mut wanted = self.wanted.subscribe();
@@ -275,7 +284,7 @@ impl Certificates {
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// The one writer of the table in the other modes.
+    /// Runs the other modes, as the only writer of their table.
     async fn keep_current(self: Arc<Self>, mut writer: Writer, tasks: Tasks) {
         let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
         let mut wanted = self.wanted.subscribe();
@@ -303,7 +312,7 @@ impl Certificates {
     }
 }
 
-/// What the automatic mode's task listens to.
+/// The messages to the task of the automatic mode.
 struct Inbox {
     reports: mpsc::Receiver<Report>,
     questions: mpsc::Receiver<Renew>,
@@ -314,7 +323,7 @@ enum Event {
     Finished(Box<Report>),
 }
 
-/// What makes tables. Blocking: it reads files and makes keys.
+/// Builds the tables of the modes without ACME. Blocks, because it reads files and generates keys.
 #[derive(Debug)]
 enum Writer {
     SelfSigned(self_signed::SelfSigned),
@@ -332,7 +341,7 @@ impl Writer {
         }
     }
 
-    /// The table to begin with.
+    /// Returns the first table.
     fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
         match self {
             Self::SelfSigned(mode) => mode.first(hosts),
@@ -341,7 +350,7 @@ impl Writer {
         }
     }
 
-    /// A new table, if anything changed for which there is a good one.
+    /// Returns a new table if something changed and the result is usable.
     fn next(&mut self, hosts: &[HostName]) -> Option<Table> {
         match self {
             Self::SelfSigned(mode) => mode.next(hosts),
@@ -358,7 +367,7 @@ impl Writer {
     }
 }
 
-/// The table as rustls sees it.
+/// Gives rustls access to the table.
 #[derive(Debug)]
 struct Resolver {
     certificates: Arc<Certificates>,

@@ -1,8 +1,9 @@
-//! `--tls acme`: certificates that a public (or private) authority issues, one per name, by themselves.
+//! `--tls acme`: certificates obtained automatically from a public or private CA, one per name.
 //!
-//! One task owns everything here: which names are wanted, what is held for each, what is remembered of each. Orders run
-//! beside it, a few at once, and report back. A certificate is verified, then written down, then served. What is served
-//! stays until something better is there: nothing a CA, a disk or a clock does takes a certificate away.
+//! One task owns all state: the wanted names, and for each the certificate held and what is
+//! remembered about it. Orders run in separate tasks, a few at a time, and report back. A new
+//! certificate is verified, then stored, then served. The current one stays until a better one is
+//! there: nothing that a CA, a disk or a clock does takes a certificate away.
 
 mod account;
 mod account_locks;
@@ -48,15 +49,15 @@ use crate::settings;
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
 
-/// Orders under way at once.
+/// The number of orders that may run at once.
 const AT_ONCE: usize = 4;
-/// The wall clock may jump, so nobody sleeps longer than this.
+/// The longest sleep of the scheduler, because the wall clock may jump.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(30);
 
-/// Takes how an order that somebody asked for ended: why it failed, for people.
+/// Receives the outcome of an order that an operator asked for; an error is worded for people.
 pub(super) type Reply = oneshot::Sender<Result<(), String>>;
 
-/// What the mode works with.
+/// The dependencies of the mode.
 pub(super) struct Parts {
     pub(super) settings: Arc<settings::Acme>,
     pub(super) folder: PathBuf,
@@ -64,31 +65,32 @@ pub(super) struct Parts {
     pub(super) challenges: Arc<Challenges>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tasks: Tasks,
-    /// Whether anything of ours listens for HTTP-01.
+    /// Whether a listener of this process can answer HTTP-01.
     pub(super) http01: bool,
 }
 
-/// The mode's state.
+/// The state of the mode.
 pub(super) struct Acme {
     parts: Parts,
     store: Arc<Store>,
     account_locks: Arc<AccountLocks>,
-    /// What keeps the folder from being written.
+    /// Why the folder cannot be written, if it cannot.
     unwritable: Option<String>,
-    /// In the order wanted, the first being the default.
+    /// In the order of preference; the first is the default certificate.
     wanted: Vec<String>,
     sets: BTreeMap<String, Set>,
     bootstrap: Bootstrap,
-    /// Who is to be told how an order ended, once what it brought is served.
+    /// Outcomes to report to operators, once the new table is served.
     told: Vec<(Reply, Result<(), String>)>,
     reports: mpsc::Sender<Report>,
 }
 
-/// What an operator asks for.
+/// A request of an operator.
 #[derive(Debug)]
 pub(super) struct Renew {
     pub(super) name: String,
-    /// Only to see whether it would work: with the CA's staging directory where it has one, and nothing kept.
+    /// Only tests whether an order would succeed: at the CA's staging directory if it has one, and
+    /// without storing anything.
     pub(super) rehearsal: bool,
     pub(super) reply: Reply,
 }
@@ -100,7 +102,8 @@ impl std::fmt::Debug for Acme {
 }
 
 impl Acme {
-    /// Takes the folder. Errors when another process has it; a folder that cannot be written is served from all the same.
+    /// Takes the folder for this process. Fails if another process uses it; a folder that cannot be
+    /// written is served from all the same.
     pub(super) fn open(parts: Parts) -> Result<(Self, mpsc::Receiver<Report>), Error> {
         let (store, unwritable) = match Store::open(&parts.folder) {
             Ok(store) => (store, None),
@@ -125,7 +128,7 @@ impl Acme {
         Ok((acme, inbox))
     }
 
-    /// Takes over which names are wanted, and loads what lies in the folder for new ones. Blocks on the disk.
+    /// Sets the wanted names, and loads what the folder has for new ones. Blocks on the disk.
     pub(super) fn want(&mut self, hosts: &[HostName]) {
         let now = self.now();
         self.wanted = hosts.iter().map(|host| host.bare().to_owned()).collect();
@@ -163,12 +166,13 @@ impl Acme {
         Set { held: material, memory, ..Set::default() }
     }
 
-    /// What is served now: what is held, and a certificate nobody trusts for the rest. Makes a key if it must.
+    /// Builds the table: the certificates held, and an untrusted one for the remaining names.
+    /// Generates a key if needed.
     pub(super) fn table(&mut self) -> Result<Table, Error> {
         let held = self.wanted.iter().filter_map(|name| self.sets.get(name)?.held.clone());
         let (addresses, names): (Vec<_>, Vec<_>) =
             held.partition(|material| material.names.iter().any(|name| name.parse::<IpAddr>().is_ok()));
-        // Clients that connect by address send no SNI, and get the first.
+        // Clients that connect by address send no SNI and get the first certificate.
         let mut served: Vec<_> = addresses.into_iter().chain(names).collect();
         let without: Vec<String> = self.wanted.iter().filter(|name| !self.holds(name)).cloned().collect();
         if !without.is_empty() || served.is_empty() {
@@ -181,7 +185,7 @@ impl Acme {
         self.sets.get(name).is_some_and(|set| set.held.is_some())
     }
 
-    /// Starts what is due. Says until when there is nothing to do.
+    /// Starts the jobs that are due, and returns when the next one is.
     pub(super) fn start_due(&mut self) -> Timestamp {
         let now = self.now();
         self.try_folder_again();
@@ -198,7 +202,7 @@ impl Acme {
         wake
     }
 
-    /// What is due, and when the next thing is.
+    /// Returns the jobs that are due, and when the next one is.
     fn due(&mut self, now: Timestamp) -> (Vec<(Timestamp, String, Step)>, Timestamp) {
         let cas = self.parts.settings.cas.len();
         let mut wake = now + LONGEST_SLEEP;
@@ -225,17 +229,18 @@ impl Acme {
         let (memory, reports) = (set.memory.clone(), self.reports.clone());
         let soft = self.parts.tasks.soft().clone();
         self.parts.tasks.spawn("certificate order", async move {
-            // An order that is broken off by the end of the process stays counted.
+            // An order that shutdown aborts stays counted.
             let report = tokio::select! {
                 report = job::run(attempt, step, memory, held) => report,
                 () = soft.cancelled() => return,
             };
-            // Nobody listens any more only at the end of the process.
+            // The receiver is gone only at shutdown.
             _ = reports.send(report).await;
         });
     }
 
-    /// Takes over how a job ended. Says whether there is something new to serve. Blocks on the disk.
+    /// Records the outcome of a job, and returns whether there is something new to serve. Blocks on
+    /// the disk.
     pub(super) fn finished(&mut self, report: Report) -> bool {
         let now = self.now();
         let cas = self.parts.settings.cas.len();
@@ -271,15 +276,15 @@ impl Acme {
         changed
     }
 
-    /// Tells those who waited how their order ended.
+    /// Reports finished orders to the operators who asked for them.
     pub(super) fn tell(&mut self) {
         for (waiting, outcome) in self.told.drain(..) {
-            // Whoever asked may have gone.
+            // The operator may have gone.
             _ = waiting.send(outcome);
         }
     }
 
-    /// An operator wants a certificate renewed now.
+    /// Schedules a renewal for an operator, or answers why there is none.
     pub(super) fn renew(&mut self, Renew { name, rehearsal, reply }: Renew) {
         let now = self.now();
         if rehearsal && self.unwritable.is_none() && self.sets.contains_key(&name) {
@@ -299,7 +304,7 @@ impl Acme {
                 return set.waiting.push(reply);
             }
         };
-        // Whoever asked may have gone.
+        // The operator may have gone.
         _ = reply.send(Err(refusal));
     }
 
@@ -307,7 +312,7 @@ impl Acme {
         let Some(ca) = self.parts.settings.cas.first() else { return };
         let attempt = Attempt { purpose: Purpose::Show, ..self.attempt(name, ca.rehearsal()) };
         self.parts.tasks.spawn("certificate rehearsal", async move {
-            // Whoever asked may have gone.
+            // The operator may have gone.
             _ = reply.send(job::rehearse(attempt).await);
         });
     }
@@ -339,7 +344,7 @@ impl Acme {
         }
     }
 
-    /// How every certificate stands, and the same for the metrics.
+    /// Returns the status of every certificate, and updates the metrics.
     pub(super) fn statuses(&self) -> Vec<Status> {
         let surroundings = status::Surroundings {
             cas: &self.parts.settings.cas,

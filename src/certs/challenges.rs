@@ -1,6 +1,8 @@
-//! Answers to a CA's challenges, for as long as an order is under way: TLS-ALPN-01 (RFC 8737) and HTTP-01 (RFC 8555 8.3).
+//! Responses to ACME challenges while an order is under way: TLS-ALPN-01 (RFC 8737) and HTTP-01
+//! (RFC 8555 section 8.3).
 //!
-//! Nothing else is answered here, and nothing here is answered elsewhere: the TLS side has a configuration of its own.
+//! The TLS side has its own configuration, which serves challenges only; no other configuration
+//! serves them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,13 +16,15 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::Error;
 
-/// The protocol by which a CA asks for a challenge's certificate.
+/// The ALPN protocol with which a CA validates TLS-ALPN-01.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// What is answered to HTTP-01 questions that no order wants answered. `certs doctor` knows the gateway by it.
+/// The response to an HTTP-01 request for an unknown token. `certs doctor` recognizes the gateway
+/// by it.
 pub const NO_CHALLENGE: &str = "no such challenge is under way";
 
-/// The answers. Several places ask for each, and more than once, so it stays until the order is decided.
+/// The responses. A CA validates from several places and more than once, so each stays until its
+/// order is decided.
 #[derive(Debug, Default)]
 pub(super) struct Challenges {
     tls: RwLock<HashMap<String, Arc<CertifiedKey>>>,
@@ -28,7 +32,7 @@ pub(super) struct Challenges {
 }
 
 impl Challenges {
-    /// Answers TLS-ALPN-01 for a name until the guard is dropped.
+    /// Responds to TLS-ALPN-01 for a name until the guard is dropped.
     pub(super) fn answer_tls(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Answering, Error> {
         let sni = sni(name);
         self.tls
@@ -38,19 +42,19 @@ impl Challenges {
         Ok(Answering { of: self.clone(), key: Key::Sni(sni) })
     }
 
-    /// Answers HTTP-01 for a token until the guard is dropped.
+    /// Responds to HTTP-01 for a token until the guard is dropped.
     pub(super) fn answer_http(self: &Arc<Self>, token: &str, text: &str) -> Answering {
         let (token, text) = (token.to_owned(), text.to_owned());
         self.http.write().expect("no holder of this lock panics").insert(token.clone(), text);
         Answering { of: self.clone(), key: Key::Token(token) }
     }
 
-    /// The text for a token that is asked for now.
+    /// Returns the response for a token.
     pub(super) fn http(&self, token: &str) -> Option<String> {
         self.http.read().expect("no holder of this lock panics").get(token).cloned()
     }
 
-    /// The TLS configuration that knows challenges only.
+    /// Returns the TLS configuration that serves challenge certificates only.
     pub(super) fn tls_config(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -68,7 +72,7 @@ impl ResolvesServerCert for Challenges {
     }
 }
 
-/// Takes an answer back when dropped.
+/// Removes a response when dropped.
 #[derive(Debug)]
 pub(super) struct Answering {
     of: Arc<Challenges>,
@@ -92,7 +96,8 @@ impl Drop for Answering {
     }
 }
 
-/// How a CA names an identifier in SNI: addresses are written backwards (RFC 8738 6).
+/// Returns the SNI value that a CA sends for an identifier: addresses in reverse notation (RFC 8738
+/// section 6).
 fn sni(name: &str) -> String {
     match name.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => {
@@ -108,7 +113,8 @@ fn sni(name: &str) -> String {
     }
 }
 
-/// rustls' own checks would refuse its critical extension, which no client but the CA understands.
+/// Builds the challenge certificate. It bypasses rustls' checks, which would refuse its critical
+/// extension: only CAs understand that.
 fn certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
     let not_made = |error: rcgen::Error| Error(format!("a challenge's certificate cannot be made: {error}"));
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(not_made)?;

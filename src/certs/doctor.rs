@@ -1,5 +1,6 @@
-//! Why a certificate might not be obtained or not be accepted: each thing that can be looked at from here, in the order
-//! to look at them. Authorities are asked for nothing but their directories.
+//! Diagnoses why a certificate might not be obtained or accepted: everything that can be checked
+//! from this machine, in the order in which to look at it. CAs are asked for nothing but their
+//! directories.
 
 mod folder;
 mod network;
@@ -12,25 +13,28 @@ use super::{Status, schedule::State};
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 
-/// One thing looked at, and what was found.
+/// One check and its result.
 #[derive(Debug)]
 pub struct Check {
+    /// What was checked.
     pub what: String,
+    /// The result.
     pub found: Found,
 }
 
-/// What was found, for people.
+/// The result of a check, worded for people.
 #[derive(Debug)]
 pub enum Found {
+    /// Nothing is wrong.
     Fine(String),
-    /// It cannot be told from here.
+    /// It cannot be determined from here.
     Unclear(String),
-    /// Something is wrong: what, and what to do.
+    /// Something is wrong: what it is, and what to do.
     Trouble(String),
 }
 
 impl Check {
-    /// One of something that is well or in trouble.
+    /// Builds a check that is either fine or in trouble.
     pub fn new(what: impl Into<String>, found: Result<String, String>) -> Self {
         Self { what: what.into(), found: found.map_or_else(Found::Trouble, Found::Fine) }
     }
@@ -75,7 +79,7 @@ fn port_443(settings: &Settings) -> Found {
         true => Found::Fine(
             "listened on; CAs look at it first (tls-alpn-01), so nothing in front may end TLS".into(),
         ),
-        // A container's port is published as another.
+        // A container may publish its port under another number.
         false => Found::Unclear(format!(
             "not listened on (--listen has {ports:?}): CAs connect to 443, so forward it to this gateway, or rely on port 80"
         )),

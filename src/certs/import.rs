@@ -1,4 +1,4 @@
-//! Taking over a certificate that somebody else made, for `--tls manual`.
+//! Import of a certificate from elsewhere, for `--tls manual`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,24 @@ use super::material::{Material, Parts};
 use super::{Error, storage};
 use crate::base::file as disk;
 
-/// What was taken over.
+/// An imported certificate.
 #[derive(Debug)]
 pub struct Imported {
+    /// The file in the certs folder.
     pub file: PathBuf,
+    /// The names it is for, the first of which names the file.
     pub names: Vec<String>,
+    /// When it expires.
     pub not_after: Timestamp,
-    /// What is odd about it.
+    /// A reason why clients may refuse it.
     pub warning: Option<String>,
 }
 
-/// Checks a certificate and its key, and puts both into the folder as one private file. `key` is given when the key is
-/// in a file of its own.
+/// Checks a certificate and its key, and writes both into the folder as one private file. `key` is
+/// needed if the key is in a file of its own.
 ///
 /// # Errors
-/// What is wrong with the files, or with the folder; nothing is changed then.
+/// What is wrong with the files or the folder; nothing has changed then.
 pub fn import(
     folder: &Path,
     certificate: &Path,

@@ -1,7 +1,8 @@
-//! A certificate authority of this machine's own: ECDSA P-256, for local work and for networks that hand its file out.
+//! The local certificate authority: ECDSA P-256, for local work and for networks that distribute
+//! its certificate.
 //!
-//! Certificates follow RFC 5280 strictly (key identifiers, key usages, basic constraints), because Python and OpenSSL
-//! in strict mode refuse chains without them.
+//! Certificates follow RFC 5280 strictly (key identifiers, key usages, basic constraints), because
+//! Python, and OpenSSL in strict mode, refuse chains without them.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,18 +20,18 @@ use super::facts::Facts;
 use super::material::Material;
 use crate::base::random;
 
-/// Names that this machine always has.
+/// Names that every certificate of the local CA includes.
 pub(super) const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// What its name begins with.
+/// What the CA's common name begins with.
 pub(super) const NAME: &str = "tenantd local CA";
 const DAY: Duration = Duration::from_secs(86_400);
 const CA_LIFE: Duration = DAY.saturating_mul(3650);
-/// Browsers refuse server certificates of more than 398 days.
+/// The validity of a server certificate; browsers refuse more than 398 days.
 pub(super) const LEAF_LIFE: Duration = DAY.saturating_mul(90);
-/// Clocks of clients may be behind ours.
+/// How far certificates are backdated, for clients whose clocks are behind.
 const SKEW: Duration = Duration::from_secs(3600);
 
-/// A local CA with its key.
+/// A local CA and its key.
 pub(super) struct LocalCa {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -38,11 +39,12 @@ pub(super) struct LocalCa {
 }
 
 impl LocalCa {
-    /// Makes one that has never been seen before.
+    /// Creates a new CA.
     pub(super) fn make(now: Timestamp) -> Result<Self, Error> {
         let key = new_key()?;
         let mut params = CertificateParams::default();
-        // Trust stores go by the subject, so two machines' CAs must not be called the same.
+        // Trust stores identify CAs by subject, so the CAs of two machines must not have the same
+        // name.
         params.distinguished_name = named(&format!("{NAME} {}", random::hex::<4>()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -51,9 +53,9 @@ impl LocalCa {
         Self::read(&certificate.pem(), key)
     }
 
-    /// Takes one up again from its two files.
+    /// Loads a CA from its two files.
     pub(super) fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
-        // Besides reading both, this checks that they belong together.
+        // Besides parsing both, this checks that they belong together.
         let chain = vec![first_certificate(certificate)?];
         let der =
             PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| Error("the key is not PEM".into()))?;
@@ -71,22 +73,23 @@ impl LocalCa {
         Ok(Self { pem: pem.to_owned(), issuer, not_after: facts.not_after })
     }
 
-    /// The certificate, which clients may be given.
+    /// Returns the certificate, which is public.
     pub(super) fn certificate_pem(&self) -> &str {
         &self.pem
     }
 
-    /// The key, which nobody may be given.
+    /// Returns the private key, which must stay on this machine.
     pub(super) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// When it can no longer vouch for anything.
+    /// Returns when the CA expires.
     pub(super) fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Issues a certificate with a fresh key, and gives both, key first, with the CA's certificate as chain.
+    /// Issues a certificate with a fresh key. Returns PEM: the key, the certificate and the CA's
+    /// certificate.
     pub(super) fn issue(&self, names: &[String], now: Timestamp) -> Result<String, Error> {
         let key = new_key()?;
         let certificate =
@@ -99,7 +102,7 @@ fn leaf(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<Certific
     let mut params = CertificateParams::default();
     params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
     params.distinguished_name = named("tenantd");
-    // An explicit "no CA" also writes the subject key identifier.
+    // An explicit "no CA" also adds the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

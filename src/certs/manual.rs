@@ -1,4 +1,5 @@
-//! `--tls manual`: certificate files that an operator, certbot or a secret mount put into the certs folder.
+//! `--tls manual`: certificate files that an operator, certbot or a secret mount puts into the
+//! certs folder.
 //!
 //! Looked for in the folder and one level below it (certbot's `live/<name>/`, a mounted secret): `*.pem`, `*.crt`,
 //! `*.cer`, `*.key` and `*.ca-bundle`. A file may hold key and chain; else the key is in `<stem>.key`, `privkey.pem` beside
@@ -23,12 +24,13 @@ use super::{Error, storage};
 use crate::base::clock::Clock;
 use crate::spec::HostName;
 
-/// From here on the log reminds of the end.
+/// How long before a certificate expires the log begins to warn.
 const REMIND_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// How often it does.
+/// How often the log repeats the warning.
 const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(12);
 
-/// The mode's state: what was seen, and what is served, by the file of each chain.
+/// The state of the mode: the files as last seen, and the certificates served, by the file of each
+/// chain.
 #[derive(Debug)]
 pub(super) struct Manual {
     folder: PathBuf,
@@ -43,7 +45,7 @@ impl Manual {
         Self { folder, clock, seen: None, served: BTreeMap::new(), reminded: None }
     }
 
-    /// What the folder holds, or a certificate that nobody trusts until it holds one.
+    /// Returns the certificates in the folder, or an untrusted one until there is any.
     pub(super) fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
         if let Some(table) = self.next() {
             return Ok(table);
@@ -56,7 +58,7 @@ impl Manual {
         self.stand_in(hosts)
     }
 
-    /// A new table, if files changed and there is anything to serve.
+    /// Returns a new table if files changed and there is anything to serve.
     pub(super) fn next(&mut self) -> Option<Table> {
         let stamps = stamp::of(&self.folder);
         let changed = self.seen.as_ref() != Some(&stamps);
@@ -106,7 +108,8 @@ impl Manual {
         }
     }
 
-    /// Says what is over or soon will be. It is served all the same: a client may yet accept it.
+    /// Logs certificates that have expired or soon will. They are served all the same: a client may
+    /// still accept them.
     fn remind(&mut self) {
         let now = self.clock.now();
         if self.reminded.is_some_and(|last| now < last + REMIND_EVERY) {
@@ -133,7 +136,7 @@ impl Manual {
     }
 }
 
-/// What lies in a folder: what could be served, and what is wrong with the rest.
+/// Reads a folder: the certificates that could be served, and what is wrong with other files.
 pub(super) fn look(folder: &Path) -> Gathered {
     gather::read(stamp::of(folder).keys())
 }

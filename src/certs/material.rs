@@ -1,5 +1,5 @@
-//! A certificate chain with its key, read from PEM and checked: the key is the certificate's, the names and dates are
-//! known.
+//! A certificate chain with its key, parsed from PEM and checked: the key belongs to the
+//! certificate, and names and dates are known.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use super::{Error, chain};
 #[derive(Debug, Clone)]
 pub(super) struct Material {
     pub(super) key: Arc<CertifiedKey>,
-    /// DNS names in lower case, `*.` in front of wildcards, and addresses as text.
+    /// DNS names in lower case, wildcards with `*.` in front, and IP addresses as text.
     pub(super) names: Vec<String>,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// Who vouches for it, and the number it has there, for people.
+    /// The issuer and its serial number for the certificate, for people.
     pub(super) issuer: String,
     pub(super) serial: String,
-    /// It is served only until there is one that somebody vouches for.
+    /// Served only until a CA has issued a certificate.
     pub(super) is_stopgap: bool,
 }
 
 impl Material {
-    /// Reads a key and its chain, leaf first, from one text.
+    /// Parses a key and its chain, leaf first, from one PEM text.
     pub(super) fn from_pem(pem: &[u8]) -> Result<Self, Error> {
         let parts = Parts::read(pem)?;
         let key = parts.keys.into_iter().next().ok_or_else(|| Error("it holds no private key".into()))?;
@@ -78,7 +78,7 @@ impl Material {
     }
 }
 
-/// What a PEM text holds.
+/// The contents of a PEM text.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) chain: Vec<CertificateDer<'static>>,

@@ -1,8 +1,9 @@
-//! When to do what for one automatic certificate: pure, with clock and chance passed in.
+//! The schedule of one automatic certificate. Pure: clock and randomness are passed in.
 //!
-//! All timing is a fraction of the certificate's life; what the CA suggests (ARI, RFC 9773) stands above it, and the
-//! last twentieth of the life above that. The moment of renewal is chosen once and remembered. Orders that led to
-//! nothing are counted, across restarts, so that neither a crash loop nor a broken firewall eats a CA's rate limits.
+//! All timing is a fraction of the certificate's lifetime. The CA's suggestion (ARI, RFC 9773)
+//! overrides it, and the last twentieth of the lifetime overrides that. The time of renewal is
+//! chosen once and remembered. Fruitless orders are counted across restarts, so that neither a
+//! crash loop nor a broken firewall uses up a CA's rate limits.
 
 mod fruitless;
 mod memory;
@@ -18,30 +19,30 @@ pub(super) use memory::{Challenge, Failure, Fault, Memory};
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// Nothing waits longer than this without looking again, whatever a CA or a clock says.
+/// The longest pause before the schedule looks again, whatever a CA or a clock says.
 const LONGEST_PAUSE: SignedDuration = DAY;
-/// Shorter lives than this get half of it for attempts to renew instead of a third.
+/// Certificates with a shorter lifetime are renewed after half of it, others after two thirds.
 const SHORT_LIFE: SignedDuration = SignedDuration::from_hours(10 * 24);
-/// Orders of one certificate that may lead to nothing.
+/// How many fruitless orders one certificate may cause.
 const ORDERS: Caps = Caps { an_hour: 5, a_day: 20 };
-/// The same at staging, whose limits are wide.
+/// How many fruitless orders it may cause at staging, where limits are higher.
 const REHEARSALS: Caps = Caps { an_hour: 20, a_day: 100 };
 
-/// The life of the certificate that is held.
+/// The validity of the certificate that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
 }
 
-/// When the CA would like to see a renewal.
+/// The window in which the CA suggests a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Window {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
 }
 
-/// What to do next, and when.
+/// The next step, and when to take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Next {
     pub(super) step: Step,
@@ -52,26 +53,27 @@ pub(super) struct Next {
 pub(super) enum Step {
     /// Order a certificate.
     Order,
-    /// Ask the CA for its window.
+    /// Ask the CA for its renewal window.
     AskWindow,
 }
 
-/// How a certificate is doing.
+/// The state of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// None yet: a self-signed one is served.
+    /// There is none yet; a self-signed one is served.
     Bootstrap,
     /// An order is under way.
     Ordering,
+    /// It is valid and needs no attention.
     Valid,
     /// The last attempt failed; another will be made.
     Backoff,
-    /// The CA or the folder refuses, and nothing will change that but the operator.
+    /// The CA or the folder refuses, and only an operator can change that.
     Refused,
-    /// Less than a twentieth of its life is left.
+    /// Less than a twentieth of its lifetime is left.
     Degraded,
-    /// Served all the same.
+    /// It has expired, and is served all the same.
     Expired,
 }
 
@@ -94,13 +96,13 @@ impl Held {
         self.until.duration_since(self.from).max(SignedDuration::from_secs(1))
     }
 
-    /// From here on the certificate is renewed whatever a CA suggests.
+    /// Returns the time from which on the certificate is renewed whatever a CA suggests.
     pub(super) fn emergency(self) -> Timestamp {
         self.until - self.life() / 20
     }
 }
 
-/// What comes next.
+/// Returns the next step.
 pub(super) fn next(held: Option<Held>, memory: &Memory, now: Timestamp) -> Next {
     let not_before = memory.not_before.max(memory.cap_frees_at());
     let due = due(held, memory, now);
@@ -111,14 +113,14 @@ pub(super) fn next(held: Option<Held>, memory: &Memory, now: Timestamp) -> Next 
     }
 }
 
-/// When an order would be placed if nothing kept us from it.
+/// Returns when an order would be placed if no pause or cap applied.
 fn due(held: Option<Held>, memory: &Memory, now: Timestamp) -> Timestamp {
     let Some(held) = held else { return now };
     let emergency = held.emergency();
     memory.renew_at.map_or(emergency, |chosen| chosen.min(emergency))
 }
 
-/// How it stands.
+/// Returns the state of a certificate.
 pub(super) fn state(held: Option<Held>, memory: &Memory, ordering: bool, now: Timestamp) -> State {
     match held {
         Some(held) if held.until <= now => State::Expired,
@@ -133,22 +135,22 @@ pub(super) fn state(held: Option<Held>, memory: &Memory, ordering: bool, now: Ti
     }
 }
 
-/// Chooses the moment of renewal: a point within the CA's window if it makes sense, else within ours. `chance` is at
-/// least 0 and below 1.
+/// Chooses the time of renewal: a point within the CA's window if that is plausible, else within
+/// ours. `chance` is at least 0 and below 1.
 pub(super) fn choose(held: Held, window: Option<Window>, now: Timestamp, chance: f64) -> Timestamp {
     let makes_sense =
         |window: &Window| window.start < window.end && held.from < window.end && window.end <= held.until;
     let window = window.filter(makes_sense);
     let Window { start, end } = window.unwrap_or_else(|| our_window(held));
     let chosen = start + fraction(end.duration_since(start), chance);
-    // What is overdue is so for many at once, after an outage or at a revocation.
+    // After an outage or at a revocation many certificates are overdue at once, so spread them.
     let soon = now + fraction((held.life() / 100).min(HOUR), chance);
     let chosen = if chosen < now { soon.min(held.emergency().max(now)) } else { chosen };
-    // A CA that always suggests the past would have us order without end.
+    // A CA that always suggests the past must not cause endless orders.
     chosen.max(held.from + held.life() / 20)
 }
 
-/// A third of the life is left for attempts, of a short life half.
+/// Leaves a third of the lifetime for attempts, or half of a short lifetime.
 fn our_window(held: Held) -> Window {
     let life = held.life();
     let left = if life < SHORT_LIFE { life / 2 } else { life / 3 };
@@ -156,7 +158,7 @@ fn our_window(held: Held) -> Window {
     Window { start, end: start + life / 20 }
 }
 
-/// The pause after so many failures in a row.
+/// Returns the pause after `failures` failures in a row.
 pub(super) fn backoff(
     failure: &Failure,
     failures: u32,
@@ -168,7 +170,8 @@ pub(super) fn backoff(
         let step = (failures.max(1) as usize - 1).min(table.len() - 1);
         SignedDuration::from_secs(table[step])
     };
-    // Whoever is not reached is not burdened: after a boot the network is often a few seconds behind us.
+    // Retry an unreachable CA soon, which does not burden it: after a boot the network is often a
+    // few seconds late.
     let pause = match (failure.fault, failure.retry_after) {
         (_, Some(asked)) => asked.clamp(SignedDuration::from_secs(1), LONGEST_PAUSE),
         (Fault::Unreachable, None) => minutes(&[2, 5, 15, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600]),

@@ -1,13 +1,13 @@
-//! `--tls self-signed`: certificates of the local CA, for whatever names are wanted.
+//! `--tls self-signed`: certificates of the local CA, for all wanted names.
 //!
 //! ```text
-//! certs/local-ca.pem      what clients are told to trust
+//! certs/local-ca.pem      the CA's certificate, for clients to trust
 //! certs/local-ca.key      0600
-//! certs/self-signed.pem   0600; key and chain in one file, so that they cannot come apart
+//! certs/self-signed.pem   0600; key and chain in one file, so that they always match
 //! ```
 //!
-//! A folder that cannot be written doesn't keep the gateway from serving: the CA then lives in memory, and the log
-//! says so.
+//! If the folder cannot be written, the CA lives in memory and a warning is logged; the gateway
+//! serves all the same.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ use crate::spec::HostName;
 
 const CA_KEY_FILE: &str = "local-ca.key";
 const LEAF_FILE: &str = "self-signed.pem";
-/// Files of this mode, which `manual` leaves alone.
+/// Files of this mode, which `manual` ignores.
 pub(super) const OWN_FILES: [&str; 3] = [LOCAL_CA_FILE, CA_KEY_FILE, LEAF_FILE];
 
-/// The mode's state: the CA once it is known, and what is served.
+/// The state of the mode: the CA once it is known, and the certificate served.
 pub(super) struct SelfSigned {
     folder: PathBuf,
     clock: Arc<dyn Clock>,
@@ -47,7 +47,7 @@ impl SelfSigned {
         Self { folder, clock, ca: None, served: None }
     }
 
-    /// What lies in the folder if it still serves, else a new certificate.
+    /// Returns the certificate in the folder if it is still good, else a new one.
     pub(super) fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
         if let Err(error) = storage::private_folder(&self.folder) {
             self.warn_of_storage(&error);
@@ -62,7 +62,7 @@ impl SelfSigned {
         }
     }
 
-    /// A new certificate if the names changed or the old one nears its end.
+    /// Returns a new certificate if the names changed or the old one nears its end.
     pub(super) fn next(&mut self, hosts: &[HostName]) -> Option<Table> {
         let names = names(hosts);
         if self.served.as_ref().is_some_and(|leaf| self.still_serves(leaf, &names)) {
@@ -97,7 +97,8 @@ impl SelfSigned {
         Table::new(vec![leaf])
     }
 
-    /// A third of its life is left for renewal. A certificate from the future (the clock was set back) is no use.
+    /// Returns whether a certificate has the right names and more than a third of its lifetime
+    /// left. One from the future (the clock was set back) is of no use.
     fn still_serves(&self, leaf: &Material, names: &[String]) -> bool {
         let now = self.clock.now();
         let in_time = leaf.not_before <= now && now < leaf.not_after - LEAF_LIFE / 3;
@@ -139,13 +140,13 @@ impl SelfSigned {
         LocalCa::from_pem(&certificate_pem, &key_pem).map(Some)
     }
 
-    /// The key first: a certificate without a key would be taken for damage.
+    /// Stores the key first: a certificate without a key would look like damage.
     fn store_ca(&self, ca: &LocalCa) -> io::Result<()> {
         storage::replace(&self.folder.join(CA_KEY_FILE), ca.key_pem().as_bytes())?;
         storage::replace(&self.folder.join(LOCAL_CA_FILE), ca.certificate_pem().as_bytes())
     }
 
-    /// The certificate in the folder, if it is one of this CA's.
+    /// Loads the certificate in the folder, if this CA issued it.
     fn load_leaf(&self, ca: &LocalCa) -> Option<Arc<Material>> {
         let path = self.folder.join(LEAF_FILE);
         let pem = text(&path).ok()??;
@@ -180,7 +181,7 @@ impl SelfSigned {
     }
 }
 
-/// The certificate that lies in a folder, if one does.
+/// Reads the certificate in a folder, if there is one.
 pub(super) fn look(folder: &Path) -> Option<Arc<Material>> {
     let pem = text(&folder.join(LEAF_FILE)).ok()??;
     Material::from_pem(pem.as_bytes()).ok().map(Arc::new)
@@ -190,7 +191,8 @@ fn is_over(ca: &LocalCa, now: Timestamp) -> bool {
     ca.not_after() <= now
 }
 
-/// What the certificate must say: the wanted names and the machine's own, each once, in order.
+/// Returns the names that the certificate must have: the wanted names and the loopback names,
+/// sorted and without duplicates.
 fn names(hosts: &[HostName]) -> Vec<String> {
     let hosts = hosts.iter().map(|host| host.bare().to_owned());
     let mut names: Vec<String> = hosts.chain(LOOPBACK.map(str::to_owned)).collect();
@@ -199,7 +201,7 @@ fn names(hosts: &[HostName]) -> Vec<String> {
     names
 }
 
-/// A file's text; `None` when there is no such file.
+/// Reads a file as text; `None` if there is no such file.
 fn text(path: &Path) -> Result<Option<String>, Error> {
     match disk::read_text(path, storage::LARGEST) {
         Ok(text) => Ok(Some(text)),

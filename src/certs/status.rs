@@ -1,4 +1,4 @@
-//! How a certificate stands: what the admin listener and `tenantd certs` show.
+//! The status of a certificate, as the admin listener and `tenantd certs` show it.
 
 use std::sync::Arc;
 
@@ -8,35 +8,43 @@ use serde::{Deserialize, Serialize};
 use super::material::Material;
 use super::schedule::State;
 
-/// How the certificate for a name stands. Times without a certificate are left out.
+/// The status of one certificate. Its dates are absent while there is no certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// The name it is for; several, separated by spaces, if it was not obtained automatically.
     pub name: String,
+    /// Its state.
     pub state: State,
+    /// When it becomes valid.
     pub not_before: Option<Timestamp>,
+    /// When it expires.
     pub not_after: Option<Timestamp>,
+    /// The distinguished name of its issuer.
     pub issuer: Option<String>,
+    /// Its serial number, in hexadecimal.
     pub serial: Option<String>,
-    /// The CA that is asked, and how it was last convinced.
+    /// The directory URL of the CA that is asked.
     pub ca: Option<String>,
+    /// The type of the challenge that succeeded last.
     pub challenge: Option<String>,
-    /// When a renewal is planned, and when the next order may be placed.
+    /// When a renewal is planned.
     pub renew_at: Option<Timestamp>,
+    /// When the next order may be placed.
     pub next_attempt: Option<Timestamp>,
-    /// In a row.
+    /// Failed attempts in a row.
     pub failures: u32,
-    /// Why there is none or no newer one, and what to do.
+    /// Why there is no certificate or no newer one, and what to do.
     pub trouble: Option<String>,
 }
 
 impl Status {
-    /// Whether an operator should look at it.
+    /// Returns whether no operator needs to look at it.
     pub fn is_well(&self) -> bool {
         matches!(self.state, State::Valid | State::Ordering)
     }
 }
 
-/// The statuses of certificates that are not obtained automatically.
+/// Returns the statuses of certificates that are not obtained automatically.
 pub(super) fn of_materials(materials: &[Arc<Material>], now: Timestamp) -> Vec<Status> {
     let status = |material: &Arc<Material>| Status {
         name: material.names.join(" "),

@@ -1,4 +1,4 @@
-//! Files that hold keys: private to their owner, replaced in one step, set aside rather than lost.
+//! Files with keys: private to their owner, replaced atomically, and set aside instead of deleted.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -13,15 +13,15 @@ use crate::base::file as disk;
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// In UTC.
+/// The time in UTC that is appended to files set aside.
 const ASIDE_TIME: &str = "%Y%m%dT%H%M%SZ";
-/// Far more than a chain and its key have.
+/// The largest file that is read, in bytes; far more than a chain and its key need.
 pub(super) const LARGEST: u64 = 1024 * 1024;
 const OTHERS: u32 = 0o077;
-/// Group and world may read.
+/// Readable for group or others.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// Makes the folder if it is missing, and closes it to others if it was open.
+/// Creates the folder if it is missing, and closes it to other users if it was open.
 pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
@@ -32,7 +32,7 @@ pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes a key file to others if it was open, and says that it was.
+/// Closes a key file to other users, and logs a warning, if it was open.
 pub(super) fn private_file(path: &Path) -> io::Result<()> {
     if readable_by_others(path) {
         tracing::warn!(
@@ -44,24 +44,25 @@ pub(super) fn private_file(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether group or world may read a file.
+/// Returns whether group or others may read a file.
 pub(super) fn readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_OTHERS != 0)
 }
 
-/// Replaces a file by `bytes`, readable by its owner only. After a crash there is the old file or the new one.
+/// Replaces a file by `bytes`, readable for its owner only. After a crash there is either the old
+/// file or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     disk::replace_durably(path, bytes, FILE_MODE)
 }
 
-/// Moves a file that cannot be used out of the way, to `<name>.bad-<time>`, and says where it is now.
+/// Moves an unusable file to `<name>.bad-<time>` and returns its new path.
 pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let aside = path.with_file_name(format!("{}{}", aside_prefix(path), now.strftime(ASIDE_TIME)));
     fs::rename(path, &aside)?;
     Ok(aside)
 }
 
-/// When a file of this name was set aside, each time.
+/// Returns the times at which a file of this name was set aside, sorted.
 pub(super) fn asides(path: &Path) -> Vec<Timestamp> {
     let prefix = aside_prefix(path);
     let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! What lies in a folder of certificates, whatever made it.
+//! The certificates in a folder, from whichever mode.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use super::status::{Status, of_materials};
 use super::{acme, manual, self_signed};
 use crate::settings::Ca;
 
-/// How the certificates that lie in a folder stand, whatever they are for; it is only read.
+/// Returns the statuses of the certificates stored in a folder, from whichever mode. Only reads the
+/// folder.
 pub fn stored(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
     let mut statuses = acme::status::of_folder(folder, cas, now);
     let files = manual::look(folder).good.into_values().chain(self_signed::look(folder));

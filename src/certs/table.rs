@@ -1,4 +1,4 @@
-//! The table of certificates: which name gets which.
+//! The table of certificates: which certificate serves which name.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,19 +11,20 @@ use rustls::sign::CertifiedKey;
 
 use super::material::Material;
 
-/// One consistent set of certificates. The first one is the default: for clients without SNI, as those that connect
-/// by address are, and for names that no certificate has.
+/// A consistent set of certificates. The first one is the default, for names without a certificate
+/// and for clients without SNI, such as those that connect by address.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     certificates: Vec<Arc<Material>>,
-    /// Exact names and addresses.
+    /// Exact names and IP addresses.
     exact: HashMap<String, usize>,
-    /// `*.example.com` as `example.com`.
+    /// Parents of wildcards: `example.com` for `*.example.com`.
     wildcard: HashMap<String, usize>,
 }
 
 impl Table {
-    /// Of several certificates for one name, the one that lasts longest is served, and a stopgap only if there is no other.
+    /// Builds the table. Of several certificates for one name the one that expires last is served,
+    /// and a stopgap only if there is no other.
     pub(super) fn new(certificates: Vec<Arc<Material>>) -> Self {
         let mut table = Self { certificates, ..Self::default() };
         for (index, material) in table.certificates.iter().enumerate() {
@@ -45,17 +46,18 @@ impl Table {
         table
     }
 
-    /// All of them, the default first.
+    /// Returns all certificates, the default first.
     pub(super) fn certificates(&self) -> &[Arc<Material>] {
         &self.certificates
     }
 
-    /// The certificate for a SNI value, or for the address of ours that was connected to.
+    /// Returns the certificate for an SNI value, or, without one, for the address of ours that the
+    /// client connected to.
     pub(super) fn choose(&self, sni: Option<&str>, address: Option<IpAddr>) -> Option<Arc<CertifiedKey>> {
         self.shown(sni, address).map(|material| material.key.clone())
     }
 
-    /// See [`super::Certificates::is_stopgap`].
+    /// Returns whether [`Table::choose`] would return a stopgap.
     pub(super) fn is_stopgap(&self, sni: Option<&str>, address: Option<IpAddr>) -> bool {
         self.shown(sni, address).is_some_and(|material| material.is_stopgap)
     }

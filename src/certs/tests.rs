@@ -56,7 +56,7 @@ impl Bench {
         fs::metadata(self.path(file)).expect("a file").permissions().mode() & 0o777
     }
 
-    /// Key and certificate for `name`, of a CA made for it.
+    /// Returns a key and a certificate for `name`, issued by a new CA.
     fn issued(&self, name: &str) -> (String, String) {
         let now = self.clock.now();
         let pem = LocalCa::make(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued");
@@ -93,7 +93,7 @@ fn hosts(names: &[&str]) -> Vec<HostName> {
     names.iter().map(|name| HostName::parse(name).expect("a host name")).collect()
 }
 
-/// The names of the certificate that a SNI value gets.
+/// Returns the names of the certificate for an SNI value.
 fn names_for(table: &Table, sni: Option<&str>) -> Vec<String> {
     let key = table.choose(sni, None).expect("a certificate");
     Facts::of(&key.cert[0]).expect("readable").names

@@ -1,6 +1,7 @@
-//! Our account with a CA: the one that is kept, or a new one.
+//! The account with a CA: the stored one, or a new one.
 //!
-//! CAs count new accounts (Let's Encrypt: ten in three hours), so orders that begin together open one, not one each.
+//! CAs limit new accounts (Let's Encrypt: ten in three hours), so orders that start at the same
+//! time share one.
 
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
@@ -11,13 +12,14 @@ use super::{eab, fault};
 use crate::certs::schedule::Failure;
 
 impl Attempt {
-    /// The account that is kept, or a new one if there is none that can be understood.
+    /// Returns the stored account, or opens one if none is stored that can be parsed.
     pub(super) async fn account(&self, http: &Http) -> Result<Account, Trouble> {
         if let Some(credentials) = self.kept_credentials().await {
             return resume(credentials, http).await;
         }
         let lock = self.account_locks.of(&self.ca.directory);
-        // Held across the CA's answer on purpose: the next attempt would ask the same CA for the same thing.
+        // Held across the CA's response on purpose: a concurrent attempt would request the same
+        // account.
         let _guard = lock.lock().await;
         match self.kept_credentials().await {
             Some(opened_meanwhile) => resume(opened_meanwhile, http).await,

@@ -1,4 +1,4 @@
-//! One lock for each CA: attempts that begin together open one account there, not one each.
+//! One lock per CA, so that concurrent attempts open one account there, not one each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What one attempt at one certificate works with, what it brings, and why it fails.
+//! One attempt at one certificate: its dependencies, its result, and why it fails.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::certs::material::Material;
 use crate::certs::schedule::{Challenge, Failure};
 use crate::settings;
 
-/// What an attempt works with.
+/// The dependencies and parameters of an attempt.
 #[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) name: String,
@@ -22,37 +22,37 @@ pub(super) struct Attempt {
     pub(super) account_locks: Arc<AccountLocks>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Whether anything of ours listens for HTTP-01.
+    /// Whether a listener of this process can answer HTTP-01.
     pub(super) http01: bool,
     pub(super) purpose: Purpose,
 }
 
-/// What an attempt is for.
+/// The purpose of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A certificate to serve.
+    /// To obtain a certificate to serve.
     Serve,
-    /// To see at staging that the name is ours, before an order is placed for good.
+    /// To test at staging that the CA can validate the name, before a real order is placed.
     Prove,
-    /// To show somebody whether it would work. Nothing is remembered of it.
+    /// To show an operator whether an order would succeed. Nothing is remembered.
     Show,
 }
 
-/// What an attempt brought.
+/// The result of a successful attempt.
 #[derive(Debug)]
 pub(super) struct Obtained {
-    /// Key and chain.
+    /// PEM of key and chain.
     pub(super) pem: String,
     pub(super) material: Material,
     pub(super) challenge: Challenge,
 }
 
-/// Why an order came to nothing, where it matters what is tried next.
+/// Why an order failed, as far as it determines the next try.
 pub(super) enum Trouble {
     Failed(Failure),
-    /// The CA doesn't know our account.
+    /// The CA does not know the account.
     NoAccount(Failure),
-    /// The CA doesn't want to hear which certificate is replaced.
+    /// The CA refuses the `replaces` field (RFC 9773) of the order.
     Replaces(Failure),
 }
 
@@ -63,12 +63,12 @@ impl From<Failure> for Trouble {
 }
 
 impl Attempt {
-    /// The client that this attempt speaks to the CA with.
+    /// Creates the HTTP client for this attempt.
     pub(super) fn http(&self) -> Result<Http, Failure> {
         Http::new(self.acme.ca_root.as_deref()).map_err(|error| fault::refused(error.to_string()))
     }
 
-    /// Works with the folder, where blocking is fine.
+    /// Runs `work` on the store in a thread that may block.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> T + Send + 'static,

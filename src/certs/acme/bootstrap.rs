@@ -1,4 +1,5 @@
-//! The certificate that nobody trusts, for names that none is obtained for yet: made in milliseconds, kept in memory only.
+//! The untrusted certificate for names without a certificate yet: generated in milliseconds and
+//! kept in memory only.
 
 use std::sync::Arc;
 
@@ -8,17 +9,17 @@ use crate::certs::Error;
 use crate::certs::local_ca::{LOOPBACK, LocalCa};
 use crate::certs::material::Material;
 
-/// It has room for so many names.
+/// The most names it is for.
 const NAMES: usize = 100;
 
-/// Made when it is first needed, and anew when what it is for has changed.
+/// Generated when it is first needed, and again when the names have changed.
 #[derive(Debug, Default)]
 pub(super) struct Bootstrap {
     made: Option<Arc<Material>>,
 }
 
 impl Bootstrap {
-    /// The certificate for these names and for loopback.
+    /// Returns the certificate for these names and for loopback.
     pub(super) fn certificate(&mut self, names: &[String], now: Timestamp) -> Result<Arc<Material>, Error> {
         if let Some(made) = &self.made {
             return Ok(made.clone());
@@ -33,7 +34,7 @@ impl Bootstrap {
         Ok(made)
     }
 
-    /// Other names are without a certificate now.
+    /// Discards the certificate, because other names need one now.
     pub(super) fn renew(&mut self) {
         self.made = None;
     }

@@ -1,4 +1,4 @@
-//! What `certs doctor` looks at of this mode, without ordering anything.
+//! The checks of `certs doctor` for this mode. None of them orders anything.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use super::{eab, fault};
 use crate::base::clock::{Clock, SystemClock};
 use crate::settings::{Acme, Eab};
 
-/// Clocks further apart than this make trouble with certificates.
+/// A larger difference of clocks causes trouble with certificates.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether the folder can be written, or is in use by a gateway that can.
+/// Checks that the folder can be written, or is in use by a gateway that can write it.
 pub(in crate::certs) fn folder(folder: &Path) -> Result<(), String> {
     match Store::open(folder) {
         Ok(_) | Err(Unusable::Held(_)) => Ok(()),
@@ -23,13 +23,13 @@ pub(in crate::certs) fn folder(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether the key of an external account can be read.
+/// Checks that the key of an external account can be read.
 pub(in crate::certs) fn eab(eab: &Eab) -> Result<String, String> {
     let read = eab::read(eab).map_err(|error| error.to_string())?;
     Ok(format!("the key of {} can be read", read.kid))
 }
 
-/// Whether a CA answers, and whether our clocks agree.
+/// Checks that a CA answers, and that its clock agrees with this machine's.
 pub(in crate::certs) async fn ca(acme: &Acme, directory: &str) -> Result<String, String> {
     let http = Http::new(acme.ca_root.as_deref()).map_err(|error| error.to_string())?;
     let request = Request::get(directory).body(BodyWrapper::default()).map_err(|error| error.to_string())?;

@@ -1,4 +1,5 @@
-//! The key that ties an account to one opened elsewhere (external account binding, RFC 8555 7.3.4).
+//! The key that binds an ACME account to an existing external one (external account binding, RFC
+//! 8555 section 7.3.4).
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,16 +8,16 @@ use crate::base::file as disk;
 use crate::certs::Error;
 use crate::settings;
 
-/// Far more than a key has.
+/// The largest file that is read, in bytes; far more than a key needs.
 const LARGEST: u64 = 64 << 10;
 
-/// The binding as instant-acme wants it.
+/// The binding, as instant-acme expects it.
 pub(super) struct Binding {
     pub(super) kid: String,
     pub(super) key: Vec<u8>,
 }
 
-/// Reads the key's file. CAs hand the key out in either base64 alphabet, with padding or without.
+/// Reads the key from its file. CAs issue keys in either base64 alphabet, with padding or without.
 pub(super) fn read(eab: &settings::Eab) -> Result<Binding, Error> {
     let file = eab.key_file.display();
     let text = disk::read_text(&eab.key_file, LARGEST).map_err(|error| {

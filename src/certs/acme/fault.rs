@@ -1,4 +1,4 @@
-//! What a failure of ACME means: whose fault it is, and what to tell people.
+//! Classifies failures of ACME: the fault, and what to tell people.
 
 use instant_acme::{Error as AcmeError, Problem};
 
@@ -14,7 +14,7 @@ const LONGEST_DETAIL: usize = 500;
 const TOO_MANY_REQUESTS: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
-/// The fault as metrics call it.
+/// Returns the value of the metrics' label for a fault.
 pub(super) fn word(fault: Fault) -> &'static str {
     match fault {
         Fault::Unreachable => "unreachable",
@@ -25,23 +25,23 @@ pub(super) fn word(fault: Fault) -> &'static str {
     }
 }
 
-/// Nothing but an operator will change it.
+/// Builds a failure that only an operator can resolve.
 pub(super) fn refused(text: impl Into<String>) -> Failure {
     Failure::new(Fault::Refused, text)
 }
 
-/// The CA looked, and did not find what it wanted.
+/// Builds the failure of a CA that could not validate the name.
 pub(super) fn validation(text: impl Into<String>) -> Failure {
     Failure::new(Fault::Validation, text)
 }
 
-/// What came is not what was ordered.
+/// Builds the failure of a CA that sent something other than the certificate ordered.
 pub(super) fn bad_answer(error: &Error) -> Failure {
     let text = format!("the CA sent a certificate that is not used: {error}");
     Failure::new(Fault::BadAnswer, text).help("What is served stays, and the CA is asked again by itself")
 }
 
-/// What a failure of instant-acme means.
+/// Classifies an error of instant-acme.
 pub(super) fn of(error: AcmeError, http: &Http) -> Failure {
     let refusal = http.last_refusal().unwrap_or_default();
     let busy = matches!(refusal.status, TOO_MANY_REQUESTS | UNAVAILABLE);
@@ -67,20 +67,20 @@ fn of_silence(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new(Fault::Unreachable, text).help(help::of_silence(error))
 }
 
-/// What a CA's problem document means.
+/// Classifies a CA's problem document.
 pub(super) fn of_problem(problem: &Problem) -> Failure {
     let kind = problem.r#type.as_deref().and_then(|urn| urn.strip_prefix(URN)).unwrap_or_default();
     let help = help::of_problem(kind).map(str::to_owned);
     Failure { help, ..Failure::new(fault(kind), told(problem)) }
 }
 
-/// The same for an account that the CA did not open.
+/// Classifies an error at the creation of an account.
 pub(super) fn of_account(error: AcmeError, http: &Http, with_eab: bool) -> Failure {
     let is_wrong_eab = with_eab && matches!(kind(&error), Some("unauthorized" | "malformed"));
     let failure = of(error, http);
     match failure.fault {
         _ if is_wrong_eab => Failure { fault: Fault::Refused, ..failure }.help(help::WRONG_EAB),
-        // Nothing was looked at yet.
+        // Nothing has been validated yet.
         Fault::Validation => Failure { fault: Fault::Refused, ..failure },
         _ => failure,
     }
@@ -94,7 +94,8 @@ pub(super) fn is_unknown_account(error: &AcmeError) -> bool {
     kind(error) == Some("accountDoesNotExist")
 }
 
-/// The CA has no renewal information, has seen the old certificate replaced already, or forgot to echo it.
+/// Returns whether an order failed because of its `replaces` field: the CA has no renewal
+/// information, has seen the old certificate replaced already, or did not echo the field.
 pub(super) fn is_about_replaces(error: &AcmeError) -> bool {
     match error {
         AcmeError::Api(problem) => {
@@ -133,7 +134,8 @@ fn fault(kind: &str) -> Fault {
     }
 }
 
-/// The CA's own words, which people search for: not too many of them, and none that a terminal would obey.
+/// Returns the CA's own words, which people search for: shortened, and without control characters
+/// that a terminal would obey.
 fn told(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_else(|| "the CA refuses without a reason".into());
     for sub in &problem.subproblems {
@@ -156,7 +158,8 @@ mod tests {
         serde_json::from_value(document).expect("a problem")
     }
 
-    /// Every problem of RFC 8555 6.7 that an order can meet, whose fault it is, and a word of what to do.
+    /// Every problem of RFC 8555 section 6.7 that an order can cause, its fault, and a word from
+    /// its help.
     const PROBLEMS: [(&str, Fault, &str); 18] = [
         ("connection", Fault::Validation, "firewall"),
         ("dns", Fault::Validation, "AAAA"),

@@ -1,4 +1,5 @@
-//! What to do about a failure: for each problem that a CA names (RFC 8555 6.7), and for CAs that are not reached.
+//! Advice about failures: for each problem type of RFC 8555 section 6.7, and for CAs that cannot be
+//! reached.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,7 +9,7 @@ use rustls::CertificateError;
 use super::http::{NotAcme, TooSlow};
 use crate::base::causes::causes;
 
-/// About a problem, by the last part of its type.
+/// Returns advice for a problem, by the last part of its type.
 pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "connection" => {
@@ -54,10 +55,10 @@ pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
     })
 }
 
-/// About an account that is not opened although an external one was named.
+/// Advice for an account that was not opened although an external account was named.
 pub(super) const WRONG_EAB: &str = "The CA does not accept the external account: compare acme_eab_kid and the key in acme_eab_key_file with what it shows";
 
-/// About a CA that no answer in ACME's language came from.
+/// Returns advice for a CA that sent no ACME response.
 pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
     for error in causes(error) {
         if error.is::<NotAcme>() {
@@ -73,7 +74,7 @@ pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
     "See that this machine may connect to the CA and knows a name server; it is asked again by itself"
 }
 
-/// rustls' error, which the way through a socket has wrapped.
+/// Returns rustls' error, which a socket's error may wrap.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     wrapped.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref())

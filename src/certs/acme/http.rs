@@ -1,7 +1,8 @@
-//! The HTTP client towards CAs, as instant-acme wants one.
+//! The HTTP client for CAs, as instant-acme expects it.
 //!
-//! It adds what instant-acme has not: deadlines, a cap on answers, the `Retry-After` of refusals, and the status of
-//! answers that are no JSON (a proxy's page). One instance serves one attempt, so that what was seen last is its own.
+//! It adds what instant-acme lacks: timeouts, a limit on responses, the `Retry-After` of refusals,
+//! and the status of responses that are not JSON (a proxy's page). Each attempt has its own
+//! instance, so the last refusal it saw is its own.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -35,15 +36,15 @@ use crate::base::resolve::Resolver;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const EXCHANGE: Duration = Duration::from_secs(30);
-/// A chain is a few kilobytes.
+/// The largest response, in bytes; a chain has a few kilobytes.
 const LARGEST_ANSWER: usize = 1 << 20;
-/// So much of a page that is no JSON is told.
+/// How many characters of a non-JSON response an error quotes.
 const EXCERPT: usize = 200;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Answer = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>>;
 
-/// An answer that is none in ACME's language.
+/// A response that is not one of ACME.
 #[derive(Debug, thiserror::Error)]
 #[error("the CA answered {status} with something that is no ACME answer: {excerpt:?}")]
 pub(super) struct NotAcme {
@@ -51,19 +52,19 @@ pub(super) struct NotAcme {
     excerpt: String,
 }
 
-/// The CA did not answer in time.
+/// The CA did not respond in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the CA did not answer within {} s", EXCHANGE.as_secs())]
 pub(super) struct TooSlow;
 
-/// A refusal's status and what it says about coming back.
+/// The status of a refusal, and how long it asks to wait.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) retry_after: Option<SignedDuration>,
 }
 
-/// The client of one attempt. Clones share what was seen last.
+/// The client of one attempt. Clones share the last refusal.
 #[derive(Clone)]
 pub(super) struct Http {
     client: Client<Connector, Full<Bytes>>,
@@ -71,14 +72,15 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Trusts the certificates in `root` alone, or what the machine trusts.
+    /// Creates a client that trusts only the certificates in `root`, or else those that the machine
+    /// trusts.
     pub(super) fn new(root: Option<&Path>) -> Result<Self, crate::certs::Error> {
         let connector = Connector { tls: TlsConnector::from(Arc::new(trust(root)?)) };
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, last: Arc::default() })
     }
 
-    /// The last refusal, if the last answer was one.
+    /// Returns the refusal in the last response, if it was one.
     pub(super) fn last_refusal(&self) -> Option<Refusal> {
         *self.last.lock().expect("no holder of this lock panics")
     }
@@ -110,7 +112,7 @@ impl Http {
         let status = parts.status;
         if status.is_client_error() || status.is_server_error() {
             self.note(Some(Refusal { status: status.as_u16(), retry_after: retry_after(&parts.headers) }));
-            // HEAD has no body.
+            // A response to HEAD has no body.
             if !body.is_empty() && serde_json::from_slice::<serde_json::Value>(&body).is_err() {
                 let excerpt: String = String::from_utf8_lossy(&body).chars().take(EXCERPT).collect();
                 return Err(Error::Other(Box::new(NotAcme { status, excerpt })));
@@ -124,7 +126,7 @@ fn other(error: legacy::Error) -> Error {
     Error::Other(Box::new(error))
 }
 
-/// How long the CA asks to wait. More than a century is no time that anybody means.
+/// Returns how long the CA asks to wait. More than a century is not meant seriously.
 fn retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
     let wait = wait_asked_for(headers, SystemClock.now())?;
     SignedDuration::try_from(wait).ok().filter(|wait| wait.as_secs() <= u32::MAX.into())
@@ -148,7 +150,7 @@ fn trust(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Erro
     Ok(builder.with_root_certificates(roots(path)?).with_no_client_auth())
 }
 
-/// The certificates of a PEM file.
+/// Reads the certificates of a PEM file.
 pub(super) fn roots(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
     let told = |why: String| {
         let file = path.display();

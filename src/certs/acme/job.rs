@@ -1,4 +1,5 @@
-//! Work beside the task that owns the certificates: an order, a question to a CA or a rehearsal, each with a deadline.
+//! Jobs outside the task that owns the certificates: an order, a request for renewal information or
+//! a rehearsal, each with a deadline.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use super::attempt::{Attempt, Obtained};
 use super::fault;
 use crate::certs::schedule::{Failure, Fault, Memory, Step, Window};
 
-/// One attempt, both ways to prove a name included.
+/// The deadline of one attempt, including both challenge types.
 const ATTEMPT: Duration = Duration::from_secs(300);
 
-/// How a job ended.
+/// The result of a job.
 pub(in crate::certs) struct Report {
     pub(super) name: String,
     pub(super) memory: Memory,
@@ -24,7 +25,7 @@ pub(super) enum Outcome {
     Asked(Result<Option<(Window, SignedDuration)>, Failure>),
 }
 
-/// Does what is due for a certificate. `held` is the one there is.
+/// Runs the step that is due for a certificate. `held` is the current one.
 pub(super) async fn run(
     attempt: Attempt,
     step: Step,
@@ -38,13 +39,13 @@ pub(super) async fn run(
     Report { name: attempt.name, memory, outcome }
 }
 
-/// Obtains a certificate and throws it away. Says why none was to be had.
+/// Obtains a certificate and discards it. An error says why none could be obtained.
 pub(super) async fn rehearse(attempt: Attempt) -> Result<(), String> {
     let obtained = in_time(&attempt, &mut Memory::default(), None).await;
     obtained.map(drop).map_err(|failure| failure.said())
 }
 
-/// Obtains a certificate and writes it down.
+/// Obtains a certificate and stores it.
 async fn obtain(
     attempt: &Attempt,
     memory: &mut Memory,

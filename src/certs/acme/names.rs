@@ -1,16 +1,16 @@
-//! Which names a certificate can be had for at all, so that no order is spent on the others.
+//! Which names a certificate can be obtained for, so that no order is wasted on others.
 
 use std::net::IpAddr;
 
 use crate::base::reach;
 use crate::settings::Ca;
 
-/// Authorities that issue for public names and addresses only.
+/// CAs that issue for public names and addresses only.
 const PUBLIC_CAS: [&str; 5] = ["letsencrypt.org", "zerossl.com", "pki.goog", "buypass.com", "ssl.com"];
-/// Ends of names that only a private authority knows.
+/// Suffixes of names for which only private CAs issue.
 const PRIVATE: [&str; 6] = [".localhost", ".local", ".internal", ".lan", ".test", ".home.arpa"];
 
-/// Whether the CAs that are asked would issue for a name.
+/// Returns whether the configured CAs would issue for a name.
 pub(super) fn is_obtainable(name: &str, cas: &[Ca]) -> bool {
     let public = cas.iter().all(|ca| is_public_ca(&ca.directory));
     match name.parse::<IpAddr>() {

@@ -1,7 +1,9 @@
-//! One attempt at one certificate, over instant-acme: account, order, challenge, chain, checked.
+//! One attempt at one certificate with instant-acme: account, order, challenge, chain,
+//! verification.
 //!
-//! Every order is written down before it is placed, so that a crash leaves it counted. TLS-ALPN-01 comes first, or what
-//! succeeded last; an authorization that failed is spent, so the other way needs an order of its own.
+//! Every order is recorded before it is placed, so that a crash leaves it counted. TLS-ALPN-01 is
+//! tried first, or the type that succeeded last. A failed authorization cannot be reused, so the
+//! other type needs a new order.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,16 +23,16 @@ use super::patience::patiently;
 use super::{fault, verify};
 use crate::certs::schedule::{Challenge, Failure, Fault, Memory, Window};
 
-/// The profile under which CAs issue for addresses.
+/// The profile under which CAs issue for IP addresses.
 const FOR_ADDRESSES: &str = "shortlived";
-/// How long a CA may take to look at a challenge, and to sign.
+/// How long a CA may take to validate a challenge, and to sign.
 const POLL: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(100))
     .backoff(1.5)
     .timeout(Duration::from_secs(90));
 
 impl Attempt {
-    /// Orders a certificate. `replaces` is the one that is held.
+    /// Orders a certificate. `replaces` is the current one.
     pub(super) async fn obtain(
         &self,
         memory: &mut Memory,
@@ -42,8 +44,8 @@ impl Attempt {
         self.convince(memory, replaces).await
     }
 
-    /// Obtains a certificate at staging and throws it away. Only that the name is not ours keeps the order from being
-    /// placed: a staging directory that is out of order proves nothing.
+    /// Obtains a certificate at staging and discards it. Only a failed validation prevents the real
+    /// order: a staging directory that does not work proves nothing.
     async fn prove(&self, memory: &mut Memory) -> Result<(), Failure> {
         let proof = Self { ca: self.ca.rehearsal(), purpose: Purpose::Prove, ..self.clone() };
         match proof.convince(memory, None).await {
@@ -60,7 +62,7 @@ impl Attempt {
         self.write_down(memory).await
     }
 
-    /// Orders, and proves that the name is ours in one way or the other.
+    /// Orders a certificate, trying one challenge type after the other.
     async fn convince(
         &self,
         memory: &mut Memory,
@@ -77,11 +79,13 @@ impl Attempt {
             };
             match outcome {
                 Ok(obtained) => return Ok(obtained),
+                // The CA does not know the stored account: try once more with a new one.
                 Err(Trouble::NoAccount(failure)) if !account_dropped => {
                     account_dropped = true;
                     let (ca, now) = (self.ca.directory.clone(), self.clock.now());
                     self.on_disk(move |store| store.drop_account(&ca, &failure.text, now)).await;
                 }
+                // Order again without naming the certificate to replace.
                 Err(Trouble::Replaces(_)) if replaces.is_some() => replaces = None,
                 Err(Trouble::Failed(failure)) if failure.fault == Fault::Validation => {
                     found.push(format!("{}: {}", word(way), failure.text));
@@ -100,7 +104,8 @@ impl Attempt {
         Err(self.not_validated(&found, helps))
     }
 
-    /// Asks for the CA's suggested window (RFC 9773), and when it wants to be asked again. `None` is a CA without.
+    /// Requests the CA's suggested window (RFC 9773), and how long to wait before the next request.
+    /// `None` if the CA has no renewal information.
     pub(super) async fn window(
         &self,
         held: CertificateDer<'static>,
@@ -157,7 +162,7 @@ impl Attempt {
         let mut order = match patiently!(account.new_order(&wanted)) {
             Ok(order) => order,
             Err(error) => {
-                // Said by instant-acme, before anything is sent.
+                // instant-acme reports this before it sends anything.
                 if matches!(error, AcmeError::Unsupported(_)) {
                     memory.not_placed(staging);
                 }
@@ -173,6 +178,7 @@ impl Attempt {
             }
             Err(error) => return Err(fail(error)),
         }
+        // The authorizations are decided, so nothing asks for the responses any more.
         drop(answering);
         let (key, csr) = self.request().map_err(|error| fault::refused(error.to_string()))?;
         patiently!(order.finalize_csr(&csr)).map_err(fail)?;
@@ -195,7 +201,7 @@ impl Attempt {
         }
     }
 
-    /// The profile to ask for. The CA would silently ignore one that it doesn't have.
+    /// Returns the profile to request. A CA would silently ignore one that it does not have.
     fn profile(&self, account: &Account) -> Result<Option<String>, Failure> {
         let offered: Vec<&str> = account.profiles().map(|profile| profile.name).collect();
         let wanted = match self.name.parse::<IpAddr>() {
@@ -230,7 +236,8 @@ impl Attempt {
         }
     }
 
-    /// A fresh key and the request to sign it. No common name: long names and addresses don't fit there.
+    /// Generates a key and a CSR. There is no common name, because long names and addresses do not
+    /// fit into one.
     fn request(&self) -> Result<(String, Vec<u8>), rcgen::Error> {
         let mut params = CertificateParams::new(vec![self.name.clone()])?;
         params.distinguished_name = DistinguishedName::new();

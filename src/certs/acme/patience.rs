@@ -1,9 +1,9 @@
-//! Nonces that a CA refuses (`badNonce`, RFC 8555 6.5): it says nothing about what was asked.
+//! Retries of requests whose nonce the CA refuses (`badNonce`, RFC 8555 section 6.5).
 
-/// How many in a row, besides those that instant-acme tries again by itself.
+/// How many refusals in a row are retried, besides those that instant-acme retries itself.
 pub(super) const BAD_NONCES: usize = 5;
 
-/// Does a request again when the CA only disliked its nonce, which says nothing about what was asked.
+/// Repeats a request when the CA only refused its nonce, which says nothing about the request.
 macro_rules! patiently {
     ($request:expr) => {{
         let mut left = $crate::certs::acme::patience::BAD_NONCES;

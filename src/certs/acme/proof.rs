@@ -1,4 +1,5 @@
-//! How a name is proved to be ours: the ways, the answers that the CA looks for, and what it says when it found others.
+//! Proof of control over a name: the challenge types, the responses that the CA looks for, and its
+//! reasons when validation fails.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::certs::challenges::Answering;
 use crate::certs::schedule::{Challenge, Failure, Memory};
 
 impl Attempt {
-    /// The ways to prove that the name is ours, the likeliest first.
+    /// Returns the challenge types to try, the most promising first.
     pub(super) fn ways(&self, memory: &Memory) -> Vec<Challenge> {
         let mut ways = vec![Challenge::TlsAlpn];
         if self.http01 {
@@ -24,7 +25,7 @@ impl Attempt {
         ways
     }
 
-    /// Puts the answers where the CA will look, then tells it to look.
+    /// Publishes the responses to the challenges, then tells the CA to validate them.
     pub(super) async fn answer(
         &self,
         http: &Http,
@@ -59,7 +60,7 @@ impl Attempt {
         Ok(answering)
     }
 
-    /// What the CA found when it looked; the order itself does not say.
+    /// Returns why the CA's validation failed; the order itself does not say.
     pub(super) async fn reasons(&self, http: &Http, order: &mut Order, error: Option<AcmeError>) -> Failure {
         let mut found = Vec::new();
         let mut authorizations = order.authorizations();
@@ -97,7 +98,7 @@ impl Attempt {
     }
 }
 
-/// Fetches what the CA wants proved, so that walking through it afterwards asks nothing.
+/// Fetches all authorizations, so that iterating over them afterwards sends no request.
 async fn fetch_authorizations(order: &mut Order) -> Result<(), AcmeError> {
     let mut identifiers = order.identifiers();
     while let Some(next) = identifiers.next().await {

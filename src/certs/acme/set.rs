@@ -1,4 +1,4 @@
-//! One automatic certificate: what is held, what is remembered of it, what is under way.
+//! One automatic certificate: the certificate held, its memory, and the job in progress.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::base::random;
 use crate::certs::material::Material;
 use crate::certs::schedule::{self, Failure, Held, Memory, Next, State, Step, Window};
 
-/// How often the log repeats that a certificate nears its end or is past it.
+/// How often the log repeats that a certificate is about to expire or has expired.
 const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
-/// One certificate: what is held, what is remembered, what is under way.
+/// One certificate: what is held, what is remembered, and what is in progress.
 #[derive(Default)]
 pub(super) struct Set {
     pub(super) held: Option<Arc<Material>>,
     pub(super) memory: Memory,
     pub(super) busy: Option<Step>,
     pub(super) reminded: Option<Timestamp>,
-    /// An operator wants it renewed after what is under way.
+    /// An operator asked for a renewal while a job was in progress; it follows after that job.
     pub(super) wanted_anew: bool,
-    /// Those who want to be told how the order under way ends.
+    /// The operators who wait for the outcome of the next order.
     pub(super) waiting: Vec<Reply>,
 }
 
@@ -69,7 +69,8 @@ impl Set {
         let (window, again) = match answer {
             Ok(Some((window, again))) => (Some(window), again),
             Ok(None) => (None, SignedDuration::MAX),
-            // Its last word stands, and failing to hear more is no failure of the certificate.
+            // The CA's last suggestion stands, and failing to get a new one is no failure of the
+            // certificate.
             Err(failure) => {
                 tracing::debug!(name, trouble = failure.text, "the CA did not say when to renew");
                 (self.memory.window, SignedDuration::from_mins(10))
@@ -78,7 +79,8 @@ impl Set {
         self.memory.told(span, window, again, now, chance());
     }
 
-    /// Says every hour that it is over or nearly so. It is served all the same.
+    /// Logs every hour that the certificate has expired or is about to, or cannot be obtained. It
+    /// is served all the same.
     pub(super) fn remind(&mut self, name: &str, now: Timestamp) {
         let state = self.state(now);
         let loud = matches!(state, State::Degraded | State::Expired | State::Refused);
@@ -106,7 +108,7 @@ fn said(state: State) -> &'static str {
     }
 }
 
-/// At least 0 and below 1.
+/// Returns a random number that is at least 0 and below 1.
 fn chance() -> f64 {
     f64::from(u32::from_be_bytes(random::bytes::<4>())) / (f64::from(u32::MAX) + 1.0)
 }

@@ -1,4 +1,4 @@
-//! How an automatic certificate stands, for people.
+//! The status of an automatic certificate, for people.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::certs::Status;
 use crate::certs::schedule::{State, Step};
 use crate::settings::Ca;
 
-/// What a status is made of besides the certificate's own.
+/// What a status depends on besides the certificate itself.
 pub(super) struct Surroundings<'a> {
     pub(super) cas: &'a [Ca],
-    /// What keeps the folder from being written.
+    /// Why the folder cannot be written, if it cannot.
     pub(super) unwritable: Option<&'a String>,
     pub(super) now: Timestamp,
 }
@@ -44,7 +44,7 @@ pub(super) fn of(name: &str, set: &Set, surroundings: &Surroundings<'_>) -> Stat
     }
 }
 
-/// How the certificates that lie in a folder stand, without touching it.
+/// Returns the statuses of the certificates in a folder, without changing it.
 pub(in crate::certs) fn of_folder(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Status> {
     let surroundings = Surroundings { cas, unwritable: None, now };
     let found = Store::read_only(folder).look();

@@ -1,11 +1,11 @@
-//! What the automatic mode keeps in the certs folder, each file private and replaced in one step:
+//! The files of the automatic mode in the certs folder. Each is private and replaced atomically:
 //!
 //! ```text
 //! certs/lock                           held for the life of the process; a second process refuses to start
 //! certs/accounts/<ca>/account.json     the account's key
-//! certs/sets/<name>/bundle.pem         key and chain in one file, so that they cannot come apart
-//! certs/sets/<name>/bundle.prev.pem    the one before
-//! certs/sets/<name>/state.json         when to renew, failures, orders that led to nothing
+//! certs/sets/<name>/bundle.pem         key and chain in one file, so that they always match
+//! certs/sets/<name>/bundle.prev.pem    the previous one
+//! certs/sets/<name>/state.json         when to renew, failures, fruitless orders
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,45 +28,45 @@ const PREVIOUS: &str = "bundle.prev.pem";
 const STATE: &str = "state.json";
 const ACCOUNT: &str = "account.json";
 const PROBE: &str = "probe";
-/// In bytes; chains and states are a hundredth of it.
+/// In bytes; chains and states need a hundredth of it.
 const LARGEST: u64 = 1 << 20;
 
 /// `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
-    /// The folder has no room for every name.
+    /// The name of the folder cannot hold every name.
     #[serde(default)]
     name: String,
     #[serde(flatten)]
     memory: Memory,
 }
 
-/// Why a folder cannot be kept things in.
+/// Why nothing can be stored in a folder.
 #[derive(Debug)]
 pub(super) enum Unusable {
-    /// By another process, whose id this is if it is known.
+    /// Another process uses it; its id, if known.
     Held(Option<u32>),
     Unwritable(io::Error),
 }
 
-/// The certs folder. Without the lock it is only read.
+/// The certs folder. Without the lock it is read-only.
 #[derive(Debug)]
 pub(super) struct Store {
     folder: PathBuf,
     _lock: Option<File>,
 }
 
-/// What was found of one certificate.
+/// What is stored about one certificate.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) material: Option<Arc<Material>>,
     pub(super) memory: Memory,
-    /// Others could read its key.
+    /// Other users could read its key.
     pub(super) exposed: bool,
 }
 
 impl Store {
-    /// Takes the folder for this process, having proved that what is written into it can be read back.
+    /// Takes the folder for this process, after testing that a file written there can be read back.
     pub(super) fn open(folder: &Path) -> Result<Self, Unusable> {
         storage::private_folder(folder).map_err(Unusable::Unwritable)?;
         let lock = lock(&folder.join("lock"))?;
@@ -74,12 +74,12 @@ impl Store {
         Ok(Self { folder: folder.to_owned(), _lock: Some(lock) })
     }
 
-    /// The folder as it is, to serve what is in it.
+    /// Opens the folder without the lock, to serve its certificates.
     pub(super) fn read_only(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), _lock: None }
     }
 
-    /// What is known of the certificate for a name. What cannot be used is set aside.
+    /// Loads the certificate for a name. Unusable files are set aside.
     pub(super) fn load(&self, name: &str, now: Timestamp) -> Loaded {
         let folder = self.set(name);
         let (bundle, state) = (folder.join(BUNDLE), folder.join(STATE));
@@ -99,13 +99,13 @@ impl Store {
         Loaded { material, memory, exposed }
     }
 
-    /// The same of all names that anything is kept of, without touching it. What cannot be used is left out.
+    /// Loads the certificates of all names without changing the folder. Unusable files are ignored.
     pub(super) fn look(&self) -> BTreeMap<String, Loaded> {
         let folders = fs::read_dir(self.folder.join("sets")).into_iter().flatten().flatten();
         folders.filter_map(|folder| look_into(&folder.path())).collect()
     }
 
-    /// Keeps a new key and chain; what was there before stays beside them.
+    /// Stores a new key and chain, and keeps the previous ones beside them.
     pub(super) fn keep_bundle(&self, name: &str, pem: &str) -> Result<(), Error> {
         let folder = self.set(name);
         let path = folder.join(BUNDLE);
@@ -127,7 +127,7 @@ impl Store {
         self.keep(&self.set(name).join(STATE), &text)
     }
 
-    /// The account with a CA, as instant-acme wrote it down.
+    /// Returns the account with a CA, as instant-acme serialized it.
     pub(super) fn account(&self, directory: &str) -> Option<String> {
         read_text(&self.ca(directory).join(ACCOUNT)).ok().flatten()
     }
@@ -136,7 +136,8 @@ impl Store {
         self.keep(&self.ca(directory).join(ACCOUNT), account)
     }
 
-    /// An account that the CA doesn't know or that cannot be read makes way for a new one.
+    /// Sets an account aside that the CA does not know or that cannot be parsed, so that a new one
+    /// is opened.
     pub(super) fn drop_account(&self, directory: &str, why: &str, now: Timestamp) {
         set_aside(&self.ca(directory).join(ACCOUNT), &Error(why.to_owned()), now);
     }
@@ -176,14 +177,14 @@ impl std::fmt::Display for Unusable {
     }
 }
 
-/// Readable, and unlike any other's.
+/// Builds a file name that is readable and unique.
 fn file_name(readable: &str, whole: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
     let readable: String = readable.chars().map(plain).take(100).collect();
     format!("{readable}-{}", &Digest::of(whole.as_bytes()).to_string()[..8])
 }
 
-/// The kernel lets it go when the process ends, however it ends.
+/// Locks the folder. The kernel releases the lock when the process ends, however it ends.
 fn lock(path: &Path) -> Result<File, Unusable> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = opened.map_err(Unusable::Unwritable)?;
@@ -191,7 +192,7 @@ fn lock(path: &Path) -> Result<File, Unusable> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // Who holds it is a courtesy.
+            // The id of the process is for people only.
             _ = file.read_to_string(&mut pid);
             return Err(Unusable::Held(pid.trim().parse().ok()));
         }
@@ -242,15 +243,16 @@ fn read_state(path: &Path) -> Result<Option<Kept>, Error> {
     read.map_err(|error| Error(format!("it cannot be understood: {error}")))
 }
 
-/// What is assumed where `state.json` was lost: that each time it was, an order had come to nothing. Else a disk that
-/// loses it at every crash would make a crash loop order without end.
+/// Returns the memory to assume if `state.json` was lost: each loss counts as a fruitless order.
+/// Otherwise a disk that loses the file at every crash would make a crash loop place orders without
+/// end.
 fn forgotten(state: &Path) -> Memory {
     let mut memory = Memory::default();
     storage::asides(state).into_iter().for_each(|at| memory.ordering(false, at));
     memory
 }
 
-/// A file's text, of which nobody but us should have made much.
+/// Reads a file as text, with a limit on its size; `None` if there is no such file.
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
     match disk::read_text(path, LARGEST) {
         Ok(text) => Ok(Some(text)),
@@ -392,7 +394,8 @@ mod tests {
         }
     }
 
-    /// Bytes, another version's document, too much of everything; or else a file that was cut off.
+    /// Arbitrary bytes, documents of other versions and oversized ones; `None` stands for a truncated
+    /// file.
     fn garbage() -> impl Strategy<Value = Option<Vec<u8>>> {
         let document = |text: &'static str| Just(Some(text.as_bytes().to_vec()));
         prop_oneof![

@@ -1,4 +1,4 @@
-//! Whether what a CA sent is what was ordered, before anybody is served it.
+//! Verification that a CA sent what was ordered, before it is served.
 
 use std::path::Path;
 
@@ -9,11 +9,12 @@ use super::http;
 use crate::certs::material::Material;
 use crate::certs::{Error, chain};
 
-/// CAs' clocks may be ahead of ours.
+/// How far a CA's clock may be ahead.
 const SKEW: SignedDuration = SignedDuration::from_mins(10);
 
-/// Reads key and chain and checks that they belong together, are for `name`, are in force, and that the chain holds as a
-/// client would check it: up to the last certificate sent, or to a root that was given.
+/// Parses key and chain and verifies that they belong together, are for `name` and are valid now,
+/// and that the chain verifies as it would for a client: up to the last certificate sent, or to one
+/// in `root`.
 pub(super) fn verify(pem: &str, name: &str, root: Option<&Path>, now: Timestamp) -> Result<Material, Error> {
     let material = Material::from_pem(pem.as_bytes())?;
     if !material.covers(name) {

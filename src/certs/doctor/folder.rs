@@ -1,4 +1,4 @@
-//! The certs folder and the files in it.
+//! Checks of the certs folder and its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,8 @@ fn of_folder(folder: &Path, mode: TlsMode) -> Result<String, String> {
         };
     }
     if mode != TlsMode::Manual {
-        // Looked at first: whoever opens the folder for writing closes it to others.
+        // Check permissions first: `check::folder` opens the folder for writing, which closes it to
+        // other users.
         if folder.is_dir() && storage::readable_by_others(folder) {
             return Err(format!("other users can look into {shown}: `chmod 700 {shown}`"));
         }
@@ -54,7 +55,7 @@ fn of_folder(folder: &Path, mode: TlsMode) -> Result<String, String> {
     Ok(format!("{shown} is there, and can be used"))
 }
 
-/// Keys below a folder that others may read.
+/// Returns the keys below a folder that other users may read.
 fn exposed(folder: &Path, levels: usize) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<PathBuf> = entries
@@ -74,7 +75,7 @@ fn is_exposed(path: &Path) -> bool {
     can_hold && storage::readable_by_others(path) && gather::holds_key(path)
 }
 
-/// What an operator put there.
+/// Checks the files that an operator put into the folder.
 fn of_files(folder: &Path, checks: &mut Vec<Check>) {
     let found = manual::look(folder);
     if found.good.is_empty() {

@@ -1,5 +1,6 @@
-//! The names, seen from here as by anybody who passes by. Only a hint: many routers don't let a machine reach its own
-//! public address, so what cannot be reached is unclear, and what answers otherwise is trouble.
+//! Checks of the names, as seen by a client on this machine. They give hints only: many routers do
+//! not let a machine reach its own public address, so an unreachable address is unclear, and only a
+//! wrong response is trouble.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,12 +25,12 @@ use crate::certs::{NO_CHALLENGE, Status};
 
 /// An address may take so long to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Of one name.
+/// The addresses of one name that are checked.
 const ADDRESSES: usize = 4;
 
-/// Somebody who wants to see this gateway where its names lead.
+/// A client that checks whether the names lead to this gateway.
 pub(super) struct Passerby {
-    /// Of the certificates that the gateway has.
+    /// The serial numbers of the gateway's certificates.
     serials: BTreeSet<String>,
     port_80: bool,
 }
@@ -39,7 +40,7 @@ impl Passerby {
         Self { serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(), port_80 }
     }
 
-    /// Where a name leads, and who answers there.
+    /// Checks the addresses of a name, and which server answers at each.
     pub(super) async fn look_at(&self, host: &str, checks: &mut Vec<Check>) {
         let addresses = match resolve(host).await {
             Ok(addresses) => addresses,
@@ -57,7 +58,7 @@ impl Passerby {
         }
     }
 
-    /// Whose certificate is shown.
+    /// Checks whose certificate a server presents.
     pub(super) async fn tls(&self, address: SocketAddr, host: &str) -> Found {
         let stream = match connect(address).await {
             Ok(stream) => stream,
@@ -83,7 +84,7 @@ impl Passerby {
     }
 }
 
-/// Whether the gateway is who answers challenges.
+/// Checks whether this gateway answers HTTP-01 challenges.
 pub(super) async fn plain_http(address: SocketAddr, host: &str) -> Found {
     let asking = async {
         let mut stream = TcpStream::connect(address).await?;
@@ -105,7 +106,7 @@ pub(super) async fn plain_http(address: SocketAddr, host: &str) -> Found {
     }
 }
 
-/// Whether a name leads to an address of this machine, or may.
+/// Checks whether a name leads to an address of this machine, or may do so.
 pub(super) fn leads_here(found: &[IpAddr], own: &[IpAddr]) -> Found {
     let shown =
         |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -172,7 +173,7 @@ async fn shown_certificate(stream: TcpStream, host: &str) -> Option<CertificateD
     stream.get_ref().1.peer_certificates()?.first().cloned()
 }
 
-/// Accepts whatever is shown: it is only looked at, and nothing is said over the connection.
+/// Accepts every certificate: it is only inspected, and no data is sent over the connection.
 #[derive(Debug)]
 struct Anybody(WebPkiSupportedAlgorithms);
 

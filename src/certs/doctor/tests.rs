@@ -30,7 +30,7 @@ fn trouble(found: &Found) -> &str {
     }
 }
 
-/// What is found of a folder in one mode, trouble only.
+/// Returns the trouble found with a folder in one mode.
 fn troubles(folder: &Path, tls: TlsMode) -> Vec<String> {
     let settings = Settings { tls, certs: folder.to_owned(), ..Settings::default() };
     let checks = folder::look(&settings, false);
@@ -72,7 +72,7 @@ async fn server(words: &'static str, pem: Option<String>) -> SocketAddr {
         match acceptor {
             Some(acceptor) => drop(acceptor.accept(stream).await),
             None => {
-                // Whoever closes with something unread resets the connection.
+                // Closing with unread data resets the connection.
                 let asked = stream.read(&mut [0; 4096]).await.expect("a question");
                 assert!(asked > 0, "nobody asked");
                 stream.write_all(words.as_bytes()).await.expect("written");
@@ -94,7 +94,7 @@ async fn who_answers_on_443_is_known_by_the_certificate_shown() {
     let there = server("", Some(ours)).await;
     assert!(matches!(own.tls(there, "a.test").await, Found::Fine(_)));
 
-    // A CA of somebody else's.
+    // A CA of another machine.
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(vec!["cdn.test".to_owned()]).expect("names");
     params.distinguished_name.push(rcgen::DnType::CommonName, "a CDN");

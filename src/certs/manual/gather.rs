@@ -1,4 +1,4 @@
-//! Files → certificates with their keys.
+//! Builds certificates with their keys from files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::certs::facts::Facts;
 use crate::certs::material::{Material, Parts};
 use crate::certs::{Error, storage};
 
-/// What was made of the files, by the file that holds the chain.
+/// The certificates in a set of files, and the unusable files, by the file that contains the chain.
 #[derive(Debug, Default)]
 pub(in crate::certs) struct Gathered {
     pub(in crate::certs) good: BTreeMap<PathBuf, Arc<Material>>,
@@ -72,7 +72,8 @@ fn lone_keys(parts: &BTreeMap<PathBuf, Parts>) -> Keys<'_> {
     lone.filter_map(|(path, parts)| Some((path.as_path(), parts.keys.first()?))).collect()
 }
 
-/// A CA's certificate without key (certbot's `chain.pem`) is no server's.
+/// Returns whether a file is for a server: a CA's certificate without key (certbot's `chain.pem`)
+/// is not.
 fn is_server_chain(parts: &Parts) -> bool {
     let is_ca = |leaf: &CertificateDer<'_>| Facts::of(leaf).is_ok_and(|facts| facts.is_ca);
     parts.chain.first().is_some_and(|leaf| !(parts.keys.is_empty() && is_ca(leaf)))
@@ -104,14 +105,15 @@ fn pair(
     })
 }
 
-/// Where a chain's key is by custom.
+/// Returns where the key of a chain is by convention.
 fn key_names(path: &Path) -> [PathBuf; 2] {
     let is_certbots = path.file_stem().is_some_and(|stem| stem == "fullchain");
     let beside = if is_certbots { path.with_file_name("privkey.pem") } else { path.with_extension("key") };
     [beside, path.with_extension("key")]
 }
 
-/// Certbot's `cert.pem` is the leaf of `fullchain.pem` over again.
+/// Drops leaves that another file has with their chain: certbot's `cert.pem` repeats the leaf of
+/// `fullchain.pem`.
 fn drop_leaves_without_chain(good: &mut BTreeMap<PathBuf, Arc<Material>>) {
     let chains: Vec<_> = good.values().map(|material| material.key.clone()).collect();
     good.retain(|_, material| {

@@ -1,4 +1,4 @@
-//! Which files there are, and a cheap sign of whether one changed.
+//! Detects which files there are, and cheaply whether one has changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ const EXTENSIONS: [&str; 5] = ["pem", "crt", "cer", "key", "ca-bundle"];
 /// Each candidate file with what the file system says of it.
 pub(super) type Stamps = BTreeMap<PathBuf, Stamp>;
 
-/// Looks at a folder and one level below it. An unreadable folder has no files.
+/// Lists the candidates in a folder and one level below it. An unreadable folder has none.
 pub(super) fn of(folder: &Path) -> Stamps {
     let mut stamps = Stamps::new();
     for (path, metadata) in visible(folder) {
@@ -26,7 +26,7 @@ pub(super) fn of(folder: &Path) -> Stamps {
     stamps
 }
 
-/// Entries that aren't hidden; links are followed, since mounted secrets are links.
+/// Returns the entries that are not hidden. Follows links, since mounted secrets are links.
 fn visible(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries

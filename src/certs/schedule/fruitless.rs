@@ -1,41 +1,43 @@
-//! Orders that led to nothing, counted across restarts.
+//! The count of fruitless orders, kept across restarts.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{DAY, HOUR};
 
-/// How many may lead to nothing.
+/// How many orders may be fruitless.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caps {
     pub(super) an_hour: usize,
     pub(super) a_day: usize,
 }
 
-/// The moments at which they were placed, oldest first.
+/// The times at which they were placed, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::certs) struct Fruitless(Vec<Timestamp>);
 
 impl Fruitless {
-    /// An order is about to be placed. It counts until it bears fruit, so that a crash leaves it counted.
+    /// Counts an order that is about to be placed. It counts until it succeeds, so a crash leaves
+    /// it counted.
     pub(super) fn placed(&mut self, now: Timestamp) {
         self.0.push(now);
     }
 
-    /// The last one bore fruit, or was not placed after all.
+    /// Uncounts the last order, which succeeded or was not placed after all.
     pub(super) fn forget_last(&mut self) {
         self.0.pop();
     }
 
-    /// Forgets what no cap counts any more. A clock that was ahead must not make it count longer.
+    /// Drops orders that no cap counts any more. Times in the future, from a clock that was ahead,
+    /// become now, so that they do not count for longer.
     pub(super) fn mend(&mut self, now: Timestamp) {
         self.0.iter_mut().for_each(|at| *at = (*at).min(now));
         self.0.sort();
         self.0.retain(|&at| now < at + DAY);
     }
 
-    /// When the caps allow the next one, if they don't now.
+    /// Returns when the caps allow the next order, if they do not allow it now.
     pub(super) fn frees_at(&self, caps: Caps) -> Option<Timestamp> {
         let nth_last = |n: usize| self.0.len().checked_sub(n).map(|index| self.0[index]);
         let hour = nth_last(caps.an_hour).map(|at| at + HOUR);

@@ -1,14 +1,14 @@
-//! What is remembered of one certificate across restarts, and how events change it.
+//! What is remembered about one certificate across restarts, and how events change it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{DAY, Fruitless, HOUR, Held, LONGEST_PAUSE, ORDERS, REHEARSALS, Window, backoff, choose};
 
-/// A CA is left for the next one after so many failures in a row.
+/// Failures in a row after which the next CA is tried.
 const PATIENCE_WITH_A_CA: u32 = 3;
 
-/// How the right to a name is proved.
+/// The challenge type with which control of a name is proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::certs) enum Challenge {
     #[serde(rename = "tls-alpn-01")]
@@ -17,29 +17,29 @@ pub(in crate::certs) enum Challenge {
     Http,
 }
 
-/// Whose fault a failure is.
+/// The kind of a failure, by what is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::certs) enum Fault {
-    /// The CA is not reached, or not well.
+    /// The CA cannot be reached, or does not work.
     Unreachable,
-    /// The CA did not find its challenge answered.
+    /// The CA did not find the response to its challenge.
     Validation,
-    /// The CA asked for a pause.
+    /// The CA asks for a pause (a rate limit).
     RateLimited,
-    /// What was asked for will not be had: an operator must change something.
+    /// No certificate can be obtained until an operator changes something.
     Refused,
-    /// What came is no certificate for us.
+    /// The CA's response is not the certificate that was ordered.
     BadAnswer,
 }
 
-/// A failure as it came.
+/// A failure of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::certs) struct Failure {
     pub(in crate::certs) fault: Fault,
-    /// What was found, for people.
+    /// What happened, worded for people.
     pub(in crate::certs) text: String,
-    /// What to do, as sentences of their own.
+    /// What to do, as separate sentences.
     pub(in crate::certs) help: Option<String>,
     pub(in crate::certs) retry_after: Option<SignedDuration>,
 }
@@ -53,7 +53,7 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// What was found and what to do.
+    /// Returns what happened and what to do.
     pub(in crate::certs) fn said(&self) -> String {
         match &self.help {
             Some(help) => format!("{}. {help}", self.text),
@@ -70,40 +70,44 @@ pub(in crate::certs) struct Failed {
     pub(in crate::certs) at: Timestamp,
 }
 
-/// What is remembered. Unknown to it are only the certificate itself and the time.
+/// The memory of one certificate. Together with the certificate and the time it determines the
+/// schedule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::certs) struct Memory {
-    /// When to renew, chosen once: a restart doesn't roll the dice again.
+    /// When to renew. Chosen once, so that a restart does not choose again.
     pub(in crate::certs) renew_at: Option<Timestamp>,
-    /// The CA's suggestion, and when it wants to be asked again.
+    /// The CA's suggestion.
     pub(in crate::certs) window: Option<Window>,
+    /// When to ask the CA for its suggestion again.
     pub(in crate::certs) ask_at: Option<Timestamp>,
-    /// In a row.
+    /// Failures in a row.
     pub(in crate::certs) failures: u32,
     pub(in crate::certs) last_failure: Option<Failed>,
-    /// No order before this.
+    /// The earliest time of the next order.
     pub(in crate::certs) not_before: Option<Timestamp>,
     /// Orders that led to nothing.
     pub(in crate::certs) fruitless: Fruitless,
-    /// A CA could not see that the name is ours: it is proved at staging, where there is one, before the next order.
+    /// A CA could not validate the name. It is validated at staging, where there is one, before the
+    /// next order.
     pub(in crate::certs) unproved: bool,
     /// Orders at staging that led to nothing.
     pub(in crate::certs) rehearsals: Fruitless,
-    /// Which CA of the list is asked, and its failures in a row.
+    /// The index of the CA in use.
     pub(in crate::certs) ca: usize,
+    /// The failures of that CA in a row.
     pub(in crate::certs) ca_failures: u32,
-    /// What succeeded last.
+    /// The challenge type that succeeded last.
     pub(in crate::certs) challenge: Option<Challenge>,
 }
 
 impl Memory {
-    /// An order is about to be placed, at staging or not.
+    /// Counts an order that is about to be placed, at staging or not.
     pub(in crate::certs) fn ordering(&mut self, staging: bool, now: Timestamp) {
         self.tally(staging).placed(now);
     }
 
-    /// The order was not placed after all.
+    /// Takes back the count of an order that was not placed after all.
     pub(in crate::certs) fn not_placed(&mut self, staging: bool) {
         self.tally(staging).forget_last();
     }
@@ -112,19 +116,19 @@ impl Memory {
         if staging { &mut self.rehearsals } else { &mut self.fruitless }
     }
 
-    /// Whether one more order may be placed now.
+    /// Returns whether the caps allow an order now.
     pub(in crate::certs) fn may_order(&self, now: Timestamp) -> bool {
         self.cap_frees_at().is_none_or(|at| at <= now)
     }
 
-    /// The order at staging that was placed last brought a certificate.
+    /// Records that the last order at staging led to a certificate.
     pub(in crate::certs) fn proved(&mut self, challenge: Challenge) {
         self.rehearsals.forget_last();
         self.unproved = false;
         self.challenge = Some(challenge);
     }
 
-    /// The order that was placed last brought a certificate.
+    /// Records that the last order led to a certificate.
     pub(in crate::certs) fn succeeded(
         &mut self,
         held: Held,
@@ -142,7 +146,7 @@ impl Memory {
         self.ca = 0;
     }
 
-    /// An attempt failed. `cas` is how many there are to choose from.
+    /// Records a failed attempt. `cas` is the number of CAs to choose from.
     pub(in crate::certs) fn failed(
         &mut self,
         failure: Failure,
@@ -163,7 +167,7 @@ impl Memory {
         let mut pause = backoff(&failure, self.failures, held, now, chance);
         if leave && cas > 1 {
             let next = (self.ca + 1) % cas;
-            // The next one at once, but not round and round.
+            // Try the next CA at once, but do not cycle through the list.
             if next != 0 {
                 pause = pause.min(SignedDuration::from_secs(2));
             }
@@ -173,7 +177,8 @@ impl Memory {
         self.last_failure = Some(Failed { fault: failure.fault, text: failure.said(), at: now });
     }
 
-    /// The CA said when it would like to see a renewal, or nothing of use. `again` is when it wants to be asked next.
+    /// Records the CA's renewal window, or that it gave none. `again` is how long it asks to wait
+    /// before the next request.
     pub(in crate::certs) fn told(
         &mut self,
         held: Held,
@@ -189,7 +194,7 @@ impl Memory {
         }
     }
 
-    /// An operator wants a new certificate now; what keeps us from it is forgotten, but for the caps.
+    /// Schedules a renewal now for an operator. Pauses are dropped, but the caps still apply.
     pub(in crate::certs) fn renew_now(&mut self, now: Timestamp) {
         self.renew_at = Some(now);
         self.forget_failures();
@@ -202,7 +207,8 @@ impl Memory {
         self.not_before = None;
     }
 
-    /// Corrects what can't be, or the clock has jumped: nothing may lie so far ahead that it is never reached.
+    /// Corrects impossible values, and times so far ahead that they would never be reached, as
+    /// after a jump of the clock.
     pub(in crate::certs) fn mend(&mut self, now: Timestamp, cas: usize) {
         let furthest = now + LONGEST_PAUSE + HOUR * 3;
         for moment in [&mut self.not_before, &mut self.ask_at] {
@@ -215,7 +221,7 @@ impl Memory {
         }
     }
 
-    /// When the caps on fruitless orders allow the next one, if they don't now.
+    /// Returns when the caps allow the next order, if they do not allow it now.
     pub(super) fn cap_frees_at(&self) -> Option<Timestamp> {
         self.fruitless.frees_at(ORDERS).max(self.rehearsals.frees_at(REHEARSALS))
     }

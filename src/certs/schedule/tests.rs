@@ -1,4 +1,4 @@
-//! The scheduler through years of time, hostile CAs and clocks that jump.
+//! The scheduler over years of simulated time, with hostile CAs and clocks that jump.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn failure(fault: Fault) -> Failure {
     Failure::new(fault, "it failed")
 }
 
-/// Lives of an hour to 398 days, and windows that a CA in its right mind would never send.
+/// Lifetimes from an hour to 398 days. `windows` also yields windows that no sane CA would send.
 fn lives() -> impl Strategy<Value = i64> {
     3600..398 * 86_400_i64
 }
@@ -74,7 +74,8 @@ proptest! {
             prop_assert!(next.at <= now + seconds(86_400 + 3600 * 3), "it sleeps too long: {next:?}");
             now = now.max(next.at);
             if now > end { break }
-            // As an attempt does it where there is a staging: both ways there, or both at the CA.
+            // As an attempt does it with a staging directory: both challenge types there, or both
+            // at the CA.
             let (staging, placed) = match memory.unproved {
                 true => (true, &mut rehearsals),
                 false => (false, &mut orders),
