@@ -1,10 +1,12 @@
-//! Floor 1: pure path logic. Which tenant a path belongs to, what of the tenant it asks for, and who may claim a prefix or host.
+//! Floor 1: pure path logic. Decides which tenant and endpoint a path belongs to, and which tenant
+//! may claim a prefix or host.
 //!
-//! Request paths are never decoded and re-interpreted: a spelling either is a tenant's path, byte for byte, or nobody's.
-//! Discovery paths are those of RFC 8414 section 3.1, RFC 9728 section 3.1 and OpenID Connect Discovery section 4,
-//! in front of a prefix and behind it.
+//! Request paths are never decoded and interpreted again: a path either is a tenant's path, byte
+//! for byte, or belongs to no tenant. Discovery paths are those of RFC 8414 section 3.1, RFC 9728
+//! section 3.1 and OpenID Connect Discovery section 4, both in front of a prefix and behind it.
 //!
-//! What a path owes to HTTP (method, headers, host spelling) is `server`'s; which claims are made is `tenants`'.
+//! The HTTP side of a path (method, headers, spelling of the host) belongs to `server`; the claims
+//! come from `tenants`.
 
 mod claims;
 mod endpoint;

@@ -1,7 +1,8 @@
-//! Floor ½: plain data that crosses floors. What a tenant is *meant* to be: validated, comparable, without handles.
+//! Floor ½: plain data that all floors may use. The specification of a tenant: validated,
+//! comparable, and without handles.
 //!
-//! `bundle` makes a [`TenantSpec`] from what an operator dropped; `tenants` builds a live tenant from it; `mcp`, `oauth`
-//! and `backend` are each given their part.
+//! `bundle` builds a [`TenantSpec`] from an operator's files, `tenants` builds a live tenant from
+//! it, and `mcp`, `oauth` and `backend` each get their part.
 
 mod access;
 mod address;

@@ -1,78 +1,88 @@
-//! Who may have which prefix and host, judged over a whole pass so that two tenants can swap.
+//! Which tenant may have which prefix and host. All claims of a pass are judged together, so that
+//! two tenants can swap.
 
 use std::collections::HashMap;
 
 use super::endpoint::is_own_segment;
 use crate::spec::{HostName, Mount, TenantName};
 
-/// One tenant's claim to its mounts.
+/// The claim of one tenant to its mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// The tenant that claims.
     pub tenant: TenantName,
+    /// The mounts that it claims.
     pub mounts: Vec<Mount>,
-    /// Its operator lets others onto its hosts, if theirs do the same.
+    /// Whether its operator lets other tenants use its hosts, if theirs do the same.
     pub shares_hosts: bool,
-    /// It held these mounts before this pass: incumbents win. Among equals the order of `claims` decides.
+    /// Whether it held these mounts before this pass. Incumbents win; among equals the order of
+    /// `claims` decides.
     pub incumbent: bool,
 }
 
-/// A claim that lost.
+/// A claim that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    /// The tenant whose claim was refused.
     pub loser: TenantName,
+    /// The tenant that holds what was claimed.
     pub holder: TenantName,
     /// The loser's mount.
     pub mount: Mount,
+    /// Why both cannot have it.
     pub kind: ConflictKind,
 }
 
+/// The ways in which two mounts conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictKind {
-    /// The same prefix on the same host.
+    /// Both have the same prefix on the same host.
     Same,
-    /// They differ in case only.
+    /// The prefixes differ in case only.
     CaseOnly,
-    /// One prefix would take one of the other's own paths, e.g. `/a/mcp` of `/a`. Case is not looked at.
+    /// One prefix is one of the other tenant's own paths or below it, e.g. `/a/mcp` and `/a`,
+    /// regardless of case.
     TakesEndpoint,
-    /// The host is the other's own, and not both operators share theirs.
+    /// The host is the other tenant's, and not both operators share theirs.
     Host,
 }
 
-/// Judges the claims of a whole pass. Every loser is named once, with its first conflict, and gets none of its mounts.
+/// Judges all claims of a pass. Each loser is returned once, with its first conflict, and gets none
+/// of its mounts.
 ///
-/// A tenant never conflicts with itself, and a prefix on one host never with a prefix on another.
+/// A tenant never conflicts with itself, nor a prefix with one on another host.
 pub fn judge(claims: &[Claim]) -> Vec<Conflict> {
     let mut held = Held::default();
     let (incumbents, newcomers): (Vec<_>, Vec<_>) = claims.iter().partition(|claim| claim.incumbent);
     incumbents.into_iter().chain(newcomers).filter_map(|claim| held.grant(claim).err()).collect()
 }
 
-/// What each of the claims `wanted` loses to among those that are `held`. They are not judged against one another.
+/// Judges each of the `wanted` claims against those in `held`, but not against one another.
 pub fn against<'c>(held: &'c [Claim], wanted: impl IntoIterator<Item = &'c Claim>) -> Vec<Option<Conflict>> {
     let mut standing = Held::default();
     held.iter().for_each(|claim| standing.hold(claim));
     wanted.into_iter().map(|claim| standing.check(claim).err()).collect()
 }
 
-/// A place without regard to case: host, and the prefix in small letters.
+/// A mount regardless of case: the host, and the prefix in lower case.
 type Place = (Option<String>, String);
 
-/// What has been granted so far.
+/// The claims granted so far.
 #[derive(Default)]
 struct Held<'c> {
     mounts: HashMap<Place, (&'c TenantName, &'c Mount)>,
-    /// Places one of whose own paths is below a granted mount: `/a` when `/a/mcp/x` is granted.
+    /// Places with an own path at or above a granted mount: `/a` if `/a/mcp/x` is granted.
     bereft: HashMap<Place, &'c TenantName>,
     hosts: HashMap<&'c HostName, Tenants<'c>>,
 }
 
-/// Who is on a host: as many of them as it takes to find one who is somebody else.
+/// The tenants on a host: as many as are needed to find one other than a given tenant.
 #[derive(Default)]
 struct Tenants<'c> {
-    /// The first, and the first other than that.
+    /// The first tenant, and the first other one.
     some: Option<&'c TenantName>,
     other: Option<&'c TenantName>,
-    /// One that does not share. There are two only if one was there before the rule.
+    /// A tenant that does not share the host. There can be two if one was there before the rule.
     alone: Option<&'c TenantName>,
 }
 
@@ -87,7 +97,7 @@ impl<'c> Tenants<'c> {
         }
     }
 
-    /// Who keeps this claim from the host.
+    /// Returns a tenant that keeps this claim from the host.
     fn in_the_way_of(&self, claim: &Claim) -> Option<&'c TenantName> {
         let candidates = if claim.shares_hosts { [self.alone, None] } else { [self.some, self.other] };
         candidates.into_iter().flatten().find(|tenant| **tenant != claim.tenant)
@@ -141,19 +151,20 @@ impl<'c> Held<'c> {
     }
 }
 
-/// Who holds which mounts, kept up to date: of many holders, the few that a new claim may conflict with.
+/// An index of the mounts held, kept up to date. It finds the few holders with which a new claim
+/// may conflict.
 #[derive(Debug)]
 pub struct Places<K> {
     mounts: HashMap<Place, Vec<K>>,
-    /// By the places one of whose own paths is below a held mount.
+    /// The holders of mounts at or below one of a place's own paths, by that place.
     bereft: HashMap<Place, Vec<K>>,
-    /// By host: those who share it, and those who do not.
+    /// The holders on a host that share it, and those that do not.
     sharing: HashMap<HostName, Vec<K>>,
     alone: HashMap<HostName, Vec<K>>,
 }
 
 impl<K: Clone + PartialEq> Places<K> {
-    /// Nobody holds anything.
+    /// Returns an index without holders.
     pub fn new() -> Self {
         Self {
             mounts: HashMap::new(),
@@ -163,7 +174,7 @@ impl<K: Clone + PartialEq> Places<K> {
         }
     }
 
-    /// `holder` has this mount from now on, and shares its host or not.
+    /// Records that `holder` has this mount, and whether it shares the host.
     pub fn hold(&mut self, mount: &Mount, shares_hosts: bool, holder: &K) {
         if let Some(host) = &mount.host {
             self.on_hosts(shares_hosts).entry(host.clone()).or_default().push(holder.clone());
@@ -175,7 +186,7 @@ impl<K: Clone + PartialEq> Places<K> {
         }
     }
 
-    /// `holder` has this mount no longer.
+    /// Records that `holder` no longer has this mount.
     pub fn release(&mut self, mount: &Mount, shares_hosts: bool, holder: &K) {
         if let Some(host) = &mount.host {
             forget(self.on_hosts(shares_hosts), host, holder);
@@ -186,7 +197,7 @@ impl<K: Clone + PartialEq> Places<K> {
         }
     }
 
-    /// Whoever a claim to this mount may conflict with, some twice.
+    /// Returns every holder with which a claim to this mount may conflict, some of them twice.
     pub fn rivals(&self, mount: &Mount, shares_hosts: bool) -> impl Iterator<Item = &K> {
         let place = place(mount);
         let at = self.mounts.get(&place).into_iter().chain(self.bereft.get(&place));
@@ -223,7 +234,7 @@ fn place(mount: &Mount) -> Place {
     (host, mount.prefix.as_str().to_ascii_lowercase())
 }
 
-/// The places, mounted or not, one of whose own paths this mount is at or below.
+/// Returns the places, mounted or not, whose own paths this mount equals or is below.
 fn owners(mount: &Mount) -> impl Iterator<Item = Place> {
     let (host, prefix) = place(mount);
     let ends: Vec<usize> = mount

@@ -1,28 +1,29 @@
-//! The paths that a tenant owns below its prefix, and those in front of it that describe it.
+//! The paths that a tenant owns below its prefix, and the paths in front of it that describe it.
 
 use crate::spec::Resource;
 
-/// What a path asks of a tenant. A trailing slash makes no difference but to the metadata that names it.
+/// The endpoint of a tenant that a path names. A trailing slash makes a difference only for the
+/// metadata that repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// `{prefix}/mcp`
     Mcp,
     /// `{prefix}/` (and `{prefix}`)
     Page,
-    /// What clients learn a tenant's login from.
+    /// A document from which clients learn about the tenant's login.
     Discovery(Document),
-    /// A step of its authorization server.
+    /// An endpoint of its authorization server.
     OAuth(Step),
 }
 
-/// A document that describes a tenant. Each has several addresses, since clients guess differently.
+/// A document that describes a tenant. Each has several URLs, since clients guess differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document {
-    /// Of the protected resource in this spelling (RFC 9728).
+    /// Metadata of the protected resource in this spelling (RFC 9728).
     Resource(Resource),
-    /// Of the authorization server (RFC 8414, and OpenID Connect Discovery's name for it).
+    /// Metadata of the authorization server (RFC 8414, also under OpenID Connect Discovery's name).
     Server,
-    /// The public keys (RFC 7517), `{prefix}/.well-known/jwks.json`.
+    /// The public keys (RFC 7517), at `{prefix}/.well-known/jwks.json`.
     Keys,
 }
 
@@ -31,7 +32,7 @@ pub enum Document {
 pub enum Step {
     Authorize,
     Consent,
-    /// `/auth/ms-callback`, to which Microsoft sends people back.
+    /// `/auth/ms-callback`, the redirect URI registered at Microsoft.
     Callback,
     Token,
     Register,
@@ -39,17 +40,18 @@ pub enum Step {
     Introspect,
 }
 
-/// First segments below its prefix that are a tenant's own: no other tenant's prefix may begin with them.
+/// The first segments below a prefix that belong to its tenant: no other tenant's prefix may begin
+/// with them.
 const OWN_SEGMENTS: [&str; 9] =
     ["mcp", "authorize", "token", "register", "revoke", "introspect", "consent", "auth", ".well-known"];
 
-/// Whether `segment`, directly below a prefix, is its tenant's own in any case.
+/// Returns whether `segment`, directly below a prefix, belongs to its tenant, regardless of case.
 pub(super) fn is_own_segment(segment: &str) -> bool {
     OWN_SEGMENTS.iter().any(|own| own.eq_ignore_ascii_case(segment))
 }
 
 impl Endpoint {
-    /// The endpoint at `rest`, what remains of a path after its tenant's prefix.
+    /// Returns the endpoint at `rest`, the part of a path behind the tenant's prefix.
     pub(super) fn at(rest: &str) -> Option<Self> {
         let plain = match rest {
             "" | "/" => return Some(Self::Page),
@@ -74,8 +76,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether a client that does not know of prefixes would ask for this path of a host: nothing can be there, since
-    /// it would not say whose it is.
+    /// Returns whether a client that does not know of prefixes would request this path of a host.
+    /// No tenant can be there, since the path does not say which one is meant.
     pub fn is_missing_its_prefix(path: &str) -> bool {
         matches!(Self::at(path), Some(Self::Discovery(_) | Self::OAuth(_)))
     }
@@ -96,8 +98,9 @@ impl Step {
     }
 }
 
-/// `oauth-authorization-server{prefix}[/mcp]`, `openid-configuration{prefix}[/mcp]`,
-/// `oauth-protected-resource{prefix}[/mcp]` or `jwks.json`: with all that follows as the prefix, and without `/mcp`.
+/// Parses the last part of a discovery path: `oauth-authorization-server{prefix}[/mcp]`,
+/// `openid-configuration{prefix}[/mcp]`, `oauth-protected-resource{prefix}[/mcp]` or `jwks.json`.
+/// Returns both readings, with everything behind the name as the prefix, and without `/mcp`.
 pub(super) fn readings(document: &str) -> [Option<(Document, &str)>; 2] {
     let (name, rest) = document.split_at(document.find('/').unwrap_or(document.len()));
     let prefix = rest.strip_suffix('/').unwrap_or(rest);
@@ -109,8 +112,9 @@ pub(super) fn readings(document: &str) -> [Option<(Document, &str)>; 2] {
         "oauth-protected-resource" => {
             let spelling = if rest.ends_with('/') { Resource::ConnectorSlash } else { Resource::Connector };
             let connector = of_connector.map(|prefix| (Document::Resource(spelling), prefix));
-            // Directly below a prefix is what refusals point to (`PublicUrl::resource_metadata`): it describes the endpoint that
-            // refused, since clients compare the two. The base is spelled with a slash there.
+            // Refusals point to the URL directly below a prefix (`PublicUrl::resource_metadata`).
+            // It describes the endpoint that refused, since clients compare the two; the base is
+            // spelled with a slash there.
             let plain = if rest.is_empty() { Resource::Connector } else { Resource::Base };
             [Some((Document::Resource(plain), prefix)), connector]
         }

@@ -1,42 +1,44 @@
-//! Which hosts are the gateway's own: one answer for the front, which serves them, and for tenants' files, which cannot
-//! claim them.
+//! Which hosts belong to the gateway itself. The front, which serves them, and the check of
+//! tenants' files, which cannot claim them, both ask here.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::spec::HostName;
 
-/// The hosts that the gateway itself answers to. None of them can be a tenant's own.
+/// The hosts at which the gateway itself answers. A tenant cannot own any of them.
 #[derive(Debug, Clone)]
 pub struct GatewayHosts {
     names: HashSet<HostName>,
-    /// It answers to every other name, too.
+    /// Whether the gateway answers at every other name too.
     any: bool,
 }
 
 impl GatewayHosts {
-    /// These names, every address, and loopback names.
+    /// Returns the hosts of a gateway with these names; addresses and loopback names are always
+    /// included.
     pub fn named(names: impl IntoIterator<Item = HostName>) -> Self {
         Self { names: names.into_iter().collect(), any: false }
     }
 
-    /// The same, and whatever else a client says.
+    /// Adds all other names that clients may send.
     pub fn or_any(self) -> Self {
         Self { any: true, ..self }
     }
 
-    /// Whether this is one of the names.
+    /// Returns whether this is one of the names.
     pub fn are_called(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
-    /// Whether a `host` that a request names (lower case, no port) is the gateway on a connection to `local`: a name of
-    /// its own, the very address that was connected to, or a loopback name used on loopback.
+    /// Returns whether the `host` of a request (lower case, no port) names the gateway on a
+    /// connection to `local`: one of its names, the address that was connected to, or a loopback
+    /// name on loopback.
     pub fn answer_to(&self, host: &str, local: IpAddr) -> bool {
         self.any || self.names.contains(host) || names_address(host, local)
     }
 
-    /// Whether there is any connection on which the gateway may answer to this host itself.
+    /// Returns whether there is any connection on which the gateway may answer at this host.
     pub fn include(&self, host: &HostName) -> bool {
         self.any || self.names.contains(host) || host.address().is_some() || is_loopback_name(host.as_str())
     }

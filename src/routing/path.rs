@@ -1,6 +1,6 @@
-//! Spellings of a path that are refused before routing.
+//! The check of request paths before routing.
 
-/// A request path that was refused before routing.
+/// Why a request path was refused before routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathFault {
     #[error("the path is not in origin form")]
@@ -15,10 +15,14 @@ pub enum PathFault {
     EmptySegment,
 }
 
-/// Refuses spellings that some other party might read as another path. The query is not looked at.
+/// Refuses spellings that another party might read as another path. The query is not checked.
 ///
-/// What passes is RFC 3986's `path-absolute` without dot segments and without the escapes that hide structure. It is
-/// compared as it stands: `/%61cme` and `/acme;v=1` pass here and are nobody's path.
+/// Accepted paths are RFC 3986's `path-absolute` without dot segments and without escapes that hide
+/// structure. They are compared as they are: `/%61cme` and `/acme;v=1` are accepted here and belong
+/// to no tenant.
+///
+/// # Errors
+/// The first rule that the path breaks.
 pub fn check_path(path: &str) -> Result<(), PathFault> {
     let Some(segments) = path.strip_prefix('/') else { return Err(PathFault::NotOriginForm) };
     check_bytes(segments.as_bytes())?;
@@ -34,7 +38,7 @@ pub fn check_path(path: &str) -> Result<(), PathFault> {
     Ok(())
 }
 
-/// Some servers drop `;parameters` before they look at a segment, so `..;x` counts as `..`.
+/// Some servers drop `;parameters` before they interpret a segment, so `..;x` counts as `..`.
 fn is_dot_segment(segment: &str) -> bool {
     let name = segment.split_once(';').map_or(segment, |(name, _)| name);
     matches!(name, "." | "..")
@@ -63,7 +67,7 @@ fn check_escape(high: Option<&u8>, low: Option<&u8>) -> Result<(), PathFault> {
     }
 }
 
-/// `pchar` of RFC 3986 without the escapes, and the slash.
+/// `pchar` of RFC 3986 without escapes, and the slash.
 fn is_path_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)
 }

@@ -1,7 +1,7 @@
-//! The lookup: hosts, and on each a tree of segments.
+//! The routing table: hosts, and for each a tree of path segments.
 //!
-//! The maps are persistent: a copy shares everything with its original, and a change copies only the way to it. So the
-//! next world costs what changed in it, however many tenants there are.
+//! The maps are persistent: a copy shares everything with its original, and a change copies only
+//! the path to it. So the next world costs what changed in it, however many tenants there are.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::Endpoint;
 use super::endpoint::readings;
 use crate::spec::{HostName, Mount};
 
-/// Hosts and prefixes to `T`: longest whole-segment prefix on the request's host.
+/// Maps hosts and prefixes to `T`: the longest prefix of whole segments wins on the request's host.
 ///
-/// A tenant's own host serves only what is mounted there; the gateway's tenants are not visible on it, so that one
-/// customer's host never answers for another. Below the longest prefix that matches there is no falling back to a
-/// shorter one: `/a/b/typo` is nobody's path although `/a` exists.
+/// A tenant's own host serves only what is mounted there. The gateway's tenants are not visible on
+/// it, so that one customer's host never answers for another. There is no fallback to a shorter
+/// prefix: `/a/b/typo` belongs to no tenant if `/a/b` is mounted, even if `/a` is.
 #[derive(Debug, Clone)]
 pub struct Router<T> {
     gateway: Node<T>,
@@ -29,7 +29,8 @@ struct Node<T> {
 }
 
 impl<T: Clone> Router<T> {
-    /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the first.
+    /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the
+    /// first.
     pub fn insert(&mut self, mount: &Mount, value: T) {
         match &mount.host {
             None => self.gateway.insert(mount.prefix.segments(), value),
@@ -41,7 +42,7 @@ impl<T: Clone> Router<T> {
         }
     }
 
-    /// Takes a mount away. A host on which nothing is mounted any more is no tenant's own.
+    /// Removes a mount. A host without mounts is no longer a tenant's own.
     pub fn remove(&mut self, mount: &Mount) {
         let Some(host) = &mount.host else { return self.gateway.remove(mount.prefix.segments()) };
         let Some(mut root) = self.own.get(host).cloned() else { return };
@@ -54,25 +55,27 @@ impl<T: Clone> Router<T> {
 }
 
 impl<T> Router<T> {
-    /// No mounts.
+    /// Returns a table without mounts.
     pub fn new() -> Self {
         Self { gateway: Node::default(), own: HashTrieMapSync::new_sync() }
     }
 
-    /// The tenants' own hosts.
+    /// Returns the tenants' own hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.own.keys()
     }
 
-    /// Whether `host` (lower case, no port) is some tenant's own.
+    /// Returns whether `host` (lower case, no port) is some tenant's own.
     pub fn owns_host(&self, host: &str) -> bool {
         self.own.contains_key(host)
     }
 
-    /// The value whose path this is, and what it asks for. `host` is lower case without port; a host that is no
-    /// tenant's own is the gateway's. Discovery outside the prefix (`/.well-known/oauth-…/acme[/mcp]`) included.
+    /// Returns the value to which a path belongs, and the endpoint it names. `host` is lower case
+    /// without port; a host that no tenant owns is the gateway's. Includes discovery paths outside
+    /// the prefix (`/.well-known/oauth-…/acme[/mcp]`).
     ///
-    /// `path` has passed [`super::check_path`]; another one finds nothing it should not. Allocates nothing.
+    /// `path` has passed [`super::check_path`]; another path finds nothing that it should not. Does
+    /// not allocate.
     pub fn find(&self, host: &str, path: &str) -> Option<(&T, Endpoint)> {
         let root = self.own.get(host).unwrap_or(&self.gateway);
         if let Some(document) = path.strip_prefix("/.well-known/") {
@@ -107,7 +110,7 @@ impl<T> Node<T> {
         self.value.is_none() && self.children.is_empty()
     }
 
-    /// The value at the longest prefix of `path`, and what remains of the path after it.
+    /// Returns the value at the longest prefix of `path`, and the rest of the path.
     fn longest<'p>(&self, path: &'p str) -> Option<(&T, &'p str)> {
         let mut node = self;
         let mut rest = path;
@@ -121,19 +124,20 @@ impl<T> Node<T> {
         found
     }
 
-    /// The value mounted at exactly this prefix.
+    /// Returns the value mounted at exactly this prefix.
     fn exactly(&self, prefix: &str) -> Option<&T> {
         self.longest(prefix).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
     }
 
-    /// Whose document this is. No prefix ends in `/mcp` below another one, so the two readings of such a name never meet.
+    /// Returns the value that a document describes. No prefix ends in `/mcp` below another one, so
+    /// at most one of the two readings of a name matches.
     fn described_by(&self, document: &str) -> Option<(&T, Endpoint)> {
         let whose = |(document, prefix)| Some((self.exactly(prefix)?, Endpoint::Discovery(document)));
         readings(document).into_iter().flatten().find_map(whose)
     }
 }
 
-/// `/segment` and the rest, which is empty or begins with a slash.
+/// Splits off the first `/segment`; the rest is empty or begins with a slash.
 fn split_segment(path: &str) -> Option<(&str, &str)> {
     let segments = path.strip_prefix('/')?;
     Some(segments.split_at(segments.find('/').unwrap_or(segments.len())))

@@ -11,7 +11,7 @@ fn mount(text: &str) -> Mount {
     Mount { host, prefix: Prefix::parse(prefix).expect("a prefix") }
 }
 
-/// A router whose values are the mounts' own texts.
+/// Builds a router whose values are the texts of the mounts.
 fn router(mounts: &[&'static str]) -> Router<&'static str> {
     let mut router = Router::new();
     mounts.iter().for_each(|text| router.insert(&mount(text), *text));
@@ -177,7 +177,7 @@ fn each_odd_spelling_has_its_fault() {
     }
 }
 
-/// Spellings somebody's parser might read as `path`.
+/// Returns spellings that some parser might read as `path`.
 fn tricks(path: &str) -> Vec<String> {
     let separators = [
         "%2f",
@@ -258,7 +258,7 @@ fn tricks(path: &str) -> Vec<String> {
     spellings
 }
 
-/// The server's rule: a refused path is nobody's.
+/// Applies the server's rule: a refused path belongs to no tenant.
 fn reached(router: &Router<&'static str>, path: &str) -> Option<&'static str> {
     check_path(path).ok()?;
     found(router, "localhost", path).map(|(tenant, _)| tenant)
@@ -294,7 +294,8 @@ fn a_tenants_path_has_one_spelling_but_for_a_slash_at_its_end() {
     }
 }
 
-/// What `find` should say, by comparing texts: the plainest thing that could work.
+/// Returns what `find` should return, by comparing texts: the simplest implementation that could
+/// work.
 fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
     let of = |spelling| Endpoint::Discovery(Document::Resource(spelling));
     let inside = [

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A path prefix in its one spelling: empty for the root, else `/segment` up to eight times, 200 bytes at most.
-/// Segments match `[A-Za-z0-9._~-]+` and are neither `.` nor `..`.
+/// A path prefix in its only spelling: empty for the root, else up to eight times `/segment`, at
+/// most 200 bytes. Segments match `[A-Za-z0-9._~-]+` and are neither `.` nor `..`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix(Arc<str>);
 
-/// Why a text is no prefix.
+/// Why a text is not a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixFault {
     #[error("it must begin with \"/\"")]
@@ -29,12 +29,16 @@ pub enum PrefixFault {
 }
 
 impl Prefix {
-    /// The root: the tenant's own paths stand directly under the host.
+    /// Returns the root: the tenant's paths are directly below the host.
     pub fn root() -> Self {
         Self("".into())
     }
 
-    /// Reads a prefix; `/` is the root. A trailing slash is refused: whoever forgives it drops it first and says so.
+    /// Parses a prefix; `/` is the root. A trailing slash is refused: callers that tolerate it
+    /// remove it first and say so.
+    ///
+    /// # Errors
+    /// The first rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, PrefixFault> {
         if text == "/" {
             return Ok(Self::root());
@@ -53,17 +57,17 @@ impl Prefix {
         Ok(Self(text.into()))
     }
 
-    /// Whether this is the root.
+    /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Empty for the root, else `/a/b`: what to put before `/mcp`.
+    /// Returns the text to put before `/mcp`: empty for the root, else `/a/b`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The segments, none for the root.
+    /// Returns the segments; the root has none.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').skip(1)
     }
@@ -92,13 +96,14 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// A DNS name or IP address as it stands in a URL, lower case, without port. IPv6 is kept in brackets.
+/// A DNS name or IP address in the form of a URL's host: lower case, without port, IPv6 in
+/// brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostName(Arc<str>);
 
 impl HostName {
-    /// Reads a host name or address; `None` when a URL could not have it as its host. The dot at the end of a full name
-    /// (RFC 1034 section 3.1) is dropped: with and without it is the same host.
+    /// Parses a host name or address; `None` if it could not be the host of a URL. The dot at the
+    /// end of a fully qualified name (RFC 1034 section 3.1) is dropped: it names the same host.
     pub fn parse(text: &str) -> Option<Self> {
         let host = url::Host::parse(text.strip_suffix('.').unwrap_or(text)).ok()?;
         let text = host.to_string();
@@ -116,23 +121,23 @@ impl HostName {
         plausible.then(|| Self(text.to_ascii_lowercase().into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same without the brackets of IPv6, as certificates and resolvers have it.
+    /// Returns the name without the brackets of IPv6, as certificates and resolvers have it.
     pub fn bare(&self) -> &str {
         self.0.trim_matches(['[', ']'])
     }
 
-    /// The address, if it is one.
+    /// Returns the IP address, if it is one.
     pub fn address(&self) -> Option<IpAddr> {
         self.bare().parse().ok()
     }
 }
 
-/// Looked up by what a request says.
+/// Allows lookups by the host of a request.
 impl std::borrow::Borrow<str> for HostName {
     fn borrow(&self) -> &str {
         &self.0
@@ -145,15 +150,17 @@ impl fmt::Display for HostName {
     }
 }
 
-/// One place a tenant answers at.
+/// One place at which a tenant answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mount {
-    /// A host of the tenant's own; `None` is every host of the gateway.
+    /// A host of the tenant's own; `None` stands for every host of the gateway.
     pub host: Option<HostName>,
+    /// The prefix on that host.
     pub prefix: Prefix,
 }
 
-/// A tenant's full public base URL: scheme, host, port if it is not the scheme's, prefix; no trailing slash.
+/// The public base URL of a tenant: scheme, host, port unless it is the scheme's default, and
+/// prefix, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PublicUrl {
     text: Arc<str>,
@@ -161,44 +168,47 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Joins an origin (`https://host:8443`, no slash at its end) and a prefix.
+    /// Joins an origin (`https://host:8443`, without trailing slash) and a prefix.
     pub fn new(origin: &str, prefix: &Prefix) -> Self {
         Self { text: format!("{origin}{}", prefix.as_str()).into(), origin_len: origin.len() }
     }
 
-    /// The URL, e.g. `https://mcp.example.com/acme`.
+    /// Returns the URL, e.g. `https://mcp.example.com/acme`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The origin, e.g. `https://mcp.example.com`.
+    /// Returns the origin, e.g. `https://mcp.example.com`.
     pub fn origin(&self) -> &str {
         &self.text[..self.origin_len]
     }
 
-    /// What people paste into a client, e.g. `https://mcp.example.com/acme/mcp`.
+    /// Returns the URL that people paste into a client, e.g. `https://mcp.example.com/acme/mcp`.
     pub fn connector(&self) -> String {
         format!("{}/mcp", self.text)
     }
 
-    /// Where Microsoft sends people back to: the redirect URI to register with the app.
+    /// Returns the redirect URI to which Microsoft sends people back, which must be registered with
+    /// the app.
     pub fn callback(&self) -> String {
         self.at("/auth/ms-callback")
     }
 
-    /// A place below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a slash.
+    /// Returns a URL below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a
+    /// slash.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 
-    /// The tenant as a protected resource, spelled so.
+    /// Returns the identifier of the tenant as a protected resource, in this spelling.
     pub fn resource(&self, spelling: Resource) -> String {
         self.at(spelling.suffix())
     }
 
-    /// Where a refusal says that the metadata of that resource is (RFC 9728 section 5.1): below the prefix, since a proxy
-    /// that forwards the prefix forwards it. RFC 9728 section 3.1 puts it in front of the path, which is answered too, but
-    /// many proxies know no such path.
+    /// Returns the URL of that resource's metadata for `WWW-Authenticate` (RFC 9728 section 5.1).
+    /// It is below the prefix, so that a proxy that forwards the prefix forwards it too. RFC 9728
+    /// section 3.1 places it in front of the path; that URL is answered as well, but many proxies
+    /// do not forward it.
     pub fn resource_metadata(&self, spelling: Resource) -> String {
         self.at(match spelling {
             Resource::Connector => "/.well-known/oauth-protected-resource",
@@ -207,9 +217,10 @@ impl PublicUrl {
         })
     }
 
-    /// Which spelling of this tenant a `resource` parameter is (RFC 8707); `None`: another resource. Scheme and host count in
-    /// any case, the scheme's own port and the root's slash may be there (RFC 3986 section 6.2), and a query counts for nothing,
-    /// since ChatGPT may add one. Clients make all of these of the URL that people typed.
+    /// Returns which spelling of this tenant a `resource` parameter (RFC 8707) is, or `None` for
+    /// another resource. The case of scheme and host, the scheme's default port and the root's
+    /// slash make no difference (RFC 3986 section 6.2), nor does a query, since ChatGPT may add
+    /// one. Clients derive all of these from the URL that people typed.
     pub fn names_resource(&self, text: &str) -> Option<Resource> {
         let text = text.split_once('?').map_or(text, |(text, _)| text);
         let authority = text.find("://")? + 3;
@@ -225,22 +236,22 @@ impl PublicUrl {
     }
 }
 
-/// Whether `text`, a scheme and an authority, is this origin in another spelling.
+/// Returns whether `text`, a scheme and an authority, is another spelling of this origin.
 fn is_origin(text: &str, origin: &str) -> bool {
-    // `url` forgives a user, escapes and white space, which no origin has.
+    // `url` tolerates user info, escapes and white space, which no origin has.
     let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-_[]".contains(c);
     text == origin
         || text.chars().all(plain)
             && url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == origin)
 }
 
-/// How clients spell a tenant as a protected resource: a closed set. Metadata echoes the spelling that was asked for,
-/// because some clients compare it with the URL as it was typed.
+/// The spellings of a tenant as a protected resource that clients use. Metadata echoes the spelling
+/// requested, because some clients compare it with the URL as it was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// `{public_url}/mcp`: the audience of all tokens.
     Connector,
-    /// `{public_url}/mcp/`, of people who typed the slash.
+    /// `{public_url}/mcp/`, from people who typed the slash.
     ConnectorSlash,
     /// `{public_url}`.
     Base,

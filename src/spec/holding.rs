@@ -1,36 +1,42 @@
-//! What one tenant has and no other may have: its name and the places it answers at.
+//! What a tenant holds exclusively: its name and its mounts.
 
 use jiff::Timestamp;
 
 use super::{Mount, TenantName};
 
-/// A name and the places that go with it, as somebody claims or holds them.
+/// A name and its mounts, as claimed or held.
 #[derive(Debug, Clone, Copy)]
 pub struct Stake<'a> {
+    /// The tenant's name.
     pub name: &'a TenantName,
+    /// The places at which the tenant answers.
     pub mounts: &'a [Mount],
-    /// Its operator lets other tenants onto its hosts, if theirs do the same.
+    /// Whether the operator lets other tenants use its hosts, if their operators do the same.
     pub shares_hosts: bool,
 }
 
-/// A stake that somebody has, as it is kept.
+/// A stake that is held, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
+    /// The tenant's name.
     pub name: TenantName,
+    /// The places at which the tenant answers.
     pub mounts: Vec<Mount>,
+    /// Whether the operator lets other tenants use its hosts, if their operators do the same.
     pub shares_hosts: bool,
+    /// When the stake was first held.
     pub since: Timestamp,
 }
 
 impl Stake<'_> {
-    /// Whether both are the same, in whatever order the mounts stand.
+    /// Returns whether both are the same, regardless of the order of mounts.
     pub fn equals(&self, other: &Stake<'_>) -> bool {
         let alike = (self.name, self.shares_hosts, self.mounts.len())
             == (other.name, other.shares_hosts, other.mounts.len());
         alike && self.mounts.iter().all(|mount| other.mounts.contains(mount))
     }
 
-    /// The stake as it is kept.
+    /// Converts the stake into the form that is stored.
     pub fn held_since(&self, since: Timestamp) -> Holding {
         let (name, mounts) = (self.name.clone(), self.mounts.to_vec());
         Holding { name, mounts, shares_hosts: self.shares_hosts, since }
@@ -38,7 +44,7 @@ impl Stake<'_> {
 }
 
 impl Holding {
-    /// What is held.
+    /// Returns the stake that is held.
     pub fn stake(&self) -> Stake<'_> {
         Stake { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
     }

@@ -1,17 +1,18 @@
 //! What one tenant may use of the machine.
 
-/// Bounds of one tenant. Sizes are in bytes.
+/// The limits of one tenant. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsSpec {
-    /// Backend calls under way at once; more wait a moment, then get 503.
+    /// Concurrent backend calls; calls beyond them wait a moment, then get 503.
     pub concurrent_calls: usize,
-    /// Requests a caller (key label, else address) may make a minute; `None` is no bound.
+    /// Requests per minute of each caller (by key label, or else by address); `None` means no
+    /// limit.
     pub requests_per_minute: Option<u32>,
     /// The largest request body.
     pub max_request_bytes: usize,
-    /// The largest answer taken from the backend.
+    /// The largest response accepted from the backend.
     pub max_response_bytes: usize,
-    /// The largest tool result handed to a client; more is cut with a notice.
+    /// The largest tool result sent to a client; a larger one is cut, with a notice.
     pub max_result_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Login with Microsoft, and who of those that log in may call.
+//! The login with Microsoft, and which of the people who log in may call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,63 +6,67 @@ use std::sync::Arc;
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 
-/// A tenant's login. Held once behind an `Arc` and shared by all that need a part of it.
+/// A tenant's login. Held once behind an `Arc` and shared by everything that needs a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginSpec {
+    /// The app registration, and the accounts accepted.
     pub identity: IdentitySpec,
-    /// What everybody must meet who logs in.
+    /// The rules for everybody who logs in.
     pub rules: AccessRules,
-    /// What callers of single tools must meet besides, by the tool's listed name.
+    /// Additional rules for callers of single tools, by the tool's listed name.
     pub tools: BTreeMap<Arc<str>, AccessRules>,
+    /// Clients that get tokens without a person.
     pub machine_clients: Vec<MachineClientSpec>,
+    /// How unknown clients may register.
     pub registration: RegistrationSpec,
 }
 
 impl LoginSpec {
-    /// The machine client with this id.
+    /// Returns the machine client with this id.
     pub fn machine(&self, client_id: &str) -> Option<&MachineClientSpec> {
         self.machine_clients.iter().find(|machine| *machine.id == *client_id)
     }
 }
 
-/// The app registration in Entra, and whose accounts are taken.
+/// The app registration in Entra, and the accounts accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentitySpec {
     /// The application (client) id.
     pub client_id: Arc<str>,
-    /// The current secret, then the next one while it is rotated; never empty.
+    /// The current secret, and the next one during a rotation; never empty.
     pub client_secrets: Vec<Secret>,
+    /// The directory or directories whose accounts are accepted.
     pub directory: DirectorySpec,
-    /// Accounts of other directories that were invited into this one.
+    /// Whether to accept accounts of other directories that were invited into this one.
     pub guests: bool,
-    /// Personal Microsoft accounts.
+    /// Whether to accept personal Microsoft accounts.
     pub personal: bool,
 }
 
-/// Which of Entra's directories logs people in.
+/// The Entra directories in which people log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectorySpec {
     /// One directory, by its id or one of its domains.
     One(Arc<str>),
-    /// Whatever directory an account is from, if it is one of these.
+    /// Several directories: the account's own, if it is listed.
     Several {
         audience: Audience,
-        /// Ids of directories, lower case; never empty.
+        /// The ids of the directories, in lower case; never empty.
         allowed: Vec<Arc<str>>,
     },
 }
 
-/// Entra's names for "whatever directory".
+/// Entra's names for "any directory".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// Work and school accounts.
     Organizations,
-    /// Personal accounts too.
+    /// Work and school accounts, and personal accounts.
     Common,
 }
 
 impl DirectorySpec {
-    /// What it is called in Entra's URLs.
+    /// Returns the name of the directory in Entra's URLs.
     pub fn name(&self) -> Arc<str> {
         match self {
             Self::One(name) => Arc::clone(name),
@@ -72,7 +76,7 @@ impl DirectorySpec {
 }
 
 impl Audience {
-    /// The segment in Entra's URLs.
+    /// Returns the segment in Entra's URLs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Organizations => "organizations",
@@ -81,61 +85,63 @@ impl Audience {
     }
 }
 
-/// Who may call. A person is let in who has one of the roles, or is in one of the groups, or is one of the users (all
-/// three empty: everybody), and whose user name is of one of the domains (empty: any).
+/// The rules for callers. A person must have one of the roles, be in one of the groups, or be one
+/// of the users (if all three are empty, everybody passes), and the user name must be in one of the
+/// domains (if there are none, any passes).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessRules {
     /// Values of app roles.
     pub roles: Vec<Arc<str>>,
-    /// Object ids of groups, lower case.
+    /// Object ids of groups, in lower case.
     pub groups: Vec<Arc<str>>,
-    /// Object ids of users, lower case.
+    /// Object ids of users, in lower case.
     pub users: Vec<Arc<str>>,
-    /// What stands behind the `@` of the user name, lower case.
+    /// Domains behind the `@` of the user name, in lower case.
     pub email_domains: Vec<Arc<str>>,
 }
 
 impl AccessRules {
-    /// Whether everybody meets them.
+    /// Returns whether everybody passes.
     pub fn is_empty(&self) -> bool {
         self.names_nobody() && self.email_domains.is_empty()
     }
 
-    /// Whether neither roles nor groups nor users are asked for.
+    /// Returns whether there are neither roles nor groups nor users.
     pub fn names_nobody(&self) -> bool {
         self.roles.is_empty() && self.groups.is_empty() && self.users.is_empty()
     }
 }
 
-/// A caller that is a program and has no user: it gets tokens by `client_credentials` (RFC 6749 4.4).
+/// A client without a user, which gets its tokens by `client_credentials` (RFC 6749 section 4.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineClientSpec {
-    /// Its `client_id`; unique in the tenant.
+    /// Its `client_id`, unique within the tenant.
     pub id: Arc<str>,
-    /// What logs and audit call it.
+    /// Its name in logs and the audit.
     pub label: Arc<str>,
     /// SHA-256 of its secret.
     pub secret: Option<Digest>,
-    /// Its public keys for `private_key_jwt` (RFC 7523), as the JSON of a JWK set. One of the two is there.
+    /// Its public keys for `private_key_jwt` (RFC 7523), as the JSON of a JWK set. Either `secret`
+    /// or `jwks` is present.
     pub jwks: Option<Arc<str>>,
-    /// The roles it acts in, for tools that ask for some.
+    /// The roles in which it acts, for tools that require some.
     pub roles: Vec<Arc<str>>,
 }
 
-/// How clients that nobody has registered may introduce themselves.
+/// How clients that no operator has registered may introduce themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationSpec {
-    /// Dynamic registration (RFC 7591).
+    /// Whether to accept dynamic client registration (RFC 7591).
     pub dynamic: bool,
-    /// Client id metadata documents.
+    /// Which client ID metadata documents to accept.
     pub documents: DocumentPolicy,
 }
 
-/// Whose client id metadata documents are read.
+/// Which client ID metadata documents are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentPolicy {
     Any,
-    /// Those at one of these hosts, lower case.
+    /// Documents at one of these hosts, in lower case.
     Listed(Vec<Arc<str>>),
     Off,
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A tenant's name: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`. Cheap to clone.
+/// The name of a tenant: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]
 pub struct TenantName(Arc<str>);
 
 impl TenantName {
-    /// Takes a name that already has the right form.
+    /// Parses a name; `None` if the text does not have its form.
     pub fn parse(text: &str) -> Option<Self> {
         let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
@@ -18,8 +18,8 @@ impl TenantName {
         (inner && ends && bytes.len() <= 63).then(|| Self(text.into()))
     }
 
-    /// Makes a name of a file's stem: capitals small, every other character a `-`, at most 63 of them.
-    /// `None` if nothing is left.
+    /// Derives a name from a file's stem: letters in lower case, `-` for every other character, at
+    /// most 63 characters. `None` if nothing remains.
     pub fn from_stem(stem: &str) -> Option<Self> {
         let small = |c: char| {
             let c = c.to_ascii_lowercase();
@@ -31,12 +31,12 @@ impl TenantName {
         Self::parse(text)
     }
 
-    /// The name as text that others may keep.
+    /// Returns the name as text that can be shared.
     pub fn shared(&self) -> &Arc<str> {
         &self.0
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,15 +1,16 @@
-//! Templates of URLs and JSON bodies: `{{mark}}` is replaced as a whole JSON value in a body and percent-encoded in a
-//! URL, never pasted as text. A value in a path stays part of one segment: no value changes which path is asked.
+//! Templates of URLs and JSON bodies. `{{mark}}` is replaced by a complete JSON value in a body and
+//! percent-encoded in a URL; it is never pasted as text. A value in a path stays within one
+//! segment, so no value changes the path requested.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-/// The values of marks.
+/// The values of marks, by name.
 pub type Values = Map<String, Value>;
 
-/// Why a text is no template.
+/// Why a text is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateFault {
     #[error("\"{{{{\" without \"}}}}\"")]
@@ -26,12 +27,13 @@ pub enum TemplateFault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("argument {mark:?} {why}")]
 pub struct UnfitValue {
-    /// The mark; also the argument's name.
+    /// The name of the mark and of the argument.
     pub mark: String,
+    /// What is wrong, as the end of a sentence.
     pub why: &'static str,
 }
 
-/// A URL with marks in its query or path.
+/// A URL with marks in its path or query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate {
     parts: Vec<Part>,
@@ -43,11 +45,15 @@ enum Part {
     Mark(String),
 }
 
-/// What RFC 3986 leaves unreserved stays; all else is encoded.
+/// Keeps what RFC 3986 leaves unreserved, and encodes everything else.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl UrlTemplate {
-    /// Reads a template. That the text around the marks is an absolute http(s) URL is for the caller to check.
+    /// Parses a template. The caller checks that the text around the marks is an absolute http(s)
+    /// URL.
+    ///
+    /// # Errors
+    /// The mark that cannot be parsed.
     pub fn parse(text: &str) -> Result<Self, TemplateFault> {
         Ok(Self { parts: split(text)? })
     }
@@ -55,13 +61,12 @@ impl UrlTemplate {
     /// Fills the marks in. A query pair whose mark has no value is left out.
     ///
     /// # Errors
-    ///
     /// A value that must not stand where its mark is: see [`UrlTemplate::judge`].
     pub fn render(&self, values: &Values) -> Result<String, UnfitValue> {
         let mut url = String::new();
         for (part, place) in self.placed() {
             match part {
-                // After a dropped pair its own separator is in place already.
+                // After a dropped pair its separator is already in place.
                 Part::Text(text) if url.ends_with(['?', '&']) => url.push_str(text.trim_start_matches('&')),
                 Part::Text(text) => url.push_str(text),
                 Part::Mark(mark) => match fit(mark, place, values)? {
@@ -73,13 +78,13 @@ impl UrlTemplate {
         Ok(url.trim_end_matches(['?', '&']).to_owned())
     }
 
-    /// Whether the values of some marks may stand where the marks are.
+    /// Checks that the values of the marks selected by `of` may stand where the marks are.
     ///
-    /// In a path a value must be part of one segment, whatever a proxy or a framework makes of it: neither empty nor made
-    /// of dots, without slash, backslash and control characters, in any spelling. In a query it must be without NUL.
+    /// In a path a value must stay within one segment, whatever a proxy or a framework makes of it:
+    /// it is not empty, does not consist of dots, and has no slash, backslash or control character,
+    /// in any spelling. In a query it must not contain NUL.
     ///
     /// # Errors
-    ///
     /// The first value that may not.
     pub fn judge(&self, values: &Values, of: impl Fn(&str) -> bool) -> Result<(), UnfitValue> {
         for (part, place) in self.placed() {
@@ -92,7 +97,7 @@ impl UrlTemplate {
         Ok(())
     }
 
-    /// The names of the marks in its path: each needs a value.
+    /// Returns the names of the marks in the path, each of which needs a value.
     pub fn path_marks(&self) -> impl Iterator<Item = &str> {
         self.placed().filter_map(|(part, place)| match part {
             Part::Mark(mark) if place == Place::Path => Some(mark.as_str()),
@@ -112,7 +117,7 @@ impl UrlTemplate {
         })
     }
 
-    /// The names of its marks.
+    /// Returns the names of all marks.
     pub fn marks(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Mark(mark) => Some(mark.as_str()),
@@ -120,7 +125,7 @@ impl UrlTemplate {
         })
     }
 
-    /// The text before the first mark: enough to know the origin.
+    /// Returns the text before the first mark, which includes the origin.
     pub fn head(&self) -> &str {
         match self.parts.first() {
             Some(Part::Text(text)) => text,
@@ -129,14 +134,15 @@ impl UrlTemplate {
     }
 }
 
-/// Where a mark stands.
+/// The part of the URL in which a mark stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Path,
     Query,
 }
 
-/// The text of a mark's value, if it may stand there. None only in a query.
+/// Returns the text of a mark's value, if it may stand there; `None`, in a query only, if there is
+/// no value.
 fn fit<'a>(mark: &str, place: Place, values: &'a Values) -> Result<Option<Cow<'a, str>>, UnfitValue> {
     let text = match values.get(mark) {
         None | Some(Value::Null) => None,
@@ -155,11 +161,11 @@ fn fit<'a>(mark: &str, place: Place, values: &'a Values) -> Result<Option<Cow<'a
     }
 }
 
-/// More are no text that anybody means.
+/// Nobody encodes a meaningful text more often than this.
 const MOST_DECODINGS: usize = 4;
 
-/// Why a value cannot be part of one segment of a path. It is looked at as it is and as often decoded as a chain of
-/// proxies might.
+/// Returns why a value cannot be part of one path segment. Checks it as it is, and decoded as often
+/// as a chain of proxies might decode it.
 fn path_fault(value: &str) -> Option<&'static str> {
     let mut text = Cow::Borrowed(value);
     for _ in 0..=MOST_DECODINGS {
@@ -178,7 +184,8 @@ fn path_fault(value: &str) -> Option<&'static str> {
 }
 
 fn segment_fault(text: &str) -> Option<&'static str> {
-    // Some servers drop what follows a semicolon before they resolve dots (RFC 3986 section 3.3 leaves it to them).
+    // Some servers drop what follows a semicolon before they resolve dot segments (RFC 3986 section
+    // 3.3 leaves that to them).
     let bare = text.split(';').next().unwrap_or_default().trim();
     match () {
         () if text.chars().any(is_slash) => Some("holds a slash or backslash"),
@@ -189,7 +196,7 @@ fn segment_fault(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Also what Unicode's compatibility forms (NFKC) and fonts make one.
+/// Includes characters that Unicode compatibility forms (NFKC) or fonts turn into a slash.
 fn is_slash(c: char) -> bool {
     matches!(c, '/' | '\\' | '\u{2044}' | '\u{2215}' | '\u{29f8}' | '\u{ff0f}' | '\u{ff3c}' | '\u{fe68}')
 }
@@ -198,7 +205,8 @@ fn is_dot(c: char) -> bool {
     matches!(c, '.' | '\u{2024}'..='\u{2026}' | '\u{ff0e}' | '\u{fe52}')
 }
 
-/// `…?a=1&topic=` becomes `…?a=1&`: the pair whose value is missing goes, its separator stays for the next.
+/// Turns `…?a=1&topic=` into `…?a=1&`: drops the pair without a value, and keeps its separator for
+/// the next one.
 fn drop_dangling_pair(url: &mut String) {
     if !url.ends_with('=') {
         return;
@@ -223,7 +231,10 @@ enum Node {
 }
 
 impl BodyTemplate {
-    /// Reads a JSON text in which a mark may stand wherever a value may.
+    /// Parses a JSON text in which a mark may stand for any value.
+    ///
+    /// # Errors
+    /// The mark that cannot be parsed, or the JSON error.
     pub fn parse(text: &str) -> Result<Self, TemplateFault> {
         let mut json = String::with_capacity(text.len());
         let mut marks = Vec::new();
@@ -248,7 +259,7 @@ impl BodyTemplate {
         self.root.render(values).unwrap_or(Value::Null)
     }
 
-    /// The names of its marks.
+    /// Returns the names of all marks.
     pub fn marks(&self) -> Vec<&str> {
         let mut marks = Vec::new();
         self.root.marks(&mut marks);
@@ -320,7 +331,7 @@ fn split(text: &str) -> Result<Vec<Part>, TemplateFault> {
     Ok(parts)
 }
 
-/// Whether JSON text ends inside a string.
+/// Returns whether a JSON text ends inside a string.
 fn inside_string(json: &str) -> bool {
     let (mut inside, mut escaped) = (false, false);
     for byte in json.bytes() {
@@ -466,7 +477,7 @@ mod tests {
                 prop_assert_eq!((segments[0], segments[3]), ("t", "search"));
                 decoded = percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
             }
-            // And as the standard of browsers resolves it.
+            // Also resolve it as browsers do (the URL standard).
             let resolved = url::Url::parse(&rendered).expect("a URL");
             prop_assert_eq!(resolved.path(), path["http://h".len()..].to_owned());
         }

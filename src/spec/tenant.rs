@@ -1,4 +1,4 @@
-//! A tenant as meant.
+//! The specification of a tenant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,37 +7,44 @@ use super::{
     AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Reach, Reaches, Stake, TenantName, ToolSpec,
 };
 
-/// Everything one tenant is meant to be.
+/// Everything that defines one tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantSpec {
+    /// The tenant's name.
     pub name: TenantName,
-    /// The dataset's name, as the export has it.
+    /// The dataset's name, as in the export.
     pub dataset: Arc<str>,
-    /// What people are shown.
+    /// The name shown to people.
     pub title: Arc<str>,
+    /// The description shown to people.
     pub description: Option<Arc<str>>,
-    /// The operator's own instructions for the model, put before the digest of the context.
+    /// The operator's instructions for the model, which precede the digest of the context.
     pub instructions: Option<Arc<str>>,
-    /// A disabled tenant keeps its claims and answers as if it did not exist.
+    /// Whether the tenant is served. A disabled tenant keeps its claims and answers as if it did
+    /// not exist.
     pub enabled: bool,
-    /// The base URL that clients are told.
+    /// The base URL that clients are given.
     pub public_url: PublicUrl,
-    /// Where it answers; at least one, the first is that of `public_url`.
+    /// Where the tenant answers. There is at least one, and the first is that of `public_url`.
     pub mounts: Vec<Mount>,
-    /// Other tenants may be on its hosts, if they let it onto theirs.
+    /// Whether other tenants may use its hosts, if they let this one use theirs.
     pub shares_hosts: bool,
-    /// In the order they are listed. Names are unique.
+    /// The tools, in the order they are listed. Their names are unique.
     pub tools: Arc<[ToolSpec]>,
+    /// The HTTP API behind the tools.
     pub backend: BackendSpec,
+    /// Who may call.
     pub access: AccessSpec,
+    /// What the tenant may use of the machine.
     pub limits: LimitsSpec,
+    /// How long responses may be cached.
     pub cache: CacheSpec,
-    /// The longest a call may take.
+    /// The longest time that a call may take.
     pub deadline: Duration,
 }
 
 impl TenantSpec {
-    /// What it claims, and holds once it is in force.
+    /// Returns what the tenant claims, and holds once it is in force.
     pub fn stake(&self) -> Stake<'_> {
         Stake { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
     }
@@ -61,12 +68,12 @@ impl TenantSpec {
     }
 }
 
-/// How long answers may be kept.
+/// How long responses may be cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSpec {
-    /// After this the semantic context is fetched anew.
+    /// The age at which the semantic context is fetched again.
     pub context_ttl: Duration,
-    /// What clients are told about lists (`ttlMs`).
+    /// The lifetime of lists that clients are given (`ttlMs`).
     pub list_ttl: Duration,
 }
 

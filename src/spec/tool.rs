@@ -9,22 +9,28 @@ use super::CallSpec;
 /// One tool of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolSpec {
-    /// 1 to 128 of `A-Z a-z 0-9 _ - .`
+    /// 1 to 128 characters of `A-Z a-z 0-9 _ - .`
     pub name: Arc<str>,
+    /// The name shown to people.
     pub title: Arc<str>,
+    /// The description for the model.
     pub description: Arc<str>,
-    /// JSON Schema 2020-12, an object schema. Shared between tenants where equal.
+    /// The JSON Schema (2020-12) of the arguments, an object schema. Shared between tenants where
+    /// equal.
     pub input_schema: Arc<Map<String, Value>>,
+    /// The JSON Schema of the structured result.
     pub output_schema: Arc<Map<String, Value>>,
+    /// What the tool returns.
     pub kind: ToolKind,
+    /// The call that a call of the tool makes.
     pub call: Arc<CallSpec>,
 }
 
-/// What a tool's answer is.
+/// What a tool returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolKind {
-    /// An answer to a question: rows, or whatever the backend says.
+    /// The answer to a question: rows, or whatever the backend returns.
     Search,
-    /// The semantic context: cached, also a resource.
+    /// The semantic context, which is cached and also available as a resource.
     Context,
 }
