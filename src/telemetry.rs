@@ -1,4 +1,5 @@
-//! Floor 0: logs, what of others' text may stand in them or on a terminal, and metric families. Nothing here knows what it counts.
+//! Floor 0: logs, the audit, metric families, and the removal of harmful characters from untrusted
+//! text. This floor does not know what it counts.
 
 pub mod audit;
 pub mod log;

@@ -1,10 +1,12 @@
 //! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls, reads, and what operators
 //! order. Never arguments, never a credential.
 //!
-//! Lines go through a bounded queue to a thread of their own, because files block. Where the queue is full or the disk is, lines are
-//! lost and counted (`tenantd_audit_lost`); nobody waits for them. The file is rotated by size.
+//! Lines pass through a bounded queue to a dedicated thread, because files block. If the queue or
+//! the disk is full, lines are lost and counted (`tenantd_audit_lost`); no caller waits for them.
+//! The file is rotated by size.
 //!
-//! Each tenant has a share of what is written ([`shares`]): what is beyond it becomes lines that say how many there were.
+//! Each tenant has a share of what is written ([`shares`]). Lines beyond it are replaced by lines
+//! with their number.
 
 mod file;
 mod shares;
@@ -21,18 +23,20 @@ use self::file::File;
 use self::shares::{Counted, Shares, Verdict};
 use super::metrics::Metrics;
 
-/// A second of a busy gateway's calls; about 3 MB.
+/// A second of calls at a busy gateway; about 3 MB.
 const QUEUE: usize = 8192;
-/// How long lines are gathered before they are written: to wake the thread for each would cost a call a quarter more.
+/// How long lines are gathered before they are written: waking the thread for each line would make
+/// a call a quarter more expensive.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Where lines go, and how much of them is kept.
+/// Where the audit is written, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keeping {
+    /// The file being written.
     pub file: PathBuf,
-    /// From this size on the file is moved aside.
+    /// The size at which the file is rotated.
     pub bytes: u64,
-    /// How many files there are at most, the one that is written included.
+    /// The maximum number of files, including the one being written.
     pub files: u32,
 }
 
@@ -40,40 +44,45 @@ pub struct Keeping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Somebody logged in, or would have.
+    /// A login, successful or not.
     Login,
-    /// A token was issued, or asked for in vain.
+    /// A token request, successful or not.
     Token,
-    /// A grant or a client's access was ended.
+    /// The end of a grant or of a client's access.
     Revocation,
-    /// A request to the MCP endpoint was turned away.
+    /// A refused request to the MCP endpoint.
     Refusal,
     /// A tool call.
     Call,
-    /// A resource was read, or asked for in vain.
+    /// A read of a resource, successful or not.
     Read,
     /// An operator ordered something about a tenant.
     Order,
 }
 
-/// One line. What does not apply is left out.
+/// The content of one line. Fields that do not apply are omitted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Entry<'a> {
+    /// What happened.
     pub event: Event,
+    /// The tenant's name.
     pub tenant: &'a str,
-    /// `ok`, or why not, in a word or two.
+    /// `ok`, or the reason for a failure in a word or two.
     pub outcome: &'a str,
     #[serde(flatten)]
+    /// The person, key or machine client that did it.
     pub who: Who<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The OAuth client.
     pub client_id: Option<&'a str>,
-    /// Which login: ties a call to its tokens and to what ended them.
+    /// The id of the grant, which connects a call with its tokens and with what ended them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
-    /// How a token was bought.
+    /// The grant type of a token request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The id of the access token (RFC 7519 section 4.1.7).
     pub jti: Option<&'a str>,
     /// What an operator ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,37 +91,41 @@ pub struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The tool called.
     pub tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The URI of the resource read.
     pub resource: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The duration of the call or read, in milliseconds.
     pub elapsed_ms: Option<u64>,
-    /// Of the answer.
+    /// The size of the text returned for the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The id of the request, which is also in the log.
     pub request_id: Option<&'a str>,
 }
 
-/// Who did it.
+/// The person, key or machine client behind an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Who<'a> {
-    /// The directory of a person's account.
+    /// The directory of the person's account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tid: Option<&'a str>,
-    /// The account in it.
+    /// The id of the account in the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oid: Option<&'a str>,
-    /// What the account was called then.
+    /// The user name of the account at that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
-    /// What the operator calls a key or a machine client.
+    /// The operator's label of a key or a machine client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<&'a str>,
 }
 
 impl<'a> Entry<'a> {
-    /// A line with nothing but the necessary.
+    /// Builds an entry with the mandatory fields only.
     pub fn new(event: Event, tenant: &'a str, outcome: &'a str) -> Self {
         Self {
             event,
@@ -134,10 +147,10 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The wall clock. A function, since this floor is below the clock's.
+/// Reads the wall clock. A function, since the clock belongs to a higher floor.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Takes lines. Cheap to clone.
+/// The handle with which lines are written. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Audit(Option<Arc<Queue>>);
 
@@ -156,9 +169,9 @@ struct Queue {
 
 enum Message {
     Line(Vec<u8>),
-    /// Lines begin to be counted: there will be something to say.
+    /// Lines are being counted, so their number will have to be written.
     Counting,
-    /// Answered when all before it is written.
+    /// Replied to when everything before it is written.
     Flush(SyncSender<()>),
 }
 
@@ -167,21 +180,24 @@ struct Line<'a> {
     at: Timestamp,
     #[serde(flatten)]
     entry: &'a Entry<'a>,
-    /// So many lines of this kind stand in no line of their own.
+    /// How many lines of this kind this line stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<u64>,
-    /// From then on.
+    /// When the first of them was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
 }
 
 impl Audit {
-    /// Keeps nothing.
+    /// Returns an audit that discards all lines.
     pub fn off() -> Self {
         Self::default()
     }
 
-    /// Opens the file, so that one that cannot be written is told at the start.
+    /// Opens the file and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread can be started.
     pub fn start(keeping: Keeping, now: Now, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let file = File::open(keeping)?;
         let (lines, queue) = sync_channel(QUEUE);
@@ -194,12 +210,12 @@ impl Audit {
             shares: Arc::clone(&shares),
         };
         let thread = std::thread::Builder::new().name("audit".into());
-        // It ends with the last handle; `flush` is what waits for it.
+        // The thread ends with the last handle; `flush` waits for its lines.
         let _detached = thread.spawn(move || writer.run(&queue))?;
         Ok(Self(Some(Arc::new(Queue { lines, now, metrics, shares }))))
     }
 
-    /// Keeps a line; beyond the tenant's share it is counted instead.
+    /// Writes a line, or counts it if it exceeds the tenant's share.
     pub fn note(&self, entry: &Entry<'_>) {
         let Some(queue) = &self.0 else { return };
         let at = (queue.now)();
@@ -212,13 +228,13 @@ impl Audit {
             }
             Verdict::Count { first } => {
                 queue.metrics.audit_counted();
-                // A full queue is written now, and what is counted is said after.
+                // If the queue is full the thread is awake anyway, and writes the counts later.
                 let _awake = first.then(|| queue.lines.try_send(Message::Counting));
             }
         }
     }
 
-    /// Waits until what was noted is written, but not for ever. Blocks.
+    /// Waits until all previous lines are written, but no longer than `patience`. Blocks.
     pub fn flush(&self, patience: Duration) {
         let Some(queue) = &self.0 else { return };
         let (written, wait) = sync_channel(1);
@@ -237,7 +253,7 @@ impl Line<'_> {
     }
 }
 
-/// The thread of its own.
+/// The thread that writes the file.
 struct Writer {
     file: File,
     /// The last line could not be written.
@@ -264,7 +280,7 @@ impl Writer {
         }
     }
 
-    /// The next message, or the time to say what was counted.
+    /// Waits for the next message, or until the counts are due.
     fn next(&self, queue: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
         match self.shares.due_in_ms((self.now)()) {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -278,7 +294,7 @@ impl Writer {
             Message::Counting => {}
             Message::Flush(written) => {
                 self.say_counts();
-                // Whoever asked may have left.
+                // The caller may have stopped waiting.
                 let _asker = written.try_send(());
             }
         }

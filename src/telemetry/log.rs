@@ -1,7 +1,8 @@
-//! The log: one subscriber for the process, on standard error, which nobody waits for ([`writer`]).
+//! The log: one subscriber for the process, which writes to standard error without blocking its
+//! callers ([`writer`]).
 //!
-//! Lines that a caller, a backend or a stranger can cause are bounded, for each kind and tenant ([`Bounded`]): nobody fills
-//! the disk, or hides what others did behind a flood.
+//! Lines that callers, backends or strangers can cause are limited for each kind and tenant
+//! ([`Bounded`]), so that none of them can fill the disk or hide other events behind a flood.
 
 mod bound;
 mod writer;
@@ -26,29 +27,30 @@ use super::printable::{is_harmful, printable, printable_json};
 /// How long the last lines may take to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// What writes the process's log, once there is one.
+/// The writer of the process's log, once it is started.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// The time that does not jump. A function, since this floor is below the clock's.
+/// Reads the monotonic clock. A function, since the clock belongs to a higher floor.
 pub type Monotonic = fn() -> Instant;
 
-/// Installs the process's subscriber. `TENANTD_LOG_FILTER` (else `RUST_LOG`) filters; the default is `info`.
+/// Installs the process's subscriber. `TENANTD_LOG_FILTER` (or else `RUST_LOG`) is the filter; the
+/// default is `info`.
 ///
 /// A second call changes nothing: tests run several gateways in one process.
 ///
 /// # Errors
-/// The system has no thread or no descriptor left.
+/// No thread can be started, or no file descriptor is left.
 pub fn init(format: LogFormat, now: Monotonic) -> io::Result<()> {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -56,12 +58,12 @@ pub fn init(format: LogFormat, now: Monotonic) -> io::Result<()> {
         return Ok(());
     }
     let started = Queue::to_stderr()?;
-    // Two at once start two threads; the first one's serves both.
+    // Two concurrent calls start two threads; the first one's serves both.
     let queue = QUEUE.get_or_init(|| started);
     let lines = move || Lines { out: queue.clone(), format, colour };
     let (filter, not_understood) = filter();
     let builder = fmt().with_env_filter(filter).with_writer(lines).log_internal_errors(false);
-    // The second initialisation of a process is refused by design; the first one serves all.
+    // The second initialisation in a process is refused by design; the first one serves all.
     let _already_there = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(colour).with_target(false);
@@ -79,14 +81,15 @@ pub fn init(format: LogFormat, now: Monotonic) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the last lines are written, but not for ever.
+/// Waits until the last lines are written, for a limited time.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(LAST_LINES);
     }
 }
 
-/// The library's own hook writes to standard error itself: it would wait for it, and its lines have no format.
+/// Logs a panic. The standard hook would write to standard error itself: it would block, and its
+/// lines would not have the log's format.
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -101,19 +104,21 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// The filter, and the parts of it that are not understood. (The library would print them itself.)
+/// Returns the filter, and the parts of it that cannot be parsed. (The library would print those
+/// itself.)
 fn filter() -> (EnvFilter, Vec<String>) {
     let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = directives.filter(|directives| !directives.trim().is_empty());
-    // The transport's own lines about peers are noise at `info`.
+    // The libraries' lines about peers are noise at `info`.
     let directives = directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned());
     let parts = directives.split(',').filter(|part| !part.is_empty());
     let (good, bad): (Vec<_>, Vec<_>) = parts.partition(|part| part.parse::<Directive>().is_ok());
     (EnvFilter::new(good.join(",")), bad.into_iter().map(str::to_owned).collect())
 }
 
-/// Writes each event as one line in which nothing is obeyed by a terminal, whatever its values are: the names of files
-/// and what peers say are in them. The subscriber hands over an event whole.
+/// Writes each event as one line without characters that a terminal obeys, whatever its values
+/// contain: names of files and text from peers are among them. The subscriber passes each event in
+/// one piece.
 struct Lines<W> {
     out: W,
     format: LogFormat,
@@ -138,7 +143,8 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// The same with colours left. They are the subscriber's own: it writes the escape character of values as a word.
+/// Replaces harmful characters, but keeps colours. Those are the subscriber's own, because it
+/// writes the escape character of values as a word.
 fn coloured(line: &str) -> Cow<'_, str> {
     if !line.contains(is_harmful) {
         return Cow::Borrowed(line);
@@ -174,7 +180,7 @@ mod tests {
         }
     }
 
-    /// What an event with odd values becomes.
+    /// Returns the line of an event with unusual values.
     fn logged(format: LogFormat, colour: bool) -> String {
         let kept = Kept::default();
         let out = kept.clone();

@@ -1,7 +1,9 @@
-//! Metric families (names: OpenTelemetry's MCP conventions where there is one, Prometheus form).
+//! Metric families. Names follow OpenTelemetry's MCP conventions where there is one, in Prometheus
+//! form.
 //!
-//! No tenant label on histograms, and the series of a removed tenant go away: what ten thousand tenants cost a
-//! collector stays bounded. No label ever holds what a client sent.
+//! Histograms have no tenant label, and the series of a removed tenant are dropped, so that the
+//! cost of ten thousand tenants for a collector stays bounded. No label holds text that a client
+//! sent.
 
 mod budgets;
 
@@ -20,20 +22,20 @@ use self::budgets::Budgets;
 pub use self::budgets::Held;
 use super::log;
 
-/// How a tool call ended.
+/// The outcome of a tool call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Ok,
-    /// Arguments that the schema refuses.
+    /// The schema refused the arguments.
     BadArguments,
-    /// The tool is not for this caller.
+    /// The caller may not use the tool.
     NotAllowed,
-    /// The backend's fault.
+    /// The backend failed.
     BackendError,
     /// The tenant's bulkhead was full.
     Busy,
     Cancelled,
-    /// Ours.
+    /// The gateway failed.
     Internal,
 }
 
@@ -48,7 +50,7 @@ const OUTCOMES: [Outcome; 7] = [
 ];
 
 impl Outcome {
-    /// What metrics and audit call it.
+    /// Returns the value of the label, in metrics and the audit.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -106,7 +108,8 @@ struct Name {
 
 type Seconds = fn() -> Histogram;
 
-/// All metric families of one gateway. Cheap to share behind an `Arc`; an explicit registry, so tests can have many.
+/// All metric families of one gateway. Share it behind an `Arc`; the registry is not global, so
+/// that tests can have several.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -138,7 +141,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Families at zero.
+    /// Creates all families at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -278,12 +281,12 @@ impl Metrics {
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
     }
 
-    /// So often has a task panicked since the start.
+    /// Sets how often a task has panicked since the start.
     pub fn task_panics(&self, task: &'static str, panics: u64) {
         self.task_panics.get_or_create(&TaskLabel { task }).inner().store(panics, Ordering::Relaxed);
     }
 
-    /// The exposition text (OpenMetrics).
+    /// Returns the exposition text (OpenMetrics).
     pub fn encode(&self) -> String {
         self.budgets.measure();
         let mut text = String::new();
@@ -292,50 +295,54 @@ impl Metrics {
         text
     }
 
-    /// A connection was taken in (`1`) or ended (`-1`).
+    /// Counts a connection that was accepted (`1`) or ended (`-1`).
     pub fn connections(&self, change: i64) {
         self.connections.inc_by(change);
     }
 
-    /// A connection was refused or ended: `cap`, `gave_way`, `per_ip`, `handshake`, `header_timeout`, `stalled`, `accept_error`.
+    /// Counts a connection that was refused or closed: `cap`, `gave_way`, `per_ip`, `handshake`,
+    /// `header_timeout`, `stalled`, `accept_error`.
     pub fn connection_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// Shows a budget of so many bytes from now on; `held` says what is held of it.
+    /// Exposes a budget of `limit` bytes from now on; `held` returns what it holds.
     pub fn watch_budget(&self, budget: &'static str, limit: u64, held: Held) {
         self.budgets.watch(budget, limit, held);
     }
 
-    /// A budget refused something; `reason` is the bound that was in the way: `all`, `tenant`, `network`, `client`.
+    /// Counts a refusal of a budget. `reason` is the limit that was reached: `all`, `tenant`,
+    /// `network`, `client`.
     pub fn budget_refused(&self, budget: &'static str, reason: &'static str) {
         self.budgets.refuse(budget, reason);
     }
 
-    /// An answer left. `route` is one of a small fixed set.
+    /// Records a response. `route` is one of a small fixed set.
     pub fn answered(&self, route: &'static str, status: u16, elapsed: Duration) {
         self.answers.get_or_create(&Answer { route, status }).inc();
         self.answer_seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64());
     }
 
-    /// A tool call ended.
+    /// Records a finished tool call.
     pub fn tool_call(&self, tenant: &str, outcome: Outcome, elapsed: Duration) {
         let outcome = outcome.label();
         self.tool_calls.get_or_create(&TenantOutcome { tenant: tenant.to_owned(), outcome }).inc();
         self.tool_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
     }
 
-    /// A backend call ended; `outcome` is `ok` or the error's class.
+    /// Records a finished backend call; `outcome` is `ok` or the error's class.
     pub fn backend_call(&self, outcome: &'static str, elapsed: Duration) {
         self.backend_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
     }
 
-    /// A login or renewal at the identity provider ended; `outcome` is `ok`, `refused`, `ended`, `misconfigured` or `down`.
+    /// Records a finished login or renewal at the identity provider; `outcome` is `ok`, `refused`,
+    /// `ended`, `misconfigured` or `down`.
     pub fn identity_call(&self, outcome: &'static str, elapsed: Duration) {
         self.identity_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
     }
 
-    /// A pass over the tenants folder ended at `now` (seconds since 1970), having changed so many tenants.
+    /// Records a pass over the tenants folder that ended at `now` (seconds since 1970) and changed
+    /// `changed` tenants.
     pub fn pass(&self, completed: bool, changed: usize, elapsed: Duration, now: f64) {
         let outcome = if completed { "ok" } else { "failed" };
         self.passes.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -347,28 +354,28 @@ impl Metrics {
         }
     }
 
-    /// Whether the store could be written last.
+    /// Sets whether the last write to the store succeeded.
     pub fn store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
     }
 
-    /// An audit line could not be kept.
+    /// Counts an audit line that was lost.
     pub fn audit_lost(&self) {
         self.audit_lost.inc();
     }
 
-    /// An audit line stands in a line that says how many there were.
+    /// Counts an audit line that only the number in another line stands for.
     pub fn audit_counted(&self) {
         self.audit_counted.inc();
     }
 
-    /// How many entries have not settled, and whether the system tells of changes.
+    /// Sets how many entries have not settled, and whether the system notifies of changes.
     pub fn folder(&self, unsettled: usize, notified: bool) {
         self.unsettled.set(i64::try_from(unsettled).unwrap_or(i64::MAX));
         self.notified.set(notified.into());
     }
 
-    /// How many tenants are in each state, and the generation in force.
+    /// Sets how many tenants are in each state, and the current generation.
     pub fn tenants(&self, by_state: &[(&'static str, i64)], generation: u64) {
         for &(state, count) in by_state {
             self.tenants.get_or_create(&StateLabel { state }).set(count);
@@ -376,14 +383,15 @@ impl Metrics {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
-    /// An automatic certificate ends then (seconds since 1970), and so many attempts in a row failed.
+    /// Sets when an automatic certificate expires (seconds since 1970), and how many attempts in a
+    /// row have failed.
     pub fn certificate(&self, name: &str, not_after: i64, failures: u32) {
         let name = Name { name: name.to_owned() };
         self.certificate_failures.get_or_create(&name).set(failures.into());
         self.certificate_ends.get_or_create(&name).set(not_after);
     }
 
-    /// An attempt to obtain a certificate ended; `outcome` is `ok` or the fault's class.
+    /// Counts an attempt to obtain a certificate; `outcome` is `ok` or the fault's class.
     pub fn certificate_order(&self, outcome: &'static str) {
         self.certificate_orders.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -409,7 +417,7 @@ impl Default for Metrics {
     }
 }
 
-/// From a cached page to the longest call.
+/// Creates a histogram with buckets from the time of a cached page to that of the longest call.
 fn seconds() -> Histogram {
     Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0])
 }

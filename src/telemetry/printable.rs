@@ -1,24 +1,27 @@
-//! Text of others, made fit for a terminal or a line of a log.
+//! Makes untrusted text safe for terminals and log lines.
 //!
-//! File names, names of clients and what backends say are chosen by others. A terminal obeys some characters (it moves
-//! the cursor, sets its title, writes to the clipboard), some reorder what people read, and a newline begins a line that
-//! nobody wrote. Whatever is shown to people goes through here.
+//! File names, names of clients and responses of backends are chosen by others. Terminals obey some
+//! characters (they move the cursor, set the title, write to the clipboard), some characters
+//! reorder the text that people read, and a newline forges a line. All text shown to people passes
+//! through this module.
 
 use std::borrow::Cow;
 
 const REPLACEMENT: char = '\u{fffd}';
 
-/// The text in one line, each harmful character replaced. Keeps its length in characters, so that columns stay.
+/// Returns the text as one line, with each harmful character replaced. Keeps the number of
+/// characters, so that columns stay aligned.
 pub fn printable(text: &str) -> Cow<'_, str> {
     without(text, is_harmful)
 }
 
-/// The same of a text that was laid out in lines: newlines and tabs stay.
+/// Replaces harmful characters in a text that is laid out in lines: newlines and tabs stay.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     without(text, |c| is_harmful(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// A JSON text that says the same without any harmful character. Outside of strings there are none but newlines.
+/// Returns an equivalent JSON text without harmful characters. Outside of strings JSON has none but
+/// newlines.
 pub fn printable_json(text: &str) -> Cow<'_, str> {
     let escaped = |c: char| is_harmful(c) && c != '\n';
     if !text.contains(escaped) {
@@ -34,7 +37,8 @@ pub fn printable_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters, line and paragraph separators, and those that reorder text. All are in the basic plane.
+/// Returns whether a character is a control character, a line or paragraph separator, or reorders
+/// text. All of them are in the basic plane.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,4 +1,4 @@
-//! The file: `audit.jsonl`, then `audit.jsonl.1` (the last one moved aside), `.2` …
+//! The file and its rotation: `audit.jsonl`, then `audit.jsonl.1` (the last one rotated), `.2` …
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Keeping;
 
-/// The file that is written.
+/// The file being written.
 #[derive(Debug)]
 pub(super) struct File {
     keeping: Keeping,
@@ -22,7 +22,7 @@ impl File {
         Ok(Self { keeping, open, written })
     }
 
-    /// Adds a line, to a new file if this one is full.
+    /// Appends a line, after a rotation if the file is full.
     pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if self.written > 0 && self.written + length > self.keeping.bytes {
@@ -38,7 +38,7 @@ impl File {
             0 => self.keeping.file.clone(),
             _ => PathBuf::from(format!("{}.{number}", self.keeping.file.display())),
         };
-        // The oldest is written over; with one file in all, the only one is begun anew.
+        // The oldest file is overwritten. If only one file is kept, it is started anew.
         for number in (1..self.keeping.files).rev() {
             match fs::rename(name(number - 1), name(number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -54,7 +54,7 @@ impl File {
     }
 }
 
-/// Names of people are in it: its owner's alone.
+/// Opens the file with mode 0600, since it contains people's names.
 fn append_to(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }

@@ -1,8 +1,9 @@
-//! What one tenant, and all who are unknown, may write of the audit: bytes at once, and bytes a second. So nobody pushes
-//! out of the files what others did.
+//! The share of the audit that one tenant, and all unidentified callers together, may write: a
+//! burst in bytes, and a rate in bytes per second. So no tenant or caller can push the events of
+//! others out of the files.
 //!
-//! What does not fit is counted by who did what and how it ended, and a line says the count: nothing of it is lost but the
-//! moments.
+//! Lines that exceed a share are counted by actor and outcome, and a line states the count. Only
+//! the times of the single events are lost.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,17 +12,19 @@ use jiff::Timestamp;
 
 use super::{Entry, Event, Who};
 
-/// For callers who are known, at each tenant: some 6,000 calls at once, and 90 a second for ever.
+/// For identified callers, per tenant: a burst of some 6,000 calls, and 90 calls a second
+/// permanently.
 const KNOWN: Allowance = Allowance { at_once: 2 << 20, a_second: 32 << 10 };
-/// For those who are not known, at each tenant.
+/// For unidentified callers, per tenant.
 const UNKNOWN: Allowance = Allowance { at_once: 64 << 10, a_second: 4 << 10 };
-/// For those who are not known, at all tenants.
+/// For unidentified callers, of all tenants together.
 const ALL_UNKNOWN: Allowance = Allowance { at_once: 1 << 20, a_second: 16 << 10 };
-/// How long lines are counted before a line says how many there were.
+/// How long lines are counted before their number is written.
 const COUNTED_FOR_MS: i64 = 10_000;
-/// So many of a tenant's kinds of lines are told apart by who did it; more by what and how it ended only.
+/// The kinds of lines of a tenant that are counted by actor; kinds beyond that are counted by event
+/// and outcome only.
 const KINDS: usize = 32;
-/// From so many tenants on, those that wrote nothing lately are forgotten when a new one comes.
+/// From this number of tenants on, idle ones are dropped when a new one arrives.
 const KEPT: usize = 4_096;
 
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +33,7 @@ struct Allowance {
     a_second: u64,
 }
 
-/// What each writes.
+/// What each tenant has written.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     tenants: DashMap<String, Share>,
@@ -38,7 +41,7 @@ pub(super) struct Shares {
     counting: Mutex<Counting>,
 }
 
-/// The tenants whose lines are being counted.
+/// The tenants with counted lines.
 #[derive(Debug, Default)]
 struct Counting {
     tenants: Vec<String>,
@@ -52,14 +55,14 @@ struct Share {
     counted: Vec<Counted>,
 }
 
-/// How full it was when last looked at; it empties with time.
+/// A leaky bucket: its level at the last access. It drains with time.
 #[derive(Debug, Default)]
 struct Bucket {
     bytes: u64,
     at_ms: i64,
 }
 
-/// Lines of one kind that were left out.
+/// The lines of one kind that were left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) event: Event,
@@ -69,7 +72,7 @@ pub(super) struct Counted {
     pub(super) since: Timestamp,
 }
 
-/// Who did it.
+/// The actor of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct By {
     tid: Option<String>,
@@ -79,18 +82,18 @@ pub(super) struct By {
     pub(super) client_id: Option<String>,
 }
 
-/// What becomes of a line.
+/// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Keep,
-    /// It is counted instead; `first`: nothing was being counted before.
+    /// Counted instead. `first` says that there was no count before.
     Count {
         first: bool,
     },
 }
 
 impl Shares {
-    /// Whether a line of so many bytes is kept; else it has been counted.
+    /// Decides about a line of `bytes` bytes, and counts it if it does not fit.
     pub(super) fn judge(&self, entry: &Entry<'_>, bytes: usize, at: Timestamp) -> Verdict {
         if entry.event == Event::Order {
             // Operators do not flood, and nothing that others do shall hide what they did.
@@ -119,7 +122,7 @@ impl Shares {
         share.unknown.take(UNKNOWN, bytes, now_ms) && lock(&self.unknown).take(ALL_UNKNOWN, bytes, now_ms)
     }
 
-    /// Whether it is the first one.
+    /// Returns whether the tenant is the first one.
     fn begin_counting(&self, tenant: &str, at: Timestamp) -> bool {
         let mut counting = lock(&self.counting);
         counting.tenants.push(tenant.to_owned());
@@ -130,15 +133,15 @@ impl Shares {
         is_first
     }
 
-    /// In how many milliseconds the counts are due to be said; `None` if nothing is counted.
+    /// Returns in how many milliseconds the counts are due; `None` if nothing is counted.
     pub(super) fn due_in_ms(&self, at: Timestamp) -> Option<u64> {
         let counting = lock(&self.counting);
         let due = counting.since_ms + COUNTED_FOR_MS - at.as_millisecond();
-        // A clock that was set back must not keep them for longer.
+        // A clock that was set back must not delay them further.
         (!counting.tenants.is_empty()).then(|| due.clamp(0, COUNTED_FOR_MS).unsigned_abs())
     }
 
-    /// Takes what was counted, by tenant.
+    /// Takes the counts, by tenant.
     pub(super) fn counted(&self) -> Vec<(String, Vec<Counted>)> {
         let tenants = std::mem::take(&mut lock(&self.counting).tenants);
         let counts = |tenant: String| {
@@ -155,12 +158,13 @@ impl Shares {
     }
 }
 
-/// Whoever showed a credential is known. A refusal is by somebody who did not, whatever they said.
+/// Returns whether the caller is identified, which takes a valid credential. Whoever is refused has
+/// shown none, whatever they claim.
 fn is_known(entry: &Entry<'_>) -> bool {
     entry.event != Event::Refusal && entry.who != Who::default()
 }
 
-/// Nobody panics while holding it.
+/// No holder of these locks panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -198,7 +202,7 @@ impl Bucket {
     fn empty(&mut self, allowance: Allowance, now_ms: i64) {
         let passed_ms = u64::try_from(now_ms - self.at_ms).unwrap_or(0);
         let gone = passed_ms.saturating_mul(allowance.a_second) / 1_000;
-        // Time that is too short for a byte counts later.
+        // Periods too short for a byte are counted later.
         if gone > 0 || now_ms < self.at_ms {
             self.at_ms = now_ms;
             self.bytes = self.bytes.saturating_sub(gone);
@@ -249,7 +253,7 @@ mod tests {
         Timestamp::from_millisecond(ms).expect("a time")
     }
 
-    /// How many of so many lines of 200 bytes are kept.
+    /// Returns how many of `lines` lines of 200 bytes are kept.
     fn kept(shares: &Shares, entry: &Entry<'_>, lines: usize, ms: i64) -> usize {
         (0..lines).filter(|_| shares.judge(entry, 200, at(ms)) == Verdict::Keep).count()
     }

@@ -57,7 +57,7 @@ fn files_are_rotated_by_size_and_bounded_in_number() {
 fn what_cannot_be_written_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let (audit, metrics) = start(folder.path(), 10, 2);
-    // The first line fits into no file but an empty one; then there is no folder to rotate in.
+    // The first line fits into an empty file only; then there is no folder to rotate in.
     audit.note(&Entry::new(Event::Login, "acme", "ok"));
     flush(&audit);
     std::fs::remove_dir_all(folder.path()).expect("removed");

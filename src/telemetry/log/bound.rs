@@ -1,8 +1,9 @@
-//! How many lines of one kind, about one tenant, are written. What is left out is counted: the next line of its kind says
-//! how many there were (`left_out`), and `tenantd_log_lines_left_out` counts all of them.
+//! A rate limit for log lines, per kind and tenant. Suppressed lines are counted: the next line of
+//! the kind states their number (`left_out`), and `tenantd_log_lines_left_out` counts all of them.
 //!
-//! A kind is a place in the source. Lines about what operators do (files, certificates, the store) are never left out, and
-//! neither is what an operator asked to see with a finer filter than `info`.
+//! A kind is a place in the source. Lines about the operator's doings (files, certificates, the
+//! store) are never suppressed, nor are those that an operator enables with a filter finer than
+//! `info`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,21 +21,21 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::{LogFormat, Monotonic};
 
-/// Of one kind about one tenant: so many lines at once, then one in each such time.
+/// The limit of one kind about one tenant: a burst of lines, then one line per period.
 const OF_A_TENANT: Rate = Rate { at_once: 30, each: Duration::from_secs(1) };
-/// Of one kind about all tenants.
+/// The limit of one kind about all tenants.
 const OF_ALL: Rate = Rate { at_once: 1_000, each: Duration::from_millis(10) };
-/// So many tenants and kinds are told apart. More share what [`OF_ALL`] leaves them.
+/// The combinations of kind and tenant that are tracked. Others share what [`OF_ALL`] leaves.
 const KEPT: usize = 4_096;
 
-/// Modules that say what operators did, and what became of it.
+/// The modules whose lines are about the operator's doings and their results.
 const OPERATORS: [&str; 8] =
     ["base::task", "bundle", "certs", "cli", "gateway", "settings", "store", "tenants"];
 
-/// What was left out by this process.
+/// The number of lines suppressed by this process.
 static LEFT_OUT: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// The same, for the metrics.
+/// Returns the counter for the metrics.
 pub(in crate::telemetry) fn left_out() -> Counter {
     LEFT_OUT.clone()
 }
@@ -45,7 +46,7 @@ struct Rate {
     each: Duration,
 }
 
-/// A format whose lines are bounded.
+/// A format whose lines are limited.
 pub(super) struct Bounded<F> {
     format: F,
     shape: LogFormat,
@@ -65,7 +66,7 @@ impl<F> Bounded<F> {
         }
         let mut tenant = Tenant(DefaultHasher::new());
         event.record(&mut tenant);
-        // Nobody panics while holding it.
+        // No holder of this lock panics.
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.judge(about.callsite(), tenant.0.finish(), (self.now)())
     }
@@ -98,7 +99,7 @@ where
     }
 }
 
-/// The line, and how many of its kind were left out before it.
+/// Appends to a line how many of its kind were suppressed before it.
 fn with_count(line: &str, shape: LogFormat, left_out: u64) -> String {
     let line = line.trim_end();
     match (shape, line.strip_suffix('}')) {
@@ -114,7 +115,7 @@ fn is_operators(target: &str) -> bool {
     OPERATORS.iter().any(is_in)
 }
 
-/// Whom a line is about, hashed: only that field is looked at.
+/// Hashes the tenant that a line is about; other fields are ignored.
 struct Tenant(DefaultHasher);
 
 impl Visit for Tenant {
@@ -133,14 +134,14 @@ impl Visit for Tenant {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// Before it so many of its kind were left out.
+    /// Write the line. `left_out` lines of its kind were suppressed before it.
     Write {
         left_out: u64,
     },
     LeaveOut,
 }
 
-/// How it went with each kind of line, about each tenant and about all.
+/// The state of each kind of line, per tenant and in total.
 #[derive(Default)]
 struct Lines {
     of_tenants: HashMap<(Identifier, u64), Kind>,
@@ -149,7 +150,7 @@ struct Lines {
 }
 
 struct Kind {
-    /// When all that may come at once may come again.
+    /// When the whole burst is available again.
     full_at: Instant,
     left_out: u64,
 }
@@ -186,7 +187,8 @@ impl Lines {
         }
     }
 
-    /// Forgets those that may have all their lines again, once there are many; not more often than once a second.
+    /// Drops the combinations whose whole burst is available, once there are many; at most once a
+    /// second.
     fn sweep(&mut self, now: Instant) {
         let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= OF_A_TENANT.each);
         if self.of_tenants.len() >= KEPT && is_due {
@@ -241,7 +243,8 @@ mod tests {
         }
     }
 
-    /// Time as far as it has come: a minute for each question would be too fast to see anything.
+    /// The time of the tests, in seconds since `START`; advancing it at every reading would be too
+    /// fast to observe anything.
     static SECONDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     static START: LazyLock<Instant> =
         LazyLock::new(|| crate::base::clock::Clock::monotonic(&crate::base::clock::SystemClock));

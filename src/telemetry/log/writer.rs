@@ -1,8 +1,9 @@
-//! Standard error, written by a thread of its own.
+//! Standard error, written by a dedicated thread.
 //!
-//! Whatever standard error leads to (a full disk, a pipe whose reader is gone or asleep, a terminal that was closed), nobody
-//! waits for it and nothing ends because of it: lines wait in a bounded buffer, and those that do not fit or cannot be
-//! written are lost and counted (`tenantd_log_lines_lost`). The next line that can be written says how many there were.
+//! Wherever standard error leads (a full disk, a pipe whose reader is gone or sleeps, a closed
+//! terminal), no caller waits for it and the process does not end because of it. Lines wait in a
+//! bounded buffer; those that do not fit or cannot be written are lost and counted
+//! (`tenantd_log_lines_lost`). The next line that can be written states their number.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,31 +13,31 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-/// What may wait to be written: seconds of a busy gateway's log.
+/// The size of the buffer, in bytes: seconds of a busy gateway's log.
 const WAITING_BYTES: usize = 4 << 20;
-/// A buffer that grew beyond this is not kept.
+/// A buffer that grew beyond this size is shrunk again.
 const KEPT_BYTES: usize = 64 << 10;
-/// The pause before a descriptor that others made non-blocking is tried again.
+/// The pause before a retry on a descriptor that another process made non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Lines lost by this process.
+/// The number of lines lost by this process.
 static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// The same, for the metrics.
+/// Returns the counter for the metrics.
 pub(in crate::telemetry) fn lost() -> Counter {
     LOST.clone()
 }
 
-/// Takes lines for a thread that writes them. Cheap to clone.
+/// The queue of lines for the thread that writes them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Queue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Signalled when there is something to write.
     arrived: Condvar,
-    /// Nothing waits any longer.
+    /// Signalled when nothing waits any longer.
     written: Condvar,
 }
 
@@ -45,7 +46,7 @@ struct State {
     /// Whole lines.
     waiting: Vec<u8>,
     is_writing: bool,
-    /// Lines lost that no line has told of.
+    /// Lost lines that no line has reported yet.
     untold: u64,
 }
 
@@ -53,21 +54,22 @@ impl Queue {
     /// Starts the thread that writes to standard error.
     ///
     /// # Errors
-    /// The system has no thread or no descriptor left.
+    /// No thread can be started, or no file descriptor is left.
     pub(super) fn to_stderr() -> io::Result<Self> {
-        // A descriptor of its own: a write that hangs must not hold the lock of `io::stderr` at the process's end.
+        // Use a separate descriptor: a write that hangs must not hold the lock of `io::stderr` when
+        // the process ends.
         Self::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))
     }
 
     fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self(Arc::default());
         let writer = queue.clone();
-        // It ends with the process; `flush` is what waits for it.
+        // The thread ends with the process; `flush` waits for its lines.
         let _detached = std::thread::Builder::new().name("log".into()).spawn(move || writer.serve(out))?;
         Ok(queue)
     }
 
-    /// Takes one whole line, or loses and counts it.
+    /// Queues one whole line, or counts it as lost.
     pub(super) fn put(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.waiting.len() + line.len() > WAITING_BYTES {
@@ -82,10 +84,10 @@ impl Queue {
         }
     }
 
-    /// Waits until what was put is written or lost, but not longer than this.
+    /// Waits until all queued lines are written or lost, but no longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        // Late or not, and whatever became of the thread: the process ends.
+        // Late or not, and whatever happened to the thread: the process ends.
         let _in_time = self.0.written.wait_timeout_while(self.0.lock(), patience, is_busy);
     }
 
@@ -107,7 +109,7 @@ impl Queue {
         }
     }
 
-    /// Waits for lines and takes all there are.
+    /// Waits for lines and takes all of them.
     fn take(&self, batch: &mut Vec<u8>) {
         let guard = self.0.lock();
         let waited = self.0.arrived.wait_while(guard, |state| state.waiting.is_empty());
@@ -116,7 +118,7 @@ impl Queue {
         state.is_writing = true;
     }
 
-    /// Returns how many lost lines are to be told of: none while nothing can be written.
+    /// Returns how many lost lines to report: none while nothing can be written.
     fn finish(&self, lost: u64) -> u64 {
         let mut state = self.0.lock();
         state.lose(lost);
@@ -128,7 +130,7 @@ impl Queue {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nobody panics while holding it.
+        // No holder of this lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,7 +142,7 @@ impl State {
     }
 }
 
-/// The subscriber hands over each event as one whole line.
+/// The subscriber passes each event as one whole line.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -152,7 +154,7 @@ impl Write for Queue {
     }
 }
 
-/// What lines are written to.
+/// The destination of lines.
 struct Lines<W> {
     out: W,
     /// The last line was written in part.
@@ -160,7 +162,7 @@ struct Lines<W> {
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes whole lines. Returns how many of them were lost.
+    /// Writes whole lines and returns how many of them were lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if self.is_torn && self.write_all(b"\n").is_err() {
             return count(lines);
@@ -172,7 +174,7 @@ impl<W: Write> Lines<W> {
         count(after)
     }
 
-    /// The error is how much was written before it failed.
+    /// Writes all bytes. The error is the number of bytes written before the failure.
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
@@ -200,7 +202,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A disk that has room for so many bytes, then for none, then for all again.
+    /// A disk with room for a number of bytes, then for none, then for all again.
     struct Disk {
         room: usize,
         is_cleared: Arc<Mutex<bool>>,
@@ -226,7 +228,7 @@ mod tests {
         }
     }
 
-    /// A pipe whose reader sleeps until it is told to read on.
+    /// A pipe whose reader sleeps until the test wakes it.
     struct Asleep {
         begun: Sender<()>,
         wake: Receiver<()>,
@@ -234,7 +236,7 @@ mod tests {
 
     impl Write for Asleep {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // The test has ended if nobody listens.
+            // If the receiver is gone, the test has ended.
             let _ended = self.begun.send(());
             let _ended = self.wake.recv();
             Ok(bytes.len())

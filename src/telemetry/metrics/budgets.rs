@@ -1,4 +1,4 @@
-//! The families of budgets: what each may hold and holds, and what it refused.
+//! The metric families of budgets: their limits, what they hold, and what they refused.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ struct Refusal {
     reason: &'static str,
 }
 
-/// What is held of a budget now, in bytes. A function, since this floor is below that of budgets.
+/// Returns what a budget holds now, in bytes. A function, since budgets belong to a higher floor.
 pub type Held = Box<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Default)]
@@ -28,7 +28,8 @@ pub(super) struct Budgets {
     limits: Family<Name, Gauge>,
     held: Family<Name, Gauge>,
     refused: Family<Refusal, Counter>,
-    /// Asked when somebody wants to know: a gauge that follows each request would cost each request.
+    /// Read when metrics are collected: a gauge updated with every request would slow down every
+    /// request.
     watched: Mutex<Vec<(&'static str, Held)>>,
 }
 
@@ -51,7 +52,7 @@ impl Budgets {
         self.refused.get_or_create(&Refusal { budget, reason }).inc();
     }
 
-    /// Reads what is held.
+    /// Updates the gauges of what budgets hold.
     pub(super) fn measure(&self) {
         for (budget, held) in self.watched().iter() {
             self.held.get_or_create(&Name { budget }).set(gauge(held()));
@@ -59,7 +60,7 @@ impl Budgets {
     }
 
     fn watched(&self) -> MutexGuard<'_, Vec<(&'static str, Held)>> {
-        // Nobody panics while holding it.
+        // No holder of this lock panics.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
