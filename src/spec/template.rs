@@ -161,7 +161,7 @@ fn fit<'a>(mark: &str, place: Place, values: &'a Values) -> Result<Option<Cow<'a
     }
 }
 
-/// Nobody encodes a meaningful text more often than this.
+/// No meaningful text is encoded more often than this.
 const MOST_DECODINGS: usize = 4;
 
 /// Returns why a value cannot be part of one path segment. Checks it as it is, and decoded as often

@@ -9,7 +9,7 @@ use super::CallSpec;
 /// One tool of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolSpec {
-    /// 1 to 128 characters of `A-Z a-z 0-9 _ - .`
+    /// The name, of 1 to 128 characters: `A-Z a-z 0-9 _ - .`
     pub name: Arc<str>,
     /// The name shown to people.
     pub title: Arc<str>,

@@ -70,7 +70,7 @@ where
     });
     Box::new(move |ended| {
         let outcome = outcome.and_then(|value| ended.map(|()| value).map_err(failure));
-        // The caller waits for the outcome; if it is gone, nobody else needs it.
+        // The caller waits for the outcome; nothing else needs it.
         let _asker = tell.send(outcome);
     })
 }

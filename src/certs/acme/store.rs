@@ -1,7 +1,7 @@
 //! The files of the automatic mode in the certs folder. Each is private and replaced atomically:
 //!
 //! ```text
-//! certs/lock                           held for the life of the process; a second process refuses to start
+//! certs/lock                           held by the process; a second one refuses to start
 //! certs/accounts/<ca>/account.json     the account's key
 //! certs/sets/<name>/bundle.pem         key and chain in one file, so that they always match
 //! certs/sets/<name>/bundle.prev.pem    the previous one
@@ -394,8 +394,8 @@ mod tests {
         }
     }
 
-    /// Arbitrary bytes, documents of other versions and oversized ones; `None` stands for a truncated
-    /// file.
+    /// Arbitrary bytes, documents of other versions and oversized ones; `None` stands for a
+    /// truncated file.
     fn garbage() -> impl Strategy<Value = Option<Vec<u8>>> {
         let document = |text: &'static str| Just(Some(text.as_bytes().to_vec()));
         prop_oneof![

@@ -158,8 +158,8 @@ impl Shares {
     }
 }
 
-/// Returns whether the caller is identified, which takes a valid credential. Whoever is refused has
-/// shown none, whatever they claim.
+/// Returns whether the caller is identified, which takes a valid credential. A refused caller has
+/// shown none, whatever identity it claims.
 fn is_known(entry: &Entry<'_>) -> bool {
     entry.event != Event::Refusal && entry.who != Who::default()
 }
