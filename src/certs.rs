@@ -249,6 +249,7 @@ impl Certificates {
                 Some(renew) = inbox.questions.recv() => { acme.renew(renew); continue }
                 () = tokio::time::sleep(pause) => continue,
             };
+            // Files and key generation block, so the state moves to a blocking thread and back.
             let pass = tokio::task::spawn_blocking(move || {
                 let table = caught_now(|| {
                     let changed = match event {
@@ -275,6 +276,7 @@ impl Certificates {
                 }
                 None => {}
             }
+            // Operators hear the outcome of their orders only once the new certificate is served.
             acme.tell();
         }
     }

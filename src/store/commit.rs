@@ -40,6 +40,7 @@ impl Store {
         let (tell, told) = sync_channel(1);
         self.waiting.push(Box::new(move |begun| within(begun, work, tell)));
         let mut connection = self.connection();
+        // Empty if the previous holder of the connection made this change along with its own.
         let changes = self.waiting.take();
         if !changes.is_empty() {
             let before = connection.total_changes();

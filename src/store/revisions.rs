@@ -84,6 +84,7 @@ impl Store {
                 let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
                 let stem: String = row.get(0)?;
                 let claimed = claims.remove(&stem).unwrap_or_default();
+                // Of a row that was tampered with nothing counts but the stem.
                 if changed.contains(&stem) {
                     tracing::error!(
                         entry = stem,

@@ -159,6 +159,7 @@ impl Lines {
     fn judge(&mut self, kind: Identifier, tenant: u64, now: Instant) -> Verdict {
         self.sweep(now);
         let key = (kind.clone(), tenant);
+        // Beyond the tracked combinations only the limit of all tenants applies.
         let has_room = self.of_tenants.len() < KEPT || self.of_tenants.contains_key(&key);
         let own = has_room.then(|| self.of_tenants.entry(key).or_insert(Kind::new(now)));
         let all = self.of_all.entry(kind).or_insert(Kind::new(now));
