@@ -1,5 +1,5 @@
-//! What the edge's memory is spent on, each with a bound, a share for each tenant and source network, and a reserve for
-//! callers with a credential:
+//! The edge's memory budgets. Each has a limit, a share per tenant and per source network, and a
+//! reserve for callers with a credential:
 //!
 //! - requests, from when their body is waited for until they are answered. Only bytes that came are counted: who announces
 //!   much and sends nothing takes next to no room from others;
@@ -19,12 +19,12 @@ use crate::settings::Limits;
 use crate::spec::TenantName;
 use crate::telemetry::metrics::Metrics;
 
-/// What a call takes beside its text for as long as it is under way: rmcp gives each two queues of 32 messages, and the
-/// rest are tasks. Measured with open `subscriptions/listen` streams: 62 KiB each.
+/// Memory that a call in flight takes besides its text: rmcp gives each call two queues of 32
+/// messages, the rest are tasks. Measured with open `subscriptions/listen` streams: 62 KiB each.
 pub(super) const CALL_BYTES: u64 = 64 << 10;
-/// Streams that one person, or one program, may have open. A client opens one or two.
+/// Streams that one person or service client may have open. A client normally opens one or two.
 const STREAMS_OF_ONE: u64 = 16;
-/// What an answer takes beside its body: its head, and its stream's state.
+/// Memory that a response takes besides its body: its head and the state of its stream.
 const ANSWER_BYTES: u64 = 1 << 10;
 /// So many refused clients may send on at a time without being cut.
 const LINGERERS: u64 = 1_024;
@@ -48,18 +48,19 @@ pub(super) struct Lingerer {
     _place: Hold,
 }
 
-/// One budget, and who is told that it refused something.
+/// One budget, with the metric and the rate-limited log line for what it refuses.
 #[derive(Debug)]
 pub(super) struct Room {
     budget: Arc<Budget>,
     name: &'static str,
     setting: &'static str,
     metrics: Arc<Metrics>,
-    /// When to say that there is no room: who asks without end must not fill the disk.
+    /// Limits the log line about refusals, so that a client that keeps calling cannot fill the
+    /// disk.
     complaint: Seldom,
 }
 
-/// In whose shares something counts.
+/// The parties against whose shares a reservation counts.
 #[derive(Debug, Clone)]
 pub(super) struct Parties {
     tenant: Option<Arc<str>>,
@@ -108,31 +109,32 @@ impl Room {
         Self { budget, name, setting, metrics, complaint: Seldom::once_in(Duration::from_secs(60)) }
     }
 
-    /// Nothing yet.
+    /// Returns an empty reservation.
     pub(super) fn hold(&self, parties: &Parties) -> Hold {
         hold_of(&self.budget, parties)
     }
 
-    /// Nothing yet, for a stream of a person or program that logged in.
+    /// Returns an empty reservation for a stream of a person or service client that logged in.
     pub(super) fn hold_stream(&self, parties: &Parties, subject: &str) -> Hold {
         let tenant = parties.tenant.clone().unwrap_or_default();
         let client = Party::Client { tenant, id: subject.into() };
         self.hold(parties).of_client(self.budget.share_of(client, STREAMS_OF_ONE * CALL_BYTES))
     }
 
-    /// Room for an answer whose body has so many bytes, as far as is known.
+    /// Reserves room for a response with a body of `body` bytes, if that size is known.
     pub(super) fn hold_answer(&self, parties: &Parties, body: Option<u64>) -> Result<Hold, Exhausted> {
         let mut hold = self.hold(parties);
         hold.grow(ANSWER_BYTES + body.unwrap_or_default())?;
         Ok(hold)
     }
 
-    /// Whether a source network holds so much that those of its connections that do not read shall end.
+    /// Returns whether a source network holds so much that its connections that do not read should
+    /// be closed.
     pub(super) fn is_pressed_by(&self, address: IpAddr) -> bool {
         self.budget.hold(None, Some(self.budget.share(Party::Network(network(address)))), true).is_pressed()
     }
 
-    /// Counts a refusal, and says it if that was not done lately.
+    /// Counts a refusal, and logs it unless that was done recently.
     pub(super) fn refuse(&self, exhausted: Exhausted, parties: &Parties, now: Instant) {
         self.metrics.budget_refused(self.name, exhausted.reason());
         let Some(unsaid) = self.complaint.occasion(now) else { return };
@@ -147,13 +149,13 @@ impl Room {
 }
 
 impl Parties {
-    /// Nobody is known yet.
+    /// The parties of a request whose caller has not been authenticated yet.
     pub(super) fn of(address: IpAddr, tenant: Option<&TenantName>) -> Self {
         let tenant = tenant.map(|name| Arc::clone(name.shared()));
         Self { tenant, network: network(address), has_credential: false }
     }
 
-    /// The same, for a caller whose credential was looked at.
+    /// Sets whether the caller's credential was verified.
     pub(super) fn with_credential(mut self, has_credential: bool) -> Self {
         self.has_credential = has_credential;
         self

@@ -1,4 +1,4 @@
-//! One connection: its handshake, its protocol, its patience and its end.
+//! One connection: handshake, protocol, timeouts and shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -32,10 +32,10 @@ use super::tls::{self, Protocol, Shaken};
 use crate::base::linger;
 use crate::base::places::Occupant;
 
-/// An HTTP/1 connection rests after it has been kept for nothing for so long, or twice that.
+/// An HTTP/1 connection rests once it has been idle for this long, at most twice as long.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
-/// Serves a connection until either side has had enough.
+/// Serves a connection until either side closes it.
 pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, activity: Arc<Activity>) {
     listener::prepare(&stream);
     let Some(peer) = Peer::of(&stream, addr) else { return };
@@ -43,7 +43,8 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
         return Line::new(edge, peer, activity).speak(Protocol::Http1, stream).await;
     };
     let deadline = seconds(edge.limits.handshake_seconds);
-    // What a handshake needs is let go before a connection begins to wait; and a TLS stream is too large to be moved about.
+    // Boxed: this frees the state of the handshake before the connection becomes idle, and a TLS
+    // stream is too large to move around.
     let nameless = edge.certificates.as_ref().map(|all| all.resolver_at(peer.local));
     let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone(), nameless));
     let shaken = tokio::time::timeout(deadline, shaking).await;
@@ -58,7 +59,7 @@ pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, 
         Err(late) => Some(late.into()),
     };
     edge.metrics.connection_refused("handshake");
-    // A scanner must not fill the disk.
+    // Rate-limited, so that a scanner cannot fill the disk.
     if let Some(unsaid) = edge.no_handshake.occasion(edge.clock.monotonic()) {
         tracing::debug!(client.addr = %peer.addr, error = ?failed, unsaid, "no TLS handshake");
     }
@@ -93,7 +94,7 @@ impl Line {
         Arc::new(Self { edge, peer, activity })
     }
 
-    /// Converses in one of the protocols until either side has had enough.
+    /// Serves `protocol` on the stream until either side closes it.
     pub(super) async fn speak<S>(self: Arc<Self>, protocol: Protocol, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -156,7 +157,8 @@ impl Line {
         service_fn(move |request| Arc::clone(&line).answer(request, streams.clone()))
     }
 
-    /// HTTP/1.1. Between requests a connection is taken apart: what hyper needs for one is most of what it takes.
+    /// Serves HTTP/1.1. Between requests it drops hyper's connection state, which is most of the
+    /// memory that a connection takes.
     async fn converse<S>(self: Arc<Self>, mut stream: Patient<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -169,14 +171,15 @@ impl Line {
                 () = self.over() => false,
             };
             if !awake {
-                // Whoever has gone already needs no farewell.
+                // The client may have disconnected already, so an error here is expected.
                 let _gone = stream.shutdown().await;
                 return;
             }
         }
     }
 
-    /// Answers requests until the connection ends, or rests.
+    /// Answers requests until the connection ends (`None`) or rests (the stream, with unparsed
+    /// bytes put back).
     async fn exchange<S>(self: &Arc<Self>, stream: Patient<S>) -> Option<Patient<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -205,6 +208,7 @@ impl Line {
         }
     }
 
+    /// Serves HTTP/2, with its streams and its buffered writes driven in the same task.
     async fn multiplex<S>(self: Arc<Self>, stream: Corked<S>, uncork: Uncork<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -234,7 +238,8 @@ impl Line {
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut beside = pin!(beside);
-        // In this order: what the connection reads is begun at once, and what it writes leaves.
+        // In this order: requests that the connection has read start at once, then its writes are
+        // flushed.
         tokio::select! {
             biased;
             ended = connection.as_mut() => self.report_end(ended),
@@ -256,6 +261,7 @@ impl Line {
         Ended::Over
     }
 
+    /// Returns once the connection should shut down: the process drains, or the connection is idle.
     async fn over(&self) {
         tokio::select! {
             () = self.edge.tasks.soft().cancelled() => {}
@@ -290,8 +296,9 @@ impl Line {
     }
 }
 
-/// `Patient` holds the deadlines, so hyper's own header timeout is off. The number of headers stays at hyper's default of
-/// 100, which it parses without allocating; their size is what is bounded.
+/// hyper's own header timeout is off because `Patient` holds the deadlines. The number of headers
+/// stays at hyper's default of 100, which hyper parses without allocating; their size is bounded
+/// here.
 fn http1_settings() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -321,13 +328,14 @@ fn http2_settings(streams: Streams) -> http2::Builder<Streams> {
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Tracked>, Infallible>> + Send>>;
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The streams of one HTTP/2 connection, run in its own task: each as a task of its own would cost more than most answers
-/// do, in allocations and in wake-ups across threads. They end with their connection.
+/// The streams of one HTTP/2 connection, run in its own task: a task for each would cost more than
+/// most responses do, in allocations and in wake-ups across threads. They end with their
+/// connection.
 #[derive(Clone, Default)]
 struct Streams(Arc<Mutex<Vec<Stream>>>);
 
 impl Streams {
-    /// Runs what is there and what comes.
+    /// Runs the queued streams, and those that are added while it is polled.
     async fn run(self) -> Infallible {
         let mut running = FuturesUnordered::new();
         std::future::poll_fn(move |context| {
@@ -382,7 +390,7 @@ mod tests {
     use crate::server::tests::{Gateway, get, post, start};
     use crate::settings::Limits;
 
-    /// A connection in memory, whose time does not pass by itself.
+    /// A connection in memory; the test's clock is paused.
     fn connected(gateway: &Gateway) -> (Arc<Line>, Patient<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(1 << 16);
         let activity = Arc::new(Activity::default());
@@ -391,13 +399,13 @@ mod tests {
         (Arc::new(Line { edge: Arc::clone(&gateway.edge), peer, activity }), stream, near)
     }
 
-    /// Whether a request begins.
+    /// Returns whether a request begins, rather than the stream ending.
     async fn wakes(stream: &mut Patient<DuplexStream>) -> bool {
         let woken = tokio::time::timeout(seconds(10), stream.wake()).await;
         woken.expect("bytes or an end come").expect("an end is no error")
     }
 
-    /// How many answers have come, once there are no more.
+    /// Counts the responses that have arrived, once no more follow.
     async fn answers(near: &mut DuplexStream) -> usize {
         let mut all = Vec::new();
         let reading = near.read_to_end(&mut all);

@@ -1,4 +1,4 @@
-//! What every connection and request of the edge shares, and the facts of one of each.
+//! State shared by all connections and requests of the edge, and what is known of each one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,15 +23,20 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::Registry;
 use crate::tenants::tenant::Tenant;
 
-/// What the edge works with.
+/// What the edge depends on.
 #[derive(Clone)]
 pub struct Handles {
+    /// The tenants' routing table.
     pub registry: Registry,
+    /// Counts connections, requests and refusals.
     pub metrics: Arc<Metrics>,
+    /// The clock; tests have their own.
     pub clock: Arc<dyn Clock>,
+    /// Owns the tasks of listeners and connections, and signals the drain.
     pub tasks: Tasks,
+    /// The audit log, for refused calls.
     pub audit: Audit,
-    /// Without certificates the listeners speak plain HTTP/1.1.
+    /// Without certificates, the listeners speak plain HTTP/1.1.
     pub certificates: Option<Arc<Certificates>>,
 }
 
@@ -43,7 +48,7 @@ pub struct Edge {
     pub(super) tasks: Tasks,
     pub(super) audit: Audit,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
-    /// What a CA that looks at its challenge is answered with.
+    /// The TLS configuration that answers TLS-ALPN-01 challenges.
     pub(super) challenges: Option<Arc<rustls::ServerConfig>>,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) limits: Limits,
@@ -52,14 +57,14 @@ pub struct Edge {
     pub(super) hosts: GatewayHosts,
     pub(super) allowed_origins: Vec<String>,
     pub(super) open_tenants: OpenTenants,
-    /// `Strict-Transport-Security`, on every answer under a certificate that is meant to last.
+    /// `Strict-Transport-Security`, sent on every response except under a placeholder certificate.
     pub(super) hsts: Option<HeaderValue>,
-    /// When to say that a handshake failed.
+    /// Limits the log line about failed handshakes.
     pub(super) no_handshake: Seldom,
 }
 
 impl Edge {
-    /// Puts the edge together. Nothing is served before [`Edge::serve`].
+    /// Builds the edge. It serves nothing before [`Edge::serve`].
     pub fn new(settings: &Settings, handles: Handles) -> Arc<Self> {
         let limits = settings.limits.clone();
         Arc::new(Self {
@@ -86,21 +91,21 @@ impl Edge {
     }
 }
 
-/// What is known about a connection.
+/// What is known of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// Never an IPv4 address in IPv6 clothes.
+    /// The client's address; an IPv4-mapped IPv6 address is converted to IPv4.
     pub(super) addr: SocketAddr,
-    /// The address the client connected to: a name of ours by definition.
+    /// The address that the client connected to, which is always a host name of this gateway.
     pub(super) local: IpAddr,
-    /// The name asked for in the TLS handshake, lower case.
+    /// The server name from SNI, in lower case.
     pub(super) sni: Option<Box<str>>,
-    /// The certificate it was shown is one that nobody vouches for, until there is another.
+    /// The handshake used a placeholder certificate that no CA signed.
     pub(super) stopgap: bool,
 }
 
 impl Peer {
-    /// What a socket knows of its two ends. `None` if it is closed already.
+    /// Reads both ends of a socket. Returns `None` if it is closed already.
     pub(super) fn of(stream: &TcpStream, addr: SocketAddr) -> Option<Self> {
         let local = stream.local_addr().ok()?.ip().to_canonical();
         Some(Self {
@@ -111,8 +116,9 @@ impl Peer {
         })
     }
 
-    /// Where the caller is, as far as that decides whom an open tenant answers. Who calls from an address that was called is
-    /// this machine, by whatever address of its own: no other can finish a handshake from there.
+    /// Returns the caller's address for deciding whether an open tenant answers it. A caller whose
+    /// address equals the one it connected to is this machine, under whatever address: no other
+    /// machine can finish a handshake from there. It is returned as loopback.
     pub(super) fn place(&self) -> IpAddr {
         match self.addr.ip() == self.local {
             true => Ipv4Addr::LOCALHOST.into(),
@@ -121,7 +127,7 @@ impl Peer {
     }
 }
 
-/// What is known about a request before anything of it is read.
+/// What is known of a request before any of it is read.
 #[derive(Debug)]
 pub(super) struct Visit<'a> {
     pub(super) peer: &'a Peer,
@@ -136,7 +142,7 @@ impl<'a> Visit<'a> {
         Self { peer, id, started, has_credential: AtomicBool::new(false) }
     }
 
-    /// The request showed a credential that was found good.
+    /// Records that the request carried a valid credential.
     pub(super) fn set_credential(&self) {
         self.has_credential.store(true, Ordering::Relaxed);
     }
@@ -145,7 +151,7 @@ impl<'a> Visit<'a> {
         self.has_credential.load(Ordering::Relaxed)
     }
 
-    /// In whose shares counts what it takes.
+    /// Returns the parties against whose shares the request's memory counts.
     pub(super) fn parties(&self, tenant: Option<&Tenant>) -> Parties {
         let tenant = tenant.map(|tenant| &tenant.spec.name);
         Parties::of(self.peer.addr.ip(), tenant).with_credential(self.has_credential())

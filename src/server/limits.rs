@@ -1,4 +1,4 @@
-//! How many connections there may be: in all, and of one party.
+//! Limits on connections: in total and per client network.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use crate::base::places::{self, Permit, Places};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
 
-/// The door: a permit is taken before accepting, the party is counted after.
+/// Admits connections: a permit is acquired before accepting, the client network is counted after.
 pub(super) struct Admission {
     places: Arc<Places<Activity>>,
     metrics: Arc<Metrics>,
 }
 
-/// One connection's place; given back when dropped.
+/// The permit of one connection; returned when dropped.
 pub(super) struct Place {
     place: places::Place<Activity>,
     metrics: Arc<Metrics>,
@@ -25,7 +25,7 @@ impl Admission {
         Self { places: Places::new(limits.connections, limits.connections_per_ip), metrics }
     }
 
-    /// Waits until one more connection may be accepted; further ones queue in the kernel.
+    /// Waits until one more connection may be accepted; further connections queue in the kernel.
     pub(super) async fn permit(&self) -> Permit {
         if self.places.are_taken() {
             self.metrics.connection_refused("cap");
@@ -33,7 +33,8 @@ impl Admission {
         self.places.permit(|| self.metrics.connection_refused("gave_way")).await
     }
 
-    /// Counts a connection from `address` (IPv6: its /64); `None` when that party has enough.
+    /// Counts a connection from `address` (IPv6: its /64). Returns `None` if that network has
+    /// reached its limit.
     pub(super) fn admit(&self, permit: Permit, address: IpAddr, activity: &Arc<Activity>) -> Option<Place> {
         let Some(place) = self.places.admit(permit, address, Arc::clone(activity)) else {
             self.metrics.connection_refused("per_ip");
@@ -45,7 +46,7 @@ impl Admission {
 }
 
 impl Place {
-    /// Returns once the place is somebody else's: the connection is to end at once.
+    /// Returns once the permit was given to another connection; this one must close at once.
     pub(super) async fn taken_away(&self) {
         self.place.taken_away().await;
     }

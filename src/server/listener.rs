@@ -1,4 +1,5 @@
-//! The public sockets: bound first, so that ports are known before anything else is built, served later.
+//! The public sockets. They are bound first, so that ports are known before anything else is built,
+//! and served later.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,18 +13,20 @@ use super::context::Edge;
 use super::patience::Activity;
 use crate::base::accept::Acceptor;
 
-/// Connections that may wait in the kernel.
+/// Connections that may queue in the kernel.
 const BACKLOG: i32 = 1024;
 
-/// A socket could not be had.
+/// A socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
+    /// The address from the settings that could not be bound.
     pub address: SocketAddr,
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// Bound sockets that nobody accepts from yet.
+/// Bound sockets that do not accept connections yet.
 #[derive(Debug)]
 pub struct Listeners {
     sockets: Vec<TcpListener>,
@@ -31,7 +34,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every address, or none. Port 0 is replaced by the port the system chose. Needs a Tokio runtime.
+    /// Binds all addresses, or none. For port 0 the system chooses a port, see
+    /// `local_addrs`. Requires a Tokio runtime.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound, with the system's error: the port is taken or
+    /// privileged, or the address does not belong to this machine.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let bind_one = |&address: &SocketAddr| {
             let shares_port = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
@@ -47,13 +55,14 @@ impl Listeners {
         self.sockets
     }
 
-    /// The addresses bound, in the order asked for.
+    /// Returns the bound addresses, in the order of the arguments.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
 }
 
-/// `[::]` alone takes IPv4 in as well; beside an IPv4 listener on the same port it must not.
+/// Binds one address. `[::]` alone accepts IPv4 as well; beside an IPv4 listener on the same port
+/// it must not.
 fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -69,8 +78,8 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAd
 }
 
 impl Edge {
-    /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections then finish what they do;
-    /// `Tasks::drain` sets their deadline.
+    /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections
+    /// then finish their requests in flight; `Tasks::drain` sets the deadline for that.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         for socket in listeners.sockets {
             let accepting = accept_all(Arc::clone(self), socket, "connection", connection::serve);
@@ -79,7 +88,7 @@ impl Edge {
     }
 }
 
-/// Makes the task that accepts from a socket; each conversation is a task of its own.
+/// Builds the task that accepts from a socket and spawns a task for each connection.
 pub(super) fn accept_all<F, C>(
     edge: Arc<Edge>,
     socket: TcpListener,
@@ -94,7 +103,7 @@ where
     move || Box::pin(accept(Arc::clone(&edge), Arc::clone(&socket), name, converse.clone()))
 }
 
-/// Accepts until draining. A conversation's place is given back after it.
+/// Accepts connections until the process drains. A connection's permit is returned when it ends.
 async fn accept<F, C>(edge: Arc<Edge>, socket: Arc<TcpListener>, name: &'static str, converse: C)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -110,7 +119,8 @@ where
         };
         let activity = Arc::new(Activity::default());
         let Some(place) = edge.admission.admit(permit, peer.ip(), &activity) else { continue };
-        // Boxed, since each layer around a future holds room for it once more: it was twelve kilobytes for three.
+        // Boxed, since every wrapper around a future reserves space for it again: 12 KiB for a
+        // future of 3 KiB.
         let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer, activity));
         edge.tasks.spawn(name, async move {
             tokio::select! {
@@ -121,7 +131,7 @@ where
     }
 }
 
-/// Small answers leave at once.
+/// Sets `TCP_NODELAY`, so that small responses leave at once.
 pub(super) fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");

@@ -1,4 +1,4 @@
-//! TLS: 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, certificates from a snapshot.
+//! TLS 1.2 and 1.3 for HTTP/2 and HTTP/1.1 (chosen by ALPN), with certificates from a snapshot.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::certs::ACME_TLS;
 
-/// The protocol that ALPN chose; without ALPN it is HTTP/1.1.
+/// The protocol negotiated by ALPN; HTTP/1.1 without ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
     Http2,
 }
 
-/// The one TLS configuration: made once, so that tickets survive every change of certificates.
+/// Builds the TLS configuration. It is built once, so that session tickets survive every change of
+/// certificates.
 pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -28,11 +29,11 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // The order below is ours to choose.
+    // The server's order of cipher suites wins, see `provider`.
     config.ignore_client_order = true;
-    // One is enough for a client that comes back; each costs a sealing and is sent to all.
+    // One ticket suffices for a resumption; each costs an encryption and is sent to every client.
     config.send_tls13_tickets = 1;
-    // A replayed tool call is a second call, so there is no 0-RTT.
+    // No 0-RTT: a replayed tool call is a second call.
     config.max_early_data_size = 0;
     match aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
@@ -41,8 +42,9 @@ pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
     Arc::new(config)
 }
 
-/// AES-128 before AES-256: as safe for as long as a session lasts, and processors have instructions for its SHA-256. The SHA-384
-/// of the other is an eighth of what a handshake costs.
+/// Returns the crypto provider with AES-128 preferred to AES-256: it is as safe for the lifetime of
+/// a session, and processors have instructions for its SHA-256. SHA-384 of the AES-256 suites is an
+/// eighth of the cost of a handshake.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| !uses_aes_128(suite.suite()));
@@ -100,7 +102,8 @@ fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
         .is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
 }
 
-/// A method begins with a capital; a TLS record with 0x16.
+/// Peeks at the first byte: an HTTP method begins with a capital letter, a TLS handshake record
+/// with 0x16.
 async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     let peeked = stream.peek(&mut first).await?;
@@ -120,7 +123,7 @@ async fn say_https(mut stream: TcpStream) -> io::Result<TcpStream> {
     stream.write_all(answer.as_bytes()).await.map(|()| stream)
 }
 
-/// The protocol chosen in a finished handshake.
+/// Returns the protocol that ALPN chose in a finished handshake.
 pub(super) fn protocol<S>(stream: &TlsStream<S>) -> Protocol {
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
@@ -128,7 +131,7 @@ pub(super) fn protocol<S>(stream: &TlsStream<S>) -> Protocol {
     }
 }
 
-/// The name asked for, if any; clients that connect to an address send none.
+/// Returns the server name from SNI in lower case; clients that connect to an address send none.
 pub(super) fn server_name<S>(stream: &TlsStream<S>) -> Option<Box<str>> {
     stream.get_ref().1.server_name().map(|name| name.to_ascii_lowercase().into())
 }
@@ -144,7 +147,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A server's configuration and a client's that trusts it.
+    /// Returns a server configuration and a client configuration that trusts it.
     pub(in crate::server) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
         let (key, root) = certified();
         let client = trusting(&[root], aws_lc_rs::default_provider());
@@ -174,7 +177,7 @@ pub(super) mod tests {
         assert_eq!(shaken(&[]).await, (Protocol::Http1, Some("localhost".into())));
     }
 
-    /// Serves the certificate of the day.
+    /// A resolver whose certificate the test replaces.
     #[derive(Debug)]
     struct Swapped(std::sync::Mutex<Arc<CertifiedKey>>);
 
@@ -202,7 +205,8 @@ pub(super) mod tests {
             .with_no_client_auth()
     }
 
-    /// A handshake, and a byte from the server, behind which the tickets come.
+    /// Performs a handshake and reads one byte from the server, after which the tickets have
+    /// arrived.
     async fn met(
         server: &Arc<ServerConfig>,
         client: &Arc<ClientConfig>,
@@ -287,7 +291,8 @@ pub(super) mod tests {
         let (key, _) = certified();
         let config = config(Arc::new(SingleCertAndKey::from(key)));
         assert!(config.ticketer.enabled());
-        // rustls makes a new key every six hours and takes the one before it for as long again.
+        // rustls generates a new ticket key every six hours and accepts the previous one for as
+        // long again.
         assert_eq!(config.ticketer.lifetime(), 12 * 60 * 60);
         assert_eq!((config.max_early_data_size, config.send_half_rtt_data), (0, false));
     }
