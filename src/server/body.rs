@@ -1,4 +1,5 @@
-//! Bodies: a request's, read under a cap, a deadline and a budget, and an answer's, counted until it has left.
+//! Bodies: reads a request's under a size cap, a deadline and a budget, and counts a response's
+//! until its bytes have left.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,14 +16,15 @@ use super::patience::{Activity, Reading, UnderWay};
 use crate::base::body::Body;
 use crate::base::budget::{Exhausted, Hold};
 
-/// What a request takes beside its body while that is waited for: its head, and its state. An HTTP/2 client may begin a
-/// hundred on each connection and send none.
+/// Memory that a request takes besides its body while that is awaited: its head and its state. An
+/// HTTP/2 client may start a hundred requests on each connection and send no body.
 pub(super) const HEAD_BYTES: u64 = 16 << 10;
-/// How often a body that is waited for is looked at.
+/// How often the progress of an awaited body is checked.
 const LOOK: Duration = Duration::from_secs(3);
-/// What has to come between two looks when room is scarce: whoever withholds the last bytes must not hold the rest.
+/// Bytes that must arrive between two checks when room is scarce, so that a client cannot hold a
+/// reservation by withholding the last bytes.
 const LEAST_IN_A_LOOK: usize = 32 << 10;
-/// Pieces of an answer up to this size are not counted by themselves once they are on their way.
+/// Chunks of a response up to this size are not counted separately while they are being sent.
 const SMALL: usize = 1 << 10;
 
 /// So much of a refused request's body is read before the answer, for its connection to go on.
@@ -30,7 +32,7 @@ const PASSED_OVER: usize = 64 << 10;
 /// It is not waited for any longer.
 const DISCARD: Duration = Duration::from_millis(500);
 
-/// Why a request's body was not taken.
+/// Why a request's body was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyFault {
     #[error("the request body is larger than the {cap} bytes that are accepted here")]
@@ -43,8 +45,9 @@ pub(super) enum BodyFault {
     NoRoom(#[from] Exhausted),
 }
 
-/// Reads the whole body: at most `cap` bytes, within `deadline`, as long as there is room for what comes. A length announced
-/// beyond the cap is refused unread. While its parties take much of the room, a body that hardly moves is given up early.
+/// Reads the whole body: at most `cap` bytes, within `deadline`, and while the budget has room for
+/// what arrives. A Content-Length above the cap is refused without reading. While the parties of
+/// `held` are close to their shares, a body that makes little progress is refused early.
 pub(super) async fn read<B>(
     request: Request<B>,
     cap: usize,
@@ -67,7 +70,7 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Most bodies are one frame, which is handed on as it came.
+/// Collects the body. Most bodies are a single frame, which is returned without copying.
 async fn collect<B>(body: &mut B, cap: usize, held: &mut Hold) -> Result<Bytes, BodyFault>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -88,16 +91,17 @@ where
     Err(BodyFault::TooLarge { cap })
 }
 
-/// How a body moves.
+/// The progress of one body.
 #[derive(Default)]
 struct Progress {
     since_last_look: usize,
-    /// Until the next look. Bodies that are there already need none.
+    /// The timer until the next check; a body that is already complete needs none.
     look: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Progress {
-    /// The next data, unless the body hardly moves while room is scarce.
+    /// Returns the next data frame, or an error if the body makes little progress while room is
+    /// scarce.
     async fn next<B>(&mut self, body: &mut B, held: &Hold) -> Result<Option<Bytes>, BodyFault>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -121,7 +125,7 @@ impl Progress {
     }
 }
 
-/// Waits for the next look, however often what is waited for beside it comes.
+/// Waits for the next check. The timer survives when this future is dropped because data arrives.
 async fn look(sleep: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
     sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK))).as_mut().await;
     *sleep = None;
@@ -140,7 +144,7 @@ where
     Ok(None)
 }
 
-/// A request's body that tells when it is waited for, and when it is let go before its end.
+/// A request body that reports when the server waits for it, and when it is dropped before its end.
 pub(super) struct Asked<B: http_body::Body> {
     body: B,
     ended: bool,
@@ -227,13 +231,14 @@ impl<B: http_body::Body> Drop for Asked<B> {
     }
 }
 
-/// An answer's body that keeps its request counted as under way, tells whose turn it is (asked for more, ours), and holds
-/// room until its bytes have left: HTTP/2 keeps what its client gives no window for.
+/// A response body that keeps its request counted as in flight, reports whether the client or the
+/// server has to act next, and holds its reservation until its bytes have left: HTTP/2 buffers
+/// bytes for which the client gives no window.
 pub(super) struct Tracked {
     body: Body,
     under_way: UnderWay,
     room: Arc<Hold>,
-    /// The whole body is counted already; of a stream, each piece is when it comes.
+    /// The whole body is counted already; the chunks of a stream are counted as they come.
     is_whole: bool,
     /// Its pieces are events (`text/event-stream`), each with a message of JSON-RPC.
     is_events: bool,
@@ -343,7 +348,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
     const NO_ROOM: BodyFault = BodyFault::NoRoom(Exhausted::Budget);
 
-    /// Frames as they come; then the end, or silence.
+    /// A body with the given frames; then it ends, or stays silent.
     struct Frames {
         frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
         silent: bool,

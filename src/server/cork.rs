@@ -1,8 +1,9 @@
-//! Gathers the many small writes of an HTTP/2 connection: its codec writes each frame by itself and flushes after each, and every
-//! such write would be a TLS record and a system call of its own.
+//! Gathers the many small writes of an HTTP/2 connection. hyper writes and flushes each frame
+//! separately, and each such write would be a TLS record and a system call of its own.
 //!
-//! What is written waits until the connection's task has nothing more to say ([`Uncork`], polled after the connection), until
-//! there is a whole TLS record of it, or until the connection is shut down. Nothing waits for time to pass.
+//! Bytes wait until the connection's task has nothing more to write ([`Uncork`], polled after the
+//! connection), until they fill a TLS record, or until the connection is shut down. No timer is
+//! involved.
 
 use std::io;
 use std::pin::Pin;
@@ -11,30 +12,30 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The largest TLS record.
+/// The maximum size of a TLS record.
 const ROOM: usize = 16 << 10;
 
-/// The stream, as the connection has it.
+/// The stream as the connection uses it.
 pub(super) struct Corked<S>(Arc<Mutex<Inner<S>>>);
 
-/// The same stream, as what flushes it has it.
+/// The same stream, for the future that flushes it.
 pub(super) struct Uncork<S>(Arc<Mutex<Inner<S>>>);
 
 struct Inner<S> {
     stream: S,
-    /// Nothing is allocated while nothing waits.
+    /// Bytes not yet written to `stream`; allocated only while there are any.
     waiting: Vec<u8>,
-    /// So much of it is written already.
+    /// How many bytes of `waiting` have been written.
     written: usize,
 }
 
-/// A stream in two hands.
+/// Splits a stream into the half for the connection and the half that flushes it.
 pub(super) fn cork<S>(stream: S) -> (Corked<S>, Uncork<S>) {
     let inner = Arc::new(Mutex::new(Inner { stream, waiting: Vec::new(), written: 0 }));
     (Corked(Arc::clone(&inner)), Uncork(inner))
 }
 
-/// Nobody panics while holding it.
+/// No holder of this lock panics.
 fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -56,7 +57,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Takes what there is room for, after writing what leaves none.
+    /// Buffers as much of `slices` as fits; writes the buffer first if it is full.
     fn take(&mut self, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.waiting.len() == ROOM {
             ready!(self.drain(context))?;
@@ -74,7 +75,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Uncork<S> {
-    /// Writes what waits, whenever it is polled. Ends only when that fails.
+    /// Writes the buffered bytes whenever it is polled. Returns only when writing fails.
     pub(super) async fn run(self) -> io::Error {
         std::future::poll_fn(|context| match lock(&self.0).drain(context) {
             Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -99,7 +100,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
         lock(&self.0).take(context, &[io::IoSlice::new(bytes)])
     }
 
-    /// Flushing is what waits.
+    /// Does nothing: [`Uncork`] flushes once the connection has nothing more to write.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// What the other side has received so far.
+    /// Counts the bytes that the other side has received so far.
     async fn received(client: &mut tokio::io::DuplexStream) -> usize {
         let mut bytes = vec![0; 1 << 20];
         let read = std::future::poll_fn(|context| {

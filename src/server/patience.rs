@@ -1,7 +1,8 @@
-//! How long a connection is waited for: a request head that dribbles, an answer that nobody takes, and silence.
+//! Timeouts of a connection: a slow request head, a response that the client does not read, and an
+//! idle connection.
 //!
-//! hyper's own header timeout also runs between requests, so it cannot tell a slow head (seconds) from an idle
-//! keep-alive connection (a minute). This one starts with the first byte of a head.
+//! hyper's own header timeout also runs between requests, so it cannot tell a slow head (seconds)
+//! from an idle keep-alive connection (a minute). This one starts with the first byte of a head.
 
 mod head;
 
@@ -18,33 +19,36 @@ use tokio::time::Sleep;
 use self::head::Head;
 use crate::base::places::Occupant;
 
-/// Writes up to this size may be HTTP/2's own frames (a PING has 17 bytes): no sign that anybody takes an answer.
+/// Writes up to this size may be HTTP/2 control frames (a PING has 17 bytes), so they do not show
+/// that the client reads a response.
 const CONTROL_BYTES: usize = 64;
 
-/// The requests of one connection: who asks, how many began, how many are still being answered, and whose turn it is.
+/// The requests of one connection: how many began, how many are in flight, and whether the client
+/// or the server has to act next.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicU64,
     under_way: AtomicUsize,
-    /// Those of them whose next piece is made and not taken. An HTTP/2 client says how much it takes, and may say nothing.
+    /// Requests in flight whose next chunk is ready but not taken: an HTTP/2 client may leave its
+    /// flow-control window closed.
     offered: AtomicUsize,
-    /// Those of them whose body is waited for.
+    /// Requests in flight whose body is awaited.
     reading: AtomicUsize,
-    /// Some request showed a credential that was found good.
+    /// At least one request carried a valid credential.
     has_credential: AtomicBool,
-    /// Counts pieces of answers that were taken.
+    /// Counts the chunks of responses that were taken.
     taken: AtomicU64,
-    /// A head took too long.
+    /// A request head took too long.
     overdue: AtomicBool,
-    /// What was read last, while nothing was under way, is no request yet.
+    /// The bytes read last arrived while nothing was in flight, and do not form a request yet.
     beginning: AtomicBool,
-    /// Something written may not have left.
+    /// Written bytes may still be buffered.
     unflushed: AtomicBool,
-    /// A request's body was let go before its end, so what comes next need not be a head.
+    /// A request's body was dropped before its end, so the next bytes need not be a head.
     unread: AtomicBool,
 }
 
-/// A request being answered, until the last byte of its answer was handed over.
+/// A request in flight, until the last byte of its response was handed over.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     activity: Arc<Activity>,
@@ -69,17 +73,19 @@ impl Activity {
         (self.begun(), self.taken.load(Ordering::Relaxed))
     }
 
-    /// Some answer is being worked on here; nobody else can be blamed for the silence.
+    /// Returns whether the server is working on a response, so that the client is not to blame for
+    /// the silence.
     fn is_at_work(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > self.offered.load(Ordering::Relaxed)
     }
 
-    /// A request showed a credential that was found good.
+    /// Records that a request carried a valid credential.
     pub(super) fn set_credential(&self) {
         self.has_credential.store(true, Ordering::Relaxed);
     }
 
-    /// Returns once a kept connection has stood between two requests, everything answered, for `pause` or twice that.
+    /// Returns once a keep-alive connection has been between two requests, with all responses sent,
+    /// for `pause` to twice that.
     pub(super) async fn rest(&self, pause: Duration) {
         let mut seen = None;
         loop {
@@ -124,8 +130,9 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns once nothing was asked, worked on or taken for `patience`, give or take an eighth; after an eighth if answers
-    /// are there to be taken and room for such is scarce.
+    /// Returns once there was no new request, no work and no chunk taken for `patience`, give or
+    /// take an eighth. Returns after an eighth if responses wait to be taken and room for them is
+    /// scarce.
     pub(super) async fn idle(&self, patience: Duration, is_scarce: impl Fn() -> bool) {
         const PARTS: u32 = 8;
         let (mut seen, mut quiet) = (self.moves(), 0);
@@ -153,7 +160,7 @@ impl Occupant for Activity {
     }
 }
 
-/// A request's body being read, until dropped.
+/// A request body being read, until dropped.
 #[derive(Debug)]
 pub(super) struct Reading {
     activity: Arc<Activity>,
@@ -165,7 +172,7 @@ impl Reading {
         Self { activity, waits: false }
     }
 
-    /// Whether the next piece is the client's to send.
+    /// Sets whether the next chunk has to come from the client.
     pub(super) fn wait(&mut self, waits: bool) {
         match (std::mem::replace(&mut self.waits, waits), waits) {
             (false, true) => _ = self.activity.reading.fetch_add(1, Ordering::Relaxed),
@@ -174,7 +181,7 @@ impl Reading {
         }
     }
 
-    /// The body was let go before its end.
+    /// Records that the body was dropped before its end.
     pub(super) fn leave_unread(&self) {
         self.activity.leave_unread();
     }
@@ -187,7 +194,7 @@ impl Drop for Reading {
 }
 
 impl UnderWay {
-    /// The next piece is made, and the client's to take.
+    /// The next chunk is ready for the client to take.
     pub(super) fn offer(&mut self) {
         if !self.offered {
             self.offered = true;
@@ -195,7 +202,7 @@ impl UnderWay {
         }
     }
 
-    /// The client took what there was; the next piece is ours to make.
+    /// The client took the chunk; the server has to produce the next one.
     pub(super) fn taken(&mut self) {
         self.activity.taken.fetch_add(1, Ordering::Relaxed);
         self.withdraw();
@@ -216,24 +223,26 @@ impl Drop for UnderWay {
     }
 }
 
-/// A stream whose reads and writes fail with [`io::ErrorKind::TimedOut`] when the other side dawdles.
+/// A stream whose reads and writes fail with [`io::ErrorKind::TimedOut`] when the other side is too
+/// slow.
 pub(super) struct Patient<S> {
     stream: S,
     head: Head,
     stall: Deadline,
     activity: Arc<Activity>,
-    /// Read already, and to be read again.
+    /// Bytes that were read from `stream` and are to be read again.
     early: Vec<u8>,
 }
 
 impl<S> Patient<S> {
-    /// HTTP/1: no head takes longer than `head`, no answer waits for longer than `stall`.
+    /// Wraps an HTTP/1 stream: a head may take `head`, a write may block for `stall`.
     pub(super) fn http1(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
         let head = Head::http1(head, Arc::clone(&activity));
         Self { stream, head, stall: Deadline::after(stall), activity, early: Vec::new() }
     }
 
-    /// HTTP/2: the same for its preface and heads; pings and the idle watch do the rest.
+    /// Wraps an HTTP/2 stream: the same for its preface and heads. Pings and the idle timeout cover
+    /// the rest.
     pub(super) fn http2(stream: S, stall: Duration, head: Duration, activity: Arc<Activity>) -> Self {
         Self { stream, head: Head::http2(head), stall: Deadline::after(stall), activity, early: Vec::new() }
     }
@@ -259,7 +268,8 @@ impl<S> Patient<S> {
 }
 
 impl<S: AsyncRead + Unpin> Patient<S> {
-    /// Waits, in next to no memory, until a request begins; `false` if the other side ends instead.
+    /// Waits until a request begins, using almost no memory. Returns `false` if the other side
+    /// closes instead.
     pub(super) async fn wake(&mut self) -> io::Result<bool> {
         if self.early.is_empty() {
             let mut first = [0; 16];
@@ -270,7 +280,7 @@ impl<S: AsyncRead + Unpin> Patient<S> {
     }
 }
 
-/// A deadline that costs nothing until somebody really waits.
+/// A deadline without a timer until something waits for it.
 struct Deadline {
     after: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -285,14 +295,15 @@ impl Deadline {
         self.sleep = None;
     }
 
-    /// Starts the deadline if it isn't running.
+    /// Returns whether the deadline has passed; starts it if it isn't running.
     fn has_passed(&mut self, context: &mut Context<'_>) -> bool {
         let after = self.after;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         sleep.as_mut().poll(context).is_ready()
     }
 
-    /// Lets a ready result through; turns a pending one into an error when the deadline has passed.
+    /// Returns a ready result as it is; turns a pending one into an error when the deadline has
+    /// passed.
     fn bound<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.disarm();

@@ -1,4 +1,5 @@
-//! Streams that end at once when their caller's leave is taken back, and give back what they hold when they end.
+//! Response streams that end as soon as the caller's authorization is revoked, and release their
+//! reservations when they end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,8 +15,9 @@ use crate::base::body::Body;
 use crate::base::budget::Hold;
 use crate::oauth::bearer::CallersLeave;
 
-/// The response, its stream ending when its caller's leave does, and holding till then what its call holds. One that is
-/// wholly there goes out as it is: its call is over.
+/// Returns the response with a stream that ends when `leave` is revoked and holds the call's
+/// reservations until then. A response with a complete body is returned unchanged: its call is
+/// over.
 pub(super) fn response(response: Response<Body>, leave: &CallersLeave, holds: [Hold; 2]) -> Response<Body> {
     if response.body().size_hint().exact().is_some() {
         return response;

@@ -1,4 +1,5 @@
-//! Whether a client is in the middle of saying what must not take long: the head of a request, or what HTTP/2 begins with.
+//! Detects whether a client is sending something that must not take long: a request head, or the
+//! HTTP/2 preface.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,19 +8,21 @@ use std::time::Duration;
 
 use super::{Activity, Deadline};
 
-/// The watch over what a client says first, in either protocol.
+/// The header timeout of either protocol.
 pub(super) enum Head {
+    /// HTTP/1.
     One(Lines),
+    /// HTTP/2.
     Two(Frames),
 }
 
 impl Head {
-    /// The first head is waited for from now on.
+    /// Starts waiting for the first head.
     pub(super) fn http1(after: Duration, activity: Arc<Activity>) -> Self {
         Self::One(Lines { after_request: Some(0), deadline: Deadline::after(after), activity })
     }
 
-    /// The preface is waited for from now on.
+    /// Starts waiting for the preface.
     pub(super) fn http2(after: Duration) -> Self {
         Self::Two(Frames::new(after))
     }
@@ -39,10 +42,11 @@ impl Head {
     }
 }
 
-/// HTTP/1: whether a request head is being read, and since when. It ends with the request that it begins.
+/// HTTP/1: whether a request head is being read, and since when. A head ends when its request
+/// begins.
 pub(super) struct Lines {
     activity: Arc<Activity>,
-    /// A head has begun after so many requests; it is over when one more has begun.
+    /// A head began after this many requests; it is complete once another request has begun.
     after_request: Option<u64>,
     deadline: Deadline,
 }
@@ -70,14 +74,16 @@ impl Lines {
     }
 }
 
-/// HTTP/2: the preface with its first frame (RFC 9113 section 3.4), and HEADERS up to the CONTINUATION that ends them (6.10).
-/// Only the heads of frames are looked at (4.1); hyper judges what they say.
+/// HTTP/2: the preface with its first frame (RFC 9113 section 3.4), and HEADERS up to the
+/// CONTINUATION that ends them (section 6.10). This parses only frame headers (section 4.1); hyper
+/// validates their content.
 pub(super) struct Frames {
     deadline: Deadline,
+    /// The preface or a header block is incomplete.
     is_due: bool,
-    /// Whether more is due after the payload that is passing.
+    /// `is_due` after the current payload.
     is_due_after: bool,
-    /// Bytes of that payload still to come.
+    /// Bytes of the current payload still to come.
     payload: usize,
     head: [u8; 9],
     filled: usize,
@@ -150,7 +156,7 @@ mod tests {
         frame
     }
 
-    /// What is due after these bytes, however they are cut.
+    /// Returns `is_due` after these bytes, however they are split.
     fn is_due(bytes: &[u8]) -> bool {
         let mut whole = Frames::new(Duration::ZERO);
         whole.bytes_came(bytes);
