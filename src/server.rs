@@ -9,8 +9,8 @@
 //!
 //! The edge guarantees that no client input ends the process, holds a connection forever or reaches
 //! a tenant that does not own the path; that a panic in a handler becomes a 500; and that no
-//! response carries a secret. What a tenant answers belongs to `crate::mcp`, who may call to
-//! `crate::oauth`, which tenants exist to `crate::tenants`.
+//! response carries a secret. `crate::mcp` decides what a tenant answers, `crate::oauth` who may
+//! call, `crate::tenants` which tenants exist.
 //!
 //! HTTP: RFC 9110 (semantics), 9112 (HTTP/1.1), 9113 (HTTP/2), 9457 (problem documents), and the
 //! Fetch standard (CORS).

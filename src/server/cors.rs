@@ -1,7 +1,8 @@
-//! Which pages of other origins may read answers (Fetch standard, CORS protocol).
+//! Cross-origin access: which pages of other origins may read responses (Fetch standard, CORS
+//! protocol).
 //!
-//! Refusing a call from a foreign origin is `crate::mcp`'s, since the MCP specification asks for it; here the browser is
-//! told whether it may show the answer.
+//! This module only tells the browser whether a page may read a response. `crate::mcp` refuses
+//! calls from foreign origins, as the MCP specification requires.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
@@ -15,11 +16,12 @@ const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, DELETE");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 const VARY: HeaderValue = HeaderValue::from_static("origin");
 
-/// The Origin of a request that may read the answer.
+/// The origin of a request that may read the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Allowed(HeaderValue);
 
-/// The request's origin, if it is `own` or one of `others`. Requests that come from no page have none.
+/// Returns the request's origin if it is `own` or one of `others`. Requests that do not come from a
+/// page have no origin.
 pub(super) fn allowed(headers: &HeaderMap, own: &str, others: &[String]) -> Option<Allowed> {
     let origin = headers.get(header::ORIGIN)?;
     let matches = |known: &str| origin.as_bytes() == known.as_bytes();
@@ -27,7 +29,7 @@ pub(super) fn allowed(headers: &HeaderMap, own: &str, others: &[String]) -> Opti
 }
 
 impl Allowed {
-    /// Lets the page read the answer.
+    /// Adds the headers that let the page read the response.
     pub(super) fn stamp(self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
@@ -35,7 +37,8 @@ impl Allowed {
     }
 }
 
-/// Answers a preflight. The headers asked for are allowed as they are: `Mcp-Param-…` can have any name.
+/// Answers a preflight. It allows the requested headers as they are, since `Mcp-Param-…` headers
+/// can have any name.
 pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&Allowed>) -> Response<Body> {
     if allowed.is_none() && headers.contains_key(header::ORIGIN) {
         return reply::problem(Problem {

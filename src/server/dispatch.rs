@@ -1,4 +1,4 @@
-//! From a request to the one tenant whose path it is, and to its answer.
+//! Dispatches a request to the one tenant that owns its path, and finishes the response.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::base::panic::{Panicked, caught};
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
 
-/// An answer, the room that it takes, and whether whoever asked showed a credential that was found good.
+/// A response, the reservation for its bytes, and whether the request carried a valid credential.
 pub(super) struct Answered {
     pub(super) response: Response<Body>,
     pub(super) room: Hold,
@@ -42,7 +42,8 @@ struct Trail {
 }
 
 impl Edge {
-    /// Answers one request, whatever it is. A panic below becomes a 500 and the process goes on.
+    /// Answers one request, whatever it is. A panic in a handler becomes a 500, and the process
+    /// goes on.
     pub(super) async fn answer<B>(&self, peer: &Peer, request: Request<B>) -> Answered
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -64,14 +65,16 @@ impl Edge {
         if is_head {
             response = reply::without_content(response);
         }
-        // A browser that remembers it would be kept out by a certificate that nobody vouches for (RFC 6797 section 8.4).
+        // Under a placeholder certificate, a browser that remembers HSTS would refuse to connect
+        // until there is a signed one (RFC 6797 section 8.4).
         let hsts = self.hsts.as_ref().filter(|_| !peer.stopgap);
         reply::seal(response.headers_mut(), &visit.id, hsts);
         self.record(&visit, &trail, response.status());
         Answered { response, room, has_credential: visit.has_credential() }
     }
 
-    /// The answer, with the room that it takes until it has left; or a refusal, which always has some.
+    /// Reserves room for the response until it has left. Without room, returns a refusal instead; a
+    /// refusal is always sent.
     fn weigh(
         &self,
         visit: &Visit<'_>,
@@ -104,14 +107,15 @@ impl Edge {
         trail.route = Some(endpoint);
         match endpoint {
             Endpoint::Mcp => self.mcp(tenant, visit, endpoint, request).await,
-            // Of clients that were given the base URL, or that drop the last segment. Boxed, since all requests would hold room for it.
+            // Sent by clients that were given the base URL or that drop the last path segment.
+            // Boxed, since every request's future would reserve space for it.
             Endpoint::Page if is_of_a_client(&request) => {
                 trail.route = Some(Endpoint::Mcp);
                 Box::pin(self.mcp(tenant, visit, endpoint, request)).await
             }
             Endpoint::Page => self.page(tenant, visit, request.method()),
             Endpoint::Discovery(document) => self.describe(tenant, document, request).await,
-            // Boxed, since all requests would hold room for it.
+            // Boxed, since every request's future would reserve space for it.
             Endpoint::OAuth(step) => Box::pin(self.step(tenant, step, visit, request)).await,
         }
     }
@@ -142,8 +146,9 @@ impl Edge {
         }
     }
 
-    /// The host is ours; and where a tenant's own host is concerned, the connection was made for that very host, so
-    /// that no browser reuses one tenant's connection for another (RFC 9113 section 9.1.1).
+    /// Checks that the host is served here. If the host or the SNI name belongs to a tenant, both
+    /// must be equal, so that no browser reuses the connection of one tenant for another (RFC 9113
+    /// section 9.1.1).
     pub(super) fn check_host<T>(&self, router: &Router<T>, host: &str, peer: &Peer) -> Result<(), Fault> {
         let owned = router.owns_host(host);
         if !owned && !self.hosts.answer_to(host, peer.local) {
@@ -171,7 +176,8 @@ impl Edge {
     }
 }
 
-/// Whether a request to a tenant's base URL is not for its page: clients post messages, open streams, and ask beforehand.
+/// Returns whether a request to a tenant's base URL comes from an MCP client and not from a
+/// browser: clients post messages, open event streams and send preflights.
 fn is_of_a_client<B>(request: &Request<B>) -> bool {
     let accepts = |kind: &str| {
         let mut accepted = request.headers().get_all(header::ACCEPT).iter();

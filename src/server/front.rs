@@ -1,8 +1,10 @@
-//! The front check: what hyper lets through and another party might read differently is refused before routing.
+//! The front check: requests that hyper accepts but that another HTTP implementation might read
+//! differently are refused before routing.
 //!
-//! Sections 3.2 and 7.2 of RFC 9110/9112 (targets, Host), 6.1 of RFC 9112 (transfer codings) and 8.3.1 of RFC 9113
-//! (`:authority`). hyper itself refuses malformed heads, and answers a request that has both Content-Length and
-//! Transfer-Encoding by the latter and then closes; bare line feeds and a fragment are gone before we look.
+//! It follows RFC 9110 section 7.2 and RFC 9112 section 3.2 (Host, targets), RFC 9112 section 6.1
+//! (transfer codings) and RFC 9113 section 8.3.1 (`:authority`). hyper refuses malformed heads, and
+//! reads a request with both Content-Length and Transfer-Encoding by the latter and then closes; it
+//! removes bare line feeds and fragments before this check.
 
 use std::borrow::Cow;
 
@@ -12,10 +14,10 @@ use super::reply::{self, Form, Problem};
 use crate::base::body::Body;
 use crate::routing::{PathFault, check_path};
 
-/// The longest path and query.
+/// The maximum length of path and query.
 const MAX_TARGET_BYTES: usize = 8 << 10;
 
-/// Whom a request is for, as far as its head says.
+/// The host and path that a request addresses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'r> {
     /// Lower case, no port; IPv6 in brackets.
@@ -23,7 +25,7 @@ pub(crate) struct Target<'r> {
     pub(crate) path: &'r str,
 }
 
-/// Why a request is refused before a tenant is known.
+/// Why a request is refused before its tenant is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("the request names no host")]
@@ -62,7 +64,7 @@ pub(crate) enum Fault {
     Starting,
 }
 
-/// Reads a request's target, or says what is wrong with its head. Looks at nothing but the request.
+/// Returns a request's target, or what is wrong with its head. It reads nothing but the request.
 pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<Target<'_>, Fault> {
     check_framing(request)?;
     let authority = authority(request)?;
@@ -95,7 +97,8 @@ fn transfer_encoding_is_plain(headers: &HeaderMap) -> bool {
     }
 }
 
-/// The one authority that the request is for: the target's (absolute form, `:authority`) and the Host header's agree.
+/// Returns the authority of the request. If the target has one (absolute form, `:authority`), the
+/// Host header must be equal.
 fn authority<B>(request: &Request<B>) -> Result<&str, Fault> {
     let of_target = request.uri().authority().map(http::uri::Authority::as_str);
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -111,8 +114,8 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Fault> {
     }
 }
 
-/// The host of `host[:port]`, in small letters and without the dot at the end of a full name. A port may be empty (RFC 3986
-/// section 3.2.3).
+/// Returns the host of `host[:port]` in lower case, without the trailing dot of a fully qualified
+/// name. The port may be empty (RFC 3986 section 3.2.3).
 fn host_of(authority: &str) -> Result<Cow<'_, str>, Fault> {
     let (host, port) = match authority.rfind(']') {
         Some(end) => authority.split_at(end + 1),
@@ -149,7 +152,7 @@ impl Fault {
         }
     }
 
-    /// What to do.
+    /// Returns what the sender should do.
     fn help(self) -> &'static str {
         match self {
             Self::NoHost | Self::ManyHosts | Self::MalformedHost => {
@@ -178,7 +181,8 @@ impl Fault {
         }
     }
 
-    /// Whether the sender and we may disagree about where this request ends or whose it is.
+    /// Returns whether sender and server may disagree on where the request ends or whom it
+    /// addresses.
     fn is_suspicious(self) -> bool {
         !matches!(
             self,
@@ -193,7 +197,7 @@ impl Fault {
         )
     }
 
-    /// The answer; what is suspicious also loses its HTTP/1 connection.
+    /// Builds the response. If the fault is suspicious, it also closes the HTTP/1 connection.
     pub(super) fn answer(self, form: Form, version: Version) -> Response<Body> {
         let found = self.to_string();
         let problem = Problem { status: self.status(), found: &found, help: Some(self.help()) };
@@ -298,7 +302,7 @@ mod tests {
         assert_eq!(check(&get("/a/mcp?x=%2f..", &host)).map(|target| target.path), Ok("/a/mcp"));
     }
 
-    /// Bridges that are answered 401 for a wrong key try to log in at the host, and show what they read there.
+    /// Bridges that get a 401 for a wrong key try to log in at the host, and show this response.
     #[test]
     fn who_asks_the_host_for_a_login_is_told_of_keys() {
         assert!(Fault::NoPrefix.help().contains("the key is missing or wrong"));

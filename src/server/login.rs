@@ -1,4 +1,4 @@
-//! A request to a tenant's authorization server: how often, how much; then the server itself.
+//! Requests to a tenant's authorization server: rate limit, size limit, then the server itself.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::tenants::rate::CallerKey;
 use crate::tenants::tenant::Tenant;
 
 impl Edge {
-    /// Answers who asks for a document about a tenant's login.
+    /// Answers a request for a metadata document of a tenant's login.
     pub(super) async fn describe<B>(
         &self,
         tenant: &Tenant,
@@ -31,7 +31,7 @@ impl Edge {
         }
     }
 
-    /// Answers a step of a login.
+    /// Answers one step of a login.
     pub(super) async fn step<B>(
         &self,
         tenant: &Tenant,
@@ -86,7 +86,8 @@ impl Edge {
         Ok(server.step(step, request, facts).await)
     }
 
-    /// By address: nobody is known yet. Preflights cost nothing and count all the same.
+    /// Limits the rate per client network, since the caller is not authenticated yet. Preflights
+    /// count too, although they are cheap.
     pub(super) fn ration(&self, tenant: &Tenant, step: Step, visit: &Visit<'_>) -> Result<(), Duration> {
         let rates = &tenant.slot.login_rates;
         let (buckets, per_minute) = match step {

@@ -1,4 +1,5 @@
-//! A request to a tenant's MCP endpoint: who calls, how often, how much; then the tenant's own server.
+//! Requests to a tenant's MCP endpoint: authorization, rate limit, size limit, then the tenant's
+//! own server.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::tenants::tenant::Tenant;
 /// When to try again after our own parts failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Why a call was not handed to the tenant's server.
+/// Why a call did not reach the tenant's server.
 #[derive(Debug)]
 enum Refusal {
     Denied(Denial),
@@ -37,6 +38,7 @@ enum Refusal {
 }
 
 impl Edge {
+    /// Answers a request to the MCP endpoint, with CORS headers if the origin is allowed.
     pub(super) async fn mcp<B>(
         &self,
         tenant: &Tenant,
@@ -80,7 +82,8 @@ impl Edge {
             visit.set_credential();
         }
         let parties = visit.parties(Some(tenant));
-        // Both are held until the call is over: what waits for a backend takes room as well.
+        // Both reservations are held until the call is over: a call that waits for a backend takes
+        // memory as well.
         let (request, asked) = self.read(tenant, visit, request, &parties).await?;
         let subject = subject(&principal).filter(|_| is_listen(request.headers()));
         let under_way = self.room_for_call(visit, &parties, subject)?;
@@ -116,7 +119,8 @@ impl Edge {
         Ok(pass)
     }
 
-    /// The request with its body, and the room that it takes while it is answered.
+    /// Reads the request body. Returns the request and the reservation for the time until it is
+    /// answered.
     async fn read<B>(
         &self,
         tenant: &Tenant,
@@ -140,7 +144,7 @@ impl Edge {
         Ok((read?, held))
     }
 
-    /// Room for a call, if there is also some for what it will be answered.
+    /// Reserves room for a call, if there is also room for its response.
     fn room_for_call(
         &self,
         visit: &Visit<'_>,
@@ -161,7 +165,8 @@ impl Edge {
         Ok(held)
     }
 
-    /// Whoever brings nothing yet is no news: every client begins so.
+    /// Records a refusal in the audit log. Requests without a credential are not recorded, since
+    /// every client starts with one.
     fn note(&self, tenant: &Tenant, visit: &Visit<'_>, refusal: &Refusal) {
         let outcome = match refusal {
             Refusal::Denied(Denial::Missing) | Refusal::Body(_) | Refusal::NoRoom(_) => return,
@@ -174,7 +179,8 @@ impl Edge {
         });
     }
 
-    /// The page is for everybody but those whom an open tenant does not answer at all.
+    /// Answers with the page for people, except to callers that an open tenant does not answer at
+    /// all.
     pub(super) fn page(&self, tenant: &Tenant, visit: &Visit<'_>, method: &Method) -> Response<Body> {
         match tenant.bearer.shows_page(visit.peer.place()) {
             Err(denial) => denied(tenant, denial, Form::Problem, Resource::Connector),
@@ -198,7 +204,8 @@ fn ration(tenant: &Tenant, visit: &Visit<'_>, principal: &Principal, address: Ip
     tenant.slot.rate.take(caller, per_minute, visit.started).map_err(|wait| Refusal::TooMany { wait })
 }
 
-/// Who calls, if that is one person or program. A key may be many people's.
+/// Returns the subject, if the caller is one person or service client. A key may be shared by many
+/// people.
 fn subject(principal: &Principal) -> Option<&str> {
     match principal {
         Principal::User(user) => Some(&user.subject),
@@ -207,13 +214,14 @@ fn subject(principal: &Principal) -> Option<&str> {
     }
 }
 
-/// Whether a request opens a stream that stays open. Its header says so (2026-07-28, "Standard headers"), and rmcp refuses
-/// one that says otherwise than its body.
+/// Returns whether a request opens a long-lived stream, from its `Mcp-Method` header (2026-07-28,
+/// "Standard headers"); rmcp refuses a request whose body differs from that header.
 fn is_listen(headers: &HeaderMap) -> bool {
     headers.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
-/// MCP clients ask for JSON and event streams, people's browsers for HTML.
+/// Returns whether the request comes from a browser, which asks for HTML. MCP clients ask for JSON
+/// and event streams.
 fn is_a_browser(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
@@ -225,7 +233,7 @@ impl From<BodyFault> for Refusal {
     }
 }
 
-/// What of a request decides how it is refused.
+/// What determines the form of a refusal.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     form: Form,

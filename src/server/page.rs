@@ -1,8 +1,8 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
-//! Plain HTML without script or foreign assets. Whoever knows the URL reads it, so it shows what somebody without a
-//! credential may have ([`Rights`]): of a tenant that asks for one, its title and how to come in. No backend, no key, no
-//! count.
+//! Plain HTML without scripts or third-party assets. Anyone with the URL can read it, so it shows
+//! only what a caller without a credential may see ([`Rights`]): for a tenant that requires one,
+//! its title and how to get access. It names no backend and no key, and gives no counts.
 
 use askama::Template;
 use bytes::Bytes;
@@ -29,13 +29,15 @@ struct Page<'a> {
     url: String,
     access: &'static str,
     tools: Vec<&'a str>,
-    /// A key is asked for.
+    /// The tenant requires an API key.
     keyed: bool,
-    /// What the operator registers with the app in Entra, where people log in.
+    /// The redirect URI that the operator registers with the app in Entra, if the tenant has a
+    /// login.
     redirect_uri: Option<String>,
-    /// Only private networks are answered.
+    /// The tenant answers only private networks.
     local: bool,
-    /// The URL is http and not of this machine, which `mcp-remote` wants to be told is meant.
+    /// The URL is http and not on this machine, which `mcp-remote` accepts only with
+    /// `--allow-http`.
     insecure: bool,
 }
 
@@ -74,7 +76,7 @@ fn is_insecure(origin: &str) -> bool {
     host.is_some_and(|host| !is_near(host))
 }
 
-/// The page of a tenant.
+/// Renders the page of a tenant.
 pub(super) fn render(spec: &TenantSpec, rights: &Rights, open: OpenTenants) -> Bytes {
     Page::of(spec, rights, open).render().expect("the page is written to a String").into()
 }
@@ -90,7 +92,7 @@ pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // The MCP endpoint shows this page to browsers, so caches must look at what was asked for.
+    // The MCP endpoint shows this page to browsers, so caches must distinguish by Accept.
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     match *method {
         Method::HEAD => reply::without_content(response),

@@ -1,7 +1,8 @@
-//! Plain HTTP beside TLS: a CA's HTTP-01 challenges (RFC 8555 8.3), and a redirect to https for everybody else.
+//! Plain HTTP beside TLS: answers a CA's HTTP-01 challenges (RFC 8555 section 8.3) and redirects
+//! everything else to HTTPS.
 //!
-//! Nothing of a tenant is ever answered here. Only names of ours are redirected to, so it is no open redirect; and a
-//! challenge is answered for tokens that an order under way wants answered, whatever the Host.
+//! No tenant is ever served here. It redirects only to hosts of this gateway, so it is not an open
+//! redirect. It answers challenges for the tokens of pending orders, whatever the Host.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,11 +25,11 @@ use crate::base::linger;
 use crate::certs::NO_CHALLENGE;
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
-/// A question and its answer; nobody has business here for longer.
+/// Deadline of a connection: it carries one request and its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 impl Edge {
-    /// Starts answering on the plain listeners. `https` is the port to send clients to.
+    /// Starts answering on the plain listeners. Redirects lead to the port `https`.
     pub fn serve_plain(self: &Arc<Self>, listeners: Listeners, https: u16) {
         for socket in listeners.into_sockets() {
             let talk = move |edge, stream, peer, _| converse(edge, stream, peer, https);
@@ -73,7 +74,7 @@ async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u
     let service = service_fn(|request: Request<Incoming>| {
         is_unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
         let mut response = edge.answer_plainly(&peer, &request, https);
-        // What a client sends after its head is not read here.
+        // The request body is not read, so the connection cannot be reused.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         async { Ok::<_, Infallible>(response) }
     });
@@ -92,7 +93,7 @@ async fn converse(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, https: u
     }
 }
 
-/// The one Host, lower case, without port.
+/// Returns the host of the only Host header, in lower case and without port.
 fn host(request: &Request<Incoming>) -> Option<String> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().host()) else { return None };

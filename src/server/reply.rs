@@ -1,4 +1,4 @@
-//! Answers that the edge gives by itself, and the headers that every answer has.
+//! Responses that the edge itself gives, and the headers common to every response.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -16,13 +16,13 @@ const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
-/// What a problem document says (RFC 9457).
+/// The content of a problem document (RFC 9457).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Problem<'a> {
     pub(super) status: StatusCode,
     /// What was found: one sentence, lower case, no full stop.
     pub(super) found: &'a str,
-    /// What to do about it, where the sentence doesn't say so itself.
+    /// What to do about it, unless `found` already says so.
     pub(super) help: Option<&'a str>,
 }
 
@@ -35,11 +35,12 @@ impl Problem<'_> {
     }
 }
 
-/// In which form who asks is told what is wrong.
+/// The format of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
+    /// A problem document (RFC 9457).
     Problem,
-    /// A JSON-RPC error: of all that a refusal of an MCP message says, clients show people nothing else.
+    /// A JSON-RPC error: the only part of a refused MCP message that clients show to people.
     Rpc,
 }
 
@@ -72,7 +73,7 @@ fn is_connector(path: &str) -> bool {
     path.strip_suffix('/').unwrap_or(path).ends_with("/mcp")
 }
 
-/// A refusal in the form that who asks can read.
+/// Builds a refusal in the given format.
 pub(super) fn refusal(form: Form, refused: Problem<'_>) -> Response<Body> {
     match form {
         Form::Problem => problem(refused),
@@ -80,7 +81,7 @@ pub(super) fn refusal(form: Form, refused: Problem<'_>) -> Response<Body> {
     }
 }
 
-/// There is no room for what was asked; there will be soon.
+/// Builds the refusal of a request that a budget has no room for, with `Retry-After`.
 pub(super) fn no_room(form: Form, exhausted: Exhausted) -> Response<Body> {
     let (found, help) = (exhausted.to_string(), Some("try again in a moment"));
     let mut response =
@@ -89,26 +90,26 @@ pub(super) fn no_room(form: Form, exhausted: Exhausted) -> Response<Body> {
     response
 }
 
-/// A problem document. Its `detail` says all, since that is what clients show.
+/// Builds a problem document. `detail` repeats everything, since clients show nothing else.
 pub(super) fn problem(problem: Problem<'_>) -> Response<Body> {
     let (status, detail) = (problem.status, problem.detail());
     let title = status.canonical_reason().unwrap_or("Refused");
     let mut document =
         json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     if status == StatusCode::NOT_FOUND {
-        // OAuth clients read this one of whatever they find (RFC 6749 section 5.2).
+        // OAuth clients read this member in any error response (RFC 6749 section 5.2).
         document["error"] = "not_found".into();
     }
     body::answer(status, HeaderValue::from_static("application/problem+json"), document.to_string())
 }
 
-/// A JSON-RPC error that answers no request in particular.
+/// Builds a JSON-RPC error without a request id.
 pub(super) fn rpc_error(status: StatusCode, code: i32, message: &str) -> Response<Body> {
     let document = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } });
     body::answer(status, HeaderValue::from_static("application/json"), document.to_string())
 }
 
-/// The method is not one of `allowed`.
+/// Builds a 405 whose `Allow` header lists the methods in `allowed`.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let help = format!("use one of {allowed}");
     let found = "the method is not one that this address answers";
@@ -117,20 +118,22 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// Ends an HTTP/1 connection after this answer. HTTP/2 has no such header and frames its bodies soundly.
+/// Closes an HTTP/1 connection after this response. HTTP/2 has no such header, and needs none: its
+/// frames delimit bodies reliably.
 pub(super) fn close(response: &mut Response<Body>, version: Version) {
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
-/// Browsers shall use HTTPS only for so long (RFC 6797). Without `includeSubDomains`: those are other people's business.
+/// Returns `Strict-Transport-Security` (RFC 6797) for the given period. It omits
+/// `includeSubDomains`, since subdomains may belong to others.
 pub(super) fn strict_transport_security(period: std::time::Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", period.as_secs())).expect("digits are a header value")
 }
 
-/// What a HEAD is answered: headers as of a GET, no content (RFC 9110 section 9.3.2). In HTTP/2 content would break the
-/// stream.
+/// Turns a response into the answer to HEAD: the headers of a GET, no content (RFC 9110 section
+/// 9.3.2). In HTTP/2 content would break the stream.
 pub(super) fn without_content(response: Response<Body>) -> Response<Body> {
     let (mut parts, content) = response.into_parts();
     if let Some(length) = content.size_hint().exact().filter(|length| *length > 0) {
@@ -139,13 +142,15 @@ pub(super) fn without_content(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, body::empty())
 }
 
-/// Adds the headers that every answer has. Nothing here is for shared caches unless it says so itself.
+/// Adds the headers common to every response. Shared caches store nothing unless the response
+/// allows it.
 pub(super) fn seal(headers: &mut HeaderMap, request_id: &str, hsts: Option<&HeaderValue>) {
     if let Some(hsts) = hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     if let Ok(mut id) = HeaderValue::from_str(request_id) {
-        // Of no use to a later answer, so HTTP/2 need not remember it (RFC 7541 section 6.2.3).
+        // HTTP/2 need not add it to its header table, since no later response has the same value
+        // (RFC 7541 section 6.2.3).
         id.set_sensitive(true);
         headers.insert(REQUEST_ID, id);
     }

@@ -1,4 +1,4 @@
-//! The edge over real sockets, with no tenant behind it: what is refused, cut, counted and drained.
+//! The edge over real sockets, without tenants: what it refuses, closes, counts and drains.
 
 mod http2;
 mod tenant;
@@ -89,7 +89,7 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Gateway
     Gateway { edge, registry, tasks, addr }
 }
 
-/// One second for everything that the test waits out.
+/// Limits with one second for every timeout that a test waits for.
 fn impatient() -> Limits {
     Limits { header_seconds: 1, idle_seconds: 1, handshake_seconds: 1, body_seconds: 1, ..Limits::default() }
 }
@@ -102,11 +102,11 @@ impl Client {
     }
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A peer that has refused already may not read the rest.
+        // A server that has refused the request may not read the rest.
         let _ = self.0.write_all(bytes.as_ref()).await;
     }
 
-    /// Reads one answer: status, head and body as text.
+    /// Reads one response: its status, and head and body as text.
     async fn answer(&mut self) -> (u16, String) {
         let mut text = Vec::new();
         let mut byte = [0];
@@ -122,13 +122,13 @@ impl Client {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
         if self.0.read_exact(&mut body).await.is_err() {
-            // The answer to HEAD tells a length and has no body.
+            // The response to HEAD has a Content-Length but no body.
             body.clear();
         }
         (status, head + &String::from_utf8_lossy(&body))
     }
 
-    /// Whether the other side ends the connection, within some seconds.
+    /// Returns whether the server closes the connection within five seconds.
     async fn ends(&mut self) -> bool {
         let mut rest = Vec::new();
         tokio::time::timeout(Duration::from_secs(5), self.0.read_to_end(&mut rest)).await.is_ok()
@@ -173,7 +173,7 @@ pub(super) fn post(headers: &str, body: &str) -> String {
     format!("POST /a/mcp HTTP/1.1\r\n{HOST}{headers}\r\n{body}")
 }
 
-/// Raw requests, and the status that each must get. 404 is what a sound request for no tenant gets.
+/// Raw requests with the status that each must get. A valid request without a tenant gets 404.
 fn requests() -> Vec<(String, u16)> {
     let head = |head: &str| format!("{head}\r\n\r\n");
     let many_headers: String = (0..101).map(|n| format!("X-{n}: 1\r\n")).collect();
@@ -288,7 +288,7 @@ async fn a_length_beside_a_transfer_coding_loses_its_connection() {
         let mut client = Client::connect(&gateway).await;
         client.send(post(headers, "0\r\n\r\n") + &get("/smuggled")).await;
         let mut answers = String::new();
-        // It may be reset, since what is smuggled is never read.
+        // The connection may be reset, since the smuggled request is never read.
         let _ended =
             tokio::time::timeout(Duration::from_secs(5), client.0.read_to_string(&mut answers)).await;
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
@@ -349,7 +349,7 @@ async fn draining_ends_idle_connections_and_takes_no_new_ones() {
     assert!(TcpStream::connect(gateway.addr).await.is_err());
 }
 
-/// Speaks HTTP/2 on a socket of its own, as after an ALPN that chose it.
+/// Serves one HTTP/2 connection on a socket of its own, as if ALPN had chosen it.
 async fn http2(gateway: &Gateway) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("an address");

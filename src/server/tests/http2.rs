@@ -1,4 +1,5 @@
-//! HTTP/2 with clients that no library would write: floods, and answers that nobody takes. Frames: RFC 9113 section 4.1.
+//! HTTP/2 with clients that no library would write: floods, and responses that are never read.
+//! Frames: RFC 9113 section 4.1.
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// `GET / http` for our host: indexed fields of HPACK's table, and one literal.
+/// `GET / http` for the test's host: indexed fields of HPACK's static table, and one literal.
 fn request(stream: u32, flags: u8) -> Vec<u8> {
     let host = b"mcp.example.com";
     let length = u8::try_from(host.len()).expect("a short name");
@@ -76,7 +77,7 @@ async fn connect(gateway: &Gateway, settings: &[u8]) -> Client {
     client
 }
 
-/// Sends again and again, and reads nothing, until the other side has had enough.
+/// Sends repeatedly without reading. Returns whether the server closes the connection.
 async fn is_cut_off(client: &mut Client, mut flood: impl FnMut(u32) -> Vec<u8>) -> bool {
     let sending = async {
         for turn in 0..100_000 {

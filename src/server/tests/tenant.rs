@@ -1,4 +1,4 @@
-//! The edge in front of tenants: what it says by itself before a tenant's own server is asked.
+//! The edge in front of tenants: what it answers itself before the tenant's own server is called.
 
 use std::sync::OnceLock;
 
@@ -144,7 +144,7 @@ async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
     for (headers, expected) in [("", 401), ("Authorization: Bearer for-a\r\n", 429)] {
         let mut client = Client::connect(&gateway).await;
         let headers = format!("{headers}Content-Length: 4\r\n");
-        // What is allowed first is not of interest.
+        // Responses until the rate limit is reached are of no interest here.
         while ask(&gateway, request(Method::POST, "/a/mcp", &headers) + "{ n}").await.0 != expected {}
         for _ in 0..3 {
             client.send(request(Method::POST, "/a/mcp", &headers)).await;
@@ -154,7 +154,7 @@ async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
             assert_eq!(status, expected);
             assert!(!answer.contains("connection: close"), "{answer}");
         }
-        // Of a body that is longer than is read, or that does not come, nobody waits for the end.
+        // The server does not wait for the end of a body that is too long or never arrives.
         for length in ["1000000", "1000"] {
             let mut client = Client::connect(&gateway).await;
             let headers = headers.replace("Length: 4", &format!("Length: {length}"));
