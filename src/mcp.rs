@@ -1,14 +1,16 @@
-//! Floor 3: the MCP server of one tenant. The only place that names rmcp.
+//! Floor 3: the MCP server of one tenant, and the only module that names rmcp.
 //!
-//! One URL serves both eras of the protocol: 2026-07-28 (stateless, `server/discover`) and the revisions with an
-//! `initialize` handshake, without sessions. rmcp speaks the protocol; this module adds what it lacks: arguments are
-//! checked against the tool's schema, results are readable and bounded, every refusal has a JSON-RPC body, a slow
-//! answer becomes a stream that is kept alive, a panic becomes `-32603`.
+//! One URL serves both eras of the protocol: 2026-07-28 (stateless, `server/discover`) and the
+//! revisions with an `initialize` handshake, without sessions. rmcp speaks the protocol; this
+//! module adds what it lacks: arguments are validated against the tool's schema, results are
+//! readable and bounded, every refusal has a JSON-RPC body, a slow response becomes a stream that
+//! is kept alive, a panic becomes `-32603`.
 //!
-//! A request goes through [`front`] (may it be handed on, and what did the answer mean), rmcp, [`handler`] (the
-//! protocol's methods), [`call`] (one tool call) or [`resource`] (one read) and [`result`] (what the client is handed,
-//! which [`payload`] puts into rmcp's message); [`rights`] decides what the caller may have, and [`upgrade`] holds the
-//! connection while it takes long. Routing, CORS, authentication and body caps are `server`'s.
+//! A request passes through [`front`] (checks the request, explains rmcp's refusals), rmcp,
+//! [`handler`] (the protocol's methods), [`call`] (one tool call) or [`resource`] (one read), and
+//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`rights`] decides
+//! what the caller may have, and [`upgrade`] keeps the connection alive during a slow call.
+//! Routing, CORS, authentication and body limits belong to `server`.
 
 mod call;
 mod context;
@@ -55,33 +57,47 @@ use service::Service;
 use shared::Shared;
 use under_way::UnderWay;
 
-/// What an MCP server is made of: its part of the tenant's spec, and its handles.
+/// The configuration of an MCP server: its part of the tenant's spec, and its dependencies.
 #[derive(Debug)]
 pub struct Surface {
+    /// The tenant; also the name in `serverInfo`.
     pub tenant: TenantName,
+    /// The name of the backend's dataset, and the host part of the context's URI.
     pub dataset: Arc<str>,
+    /// The title shown to people.
     pub title: Arc<str>,
+    /// What the dataset is about; the instructions, if there are no `instructions`.
     pub description: Option<Arc<str>>,
+    /// The operator's instructions for models.
     pub instructions: Option<Arc<str>>,
+    /// The listed tools, in the order in which they are listed; hidden tools are not among them.
     pub tools: Arc<[ToolSpec]>,
+    /// The client of the tenant's backend.
     pub backend: Arc<backend::Client>,
+    /// How long a call may take, from the arrival of its request.
     pub deadline: Duration,
+    /// `ttlMs` of lists and resources.
     pub list_ttl: Duration,
+    /// The approximate maximum size of a result.
     pub max_result_bytes: usize,
-    /// Whom it lets in, and what rules there are for single tools.
+    /// Which callers the tenant admits, and the rules for single tools.
     pub door: Door,
-    /// Values of the Host header that are ours; `None` accepts any.
+    /// Accepted values of the Host header; `None` accepts any.
     pub allowed_hosts: Option<Arc<[String]>>,
     /// Values of the Origin header that may call.
     pub allowed_origins: Arc<[String]>,
+    /// Counts tool calls by outcome.
     pub metrics: Arc<Metrics>,
+    /// The audit log, for calls and reads.
     pub audit: Audit,
 }
 
-/// What the front found out about a request; travels in its extensions.
+/// What authentication found out about a request; passed in its extensions.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    /// The authenticated caller.
     pub principal: Principal,
+    /// The request id under which the log has more.
     pub request_id: String,
     /// Where the caller is, as [`network`](crate::base::reach::network) gives it.
     pub network: IpAddr,
@@ -92,13 +108,16 @@ pub struct Caller {
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
 pub struct McpServer {
     shared: Arc<Shared>,
-    /// Built for the first request: most of many tenants are idle.
+    /// Built for the first request, since most tenants are idle.
     service: OnceLock<Arc<Service>>,
     under_way: UnderWay,
 }
 
 impl McpServer {
-    /// Compiles the schemas. The findings are schema errors of the operator's own tools.
+    /// Compiles the schemas of the tools.
+    ///
+    /// # Errors
+    /// A report with one finding for each schema of the operator's tools that cannot be used.
     pub fn new(surface: Surface) -> Result<Self, Report> {
         Self::with_pace(surface, Pace::default())
     }
@@ -108,9 +127,11 @@ impl McpServer {
         Ok(Self { shared, service: OnceLock::new(), under_way: UnderWay::default() })
     }
 
-    /// Answers one request whose body was read under the tenant's cap. Never panics; a 4xx has a JSON-RPC body.
+    /// Answers one request whose body was read under the tenant's limit. It never panics; a 4xx
+    /// response has a JSON-RPC body.
     ///
-    /// Dropping the future, or the answer's body while it streams, cancels the call down to the backend.
+    /// Dropping the future, or the response body while it streams, cancels the call down to the
+    /// backend.
     pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
         let guard = self.under_way.enter();
         if let Err(refusal) = front::admit_origin(request.headers(), self.shared.allowed_origins()) {
@@ -130,29 +151,32 @@ impl McpServer {
         self.service.get_or_init(|| Arc::new(service::build(&self.shared)))
     }
 
-    /// A successor took this server's place: tells open `subscriptions/listen` streams when the tools changed.
+    /// Hands open `subscriptions/listen` streams over to the successor, and notifies them if its
+    /// tools differ.
     ///
-    /// The streams go on under the successor: they hear of later changes, and end when it is closed.
+    /// The streams continue under the successor: they are notified of later changes, and end when
+    /// the successor is closed.
     pub fn superseded_by(&self, successor: &McpServer) {
         self.shared.line.hand_over(self.shared.change_to(&successor.shared), &successor.shared.line);
     }
 
-    /// Ends open `subscriptions/listen` streams gracefully (final result), and new ones at once. Calls go on.
+    /// Ends open and future `subscriptions/listen` streams gracefully, with a final result. Calls
+    /// go on.
     pub fn end_streams(&self) {
         self.shared.line.end_streams();
     }
 
-    /// Ends all open streams gracefully (final result); requests under way are cancelled.
+    /// Ends all open streams gracefully, with a final result, and cancels requests in flight.
     pub fn close(&self) {
         self.shared.line.close();
     }
 
-    /// Who may have what of this server.
+    /// Returns who may have what of this server.
     pub fn rights(&self) -> &Rights {
         self.shared.rights()
     }
 
-    /// Requests and streams under way.
+    /// Returns how many requests and streams are in flight.
     pub fn under_way(&self) -> usize {
         self.under_way.count()
     }

@@ -1,10 +1,10 @@
-//! The conformance tenant: what the protocol's conformance suite wants a server to have. Only builds with the feature
-//! `conformance` have it, so nothing that ships can be asked for it.
+//! The conformance tenant: what the protocol's conformance suite expects of a server. It exists
+//! only in builds with the feature `conformance`, so a release cannot serve it.
 //!
-//! A tenant whose dataset is named [`DATASET`] has these tools and resources besides its own. They go the way of all
-//! others: the same front, service, schema check and handler; only the answers are made up. What the suite asks of
-//! features that tenants don't have (prompts, completion, sampling, elicitation, tasks) is not here: that would test
-//! rmcp alone.
+//! A tenant whose dataset is named [`DATASET`] has these tools and resources besides its own. They
+//! pass the same front, service, schema validation and handler as all others; only the responses
+//! are made up. The suite's tests of features that tenants don't have (prompts, completion,
+//! sampling, elicitation, tasks) have no counterpart here: they would test rmcp alone.
 
 mod resources;
 mod tools;
@@ -24,18 +24,18 @@ use super::schema::Schema;
 use super::shared::Shared;
 use super::subscriptions::{Follower, Line};
 
-/// The dataset that makes a tenant the conformance tenant.
+/// The name of the dataset that makes a tenant the conformance tenant.
 const DATASET: &str = "tenantd-conformance";
 
 /// The made-up tools and resources of one tenant.
 pub(super) struct Fixture {
     tools: Vec<(Tool, Arc<Schema>)>,
-    /// The end of the line after tool changes that a client has triggered.
+    /// The last server of the line after tool changes that a client triggered.
     end: Mutex<Option<Line>>,
 }
 
 impl Fixture {
-    /// The fixture, for the tenant that asks for it.
+    /// Returns the fixture if the dataset is that of the conformance tenant.
     pub(super) fn of(dataset: &str) -> Option<Self> {
         let compiled = |tool: Tool| {
             let schema = Schema::compiled(&tool.input_schema).expect("schemas of the fixture are valid");
@@ -65,7 +65,7 @@ impl Fixture {
         resources::read(uri)
     }
 
-    /// For a new stream: later changes, not those of the past.
+    /// Returns a follower for a new stream, which sees later changes only.
     pub(super) fn follower(&self, line: &Line) -> Follower {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.as_ref().unwrap_or(line).follower()
@@ -75,7 +75,8 @@ impl Fixture {
     fn change_tools(&self, line: &Line, rights: &Rights) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let next = line.continued();
-        // Only changes of tools that a caller may have are told, and the fixture's own are not among the tenant's.
+        // Callers are only notified of tools that they may have, and the fixture's own are not
+        // among the tenant's.
         let tools = [Arc::from("search")].into();
         let change = Change { tools, before: rights.clone(), after: rights.clone() };
         end.as_ref().unwrap_or(line).hand_over(Some(change), &next);
@@ -83,7 +84,7 @@ impl Fixture {
     }
 }
 
-/// Answers a call of a tool of the fixture; `None` if it is none.
+/// Answers a call of one of the fixture's tools; returns `None` for any other tool.
 pub(super) async fn call(
     shared: &Shared,
     request: &CallToolRequestParams,

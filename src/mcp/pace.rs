@@ -1,15 +1,16 @@
-//! How patient the endpoint is.
+//! Timing of the endpoint.
 
 use std::time::Duration;
 
 /// Durations that tests shorten.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// After so long without an answer the response becomes a stream. Clients and load balancers give up on silence.
+    /// A response that takes longer becomes a stream, since clients and load balancers give up on
+    /// silence.
     pub(super) upgrade_after: Duration,
-    /// Between two comments of a stream that waits; below the idle timeouts of common proxies.
+    /// The interval of comments on a waiting stream; below the idle timeouts of common proxies.
     pub(super) keep_alive: Duration,
-    /// Between two progress notifications.
+    /// The interval of progress notifications.
     pub(super) progress: Duration,
 }
 

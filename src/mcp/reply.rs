@@ -1,6 +1,8 @@
-//! JSON-RPC errors as whole HTTP answers, for what never reaches rmcp or what it answers in plain text.
+//! JSON-RPC errors as complete HTTP responses, for requests that never reach rmcp and for those
+//! that it answers in plain text.
 //!
-//! A client picks its protocol era from the body of a 400 (2026-07-28, "Versioning"), so there is always one.
+//! A client chooses its protocol era from the body of a 400 (2026-07-28, "Versioning"), so there is
+//! always one.
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
@@ -21,7 +23,7 @@ pub(super) struct Fault {
     pub(super) code: i32,
     pub(super) message: String,
     pub(super) data: Option<Value>,
-    /// The request's id, where it is known; else null.
+    /// The request's id if it is known, else null.
     pub(super) id: Value,
 }
 

@@ -1,25 +1,27 @@
-//! Who may have what of one tenant: the one decision that every surface asks.
+//! Authorization within a tenant: the single decision that every method asks for.
 //!
-//! `oauth/bearer` decides who comes in. What they are given inside is decided here: lists, calls, resources,
-//! instructions, streams and the page for people all ask [`Rights::may`], so that they cannot disagree. Handlers reach
-//! the backend only through [`View`](super::shared::View), which asks for them.
+//! `oauth/bearer` decides who is admitted to a tenant; this module decides what an admitted caller
+//! gets. Lists, calls, resources, instructions, streams and the page for people all ask
+//! [`Rights::may`], so they cannot disagree. Handlers reach the backend only through
+//! [`View`](super::shared::View), which asks for them.
 //!
-//! The decision is pure, and doubt closes: a caller of another kind than the tenant lets in (nobody in particular at a
-//! tenant that asks for credentials, a key where people log in) has nothing.
+//! The decision is a pure function and fails closed: a caller of a kind that the tenant does not
+//! admit (an anonymous caller where credentials are required, a key where people log in) gets
+//! nothing.
 
 use std::sync::Arc;
 
 use crate::oauth::bearer::Principal;
 use crate::spec::{AccessSpec, LoginSpec, ToolKind, ToolSpec};
 
-/// Whom a tenant lets in.
+/// Which kind of caller a tenant admits.
 #[derive(Debug, Clone)]
 pub enum Door {
-    /// It asks for no credential.
+    /// The tenant requires no credential.
     Open,
-    /// It asks for one of its API keys.
+    /// The tenant requires one of its API keys.
     Keys,
-    /// People and programs log in; there may be rules for single tools.
+    /// People and service clients log in; single tools may have rules.
     Login(Arc<LoginSpec>),
 }
 
@@ -33,15 +35,16 @@ impl From<&AccessSpec> for Door {
     }
 }
 
-/// What a tenant gives out. Its name and title are not among it: whoever knows the URL is told them, so that people know
-/// where they log in.
+/// Something that a tenant gives to callers. Name and title are not included: anyone who knows the
+/// URL sees them, so that people know where they log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// What it says about itself: description, instructions, the name of the dataset.
+    /// What the tenant says about itself: description, instructions, the name of the dataset.
     Words,
-    /// A tool by its listed name. To see it and to call it is one right.
+    /// A tool by its listed name. Seeing and calling it are one right.
     Tool(&'a str),
-    /// The semantic context, whole or in part: as a tool's answer, as a resource, as the digest in the instructions.
+    /// The semantic context, whole or in part: as a tool's result, as a resource, as the digest in
+    /// the instructions.
     Context,
 }
 
@@ -53,12 +56,12 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The rights at a tenant with these tools; hidden ones are not among them.
+    /// The rights at a tenant with these tools; hidden tools are not among them.
     pub fn new(door: Door, tools: Arc<[ToolSpec]>) -> Self {
         Self { door, tools }
     }
 
-    /// Whether a caller may have something. The one decision.
+    /// Returns whether a caller may have an item. This is the only place that decides it.
     pub fn may(&self, caller: &Principal, item: Item<'_>) -> bool {
         match item {
             Item::Words => self.lets_in(caller),
@@ -67,12 +70,12 @@ impl Rights {
         }
     }
 
-    /// Whether what callers are given depends on who they are, so that no shared cache may keep it.
+    /// Returns whether responses depend on the caller, so that no shared cache may store them.
     pub fn are_personal(&self) -> bool {
         !matches!(self.door, Door::Open)
     }
 
-    /// Whether somebody may have the context; nobody may where its tool is hidden.
+    /// Returns whether any caller can have the context; none can if its tool is hidden.
     pub(super) fn have_context(&self) -> bool {
         self.context_tools().next().is_some()
     }
@@ -100,7 +103,7 @@ impl Rights {
     }
 }
 
-/// Tools that a reload changed, and who may know.
+/// The tools that a reload changed, and the rights before and after it.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) tools: Arc<[Arc<str>]>,
@@ -109,7 +112,8 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Whether a caller sees another list than before: nobody hears of changes to what they may not see.
+    /// Returns whether the change is visible to a caller; callers are not notified of tools that
+    /// they may not see.
     pub(super) fn concerns(&self, caller: &Principal) -> bool {
         let sees = |rights: &Rights, name| rights.may(caller, Item::Tool(name));
         self.tools.iter().any(|name| sees(&self.before, name) || sees(&self.after, name))

@@ -1,39 +1,41 @@
-//! Where the rows of an answer are. Backends name and nest them differently; these are the usual ways.
+//! Finds the rows of a backend's answer. Backends name and nest them differently; this covers the
+//! usual ways.
 
 use crate::base::json::{Kind, Node, Text};
 
-/// Members that hold rows, most telling first.
+/// Members that hold rows, the most specific name first.
 const NAMES: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"];
 /// Members that name the columns of rows that are arrays.
 const HEADERS: [&str; 3] = ["columns", "fields", "headers"];
-/// `{"data": {"hits": {"hits": […]}}}`
+/// How deep rows may be nested, as in `{"data": {"hits": {"hits": […]}}}`.
 const LEVELS: usize = 3;
-/// More columns than that are never looked at.
+/// The maximum number of columns that are considered.
 pub(super) const MAX_COLUMNS: usize = 1000;
 
-/// The rows of an answer, and the way from its top to them.
+/// The rows of an answer, and the path to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place<'a> {
     path: Vec<&'static str>,
-    /// What the rows are a member of.
+    /// The object that has the rows as a member.
     parent: Option<Node<'a>>,
     rows: Node<'a>,
 }
 
 impl<'a> Place<'a> {
-    /// Finds the rows of an answer: itself, or a well-known member at most three levels down.
+    /// Finds the rows of an answer: the answer itself, or a well-known member at most three levels
+    /// down.
     pub(super) fn find(answer: Node<'a>) -> Option<Self> {
         let mut path = Vec::new();
         let (parent, rows) = descend(None, answer, LEVELS, &mut path)?;
         Some(Self { path, parent, rows })
     }
 
-    /// The array of the rows.
+    /// Returns the array of rows.
     pub(super) fn rows(&self) -> Node<'a> {
         self.rows
     }
 
-    /// The names of columns beside the rows, if there are any.
+    /// Returns the column names that stand beside the rows, if any.
     pub(super) fn headers(&self) -> Vec<Text<'a>> {
         let listed = self.parent.and_then(|parent| {
             parent.pick(&HEADERS).into_iter().flatten().find(|listed| listed.kind() == Kind::Array)
@@ -41,7 +43,7 @@ impl<'a> Place<'a> {
         listed.into_iter().flat_map(Node::items).filter_map(header).take(MAX_COLUMNS).collect()
     }
 
-    /// The member of the top object that holds the rows.
+    /// Returns the member of the top-level object that holds the rows.
     pub(super) fn first_name(&self) -> Option<&'static str> {
         self.path.first().copied()
     }

@@ -1,7 +1,8 @@
-//! `subscriptions/listen` (2026-07-28): open streams hear that the tools changed when a reload changed them.
+//! `subscriptions/listen` (2026-07-28): notifies open streams when a reload changed the tools.
 //!
-//! A server is never changed, it is succeeded. A stream follows the line of successors, so it outlives any number of
-//! reloads and ends, with its final result, when the last of the line is closed.
+//! A reload never changes a server, it replaces it. A stream follows the line of successors, so it
+//! survives any number of reloads and ends, with its final result, when the last server of the line
+//! is closed.
 
 use std::sync::OnceLock;
 
@@ -13,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::rights::Change;
 use crate::oauth::bearer::Principal;
 
-/// A server's place in the line of its tenant. Made when somebody asks: most of many tenants are idle.
+/// A server's place in its tenant's line of servers. Allocated on first use, since most tenants are
+/// idle.
 #[derive(Debug, Default)]
 pub(super) struct Line(OnceLock<Box<Place>>);
 
@@ -21,7 +23,7 @@ pub(super) struct Line(OnceLock<Box<Place>>);
 struct Place {
     succession: watch::Sender<Option<Succession>>,
     closing: CancellationToken,
-    /// Streams may end before calls do, never after.
+    /// Ends the streams; may fire before `closing`, never after it.
     streams: CancellationToken,
 }
 
@@ -33,15 +35,15 @@ impl Default for Place {
     }
 }
 
-/// Another server took the place.
+/// The handover to the server that replaces this one.
 #[derive(Debug, Clone)]
 struct Succession {
-    /// Of the tools, if they are others.
+    /// The change of tools, if they differ.
     change: Option<Change>,
     next: Follower,
 }
 
-/// Who wants to hear what becomes of a server.
+/// A subscription to what happens to a server.
 #[derive(Debug, Clone)]
 pub(super) struct Follower {
     succession: watch::Receiver<Option<Succession>>,
@@ -49,6 +51,7 @@ pub(super) struct Follower {
 }
 
 impl Line {
+    /// Hands the followers over to the successor.
     pub(super) fn hand_over(&self, change: Option<Change>, successor: &Self) {
         let next = successor.follower();
         self.place().succession.send_replace(Some(Succession { change, next }));
@@ -73,7 +76,7 @@ impl Line {
         Follower { succession: place.succession.subscribe(), ending: place.streams.clone() }
     }
 
-    /// A place that is closed together with this one.
+    /// Returns a successor that is closed together with this server.
     #[cfg(feature = "conformance")]
     pub(super) fn continued(&self) -> Self {
         let Place { closing, streams, .. } = self.place();
@@ -87,10 +90,12 @@ impl Line {
 }
 
 impl Follower {
-    /// The next succession; `None` when streams are to end, or the server is gone without a successor.
+    /// Waits for the next handover. Returns `None` when streams must end, or the server was dropped
+    /// without a successor.
     async fn next(&mut self) -> Option<Succession> {
         tokio::select! {
-            // A server that was succeeded and then closed leaves its streams to the successor.
+            // Biased: a server that was replaced and then closed leaves its streams to the
+            // successor.
             biased;
             succession = self.succession.wait_for(Option::is_some) => succession.ok()?.clone(),
             () = self.ending.cancelled() => None,
@@ -98,7 +103,8 @@ impl Follower {
     }
 }
 
-/// Serves one stream until its client leaves or the line ends. It tells `caller` of tools that they may see.
+/// Serves one stream until its client disconnects or the line ends. It notifies `caller` only of
+/// tools that they may see.
 pub(super) async fn listen(
     mut follower: Follower,
     stream: &SubscriptionContext,

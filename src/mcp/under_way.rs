@@ -1,4 +1,4 @@
-//! How many requests a server is working on, streams included.
+//! Counts the requests in flight at a server, streams included.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use http_body_util::BodyExt;
 
 use crate::base::body::Body;
 
-/// The count.
+/// The number of requests in flight.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay(Arc<AtomicUsize>);
 
-/// One request under way, until dropped.
+/// One request in flight, until dropped.
 #[derive(Debug)]
 pub(super) struct Guard(Arc<AtomicUsize>);
 
@@ -36,7 +36,7 @@ impl Drop for Guard {
     }
 }
 
-/// A streamed body that counts as under way until it is dropped.
+/// Wraps a streamed body that counts as in flight until it is dropped.
 pub(super) fn counted(body: Body, guard: Guard) -> Body {
     Counted { body, _guard: guard }.boxed()
 }
