@@ -1,7 +1,7 @@
-//! One tool call: find the tool, check its arguments, ask the backend, hand out the answer.
+//! One tool call: finds the tool, validates the arguments, calls the backend, builds the result.
 //!
-//! Every failure that the asker should read is a tool result with `isError`; a protocol error is only for what is no
-//! call of ours (2026-07-28, "Tools", error handling).
+//! A failure that the model should read is a tool result with `isError`; a protocol error only
+//! means that the request is not a valid call (2026-07-28, "Tools", error handling).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,14 +63,14 @@ pub(super) async fn call(
     result
 }
 
-/// Who calls. Only tests come without the front.
+/// Returns the caller. Requests without one occur only in tests, which bypass `McpServer::handle`.
 pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
     let parts = context.extensions.get::<Parts>();
     let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
     caller.map_or(&Principal::Anonymous, |caller| &caller.principal)
 }
 
-/// Why a call has no answer. `Display` is what the asker reads.
+/// Why a call has no answer. `Display` is the text for the model.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(
@@ -118,7 +118,7 @@ fn unknown_tool(shared: &Shared, name: &str, caller: &Principal) -> ErrorData {
     ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
 }
 
-/// Who asks, since when, and what to pass on.
+/// What one request passes on to the backend: its caller, its deadline and its trace.
 pub(super) struct Asked {
     call: backend::Call,
     started: Instant,
@@ -126,7 +126,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Reads what travelled in the request's extensions and its `_meta`.
+    /// Reads the request's extensions and its `_meta`.
     pub(super) fn of(context: &RequestContext<RoleServer>, deadline: Duration) -> Self {
         let parts = context.extensions.get::<Parts>();
         let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
@@ -146,12 +146,12 @@ impl Asked {
         Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
     }
 
-    /// A sentence with the id under which the log has more.
+    /// Appends the request id, under which the log has more.
     pub(super) fn with_id(&self, sentence: &str) -> String {
         format!("{sentence} (request {})", self.call.request_id)
     }
 
-    /// The answer to arguments that fit; a panic on the way to it is one failure among others.
+    /// Validates the arguments and answers the call; a panic becomes `Failure::Internal`.
     async fn checked(
         &self,
         shared: &Shared,
@@ -164,6 +164,8 @@ impl Asked {
         answer.unwrap_or(Err(Failure::Internal))
     }
 
+    /// Answers the call, sends progress notifications while it waits, and stops when the client
+    /// cancels or the server is closed.
     async fn answer(
         &self,
         shared: &Shared,
@@ -211,13 +213,13 @@ impl Asked {
         }
     }
 
-    /// What a client is handed of an answer.
+    /// Builds the result of an answer.
     async fn made(&self, shared: &Shared, answer: Answer) -> Result<Payload, Failure> {
         let (size, max_bytes) = (answer.data.size(), shared.max_result_bytes());
         self.work(shared, size, move || answer.into_payload(max_bytes)).await
     }
 
-    /// All of the context: made once, whoever asks.
+    /// Returns the whole context as a result. It is built once and shared by all callers.
     async fn whole_context(&self, shared: &Shared, context: Arc<Made>) -> Result<Payload, Failure> {
         if let Some(payload) = context.known_whole() {
             return Ok(payload);
@@ -233,7 +235,7 @@ impl Asked {
         self.work(shared, size, making).await
     }
 
-    /// The part of the context that is about a topic.
+    /// Returns the part of the context that matches a topic.
     async fn part_of_context(
         &self,
         shared: &Shared,
@@ -243,11 +245,11 @@ impl Asked {
         let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
         let (topic, hold) = (topic.to_owned(), shared.room(&self.call));
         let making = move || about(Arc::clone(context.document()), &topic, hold)?.into_payload(max_bytes);
-        // Every word of it is looked at, which costs some twenty times as much as reading it.
+        // Every word is examined, which costs about twenty times as much as reading the document.
         self.work(shared, size * 20, making).await
     }
 
-    /// The context as the text of a resource.
+    /// Returns the context as the text of a resource.
     pub(super) async fn resource(
         &self,
         shared: &Shared,
@@ -271,7 +273,7 @@ impl Asked {
         Ok(shared.work(bytes, self.call.deadline, work).await??)
     }
 
-    /// The audit is told who read what, and how that ended; never what was asked.
+    /// Writes an audit entry: who read what, and with which outcome; never the arguments.
     pub(super) fn note(
         &self,
         shared: &Shared,
@@ -302,6 +304,7 @@ impl Asked {
         });
     }
 
+    /// Counts and logs the outcome of a call.
     fn record(&self, shared: &Shared, tool: &str, failure: Option<&Failure>) {
         let tenant = shared.tenant();
         let request_id = &self.call.request_id;
@@ -331,31 +334,32 @@ impl Asked {
     }
 }
 
-/// What was read: of which a line of the audit is.
+/// What was read, for the audit entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Read<'a> {
-    /// A tool's answer, by its listed name.
+    /// A tool's result, by its listed name.
     Tool(&'a str),
-    /// A resource that is there, by its URI.
+    /// A resource, by its URI.
     Resource(&'a str),
 }
 
-/// What the backend is told of the caller, if it wants to know.
+/// Returns the caller's name for the backend's user header.
 fn user(principal: &Principal) -> Option<String> {
     let who = principal.who();
     who.user.filter(|name| is_one_name(name)).or(who.oid).or(who.label).map(str::to_owned)
 }
 
-/// Whether a header with this value names one user to whoever reads it. Directories choose the names of their accounts,
-/// and a comma or quote in one could make it look like a list, or like somebody else; then the object id is sent.
+/// Returns whether every parser of a header with this value sees one user. Directories choose the
+/// names of their accounts, and a comma or quote in one could make it look like a list, or like
+/// another user; the object id is sent instead.
 fn is_one_name(name: &str) -> bool {
     let splits = |c: char| c.is_control() || c.is_whitespace() || ",;\"\\<>=".contains(c);
     !name.is_empty() && !name.contains(splits)
 }
 
-/// The context, or the part of it that is about a topic.
+/// Returns the part of the context that matches a topic, or the whole context with a notice.
 fn about(document: Arc<Document>, topic: &str, mut hold: Hold) -> Result<Answer, backend::Error> {
-    // The part is never larger than the whole, and is read once more before it is a document.
+    // The part is never larger than the whole, and is parsed once more to become a document.
     let limits = Limits { bytes: document.size(), depth: 127, values: usize::MAX };
     hold.grow(document.size() as u64).map_err(backend::Error::NoRoom)?;
     let part = context::narrowed(document.root(), topic);
@@ -370,7 +374,7 @@ fn about(document: Arc<Document>, topic: &str, mut hold: Hold) -> Result<Answer,
     })
 }
 
-/// Tells a client that asked for it that it is still waiting for something.
+/// Sends progress notifications to a client that asked for them.
 struct Progress<'a> {
     peer: &'a Peer<RoleServer>,
     token: ProgressToken,
@@ -384,7 +388,8 @@ impl<'a> Progress<'a> {
         Self { peer, token, beat: tokio::time::interval(pace.progress), every: pace.progress, beats: 0 }
     }
 
-    /// The first one goes out at once. Progress is counted in seconds, without a known end.
+    /// Sends the next notification when it is due, the first one at once. Progress is measured in
+    /// seconds, without a total.
     async fn tell(&mut self) {
         self.beat.tick().await;
         let waited = (self.every * self.beats).as_secs_f64();
@@ -394,11 +399,12 @@ impl<'a> Progress<'a> {
         };
         self.beats += 1;
         let note = ProgressNotificationParam::new(self.token.clone(), waited).with_message(message);
-        // A client that cannot be told has left, which the cancellation says as well.
+        // Sending fails when the client has disconnected, which the cancellation reports as well.
         let _gone = self.peer.notify_progress(note).await;
     }
 }
 
+/// Waits for the next notification; forever, if the client did not ask for any.
 async fn told(progress: Option<&mut Progress<'_>>) {
     match progress {
         Some(progress) => progress.tell().await,

@@ -1,9 +1,10 @@
-//! What a result holds, as bytes, and how it gets into rmcp's message.
+//! The bytes of a result, and how they get into rmcp's message.
 //!
-//! rmcp's types want structured content as a tree and text as a string. Both are there as bytes already, shared with
-//! the document that they come from. So a handler leaves them in the request's [`Slot`] and gives rmcp a result with
-//! nothing in it; the front puts the bytes where rmcp wrote the nothing. What rmcp wrote cannot be forged by a caller:
-//! a quote within a string is escaped.
+//! rmcp's types take structured content as a tree and text as a string. Both exist as bytes
+//! already, shared with the document that they come from. So a handler leaves the bytes in the
+//! request's [`Slot`] and returns an empty result to rmcp; `complete` then replaces the empty
+//! members in rmcp's output. A caller cannot forge the text that is replaced: a quote within a
+//! string is escaped.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,26 +24,27 @@ use serde_json::json;
 use super::upgrade::is_stream;
 use crate::base::body::Body;
 
-/// What rmcp writes of a tool result, or of a resource, with nothing in it.
+/// The empty members as rmcp writes them, of a tool result and of a resource.
 const NO_RESULT: &str = r#""content":[],"structuredContent":{}"#;
 const NO_TEXT: &str = r#""text":"""#;
 
-/// What a result holds. Cheap to clone.
+/// The bytes of a result. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Payload {
-    /// What of rmcp's message it takes the place of.
+    /// The text in rmcp's message that this payload replaces.
     instead_of: &'static str,
     pieces: Vec<Bytes>,
     readable: usize,
 }
 
 impl Payload {
-    /// The members `content` and `structuredContent` of a tool result. A model is given `readable` bytes of text.
+    /// The members `content` and `structuredContent` of a tool result, with `readable` bytes of
+    /// text for the model.
     pub(super) fn result(pieces: Vec<Bytes>, readable: usize) -> Self {
         Self { instead_of: NO_RESULT, pieces, readable }
     }
 
-    /// The member `text` of a resource: a JSON string.
+    /// The member `text` of a resource, from a JSON string.
     pub(super) fn resource(string: Bytes) -> Self {
         let readable = string.len();
         Self { instead_of: NO_TEXT, pieces: vec![Bytes::from_static(br#""text":"#), string], readable }
@@ -53,30 +55,30 @@ impl Payload {
         &self.pieces
     }
 
-    /// How much a model is given to read.
+    /// Returns how many bytes of text a model gets to read.
     pub(super) fn readable_bytes(&self) -> usize {
         self.readable
     }
 }
 
-/// The tool result that a payload is put into.
+/// Returns the tool result that a payload is written into.
 pub(super) fn empty_result() -> CallToolResult {
     let mut result = CallToolResult::success(Vec::new());
     result.structured_content = Some(json!({}));
     result
 }
 
-/// The resource that a payload is put into.
+/// Returns the resource that a payload is written into.
 pub(super) fn empty_resource(uri: &str) -> ResourceContents {
     ResourceContents::text("", uri).with_mime_type("application/json")
 }
 
-/// Where a handler leaves the payload of its result; travels in the request's extensions.
+/// Where a handler leaves the payload of its result; passed in the request's extensions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot(Arc<Mutex<Option<Payload>>>);
 
 impl Slot {
-    /// The slot of a request; one that nobody looks into where a request came without the front, as in tests.
+    /// Returns the slot of a request, or an unused one in tests that bypass `service::answer`.
     pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
         let parts = context.extensions.get::<http::request::Parts>();
         parts.and_then(|parts| parts.extensions.get::<Self>()).cloned().unwrap_or_default()
@@ -86,7 +88,7 @@ impl Slot {
         *self.lock() = Some(payload);
     }
 
-    /// The message with the payload in its place; as it is where there is none.
+    /// Returns the message with the payload written into it, or unchanged if there is none.
     fn complete(&self, message: Bytes) -> VecDeque<Bytes> {
         let mut slot = self.lock();
         let Some(payload) = &*slot else { return [message].into() };
@@ -103,7 +105,7 @@ impl Slot {
     }
 }
 
-/// One piece where they are few bytes: each would be a frame of its own.
+/// Joins the pieces if they are small, since each would be a frame of its own.
 fn together(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
     const FEW: usize = 32 << 10;
     let bytes: usize = pieces.iter().map(Bytes::len).sum();
@@ -119,7 +121,7 @@ fn find(message: &[u8], part: &str) -> Option<usize> {
     message.windows(part.len()).position(|window| window == part.as_bytes())
 }
 
-/// Puts what a handler left in the slot into rmcp's response.
+/// Writes the payload that a handler left in the slot into rmcp's response.
 pub(super) async fn complete(response: Response<Body>, slot: Slot) -> Response<Body> {
     if is_stream(&response) {
         return response.map(|body| Completed { body, slot, pieces: VecDeque::new() }.boxed());
@@ -129,7 +131,7 @@ pub(super) async fn complete(response: Response<Body>, slot: Slot) -> Response<B
     Response::from_parts(parts, Pieces(slot.complete(message.to_bytes())).boxed())
 }
 
-/// A body whose pieces are all there.
+/// A body whose pieces are all available.
 struct Pieces(VecDeque<Bytes>);
 
 impl HttpBody for Pieces {
@@ -152,7 +154,7 @@ impl HttpBody for Pieces {
     }
 }
 
-/// A stream of messages, each a frame, of which one may get the payload.
+/// A stream of messages, one per frame; one of them may get the payload.
 struct Completed {
     body: Body,
     slot: Slot,
