@@ -1,4 +1,4 @@
-//! A server with a backend that does what a test says, and a client that reads what comes back.
+//! A server with a backend that the test scripts, and a client that reads the responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +28,10 @@ pub(super) const KEY: &str = "canary-key-4711";
 pub(super) const REQUEST_ID: &str = "r-4711";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
-/// No test waits longer for an answer.
+/// The maximum time that a test waits for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A backend, and what servers in front of it are made of.
+/// A backend, and the configuration of servers in front of it.
 pub(super) struct Bed {
     pub(super) backend: FakeBackend,
     pub(super) metrics: Arc<Metrics>,
@@ -48,7 +48,7 @@ impl Bed {
         Self { backend, metrics, pool }
     }
 
-    /// The surface of the tenant `acme` with both tools.
+    /// Returns the configuration of the tenant `acme` with both tools.
     pub(super) fn surface(&self) -> Surface {
         Surface {
             tenant: TenantName::parse("acme").expect("a name"),
@@ -72,7 +72,7 @@ impl Bed {
         }
     }
 
-    /// A way to the backend of its own: its breaker knows nothing of other servers' failures.
+    /// Returns a separate backend client, so that its breaker does not see other servers' failures.
     fn client(&self) -> Arc<Client> {
         let context = CallSpec { method: Method::GET, body: None, ..self.asking("/nlp-context") };
         let spec = BackendSpec {
@@ -122,23 +122,23 @@ impl Bed {
         }
     }
 
-    /// A server that never gets impatient within a test.
+    /// Returns a server whose timers never fire within a test.
     pub(super) fn server(&self) -> McpServer {
         built(self.surface(), unhurried())
     }
 
-    /// A server that makes a stream of every answer that has to wait.
+    /// Returns a server that answers with a stream whenever a response has to wait.
     pub(super) fn impatient(&self) -> McpServer {
         built(self.surface(), hurried())
     }
 }
 
-/// Every answer is plain, however busy the machine is.
+/// Timing without streams, however busy the machine is.
 pub(super) fn unhurried() -> Pace {
     Pace { upgrade_after: PATIENCE * 2, keep_alive: PATIENCE, progress: PATIENCE }
 }
 
-/// Everything at once, so that a test need not wait for it.
+/// Timing with everything at once, so that a test need not wait for it.
 pub(super) fn hurried() -> Pace {
     let moment = Duration::from_millis(5);
     Pace { upgrade_after: moment, keep_alive: moment, progress: moment }
@@ -148,7 +148,7 @@ pub(super) fn built(surface: Surface, pace: Pace) -> McpServer {
     McpServer::with_pace(surface, pace).expect("schemas without faults")
 }
 
-/// A request as a client of 2026-07-28 makes it.
+/// Builds a request of a client of 2026-07-28.
 pub(super) fn modern(method: &str, params: Value) -> Request<Bytes> {
     let mut params = params;
     let meta = params.as_object_mut().expect("an object").entry("_meta").or_insert_with(|| json!({}));
@@ -165,14 +165,14 @@ pub(super) fn modern(method: &str, params: Value) -> Request<Bytes> {
     request
 }
 
-/// A request as a client of an era with a handshake makes it.
+/// Builds a request of a client of an era with a handshake.
 pub(super) fn legacy(version: &str, method: &str, params: Value) -> Request<Bytes> {
     let mut request = post(&json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}));
     set(request.headers_mut(), "mcp-protocol-version", version);
     request
 }
 
-/// A search, asked for the modern way.
+/// Builds a search of the modern era.
 pub(super) fn search(query: &str) -> Request<Bytes> {
     call("search", json!({"query": query}))
 }
@@ -181,7 +181,7 @@ pub(super) fn call(tool: &str, arguments: Value) -> Request<Bytes> {
     modern("tools/call", json!({"name": tool, "arguments": arguments}))
 }
 
-/// A search whose client wants to hear of progress.
+/// Builds a search whose client wants progress notifications.
 pub(super) fn search_with_progress() -> Request<Bytes> {
     let params =
         json!({"name": "search", "arguments": {"query": "orders"}, "_meta": {"progressToken": "p-1"}});
@@ -220,7 +220,7 @@ pub(super) fn caller() -> Caller {
     }
 }
 
-/// An answer that is one JSON text.
+/// A response that is one JSON text.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -235,7 +235,7 @@ impl Answer {
         self.body.get("result").unwrap_or_else(|| panic!("no result: {}", self.body))
     }
 
-    /// Status and JSON-RPC code of an error.
+    /// Returns status and JSON-RPC code of an error.
     pub(super) fn error(&self) -> (u16, i64) {
         let code = self.body["error"]["code"].as_i64();
         (self.status.as_u16(), code.unwrap_or_else(|| panic!("no error: {}", self.body)))
@@ -245,7 +245,7 @@ impl Answer {
         self.body["error"]["message"].as_str().unwrap_or_default()
     }
 
-    /// What a model reads of a tool result, and whether it is a failure.
+    /// Returns the text of a tool result, and whether it is an error.
     pub(super) fn told(&self) -> (String, bool) {
         told(self.result())
     }
@@ -261,7 +261,7 @@ pub(super) fn told(result: &Value) -> (String, bool) {
     (texts.join("\n"), result["isError"] == true)
 }
 
-/// Asks and reads a JSON answer.
+/// Sends a request and reads a JSON response.
 pub(super) async fn ask(server: &McpServer, request: Request<Bytes>) -> Answer {
     ask_as(server, request, caller()).await
 }
@@ -278,7 +278,7 @@ pub(super) async fn ask_as(server: &McpServer, request: Request<Bytes>, caller: 
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
-/// Asks and reads the beginning of a stream.
+/// Sends a request and reads the beginning of a stream.
 pub(super) async fn open(server: &McpServer, request: Request<Bytes>) -> Stream {
     open_as(server, request, caller()).await
 }
@@ -300,7 +300,7 @@ pub(super) struct Stream {
     unread: String,
 }
 
-/// One thing on a stream.
+/// One item of a stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Item {
     Comment,
@@ -315,7 +315,7 @@ impl Stream {
         Self { headers: parts.headers, body, unread: String::new() }
     }
 
-    /// The next thing, or the end.
+    /// Returns the next item, or `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Item> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
@@ -332,7 +332,7 @@ impl Stream {
         }
     }
 
-    /// The next message, or none until the end.
+    /// Returns the next message, or `None` if the stream ends first.
     pub(super) async fn message(&mut self) -> Option<Value> {
         loop {
             if let Item::Message(message) = self.next().await? {
@@ -341,7 +341,7 @@ impl Stream {
         }
     }
 
-    /// All messages until the end.
+    /// Returns all messages until the end.
     pub(super) async fn rest(mut self) -> Vec<Value> {
         let mut messages = Vec::new();
         while let Some(message) = self.message().await {

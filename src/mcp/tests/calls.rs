@@ -1,4 +1,4 @@
-//! Tool calls: what the backend is asked, and what a model is told of its answer or of its failure.
+//! Tool calls: what the backend receives, and what a model reads of its answer or failure.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ async fn a_failing_backend_is_told_in_one_sentence_with_the_request() {
     assert!(bed.metrics.encode().contains("outcome=\"backend_error\""));
 }
 
-/// No stream, whatever it takes.
+/// Timing of `hurried`, but without streams.
 fn hurried_json() -> Pace {
     Pace { upgrade_after: Duration::from_secs(60), ..hurried() }
 }
@@ -168,13 +168,13 @@ async fn who_asks_and_in_which_trace_goes_on_to_the_backend() {
 #[tokio::test]
 async fn a_panic_is_an_internal_error_without_its_cause() {
     let bed = Bed::new().await;
-    // A period of zero makes tokio's interval panic, once the call is under way.
+    // A period of zero makes tokio's interval panic during the call.
     let server = built(bed.surface(), Pace { progress: Duration::ZERO, ..hurried_json() });
     let answer = ask(&server, search_with_progress()).await;
     assert_eq!(answer.body["error"]["code"], -32603);
     assert_eq!(answer.message(), format!("The server failed. (request {REQUEST_ID})"));
     assert!(bed.metrics.encode().contains("outcome=\"internal\""));
-    // A deadline that no clock reaches makes std panic, before.
+    // An overflowing deadline makes std panic before the call.
     let mut surface = bed.surface();
     surface.deadline = Duration::MAX;
     let server = built(surface, hurried_json());

@@ -1,4 +1,5 @@
-//! Both eras on one URL: what each client is told, and that neither is told the other's things.
+//! Both eras on one URL: what each kind of client receives, and that neither receives the other's
+//! features.
 
 use serde_json::{Value, json};
 
@@ -120,7 +121,7 @@ async fn a_handshake_settles_on_the_clients_revision() {
         assert_eq!(result["serverInfo"]["title"], "Acme");
         assert_eq!(result["instructions"], "Orders of Acme.");
         assert!(!answer.headers.contains_key("mcp-session-id"), "{version}");
-        // Nothing can be pushed to a client without a session.
+        // The server cannot push anything to a client without a session.
         assert_eq!(result["capabilities"]["tools"], json!({}), "{version}");
     }
     assert_eq!(ask(&server, initialize("1999-01-01")).await.result()["protocolVersion"], LEGACY[0]);
@@ -165,7 +166,7 @@ async fn discovery_tells_all_that_a_handshake_would() {
     assert_eq!(result["instructions"], "Orders of Acme.");
     assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(60_000), &json!("public")));
     assert_eq!(answer.signed_by(), "acme");
-    // Once the context is known, its digest stands in the instructions.
+    // Once the context is known, the instructions contain its digest.
     ask(&server, call("get_context", json!({}))).await.result();
     let answer = ask(&server, modern("server/discover", json!({}))).await;
     assert_eq!(answer.result()["instructions"], "Orders of Acme.\n\nEntities: order");

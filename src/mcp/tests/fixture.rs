@@ -1,4 +1,4 @@
-//! The conformance tenant is one only by its dataset's name.
+//! Only the name of its dataset makes a tenant the conformance tenant.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Servers come and go: who listens hears of it, who is being answered is not left without a word.
+//! Reloads and shutdown: streams are notified, and calls in flight always get a response.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::spec::ToolKind;
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
-/// Opens a stream, up to its acknowledgement.
+/// Opens a stream and reads its acknowledgement.
 async fn listen(server: &McpServer) -> Stream {
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let mut stream = open(server, modern("subscriptions/listen", wanted)).await;
@@ -20,7 +20,7 @@ async fn listen(server: &McpServer) -> Stream {
     stream
 }
 
-/// The methods of all messages until the end; the final result has none.
+/// Returns the methods of all messages until the end; the final result has none.
 async fn methods(stream: Stream) -> Vec<String> {
     let method = |message: &Value| message["method"].as_str().unwrap_or("result").to_owned();
     let messages = stream.rest().await;

@@ -1,4 +1,5 @@
-//! What never reaches a tool: every refusal has a JSON-RPC body, for a client picks its era from it.
+//! Requests that never reach a tool: every refusal has a JSON-RPC body, from which a client chooses
+//! its era.
 
 use http::Method;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
-//! Every surface × every rule: what is listed, called, read, told and heard is what the one decision gives.
+//! Every method × every rule: what is listed, called, read and notified is what `Rights` allows.
 //!
-//! [`SURFACES`] names all methods that are answered. A method that the handler answers and the table lacks fails
-//! [`no_method_is_answered_that_is_no_surface_here`], and a handler function that the table lacks fails
-//! [`no_handler_is_written_that_is_no_surface_here`].
+//! [`SURFACES`] names all methods that are answered. A method that the handler answers and the
+//! table lacks fails [`no_method_is_answered_that_is_no_surface_here`], and a handler function that
+//! the table lacks fails [`no_handler_is_written_that_is_no_surface_here`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::spec::{
 };
 use crate::store::GrantId;
 
-/// What only those who may have the context read.
+/// A name that only callers who may have the context can read.
 const ENTITY: &str = "entity-of-the-context";
 const WORDS: &str = "Orders of Acme.";
 const URI: &str = "context://acme%20orders";
@@ -52,7 +52,7 @@ const NO_METHODS: &[&str] = &[
     "on_initialized",
 ];
 
-/// Whatever a client can ask for, as rmcp knows it, and some that nobody knows.
+/// Every method that rmcp knows, and some that it does not.
 const METHODS: &[&str] = &[
     model::InitializeResultMethod::VALUE,
     model::DiscoverRequestMethod::VALUE,
@@ -135,7 +135,7 @@ fn roles(role: &str) -> AccessRules {
     rules(|rules| rules.roles = vec![role.into()])
 }
 
-/// People and programs log in, and these tools are narrowed.
+/// A login with rules for the given tools.
 fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> Door {
     let identity = IdentitySpec {
         client_id: "app".into(),
@@ -155,7 +155,7 @@ fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> Door {
     }))
 }
 
-/// The document that the digest is made of is known from the start, and so can leak from there.
+/// Returns a configuration whose context is known from the start, so that its digest can leak.
 fn surface(bed: &Bed, door: Door, hidden: &[&str]) -> Surface {
     let document = json!({ "entities": [ENTITY] });
     bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
@@ -301,7 +301,7 @@ async fn every_surface_gives_what_the_decision_gives_and_no_more() {
     }
 }
 
-/// Whether a stream of the caller's hears that a tool got another text.
+/// Returns whether a stream of the caller is notified when a tool's description changes.
 async fn hears_of(tool: &str, bed: &Bed, principal: &Principal, hidden: &[&str], door: &Door) -> bool {
     let before = built(surface(bed, door.clone(), hidden), unhurried());
     let mut changed = surface(bed, door.clone(), hidden);
@@ -422,7 +422,7 @@ async fn headers_of_a_tool_are_told_only_to_those_who_may_call_it() {
 async fn no_method_is_answered_that_is_no_surface_here() {
     let bed = Bed::new().await;
     let server = built(surface(&bed, Door::Open, &[]), hurried());
-    // Of the right shape for each: what has the wrong one is answered like a method that is unknown.
+    // Valid for each method: malformed parameters are answered like an unknown method.
     let parameters = json!({
         "name": "search", "arguments": {"query": "q"}, "uri": URI, "notifications": {}, "level": "info",
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"},
@@ -436,7 +436,7 @@ async fn no_method_is_answered_that_is_no_surface_here() {
             let response = in_time(server.handle(request, caller())).await;
             let bytes = in_time(first_bytes(response)).await;
             let text = String::from_utf8_lossy(&bytes);
-            // A header that contradicts the body is refused before the method is looked at.
+            // A header that contradicts the body is refused before the method is examined.
             answered |= !text.contains("-32601") && !text.contains("-32020");
         }
         let known = SURFACES.iter().any(|(surface, _, _)| surface == method);
@@ -445,7 +445,7 @@ async fn no_method_is_answered_that_is_no_surface_here() {
     server.close();
 }
 
-/// The whole of a short answer, the beginning of a stream.
+/// Returns the whole of a short response, or the beginning of a stream.
 async fn first_bytes(response: http::Response<crate::base::body::Body>) -> Bytes {
     use http_body_util::BodyExt;
     let mut body = response.into_body();

@@ -1,4 +1,5 @@
-//! Long answers: comments until there is something to say, progress for whoever asked, an end for whoever left.
+//! Slow responses: comments until the response is ready, progress for clients that asked for it,
+//! cancellation for clients that disconnect.
 
 use serde_json::json;
 
