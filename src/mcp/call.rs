@@ -53,6 +53,7 @@ pub(super) async fn call(
     let readable = outcome.as_ref().ok().map(Payload::readable_bytes);
     let result = match outcome {
         Ok(payload) => {
+            // The bytes bypass rmcp's types, see `payload`.
             Slot::of(&context).fill(payload);
             Ok(empty_result())
         }

@@ -1,7 +1,8 @@
-//! The semantic context as a model meets it: a digest in the instructions, narrowed by topic in the tool.
+//! The semantic context as models see it: a digest in the instructions, and a tool that narrows it
+//! by topic.
 //!
-//! The vendor's document has no published shape, so it is searched for well-known members wherever they are. What is the
-//! same for all who ask is made once for each document ([`Made`]).
+//! The vendor's document has no published schema, so well-known members are searched in its first
+//! `MAX_DEPTH` levels. What is the same for all callers is computed once per document ([`Made`]).
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,11 +10,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::payload::Payload;
 use crate::base::json::{Document, Kind, Node, Text};
 
-/// The digest is read with every conversation; so many bytes of it are enough.
+/// The maximum size of a digest, which is part of every conversation.
 const MAX_DIGEST_BYTES: usize = 2 << 10;
 const MAX_DEPTH: usize = 5;
 
-/// What a digest tells, under which names documents have it.
+/// The headings of the digest, with the members that hold their items.
 const SECTIONS: [(&str, &[&str]); 4] = [
     ("Entities", &["entities", "tables", "collections"]),
     ("Measures", &["measures", "metrics"]),
@@ -26,12 +27,12 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 /// Members that name an item.
 const LABELS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
 
-/// What is made of one context, once for all who ask.
+/// A context, and what is derived from it once for all callers.
 #[derive(Debug)]
 pub(super) struct Made {
     document: Arc<Document>,
     digest: OnceLock<Arc<str>>,
-    /// The whole context as a tool's result.
+    /// The whole context as a tool result.
     whole: OnceLock<Payload>,
 }
 
@@ -40,33 +41,35 @@ impl Made {
         &self.document
     }
 
-    /// What can be asked, in a few lines.
+    /// Returns the digest: what can be asked, in a few lines.
     pub(super) fn digest(&self) -> Arc<str> {
         Arc::clone(self.digest.get_or_init(|| digest(self.document.root()).into()))
     }
 
-    /// The digest, if it was made already.
+    /// Returns the digest if it was computed already.
     pub(super) fn known_digest(&self) -> Option<Arc<str>> {
         self.digest.get().cloned()
     }
 
-    /// The whole context as a result, if it was made already.
+    /// Returns the result with the whole context if it was built already.
     pub(super) fn known_whole(&self) -> Option<Payload> {
         self.whole.get().cloned()
     }
 
-    /// The whole context as a result. Of those who make it at once the first one's is kept.
+    /// Stores the result with the whole context. If several callers build it at once, the first one
+    /// is kept and returned.
     pub(super) fn keep_whole(&self, payload: Payload) -> Payload {
         self.whole.get_or_init(|| payload).clone()
     }
 }
 
-/// What is made of the context that a tenant has now.
+/// The derived values of the tenant's current context.
 #[derive(Debug, Default)]
 pub(super) struct Workshop(Mutex<Option<Arc<Made>>>);
 
 impl Workshop {
-    /// What is made of this document; nothing yet when it is another one than last time.
+    /// Returns the derived values of a document; empty ones if it is not the document of the last
+    /// call.
     pub(super) fn of(&self, document: &Arc<Document>) -> Arc<Made> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
@@ -81,7 +84,8 @@ impl Workshop {
     }
 }
 
-/// What a model is told before it asks: the operator's words, then what the dataset knows.
+/// Returns the instructions for a model: the operator's instructions (or else the description),
+/// then the digest of the context.
 pub(super) fn instructions(
     own: Option<&str>,
     description: Option<&str>,
@@ -118,7 +122,8 @@ fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = Te
     }
 }
 
-/// The first list under one of the names, breadth before depth.
+/// Returns the first list under one of the names: the names of an object first, then the objects
+/// within it.
 fn list<'a>(value: Node<'a>, names: &[&str], depth: usize) -> Option<Node<'a>> {
     let here = |name: &&str| value.get(name).filter(|member| member.kind() == Kind::Array);
     if let Some(items) = names.iter().find_map(here) {
@@ -132,13 +137,15 @@ fn label(item: Node<'_>) -> Option<Text<'_>> {
     item.text().or_else(|| item.pick(&LABELS).into_iter().flatten().find_map(Node::text))
 }
 
-/// The parts of a context about a topic, as compact JSON; `None` when nothing in it is.
+/// Returns the context with only the list items about a topic, as compact JSON; `None` if nothing
+/// matches.
 pub(super) fn narrowed(context: Node<'_>, topic: &str) -> Option<String> {
     let mut text = String::with_capacity(context.raw().len());
     retain(&mut text, context, &topic.to_lowercase(), MAX_DEPTH).then_some(text)
 }
 
-/// Writes a value with those items of the known lists that mention the topic. Says whether any did.
+/// Writes a value, keeping only those items of the known lists that mention the topic. Returns
+/// whether any did.
 fn retain(text: &mut String, value: Node<'_>, topic: &str, depth: usize) -> bool {
     let (Kind::Object, Some(depth)) = (value.kind(), depth.checked_sub(1)) else {
         text.push_str(value.raw());

@@ -1,8 +1,8 @@
-//! An answer as text that a person can read: what it says in words, its rows as a Markdown table, the rest as lines.
-//! Many clients show a model the text only, so what is cut is always said.
+//! Renders an answer as text that people can read: its prose, its rows as a Markdown table, the
+//! rest as lines. Many clients show a model only the text, so it always says what was cut.
 //!
-//! What it costs is bounded: a few passes over the document, and memory for the text alone. Nothing that the document
-//! says on one line becomes two, so that no cell and no row can look like a line of ours.
+//! The cost is bounded: a few passes over the document, and memory for the text alone. A cell or
+//! row never contains a line break, so none can look like a line that this server wrote.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -21,10 +21,10 @@ const MAX_CELL_CHARS: usize = 4_096;
 const MAX_NAME_BYTES: usize = bytes_of(MIN_CELL_CHARS);
 const MAX_DEPTH: usize = 6;
 
-/// Members that say in words what an answer is; they come first, without their name.
+/// Members with prose; they come first, without their name.
 const WORDS: [&str; 6] = ["answer", "summary", "text", "message", "explanation", "description"];
 
-/// Renders an answer with the first `kept` of its rows in at most about `limit` bytes.
+/// Renders an answer with the first `kept` of its rows in approximately `limit` bytes.
 pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, limit: usize) -> String {
     let mut page = Page { text: String::new(), limit, is_cut: false };
     page.words(answer);
@@ -44,10 +44,11 @@ pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, lim
     page.end()
 }
 
+/// The text under construction.
 struct Page {
     text: String,
     limit: usize,
-    /// A line had no room: what follows is left out.
+    /// A line did not fit, so everything after it is left out.
     is_cut: bool,
 }
 
@@ -59,7 +60,7 @@ impl Page {
         }
     }
 
-    /// `Total: 12. Took ms: 3.`
+    /// Writes the scalar members as sentences: `Total: 12. Took ms: 3.`
     fn scalars(&mut self, answer: Node<'_>) {
         let mut sentences = String::new();
         for (name, value) in answer.members() {
@@ -122,7 +123,7 @@ impl Page {
         }
     }
 
-    /// Adds as many rows as there is room for, each written by `push`. Says how many.
+    /// Adds as many rows as fit, each written by `push`. Returns how many.
     fn each<'a>(&mut self, rows: Node<'a>, kept: usize, push: impl Fn(&mut String, Node<'a>)) -> usize {
         for (index, row) in rows.items().take(kept.min(MAX_ROWS)).enumerate() {
             let before = self.text.len();
@@ -146,7 +147,7 @@ impl Page {
         }
     }
 
-    /// What is neither said in words nor a row.
+    /// Writes the members that are neither prose nor scalars nor the rows.
     fn others(&mut self, answer: Node<'_>, rows: Option<&str>, depth: usize) {
         let nested = answer.members().filter(|(_, value)| value.holds_others());
         for (name, value) in nested.filter(|(name, _)| !rows.is_some_and(|rows| name.is(rows))) {
@@ -169,7 +170,7 @@ impl Page {
         }
     }
 
-    /// As much of a text as the page could hold, and a little more where it is longer.
+    /// Returns as much of a text as the page could hold, plus a few bytes if it is longer.
     fn start_of<'a>(&self, text: Text<'a>) -> (Cow<'a, str>, bool) {
         text.beginning(self.limit + 4)
     }
@@ -214,12 +215,13 @@ impl Page {
     }
 }
 
-/// The columns of rows that are objects, in the order in which they appear.
+/// Returns the columns of rows that are objects, in the order in which they appear.
 fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
     let mut columns: Vec<Text<'_>> = Vec::new();
     let mut known = HashSet::new();
     for row in rows.items().take(kept.min(MAX_ROWS)) {
-        // Rows mostly have the same members in the same order, so the next column is tried before it is looked up.
+        // Rows mostly have the same members in the same order, so the next column is compared
+        // before the lookup.
         let mut next = 0;
         for (name, _) in row.members() {
             if columns.get(next) == Some(&name) {
@@ -238,7 +240,7 @@ fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
     columns
 }
 
-/// A table's line with what `push` writes for each column.
+/// Returns a table line with what `push` writes for each column.
 fn line_of(columns: &[Text<'_>], push: impl Fn(&mut String, Text<'_>)) -> String {
     let mut line = "|".to_owned();
     for name in columns {
@@ -306,7 +308,7 @@ fn push_cell(text: &mut String, value: Node<'_>, longest: usize) -> bool {
     push_short(text, &cell, longest)
 }
 
-/// A column's name.
+/// Writes a column's name.
 fn push_name(text: &mut String, name: Text<'_>) {
     let mut cell = String::new();
     push_line(&mut cell, name, MAX_NAME_BYTES);
@@ -320,7 +322,8 @@ fn push_short(text: &mut String, cell: &str, longest: usize) -> bool {
     start.is_some()
 }
 
-/// Escapes bars. A backslash that stands before one would escape the escape (GFM, "Tables"), so it is doubled.
+/// Escapes bars. A backslash before a bar would escape the escape (GFM, "Tables"), so it is
+/// doubled.
 fn push_escaped(text: &mut String, cell: &str) {
     let mut backslashes = 0;
     for c in cell.chars() {
@@ -342,8 +345,8 @@ fn clipped(text: &str, longest: usize) -> Option<&str> {
     text.char_indices().nth(longest).map(|(end, _)| &text[..end])
 }
 
-/// Any value on one line: `name: orders; attributes: id, region`. Stops when the text has `room` bytes; says whether
-/// there is more room.
+/// Writes any value on one line: `name: orders; attributes: id, region`. Stops when the text has
+/// `room` bytes. Returns whether there is room left.
 fn outline(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> bool {
     match value.kind() {
         Kind::Null => {}
@@ -385,7 +388,7 @@ fn push_start(text: &mut String, more: &str, room: usize) {
     text.push_str(&more[..more.floor_char_boundary(left)]);
 }
 
-/// Adds what a string says, on one line. Says whether there is more room.
+/// Appends a string on one line. Returns whether there is room left.
 fn push_line(text: &mut String, words: Text<'_>, room: usize) -> bool {
     let mut after_return = false;
     for c in words.chars() {
@@ -415,7 +418,7 @@ fn joined(names: &[Text<'_>]) -> String {
     text
 }
 
-/// `took_ms` → `Took ms`
+/// Turns a member's name into a title: `took_ms` → `Took ms`.
 fn title(name: Text<'_>) -> String {
     let mut text = String::new();
     push_line(&mut text, name, MAX_NAME_BYTES);

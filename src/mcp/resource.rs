@@ -1,4 +1,5 @@
-//! One read of a resource: find it, ask whether the caller may have it, hand it out, and say so in the audit.
+//! One read of a resource: finds it, checks the caller's rights, returns its contents and writes an
+//! audit entry.
 
 use rmcp::ErrorData;
 use rmcp::RoleServer;
@@ -13,7 +14,7 @@ use crate::telemetry::metrics::Outcome;
 
 const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server to let you; asking again changes nothing.";
 
-/// The semantic context as it is listed.
+/// Returns the semantic context as a listed resource.
 pub(super) fn listed(shared: &Shared) -> Resource {
     Resource::new(shared.context_uri(), "context")
         .with_title(format!("Semantic context of {}", shared.title()))
@@ -25,7 +26,7 @@ pub(super) fn listed(shared: &Shared) -> Resource {
 ///
 /// # Errors
 ///
-/// There is no such resource, the caller may not read it, or the backend does not give it.
+/// The resource does not exist, the caller may not read it, or the backend fails.
 pub(super) async fn read(
     shared: &Shared,
     uri: &str,
@@ -34,6 +35,7 @@ pub(super) async fn read(
     let caller = caller(context);
     let asked = Asked::of(context, shared.deadline());
     let document = match shared.view(caller).context() {
+        // The context is the only resource.
         _ if uri != shared.context_uri() => return Err(unknown(uri)),
         Err(Withheld::Unknown) => return Err(unknown(uri)),
         Err(Withheld::NotAllowed(_)) => Err(Failure::NotAllowed),

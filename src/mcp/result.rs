@@ -1,7 +1,8 @@
-//! What a client is handed: the backend's answer as structured content, cut at a row where it is too large, and as text.
+//! Builds tool results: the backend's answer as structured content, cut at a row if it is too
+//! large, and as text.
 //!
-//! The structured content is the document's own bytes: numbers keep their digits, and nothing is made into a tree. The
-//! text is one block, because some clients show a model the first one only.
+//! The structured content is the document's own bytes: numbers keep their digits, and no tree is
+//! built. The text is one block, because some clients show a model only the first one.
 
 use std::sync::Arc;
 
@@ -16,33 +17,33 @@ use crate::backend;
 use crate::base::budget::Hold;
 use crate::base::json::{Document, Node};
 
-/// The text repeats what the structured content has, so it gets the smaller part.
+/// The maximum size of the text. It repeats the structured content, so it gets the smaller part.
 const MAX_TEXT_BYTES: usize = 48 << 10;
-/// For everything around data and text.
+/// Reserved for everything around data and text.
 const ENVELOPE_BYTES: usize = 1 << 10;
 
-/// An answer on its way out.
+/// An answer before it becomes a result.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) data: Arc<Document>,
-    /// The memory that the data takes, where it is not kept anyway.
+    /// The reservation for the data, unless the document is kept elsewhere.
     pub(super) hold: Option<Hold>,
-    /// What to know about it before anything is cut here.
+    /// A notice that precedes those about what is cut here.
     pub(super) notice: Option<String>,
-    /// The caller wants at most so many rows.
+    /// The maximum number of rows that the caller wants.
     pub(super) limit: Option<usize>,
 }
 
 impl Answer {
-    /// A document that is kept anyway, as it is.
+    /// An answer from a document that is kept elsewhere.
     pub(super) fn of(data: Arc<Document>) -> Self {
         Self { data, hold: None, notice: None, limit: None }
     }
 
-    /// What the result holds, in at most about `max_bytes`.
+    /// Builds the result in approximately `max_bytes`.
     ///
     /// # Errors
-    /// [`backend::Error::NoRoom`] if other answers take the memory that it needs.
+    /// [`backend::Error::NoRoom`] if the budget for answers has no room for it.
     pub(super) fn into_payload(mut self, max_bytes: usize) -> Result<Payload, backend::Error> {
         let data = Arc::clone(&self.data);
         let place = Place::find(data.root());
@@ -80,22 +81,23 @@ impl Answer {
     }
 }
 
-/// What of a document is handed out.
+/// Which part of a document is returned.
 enum Part<'a> {
     Whole,
-    /// The rows that end here, in the document's bytes. `fits` unless more were wanted.
+    /// The rows up to `end`, an offset into the document. `fits` unless more rows were wanted.
     Rows {
         array: Node<'a>,
         end: usize,
         kept: usize,
         fits: bool,
     },
-    /// It is too large even without rows.
+    /// The document is too large even without rows.
     Nothing,
 }
 
 impl<'a> Part<'a> {
-    /// As many of the first `asked` rows as go into `room` bytes with all that is around them.
+    /// Takes as many of the first `asked` rows as fit into `room` bytes together with everything
+    /// around them.
     fn that_fits(document: &Document, rows: Option<Node<'a>>, asked: usize, room: usize) -> Self {
         let Some(array) = rows else {
             return if document.size() <= room { Self::Whole } else { Self::Nothing };
@@ -115,7 +117,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// How many rows are kept, if it is fewer than there should be.
+    /// Returns how many rows are kept, if that is fewer than `asked`.
     fn kept_of(&self, asked: usize) -> Option<usize> {
         match self {
             Self::Nothing => Some(0),
@@ -158,11 +160,11 @@ impl Frame {
         Self { head: format!(r#""content":[{block}],"structuredContent":{{"data":"#), tail, readable }
     }
 
-    /// With all of the document, whose bytes are not copied unless they are few.
+    /// Puts the frame around the whole document, whose bytes are copied only if they are few.
     fn around(&self, data: Arc<Document>, hold: Option<Hold>) -> Vec<Bytes> {
         const FEW: usize = 16 << 10;
         if data.size() <= FEW && hold.is_some() {
-            // As much as was held for the document, and what is around it is bounded.
+            // The reservation for the document covers the copy, and the frame is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
             return vec![Bytes::from_owner(Kept { bytes, _hold: hold })];
         }
@@ -171,14 +173,14 @@ impl Frame {
     }
 }
 
-/// Bytes with the memory that they are counted in.
+/// Bytes with their reservation.
 pub(super) struct Kept<T> {
     bytes: T,
     _hold: Option<Hold>,
 }
 
 impl Kept<Vec<u8>> {
-    /// Bytes that take the place of a document that held so much.
+    /// Replaces a document's reservation of `held` bytes by one for `bytes`.
     pub(super) fn counted(
         bytes: Vec<u8>,
         mut hold: Option<Hold>,
@@ -204,7 +206,7 @@ impl AsRef<[u8]> for Kept<Arc<Document>> {
     }
 }
 
-/// What was changed in an answer so that it is JSON.
+/// Describes what was changed in an answer to make it valid JSON.
 fn repairs(document: &Document) -> impl Iterator<Item = &'static str> {
     let repairs = document.repairs();
     let numbers =
@@ -226,12 +228,12 @@ fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
     )
 }
 
-/// A failure that the model and its user should read.
+/// Builds a tool result with an error for the model and its user.
 pub(super) fn failure(sentence: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(sentence)])
 }
 
-/// Says who answered.
+/// Adds the `_meta` that names the server.
 pub(super) fn signed(mut result: CallToolResult, meta: Option<MetaObject>) -> CallToolResult {
     result.meta = meta;
     result
@@ -362,7 +364,7 @@ mod tests {
         #[test]
         fn no_result_is_larger_than_allowed(data in json_value(), max_bytes in 2048_usize..8192) {
             let size = text_of(answer(data), max_bytes).len();
-            // Quotes and control characters of the text are escaped once more.
+            // JSON escapes quotes and control characters of the text once more.
             prop_assert!(size <= max_bytes + max_bytes / 4 * 5, "{size} > {max_bytes}");
         }
 

@@ -1,7 +1,9 @@
-//! Arguments against a tool's schema: JSON Schema 2020-12, compiled at load.
+//! Validates arguments against a tool's schema: JSON Schema 2020-12, compiled when the tenant is
+//! loaded.
 //!
-//! Schemas are an operator's, arguments anybody's: no reference leaves the schema, patterns run in linear time, size and
-//! depth are bounded. Equal schemas are compiled once for the process, however many tenants have them.
+//! Schemas come from the operator, arguments from any caller: references stay within the schema,
+//! patterns run in linear time, size and depth are bounded. Equal schemas are compiled once per
+//! process, however many tenants have them.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -17,15 +19,16 @@ use crate::base::likeness;
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
 const MAX_PATTERNS: usize = 32;
-/// What a compiled pattern, and what matching it, may take: a dozen letters such as `(a{999}){999}` can ask for gigabytes.
+/// Memory limit for a compiled pattern and for matching it: a dozen characters such as
+/// `(a{999}){999}` can demand gigabytes.
 const MAX_PATTERN_BYTES: usize = 128 << 10;
-/// Violations that are told at once.
+/// How many violations one message lists.
 const MAX_TOLD: usize = 5;
-/// The longest reason of one violation.
+/// The maximum length of the reason for one violation.
 const MAX_MESSAGE_CHARS: usize = 300;
-/// A message repeats the value that was refused; so much of it is enough to know it again.
+/// A message repeats this much of the rejected value, enough to recognize it.
 const MAX_VALUE_CHARS: usize = 40;
-/// The longest name that is repeated of what a caller wrote.
+/// The maximum length of a caller's argument name in a message.
 const MAX_PLACE_CHARS: usize = 100;
 
 /// Why a schema cannot be used.
@@ -46,9 +49,9 @@ pub(super) enum Fault {
 /// A compiled schema.
 pub(super) struct Schema {
     validator: Validator,
-    /// Names of the properties.
+    /// The names of the properties.
     properties: Vec<String>,
-    /// Those of them that may be left out and must not be null.
+    /// The properties that are optional and must not be null.
     without_null: Vec<String>,
     /// Those of them that are whole numbers.
     integers: Vec<String>,
@@ -60,7 +63,7 @@ pub(super) struct Schema {
 static KNOWN: LazyLock<Interner<Schema>> = LazyLock::new(Interner::new);
 
 impl Schema {
-    /// The compiled form of a schema, shared with all who have an equal one.
+    /// Compiles a schema, or returns the compiled form of an equal one.
     pub(super) fn compiled(schema: &Map<String, Value>) -> Result<Arc<Self>, Fault> {
         let text = serde_json::to_vec(schema).expect("a JSON object can be written");
         KNOWN.copy(Digest::of(&text), || match text.len() {
@@ -123,7 +126,8 @@ impl Schema {
         arguments
     }
 
-    /// Checks arguments; a violation is told in one sentence that names the argument and the reason.
+    /// Validates arguments. A violation is described in one sentence that names the argument and
+    /// the reason.
     pub(super) fn check(&self, arguments: &Value) -> Result<(), String> {
         if self.validator.is_valid(arguments) {
             return Ok(());
@@ -133,6 +137,7 @@ impl Schema {
         Err(told.join("; "))
     }
 
+    /// Describes one violation.
     fn told(&self, error: &ValidationError<'_>) -> String {
         let place = error.instance_path().to_string();
         let place = clipped(&place.trim_start_matches('/').replace('/', "."), MAX_PLACE_CHARS);
@@ -155,13 +160,13 @@ impl Schema {
     }
 }
 
-/// Why a value is refused, and then the value, which may be long.
+/// Returns why a value is rejected, followed by an excerpt of the value, which may be long.
 fn reason(error: &ValidationError<'_>) -> String {
     let reason = clipped(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
     format!("{reason} ({} was given)", excerpt(error.instance()))
 }
 
-/// The beginning of a value, without writing all of a long one.
+/// Returns the beginning of a value without formatting all of a long one.
 fn excerpt(value: &Value) -> String {
     match value {
         Value::String(text) => {
@@ -198,7 +203,7 @@ fn requires(schema: &Value, name: &str) -> bool {
     required.is_some_and(|required| required.iter().any(|it| it.as_str() == Some(name)))
 }
 
-/// Whether a schema refuses `null` for a property, by whatever keyword and reference.
+/// Returns whether the schema rejects `null` for a property, by whatever keyword or reference.
 fn refuses_null(validator: &Validator, name: &str) -> bool {
     let null = Value::Object(Map::from_iter([(name.to_owned(), Value::Null)]));
     let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -214,7 +219,7 @@ fn depth_exceeds(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// How many patterns a schema may have: where the word means something else, it counts as well.
+/// Counts the patterns that a schema may have. Uses of the word with another meaning count as well.
 fn patterns(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(patterns).sum(),
@@ -345,7 +350,7 @@ mod tests {
             ),
             (json!({"random_string": "x"}), json!({})),
             (json!({"query": "q", "querys": "x"}), json!({"query": "q"})),
-            // What is needed, and what may be a slip, stays to be refused.
+            // Required arguments, and possible misspellings, stay to be rejected.
             (json!({"query": null}), json!({"query": null})),
             (json!({"query": "q", "limt": 5}), json!({"query": "q", "limt": 5})),
             (json!({"query": "q", "limt": null}), json!({"query": "q"})),
