@@ -1,7 +1,8 @@
-//! In front of rmcp: whom it would turn away for a formality, and what its plain-text refusals meant.
+//! The check in front of rmcp: accepts requests that rmcp would refuse for a formality, and turns
+//! rmcp's plain-text refusals into JSON-RPC errors.
 //!
-//! Bodies are not parsed here: rmcp does that once. Only what is large is counted first, and when rmcp has refused a body
-//! it is looked at again, to say what was wrong with it.
+//! Bodies are not parsed here, since rmcp does that once. Only large bodies are measured first; and
+//! when rmcp has refused a body, it is parsed again to say what was wrong with it.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
@@ -19,21 +20,22 @@ use crate::base::json::{self, Document, Limits, Node};
 const JSON: &str = "application/json";
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 const VERSION_HEADER: &str = "mcp-protocol-version";
-/// The most of any JSON values in a message: rmcp takes some hundred bytes for each.
+/// The maximum number of JSON values in a message: rmcp takes some hundred bytes for each.
 const MAX_VALUES: usize = 10_000;
-/// The most of `_meta`, which clients fill with a token and a trace.
+/// The maximum size of `_meta`, which clients use for a token and a trace.
 const MAX_META_BYTES: usize = 32 << 10;
-/// A message of so few bytes is within the bounds, whatever it holds.
+/// A message up to this size cannot exceed the limits above.
 const SMALL_BYTES: usize = 16 << 10;
 
 /// What the client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reader {
-    /// It named event streams itself; `*/*` is said by clients that never heard of them.
+    /// The client accepts event streams by name; `*/*` is also sent by clients that do not support
+    /// them.
     pub(crate) takes_events: bool,
 }
 
-/// Lets a POST with a JSON body through. Its `Accept` becomes the one that rmcp wants to see.
+/// Accepts a POST with a JSON body, and sets its `Accept` to the value that rmcp requires.
 pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response<Body>>> {
     if request.method() != Method::POST {
         return Err(Box::new(method_not_allowed()));
@@ -51,8 +53,9 @@ pub(crate) fn admit(request: &mut Request<Bytes>) -> Result<Reader, Box<Response
     Ok(reader)
 }
 
-/// Refuses pages of origins that are not ours (MCP, "Security warning" of the transport): compared as text, since apps and
-/// extensions have origins that are no URL. A call that comes from no page has none.
+/// Refuses pages of foreign origins (MCP, "Security warning" of the transport). Origins are
+/// compared as text, since apps and extensions have origins that are no URLs. A request that does
+/// not come from a page has none.
 pub(super) fn admit_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Box<Response<Body>>> {
     let is_allowed = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().map(without_default_port);
@@ -107,7 +110,7 @@ fn has_empty_list(body: &[u8], name: &str) -> bool {
 /// rmcp makes a tree of a message, which takes dozens of times its bytes. So what is large is counted before that, in one
 /// pass and without a tree. What is no JSON is rmcp's to refuse.
 fn bounded(body: &Bytes) -> Result<(), Box<Response<Body>>> {
-    // A message of so few bytes has neither many values nor large metadata.
+    // A message this small has neither many values nor large metadata.
     if body.len() <= SMALL_BYTES {
         return Ok(());
     }
@@ -125,7 +128,7 @@ fn bounded(body: &Bytes) -> Result<(), Box<Response<Body>>> {
     Err(Box::new(Fault { id: id_without_tree(body), ..fault }.answer()))
 }
 
-/// The id of a message that is too large to make a tree of.
+/// Returns the id of a message that is too large to build a tree of.
 fn id_without_tree(body: &Bytes) -> Value {
     let limits = Limits { bytes: usize::MAX, depth: 127, values: usize::MAX };
     let document = Document::parse(body.to_vec(), &limits).ok();
@@ -133,7 +136,8 @@ fn id_without_tree(body: &Bytes) -> Value {
     repeatable(id.unwrap_or_default())
 }
 
-/// The bytes of all metadata: of a name that stands twice every reader takes another.
+/// Returns the total size of all `_meta` members: readers differ on which of two equal names they
+/// take.
 fn meta_bytes(message: Node<'_>) -> usize {
     let parameters = message.members().filter(|(name, _)| name.is("params"));
     let members = parameters.flat_map(|(_, parameters)| parameters.members());
@@ -155,7 +159,8 @@ fn refusal(status: StatusCode, message: &str) -> Box<Response<Body>> {
     Box::new(Fault::new(status, INVALID_REQUEST, message).answer())
 }
 
-/// What `Accept` says; `None` if we have nothing for this client. No header at all means anything goes.
+/// Parses `Accept`. Returns `None` if the client accepts nothing that this endpoint sends; without
+/// the header, anything is acceptable.
 fn reader(headers: &HeaderMap) -> Option<Reader> {
     if !headers.contains_key(ACCEPT) {
         return Some(Reader { takes_events: false });
@@ -169,7 +174,8 @@ fn reader(headers: &HeaderMap) -> Option<Reader> {
     (known || takes_events).then_some(Reader { takes_events })
 }
 
-/// The media ranges of an `Accept` value that are not excluded with `q=0` (RFC 9110 section 12.5.1).
+/// Returns the media ranges of an `Accept` value that are not excluded with `q=0` (RFC 9110 section
+/// 12.5.1).
 fn ranges(accept: &str) -> impl Iterator<Item = &str> {
     accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -198,7 +204,8 @@ impl Asked {
         Self { body: request.body().clone(), version: request.headers().get(VERSION_HEADER).cloned() }
     }
 
-    /// Makes an answer of rmcp one that a client can read: a refusal in plain text becomes a JSON-RPC error.
+    /// Turns a refusal of rmcp in plain text into a JSON-RPC error; other responses only become
+    /// uncacheable.
     pub(crate) async fn explain(self, response: Response<Body>) -> Response<Body> {
         let status = response.status();
         let mut response = if is_plain_refusal(&response) {
@@ -213,7 +220,7 @@ impl Asked {
 
     fn fault(&self, status: StatusCode, text: &str) -> Fault {
         match status {
-            // rmcp says 415 to a body that it cannot make a message of; the header was checked before.
+            // rmcp answers 415 to a body that is not a message; the header was checked before.
             StatusCode::UNSUPPORTED_MEDIA_TYPE => unreadable(&self.body),
             StatusCode::BAD_REQUEST if self.names_unknown_version() => self.unsupported_version(),
             _ if status.is_server_error() => {
@@ -257,7 +264,8 @@ async fn text_of(response: Response<Body>) -> String {
     String::from_utf8_lossy(&body.to_bytes()).into_owned()
 }
 
-/// Why a body is no message (JSON-RPC 2.0 section 5.1; batches left MCP with 2025-06-18).
+/// Describes why a body is not a message (JSON-RPC 2.0 section 5.1; MCP dropped batches with
+/// 2025-06-18).
 fn unreadable(body: &[u8]) -> Fault {
     let (code, message) = match serde_json::from_slice(body) {
         Err(error) => {
@@ -283,7 +291,7 @@ fn unreadable(body: &[u8]) -> Fault {
     Fault::new(StatusCode::BAD_REQUEST, code, message)
 }
 
-/// The id of a message, if it has one that may be repeated.
+/// Returns the id of a message, if it has a valid one.
 fn id_of(message: &Value) -> Value {
     message.get("id").cloned().map_or(Value::Null, repeatable)
 }

@@ -1,4 +1,4 @@
-//! The protocol's methods, answered from one tenant's surface. What differs between the two eras is decided here.
+//! The protocol's methods, answered for one tenant. This is where the two eras differ.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -27,7 +27,7 @@ use crate::base::panic::caught;
 
 type Context = RequestContext<RoleServer>;
 
-/// Methods that rmcp takes for unknown ones when their parameters have the wrong shape.
+/// Methods that rmcp reports as unknown when their parameters have the wrong shape.
 const METHODS: [&str; 7] = [
     "tools/call",
     "tools/list",
@@ -38,7 +38,7 @@ const METHODS: [&str; 7] = [
     "server/discover",
 ];
 
-/// What rmcp clones for each request.
+/// The handler, which rmcp clones for each request.
 #[derive(Clone)]
 pub(super) struct TenantHandler {
     shared: Arc<Shared>,
@@ -61,8 +61,8 @@ impl TenantHandler {
         result
     }
 
-    /// A handshake in which something is missing or has another shape. All that counts of one is the version, and without it
-    /// the newest does.
+    /// Answers a handshake whose parameters are incomplete or malformed. Only the version matters;
+    /// without one, the newest is used.
     async fn initialize_with_what_is_there(
         &self,
         params: Option<serde_json::Value>,
@@ -111,12 +111,13 @@ impl TenantHandler {
     }
 }
 
-/// 2026-07-28 and later: stateless, with metadata on requests and results.
+/// Returns whether a request is of 2026-07-28 or later: stateless, with metadata on requests and
+/// results.
 fn is_modern(context: &Context) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
-/// The same, for a request that may lack its metadata: the header says it as well.
+/// Returns the same for a request that may lack its metadata, from its header.
 fn announces_modern(context: &Context) -> bool {
     let parts = context.extensions.get::<Parts>();
     let version = parts.and_then(|parts| parts.headers.get("mcp-protocol-version")?.to_str().ok());
@@ -151,7 +152,7 @@ fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> 
     }
 }
 
-/// Runs a handler's own code; a panic in it is told as ours, without what caused it.
+/// Runs a handler; a panic in it becomes an internal error that does not reveal its cause.
 async fn guarded<T>(future: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
     caught(future).await.unwrap_or_else(|_panicked| {
         tracing::error!("a panic ended a request");
@@ -164,7 +165,8 @@ impl ServerHandler for TenantHandler {
         Cow::Borrowed(VERSIONS)
     }
 
-    /// Asked for several times a request, so without instructions; those come with the handshake and with discovery.
+    /// Returns the server's capabilities without instructions, since rmcp calls this several times
+    /// per request. The instructions come with the handshake and with discovery.
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
@@ -181,7 +183,7 @@ impl ServerHandler for TenantHandler {
     ) -> Result<InitializeResult, ErrorData> {
         guarded(async {
             let mut info = self.negotiate_initialize(&request)?;
-            // Without sessions nothing can be pushed to a client of this era.
+            // Without sessions the server cannot push anything to a client of this era.
             if let Some(tools) = &mut info.capabilities.tools {
                 tools.list_changed = None;
             }
@@ -207,8 +209,8 @@ impl ServerHandler for TenantHandler {
         Ok(result)
     }
 
-    /// rmcp wants a tool's schema with every call, to compare `Mcp-Param-*` headers. Most tools have none. A tool that
-    /// the caller may not see has none for them.
+    /// Returns a tool's schema if it uses `Mcp-Param-*` headers, which few do; rmcp asks before
+    /// every call to compare them. A tool that the caller may not see has no schema for them.
     fn get_tool(&self, name: &str) -> Option<Tool> {
         service::asking(|caller| {
             let schema = self.shared.input_schema(name, caller)?;
@@ -270,14 +272,14 @@ impl ServerHandler for TenantHandler {
         guarded(subscriptions::listen(self.shared.follower(), &context, caller)).await
     }
 
-    /// Also reached by known methods whose parameters nothing can be made of.
+    /// Answers unknown methods, and known methods whose parameters rmcp cannot parse.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
         context: Context,
     ) -> Result<CustomResult, ErrorData> {
         match request.method.as_str() {
-            // Since 2026-07-28 there is no handshake, and clients learn that from this very error.
+            // Since 2026-07-28 there is no handshake; clients learn that from this error.
             "initialize" if !announces_modern(&context) => {
                 self.initialize_with_what_is_there(request.params, context).await
             }
@@ -288,6 +290,7 @@ impl ServerHandler for TenantHandler {
         }
     }
 
-    /// The default logs each one; without sessions it says nothing.
+    /// Does nothing: the default logs each notification, which carries no information without
+    /// sessions.
     async fn on_initialized(&self, _context: NotificationContext<RoleServer>) {}
 }

@@ -1,4 +1,5 @@
-//! rmcp's HTTP service, as every tenant has it: one type, no sessions, JSON where one message is the whole answer.
+//! rmcp's HTTP service as each tenant uses it: a single type, no sessions, and plain JSON if one
+//! message is the whole response.
 
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ use super::shared::Shared;
 use crate::base::body::Body;
 use crate::oauth::bearer::Principal;
 
-/// The only pair of type parameters in the binary: each further one costs a minute of compile time.
+/// The only instantiation in the binary: each further one costs a minute of compile time.
 pub(super) type Service = StreamableHttpService<TenantHandler, NeverSessionManager>;
 
-/// The protocol revisions that are served, oldest first.
+/// The supported protocol revisions, oldest first.
 pub(super) const VERSIONS: &[ProtocolVersion] = ProtocolVersion::KNOWN_VERSIONS;
 
-/// Builds the service of one tenant: about 1 kB.
+/// Builds the service of one tenant; it takes about 1 kB.
 pub(super) fn build(shared: &Arc<Shared>) -> Service {
     let handler = TenantHandler::new(Arc::clone(shared));
     StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(shared))
@@ -33,30 +34,31 @@ fn config(shared: &Shared) -> StreamableHttpServerConfig {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
-        // The body was read under the tenant's own cap.
+        // The body was already read under the tenant's limit.
         .with_max_request_body_bytes(usize::MAX)
-        // `front` looked at the origin: rmcp knows those only that are URLs with a host.
+        // `front` has checked the origin; rmcp only understands origins that are URLs with a host.
         .disable_allowed_origins();
     match shared.allowed_hosts() {
         None => config.disable_allowed_hosts(),
-        // rmcp takes an empty list as "any": a name that cannot exist (RFC 6761 section 6.4) keeps it closed.
+        // rmcp reads an empty list as "any"; a name that cannot exist (RFC 6761 section 6.4) admits
+        // none.
         Some([]) => config.with_allowed_hosts(["closed.invalid"]),
         Some(hosts) => config.with_allowed_hosts(hosts.iter().map(String::as_str)),
     }
 }
 
 tokio::task_local! {
-    /// Who asks, for what rmcp wants to know before it hands a request on.
+    /// The caller, for questions that rmcp asks before it passes the request on.
     static ASKING: Principal;
 }
 
-/// What something is for whoever asks now; for nobody in particular outside of a request.
+/// Calls `what` with the current caller; with an anonymous one outside of a request.
 pub(super) fn asking<T>(what: impl FnOnce(&Principal) -> T) -> T {
     let known = ASKING.try_with(Principal::clone);
     what(known.as_ref().unwrap_or(&Principal::Anonymous))
 }
 
-/// Hands a request to rmcp, explains its refusals, and completes its results.
+/// Passes a request to rmcp, explains its refusals, and completes its results.
 pub(super) async fn answer(service: Arc<Service>, mut request: Request<Bytes>) -> Response<Body> {
     let asked = Asked::of(&request);
     let caller = request.extensions().get::<Caller>();

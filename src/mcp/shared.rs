@@ -1,4 +1,5 @@
-//! What all requests of one server share. What it gives out is behind [`View`], which asks for each caller.
+//! State shared by all requests of one server. Everything that it gives out passes through
+//! [`View`], which checks each caller's rights.
 
 mod view;
 
@@ -27,21 +28,21 @@ use crate::telemetry::metrics::Metrics;
 
 pub(super) use view::{GrantedContext, GrantedTool, View, Withheld};
 
-/// What RFC 3986 leaves unreserved stays; all else of a dataset's name is encoded.
+/// Escapes everything in a dataset's name but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// One server's surface, its compiled schemas and its place in the line of reloads.
+/// One server's configuration, its compiled schemas and its place in the line of reloads.
 pub(super) struct Shared {
-    /// Private, so that nobody gives anything out without asking.
+    /// Private, so that no handler gives anything out without a check.
     surface: Surface,
     rights: Rights,
     pub(super) pace: Pace,
     pub(super) line: Line,
-    /// What is made of the context; private for the same reason.
+    /// Values derived from the context; private for the same reason.
     workshop: Workshop,
-    /// In the order of the tools.
+    /// The compiled input schemas, in the order of the tools.
     arguments: Vec<Arc<Schema>>,
-    /// Never asked; kept so that equal ones of other tenants need not be compiled again.
+    /// Never read; kept so that equal schemas of other tenants need not be compiled again.
     _results: Vec<Arc<Schema>>,
     #[cfg(feature = "conformance")]
     pub(super) fixture: Option<Fixture>,
@@ -72,12 +73,12 @@ impl Shared {
         })
     }
 
-    /// The server as a caller sees it.
+    /// Returns the server as a caller sees it.
     pub(super) fn view<'a>(&'a self, caller: &'a Principal) -> View<'a> {
         View::new(self, caller)
     }
 
-    /// Who may have what.
+    /// Returns the rights at this tenant.
     pub(super) fn rights(&self) -> &Rights {
         &self.rights
     }
@@ -90,7 +91,7 @@ impl Shared {
         &self.surface.title
     }
 
-    /// The longest that a call may take.
+    /// Returns the longest time that a call may take.
     pub(super) fn deadline(&self) -> Duration {
         self.surface.deadline
     }
@@ -107,7 +108,7 @@ impl Shared {
         &self.surface.audit
     }
 
-    /// Does work on so many bytes, as [`backend::Client::work`] does it.
+    /// Does CPU work on `bytes` bytes, see [`backend::Client::work`].
     pub(super) async fn work<T, F>(
         &self,
         bytes: usize,
@@ -126,23 +127,23 @@ impl Shared {
         self.surface.backend.room(call)
     }
 
-    /// Values of the Host header that are ours; `None` accepts any.
+    /// Returns the accepted values of the Host header; `None` accepts any.
     pub(super) fn allowed_hosts(&self) -> Option<&[String]> {
         self.surface.allowed_hosts.as_deref()
     }
 
-    /// Values of the Origin header that may call.
+    /// Returns the values of the Origin header that may call.
     pub(super) fn allowed_origins(&self) -> &[String] {
         &self.surface.allowed_origins
     }
 
-    /// A tool and the schema of its arguments.
+    /// Returns a tool and the schema of its arguments.
     fn tool(&self, name: &str) -> Option<(&ToolSpec, &Schema)> {
         let tools = self.surface.tools.iter().zip(&self.arguments);
         tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| *tool.name == *name)
     }
 
-    /// The tools as a caller sees them, in the order of the spec.
+    /// Returns the tools that a caller may have, in the order of the spec.
     pub(super) fn tools(&self, caller: &Principal) -> Vec<Tool> {
         let tools = self.view(caller).tools().map(shown);
         #[cfg(feature = "conformance")]
@@ -150,7 +151,7 @@ impl Shared {
         tools.collect()
     }
 
-    /// The schema of a tool's arguments, as written.
+    /// Returns the uncompiled schema of a tool's arguments.
     pub(super) fn input_schema<'a>(
         &'a self,
         name: &str,
@@ -163,7 +164,7 @@ impl Shared {
         self.view(caller).tools().find(|tool| *tool.name == *name).map(|tool| &tool.input_schema)
     }
 
-    /// For a stream that wants to hear of reloads.
+    /// Returns a follower for a stream that is to be notified of reloads.
     pub(super) fn follower(&self) -> Follower {
         #[cfg(feature = "conformance")]
         if let Some(fixture) = &self.fixture {
@@ -172,8 +173,8 @@ impl Shared {
         self.line.follower()
     }
 
-    /// What a reload changes for clients that know our tools; `None` if they need not list them again. What tools call
-    /// is not seen by clients.
+    /// Returns what a reload changes for clients that have listed the tools; `None` if they need
+    /// not list them again. Clients do not see which calls the tools make.
     pub(super) fn change_to(&self, other: &Self) -> Option<Change> {
         let (ours, theirs) = (&self.surface.tools, &other.surface.tools);
         if ours.iter().map(seen).eq(theirs.iter().map(seen)) {
@@ -187,13 +188,14 @@ impl Shared {
         Some(Change { tools, before: self.rights.clone(), after: other.rights.clone() })
     }
 
-    /// Who answers.
+    /// Returns the server's name and version.
     pub(super) fn server_info(&self) -> Implementation {
         Implementation::new(self.surface.tenant.as_str(), env!("CARGO_PKG_VERSION"))
             .with_title(&*self.surface.title)
     }
 
-    /// The `_meta` of a result: who answered (2026-07-28, "Per-response metadata").
+    /// Returns the `_meta` of a result, which names the server (2026-07-28, "Per-response
+    /// metadata").
     pub(super) fn result_meta(&self) -> MetaObject {
         let info = serde_json::json!({
             "name": self.surface.tenant.as_str(),
@@ -205,27 +207,28 @@ impl Shared {
         meta
     }
 
-    /// Who may keep a list or document of ours.
+    /// Returns whether shared caches may store a list or document.
     pub(super) fn cache_scope(&self) -> CacheScope {
         if self.rights.are_personal() { CacheScope::Private } else { CacheScope::Public }
     }
 
-    /// How long they may, in milliseconds.
+    /// Returns how long lists and documents may be cached, in milliseconds.
     pub(super) fn ttl_ms(&self) -> u64 {
         u64::try_from(self.surface.list_ttl.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The URI of the semantic context: `context://<dataset>`.
+    /// Returns the URI of the semantic context: `context://<dataset>`.
     pub(super) fn context_uri(&self) -> String {
         format!("context://{}", utf8_percent_encode(&self.surface.dataset, SEGMENT))
     }
 }
 
-/// What clients see of a tool.
+/// Returns what clients see of a tool.
 fn seen(tool: &ToolSpec) -> impl PartialEq + '_ {
     (&tool.name, &tool.title, &tool.description, &tool.input_schema, &tool.output_schema)
 }
 
+/// Adds a compiled schema to `schemas`, or a finding to the report.
 fn keep(
     schemas: &mut Vec<Arc<Schema>>,
     compiled: Result<Arc<Schema>, super::schema::Fault>,
@@ -245,7 +248,8 @@ fn keep(
     }
 }
 
-/// A tool asks and changes nothing; the same question may be asked again; a dataset is a closed world.
+/// Converts a tool to rmcp's type. Its annotations: tools only read; the same call may be repeated;
+/// a dataset is a closed world.
 fn shown(tool: &ToolSpec) -> Tool {
     let hints = ToolAnnotations::with_title(&*tool.title)
         .read_only(true)
@@ -258,7 +262,7 @@ fn shown(tool: &ToolSpec) -> Tool {
         .with_annotations(hints)
 }
 
-/// Whether a schema asks for arguments to be repeated in `Mcp-Param-*` headers.
+/// Returns whether a schema requires arguments to be repeated in `Mcp-Param-*` headers.
 pub(super) fn names_headers(schema: &serde_json::Map<String, Value>) -> bool {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.is_some_and(|properties| {

@@ -1,8 +1,10 @@
-//! Long answers. What is ready soon goes out as it is; what is not becomes an event stream whose comments keep the
-//! connection alive until the one event, rmcp's JSON, is there.
+//! Slow responses. A response that is ready soon is sent as it is; otherwise the client gets an
+//! event stream whose comments keep the connection alive until the only event, rmcp's JSON, is
+//! ready.
 //!
-//! In JSON mode nothing, not even headers, reaches a client before the answer, and clients and load balancers give up
-//! on silence. Dropping the stream drops the pending answer, which cancels the call.
+//! In JSON mode nothing, not even headers, reaches a client before the response, and clients and
+//! load balancers give up on silence. Dropping the stream drops the pending response, which cancels
+//! the call.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,10 +27,10 @@ use crate::base::body::Body;
 
 const COMMENT: &[u8] = b": waiting for the answer\n\n";
 
-/// An answer that is not there yet.
+/// A response that is not ready yet.
 pub(super) type Pending = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Waits a moment for the answer, then sends a stream ahead of it if the client can read one.
+/// Waits for the response for a moment, then starts a stream if the client can read one.
 pub(super) async fn in_time(
     mut pending: Pending,
     reader: Reader,
@@ -48,7 +50,7 @@ fn ready_answer(response: Response<Body>, guard: Guard) -> Response<Body> {
     if is_stream(&response) { response.map(|body| counted(body, guard)) } else { response }
 }
 
-/// Whether it is an event stream.
+/// Returns whether the response is an event stream.
 pub(super) fn is_stream(response: &Response<Body>) -> bool {
     response
         .headers()
@@ -65,9 +67,9 @@ fn stream_of(body: Body, guard: Guard) -> Response<Body> {
     response
 }
 
-/// A stream of comments that ends with the answer.
+/// A stream of comments that ends with the response.
 struct LateAnswer {
-    /// Never locked: bodies have to be `Sync`, and a future behind a mutex is.
+    /// Never locked: bodies must be `Sync`, and a future within a mutex is.
     state: Mutex<State>,
     comment: Pin<Box<Sleep>>,
     every: Duration,
@@ -75,16 +77,16 @@ struct LateAnswer {
 
 enum State {
     Waiting(Pending),
-    /// The answer is JSON, which becomes one event; whether that has begun.
+    /// The response is JSON, sent as one event; the flag says whether the event has begun.
     Event(Body, bool),
-    /// The answer turned out to be a stream itself.
+    /// The response is itself a stream.
     Passing(Body),
     Ended,
 }
 
 impl LateAnswer {
     fn new(pending: Pending, every: Duration) -> Self {
-        // The first comment is due at once: it carries the headers through buffering proxies.
+        // The first comment is due at once, since it carries the headers through buffering proxies.
         let comment = Box::pin(tokio::time::sleep(Duration::ZERO));
         Self { state: Mutex::new(State::Waiting(pending)), comment, every }
     }
@@ -92,7 +94,7 @@ impl LateAnswer {
     fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         ready!(self.comment.as_mut().poll(cx));
         self.comment = Box::pin(tokio::time::sleep(self.every));
-        // Registers the new timer with this task, or nothing would wake it.
+        // Registers the new timer with this task; otherwise nothing would wake it.
         let _not_yet = self.comment.as_mut().poll(cx);
         Poll::Ready(Bytes::from_static(COMMENT))
     }
@@ -103,7 +105,7 @@ impl LateAnswer {
 }
 
 impl State {
-    /// The next piece, the end, or nothing yet.
+    /// Returns the next chunk, or `None` at the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             match self {
@@ -150,8 +152,8 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
     }
 }
 
-/// The beginning of an event that is a JSON text. It holds no line breaks: rmcp writes JSON compactly, and documents
-/// are compact.
+/// Returns the beginning of an event with JSON data. The JSON has no line breaks: rmcp writes it
+/// compactly, and documents are compact.
 fn begun(json: &[u8]) -> Bytes {
     [b"event: message\ndata: ", json].concat().into()
 }

@@ -1,7 +1,8 @@
-//! What one caller has of one server. The only way from a handler to tools, context and backend.
+//! One caller's view of one server: the only way from a handler to tools, context and backend.
 //!
-//! [`GrantedTool`] and [`GrantedContext`] are made here and nowhere else, each after `Rights::may` said yes; their fields are
-//! private, and so is the surface behind [`Shared`]. A handler that forgets to ask has nothing to give out.
+//! Only this module creates [`GrantedTool`] and [`GrantedContext`], after `Rights::may` allowed it;
+//! their fields are private, and so is the surface behind [`Shared`]. A handler that forgets the
+//! check has nothing to give out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::mcp::schema::Schema;
 use crate::oauth::bearer::Principal;
 use crate::spec::{ToolKind, ToolSpec, Values};
 
-/// Instructions do without the context rather than keep a client waiting for longer.
+/// How long instructions wait for the digest; later they are sent without it.
 const DIGEST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server as one caller sees it.
@@ -27,12 +28,12 @@ pub(in crate::mcp) struct View<'a> {
     caller: &'a Principal,
 }
 
-/// Why somebody has not got what they named.
+/// Why a caller does not get what they named.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::mcp) enum Withheld<'a> {
-    /// There is no such thing here, for nobody.
+    /// It does not exist.
     Unknown,
-    /// There is, and its name; this caller may not have it.
+    /// It exists under this name, but the caller may not have it.
     NotAllowed(&'a str),
 }
 
@@ -59,12 +60,12 @@ impl<'a> View<'a> {
         self.shared.rights.may(self.caller, item)
     }
 
-    /// The tools that are listed for the caller, in the order of the spec.
+    /// Returns the tools that are listed for the caller, in the order of the spec.
     pub(in crate::mcp) fn tools(self) -> impl Iterator<Item = &'a ToolSpec> {
         self.shared.surface.tools.iter().filter(move |tool| self.may(Item::Tool(&tool.name)))
     }
 
-    /// A tool by the name that the caller gave.
+    /// Returns a tool by the name that the caller gave.
     pub(in crate::mcp) fn tool(self, name: &str) -> Result<GrantedTool<'a>, Withheld<'a>> {
         let (spec, schema) = self.shared.tool(name).ok_or(Withheld::Unknown)?;
         match self.may(Item::Tool(&spec.name)) {
@@ -73,7 +74,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The semantic context.
+    /// Returns the semantic context.
     pub(in crate::mcp) fn context(self) -> Result<GrantedContext<'a>, Withheld<'a>> {
         if !self.shared.rights.have_context() {
             return Err(Withheld::Unknown);
@@ -84,7 +85,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What a model is told before it asks: the operator's words, then what the caller may know of the dataset.
+    /// Returns the instructions for a model: the operator's words, then a digest of the context if
+    /// the caller may read it.
     pub(in crate::mcp) async fn instructions(self) -> Option<String> {
         let surface = self.may(Item::Words).then_some(&self.shared.surface)?;
         let digest = match self.context() {
@@ -104,7 +106,8 @@ impl<'a> GrantedTool<'a> {
         &self.spec.name
     }
 
-    /// The arguments as the tool takes them; if they do not fit, why, in words for the asker.
+    /// Returns the arguments in the form that the tool takes; if they are invalid, a sentence for
+    /// the model.
     pub(in crate::mcp) fn fitted(self, arguments: Values) -> Result<Values, String> {
         let arguments = Value::Object(self.schema.fitted(arguments));
         self.schema.check(&arguments)?;
@@ -113,7 +116,7 @@ impl<'a> GrantedTool<'a> {
         Ok(arguments)
     }
 
-    /// Makes the call behind it.
+    /// Calls the backend.
     pub(in crate::mcp) async fn ask(
         self,
         arguments: &Values,
@@ -122,14 +125,16 @@ impl<'a> GrantedTool<'a> {
         self.shared.surface.backend.call(&self.spec.call, arguments, call).await
     }
 
-    /// What a tool of the kind [`ToolKind::Context`] is about: whoever may call it may read the context.
+    /// Returns the context for a tool of the kind [`ToolKind::Context`]: a caller of that tool may
+    /// read the context.
     pub(in crate::mcp) fn document(self) -> Option<GrantedContext<'a>> {
         (self.spec.kind == ToolKind::Context).then_some(GrantedContext { shared: self.shared })
     }
 }
 
 impl GrantedContext<'_> {
-    /// What the context says in a few lines, as it is now; nothing where that would have to wait long.
+    /// Returns the digest of the current context; `None` if there is none yet or computing it takes
+    /// too long.
     async fn digest(self) -> Option<Arc<str>> {
         let known = self.shared.surface.backend.known_context()?;
         let made = self.shared.workshop.of(&known);
@@ -140,7 +145,7 @@ impl GrantedContext<'_> {
         self.shared.work(known.size(), deadline, move || made.digest()).await.ok()
     }
 
-    /// The context, in time even if somebody else is fetching it.
+    /// Fetches the context within the call's deadline, even if another request is fetching it.
     pub(in crate::mcp) async fn fetch(self, call: &backend::Call) -> Result<Arc<Made>, backend::Error> {
         let fetching = self.shared.surface.backend.context(call);
         let in_time = tokio::time::timeout_at(call.deadline.into(), fetching).await;
