@@ -1,11 +1,12 @@
-//! Floor 1: what an operator drops, read under caps and made into a [`TenantSpec`].
+//! Floor 1: reads the files of an entry, within limits, and turns them into a [`TenantSpec`].
 //!
-//! Files → [`Entry`] (which files belong to one tenant) → [`Loaded`] (digest, spec or reasons). Pure apart from reading
-//! those files: no network, no clock, no state.
+//! Files → [`Entry`] (the files of one tenant) → [`Loaded`] (digest, and a spec or findings). Pure
+//! apart from reading those files: no network, no clock, no state.
 //!
-//! The way through: [`discover()`] groups files; [`load`] gathers them into layers (`gather`: `archive`, `yaml`,
-//! `dotenv`, `document`), then judges every value (`validate`). All findings are reported at once; no finding ever
-//! holds a secret (`excerpt`). What the vendor's API looks like is in `contract` and nowhere else.
+//! The steps: [`discover()`] groups files into entries; [`load`] reads them into layers (`gather`:
+//! `archive`, `yaml`, `dotenv`, `document`), then validates every value (`validate`). All findings
+//! are reported at once, and none ever contains a secret (`excerpt`). Only `contract` knows the
+//! vendor's API.
 
 mod archive;
 mod bounds;
@@ -46,65 +47,71 @@ pub use snapshot::{Difference, Draft, Line, Snapshot};
 use bounds::Bounds;
 use snapshot::Shelf;
 
-/// The finding of what could not be read because the machine had no more files or memory to give.
+/// The code of the finding for files that could not be read because the machine was out of file
+/// descriptors or memory.
 const SCARCE: &str = "out-of-resources";
 const SCARCE_HELP: &str = "it is tried again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
 
-/// Why something is refused, as an error on its way to the report.
+/// An error on its way to the report.
 type Refusal = Box<Diagnostic>;
 
-/// One tenant's files in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`, or the folder `acme/`.
+/// The files of one tenant in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`,
+/// or the folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The common stem as it is on disk: the entry's identity in the folder.
     pub stem: String,
-    /// The tenant's own folder, if it is one. Secrets' files may lie there.
+    /// The tenant's own folder, if it has one. Files with secrets may be in it.
     pub folder: Option<PathBuf>,
-    /// The files, resolved (a folder's contents listed), in order of precedence, lowest first.
+    /// The paths of the files (a folder's contents listed), in order of precedence, lowest first.
     pub files: Vec<PathBuf>,
-    /// Configurations that are not its own and have almost its name.
+    /// Configuration files of other stems whose names are almost this entry's.
     pub namesakes: Vec<PathBuf>,
-    /// What is odd about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
+    /// Findings about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
     pub report: Report,
 }
 
-/// What loading needs to know about this gateway.
+/// The facts about this gateway that loading depends on.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// `https://host[:port]`, no slash at its end.
     pub public_base: String,
-    /// The gateway's own hosts; a `public_url` elsewhere makes a tenant's own host.
+    /// The gateway's own hosts; a `public_url` on another host gives the tenant a host of its own.
     pub hosts: GatewayHosts,
-    /// An export may say that it has a host of its own.
+    /// Whether an export may give itself a host of its own.
     pub zip_hosts_allowed: bool,
-    /// Loopback (and other forbidden) networks that backends may be in after all.
+    /// Loopback and other networks that are forbidden unless listed here, for backends.
     pub backend_allow: Vec<IpNet>,
     /// Where backends may be at all.
     pub backend_only: BackendOnly,
     /// Our own listeners, which no backend may be.
     pub own_addresses: Vec<std::net::SocketAddr>,
-    /// Open tenants are refused.
+    /// Whether open tenants are refused.
     pub require_auth: bool,
-    /// Folders below which `x_file:` and links of a tenant's own folder may lead, besides that folder.
+    /// The folders that `x_file:` and links in a tenant's own folder may lead into, besides that
+    /// folder.
     pub secret_roots: Vec<PathBuf>,
-    /// A tenant may use only the variables and the folder below each secret root that have its name.
+    /// Whether a tenant may use only the variables, and the subfolder of each secret root, that
+    /// have its name.
     pub confine_tenants: bool,
-    /// The largest request that the gateway ever has room for, in bytes.
+    /// The largest request that the gateway ever has memory for, in bytes.
     pub largest_request: usize,
     /// Variables that `${TENANT_…}` may name.
     pub env: std::collections::BTreeMap<String, crate::base::secret::Secret>,
 }
 
-/// What became of an entry.
+/// The result of loading an entry.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Over everything that was read, secret files and variables included: equal digests mean nothing changed.
+    /// The digest of everything that was read, including secret files and variables: equal digests
+    /// mean that nothing changed.
     pub digest: Digest,
-    /// The tenant's name, known even when the rest is refused.
+    /// The tenant's name, if it is valid; known even if the rest is not.
     pub name: Option<TenantName>,
-    /// The tenant, if nothing refuses it.
+    /// The tenant, if there are no errors.
     pub spec: Option<TenantSpec>,
-    /// Over all that decides who may call; `None` when that could not be read with certainty.
+    /// The digest of everything that decides who may call; `None` if some of it could not be read
+    /// with certainty.
     pub access: Option<Digest>,
     /// What the files give out to some callers only, or perhaps so, whether or not they can be used.
     pub guards: Option<Box<Reaches>>,
@@ -116,30 +123,34 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Whether something could not be read for a reason that will pass and says nothing about the files.
+    /// Whether a read failed for lack of resources, which will pass and is no fault of the files.
     pub fn lacked_resources(&self) -> bool {
         self.report.iter().any(|finding| finding.code == SCARCE)
     }
 }
 
-/// Reads and judges one entry. Blocking; call it where blocking is fine. Never panics, bounded in time and memory.
+/// Reads and validates one entry. Blocking. Never panics, and is bounded in time and memory.
 pub fn load(entry: &Entry, context: &Context) -> Loaded {
     load_from(Shelf::new(entry, None), entry, context)
 }
 
-/// Judges an entry as it would be with a file that does not lie in the folder yet.
+/// Validates an entry as it would be with a file that is not in the folder yet. Blocking.
+///
+/// # Errors
+/// Fails if the folder cannot be listed. Problems with the files are findings in [`Loaded`].
 pub fn load_with(folder: &Path, stem: &str, draft: &Draft, context: &Context) -> std::io::Result<Loaded> {
     let entry = discover::with(folder, stem, &draft.path)?;
     Ok(load_from(Shelf::with(&entry, draft), &entry, context))
 }
 
-/// Judges by today's rules what was read earlier; the disk is not looked at. `root` is the tenants folder.
+/// Validates an earlier snapshot by today's rules without reading the disk. `root` is the tenants
+/// folder.
 pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
     let entry = snapshot.entry(root);
     load_from(Shelf::new(&entry, Some(snapshot)), &entry, context)
 }
 
-/// Judges bytes as the only file of an entry, which lies nowhere.
+/// Validates bytes as the only file of an entry that is not on disk.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn judge(path: PathBuf, bytes: Vec<u8>, context: &Context) -> Loaded {
     let (files, namesakes) = (vec![path.clone()], Vec::new());
@@ -161,7 +172,8 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
     let gathered = gather::gather(entry, &mut resolver, &mut report);
     let namesakes = namesake::read(entry, &mut resolver);
     let name = naming::name(entry, &gathered, &mut report);
-    // What is missing may stand in the file that could not be read: judging the rest would only mislead.
+    // A value that seems missing may be in the file that could not be read, so further findings
+    // would mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
         .then(|| validate::tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
     let validate::Verdict { access, is_open, spec } = judged.unwrap_or_default();

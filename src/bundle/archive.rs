@@ -1,7 +1,9 @@
-//! The vendor's zip, read in memory under caps and never unpacked. The only place that names the `zip` crate.
+//! Reads the vendor's zip in memory, within limits, and never unpacks it. Only this module uses the
+//! `zip` crate.
 //!
-//! Promises: whatever the bytes are, the answer comes quickly, within the size of the file plus 256 KiB for each of a
-//! handful of configurations. Launcher files are never read, nested archives never opened, names never used as paths.
+//! Promises: for any input the answer is quick and takes no more memory than the file plus 256 KiB
+//! for each of a handful of configurations. Launcher files are never read, nested archives never
+//! opened, names never used as paths.
 
 mod directory;
 
@@ -18,7 +20,8 @@ use super::yaml::MAX_BYTES;
 pub(super) const MAX_ARCHIVE: u64 = 32 << 20;
 const MAX_ENTRIES: u64 = 10_000;
 const MAX_CONFIGS: usize = 64;
-/// A zip's names may have 64 KiB, and findings repeat that of a configuration.
+/// The longest name of a configuration, in bytes. A zip allows 64 KiB, and findings repeat the
+/// name.
 const MAX_NAME: usize = 1_024;
 
 /// An entry of an archive in memory.
@@ -26,23 +29,23 @@ type Packed<'a> = ZipFile<'a, Cursor<Vec<u8>>>;
 
 /// One configuration in an archive.
 pub(super) struct Config {
-    /// `<dataset>` of `<dataset>.yaml`.
+    /// The `<dataset>` of `<dataset>.yaml`.
     pub(super) dataset: String,
-    /// The entry's name, with slashes.
+    /// The entry's name in the archive, with forward slashes.
     pub(super) entry: String,
     /// The name is not UTF-8, so that it is a guess how it reads.
     pub(super) is_name_guessed: bool,
     index: usize,
 }
 
-/// An archive that may be read from.
+/// An archive that passed the checks of [`Archive::open`].
 pub(super) struct Archive {
     zip: ZipArchive<Cursor<Vec<u8>>>,
-    /// Ordered by dataset.
+    /// The configurations, ordered by dataset.
     pub(super) configs: Vec<Config>,
-    /// How many entries point outside the archive (`../…`, `/…`). They are left alone.
+    /// The number of entries that point outside the archive (`../…`, `/…`). They are ignored.
     pub(super) outside: usize,
-    /// Another zip inside.
+    /// The name of a zip inside the archive.
     pub(super) nested: Option<String>,
 }
 
@@ -106,12 +109,13 @@ impl Fault {
 }
 
 impl Archive {
-    /// Opens an archive, refusing hostile ones, and lists its configurations.
+    /// Opens an archive, refuses hostile ones, and lists its configurations.
     pub(super) fn open(bytes: Vec<u8>) -> Result<Self, Fault> {
         if bytes.is_empty() {
             return Err(Fault::Empty);
         }
-        // The crate builds the whole directory at once, so the number of entries is judged before.
+        // The crate allocates the whole directory at once, so the number of entries is checked
+        // first.
         match directory::declared_entries(&bytes) {
             None => return Err(Fault::NotZip),
             Some(count) if count > MAX_ENTRIES => return Err(Fault::TooManyEntries(count)),
@@ -144,7 +148,7 @@ impl Archive {
             }
         }
         self.configs.sort_by(|a, b| (&a.dataset, &a.entry).cmp(&(&b.dataset, &b.entry)));
-        // "a\b.yaml" and "a/b.yaml" are one name to people.
+        // `a\b.yaml` and `a/b.yaml` are one name to people.
         let same = |pair: &[Config]| pair[0].entry == pair[1].entry;
         match self.configs.windows(2).any(same) || self.configs.len() > MAX_CONFIGS {
             true => Err(Fault::Duplicate),
@@ -152,7 +156,7 @@ impl Archive {
         }
     }
 
-    /// The text of a configuration. Reads to the end, so that its checksum is verified.
+    /// Returns the text of a configuration. Reads to the end, so that the checksum is verified.
     pub(super) fn text(&mut self, which: usize) -> Result<String, Fault> {
         let index = self.configs[which].index;
         if let Some(method) = unusual_method(&self.zip.by_index_raw(index).map_err(damaged)?) {
@@ -189,7 +193,7 @@ fn damaged(error: ZipError) -> Fault {
     Fault::Damaged(short(&error))
 }
 
-/// A sentence of the crate's without anything from the file.
+/// Describes an error of the crate without quoting the file.
 fn short(error: &ZipError) -> String {
     match error {
         ZipError::Io(_) => "the data ends early or its checksum is wrong".into(),
@@ -235,7 +239,7 @@ fn points_outside(name: &str) -> bool {
         || name.as_bytes().get(1) == Some(&b':')
 }
 
-/// The dataset of `mcp/server/configs/<dataset>.yaml`, with at most one folder above.
+/// Returns the dataset of `mcp/server/configs/<dataset>.yaml`, with at most one folder above it.
 pub(super) fn dataset_of(name: &str) -> Option<&str> {
     let mut segments = name.rsplit('/');
     let file = segments.next()?;

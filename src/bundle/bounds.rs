@@ -1,4 +1,4 @@
-//! What of this machine a tenant's files may lead to: which files, which variables.
+//! The files and variables of this machine that a tenant's files may refer to.
 //!
 //! Who may write one tenant's folder must not read another's. Files of a tenant's own folder lie in it, links followed
 //! (those of mounted Secrets and ConfigMaps do), or below the folders that the settings allow. A file that lies in the
@@ -13,7 +13,7 @@ use crate::base::file::{self, Error};
 use crate::spec::TenantName;
 
 pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
-/// Between a tenant's name and the rest of a variable's.
+/// Separates the tenant's name from the rest of a variable's name.
 const BETWEEN: &str = "__";
 /// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
 const SECRETS: &[&str] = &["key", "secret"];
@@ -24,20 +24,21 @@ pub fn secret_of(name: &str) -> Option<&str> {
     (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
 
-/// What one entry may lead to.
+/// The bounds of one entry.
 pub(super) struct Bounds {
     /// The tenant's own folder, if it has one.
     folder: Option<PathBuf>,
     /// Where its files lie and what they are called, if it has none.
     beside: Option<(PathBuf, String)>,
     roots: Vec<PathBuf>,
-    /// Whose variables may be used; `None`: all that begin with `TENANT_`.
+    /// The tenant part of the variables that may be used; `None`: all that begin with `TENANT_`.
     variables_of: Option<String>,
 }
 
 impl Bounds {
     pub(super) fn of(entry: &Entry, context: &Context) -> Self {
-        // By the name of its files, never by one that they give themselves.
+        // The name comes from the files' stem, never from their contents, which could claim
+        // another's.
         let name = TenantName::from_stem(&entry.stem);
         let name = name.as_ref().map_or("", TenantName::as_str);
         let roots = context.secret_roots.iter();
@@ -64,7 +65,7 @@ impl Bounds {
         }
     }
 
-    /// Reads a file that one of the tenant's files names.
+    /// Reads a file that one of the tenant's files refers to.
     pub(super) fn read_named(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
         // As it is one of the tenant's files, it may be a link as those may.
         if self.is_its_own(path) {
@@ -94,11 +95,11 @@ impl Bounds {
     pub(super) fn include(&self, variable: &str) -> bool {
         let Some(allowed) = &self.variables_of else { return true };
         let rest = variable.strip_prefix(VARIABLE_PREFIX);
-        // The last one divides, so that no name is the beginning of another's.
+        // The last separator counts, so that no tenant's prefix is a prefix of another's.
         rest.and_then(|rest| rest.rsplit_once(BETWEEN)).is_some_and(|(owner, _)| owner == allowed)
     }
 
-    /// What the tenant's variables begin with, where that matters.
+    /// Returns the prefix of the variables that the tenant may use.
     pub(super) fn variables(&self) -> String {
         let of = self.variables_of.as_deref().map(|owner| format!("{owner}{BETWEEN}"));
         format!("{VARIABLE_PREFIX}{}", of.unwrap_or_default())

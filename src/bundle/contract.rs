@@ -1,6 +1,8 @@
-//! The vendor's wire contract and what our tools look like: the one place that knows these defaults.
+//! The vendor's wire contract and the texts of our tools: the only module that knows these
+//! defaults.
 //!
-//! The vendor does not publish its contract, so all of it is data that `backend` and `tools` of a configuration change.
+//! The vendor does not publish its contract, so all of it is data that `backend` and `tools` in a
+//! configuration can change.
 
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
@@ -14,21 +16,21 @@ use crate::spec::{BodyTemplate, Family, TemplateFault};
 /// The header that carries the API key.
 pub(super) const AUTH_HEADER: &str = "X-API-Key";
 
-/// Marks that stand for values of the configuration, not for arguments.
+/// Marks that are filled from the configuration, not from arguments.
 pub(super) const CONSTANT_MARKS: &[&str] = &["connection_id", "dataset"];
 
-/// Arguments of the tools before an operator adds any.
+/// The tools' arguments before an operator adds any.
 pub(super) const SEARCH_ARGUMENTS: &[&str] = &["query", "limit"];
 pub(super) const CONTEXT_ARGUMENTS: &[&str] = &["topic"];
 
-/// The body of a search: the question, how many rows at most, and the operator's own parameters. Members without a
-/// value are left out.
+/// Returns the body template of a search: the question, the maximum number of rows, and the
+/// operator's own parameters. Members without a value are omitted.
 pub(super) fn search_body(parameters: &[&str]) -> String {
     let marks = ["query", "connection_id", "limit"].into_iter().chain(parameters.iter().copied());
     object(marks)
 }
 
-/// The body of a context call, if it is made a POST.
+/// Returns the body template of a context call, for tenants that make it a POST.
 pub(super) fn context_body() -> String {
     object(["connection_id", "topic"].into_iter())
 }
@@ -38,19 +40,21 @@ fn object<'a>(marks: impl Iterator<Item = &'a str>) -> String {
     format!("{{{}}}", members.join(", "))
 }
 
-/// The template of a body; one copy, however many tenants have it.
+/// Parses a body template; tenants with the same text share one copy.
 pub(super) fn template(text: &str) -> Result<Arc<BodyTemplate>, TemplateFault> {
     static KNOWN: LazyLock<Interner<BodyTemplate>> = LazyLock::new(Interner::new);
     KNOWN.copy(Digest::of(text.as_bytes()), || BodyTemplate::parse(text))
 }
 
-/// The URL of a context GET: `context_url?connection_id=…&topic=…`. Pairs without a value are left out.
+/// Returns the URL template of a context GET: `context_url?connection_id=…&topic=…`. Pairs without
+/// a value are omitted.
 pub(super) fn context_url(url: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}connection_id={{{{connection_id}}}}&topic={{{{topic}}}}")
 }
 
-/// The family of an endpoint, by the end of its path: `/nlp-search`, `/cassandra-context`, …
+/// Returns the family of an endpoint by the last segment of its path: `/nlp-search`,
+/// `/cassandra-context`, …
 pub(super) fn family(path: &str) -> Family {
     match path.trim_end_matches('/').rsplit('/').next().unwrap_or_default() {
         "nlp-search" | "nlp-context" => Family::Nlp,
@@ -60,14 +64,15 @@ pub(super) fn family(path: &str) -> Family {
     }
 }
 
-/// Name, title and description of a tool.
+/// The name, title and description of a tool.
 pub(super) struct Texts {
     pub(super) name: &'static str,
     pub(super) title: String,
     pub(super) description: String,
 }
 
-/// What the search tool says about itself. `context` is the listed name of the other tool, unless it is hidden.
+/// Returns the texts of the search tool. `context` is the listed name of the context tool, unless
+/// it is hidden.
 pub(super) fn search_texts(
     dataset: &str,
     title: &str,
@@ -87,7 +92,7 @@ pub(super) fn search_texts(
     }
 }
 
-/// What the context tool says about itself.
+/// Returns the texts of the context tool.
 pub(super) fn context_texts(dataset: &str, title: &str) -> Texts {
     Texts {
         name: "get_context",
@@ -99,8 +104,8 @@ pub(super) fn context_texts(dataset: &str, title: &str) -> Texts {
     }
 }
 
-/// The input of a search. `parameters` are the operator's, as JSON Schema properties; `needed` are arguments that a call
-/// cannot be without.
+/// Returns the input schema of a search. `parameters` are the operator's, as JSON Schema
+/// properties; `needed` are further required arguments.
 pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> Arc<Map<String, Value>> {
     let mut properties = map(json!({
         "query": {
@@ -157,7 +162,7 @@ pub(super) fn context_input() -> Arc<Map<String, Value>> {
     SCHEMA.clone()
 }
 
-/// The output of both tools: the backend's answer as it is, and what was cut.
+/// Returns the output schema of both tools: the backend's answer as it is, and what was cut.
 pub(super) fn output() -> Arc<Map<String, Value>> {
     static SCHEMA: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(|| {
         intern(map(json!({
@@ -181,7 +186,7 @@ fn map(value: Value) -> Map<String, Value> {
     }
 }
 
-/// One copy of each schema, however many tenants have it.
+/// Shares one copy of each schema among all tenants that have it.
 fn intern(schema: Map<String, Value>) -> Arc<Map<String, Value>> {
     static KNOWN: LazyLock<Interner<Map<String, Value>>> = LazyLock::new(Interner::new);
     let text = serde_json::to_vec(&schema).expect("a JSON object can be written");

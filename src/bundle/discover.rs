@@ -1,8 +1,9 @@
-//! Which files belong to one tenant: grouping by stem, and what is left alone. Which files are named almost like a tenant's
-//! (`namesake`) is part of what is found.
+//! Finds which files belong to one tenant: groups them by stem, and finds files whose names are
+//! almost a tenant's (`namesake`).
 //!
-//! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`, `*.swp`, `*.status.json`,
-//! `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`), `lost+found`. Everything else that is no tenant is named by [`strays`].
+//! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`,
+//! `*.swp`, `*.status.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
+//! `lost+found`. [`strays`] reports all other files that belong to no tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -17,10 +18,10 @@ use crate::base::likeness;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
-/// So few entries are asked for by name; more of them cost less in one listing.
+/// Up to this many entries are looked up by name; for more of them one listing is cheaper.
 const FEW: usize = 32;
 
-/// What lies in the folder under one stem.
+/// The files in the folder with one stem.
 #[derive(Default)]
 struct Group {
     zips: Vec<PathBuf>,
@@ -31,29 +32,38 @@ struct Group {
     misnamed: Option<PathBuf>,
 }
 
-/// What lies in a folder.
+/// The contents of the tenants folder.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The tenants' files, ordered by stem.
     pub entries: Vec<Entry>,
-    /// The names of configurations that are named amiss (`acme.yaml.txt`), whether or not a tenant is named alike.
+    /// The names of misnamed configurations (`acme.yaml.txt`), whether or not a tenant has a
+    /// similar name.
     pub misnamed: Vec<String>,
 }
 
-/// Lists a folder and groups what lies in it, ordered by stem. `only` restricts the listing to some stems; a few of
-/// them are looked for by name, which does not depend on how much else lies there.
-/// Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`, our own README) are left out. Namesakes are
-/// found among what is listed: `only` has to name those, too.
+/// Lists a folder and groups its files into entries, ordered by stem. `only` restricts the listing
+/// to some stems; if they are few they are looked up by name, at a cost that does not depend on the
+/// size of the folder. Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`,
+/// our own README) are omitted. Namesakes are found only among the listed stems, so `only` must
+/// include theirs.
+///
+/// # Errors
+/// Fails if the folder cannot be read.
 pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Entry>> {
     list(folder, only).map(|listing| listing.entries)
 }
 
-/// The same, with what is named amiss.
+/// Lists a folder like [`discover`], including misnamed configurations.
+///
+/// # Errors
+/// Fails if the folder cannot be read.
 pub fn list(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Listing> {
     let probed = only.filter(|only| only.len() <= FEW).map(|only| probe(folder, only));
     let groups = match probed.filter(|groups| !groups.values().any(Group::has_several)) {
         Some(groups) => groups,
-        // Several of a kind may be one file that a folder without regard to case has under several names.
+        // On a case-insensitive file system several names of a kind may be one file; only a listing
+        // tells.
         None => list_groups(folder, only)?,
     };
     Ok(listing(groups))
@@ -80,7 +90,7 @@ fn listing(groups: Groups) -> Listing {
     listing
 }
 
-/// Configurations that belong to no zip and no folder, each with its stem, by what that comes to.
+/// Configurations that belong to no zip and no folder, each with its stem, by their kin keys.
 type Lone = BTreeMap<String, Vec<(String, PathBuf)>>;
 
 fn lone_configurations(groups: &Groups) -> Lone {
@@ -107,7 +117,7 @@ fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Gro
     let mut groups = Groups::new();
     for entry in std::fs::read_dir(folder)? {
         let mut path = entry?.path();
-        // The system hands them out with room for more, and they are kept.
+        // `read_dir` returns paths with spare capacity, and these are kept.
         path.shrink_to_fit();
         let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
             continue;
@@ -130,7 +140,7 @@ fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Gro
     Ok(groups)
 }
 
-/// What [`list_groups`] finds, looked for by name.
+/// Finds the same groups as [`list_groups`], by looking up each name.
 fn probe(folder: &Path, stems: &BTreeSet<String>) -> Groups {
     let mut groups = Groups::new();
     for stem in stems {
@@ -156,7 +166,7 @@ fn probe(folder: &Path, stems: &BTreeSet<String>) -> Groups {
     groups
 }
 
-/// A word in small and capital letters, in all combinations.
+/// Returns all combinations of lower and upper case of a word.
 fn spellings(word: &str) -> impl Iterator<Item = String> {
     (0..1_u32 << word.len()).map(move |capitals| {
         let spelled = |(at, letter): (usize, char)| match capitals >> at & 1 {
@@ -167,7 +177,7 @@ fn spellings(word: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// One entry as it would be with this file in the folder.
+/// Returns the entry as it would be with this file in the folder.
 pub(super) fn with(folder: &Path, stem: &str, file: &Path) -> io::Result<Entry> {
     let mut groups = list_groups(folder, None)?;
     let group = groups.entry(stem.to_owned()).or_default();
@@ -179,14 +189,16 @@ pub(super) fn with(folder: &Path, stem: &str, file: &Path) -> io::Result<Entry> 
     Ok(entry.expect("a group with a file in it is an entry"))
 }
 
-/// The stem that a path in the folder belongs to, `None` for ignored names. For events: which entry to look at.
+/// Returns the stem that a path in the folder belongs to, `None` for ignored names. For file
+/// events: the entry to look at.
 pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
     let inside = path.strip_prefix(folder).ok()?;
     let name = inside.components().next()?.as_os_str().to_str()?;
     match inside.components().count() {
         _ if is_ignored(name) => None,
         1 => Some(stem_of_name(name).to_owned()),
-        // Whatever happens below a tenant's folder may be a mounted Secret's `..data` changing places.
+        // An event anywhere below a tenant's folder may be the `..data` link of a mounted Secret
+        // changing.
         _ => Some(name.to_owned()),
     }
 }
@@ -238,7 +250,7 @@ fn is_ignored(name: &str) -> bool {
         || lower == "lost+found"
 }
 
-/// `acme.zip` → `acme`; a name without one of our extensions is its own stem.
+/// Returns the stem: `acme.zip` → `acme`. A name without one of our extensions is its own stem.
 fn stem_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {
@@ -263,7 +275,7 @@ impl Group {
         }
     }
 
-    /// Whether some kind of file is there twice.
+    /// Whether there are several files of one kind.
     fn has_several(&self) -> bool {
         [&self.zips, &self.yamls, &self.envs].into_iter().any(|files| files.len() > 1)
     }
@@ -297,8 +309,8 @@ impl Group {
         Entry { stem, folder: folder.filter(|_| !beside), files, namesakes, report }
     }
 
-    /// Collects the files of a tenant's own folder; returns the configurations of an export unpacked there, and those that
-    /// are named amiss.
+    /// Collects the files of a tenant's own folder. Returns the configurations of an export that
+    /// was unpacked there, and the misnamed configurations.
     fn look_into(&mut self, folder: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let names = match files_in(folder) {
             Ok(names) => names,
@@ -324,7 +336,8 @@ impl Group {
     }
 }
 
-/// `.env` itself is one of the names that count in a tenant's own folder: compose stacks call it so.
+/// Whether a file in a tenant's own folder is one of its files. `.env` itself is: Compose projects
+/// use that name.
 fn belongs_in_folder(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name == ".env" || (!is_ignored(name) && stem_of_name(name).len() < name.len())
@@ -336,7 +349,7 @@ fn is_misnamed_in_folder(path: &Path) -> bool {
     namesake::is_misnamed(name) && !is_hidden && !path.is_dir()
 }
 
-/// Whether the folder itself is an export that somebody unpacked, and so one tenant.
+/// Whether the folder itself is an unpacked export, and so one tenant.
 pub fn is_unpacked_export(folder: &Path) -> bool {
     folder.join("mcp/server/configs").is_dir()
 }
@@ -562,7 +575,7 @@ mod tests {
             named_almost(&["beta/server.zip", "beta/.env.txt", "beta/x.yaml.txt"]),
             [("beta".to_owned(), vec!["beta/.env.txt".to_owned(), "beta/x.yaml.txt".to_owned()])]
         );
-        // What has a zip of its own guards that one.
+        // A zip of its own is what the overlay of that name restricts.
         assert!(named_almost(&["beta.zip", "beta (1).zip", "beta (1).yaml", "gamma.yaml"]).is_empty());
     }
 

@@ -1,7 +1,7 @@
-//! An export, overlay or `.env` as written, and the layers they form.
+//! The documents of a tenant (export, overlay, `.env`) as written, and the layers they form.
 //!
-//! Owns: precedence (later layers win, key by key inside mappings; a blank value is an unset one), and the check of
-//! every name and shape against [`fields`].
+//! Owns precedence (later layers win, key by key inside mappings; a blank value counts as unset),
+//! and the check of every name and shape against [`fields`].
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ const MAX_FINDINGS: usize = 50;
 /// Where a document comes from; decides how strictly it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The vendor's YAML. Unknown names are kept and ignored; it may not reach for this machine's files.
+    /// The vendor's YAML. Unknown names are kept and ignored; it may not refer to this machine's
+    /// files.
     Export,
     /// The operator's YAML beside an export. Unknown names are errors.
     Overlay,
@@ -35,15 +36,15 @@ pub(super) struct Source {
     pub(super) text: String,
 }
 
-/// A text that was read.
+/// A parsed text.
 pub(super) struct Document {
     pub(super) source: Source,
     pub(super) root: Node,
-    /// Something about who may call is wrong in it, or may be.
+    /// Whether something in it about who may call is wrong, or may be.
     pub(super) in_doubt: bool,
 }
 
-/// A value that was found, and where.
+/// A value and the document it is in.
 #[derive(Clone, Copy)]
 pub(super) struct Found<'a> {
     pub(super) node: &'a Node,
@@ -51,7 +52,7 @@ pub(super) struct Found<'a> {
 }
 
 impl Source {
-    /// A place with its line, secrets blanked.
+    /// Returns a location with its line, secrets hidden.
     pub(super) fn at(&self, mark: Mark) -> Location {
         Location {
             line: Some(mark.line),
@@ -61,12 +62,12 @@ impl Source {
         }
     }
 
-    /// The whole text.
+    /// Returns the location of the whole text.
     pub(super) fn whole(&self) -> Location {
         Location { entry: self.entry.clone(), ..Location::file(&self.file) }
     }
 
-    /// A fault of the text as a finding.
+    /// Turns a fault of the text into a finding.
     pub(super) fn finding(&self, fault: Fault) -> Diagnostic {
         Diagnostic::error(fault.code, fault.message).help(fault.help).at(self.at(fault.at))
     }
@@ -77,14 +78,15 @@ impl<'a> Found<'a> {
         self.document.source.at(self.node.at)
     }
 
-    /// The text, if it is one.
+    /// Returns the text of a scalar.
     pub(super) fn text(&self) -> Option<&'a str> {
         self.node.text()
     }
 }
 
 impl Document {
-    /// Takes a text whose root was read. Reports wrong names and shapes, and drops what this origin may not say.
+    /// Creates the document of a parsed text. Reports wrong names and shapes, and drops fields that
+    /// this origin may not set.
     pub(super) fn new(source: Source, root: Node, report: &mut Report) -> Self {
         let mut document = Self { source, root, in_doubt: false };
         if !matches!(document.root.value, Value::Map(_)) {
@@ -108,8 +110,9 @@ impl Document {
             .at(self.source.at(self.root.at))
     }
 
-    /// The vendor adds fields freely, so what we don't know, or only take from operators, is no concern of ours there;
-    /// except for what decides who may call, where ignoring would open the tenant.
+    /// Drops the fields that an export may not set. The vendor adds fields freely, so unknown ones
+    /// and those that only operators may set are ignored, except for fields that decide who may
+    /// call: to ignore those would open the tenant.
     fn drop_operators_fields(&mut self, report: &mut Report) {
         let Value::Map(pairs) = std::mem::replace(&mut self.root.value, Value::map(Vec::new())) else {
             return;
@@ -138,14 +141,14 @@ impl Document {
         self.root.value = Value::map(kept);
     }
 
-    /// The value at a path of names, unless it is blank.
+    /// Returns the value at a path of names, unless it is blank.
     pub(super) fn find(&self, path: &[&str]) -> Option<Found<'_>> {
         let node = path.iter().try_fold(&self.root, |node, name| node.member(name).map(|(_, node)| node))?;
         (!node.is_blank()).then_some(Found { node, document: self })
     }
 }
 
-/// Words that a vendor may one day use for something of its own.
+/// Whether the vendor uses a known name for something of its own.
 fn means_something_else(name: &str, node: &Node) -> bool {
     match name {
         "backend" => !matches!(node.value, Value::Map(_)),
@@ -154,16 +157,16 @@ fn means_something_else(name: &str, node: &Node) -> bool {
     }
 }
 
-/// All documents of a tenant, lowest first.
+/// All documents of a tenant, lowest precedence first.
 pub(super) struct Layers(pub(super) Vec<Document>);
 
 impl Layers {
-    /// The highest value at a path that is not blank.
+    /// Returns the highest value at a path that is not blank.
     pub(super) fn find(&self, path: &[&str]) -> Option<Found<'_>> {
         self.0.iter().rev().find_map(|document| document.find(path))
     }
 
-    /// The highest that is given of a secret, as it is or as `x_file`.
+    /// Returns the highest value of a secret, given directly or as `x_file`.
     pub(super) fn secret(&self, name: &str) -> Option<Found<'_>> {
         let file = format!("{name}_file");
         self.0.iter().rev().find_map(|document| document.find(&[name]).or_else(|| document.find(&[&file])))
@@ -177,12 +180,13 @@ impl Layers {
         self.text(path).and_then(fields::flag)
     }
 
-    /// Where to point at when something is missing: the first document.
+    /// Returns the location for findings about something missing: the first document.
     pub(super) fn whole(&self) -> Option<Location> {
         self.0.first().map(|document| document.source.whole())
     }
 
-    /// The names used in the mappings at a path, lowest first, each once, with its highest value that is not blank.
+    /// Returns the names in the mappings at a path, lowest first, each once, with its highest value
+    /// that is not blank.
     pub(super) fn named<'a>(&'a self, path: &[&str]) -> Vec<(&'a str, Found<'a>)> {
         let mut names: Vec<(&str, Found<'_>)> = Vec::new();
         for document in &self.0 {
@@ -204,7 +208,7 @@ struct Shapes<'a> {
     source: &'a Source,
     report: &'a mut Report,
     found: usize,
-    /// How many of the findings are about who may call.
+    /// The number of findings that are about who may call.
     guards_found: usize,
 }
 
@@ -256,8 +260,8 @@ impl Shapes<'_> {
         self.find(Diagnostic::error("wrong-type", message).help("correct this value"), node.at);
     }
 
-    /// Reports a value that its line says in a way that only other tools understand. What a vendor puts into fields that
-    /// nobody reads is no concern of ours.
+    /// Reports a value whose notation only other tools understand. In an export's free-form fields,
+    /// which are never read, this does not matter.
     fn is_amiss(&mut self, node: &Node, shape: Shape, name: &str) -> bool {
         let nobody_reads_it = self.source.origin == Origin::Export && matches!(shape, Shape::Free);
         let found = match node.manner {
@@ -280,7 +284,8 @@ impl Shapes<'_> {
         true
     }
 
-    /// Looks for tags in a value of an operator's that is judged elsewhere.
+    /// Reports tags in a free-form value of an operator's file; its contents are validated
+    /// elsewhere.
     fn free(&mut self, node: &Node, name: &str) {
         if self.source.origin == Origin::Export {
             return;
@@ -297,7 +302,8 @@ impl Shapes<'_> {
         }
     }
 
-    /// Adds a finding; past a number that nobody would read, only that there are more.
+    /// Adds a finding. From a number on that no reader would work through, adds only that there are
+    /// more.
     fn find(&mut self, diagnostic: Diagnostic, at: Mark) {
         self.found += 1;
         match self.found.cmp(&MAX_FINDINGS) {
@@ -346,7 +352,7 @@ impl Shapes<'_> {
         self.find(diagnostic.help(help), key.at);
     }
 
-    /// A name as this kind of file spells it.
+    /// Returns a name in this kind of file's spelling.
     fn spelled(&self, name: &str) -> String {
         match self.source.origin {
             Origin::Env => name.to_ascii_uppercase(),
@@ -359,12 +365,12 @@ fn unknown_text(name: &str) -> String {
     format!("{name} is not a known name")
 }
 
-/// A name that the file chose, as far as it may be shown.
+/// Returns a name from the file, if it is safe to show.
 fn shown(name: &str) -> &str {
     if excerpt::is_name(name) { name } else { "this key" }
 }
 
-/// What was found, where that says something.
+/// Describes what was found, if that adds something.
 fn instead(node: &Node) -> String {
     match node.value {
         Value::Scalar { .. } => String::new(),
@@ -372,7 +378,7 @@ fn instead(node: &Node) -> String {
     }
 }
 
-/// What was expected, if a scalar does not fit.
+/// Returns what was expected, if a scalar does not fit its shape.
 fn scalar_fault(text: &str, shape: Shape) -> Option<String> {
     let fits = match shape {
         Shape::Text | Shape::Secret | Shape::Texts | Shape::Free => true,

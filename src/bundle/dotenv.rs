@@ -1,9 +1,11 @@
-//! The vendor's `.env`, read as Docker Compose reads it: `NAME=value` or `NAME: value`, `export`, quotes over several lines,
-//! escapes, comments, and `$NAME` of names of the same file (compose-go, `dotenv/parser.go`).
+//! Reads the vendor's `.env` as Docker Compose does: `NAME=value` or `NAME: value`, `export`,
+//! quotes over several lines, escapes, comments, and `$NAME` of names in the same file (compose-go,
+//! `dotenv/parser.go`).
 //!
-//! Nothing of the gateway's environment is put in. A line that cannot be read is a fault, not ignored: it may be the
-//! cut-off `OAUTH_ENABLED=true` of a half-written file. For the same reason every kind of line end ends a line, and a
-//! control character in a line is a fault.
+//! Unlike Compose, it never substitutes the gateway's environment. A line that cannot be read is a
+//! fault and not ignored: it may be the truncated `OAUTH_ENABLED=true` of a half-written file. For
+//! the same reason every kind of line ending ends a line, and a control character in a line is a
+//! fault.
 
 mod expand;
 
@@ -15,20 +17,20 @@ use super::yaml::{Fault, Key, MAX_BYTES, Manner, Mark, Node, Value};
 
 const MAX_LINES: usize = 5_000;
 const MAX_FAULTS: usize = 20;
-/// All values together: each may hold others twice.
+/// The limit on all values together, in bytes: each may contain earlier ones several times.
 const MAX_VALUES: usize = 2 * MAX_BYTES;
 
 const DOLLAR_HELP: &str = "a $ that is meant as it is stands in single quotes, or twice ($$); the gateway's own variables are out of reach";
 
-/// A `.env` as read.
+/// The result of reading a `.env`.
 pub(super) struct Read {
-    /// A mapping whose keys are the names in small letters.
+    /// A mapping whose keys are the names in lower case.
     pub(super) root: Result<Node, Vec<Fault>>,
-    /// Names given twice, and where the one that counts, the last, stands.
+    /// Names given twice, with the position of the last one, which counts.
     pub(super) repeated: Vec<(String, Mark)>,
 }
 
-/// The text with line feeds at the ends of its lines, whatever it had.
+/// Returns the text with its line endings normalized to line feeds.
 pub(super) fn with_line_feeds(text: &str) -> Cow<'_, str> {
     match text.contains('\r') {
         true => text.replace("\r\n", "\n").replace('\r', "\n").into(),
@@ -36,7 +38,7 @@ pub(super) fn with_line_feeds(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Reads a `.env`.
+/// Parses a `.env`.
 pub(super) fn parse(text: &str) -> Read {
     let text = with_line_feeds(text);
     let mut reader = Reader::default();
@@ -54,17 +56,17 @@ pub(super) fn parse(text: &str) -> Read {
     reader.finish()
 }
 
-/// A name with its value, as it stands.
+/// A name and its value as written.
 struct Statement<'a> {
     name: &'a str,
-    /// Where the value begins.
+    /// The byte offset of the value.
     offset: usize,
     value: Quoted,
-    /// How many bytes it takes, its line's end included.
+    /// The number of bytes consumed, including the line ending.
     taken: usize,
 }
 
-/// A value in its quotes, these removed.
+/// A value by its kind of quotes, which are removed.
 enum Quoted {
     Single(String),
     Double(String),
@@ -74,7 +76,7 @@ enum Quoted {
 #[derive(Default)]
 struct Reader {
     pairs: Vec<(Key, Node)>,
-    /// Values so far, by their names as written.
+    /// The values so far, by their names as written.
     values: HashMap<String, String>,
     size: usize,
     faults: Vec<Fault>,
@@ -82,7 +84,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads what begins here, and says how many bytes that was.
+    /// Reads one statement and returns the number of bytes consumed.
     fn statement(&mut self, rest: &str, at: Mark) -> usize {
         let line = first_line(rest);
         match statement(rest).and_then(|found| found.map(|found| self.take(rest, found, at)).transpose()) {
@@ -149,12 +151,12 @@ impl Reader {
     }
 }
 
-/// The first line with its end.
+/// Returns the first line, including its line ending.
 fn first_line(text: &str) -> &str {
     text.split_inclusive('\n').next().unwrap_or_default()
 }
 
-/// What the text begins with: a name and its value, or a line without.
+/// Parses the first statement of the text; `None` if its first line has none.
 fn statement(text: &str) -> Result<Option<Statement<'_>>, &'static str> {
     let line = first_line(text);
     refuse_controls(line)?;
@@ -175,7 +177,7 @@ fn statement(text: &str) -> Result<Option<Statement<'_>>, &'static str> {
     let offset = line.len() - value.len();
     let (value, taken) = match value.chars().next() {
         Some(quote @ ('"' | '\'')) => quoted(text, offset, quote)?,
-        // A comment needs a blank before it.
+        // A comment needs white space before it.
         Some('#') if behind.len() > value.len() => (Quoted::Not(String::new()), line.len()),
         _ => (Quoted::Not(without_comment(value).to_owned()), line.len()),
     };
@@ -191,7 +193,7 @@ fn refuse_controls(line: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The value that begins with this quote, and where its last line ends.
+/// Returns the quoted value, and the number of bytes up to the end of its last line.
 fn quoted(text: &str, offset: usize, quote: char) -> Result<(Quoted, usize), &'static str> {
     let inside = &text[offset + quote.len_utf8()..];
     let (value, length) = until_quote(inside, quote).ok_or("a quote is not closed")?;
@@ -208,8 +210,8 @@ fn quoted(text: &str, offset: usize, quote: char) -> Result<(Quoted, usize), &'s
     Ok((value, taken))
 }
 
-/// What stands before the closing quote, and how many bytes that is as written. A backslash keeps a quote from closing;
-/// before anything else it stays.
+/// Returns the text before the closing quote, and its length in bytes as written. A backslash
+/// escapes a quote; before anything else it is kept.
 fn until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
     let (mut value, mut is_escaped) = (String::new(), false);
     for (at, c) in inside.char_indices() {
@@ -229,7 +231,8 @@ fn until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
     None
 }
 
-/// A forgotten quote must not make a part of a value of the line that turns the login on.
+/// Refuses a line inside quotes that sets a known field: a missing closing quote must not swallow
+/// the line that turns login on.
 fn refuse_swallowed(line: &str) -> Result<(), &'static str> {
     let name = line.split(['=', ':']).next().unwrap_or_default().trim();
     let name = name.strip_prefix("export ").unwrap_or(name).trim_start().to_ascii_lowercase();

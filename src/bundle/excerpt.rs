@@ -1,8 +1,9 @@
-//! Source lines fit to be shown, and the secrets that no finding may hold.
+//! Excerpts of source lines for findings, and the removal of secrets from findings.
 //!
-//! An excerpt shows a line's key, and its value only where the key is one of ours whose value is no secret. In doubt
-//! the value is blanked. As a second wall, [`Scrubber`] knows the values of all secret-looking keys and blanks them
-//! wherever they turn up, for instance an API key inside a URL.
+//! An excerpt shows a line's key, and its value only if the key is a known one whose value is not
+//! secret. In doubt the value is hidden. As a second safeguard, [`Scrubber`] knows the values of
+//! all secret-looking keys and hides them wherever they occur, for instance an API key inside a
+//! URL.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +12,10 @@ use crate::base::diagnostic::{Diagnostic, Report};
 
 const HIDDEN: &str = "[hidden]";
 const MAX_CHARS: usize = 120;
-/// Bytes of a message.
+/// The limit on a message, in bytes.
 const MAX_MESSAGE: usize = 2_000;
 
-/// Keys whose values are no secrets.
+/// Keys whose values are not secret.
 const PLAIN: &[&str] = &[
     "auth_header",
     "concurrent_calls",
@@ -62,7 +63,7 @@ const PLAIN: &[&str] = &[
     "users",
 ];
 
-/// Keys whose values are URLs: shown without user, query and fragment.
+/// Keys whose values are URLs, shown without user, query and fragment.
 const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 
 /// Keys below which words and numbers stand, which may be written on one line: `limits: {max_request: 1MiB}`.
@@ -75,7 +76,7 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
-/// Whether a field's value is to be kept secret, judged by its name.
+/// Whether a field's name suggests that its value is secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words =
@@ -83,7 +84,8 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     words.iter().any(|word| name.contains(word)) && !matches!(name.as_str(), "auth_header" | "oauth_enabled")
 }
 
-/// The line `number` (from 1) of a text, its value blanked unless it is known to be harmless.
+/// Returns line `number` (from 1) of a text, with its value hidden unless it is known to be
+/// harmless.
 pub(super) fn of(text: &str, number: usize) -> Option<String> {
     let line = text.lines().nth(number.checked_sub(1)?)?;
     let line = line.trim_start_matches('\u{feff}').trim_end();
@@ -102,7 +104,8 @@ pub(super) fn of(text: &str, number: usize) -> Option<String> {
     Some(format!("{head}{shown}").trim_end().to_owned())
 }
 
-/// `  - name: value` or `NAME=value` → what stands before the value, the name, the value.
+/// Splits `  - name: value` or `NAME=value` into the text before the value, the name, and the
+/// value.
 fn split(line: &str) -> Option<(&str, &str, &str)> {
     let indent = line.len() - line.trim_start_matches([' ', '-']).len();
     let rest = line[indent..].strip_prefix("export ").unwrap_or(&line[indent..]);
@@ -119,7 +122,7 @@ fn split(line: &str) -> Option<(&str, &str, &str)> {
     Some((&line[..cut], name, &line[cut..]))
 }
 
-/// A harmless field's value, unless more than that stands on the line.
+/// Returns a harmless field's value, or hides it if the line may contain more than that.
 fn plain(value: &str) -> String {
     let value = value.split(" #").next().unwrap_or(value);
     match value.contains(['{', '}', '#', '=']) || value.contains(": ") {
@@ -155,7 +158,7 @@ fn printable(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
 }
 
-/// A URL as it may be shown: without user, query and fragment. What cannot be read as a URL is blanked.
+/// Returns a URL without user, query and fragment, or hides it if it cannot be parsed.
 pub(super) fn url_without_secrets(value: &str) -> String {
     let bare = value.trim_matches(['"', '\'']);
     let Ok(mut url) = url::Url::parse(bare) else { return HIDDEN.into() };
@@ -173,12 +176,13 @@ pub(super) fn url_without_secrets(value: &str) -> String {
     }
 }
 
-/// Blanks known secrets in findings.
+/// Removes known secrets from findings.
 #[derive(Default)]
 pub(super) struct Scrubber(BTreeSet<String>);
 
 impl Scrubber {
-    /// Remembers a secret. Shorter ones than six characters are left out: they would blank ordinary words.
+    /// Adds a secret. Those shorter than six characters are ignored: they would hide ordinary
+    /// words.
     pub(super) fn learn(&mut self, secret: &str) {
         let secret = secret.trim().trim_matches(['"', '\'']);
         if secret.len() >= 6 && !secret.starts_with("${") {
@@ -186,7 +190,7 @@ impl Scrubber {
         }
     }
 
-    /// Remembers the values of all secret-looking keys of a text, well-formed or not.
+    /// Adds the values of all secret-looking keys in a text, well-formed or not.
     pub(super) fn learn_text(&mut self, text: &str) {
         for (_, name, value) in text.lines().filter_map(split) {
             if is_secret_name(name) {
@@ -196,7 +200,8 @@ impl Scrubber {
         }
     }
 
-    /// Remembers the values of all secret-looking keys of a tree, however they are written, and what is below them.
+    /// Adds the values of all secret-looking keys in a tree, however they are written, and all
+    /// values below them.
     pub(super) fn learn_tree(&mut self, node: &Node) {
         match &node.value {
             Value::Scalar { .. } => {}
@@ -213,7 +218,8 @@ impl Scrubber {
             Value::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
             Value::List(items) => items.iter().for_each(|item| self.learn_all(item)),
             Value::Map(pairs) => pairs.iter().for_each(|(key, node)| {
-                // Words of ours below a secret-looking one, as in `api_keys: [{label: x, expires: y}]`.
+                // Field names below a secret-looking key are harmless, as in
+                // `api_keys: [{label: x, expires: y}]`.
                 if !PLAIN.contains(&&*key.text) {
                     self.learn_all(node);
                 }
@@ -221,10 +227,10 @@ impl Scrubber {
         }
     }
 
-    /// The same findings without those secrets.
+    /// Returns the findings without those secrets.
     pub(super) fn scrub(&self, report: &Report) -> Report {
         let mut secrets: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        // The longest first, so that no secret is left half covered by a part of it.
+        // The longest first, so that no secret is partly replaced by another one inside it.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut out = Report::new();
         for diagnostic in report {
@@ -243,7 +249,8 @@ fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
     diagnostic
 }
 
-/// What a message repeats of a file may be a whole file. Cut after secrets are blanked, so that none is left in part.
+/// Shortens a message, since what it quotes from a file may be the whole file. Runs after the
+/// secrets are hidden, so that none is left in part.
 fn clipped(text: String) -> String {
     match text.len() > MAX_MESSAGE {
         true => format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE)]),

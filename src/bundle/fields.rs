@@ -1,4 +1,4 @@
-//! The names that a configuration may use, and the shape of their values.
+//! The fields of a configuration, and the shape of their values.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::base::likeness;
 /// The shape of a value.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
-    /// One piece of text; numbers and truth values are taken as they are written.
+    /// A single value; numbers and booleans are taken as written.
     Text,
     /// Text that is never shown, and that an operator may also give as `x_file` or `${TENANT_…}`.
     Secret,
@@ -29,22 +29,22 @@ pub(super) enum Shape {
     /// A list of texts, or one text with commas.
     Texts,
     Map(&'static [Field]),
-    /// A mapping with names that the operator chooses.
+    /// A mapping whose keys the operator chooses.
     Named(&'static Shape),
     List(&'static Shape),
-    /// Anything; judged elsewhere or not at all.
+    /// Anything; validated elsewhere or never read.
     Free,
 }
 
-/// Who may say it.
+/// Who may set a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// The vendor's field: honoured everywhere.
+    /// The vendor's field: valid in every file.
     Vendor,
-    /// Ours, in the operator's files only.
+    /// Ours, valid in operators' files only.
     Operator,
-    /// Ours, in the operator's files only, and it decides who may call: an export that has it is refused rather than
-    /// opened by ignoring it.
+    /// Ours, valid in operators' files only, and it decides who may call: an export with it is
+    /// refused, since to ignore the field would open the tenant.
     Guard,
 }
 
@@ -174,7 +174,7 @@ const ACCESS: &[Field] = &[
     guard("tools", Shape::Map(TOOL_ACCESS)),
 ];
 
-/// The tools that can be narrowed.
+/// The tools to which access can be restricted.
 const TOOL_ACCESS: &[Field] = &[guard("search", Shape::Map(RULES)), guard("get_context", Shape::Map(RULES))];
 
 const RULES: &[Field] = &[
@@ -197,7 +197,7 @@ const JWKS: &[Field] = &[guard("keys", Shape::List(&Shape::Named(&Shape::Free)))
 
 const REGISTRATION: &[Field] = &[guard("dynamic", Shape::Flag), guard("documents", Shape::Texts)];
 
-/// A field by name; `x_file` is a field wherever `x` is a secret.
+/// Looks up a field by name; `x_file` is a field wherever `x` is a secret.
 pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(Shape, By)> {
     if let Some(field) = fields.iter().find(|field| field.name == name) {
         return Some((field.shape, field.by));
@@ -207,7 +207,7 @@ pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(Shape, By)
     matches!(field.shape, Shape::Secret).then_some((Shape::Text, field.by))
 }
 
-/// The known name most like `name`, if one is near.
+/// Returns the known field whose name is most similar to `name`, if one is close.
 pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
     likeness::nearest(name, fields.iter().map(|field| (field.name, field)))
 }
@@ -217,7 +217,7 @@ pub(super) fn guards(field: &Field) -> bool {
     field.by == By::Guard || field.name == "oauth_enabled" || field.name.starts_with("microsoft_")
 }
 
-/// `true/false/1/0/yes/no/on/off`, in any case.
+/// Parses `true/false/1/0/yes/no/on/off`, in any case.
 pub(super) fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
@@ -226,7 +226,7 @@ pub(super) fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// `300`, `300s`, `5m`, `1h`, `250ms`.
+/// Parses `300`, `300s`, `5m`, `1h`, `250ms`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     match unit {
@@ -238,7 +238,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// `65536`, `64KiB`, `1 MiB`.
+/// Parses `65536`, `64KiB`, `1 MiB`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     match unit.to_ascii_lowercase().as_str() {

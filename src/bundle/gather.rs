@@ -1,5 +1,6 @@
-//! An entry's files → [`Layers`]: which file is what, which configuration of an export is meant, and all that is wrong
-//! before any value is judged.
+//! Reads the files of an entry into [`Layers`]: determines the role of each file and which
+//! configuration of an export is meant, and reports everything that is wrong before any value is
+//! validated.
 
 mod choice;
 
@@ -14,36 +15,37 @@ use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
 const OUTSIDE_HELP: &str = "a link in a tenant's folder must stay in it, so that nobody takes another's files; put the file itself there, or allow its folder in the settings (secret_root)";
-/// Names given twice that are reported.
+/// The limit on reported names that are given twice.
 const MAX_REPEATED: usize = 20;
 
-/// What a file is to the tenant.
+/// The role of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Archive,
-    /// A configuration of an export that somebody unpacked.
+    /// A configuration of an unpacked export.
     Unpacked,
     Yaml,
     Env,
 }
 
-/// What was gathered.
+/// The result of reading all files.
 pub(super) struct Gathered {
     pub(super) layers: Layers,
-    /// The dataset's name, as the export has it.
+    /// The dataset's name in the export.
     pub(super) dataset: Option<String>,
-    /// Some file could not be read, so what is missing in the layers may stand in it.
+    /// Some file could not be read, so a value that is missing in the layers may be in it.
     pub(super) incomplete: bool,
 }
 
-/// Gathering under way.
+/// The state while files are read.
 struct Gathering<'a, 'b> {
     resolver: &'a mut Resolver<'b>,
     report: &'a mut Report,
     incomplete: bool,
 }
 
-/// Reads all files of an entry. What was read goes into the resolver's digest, its secrets into its scrubber.
+/// Reads all files of an entry. Their contents go into the resolver's digest, their secrets into
+/// its scrubber.
 pub(super) fn gather(entry: &Entry, resolver: &mut Resolver<'_>, report: &mut Report) -> Gathered {
     let of = |role| entry.files.iter().filter(move |file| Role::of(entry, file) == role);
     let archives: Vec<&PathBuf> = of(Role::Archive).collect();
@@ -108,7 +110,7 @@ impl Gathering<'_, '_> {
         self.finish(source, read.root)
     }
 
-    /// The configuration of an archive that is meant, with its dataset.
+    /// Reads the selected configuration of an archive, with its dataset.
     fn archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, Document)> {
         let (raw, chosen) = match self.resolver.shelf.is_kept() {
             true => (crate::base::digest::Digest::of(b""), self.kept(file)),
@@ -117,7 +119,7 @@ impl Gathering<'_, '_> {
                 Err(error) => return self.unreadable(file, &error),
             },
         };
-        // Whatever is wrong with an archive is wrong with these bytes; a good one counts by its configuration only.
+        // A refused archive is identified by its bytes, a valid one by its configuration only.
         match &chosen {
             Ok((dataset, source)) => {
                 self.hash(dataset);
@@ -136,7 +138,7 @@ impl Gathering<'_, '_> {
         }
     }
 
-    /// The configuration that was chosen when the snapshot was taken.
+    /// Returns the configuration that the snapshot recorded for an archive.
     fn kept(&self, file: &Path) -> Result<(String, Source), Refusal> {
         let Some((dataset, entry, text)) = self.resolver.shelf.config(file) else {
             let refusal = Diagnostic::error("zip-incomplete", "this archive was not kept with this revision");
@@ -184,7 +186,7 @@ impl Gathering<'_, '_> {
         Ok((dataset, source))
     }
 
-    /// The same for an export that somebody unpacked.
+    /// Reads the selected configuration of an unpacked export, with its dataset.
     fn unpacked(&mut self, files: &[&PathBuf], wanted: Option<&str>) -> Option<(String, Document)> {
         let stems: Vec<_> =
             files.iter().map(|file| file.file_stem().unwrap_or_default().to_string_lossy()).collect();

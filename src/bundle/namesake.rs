@@ -1,8 +1,9 @@
-//! Names of files that people take for one another, and what such a neighbour means for a tenant.
+//! Files whose names people mistake for one another, and what such a neighbour means for a tenant.
 //!
-//! `Acme.yaml`, `acme (1).yaml`, `acme.zip.yaml` and `acme.yaml.txt` are not the overlay of `acme.zip`, but whoever put
-//! one there believes so. If it says who may call, the zip must not answer to everybody. Files are grouped by their exact
-//! stem all the same: what an entry is called must not depend on what else lies in the folder.
+//! `Acme.yaml`, `acme (1).yaml`, `acme.zip.yaml` and `acme.yaml.txt` are not the overlay of
+//! `acme.zip`, but the operator who put one there believes that it is. If it restricts who may
+//! call, the zip must not be open to everybody. Files are still grouped by their exact stem: an
+//! entry's name must not depend on other files in the folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,32 +17,33 @@ use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::file as disk;
 use crate::spec::TenantName;
 
-/// The ends of a tenant's configurations.
+/// The extensions of a tenant's configurations.
 const CONFIGURATIONS: [&str; 3] = [".yaml", ".yml", ".env"];
-/// The ends that say nothing about whose file it is.
+/// Extensions that do not tell tenants apart.
 const ENDS: [&str; 5] = [".zip", ".yaml", ".yml", ".env", ".txt"];
-/// What programs and people write behind the name of a copy.
+/// What programs and people append to the name of a copy.
 const COPIES: [&str; 10] =
     ["copy", "kopie", "copie", "copia", "kopia", "bak", "backup", "old", "orig", "original"];
-/// More neighbours than this are doubt enough.
+/// The limit on neighbours that are read; with more than this the tenant is in doubt anyway.
 const MAX_READ: usize = 8;
 
-/// What a stem comes to: the name of its tenant; and the same without what people overlook in it, such as case, Unicode
-/// form, blanks, an end that is written twice or hidden, the mark of a copy. Stems that have one of these in common are
-/// kin.
+/// Returns the kin keys of a stem: the name of its tenant, and the same without differences that
+/// people overlook, such as case, Unicode form, white space, a repeated or hidden extension, the
+/// mark of a copy. Stems that share a key are kin.
 pub fn kin(stem: &str) -> BTreeSet<String> {
     let text = ComposingNormalizerBorrowed::new_nfkc().normalize(stem).to_lowercase();
     BTreeSet::from([words(&text), words(without_ends(&text))])
 }
 
-/// As the name of a tenant, however many signs stand between its words; or as it is, if no name can be made of it.
+/// Normalizes a text to a tenant name with single hyphens between its words, or returns it as it is
+/// if no name can be made of it.
 fn words(text: &str) -> String {
     let Some(name) = TenantName::from_stem(text) else { return text.to_owned() };
     name.as_str().split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// Whether a file was surely meant to be a tenant's configuration, and its name keeps it from being one: `acme.yaml.txt`,
-/// `acme.yaml` with a blank behind it.
+/// Whether a file was clearly meant to be a tenant's configuration but its name keeps it from being
+/// one: `acme.yaml.txt`, `acme.yaml` followed by a space.
 pub(super) fn is_misnamed(name: &str) -> bool {
     let is_configuration = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -50,7 +52,7 @@ pub(super) fn is_misnamed(name: &str) -> bool {
     !is_configuration(name) && is_configuration(meant(name))
 }
 
-/// A name without the end that a desktop hides, and without what nobody sees.
+/// Returns a name without the extension that desktops hide, and without invisible characters.
 pub(super) fn meant(name: &str) -> &str {
     let mut rest = name.trim_matches(is_unseen);
     while let Some(shorter) = strip_end(rest, ".txt") {
@@ -70,7 +72,7 @@ fn strip_end<'a>(text: &'a str, end: &str) -> Option<&'a str> {
     (text.is_char_boundary(at) && text[at..].eq_ignore_ascii_case(end)).then(|| &text[..at])
 }
 
-/// A name in small letters without ends and marks of copies.
+/// Returns a lower-case name without extensions and marks of copies.
 fn without_ends(name: &str) -> &str {
     let mut rest = name.trim_matches(is_unseen);
     loop {
@@ -83,7 +85,8 @@ fn without_ends(name: &str) -> &str {
     }
 }
 
-/// The name that a copy has it from: `acme (1)`, `acme - copy`, `acme copy 2`, `acme.bak`, `copy of acme`.
+/// Returns the name of the original of a copy: `acme (1)`, `acme - copy`, `acme copy 2`,
+/// `acme.bak`, `copy of acme`.
 fn original(name: &str) -> Option<&str> {
     if let Some(rest) = name.strip_prefix("copy of ") {
         return Some(rest);
@@ -101,7 +104,8 @@ fn original(name: &str) -> Option<&str> {
     marked.map(|stem| stem.trim_end_matches(between))
 }
 
-/// `copy`, `conflicted copy 2026-01-01`, `case conflict`.
+/// Whether a text in parentheses marks a copy: `copy`, `conflicted copy 2026-01-01`,
+/// `case conflict`.
 fn is_copys(text: &str) -> bool {
     text.contains("conflict") || text.split(' ').any(|word| COPIES.contains(&word))
 }
@@ -115,16 +119,16 @@ pub(super) struct Namesake {
 /// What a neighbour says about who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
-    /// It has a field that restricts it.
+    /// It has a field that restricts who may call.
     Guards,
-    /// It cannot be read, so it may.
+    /// It could not be read, so it may have one.
     Unread,
-    /// It is a tenant of its own, open as it is.
+    /// It is a complete open tenant of its own.
     Tenant,
     Nothing,
 }
 
-/// Reads the neighbours of an entry. What they say belongs to the entry's digest.
+/// Reads the neighbours of an entry. The results are part of the entry's digest.
 pub(super) fn read(entry: &Entry, resolver: &mut Resolver<'_>) -> Vec<Namesake> {
     if resolver.shelf.is_kept() {
         return Vec::new();
@@ -154,7 +158,8 @@ fn says(entry: &Entry, file: &Path, resolver: &Resolver<'_>) -> Says {
     }
 }
 
-/// Whether a field restricts who may call, or is meant to. `access:` with nothing behind it is no wish to be open.
+/// Whether a field restricts who may call, or is meant to. An empty `access:` is not a request to
+/// be open.
 fn guards(name: &str, node: &Node) -> bool {
     let Some(field) = fields::nearest(fields::TENANT, name).filter(|field| fields::guards(field)) else {
         return false;
@@ -166,7 +171,8 @@ fn guards(name: &str, node: &Node) -> bool {
 }
 
 impl Namesake {
-    /// What its being there means for a tenant that asks callers for nothing, or for something.
+    /// Returns the finding for a tenant with this neighbour; `is_open`: the tenant asks callers for
+    /// no credential.
     pub(super) fn finding(&self, is_open: bool) -> Option<Diagnostic> {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
         let help = match meant(&name) {

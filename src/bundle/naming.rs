@@ -1,11 +1,12 @@
-//! What a tenant is called: its overlay's `name:`, its files' stem, or, where the stem says nothing, its dataset.
+//! Determines a tenant's name: `name:` in its overlay, the stem of its files, or, if the stem is
+//! the export's default, its dataset.
 
 use super::Entry;
 use super::gather::Gathered;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::TenantName;
 
-/// The name, and a finding if there is none.
+/// Returns the name, or reports a finding if there is none.
 pub(super) fn name(entry: &Entry, gathered: &Gathered, report: &mut Report) -> Option<TenantName> {
     if let Some(found) = gathered.layers.find(&["name"]) {
         let text = found.text()?;
@@ -34,7 +35,7 @@ pub(super) fn name(entry: &Entry, gathered: &Gathered, report: &mut Report) -> O
     name
 }
 
-/// Whether a stem is what the export is called before anybody renames it: `mcp_export`, `mcp_export (1)`, `server`.
+/// Whether a stem is the export's default name: `mcp_export`, `mcp_export (1)`, `server`.
 fn says_nothing(stem: &str) -> bool {
     let stem = stem.to_ascii_lowercase().replace(['-', ' '], "_");
     let stem = stem.strip_prefix("copy_of_").unwrap_or(&stem);

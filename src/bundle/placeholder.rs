@@ -69,13 +69,13 @@ pub(super) fn is_quoted(text: &str) -> bool {
     ["\"", "'", "`"].iter().any(|quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote))
 }
 
-/// Whether a character cannot be seen or came along when copying: no sign of ASCII, and no letter or digit either (a byte
-/// order mark, a zero-width or soft hyphen, a curly quote, a blank that does not break).
+/// Whether a character is invisible or was picked up by copying: neither ASCII nor a letter or
+/// digit (a byte order mark, a zero-width space, a soft hyphen, a curly quote, a no-break space).
 pub(super) fn came_along(c: char) -> bool {
     c.is_control() || !(c.is_ascii() || c.is_alphanumeric())
 }
 
-/// `<…>` anywhere.
+/// Whether a text contains `<…>`.
 pub(super) fn has_brackets(text: &str) -> bool {
     text.find('<').is_some_and(|open| text[open..].contains('>'))
 }

@@ -1,4 +1,4 @@
-//! Secrets that are given elsewhere: `x_file: <path>` and `${TENANT_…}`.
+//! Secrets given by reference: `x_file: <path>` and `${TENANT_…}`.
 //!
 //! Only operators' files may refer to them, only to files in the tenant's own folder, beside its files under its name, or below the folders that the
 //! settings allow (after following links), and only to variables of that prefix. What was read goes into the tenant's
@@ -20,11 +20,11 @@ use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;
 
-/// Reads secrets, and remembers them for the digest and for scrubbing.
+/// Reads secrets, and records them for the digest and for scrubbing.
 pub(super) struct Resolver<'a> {
     pub(super) context: &'a Context,
     pub(super) bounds: Bounds,
-    /// What everything is read from.
+    /// The source of everything that is read.
     pub(super) shelf: Shelf<'a>,
     pub(super) hasher: Hasher,
     pub(super) scrubber: Scrubber,
@@ -32,7 +32,7 @@ pub(super) struct Resolver<'a> {
     pub(super) named: Vec<Named>,
 }
 
-/// A secret and where it was named.
+/// A secret, and where it was named.
 pub(super) struct Resolved {
     pub(super) secret: Secret,
     pub(super) at: Location,
@@ -88,12 +88,13 @@ impl Resolver<'_> {
         self.shelf.read(file, cap, &self.bounds)
     }
 
-    /// The same of one that holds text, of the disk or of the snapshot.
+    /// Reads one of the entry's text files, from the disk or the snapshot.
     pub(super) fn bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
         self.shelf.bytes(file, cap, &self.bounds)
     }
 
-    /// The secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset or was refused.
+    /// Returns the secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset
+    /// or was refused.
     pub(super) fn member(
         &mut self,
         document: &Document,
@@ -119,7 +120,7 @@ impl Resolver<'_> {
         self.resolve(document, node, reference, name, report)
     }
 
-    /// The secret that a node is, or refers to with `${TENANT_…}`.
+    /// Returns the secret in a node, given directly or as `${TENANT_…}`.
     pub(super) fn value(
         &mut self,
         document: &Document,

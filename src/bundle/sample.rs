@@ -1,5 +1,5 @@
-//! A vendor export made here: what the portal would hand out for a dataset. For the demo and for tests, as is the
-//! gateway that reads it.
+//! A sample of the vendor's export, as the portal would produce it for a dataset. For the demo and
+//! for tests, together with the context of a gateway that reads it.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -14,7 +14,7 @@ use crate::spec::BackendOnly;
 const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
 
-/// The bytes of `mcp_export.zip` for a dataset whose configuration is `yaml`.
+/// Returns the bytes of `mcp_export.zip` for a dataset with the configuration `yaml`.
 pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
     let files = [
         ("mcp/run.sh".to_owned(), RUN_SH),
@@ -31,7 +31,7 @@ pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
     archive.finish().expect("writing to memory cannot fail").into_inner()
 }
 
-/// What loading needs to know of a gateway at `https://mcp.test` with nothing special about it.
+/// Returns the context of a gateway at `https://mcp.test` with default settings.
 pub fn context() -> Context {
     Context {
         public_base: "https://mcp.test".into(),

@@ -1,5 +1,5 @@
-//! How many entries a zip says it has, read from its last records before anything is allocated for them
-//! (APPNOTE 4.3.14 to 4.3.16).
+//! The number of entries that a zip declares, read from its end records before anything is
+//! allocated for them (APPNOTE 4.3.14 to 4.3.16).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,9 @@ const MAX_COMMENT: usize = 0xFFFF;
 /// A count that is said in the ZIP64 record.
 const ELSEWHERE: u64 = 0xFFFF;
 
-/// The number of entries, the largest that any end record in reach claims; `None` if there is no end record.
-/// Several can be in reach (one inside another's comment), and which one a reader takes is its own affair.
+/// Returns the number of entries: the largest that any end record within reach declares, or `None`
+/// without such a record. Several can be within reach (one inside another's comment), and readers
+/// differ in which of them they take.
 pub(super) fn declared_entries(bytes: &[u8]) -> Option<u64> {
     let from = bytes.len().saturating_sub(END_LEN + MAX_COMMENT);
     let last = bytes.len().checked_sub(END_LEN)?;

@@ -1,21 +1,22 @@
-//! `$NAME` and escapes in the values of a `.env`, as Docker Compose takes them: `$$`, `$NAME`, `${NAME}`, `${NAME:-x}` and
-//! its kin. Names are those of earlier lines of the same file. A name that tenants may use of the gateway's environment
-//! (`TENANT_…`) stays, for whoever resolves secrets.
+//! Expands `$NAME` and escapes in the values of a `.env` as Docker Compose does: `$$`, `$NAME`,
+//! `${NAME}`, `${NAME:-x}` and the like. Names refer to earlier lines of the same file. A variable
+//! of the gateway's environment that tenants may use (`TENANT_…`) is left as a reference, for the
+//! resolver of secrets.
 
 use std::collections::HashMap;
 
 use crate::bundle::bounds::VARIABLE_PREFIX;
 
-/// Values in values.
+/// The limit on expressions inside expressions.
 const MAX_DEPTH: usize = 8;
-/// One value, once its names are replaced.
+/// The limit on one value after expansion, in bytes.
 const MAX_VALUE: usize = 64 << 10;
 
 const INVALID: &str = "a ${…} in it cannot be read";
 const UNSET: &str = "it names a variable that no line before it sets";
 const TOO_LONG: &str = "its value becomes more than 64 KiB";
 
-/// The value, and whether all of it is meant as it stands then.
+/// Returns the expanded value, and whether it is literal (contains no reference).
 pub(super) fn expand(text: &str, values: &HashMap<String, String>) -> Result<(String, bool), &'static str> {
     let mut expanding = Expanding { values, out: String::new(), is_literal: true };
     expanding.text(text, 0)?;
@@ -41,7 +42,7 @@ impl Expanding<'_> {
         self.push(rest)
     }
 
-    /// What stands behind a dollar sign; returns what follows it.
+    /// Expands the text after a dollar sign; returns the rest.
     fn reference<'t>(&mut self, after: &'t str, depth: usize) -> Result<&'t str, &'static str> {
         if let Some(rest) = after.strip_prefix('$') {
             self.push("$")?;
@@ -72,7 +73,8 @@ impl Expanding<'_> {
         }
     }
 
-    /// `NAME`, `NAME:-default`, `NAME-default`, `NAME:+instead`, `NAME+instead`, `NAME:?why`, `NAME?why`.
+    /// Expands `NAME`, `NAME:-default`, `NAME-default`, `NAME:+instead`, `NAME+instead`,
+    /// `NAME:?why`, `NAME?why`.
     fn braced(&mut self, inside: &str, depth: usize) -> Result<(), &'static str> {
         let (name, rest) = inside.split_at(name_length(inside));
         if name.is_empty() {
@@ -102,7 +104,7 @@ impl Expanding<'_> {
     }
 }
 
-/// How many bytes at the beginning are a name.
+/// Returns the length of the name at the beginning, in bytes.
 fn name_length(text: &str) -> usize {
     let is_name = |(at, byte): (usize, u8)| {
         byte == b'_' || byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit())
@@ -110,7 +112,7 @@ fn name_length(text: &str) -> usize {
     text.bytes().enumerate().take_while(|&at| is_name(at)).count()
 }
 
-/// Where the brace closes that is open before this.
+/// Returns the offset of the closing brace.
 fn closing(inside: &str) -> Option<usize> {
     let mut open = 0;
     for (at, byte) in inside.bytes().enumerate() {
@@ -124,7 +126,7 @@ fn closing(inside: &str) -> Option<usize> {
     None
 }
 
-/// The escapes of a value in double quotes; those that nobody knows stay.
+/// Replaces the escapes of a value in double quotes; keeps unknown ones.
 pub(super) fn escapes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -139,7 +141,7 @@ pub(super) fn escapes(text: &str) -> String {
             Some('r') => ("\r".into(), 1),
             Some('t') => ("\t".into(), 1),
             Some('v') => ("\u{b}".into(), 1),
-            // A dollar sign that begins no name.
+            // An escaped dollar sign begins no name.
             Some('$') => ("$$".into(), 1),
             Some(c @ ('"' | '\\')) => (c.to_string(), 1),
             Some('0') => octal(&after[1..]).map_or_else(|| ("\\".to_owned(), 0), |c| (c.to_string(), 4)),
@@ -151,7 +153,7 @@ pub(super) fn escapes(text: &str) -> String {
     out + rest
 }
 
-/// Three octal digits.
+/// Returns the character of three octal digits.
 fn octal(text: &str) -> Option<char> {
     let digits = text.get(..3).filter(|digits| digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte)))?;
     u8::from_str_radix(digits, 8).ok().map(char::from)

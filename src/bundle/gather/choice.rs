@@ -1,11 +1,11 @@
-//! Which configuration of an export is meant.
+//! Selects the configuration of an export.
 
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::Refusal;
 
 const MAX_LISTED: usize = 10;
 
-/// The index of the one that is meant: the only one, or that of the name in `config:`.
+/// Returns the index of the only configuration, or of the one that `config:` names.
 pub(super) fn choose(datasets: &[&str], wanted: Option<&str>, holds_a_zip: bool) -> Result<usize, Refusal> {
     if datasets.is_empty() {
         return Err(missing(holds_a_zip));
