@@ -1,8 +1,10 @@
-//! What was read of an entry, so that it can be loaded again when its files are broken or gone: the texts that count
-//! (of an archive only the configuration that was chosen), and the secrets they refer to.
+//! The texts that loading an entry read, so that it can be loaded again when its files are broken
+//! or gone: the relevant texts (of an archive only the selected configuration), and the secrets
+//! they refer to.
 //!
-//! Documents are kept, not what was made of them: whoever loads them again judges them by today's rules, and gets the
-//! same digests. A snapshot holds secrets in the clear; whoever stores it seals it.
+//! A snapshot contains the documents, not the results: loading it again validates them by today's
+//! rules and yields the same digests. It holds secrets in the clear; its owner must seal it before
+//! storing it.
 
 mod difference;
 
@@ -21,13 +23,13 @@ pub use difference::{Difference, Line};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     stem: String,
-    /// The entry is a folder of its own.
+    /// Whether the entry is a folder of its own.
     is_folder: bool,
     files: Vec<String>,
     pieces: Vec<Piece>,
 }
 
-/// One thing that was read.
+/// One text that was read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Piece {
     Text { file: String, text: String },
@@ -36,13 +38,15 @@ pub(super) enum Piece {
     Variable { name: String, value: String },
 }
 
-/// A file that does not lie in the folder yet.
+/// A file that is not in the folder yet.
 pub struct Draft {
+    /// Where the file would be.
     pub path: PathBuf,
+    /// Its contents.
     pub bytes: Vec<u8>,
 }
 
-/// Where an entry is read from, and what was read so far.
+/// The source that an entry is read from, and what was read so far.
 pub(super) struct Shelf<'a> {
     root: PathBuf,
     draft: Option<&'a Draft>,
@@ -51,25 +55,25 @@ pub(super) struct Shelf<'a> {
 }
 
 impl Snapshot {
-    /// The form that is stored.
+    /// Returns the stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).expect("texts are plain data");
-        // A pass may have ten thousand of them to keep.
+        // A pass may persist ten thousand of them.
         bytes.shrink_to_fit();
         bytes
     }
 
-    /// Reads the stored form; `None` if it is none that this version knows.
+    /// Parses the stored form; `None` if this version does not know it.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// The files it was made of, in this tenants folder.
+    /// Returns the paths of the entry's files, in this tenants folder.
     pub fn files(&self, root: &Path) -> Vec<PathBuf> {
         self.files.iter().map(|file| root.join(file)).collect()
     }
 
-    /// The entry as it was.
+    /// Returns the entry as it was.
     pub(super) fn entry(&self, root: &Path) -> Entry {
         Entry {
             stem: self.stem.clone(),
@@ -88,19 +92,19 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl<'a> Shelf<'a> {
-    /// The disk, or a snapshot instead of it.
+    /// Creates a source that reads the disk, or a snapshot instead.
     pub(super) fn new(entry: &Entry, kept: Option<&'a Snapshot>) -> Self {
         let first = entry.folder.as_deref().or(entry.files.first().map(PathBuf::as_path));
         let root = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         Self { root, draft: None, kept, pieces: Vec::new() }
     }
 
-    /// The disk, with a file that is not on it yet.
+    /// Creates a source that reads the disk, and a file that is not on it yet.
     pub(super) fn with(entry: &Entry, draft: &'a Draft) -> Self {
         Self { draft: Some(draft), ..Self::new(entry, None) }
     }
 
-    /// Reads a file of the disk, or the draft in its place.
+    /// Reads a file from the disk, or the draft in its place.
     pub(super) fn read(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
         match self.draft.filter(|draft| draft.path == file) {
             Some(draft) if draft.bytes.len() as u64 > cap => Err(disk::Error::TooLarge(cap)),
@@ -109,12 +113,12 @@ impl<'a> Shelf<'a> {
         }
     }
 
-    /// Whether this is a snapshot.
+    /// Whether the source is a snapshot.
     pub(super) fn is_kept(&self) -> bool {
         self.kept.is_some()
     }
 
-    /// The bytes of a file that holds text.
+    /// Returns the bytes of a text file.
     pub(super) fn bytes(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
         if !self.is_kept() {
             return self.read(file, cap, bounds);
@@ -127,7 +131,8 @@ impl<'a> Shelf<'a> {
         found.ok_or_else(|| disk::Error::Io(std::io::ErrorKind::NotFound.into()))
     }
 
-    /// The configuration that was chosen of an archive: dataset, name in the archive, text. Of a snapshot only.
+    /// Returns the selected configuration of an archive (dataset, name in the archive, text), from
+    /// a snapshot only.
     pub(super) fn config(&self, archive: &Path) -> Option<(String, String, String)> {
         let name = self.name(archive);
         self.find(|piece| match piece {
@@ -138,7 +143,7 @@ impl<'a> Shelf<'a> {
         })
     }
 
-    /// The secret in a file that a document names. Of a snapshot only.
+    /// Returns the secret in a file that a document names, from a snapshot only.
     pub(super) fn secret(&self, named: &str, in_document: &Path) -> Option<String> {
         let name = self.name(in_document);
         self.find(|piece| match piece {
@@ -147,7 +152,7 @@ impl<'a> Shelf<'a> {
         })
     }
 
-    /// The value of a variable. Of a snapshot only.
+    /// Returns the value of a variable, from a snapshot only.
     pub(super) fn variable(&self, named: &str) -> Option<String> {
         self.find(|piece| match piece {
             Piece::Variable { name, value } if name == named => Some(value.clone()),
@@ -175,7 +180,7 @@ impl<'a> Shelf<'a> {
         self.take(Piece::Variable { name: name.to_owned(), value: value.to_owned() });
     }
 
-    /// What was taken, as the snapshot of this entry.
+    /// Returns everything that was read, as the snapshot of this entry.
     pub(super) fn snapshot(&mut self, entry: &Entry) -> Snapshot {
         Snapshot {
             stem: entry.stem.clone(),
@@ -229,7 +234,7 @@ mod tests {
         loaded
     }
 
-    /// Loads, takes the files away, and loads again in another folder.
+    /// Loads an entry, removes its files, and loads the snapshot in another folder.
     fn assert_comes_back(folder: &tempfile::TempDir) {
         let before = loaded(folder.path());
         let stored = before.snapshot.as_ref().expect("a snapshot").encode();

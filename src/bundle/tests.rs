@@ -1,4 +1,5 @@
-//! The corpus: exports, overlays and folders, good and hostile, built in code; every finding's text in snapshots.
+//! The corpus: exports, overlays and folders, valid and hostile, built in code; the text of every
+//! finding is in snapshots.
 
 mod archives;
 mod corpus;

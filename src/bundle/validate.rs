@@ -1,4 +1,4 @@
-//! Layers → [`TenantSpec`]: every value judged, every finding reported, nothing guessed.
+//! Layers → [`TenantSpec`]: validates every value, reports every finding, guesses nothing.
 
 mod access;
 mod address;
@@ -29,7 +29,7 @@ use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// What every judge is given.
+/// The inputs that all validators share.
 struct Case<'a, 'b> {
     layers: &'a Layers,
     context: &'a Context,
@@ -118,7 +118,7 @@ fn shared(layers: &Layers, name: &str) -> Option<Arc<str>> {
     layers.text(&[name]).map(Arc::from)
 }
 
-/// Things an operator may wonder about.
+/// Reports fields that are ignored, since an operator may wonder about them.
 fn notices(case: &mut Case<'_, '_>) {
     let port = case.layers.find(&["port"]).or_else(|| case.layers.find(&["mcp_port"]));
     if let Some(found) = port {
@@ -156,7 +156,8 @@ fn limits(case: &mut Case<'_, '_>) -> LimitsSpec {
     limits
 }
 
-/// "Try again" would be said for ever.
+/// Warns if requests of the permitted size never fit into memory: callers would be told to try
+/// again forever.
 fn warn_of_requests_without_room(case: &mut Case<'_, '_>, max_request: usize) {
     let largest = case.context.largest_request;
     if max_request <= largest {

@@ -1,33 +1,35 @@
-//! YAML as a tree with positions, read under a budget.
+//! Reads YAML into a tree with positions, within a budget.
 //!
-//! Owns: text → [`Node`]. Built on the parser that `serde-saphyr` is built on, because findings need the place of every
-//! key and value, the text of a scalar as it was written (`0123`, `yes`), and all duplicate keys at once; and because
-//! the crate's own messages quote source lines. Nothing is ever executed, included or interpolated: a tag of other tools
-//! (`!secret`) is only kept in mind, for whoever judges the value. Aliases and merge keys work as in PyYAML, within the budget.
+//! Owns: text → [`Node`]. Built on the parser under `serde-saphyr`, because findings need the
+//! position of every key and value, the text of a scalar as written (`0123`, `yes`), and all
+//! duplicate keys at once; and because that crate's messages quote source lines. Nothing is ever
+//! executed, included or interpolated: a tag of another tool (`!secret`) is only recorded, for the
+//! validation of the value. Aliases and merge keys work as in PyYAML, within the budget.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
-/// The largest YAML text that is looked at, in bytes.
+/// The largest YAML text that is parsed, in bytes.
 pub(super) const MAX_BYTES: usize = 256 << 10;
 const MAX_NODES: usize = 10_000;
-/// Bytes of text once aliases and merge keys are followed: who reads the tree may copy each of them.
+/// The limit on text after aliases and merge keys are expanded, in bytes: a reader of the tree may
+/// copy each of them.
 const MAX_TEXT: usize = 2 * MAX_BYTES;
 const MAX_DEPTH: usize = 32;
 const MAX_ALIASES: usize = 100;
 const MAX_FAULTS: usize = 20;
 
-/// A place in a text, counted from 1, columns in characters.
+/// A position in a text, counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-/// A value and where it begins. Has no `Debug`: it may hold secrets. A clone shares what it holds, so that an alias
-/// costs no memory.
+/// A value and its position. Has no `Debug`, since it may hold secrets. Clones share their
+/// contents, so an alias costs no memory.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) at: Mark,
@@ -35,22 +37,22 @@ pub(super) struct Node {
     pub(super) manner: Manner,
 }
 
-/// What is odd about how a value was written.
+/// Whether the notation of a value is unusual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
     Usual,
     /// It has a tag that means something to other tools.
     Tagged,
-    /// Its line says something, and none of it is a value: an anchor, a tag, a comment without a blank.
+    /// Its line contains something but no value: an anchor, a tag, a comment sign without a space.
     Hollow,
-    /// It refers to nothing: a dollar sign in it is one.
+    /// It contains no reference: a dollar sign stands for itself.
     Literal,
 }
 
-/// What a node is.
+/// The contents of a node.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// `plain`: written without quotes, so it may also be meant as a number, a truth value or nothing.
+    /// `plain`: written without quotes, so it may be meant as a number, a boolean or null.
     Scalar {
         text: Arc<str>,
         plain: bool,
@@ -66,7 +68,7 @@ pub(super) struct Key {
     pub(super) text: Arc<str>,
 }
 
-/// What a node is as often as it stands somewhere.
+/// The size of a node with its aliases expanded.
 #[derive(Clone, Copy, Default)]
 struct Weight {
     nodes: usize,
@@ -74,7 +76,7 @@ struct Weight {
     depth: usize,
 }
 
-/// Why a text is no YAML that we take.
+/// Why a text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: &'static str,
@@ -88,7 +90,7 @@ impl Node {
         Self { at, value, manner: Manner::Usual }
     }
 
-    /// Nothing, as `~`, `null` or blank text: an unset value.
+    /// Whether the value is unset: `~`, `null` or blank text.
     pub(super) fn is_blank(&self) -> bool {
         match &self.value {
             Value::Scalar { text, plain } => {
@@ -98,7 +100,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar as it was written.
+    /// Returns the text of a scalar as written, trimmed.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text.trim()),
@@ -106,7 +108,7 @@ impl Node {
         }
     }
 
-    /// The pairs of a mapping; none for anything else.
+    /// Returns the pairs of a mapping; none for any other node.
     pub(super) fn pairs(&self) -> &[(Key, Node)] {
         match &self.value {
             Value::Map(pairs) => pairs,
@@ -114,12 +116,12 @@ impl Node {
         }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key, with the key.
     pub(super) fn member(&self, name: &str) -> Option<&(Key, Node)> {
         self.pairs().iter().find(|(key, _)| *key.text == *name)
     }
 
-    /// What it is, for messages.
+    /// Describes the kind of the node, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } => "a single value",
@@ -139,7 +141,7 @@ impl Node {
 }
 
 impl Weight {
-    /// A key is a node, too.
+    /// Returns the weight of a pair; a key counts as a node.
     fn of_pair((key, node): &(Key, Node)) -> Self {
         let weight = node.weight();
         Self { nodes: weight.nodes + 1, text: weight.text + key.text.len(), ..weight }
@@ -155,13 +157,13 @@ impl Weight {
 }
 
 impl Value {
-    /// A mapping of these pairs.
+    /// Creates a mapping.
     pub(super) fn map(pairs: Vec<(Key, Node)>) -> Self {
         Self::Map(Arc::new(pairs))
     }
 }
 
-/// Reads one document. An empty text is an empty mapping.
+/// Parses one document. An empty text is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
     let options = granit_parser::options! {
         emit_comments: false,
@@ -182,7 +184,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
     builder.finish()
 }
 
-/// A comment that an older program would end earlier, so that what follows would count.
+/// Finds a comment that an older program would end earlier, so that the text after it would be in
+/// force.
 pub(super) fn hidden_line(text: &str) -> Option<Fault> {
     let hides = |line: &str| {
         let comment = line.find('#').map(|at| &line[at..]);
@@ -210,7 +213,7 @@ fn syntax(error: &granit_parser::ScanError) -> Fault {
     }
 }
 
-/// A collection under way.
+/// A collection whose end was not read yet.
 struct Frame {
     at: Mark,
     manner: Manner,
@@ -218,14 +221,14 @@ struct Frame {
     content: Content,
 }
 
-/// What a collection has so far.
+/// The contents of a collection so far.
 enum Content {
     List(Vec<Node>),
     Map {
         pairs: Vec<(Key, Node)>,
         /// The key whose value comes next.
         key: Option<Key>,
-        /// The keys and the lines they stand in.
+        /// The keys and their lines.
         seen: HashMap<Arc<str>, usize>,
     },
 }
@@ -233,7 +236,7 @@ enum Content {
 #[derive(Default)]
 struct Builder<'a> {
     text: &'a str,
-    /// Its lines, once somebody asked for them.
+    /// The text's lines, split on first use.
     lines: Vec<&'a str>,
     frames: Vec<Frame>,
     root: Option<Node>,
@@ -249,7 +252,7 @@ impl Builder<'_> {
         match event {
             Event::DocumentStart(..) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
-                // The parser says "~" where nothing stands.
+                // The parser returns "~" for an empty value.
                 let is_empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~");
                 let is_hollow = is_empty && self.says_something(anchor != 0 || tag.is_some());
                 let manner = if is_hollow { Manner::Hollow } else { Manner::Usual };
@@ -285,7 +288,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Counts a value that is about to stand in the collection under way.
+    /// Adds the weight of a value to what was spent; refuses it if that exceeds the budget.
     fn count(&mut self, weight: Weight, at: Mark) -> Result<(), Fault> {
         self.spent = self.spent.beside(weight);
         let too_much = if self.spent.nodes > MAX_NODES {
@@ -300,8 +303,8 @@ impl Builder<'_> {
         Err(budget(too_much, at))
     }
 
-    /// Whether the line of a value that is empty says something: `key: &x`, `key: !x`, `key: #x`. A comment has a blank
-    /// behind its sign.
+    /// Whether the line of an empty value contains something: `key: &x`, `key: !x`, `key: #x`. A
+    /// comment has a space after its sign.
     fn says_something(&mut self, has_properties: bool) -> bool {
         let Some(Frame { content: Content::Map { key: Some(key), .. }, .. }) = self.frames.last() else {
             return has_properties;
@@ -351,7 +354,7 @@ impl Builder<'_> {
         self.put(node, 0)
     }
 
-    /// Puts a finished node where it belongs: into the collection under way, or as the root.
+    /// Puts a finished node into the open collection, or makes it the root.
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -375,7 +378,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// `<<: *defaults` and `<<: [*a, *b]`: what the mapping says itself wins, then the first.
+    /// Resolves `<<: *defaults` and `<<: [*a, *b]`: the mapping's own keys win, then the first
+    /// source.
     fn merge(
         &mut self,
         mut pairs: Vec<(Key, Node)>,
@@ -408,7 +412,7 @@ impl Builder<'_> {
     }
 }
 
-/// Whether a tag is none of YAML's own (`!!str`).
+/// Whether a tag is not one of YAML's own (`!!str`).
 fn is_foreign(tag: Option<&granit_parser::Tag>) -> bool {
     const OWN: [&str; 7] = ["bool", "float", "int", "map", "null", "seq", "str"];
     tag.is_some_and(|tag| tag.handle() != "tag:yaml.org,2002:" || !OWN.contains(&tag.suffix()))

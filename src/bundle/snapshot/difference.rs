@@ -1,5 +1,5 @@
-//! What differs between two snapshots, line by line, as it may be shown: lines are compared as they are and shown with
-//! their secrets blanked, so that a replaced key is seen to differ and not read.
+//! The differences between two snapshots, line by line. Lines are compared as they are but shown
+//! with their secrets hidden, so that a replaced key is seen to differ and cannot be read.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,32 @@ use serde::Serialize;
 use super::{Piece, Snapshot};
 use crate::bundle::excerpt;
 
-/// More than this is not aligned but shown as taken away and added.
+/// The limit on compared pairs of lines; beyond it all lines are shown as removed and added.
 const MOST_CELLS: usize = 4_000_000;
 const HAS_CHANGED: &str = "[hidden: it differs]";
 
-/// How one document differs.
+/// The differences in one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
+    /// The document's path or description, for instance `the variable TENANT_KEY`.
     pub document: String,
+    /// The lines that differ, by their numbers.
     pub lines: Vec<Line>,
 }
 
-/// A line that only one of the two has.
+/// A line that only one side has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// `-` of the older, `+` of the newer.
+    /// `-` for the older side, `+` for the newer.
     pub sign: char,
-    /// Counted from 1.
+    /// The line number, from 1.
     pub number: usize,
+    /// The line with its secrets hidden.
     pub text: String,
 }
 
 impl Snapshot {
-    /// How a newer snapshot differs from this one; documents that are alike are left out.
+    /// Returns the differences from this snapshot to a newer one; equal documents are omitted.
     pub fn difference(&self, newer: &Self) -> Vec<Difference> {
         let (before, after) = (self.documents(), newer.documents());
         let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -47,7 +50,7 @@ impl Snapshot {
         differing.collect()
     }
 
-    /// Each document by name, with whether it is nothing but a secret.
+    /// Returns each document by name, and whether all of it is a secret.
     fn documents(&self) -> BTreeMap<String, (&str, bool)> {
         let mut documents = BTreeMap::new();
         for piece in &self.pieces {
@@ -80,7 +83,7 @@ fn lines(older: &str, newer: &str, is_secret: bool) -> Vec<Line> {
     lines
 }
 
-/// The lines of each side that a longest common subsequence leaves out.
+/// Returns the lines of each side that are not in a longest common subsequence.
 fn unaligned(before: &[&str], after: &[&str]) -> (Vec<usize>, Vec<usize>) {
     let head = before.iter().zip(after).take_while(|(a, b)| a == b).count();
     let (b, a) = (&before[head..], &after[head..]);
@@ -90,6 +93,8 @@ fn unaligned(before: &[&str], after: &[&str]) -> (Vec<usize>, Vec<usize>) {
     if b.len().saturating_mul(a.len()) > MOST_CELLS {
         return ((head..head + b.len()).collect(), (head..head + a.len()).collect());
     }
+    // `common[i * width + j]` is the length of the longest common subsequence of `b[i..]` and
+    // `a[j..]`.
     let width = a.len() + 1;
     let mut common = vec![0u32; (b.len() + 1) * width];
     for i in (0..b.len()).rev() {

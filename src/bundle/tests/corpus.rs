@@ -1,4 +1,4 @@
-//! Builds what operators and attackers drop.
+//! Builds the files that operators and attackers put into the folder.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::bundle::{Context, Entry, Loaded, discover, load, sample};
 use crate::routing::GatewayHosts;
 use crate::spec::{HostName, TenantSpec};
 
-/// A vendor's configuration of a trained dataset.
+/// The vendor's configuration of a trained dataset.
 pub(super) const SALES: &str = "\
 search_url: https://portal.test/nlp-search
 context_url: https://portal.test/nlp-context
@@ -29,7 +29,7 @@ semantic_model:
   entities: [{name: order, synonyms: [purchase]}]
 ";
 
-/// A folder of tenants under construction.
+/// A tenants folder in the making.
 pub(super) struct Drop {
     folder: tempfile::TempDir,
     pub(super) context: Context,
@@ -40,22 +40,22 @@ impl Drop {
         Self { folder: tempfile::tempdir().expect("a folder"), context: context() }
     }
 
-    /// One export under the name `acme.zip`, with further lines in its configuration.
+    /// Creates one export `acme.zip`, with further lines in its configuration.
     pub(super) fn export(lines: &str) -> Self {
         Self::new().zip("acme.zip", &format!("{SALES}{lines}"))
     }
 
-    /// One tenant as a YAML of its own.
+    /// Creates one tenant as a standalone YAML.
     pub(super) fn alone(lines: &str) -> Self {
         Self::new().file("acme.yaml", format!("{SALES}{lines}"))
     }
 
-    /// The same, but lines of the vendor's that begin like one of `lines` are replaced.
+    /// Creates a standalone YAML in which `lines` replace the vendor's lines of the same keys.
     pub(super) fn with(lines: &str) -> Self {
         Self::new().file("acme.yaml", replaced(lines))
     }
 
-    /// An export whose configuration is `yaml`.
+    /// Adds an export whose configuration is `yaml`.
     pub(super) fn zip(self, name: &str, yaml: &str) -> Self {
         let bytes = archive(&[("mcp/server/configs/sales.yaml", yaml.as_bytes())]);
         self.file(name, bytes)
@@ -81,28 +81,28 @@ impl Drop {
         discover(self.path(), None).expect("listed")
     }
 
-    /// Loads the one entry there is.
+    /// Loads the only entry.
     pub(super) fn load(&self) -> Loaded {
         let entries = self.entries();
         assert_eq!(entries.len(), 1, "one entry expected: {entries:?}");
         load(&entries[0], &self.context)
     }
 
-    /// The tenant, which must be good.
+    /// Returns the tenant, which must be valid.
     pub(super) fn spec(&self) -> TenantSpec {
         let loaded = self.load();
         let text = self.text(&loaded.report);
         loaded.spec.unwrap_or_else(|| panic!("refused:\n{text}"))
     }
 
-    /// The codes of the findings.
+    /// Returns the codes of the findings.
     pub(super) fn codes(&self) -> Vec<&'static str> {
         let loaded = self.load();
         assert_eq!(loaded.spec.is_none(), loaded.report.has_errors(), "{}", self.text(&loaded.report));
         loaded.report.iter().map(|diagnostic| diagnostic.code).collect()
     }
 
-    /// The findings as people see them, with paths that do not depend on the machine.
+    /// Returns the findings as people see them, with paths that do not depend on the machine.
     pub(super) fn findings(&self) -> String {
         let loaded = self.load();
         assert_eq!(loaded.spec.is_none(), loaded.report.has_errors());
@@ -146,7 +146,7 @@ pub(super) fn options() -> SimpleFileOptions {
     SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(0o644)
 }
 
-/// A zip with these entries besides the vendor's launcher.
+/// Returns a zip with these entries besides the vendor's launcher.
 pub(super) fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let launcher: [(&str, &[u8]); 2] =

@@ -1,4 +1,4 @@
-//! Each finding's text. One snapshot per subject, each case under its own heading.
+//! The text of each finding. One snapshot per subject, each case under its own heading.
 
 use super::corpus::{Drop, SALES, archive};
 

@@ -1,4 +1,4 @@
-//! What must be served, and as what.
+//! Files that must be served, and the tenants that result.
 
 use std::time::Duration;
 
@@ -194,7 +194,7 @@ fn a_link_in_a_tenants_folder_leads_to_nobody_elses_files() {
         let drop = drop.context(|context| context.secret_roots.push(others.path().to_owned()));
         assert_eq!(drop.spec().name.as_str(), "acme", "{name}: that folder is allowed");
     }
-    // As mounted Secrets and ConfigMaps look, and as a folder looks that is elsewhere as a whole.
+    // The layout of mounted Secrets and ConfigMaps, and a folder that is itself a link.
     let drop = Drop::new().file("acme/..2026/server.zip", &zip);
     symlink("..2026", drop.path().join("acme/..data")).expect("linked");
     symlink("..data/server.zip", drop.path().join("acme/server.zip")).expect("linked");
@@ -203,7 +203,7 @@ fn a_link_in_a_tenants_folder_leads_to_nobody_elses_files() {
     symlink(others.path(), elsewhere.path().join("acme")).expect("linked");
     std::fs::remove_file(others.path().join("server.zip")).expect("removed");
     assert_eq!(elsewhere.spec().name.as_str(), "acme");
-    // A file in the tenants folder itself is put there by who decides about all tenants.
+    // Anyone who writes into the tenants folder itself controls all tenants, so links are followed.
     let flat = Drop::new().file("other.txt", "");
     symlink(unpacked.join("sales.yaml"), flat.path().join("acme.yaml")).expect("linked");
     assert_eq!(flat.spec().name.as_str(), "acme");
@@ -294,7 +294,7 @@ fn a_host_of_its_own_comes_from_the_operators_files_or_is_allowed_to_exports() {
     assert_eq!(hosts(Drop::export(said).file("acme.yaml", said).spec()), own, "the operator says it, too");
     let allowed = Drop::export(said).context(|context| context.zip_hosts_allowed = true);
     assert_eq!(hosts(allowed.spec()), own);
-    // What is the gateway's makes nobody's host, whoever says it.
+    // The gateway's own hosts never become a tenant's, whichever file names them.
     for ours in ["mcp.test", "localhost:8443", "127.0.0.1", "[::1]:8000", "a.localhost"] {
         let said = format!("public_url: https://{ours}/x\n");
         assert_eq!(hosts(Drop::export(&said).spec()), [None], "{ours}");
@@ -415,7 +415,7 @@ fn what_decides_who_may_call_is_told_apart_from_the_rest() {
     assert!(open.is_some() && keyed.is_some() && open != keyed);
     assert_ne!(access(&key("b")), keyed);
     assert_ne!(access("oauth_enabled: true\n"), open);
-    // Trouble elsewhere says nothing about who may call.
+    // Errors in other fields leave no doubt about who may call.
     for elsewhere in ["deadline: never\n", "path_prefix: /a/../b\n", "search_url: x\n", "zzz: 1\n"] {
         assert_eq!(access(&format!("{}{elsewhere}", key("a"))), keyed, "{elsewhere}");
     }

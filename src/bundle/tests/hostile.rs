@@ -1,4 +1,5 @@
-//! Archives and texts made to hurt: refused quickly, in bounded memory, without a panic or a leaked secret.
+//! Hostile archives and texts are refused quickly, in bounded memory, without a panic or a leaked
+//! secret.
 
 use std::io::{Cursor, Write};
 
@@ -32,7 +33,7 @@ fn archives_made_to_hurt_are_refused_with_their_reason() {
     let outside =
         patched(archive(&[("xx/xx/xx/tmp/tenantd-slip.yaml", SALES.as_bytes())]), b"xx/xx/xx", b"../../..");
     let nested = archive(&[("mcp_export.zip", &good)]);
-    // The checksum of the stored text, changed in both headers.
+    // Changes the checksum of the stored text in both headers.
     let crc = crc(&good);
     let damaged = patched(good.clone(), &crc, &[crc[0] ^ 1, crc[1], crc[2], crc[3]]);
     let not_text = archive(&[(CONFIG, b"api_key: \xff\xfe")]);
@@ -66,7 +67,7 @@ fn link() -> Vec<u8> {
     zip.finish().expect("finished").into_inner()
 }
 
-/// The checksum field of the configuration, from the central directory.
+/// Returns the checksum field of the configuration, from the central directory.
 fn crc(zip: &[u8]) -> [u8; 4] {
     let at = zip.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").expect("a directory");
     zip[at + 16..at + 20].try_into().expect("four bytes")
@@ -140,7 +141,7 @@ fn findings_have_an_end() {
 
 const CANARY: &str = "cAnArY-5f3e9b";
 
-/// Whatever a finding says, in every form it is shown in.
+/// Returns everything that the findings say, in every form in which they are shown.
 fn everything(drop: &Drop) -> String {
     let loaded = drop.load();
     let lines: String = loaded.report.iter().map(|diagnostic| diagnostic.to_string()).collect();

@@ -1,4 +1,4 @@
-//! Login with Microsoft: what is meant by what is written, and what closes a tenant.
+//! Login with Microsoft: the interpretation of the fields, and what closes a tenant.
 
 use super::corpus::{Drop, SALES};
 use crate::base::digest::Digest;
@@ -8,7 +8,7 @@ const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
 const DIRECTORY: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const SECRET: &str = "canary~current-secret";
 
-/// The three values of an app registration, and further lines.
+/// Returns the three values of an app registration, and further lines.
 fn lines(further: &str) -> String {
     format!(
         "oauth_enabled: true\nmicrosoft_client_id: {APP}\nmicrosoft_client_secret: {SECRET}\n\
@@ -61,7 +61,7 @@ fn a_secret_is_rotated_with_overlap_and_may_lie_in_a_file() {
     let secrets: Vec<&str> = login.identity.client_secrets.iter().map(|secret| secret.expose()).collect();
     assert_eq!(secrets, [SECRET, "canary~next-secret"]);
 
-    // What the operator says wins over the export, in whatever form.
+    // The operator's file wins over the export, in either form of the secret.
     let drop = Drop::new()
         .zip("acme.zip", &format!("{SALES}{}", lines("")))
         .file("acme.yaml", "microsoft_client_secret: ${TENANT_ACME_KEY}\n");
@@ -82,7 +82,7 @@ fn rules_name_roles_groups_users_domains_and_single_tools() {
     assert_eq!((texts(&login.rules.groups), texts(&login.rules.users)), (vec![DIRECTORY], vec![APP]));
     assert_eq!(texts(&login.rules.email_domains), ["contoso.com"]);
     assert!(login.identity.guests);
-    // By the names that callers know.
+    // Keyed by the names that callers see.
     assert_eq!(login.tools.keys().map(|name| &**name).collect::<Vec<_>>(), ["ask", "get_context"]);
     assert_eq!(texts(&login.tools["ask"].roles), ["Analyst"]);
 }
@@ -136,7 +136,8 @@ fn doors_for_clients_are_shut_one_by_one() {
     }
 }
 
-/// A refused change keeps the last good revision serving only if it changes nothing about who may call.
+/// A refused change keeps the last good revision serving only if it changes nothing about who may
+/// call.
 #[test]
 fn all_that_decides_who_may_call_is_in_the_fingerprint() {
     let fingerprint = |drop: &Drop| drop.load().access;
@@ -168,7 +169,8 @@ fn all_that_decides_who_may_call_is_in_the_fingerprint() {
         let changed = Drop::alone(&lines("").replace(from, to));
         assert!(!seen.contains(&fingerprint(&changed).expect("certain")), "{from}");
     }
-    // Nothing about who may call: another title. And a broken secret leaves no doubt, a broken rule does.
+    // Another title has nothing to do with who may call. A broken secret leaves no doubt about it,
+    // a broken rule does.
     assert_eq!(fingerprint(&Drop::with(&lines("display_name: Other\n"))), Some(base));
     assert!(fingerprint(&with("microsoft_client_secret_next: changeme\n")).is_some());
     assert_eq!(fingerprint(&with("access: {roles: []}\n")), None);

@@ -1,4 +1,5 @@
-//! Files that are named almost like a tenant's: what restricts who may call is never passed over because of its name.
+//! Files whose names are almost a tenant's: a restriction on who may call is never overlooked
+//! because of its file's name.
 
 use super::corpus::{Drop, SALES};
 use crate::bundle::{Loaded, load};
@@ -28,7 +29,7 @@ fn a_zip_does_not_open_beside_a_guard_that_is_named_almost_like_it() {
         ("BETA.env", "MICROSOFT_CLIENT_ID=x\n"),
         ("Beta.yml", "access:\n"),
         ("Beta.yaml", "acess: {roles: [a]}\n"),
-        // What cannot be read may say so, too.
+        // An unreadable file may restrict who may call.
         ("Beta.yaml", "api_keys: [\n"),
         ("beta.yaml ", "a: \u{7f}\0"),
     ] {

@@ -1,5 +1,5 @@
-//! What our own documents and manifests show in the place of a secret is refused where a secret is asked for: nobody
-//! serves with a key that everybody can read here.
+//! The sample values in our own documents and manifests are refused as secrets: no tenant may serve
+//! with a key that is published there.
 
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,13 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// `field: value` or `FIELD=value`, without what is a comment and without quotes.
+/// Returns the field and value of `field: value` or `FIELD=value`, without comments and quotes.
 fn sample(line: &str) -> Option<(&'static str, String)> {
     let line = line.trim_start().trim_start_matches("- ").trim_start_matches("export ");
     let (name, rest) = line.split_once([':', '='])?;
     let field = FIELDS.iter().find(|field| **field == name)?;
     let value = rest.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-    // A name of a variable is no value, and a mapping follows on the next lines.
+    // A variable's name is not a value, and an empty one is a mapping on the next lines.
     (!value.is_empty() && !value.starts_with("${")).then(|| (*field, value.to_owned()))
 }
 
@@ -51,7 +51,7 @@ fn samples() -> Vec<(PathBuf, &'static str, String)> {
     samples
 }
 
-/// A tenant that uses the value as it was meant.
+/// Returns a tenant that uses the value in its field.
 fn tenant(field: &str, value: &str) -> Drop {
     match field {
         "api_key" => Drop::with(&format!("api_key: {value}\n")),

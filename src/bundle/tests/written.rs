@@ -1,4 +1,4 @@
-//! What operators write that means nothing here, or something else than they think: never taken for "not written".
+//! Notations that mean nothing here, or not what their author thinks, never count as "not written".
 
 use super::corpus::{Drop, SALES};
 use crate::base::secret::Secret;
@@ -13,7 +13,7 @@ fn env(lines: &str) -> Drop {
     Drop::new().zip("acme.zip", SALES).file("acme.env", lines)
 }
 
-/// The key that the backend is sent.
+/// Returns the key that the backend receives.
 fn key(drop: &Drop) -> String {
     let spec = drop.spec();
     let sent = spec.backend.context.headers.iter().find(|(name, _)| name.as_str() == "x-api-key");
@@ -93,7 +93,7 @@ fn an_env_of_any_line_ends_turns_the_login_on() {
     for end in ["\u{b}", "\u{c}", "\u{85}", "\u{2028}"] {
         assert_eq!(env(&lines.join(end)).codes(), ["env-syntax"], "{end:?}");
     }
-    // A finding's line is the one that editors show.
+    // The line of a finding is the one that editors show.
     let findings = env("A=1\rPATH_PREFIX=../x\r").findings();
     assert!(findings.contains("acme.env:2:"), "{findings}");
 }
@@ -114,7 +114,7 @@ fn the_keys_of_an_env_are_those_that_compose_would_have_passed_on() {
         env("HOST=other.test\nSEARCH_URL=http://${HOST}/nlp-search\nCONTEXT_URL=http://$HOST/nlp-context\n")
             .spec();
     assert!(format!("{:?}", spec.backend.context).contains("other.test"));
-    // Nothing else of the gateway's environment.
+    // The gateway's other variables are never substituted.
     assert_eq!(env("API_KEY=$HOME\n").codes(), ["env-syntax"]);
 }
 
@@ -136,7 +136,7 @@ fn what_came_along_when_copying_is_refused_with_its_place() {
             let drop = overlay(&format!("{login}{current}{name}: '{secret}'\n"));
             let codes = drop.codes();
             assert!(codes.contains(&"login-invalid"), "{name} {secret:?}: {codes:?}");
-            // In a file it is judged alike.
+            // The same value in a file is validated alike.
             let drop = Drop::new().zip("acme/server.zip", SALES).file("acme/s.key", secret);
             let drop = drop.file("acme/a.yaml", format!("{login}{current}{name}_file: s.key\n"));
             assert!(drop.codes().contains(&"login-invalid"), "{name}_file {secret:?}");

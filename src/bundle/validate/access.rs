@@ -1,4 +1,5 @@
-//! Who may call: whoever logs in and meets the rules, holders of static keys, or nobody in particular. Doubt closes.
+//! Who may call: people who log in and meet the rules, holders of static keys, or everybody. In
+//! doubt the tenant is closed.
 
 use std::sync::Arc;
 
@@ -8,9 +9,11 @@ use crate::base::digest::{Digest, Hasher};
 use crate::bundle::document::Found;
 use crate::spec::{AccessSpec, LoginSpec};
 
-/// Who may call; and the digest of all that decides it, unless some of it could not be read with certainty.
+/// Returns the access rules, and the digest of everything that decides who may call, unless some of
+/// that could not be read with certainty.
 pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
-    // What we prove ourselves to Entra with says nothing about who may call.
+    // Errors in the app's client secrets leave no doubt about who may call, so they are read before
+    // the count.
     let secrets = login::secrets(case);
     let before = errors(case);
     let declared = keys::declared(case);
@@ -30,7 +33,8 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
     (access, digest)
 }
 
-/// A file that is named almost like this tenant's may be the one that was to restrict it.
+/// Reports namesakes: a file with a similar name may be the one that was meant to restrict this
+/// tenant.
 fn judge_namesakes(case: &mut Case<'_, '_>, access: &AccessSpec) {
     for namesake in case.namesakes {
         let found = namesake.finding(access.is_open());
@@ -42,7 +46,8 @@ fn errors(case: &Case<'_, '_>) -> usize {
     case.report.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
 }
 
-/// Of what decides who may call, so that a last good revision never lets in whom a refused one would not.
+/// Returns the digest of everything that decides who may call, so that a last good revision never
+/// admits a caller that a refused one would not.
 fn fingerprint(case: &Case<'_, '_>, access: &AccessSpec) -> Digest {
     let mut hasher = Hasher::new();
     let mut field = |text: &str| hasher.field(text.as_bytes());
@@ -64,13 +69,14 @@ fn login_fields(login: &LoginSpec, field: &mut impl FnMut(&str)) {
     field(&format!("{:?} {} {}", identity.directory, identity.guests, identity.personal));
     field(&format!("{rules:?} {tools:?} {registration:?}"));
     for client in machine_clients {
-        // A digest's `Debug` is short.
+        // A digest's `Debug` form is abbreviated.
         field(&client.secret.map(|digest| digest.to_string()).unwrap_or_default());
         field(&format!("{client:?}"));
     }
 }
 
-/// A value that was written down, even a blank one: `access:` with nothing behind it is no wish to be open.
+/// Returns the highest value that is present, even a blank one: an empty `access:` is not a request
+/// to be open.
 pub(super) fn present<'a>(case: &Case<'a, '_>, name: &str) -> Option<Found<'a>> {
     case.layers.0.iter().rev().find_map(|document| {
         let (_, node) = document.root.member(name)?;

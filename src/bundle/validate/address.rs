@@ -1,6 +1,7 @@
 //! Addresses that no backend may have: this gateway, this machine, cloud metadata.
 //!
-//! Judges what stands in the file; a name that resolves to a forbidden address is refused when connecting (`backend`).
+//! Validates only the address in the file; a name that resolves to a forbidden address is refused
+//! on connecting (`backend`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,7 +23,7 @@ pub(super) enum Fault {
     NoHost,
 }
 
-/// Judges the host and port of a URL.
+/// Validates the host and port of a URL.
 pub(super) fn judge(url: &Url, context: &Context) -> Result<(), Fault> {
     let port = url.port_or_known_default().unwrap_or(0);
     let (ip, name) = match url.host() {

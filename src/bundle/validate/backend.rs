@@ -1,4 +1,4 @@
-//! The tenant's API: the vendor's two URLs, the key, and what an operator changed about the calls.
+//! The tenant's API: the vendor's two URLs, the key, and the operator's changes to the calls.
 
 use std::sync::Arc;
 
@@ -22,16 +22,17 @@ use crate::bundle::reach;
 use crate::bundle::reference::Resolved;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, Standing, UrlTemplate};
 
-/// The longest URL as it stands in the file. Sent with what callers say it may be twice as long.
+/// The limit on a URL in the file, in characters. Filled with callers' values it may be twice as
+/// long.
 const LONGEST_URL: usize = 4_096;
 
-/// The API, and the call behind the search tool.
+/// The API, and the call of the search tool.
 pub(super) struct Backend {
     pub(super) spec: BackendSpec,
     pub(super) search: Arc<CallSpec>,
 }
 
-/// Judges everything about the API.
+/// Validates everything about the API.
 pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     missing(case);
     let key = api_key(case);
@@ -61,7 +62,8 @@ fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
     case.layers.find(&[name]).is_some()
 }
 
-/// Names all that is missing in one finding, except where it means that the export is too old.
+/// Reports all missing fields in one finding, except a missing `context_url` that means that the
+/// export is too old.
 fn missing(case: &mut Case<'_, '_>) {
     let search_url = case.layers.find(&["search_url"]);
     let from_export = search_url.is_some_and(|found| found.document.source.origin != Origin::Env);
@@ -137,13 +139,13 @@ fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
     .help("put the dataset's API key from the portal in its place, or api_key: in the .yaml beside the zip")
 }
 
-/// One of the vendor's URLs, if it can be used.
+/// Returns one of the vendor's URLs, if it is valid.
 fn endpoint(case: &mut Case<'_, '_>, name: &'static str) -> Option<String> {
     let found = case.layers.find(&[name])?;
     url(case, &found, name)
 }
 
-/// Judges a URL of the backend. Marks are allowed behind the host only.
+/// Validates a URL of the backend. Marks are allowed only after the host.
 pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Option<String> {
     let text = found.text()?;
     match check_url(text, case) {
@@ -288,7 +290,7 @@ fn http2(case: &mut Case<'_, '_>, search: Option<&str>, context: Option<&str>) -
     wanted
 }
 
-/// The header that carries the key.
+/// Returns the header that carries the key.
 fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(HeaderName, Secret)> {
     let custom = is_given_at(case, "auth_header");
     let name = header_name(case, "auth_header");
@@ -320,7 +322,8 @@ fn header_name(case: &mut Case<'_, '_>, field: &str) -> Option<HeaderName> {
     parse_header_name(case, found.text()?, &found.at())
 }
 
-/// A header that a configuration may set: not those that frame the message or that we set ourselves.
+/// Parses a header name that a configuration may set: not one that frames the message or that the
+/// gateway sets itself.
 pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Location) -> Option<HeaderName> {
     const OURS: &[&str] = &[
         "host",

@@ -1,4 +1,4 @@
-//! The two calls as data: the vendor's defaults (`contract`), changed by what `backend` says.
+//! The two calls as data: the vendor's defaults (`contract`), changed by `backend`.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::spec::{BodyTemplate, CallSpec, Constants, UnfitValue, UrlTemplate, Va
 use http::{HeaderName, Method};
 
 const MAX_HEADERS: usize = 32;
-/// What all headers of one call may have, names and values: servers read 16 to 32 KiB of a head.
+/// The limit on all headers of a call together, in bytes: servers accept heads of 16 to 32 KiB.
 const HEADERS_BYTES: usize = 16 << 10;
-/// A body is kept as a tree, which takes up to seventy times its text.
+/// The limit on a body's text, in bytes. As a tree it takes up to seventy times as much.
 const MAX_BODY: usize = 16 << 10;
 
-/// What both calls have.
+/// The parts that both calls share.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
     /// The operator's, for both.
@@ -27,18 +27,18 @@ pub(super) struct Shared {
     pub(super) constants: Constants,
 }
 
-/// What makes one call differ from the other.
+/// The differences between the two calls.
 struct Kind<'a> {
     /// `search` or `context`, as under `backend`.
     name: &'static str,
     method: Method,
     arguments: Vec<&'a str>,
-    /// The URL of a GET and the body of a POST, where the operator says nothing.
+    /// The default URL of a GET, and the default body of a POST.
     url_of_get: fn(&str) -> String,
     body_of_post: String,
 }
 
-/// The call behind the search tool. `endpoint` is `search_url`.
+/// Returns the call of the search tool. `endpoint` is `search_url`.
 pub(super) fn search(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared) -> Option<CallSpec> {
     let parameters = parameter_names(case.layers);
     let arguments = contract::SEARCH_ARGUMENTS.iter().copied().chain(parameters.iter().copied()).collect();
@@ -50,7 +50,7 @@ pub(super) fn search(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &S
     call(case, endpoint, shared, kind)
 }
 
-/// The call that fetches the semantic context. `endpoint` is `context_url`.
+/// Returns the call that fetches the semantic context. `endpoint` is `context_url`.
 pub(super) fn context(case: &mut Case<'_, '_>, endpoint: Option<&str>, shared: &Shared) -> Option<CallSpec> {
     let kind = Kind {
         name: "context",
@@ -118,7 +118,8 @@ fn target(
     (known && filled_path(case, &template, shared, kind, at)).then_some(template.clone())
 }
 
-/// What stands in the path whoever calls must have a value, and one that stays in its segment.
+/// Whether every mark in the path that does not depend on the caller has a value that stays in its
+/// segment; otherwise reports it.
 fn filled_path(
     case: &mut Case<'_, '_>,
     template: &UrlTemplate,
@@ -126,7 +127,7 @@ fn filled_path(
     kind: &Kind<'_>,
     at: Option<crate::base::diagnostic::Location>,
 ) -> bool {
-    // The context is fetched for everybody at once, so without arguments.
+    // The context is fetched once for all callers, and so without arguments.
     let fixed = |mark: &str| kind.name == "context" || Constants::NAMES.contains(&mark);
     let Err(unfit) = template.judge(&shared.constants.over(&Values::new()), fixed) else { return true };
     let UnfitValue { mark, why } = unfit;
@@ -147,7 +148,7 @@ fn filled_path(
     false
 }
 
-/// The outer `None`: refused; the inner: the call has no body.
+/// Returns the body: `None` if it is refused, `Some(None)` if the call has none.
 fn body(
     case: &mut Case<'_, '_>,
     method: Option<&Method>,
@@ -215,7 +216,7 @@ fn known_marks(
     false
 }
 
-/// The key's header and the operator's own, those of the call over those of both.
+/// Returns the key's header and the operator's; those of the call override those of both calls.
 fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[(HeaderName, Secret)]>> {
     let mut headers = vec![shared.auth.clone()?];
     headers.extend(shared.headers.iter().cloned());

@@ -1,4 +1,4 @@
-//! What a program proves itself with: a secret that is kept as its SHA-256, or given plainly.
+//! The credential of a program: a secret, given as its SHA-256 or in plain text.
 
 use super::Case;
 use crate::base::diagnostic::{Diagnostic, Location};
@@ -9,29 +9,30 @@ use crate::bundle::yaml::Node;
 
 const MIN_CHARS: usize = 24;
 
-/// One credential of a list in a document.
+/// One credential in a list of a document.
 pub(super) struct Credential<'a> {
     pub(super) document: &'a Document,
     pub(super) item: &'a Node,
-    /// Under which name it may stand plainly: `key` or `secret`.
+    /// The field of the plain secret: `key` or `secret`.
     pub(super) plain: &'static str,
-    /// The code of findings about it, and what to do about most.
+    /// The code of findings about it.
     pub(super) code: &'static str,
+    /// The help text of most findings about it.
     pub(super) help: &'static str,
 }
 
 impl<'a> Credential<'a> {
-    /// The item's own place.
+    /// Returns the location of the item.
     pub(super) fn at(&self) -> Location {
         self.document.source.at(self.item.at)
     }
 
-    /// A member that was written down.
+    /// Returns a member that is not blank.
     pub(super) fn member(&self, name: &str) -> Option<&'a Node> {
         self.item.member(name).map(|(_, node)| node).filter(|node| !node.is_blank())
     }
 
-    /// Whether a digest or a plain secret is given, readable or not.
+    /// Whether a digest or a plain secret is given, valid or not.
     pub(super) fn is_given(&self) -> bool {
         self.member("sha256").is_some() || self.is_plain()
     }
@@ -40,7 +41,7 @@ impl<'a> Credential<'a> {
         self.member(self.plain).or_else(|| self.member(&format!("{}_file", self.plain))).is_some()
     }
 
-    /// The digest, given or made.
+    /// Returns the digest, given or computed.
     pub(super) fn digest(&self, case: &mut Case<'_, '_>) -> Option<Digest> {
         let name = self.plain;
         match (self.member("sha256"), self.is_plain()) {
@@ -115,7 +116,7 @@ impl<'a> Credential<'a> {
         self.refuse(case, at, "the label is longer than 64 characters or has control characters")
     }
 
-    /// Reports what is wrong with it.
+    /// Reports what is wrong with the credential.
     pub(super) fn refuse<T>(
         &self,
         case: &mut Case<'_, '_>,

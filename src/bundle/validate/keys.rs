@@ -13,7 +13,7 @@ use crate::spec::ApiKeySpec;
 
 const MAX_KEYS: usize = 16;
 
-/// The list of keys that counts. A list that is there and holds nothing closes the tenant instead of opening it.
+/// Returns the list of keys in force. An empty list closes the tenant instead of opening it.
 pub(super) fn declared<'a>(case: &mut Case<'a, '_>) -> Option<Found<'a>> {
     let found = super::access::present(case, "api_keys")?;
     let empty = found.node.is_blank() || matches!(&found.node.value, Value::List(items) if items.is_empty());
@@ -28,7 +28,7 @@ pub(super) fn declared<'a>(case: &mut Case<'a, '_>) -> Option<Found<'a>> {
     Some(found)
 }
 
-/// The keys of a list.
+/// Returns the valid keys of a list.
 pub(super) fn keys(case: &mut Case<'_, '_>, found: &Found<'_>) -> Vec<ApiKeySpec> {
     let Value::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_KEYS {
@@ -45,7 +45,7 @@ pub(super) fn keys(case: &mut Case<'_, '_>, found: &Found<'_>) -> Vec<ApiKeySpec
     let mut keys: Vec<ApiKeySpec> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         if !matches!(item.value, Value::Map(_)) {
-            // The shape of the list was judged before.
+            // The shape of the list was checked before.
             continue;
         }
         let at = found.document.source.at(item.at);
@@ -86,7 +86,7 @@ fn key(case: &mut Case<'_, '_>, document: &Document, item: &Node, index: usize) 
     Some(ApiKeySpec { label: label?, digest: digest?, expires: expires? })
 }
 
-/// The moment a key ends. The inner `None`: never; the outer: it cannot be read.
+/// Returns when a key expires: `None` if the text is invalid, `Some(None)` for never.
 fn expires(case: &mut Case<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
     let Some(node) = key.member("expires") else { return Some(None) };
     let text = node.text()?;
@@ -98,7 +98,7 @@ fn expires(case: &mut Case<'_, '_>, key: &Credential<'_>) -> Option<Option<Times
     moment.map(Some)
 }
 
-/// A date means: through that day, in UTC.
+/// Returns the end of a date in UTC: a key is valid through its last day.
 fn end_of_day(text: &str) -> Option<Timestamp> {
     let day = text.parse::<Date>().ok()?.tomorrow().ok()?;
     TimeZone::UTC.to_timestamp(day.to_datetime(Time::midnight())).ok()

@@ -1,4 +1,5 @@
-//! Login with Microsoft. Half of it is never taken for the whole, and never for nothing: the tenant stays closed.
+//! Login with Microsoft. An incomplete configuration is neither completed nor ignored: the tenant
+//! stays closed.
 
 use std::sync::Arc;
 
@@ -13,21 +14,21 @@ use crate::spec::{Audience, DirectorySpec, HostName, IdentitySpec, LoginSpec};
 pub(super) const MICROSOFT: &[&str] =
     &["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
 const NEXT_SECRET: &str = "microsoft_client_secret_next";
-/// What means something only where people log in.
+/// Fields that have a meaning only with a login.
 const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
 const ENTRA: &str = "copy it from the app registration's overview in Entra";
 
-/// Whether the tenant says that people log in.
+/// Whether the tenant turns login on.
 pub(super) fn is_wanted(case: &Case<'_, '_>) -> bool {
     case.layers.flag(&["oauth_enabled"]) == Some(true)
 }
 
-/// The app's secrets, the current one first.
+/// Returns the app's secrets, the current one first.
 pub(super) fn secrets(case: &mut Case<'_, '_>) -> Vec<Secret> {
     ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
 }
 
-/// Judges all that is said about logins.
+/// Validates everything about logins.
 pub(super) fn judge(case: &mut Case<'_, '_>, secrets: Vec<Secret>, has_keys: bool) -> Option<LoginSpec> {
     if !is_wanted(case) {
         switchless(case);
@@ -74,7 +75,8 @@ fn name_missing(case: &mut Case<'_, '_>) {
     );
 }
 
-/// Hosted clients that find a login use it, and programs have `machine_clients`: two doors would need two discoveries.
+/// Refuses static keys beside a login: hosted clients that discover a login use it, and programs
+/// have `machine_clients`; two kinds of credentials would need two discoveries.
 fn refuse_keys(case: &mut Case<'_, '_>, has_keys: bool) {
     if !has_keys {
         return;
@@ -114,7 +116,8 @@ fn switchless(case: &mut Case<'_, '_>) {
     );
 }
 
-/// Rules for people who log in, where nobody does, would be ignored; and whoever wrote them counts on them.
+/// Refuses rules for people who log in where there is no login: ignoring them would open what their
+/// author meant to restrict.
 fn without_login(case: &mut Case<'_, '_>) {
     for name in OF_LOGINS {
         let Some(found) = present(case, name) else { continue };
@@ -229,7 +232,7 @@ fn refuse<T>(case: &mut Case<'_, '_>, what: &str, help: &str, at: Location) -> O
     None
 }
 
-/// An id of Entra's, in lower case.
+/// Parses an id of Entra (a GUID), in lower case.
 pub(super) fn guid(text: &str) -> Option<Arc<str>> {
     let text = text.to_ascii_lowercase();
     let groups = [8, 4, 4, 4, 12];

@@ -1,4 +1,4 @@
-//! `machine_clients:`: programs that get tokens of their own, such as the Teams agent.
+//! `machine_clients:`: programs that obtain tokens of their own, such as the Teams agent.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const MAX_KEYS: usize = 8;
 /// Members of private keys (RFC 7518 section 6).
 const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "k"];
 
-/// The programs listed.
+/// Returns the valid machine clients.
 pub(super) fn judge(case: &mut Case<'_, '_>) -> Vec<MachineClientSpec> {
     let Some(found) = case.layers.find(&["machine_clients"]) else { return Vec::new() };
     let Value::List(items) = &found.node.value else { return Vec::new() };
@@ -26,7 +26,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Vec<MachineClientSpec> {
         return Vec::new();
     }
     let mut clients: Vec<MachineClientSpec> = Vec::new();
-    // The shape of the list was judged before.
+    // The shape of the list was checked before.
     for item in items.iter().filter(|item| matches!(item.value, Value::Map(_))) {
         let entry = Credential {
             document: found.document,
@@ -58,7 +58,7 @@ fn client(case: &mut Case<'_, '_>, entry: &Credential<'_>) -> Option<MachineClie
     Some(MachineClientSpec { id, label, secret: secret?, jwks: jwks?, roles: roles? })
 }
 
-/// No dots and slashes: ids that we make, and those that are URLs, have them.
+/// Parses a client id without dots and slashes: generated ids, and those that are URLs, have them.
 fn id(case: &mut Case<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
     let Some(node) = entry.member("id") else { return entry.refuse(case, entry.at(), "the id is missing") };
     let text = node.text()?;
@@ -74,7 +74,7 @@ fn id(case: &mut Case<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
     Some(text.into())
 }
 
-/// The public keys. The inner `None`: none; the outer: they cannot be used.
+/// Returns the public keys: `None` if they are refused, `Some(None)` if there are none.
 fn jwks(case: &mut Case<'_, '_>, entry: &Credential<'_>) -> Option<Option<Arc<str>>> {
     let Some(node) = entry.member("jwks") else { return Some(None) };
     let set = json(node);

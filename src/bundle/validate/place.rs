@@ -1,4 +1,4 @@
-//! Where a tenant answers: its prefix, public URL and own hosts.
+//! Where a tenant is reachable: its prefix, public URL and own hosts.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ use crate::spec::{HostName, Mount, Prefix, PrefixFault, PublicUrl, TenantName};
 
 const MAX_HOSTS: usize = 32;
 
-/// Where the tenant answers.
+/// Where a tenant is reachable.
 pub(super) struct Place {
     pub(super) public_url: PublicUrl,
     pub(super) mounts: Vec<Mount>,
 }
 
-/// `public_url`, read.
+/// The parsed `public_url`.
 struct Told<'a> {
     found: Found<'a>,
     origin: String,
@@ -28,7 +28,7 @@ struct Told<'a> {
     prefix: Option<Prefix>,
 }
 
-/// Judges `path_prefix`, `public_url` and `hosts`.
+/// Validates `path_prefix`, `public_url` and `hosts`.
 pub(super) fn judge(case: &mut Case<'_, '_>, name: Option<&TenantName>) -> Option<Place> {
     let written = case.layers.find(&["path_prefix"]).map(|found| (found, path_prefix(case, &found)));
     let told = case.layers.find(&["public_url"]).map(|found| public_url(case, found));
@@ -65,13 +65,14 @@ fn mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> 
     mounts
 }
 
-/// Whose host a tenant is on is an operator's to say: a vendor's file that could, would answer for others' names.
+/// Refuses a host of its own that only an export claims: if vendors' files could set it, one could
+/// answer for others' names.
 fn by_operator(case: &mut Case<'_, '_>, told: &Told<'_>, prefix: &Prefix, name: Option<&TenantName>) {
     if told.found.document.source.origin != Origin::Export || case.context.zip_hosts_allowed {
         return;
     }
     let (file, base) = (own_file(case, &told.found), &case.context.public_base);
-    // The root of a host of its own is not the root of the gateway.
+    // The root of a host of its own corresponds to `/<name>` on the gateway, not to its root.
     let usual = name.and_then(|name| Prefix::parse(&format!("/{name}")).ok()).filter(|_| prefix.is_root());
     let instead = PublicUrl::new(base, usual.as_ref().unwrap_or(prefix));
     let meant = PublicUrl::new(&told.origin, prefix);
@@ -86,7 +87,7 @@ fn by_operator(case: &mut Case<'_, '_>, told: &Told<'_>, prefix: &Prefix, name: 
     case.find(Diagnostic::error("export-host", message).help(help), Some(told.found.at()));
 }
 
-/// Where an operator writes what an export cannot say.
+/// Returns the file in which an operator sets what an export may not.
 fn own_file(case: &Case<'_, '_>, found: &Found<'_>) -> String {
     let overlay =
         case.layers.0.iter().map(|document| &document.source).find(|it| it.origin == Origin::Overlay);
@@ -111,7 +112,7 @@ fn path_prefix(case: &mut Case<'_, '_>, found: &Found<'_>) -> Option<Prefix> {
     prefix(case, found, "path_prefix", found.text()?)
 }
 
-/// Reads a prefix; a trailing slash is dropped with a warning.
+/// Parses a prefix; drops a trailing slash with a warning.
 fn prefix(case: &mut Case<'_, '_>, found: &Found<'_>, field: &str, text: &str) -> Option<Prefix> {
     let without = text.strip_suffix('/').filter(|_| text != "/");
     if without.is_some() {
@@ -189,7 +190,7 @@ fn public_url<'a>(case: &mut Case<'_, '_>, found: Found<'a>) -> Option<Told<'a>>
     Some(Told { found, origin: origin(&url, &host), host, prefix: Some(prefix) })
 }
 
-/// The origin of a URL, with its host as it is compared everywhere.
+/// Returns the origin of a URL, with its host in normalized form.
 fn origin(url: &Url, host: &HostName) -> String {
     let mut url = url.clone();
     url.set_host(Some(host.as_str())).expect("a host name is a URL's host");
@@ -219,14 +220,15 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-/// `url` reads the host of `https:///host`, too.
+/// Whether a URL has a host after `//`. The `url` crate also accepts `https:///host`.
 pub(super) fn has_authority(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
-/// Tokens and codes travel over this URL.
+/// Refuses plain HTTP for a tenant with a login, and warns if it has keys: codes, tokens and keys
+/// travel over this URL.
 fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
     let login = super::login::is_wanted(case);
     if url.scheme() == "https" || is_loopback(url) {
@@ -250,7 +252,7 @@ fn insecure(case: &mut Case<'_, '_>, found: &Found<'_>, url: &Url) {
     }
 }
 
-/// The same of a URL that nobody wrote, but the gateway's base makes.
+/// Refuses a login if the URL that derives from the gateway's base is plain HTTP.
 fn insecure_base(case: &mut Case<'_, '_>) {
     let Ok(base) = Url::parse(&case.context.public_base) else { return };
     if !super::login::is_wanted(case) || base.scheme() == "https" || is_loopback(&base) {
@@ -275,7 +277,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The tenant's own hosts, the gateway's left out.
+/// Returns the tenant's own hosts, without the gateway's.
 fn hosts(case: &mut Case<'_, '_>) -> Vec<HostName> {
     let Some(found) = case.layers.find(&["hosts"]) else { return Vec::new() };
     let texts: Vec<&str> = match &found.node.value {

@@ -1,4 +1,4 @@
-//! `registration:`: how clients that nobody has registered may introduce themselves.
+//! `registration:`: how clients without a registration may introduce themselves.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::rules::entries;
 use crate::base::diagnostic::Diagnostic;
 use crate::spec::{DocumentPolicy, HostName, RegistrationSpec};
 
-/// The doors for clients, as far as they were said; else all are open.
+/// Returns the permitted ways of registration; by default all are.
 pub(super) fn judge(case: &mut Case<'_, '_>) -> RegistrationSpec {
     let default = RegistrationSpec::default();
     RegistrationSpec {
@@ -40,7 +40,7 @@ fn documents(case: &mut Case<'_, '_>) -> Option<DocumentPolicy> {
     listed.map(DocumentPolicy::Listed)
 }
 
-/// A name; documents at addresses are not read.
+/// Parses a host name; client documents at IP addresses are not fetched.
 fn host(word: &str) -> Option<Arc<str>> {
     let host = HostName::parse(word)?;
     let is_address = host.as_str().starts_with('[') || host.as_str().parse::<std::net::IpAddr>().is_ok();

@@ -1,4 +1,4 @@
-//! `access:`: who of those that log in may call, and which tools.
+//! `access:`: which of the people who log in may call, and which tools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::spec::{AccessRules, HostName};
 const MAX_ENTRIES: usize = 200;
 const MAX_CHARS: usize = 120;
 
-/// What everybody must meet who logs in.
+/// Returns the rules that everybody who logs in must meet.
 pub(super) fn judge(case: &mut Case<'_, '_>) -> AccessRules {
     if let Some(found) = present(case, "access").filter(|found| found.node.pairs().is_empty()) {
         empty(case, &found, "access");
@@ -22,7 +22,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> AccessRules {
     at(case, &["access"])
 }
 
-/// What callers of single tools must meet besides, by the tool's listed name.
+/// Returns the further rules for callers of single tools, by the tools' listed names.
 pub(super) fn of_tools(case: &mut Case<'_, '_>) -> BTreeMap<Arc<str>, AccessRules> {
     let mut tools = BTreeMap::new();
     for key in ["search", "get_context"] {
@@ -45,7 +45,7 @@ fn at(case: &mut Case<'_, '_>, path: &[&str]) -> AccessRules {
     }
 }
 
-/// A list of Entra's ids.
+/// Parses a list of Entra ids.
 pub(super) fn ids(case: &mut Case<'_, '_>, path: &[&str], name: &str) -> Vec<Arc<str>> {
     texts(case, path, name, id)
 }
@@ -75,7 +75,8 @@ fn domain(text: &str) -> Result<Arc<str>, &'static str> {
     }
 }
 
-/// A list that was written down, each entry judged. One that holds nothing names nobody, and so closes the tenant.
+/// Validates each entry of a list that is present. An empty list admits no account, so it closes
+/// the tenant.
 pub(super) fn texts(
     case: &mut Case<'_, '_>,
     path: &[&str],
@@ -107,7 +108,7 @@ pub(super) fn texts(
     read
 }
 
-/// The highest value at a path that was written down, blank or not.
+/// Returns the highest value at a path that is present, blank or not.
 fn written<'a>(case: &Case<'a, '_>, path: &[&str]) -> Option<Found<'a>> {
     case.layers.0.iter().rev().find_map(|document| {
         let member = |node: Option<_>, name: &&str| {
@@ -118,7 +119,7 @@ fn written<'a>(case: &Case<'a, '_>, path: &[&str]) -> Option<Found<'a>> {
     })
 }
 
-/// The texts of a list, or of one text with commas.
+/// Returns the texts of a list, or of one text with commas.
 pub(super) fn entries<'a>(found: &Found<'a>) -> Vec<&'a str> {
     let texts: Vec<&str> = match &found.node.value {
         Value::List(items) => items.iter().filter_map(|item| item.text()).collect(),

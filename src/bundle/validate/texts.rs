@@ -1,7 +1,8 @@
-//! What a tenant's file makes the gateway hand out has an end: each text, and the list of tools as a whole.
+//! Limits on the texts from a tenant's file that the gateway sends: each text, and the list of
+//! tools as a whole.
 //!
-//! Models read these texts with every conversation, and every caller is sent them; whoever wrote the file decides how
-//! long they are, also a vendor's zip.
+//! Models read these texts in every conversation, and every caller receives them; the author of the
+//! file, which may be a vendor's zip, decides how long they are.
 
 use serde_json::json;
 
@@ -9,15 +10,15 @@ use super::Case;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::spec::ToolSpec;
 
-/// Letters, not bytes.
+/// In characters, not bytes.
 pub(super) const MAX_TITLE: usize = 200;
 const MAX_DATASET: usize = 256;
 const MAX_DESCRIPTION: usize = 4 << 10;
 const MAX_INSTRUCTIONS: usize = 16 << 10;
-/// A list of tools may always have so much, however small `limits.max_result` is.
+/// The size that a list of tools may always have, in bytes, however small `limits.max_result` is.
 const LEAST_LIST: usize = 16 << 10;
 
-/// Judges the texts about the whole tenant.
+/// Validates the texts about the whole tenant.
 pub(super) fn judge(case: &mut Case<'_, '_>) {
     at_most(case, "description", MAX_DESCRIPTION, "every caller is sent it: a few sentences do more");
     at_most(
@@ -39,7 +40,8 @@ fn at_most(case: &mut Case<'_, '_>, field: &str, limit: usize, why: &str) {
     }
 }
 
-/// It names the resource and stands in each tool's text. It may come from the name of the configuration's file.
+/// Checks the length of the dataset's name, which names the resource and is in each tool's text. It
+/// may come from the name of the configuration's file.
 fn dataset(case: &mut Case<'_, '_>) {
     let bytes = case.dataset.len();
     if bytes > MAX_DATASET {
@@ -67,7 +69,8 @@ fn too_long(what: &str, bytes: usize, limit: usize) -> Diagnostic {
     Diagnostic::error("text-too-long", format!("{what} has {bytes} bytes; at most {limit} are handed out"))
 }
 
-/// Judges the list of tools as clients are sent it. It is a result like others, so `limits.max_result` holds for it.
+/// Checks the size of the list of tools as sent. It is a result like others, so `limits.max_result`
+/// applies.
 pub(super) fn list(case: &mut Case<'_, '_>, tools: &[ToolSpec], max_result: usize) {
     let limit = max_result.max(LEAST_LIST);
     let bytes: usize = tools.iter().map(listed_bytes).sum();
@@ -87,7 +90,7 @@ pub(super) fn list(case: &mut Case<'_, '_>, tools: &[ToolSpec], max_result: usiz
     );
 }
 
-/// Of a tool as it is listed.
+/// Returns the size of a tool in the list, in bytes.
 fn listed_bytes(tool: &ToolSpec) -> usize {
     let listed = json!({
         "name": tool.name, "title": tool.title, "description": tool.description,

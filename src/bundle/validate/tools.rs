@@ -1,4 +1,4 @@
-//! The tools: the two that every export has, as an operator renamed, re-described, hid or widened them.
+//! The tools: the two of every export, as the operator renames, describes, hides or extends them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const MAX_SCHEMA_BYTES: usize = 16 << 10;
 const MAX_SCHEMA_DEPTH: usize = 8;
 const MAX_TEXT: usize = 4_096;
 
-/// The tools in the order they are listed, hidden ones left out.
+/// Returns the tools in the order they are listed, without hidden ones.
 pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> Vec<ToolSpec> {
     let description = case.layers.text(&["description"]);
     let parameters = parameters(case);
@@ -43,7 +43,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> 
     tools
 }
 
-/// The arguments in the path of a search: a call without one of them has nowhere to go.
+/// Returns the arguments in the path of a search, which are required: without them there is no URL.
 fn needed(backend: &Backend) -> Vec<&str> {
     let mut needed: Vec<&str> = Vec::new();
     for mark in backend.search.url.path_marks() {
@@ -114,7 +114,7 @@ fn text(case: &mut Case<'_, '_>, key: &str, field: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The names under `tools.search.parameters`.
+/// Returns the names under `tools.search.parameters`.
 pub(super) fn parameter_names(layers: &Layers) -> Vec<&str> {
     layers
         .named(&["tools", "search", "parameters"])
@@ -124,12 +124,12 @@ pub(super) fn parameter_names(layers: &Layers) -> Vec<&str> {
         .collect()
 }
 
-/// A mark's name, too.
+/// Whether a parameter's name can also be a mark.
 fn fits(name: &str) -> bool {
     is_name(name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The operator's further arguments of a search, as JSON Schema properties.
+/// Returns the operator's further arguments of a search, as JSON Schema properties.
 fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
     let layers = case.layers;
     let named = layers.named(&["tools", "search", "parameters"]);
@@ -230,13 +230,14 @@ fn walk(schema: &Json, depth: usize) -> Option<&'static str> {
     }
 }
 
-/// A property's schema stands inside ours, so that even a local reference would point elsewhere than it seems.
+/// Refuses references: a property's schema is embedded in the tool's, so even a local one would
+/// resolve elsewhere than its author meant.
 fn reference_fault(name: &str) -> Option<&'static str> {
     let references = ["$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema", "$anchor", "$dynamicAnchor"];
     references.contains(&name).then_some("a parameter's schema must not refer to others ($ref, $id, …)")
 }
 
-/// YAML as JSON (core schema): plain scalars may be numbers, truth values or null.
+/// Converts YAML to JSON (core schema): plain scalars may be numbers, booleans or null.
 pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
