@@ -1,11 +1,12 @@
-//! Floor 4: the life of tenants. Sees files and tenants, but no socket.
+//! Floor 4: the life of tenants. Knows files and tenants, but no sockets.
 //!
-//! A dropped file's way: a tick ([`watch`]) → quiet ([`pace`]) → what lies there and whether it is settled ([`scan`]) →
-//! read and judged (`bundle`) → who may answer where ([`plan`]) → built ([`build`]) → published in one step
-//! ([`registry`]) → announced (log, metrics, receipt, open streams). [`reconcile`] is the one task that walks it.
+//! The path of a dropped file: an event ([`watch`]) → debouncing ([`pace`]) → the scan of its entry
+//! and whether that has settled ([`scan`]) → loading (`bundle`) → the resolution of claims
+//! ([`plan`]) → building ([`build`]) → publishing in one step ([`registry`]) → announcing (log,
+//! metrics, status file, open streams). [`reconcile`] is the one task that runs all of it.
 //!
-//! Promises: an unchanged tenant keeps its very `Arc`; a bad change leaves the last good revision serving, unless it
-//! might concern who may call; one tenant's failure reaches no other.
+//! Promises: an unchanged tenant keeps its `Arc`; after a bad change the last good revision goes on
+//! serving, unless the change may concern who may call; one tenant's failure affects no other.
 
 pub mod adding;
 mod announce;

@@ -1,5 +1,5 @@
-//! A file that an operator hands in: judged first, together with what lies beside it, then put into the folder in one
-//! step.
+//! Adds a file that an operator uploads: validates it together with the entry's other files, then
+//! puts it into the folder in one step.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub enum Refused {
     Io(#[from] io::Error),
 }
 
-/// Puts a file into the folder; says which entry it belongs to. Blocking.
+/// Puts a file into the folder and returns the stem of its entry. Blocking.
 pub(super) fn add(
     folder: &Path,
     name: &str,

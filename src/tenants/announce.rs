@@ -1,4 +1,4 @@
-//! After a new world is published: the log, the metrics; and the old revisions are shown the door.
+//! The steps after a new table is published: log, metrics, and the retirement of old revisions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::status::{State, TenantStatus};
 use crate::base::diagnostic::Severity;
 use crate::telemetry::metrics::Metrics;
 
-/// One line for a tenant that became something else.
+/// Logs an entry that changed, with its findings.
 pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation: u64) {
     let tenant = status.name.as_str();
     let revision = status.in_force.as_deref();
@@ -46,14 +46,14 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
     }
 }
 
-/// Counts what there is now.
+/// Updates the metrics of tenants by state.
 pub(super) fn count(table: &RoutingTable, metrics: &Metrics) {
     let by_state = State::ALL.map(|state| (state.label(), table.counts[state as usize] as i64));
     metrics.tenants(&by_state, table.generation);
 }
 
-/// A tenant's revision was replaced or went away: its streams are told, its calls may finish.
-/// Whoever may not call any more is cut at once.
+/// Retires a revision that was replaced or removed: notifies its streams and lets its calls finish.
+/// Calls by callers that the new revision does not admit are cut at once.
 pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain, now: Timestamp) {
     let Some(tenant) = &old.tenant else { return };
     match new.and_then(|new| new.tenant.as_ref()) {

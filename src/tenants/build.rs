@@ -1,4 +1,5 @@
-//! From what a tenant is meant to be to the live thing. Asks no network: a backend that is down must not stop a load.
+//! Builds a live tenant from its spec. Makes no network requests: a backend that is down must not
+//! prevent a load.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,27 +18,33 @@ use crate::spec::TenantSpec;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
-/// What all tenants are built with.
+/// The dependencies that all tenants are built with.
 #[derive(Clone)]
 pub struct Parts {
+    /// The connections to backends.
     pub pool: Pool,
+    /// The queue of contexts to fetch in advance.
     pub warm_up: WarmUp,
+    /// The metrics that tenants report to.
     pub metrics: Arc<Metrics>,
+    /// The audit log.
     pub audit: Audit,
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
+    /// Who may call open tenants.
     pub open_tenants: OpenTenants,
     /// Networks that open tenants answer as they answer private ones.
     pub private_networks: Arc<[IpNet]>,
     /// What logins need; none where there is nowhere to keep grants.
     pub login: Option<Shared>,
-    /// Browser origins besides a tenant's own that may call.
+    /// Browser origins that may call, besides a tenant's own.
     pub allowed_origins: Vec<String>,
-    /// How long streams and calls of an old revision may go on.
+    /// How long streams and calls of an old revision may continue.
     pub drain: std::time::Duration,
 }
 
 impl Parts {
-    /// Builds a tenant completely; the findings are about its tools' schemas.
+    /// Builds a tenant; the errors are findings about its tools' schemas.
     pub(super) fn build(
         &self,
         stem: &str,
@@ -79,7 +86,7 @@ impl Parts {
             list_ttl: spec.cache.list_ttl,
             max_result_bytes: spec.limits.max_result_bytes,
             door: Door::from(&spec.access),
-            // The edge has refused foreign hosts before any tenant is chosen.
+            // The server has refused foreign hosts before it selects a tenant.
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),

@@ -1,5 +1,5 @@
-//! What becomes of a revision that was replaced or removed: calls under way finish, streams are told, and after the
-//! drain period what is left is closed. One task for all.
+//! Drains revisions that were replaced or removed: calls in flight finish, streams are notified,
+//! and after the drain period the rest is closed. One task for all of them.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use super::tenant::Tenant;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 
-/// How often idle revisions are looked for.
+/// The interval at which draining revisions are checked for being idle.
 const GLANCE: Duration = Duration::from_millis(250);
 
-/// The revisions on their way out. Cheap to clone.
+/// The draining revisions. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Drain {
     leaving: Arc<Mutex<Vec<Leaving>>>,
@@ -22,7 +22,7 @@ pub(super) struct Drain {
     period: Duration,
 }
 
-/// A revision, and when it is closed whatever is under way.
+/// A revision, and when it is closed regardless of its calls.
 struct Leaving {
     tenant: Arc<Tenant>,
     due: Instant,
@@ -45,7 +45,7 @@ impl Drain {
         drain
     }
 
-    /// Takes an old revision over.
+    /// Starts to drain a revision.
     pub(super) fn take(&self, tenant: Arc<Tenant>) {
         if tenant.mcp.under_way() == 0 {
             return tenant.mcp.close();
@@ -64,7 +64,7 @@ impl Drain {
         }
     }
 
-    /// Closes what is idle or out of time; says whether nothing is left.
+    /// Closes revisions that are idle or due. Returns whether none is left.
     fn close_due(&self) -> bool {
         let now = self.clock.monotonic();
         let mut leaving = self.leaving();

@@ -1,5 +1,5 @@
-//! Who holds which name and which mounts, and who waits for some: kept up to date, so that a pass judges few claims
-//! among however many tenants.
+//! The index of claims: which entry holds which name and mounts, and which entries wait for a
+//! decision. Kept up to date, so that a pass considers few claims, however many tenants there are.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::tenant::Tenant;
 use crate::routing::Places;
 use crate::spec::{Holding, Stake, TenantName};
 
-/// What is held and waited for, by stem.
+/// The claims that entries hold or wait for, by stem.
 #[derive(Default)]
 pub(super) struct Holdings {
     names: HashMap<TenantName, Vec<Arc<str>>>,
@@ -20,17 +20,18 @@ pub(super) struct Holdings {
     waiting: BTreeSet<Arc<str>>,
 }
 
-/// By what an entry holds something.
+/// How an entry holds its claim.
 #[derive(Clone)]
 pub(super) enum Held {
-    /// The revision in force.
+    /// With the revision in force.
     Live(Arc<Tenant>),
-    /// The last one that was: its files cannot be used now, or have not been read since the start.
+    /// With the last one that was: its files cannot be used now, or were not read since the process
+    /// started.
     Reserved(Arc<Holding>),
 }
 
 impl Held {
-    /// What is held.
+    /// Returns the claim.
     pub(super) fn stake(&self) -> Stake<'_> {
         match self {
             Self::Live(tenant) => tenant.spec.stake(),
@@ -48,7 +49,7 @@ impl Held {
 }
 
 impl Holdings {
-    /// Takes note of what an entry holds and whether it waits now; `None`: it is gone.
+    /// Records what an entry holds and whether it waits; `None`: the entry is gone.
     pub(super) fn note(&mut self, stem: &Arc<str>, known: Option<&Known>) {
         self.hold(stem, known.and_then(Known::held));
         match known.is_some_and(Known::has_candidate) {
@@ -57,12 +58,12 @@ impl Holdings {
         }
     }
 
-    /// What an entry held before the process started is nobody else's until its files have been read.
+    /// Reserves what an entry held before the process started, until its files are read.
     pub(super) fn reserve(&mut self, stem: &Arc<str>, holding: &Arc<Holding>) {
         self.hold(stem, Some(Held::Reserved(Arc::clone(holding))));
     }
 
-    /// The entries that wait for a verdict.
+    /// Returns the entries that wait for a decision.
     pub(super) fn waiting(&self) -> &BTreeSet<Arc<str>> {
         &self.waiting
     }
@@ -73,7 +74,7 @@ impl Holdings {
         self.names.get(name).is_some_and(|stems| stems.iter().any(is_live))
     }
 
-    /// The entries that hold this name.
+    /// Returns the entries that hold this name.
     pub(super) fn named(&self, name: &TenantName) -> impl Iterator<Item = &Arc<str>> {
         self.names.get(name).into_iter().flatten()
     }
@@ -114,7 +115,7 @@ impl Holdings {
         }
         let Some(held) = held else { return };
         let Stake { name, mounts, shares_hosts } = held.stake();
-        // Two have one name for the length of a pass at most.
+        // Two entries share a name at most for the length of a pass.
         let stems = self.names.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
         stems.push(Arc::clone(stem));
         mounts.iter().for_each(|mount| self.places.hold(mount, shares_hosts, stem));

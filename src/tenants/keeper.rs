@@ -1,7 +1,8 @@
-//! What outlives the process, as the reconciler needs it: what was kept of each entry when the process started, and
-//! what this process has yet to write.
+//! The persistent state of entries, as the reconciler needs it: the records of entries when the
+//! process started, and the changes that were not written yet.
 //!
-//! A store that cannot be written stops nothing: what is to be kept waits here and is tried again in every pass.
+//! A store that cannot be written stops nothing: the changes wait here, and every pass tries again
+//! to write them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,19 +13,19 @@ use crate::bundle::{self, Loaded, Named, Presence, Snapshot};
 use crate::spec::Holding;
 use crate::store::{Accepted, Change, Claims, Entry, Store};
 
-/// What is kept, and what waits to be.
+/// The records that were read, and the changes to write.
 pub(super) struct Keeper {
     store: Option<Arc<Store>>,
-    /// Of entries that were not seen since the process started.
+    /// The records of entries that were not seen since the process started.
     kept: HashMap<Arc<str>, Entry>,
     waiting: BTreeMap<Arc<str>, Unwritten>,
     refuses: bool,
 }
 
-/// What waits of one entry, in the order it is written.
+/// The changes of one entry that are not written, in the order of writing.
 #[derive(Default)]
 struct Unwritten {
-    /// A revision, or that it is gone.
+    /// A new revision, or the entry's removal.
     life: Option<Change>,
     claims: Option<Change>,
 }
@@ -35,13 +36,13 @@ impl Unwritten {
     }
 }
 
-/// The last good revision of an entry, to be read when its files are not what they were.
+/// The last good revision of an entry, to be restored if its files differ from it.
 pub(super) struct LastGood {
     store: Arc<Store>,
     entry: Entry,
 }
 
-/// The last good revision as it was brought back, judged by today's rules.
+/// The last good revision, restored and validated by today's rules.
 pub(super) struct Revived {
     pub(super) number: u64,
     pub(super) loaded: Loaded,
@@ -58,29 +59,29 @@ impl Keeper {
         self.store.as_ref()
     }
 
-    /// What is held by entries that were not seen since the process started.
+    /// Returns the claims of entries that were not seen since the process started.
     pub(super) fn holdings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Holding>)> {
         self.kept.iter().filter_map(|(stem, entry)| Some((stem, entry.holding.as_ref()?)))
     }
 
-    /// What is remembered of an entry that is seen for the first time.
+    /// Removes and returns the record of an entry that is seen for the first time.
     pub(super) fn remember(&mut self, stem: &str) -> Memory {
         self.kept.remove(stem).map(Memory::of).unwrap_or_default()
     }
 
-    /// The last good revision of an entry that was not seen yet.
+    /// Returns the last good revision of an entry that was not seen yet.
     pub(super) fn last_good(&self, stem: &str) -> Option<LastGood> {
         let entry = self.kept.get(stem).filter(|entry| entry.in_force.is_some())?;
         Some(LastGood { store: Arc::clone(self.store.as_ref()?), entry: entry.clone() })
     }
 
-    /// Whether nothing is kept but of entries that were seen.
+    /// Whether every entry with a record has been seen.
     pub(super) fn has_seen_all(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Entries that are not in the folder were deleted before they were seen: nothing of them comes back, and what they held
-    /// is free. Returns their stems.
+    /// Forgets entries that are not in the folder: they were deleted before they were seen, so they
+    /// do not come back and what they held is free. Returns their stems.
     pub(super) fn drop_absent(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
         let has_left = |entry: &Entry| !is_there(&entry.stem) && *entry != only_paused(&entry.stem, true);
         let left = self.kept.extract_if(|_, entry| has_left(entry));
@@ -89,14 +90,14 @@ impl Keeper {
         left.into_iter().map(|(stem, _)| stem).collect()
     }
 
-    /// A revision serves now and is to be kept.
+    /// Queues a revision that is in force now.
     pub(super) fn accept(&mut self, stem: &Arc<str>, accepted: Accepted) {
         if self.store.is_some() {
             self.waiting.entry(Arc::clone(stem)).or_default().life = Some(Change::Accept(accepted));
         }
     }
 
-    /// What an entry holds, or which of its claims was refused, is to be kept.
+    /// Queues a change of what an entry holds, or of which of its claims was refused.
     pub(super) fn claim(&mut self, claims: Claims) {
         if self.store.is_some() {
             let waiting = self.waiting.entry(Arc::clone(&claims.stem)).or_default();
@@ -104,7 +105,7 @@ impl Keeper {
         }
     }
 
-    /// An entry is gone. Its pause stays, for the case that its files come back.
+    /// Queues the removal of an entry. Its pause is kept in case its files come back.
     pub(super) fn gone(&mut self, stem: &Arc<str>, paused: bool) {
         if self.store.is_some() {
             let life = Some(Change::Gone(stem.to_string()));
@@ -115,33 +116,33 @@ impl Keeper {
         }
     }
 
-    /// Nothing is remembered of an entry any more.
+    /// Drops everything recorded of an entry.
     pub(super) fn forget(&mut self, stem: &str) {
         self.kept.remove(stem);
         self.waiting.remove(stem);
     }
 
-    /// Whether something waits to be kept.
+    /// Whether changes wait to be written.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The entries of which something waits.
+    /// Returns the entries with changes to write.
     pub(super) fn waiting(&self) -> Vec<Arc<str>> {
         self.waiting.keys().cloned().collect()
     }
 
-    /// Whether what serves of this entry is not kept yet.
+    /// Whether the revision in force of this entry is not persisted yet.
     pub(super) fn waits(&self, stem: &str) -> bool {
         self.waiting.get(stem).is_some_and(|waiting| matches!(waiting.life, Some(Change::Accept(_))))
     }
 
-    /// Whether all that is to be kept of this entry is.
+    /// Whether everything about this entry is persisted.
     pub(super) fn has_kept(&self, stem: &str) -> bool {
         self.store.is_some() && !self.waiting.contains_key(stem)
     }
 
-    /// Writes what waits, in one transaction. Returns the entries that were written.
+    /// Writes all changes in one transaction. Returns the entries that were written.
     pub(super) async fn write(&mut self) -> Vec<Arc<str>> {
         let Some(store) = self.store.clone().filter(|_| self.is_behind()) else { return Vec::new() };
         let waiting = std::mem::take(&mut self.waiting);
@@ -180,7 +181,7 @@ impl Keeper {
     }
 }
 
-/// An entry of which nothing is kept but whether an operator stopped it.
+/// Returns a record that contains only whether an operator paused the entry.
 fn only_paused(stem: &str, paused: bool) -> Entry {
     Entry { stem: stem.to_owned(), paused, ..Entry::default() }
 }

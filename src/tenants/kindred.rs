@@ -1,5 +1,5 @@
-//! Which names in the folder people take for one another, so that whoever looks at one of them looks at all: whether a
-//! tenant may serve depends on files that are named almost like its own.
+//! The names in the folder that people mistake for one another, so that a scan of one of them
+//! covers all: whether a tenant may serve depends on files whose names are almost its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -7,8 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use super::scan::Scanned;
 use crate::bundle;
 
-/// Stems, and names of files that are named amiss, by the digest of what they come to. Two that share a digest by chance
-/// cost a needless look.
+/// Stems, and names of misnamed files, by the hash of their kin keys. A hash collision only costs a
+/// needless scan.
 #[derive(Debug, Default)]
 pub(super) struct Kindred {
     names: HashMap<u64, Vec<Box<str>>>,
@@ -16,7 +16,7 @@ pub(super) struct Kindred {
 }
 
 impl Kindred {
-    /// Takes note of what a look found; a look at all forgets what is no longer there.
+    /// Records the names that a scan found; a full scan forgets all others.
     pub(super) fn note(&mut self, scanned: &Scanned, at_all: bool) {
         if at_all {
             self.names.clear();
@@ -33,7 +33,7 @@ impl Kindred {
         }
     }
 
-    /// Adds to the names that are to be looked at those that are kin to them.
+    /// Adds the kin of the names to them.
     pub(super) fn widen(&self, names: &mut BTreeSet<String>) {
         let kin: BTreeSet<u64> =
             names.iter().flat_map(|name| bundle::kin(name)).map(|kin| self.hasher.hash_one(kin)).collect();

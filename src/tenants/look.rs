@@ -1,4 +1,5 @@
-//! From what a look found to what is to be read and what is gone: settling, applied. Pure.
+//! Decides which of the scanned entries to read and which are gone, by whether they have settled.
+//! Pure.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use super::pace::Look;
 use super::roster::Roster;
 use super::scan::{Found, Rest, Sighting, Signature};
 
-/// What a look leads to.
+/// The results of a scan.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Settled and other than what was read last.
+    /// Settled, and different from what was read last.
     pub(super) to_read: Vec<Due>,
-    /// Gone at the second look.
+    /// Missing in two scans.
     pub(super) gone: Vec<Arc<str>>,
 }
 
@@ -21,14 +22,15 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) found: Found,
-    /// It counts only if it reads without errors; else it may still be written.
+    /// Whether the entry may still be incomplete: it is accepted only if it loads without errors.
     pub(super) on_trial: bool,
 }
 
-/// What earlier looks saw of entries that have not settled yet.
+/// The earlier observations of entries that have not settled.
 pub(super) type Sightings = HashMap<Arc<str>, Sighting>;
 
-/// Sorts what was found. `cold` is the first look of the process: what lies there is taken as it is.
+/// Classifies scanned entries. `cold` is the first scan of the process, in which everything counts
+/// as settled.
 pub(super) fn sort(
     look: &Look,
     found: Vec<Found>,
@@ -52,7 +54,8 @@ pub(super) fn sort(
             remember(sightings, stem, sighting);
             continue;
         }
-        // On trial the earlier sighting stays: a zip that does not read is settled by the look that confirms it.
+        // On trial the earlier sighting stays: a zip that does not load counts as settled once a
+        // later scan confirms it.
         if rest == Rest::Sure {
             sightings.remove(&stem);
         }
@@ -61,7 +64,7 @@ pub(super) fn sort(
     outcome
 }
 
-/// Entries that were looked for, are known and not there, at the second look.
+/// Returns the entries in the scope of the scan that are known but were missing twice.
 fn gone(
     look: &Look,
     found: &[Found],
@@ -73,7 +76,7 @@ fn gone(
     let looked_for = |stem: &&Arc<str>| look.stems.as_ref().is_none_or(|stems| stems.contains(&***stem));
     let missing: Vec<_> =
         roster.keys().filter(looked_for).filter(|stem| !there.contains(&***stem)).cloned().collect();
-    // What never settled and went away is forgotten.
+    // Entries that vanished before they settled are forgotten.
     sightings.retain(|stem, sighting| {
         sighting.signature.is_none() || there.contains(&**stem) || !looked_for(&stem)
     });
@@ -90,12 +93,13 @@ fn gone(
         .collect()
 }
 
-/// Takes note of how an entry looked that could not be taken yet.
+/// Records an entry that was read but has not settled.
 pub(super) fn unsettled(sightings: &mut Sightings, stem: Arc<str>, signature: Signature, at: Instant) {
     remember(sightings, stem, Sighting { signature: Some(signature), at });
 }
 
-/// A repeated sighting keeps its first moment, so that looking often does not put settling off.
+/// Records a sighting. A repeated one keeps its first time, so that frequent scans do not delay
+/// settling.
 fn remember(sightings: &mut Sightings, stem: Arc<str>, sighting: Sighting) {
     let known = sightings.entry(stem).or_insert_with(|| sighting.clone());
     if known.signature != sighting.signature {

@@ -1,5 +1,6 @@
-//! The pace of looking: a little quiet after the last event of an entry, but never more than a ceiling after the
-//! first, so that one endlessly written file starves nobody and a burst costs one look for each entry.
+//! Debounces file events: a scan waits for a short quiet after an entry's last event, but never
+//! longer than a ceiling after its first, so that one endlessly written file delays no other and a
+//! burst costs one scan per entry.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,15 +8,15 @@ use std::time::{Duration, Instant};
 
 const QUIET: Duration = Duration::from_millis(25);
 const CEILING: Duration = Duration::from_millis(500);
-/// More entries than this at once cost less as one look at all.
+/// Beyond this number of entries a full scan is cheaper.
 const MANY: usize = 4_096;
 
-/// What was rung for and not yet looked at.
+/// The entries that had events and were not scanned since.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     entries: HashMap<String, Rung>,
     all: Option<Rung>,
-    /// Files that were renamed into place and not touched since: whole by construction.
+    /// Files that were renamed into place and not touched since, and so are complete.
     renamed: HashMap<PathBuf, String>,
 }
 
@@ -25,10 +26,10 @@ struct Rung {
     last: Instant,
 }
 
-/// What to look at now.
+/// A scan that is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
-    /// `None`: at all.
+    /// The entries to scan; `None`: all.
     pub(super) stems: Option<BTreeSet<String>>,
     pub(super) renamed: HashSet<PathBuf>,
 }
@@ -40,7 +41,7 @@ impl Rung {
 }
 
 impl Pace {
-    /// Something happened to an entry.
+    /// Records an event of an entry.
     pub(super) fn ring(&mut self, stem: String, now: Instant) {
         if self.entries.len() >= MANY {
             return self.ring_all(now);
@@ -48,31 +49,31 @@ impl Pace {
         self.entries.entry(stem).and_modify(|rung| rung.last = now).or_insert(Rung { first: now, last: now });
     }
 
-    /// A file of an entry was renamed into place.
+    /// Records that a file of an entry was renamed into place.
     pub(super) fn renamed(&mut self, stem: &str, file: &Path) {
         if self.renamed.len() < MANY {
             self.renamed.insert(file.to_owned(), stem.to_owned());
         }
     }
 
-    /// A file was touched: having been renamed into place says nothing about it any more.
+    /// Records that a file was touched, so that an earlier rename no longer proves it complete.
     pub(super) fn touched(&mut self, file: &Path) {
         self.renamed.remove(file);
     }
 
-    /// Anything may have happened.
+    /// Records that any entry may have changed.
     pub(super) fn ring_all(&mut self, now: Instant) {
         self.entries.clear();
         let rung = self.all.get_or_insert(Rung { first: now, last: now });
         rung.last = now;
     }
 
-    /// When the next entry is due.
+    /// Returns when the next entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.entries.values().chain(&self.all).map(|rung| rung.due()).min()
     }
 
-    /// Takes what is due.
+    /// Takes the scan that is due, if any.
     pub(super) fn take(&mut self, now: Instant) -> Option<Look> {
         if self.all.is_some_and(|rung| rung.due() <= now) {
             self.all = None;

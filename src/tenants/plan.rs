@@ -1,8 +1,9 @@
-//! Who may answer where: the claims of a whole pass, judged at once. Pure.
+//! Resolves claims: decides, for all entries of a pass at once, which tenant may have which name
+//! and mounts. Pure.
 //!
-//! A name, mount or host that is held stays with its holder, whether or not the holder's files can be used; among newcomers the
-//! order of their stems decides, so that the outcome does not depend on timing. Tenants that swap prefixes both succeed. A
-//! live tenant whose new claim loses goes on with what it held.
+//! A name, mount or host stays with its holder, whether or not the holder's files can be used;
+//! among newcomers the order of their stems decides, so that the outcome does not depend on timing.
+//! Tenants that swap prefixes both succeed. A live tenant whose new claim loses keeps what it held.
 //!
 //! A claim that was refused takes nothing by itself, however free it becomes: else a file that lost could wait for its
 //! holder to be replaced. It counts again when its files change, when an operator accepts it, or when the holder itself wants
@@ -23,12 +24,13 @@ pub(crate) use guards::stays_open;
 /// One entry's wish and possession.
 #[derive(Debug, Clone, Default)]
 pub struct Applicant<'a> {
+    /// The stem of the entry.
     pub stem: &'a str,
-    /// What its candidate claims, if there is one.
+    /// The claim of its candidate, if there is one.
     pub wants: Option<Stake<'a>>,
-    /// What it has: that of the revision in force, or of the last one that was.
+    /// The claim that it holds: that of the revision in force, or of the last one that was.
     pub holds: Option<Stake<'a>>,
-    /// Its candidate was refused before.
+    /// Whether its candidate was refused before.
     pub waits: bool,
     /// What its candidate would give to everybody, where nothing says that this is meant.
     pub opens: Vec<Reach>,
@@ -39,9 +41,9 @@ pub struct Applicant<'a> {
 /// Why a candidate may not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Another entry has the name.
+    /// Another entry holds the name.
     Name { name: TenantName, holder: String },
-    /// Another tenant has the mount, or its host.
+    /// Another tenant holds the mount, or its host.
     Mount(Conflict),
     /// It would give everybody what another entry gives to some.
     Guarded { by: String },
@@ -52,7 +54,7 @@ pub enum Refusal {
 /// Refusals by stem.
 type Refused = BTreeMap<String, Refusal>;
 
-/// Judges candidates against one another and against what is held. Every candidate that is not refused may serve.
+/// Decides between the candidates and what is held. Every candidate without a refusal may serve.
 pub fn settle(applicants: &[Applicant<'_>]) -> Refused {
     let mut refused = guards::refused(applicants);
     let (waiting, contenders) = set_aside(applicants, &refused);
@@ -73,7 +75,7 @@ pub fn settle(applicants: &[Applicant<'_>]) -> Refused {
     refused
 }
 
-/// A refused claim that waits: the stem, and what it wants.
+/// A refused claim: the stem, and what it wants.
 type Waiting<'a> = (&'a str, Stake<'a>);
 
 /// Takes out of the contest the claims that are refused already, and those that were refused before, except for those
@@ -94,13 +96,13 @@ fn set_aside<'a>(applicants: &[Applicant<'a>], refused: &Refused) -> (Vec<Waitin
     (waiting, contenders)
 }
 
-/// Whether a mover leaves what the applicant wants, for what the applicant has.
+/// Whether the mover leaves what the applicant wants, and wants what the applicant holds.
 fn trades(applicant: &Applicant<'_>, wants: Stake<'_>, mover: &(Stake<'_>, Stake<'_>)) -> bool {
     let (leaves, comes) = *mover;
     applicant.holds.is_some_and(|holds| collide(comes, holds)) && collide(wants, leaves)
 }
 
-/// Whether two stakes cannot both be had.
+/// Whether two claims exclude each other.
 fn collide(one: Stake<'_>, other: Stake<'_>) -> bool {
     let (held, wanted) = (newcomer(one), newcomer(other));
     one.name == other.name || against(&[held], [&wanted]).iter().any(Option::is_some)
@@ -111,7 +113,7 @@ fn newcomer(stake: Stake<'_>) -> Claim {
     Claim { tenant: name.clone(), mounts: mounts.to_vec(), shares_hosts, incumbent: false }
 }
 
-/// Why each claim that waits is still refused.
+/// Returns why each refused claim is still refused.
 fn explained(waiting: &[Waiting<'_>], contenders: &[Applicant<'_>], refused: &Refused) -> Refused {
     if waiting.is_empty() {
         return Refused::new();
@@ -119,7 +121,7 @@ fn explained(waiting: &[Waiting<'_>], contenders: &[Applicant<'_>], refused: &Re
     let standing = || contenders.iter().filter_map(|one| Some((one.stem, one.stands_for(refused)?)));
     let names: HashMap<_, _> = standing().map(|(stem, stake)| (stake.name, stem)).collect();
     let wanted_by: HashMap<_, _> = waiting.iter().map(|(stem, wants)| (*stem, wants.name)).collect();
-    // What it has itself is not in its way, whatever it calls itself now.
+    // Its own mounts are no conflict, whatever name it has now.
     let own = |(stem, stake): (&str, Stake<'_>)| {
         let name = wanted_by.get(stem).copied().unwrap_or(stake.name).clone();
         Claim { tenant: name, ..newcomer(stake) }
@@ -140,17 +142,17 @@ fn explained(waiting: &[Waiting<'_>], contenders: &[Applicant<'_>], refused: &Re
 }
 
 impl<'a> Applicant<'a> {
-    /// What it stands for in this round.
+    /// Returns the claim that the entry stands for in this round.
     fn stands_for(&self, refused: &Refused) -> Option<Stake<'a>> {
         if refused.contains_key(self.stem) { self.holds } else { self.wants.or(self.holds) }
     }
 
-    /// Whether it is a candidate that may still lose.
+    /// Whether the entry has a candidate that may still lose.
     fn may_lose(&self, refused: &Refused) -> bool {
         self.wants.is_some() && !refused.contains_key(self.stem)
     }
 
-    /// What it leaves and where it goes, if its files say so for the first time.
+    /// Returns what the entry leaves and what it wants, if its files say so for the first time.
     fn moves(&self) -> Option<(Stake<'a>, Stake<'a>)> {
         let (holds, wants) = (self.holds?, self.wants?);
         (!self.waits && !holds.equals(&wants)).then_some((holds, wants))
@@ -191,8 +193,9 @@ fn losers_by_mount(applicants: &[Applicant<'_>], refused: &Refused) -> Refused {
         .collect()
 }
 
-/// What an applicant claims in this round: as an incumbent the mounts that it held before, as a newcomer the others. A
-/// host that it shared and wants for itself alone is claimed anew.
+/// Returns the claims of an applicant in this round: as an incumbent for the mounts that it held
+/// before, as a newcomer for the others. A host that it shared and now wants for itself is claimed
+/// anew.
 fn claims(applicant: &Applicant<'_>, refused: &Refused) -> impl Iterator<Item = Claim> {
     let holds = applicant.holds;
     let claim = move |stake: Stake<'_>| {
@@ -210,7 +213,7 @@ fn claims(applicant: &Applicant<'_>, refused: &Refused) -> impl Iterator<Item = 
 }
 
 impl Refusal {
-    /// The refusal as a finding about the entry of this stem.
+    /// Turns the refusal into a finding about the entry with this stem.
     pub fn finding(&self, stem: &str) -> Diagnostic {
         match self {
             Self::Name { name, holder } => {
@@ -252,7 +255,7 @@ fn shown(mount: &Mount) -> String {
     }
 }
 
-/// A stem as it is typed at a shell.
+/// Quotes a stem for a shell.
 fn quoted(stem: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     match stem.chars().all(is_plain) {

@@ -1,5 +1,5 @@
-//! What one entry in the folder has become, as the world is told. Kept small: what a status says is put into words
-//! when somebody asks, not once for each of ten thousand tenants.
+//! The published state of one entry. Kept small: the texts of a status are made on request, not in
+//! advance for ten thousand tenants.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::digest::Digest;
 use crate::spec::TenantName;
 
-/// What one entry in the folder has become.
+/// The published state of one entry.
 #[derive(Clone)]
 pub struct Published {
     facts: Arc<Facts>,
@@ -20,10 +20,10 @@ pub struct Published {
     pub tenant: Option<Arc<Tenant>>,
 }
 
-/// What a pass found out about an entry; all else its tenant knows.
+/// The results of a pass about an entry; the tenant knows everything else.
 pub(super) struct Facts {
     pub(super) stem: Arc<str>,
-    /// None while no name is known.
+    /// `None` if the name is not known.
     pub(super) name: Option<TenantName>,
     pub(super) state: State,
     pub(super) since: Timestamp,
@@ -43,28 +43,28 @@ impl Published {
         Self { facts: Arc::new(facts), tenant }
     }
 
-    /// The tenant's name; the stem while no name is known.
+    /// Returns the tenant's name, or the stem if the name is not known.
     pub fn name(&self) -> &str {
         self.facts.name.as_ref().map_or(&self.facts.stem, TenantName::as_str)
     }
 
-    /// The state that the last pass left it in.
+    /// Returns the state after the last pass.
     pub(super) fn state(&self) -> State {
         self.facts.state
     }
 
-    /// Whether it serves with a backend or a login in trouble.
+    /// Whether the tenant serves although its backend or login has trouble.
     fn is_degraded(&self) -> bool {
         let trouble = || self.tenant.as_ref().and_then(|tenant| tenant.trouble_since());
         self.facts.state == State::Serving && trouble().is_some()
     }
 
-    /// The state that it is in now.
+    /// Returns the current state, including trouble of the backend and login.
     pub(super) fn state_now(&self) -> State {
         if self.is_degraded() { State::Degraded } else { self.facts.state }
     }
 
-    /// How the tenant is now: the trouble of its backend and login included, which no pass has seen.
+    /// Returns the current status, including trouble of the backend and login since the last pass.
     pub fn status(&self) -> TenantStatus {
         let (facts, tenant) = (&*self.facts, self.tenant.as_deref());
         let trouble = tenant.and_then(Tenant::trouble);

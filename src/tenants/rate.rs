@@ -1,7 +1,7 @@
-//! How often each caller may ask one tenant: a generic cell rate algorithm per caller.
+//! Rate limits: a generic cell rate algorithm (GCRA) for each caller of a tenant.
 //!
-//! The buckets live in the tenant's slot, so a reload forgives nobody; the allowance comes with each question, so a
-//! reload that changes it is in force at once.
+//! The buckets are in the tenant's slot, so that a reload does not reset them; the allowance is a
+//! parameter of each request, so that a reload that changes it is effective at once.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,26 +11,27 @@ use std::time::{Duration, Instant};
 
 use crate::base::reach::network;
 
-/// The time that an allowance is for, and that an empty bucket takes to fill.
+/// The period of an allowance, and the time in which an empty bucket refills.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Callers of one minute with a bucket of their own.
+/// The number of callers per minute that have a bucket of their own.
 const CALLERS_KEPT: usize = 10_000;
-/// Buckets for all further callers.
+/// The number of buckets for all further callers.
 const SHARED_BUCKETS: usize = 4_096;
 
-/// Who is counted as one caller.
+/// What counts as one caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CallerKey {
-    /// The holder of a static key, wherever they call from.
+    /// The holder of a static key, from any address.
     Label(Arc<str>),
-    /// Whoever logged in, by the subject of their tokens, wherever they call from and with whichever client.
+    /// A person who logged in, by the subject of their tokens, from any address and with any
+    /// client.
     User(Arc<str>),
-    /// An address; of IPv6 the /64 that one customer has.
+    /// An IPv4 address, or the /64 network of an IPv6 address, which is what one customer has.
     Network(IpAddr),
 }
 
 impl CallerKey {
-    /// The caller behind an address.
+    /// Returns the key of the caller at an address.
     pub fn network(address: IpAddr) -> Self {
         Self::Network(network(address))
     }
@@ -38,23 +39,23 @@ impl CallerKey {
 
 /// The buckets of one tenant.
 ///
-/// At most [`CALLERS_KEPT`] callers of a minute, and as many of the minute before it, have a bucket of their own. Any
-/// further caller shares one of [`SHARED_BUCKETS`] with those that hash alike: memory and the cost of a request stay
-/// constant however many addresses a caller has, and callers who have a bucket keep it.
+/// At most [`CALLERS_KEPT`] callers of a minute, and as many of the minute before it, have a bucket
+/// of their own. All others share [`SHARED_BUCKETS`] buckets by their hash: memory and the cost of
+/// a request stay constant however many addresses a caller has, and callers with a bucket keep it.
 #[derive(Debug, Default)]
 pub struct Buckets {
-    /// Most tenants have no limit and need none of this.
+    /// Created on first use: most tenants have no limit.
     buckets: Mutex<Option<Box<Generations>>>,
 }
 
-/// When each caller's bucket is full again. A bucket fills up within [`MINUTE`], so one that has not been used for so
-/// long says nothing and is dropped with its generation.
+/// When each caller's bucket is full again. A bucket refills within [`MINUTE`], so one that was not
+/// used for so long carries no information and is dropped with its generation.
 #[derive(Debug)]
 struct Generations {
     began: Instant,
     current: HashMap<CallerKey, Instant>,
     previous: HashMap<CallerKey, Instant>,
-    /// For callers beyond those kept; by a hash that nobody outside can predict.
+    /// For callers beyond those kept; indexed by a keyed hash that callers cannot predict.
     shared: Box<[Instant]>,
     hasher: RandomState,
 }
@@ -63,7 +64,7 @@ impl Buckets {
     /// Takes one request of `caller` at `now`.
     ///
     /// # Errors
-    /// How long to wait, when the allowance is used up.
+    /// Returns the time to wait if the allowance is used up.
     pub fn take(&self, caller: CallerKey, per_minute: u32, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let generations = buckets.get_or_insert_with(|| Box::new(Generations::new(now)));
@@ -71,7 +72,7 @@ impl Buckets {
     }
 }
 
-/// The generic cell rate algorithm: the bucket of a caller who was away for a minute holds a minute's allowance.
+/// Applies the GCRA: after a minute without requests, a bucket holds a full minute's allowance.
 fn take_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(), Duration> {
     let each = MINUTE / per_minute.max(1);
     let next = (*full_at).max(now) + each;
@@ -95,7 +96,7 @@ impl Generations {
         }
     }
 
-    /// The bucket of a caller: its own, or the one that it shares.
+    /// Returns the caller's own bucket, or the shared one.
     fn bucket(&mut self, caller: CallerKey, now: Instant) -> &mut Instant {
         self.turn_over(now);
         if self.current.len() >= CALLERS_KEPT && !self.current.contains_key(&caller) {
@@ -108,7 +109,7 @@ impl Generations {
         self.current.entry(caller).or_insert(before.unwrap_or(now))
     }
 
-    /// Drops the buckets that have filled up again by themselves.
+    /// Drops the buckets that are full again by now.
     fn turn_over(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.began);
         if age < MINUTE {
@@ -125,7 +126,7 @@ impl Generations {
         if self.shared.is_empty() {
             self.shared = vec![now; SHARED_BUCKETS].into_boxed_slice();
         }
-        // A caller who has a bucket from the minute before goes on with it through the shared one.
+        // A caller's level of the minute before carries over to the shared bucket.
         let before = self.previous.remove(caller);
         let at = self.hasher.hash_one(caller) as usize % SHARED_BUCKETS;
         let bucket = &mut self.shared[at];

@@ -1,8 +1,10 @@
-//! The receipt beside a dropped file: `acme.status.json`, so that whoever copied the file sees what became of it.
+//! Writes a status file beside a dropped file, `acme.status.json`, which tells the operator what
+//! became of it.
 //!
-//! Written after the world was published, by a task of its own: no pass waits for a receipt, and of a tenant that
-//! changes faster than they are written only the last is. Only when the content changes, without fsync, under a name
-//! that rings no bell. On a read-only mount there are none; the admin API says the same.
+//! Written after the table is published, by a task of its own: no pass waits for it, and of a
+//! tenant that changes faster than it is written only the latest status is. Written only if the
+//! content changes, without fsync, under a name that triggers no scan. A read-only mount has none;
+//! the admin API has the same information.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,15 +21,15 @@ use super::status::TenantStatus;
 use crate::base::file as disk;
 use crate::base::task::Tasks;
 
-/// Receipts that are put into words at once.
+/// The number of status files in one batch.
 const AT_ONCE: usize = 64;
-/// A receipt that says the same may have another time in it, of another length.
+/// The allowance for a different time in an otherwise equal file, in bytes.
 const SINCE_DIFFERS: usize = 64;
 
-/// A receipt to write, or (`None`) to take away.
+/// A status file to write, or (`None`) to remove.
 type Slip = (Arc<str>, Option<TenantStatus>);
 
-/// Whoever writes the receipts. Cheap to clone.
+/// The handle on the task that writes status files. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Clerk {
     due: Arc<Mutex<BTreeSet<Arc<str>>>>,
@@ -37,7 +39,7 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    /// Starts the task. When it is asked to end it writes some of what is due; the next start writes the others.
+    /// Starts the task. On shutdown it writes one more batch; the next start writes the rest.
     pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
         let clerk = Self { due: Arc::default(), bell: Arc::default(), folder, registry };
         let (working, stop) = (clerk.clone(), tasks.soft().clone());
@@ -54,13 +56,13 @@ impl Clerk {
         self.write_some(&mut warned).await;
     }
 
-    /// The receipts of these entries are to say what they are now.
+    /// Queues the status files of these entries.
     pub(super) fn write<'a>(&self, stems: impl IntoIterator<Item = &'a Arc<str>>) {
         self.due().extend(stems.into_iter().cloned());
         self.bell.notify_one();
     }
 
-    /// Says whether any were due. A folder that takes none is mentioned once.
+    /// Writes a batch and returns whether there was one. Logs only the first failure of a series.
     async fn write_some(&self, warned: &mut bool) -> bool {
         let Some(slips) = self.next_slips() else { return false };
         let folder = Arc::clone(&self.folder);
@@ -77,7 +79,7 @@ impl Clerk {
         true
     }
 
-    /// Some of those that are due, as the entries are now.
+    /// Takes a batch of the queue, with the current statuses.
     fn next_slips(&self) -> Option<Vec<Slip>> {
         let stems: Vec<_> = {
             let mut due = self.due();
@@ -94,7 +96,7 @@ impl Clerk {
     }
 }
 
-/// Writes and removes receipts. The first error is returned; the others are alike.
+/// Writes and removes status files. Returns the first error only; the others are alike.
 fn write(folder: &Path, slips: &[Slip]) -> io::Result<()> {
     let outcomes = slips.iter().map(|(stem, status)| match status {
         Some(status) => write_one(folder, stem, status),
@@ -113,17 +115,19 @@ fn write_one(folder: &Path, stem: &str, status: &TenantStatus) -> io::Result<()>
     }
     let draft = folder.join(format!(".{stem}.status.json.tmp"));
     let written = write_anew(&draft, &text).and_then(|()| fs::rename(&draft, file));
-    // Half a receipt is of no use to anybody, and takes room on a disk that is full.
+    // A partial file is useless, and takes space on a full disk.
     written.inspect_err(|_| drop(remove(&draft)))
 }
 
-/// A new file always: whatever else has that name, a link to somewhere among it, is not written to.
+/// Always creates a new file, so that nothing else of that name is written to, such as a link's
+/// target.
 fn write_anew(file: &Path, text: &str) -> io::Result<()> {
     remove(file)?;
     fs::File::create_new(file)?.write_all(text.as_bytes())
 }
 
-/// Since when a tenant is as it is begins anew with the process; that alone is no news.
+/// Whether a file has this status already. `since` restarts with the process, so a change of it
+/// alone does not count.
 fn says_the_same(written: &[u8], status: &TenantStatus) -> bool {
     let Ok(mut written) = serde_json::from_slice::<TenantStatus>(written) else { return false };
     written.since = status.since;

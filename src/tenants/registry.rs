@@ -1,5 +1,6 @@
-//! The published world: one immutable [`RoutingTable`] behind an atomic pointer, written by one task. Its maps are
-//! persistent: the next world shares with the last one all that has not changed.
+//! The published state: one immutable [`RoutingTable`] behind an atomic pointer, written by one
+//! task. Its maps are persistent, so that a new table shares everything unchanged with the last
+//! one.
 
 use std::sync::Arc;
 
@@ -13,41 +14,43 @@ use super::tenant::Tenant;
 use crate::routing::Router;
 use crate::spec::HostName;
 
-/// One consistent world.
+/// One consistent state of all tenants.
 #[derive(Clone, Default)]
 pub struct RoutingTable {
+    /// Routes a host and path to a tenant.
     pub router: Router<Arc<Tenant>>,
-    /// One for each entry in the folder, by stem.
+    /// The state of every entry in the folder, by stem.
     pub entries: RedBlackTreeMapSync<Arc<str>, Published>,
-    /// How many entries are in each state, in the order of [`State::ALL`].
+    /// The number of entries in each state, in the order of [`State::ALL`].
     pub counts: [usize; State::ALL.len()],
-    /// Counts published tables.
+    /// The number of tables published so far.
     pub generation: u64,
-    /// The first pass over the folder is complete.
+    /// Whether the first pass over the folder is complete.
     pub settled: bool,
 }
 
 impl RoutingTable {
-    /// The entry of this name or stem.
+    /// Returns the entry with this name or stem.
     pub fn entry(&self, name: &str) -> Option<&Published> {
         let named = |entry: &&Published| entry.name() == name;
         self.entries.get(name).or_else(|| self.entries.values().find(named))
     }
 
-    /// How many entries are in each state now: the trouble of backends and logins included, which no pass has seen. It
-    /// asks every tenant, so it is for those who watch, not for requests.
+    /// Returns the number of entries in each current state, including trouble of backends and
+    /// logins since the last pass. Visits every tenant, so it is meant for monitoring and not for
+    /// requests.
     pub fn counts_now(&self) -> [(&'static str, i64); State::ALL.len()] {
         let mut counts = State::ALL.map(|state| (state.label(), 0));
         self.entries.values().for_each(|entry| counts[entry.state_now() as usize].1 += 1);
         counts
     }
 
-    /// The tenants' own hosts, for certificates.
+    /// Returns the tenants' own hosts, for certificates.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.router.hosts()
     }
 
-    /// Takes an entry out, with all its mounts.
+    /// Removes an entry with all its mounts.
     pub(super) fn take_out(&mut self, stem: &str) {
         let Some(entry) = self.entries.get(stem) else { return };
         self.counts[entry.state() as usize] -= 1;
@@ -56,7 +59,7 @@ impl RoutingTable {
         self.entries.remove_mut(stem);
     }
 
-    /// Puts in an entry that is not there.
+    /// Inserts an entry that is not in the table.
     pub(super) fn put_in(&mut self, stem: &Arc<str>, entry: Published) {
         self.counts[entry.state() as usize] += 1;
         if let Some(tenant) = &entry.tenant {
@@ -66,7 +69,7 @@ impl RoutingTable {
     }
 }
 
-/// The reading end; cheap to clone.
+/// The handle on the published table. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     table: Arc<ArcSwap<RoutingTable>>,
@@ -74,7 +77,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A world without tenants.
+    /// Creates a registry with an empty table.
     pub fn new() -> Self {
         Self {
             table: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),
@@ -82,24 +85,24 @@ impl Registry {
         }
     }
 
-    /// The world as it is now. Take what you need and let go before any await.
+    /// Returns the current table. Do not hold it across an await.
     pub fn load(&self) -> arc_swap::Guard<Arc<RoutingTable>> {
         self.table.load()
     }
 
-    /// The world as it is now, to keep across an await.
+    /// Returns the current table, to be held across an await.
     pub fn load_full(&self) -> Arc<RoutingTable> {
         self.table.load_full()
     }
 
-    /// Publishes a new world. Only the reconciler does.
+    /// Publishes a new table. Only the reconciler calls this.
     pub fn publish(&self, table: RoutingTable) {
         let generation = table.generation;
         self.table.store(Arc::new(table));
         self.generation.send_replace(generation);
     }
 
-    /// The generation in force, to wait on.
+    /// Subscribes to the generation of the current table.
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }

@@ -1,4 +1,4 @@
-//! The folder as it is now: what lies there, and whether it has stopped changing.
+//! The scan of the folder: which entries there are, and whether they have stopped changing.
 //!
 //! A half-written YAML is often valid YAML without its last lines, so settling must never fail open: an entry is taken
 //! only when all its files were renamed into place, or looked alike twice with half a second between, or (a zip)
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::base::file;
 use crate::bundle::{self, Entry, Named, Presence};
 
-/// The time between two looks that must agree.
+/// The time between two scans that must agree.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 /// One of an entry's own files as it looks.
@@ -42,27 +42,29 @@ pub(super) struct Signature {
     presences: Box<[Presence]>,
 }
 
-/// Whether an entry has come to rest.
+/// Whether an entry has stopped changing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
+    /// All its files are complete.
     Sure,
-    /// Its zip is new. One that reads completely cannot be half of one; one that does not is looked at again, as is a
-    /// newcomer that would let everybody in: the overlay that guards it may be on its way.
+    /// Its zip is new. If it reads completely it is complete; if not, another scan must confirm it.
+    /// So must one of a new entry that is open to everybody: the overlay that restricts it may
+    /// still be coming.
     IfItReads,
-    /// Another look must confirm this one.
+    /// Another scan must confirm this one.
     Unknown,
 }
 
-/// One entry as found.
+/// A scanned entry.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) entry: Entry,
     pub(super) signature: Signature,
-    /// It is a folder, to be watched on its own.
+    /// Whether the entry is a folder, which needs a watch of its own.
     pub(super) is_folder: bool,
 }
 
-/// The identity of the folder itself: another one in its place is another folder.
+/// The identity of the folder itself, which changes when it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FolderId(u64, u64);
 
@@ -72,10 +74,10 @@ impl FolderId {
     }
 }
 
-/// What lies in the folder.
+/// The contents of the folder.
 pub(super) struct Scanned {
     pub(super) found: Vec<Found>,
-    /// Names of files that are named amiss.
+    /// The names of misnamed files.
     pub(super) misnamed: Vec<String>,
 }
 
@@ -98,8 +100,9 @@ impl Found {
         Self { signature: Signature::of(&entry, named), is_folder: entry.folder.is_some(), entry }
     }
 
-    /// What one look says: all files were renamed into place or are as they were when last read, or all others are
-    /// zips, or neither. A newcomer that is a zip and nothing else may be the first of a pair, however it came.
+    /// Classifies the entry by one scan: all files were renamed into place or are as they were when
+    /// last read, or all others are zips, or neither. A new entry that is only a zip may be the
+    /// first of several files, however it arrived.
     pub(super) fn rest(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Rest {
         let stamps = &self.signature.files;
         if known.is_none() && !stamps.is_empty() && stamps.iter().all(Stamp::is_zip) {
@@ -164,10 +167,10 @@ impl Stamp {
     }
 }
 
-/// What a look saw and the next one must confirm.
+/// An observation that the next scan must confirm.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sighting {
-    /// `None`: the entry was gone.
+    /// `None` if the entry was gone.
     pub(super) signature: Option<Signature>,
     pub(super) at: Instant,
 }
@@ -178,7 +181,7 @@ impl Sighting {
         self.signature.is_none()
     }
 
-    /// Whether this look confirms an earlier one.
+    /// Whether this observation confirms an earlier one.
     pub(super) fn confirms(&self, earlier: Option<&Self>) -> bool {
         earlier.is_some_and(|earlier| {
             earlier.signature == self.signature && self.at.duration_since(earlier.at) >= SETTLE

@@ -1,25 +1,30 @@
-//! What became of each entry in the folder, as people and machines are told.
+//! The status of each entry in the folder, for people and machines.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Where a tenant is in its life.
+/// The state of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// Not read yet.
     Loading,
+    /// Serves.
     Serving,
-    /// Serves, but its backend or the login is down.
+    /// Serves, but its backend or login is down.
     Degraded,
     /// Its last change was refused; the last good revision serves.
     Stale,
+    /// Refused; nothing of it serves.
     Rejected,
+    /// Disabled by its files or paused by an operator.
     Disabled,
+    /// Reserved; no entry is in this state.
     Draining,
 }
 
 impl State {
-    /// All of them, in their order.
+    /// All states in order.
     pub const ALL: [Self; 7] = [
         Self::Loading,
         Self::Serving,
@@ -30,7 +35,7 @@ impl State {
         Self::Draining,
     ];
 
-    /// What metrics call it.
+    /// Returns the state's label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Loading => "loading",
@@ -44,49 +49,55 @@ impl State {
     }
 }
 
-/// The status of one entry: `/api/tenants`, `tenants show`, receipts.
+/// The status of one entry: `/api/tenants`, `tenants show`, status files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TenantStatus {
-    /// The tenant's name; the stem while no name is known.
+    /// The tenant's name; the stem if the name is not known.
     pub name: String,
+    /// The stem of the entry's files.
     pub stem: String,
+    /// The current state.
     pub state: State,
+    /// When the entry entered that state.
     pub since: Timestamp,
-    /// What people paste into a client.
+    /// The URL that people enter in an MCP client.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connector_url: Option<String>,
-    /// What to register with the app in Entra, where people log in.
+    /// The redirect URI to register with the app in Entra, for a tenant with a login.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub redirect_uri: Option<String>,
+    /// The tenant's title.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub title: Option<String>,
-    /// How callers are let in: `open (private networks)`, `open (public)`, `api keys (2)`.
+    /// How callers authenticate: `open (private networks)`, `open (public)`, `api keys (2)`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub access: Option<String>,
-    /// First 12 digits of the digest on disk, and of the one in force.
+    /// The first 12 digits of the digest of the files on disk.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub on_disk: Option<String>,
+    /// The first 12 digits of the digest in force.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub in_force: Option<String>,
     /// The number of the revision in force, see `tenants history`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<u64>,
-    /// An operator put an older revision in force.
+    /// Whether an operator put an older revision in force.
     #[serde(default)]
     pub rolled_back: bool,
-    /// An operator stopped it.
+    /// Whether an operator paused the tenant.
     #[serde(default)]
     pub paused: bool,
     /// The backend's trouble, or else the login's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
-    /// Answers 503 until repaired: the refused change may be about who may call.
+    /// Whether the tenant answers 503 until repaired, because the refused change may concern who
+    /// may call.
     #[serde(default)]
     pub closed: bool,
-    /// Findings, as `Diagnostic` serialises.
+    /// The findings, as `Diagnostic` serializes.
     #[serde(default)]
     pub findings: serde_json::Value,
-    /// The files it was made of, relative to the folder.
+    /// The entry's files, relative to the folder.
     #[serde(default)]
     pub files: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! A live tenant: immutable, everything needed to answer one prefix.
+//! A live tenant: immutable, with everything needed to answer one prefix.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,62 +15,71 @@ use crate::spec::TenantSpec;
 
 /// A live tenant.
 pub struct Tenant {
+    /// The specification that it was built from.
     pub spec: TenantSpec,
-    /// Of all that it was made from.
+    /// The digest of everything that it was built from.
     pub revision: Digest,
+    /// The state that outlives reloads.
     pub slot: Arc<TenantSlot>,
+    /// The client of the tenant's API.
     pub backend: Arc<backend::Client>,
+    /// The MCP server.
     pub mcp: McpServer,
+    /// The check of callers' credentials.
     pub bearer: BearerCheck,
-    /// Its own authorization server, if it has a login and there is a store to keep grants in.
+    /// The tenant's authorization server, if it has a login and there is a store for grants.
     pub login: Option<AuthorizationServer>,
-    /// Its page for people, written when it is first asked for.
+    /// The tenant's page for people, rendered on the first request.
     pub page: OnceLock<Bytes>,
 }
 
 impl Tenant {
-    /// What keeps it from serving as it should: its backend's trouble, or else the login's.
+    /// Describes what impairs the tenant: trouble of its backend, or else of its login.
     pub fn trouble(&self) -> Option<String> {
         let login = || self.login.as_ref().and_then(AuthorizationServer::trouble);
         self.backend.trouble().or_else(login)
     }
 
-    /// Since when that is so.
+    /// Returns when that trouble began.
     pub fn trouble_since(&self) -> Option<Timestamp> {
         let login = || self.login.as_ref().and_then(AuthorizationServer::trouble_since);
         self.backend.trouble_since().or_else(login)
     }
 
-    /// Whether it asks for a login that cannot be had: then nobody is answered, for as long as that is so.
+    /// Whether the tenant requires a login that is not available; then it answers no calls.
     pub fn lacks_its_login(&self) -> bool {
         self.spec.access.login.is_some() && self.login.is_none()
     }
 }
 
-/// What outlives a tenant's reloads.
+/// The state of a tenant that outlives its reloads.
 #[derive(Debug, Default)]
 pub struct TenantSlot {
+    /// The state of the backend client.
     pub backend: Arc<backend::Lasting>,
-    /// What each caller has left of the tenant's allowance.
+    /// The callers' rate limits.
     pub rate: super::rate::Buckets,
-    /// What each address has left of logins, tokens and registrations.
+    /// The rate limits of logins, tokens and registrations, by address.
     pub login_rates: LoginRates,
-    /// By what callers are under way.
+    /// The permissions in use, which a later revision can revoke.
     pub leaves: Leaves,
     closed: AtomicBool,
 }
 
-/// Allowances apart from each other, so that nobody who refreshes tokens keeps others from logging in.
+/// Separate rate limits, so that refreshing tokens keeps no one from logging in.
 #[derive(Debug, Default)]
 pub struct LoginRates {
+    /// Requests that begin a login.
     pub logins: super::rate::Buckets,
+    /// Token requests.
     pub tokens: super::rate::Buckets,
+    /// Client registrations.
     pub registrations: super::rate::Buckets,
 }
 
 impl TenantSlot {
-    /// Whether the tenant answers 503 until its operator repairs it: its last change was refused, and may have been
-    /// about who may call.
+    /// Whether the tenant answers 503 until its operator repairs it: its last change was refused,
+    /// and may concern who may call.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }

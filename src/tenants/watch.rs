@@ -1,5 +1,5 @@
-//! The doorbell: an event names an entry to look at; its kind is trusted only to say that a file was renamed into
-//! place. Overflow and errors mean: look at all.
+//! File notifications: an event names an entry to scan; its kind is used only to learn that a file
+//! was renamed into place. Overflows and errors cause a full scan.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::base::clock::Clock;
 use crate::bundle;
 use crate::settings::WatchMode;
 
-/// Whatever the notifications miss is found by then.
+/// The interval of full scans with notifications, which find what those missed.
 const TICK: Duration = Duration::from_secs(10);
-/// The time between looks without notifications.
+/// The interval of full scans without notifications.
 pub(super) const POLL: Duration = Duration::from_secs(2);
-/// The time between two tries to have notifications.
+/// The interval of attempts to get notifications.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What was rung for, shared between the watcher's thread and the reconciler.
+/// The queue of entries to scan, shared between the watcher's thread and the reconciler.
 #[derive(Debug, Clone)]
 pub(super) struct Doorbell {
     pace: Arc<Mutex<Pace>>,
@@ -35,19 +35,19 @@ impl Doorbell {
         Self { pace: Arc::default(), bell: Arc::default(), clock }
     }
 
-    /// Asks for a look at one entry.
+    /// Requests a scan of one entry.
     pub(super) fn ring(&self, stem: String) {
         self.pace().ring(stem, self.clock.monotonic());
         self.bell.notify_one();
     }
 
-    /// Asks for a look at all.
+    /// Requests a full scan.
     pub(super) fn ring_all(&self) {
         self.pace().ring_all(self.clock.monotonic());
         self.bell.notify_one();
     }
 
-    /// Waits until something is due to be looked at. Cancellation-safe: what is due stays due.
+    /// Waits until a scan is due. Cancellation-safe: a due scan stays due.
     pub(super) async fn next(&self) -> Look {
         loop {
             let now = self.clock.monotonic();
@@ -80,7 +80,7 @@ impl Doorbell {
                 return self.ring_all();
             }
         };
-        // Our own reading is an access: it must not ring our own bell.
+        // Our own reads cause access events, which must not cause another scan.
         if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
             return;
         }
@@ -118,18 +118,19 @@ impl Doorbell {
 
 /// The watch on one folder and on the tenants that are folders themselves. Ends when dropped.
 pub(super) struct Watch {
-    /// `None`: the ticks do it alone. They compare more than any polling watcher would (nanoseconds, inode, ctime).
+    /// `None`: only the periodic scans. They compare more than a polling watcher would
+    /// (nanoseconds, inode, ctime).
     watcher: Option<RecommendedWatcher>,
     folder: PathBuf,
     mode: WatchMode,
-    /// When notifications were last asked for.
+    /// When notifications were last requested.
     asked: Instant,
-    /// The tenants that are folders and are watched.
+    /// The folders of tenants that are watched.
     included: HashSet<String>,
 }
 
 impl Watch {
-    /// Watches with the system's notifications, or by looking often where they cannot be had or are not wanted.
+    /// Watches with the system's notifications, or polls if they are unavailable or disabled.
     pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Self {
         let watcher = match mode {
             WatchMode::Poll => None,
@@ -148,8 +149,8 @@ impl Watch {
         }
     }
 
-    /// Asks again for notifications that could not be had, from time to time: what others watched may be free now. To be
-    /// followed by a look at all.
+    /// Requests unavailable notifications again, at intervals: other processes may have released
+    /// theirs. The caller must run a full scan afterwards.
     pub(super) fn try_again(&mut self, bell: &Doorbell) {
         let now = bell.clock.monotonic();
         if self.mode == WatchMode::Poll || self.is_notified() || now.duration_since(self.asked) < RETRY {
@@ -162,17 +163,17 @@ impl Watch {
         }
     }
 
-    /// The time between looks at all.
+    /// Returns the interval of full scans.
     pub(super) fn tick(&self) -> Duration {
         if self.is_notified() { TICK } else { POLL }
     }
 
-    /// Whether the system tells of changes.
+    /// Whether the system's notifications are active.
     pub(super) fn is_notified(&self) -> bool {
         self.watcher.is_some()
     }
 
-    /// Watches a tenant that is a folder. One that cannot be watched is still looked at with every tick.
+    /// Watches a tenant that is a folder. If that fails, the periodic scans still cover it.
     pub(super) fn include(&mut self, stem: &str) {
         let Some(watcher) = &mut self.watcher else { return };
         let folder = self.folder.join(stem);
@@ -190,20 +191,20 @@ impl Watch {
     }
 }
 
-/// The watch on the folder in which the tenants folder lies: a tenants folder that is taken away, put in another's place
-/// or made again is noticed at once. Ends when dropped.
+/// The watch on the parent of the tenants folder, which notices at once that the folder is removed,
+/// replaced or created again. Ends when dropped.
 pub(super) struct Surroundings {
     _watcher: RecommendedWatcher,
 }
 
 impl Surroundings {
-    /// Watches, if that can be had; without it the ticks find the folder changed.
+    /// Starts the watch, if possible; without it the periodic scans notice the change.
     pub(super) fn watch(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Option<Self> {
         let watching = || {
             let absolute = std::path::absolute(folder)?;
             let around = absolute.parent().ok_or_else(notify::Error::path_not_found)?;
             let (bell, folder) = (bell.clone(), absolute.clone());
-            // What else happens there is no concern of ours.
+            // Ignores other events in the parent folder.
             let hear = move |event: notify::Result<Event>| match event {
                 Ok(event) if !event.need_rescan() && !event.paths.contains(&folder) => {}
                 Ok(event) if event.kind.is_access() => {}
@@ -232,7 +233,8 @@ fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWa
     Ok(watcher)
 }
 
-/// Events name absolute paths; the folder may have been given as a relative one, and its files are known by it.
+/// Translates an event's absolute paths to the configured form of the folder, which may be
+/// relative.
 fn as_said(mut event: Event, absolute: &Path, folder: &Path) -> Event {
     for path in &mut event.paths {
         if let Ok(inside) = path.strip_prefix(absolute) {
