@@ -137,7 +137,7 @@ pub fn load(entry: &Entry, context: &Context) -> Loaded {
 /// Validates an entry as it would be with a file that is not in the folder yet. Blocking.
 ///
 /// # Errors
-/// Fails if the folder cannot be listed. Problems with the files are findings in [`Loaded`].
+/// Fails if the folder cannot be listed. Problems with the files are findings in the result.
 pub fn load_with(folder: &Path, stem: &str, draft: &Draft, context: &Context) -> std::io::Result<Loaded> {
     let entry = discover::with(folder, stem, &draft.path)?;
     Ok(load_from(Shelf::with(&entry, draft), &entry, context))

@@ -38,7 +38,7 @@ pub(super) struct Config {
     index: usize,
 }
 
-/// An archive that passed the checks of [`Archive::open`].
+/// An archive that passed the checks of `Archive::open`.
 pub(super) struct Archive {
     zip: ZipArchive<Cursor<Vec<u8>>>,
     /// The configurations, ordered by dataset.

@@ -54,7 +54,7 @@ pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Ve
     list(folder, only).map(|listing| listing.entries)
 }
 
-/// Lists a folder like [`discover`], including misnamed configurations.
+/// Lists a folder like `discover`, including misnamed configurations.
 ///
 /// # Errors
 /// Fails if the folder cannot be read.

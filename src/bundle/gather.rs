@@ -53,6 +53,7 @@ pub(super) fn gather(entry: &Entry, resolver: &mut Resolver<'_>, report: &mut Re
     let has_export = !archives.is_empty() || !unpacked.is_empty();
     let mut gathering = Gathering { resolver, report, incomplete: false };
 
+    // The operator's files come first: their `config:` selects the export's configuration.
     let mut operators = Vec::new();
     let origin = if has_export { Origin::Overlay } else { Origin::Standalone };
     operators.extend(of(Role::Yaml).filter_map(|file| gathering.yaml(file, origin)));

@@ -1,4 +1,5 @@
-//! The one task that changes the world: it looks, reads, judges, builds, publishes and announces.
+//! The one task that changes the published state: it scans, loads, decides, builds, publishes and
+//! announces.
 
 mod history;
 mod keep;
@@ -27,7 +28,7 @@ use crate::bundle;
 use crate::settings::WatchMode;
 use crate::store::{Entry, Store};
 
-/// The longest a reload waits for files that are still being written.
+/// The longest time that a reload waits for files that are still being written.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause after a step that panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -43,10 +44,10 @@ pub struct Reconciler {
     site: Arc<Site>,
 }
 
-/// An order, about whom, and where the answer goes.
+/// An order, the entry that it is for, and the channel for the answer.
 type Ordered = (String, Order, oneshot::Sender<Result<Done, Refused>>);
 
-/// What can be answered beside the task.
+/// The state that answers requests without the task.
 struct Site {
     folder: PathBuf,
     context: Arc<bundle::Context>,
@@ -54,16 +55,21 @@ struct Site {
     store: Option<Arc<Store>>,
 }
 
-/// What the reconciler needs.
+/// The configuration and dependencies of the reconciler.
 pub struct Ground {
+    /// The tenants folder.
     pub folder: PathBuf,
+    /// How the folder is watched.
     pub watch: WatchMode,
+    /// The context of loading.
     pub context: Arc<bundle::Context>,
+    /// The dependencies of tenants.
     pub parts: Parts,
+    /// Where tables are published.
     pub registry: Registry,
-    /// What outlives the process, if anything does.
+    /// The persistent store, if there is one.
     pub store: Option<Arc<Store>>,
-    /// What it kept of each entry.
+    /// The store's record of each entry.
     pub kept: Vec<Entry>,
 }
 
@@ -71,7 +77,7 @@ impl Reconciler {
     /// Starts the task. Its first pass takes the folder as it is.
     pub fn start(ground: Ground, tasks: &Tasks) -> Self {
         let bell = Doorbell::new(Arc::clone(&ground.parts.clock));
-        // A full queue means that many looks at all are asked for: one of them serves the rest.
+        // A full queue holds many requests for a full scan: one scan serves them all.
         let (requests, asked) = mpsc::channel(16);
         let (orders, ordered) = mpsc::channel(16);
         let site = Arc::new(Site {
@@ -92,20 +98,24 @@ impl Reconciler {
         Self { bell, requests, orders, site }
     }
 
-    /// Asks for a look at all tenants.
+    /// Requests a full scan.
     pub fn look_again(&self) {
         self.bell.ring_all();
     }
 
-    /// Looks at all tenants, waits until what was found has settled (five seconds at most), and says which generation
-    /// is in force then; `None` while shutting down.
+    /// Runs a full scan, waits until its entries have settled (at most five seconds), and returns
+    /// the current generation; `None` on shutdown.
     pub async fn reload(&self) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(reply).await.ok()?;
         answer.await.ok()
     }
 
-    /// Carries out an order about the entry of this name or stem.
+    /// Carries out an order about the entry with this name or stem.
+    ///
+    /// # Errors
+    /// Returns the reason why the order was not carried out, for instance that there is no such
+    /// entry, or `Refused::Ending` on shutdown.
     pub async fn order(&self, name: &str, order: Order) -> Result<Done, Refused> {
         let (reply, answer) = oneshot::channel();
         let sent = self.orders.send((name.to_owned(), order, reply)).await;
@@ -113,7 +123,12 @@ impl Reconciler {
         answer.await.map_err(|_| Refused::Ending)?
     }
 
-    /// Judges a file and puts it into the folder; says what became of its entry.
+    /// Validates a file, puts it into the folder, and returns the status of its entry after a
+    /// reload.
+    ///
+    /// # Errors
+    /// Fails if the name is not a tenant file's, if the file exists and `replace` is false, if the
+    /// tenant would be refused, or if the folder cannot be written.
     pub async fn add(
         &self,
         name: String,
@@ -129,8 +144,8 @@ impl Reconciler {
     }
 }
 
-/// A panic in one step ends that step. What is published stays whole, since it is swapped in one piece, and the next
-/// tick looks at everything again.
+/// Runs the task. A panic ends only the current step: the published table stays consistent, since
+/// it is swapped as a whole, and the next tick scans everything again.
 async fn run(
     mut worker: Worker,
     bell: Doorbell,
@@ -146,14 +161,14 @@ async fn run(
         let step = caught(step(&mut worker, &bell, &mut asked, &mut ordered, &mut waiting));
         if step.await == Err(Panicked) {
             panics.record(TASK);
-            // A fault that comes back at once must not spin.
+            // A fault that recurs at once must not cause a busy loop.
             tokio::time::sleep(AFTER_PANIC).await;
         }
         waiting.answer(worker.has_settled(), worker.generation(), worker.now());
     }
 }
 
-/// Waits for the next thing to do, and does it.
+/// Waits for the next event and handles it.
 async fn step(
     worker: &mut Worker,
     bell: &Doorbell,
@@ -166,7 +181,7 @@ async fn step(
         () = worker.until_second_look() => worker.second_look().await,
         () = worker.until_tick() => worker.look_at_all().await,
         Some((name, order, reply)) = ordered.recv() => {
-            // Who broke off is not told.
+            // The sender may have given up.
             let _unheard = reply.send(worker.obey(&name, order).await);
         }
         Some(reply) = asked.recv() => {
@@ -176,7 +191,7 @@ async fn step(
     }
 }
 
-/// Who asked for a reload and has not been answered.
+/// The senders of reload requests that were not answered yet.
 #[derive(Default)]
 struct Waiting(Vec<(Instant, oneshot::Sender<u64>)>);
 
@@ -185,10 +200,10 @@ impl Waiting {
         self.0.push((now + PATIENCE, reply));
     }
 
-    /// Answers all once everything has settled, until then those who have waited long enough.
+    /// Answers all requests once everything has settled, and before that those whose time is up.
     fn answer(&mut self, settled: bool, generation: u64, now: Instant) {
         for (_, reply) in self.0.extract_if(.., |(until, _)| settled || *until <= now) {
-            // Who broke off is not told.
+            // The sender may have given up.
             let _unheard = reply.send(generation);
         }
     }

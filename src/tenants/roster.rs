@@ -1,4 +1,4 @@
-//! What the reconciler remembers of each entry: what lay on disk when it was last read, and what is in force.
+//! The reconciler's state of each entry: the files as last read, and the revision in force.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ use crate::bundle::{Loaded, Snapshot};
 use crate::spec::{Holding, Reach, Reaches, Stake, TenantName, TenantSpec};
 use crate::store;
 
-/// All entries, by stem. Boxed: a map's nodes are half empty.
+/// All entries, by stem. Boxed, since the nodes of a map are half empty.
 pub(super) type Roster = BTreeMap<Arc<str>, Box<Known>>;
 
-/// What is known of one entry.
+/// The state of one entry.
 pub(super) struct Known {
-    /// Of the files as they were last read.
+    /// The signature of the files as last read.
     pub(super) signature: Signature,
     files: Arc<[PathBuf]>,
     on_disk: Option<Digest>,
     name: Option<TenantName>,
-    /// About the files as they are.
+    /// The findings about the current files.
     report: Report,
     /// What the files, as they are, give to some callers only.
     guards: Option<Box<Reaches>>,
@@ -37,36 +37,39 @@ pub(super) struct Known {
     guarded: Option<Box<Diagnostic>>,
     /// Why the candidate may not serve; judged anew in every pass.
     refusal: Option<Box<Diagnostic>>,
-    /// Fit to serve, but not in force: just read, or another holds what it claims.
+    /// A valid revision that is not in force: just read, or refused because another entry holds
+    /// what it claims.
     candidate: Option<Box<Candidate>>,
     live: Option<Live>,
     memory: Memory,
-    /// What it holds, or which claim was refused, is to be kept.
+    /// Whether the claim that it holds, or its refused claim, changed and must be persisted.
     claims_changed: bool,
-    /// What was put in force and is to be kept.
+    /// The revision that was put in force and must be persisted.
     accepted: Option<Box<(Digest, Vec<u8>)>>,
-    /// The store does not take what is in force.
+    /// Whether the revision in force could not be persisted.
     unkept: bool,
     state: State,
     since: Timestamp,
 }
 
-/// What is remembered of an entry across restarts.
+/// The state of an entry that survives restarts.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Number and digest of the revision that was, or is, in force.
+    /// The number and digest of the revision that is, or was, in force.
     in_force: Option<(u64, Digest)>,
-    /// The highest number that was given.
+    /// The highest number assigned so far.
     last: u64,
-    /// An operator has stopped it.
+    /// Whether an operator paused it.
     paused: bool,
-    /// An operator has put an older revision in force, for as long as the files have this digest.
+    /// An operator put an older revision in force, for as long as the files have this digest.
     held_against: Option<Digest>,
-    /// What it held when it was last in force. It is nobody else's while the files lie there, even if they cannot be used.
+    /// The claim that it held when it was last in force. It stays reserved while the files exist,
+    /// even if they cannot be used.
     reserved: Option<Arc<Holding>>,
-    /// Since when it has what it holds.
+    /// Since when it holds its claim.
     held_since: Option<Timestamp>,
-    /// The digest of the files whose claim was refused. It stays refused until they change or an operator accepts it.
+    /// The digest of the files whose claim was refused. The claim stays refused until they change
+    /// or an operator accepts it.
     refused: Option<Digest>,
 }
 
@@ -91,11 +94,11 @@ struct Candidate {
     named: NamedFiles,
     /// What it was read from, as it is to be kept; or the number under which it is kept already.
     source: Result<Vec<u8>, u64>,
-    /// An operator put it up: it counts even if it was refused before.
+    /// Whether an operator chose it, so that an earlier refusal does not count.
     by_order: bool,
 }
 
-/// What stood before a kept revision was put up.
+/// The state before a persisted revision was made the candidate.
 pub(super) struct Before {
     candidate: Option<Box<Candidate>>,
     refusal: Option<Box<Diagnostic>>,
@@ -104,13 +107,13 @@ pub(super) struct Before {
 
 struct Live {
     tenant: Arc<Tenant>,
-    /// What it was made of.
+    /// The files that it was built from.
     files: Arc<[PathBuf]>,
     named: NamedFiles,
     /// Of all that decides who may call it.
     access: Option<Digest>,
     number: u64,
-    /// What its files say, whether or not an operator has stopped it.
+    /// Whether its files enable it, regardless of an operator's pause.
     enabled: bool,
 }
 
@@ -120,14 +123,15 @@ impl Live {
         self.files.iter().any(|file| !files.contains(file)) || signature.lacks_one_of(&self.named)
     }
 
-    /// A change was refused: the revision answers on if the change is surely not about who may call.
+    /// Handles a refused change: closes the revision unless the change certainly does not
+    /// affect who may call.
     fn close_unless_same(&self, access: Option<Digest>) {
         self.tenant.slot.close(access.is_none() || access != self.access);
     }
 }
 
 impl Known {
-    /// An entry seen for the first time.
+    /// Creates the state of an entry that is seen for the first time.
     pub(super) fn new(now: Timestamp, memory: Memory) -> Self {
         Self {
             signature: Signature::default(),
@@ -149,7 +153,7 @@ impl Known {
         }
     }
 
-    /// Takes in what was read. Says whether the content is another than before.
+    /// Updates the entry with what was read. Returns whether the content changed.
     ///
     /// A refused change leaves the revision in force: open if the change is surely not about who may call, else closed.
     /// Where a file of that revision was deleted, its operator has spoken: the revision does not live on.
@@ -186,7 +190,7 @@ impl Known {
         true
     }
 
-    /// What lies on disk is what is in force again.
+    /// Reopens the revision in force, since the files are the same again.
     fn restore(&mut self) {
         self.candidate = None;
         if let Some(live) = &self.live {
@@ -194,7 +198,8 @@ impl Known {
         }
     }
 
-    /// The files are others than those whose claim was refused: what they claim is judged as anybody's.
+    /// Clears the refusal of a claim if the files changed since, so that the new claim is decided
+    /// like any other.
     fn forget_refusal_of_others(&mut self) {
         if self.memory.refused.is_some() && self.memory.refused != self.on_disk {
             self.memory.refused = None;
@@ -202,10 +207,11 @@ impl Known {
         }
     }
 
-    /// What the entry wants and holds, for the judgement of claims.
+    /// Returns what the entry wants and holds, for the resolution of claims.
     pub(super) fn applicant<'a>(&'a self, stem: &'a str) -> Applicant<'a> {
         let candidate = self.candidate.as_deref();
-        // Earlier versions kept no holdings: what was in force with these very files held what they claim.
+        // Earlier versions stored no claims: a revision in force with these very files holds what
+        // they claim.
         let was_in_force = |candidate: &&Candidate| {
             self.memory.in_force.is_some_and(|(_, digest)| digest == candidate.revision)
         };
@@ -264,13 +270,14 @@ impl Known {
         live.or_else(|| self.memory.reserved.as_deref().map(Holding::stake))
     }
 
-    /// What nobody else may have: that of the revision in force, or of the last one that was.
+    /// Returns the claim that no other entry may have: that of the revision in force, or of the
+    /// last one that was.
     pub(super) fn held(&self) -> Option<Held> {
         let live = self.live.as_ref().map(|live| Held::Live(Arc::clone(&live.tenant)));
         live.or_else(|| self.memory.reserved.clone().map(Held::Reserved))
     }
 
-    /// What it holds and which of its claims was refused, if that is news to the store.
+    /// Returns what it holds and which of its claims was refused, if that must be persisted.
     pub(super) fn take_claims(&mut self, stem: &Arc<str>) -> Option<store::Claims> {
         if !std::mem::take(&mut self.claims_changed) {
             return None;
@@ -292,14 +299,15 @@ impl Known {
         self.live = Some(live);
     }
 
-    /// Nothing is in force any more. What the entry held stays reserved for it.
+    /// Takes the revision out of force. Its claim stays reserved for the entry.
     fn stop(&mut self) {
         let Some(live) = self.live.take() else { return };
         let since = self.memory.held_since.unwrap_or_default();
         self.memory.reserved = Some(Arc::new(live.tenant.spec.stake().held_since(since)));
     }
 
-    /// An operator accepts the claim that was refused: it counts in the next judgement. Says whether there is one.
+    /// Accepts the refused claim by order of an operator, for the next decision. Returns whether
+    /// there is one.
     pub(super) fn admit(&mut self) -> bool {
         let waits = self.candidate.is_some() && self.refusal.is_some();
         if let Some(candidate) = self.candidate.as_mut().filter(|_| waits) {
@@ -308,32 +316,33 @@ impl Known {
         waits
     }
 
-    /// How the judgement of a claim that was admitted ended; the reason, if it was refused again.
+    /// Ends the acceptance after the decision; an error says why the claim was refused again.
     pub(super) fn admitted(&mut self) -> Result<(), String> {
         let Some(candidate) = &mut self.candidate else { return Ok(()) };
         candidate.by_order = false;
         Err(self.refusal.as_ref().map(|refusal| refusal.message.clone()).unwrap_or_default())
     }
 
-    /// What is wrong with the files, if that keeps them from serving.
+    /// Returns the findings about the files, if they prevent serving.
     pub(super) fn errors(&self) -> Option<&Report> {
         Some(&self.report).filter(|report| report.has_errors())
     }
 
-    /// The revision in force, if any.
+    /// Returns the revision in force, if any.
     pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
         self.live.as_ref().map(|live| &live.tenant)
     }
 
-    /// Whether the entry waits for a verdict.
+    /// Whether the entry waits for a decision.
     pub(super) fn has_candidate(&self) -> bool {
         self.candidate.is_some()
     }
 
-    /// The candidate may not serve, for this reason. Says whether that is news.
+    /// Refuses the candidate. Returns whether that is new.
     ///
-    /// What it would have changed about who may call closes the revision in force, whatever it was refused for. A refusal that
-    /// lasts stands until the files change or an operator accepts them.
+    /// If the candidate would change who may call, the revision in force is closed, whatever the
+    /// refusal. A refusal that `lasts` stands until the files change or an operator accepts the
+    /// claim.
     pub(super) fn refuse(&mut self, refusal: Diagnostic, lasts: bool) -> bool {
         if let (Some(live), Some(candidate)) = (&self.live, &self.candidate) {
             live.close_unless_same(candidate.access);
@@ -350,7 +359,8 @@ impl Known {
         news
     }
 
-    /// The candidate may serve: builds it with `build`, on the slot of the revision in force. Its findings refuse it.
+    /// Puts the candidate in force: builds it with `build`, in the slot of the revision in force.
+    /// If building fails, its findings refuse it.
     pub(super) fn promote(&mut self, now: Timestamp, build: impl Build) {
         let Some(candidate) = self.candidate.take() else { return };
         self.refusal = None;
@@ -393,7 +403,7 @@ impl Known {
         Ok(Live { tenant, files, named, access, number, enabled })
     }
 
-    /// The last good revision is in force again, in a new process, until its files are judged.
+    /// Puts the last good revision in force after a restart, until the entry's files are validated.
     pub(super) fn revive(&mut self, revived: Revived, now: Timestamp, build: impl Build) {
         let Revived { number, loaded, files } = revived;
         let candidate = Candidate::of(loaded, files, Err(number));
@@ -404,7 +414,7 @@ impl Known {
         }
     }
 
-    /// An operator stops the entry, or lets it go on.
+    /// Pauses or resumes the entry by order of an operator.
     pub(super) fn pause(&mut self, paused: bool, build: impl Build) {
         self.memory.paused = paused;
         let Some(live) = &mut self.live else { return };
@@ -422,7 +432,8 @@ impl Known {
         }
     }
 
-    /// Puts a kept revision up as the candidate, whatever the files say. Give what this returns to [`Known::hold`].
+    /// Makes a persisted revision the candidate, whatever the files say. The caller must pass the
+    /// result to [`Known::hold`].
     pub(super) fn put_up(&mut self, loaded: Loaded, number: u64, files: Arc<[PathBuf]>) -> Before {
         let is_closed = self.live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
         let before = Before { candidate: self.candidate.take(), refusal: self.refusal.take(), is_closed };
@@ -432,8 +443,8 @@ impl Known {
         before
     }
 
-    /// Keeps the revision that was put up in force until the files change. If it was refused, all is as before, and
-    /// the reason is returned.
+    /// Keeps the revision from `Known::put_up` in force until the files change. If it was
+    /// refused, restores the earlier state and returns the reason.
     pub(super) fn hold(&mut self, number: u64, before: Before) -> Result<(), String> {
         if let Some(live) =
             self.live.as_ref().filter(|live| live.number == number && self.candidate.is_none())
@@ -451,34 +462,34 @@ impl Known {
         Err(why)
     }
 
-    /// The digest of the files against which a revision is held.
+    /// Returns the digest of the files that the older revision in force replaces.
     pub(super) fn held_against(&self) -> Option<Digest> {
         self.memory.held_against
     }
 
-    /// The files as they were last read.
+    /// Returns the paths of the files as last read.
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// What was put in force since this was last asked, to be kept.
+    /// Returns the revision that was put in force since the last call, to be persisted.
     pub(super) fn take_accepted(&mut self, stem: &str, at: Timestamp) -> Option<store::Accepted> {
         let (digest, documents) = *self.accepted.take()?;
         let number = self.live.as_ref()?.number;
         Some(store::Accepted { stem: stem.to_owned(), number, digest, at, documents })
     }
 
-    /// Takes note of whether the store took what is in force. Says whether that is news.
+    /// Records whether the revision in force could be persisted. Returns whether that is new.
     pub(super) fn note_unkept(&mut self, unkept: bool) -> bool {
         std::mem::replace(&mut self.unkept, unkept) != unkept
     }
 
-    /// Whether an operator has stopped it.
+    /// Whether an operator paused the entry.
     pub(super) fn is_paused(&self) -> bool {
         self.memory.paused
     }
 
-    /// The entry as the world is told, its state brought up to date.
+    /// Updates the entry's state and returns it for publication.
     pub(super) fn publish(&mut self, stem: &Arc<str>, folder: &Arc<Path>, now: Timestamp) -> Published {
         let state = self.current_state();
         if state != self.state {
@@ -522,13 +533,13 @@ impl Known {
         self.all_findings().cloned().chain(rolled_back).chain(unkept).collect()
     }
 
-    /// The findings, for the log.
+    /// Returns the findings for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
         self.report.iter().chain(self.refusal.as_deref()).chain(self.guarded.as_deref())
     }
 }
 
-/// How a tenant is built.
+/// Builds a tenant.
 pub(super) trait Build:
     FnOnce(TenantSpec, Digest, Arc<TenantSlot>) -> Result<Arc<Tenant>, Report>
 {

@@ -51,6 +51,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let search = call::search(case, search_url.as_deref(), &shared);
     let context = call::context(case, context_url.as_deref(), &shared);
     let (mut search, context) = (search?, context?);
+    // Equal headers share one copy.
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }

@@ -33,6 +33,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>, name: Option<&TenantName>) -> Optio
     let written = case.layers.find(&["path_prefix"]).map(|found| (found, path_prefix(case, &found)));
     let told = case.layers.find(&["public_url"]).map(|found| public_url(case, found));
     let hosts = hosts(case);
+    // A refused `public_url` leaves the tenant without a place.
     let told = match told {
         Some(told) => Some(told?),
         None => None,

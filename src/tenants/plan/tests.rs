@@ -4,7 +4,7 @@ use proptest::test_runner::TestCaseError;
 use super::*;
 use crate::spec::{Holding, HostName, Prefix};
 
-/// Entries with what each wants and holds.
+/// Entries with the mounts that each wants and holds.
 struct Bed(Vec<(String, TenantName, Mounts, Mounts)>);
 
 type Mounts = Option<Vec<Mount>>;
@@ -194,7 +194,7 @@ fn a_refused_claim_takes_nothing_when_its_holder_leaves() {
     let refused = settle(&[waits.clone(), comes]);
     assert!(matches!(&refused["a"], Refusal::Mount(conflict) if conflict.holder == b), "{refused:?}");
     assert_eq!(refused.len(), 1);
-    // An operator accepts it.
+    // An operator accepts the claim.
     assert!(settle(&[Applicant { waits: false, ..waits }]).is_empty());
 }
 
@@ -218,7 +218,7 @@ fn a_swap_whose_halves_come_one_after_the_other_succeeds() {
     assert_eq!(settle(&[first.clone(), stays]).into_keys().collect::<Vec<_>>(), ["a"]);
     let refused = Applicant { waits: true, ..first };
     assert!(settle(&[refused.clone(), second.clone()]).is_empty());
-    // But nobody is let in because a third wants where it is.
+    // But a claim does not succeed because a third entry wants its place.
     let c = name("c");
     let third = Applicant { stem: "c", wants: Some(stake(&c, &x)), ..Applicant::default() };
     assert_eq!(settle(&[refused, third]).into_keys().collect::<Vec<_>>(), ["a", "c"]);
@@ -244,7 +244,7 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
         assert_eq!((conflict.kind, &conflict.holder), (ConflictKind::Host, &a));
     }
     assert!(judged(true, true).is_empty());
-    // Who shares it can have it alone again only when nobody else is on it.
+    // An entry that shares a host can have it alone again only if no other entry is on it.
     let (shared, alone) = (Stake { shares_hosts: true, ..stake(&a, &root) }, stake(&a, &root));
     let other = Stake { shares_hosts: true, ..stake(&b, &help) };
     let withdraws = Applicant { stem: "a", wants: Some(alone), holds: Some(shared), ..Applicant::default() };
@@ -325,18 +325,19 @@ fn the_command_to_accept_can_be_typed_as_it_is_printed() {
     assert!(help("it's\u{1b}").contains(r"`tenantd tenants accept 'it'\''s'`"));
 }
 
-/// What lies in the folder under one stem, and what a gateway remembers of it: all of this outlives a restart.
+/// The files of one stem, and what a gateway records about it; all but `read` survives a restart.
 #[derive(Debug, Clone, Default)]
 struct Entry {
-    /// Which edition of its files, and what they claim; nothing if they are broken.
+    /// The edition of its files and what they claim: `None` without files, no claim if they are
+    /// broken.
     files: Option<(u32, Option<Holding>)>,
     holds: Option<Holding>,
     refused: Option<u32>,
-    /// The edition that is in force or was read last. A restart forgets it.
+    /// Forgotten on a restart: the edition that is in force or was read last.
     read: Option<u32>,
 }
 
-/// What happens between two passes.
+/// A change between two passes.
 #[derive(Debug, Clone)]
 enum Act {
     Put(usize, Holding),
@@ -344,7 +345,7 @@ enum Act {
     Delete(usize),
 }
 
-/// A pass, and whether the gateway was restarted before it; or an order.
+/// A pass with the changes before it and whether the gateway was restarted; or an order.
 #[derive(Debug, Clone)]
 enum Step {
     Pass(Vec<Act>, bool),
@@ -367,7 +368,7 @@ fn holdings() -> impl Strategy<Value = Holding> {
                 host: HostName::parse(host),
                 prefix: Prefix::parse(prefix).expect("a prefix"),
             };
-            // As in real files, one prefix on some hosts.
+            // As in real files, one prefix on several hosts.
             let prefix = mounts[0].1;
             let mut mounts: Vec<_> = mounts.into_iter().map(|(host, _)| mount((host, prefix))).collect();
             mounts.dedup();
@@ -390,7 +391,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..12)
 }
 
-/// Whether both cannot be had, said in other words than the code's.
+/// Whether two claims exclude each other, written independently of the code.
 fn naive_collide(one: &Holding, other: &Holding) -> bool {
     let clash = |a: &Mount, b: &Mount| {
         let [a_text, b_text] = [a, b].map(|mount| mount.prefix.as_str().to_ascii_lowercase());
@@ -403,7 +404,7 @@ fn naive_collide(one: &Holding, other: &Holding) -> bool {
     one.name == other.name || one.mounts.iter().any(|a| other.mounts.iter().any(|b| clash(a, b)))
 }
 
-/// One pass over all that lies there; `accepted` is the entry whose claim an operator accepts.
+/// Runs one pass over all entries; `accepted` is the entry whose claim an operator accepts.
 fn pass(world: &mut [Entry], accepted: Option<usize>) {
     for entry in world.iter_mut() {
         match &entry.files {
@@ -437,7 +438,7 @@ fn pass(world: &mut [Entry], accepted: Option<usize>) {
     }
 }
 
-/// What must hold between what was before a step and what is after it. `fresh`: those whose files are others.
+/// Checks the invariants between two states. `fresh`: the entries whose files changed.
 fn check_step(
     before: &[Entry],
     after: &[Entry],
@@ -453,7 +454,7 @@ fn check_step(
     for (at, entry) in after.iter().enumerate() {
         let was = &before[at];
         let same = entry.holds == was.holds;
-        // What lies there and held something holds that, or what its own files claim now.
+        // An entry with files keeps what it held, or has what its own files claim.
         if entry.files.is_some() && was.holds.is_some() {
             let own = entry.files.as_ref().and_then(|(_, claims)| claims.clone());
             prop_assert!(same || entry.holds == own, "{} lost what it had", STEMS[at]);
@@ -468,16 +469,16 @@ fn check_step(
                 STEMS[at],
                 STEMS[other]
             );
-            // Nobody gets what another had, unless the other's own files let go of it.
+            // No entry gets what another held, unless the other's files release it.
             if !same && collides(&entry.holds, &before[other].holds) {
                 let traded = (0..after.len()).any(|third| third != other && traded(other, third));
-                // An accepted claim lets go of what its entry had, as a changed file does.
+                // An accepted claim releases what its entry held, as a changed file does.
                 let moved = fresh[other] || accepted == Some(other);
                 let let_go = moved || its.files.is_none() || traded;
                 prop_assert!(let_go, "{} took from {}", STEMS[at], STEMS[other]);
             }
         }
-        // A refused claim takes nothing by itself.
+        // A refused claim does not succeed by itself.
         let waited = was.refused.is_some() && !fresh[at] && entry.files.is_some() && accepted != Some(at);
         if waited && !(0..after.len()).any(|other| other != at && traded(at, other)) {
             prop_assert!(same, "{} took over by itself", STEMS[at]);

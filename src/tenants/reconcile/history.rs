@@ -1,4 +1,4 @@
-//! The kept revisions of an entry: listed, and compared line by line.
+//! The persisted revisions of an entry: listing, and comparison line by line.
 
 use std::sync::Arc;
 
@@ -10,26 +10,35 @@ use super::{Reconciler, Site};
 use crate::bundle::{Difference, Snapshot};
 use crate::store::{Mark, Store};
 
-/// A kept revision.
+/// A persisted revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Revision {
+    /// Its number, which counts up for each entry.
     pub number: u64,
-    /// The first 12 digits.
+    /// The first 12 digits of its digest.
     pub digest: String,
+    /// When it was put in force, to the second.
     pub accepted_at: Timestamp,
+    /// Whether it is in force now.
     pub in_force: bool,
 }
 
-/// Two revisions, compared. Secrets are blanked.
+/// A comparison of two revisions, with secrets hidden.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
+    /// The number of the older revision.
     pub from: u64,
+    /// The number of the newer revision.
     pub to: u64,
+    /// The documents that differ.
     pub documents: Vec<Difference>,
 }
 
 impl Reconciler {
-    /// The kept revisions of the entry of this name or stem, the newest first.
+    /// Returns the persisted revisions of the entry with this name or stem, the newest first.
+    ///
+    /// # Errors
+    /// Fails if there is no such entry or no store, or if the store cannot be read.
     pub async fn history(&self, name: &str) -> Result<Vec<Revision>, Refused> {
         let (store, stem, in_force) = self.site.kept(name)?;
         let read = move || store.history(&stem);
@@ -44,7 +53,11 @@ impl Reconciler {
         Ok(marks.into_iter().map(revision).collect())
     }
 
-    /// How revision `to` (the one in force) differs from revision `from` (the one before that).
+    /// Compares revision `from` (default: the one before `to`) with revision `to` (default: the one
+    /// in force).
+    ///
+    /// # Errors
+    /// Fails if there is no such entry, revision or store, or if the store cannot be read.
     pub async fn difference(
         &self,
         name: &str,
@@ -67,7 +80,7 @@ impl Reconciler {
 }
 
 impl Site {
-    /// The store, the stem of an entry, and the number of what is in force.
+    /// Returns the store, the stem of an entry, and the number of its revision in force.
     fn kept(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), Refused> {
         let status = self.registry.load().entry(name).map(|entry| entry.status()).ok_or(Refused::NotFound)?;
         let store = self.store.clone().ok_or(Refused::NoStore)?;

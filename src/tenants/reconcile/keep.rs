@@ -1,4 +1,4 @@
-//! What a pass put in force is kept before anybody is told of it, so that nothing acknowledged is lost.
+//! Persists what a pass put in force before it is published, so that nothing acknowledged is lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use crate::tenants::pace::Look;
 use crate::tenants::scan::Found;
 
 impl Worker {
-    /// What is not in the folder when it is first seen was deleted, as was what goes away before it could be read. An empty
-    /// folder may be a volume not mounted yet.
+    /// Forgets entries that are missing in the first full scan, since they were deleted before it,
+    /// and those that vanished before they could be read. An empty folder may be a volume that is
+    /// not mounted yet, so it counts only after a grace period.
     pub(super) fn drop_absent(&mut self, found: &[Found], look: &Look) {
         let for_good = self.now().duration_since(self.started) >= GRACE;
         let is_unknown = !self.is_known && found.is_empty() && !for_good;
@@ -24,12 +25,14 @@ impl Worker {
         }
     }
 
-    /// Keeps what was put in force. Returns the entries of which it is news that they are kept, or are not.
+    /// Persists what was put in force. Returns the entries for which it changed whether they are
+    /// persisted.
     pub(super) async fn keep(&mut self, changed: &Changed) -> Changed {
         let mut news = Changed::new();
         for (number, stem) in changed.iter().enumerate() {
             self.collect(stem);
-            // Ten thousand at a cold start are kept in shares: what is on its way to the store is there twice.
+            // Ten thousand entries of a cold start are written in batches: changes are in memory
+            // twice while they are written.
             if number % AT_ONCE == AT_ONCE - 1 && !self.keeper.refuses() {
                 news.extend(self.write_kept().await);
             }
@@ -38,7 +41,7 @@ impl Worker {
         news
     }
 
-    /// Hands over to the keeper what is to be kept of an entry.
+    /// Passes the changes of an entry to the keeper.
     fn collect(&mut self, stem: &Arc<str>) {
         let now = self.parts.clock.now();
         let accepted = self.roster.get_mut(stem).and_then(|known| known.take_accepted(stem, now));

@@ -1,5 +1,5 @@
-//! What an operator asks of one entry: pause, resume, roll back, accept, remove. What is asked is kept before it is answered;
-//! where it cannot be kept it is done all the same, and that is said.
+//! An operator's orders about one entry: pause, resume, roll back, accept, remove. An order is
+//! persisted before it is answered; if that fails it is still carried out, and the answer says so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +11,27 @@ use crate::bundle::{self, Loaded, Snapshot};
 use crate::store::{self, Store};
 use crate::tenants::status::TenantStatus;
 
-/// What is asked.
+/// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
+    /// Stop serving until resumed.
     Pause,
+    /// Serve again after a pause.
     Resume,
     /// Put this revision in force until the files change.
     RollBack(u64),
-    /// Let it have what its files claim, though that was another's when it was refused.
+    /// Accept the claim of its files that was refused because another entry held it.
     Accept,
-    /// Delete its files and all that is kept of it.
+    /// Delete its files and everything stored about it.
     Remove,
 }
 
-/// An order that was carried out.
+/// The result of an order that was carried out.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Done {
-    /// How the entry is now; none if it was removed.
+    /// The status of the entry now; `None` if it was removed.
     pub tenant: Option<TenantStatus>,
-    /// Whether it survives a restart.
+    /// Whether the change survives a restart.
     pub kept: bool,
 }
 
@@ -61,7 +63,7 @@ pub enum Refused {
 }
 
 impl Worker {
-    /// Carries out an order about the entry of this name or stem.
+    /// Carries out an order about the entry with this name or stem.
     pub(super) async fn obey(&mut self, name: &str, order: Order) -> Result<Done, Refused> {
         let stem = self.registry.load().entry(name).map(|entry| entry.status().stem);
         let stem: Arc<str> = stem.ok_or(Refused::NotFound)?.into();
@@ -98,6 +100,7 @@ impl Worker {
         self.judge_and_build(&mut changed);
         let Some(known) = self.roster.get_mut(stem) else { return Err(Refused::NotFound) };
         if let Err(why) = known.hold(number, before) {
+            // The candidate that it had before is decided again.
             self.judge_and_build(&mut changed);
             self.publish(&changed).await;
             return Err(Refused::Taken { number, why });
@@ -130,7 +133,7 @@ impl Worker {
         Ok(kept)
     }
 
-    /// Loads a revision that is kept, by today's rules.
+    /// Loads a persisted revision by today's rules.
     async fn read_again(
         &mut self,
         stem: &Arc<str>,
@@ -166,14 +169,14 @@ impl Worker {
         Ok(forgotten && ended)
     }
 
-    /// Whoever was let in is let in no more, whatever is under way.
+    /// Revokes all access to the tenant, including calls in flight.
     fn cut(&self, stem: &str) {
         if let Some(tenant) = self.roster.get(stem).and_then(|known| known.tenant()) {
             tenant.slot.leaves.end();
         }
     }
 
-    /// Writes to the store; says whether it is written.
+    /// Writes to the store. Returns whether that succeeded.
     async fn write(
         &mut self,
         stem: &Arc<str>,

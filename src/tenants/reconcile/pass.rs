@@ -1,4 +1,4 @@
-//! One pass: look → sort → read → judge → build → publish → announce.
+//! One pass: scan → classify → load → decide → build → publish → announce.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -27,15 +27,16 @@ use crate::tenants::roster::{Known, Roster};
 use crate::tenants::scan::{self, FolderId, Found, NamedFiles, SETTLE, Scanned, Sighting};
 use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
 
-/// Entries read at once: as many as the smallest machine has cores.
+/// The number of concurrent readers: the cores of the smallest machine.
 const READERS: usize = 2;
-/// Entries read before they are taken in, and written to the store at once: what reading leaves behind is more than what
-/// is kept of it.
+/// The number of entries that are read, and persisted, in one batch: reading an entry takes more
+/// memory than keeping it.
 pub(super) const AT_ONCE: usize = 256;
-/// An empty folder in another's place removes nobody for this long: a volume may be about to be mounted.
+/// How long tenants are kept after their folder was replaced by an empty one: a volume may be about
+/// to be mounted.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
-/// The stems of the entries that became something else in a pass.
+/// The stems of the entries that changed in a pass.
 pub(super) type Changed = BTreeSet<Arc<str>>;
 
 /// The state of the task.
@@ -59,7 +60,7 @@ pub(super) struct Worker {
     pub(super) sightings: Sightings,
     kindred: Kindred,
     pub(super) keeper: Keeper,
-    /// The folder was seen with something in it, or is empty for good.
+    /// Whether the folder was seen with entries in it, or counts as empty for good.
     pub(super) is_known: bool,
     pub(super) started: Instant,
     pub(super) generation: u64,
@@ -112,12 +113,12 @@ impl Worker {
         self.parts.clock.monotonic()
     }
 
-    /// Whether no entry waits for another look.
+    /// Whether no entry waits for another scan.
     pub(super) fn has_settled(&self) -> bool {
         self.sightings.is_empty()
     }
 
-    /// Takes the folder as it is.
+    /// Runs the first pass, which takes the folder as it is.
     pub(super) async fn first_pass(&mut self) {
         self.look_at_all().await;
         tracing::info!(folder = %self.folder.display(), entries = self.roster.len(), "tenants folder read");
@@ -131,14 +132,15 @@ impl Worker {
         self.pass(Look::default()).await;
     }
 
-    /// When all entries are due for a look, whatever was heard.
+    /// Waits until the next periodic full scan is due.
     pub(super) async fn until_tick(&self) {
-        // A folder that is gone may come back, and nothing would say so.
+        // No event would announce that a missing folder is back, so it is polled.
         let due = self.looked_at_all + self.watch.as_ref().map_or(POLL, Watch::tick);
         tokio::time::sleep(due.saturating_duration_since(self.parts.clock.monotonic())).await;
     }
 
-    /// When entries that have not settled are due for another look; never, if there are none.
+    /// Waits until entries that have not settled are due for another scan; forever if there are
+    /// none.
     pub(super) async fn until_second_look(&self) {
         let Some(first) = self.sightings.values().map(|sighting| sighting.at).min() else {
             return std::future::pending().await;
@@ -152,7 +154,7 @@ impl Worker {
         self.pass(Look { stems: Some(stems), ..Look::default() }).await;
     }
 
-    /// One pass over what a look names.
+    /// Runs one pass over the entries of a scan request.
     pub(super) async fn pass(&mut self, mut look: Look) {
         let started = self.parts.clock.monotonic();
         let changed = match self.try_pass(&mut look).await {
@@ -176,7 +178,8 @@ impl Worker {
     async fn try_pass(&mut self, look: &mut Look) -> io::Result<usize> {
         let moved = self.watch_folder()?;
         if moved || self.doubt.is_some() {
-            // What is missing from another folder was not deleted one by one.
+            // In a replaced folder all entries must be scanned: no event names those that are
+            // missing.
             look.stems = None;
         }
         look.stems.iter_mut().for_each(|stems| self.kindred.widen(stems));
@@ -206,7 +209,7 @@ impl Worker {
         Ok(changed.len())
     }
 
-    /// Watches the folder that is there now. Says whether it is another one than before.
+    /// Watches the current folder. Returns whether it was replaced.
     fn watch_folder(&mut self) -> io::Result<bool> {
         let id = FolderId::of(&self.folder)?;
         if self.folder_id == Some(id) && self.watch.is_some() {
@@ -277,7 +280,8 @@ impl Worker {
         }
     }
 
-    /// A folder that has changed may be another one than the one that is watched.
+    /// Watches tenants that are folders. A folder that changed may have been replaced, so its watch
+    /// is renewed.
     fn watch_folders(&mut self, found: &[Found]) {
         let Some(watch) = &mut self.watch else { return };
         for found in found.iter().filter(|found| found.is_folder) {
@@ -289,7 +293,7 @@ impl Worker {
         }
     }
 
-    /// Reads entries and takes them in, some at once. Returns those that are other than before.
+    /// Reads entries in batches and updates the roster. Returns those that changed.
     async fn read_and_take_in(&mut self, due: Vec<Due>, now: Instant) -> Changed {
         let (mut due, mut changed) = (due.into_iter(), Changed::new());
         while due.len() > 0 {
@@ -299,7 +303,7 @@ impl Worker {
         changed
     }
 
-    /// Reads entries on blocking threads, a few at once, in their order.
+    /// Reads entries on blocking threads, in a few shares. Returns them in order of their stems.
     async fn read(&self, due: Vec<Due>) -> Vec<Read> {
         let mut readers = JoinSet::new();
         let per_reader = due.len().div_ceil(READERS).max(1);
@@ -317,7 +321,7 @@ impl Worker {
         read
     }
 
-    /// Takes in what was read, unless it is still being written.
+    /// Updates the roster with what was read of an entry, unless it is still being written.
     fn take_in(&mut self, read: Read, now: Instant) -> Option<Arc<str>> {
         if read.is_unsettled(!self.roster.contains_key(&read.stem)) {
             look::unsettled(&mut self.sightings, read.stem, read.afterwards, now);
@@ -344,7 +348,8 @@ impl Worker {
         tracing::info!(entry = %stem, "tenant removed");
     }
 
-    /// Judges all claims and builds those who may serve; adds to `changed` whoever's lot is another now.
+    /// Resolves all claims and builds the candidates that may serve; adds to `changed` the entries
+    /// whose state changed.
     pub(super) fn judge_and_build(&mut self, changed: &mut Changed) {
         self.note_holdings(changed);
         if !self.holdings.waiting().is_empty() {
@@ -396,8 +401,8 @@ impl Worker {
     }
 }
 
-/// Whether the files of whoever has it were away at the last look. What comes then may be there to replace them; whether
-/// they are gone is seen at the next look.
+/// Whether the holder's files were missing in the last scan. The newcomer may be there to replace
+/// them; the next scan shows whether they are gone, so the refusal does not last.
 fn is_away(refusal: &Refusal, holdings: &Holdings, sightings: &Sightings) -> bool {
     let away = |stem: &str| sightings.get(stem).is_some_and(Sighting::is_of_nothing);
     match refusal {

@@ -1,4 +1,5 @@
-//! Reading and building, each tenant for itself: a panic is our fault, costs that tenant, and reaches no other.
+//! Reads and builds each tenant in isolation: a panic is a fault of ours that affects only this
+//! tenant.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(super) struct Read {
     pub(super) stem: Arc<str>,
     pub(super) loaded: Loaded,
     pub(super) signature: Signature,
-    /// The files as they were after reading.
+    /// The signature of the files after reading.
     pub(super) afterwards: Signature,
     pub(super) files: Arc<[PathBuf]>,
     /// The last good revision, if these files are not it.
@@ -28,8 +29,8 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Whether it changed while it was read, is a zip that may not be there wholly yet, or could not be read for a
-    /// reason that will pass. `is_new`: the entry was not there before.
+    /// Whether the entry changed while it was read, is a zip that may be incomplete, or could not
+    /// be read for a temporary reason. `is_new`: the entry did not exist before.
     pub(super) fn is_unsettled(&self, is_new: bool) -> bool {
         let is_doubtful = |spec: &TenantSpec| is_new && spec.access.is_open();
         self.afterwards != self.signature

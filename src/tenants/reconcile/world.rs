@@ -1,4 +1,4 @@
-//! The last steps of a pass: one new world is published, then everybody is told.
+//! The last steps of a pass: publishes one new table, then announces the changes.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::tenants::registry::RoutingTable;
 use crate::tenants::tenant::Tenant;
 
 impl Worker {
-    /// Publishes the world with these entries changed, then tells everybody.
+    /// Publishes a table with these entries changed, then announces them.
     pub(super) async fn publish(&mut self, changed: &Changed) {
         self.settle_lives(changed).await;
         self.generation += 1;
@@ -24,7 +24,8 @@ impl Worker {
         self.clerk.write(changed);
     }
 
-    /// Begins the lives of tenants whose name their entry has from now on, before anybody can log in to them.
+    /// Begins the lives of tenants whose names these entries take, before anyone can log in to
+    /// them.
     async fn settle_lives(&self, changed: &Changed) {
         let Some(login) = &self.parts.login else { return };
         for stem in changed {
@@ -34,11 +35,12 @@ impl Worker {
                 None => login.ledger.settle_without_login(&tenant.spec.name, stem),
             }
         }
-        // What the store does not take is offered to it again; until then nothing that needs it is kept either.
+        // Lives that the store does not accept are written again later; until then nothing that
+        // depends on them is persisted either.
         let _written = login.ledger.write_lives().await;
     }
 
-    /// Deletes all that is kept for logins to an entry. Says whether it is deleted.
+    /// Deletes everything stored for logins to an entry. Returns whether that succeeded.
     pub(super) async fn end_lives(&self, stem: &str) -> bool {
         let Some(login) = &self.parts.login else { return true };
         login.ledger.end_lives(stem);
@@ -47,10 +49,10 @@ impl Worker {
 
     fn next_world(&mut self, old: &RoutingTable, changed: &Changed) -> RoutingTable {
         let now = self.parts.clock.now();
-        // What has not changed is shared with the old world.
+        // Unchanged entries are shared with the old table.
         let mut table = old.clone();
         (table.generation, table.settled) = (self.generation, self.settled);
-        // All go before any comes: two tenants may have swapped their prefixes.
+        // All are removed before any is inserted: two tenants may have swapped their prefixes.
         changed.iter().for_each(|stem| table.take_out(stem));
         for stem in changed {
             if let Some(known) = self.roster.get_mut(stem) {
@@ -60,7 +62,8 @@ impl Worker {
         table
     }
 
-    /// Logs what changed, shows old revisions the door, warms new ones up. Returns the names that nobody has any more.
+    /// Logs the changes, retires old revisions, and warms up new ones. Returns the names that no
+    /// tenant has any more.
     fn announce(&self, changed: &Changed, old: &RoutingTable) -> Vec<TenantName> {
         let table = self.registry.load();
         for stem in changed {
@@ -81,7 +84,7 @@ impl Worker {
         gone
     }
 
-    /// The contexts kept on disk go with their tenants.
+    /// Deletes the stored contexts of removed tenants.
     async fn forget_contexts(&self, gone: Vec<TenantName>) {
         if gone.is_empty() {
             return;
@@ -94,14 +97,14 @@ impl Worker {
     }
 }
 
-/// The tenant of an entry, if it is not the very one that was there before.
+/// Returns the tenant of an entry, if it is not the same `Arc` as before.
 fn new_tenant<'a>(before: Option<&Published>, after: Option<&'a Published>) -> Option<&'a Arc<Tenant>> {
     let before = before.and_then(|entry| entry.tenant.as_ref());
     let after = after.and_then(|entry| entry.tenant.as_ref())?;
     before.is_none_or(|before| !Arc::ptr_eq(before, after)).then_some(after)
 }
 
-/// The names of tenants that entries had and have not any more.
+/// Returns the names that tenants had and no longer have.
 fn names_gone(changed: &Changed, old: &RoutingTable, new: &RoutingTable) -> Vec<TenantName> {
     let name_in = |table: &RoutingTable, stem: &Arc<str>| {
         table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
