@@ -116,9 +116,9 @@ pub struct Loaded {
     /// What the files give out to some callers only, or perhaps so, whether or not they can be used.
     pub guards: Option<Box<Reaches>>,
     pub report: Report,
-    /// The secrets' files that the tenant's files name, whether or not they could be read.
+    /// The files with secrets that the tenant's files name, readable or not.
     pub named: Vec<Named>,
-    /// What was read, if it made a tenant.
+    /// What was read, if there is a spec.
     pub snapshot: Option<Snapshot>,
 }
 

@@ -1,9 +1,10 @@
 //! The files and variables of this machine that a tenant's files may refer to.
 //!
-//! Who may write one tenant's folder must not read another's. Files of a tenant's own folder lie in it, links followed
-//! (those of mounted Secrets and ConfigMaps do), or below the folders that the settings allow. A file that lies in the
-//! tenants folder itself may be a link to anywhere: who may write there decides about all tenants anyway. Beside such files
-//! a tenant's secrets may lie under its own name (`acme.key`), which is nobody else's.
+//! Write access to one tenant's folder must not give read access to another's. Files in a tenant's
+//! own folder must lie in it after following links (those of mounted Secrets and ConfigMaps do), or
+//! below the folders that the settings allow. A file in the tenants folder itself may be a link to
+//! anywhere: anyone who may write there controls all tenants anyway. Beside such files a tenant's
+//! secrets may lie under its own stem (`acme.key`), which no other tenant has.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub fn secret_of(name: &str) -> Option<&str> {
 pub(super) struct Bounds {
     /// The tenant's own folder, if it has one.
     folder: Option<PathBuf>,
-    /// Where its files lie and what they are called, if it has none.
+    /// The folder and stem of its files, if it has no folder of its own.
     beside: Option<(PathBuf, String)>,
     roots: Vec<PathBuf>,
     /// The tenant part of the variables that may be used; `None`: all that begin with `TENANT_`.
@@ -67,14 +68,14 @@ impl Bounds {
 
     /// Reads a file that one of the tenant's files refers to.
     pub(super) fn read_named(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
-        // As it is one of the tenant's files, it may be a link as those may.
+        // It counts as one of the tenant's files, and so may be a link.
         if self.is_its_own(path) {
             return file::read(path, cap);
         }
         file::read_below(path, self.folder.iter().chain(&self.roots).map(PathBuf::as_path), cap)
     }
 
-    /// Where an operator may put the tenant's secrets, as an instruction.
+    /// Describes where an operator may put the tenant's secrets, as an instruction.
     pub(super) fn place_of_secrets(&self) -> String {
         match &self.beside {
             Some((_, stem)) => {
@@ -84,7 +85,7 @@ impl Bounds {
         }
     }
 
-    /// Whether a file of secrets lies beside the tenant's files and is called like them.
+    /// Whether a file lies beside the tenant's files and has the name of its secrets.
     fn is_its_own(&self, path: &Path) -> bool {
         let Some((folder, stem)) = &self.beside else { return false };
         let name = path.file_name().and_then(OsStr::to_str);

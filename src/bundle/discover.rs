@@ -233,7 +233,7 @@ pub fn strays(folder: &Path) -> io::Result<Report> {
     Ok(report)
 }
 
-/// Whether an operator's file of this stem lies there: only such name files of secrets.
+/// Whether the folder has an operator's file of this stem; only those may name files with secrets.
 fn has_own_file(folder: &Path, stem: &str) -> bool {
     ["yaml", "yml", "env"].iter().any(|extension| folder.join(format!("{stem}.{extension}")).is_file())
 }

@@ -1,9 +1,11 @@
-//! Values that are not what they stand for: left to be filled in, masked, or with something that came along when copying.
+//! Values that are not the intended ones: placeholders, masked secrets, and values with characters
+//! that were picked up by copying.
 
-/// Whether a secret still waits to be filled in: what the vendor's texts have in its place (`paste-your-api-key-here`,
-/// `<your-key>`), what people write (`changeme`, `xxx`, `TODO`), what is masked or cut short, and those in quotes.
+/// Whether a secret is a placeholder: one of the vendor's (`paste-your-api-key-here`,
+/// `<your-key>`), a customary one (`changeme`, `xxx`, `TODO`), a masked or truncated secret, or one
+/// of these in quotes.
 ///
-/// Words alone make a placeholder: `paste-9f2kd81` may well be a key.
+/// Only words make a placeholder: `paste-9f2kd81` may be a key.
 pub(super) fn is_placeholder(text: &str) -> bool {
     let text = text.trim().trim_matches(['"', '\'', '`']).trim().to_ascii_lowercase();
     let squeezed: String = text.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
@@ -15,7 +17,8 @@ pub(super) fn is_placeholder(text: &str) -> bool {
         || WORDS.contains(&squeezed.as_str())
 }
 
-/// Whether any value is none yet, which a secret or a header may stand for: an instruction, or what a portal masks.
+/// Whether a value of any kind (a secret, a header) is not filled in: an instruction, or a masked
+/// secret.
 pub(super) fn is_unfinished(text: &str) -> bool {
     is_masked(text) || has_words_in_brackets(text) || is_instruction(text)
 }
@@ -34,8 +37,8 @@ const WORDS: &[&str] = &[
     "yourkey",
 ];
 
-/// `paste-your-api-key-here`, `your-client-secret`, `change-me`: an instruction in words and nothing else, apart from the few
-/// digits that people put behind such.
+/// Whether a text is an instruction (`paste-your-api-key-here`, `your-client-secret`, `change-me`)
+/// that consists of words only, apart from a few digits at its end.
 fn is_instruction(text: &str) -> bool {
     let text = text.trim_end_matches(|c: char| c.is_ascii_digit());
     let dashed = text.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
@@ -45,12 +48,13 @@ fn is_instruction(text: &str) -> bool {
     begins && dashed.bytes().all(|byte| byte.is_ascii_lowercase() || b"-<>'".contains(&byte))
 }
 
-/// What a portal shows of a secret that it no longer tells: `gTx****`.
+/// Whether a text is a masked secret, as portals show it after its creation: `gTx****`.
 fn is_masked(text: &str) -> bool {
     ["***", "•••", "●●●", "…"].iter().any(|stars| text.contains(stars))
 }
 
-/// `<your-key>` or `<api key>` anywhere; `a<b>c` may be a key.
+/// Whether a text contains words in angle brackets, such as `<your-key>` or `<api key>`; `a<b>c`
+/// may be a key.
 fn has_words_in_brackets(text: &str) -> bool {
     let Some((_, rest)) = text.split_once('<') else { return false };
     let Some((inside, rest)) = rest.split_once('>') else { return false };
@@ -59,11 +63,11 @@ fn has_words_in_brackets(text: &str) -> bool {
     are_words || has_words_in_brackets(rest)
 }
 
-/// What is said of a value that [`is_quoted`].
+/// The end of a message about a value that [`is_quoted`].
 pub(super) const QUOTED: &str =
     "has quotes around it that are part of it, as a shell or an editor leaves them; take them away";
 
-/// Whether quotes are part of a text, as a shell or an editor leaves them: `"key"`.
+/// Whether a text includes the quotes around it, as shells and editors leave them: `"key"`.
 pub(super) fn is_quoted(text: &str) -> bool {
     let text = text.trim();
     ["\"", "'", "`"].iter().any(|quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote))
@@ -117,7 +121,7 @@ mod tests {
         for text in ["key-sales", "sk-live-1234", "0123", "tursio-abc", "xxl-key", "yo-ur"] {
             assert!(!is_placeholder(text), "{text}");
         }
-        // They begin or look like an instruction, and nobody would write it so.
+        // These begin like an instruction or resemble one, but are keys.
         for text in
             ["paste-9f2kd81", "your-4fe1c09b7a", "changeme-8c1f2e9a", "Insert.7hQ_pz", "a<b>c", "x<9f2k>y"]
         {

@@ -1,8 +1,9 @@
 //! Secrets given by reference: `x_file: <path>` and `${TENANT_…}`.
 //!
-//! Only operators' files may refer to them, only to files in the tenant's own folder, beside its files under its name, or below the folders that the
-//! settings allow (after following links), and only to variables of that prefix. What was read goes into the tenant's
-//! digest, so that a rotated secret is a change; which files were named is told, so that a change of them is noticed.
+//! Only operators' files may use references, only to files in the tenant's own folder, beside its
+//! files under its stem, or below the folders that the settings allow (after following links), and
+//! only to variables of that prefix. What was read goes into the entry's digest, so that a rotated
+//! secret is a change; the named files are returned, so that a change of them is noticed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub(super) struct Resolver<'a> {
     pub(super) shelf: Shelf<'a>,
     pub(super) hasher: Hasher,
     pub(super) scrubber: Scrubber,
-    /// The secrets' files that were named so far.
+    /// The files with secrets that were named so far.
     pub(super) named: Vec<Named>,
 }
 
@@ -39,31 +40,35 @@ pub(super) struct Resolved {
     pub(super) origin: Origin,
 }
 
-/// A secret's file that a document names, and what lay there before it was read.
+/// A file with a secret that a document names, and its presence before it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
+    /// The file's path.
     pub path: PathBuf,
+    /// Whether the file exists, and its stamp.
     pub presence: Presence,
 }
 
-/// What can be told of a file without reading it.
+/// What is known of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
+    /// It exists.
     There(Stamp),
+    /// It does not exist.
     Gone,
-    /// It cannot be looked at, which says nothing about whether it is there.
+    /// Its metadata cannot be read, so it may or may not exist.
     Hidden,
 }
 
 impl Named {
-    /// As it looks now.
+    /// Returns a file with its current presence.
     fn now(path: &Path) -> Self {
         Self { path: path.to_owned(), presence: Presence::at(path) }
     }
 }
 
 impl Presence {
-    /// What can be told of it now.
+    /// Returns the current presence of a file.
     pub fn at(path: &Path) -> Self {
         match Stamp::of(path) {
             Ok(stamp) => Self::There(stamp),
@@ -75,7 +80,7 @@ impl Presence {
     }
 }
 
-/// What stands in the document.
+/// The form of a secret in the document.
 enum Reference<'a> {
     Plain(&'a str),
     File(&'a str),
@@ -192,7 +197,7 @@ impl Resolver<'_> {
 
     fn file(&mut self, path: &str, beside: &Path) -> Result<String, Refusal> {
         let place = beside.parent().unwrap_or(Path::new("")).join(path);
-        // Before it is read: what changes meanwhile is another file at the next look.
+        // Noted before reading, so that a later change is a difference in the next scan.
         self.note(&place);
         let text = match self.shelf.is_kept() {
             true => self.shelf.secret(path, beside).ok_or_else(not_kept),
@@ -204,7 +209,7 @@ impl Resolver<'_> {
                 self.shelf.took_secret(path, beside, text);
                 self.hasher.field(text.as_bytes());
             }
-            // What is wrong with it is part of what lies there: another fault is another finding.
+            // The fault is part of the digest: another fault is another finding.
             Err(refusal) => self.hasher.field(refusal.message.as_bytes()),
         }
         text

@@ -187,8 +187,8 @@ fn only_paused(stem: &str, paused: bool) -> Entry {
 }
 
 impl LastGood {
-    /// Brings the revision back if the files are not what it was made of, and none of its files was deleted, its secrets'
-    /// files among them. Blocking.
+    /// Restores the revision if the current files differ from it and none of its own files,
+    /// including those with secrets, was deleted. Blocking.
     pub(super) fn revive(
         self,
         now: &Loaded,

@@ -90,9 +90,9 @@ struct Candidate {
     revision: Digest,
     access: Option<Digest>,
     files: Arc<[PathBuf]>,
-    /// The secrets' files that those name.
+    /// The files with secrets that those files name.
     named: NamedFiles,
-    /// What it was read from, as it is to be kept; or the number under which it is kept already.
+    /// The encoded snapshot to persist, or the number under which it is persisted already.
     source: Result<Vec<u8>, u64>,
     /// Whether an operator chose it, so that an earlier refusal does not count.
     by_order: bool,
@@ -109,8 +109,9 @@ struct Live {
     tenant: Arc<Tenant>,
     /// The files that it was built from.
     files: Arc<[PathBuf]>,
+    /// The files with secrets that those files name.
     named: NamedFiles,
-    /// Of all that decides who may call it.
+    /// The digest of everything that decides who may call it.
     access: Option<Digest>,
     number: u64,
     /// Whether its files enable it, regardless of an operator's pause.
@@ -118,7 +119,7 @@ struct Live {
 }
 
 impl Live {
-    /// Whether one of the files it was made of is not there any more, its secrets' files among them.
+    /// Whether one of the files that it was built from, including those with secrets, is missing.
     fn lost_a_file(&self, files: &[PathBuf], signature: &Signature) -> bool {
         self.files.iter().any(|file| !files.contains(file)) || signature.lacks_one_of(&self.named)
     }
@@ -155,8 +156,9 @@ impl Known {
 
     /// Updates the entry with what was read. Returns whether the content changed.
     ///
-    /// A refused change leaves the revision in force: open if the change is surely not about who may call, else closed.
-    /// Where a file of that revision was deleted, its operator has spoken: the revision does not live on.
+    /// After a refused change the revision stays in force: open if the change certainly does not
+    /// affect who may call, otherwise closed. If a file of that revision was deleted, the operator
+    /// meant to remove it, and the revision ends.
     pub(super) fn take_in(
         &mut self,
         mut loaded: Loaded,
@@ -408,7 +410,7 @@ impl Known {
         let Revived { number, loaded, files } = revived;
         let candidate = Candidate::of(loaded, files, Err(number));
         let Some(candidate) = candidate.filter(|_| self.live.is_none()) else { return };
-        // One that cannot be built any more is as good as none.
+        // A revision that can no longer be built counts as none.
         if let Ok(live) = self.make(candidate, build) {
             self.put_in_force(live, now);
         }

@@ -1,13 +1,14 @@
 //! The scan of the folder: which entries there are, and whether they have stopped changing.
 //!
-//! A half-written YAML is often valid YAML without its last lines, so settling must never fail open: an entry is taken
-//! only when all its files were renamed into place, or looked alike twice with half a second between, or (a zip)
-//! read completely. A zip that comes alone and lets everybody in takes two looks, so that it never serves without the
-//! overlay that is copied after it. A file that is missing may be about to be written anew by an editor: that too takes two looks.
-//! Modification times are compared with those of the look before and never with a clock.
+//! A half-written YAML is often valid without its last lines, so settling must never fail open: an
+//! entry is accepted only if all its files were renamed into place, or were the same in two scans
+//! half a second apart, or (a zip) could be read completely. A new zip without other files that is
+//! open to everybody takes two scans, so that it never serves without the overlay that is copied
+//! after it. A missing file takes two scans as well, since an editor may be about to write it anew.
+//! Modification times are compared with those of the previous scan, never with a clock.
 //!
-//! Secrets' files that the entry's files name are looked at with them, wherever they lie. Only reading an entry tells which
-//! they are, so they are those that it named when it was last read.
+//! The files with secrets that an entry names are part of its scan, wherever they lie. Only reading
+//! the entry tells which they are, so they are those that it named when it was last read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -23,22 +24,23 @@ use crate::bundle::{self, Entry, Named, Presence};
 /// The time between two scans that must agree.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
-/// One of an entry's own files as it looks.
+/// One of an entry's own files with its stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
     stamp: file::Stamp,
 }
 
-/// The files that an entry's files name.
+/// The paths of the files that an entry's files name.
 pub(super) type NamedFiles = Arc<[PathBuf]>;
 
-/// How all files of an entry look, those that are named almost like them, and those that they name.
+/// The stamps of all files of an entry and of its namesakes, and the presence of the files that it
+/// names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signature {
     files: Box<[Stamp]>,
     named: NamedFiles,
-    /// What is where `named` says, in its order.
+    /// The presence of the `named` files, in the same order.
     presences: Box<[Presence]>,
 }
 
@@ -81,7 +83,8 @@ pub(super) struct Scanned {
     pub(super) misnamed: Vec<String>,
 }
 
-/// Lists the folder, or some entries of it. `named` says which files each entry's files name, as far as that is known.
+/// Scans the folder, or some of its entries. `named` has the files that each entry names, as far as
+/// known.
 pub(super) fn scan(
     folder: &Path,
     only: Option<&BTreeSet<String>>,
@@ -124,14 +127,15 @@ impl Found {
 }
 
 impl Signature {
-    /// A file that cannot be looked at has no stamp; loading it will say why.
+    /// Returns the signature of an entry. A file whose metadata cannot be read has no stamp;
+    /// loading it reports why.
     pub(super) fn of(entry: &Entry, named: NamedFiles) -> Self {
         let stamp = |path: &PathBuf| Some(Stamp { path: path.clone(), stamp: file::Stamp::of(path).ok()? });
         let files = entry.files.iter().chain(&entry.namesakes).filter_map(stamp).collect();
         Self { files, presences: named.iter().map(|path| Presence::at(path)).collect(), named }
     }
 
-    /// The same of an entry that was read, with the files that it names now.
+    /// Returns the signature of an entry after reading, with the files that it names now.
     pub(super) fn naming(self, named: &[Named]) -> Self {
         if named.is_empty() && self.named.is_empty() {
             return self;
@@ -141,19 +145,19 @@ impl Signature {
         Self { named: named.into(), presences: presences.into(), ..self }
     }
 
-    /// The files that the entry's files name.
+    /// Returns the paths of the files that the entry names.
     pub(super) fn named(&self) -> &NamedFiles {
         &self.named
     }
 
-    /// Whether one of these files is named and is gone.
+    /// Whether one of these files is named and does not exist.
     pub(super) fn lacks_one_of(&self, files: &[PathBuf]) -> bool {
         let mut named = self.named.iter().zip(&self.presences);
         named.any(|(path, presence)| *presence == Presence::Gone && files.contains(path))
     }
 
-    /// Whether a file was deleted since the other one, or what it names is other than it was: of files that may lie
-    /// anywhere nothing tells whether they were renamed into place.
+    /// Whether a file was deleted since the other signature, or the named files differ: these may
+    /// lie anywhere, so no event tells whether they were renamed into place.
     fn differs_beyond_its_files(&self, known: &Self) -> bool {
         let is_here = |path: &PathBuf| self.files.iter().any(|stamp| stamp.path == *path);
         (&self.named, &self.presences) != (&known.named, &known.presences)

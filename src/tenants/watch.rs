@@ -92,7 +92,7 @@ impl Doorbell {
                     }
                     self.heard_of(stem, path, &event);
                 }
-                // A mounted ConfigMap changes as a whole: no event names the files one sees.
+                // A mounted ConfigMap changes as a whole: no event names the visible files.
                 None if path == folder || path.ends_with("..data") => self.ring_all(),
                 None => {}
             }

@@ -481,7 +481,7 @@ fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
     }
     let drop = key("other.key");
     assert!(drop.findings().contains("call it acme.key or acme.secret"), "{}", drop.findings());
-    // As any file of the folder it may be a link to anywhere.
+    // Like any file in the tenants folder it may be a link to anywhere.
     let elsewhere = Drop::new().file("key", "key-of-a-file-0002");
     let drop = key("acme.key");
     std::fs::remove_file(drop.path().join("acme.key")).expect("removed");

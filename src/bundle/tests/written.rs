@@ -185,7 +185,7 @@ fn what_goes_to_the_backend_or_to_clients_is_judged_like_the_key() {
             "{odd:?}: {codes:?}"
         );
     }
-    // Words that mean nothing in a secret are values of headers.
+    // Placeholder words are valid values of headers.
     for good in ["none", "null", "-", "*", "*/*", "x", "todo", "a<b>c"] {
         assert_eq!(overlay(&format!("backend: {{headers: {{x-a: '{good}'}}}}\n")).codes(), [""; 0], "{good}");
     }
@@ -206,7 +206,7 @@ fn quotes_that_a_shell_left_are_refused_and_said_of_headers() {
         assert_eq!(drop.codes(), [code], "{line}");
         assert!(drop.findings().contains("quotes around it"), "{line}");
     }
-    // A variable that Docker took from an env file has them.
+    // Docker keeps the quotes of a variable in an env file.
     let drop = overlay("api_key: ${TENANT_ACME_KEY}\n")
         .context(|context| _ = context.env.insert("TENANT_ACME_KEY".into(), Secret::new("'portal-0001'")));
     assert_eq!(drop.codes(), ["bad-header-value"]);

@@ -208,7 +208,8 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     }
 }
 
-/// What makes of a URL's text another than the one that was meant. Parsers forgive some of it, clients and proxies may not.
+/// Describes characters that suggest that a URL is not the intended one. Parsers accept some of
+/// them, clients and proxies may not.
 pub(super) fn odd_in_url(text: &str, has_marks: bool) -> Option<&'static str> {
     let no_urls = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
     match text {

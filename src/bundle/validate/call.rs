@@ -22,7 +22,7 @@ const MAX_BODY: usize = 16 << 10;
 /// The parts that both calls share.
 pub(super) struct Shared {
     pub(super) auth: Option<(HeaderName, Secret)>,
-    /// The operator's, for both.
+    /// The operator's headers of both calls.
     pub(super) headers: Vec<(HeaderName, Secret)>,
     pub(super) constants: Constants,
 }
@@ -234,7 +234,7 @@ fn headers(case: &mut Case<'_, '_>, shared: &Shared, call: &str) -> Option<Arc<[
     Some(headers.into())
 }
 
-/// The headers below a path, of which there are `others` elsewhere; `None` if they are too many.
+/// Returns the headers at a path; `None` if they and the `others` elsewhere are too many.
 pub(super) fn named_headers(
     case: &mut Case<'_, '_>,
     path: &[&str],

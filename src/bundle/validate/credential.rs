@@ -93,8 +93,8 @@ impl<'a> Credential<'a> {
         Some(digest)
     }
 
-    /// Whether a program can show the secret at all: a key as a bearer token (RFC 6750 section 2.1), a client's secret in
-    /// a form or as Basic.
+    /// Whether a program can send the secret: a key as a bearer token (RFC 6750 section 2.1), a
+    /// client's secret in a form or with Basic authentication.
     fn can_be_shown(&self, secret: &str) -> bool {
         match self.plain {
             "key" => {
@@ -105,7 +105,7 @@ impl<'a> Credential<'a> {
         }
     }
 
-    /// What logs and audit call the holder; `default` if nobody says.
+    /// Returns the holder's name for logs and audit; `default` without a label.
     pub(super) fn label(&self, case: &mut Case<'_, '_>, default: String) -> Option<String> {
         let Some(node) = self.member("label") else { return Some(default) };
         let text = node.text()?;

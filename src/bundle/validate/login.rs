@@ -139,7 +139,7 @@ fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
         text if is_quoted(text) => format!("{name} {QUOTED}"),
-        // Entra shows both beside each other, and only one of them works.
+        // Entra shows the id and the value side by side, and only the value works.
         text if guid(text).is_some() => format!("{name} looks like the secret's id, not like its value"),
         text if text.len() > 512 => format!("{name} is no client secret"),
         text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {

@@ -227,7 +227,8 @@ impl Worker {
         scan.await.map_err(io::Error::other)?
     }
 
-    /// The files that the entries' files name, as they were last read, whether or not that was taken in.
+    /// Returns the files that the entries' files name, as last read, whether or not that was
+    /// accepted.
     fn named_files(&self, look: &Look) -> HashMap<Arc<str>, NamedFiles> {
         let is_looked_at = |stem: &str| look.stems.as_ref().is_none_or(|stems| stems.contains(stem));
         let known = self.roster.iter().map(|(stem, known)| (stem, known.signature.named()));
@@ -239,7 +240,7 @@ impl Worker {
         named.map(|(stem, named)| (Arc::clone(stem), Arc::clone(named))).collect()
     }
 
-    /// Whether an empty look at all may mean that the folder itself is gone.
+    /// Whether an empty full scan may mean that the folder itself is missing.
     fn is_doubtful(&mut self, found: &[Found], look: &Look, moved: bool) -> bool {
         if look.stems.is_some() {
             return false;
