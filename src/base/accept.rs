@@ -1,4 +1,7 @@
-//! Accepting from a socket: a peer that is gone again is passed over, and a machine that has no room is waited out.
+//! Accepts connections from a listening socket.
+//!
+//! Errors of a single peer are skipped. When the machine runs out of resources, accepting pauses
+//! and resumes by itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +16,11 @@ use crate::telemetry::metrics::Metrics;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// One line in so long a time says that connections cannot be accepted; the metric counts each failure.
+/// The shortest interval between two log lines about failing to accept; the metric counts every
+/// failure.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// A bound socket, and how it went with it.
+/// A listening socket together with its recent failures to accept.
 #[derive(Debug)]
 pub struct Acceptor {
     socket: Arc<TcpListener>,
@@ -28,12 +32,12 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Nothing is accepted before it is asked for.
+    /// Wraps a listening socket. Nothing is accepted until [`Acceptor::accept`] is called.
     pub fn new(socket: Arc<TcpListener>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self { socket, clock, metrics, failures: 0, complaint: Seldom::once_in(SAY_AGAIN_AFTER) }
     }
 
-    /// The next connection, however long it takes. May be dropped and asked again.
+    /// Waits for the next connection, however long it takes. Cancellation-safe.
     pub async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         loop {
             match self.socket.accept().await {
@@ -47,8 +51,10 @@ impl Acceptor {
         }
     }
 
-    /// Out of file descriptors or memory: accepting again at once would only spin, and a line each time fill the disk.
-    /// Counts a failure, says it if that was not done lately, and returns how long to wait.
+    /// Counts a failure, logs it unless that was done recently, and returns how long to pause.
+    ///
+    /// The process is out of file descriptors or memory. Accepting again at once would only spin,
+    /// and logging every failure would fill the disk.
     fn meet(&mut self, error: &io::Error) -> Duration {
         self.metrics.connection_refused("accept_error");
         if self.complaint.occasion(self.clock.monotonic()).is_some() {
@@ -64,7 +70,7 @@ impl Acceptor {
     }
 }
 
-/// Errors of the one connection that was being accepted; the next one may be fine at once.
+/// Whether the error concerns only the connection being accepted, so that the next one may succeed.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

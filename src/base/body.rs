@@ -1,4 +1,4 @@
-//! The one body type of every answer this process gives, and the answers that are nothing more.
+//! The body type of all responses that this process sends, and constructors for simple responses.
 
 use std::convert::Infallible;
 
@@ -6,20 +6,20 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 
-/// An answer's body. Errors cannot happen: whatever may fail has failed before the answer began.
+/// The body of a response. It cannot fail: everything fallible happens before the response starts.
 pub type Body = BoxBody<Bytes, Infallible>;
 
-/// A body that is wholly there.
+/// Returns a body that holds `bytes`.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
 }
 
-/// A body of no bytes.
+/// Returns a body without bytes.
 pub fn empty() -> Body {
     Empty::new().boxed()
 }
 
-/// An answer with a body of this type, and no further headers.
+/// Returns a response with this body and content type, and no other headers.
 pub fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(bytes));
     *response.status_mut() = status;
@@ -27,7 +27,7 @@ pub fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<By
     response
 }
 
-/// An answer without a body.
+/// Returns a response without a body.
 pub fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = status;

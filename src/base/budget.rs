@@ -1,15 +1,17 @@
-//! Budgets: how much of one resource all may hold together, and how much of it any one party may hold.
+//! Budgets: how much of one resource all parties may hold together, and how much each party may
+//! hold.
 //!
-//! A budget counts weight (bytes, or what stands for time), never things. It has three bounds:
+//! A budget counts weight (bytes, or a stand-in for time), never items. It has three bounds:
 //!
-//! - the limit, for everybody together;
-//! - a share for each tenant, each source network and each origin of backends: half of the limit, so that no party can
-//!   fill it alone; a client of a tenant has half of what its tenant has, or less where its user says so, so that it
-//!   cannot fill that either;
-//! - a reserve, the last fifth of the limit and of each share, which only callers with a credential may use, so that
-//!   nobody who is unknown can shut out those who are known, neither from everything nor from one tenant.
+//! - the limit, for all parties together;
+//! - a share for each tenant, each source network and each backend origin: half of the limit, so
+//!   that no single party can fill it. A client of a tenant gets half of its tenant's share, or
+//!   less where the user of the budget says so, so that it cannot fill that share either;
+//! - a reserve, the last fifth of the limit and of each share, which is open only to callers with a
+//!   credential. Callers without one therefore cannot lock out callers with one, neither from the
+//!   whole budget nor from one tenant.
 //!
-//! A [`Hold`] gives back what it has when it is dropped. What is refused takes nothing.
+//! A [`Hold`] returns its weight when it is dropped. A refused request reserves nothing.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,26 +22,27 @@ use dashmap::DashMap;
 /// A party whose share is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// A tenant, by its name.
+    /// A tenant, by name.
     Tenant(Arc<str>),
-    /// A source network, as [`network`](super::reach::network) gives it.
+    /// A source network, as [`network`](super::reach::network) computes it.
     Network(IpAddr),
-    /// A client of a tenant's login, by the names of both.
+    /// An OAuth client of a tenant, by the tenant's name and the client's id.
     Client { tenant: Arc<str>, id: Arc<str> },
-    /// Where backends are: scheme, host and port. It is counted in the tenant's place where tenants have bounds of their own.
+    /// A backend origin: scheme, host and port. Takes the tenant's place in budgets that already
+    /// limit each tenant by other means.
     Origin(Arc<str>),
 }
 
-/// The bounds of one resource, and what is held of it.
+/// The bounds of one resource and how much of it is held.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
     held: AtomicU64,
-    /// What each party holds, while it holds or may come to hold something.
+    /// The weight each party holds. An entry lives as long as its [`Share`].
     shares: DashMap<Party, Weak<Share>>,
 }
 
-/// What one party holds of a budget.
+/// The weight that one party holds of a budget.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
@@ -48,39 +51,39 @@ pub struct Share {
     held: AtomicU64,
 }
 
-/// What one request, answer or stream holds; given back when dropped.
+/// The weight that one request, response or stream holds; returned when dropped.
 #[derive(Debug)]
 pub struct Hold {
     budget: Arc<Budget>,
-    /// The tenant's share, the source's and the client's, where they are known.
+    /// The shares of the tenant, the source network and the client, as far as they are known.
     shares: [Option<Arc<Share>>; 3],
-    /// Whether the caller showed a credential that was found good.
+    /// Whether the caller presented a valid credential.
     has_credential: bool,
     weight: u64,
 }
 
-/// There is no room for more.
+/// The bound of a budget that a reservation would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
-    /// All parties together hold what they may.
+    /// All parties together have used up the budget.
     #[error("this server holds as much as it may")]
     Budget,
-    /// One tenant holds its share.
+    /// The tenant has used up its share.
     #[error("this tenant holds as much as one tenant may")]
     Tenant,
-    /// One source network holds its share.
+    /// The source network has used up its share.
     #[error("this address holds as much as one address may")]
     Network,
-    /// One client holds its share.
+    /// The client has used up its share.
     #[error("this client holds as much as one client may")]
     Client,
-    /// The calls to one origin hold its share.
+    /// The calls to one origin have used up its share.
     #[error("calls to this origin hold as much as one origin may")]
     Origin,
 }
 
 impl Exhausted {
-    /// What metrics call it.
+    /// Returns the label value used in metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Budget => "all",
@@ -93,32 +96,33 @@ impl Exhausted {
 }
 
 impl Budget {
-    /// A budget of this limit, in whatever unit its user counts.
+    /// Creates a budget of this limit. The unit is up to its user.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self { limit, held: AtomicU64::new(0), shares: DashMap::new() })
     }
 
-    /// A budget of so many MiB, counted in bytes.
+    /// Creates a budget of `mib` MiB, counted in bytes.
     pub fn of_mib(mib: usize) -> Arc<Self> {
         Self::new((mib as u64).saturating_mul(1 << 20))
     }
 
-    /// What all parties together may hold.
+    /// Returns the limit for all parties together.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// What all parties together hold now.
+    /// Returns the weight that all parties hold together now.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// What one party may hold.
+    /// Returns the limit of one party.
     pub fn share_limit(&self) -> u64 {
         self.limit / 2
     }
 
-    /// The share of a party; keep it where the party is asked for often.
+    /// Returns the share of a party with its default limit. Keep it where the party is looked up
+    /// often.
     pub fn share(self: &Arc<Self>, party: Party) -> Arc<Share> {
         let limit = match party {
             Party::Tenant(_) | Party::Network(_) | Party::Origin(_) => self.share_limit(),
@@ -127,7 +131,7 @@ impl Budget {
         self.share_of(party, limit)
     }
 
-    /// The share of a party that may hold so much, always the same.
+    /// Returns the share of a party, which may hold up to `limit`. Pass the same limit each time.
     pub fn share_of(self: &Arc<Self>, party: Party, limit: u64) -> Arc<Share> {
         let mut entry = self.shares.entry(party.clone()).or_default();
         if let Some(share) = entry.upgrade() {
@@ -138,7 +142,8 @@ impl Budget {
         share
     }
 
-    /// A hold that has nothing yet, counted against the shares of a tenant and a source network where they are known.
+    /// Creates an empty hold, counted against the shares of a tenant and a source network, if
+    /// given.
     pub fn hold(
         self: &Arc<Self>,
         tenant: Option<Arc<Share>>,
@@ -148,7 +153,7 @@ impl Budget {
         Hold { budget: Arc::clone(self), shares: [tenant, network, None], has_credential, weight: 0 }
     }
 
-    /// How many parties are counted now.
+    /// Returns the number of parties that have a share now.
     #[cfg(test)]
     pub fn parties(&self) -> usize {
         self.shares.len()
@@ -156,7 +161,7 @@ impl Budget {
 }
 
 impl Share {
-    /// What the party holds now.
+    /// Returns the weight that the party holds now.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
@@ -173,29 +178,30 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // Another share of the same party may have been made since; it stays.
+        // A new share of the same party may have replaced this one since; that one stays.
         self.budget.shares.remove_if(&self.party, |_, share| share.strong_count() == 0);
     }
 }
 
 impl Hold {
-    /// Counts it against a client's share as well.
+    /// Counts this hold against a client's share as well. The hold must be empty.
     pub fn of_client(mut self, client: Arc<Share>) -> Self {
         debug_assert_eq!(self.weight, 0, "what it has is counted nowhere else");
         self.shares[2] = Some(client);
         self
     }
 
-    /// A hold that has nothing yet, counted as this one is.
+    /// Creates an empty hold that is counted against the same shares as this one.
     pub fn another(&self) -> Self {
         let (budget, shares) = (Arc::clone(&self.budget), self.shares.clone());
         Self { budget, shares, has_credential: self.has_credential, weight: 0 }
     }
 
-    /// Takes so much more, or nothing.
+    /// Reserves `weight` more, or nothing at all.
     ///
     /// # Errors
-    /// The bound that is in the way: of the tenant, the source network or the client, or of all.
+    /// The bound that would be exceeded: a share's (tenant, source network or client) or the
+    /// budget's.
     pub fn grow(&mut self, weight: u64) -> Result<(), Exhausted> {
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
@@ -213,7 +219,7 @@ impl Hold {
         Ok(())
     }
 
-    /// Gives back so much of what it has.
+    /// Returns `weight` of what is held, at most all of it.
     pub fn shrink(&mut self, weight: u64) {
         let weight = weight.min(self.weight);
         self.weight -= weight;
@@ -221,18 +227,20 @@ impl Hold {
         self.budget.held.fetch_sub(weight, Ordering::Relaxed);
     }
 
-    /// Gives back all that it has.
+    /// Returns everything that is held.
     pub fn release(&mut self) {
         self.shrink(self.weight);
     }
 
-    /// What it has.
+    /// Returns the weight that is held.
     pub fn weight(&self) -> u64 {
         self.weight
     }
 
-    /// Whether its parties should hurry: one of them holds more than half of what it may, or, for callers without a
-    /// credential, more than three quarters of what all may hold together are held.
+    /// Whether the holder should hurry because the budget runs low.
+    ///
+    /// That is so if one of its shares is more than half full, or, for callers without a
+    /// credential, if the whole budget is more than three quarters full.
     pub fn is_pressed(&self) -> bool {
         let budget = &self.budget;
         let is_large = |share: &Arc<Share>| share.held() > share.limit / 2;
@@ -240,12 +248,13 @@ impl Hold {
         self.shares.iter().flatten().any(is_large) || (is_full && !self.has_credential)
     }
 
-    /// The caller was found to have a credential: the reserve is open to it from now on.
+    /// Records that the caller presented a valid credential, which opens the reserve to it.
     pub fn set_credential(&mut self) {
         self.has_credential = true;
     }
 
-    /// What of a bound is open to this caller: the last fifth only with a credential.
+    /// Returns the part of a limit open to this caller: all of it with a credential, else all but
+    /// the last fifth.
     fn open_part(&self, limit: u64) -> u64 {
         if self.has_credential { limit } else { limit - limit / 5 }
     }
@@ -263,7 +272,7 @@ impl Drop for Hold {
     }
 }
 
-/// Adds `weight` unless the sum would be more than `limit`.
+/// Adds `weight` unless the sum would exceed `limit`.
 fn try_add(held: &AtomicU64, weight: u64, limit: u64) -> bool {
     let sum = |held: u64| held.checked_add(weight).filter(|sum| *sum <= limit);
     held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()

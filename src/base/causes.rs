@@ -1,14 +1,15 @@
-//! Errors and what caused them.
+//! Error chains: an error and its sources.
 
 use std::error::Error;
 use std::iter::successors;
 
-/// The error, what caused it, what caused that, and so on.
+/// Iterates over the error, its source, the source of that, and so on.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }
 
-/// The error with its causes, in one line. What an error already says of its cause is not said again.
+/// Formats the error and its sources in one line. A source that the text already contains is left
+/// out.
 pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for cause in causes(error).map(ToString::to_string) {

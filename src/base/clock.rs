@@ -1,4 +1,4 @@
-//! The only place where time comes from, so that a test can move it.
+//! The only source of time in this crate, so that tests can control it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use jiff::Timestamp;
 
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The wall clock: expiry dates, receipts, logs. May jump.
+    /// Returns the wall-clock time, for expiry dates, receipts and logs. It may jump.
     fn now(&self) -> Timestamp;
-    /// The monotonic clock: deadlines, ages. Never jumps.
+    /// Returns the monotonic time, for deadlines and ages. It never jumps.
     fn monotonic(&self) -> Instant;
 }
 
-/// The machine's own clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl SystemClock {
-    /// The system clock behind the handle that everything takes.
+    /// Returns the system clock behind the shared handle that other modules take.
     pub fn shared() -> Arc<dyn Clock> {
         Arc::new(Self)
     }
@@ -35,7 +35,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to.
+/// A clock for tests that only moves when [`ManualClock::advance`] is called.
 #[derive(Debug)]
 pub struct ManualClock {
     start: Instant,
@@ -44,13 +44,13 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `epoch`.
+    /// Creates a clock that stands at `epoch`.
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin to count from")]
     pub fn at(epoch: Timestamp) -> Self {
         Self { start: Instant::now(), epoch, elapsed: Mutex::new(Duration::ZERO) }
     }
 
-    /// Moves both clocks forward.
+    /// Moves wall-clock and monotonic time forward.
     pub fn advance(&self, by: Duration) {
         *self.elapsed.lock().expect("no holder of this lock panics") += by;
     }

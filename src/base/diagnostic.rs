@@ -1,7 +1,8 @@
-//! Findings: the one currency of `check`, receipts, the admin page and the log.
+//! Findings, the common currency of `check`, receipts, the admin page and the log.
 //!
-//! A finding says what was found, where, what it means and what to do. Its excerpt never holds a secret: whoever
-//! makes one blanks the values of secret fields in the source line or leaves the line out.
+//! A finding says what was found, where, what it means and what to do about it. Its excerpt never
+//! contains a secret: the code that creates a finding blanks the values of secret fields in the
+//! source line, or leaves the line out.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,67 +10,69 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Findings that a report keeps.
+/// The maximum number of findings in a report.
 const MAX_FINDINGS: usize = 200;
 
-/// How much a finding weighs.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know; nothing to do.
+    /// For information; nothing to do.
     Notice,
-    /// Works, but probably not as meant.
+    /// Works, but probably not as intended.
     Warning,
-    /// The tenant is refused because of it.
+    /// The tenant is rejected because of it.
     Error,
 }
 
-/// One finding.
+/// A single finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// A stable name in kebab case that can be searched for, e.g. `api-key-placeholder`.
+    /// A stable, searchable name in kebab case, such as `api-key-placeholder`.
     pub code: &'static str,
+    /// Whether the finding rejects the tenant, warns or informs.
     pub severity: Severity,
-    /// What was found: one sentence, lower case, no full stop.
+    /// What was found: one sentence in lower case, without a full stop.
     pub message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Where it was found, if it has a place in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
 }
 
-/// Where something was found.
+/// The place of a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Location {
-    /// The file in the folder.
+    /// The file in the tenants folder.
     pub file: PathBuf,
-    /// The entry inside an archive.
+    /// The member of the archive, if the file is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// Counted from 1.
+    /// The line, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    /// Counted from 1, in characters.
+    /// The column in characters, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
-    /// The source line, secrets blanked.
+    /// The source line, with secrets blanked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<String>,
 }
 
 impl Diagnostic {
-    /// A finding that refuses the tenant.
+    /// Creates a finding that rejects the tenant.
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Error, message)
     }
 
-    /// A finding that lets it through.
+    /// Creates a finding that warns but lets the tenant through.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Warning, message)
     }
 
-    /// A finding that only informs.
+    /// Creates a finding that only informs.
     pub fn notice(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Notice, message)
     }
@@ -78,14 +81,14 @@ impl Diagnostic {
         Self { code, severity, message: message.into(), help: None, location: None }
     }
 
-    /// Adds what to do.
+    /// Adds what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Adds where.
+    /// Adds where it was found.
     #[must_use]
     pub fn at(mut self, location: Location) -> Self {
         self.location = Some(location);
@@ -94,7 +97,7 @@ impl Diagnostic {
 }
 
 impl Location {
-    /// A whole file.
+    /// Returns the location of a whole file.
     pub fn file(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), entry: None, line: None, column: None, excerpt: None }
     }
@@ -117,7 +120,7 @@ impl fmt::Display for Location {
 }
 
 impl fmt::Display for Diagnostic {
-    /// One line, for logs: place, message, help.
+    /// Formats the finding in one line for logs: location, message, help.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(location) = &self.location {
             write!(f, "{location}: ")?;
@@ -130,18 +133,19 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// All findings about one thing, in the order they were made.
+/// All findings about one subject, in the order they were added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Report(Vec<Diagnostic>);
 
 impl Report {
-    /// Nothing found yet.
+    /// Creates an empty report.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a finding. Past a number that nobody would read, it only counts in how much the last one weighs.
+    /// Adds a finding. Beyond `MAX_FINDINGS`, a finding only raises the severity of the closing
+    /// `more-findings` entry.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         match self.0.len().cmp(&MAX_FINDINGS) {
             Ordering::Less => self.0.push(diagnostic),
@@ -153,22 +157,22 @@ impl Report {
         }
     }
 
-    /// Adds another report's findings.
+    /// Adds all findings of another report.
     pub fn extend(&mut self, other: Report) {
         other.0.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
-    /// Whether any finding refuses the tenant.
+    /// Whether any finding rejects the tenant.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// Whether nothing was found.
+    /// Whether the report has no findings.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The findings.
+    /// Iterates over the findings.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! SHA-256 digests: revisions of tenants, and API keys at rest.
+//! SHA-256 digests, used for revisions of tenants and for API keys at rest.
 
 use std::fmt;
 
@@ -6,39 +6,39 @@ use aws_lc_rs::{constant_time, digest};
 
 use super::hex;
 
-/// A SHA-256 digest. Prints as hex; [`Digest::short`] is what people are shown.
+/// A SHA-256 digest. Displays as hex; [`Digest::short`] is the form shown to people.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
     pub fn parse_hex(text: &str) -> Option<Self> {
         hex::decode(text).map(Self)
     }
 
-    /// Takes what [`Digest::as_bytes`] gave.
+    /// Restores a digest from the bytes that [`Digest::as_bytes`] returned.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The digest as it is compared and kept.
+    /// Returns the digest in the form that is compared and stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first 12 hexadecimal digits: enough to tell two revisions apart by eye.
+    /// Returns the first 12 hexadecimal digits, enough to tell two revisions apart by eye.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
 
-    /// Compares without telling by its duration where two digests differ.
+    /// Compares in constant time, so that the duration does not reveal where two digests differ.
     pub fn same_in_constant_time(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
@@ -56,11 +56,11 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A digest under way, for content that comes in pieces.
+/// A SHA-256 computation in progress, for content that arrives in pieces.
 pub struct Hasher(digest::Context);
 
 impl Hasher {
-    /// Nothing hashed yet.
+    /// Starts a new digest.
     pub fn new() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
@@ -70,13 +70,15 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// Adds a field with its length in front, so that two lists of fields never hash alike by shifting a boundary.
+    /// Adds a field, prefixed with its length.
+    ///
+    /// The prefix keeps two lists of fields from colliding when bytes move across a field boundary.
     pub fn field(&mut self, bytes: &[u8]) {
         self.update(&(bytes.len() as u64).to_be_bytes());
         self.update(bytes);
     }
 
-    /// The digest of all that was added.
+    /// Returns the digest of everything that was added.
     pub fn finish(self) -> Digest {
         let digest = self.0.finish();
         Digest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))

@@ -1,8 +1,8 @@
-//! Files, read and replaced without trusting what lies under their names.
+//! Reads and replaces files without trusting what a path refers to.
 //!
-//! Reading takes regular files only, under a cap, and never waits for a pipe or a device. Replacing writes a new file
-//! under a name that nobody can foresee and renames it into place, so that no link is written through and nobody reads
-//! half of it.
+//! Reads accept only regular files up to a size limit and never block on a pipe or a device. Writes
+//! create a new file under an unpredictable name and rename it into place, so that they never write
+//! through a link and readers never see a half-written file.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use super::random;
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("it is not a regular file")]
@@ -29,9 +29,10 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// What tells a file from its earlier or later self without reading it. Links are followed, so that one that is turned
-/// elsewhere (a mounted Secret's `..data`) is another file; `ctime` moves with every change, even one that restores size
-/// and `mtime`.
+/// The metadata by which a change of a file is detected without reading it.
+///
+/// Links are followed, so redirecting a link (a mounted Secret's `..data`) counts as a change.
+/// `ctime` moves with every change, even one that restores size and `mtime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     size: u64,
@@ -42,10 +43,10 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of what lies there now.
+    /// Returns the stamp of the file that is there now.
     ///
     /// # Errors
-    /// Nothing lies there, or it cannot be looked at.
+    /// The file does not exist, or its metadata cannot be read.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|about| Self::from(&about))
     }
@@ -63,7 +64,7 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// Whether a file named by a symbolic link is read.
+/// Whether a path may be a symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
     Followed,
@@ -71,17 +72,17 @@ enum Links {
 }
 
 impl Error {
-    /// Whether this says something about the machine at this moment and nothing about the file.
+    /// Whether the error stems from the machine's present state and not from the file.
     pub fn will_pass(&self) -> bool {
         matches!(self, Self::Io(error) if is_scarcity(error))
     }
 
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// The same for those who hand on errors of the system.
+    /// Converts into an `io::Error`, for callers that return those.
     pub fn into_io(self) -> io::Error {
         match self {
             Self::Io(error) => error,
@@ -90,7 +91,7 @@ impl Error {
     }
 }
 
-/// Why the system refused, in plain words and without its number.
+/// Returns the system's reason in plain words, without the error number.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
@@ -98,7 +99,7 @@ pub fn why(error: &io::Error) -> String {
     }
 }
 
-/// Too many files are open, in this process or in all, or memory ran out.
+/// Whether the system ran out of memory or of file descriptors, in this process or overall.
 pub fn is_scarcity(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
@@ -106,37 +107,41 @@ pub fn is_scarcity(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
 }
 
-/// Reads a whole file of at most `cap` bytes. Symbolic links are followed (mounted Secrets consist of them).
+/// Reads a whole file of at most `cap` bytes.
+///
+/// Symbolic links are followed, because mounted Secrets of Kubernetes consist of them.
 ///
 /// # Errors
-/// What lies there is no regular file, is larger, or cannot be read.
+/// The file is not a regular file, is larger than `cap`, or cannot be read.
 pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
     let (file, about) = open(path)?;
     contents(&file, &about, cap)
 }
 
-/// The same of a file that holds text.
+/// Reads a whole text file of at most `cap` bytes; see [`read`].
 ///
 /// # Errors
-/// As [`read`], and that it is not UTF-8.
+/// Those of [`read`]; also if the file is not UTF-8.
 pub fn read_text(path: &Path, cap: u64) -> Result<String, Error> {
     String::from_utf8(read(path, cap)?).map_err(|_| Error::NotText)
 }
 
-/// The same of a file that we wrote ourselves: a link in its place is not followed.
+/// Reads a file that this process wrote; see [`read`]. A link at its path is not followed.
 ///
 /// # Errors
-/// As [`read`]; a link is an error of the system.
+/// Those of [`read`]; a link is an error of the system.
 pub fn read_own(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
     let (file, about) = open_as(path, Links::Refused)?;
     contents(&file, &about, cap)
 }
 
-/// The same of a file that must lie below one of these folders, wherever the links on the way lead. What was opened is
-/// judged, so that nobody can put another file in its place between the judgement and the reading.
+/// Reads a file that must lie below one of `roots` once all links are resolved; see [`read`].
+///
+/// The check applies to the opened file, so that the file cannot be swapped between the check and
+/// the read.
 ///
 /// # Errors
-/// As [`read`], and that it lies elsewhere.
+/// Those of [`read`]; also if the file lies outside of all roots.
 pub fn read_below<'a>(
     path: &Path,
     roots: impl IntoIterator<Item = &'a Path>,
@@ -144,7 +149,7 @@ pub fn read_below<'a>(
 ) -> Result<Vec<u8>, Error> {
     let roots: Vec<PathBuf> = roots.into_iter().filter_map(|root| root.canonicalize().ok()).collect();
     let below = |place: &Path| roots.iter().any(|root| place.starts_with(root));
-    // What lies elsewhere is not even opened.
+    // A file outside of the roots is not even opened.
     if !below(&path.canonicalize()?) {
         return Err(Error::Outside);
     }
@@ -155,7 +160,9 @@ pub fn read_below<'a>(
     }
 }
 
-/// Where an opened file lies. The kernel knows; where it cannot be asked, the name must still lead to the same file.
+/// Returns the path of an opened file, from the kernel where `/proc` is available.
+///
+/// Elsewhere the canonical path must still refer to the same file.
 fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error> {
     let known = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     if let Some(place) = known.ok().filter(|place| place.is_absolute()) {
@@ -169,18 +176,18 @@ fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error
     }
 }
 
-/// Opens a regular file for reading, and says what it is. Symbolic links are followed.
+/// Opens a regular file for reading and returns its metadata. Symbolic links are followed.
 ///
 /// # Errors
-/// What lies there is no regular file, or cannot be opened.
+/// The file is not a regular file, or cannot be opened.
 pub fn open(path: &Path) -> Result<(File, Metadata), Error> {
     open_as(path, Links::Followed)
 }
 
-/// What an opened file holds, at most `cap` bytes.
+/// Reads the contents of an opened file, at most `cap` bytes.
 ///
 /// # Errors
-/// It is larger, or cannot be read.
+/// The file is larger than `cap`, or cannot be read.
 pub fn contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
     if about.len() > cap {
         return Err(Error::TooLarge(cap));
@@ -194,13 +201,13 @@ pub fn contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Erro
 }
 
 fn open_as(path: &Path, links: Links) -> Result<(File, Metadata), Error> {
-    // Opening some devices has an effect (a watchdog starts, a tape rewinds), so they are recognised before. What
-    // takes the file's place meanwhile is recognised after.
+    // Opening some devices has side effects (a watchdog starts, a tape rewinds), so they are
+    // rejected before. A device that takes the file's place in between is rejected below.
     let kind = fs::metadata(path)?.file_type();
     if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
         return Err(Error::NotRegular);
     }
-    // Opening a pipe that nobody writes to would wait forever. The flag means nothing to regular files.
+    // Opening a pipe without a writer would block forever. The flag has no effect on regular files.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     if links == Links::Refused {
         flags |= OFlags::NOFOLLOW;
@@ -214,26 +221,30 @@ fn open_as(path: &Path, links: Links) -> Result<(File, Metadata), Error> {
     }
 }
 
-/// Puts a file with these bytes in the place of whatever is there, in one step. After a crash of the machine it may be
-/// the old one, or empty.
+/// Writes a file atomically, replacing whatever is at its path.
+///
+/// After a crash of the machine the file may be the old one, or empty.
 ///
 /// # Errors
-/// The folder cannot be written; what was there is there still.
+/// The folder cannot be written to. The previous file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, |_| Ok(()))
 }
 
-/// The same, on the disk when this returns: after a crash of the machine there is the old file or the new one.
+/// Writes a file atomically and syncs it and its folder to disk; see [`replace`].
+///
+/// After a crash of the machine the file is either the old one or the new one.
 ///
 /// # Errors
-/// The folder cannot be written; what was there is there still, or both steps happened and only the last sync failed.
+/// The folder cannot be written to. The previous file is then unchanged, unless only the last sync
+/// failed.
 pub fn replace_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(path, bytes, mode, File::sync_all)?;
     File::open(folder_of(path))?.sync_all()
 }
 
 fn put(path: &Path, bytes: &[u8], mode: u32, settle: fn(&File) -> io::Result<()>) -> io::Result<()> {
-    // A dot file, and a draft by its end: nobody takes it for what it will be.
+    // The dot and the extension keep readers of the folder from taking the draft for the real file.
     let draft = folder_of(path).join(format!(".new-{}.tmp", random::hex::<8>()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
@@ -305,7 +316,7 @@ mod tests {
         for out in ["out", "folder/key", "../b/key", "../b/..data/key"] {
             assert!(matches!(read(&ours.join(out)), Err(Error::Outside)), "{out}");
         }
-        // The folder itself may be a link, and what is named from outside may lead into it.
+        // The root itself may be a link, and a path outside of it may lead into it.
         symlink(&ours, around.path().join("c")).expect("linked");
         assert_eq!(
             read_below(&around.path().join("c/key"), [around.path().join("c").as_path()], 10).expect("read"),

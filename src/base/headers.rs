@@ -1,29 +1,31 @@
-//! Headers that are read and written on several floors.
+//! HTTP headers that several floors read and write.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 
-/// The media type of a body without its parameters (RFC 9110 section 8.3.1); empty if none is said. Case does not count.
+/// Returns the media type of the body without its parameters (RFC 9110 section 8.3.1), or an empty
+/// string if there is none. Compare it case-insensitively.
 pub fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// A `Retry-After` in seconds, rounded up (RFC 9110 section 10.2.3).
+/// Returns a `Retry-After` value in seconds, rounded up (RFC 9110 section 10.2.3).
 pub fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-/// How long a `Retry-After` asks to wait: seconds, or until an HTTP date (RFC 9110 section 10.2.3). Bounding it is the caller's.
+/// Returns how long `Retry-After` asks to wait, given in seconds or as an HTTP date (RFC 9110
+/// section 10.2.3). The caller must bound it.
 pub fn wait_asked_for(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let moment = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    // A moment that has passed asks for nothing.
+    // A date in the past asks for no wait.
     Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())
 }
 

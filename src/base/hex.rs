@@ -1,8 +1,8 @@
-//! Bytes as hexadecimal digits.
+//! Hexadecimal encoding and decoding.
 
 use std::fmt;
 
-/// Reads exactly `N` bytes, in digits of either case.
+/// Decodes exactly `N` bytes from digits of either case.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (text, mut out) = (text.as_bytes(), [0; N]);
     if text.len() != 2 * N {
@@ -15,7 +15,10 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(out)
 }
 
-/// Writes bytes in small digits.
+/// Writes bytes as lower-case digits.
+///
+/// # Errors
+/// The error of `out`.
 pub fn write(out: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }

@@ -1,30 +1,36 @@
-//! One copy of what many tenants have alike, kept for as long as one of them has it.
+//! Interning: tenants with equal content share one copy, which lives as long as one of them holds
+//! it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::digest::Digest;
 
-/// Fewer entries than this are not worth looking through for what nobody has any more.
+/// Below this number of entries, looking for dropped copies is not worth it.
 const FEW: usize = 64;
 
-/// The copies, by the digest of what they are made from.
+/// The shared copies, by the digest of what they were made from.
 pub struct Interner<T>(Mutex<Known<T>>);
 
 struct Known<T> {
     copies: HashMap<Digest, Weak<T>>,
-    /// At so many it is time to look for what nobody has any more.
+    /// The number of entries at which dropped copies are removed next.
     full: usize,
 }
 
 impl<T> Interner<T> {
-    /// No copies yet.
+    /// Creates an interner without copies.
     pub fn new() -> Self {
         Self(Mutex::new(Known { copies: HashMap::new(), full: FEW }))
     }
 
-    /// The one copy; `make` makes it if there is none. That happens outside the lock: who makes the same at the same
-    /// time has a copy of their own, which is harmless.
+    /// Returns the shared copy, made by `make` if there is none.
+    ///
+    /// `make` runs outside the lock. Callers that make the same copy concurrently may each get
+    /// their own, which is harmless.
+    ///
+    /// # Errors
+    /// The error of `make`.
     pub fn copy<E>(&self, digest: Digest, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         if let Some(copy) = self.known().copies.get(&digest).and_then(Weak::upgrade) {
             return Ok(copy);
@@ -40,7 +46,8 @@ impl<T> Interner<T> {
 }
 
 impl<T> Known<T> {
-    /// Looks through all only after as many have come as were left the last time.
+    /// Adds a copy. Dropped copies are removed only once the map has doubled since the last time,
+    /// so that the cost stays amortized.
     fn put(&mut self, digest: Digest, copy: &Arc<T>) {
         if self.copies.len() >= self.full {
             self.copies.retain(|_, copy| copy.strong_count() > 0);

@@ -1,12 +1,14 @@
-//! JSON documents that stay text: read once, checked and bounded while they are read, and never made into a tree.
+//! JSON documents that stay text: validated and bounded in one pass, never parsed into a tree.
 //!
-//! A tree of JSON takes 40 to 70 times the bytes of its text and changes what does not fit its types, such as numbers
-//! with many digits. A [`Document`] is its own text, in one compact form (RFC 8259, no white space between tokens). Its
-//! parts are looked up where they stand, by [`Node`], which costs a pass over what is skipped and no memory.
+//! A tree of JSON takes 40 to 70 times the memory of its text, and it alters values that do not fit
+//! its types, such as numbers with many digits. A [`Document`] is its own text in compact form (RFC
+//! 8259, no white space between tokens). A [`Node`] finds parts of it in place, which costs a pass
+//! over the skipped text and no memory.
 //!
-//! What Python's `json` module takes beyond RFC 8259 is taken as well, because backends are written with it: `NaN` and
-//! `Infinity` become `null`, half a surrogate pair becomes U+FFFD, raw control characters in strings are escaped.
-//! [`Document::repairs`] says what was changed in meaning.
+//! Input that Python's `json` module accepts beyond RFC 8259 is accepted as well, because backends
+//! are written with it: `NaN` and `Infinity` become `null`, half a surrogate pair becomes U+FFFD,
+//! and raw control characters in strings are escaped. [`Document::repairs`] returns which of these
+//! changed the meaning.
 
 mod node;
 mod scan;
@@ -18,18 +20,18 @@ use std::fmt;
 pub use node::{Items, Kind, Members, Node, Text, Texts};
 pub use scan::Repairs;
 
-/// What a document may be.
+/// The bounds of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the compact form.
     pub bytes: usize,
-    /// Arrays and objects within each other, 127 at most.
+    /// Nesting depth of arrays and objects, 127 at most.
     pub depth: usize,
-    /// Values of any kind, names of members not counted.
+    /// Number of values of any kind; member names do not count.
     pub values: usize,
 }
 
-/// Why a text is no document.
+/// The reason why a text is not an acceptable document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("it is not JSON (byte {at})")]
@@ -44,14 +46,14 @@ pub enum Fault {
     TooLarge,
 }
 
-/// A whole JSON value, as compact text.
+/// A complete JSON value as compact text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     text: String,
     repairs: Repairs,
 }
 
-/// A text that is a document, before its compact form is made.
+/// A validated text whose compact form has not been made yet.
 #[derive(Debug)]
 pub struct Checked {
     text: String,
@@ -60,17 +62,17 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Checks a text, and takes no memory.
+    /// Validates a text without allocating memory.
     ///
     /// # Errors
-    /// The first thing that is in the way.
+    /// The first fault in the text, or the first limit that it exceeds.
     pub fn check(text: Vec<u8>, limits: &Limits) -> Result<Self, Fault> {
         let text = String::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
         let read = scan::measure(&text, limits)?;
         Ok(Self { text, read, limits: *limits })
     }
 
-    /// How many bytes of memory the compact form takes besides the text.
+    /// Returns how many bytes the compact form will allocate in addition to the text.
     pub fn needs(&self) -> usize {
         if self.read.is_compact { 0 } else { self.read.length }
     }
@@ -88,42 +90,44 @@ impl Checked {
 }
 
 impl Document {
-    /// Reads a document. Takes no memory besides `text`, unless the compact form differs: then the length of that form,
-    /// [`Limits::bytes`] at most, and `text` is given back.
+    /// Validates a text and makes its compact form.
+    ///
+    /// Allocates nothing if `text` is compact already. Otherwise allocates the length of the
+    /// compact form, [`Limits::bytes`] at most, and frees `text`.
     ///
     /// # Errors
-    /// The first thing that is in the way.
+    /// The first fault in the text, or the first limit that it exceeds.
     pub fn parse(text: Vec<u8>, limits: &Limits) -> Result<Self, Fault> {
         Checked::check(text, limits).map(Checked::into_document)
     }
 
-    /// The value as a whole.
+    /// Returns the root value.
     pub fn root(&self) -> Node<'_> {
         Node::whole(&self.text)
     }
 
-    /// The compact text.
+    /// Returns the compact text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// How many bytes the text has.
+    /// Returns the length of the text in bytes.
     pub fn size(&self) -> usize {
         self.text.len()
     }
 
-    /// The same in no more memory than its text needs: for what is kept.
+    /// Releases unused capacity. Call it on documents that are kept.
     pub fn shrunk(mut self) -> Self {
         self.text.shrink_to_fit();
         self
     }
 
-    /// How many bytes of memory the text takes.
+    /// Returns how many bytes of memory the text occupies.
     pub fn capacity(&self) -> usize {
         self.text.capacity()
     }
 
-    /// What was changed in meaning.
+    /// Returns which repairs changed the meaning of the document.
     pub fn repairs(&self) -> Repairs {
         self.repairs
     }
@@ -131,12 +135,12 @@ impl Document {
 
 #[cfg(test)]
 impl Document {
-    /// The document of a value.
+    /// Creates a document from a value.
     pub fn of(value: &serde_json::Value) -> Self {
         Self { text: value.to_string(), repairs: Repairs::default() }
     }
 
-    /// What most readers make of it.
+    /// Parses the document the way most readers do.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(&self.text).expect("a document is JSON")
     }
@@ -148,7 +152,7 @@ impl AsRef<[u8]> for Document {
     }
 }
 
-/// Without what it says: a document may be anybody's data.
+/// Shows only the size, because a document may hold personal data.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document").field("bytes", &self.text.len()).finish_non_exhaustive()

@@ -1,11 +1,13 @@
-//! Which of the known names somebody meant who wrote another.
+//! Suggests the known name that a misspelled name probably meant.
 
-/// Names that are less like each other are taken for different ones.
+/// The Jaro-Winkler similarity below which two names count as different.
 const NEAR: f64 = 0.85;
-/// No known name is longer, and comparing takes the product of the lengths.
+/// The longest name that is compared. No known name is longer, and the cost of a comparison is the
+/// product of the lengths.
 const LONGEST_BYTES: usize = 128;
 
-/// The known name most like `name`, if one is near, with what stands beside it. Case and the usual separators count for nothing.
+/// Returns the value paired with the known name most similar to `name`, if one is close enough.
+/// Case and common separators are ignored.
 pub fn nearest<'k, T>(name: &str, known: impl IntoIterator<Item = (&'k str, T)>) -> Option<T> {
     if name.len() > LONGEST_BYTES {
         return None;

@@ -1,6 +1,8 @@
-//! A panic ends what it happened in and nothing else: one request, one pass, one run of a task.
+//! Contains panics: a panic ends only the request, the pass or the run of a task in which it
+//! happened.
 //!
-//! The panic hook logs where it happened. Its text may hold what a caller sent, so nothing here passes it on.
+//! The panic hook logs the location. The panic message may contain data that a caller sent, so this
+//! module never passes it on.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -8,14 +10,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-/// The code panicked.
+/// The error of code that panicked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Panicked;
 
-/// Runs a future; a panic in it ends the future, not the task that awaits it.
+/// Runs a future and catches a panic in it, so that the awaiting task continues.
 ///
 /// # Errors
-/// [`Panicked`]; the future is not polled again, so nobody sees what it left half done unless it shares state.
+/// [`Panicked`] if the future panics. It is not polled again, so its half-done work is visible only
+/// through state that it shares.
 pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let mut future = pin!(future);
     poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -26,15 +29,15 @@ pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
     .await
 }
 
-/// Runs a function; a panic in it ends the function, not the thread.
+/// Runs a function and catches a panic in it, so that the calling thread continues.
 ///
 /// # Errors
-/// [`Panicked`].
+/// [`Panicked`] if the function panics.
 pub fn caught_now<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(function)).map_err(forget)
 }
 
-/// Dropping a payload may panic again.
+/// Drops a panic payload, which may itself panic.
 fn forget(payload: Box<dyn Any + Send>) -> Panicked {
     let _second_panic = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     Panicked

@@ -1,8 +1,9 @@
-//! Places for connections: so many in all, and so many of one party. When all are taken, a connection that only waits for
-//! its client gives way to the next one.
+//! Connection places: a limit for all connections and one for each client network. When all places
+//! are taken, an idle connection is closed to make room for the next one.
 //!
-//! Connections whose callers showed no credential give way first; of those that were there longest, one of the party that
-//! has most. So whoever fills all places keeps nobody out, and what is being answered is never cut.
+//! Connections without a credential are closed first. Among the oldest, the choice falls on the
+//! network with the most connections. A client that fills all places thus locks out no other
+//! client, and a request in progress is never cut off.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,20 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::reach::network;
 
-/// So many connections are looked at to find one that gives way: making room costs the same however many there are.
+/// The number of connections examined to find one to close, which bounds the cost of making room.
 const LOOKS: usize = 64;
-/// While nobody can give way, it is looked again so often.
+/// How often to look again while no connection can be closed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What has a place, as far as that decides whether it gives way.
+/// The state of a connection that decides whether it can be closed.
 pub trait Occupant: Send + Sync {
-    /// Nothing is being answered: it is the client's turn.
+    /// Whether the connection is idle: no response is in progress and the client's next request is
+    /// awaited.
     fn waits(&self) -> bool;
-    /// Its caller showed a credential that was found good.
+    /// Whether the caller presented a valid credential.
     fn has_credential(&self) -> bool;
 }
 
-/// The places of one listener, or of several.
+/// The places of one listener, or shared by several.
 #[derive(Debug)]
 pub struct Places<O> {
     permits: Arc<Semaphore>,
@@ -38,7 +40,7 @@ pub struct Places<O> {
 #[derive(Debug)]
 struct Crowd<O> {
     parties: HashMap<IpAddr, usize>,
-    /// By age, oldest first. Those that ended are dropped when they are come across.
+    /// By age, oldest first. Entries of ended connections are dropped when they are encountered.
     unknown: VecDeque<Weak<Seat<O>>>,
     known: VecDeque<Weak<Seat<O>>>,
 }
@@ -50,7 +52,7 @@ struct Seat<O> {
     taken_away: CancellationToken,
 }
 
-/// One connection's place; given back when dropped.
+/// The place of one connection; returned when dropped.
 #[derive(Debug)]
 pub struct Place<O> {
     seat: Arc<Seat<O>>,
@@ -63,7 +65,7 @@ pub struct Place<O> {
 pub struct Permit(OwnedSemaphorePermit);
 
 impl<O: Occupant> Places<O> {
-    /// So many places, and so many of one party.
+    /// Creates `places` places, of which one client network may take `per_party`.
     pub fn new(places: usize, per_party: usize) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         let crowd = Crowd { parties: HashMap::new(), unknown: VecDeque::new(), known: VecDeque::new() };
@@ -75,8 +77,10 @@ impl<O: Occupant> Places<O> {
         self.permits.available_permits() == 0
     }
 
-    /// Waits until one more connection may be accepted; further ones queue in the kernel. Where all places are taken,
-    /// somebody is asked to give way; `made_room` hears of each.
+    /// Waits until one more connection may be accepted; further connections queue in the kernel.
+    ///
+    /// While all places are taken, idle connections are asked to close; `made_room` is called for
+    /// each.
     pub async fn permit(&self, made_room: impl Fn()) -> Permit {
         loop {
             if self.are_taken() && self.make_room() {
@@ -89,7 +93,8 @@ impl<O: Occupant> Places<O> {
         }
     }
 
-    /// Gives a place to a connection from `address`; `None` when that party has enough.
+    /// Gives a place to a connection from `address`, or returns `None` if its network has its
+    /// maximum.
     pub fn admit(
         self: &Arc<Self>,
         Permit(permit): Permit,
@@ -102,7 +107,7 @@ impl<O: Occupant> Places<O> {
         Some(Place { seat, places: Arc::clone(self), _permit: permit })
     }
 
-    /// Asks one connection to give way. Says whether there was one that could.
+    /// Asks one connection to close. Returns whether there was a candidate.
     fn make_room(&self) -> bool {
         let chosen = self.crowd().choose();
         if let Some(seat) = &chosen {
@@ -114,7 +119,7 @@ impl<O: Occupant> Places<O> {
 
 impl<O> Places<O> {
     fn crowd(&self) -> MutexGuard<'_, Crowd<O>> {
-        // Nobody panics while holding it.
+        // No code panics while holding this lock.
         self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,7 +132,8 @@ impl<O> Crowd<O> {
         }
         *count += 1;
         if self.unknown.len() == self.unknown.capacity() {
-            // What ended is forgotten before there is more to remember; seldom, since then half of it is free.
+            // Drop entries of ended connections before the queue grows. Reserving twice the rest
+            // keeps this rare.
             self.unknown.retain(|seat| seat.strong_count() > 0);
             self.unknown.reserve(self.unknown.len() + 1);
         }
@@ -182,16 +188,16 @@ impl<O: Occupant> Crowd<O> {
     }
 }
 
-/// Takes the oldest of the party that has most.
+/// Removes and returns the oldest seat of the network with the most connections.
 fn largest<O>(parties: &HashMap<IpAddr, usize>, waiting: &mut Vec<Arc<Seat<O>>>) -> Option<Arc<Seat<O>>> {
     let count = |seat: &Arc<Seat<O>>| parties.get(&seat.party).copied().unwrap_or_default();
-    // The last of the maxima of the reversed order is the oldest one.
+    // `max_by_key` returns the last maximum, which in reversed order is the oldest seat.
     let (at, _) = waiting.iter().enumerate().rev().max_by_key(|(_, seat)| count(seat))?;
     Some(waiting.remove(at))
 }
 
 impl<O> Place<O> {
-    /// Returns once the place is somebody else's: the connection is to end at once.
+    /// Completes once the place has been given to another connection; this one must close at once.
     pub async fn taken_away(&self) {
         self.seat.taken_away.cancelled().await;
     }
@@ -279,7 +285,8 @@ mod tests {
                 (0..all.len()).filter(|at| gave_way(&all[*at]) && !order.contains(at)).collect();
             order.extend(new);
         }
-        // The third of three at 192.0.2.9 first; then by age, the one with a credential last, the one at work never.
+        // The third of the three at 192.0.2.9 goes first, then the rest by age: the one with a
+        // credential last, the busy one never.
         assert_eq!(order, [3, 0, 4, 2]);
     }
 

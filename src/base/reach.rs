@@ -1,19 +1,21 @@
-//! What an address reaches, what can reach it, and which addresses this machine has.
+//! Classifies IP addresses by what they reach, and finds the addresses of this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// Metadata and host services of clouds that don't live on link-local addresses: Azure, Alibaba, Oracle.
+/// Metadata and host services of clouds outside of the link-local range: Azure, Alibaba, Oracle.
 const CLOUD_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-/// AWS.
+/// The metadata service of AWS over IPv6.
 const CLOUD_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
 
-/// Nobody is there (RFC 5737, RFC 3849), and nothing is sent.
+/// Documentation addresses (RFC 5737, RFC 3849), used to ask for a route; nothing is sent to them.
 const ANYWHERE_V4: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 const ANYWHERE_V6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9);
 
-/// The address that a connection to this one leads to: the IPv4 address within IPv4-mapped and -compatible ones, NAT64
-/// (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
+/// Returns the address that a connection to `ip` really reaches.
+///
+/// That is the IPv4 address embedded in IPv4-mapped and IPv4-compatible addresses, NAT64 (RFC 6052,
+/// RFC 8215) and 6to4 (RFC 3056), else `ip` itself.
 pub fn reached(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip.to_canonical() else { return ip.to_canonical() };
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into();
@@ -25,7 +27,7 @@ pub fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The part of an address that one party has: an IPv4 address, or the /64 of an IPv6 one.
+/// Returns the network that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
@@ -33,7 +35,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether a cloud answers its own machines there.
+/// Whether a cloud provider serves its own machines at this address.
 pub fn is_cloud_service(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => CLOUD_V4.contains(&v4),
@@ -41,28 +43,30 @@ pub fn is_cloud_service(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether a connection to it goes to the internet and nowhere nearer, whatever it is spelled like.
+/// Whether a connection to `ip`, in whatever notation, reaches the public internet and nothing
+/// nearer.
 pub fn leads_to_the_internet(ip: IpAddr) -> bool {
     let reached = reached(ip);
     is_global(reached) && !is_cloud_service(reached)
 }
 
-/// The address from which this machine would send to the internet; behind NAT a private one. Nothing is sent to find
-/// out: a datagram socket is only asked from where it would.
+/// Returns the IPv4 address from which this machine reaches the internet; behind NAT it is private.
+///
+/// Nothing is sent: connecting a datagram socket only selects the source address.
 pub fn own_address_v4() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(ANYWHERE_V4).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
 
-/// The same for IPv6.
+/// Returns the IPv6 address from which this machine reaches the internet; see [`own_address_v4`].
 pub fn own_address_v6() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(ANYWHERE_V6).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
 
-/// Whether the whole internet can reach an address.
+/// Whether an address is globally reachable.
 pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => {
@@ -73,8 +77,8 @@ pub fn is_global(address: IpAddr) -> bool {
             !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation())
                 && !(ip.is_multicast() || shared || reserved)
         }
-        // 2000::/3 is what is given out. Of it 2001::/23 is for protocols (Teredo among them), 2001:db8::/32 and
-        // 3fff::/20 are for documents.
+        // Only 2000::/3 is allocated. Within it, 2001::/23 is for protocols (Teredo among them),
+        // and 2001:db8::/32 and 3fff::/20 are for documentation.
         IpAddr::V6(ip) => {
             let [first, second, ..] = ip.segments();
             let protocols = first == 0x2001 && second < 0x200;

@@ -1,8 +1,9 @@
 //! Names into addresses, by threads of its own: the only place of the program that asks the system for one.
 //!
-//! The system's resolver (`getaddrinfo`) blocks a thread, half a minute where no name server answers, and nothing can end
-//! it. So its threads are few and are no others' threads: the store and the files never wait behind a name. A lookup holds
-//! its place until the system returns, whoever still waits for it.
+//! The system's resolver (`getaddrinfo`) blocks a thread, for half a minute when no name server
+//! answers, and cannot be cancelled. Its threads are therefore few and separate from the blocking
+//! pool, so that the store and file access never wait for a name. A lookup occupies its thread
+//! until the system returns, even if no caller waits for it any longer.
 //!
 //! Names that operators say, in settings and tenants' files, are remembered; names that callers bring
 //! ([`Resolver::lookup_once`]) are not, and have places of their own that they share by who asks. Of the former one lookup of a name serves all who ask meanwhile, so a name that hangs takes one place. The last
@@ -27,7 +28,7 @@ const PLACES_OF_CALLERS: u64 = 20;
 /// Enough for the system's resolver, which keeps its buffers on the stack.
 const STACK: usize = 512 << 10;
 
-/// Whoever asks waits so long, and shorter where an older answer is at hand.
+/// How long a caller waits, without and with an older result at hand.
 const PATIENCE: Duration = Duration::from_millis(2500);
 const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
 /// Whoever brings a name waits longer: what is found is for this once.
@@ -35,16 +36,16 @@ pub const PATIENCE_ONCE: Duration = Duration::from_secs(4);
 /// What was found is not asked for again for so long, and what was not found.
 const FRESH: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(2);
-/// A name that hung is left alone for as long as it hung, this at most.
+/// A name that hung is not asked for again for as long as it hung, at most this long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// What was found serves for so long while no name server answers.
+/// How long a result remains usable while no name server answers (RFC 8767).
 const STALE: Duration = Duration::from_secs(3600);
-/// A name server that lists more addresses is playing.
+/// The maximum number of addresses used of one name; no honest name server lists more.
 const MOST_ADDRESSES: usize = 32;
-/// So many names are remembered; those that can be asked for again go first.
+/// The maximum number of names remembered; those that can be asked for again are dropped first.
 const MOST_NAMES: usize = 8192;
 
-/// Why a name has no addresses now.
+/// The reason why a name has no addresses at present.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("{0}")]
@@ -53,7 +54,7 @@ pub enum Fault {
     Silent,
 }
 
-/// Looks names up. Cheap to clone.
+/// A caching resolver. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver(Arc<Inner>);
 
@@ -69,27 +70,28 @@ struct Inner {
     system: System,
 }
 
-/// What is known of a name.
+/// The state of one name.
 #[derive(Default)]
 struct Entry {
     found: Option<(Instant, Arc<[IpAddr]>)>,
-    /// Until when it is not asked for again, and why.
+    /// Until when the failure is reused, and the failure.
     failed: Option<(Instant, Fault)>,
-    /// Changes when the lookup under way ends.
+    /// Closes when the lookup in progress ends.
     flight: Option<watch::Receiver<()>>,
 }
 
-/// What to do about a name now.
+/// The next step of a lookup.
 enum Step {
     Found(Arc<[IpAddr]>),
     Failed(Fault),
     UnderWay(watch::Receiver<()>),
     Begin(Flight),
-    /// Every place is taken.
+    /// All threads are busy.
     Full,
 }
 
-/// A lookup under way. However it ends, its place is given back and whoever waits is told.
+/// A lookup in progress. However it ends, dropping it frees the thread and wakes the waiting
+/// callers.
 struct Flight {
     inner: Arc<Inner>,
     host: Arc<str>,
@@ -100,7 +102,8 @@ struct Flight {
 }
 
 impl Resolver {
-    /// The one of this process, since its threads are.
+    /// Returns the resolver of this process. There is only one, since its threads are bounded per
+    /// process.
     pub fn of_this_process() -> &'static Self {
         static RESOLVER: OnceLock<Resolver> = OnceLock::new();
         RESOLVER.get_or_init(|| Self::over(Box::new(ask_the_system), SystemClock::shared()))
@@ -126,7 +129,7 @@ impl Resolver {
     /// The addresses of a host, in the system's order (RFC 6724); of one that is an address, that. Ends in time by itself.
     ///
     /// # Errors
-    /// The name has no address, or nobody said in time.
+    /// The name has no address, or no name server answered in time.
     pub async fn lookup(&self, host: &str) -> Result<Arc<[IpAddr]>, Fault> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok([address].into());
@@ -172,12 +175,12 @@ impl Resolver {
     /// What the lookup of this name brings, whoever began it.
     async fn landed(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, Fault> {
         loop {
-            // Before looking, so that no place is given back unnoticed.
+            // Subscribed before checking, so that no freed thread goes unnoticed.
             let freed = self.0.freed.notified();
             match self.0.step(host) {
                 Step::Found(found) => return Ok(found),
                 Step::Failed(fault) => return Err(fault),
-                // It fails when the lookup ends, which is what is waited for.
+                // The sender is dropped when the lookup ends, which ends this wait.
                 Step::UnderWay(mut flight) => while flight.changed().await.is_ok() {},
                 Step::Begin(flight) => flight.take_off(),
                 Step::Full => freed.await,
@@ -222,7 +225,7 @@ impl Inner {
         Step::Begin(Flight { inner, host, began: now, outcome: None, place, _landed: landed })
     }
 
-    /// What was found of a name, if it may still serve.
+    /// Returns the older result of a name, if it is recent enough to be used.
     fn stale(&self, host: &str) -> Option<Arc<[IpAddr]>> {
         let now = self.clock.monotonic();
         let (at, found) = self.names().get(host)?.found.clone()?;
@@ -235,7 +238,7 @@ impl Inner {
 }
 
 impl Flight {
-    /// Asks the system, on a thread of its own. Where none can be made, the lookup has failed.
+    /// Calls the system's resolver on a new thread. The lookup fails if no thread can be started.
     fn take_off(self) {
         if let Err(error) = on_a_thread(move || self.fly()) {
             tracing::debug!(%error, "no thread to look a name up with");
@@ -303,8 +306,8 @@ mod tests {
     use super::*;
     use crate::base::clock::ManualClock;
 
-    /// A name system that a test opens and shuts: it hangs for names with `hang` in them while shut, knows no name with
-    /// `none`, and counts.
+    /// A name server that a test opens and shuts. While shut, names that contain `hang` block;
+    /// names that contain `none` do not exist. It counts the queries.
     #[derive(Default)]
     struct System {
         open: Mutex<bool>,
@@ -349,7 +352,7 @@ mod tests {
         resolver.lookup(host).await.map(|found| found.len())
     }
 
-    /// Has names looked up that hang, until so many lookups are under way.
+    /// Starts lookups that hang, and waits until the expected number of them is in progress.
     async fn hang(resolver: &Resolver, system: &System, names: usize) {
         let mut under_way = system.in_flight.subscribe();
         let before = *under_way.borrow_and_update();

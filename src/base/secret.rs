@@ -1,20 +1,21 @@
-//! Text that must never be shown: API keys of backends, client secrets.
+//! Text that must never be displayed, such as API keys of backends and client secrets.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A secret text. Prints as `[redacted]`, is wiped when dropped, and is read only through [`Secret::expose`].
+/// A secret text. Prints as `[redacted]`, is wiped when dropped, and is readable only through
+/// [`Secret::expose`].
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes a text into custody.
+    /// Wraps a secret text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
     }
 
-    /// The text itself, for the one place that sends or compares it.
+    /// Returns the text, for the one place that sends or compares it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

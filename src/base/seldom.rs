@@ -1,9 +1,10 @@
-//! Lines that could be many: one in a while is said, and how often it was not since. Numbers stay exact in metrics.
+//! Rate limiting of repetitive log lines. Each logged line can state how many were suppressed;
+//! metrics stay exact.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The occasions to say one thing.
+/// The rate limit of one log line.
 #[derive(Debug)]
 pub struct Seldom {
     every: Duration,
@@ -13,19 +14,20 @@ pub struct Seldom {
 #[derive(Debug, Default)]
 struct Told {
     last: Option<Instant>,
-    /// Occasions that were passed over since.
+    /// Lines suppressed since then.
     unsaid: u64,
 }
 
 impl Seldom {
-    /// At most once in `every`.
+    /// Allows one line per `every`.
     pub fn once_in(every: Duration) -> Self {
         Self { every, told: Mutex::default() }
     }
 
-    /// Whether to say it at `now`: how many occasions were passed over since it was last said. `None` passes one over.
+    /// Returns the number of lines suppressed since the last one if a line may be logged at `now`,
+    /// else counts one more as suppressed and returns `None`.
     pub fn occasion(&self, now: Instant) -> Option<u64> {
-        // Nobody panics while holding it.
+        // No code panics while holding this lock.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
             told.unsaid += 1;

@@ -1,7 +1,9 @@
-//! Tasks with owners. Nobody calls `tokio::spawn`: a task is named, tracked and told when to end.
+//! Owned tasks. No code calls `tokio::spawn` directly: every task is named, tracked and shut down
+//! in order.
 //!
-//! A panic in a task is counted by the task's name and logged. A task that must run as long as the gateway does is
-//! supervised: after a panic it is started again, and until it runs again the gateway is not ready.
+//! A panic is counted by task name and logged. A task that must run as long as the gateway is
+//! supervised: it is restarted after a panic, and until then the gateway reports that it is not
+//! ready.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,13 +17,13 @@ use tracing::Instrument;
 
 use super::panic::{Panicked, caught};
 
-/// The pause before a supervised task is started again; doubled with each further panic.
+/// The pause before a supervised task is restarted; it doubles with each further panic.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The tasks of one gateway, and the two signals that end them.
+/// The tasks of one gateway and the two signals that end them.
 ///
-/// `soft` asks a task to finish what it does and take nothing new; `hard` drops it where it stands.
+/// `soft` asks a task to finish its current work and take on nothing new; `hard` drops it at once.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -30,27 +32,27 @@ pub struct Tasks {
     panics: Panics,
 }
 
-/// What has panicked so far, by the task's name. Cheap to clone.
+/// The panics so far, by task name. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Panics(Arc<Mutex<BTreeMap<&'static str, TaskHealth>>>);
 
-/// How one kind of task fares.
+/// The health of the tasks of one name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TaskHealth {
     /// Panics since the process started.
     pub panics: u64,
-    /// It panicked and does not run now.
+    /// Whether the task panicked and is not running now.
     pub is_down: bool,
 }
 
 impl Panics {
-    /// Counts a panic of a task that goes on, or that nothing waits for.
+    /// Counts a panic of a task that continues, or that nothing depends on.
     pub fn record(&self, task: &'static str) {
         tracing::error!(task, fault = "panic", "a task of tenantd panicked; please report the lines above");
         self.update(task, |health| health.panics += 1);
     }
 
-    /// Every task that ever panicked.
+    /// Returns all tasks that ever panicked.
     pub fn by_task(&self) -> Vec<(&'static str, TaskHealth)> {
         self.lock().iter().map(|(task, health)| (*task, *health)).collect()
     }
@@ -69,12 +71,12 @@ impl Panics {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates an empty set of tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a named task. It is dropped at its next await when the hard signal comes.
+    /// Spawns a named task. The hard signal drops it at its next await.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
     where
@@ -83,7 +85,8 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(self.counted(name, task)))
     }
 
-    /// Starts a named task that draining does not wait for: it serves those who watch the draining.
+    /// Spawns a named task that draining does not wait for, because it serves observers of the
+    /// draining.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn_detached<F>(&self, name: &'static str, task: F)
     where
@@ -92,9 +95,11 @@ impl Tasks {
         drop(tokio::spawn(self.counted(name, task)));
     }
 
-    /// Runs what `start` makes for as long as the gateway runs: after a panic it is made and run again, after a pause
-    /// that grows. Spawn what this returns. Use it where `start` can make the whole state of the task anew, or where
-    /// a panic leaves that state whole.
+    /// Runs the task that `start` creates for as long as the gateway runs, restarting it after a
+    /// panic with growing pauses. The caller must spawn the returned future.
+    ///
+    /// Use it where `start` recreates all state of the task, or where a panic leaves that state
+    /// intact.
     pub fn supervised<F, S>(
         &self,
         name: &'static str,
@@ -119,7 +124,7 @@ impl Tasks {
         }
     }
 
-    /// What has panicked so far.
+    /// Returns the panics so far.
     pub fn panics(&self) -> &Panics {
         &self.panics
     }
@@ -138,17 +143,18 @@ impl Tasks {
         task.instrument(tracing::debug_span!("task", name))
     }
 
-    /// Fires when tasks should finish.
+    /// Returns the signal that asks tasks to finish.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// Fires when tasks are dropped.
+    /// Returns the signal that drops tasks.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }
 
-    /// Asks every task to finish, waits at most `patience`, then drops the rest. Says whether all finished by themselves.
+    /// Asks every task to finish, waits up to `patience`, then drops the rest. Returns whether all
+    /// finished on their own.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.soft.cancel();
         self.tracker.close();

@@ -1,4 +1,4 @@
-//! Parts of a document, looked up where they stand.
+//! Parts of a document, located in its text.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub struct Node<'a> {
     end: usize,
 }
 
-/// What a value is.
+/// The type of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Null,
@@ -23,7 +23,7 @@ pub enum Kind {
     Object,
 }
 
-/// A string or a member's name, as written between its quotes.
+/// A string or a member's name, in its escaped form between the quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a>(&'a str);
 
@@ -36,7 +36,7 @@ impl<'a> Node<'a> {
         Self { document, start, end: end_of_value(document.as_bytes(), start) }
     }
 
-    /// What it is.
+    /// Returns the type of the value.
     pub fn kind(self) -> Kind {
         match self.document.as_bytes().get(self.start) {
             Some(b'{') => Kind::Object,
@@ -48,55 +48,56 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// An object or an array.
+    /// Whether the value is an object or an array.
     pub fn holds_others(self) -> bool {
         matches!(self.kind(), Kind::Object | Kind::Array)
     }
 
-    /// Its JSON text.
+    /// Returns the JSON text of the value.
     pub fn raw(self) -> &'a str {
         &self.document[self.start..self.end]
     }
 
-    /// Where it begins in the document's text.
+    /// Returns the byte offset in the document at which the value starts.
     pub fn start(self) -> usize {
         self.start
     }
 
-    /// Where it ends in the document's text.
+    /// Returns the byte offset in the document at which the value ends.
     pub fn end(self) -> usize {
         self.end
     }
 
-    /// What a string says.
+    /// Returns the string, if the value is one.
     pub fn text(self) -> Option<Text<'a>> {
         (self.kind() == Kind::String).then(|| Text(&self.document[self.start + 1..self.end - 1]))
     }
 
-    /// The members of an object, as written; none of anything else.
+    /// Iterates over the members of an object in document order; over nothing for other values.
     pub fn members(self) -> Members<'a> {
         let is_empty = self.kind() != Kind::Object || self.end - self.start <= 2;
         Members { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
     }
 
-    /// The items of an array; none of anything else.
+    /// Iterates over the items of an array; over nothing for other values.
     pub fn items(self) -> Items<'a> {
         let is_empty = self.kind() != Kind::Array || self.end - self.start <= 2;
         Items { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
     }
 
-    /// All strings in it, names of members included, in one pass.
+    /// Iterates over all strings within the value, member names included, in one pass.
     pub fn texts(self) -> Texts<'a> {
         Texts { text: self.raw(), at: 0 }
     }
 
-    /// The member of this name; of several the last, which is the one that most readers keep.
+    /// Returns the member of this name. Of duplicates it is the last, the one that most readers
+    /// keep.
     pub fn get(self, name: &str) -> Option<Node<'a>> {
         let [found] = self.pick(&[name]);
         found
     }
 
-    /// The members of these names, in one pass.
+    /// Returns the members of these names, found in one pass.
     pub fn pick<const N: usize>(self, names: &[&str; N]) -> [Option<Node<'a>>; N] {
         let mut found = [None; N];
         for (name, value) in self.members() {
@@ -108,11 +109,11 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The members of an object.
+/// An iterator over the members of an object.
 #[derive(Debug, Clone)]
 pub struct Members<'a> {
     document: &'a str,
-    /// Where the next name begins.
+    /// The offset of the next name.
     at: Option<usize>,
 }
 
@@ -130,7 +131,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The items of an array.
+/// An iterator over the items of an array.
 #[derive(Debug, Clone)]
 pub struct Items<'a> {
     document: &'a str,
@@ -147,7 +148,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// All strings within a value.
+/// An iterator over all strings within a value.
 #[derive(Debug, Clone)]
 pub struct Texts<'a> {
     text: &'a str,
@@ -166,7 +167,7 @@ impl<'a> Iterator for Texts<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Whether it says this.
+    /// Whether the decoded string equals `other`.
     pub fn is(self, other: &str) -> bool {
         match self.plain() {
             Some(plain) => plain == other,
@@ -174,18 +175,18 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Whether both say the same.
+    /// Whether both decoded strings are equal.
     pub fn agrees(self, other: Text<'_>) -> bool {
         self.0 == other.0
             || other.plain().map_or_else(|| self.chars().eq(other.chars()), |plain| self.is(plain))
     }
 
-    /// What it says, if no character of it is escaped.
+    /// Returns the string if no character of it is escaped.
     pub fn plain(self) -> Option<&'a str> {
         (!self.0.as_bytes().contains(&b'\\')).then_some(self.0)
     }
 
-    /// All that it says.
+    /// Returns the decoded string.
     pub fn decoded(self) -> Cow<'a, str> {
         match self.plain() {
             Some(plain) => Cow::Borrowed(plain),
@@ -193,13 +194,14 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The beginning of what it says, so many bytes at most; and whether that is all.
+    /// Returns the start of the decoded string, at most `bytes` bytes, and whether that is all of
+    /// it.
     pub fn beginning(self, bytes: usize) -> (Cow<'a, str>, bool) {
-        // What is escaped is never shorter than what it stands for.
+        // An escape sequence is never shorter than the character it encodes.
         if self.0.len() <= bytes {
             return (self.decoded(), true);
         }
-        // As written, no character takes more than six bytes for one.
+        // An escape sequence takes at most six bytes for each decoded byte.
         let raw = &self.0[..self.0.floor_char_boundary(bytes.saturating_mul(6).saturating_add(12))];
         if !raw.as_bytes().contains(&b'\\') {
             return (Cow::Borrowed(&raw[..raw.floor_char_boundary(bytes)]), raw.len() <= bytes);
@@ -215,12 +217,12 @@ impl<'a> Text<'a> {
         (Cow::Owned(text), true)
     }
 
-    /// Its characters.
+    /// Iterates over the decoded characters.
     pub fn chars(self) -> impl Iterator<Item = char> + use<'a> {
         Chars { text: self.0, at: 0 }
     }
 
-    /// As written.
+    /// Returns the string in its escaped form.
     pub fn raw(self) -> &'a str {
         self.0
     }
@@ -256,7 +258,7 @@ impl Iterator for Chars<'_> {
     }
 }
 
-/// What a `\uXXXX`, or a pair of them, stands for, and how many bytes it takes.
+/// Decodes a `\uXXXX` or a surrogate pair; returns the character and the bytes it takes.
 fn escaped(bytes: &[u8], at: usize) -> (char, usize) {
     let units = [code_unit(bytes, at), code_unit(bytes, at + 6)].into_iter().flatten();
     match char::decode_utf16(units).next() {

@@ -1,8 +1,9 @@
-//! One pass over a text: the grammar of RFC 8259, the bounds, and the compact form.
+//! The single pass over a text that checks the grammar of RFC 8259 and the limits, and produces the
+//! compact form.
 
 use super::{Fault, Limits};
 
-/// What was changed in meaning so that a document is JSON.
+/// The changes in meaning that made a text valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repairs {
     /// `NaN` or `Infinity` became `null`.
@@ -11,17 +12,17 @@ pub struct Repairs {
     pub surrogates: bool,
 }
 
-/// What a pass found out.
+/// The result of a pass.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Read {
     /// Bytes of the compact form.
     pub(super) length: usize,
-    /// The text is its own compact form.
+    /// Whether the text is already in compact form.
     pub(super) is_compact: bool,
     pub(super) repairs: Repairs,
 }
 
-/// Checks a text and says what its compact form takes.
+/// Validates a text and measures its compact form.
 pub(super) fn measure(text: &str, limits: &Limits) -> Result<Read, Fault> {
     Scanner::new(text, limits, Length(0)).document().map(|(read, _)| read)
 }
@@ -31,13 +32,14 @@ pub(super) fn write(text: &str, limits: &Limits, out: &mut String) -> Result<(),
     Scanner::new(text, limits, out).document().map(|_| ())
 }
 
-/// Where the compact form goes.
+/// The destination of the compact form.
 trait Sink {
     fn add(&mut self, text: &str);
-    /// Nothing but the length is wanted.
+    /// Returns the bytes added so far.
     fn length(&self) -> usize;
 }
 
+/// A sink that only counts bytes.
 struct Length(usize);
 
 impl Sink for Length {
@@ -60,7 +62,7 @@ impl Sink for &mut String {
     }
 }
 
-/// Whether a value is over, or has others in it that come next.
+/// Whether a value is complete, or a container whose contents follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
     Complete,
@@ -71,13 +73,14 @@ struct Scanner<'a, S> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    /// Where the piece begins that goes into the compact form as it is.
+    /// Start of the stretch that goes into the compact form unchanged.
     piece: usize,
     out: S,
     is_compact: bool,
     repairs: Repairs,
     limits: &'a Limits,
-    /// Arrays and objects that are open: how many, and a bit for each that is set for an object, the innermost lowest.
+    /// Number of open arrays and objects, and a bit for each that is set for objects, innermost
+    /// lowest.
     depth: usize,
     objects: u128,
     values: usize,
@@ -111,7 +114,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         Ok((read, self.out))
     }
 
-    /// Reads what stands after a value; says whether another one begins.
+    /// Reads what follows a value; returns whether another value follows.
     fn goes_on(&mut self) -> Result<bool, Fault> {
         loop {
             self.space();
@@ -156,7 +159,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 
     fn open(&mut self, is_object: bool, end: u8) -> Result<Value, Fault> {
-        // 127: the bits of `objects`, with one to spare.
+        // 127 is the number of bits in `objects`, less one.
         if self.depth >= self.limits.depth.min(127) {
             return Err(Fault::TooDeep);
         }
@@ -180,7 +183,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         self.objects >>= 1;
     }
 
-    /// A member's name and its colon.
+    /// Reads a member's name and the colon.
     fn name(&mut self) -> Result<(), Fault> {
         if self.byte() != Some(b'"') {
             return Err(self.fault());
@@ -231,7 +234,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         Ok(())
     }
 
-    /// The four digits of a `\u` that stands here.
+    /// Returns the code unit of the `\uXXXX` at `at`.
     fn code_unit(&self, at: usize) -> Option<u16> {
         code_unit(self.bytes, at)
     }
@@ -280,7 +283,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         Ok(())
     }
 
-    /// Python's words for what no JSON number is.
+    /// Replaces Python's word for a number that JSON cannot express with `null`.
     fn no_number(&mut self, word: &str) -> Result<(), Fault> {
         let start = self.at;
         self.word(word)?;
@@ -302,7 +305,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         }
     }
 
-    /// Puts other text into the compact form for the bytes that stand here.
+    /// Writes `text` into the compact form in place of the next `bytes` bytes.
     fn replace(&mut self, bytes: usize, text: &str) {
         self.add_piece(self.at);
         self.out.add(text);
@@ -312,7 +315,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 
     fn add_piece(&mut self, end: usize) {
-        // Both ends are beside ASCII characters of the grammar.
+        // Both ends are next to ASCII characters of the grammar, so they are character boundaries.
         self.out.add(&self.text[self.piece..end]);
         self.piece = end;
     }
@@ -326,7 +329,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 }
 
-/// A control character as it may stand in a string.
+/// Returns the escape sequence of a control character.
 fn escaped(control: u8) -> String {
     match control {
         b'\n' => "\\n".to_owned(),
@@ -336,7 +339,7 @@ fn escaped(control: u8) -> String {
     }
 }
 
-/// The code unit of a `\uXXXX` at this place.
+/// Returns the code unit of the `\uXXXX` at `at`.
 pub(super) fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at.checked_add(6)?)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -345,8 +348,9 @@ pub(super) fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// Where the next quote, backslash or control character of a string is, or the end. Eight bytes at a time, since most
-/// of what is read is text.
+/// Returns the offset of the next quote, backslash or control character of a string, or the end.
+///
+/// Works on eight bytes at a time, since most input is plain text.
 fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -365,7 +369,7 @@ fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     at.min(bytes.len()) + bytes[at.min(bytes.len())..].iter().take_while(plain).count()
 }
 
-/// Where the string ends that begins here, in a text that was checked; behind its quote.
+/// Returns the offset after the closing quote of the string that starts here, in a validated text.
 pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
@@ -373,14 +377,14 @@ pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
         match bytes.get(at) {
             Some(b'\\') => at += 2,
             Some(b'"') => return at + 1,
-            // Not in a text that was checked.
+            // Cannot occur in a validated text.
             Some(_) => at += 1,
             None => return bytes.len(),
         }
     }
 }
 
-/// Where the value ends that begins here, in a compact text that was checked.
+/// Returns the offset at which the value that starts here ends, in a validated compact text.
 pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     let mut depth = 0_usize;

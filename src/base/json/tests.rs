@@ -83,7 +83,7 @@ fn the_beginning_of_a_text_is_never_longer_than_asked_for() {
     assert_eq!(text.beginning(1000), ("😀ü".repeat(50).into(), true));
 }
 
-/// What a tree makes of a node, to compare with.
+/// Builds the tree of a node, for comparison.
 fn tree(node: Node<'_>) -> Value {
     match node.kind() {
         Kind::String => node.text().expect("a string").decoded().into(),
@@ -114,7 +114,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Text that is nearly JSON.
+/// Generates text that is almost JSON.
 fn nearly() -> impl Strategy<Value = String> {
     let token = prop_oneof![
         Just("{"),
@@ -141,7 +141,7 @@ fn nearly() -> impl Strategy<Value = String> {
     proptest::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
 }
 
-/// Whether serde_json takes it, who reads numbers as `f64` and so refuses some.
+/// Whether serde_json accepts the text. It reads numbers as `f64` and so rejects some.
 fn strictly_valid(text: &[u8]) -> bool {
     serde_json::from_slice::<&serde_json::value::RawValue>(text).is_ok()
 }
@@ -169,7 +169,7 @@ proptest! {
         if strictly_valid(text.as_bytes()) {
             prop_assert!(document.is_ok(), "{text}");
         } else if let Ok(document) = document {
-            // A raw line break within a string: Python takes it.
+            // A raw line break within a string, which Python accepts.
             prop_assert!(text.contains('\n') && strictly_valid(document.as_ref()), "{text}");
         }
     }
