@@ -1,14 +1,20 @@
-//! Floor 2: a tenant's HTTP API. Calls are data ([`CallSpec`](crate::spec::CallSpec)); this module makes them.
+//! Floor 2: the client for a tenant's HTTP API. A call is described by data
+//! ([`CallSpec`](crate::spec::CallSpec)); this module executes it.
 //!
-//! It owns the connection pool of the process ([`Pool`]), a tenant's way through it ([`Client`]), what of a tenant
-//! outlives its reloads ([`Lasting`]), and the scheduler that fetches contexts in the background ([`WarmUp`]).
+//! It owns the connection pool of the process ([`Pool`]), the client of each tenant ([`Client`]),
+//! the state of a tenant that outlives reloads ([`Lasting`]), and the scheduler that fetches
+//! contexts in the background ([`WarmUp`]).
 //!
-//! It promises that every call ends by its deadline; that a dropped call is cancelled on the wire; that a call is sent
-//! again only if it surely was not processed; that no connection carries calls of two tenants at once; that an API key reaches only the origin it is for, and no log, error or Debug
-//! output; that one tenant's slow backend takes no more than its bulkhead; and that nobody reaches an address that the
-//! settings don't allow. What an answer *means* it leaves to `mcp`.
+//! It guarantees that
 //!
-//! Only this module opens HTTP connections.
+//! - every call ends by its deadline, and dropping a call cancels it on the wire;
+//! - a request is resent only if it certainly was not processed;
+//! - no connection carries calls of two tenants at once;
+//! - an API key reaches only its own origin, and no log, error or `Debug` output;
+//! - a slow backend takes up no more than its tenant's bulkhead;
+//! - no connection goes to an address that the settings forbid.
+//!
+//! Interpreting responses is left to `mcp`. Only this module opens HTTP connections to backends.
 
 mod answer;
 mod body;
@@ -51,32 +57,37 @@ pub use probe::probe;
 pub use trace::TraceContext;
 pub use warm_up::WarmUp;
 
-/// Who asks, and how long it may take.
+/// The caller of a request to a backend, and its deadline.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// The id sent to the backend as `X-Request-Id`.
     pub request_id: String,
+    /// The time at which the call fails with [`Error::TimedOut`].
     pub deadline: Instant,
-    /// The signed-in user, sent if the tenant asks for it.
+    /// The signed-in user, sent if the tenant's configuration asks for it.
     pub user: Option<String>,
-    /// The caller's trace, to pass on.
+    /// The caller's trace context, to pass on.
     pub trace: Option<TraceContext>,
-    /// The caller showed a credential that was found good: the last part of the memory for answers is kept for those.
+    /// Whether the caller presented a valid credential, which opens the reserve of the response
+    /// memory.
     pub has_credential: bool,
     /// Where the caller is, as [`network`](crate::base::reach::network) gives it: its share of that memory.
     pub network: Option<IpAddr>,
 }
 
 impl Call {
-    /// A call that the gateway makes for itself.
+    /// Creates a call on behalf of the gateway itself.
     pub(crate) fn of_our_own(deadline: Instant) -> Self {
         let request_id = crate::base::random::hex::<16>();
         Self { request_id, deadline, user: None, trace: None, has_credential: true, network: None }
     }
 }
 
-/// What the backend said, and the memory that this takes.
+/// A backend's response together with its memory reservation.
 #[derive(Debug)]
 pub struct Answer {
+    /// The body of the response.
     pub document: Document,
+    /// The memory that the response occupies, released when dropped.
     pub hold: Hold,
 }

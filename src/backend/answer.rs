@@ -1,4 +1,4 @@
-//! From an HTTP answer to a document, or to the reason why there is none.
+//! Turns an HTTP response into a document, or into the reason why there is none.
 
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use crate::base::headers::wait_asked_for;
 use crate::base::json::{Checked, Fault, Limits};
 use crate::spec::CallSpec;
 
-/// As deep as a document may be, so that clients can read the result around it (serde_json reads 127 levels).
+/// The maximum nesting depth. Clients read the result that wraps the document, and serde_json reads
+/// 127 levels.
 const DEPTH: usize = 120;
-/// So many bytes tell whether an answer is text at all.
+/// The number of bytes examined to tell text from binary data.
 const LOOKED_AT: usize = 512;
-/// As much of an error's body is read, for so long; the error itself is known already.
+/// How much of an error's body is read, and for how long; the error itself is already known.
 const ERROR_BYTES: usize = 64 << 10;
 const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The bytes of a good answer, before anything is made of them.
+/// The bytes of a successful response, not yet parsed.
 #[derive(Debug)]
 pub(super) struct Unread {
     bytes: Vec<u8>,
@@ -31,7 +32,8 @@ pub(super) struct Unread {
     hold: Hold,
 }
 
-/// Takes in the answer to `spec`, counted in `hold`. The media type is not looked at: what parses as JSON is JSON.
+/// Receives the response to `spec`, reserving its memory in `hold`. The media type is ignored:
+/// whatever parses as JSON is accepted.
 pub(super) async fn receive(
     response: Response<AnswerBody>,
     cap: usize,
@@ -47,7 +49,7 @@ pub(super) async fn receive(
         return Ok(Unread { bytes, cap, hold });
     }
     let (head, body) = response.into_parts();
-    // Read even where it is not needed: an answer that was read leaves its connection usable.
+    // Read the body even where it is not needed, which keeps the connection reusable.
     let text = tokio::time::timeout(ERROR_PATIENCE, collect(body, ERROR_BYTES, &mut hold)).await;
     let text = text.ok().and_then(Result::ok).unwrap_or_default();
     Err(match head.status.as_u16() {
@@ -61,12 +63,12 @@ pub(super) async fn receive(
 }
 
 impl Unread {
-    /// How many bytes there are to be read.
+    /// Returns the number of bytes to parse.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Reads it as a document: one pass over its bytes, and another where they are not compact.
+    /// Parses the bytes: one pass over them, and a second one if they are not compact.
     pub(super) fn read(self) -> Result<Answer, Error> {
         let Self { bytes, cap, mut hold } = self;
         let held = bytes.capacity();
@@ -79,7 +81,7 @@ impl Unread {
     }
 }
 
-/// A byte order mark in front is forgiven: RFC 8259 section 8.1 lets readers ignore it.
+/// Validates the text. A leading byte order mark is ignored, as RFC 8259 section 8.1 permits.
 fn check(mut bytes: Vec<u8>, cap: usize) -> Result<Checked, Error> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
@@ -101,7 +103,7 @@ fn check(mut bytes: Vec<u8>, cap: usize) -> Result<Checked, Error> {
     })
 }
 
-/// What an answer is compressed with. Nobody asked for it, so nothing is there to undo it.
+/// Returns the content coding of a response. No coding was requested, so none can be decoded.
 fn coding(headers: &HeaderMap) -> Option<&'static str> {
     let coding = headers.get(CONTENT_ENCODING)?.as_bytes();
     let known = ["gzip", "br", "deflate", "zstd", "compress"];
@@ -113,7 +115,7 @@ fn coding(headers: &HeaderMap) -> Option<&'static str> {
     Some(named.unwrap_or("an unknown coding"))
 }
 
-/// How long the backend asks to wait, a day at most.
+/// Returns how long the backend asks to wait, a day at most.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     wait_asked_for(headers, now).map(|wait| wait.min(Duration::from_secs(86_400)))
 }

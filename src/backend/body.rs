@@ -1,4 +1,4 @@
-//! The body of an answer as it arrives: whoever takes its pieces is told when they are not worth the work.
+//! The body of a response as it arrives. Reading fails once its pieces are not worth the work.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::meter::{Effort, Meter};
 use super::room::{give_back, take};
 use crate::base::budget::Hold;
 
-/// A body's vector begins with so much.
+/// The initial capacity of a body's buffer.
 const SMALL: usize = 16 << 10;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     incoming: Incoming,
@@ -26,7 +26,7 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
-    /// The body that arrives over a connection with this meter.
+    /// Wraps the body that arrives on a connection with this meter.
     pub(super) fn new(incoming: Incoming, meter: Option<Arc<Meter>>) -> Self {
         Self { incoming, meter, effort: Effort::default(), has_waited: false }
     }
@@ -62,7 +62,7 @@ impl Body for AnswerBody {
     }
 }
 
-/// The whole body, as far as it fits under `cap`. What its vector has allocated is counted in `hold`.
+/// Reads the whole body, up to `cap` bytes. The allocated capacity is reserved in `hold`.
 pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -> Result<Vec<u8>, Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > cap {
@@ -74,7 +74,7 @@ pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -
         if all.len() + data.len() > cap {
             return Err(Error::TooLarge { limit: cap });
         }
-        // What is announced is of no use once more than that has come.
+        // The announced length bounds the buffer only until more than that has arrived.
         let bound = if announced >= all.len() + data.len() { announced } else { cap };
         make_room(&mut all, data.len(), bound, hold)?;
         all.extend_from_slice(&data);
@@ -82,14 +82,15 @@ pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -
     Ok(all)
 }
 
-/// Room for so much more: twice what there was, but no more than `bound`. What is announced takes none until it comes.
+/// Grows the buffer to twice its size, up to `bound`. Announced bytes take no memory until they
+/// arrive.
 fn make_room(all: &mut Vec<u8>, more: usize, bound: usize, hold: &mut Hold) -> Result<(), Error> {
     let (old, needed) = (all.capacity(), all.len() + more);
     if needed <= old {
         return Ok(());
     }
     let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
-    // While it grows there are both, the old and the new.
+    // While the buffer grows, both the old and the new allocation exist.
     take(hold, wanted)?;
     all.reserve_exact(wanted - all.len());
     give_back(hold, old);

@@ -1,28 +1,30 @@
-//! A breaker: after several outages in a row the backend is left alone for a growing pause, then one call tries it.
+//! A circuit breaker: after several consecutive outages it pauses calls to the backend for a
+//! growing time, then lets one trial call through.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Error;
 
-/// So many outages in a row open it.
+/// The number of consecutive outages that open the breaker.
 const TOLERATED: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The breaker of one tenant.
+/// The circuit breaker of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     outages: u32,
-    /// Open until then; afterwards one call may try.
+    /// Until when the breaker is open; afterwards one trial call is allowed.
     until: Option<Instant>,
     trying: bool,
 }
 
-/// Leave to make one call. Dropped without a verdict (the caller went away), it tells nothing about the backend.
+/// The permission to make one call. Dropping it without an outcome (the caller left) counts for
+/// nothing.
 #[derive(Debug)]
 pub(super) struct Leave<'a> {
     breaker: &'a Breaker,
@@ -30,7 +32,7 @@ pub(super) struct Leave<'a> {
 }
 
 impl Breaker {
-    /// Asks for leave.
+    /// Admits a call, unless the breaker is open or a trial call is in progress.
     pub(super) fn admit(&self, now: Instant) -> Result<Leave<'_>, Error> {
         let mut state = self.state();
         let Some(until) = state.until else { return Ok(Leave { breaker: self, is_trial: false }) };
@@ -42,7 +44,7 @@ impl Breaker {
         Ok(Leave { breaker: self, is_trial: true })
     }
 
-    /// Forgets everything: the backend is another one now.
+    /// Resets the breaker, because the backend works again or is a different one.
     pub(super) fn reset(&self) {
         *self.state() = State::default();
     }
@@ -53,15 +55,15 @@ impl Breaker {
 }
 
 impl Leave<'_> {
-    /// The backend answered, whatever it said.
+    /// Reports that the backend responded, with whatever status.
     pub(super) fn answered(self) {
         self.breaker.reset();
     }
 
-    /// It did not.
+    /// Reports an outage.
     pub(super) fn outage(self, now: Instant) {
         let mut state = self.breaker.state();
-        // Calls that were under way when it opened fail together; they are one piece of news.
+        // Calls in flight when the breaker opened fail together and count once.
         if state.until.is_some() && !self.is_trial {
             return;
         }

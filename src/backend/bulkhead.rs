@@ -1,4 +1,5 @@
-//! A bound on one tenant's calls under way, so that its slow backend cannot take the whole machine.
+//! A bulkhead: a limit on one tenant's calls in flight, so that its slow backend cannot exhaust the
+//! process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,16 +12,16 @@ use super::Error;
 /// How long a call waits for a place.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The bulkhead of one tenant. It outlives reloads; a changed limit takes effect as calls end.
+/// The bulkhead of one tenant. It outlives reloads; a lowered limit takes effect as calls end.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
     places: Arc<Semaphore>,
     limit: Mutex<usize>,
-    /// Places that a lowered limit took away while they were in use.
+    /// Places removed by a lowered limit while calls still occupied them.
     owed: Arc<AtomicUsize>,
 }
 
-/// A call's place; given back when dropped.
+/// The place of one call; returned when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     permit: Option<OwnedSemaphorePermit>,
@@ -28,7 +29,7 @@ pub(super) struct Place {
 }
 
 impl Bulkhead {
-    /// A bulkhead without any place yet.
+    /// Creates a bulkhead without places.
     pub(super) fn closed() -> Self {
         Self { places: Arc::new(Semaphore::new(0)), limit: Mutex::new(0), owed: Arc::default() }
     }
@@ -54,7 +55,7 @@ impl Bulkhead {
         self.places.add_permits(by - forgiven);
     }
 
-    /// Takes a place, waiting at most a second for one.
+    /// Takes a place, waiting for one for up to a second.
     pub(super) async fn enter(&self) -> Result<Place, Error> {
         let permit = match self.places.clone().try_acquire_owned() {
             Ok(permit) => permit,

@@ -1,4 +1,4 @@
-//! One tenant's way to its backend.
+//! The client of one tenant for its backend.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,26 +20,27 @@ use crate::base::digest::Digest;
 use crate::base::json::Document;
 use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
 
-/// The largest context that is kept.
+/// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
 
-/// One tenant's way to its backend.
+/// The client of one revision of a tenant.
 #[derive(Debug)]
 pub struct Client {
     route: Arc<Route>,
     refresher: OnceLock<Refresher>,
-    /// Ends background work when the client goes.
+    /// Stops background work when the client is dropped.
     _gone: DropGuard,
 }
 
-/// What a background fetch holds on to. It does not keep the client alive, so that a tenant that goes ends it.
+/// The part of a client that background fetches hold. It does not keep the client alive, so that
+/// dropping a tenant stops its fetches.
 #[derive(Debug)]
 pub(super) struct Route {
     pool: Pool,
     connections: Connections,
-    /// Where the context comes from, as do most answers.
+    /// The origin of the context, which most other calls share.
     origin: Arc<str>,
-    /// Of the calls that may be under way, those to this origin.
+    /// The origin's share of the calls in flight.
     share: Arc<Share>,
     context: Arc<CallSpec>,
     user_header: Option<HeaderName>,
@@ -47,13 +48,13 @@ pub(super) struct Route {
     context_ttl: Duration,
     lasting: Arc<Lasting>,
     backend: Digest,
-    /// Held by the one who fetches the context.
+    /// Serializes fetches of the context.
     flight: tokio::sync::Mutex<()>,
     landed: Mutex<Landing>,
     gone: CancellationToken,
 }
 
-/// How the last fetch of the context ended, and how many did.
+/// The number of context fetches so far and the outcome of the last one.
 #[derive(Debug, Clone)]
 struct Landing {
     count: u64,
@@ -61,7 +62,8 @@ struct Landing {
 }
 
 impl Client {
-    /// A client for one revision of a tenant. `lasting` is the tenant's own and goes from revision to revision.
+    /// Creates the client of one revision of a tenant. `lasting` is passed on from revision to
+    /// revision.
     pub fn new(
         pool: Pool,
         spec: &BackendSpec,
@@ -92,15 +94,24 @@ impl Client {
         Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
     }
 
-    /// Makes one call: bulkhead, deadline, safe retry, caps. Dropping the future cancels it.
+    /// Makes one call, subject to bulkhead, circuit breaker, deadline and size limit, and resends
+    /// it where that is safe. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// The fault of the call, or the limit or open breaker that prevented it.
     pub async fn call(&self, spec: &CallSpec, arguments: &Values, call: &Call) -> Result<Answer, Error> {
         self.route.call(spec, arguments, call, self.route.answer_cap).await
     }
 
-    /// The semantic context: cached, refreshed by single flight, the last good one while the backend is down.
+    /// Returns the semantic context.
     ///
-    /// It is the same for all callers, so the user header is not sent with it. A context past its time is answered at
-    /// once and refreshed in the background, if a [`super::WarmUp`] knows this client; else the caller waits.
+    /// It is the same for all callers, so the user header is not sent with it. It is cached, and
+    /// concurrent fetches are merged. A stale context is returned at once and refreshed in the
+    /// background if a [`super::WarmUp`] knows this client; otherwise the caller waits. The last
+    /// good context is returned while the backend is down.
+    ///
+    /// # Errors
+    /// The fault of the fetch, if there is no context to fall back on.
     pub async fn context(&self, call: &Call) -> Result<Arc<Document>, Error> {
         let Some(kept) = self.route.kept() else { return self.route.refresh(call).await };
         if self.route.is_fresh(&kept) || self.ask_for_refresh() {
@@ -109,7 +120,8 @@ impl Client {
         Ok(self.route.refresh(call).await.unwrap_or(kept.value))
     }
 
-    /// The context as it is now, without asking anybody. Past its time it is refreshed in the background.
+    /// Returns the cached context without calling the backend. A stale one is refreshed in the
+    /// background.
     pub fn known_context(&self) -> Option<Arc<Document>> {
         let kept = self.route.kept()?;
         if !self.route.is_fresh(&kept) {
@@ -118,8 +130,12 @@ impl Client {
         Some(kept.value)
     }
 
-    /// Does work on so many bytes of an answer. What is much leaves the async workers, and takes turns with the
-    /// tenant's other work of that kind.
+    /// Runs a computation over a response of `bytes` bytes.
+    ///
+    /// Large work runs on a blocking thread and takes turns with the tenant's other large work.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::TimedOut`] if its turn does not come in time.
     pub async fn work<T, F>(&self, bytes: usize, deadline: Instant, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -133,17 +149,17 @@ impl Client {
         self.route.pool.room().hold(call)
     }
 
-    /// Puts back a context of an earlier life of the process, unless there is a newer one. It counts as past its time.
+    /// Restores a context from before a restart, unless there is a newer one. It counts as stale.
     pub fn restore_context(&self, context: Document) {
         self.route.restore(context);
     }
 
-    /// Whether the last call failed for the backend's fault, and how.
+    /// Returns the backend's fault if the last call failed because of one.
     pub fn trouble(&self) -> Option<String> {
         self.route.lasting.trouble().map(|(error, _)| error.to_string())
     }
 
-    /// Since when calls have failed for the backend's fault, if the last one did.
+    /// Returns since when calls have failed because of the backend, if the last one did.
     pub fn trouble_since(&self) -> Option<Timestamp> {
         self.route.lasting.trouble().map(|(_, since)| since)
     }
@@ -152,7 +168,7 @@ impl Client {
         &self.route
     }
 
-    /// From now on `refresher` refreshes the context in the background.
+    /// Registers the refresher that fetches the context in the background from now on.
     pub(super) fn attach(&self, refresher: Refresher) -> &Refresher {
         self.refresher.get_or_init(|| refresher)
     }
@@ -161,14 +177,14 @@ impl Client {
         self.refresher.get()
     }
 
-    /// Whether somebody will refresh it.
+    /// Requests a background refresh; returns whether there will be one.
     fn ask_for_refresh(&self) -> bool {
         self.refresher.get().is_some_and(Refresher::ask)
     }
 }
 
 impl Route {
-    /// Fetches the context. Of those who ask at once, one goes and the others get what it brought.
+    /// Fetches the context. Concurrent callers share one fetch and its outcome.
     pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Document>, Error> {
         let seen = self.landed().count;
         let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
@@ -183,17 +199,17 @@ impl Route {
         fetched
     }
 
-    /// Ends when the client is dropped.
+    /// Completes when the client is dropped.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
     }
 
-    /// Where the context comes from.
+    /// Returns the origin of the context.
     pub(super) fn origin(&self) -> &Arc<str> {
         &self.origin
     }
 
-    /// What tells this backend from others.
+    /// Returns the fingerprint that distinguishes this backend from others.
     pub(super) fn backend(&self) -> Digest {
         self.backend
     }
@@ -225,7 +241,7 @@ impl Route {
         let context = self.context.clone();
         let fetched = self.call(&context, &Values::new(), &ours, cap).await;
         if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
-            // One question may be refused; a context that is refused is a wrong configuration.
+            // A single question may be refused, but a refused context means a wrong configuration.
             self.note(Some(refused.clone()));
         }
         let value = Arc::new(fetched?.document.shrunk());

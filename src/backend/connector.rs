@@ -1,5 +1,4 @@
-//! Opens connections: resolves, keeps only addresses that the [`AddressGuard`] permits, connects, and speaks TLS; or has a
-//! proxy of the environment do so.
+//! Opens connections to backends, directly or through a proxy from the environment.
 //!
 //! The guard sits between resolving and connecting, so that no trick of the name system gets past it: what was judged
 //! is what is connected to. A proxy is the operator's, and is where the environment says; what it is asked to connect to
@@ -32,7 +31,7 @@ use super::meter::Meter;
 use super::proxies::Proxies;
 use crate::base::resolve::{self, Resolver};
 
-/// The longest a connection may take, from name to handshake.
+/// The timeout for opening a connection, from name resolution to TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
 /// The longest a proxy may take to open a tunnel: what is left of [`CONNECT`] is for the backend's handshake in it, so that
 /// it is known which of the two did not answer.
@@ -40,7 +39,7 @@ const TUNNEL: Duration = Duration::from_millis(2400);
 /// The longest one of several addresses may take before the next is tried.
 const ONE_ADDRESS: Duration = Duration::from_millis(1200);
 
-/// Why a connection could not be opened, where the caller cares.
+/// The reasons why a connection could not be opened, as far as callers distinguish them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectFault {
     #[error("every address of the host is forbidden")]
@@ -76,12 +75,12 @@ impl ConnectFault {
 pub(super) struct Connector {
     guard: Arc<AddressGuard>,
     proxies: Arc<Proxies>,
-    /// For proxies, and for backends in HTTP/1.1.
+    /// For proxies, and for backends over HTTP/1.1.
     http1: Arc<ClientConfig>,
     backend: Arc<ClientConfig>,
 }
 
-/// Where a connection goes.
+/// The destination of a connection.
 struct Target {
     host: String,
     port: u16,
@@ -89,13 +88,13 @@ struct Target {
 }
 
 impl Connector {
-    /// Speaks HTTP/1.1. `tls` says whom to trust.
+    /// Creates a connector that speaks HTTP/1.1. `tls` defines which certificates are trusted.
     pub(super) fn new(guard: AddressGuard, tls: ClientConfig, proxies: Proxies) -> Self {
         let http1 = Arc::new(speaking(tls, &["http/1.1"]));
         Self { guard: Arc::new(guard), proxies: Arc::new(proxies), backend: http1.clone(), http1 }
     }
 
-    /// The same, speaking HTTP/2 where a backend offers it.
+    /// Returns a connector that also offers HTTP/2 in ALPN.
     pub(super) fn offering_http2(&self) -> Self {
         let backend = Arc::new(speaking((*self.http1).clone(), &["h2", "http/1.1"]));
         Self { backend, ..self.clone() }
@@ -117,7 +116,7 @@ impl Connector {
         .map(TokioIo::new)
     }
 
-    /// Through a tunnel where the backend speaks TLS; else the proxy passes on what it reads.
+    /// Connects through a proxy: in a tunnel if the backend uses TLS, else by forwarded requests.
     async fn open_through(self, proxy: &Intercept, uri: Uri, target: &Target) -> Result<Wire, ConnectFault> {
         if !self.guard.trusts_a_proxy_with(&target.host, target.port) {
             return Err(ConnectFault::Forbidden);
@@ -135,7 +134,7 @@ impl Connector {
         self.finish(Box::new(opened.into_inner()), target).await
     }
 
-    /// The proxy itself, which is where the operator says.
+    /// Connects to the proxy itself; its address is the operator's and not checked.
     async fn reach(self, proxy: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
         let target = Target::of(&proxy)?;
         let stream = self.connect(&self.resolve(&target).await?).await?;
@@ -153,7 +152,7 @@ impl Connector {
         Ok(Wire::new(Box::new(stream), is_http2))
     }
 
-    /// The addresses that are permitted, in the resolver's order (RFC 6724).
+    /// Returns the permitted addresses of a host, in the resolver's order (RFC 6724).
     async fn permitted(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
         if !self.guard.knows(&target.host) {
             return Err(ConnectFault::Forbidden);
@@ -185,7 +184,7 @@ impl Connector {
     }
 }
 
-/// The same, offering these protocols (RFC 7301).
+/// Returns the configuration with these ALPN protocols (RFC 7301).
 fn speaking(mut tls: ClientConfig, protocols: &[&str]) -> ClientConfig {
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     tls
@@ -219,7 +218,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The way to the proxy, for the tunnel through it.
+/// Connects to the proxy on behalf of a [`Tunnel`].
 #[derive(Clone)]
 struct ToProxy(Connector);
 
@@ -237,16 +236,16 @@ impl Service<Uri> for ToProxy {
     }
 }
 
-/// What bytes go over: a socket, TLS over it, a tunnel through a proxy, TLS within that.
+/// A byte stream: TCP, TLS over TCP, a tunnel through a proxy, or TLS within a tunnel.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// An open connection, which counts what it carries.
+/// An open connection that meters its traffic.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     is_http2: bool,
-    /// A proxy reads the requests, so they must say where they are for.
+    /// Whether a proxy reads the requests, which must then carry an absolute URI.
     is_proxied: bool,
     meter: Arc<Meter>,
 }

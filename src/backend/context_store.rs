@@ -1,8 +1,9 @@
-//! The last good context of each tenant on disk, so that instructions are warm right after a restart.
+//! Persists the last good context of each tenant, so that instructions are complete right after a
+//! restart.
 //!
-//! `<state>/contexts/<tenant>.sealed`, mode 0600, sealed by the store for its tenant and backend, replaced atomically. It
-//! is a cache: what cannot be read or written is a line in the log, never a failure, and what was sealed for another
-//! tenant or backend does not open.
+//! Each is in `<state>/contexts/<tenant>.sealed`, mode 0600, sealed by the store for its tenant and
+//! backend, and replaced atomically. This is a cache: a failed read or write is logged at most, and
+//! a file that was sealed for another tenant or backend does not open.
 
 use std::fs;
 use std::io;
@@ -16,11 +17,11 @@ use crate::base::json::{Document, Limits};
 use crate::spec::TenantName;
 use crate::store::{Place, Store};
 
-/// A context is at most 1 MiB when it comes in; its compact form is no longer.
+/// A received context is at most 1 MiB, and its compact form is no longer.
 const LARGEST: usize = 2 << 20;
 const LIMITS: Limits = Limits { bytes: LARGEST, depth: 127, values: usize::MAX };
 
-/// The folder of contexts. Cheap to clone.
+/// The folder of persisted contexts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ContextStore {
     store: Arc<Store>,
@@ -28,12 +29,12 @@ pub struct ContextStore {
 }
 
 impl ContextStore {
-    /// Keeps contexts under `<state>/contexts`.
+    /// Opens the store of contexts in `<state>/contexts`.
     pub fn new(store: Arc<Store>) -> Self {
         Self { folder: store.folder().join("contexts").into(), store }
     }
 
-    /// The last context of this backend, if it is there and whole.
+    /// Loads the last context of this backend, if it exists and is intact.
     pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Document> {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
@@ -77,7 +78,7 @@ fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> Place<'a> {
     Place { purpose: "context", tenant: tenant.as_str(), row: backend }
 }
 
-/// Without fsync: after a crash an older context, or none, is as good.
+/// Replaces a file without fsync: losing the latest context in a crash is harmless.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("the path has the folder in front");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

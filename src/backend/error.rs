@@ -1,4 +1,5 @@
-//! Why a call failed, as told to three audiences: people (`Display`), operators (`advice`), and counters (`class`).
+//! The reasons why a call failed, for three audiences: people (`Display`), operators (`advice`) and
+//! metrics (`class`).
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -7,27 +8,29 @@ use super::meter::Overrun;
 use crate::base::budget::Exhausted;
 use crate::base::causes::causes;
 
-/// Why a call failed. `Display` is the outside sentence: no key, no URL with a query, no stack.
+/// The reason why a call failed.
+///
+/// `Display` yields the sentence shown to callers: no key, no URL with a query, no stack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the search service cannot be reached")]
     Unreachable,
-    /// Its certificate does not prove that it is who its URL names.
+    /// The certificate does not match the URL or is not trusted.
     #[error("the search service's certificate is not trusted")]
     Untrusted,
-    /// The handshake failed for another reason than the certificate.
+    /// The handshake failed for a reason other than the certificate.
     #[error("the search service does not speak TLS as its https URL says")]
     NoTls,
     #[error("the search service did not answer in time")]
     TimedOut,
-    /// The connection ended after the request was sent, before the answer was complete.
+    /// The connection ended after the request was sent and before the response was complete.
     #[error("the search service broke off before its answer was complete")]
     BrokenOff,
     #[error("the search service refused this server's API key")]
     KeyRefused,
     #[error("the search service is limiting requests")]
     RateLimited { retry_after: Option<Duration> },
-    /// The detail is the service's own plain sentence, if it gave one.
+    /// The detail is a plain sentence from the service, if it gave one.
     #[error("the search service refused the request (HTTP {status}){}", after_colon(detail))]
     Refused { status: u16, detail: Option<String> },
     #[error("the search service failed (HTTP {status})")]
@@ -36,7 +39,7 @@ pub enum Error {
     NotJson,
     #[error("the search service gave an empty answer")]
     Empty,
-    /// The coding is a token of ours, never what the header says.
+    /// The coding is one of our constants, never the text of the header.
     #[error("the search service gave an answer compressed with {coding}, though it was not asked to")]
     Compressed { coding: &'static str },
     #[error("the search service gave an answer that is not in UTF-8")]
@@ -45,10 +48,10 @@ pub enum Error {
     TooDeep,
     #[error("the search service gave an answer larger than {limit} bytes")]
     TooLarge { limit: usize },
-    /// The head of the answer, which is not the operator's to raise.
+    /// The limit of the response head, which operators cannot raise.
     #[error("the search service gave an answer with more than 100 headers or 64 KiB of them")]
     HeadTooLarge,
-    /// So many and so small pieces that reading them costs more than they are worth.
+    /// The pieces are so many and so small that reading them costs more than they are worth.
     #[error("the search service sent its answer in too many small pieces")]
     Crumbs,
     #[error("the search service gave an answer that is not HTTP")]
@@ -62,7 +65,7 @@ pub enum Error {
     OnlyHttp2,
     #[error("the question is too long to be part of a URL of at most {limit} characters")]
     UrlTooLong { limit: usize },
-    /// Other answers take the memory that answers may have together.
+    /// Other responses occupy the memory for responses.
     #[error("the answers under way take all the memory that {} may have", whose(*.0))]
     NoRoom(Exhausted),
     #[error("the search service sent a redirect to another host")]
@@ -71,19 +74,19 @@ pub enum Error {
     AddressRefused,
     #[error("too many calls of this tenant are under way")]
     Busy,
-    /// Of this server, whatever the tenant: it has no connection to spare.
+    /// The limit of the whole server: it has no connection to spare.
     #[error("too many calls to search services are under way on this server")]
     Crowded,
-    /// The breaker is open: the last calls all failed, and the service is left alone for a moment.
+    /// The breaker is open: recent calls all failed, and the service gets a pause.
     #[error("the search service has failed several times in a row and is given a moment to recover")]
     Paused { retry_after: Duration },
-    /// The URL or a header that the template makes cannot be sent.
+    /// The URL or a header produced by the template cannot be sent.
     #[error("the request to the search service cannot be made from this configuration")]
     BadRequest,
 }
 
 impl Error {
-    /// A short class for metrics and logs: `unreachable`, `timed_out`, …
+    /// Returns a short class for metrics and logs, such as `unreachable` or `timed_out`.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -118,7 +121,8 @@ impl Error {
         }
     }
 
-    /// What to do, for the person who asked or their operator: a whole sentence, to stand after the first.
+    /// Returns what the caller or their operator can do: a full sentence, to follow the `Display`
+    /// text.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable => {
@@ -211,7 +215,8 @@ impl Error {
         }
     }
 
-    /// What an error means that came after the request was sent, instead of a head.
+    /// Classifies a transport error that occurred after sending the request, in place of a response
+    /// head.
     pub(super) fn of_answer(error: &(dyn StdError + 'static)) -> Self {
         let hyper = || causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
         if is_overrun(error) {
@@ -223,13 +228,13 @@ impl Error {
         if hyper().any(hyper::Error::is_parse) { Self::NotHttp } else { Self::BrokenOff }
     }
 
-    /// The same, in the middle of a body.
+    /// Classifies a transport error in the middle of a response body.
     pub(super) fn of_body(error: &(dyn StdError + 'static)) -> Self {
         if is_overrun(error) { Self::Crumbs } else { Self::BrokenOff }
     }
 
-    /// Whether the backend is to blame, so that its tenant counts as degraded. Being asked to slow down or refusing
-    /// one request is no failure.
+    /// Whether the backend is at fault, so that its tenant counts as degraded. Rate limiting or
+    /// refusing a single request is no fault.
     pub(super) fn is_backend_fault(&self) -> bool {
         !matches!(
             self,
@@ -245,8 +250,8 @@ impl Error {
         )
     }
 
-    /// Whether asking again at once would only make things worse: nobody answers, or a proxy answers in its place.
-    /// A plain 500 may be about the one question and says nothing about the next.
+    /// Whether retrying at once would only make things worse: nothing responds, or only a proxy
+    /// does. A plain 500 may concern one question and says nothing about the next.
     pub(super) fn is_outage(&self) -> bool {
         matches!(
             self,

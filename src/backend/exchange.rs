@@ -1,4 +1,5 @@
-//! One exchange with a backend: sends, sends again what surely was not processed, follows redirects within the origin.
+//! One exchange with a backend: sends the request, resends it where that is safe, and follows
+//! redirects within the origin.
 
 use std::io;
 use std::sync::Arc;
@@ -22,10 +23,11 @@ use crate::base::random;
 
 const RETRIES: usize = 2;
 const REDIRECTS: usize = 3;
-/// A connection that ends later than this after a request did not end because it had been idle.
+/// A connection that closes later than this after a request did not close for having been idle.
 const RACE: Duration = Duration::from_secs(1);
 
-/// Sends the request until there is an answer that is no redirect. The caller sets the deadline.
+/// Sends the request and follows redirects until there is a final response. The caller sets the
+/// deadline.
 pub(super) async fn exchange(
     connections: &Connections,
     clock: &dyn Clock,
@@ -41,7 +43,8 @@ pub(super) async fn exchange(
     Err(Error::Refused { status: 302, detail: Some("it redirects again and again".into()) })
 }
 
-/// Sends again only what surely was not processed: a search may be dear, and is asked once.
+/// Sends one request, and resends it only if it certainly was not processed, since searches are
+/// costly.
 async fn send(
     connections: &Connections,
     clock: &dyn Clock,
@@ -71,30 +74,30 @@ async fn send(
     unreachable!("the loop ends at the last attempt")
 }
 
-/// 20 to 84 ms, so that callers who failed together don't come back together.
+/// Returns 20 to 84 ms, so that callers that failed together do not retry in step.
 fn jitter() -> Duration {
     Duration::from_millis(20 + u64::from(random::bytes::<1>()[0] / 4))
 }
 
-/// What a transport error means.
+/// The classification of a transport error.
 struct Fault {
     error: Error,
     again: Again,
 }
 
-/// Whether, and how, the request is sent again.
+/// Whether and how a request is resent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
-    /// It may have been processed, or it would fail alike.
+    /// The request may have been processed, or would fail the same way again.
     Never,
-    /// Nothing was sent: a moment later, a few times.
+    /// Nothing was sent: retry a moment later, a few times.
     Later,
-    /// It was sent and surely not processed: once, over a connection of its own.
+    /// The request was sent and certainly not processed: retry once, on a new connection.
     Fresh,
 }
 
 impl Fault {
-    /// `waited` is how long the attempt took.
+    /// Classifies an error. `waited` is how long the attempt took.
     fn of(error: &legacy::Error, waited: Duration) -> Self {
         let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectFault>());
         if let Some(fault) = connect {
@@ -135,7 +138,7 @@ impl Fault {
     }
 }
 
-/// Whether this machine has nothing left to open a connection with: files, ports, memory.
+/// Whether this machine lacks the resources for a connection: files, ports or memory.
 fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
@@ -155,9 +158,11 @@ fn is_refused_by_http2(error: &legacy::Error) -> bool {
     })
 }
 
-/// The peer ended a connection that it had answered on before, and nothing of an answer came: it gave up waiting for a
-/// request while this one was on its way (RFC 9110, section 9.2.2, leaves such a retry to who knows that it is safe, and
-/// searches change nothing).
+/// Whether the peer closed a reused connection without any response, because its idle timeout
+/// crossed the request on the wire.
+///
+/// RFC 9110 section 9.2.2 permits such a retry to clients that know it to be safe; searches change
+/// nothing.
 fn is_reused_and_silent(error: &legacy::Error) -> bool {
     let mut extensions = http::Extensions::new();
     error.connect_info().inspect(|connected| connected.get_extras(&mut extensions));
@@ -172,8 +177,10 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where a redirect leads, if it may be followed: within the origin, since the key is that origin's; and only from
-/// GET, since a search must not be sent twice.
+/// Returns the target of a redirect, if it may be followed.
+///
+/// It must be within the origin, to which the key belongs, and the request a GET, since a search
+/// must not be sent twice.
 fn redirect_target(from: &Outgoing, response: &Response<AnswerBody>) -> Result<Uri, Error> {
     let status = response.status().as_u16();
     let target = location(&from.uri, response)

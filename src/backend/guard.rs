@@ -1,5 +1,4 @@
-//! Which addresses a backend may have. It speaks for the machine: no tenant's URL may make the gateway call itself,
-//! the cloud's metadata service, or whatever else listens on loopback.
+//! Decides which addresses a backend may have.
 //!
 //! Private networks are fine, since on-premises portals live there, unless the settings list where backends may be. Every spelling of an address is judged by what it
 //! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
@@ -82,7 +81,7 @@ impl AddressGuard {
     }
 }
 
-/// No setting makes these the address of one service.
+/// Whether an address can never belong to a single service, whatever the settings say.
 fn nobody_lives_at(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
@@ -90,7 +89,7 @@ fn nobody_lives_at(ip: IpAddr) -> bool {
     }
 }
 
-/// What only the operator's settings open.
+/// Whether an address is reachable only if the settings allow it.
 fn is_sheltered(ip: IpAddr) -> bool {
     let is_near = match ip {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
@@ -99,8 +98,8 @@ fn is_sheltered(ip: IpAddr) -> bool {
     is_near || reach::is_cloud_service(ip)
 }
 
-/// Only an address of this machine can be bound. Whatever else keeps a socket from being made (no file is left to open)
-/// leaves it in doubt, and doubt closes.
+/// Whether an address belongs to this machine. Only such an address can be bound; if binding fails
+/// for another reason (no file descriptor left), the address is refused to be safe.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     is_bound_here(UdpSocket::bind((ip, 0)).err().as_ref())
 }

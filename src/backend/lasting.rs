@@ -1,4 +1,4 @@
-//! What outlives a reload of a tenant.
+//! The state of a tenant's backend that outlives reloads.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -12,27 +12,27 @@ use super::workbench::Workbench;
 use crate::base::digest::Digest;
 use crate::base::json::Document;
 
-/// What outlives a reload of a tenant: its bulkhead, its breaker, its trouble and its last good context. All but the
-/// bulkhead are about one backend: when a reload brings another one, they start anew.
+/// The state of a tenant that outlives reloads: its bulkhead, circuit breaker, health and last good
+/// context. All but the bulkhead belong to one backend and start afresh when a reload changes it.
 #[derive(Debug)]
 pub struct Lasting {
     pub(super) bulkhead: Bulkhead,
     pub(super) breaker: Breaker,
-    /// Held by whoever works on a large answer.
+    /// Serializes work on large responses.
     pub(super) bench: Workbench,
     memory: Mutex<Memory>,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Which backend this is about.
+    /// The backend that the rest is about.
     backend: Option<Digest>,
     context: Option<Kept>,
-    /// What it is, and since when there is any.
+    /// The current fault, and since when there has been one.
     trouble: Option<(Error, Timestamp)>,
 }
 
-/// A context, and when it was fetched; `None` if that was in an earlier life of the process.
+/// A cached context and when it was fetched; `None` if that was before a restart.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) value: Arc<Document>,
@@ -40,6 +40,7 @@ pub(super) struct Kept {
 }
 
 impl Lasting {
+    /// Creates the state of a new tenant, with a closed bulkhead.
     pub fn new() -> Self {
         Self {
             bulkhead: Bulkhead::closed(),
@@ -49,7 +50,7 @@ impl Lasting {
         }
     }
 
-    /// From now on it is about this backend.
+    /// Declares the backend in use; a different one resets the state that belongs to it.
     pub(super) fn serve(&self, backend: Digest) {
         let mut memory = self.memory();
         if memory.backend != Some(backend) {
@@ -74,7 +75,7 @@ impl Lasting {
         self.memory().trouble.clone()
     }
 
-    /// Notes how the backend is at `now`; says whether it fell into trouble or came out of it.
+    /// Records the health of the backend; returns whether it became unhealthy or recovered.
     pub(super) fn note(&self, backend: Digest, trouble: Option<Error>, now: Timestamp) -> bool {
         let mut memory = self.memory();
         if memory.backend != Some(backend) {

@@ -1,57 +1,58 @@
-//! What a connection to a backend has carried: whether it was used before, whether its answer has begun, and whether
-//! what arrives is worth the work of reading it.
+//! Meters a connection to a backend: whether it was used before, whether its response has begun,
+//! and whether the incoming data is worth the work of reading it.
 //!
-//! A backend may answer in crumbs (a byte at a time, chunks of one byte, interim answers without end). Each crumb costs
-//! as much CPU as a whole read, so a connection that brings nothing for long is ended, and so is an answer whose pieces
-//! are far too many for its length.
+//! A backend may respond in crumbs (a byte at a time, chunks of one byte, endless interim
+//! responses). Each costs as much CPU as a full read. A connection that yields nothing useful for
+//! long is therefore closed, and so is a response with far too many pieces for its length.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::Error;
 
-/// So much may arrive on a connection of one call at a time without any of it being of use: a head (64 KiB at most),
-/// interim answers before it, and what is read ahead of whoever takes the body.
+/// The maximum of useless bytes on a connection that carries one call at a time: a response head
+/// (64 KiB at most), interim responses before it, and read-ahead of the body.
 const IDLE_BYTES: u64 = 1 << 20;
-/// The same where many calls share it: what waits for them in HTTP/2's windows may be more.
+/// The same where calls share the connection: more data can wait in their HTTP/2 windows.
 const IDLE_BYTES_OF_MANY: u64 = 16 << 20;
-/// So often may be read without any of it being of use.
+/// The maximum of reads in a row that yield nothing useful.
 const IDLE_READS: u64 = 1 << 14;
 
-/// The work that the pieces of one answer may make besides what their bytes make: a quarter of a second or so.
+/// The allowance of work for the pieces of one response, in addition to the work its bytes justify;
+/// about a quarter of a second.
 const EFFORT: u64 = 1 << 18;
-/// A piece that had to be waited for costs so much more than one that was there: a wake-up and a read.
+/// The extra cost of a piece that had to be waited for: a wake-up and a read.
 const WAIT: u64 = 4;
-/// So many bytes are worth a piece of work.
+/// The number of bytes that justify one piece.
 const BYTES_A_PIECE: u64 = 16;
 
-/// What one connection has carried. The numbers are kept by the connection and read by whoever has a call on it.
+/// The meter of one connection, updated by the connection and read by the calls on it.
 #[derive(Debug)]
 pub(super) struct Meter {
     idle_bytes_limit: u64,
-    /// What is written belongs to any of many calls, so it says nothing of one.
+    /// Whether calls share the connection, so that a write belongs to no particular one.
     carries_many: bool,
-    /// Requests that were begun on it.
+    /// Requests started on the connection.
     requests: AtomicU32,
-    /// Whether something was read since something was written.
+    /// Whether anything was read since the last write.
     is_answering: AtomicBool,
-    /// Read, and read how often, since the last of it that was of use.
+    /// Bytes read, and number of reads, since the last useful data.
     idle_bytes: AtomicU64,
     idle_reads: AtomicU64,
 }
 
-/// The peer sends and sends, and nothing of it is an answer.
+/// The peer keeps sending data that is not a response.
 #[derive(Debug, thiserror::Error)]
 #[error("what arrives is no answer, and there is too much of it")]
 pub(super) struct Overrun;
 
 impl Meter {
-    /// For a connection that carries one call at a time.
+    /// Creates the meter of a connection that carries one call at a time.
     pub(super) fn of_one() -> Self {
         Self::new(IDLE_BYTES, false)
     }
 
-    /// For a connection that carries many calls at once.
+    /// Creates the meter of a connection that calls share.
     pub(super) fn of_many() -> Self {
         Self::new(IDLE_BYTES_OF_MANY, true)
     }
@@ -67,7 +68,7 @@ impl Meter {
         }
     }
 
-    /// Something was written. Behind an answer it is the next request.
+    /// Records a write. The first write after a read starts the next request.
     pub(super) fn wrote(&self) {
         if !self.carries_many && self.is_answering.swap(false, Ordering::AcqRel) {
             self.requests.fetch_add(1, Ordering::AcqRel);
@@ -75,10 +76,10 @@ impl Meter {
         }
     }
 
-    /// So many bytes were read at once.
+    /// Records one read of `bytes` bytes.
     ///
     /// # Errors
-    /// Too much was read since the last of it that was of use.
+    /// [`Overrun`] if too much was read since the last useful data.
     pub(super) fn read(&self, bytes: u64) -> io::Result<()> {
         self.is_answering.store(true, Ordering::Release);
         let read = self.idle_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
@@ -89,20 +90,22 @@ impl Meter {
         }
     }
 
-    /// Something of use arrived: a head, or a piece of a body.
+    /// Records useful data: a response head or a piece of a body.
     pub(super) fn progressed(&self) {
         self.idle_bytes.store(0, Ordering::Release);
         self.idle_reads.store(0, Ordering::Release);
     }
 
-    /// Whether it has carried an earlier answer and nothing has arrived since the last request: the peer ended it before
-    /// it began to answer, as one does whose patience with idle connections ended while the request was on its way.
+    /// Whether the connection carried an earlier response and has received nothing since the last
+    /// request.
+    ///
+    /// If it then closes, the peer closed an idle connection while the request was on its way.
     pub(super) fn is_reused_and_silent(&self) -> bool {
         self.requests.load(Ordering::Acquire) > 1 && !self.is_answering.load(Ordering::Acquire)
     }
 }
 
-/// How much work the pieces of one answer have made, against what their bytes are worth.
+/// The work caused by the pieces of one response, compared with what its bytes justify.
 #[derive(Debug, Default)]
 pub(super) struct Effort {
     spent: u64,
@@ -110,10 +113,10 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    /// One more piece.
+    /// Records one piece.
     ///
     /// # Errors
-    /// The pieces are far too many for their bytes.
+    /// [`Error::Crumbs`] if there are far too many pieces for their bytes.
     pub(super) fn piece(&mut self, bytes: usize, waited: bool) -> Result<(), Error> {
         self.spent += if waited { 1 + WAIT } else { 1 };
         self.bytes += bytes as u64;

@@ -1,5 +1,6 @@
-//! From a [`CallSpec`] and the caller's arguments to the request as it is sent. Nothing of the client's own headers
-//! goes along; what does is listed here.
+//! Renders a [`CallSpec`] and the caller's arguments into the request to send.
+//!
+//! No header of the MCP client is passed on, except for those listed here.
 
 use bytes::Bytes;
 use http::header::{
@@ -13,10 +14,11 @@ use super::{Call, Error};
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{CallSpec, UrlTemplate, Values};
 
-/// The longest URL that is sent. What a caller says may be part of it, and servers refuse longer ones, some with the
-/// connection (NGINX reads 8 KiB).
+/// The longest URL that is sent. A caller's arguments may be part of it, and servers reject longer
+/// ones, some by closing the connection (NGINX reads 8 KiB).
 const LONGEST_URL: usize = 8 << 10;
-/// The longest name of a user that is sent. A longer one is left out, since a part of it may be another's.
+/// The longest user name that is sent. Longer ones are omitted, since a truncated name may be
+/// another user's.
 const LONGEST_USER: usize = 256;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("tenantd/", env!("CARGO_PKG_VERSION")));
@@ -25,7 +27,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A request that can be sent more than once.
+/// A request that can be sent repeatedly.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
@@ -35,7 +37,8 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Fills in the templates. The spec's constants win over arguments of the same name.
+    /// Renders the templates. Constants of the spec take precedence over arguments of the same
+    /// name.
     pub(super) fn render(
         spec: &CallSpec,
         arguments: &Values,
@@ -59,7 +62,7 @@ impl Outgoing {
         Ok(Self { method: spec.method.clone(), uri, headers, body })
     }
 
-    /// The request to send now.
+    /// Creates the HTTP request.
     pub(super) fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
@@ -68,7 +71,7 @@ impl Outgoing {
         request
     }
 
-    /// Where it goes, as logs may show it: without path and query.
+    /// Returns the origin for logs, without path and query.
     pub(super) fn origin(&self) -> String {
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         // Credentials in a URL end at the last "@".
@@ -77,7 +80,7 @@ impl Outgoing {
     }
 }
 
-/// Where a template leads, as [`Outgoing::origin`] says it.
+/// Returns the origin of a template, in the form of [`Outgoing::origin`].
 pub(super) fn origin(template: &UrlTemplate) -> String {
     match Url::parse(template.head()) {
         Ok(url) => url.origin().ascii_serialization(),
@@ -85,11 +88,11 @@ pub(super) fn origin(template: &UrlTemplate) -> String {
     }
 }
 
-/// Tells one backend from another: where its context comes from, and with which key.
+/// Returns a digest that identifies a backend: the request for its context, including the key.
 pub(super) fn fingerprint(spec: &CallSpec) -> Digest {
     let (mut hasher, values) = (Hasher::new(), spec.constants.over(&Values::new()));
     hasher.field(spec.method.as_str().as_bytes());
-    // A context URL that nothing can be filled into is refused when the tenant is read.
+    // Context URLs that cannot be rendered are rejected during validation.
     hasher.field(spec.url.render(&values).unwrap_or_default().as_bytes());
     if let Some(body) = &spec.body {
         hasher.field(body.render(&values).to_string().as_bytes());
@@ -101,7 +104,8 @@ pub(super) fn fingerprint(spec: &CallSpec) -> Digest {
     hasher.finish()
 }
 
-/// Ours first, so that the operator's win; but the framing of the message is hyper's alone.
+/// Merges our headers with the operator's, which take precedence, except for message framing, which
+/// hyper alone controls.
 fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::with_capacity(8 + spec.headers.len());
     headers.insert(USER_AGENT, AGENT);
@@ -120,7 +124,8 @@ fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
     Ok(headers)
 }
 
-/// What cannot be a header value is left out rather than fail the call: it is for the backend's logs only.
+/// Adds the headers of the call. Invalid values are omitted rather than failing the call, because
+/// they only serve the backend's logs.
 fn add_call_headers(headers: &mut HeaderMap, call: &Call, user_header: Option<&HeaderName>) {
     let user = call.user.as_deref().and_then(user_value);
     let trace = call.trace.as_ref();
@@ -137,7 +142,7 @@ fn add_call_headers(headers: &mut HeaderMap, call: &Call, user_header: Option<&H
     }
 }
 
-/// A user's name as a header: whole, or not at all.
+/// Returns a user name as a header value, in full or not at all.
 fn user_value(user: &str) -> Option<HeaderValue> {
     let user = user.trim();
     let is_sent = !user.is_empty() && user.len() <= LONGEST_USER && !user.chars().any(char::is_control);

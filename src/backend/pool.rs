@@ -1,8 +1,9 @@
 //! The HTTP clients of the process.
 //!
-//! All tenants share one pool of HTTP/1.1 connections, by origin, with a bound on idle ones: a connection carries one call
-//! at a time, so what closes or stalls it harms that call only. HTTP/2 carries many calls over one connection, so a tenant
-//! that wants it has connections of its own. Nothing is decompressed, so that a small answer cannot become a large one.
+//! All tenants share one pool of HTTP/1.1 connections per origin, with a limit on idle ones. Such a
+//! connection carries one call at a time, so closing or stalling it affects that call only. HTTP/2
+//! multiplexes calls, so a tenant that enables it gets connections of its own. Responses are never
+//! decompressed, so that a small response cannot grow into a large one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,28 +33,29 @@ use crate::base::clock::Clock;
 use crate::spec::TenantName;
 use crate::telemetry::metrics::Metrics;
 
-/// Popular servers close idle connections after five seconds (uvicorn, Node); whoever keeps one longer loses requests
-/// that cross the closing on the wire.
+/// How long an idle connection is kept. Common servers close theirs after five seconds (uvicorn,
+/// Node); keeping one longer loses requests that cross the close on the wire.
 const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_ORIGIN: usize = 64;
-/// So many calls may be under way over all tenants, each with a connection; half of them to one origin. Fewer, where a
-/// fifth of the files that may be open is fewer: the rest is for callers.
+/// The maximum number of calls in flight over all tenants, each on a connection of its own; half of
+/// it for one origin. A fifth of the open-files limit applies if lower, which leaves the rest to
+/// clients.
 const MOST_CALLS: u64 = 8192;
 const FEWEST_CALLS: u64 = 16;
 const MAX_HEADERS_BYTES: usize = 64 << 10;
-/// An HTTP/2 connection that answers no ping for so long is dead.
+/// The interval of HTTP/2 pings, and the time without an answer after which a connection is dead.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The connections of the process, forbidden addresses refused when connecting. Cheap to clone.
+/// The connection pool of the process. Refuses to connect to forbidden addresses. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>, Room);
 
 struct Shared {
     connector: Connector,
-    /// The HTTP/1.1 connections that all tenants share.
+    /// The HTTP/1.1 connections shared by all tenants.
     http1: Connections,
-    /// Of calls under way, each of which has a connection.
+    /// The budget of calls in flight, each of which occupies a connection.
     calls: Arc<Budget>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -76,7 +78,7 @@ impl Pool {
         )
     }
 
-    /// The connections for one tenant: the shared ones, or its own if it wants HTTP/2.
+    /// Returns the connections for one tenant: the shared ones, or its own if it uses HTTP/2.
     pub(super) fn connections(&self, http2: bool) -> Connections {
         match http2 {
             false => self.0.http1.clone(),
@@ -84,30 +86,30 @@ impl Pool {
         }
     }
 
-    /// The same, its answers being counted in this budget.
+    /// Returns the same pool with responses counted in `budget`.
     pub fn with_answer_memory(mut self, budget: Arc<Budget>) -> Self {
         self.1 = Room::new(budget);
         self
     }
 
-    /// The same for one tenant, whose answers have a share of the memory for all answers.
+    /// Returns the same pool with responses counted in this tenant's share.
     pub fn for_tenant(mut self, name: &TenantName) -> Self {
         self.1 = self.1.for_tenant(name);
         self
     }
 
-    /// The room for answers.
+    /// Returns the memory for responses.
     pub(super) fn room(&self) -> &Room {
         &self.1
     }
 
-    /// Changes whenever any tenant's backend falls into trouble or comes out of it: time to look at
-    /// [`super::Client::trouble`] again.
+    /// Changes whenever a tenant's backend becomes unhealthy or recovers; see
+    /// [`super::Client::trouble`].
     pub fn health(&self) -> watch::Receiver<u64> {
         self.0.health.subscribe()
     }
 
-    /// The proxy that leads to a URL, if one does, without what it is told to let us through.
+    /// Returns the host and port of the proxy used for a URL, if any, without its credentials.
     pub(super) fn proxy_toward(&self, url: &Url) -> Option<String> {
         let proxy = self.0.connector.proxies().toward(&url.as_str().parse().ok()?)?;
         let (host, port) = (proxy.uri().host()?, proxy.uri().port());
@@ -118,15 +120,15 @@ impl Pool {
         self.0.health.send_modify(|count| *count += 1);
     }
 
-    /// Of the calls that may be under way, those to this origin.
+    /// Returns an origin's share of the calls in flight.
     pub(super) fn share_of(&self, origin: &str) -> Arc<Share> {
         self.0.calls.share(Party::Origin(origin.into()))
     }
 
-    /// A place for one more call.
+    /// Reserves a place for one more call.
     ///
     /// # Errors
-    /// This server, or one origin of it, has as many calls under way as may be.
+    /// [`Error::Crowded`] if the process or the origin has its maximum of calls in flight.
     pub(super) fn begin_call(&self, origin: Arc<Share>) -> Result<Hold, Error> {
         let mut place = self.0.calls.hold(Some(origin), None, true);
         place.grow(1).map_err(|_| Error::Crowded)?;
@@ -144,19 +146,19 @@ impl Pool {
 
 type Http = legacy::Client<Connector, Full<Bytes>>;
 
-/// Connections by origin. Cheap to clone.
+/// HTTP connections per origin. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connections(Arc<Ways>);
 
 struct Ways {
-    /// Over a connection that waits, or a new one.
+    /// Reuses idle connections.
     kept: Http,
-    /// Over a new connection, which is not kept.
+    /// Opens a new connection for each request and does not keep it.
     fresh: Http,
     connector: Connector,
 }
 
-/// Which connection a request may use.
+/// Which connections a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     Any,
@@ -172,7 +174,7 @@ impl Connections {
         }))
     }
 
-    /// Sends one request. The error's source chain says whether anything was sent.
+    /// Sends one request. The error's source chain tells whether anything was sent.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
@@ -224,7 +226,8 @@ fn most_calls() -> u64 {
     files.map_or(MOST_CALLS, |files| (files / 5).clamp(FEWEST_CALLS, MOST_CALLS))
 }
 
-/// Trusts what the machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` included).
+/// Builds the TLS configuration, which trusts the machine's CA certificates (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` included).
 fn tls() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())

@@ -1,4 +1,4 @@
-//! `check --live`: tries a tenant's backend once and says what it saw.
+//! The live probe of `check --live`: calls a tenant's backend once and reports what it saw.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +16,10 @@ use crate::spec::{TenantSpec, ToolKind, UrlTemplate, Values};
 /// A question that any dataset can answer cheaply.
 const QUESTION: &str = "How many rows are there?";
 
-/// Fetches the context and asks one harmless question; each may take so long. One finding for each: a notice with what
-/// came back, or an error with what to do. Keys are never shown, nor values of the data.
+/// Fetches the context and asks each search tool one harmless question, each within `patience`.
+///
+/// Returns one finding per call: a notice that describes the response, or an error that says what
+/// to do. Neither keys nor values of the data are shown.
 pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Diagnostic> {
     let lasting = Arc::new(Lasting::new());
     let client = Client::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
@@ -45,13 +47,13 @@ fn question() -> Values {
     Values::from_iter([("query".to_owned(), json!(QUESTION)), ("limit".to_owned(), json!(1))])
 }
 
-/// How one call went.
+/// The outcome of one call.
 struct Seen<'a> {
     pool: &'a Pool,
     what: &'a str,
     url: Option<Url>,
     elapsed: Duration,
-    /// The answer's shape.
+    /// The shape of the response.
     answer: Result<String, Error>,
 }
 
@@ -83,7 +85,8 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// A sentence, and what to do. Why nothing answers is told more exactly than to callers.
+    /// Returns a sentence and advice, with more detail on an unreachable backend than callers are
+    /// given.
     async fn explain(&self, error: &Error) -> (String, String) {
         let plain = || (error.to_string(), error.advice().to_owned());
         let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
@@ -122,12 +125,12 @@ fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// The resolver takes an IPv6 address without its brackets.
+/// Removes the brackets of an IPv6 address, which the resolver does not accept.
 fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// The shape of an answer, without its data.
+/// Describes the shape of a response, without its data.
 fn keys(value: Node<'_>) -> String {
     const SHOWN: usize = 12;
     const LONGEST: usize = 64;

@@ -1,7 +1,7 @@
-//! The proxies on the way to backends, as the environment names them: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
-//! `NO_PROXY`, in either case, as for the login.
+//! The proxies between this machine and backends, taken from the environment: `HTTPS_PROXY`,
+//! `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, as for the login.
 //!
-//! Loopback is reached directly whatever the environment says: nobody's proxy leads to this machine.
+//! Loopback is always reached directly, since no proxy leads to this machine.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use url::Host;
 pub(super) struct Proxies(Option<Matcher>);
 
 impl Proxies {
-    /// What the environment says.
+    /// Reads the proxies from the environment.
     pub(super) fn of_environment() -> Self {
         Self(Some(Matcher::from_env()))
     }
@@ -24,14 +24,14 @@ impl Proxies {
         Self(Some(Matcher::builder().all(proxy.to_owned()).build()))
     }
 
-    /// The proxy that leads to a URL, if one does.
+    /// Returns the proxy to use for a URL, if any.
     pub(super) fn toward(&self, target: &Uri) -> Option<Intercept> {
         let proxy = self.0.as_ref()?.intercept(target)?;
         let is_spoken = matches!(proxy.uri().scheme_str(), Some("http" | "https"));
         (is_spoken && !is_loopback(target.host()?)).then_some(proxy)
     }
 
-    /// What the proxy wants to see with each request that it passes on unencrypted.
+    /// Returns the credentials for the proxy, sent with each request that it forwards unencrypted.
     pub(super) fn authorization(&self, target: &Uri) -> Option<HeaderValue> {
         if target.scheme_str() != Some("http") {
             return None;

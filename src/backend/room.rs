@@ -1,4 +1,4 @@
-//! The memory that answers take, from their first byte until they are written out.
+//! The memory that responses occupy from their first byte until they are written out.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::{Call, Error};
 use crate::base::budget::{Budget, Hold, Party};
 use crate::spec::TenantName;
 
-/// Where nothing else is said.
+/// The budget unless [`Room::new`] is given another.
 const DEFAULT_MIB: usize = 256;
 
-/// The room for answers: that of all, and whose share they are counted in.
+/// The response memory, and the tenant in whose share it is counted.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     budget: Arc<Budget>,
@@ -40,12 +40,12 @@ impl Default for Room {
     }
 }
 
-/// Takes room for so many bytes more.
+/// Reserves `bytes` more.
 pub(super) fn take(hold: &mut Hold, bytes: usize) -> Result<(), Error> {
     hold.grow(bytes as u64).map_err(Error::NoRoom)
 }
 
-/// Gives room for so many bytes back.
+/// Releases `bytes`.
 pub(super) fn give_back(hold: &mut Hold, bytes: usize) {
     hold.shrink(bytes as u64);
 }

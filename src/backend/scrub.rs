@@ -1,17 +1,18 @@
-//! One plain sentence from a backend's error document, fit for people: short, no markup, no secret.
+//! Extracts from a backend's error document one plain sentence for people: short, without markup or
+//! secrets.
 
 use crate::base::json::{Document, Kind, Limits, Node, Text};
 use crate::spec::CallSpec;
 
 const LONGEST: usize = 200;
-/// Members that carry the reason, by habit of the field (FastAPI, Express, Spring, RFC 9457).
+/// Members that usually carry the reason (FastAPI, Express, Spring, RFC 9457).
 const NAMES: [&str; 6] = ["detail", "message", "error", "error_description", "title", "msg"];
-/// An error's body is short; what is deeper than serde_json reads is none.
+/// Error bodies are short, and deeper ones than serde_json reads are ignored.
 const LIMITS: Limits = Limits { bytes: 64 << 10, depth: 120, values: usize::MAX };
-/// So much of a reason is looked at.
+/// The number of bytes of a reason that are examined.
 const LOOKED_AT: usize = 8 << 10;
 
-/// The reason that a JSON error document gives, if it gives one.
+/// Returns the reason given by a JSON error document, if there is one.
 pub(super) fn plain_sentence(body: Vec<u8>, spec: &CallSpec) -> Option<String> {
     let document = Document::parse(body, &LIMITS).ok()?;
     let text = reason(document.root(), 0)?;
@@ -23,7 +24,8 @@ pub(super) fn plain_sentence(body: Vec<u8>, spec: &CallSpec) -> Option<String> {
     Some(shorten(&one_line(&without_secrets(text, spec)))).filter(|text| !text.is_empty())
 }
 
-/// `{"detail": "…"}`, `{"error": {"message": "…"}}`, `{"detail": [{"msg": "…"}]}`.
+/// Finds the reason in `{"detail": "…"}`, `{"error": {"message": "…"}}` or `{"detail": [{"msg":
+/// "…"}]}`.
 fn reason(value: Node<'_>, depth: usize) -> Option<Text<'_>> {
     match value.kind() {
         Kind::String if depth > 0 => value.text().filter(|text| !text.decoded().trim().is_empty()),
@@ -35,13 +37,13 @@ fn reason(value: Node<'_>, depth: usize) -> Option<Text<'_>> {
     }
 }
 
-/// Backends like to repeat what they were sent.
+/// Redacts the secrets that were sent, since backends tend to echo them.
 fn without_secrets(text: &str, spec: &CallSpec) -> String {
     let mut text = text.to_owned();
     for (_, secret) in spec.headers.iter() {
         let secret = secret.expose();
         for part in std::iter::once(secret).chain(secret.split_whitespace()) {
-            // Shorter ones are words, such as "Bearer"'s neighbours; no key is that short.
+            // Shorter parts are ordinary words, such as "Bearer"; no key is that short.
             if part.len() >= 4 {
                 text = text.replace(part, "[redacted]");
             }

@@ -1,4 +1,4 @@
-//! A real backend on loopback, one fault after the other.
+//! Tests against a real backend on loopback, one fault after another.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use fake::{FakeBackend, Reply};
 
 const KEY: &str = "canary-key-4711";
 
-/// A tenant's client to a fake backend, with what tests turn.
+/// A tenant's client for a fake backend, with the parts that tests adjust.
 struct Bench {
     backend: FakeBackend,
     pool: Pool,
@@ -65,7 +65,7 @@ impl Bench {
         Arc::new(Client::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
     }
 
-    /// Asks once, the reply being this.
+    /// Asks once and has the backend send this reply.
     async fn ask(&self, reply: Reply) -> Result<Value, Error> {
         self.backend.answer_next(reply);
         self.search(&self.client(), Duration::from_secs(10)).await

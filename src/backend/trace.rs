@@ -1,15 +1,18 @@
-//! What callers say of their traces (W3C Trace Context), taken by its grammar only: the text becomes a header of the
-//! backend's request, so whatever is not a trace is left out.
+//! Validates trace context from callers (W3C Trace Context).
+//!
+//! The text becomes a header of the request to the backend, so anything outside of the grammar is
+//! dropped.
 
 use http::HeaderValue;
 
-/// Version 00 of `traceparent` (section 3.2): version, trace, parent and flags.
+/// The length of a version 00 `traceparent` (section 3.2): version, trace id, parent id and flags.
 const PARENT_LENGTH: usize = 55;
-/// The members that are passed on (section 3.3.1.1), and the characters that every vendor must pass on (section 3.3.1.5).
+/// The maximum number of members (section 3.3.1.1), and the length that every vendor must propagate
+/// (section 3.3.1.5).
 const STATE_MEMBERS: usize = 32;
 const STATE_LENGTH: usize = 512;
 
-/// A caller's trace, as it may be sent on.
+/// A caller's trace context, validated for propagation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     parent: HeaderValue,
@@ -17,26 +20,29 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads what a caller says. Without a parent there is no trace; a state that breaks the grammar is left out.
+    /// Parses the caller's headers. Without a valid parent there is no trace; an invalid state is
+    /// dropped.
     pub fn parse(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
         let parent = HeaderValue::from_str(&version_00(parent?)?).ok()?;
         let state = state.filter(|state| is_state(state)).and_then(|state| HeaderValue::from_str(state).ok());
         Some(Self { parent, state })
     }
 
-    /// The value of `traceparent`.
+    /// Returns the value of `traceparent`.
     pub(super) fn parent(&self) -> &HeaderValue {
         &self.parent
     }
 
-    /// The value of `tracestate`.
+    /// Returns the value of `tracestate`.
     pub(super) fn state(&self) -> Option<&HeaderValue> {
         self.state.as_ref()
     }
 }
 
-/// The parent in version 00. A later version may have more behind the same four fields; of its flags, version 00 knows
-/// whether the trace is sampled (section 3.2.3 and "Versioning of traceparent").
+/// Converts a parent to version 00.
+///
+/// A later version may append fields to the same four. Of its flags, version 00 knows only whether
+/// the trace is sampled (section 3.2.3 and "Versioning of traceparent").
 fn version_00(text: &str) -> Option<String> {
     let (known, rest) = text.split_at_checked(PARENT_LENGTH)?;
     let mut fields = known.split('-');
@@ -68,7 +74,8 @@ fn is_zero(text: &str) -> bool {
     text.bytes().all(|b| b == b'0')
 }
 
-/// Whether a `tracestate` is a list of members with a key each (section 3.3.1); empty members are allowed.
+/// Whether a `tracestate` is a list of members with distinct keys (section 3.3.1); empty members
+/// are allowed.
 fn is_state(text: &str) -> bool {
     if text.len() > STATE_LENGTH {
         return false;
@@ -83,7 +90,7 @@ fn is_state(text: &str) -> bool {
     (1..=STATE_MEMBERS).contains(&count) && keys.len() == count
 }
 
-/// The key of a member that keeps the grammar.
+/// Returns the key of a valid member.
 fn key_of(member: &str) -> Option<&str> {
     let (key, value) = member.split_once('=')?;
     (is_key(key) && is_value(value)).then_some(key)

@@ -1,9 +1,10 @@
-//! Fetches contexts in the background: after a tenant went live, and when a context is past its time.
+//! Fetches contexts in the background: when a tenant goes live, and when its context is stale.
 //!
-//! One task keeps all due moments, whatever the number of tenants. A few fetches begin at once, half of them from one
-//! origin at most; those that take long go on among as many slow ones as there is room for, and are put off where there is
-//! none. So backends that hang keep nobody else's first context waiting. While a backend is down its fetch is repeated
-//! after growing pauses, until it works or the tenant goes.
+//! A single task schedules the fetches of all tenants. A limited number of fetches starts at once,
+//! at most half of them for one origin. Fetches that take long move to a larger pool of slow ones,
+//! or are postponed if that is full, so that hanging backends do not delay the first context of
+//! other tenants. While a backend is down, its fetch is repeated with growing pauses until it
+//! succeeds or the tenant is removed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -21,12 +22,13 @@ use crate::base::random;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
 
-/// So many fetches begin at once: half of them from one origin, the last fifth for contexts that were not tried before.
+/// The number of fetches that may start at once: half of them for one origin, the last fifth for
+/// contexts that were not tried before.
 const BRISK: u64 = 16;
-/// A fetch that takes longer than this is slow; so many of those go on, divided alike.
+/// A fetch that takes longer than this is slow; `SLOW` of them may continue, divided likewise.
 const BRISK_TIME: Duration = Duration::from_secs(3);
 const SLOW: u64 = 64;
-/// One fetch may take so long.
+/// The timeout of one fetch.
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -41,44 +43,45 @@ struct Queue {
     rung: Notify,
     brisk: Arc<Budget>,
     slow: Arc<Budget>,
-    /// Due, and their origin has as many fetches under way as it may.
+    /// Errands that are due but whose origin has its maximum of fetches in progress.
     parked: Mutex<HashMap<Arc<str>, VecDeque<Errand>>>,
-    /// A place among the brisk ones was given back.
+    /// Notified when a place among the brisk fetches becomes free.
     freed: Notify,
     clock: Arc<dyn Clock>,
     store: Option<ContextStore>,
 }
 
-/// A place among the brisk fetches; given back when dropped.
+/// A place among the brisk fetches; returned when dropped.
 struct Place {
     queue: Arc<Queue>,
     origin: Arc<str>,
     hold: Hold,
 }
 
-/// A fetch to make.
+/// A scheduled fetch.
 #[derive(Debug)]
 struct Errand {
     due: Instant,
     failures: u32,
     tenant: TenantName,
     client: Weak<Client>,
-    /// Where it waited for a place before.
+    /// The origin under which it was parked before, if it was.
     parked_at: Option<Arc<str>>,
 }
 
-/// A client's way to ask for a fetch.
+/// A client's handle for requesting fetches.
 #[derive(Debug)]
 pub(super) struct Refresher {
     queue: Weak<Queue>,
     tenant: TenantName,
     client: Weak<Client>,
-    /// One is due or under way already.
+    /// Whether a fetch is already scheduled or in progress.
     asked: AtomicBool,
 }
 
 impl WarmUp {
-    /// Starts the scheduler; it ends with the tasks' soft signal. With a store, contexts outlive the process.
+    /// Starts the scheduler, which ends with the tasks' soft signal. With a store, contexts survive
+    /// restarts.
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
         let queue = Arc::new(Queue {
             due: Mutex::default(),
@@ -102,8 +105,10 @@ impl WarmUp {
         Self(queue)
     }
 
-    /// Has the context of a tenant that went live fetched, unless an earlier revision of it left a fresh one, and from
-    /// now on refreshed when somebody wants it past its time.
+    /// Registers a tenant that went live.
+    ///
+    /// Its context is fetched now, unless an earlier revision left a fresh one, and from then on
+    /// whenever it is requested while stale.
     pub fn enqueue(&self, tenant: TenantName, client: &Arc<Client>) {
         let refresher = Refresher {
             queue: Arc::downgrade(&self.0),
@@ -117,14 +122,14 @@ impl WarmUp {
         }
     }
 
-    /// Forgets the stored context of a tenant that was removed. Reads and writes the disk.
+    /// Deletes the stored context of a removed tenant. Blocks on disk access.
     pub fn forget(&self, tenant: &TenantName) {
         if let Some(store) = &self.0.store {
             store.forget(tenant);
         }
     }
 
-    /// How many fetches are due or wait for their next try.
+    /// Returns the number of fetches that are due or waiting for a retry.
     pub fn waiting(&self) -> usize {
         self.0.due().len() + self.0.parked().values().map(VecDeque::len).sum::<usize>()
     }
@@ -136,7 +141,7 @@ impl WarmUp {
 }
 
 impl Refresher {
-    /// Asks for a fetch; says whether there will be one.
+    /// Requests a fetch; returns whether there will be one.
     pub(super) fn ask(&self) -> bool {
         let Some(queue) = self.queue.upgrade() else { return false };
         if !self.asked.swap(true, Ordering::AcqRel) {
@@ -156,7 +161,7 @@ impl Queue {
         loop {
             let errand = self.next().await;
             let Some(route) = errand.client.upgrade().map(|client| client.route().clone()) else {
-                // It takes no place, so it gives none back: the next one's turn is now.
+                // The errand takes no place and so returns none; pass its turn to the next one.
                 errand.parked_at.inspect(|origin| self.unpark(origin));
                 continue;
             };
@@ -168,13 +173,14 @@ impl Queue {
         }
     }
 
-    /// A place for an errand, as soon as there is one; an errand whose origin has as many as it may is parked.
+    /// Waits for a place for an errand. Parks it instead if its origin has its maximum.
     async fn begin(self: &Arc<Self>, errand: Errand, route: &Route) -> Option<(Errand, Place)> {
         loop {
-            // Before looking, so that no place is given back unnoticed.
+            // Subscribed before checking, so that no freed place goes unnoticed.
             let freed = self.freed.notified();
             {
-                // Whoever gives a place back looks for parked errands after that, so none is parked unnoticed.
+                // A freed place unparks errands after it is returned, so parking under this lock is
+                // never missed.
                 let mut parked = self.parked();
                 match self.place(&self.brisk, &errand, route.origin()) {
                     Ok(hold) => {
@@ -199,7 +205,7 @@ impl Queue {
         hold.grow(1).map(|()| hold)
     }
 
-    /// The next of an origin's parked errands is due again.
+    /// Reschedules the next parked errand of an origin.
     fn unpark(&self, origin: &Arc<str>) {
         let errand = {
             let mut parked = self.parked();
@@ -247,7 +253,7 @@ impl Queue {
         }
     }
 
-    /// A fetch that is not brisk goes on among the slow ones, if there is room for it.
+    /// Runs a fetch. One that exceeds `BRISK_TIME` continues in the slow pool, if that has room.
     async fn warm_in_place(&self, route: &Route, errand: &Errand, place: Place) -> Result<(), Error> {
         let mut warming = std::pin::pin!(self.warm(route, errand));
         if let Ok(outcome) = tokio::time::timeout(BRISK_TIME, &mut warming).await {
@@ -312,7 +318,8 @@ impl Drop for Place {
     }
 }
 
-/// Doubles from 5 s to 10 minutes; less up to a fifth of it, so that tenants of one backend don't come back together.
+/// Returns the pause after `failures` failures: doubling from 5 s to 10 minutes, less up to a fifth
+/// at random, so that tenants of one backend do not retry in step.
 fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
     let whole = (FIRST_PAUSE * (1 << failures.min(8))).min(LONGEST_PAUSE);
     whole - whole.mul_f64(f64::from(chance) / 256.0 / 5.0)

@@ -1,4 +1,5 @@
-//! The semantic context: cached, fetched once for many, kept while the backend is down, warm after a restart.
+//! The semantic context: cached, fetched once for concurrent callers, kept while the backend is
+//! down, restored after a restart.
 
 use super::super::{ContextStore, WarmUp};
 use super::*;
@@ -25,7 +26,7 @@ impl Bench {
         self.backend.counts().requests
     }
 
-    /// Waits until the client knows this version.
+    /// Waits until the client has this version.
     async fn knows(&self, client: &Client, version: u32) {
         let known = async {
             while client.known_context().is_none_or(|known| known.to_value() != json!({ "version": version }))
@@ -159,7 +160,7 @@ async fn warm_up_goes_on_until_the_backend_is_there() {
     bench.knows(&client, 1).await;
     assert_eq!(client.trouble(), None);
 
-    // Past its time, it is answered at once and refreshed behind the caller's back.
+    // A stale context is returned at once and refreshed in the background.
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(2))));
     bench.clock.advance(Duration::from_secs(3600));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 1})));

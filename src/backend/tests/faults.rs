@@ -1,4 +1,4 @@
-//! Calls: what is sent, and what each fault becomes.
+//! Calls: the request that is sent, and the error that each fault becomes.
 
 use super::*;
 use crate::base::budget::{Budget, Exhausted};

@@ -1,4 +1,4 @@
-//! `check --live`.
+//! The probe of `check --live`.
 
 use super::super::probe;
 use super::*;

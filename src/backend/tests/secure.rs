@@ -1,4 +1,4 @@
-//! Backends over TLS: whom we trust, and HTTP/2 where they offer it.
+//! Backends over TLS: which certificates are trusted, and HTTP/2 where it is offered.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ use super::super::proxies::Proxies;
 use super::*;
 use crate::base::task::Tasks;
 
-/// An https backend that says which HTTP version it was asked in.
+/// An https backend that reports the HTTP version of each request.
 struct SecureBackend {
     address: SocketAddr,
     roots: rustls::RootCertStore,
@@ -46,7 +46,7 @@ impl SecureBackend {
         Self { address, roots, tasks }
     }
 
-    /// Asks over a pool that trusts these.
+    /// Asks over a pool that trusts these certificates.
     async fn ask(&self, roots: rustls::RootCertStore, host: &str, http2: bool) -> Result<Value, Error> {
         let tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
