@@ -1,9 +1,11 @@
-//! Floor 1: our own configuration. As written (flags, environment, file) → [`Settings`] as run.
+//! Floor 1: the gateway's own configuration, from flags, environment and file to the effective
+//! [`Settings`].
 //!
-//! A setting has one name in three spellings: `--backend-allow`, `TENANTD_BACKEND_ALLOW` and `backend_allow:` in
-//! `tenantd.yaml`. A flag wins over the environment, the environment over the file, the file over the default; a list
-//! replaces the list below it as a whole. All findings are made in one go, each naming the spelling that the operator
-//! used. Nothing here opens a socket or makes a folder, and no setting is a secret.
+//! A setting has one name in three spellings: `--backend-allow`, `TENANTD_BACKEND_ALLOW`, and
+//! `backend_allow:` in `tenantd.yaml`. A flag takes precedence over the environment, the
+//! environment over the file, and the file over the default; a list replaces the lower one as a
+//! whole. All findings are reported at once, each in the spelling that the operator used. Nothing
+//! here opens a socket or creates a folder, and no setting is a secret.
 
 mod acme;
 mod consistency;
@@ -36,75 +38,87 @@ pub use key::Key;
 pub use limits::{Limits, REQUEST_FACTOR};
 pub use source::Flags;
 
-/// Where certificates come from.
+/// The source of TLS certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
-    /// An authority issues them, by itself; the default where there is a public name and its terms are agreed to.
+    /// Issued by a CA over ACME. The default where there is a public name and the CA's terms are
+    /// accepted.
     Acme,
-    /// A local CA of our own, made at first start.
+    /// Issued by a local CA, created at first start.
     #[default]
     SelfSigned,
-    /// Certificate files in the certs folder, hot reloaded.
+    /// Certificate files in the certs folder, reloaded when they change.
     Manual,
-    /// Plain HTTP.
+    /// No TLS: plain HTTP.
     Off,
 }
 
-/// How the tenants folder is watched.
+/// How changes in the tenants folder are detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WatchMode {
-    /// The system's notifications; polling where they cannot be had.
+    /// The system's file notifications; polling where they are unavailable.
     #[default]
     Auto,
+    /// Polling only.
     Poll,
 }
 
-/// What an open tenant answers.
+/// Which clients may call an open tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OpenTenants {
     /// Loopback, private networks and `private_networks` only.
     #[default]
     Private,
-    /// Everybody.
+    /// All clients.
     Public,
-    /// Nobody: they are rejected (`--require-auth`).
+    /// None: open tenants are rejected (`--require-auth`).
     Refused,
 }
 
-/// What a vendor's export may say about its host.
+/// Which hosts a vendor's export may claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ZipHosts {
-    /// Only the gateway's: others come from operators' files.
+    /// Only the gateway's hosts; others come from operators' files.
     #[default]
     Refuse,
-    /// Any host of its own.
+    /// Any host.
     Allow,
 }
 
-/// The configuration as run; immutable for the life of the process.
+/// The effective configuration, immutable for the lifetime of the process.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The folder of the tenants' files.
     pub tenants: PathBuf,
+    /// The folder of persistent state.
     pub state: PathBuf,
+    /// The folder of certificates.
     pub certs: PathBuf,
     /// The public listeners, at least one. Port 0 is allowed.
     pub listen: Vec<SocketAddr>,
-    /// Plain HTTP listeners that answer a CA's challenges and send everybody else to https.
+    /// Listeners for plain HTTP, which answer ACME challenges and redirect everything else to
+    /// https.
     pub listen_http: Vec<SocketAddr>,
-    /// The admin listener.
+    /// The admin listener, if there is one.
     pub admin: Option<SocketAddr>,
     /// The gateway's host names, at least one (default `localhost`).
     pub hosts: Vec<HostName>,
-    /// `https://host[:port]`; `None` means: derive from the first host and the port bound first.
+    /// The base of tenants' public URLs, `https://host[:port]`. `None` derives it from the first
+    /// host and the port of the first listener.
     pub public_base: Option<String>,
+    /// The source of TLS certificates.
     pub tls: TlsMode,
+    /// How certificates are obtained over ACME.
     pub acme: Acme,
+    /// How the tenants folder is watched.
     pub watch: WatchMode,
+    /// The log format.
     pub log: LogFormat,
+    /// Which clients may call open tenants.
     pub open_tenants: OpenTenants,
     /// Networks that count as private besides those that are.
     pub private_networks: Vec<IpNet>,
@@ -114,51 +128,56 @@ pub struct Settings {
     /// Where backends may be at all.
     pub backend_only: BackendOnly,
     pub secret_roots: Vec<PathBuf>,
-    /// A tenant may use only those secrets outside of its files that have its name.
+    /// Whether a tenant may use only those secrets outside of its own files that carry its name.
     pub confine_tenants: bool,
+    /// The file written once the gateway serves, if any.
     pub ready_file: Option<PathBuf>,
-    /// The master key, if it is not the one in the state folder.
+    /// The file of the master key, if that is not in the state folder.
     pub master_key_file: Option<PathBuf>,
-    /// Scheme and host of Microsoft's login: another in sovereign clouds and tests.
+    /// Scheme and host of Microsoft's login; differs in sovereign clouds and tests.
     pub entra_authority: Url,
+    /// The limits of the public listeners.
     pub limits: Limits,
-    /// Host headers accepted besides our own names and addresses; `any` accepts all (plain-HTTP clusters).
+    /// Host headers accepted in addition to our own names and addresses.
     pub extra_hosts: ExtraHosts,
-    /// Browser origins besides our own that may call MCP endpoints.
+    /// Browser origins, besides our own, that may call MCP endpoints.
     pub allowed_origins: Vec<String>,
-    /// How long browsers are told to use HTTPS only (RFC 6797).
+    /// How long browsers are told to use HTTPS only (RFC 6797); `None` sends no header.
     pub hsts: Option<Duration>,
-    /// From which size on the audit file is rotated; `None`: there is none.
+    /// The size in bytes at which the audit file is rotated; `None` turns the audit off.
     pub audit: Option<u64>,
-    /// How many audit files are kept, the one that is written included.
+    /// The number of audit files kept, including the current one.
     pub audit_files: u32,
 }
 
-/// Which further Host headers are ours.
+/// Host headers accepted in addition to our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExtraHosts {
     These(Vec<HostName>),
     Any,
 }
 
-/// Settings that can be run, and what is odd about them.
+/// Valid settings and the warnings about them.
 #[derive(Debug, Clone)]
 pub struct Loaded {
+    /// The effective settings.
     pub settings: Settings,
+    /// Findings that do not prevent the start.
     pub warnings: Report,
-    /// Something says what the gateway is called or what its URLs begin with; else both are defaults.
+    /// Whether any source sets the host or the public base; otherwise both are defaults.
     pub is_host_given: bool,
 }
 
-/// The settings cannot be run; the report says why, all at once.
+/// The error of invalid settings; its report lists all findings at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the settings have errors")]
 pub struct Error {
+    /// All findings, warnings included.
     pub report: Report,
 }
 
 impl Default for Settings {
-    /// What runs when nothing is written anywhere.
+    /// Returns the settings that apply when nothing is configured.
     fn default() -> Self {
         Self {
             tenants: "tenants.d".into(),
@@ -194,7 +213,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads and judges all three places. `file` is read when given, and must then exist; see [`config_path`].
+    /// Reads and validates all three sources. `file`, if given, must exist; see [`config_path`].
+    ///
+    /// # Errors
+    /// [`Error`] with all findings if any of them is an error.
     pub fn load(flags: &Flags, environment: &Environment, file: Option<&Path>) -> Result<Loaded, Error> {
         let mut report = environment.misspelt();
         let written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
@@ -211,7 +233,7 @@ impl Settings {
         }
     }
 
-    /// The hosts that the gateway answers to itself.
+    /// Returns the hosts under which the gateway itself is addressed.
     pub fn gateway_hosts(&self) -> GatewayHosts {
         match &self.extra_hosts {
             ExtraHosts::Any => GatewayHosts::named(self.hosts.iter().cloned()).or_any(),
@@ -219,8 +241,10 @@ impl Settings {
         }
     }
 
-    /// The base of every tenant's public URL: as configured, else the first host with the port of `bound` (the first
-    /// listener as it was bound) unless that is the scheme's own. No slash at its end.
+    /// Returns the base of every tenant's public URL, without a trailing slash.
+    ///
+    /// That is the configured one, else the first host with the port of `bound` (the first listener
+    /// as it was bound), omitted if it is the scheme's default.
     pub fn public_base(&self, bound: SocketAddr) -> String {
         if let Some(base) = &self.public_base {
             return base.clone();
@@ -237,7 +261,8 @@ impl Settings {
     }
 }
 
-/// Every IPv4 address, on the scheme's port. IPv6 is asked for (`--listen [::]:443`), since a kernel may lack it.
+/// Returns all IPv4 addresses on the scheme's port. IPv6 is opt-in (`--listen [::]:443`), since the
+/// kernel may lack it.
 fn default_listen(tls: TlsMode) -> SocketAddr {
     let port = if tls == TlsMode::Off { 80 } else { 443 };
     (Ipv4Addr::UNSPECIFIED, port).into()

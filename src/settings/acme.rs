@@ -1,4 +1,4 @@
-//! The settings of automatic certificates: whom to ask, as whom, for what.
+//! The settings of ACME: the CAs, the accounts and the profile.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,21 @@ use crate::spec::HostName;
 
 pub(super) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 pub(super) const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
-/// In a list of key ids or staging directories: this CA has none.
+/// Stands for "none" in lists that run parallel to the list of CAs.
 pub(super) const NONE: &str = "-";
 
-/// How automatic certificates are obtained.
+/// How certificates are obtained over ACME.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
-    /// In the order they are asked; at least one.
+    /// The CAs in the order in which they are tried, at least one.
     pub cas: Vec<Ca>,
-    /// Mail addresses that a CA may write to.
+    /// Mail addresses for the CA accounts.
     pub contact: Vec<String>,
-    /// Whom to trust when talking to the CAs, instead of what the machine trusts.
+    /// CA certificates to trust for connections to the CAs, in place of the machine's.
     pub ca_root: Option<PathBuf>,
-    /// The profile for names; addresses have their own.
+    /// The ACME profile for DNS names; IP addresses have their own.
     pub profile: Option<String>,
-    /// Whether the operator agrees to the CAs' terms.
+    /// Whether the operator accepts the CAs' terms of service.
     pub accept_tos: bool,
 }
 
@@ -32,27 +32,29 @@ pub struct Acme {
 pub struct Ca {
     /// The URL of its ACME directory.
     pub directory: String,
-    /// The URL of the directory where one may try without using up this CA's limits.
+    /// The URL of its staging directory, which does not count against its rate limits.
     pub staging: Option<String>,
+    /// The external account to bind to, if the CA requires one.
     pub eab: Option<Eab>,
 }
 
-/// An account opened elsewhere, which the ACME account is tied to.
+/// An external account binding (RFC 8555 section 7.3.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eab {
+    /// The key identifier that the CA issued.
     pub kid: String,
-    /// The file with the key, which is a secret and so no setting.
+    /// The file of the MAC key, which is a secret and therefore not a setting.
     pub key_file: PathBuf,
 }
 
 impl Ca {
-    /// The CA of a directory, with the staging that it is known to have.
+    /// Creates the CA of a directory, with its well-known staging directory, if any.
     fn of(directory: String) -> Self {
         let staging = (directory == LETS_ENCRYPT).then(|| LETS_ENCRYPT_STAGING.to_owned());
         Self { directory, staging, eab: None }
     }
 
-    /// Where to try something out: staging, or itself where there is none.
+    /// Returns the CA to use for dry runs: its staging, or itself if it has none.
     pub fn rehearsal(&self) -> Self {
         let directory = self.staging.as_ref().unwrap_or(&self.directory).clone();
         Self { directory, staging: None, eab: self.eab.clone() }
@@ -67,8 +69,7 @@ impl Default for Acme {
 }
 
 impl Acme {
-    /// Where certificates come from when nobody says: a CA, if there is something it would issue for and its terms are
-    /// agreed to.
+    /// Returns the default TLS mode: ACME if a host is public and the CAs' terms are accepted.
     pub(super) fn default_mode(&self, hosts: &[HostName]) -> TlsMode {
         match self.accept_tos && hosts.iter().any(is_public) {
             true => TlsMode::Acme,
@@ -77,7 +78,7 @@ impl Acme {
     }
 }
 
-/// Puts the CAs together with their staging directories: one for each in order, `-` where there is none.
+/// Pairs the CAs with their staging directories by position; `-` stands for none.
 pub(super) fn cas(directories: Vec<String>, stagings: Vec<String>) -> Result<Vec<Ca>, Box<Diagnostic>> {
     if stagings.len() > directories.len() {
         let (stagings, directories) = (stagings.len(), directories.len());
@@ -92,7 +93,7 @@ pub(super) fn cas(directories: Vec<String>, stagings: Vec<String>) -> Result<Vec
     Ok(cas)
 }
 
-/// Gives the CAs their external accounts: one for each in order, `-` where there is none.
+/// Pairs the CAs with their external accounts by position; `-` stands for none.
 pub(super) fn bind(cas: &mut [Ca], kids: Vec<String>, keys: Vec<PathBuf>) -> Result<(), Box<Diagnostic>> {
     if kids.len() != keys.len() || kids.len() > cas.len() {
         let message = format!(
@@ -110,7 +111,7 @@ pub(super) fn bind(cas: &mut [Ca], kids: Vec<String>, keys: Vec<PathBuf>) -> Res
     Ok(())
 }
 
-/// Whether a public authority might issue for a host.
+/// Whether a public CA may issue certificates for a host.
 pub(super) fn is_public(host: &HostName) -> bool {
     match host.address() {
         Some(address) => reach::is_global(address),

@@ -1,4 +1,4 @@
-//! What settings mean to each other. Runs on parsed values; names settings by their flags.
+//! Checks settings against each other. Runs on parsed values and names settings by their flags.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::{Settings, TlsMode, localhost};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::HostName;
 
-/// Fills in what follows from other settings, and reports what cannot be together.
+/// Completes values that follow from other settings, and reports contradictions.
 pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     complete_hosts(settings);
     listeners_differ(settings, report);
@@ -18,7 +18,7 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     hsts_has_tls(settings, report);
 }
 
-/// The host of the public base is ours whether or not it is listed; without any, we are `localhost`.
+/// Adds the host of the public base to our hosts; without any, our host is `localhost`.
 fn complete_hosts(settings: &mut Settings) {
     let base = settings.public_base.as_deref().and_then(|base| url::Url::parse(base).ok());
     if let Some(host) = base.as_ref().and_then(|base| HostName::parse(base.host_str()?)) {
@@ -46,7 +46,7 @@ fn listeners_differ(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// A state or certs folder among the tenants would be taken for one.
+/// A state or certs folder inside the tenants folder would be taken for a tenant.
 fn folders_are_apart(settings: &Settings, report: &mut Report) {
     let folders: [(&str, &Path); 2] = [("--state", &settings.state), ("--certs", &settings.certs)];
     for (flag, folder) in folders.into_iter().filter(|(_, folder)| folder.starts_with(&settings.tenants)) {
@@ -66,7 +66,7 @@ fn plain_http_is_near(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// A CA's terms are the operator's to agree to.
+/// Only the operator can accept a CA's terms.
 fn terms_are_agreed_to(settings: &Settings, report: &mut Report) {
     if settings.tls == TlsMode::Acme && !settings.acme.accept_tos {
         let cas: Vec<&str> = settings.acme.cas.iter().map(|ca| ca.directory.as_str()).collect();
@@ -90,7 +90,7 @@ fn admin_is_near(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Over plain HTTP browsers ignore it (RFC 6797 7.2), and who wrote it believes to be protected.
+/// Browsers ignore HSTS over plain HTTP (RFC 6797 section 7.2), so its operator would be misled.
 fn hsts_has_tls(settings: &Settings, report: &mut Report) {
     if settings.tls == TlsMode::Off && settings.hsts.is_some() {
         let message = "`hsts` is set, but `--tls off` speaks plain HTTP, where browsers ignore it";

@@ -1,4 +1,4 @@
-//! Settings in the environment: `TENANTD_…`, lists separated by commas.
+//! Settings in environment variables: `TENANTD_…`, with comma-separated lists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use crate::base::diagnostic::{Diagnostic, Report};
 
 const PREFIX: &str = "TENANTD_";
 const CONFIG: &str = "TENANTD_CONFIG";
-/// Read by `telemetry::log`; no setting of ours.
+/// Read by `telemetry::log`; not a setting.
 const LOG_FILTER: &str = "TENANTD_LOG_FILTER";
-/// The master key itself, which is no setting: nothing here may keep it.
+/// The master key itself. It is not a setting, and this module must not keep it.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 const DEFAULT_FILE: &str = "tenantd.yaml";
 
@@ -21,21 +21,24 @@ const DEFAULT_FILE: &str = "tenantd.yaml";
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment of this process.
+    /// Reads the environment of this process.
     pub fn of_process() -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
     }
 
-    /// A setting's value. A blank variable is an unset one: that is how Compose files leave things out.
+    /// Returns a setting's value. A blank variable counts as unset, as Compose files express
+    /// absence.
     pub(super) fn value(&self, key: Key) -> Option<Value> {
         let text = self.0.get(&key.variable()).filter(|text| !text.trim().is_empty())?;
         let texts = text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
         Some(Value { texts: texts.collect(), origin: Origin::Variable(key) })
     }
 
-    /// Warns of variables that look like a setting's but are none. Others are not ours to judge: Kubernetes makes
-    /// `TENANTD_SERVICE_HOST` and `TENANTD_PORT` for a service that is called `tenantd`.
+    /// Warns about variables that resemble a setting but are none.
+    ///
+    /// Other names are ignored: Kubernetes sets `TENANTD_SERVICE_HOST` and `TENANTD_PORT` for a
+    /// service named `tenantd`.
     pub(super) fn misspelt(&self) -> Report {
         let mut known: Vec<String> = Key::ALL.iter().map(|key| key.variable()).collect();
         known.extend([CONFIG, LOG_FILTER].map(str::to_owned));
@@ -60,7 +63,8 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     }
 }
 
-/// The file to read: `--config`, else `TENANTD_CONFIG`, else `tenantd.yaml` in the working directory if there is one.
+/// Returns the configuration file to read: `--config`, else `TENANTD_CONFIG`, else `tenantd.yaml`
+/// in the working directory if it exists.
 pub fn config_path(flag: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     if let Some(path) = flag {
         return Some(path.to_owned());

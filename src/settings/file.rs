@@ -1,4 +1,5 @@
-//! `tenantd.yaml` as written. Every value is kept as text with its place; [`super::reader`] gives it its meaning.
+//! Parses `tenantd.yaml`. Values are kept as text with their location; [`super::reader`] interprets
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +14,12 @@ use super::{Key, Limits};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
-/// A file of ours is a page or two; more is a wrong path.
+/// The maximum file size. A real configuration is a page or two; a larger file is a wrong path.
 const LARGEST_BYTES: u64 = 256 * 1024;
-/// The one section.
+/// The only nested section.
 const LIMITS: &str = "limits";
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     values: BTreeMap<Key, Value>,
@@ -31,7 +32,7 @@ impl Written {
     }
 }
 
-/// Reads the file; what is wrong with it goes into the report.
+/// Reads the file; faults go into the report.
 pub(super) fn read(path: &Path, report: &mut Report) -> Written {
     match text(path).and_then(|text| parse(path, &text, report)) {
         Ok(written) => written,
@@ -64,8 +65,7 @@ fn parse(path: &Path, text: &str, report: &mut Report) -> Result<Written, Box<Di
     Ok(document.written(path, text, report))
 }
 
-/// The document, key by key, in the order written. Unknown keys are gathered rather than refused one by one, so that
-/// all are told at once.
+/// The keys in the order written. Unknown ones are collected, so that all are reported at once.
 #[derive(Debug, Default)]
 struct Document {
     values: Vec<(Key, Spanned<Texts>)>,
@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 }
 
-/// One text or a list of them; numbers and booleans count as the text they were written as.
+/// A text or a list of texts; numbers and booleans are kept as written.
 #[derive(Debug)]
 struct Texts(Vec<String>);
 
@@ -197,7 +197,7 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diag
     })
 }
 
-/// The parser's words without the place, which the finding has already.
+/// Returns the parser's message without the location, which the finding already has.
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or("not YAML");
     line.split(" at line ").next().unwrap_or(line).to_owned()

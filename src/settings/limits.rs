@@ -1,40 +1,42 @@
-//! Caps of the public edge: the `limits:` section of the file.
+//! Limits of the public listeners: the `limits:` section of the file.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::diagnostic::{Diagnostic, Report};
 
-/// Caps of the public edge.
+/// Limits of the public listeners.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, over all listeners.
+    /// Concurrent connections over all listeners.
     pub connections: usize,
-    /// Connections at a time from one address (IPv6: one /64).
+    /// Concurrent connections of one client address (IPv6: of one /64).
     pub connections_per_ip: usize,
-    /// From accept to the end of the TLS handshake.
+    /// Timeout from accepting a connection to the end of the TLS handshake.
     pub handshake_seconds: u64,
-    /// From the first byte of a request to the end of its header.
+    /// Timeout from the first byte of a request to the end of its headers.
     pub header_seconds: u64,
-    /// For a request's body as a whole.
+    /// Timeout for a whole request body.
     pub body_seconds: u64,
-    /// For all request bodies together, until their calls are answered.
+    /// Memory for all request bodies together, until their calls are answered.
     pub request_memory_mib: usize,
-    /// For all calls and streams under way together, whatever was asked.
+    /// Memory for all calls and streams in progress together, the same for each.
     pub call_memory_mib: usize,
-    /// For all answers together, until they have left.
+    /// Memory for all responses together, until they are sent.
     pub answer_memory_mib: usize,
-    /// For all answers of backends together, until they are written out; a half for each tenant at most.
+    /// Memory for all backend responses together, until they are written out; at most half for one
+    /// tenant.
     pub backend_memory_mib: usize,
-    /// A connection without a request.
+    /// Timeout of a connection without a request.
     pub idle_seconds: u64,
-    /// What requests under way get when the process is asked to stop.
+    /// Time for requests in progress to finish at shutdown.
     pub drain_seconds: u64,
-    /// Of one address at one tenant: steps of logins in a browser.
+    /// Browser login steps of one client address at one tenant.
     pub logins_per_minute: u32,
-    /// Of one address at one tenant: token requests. Hosted clients call for all their users from a few addresses.
+    /// Token requests of one client address at one tenant. Hosted clients serve all their users
+    /// from a few addresses.
     pub tokens_per_minute: u32,
-    /// Of one address at one tenant: registrations of clients.
+    /// Client registrations of one client address at one tenant.
     pub registrations_per_minute: u32,
 }
 
@@ -59,18 +61,18 @@ impl Default for Limits {
     }
 }
 
-/// A request that waits for its answer takes so many times its body: the body, what JSON makes of it, the arguments, and
-/// what the backend is asked.
+/// The memory of a waiting request in multiples of its body: the body, the parsed JSON, the
+/// arguments, and the request to the backend.
 pub const REQUEST_FACTOR: u64 = 4;
 
 impl Limits {
-    /// The largest request that there is ever room for, in bytes: one party without a credential has four fifths of half of
-    /// the memory for requests.
+    /// Returns the size in bytes of the largest request that can ever be admitted: a caller without
+    /// a credential gets four fifths of half of the request memory.
     pub fn largest_request(&self) -> usize {
         self.request_memory_mib.saturating_mul(1 << 20) / 5 * 2 / REQUEST_FACTOR as usize
     }
 
-    /// Reports caps under which nothing could be served.
+    /// Reports limits of zero, under which nothing could be served.
     pub(super) fn checked(self, report: &mut Report) -> Self {
         let at_least_one = [
             ("connections", self.connections as u64),

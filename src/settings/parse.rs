@@ -1,4 +1,4 @@
-//! One text → one value. Each function says what is wrong and what to write instead.
+//! Parses single values. Each error says what is wrong and what to write instead.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
 use crate::spec::{BackendPlace, HostName};
 use crate::telemetry::log::LogFormat;
 
-/// Why a text is not what was asked for.
+/// The reason why a text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) what: String,
@@ -23,7 +23,7 @@ fn fault<T>(what: impl Into<String>, help: impl Into<String>) -> Parsed<T> {
     Err(Fault { what: what.into(), help: help.into() })
 }
 
-/// `IP:PORT`, `:PORT` for every IPv4 address, `localhost:PORT`.
+/// Parses `IP:PORT`, `:PORT` (all IPv4 addresses) or `localhost:PORT`.
 pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
     let port = |text: &str| text.parse::<u16>().ok();
     if let Some(port) = text.strip_prefix(':').and_then(port) {
@@ -40,7 +40,7 @@ pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
     }
 }
 
-/// A socket, or `off`.
+/// Parses a socket address or `off`.
 pub(super) fn socket_or_off(text: &str) -> Parsed<Option<SocketAddr>> {
     match text {
         "off" => Ok(None),
@@ -51,7 +51,7 @@ pub(super) fn socket_or_off(text: &str) -> Parsed<Option<SocketAddr>> {
     }
 }
 
-/// A host name or IP address alone.
+/// Parses a host name or IP address without a port.
 pub(super) fn host(text: &str) -> Parsed<HostName> {
     let bracketed = text.parse::<std::net::Ipv6Addr>().map(|address| format!("[{address}]"));
     match HostName::parse(bracketed.as_deref().unwrap_or(text)) {
@@ -65,7 +65,7 @@ pub(super) fn host(text: &str) -> Parsed<HostName> {
     }
 }
 
-/// `http(s)://host[:port]`, kept without the scheme's own port and without a slash at its end.
+/// Parses `http(s)://host[:port]`, omitting a default port and a trailing slash.
 pub(super) fn origin(text: &str) -> Parsed<Url> {
     const HELP: &str = "write it like `https://mcp.example.com` or `https://mcp.example.com:8443`";
     let Ok(url) = Url::parse(text) else { return fault("not an absolute URL", HELP) };
@@ -84,7 +84,7 @@ pub(super) fn origin(text: &str) -> Parsed<Url> {
     Ok(without_dot(url))
 }
 
-/// The dot at the end of a full host name names no other host.
+/// Removes the trailing dot of a fully qualified host name, which names the same host.
 fn without_dot(mut url: Url) -> Url {
     let bare = url.host_str().and_then(|host| host.strip_suffix('.')).map(str::to_owned);
     if let Some(bare) = bare {
@@ -93,7 +93,8 @@ fn without_dot(mut url: Url) -> Url {
     url
 }
 
-/// Where people log in: https, since secrets are sent there; http for a loopback address, where nobody listens in.
+/// Parses the base URL of the login. It must be https, since secrets are sent there, except on
+/// loopback.
 pub(super) fn authority(text: &str) -> Parsed<Url> {
     let url = match Url::parse(text) {
         Ok(url) if url.origin().is_tuple() && url.path() == "/" && url.query().is_none() => url,
@@ -115,7 +116,8 @@ pub(super) fn authority(text: &str) -> Parsed<Url> {
 const AUTHORITIES: &str =
     "write it like `https://login.microsoftonline.us`; most need no other than the default";
 
-/// A browser's `Origin`, as text. Desktop apps and extensions have origins of other schemes, and some have none: `null`.
+/// Parses a browser's `Origin`, kept as text. Desktop apps and extensions use other schemes, and
+/// some have no origin: `null`.
 pub(super) fn browser_origin(text: &str) -> Parsed<String> {
     const HELP: &str = "write it as the client sends it, like `https://app.example.com`, `app://obsidian.md`, `file://` or `null`; \
         each port is an origin of its own, and there are no patterns";
@@ -134,7 +136,7 @@ pub(super) fn browser_origin(text: &str) -> Parsed<String> {
     if is_scheme && is_plain { Ok(text.to_owned()) } else { fault("no origin", HELP) }
 }
 
-/// A network in CIDR form; a lone address is a network of one.
+/// Parses a network in CIDR notation; a single address is a network of one.
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
     let lone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     match text.parse::<IpNet>().or_else(|_| lone()) {
@@ -184,7 +186,7 @@ pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
-/// `64MB`, `1GB`, or `off`; a bare number is bytes.
+/// Parses `64MB`, `1GB` or `off`; a bare number is in bytes.
 pub(super) fn size_or_off(text: &str) -> Parsed<Option<u64>> {
     const HELP: &str = "write it like `64MB` or `1GB`, or `off`";
     if text == "off" {
@@ -205,7 +207,7 @@ pub(super) fn size_or_off(text: &str) -> Parsed<Option<u64>> {
     }
 }
 
-/// 1 to 1000.
+/// Parses a number of files from 1 to 1000.
 pub(super) fn files(text: &str) -> Parsed<u32> {
     match text.parse() {
         Ok(files @ 1..=1000) => Ok(files),
@@ -235,7 +237,7 @@ pub(super) fn tls(text: &str) -> Parsed<TlsMode> {
     }
 }
 
-/// A CA's ACME directory, or one of the names of Let's Encrypt's.
+/// Parses the URL of an ACME directory, or a name for one of Let's Encrypt's.
 pub(super) fn directory(text: &str) -> Parsed<String> {
     match text {
         "letsencrypt" => return Ok(acme::LETS_ENCRYPT.to_owned()),
@@ -251,12 +253,12 @@ pub(super) fn directory(text: &str) -> Parsed<String> {
     }
 }
 
-/// The same of a CA's staging; `-` for none.
+/// Parses the URL of a staging directory, or `-` for none.
 pub(super) fn staging(text: &str) -> Parsed<String> {
     if text == acme::NONE { Ok(text.to_owned()) } else { directory(text) }
 }
 
-/// A mail address; what is before and after the `@` is the CA's to judge.
+/// Parses a mail address loosely; its parts are the CA's to validate.
 pub(super) fn mail(text: &str) -> Parsed<String> {
     let text = text.strip_prefix("mailto:").unwrap_or(text);
     match text.split_once('@') {

@@ -1,4 +1,4 @@
-//! Precedence, and texts → [`Settings`].
+//! Applies the precedence of sources and converts texts into [`Settings`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::{Acme, Environment, ExtraHosts, Key, OpenTenants, Settings, TlsMode, 
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::BackendOnly;
 
-/// Looks each setting up in all places, and gathers what is wrong.
+/// Looks up each setting in all sources and collects findings.
 pub(super) struct Reader<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
@@ -28,19 +28,20 @@ impl<'a> Reader<'a> {
         Self { flags, environment, written, report }
     }
 
-    /// What was found on the way.
+    /// Returns the findings collected so far.
     pub(super) fn finish(self) -> Report {
         self.report
     }
 
-    /// The settings; where a value is refused, the default stands in, so that the rest can be judged too.
+    /// Reads all settings. The default replaces an invalid value, so that the rest is checked as
+    /// well.
     pub(super) fn settings(&mut self) -> Settings {
         let default = Settings::default();
         let hosts = self.many(Key::HOST, parse::host).unwrap_or_default();
         let acme = self.acme();
         let tls = self.one(Key::TLS, parse::tls).unwrap_or_else(|| acme.default_mode(&hosts));
         let listen = self.many(Key::LISTEN, parse::socket);
-        // A CA that is to be answered on 443 may be answered on 80 as well.
+        // With ACME on the default port 443, port 80 is opened for challenges too.
         let both_ports = tls == TlsMode::Acme && listen.is_none();
         Settings {
             tenants: self.path(Key::TENANTS).unwrap_or(default.tenants),
@@ -146,12 +147,12 @@ impl<'a> Reader<'a> {
         ExtraHosts::These(self.many(Key::EXTRA_HOST, parse::host).unwrap_or_default())
     }
 
-    /// A flag wins over the environment, and that over the file.
-    /// Whether a setting is given anywhere.
+    /// Whether any source gives the setting.
     pub(super) fn has(&self, key: Key) -> bool {
         self.find(key).is_some()
     }
 
+    /// Returns the value from the source of highest precedence: flag, environment, file.
     fn find(&self, key: Key) -> Option<Value> {
         let flag = self.flags.value(key);
         flag.or_else(|| self.environment.value(key)).or_else(|| self.written.value(key))
@@ -184,7 +185,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A relative path in the file starts at the file's folder; elsewhere at the working directory.
+    /// Returns a path. Relative ones in the file are based on the file's folder, others on the
+    /// working directory.
     fn path(&mut self, key: Key) -> Option<PathBuf> {
         let text = self.one(key, |text| Ok(text.to_owned()))?;
         self.find(key).map(|value| based(&value.origin, &text))

@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use super::Key;
 use crate::base::diagnostic::{Diagnostic, Location};
 
-/// What the command line says. Values are texts; this module reads and judges them, so that a flag, a variable and a
-/// line of the file are held to the same rules in the same words.
+/// The settings given as flags. Their values are unparsed texts, so that flags, variables and lines
+/// of the file are validated by the same rules, with the same messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(BTreeMap<Key, Vec<String>>);
 
 impl Flags {
-    /// No flag given.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a flag's values; none means that it was not given.
+    /// Adds the values of a flag; no values mean that it was not given.
     #[must_use]
     pub fn with<T: Into<String>>(mut self, key: Key, values: impl IntoIterator<Item = T>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
@@ -33,14 +33,14 @@ impl Flags {
     }
 }
 
-/// A setting's texts, and where they stand.
+/// The unparsed values of a setting, and their source.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
     pub(super) texts: Vec<String>,
     pub(super) origin: Origin,
 }
 
-/// Where a setting was written.
+/// The source of a setting.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
     Flag(Key),
@@ -49,7 +49,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The name that the operator wrote.
+    /// Returns the name in the spelling that the operator used.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Flag(key) => key.flag(),
@@ -58,7 +58,7 @@ impl Origin {
         }
     }
 
-    /// Puts the place into a finding, for the file.
+    /// Adds the location to a finding, if the setting is from the file.
     pub(super) fn locate(&self, finding: Diagnostic) -> Diagnostic {
         match self {
             Self::File { location, .. } => finding.at(location.clone()),

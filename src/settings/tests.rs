@@ -14,7 +14,7 @@ fn settings(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Set
     load(flags, variables, file).expect("settings that can be run").settings
 }
 
-/// All findings as text, with the folder's name left out.
+/// Returns all findings as text, without the name of the temporary folder.
 fn findings(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> String {
     let report = match load(flags, variables, file) {
         Ok(loaded) => loaded.warnings,
