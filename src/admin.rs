@@ -1,12 +1,13 @@
-//! Floor 5: the second listener, for operators and probes: health, metrics, tenants, reload, a status page.
+//! Floor 5: the admin listener, for operators and probes: health, metrics, tenants, reload and a
+//! status page.
 //!
-//! It speaks plain HTTP/1.1 and belongs on loopback or a management network. Its Host header must be an address or
-//! `localhost`, so that no web page can reach it by rebinding a name; what changes anything refuses browsers, and
-//! whoever is not on this machine.
+//! It speaks plain HTTP/1.1 and belongs on loopback or a management network. The Host header must
+//! be an IP address or `localhost`, so that no web page reaches it by DNS rebinding. Requests that
+//! change something are refused from browsers and from other machines.
 //!
-//! Probes are always answered, whoever else asks for what and however slowly: an orchestrator that hears nothing ends the
-//! process. Connections that wait for their client give way to new ones, and requests that are no probes never take all
-//! places.
+//! Probes are answered even under load, because an orchestrator restarts a process that does not
+//! respond. Idle connections are closed to make room for new ones, and requests other than probes
+//! cannot take all places.
 
 mod account;
 mod api;
@@ -50,35 +51,46 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::Reconciler;
 use crate::tenants::registry::Registry;
 
-/// Operators and probes need few connections; a flood of them must not eat the gateway's. More than there are
-/// [turns] for what is no probe.
+/// The maximum number of connections, kept low so that a flood does not eat into the gateway's.
+/// Exceeds the number of [turns] for requests that are not probes.
 const CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// An answer or an idle connection that takes longer is cut. An order of a certificate may take five minutes.
+/// The longest time a connection may last, idle or not. Ordering a certificate may take five
+/// minutes.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(330);
 
 /// The admin interface of one gateway.
 pub struct Admin {
+    /// The tenants as published.
     pub registry: Registry,
+    /// Executes operators' commands on tenants.
     pub reconciler: Reconciler,
+    /// The certificates and their renewal.
     pub certificates: Arc<Certificates>,
+    /// The metrics to expose.
     pub metrics: Arc<Metrics>,
     pub audit: Audit,
     pub clock: Arc<dyn Clock>,
+    /// The gateway's tasks, for readiness and for connections.
     pub tasks: Tasks,
-    /// What outlives the process, if anything does.
+    /// The persistent store, if there is one.
     pub store: Option<Arc<Store>>,
+    /// Limits concurrent requests.
     pub turns: Turns,
+    /// What `/api/gateway` returns.
     pub about: About,
 }
 
-/// What a gateway says of itself, so that `check` can judge as it does.
+/// The gateway's self-description, with which `check` validates as the gateway does.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct About {
+    /// The version of tenantd.
     pub version: String,
-    /// What tenants' URLs begin with.
+    /// The base of tenants' public URLs.
     pub public_base: String,
+    /// The gateway's host names.
     pub hosts: Vec<String>,
+    /// The source of its TLS certificates.
     pub tls: TlsMode,
     /// Where its certificates are. Earlier versions do not say.
     #[serde(default)]
@@ -91,7 +103,7 @@ pub struct About {
 }
 
 impl Admin {
-    /// Serves until the gateway is drained; probes want an answer until the very end.
+    /// Serves until the process ends, since probes need answers while the gateway drains.
     pub fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let (tasks, listener) = (admin.tasks.clone(), Arc::new(listener));
@@ -147,6 +159,9 @@ impl Admin {
 }
 
 /// Binds the admin listener.
+///
+/// # Errors
+/// The address cannot be bound.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

@@ -1,7 +1,8 @@
-//! Floor 7: one file per verb. Prints and asks, decides nothing.
+//! Floor 7: the command line, one file per command. Commands print and ask; decisions are made
+//! below.
 //!
-//! A verb says how it went as an [`Exit`]; `main` makes the process's exit code of it. What people asked for goes to
-//! standard output, what they need to know besides to standard error.
+//! A command returns an [`Exit`], which `main` maps to the process's exit code. Requested output
+//! goes to standard output, everything else to standard error.
 
 mod admin_client;
 mod apikey;
@@ -29,21 +30,21 @@ use args::{Arguments, CheckArgs, ServeArgs, Verb};
 
 use crate::settings::Flags;
 
-/// How a verb went.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
+    /// Success.
     Fine,
-    /// It ran, and something is not well.
+    /// The command ran and found something wrong.
     Findings,
-    /// It could not run.
+    /// The command could not run.
     CouldNotRun,
 }
 
-/// Runs a verb.
+/// Runs a command.
 ///
 /// # Errors
-/// Whatever kept it from running, in words for people.
+/// The reason why it could not run, in words for people.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match arguments.verb {
         Verb::Serve(args) => run_gateway(&args),

@@ -1,9 +1,9 @@
-//! What the fuzzer runs: each target is one function over bytes. It panics if the code does not keep what it promises.
+//! Fuzz targets: functions over bytes that panic if the code breaks a promise.
 //!
-//! Only builds with the feature `fuzzing` have it, so nothing of it ships. `fuzz/` gives the targets to libFuzzer under an
-//! allocator that counts; an ordinary test below runs them over the seeds in `fuzz/corpus/`. An oracle is another
-//! reading of the same bytes wherever there is one (the URL standard's, a snapshot's), so that a target finds more than
-//! panics.
+//! They exist only in builds with the feature `fuzzing`, so none of this ships. `fuzz/` runs the
+//! targets in libFuzzer under a counting allocator; an ordinary test below runs them over the seeds
+//! in `fuzz/corpus/`. Where possible, the oracle is a second reading of the same bytes (by the URL
+//! standard, or of a snapshot), which finds more than panics.
 
 mod json;
 
@@ -26,21 +26,23 @@ use crate::routing::{Endpoint, Router, check_path};
 use crate::server::front as server;
 use crate::spec::{HostName, Mount, Prefix};
 
-/// What became of an input. A corpus has both.
+/// The verdict on an input. A corpus has inputs of both kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// The input is accepted.
     Taken,
+    /// The input is rejected.
     Refused,
 }
 
-/// One thing to fuzz.
+/// A fuzz target.
 #[derive(Debug)]
 pub struct Target {
-    /// Of its binary and of its folder in `fuzz/corpus/`.
+    /// The name of its binary and of its folder in `fuzz/corpus/`.
     pub name: &'static str,
-    /// Judges an input, and panics if a promise is broken.
+    /// Checks an input, and panics if a promise is broken.
     pub check: fn(&[u8]) -> Verdict,
-    /// The most bytes that may be held at once while an input is judged.
+    /// The maximum of bytes allocated at once while an input is checked.
     pub most_bytes: usize,
 }
 
@@ -56,7 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
 ];
 
-/// Looks a target up.
+/// Returns the target of this name.
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
@@ -72,7 +74,7 @@ fn archive(bytes: &[u8]) -> Verdict {
     Verdict::taken_if(judged("acme.zip", bytes).spec.is_some())
 }
 
-/// Lines that say that somebody must prove who they are; some of them are not complete.
+/// Lines that require authentication; some of them are incomplete.
 const GUARDS: [&str; 5] = [
     "api_keys: [{label: a, sha256: 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f}]",
     "api_keys:",
@@ -81,8 +83,10 @@ const GUARDS: [&str; 5] = [
     "machine_clients: []",
 ];
 
-/// An operator's YAML, as `acme.yaml` alone. With a guard in front of it or behind it, it never makes an open tenant,
-/// and as an export it then makes none at all.
+/// An operator's YAML, as `acme.yaml` alone.
+///
+/// With a guard before or after it, it never yields an open tenant; inside an export it then yields
+/// no tenant at all.
 fn yaml(bytes: &[u8]) -> Verdict {
     let loaded = judged("acme.yaml", bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -96,8 +100,10 @@ fn yaml(bytes: &[u8]) -> Verdict {
     Verdict::taken_if(loaded.spec.is_some())
 }
 
-/// A `.env`, as `acme.env` alone. With a login switched on in its last line it never makes an open tenant; neither in
-/// the first, unless a later line says otherwise.
+/// A `.env`, as `acme.env` alone.
+///
+/// With the login enabled in its last line, it never yields an open tenant. The same holds for the
+/// first line, unless a later line overrides it.
 fn dotenv(bytes: &[u8]) -> Verdict {
     const GUARD: &str = "OAUTH_ENABLED=true";
     let loaded = judged("acme.env", bytes);
@@ -110,8 +116,8 @@ fn dotenv(bytes: &[u8]) -> Verdict {
     Verdict::taken_if(loaded.spec.is_some())
 }
 
-/// Loads bytes as the one file of a tenant. There is a tenant or an error; and a tenant comes back from its snapshot as
-/// it was.
+/// Loads bytes as the only file of a tenant. The result is a tenant or an error, and a tenant is
+/// restored unchanged from its snapshot.
 fn judged(file: &str, bytes: &[u8]) -> Loaded {
     let context = sample::context();
     let root = Path::new("/nowhere/tenants.d");
@@ -131,8 +137,10 @@ fn assert_closed(file: &str, text: &str) {
     assert!(!is_open, "a document with a guard made an open tenant:\n{text}");
 }
 
-/// A request's target, its Host header and the prefix of a further tenant, each on a line. What the front check lets
-/// through reads the same everywhere, and goes to the tenant with the longest whole-segment prefix or to nobody.
+/// A request target, a Host header and the prefix of an additional tenant, one per line.
+///
+/// A request that passes the front check reads the same to every parser, and goes to the tenant
+/// with the longest whole-segment prefix or to none.
 fn request(bytes: &[u8]) -> Verdict {
     let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
     let (target, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -159,7 +167,7 @@ fn request(bytes: &[u8]) -> Verdict {
     Verdict::Taken
 }
 
-/// Some tenants of the gateway's host, some of a host of their own, and one more.
+/// Returns tenants of the gateway's host, tenants with a host of their own, and the additional one.
 fn mounts(further: Option<Prefix>) -> Vec<Mount> {
     let own = HostName::parse("own.example");
     let fixed = [(None, "/a"), (None, "/a/b"), (None, "/tenant-a"), (own.clone(), "/"), (own, "/x")];
@@ -174,7 +182,8 @@ fn assert_reachable(router: &Router<&Mount>, mounts: &[Mount], mount: &Mount) {
     let host = mount.host.as_ref().map_or("gateway.example", HostName::as_str);
     let path = format!("{}/mcp", mount.prefix.as_str());
     assert_eq!(check_path(&path), Ok(()), "{path}");
-    // No judged world has a prefix that is another's connector; here the further one may be.
+    // Published tenants never have a prefix that is another's connector URL; here the additional
+    // one may.
     if mounts.iter().any(|other| other.host == mount.host && other.prefix.as_str() == path) {
         return;
     }
@@ -182,7 +191,7 @@ fn assert_reachable(router: &Router<&Mount>, mounts: &[Mount], mount: &Mount) {
     assert!(found.is_some_and(|(found, endpoint)| found == &mount && endpoint == Endpoint::Mcp), "{path}");
 }
 
-/// Neither who decodes a path nor who normalizes it as browsers do comes to another one.
+/// Asserts that neither decoding a path nor normalizing it as browsers do yields another path.
 fn assert_reads_the_same(path: &str) {
     let url = Url::parse(&format!("http://h{path}")).expect("a path of a URL");
     assert_eq!(url.path(), path, "the URL standard reads another path");
@@ -214,8 +223,10 @@ fn assert_routed(router: &Router<&Mount>, mounts: &[Mount], host: &str, path: &s
     assert_eq!(Some(*found), holder, "{path}");
 }
 
-/// A POST to a connector URL: lines of headers, an empty line, a body. Whatever is wrong with it, the answer is one
-/// JSON-RPC error with the id that the body has, and not much longer than the request.
+/// A POST to a connector URL: header lines, an empty line, a body.
+///
+/// Whatever is wrong with it, the response is one JSON-RPC error with the id of the body, and not
+/// much longer than the request.
 fn jsonrpc(bytes: &[u8]) -> Verdict {
     let Some(mut request) = post(bytes) else { return Verdict::Refused };
     let message = request.body().clone();
@@ -256,7 +267,7 @@ fn assert_jsonrpc_error(answer: Response<Body>, message: &[u8], size: usize) {
     );
     let Ok(body) = answer.into_body().collect().now_or_never().expect("all of it is there");
     let body = body.to_bytes();
-    // A byte that is no UTF-8 becomes three, a control character six.
+    // A byte that is not UTF-8 becomes three, a control character six.
     assert!(body.len() <= 1_024 + 6 * size, "{} bytes in, {} out", size, body.len());
     let answer: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(answer["jsonrpc"], "2.0");
@@ -267,7 +278,7 @@ fn assert_jsonrpc_error(answer: Response<Body>, message: &[u8], size: usize) {
     assert!(id.is_null() || (id.is_string() || id.is_number()) && Some(id) == asked.get("id"), "{answer}");
 }
 
-/// Parameters that the authorization server asks for.
+/// Parameters that the authorization server reads.
 const PARAMETERS: [&str; 10] = [
     "client_id",
     "redirect_uri",
@@ -281,8 +292,10 @@ const PARAMETERS: [&str; 10] = [
     "prompt",
 ];
 
-/// A query or a form. What is read is what the URL standard reads, nothing that comes twice is taken, and what is
-/// written again is read again.
+/// A query or a form.
+///
+/// The result equals what the URL standard reads, repeated parameters are rejected, and the result
+/// survives being written and read again.
 fn parameters(bytes: &[u8]) -> Verdict {
     let Ok(read) = Parameters::parse(bytes) else { return Verdict::Refused };
     let standard: Vec<_> = form_urlencoded::parse(bytes).collect();
@@ -291,7 +304,7 @@ fn parameters(bytes: &[u8]) -> Verdict {
         let given: Vec<&str> =
             standard.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value).collect();
         let values: Vec<&str> = read.all(name).collect();
-        // An empty value counts as left out, except that a parameter is not given twice.
+        // An empty value counts as absent, but still as a repetition.
         assert!(
             values.iter().eq(given.iter().filter(|value| !value.is_empty())),
             "{name}: {values:?} of {given:?}"
@@ -313,18 +326,18 @@ fn parameters(bytes: &[u8]) -> Verdict {
     Verdict::Taken
 }
 
-/// A redirect URI, of a stranger's client or of one that the operator enters.
+/// A redirect URI, of a self-registered client or of one that an operator registers.
 fn redirect_uri(bytes: &[u8]) -> Verdict {
     let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
     assert_leads_where_it_says(text);
     Verdict::taken_if(RedirectUri::parse(text).is_ok())
 }
 
-/// Schemes that run something in the browser or read from the machine.
+/// Schemes that execute something in the browser or read from the machine.
 const DANGEROUS: [&str; 8] =
     ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "filesystem"];
 
-/// What is taken is kept as it came, and a browser goes where people are told that it goes.
+/// Asserts that an accepted URI is kept verbatim, and that browsers go where the consent page says.
 fn assert_leads_where_it_says(text: &str) {
     let entered = RedirectUri::parse_entered(text);
     if let Ok(uri) = RedirectUri::parse(text) {

@@ -1,7 +1,8 @@
-//! Floor 6: the composition root: Settings → build → run → drained.
+//! Floor 6: the composition root, which builds a gateway from settings, runs it and drains it.
 //!
-//! Build binds and creates everything, and asks no network. Run starts what serves, tells where, and waits for a
-//! signal: SIGTERM or SIGINT drains (a second one ends at once), SIGHUP looks at the tenants folder.
+//! Building binds and creates everything without network traffic. Running starts the servers,
+//! announces their addresses, and waits for signals: SIGTERM or SIGINT drains (a second one ends at
+//! once), SIGHUP rescans the tenants folder.
 
 mod addresses;
 mod files;
@@ -40,7 +41,8 @@ use crate::tenants::reconcile::Ground;
 use crate::tenants::registry::Registry;
 use crate::tenants::{Parts, Reconciler};
 
-/// What keeps a gateway from being built. The sentences are whole: none has a source to be printed after it.
+/// The reasons why a gateway cannot be built. Each message is complete; no source is printed after
+/// it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", in_vendors_words(.0))]
@@ -75,10 +77,10 @@ pub enum Error {
     ReadyFile { path: PathBuf, cause: io::Error },
 }
 
-/// How long what the last calls left for the audit may take.
+/// The time for flushing the audit records of the last calls.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// A gateway with its listeners bound and nothing served yet.
+/// A gateway whose listeners are bound and which does not serve yet.
 pub struct Gateway {
     settings: Settings,
     addresses: Addresses,
@@ -94,17 +96,22 @@ pub struct Gateway {
     kept: Vec<store::Entry>,
 }
 
-/// How a gateway ended.
+/// How draining ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Everything under way was finished.
+    /// All requests in progress finished.
     Wholly,
-    /// The drain period ended, or a second signal came.
+    /// The drain period expired, or a second signal arrived.
     Cut,
 }
 
 impl Gateway {
-    /// Binds the listeners and creates everything else. `env` is what tenants' files may name.
+    /// Binds the listeners and creates everything else. `env` holds the variables that tenants'
+    /// files may refer to.
+    ///
+    /// # Errors
+    /// [`Error`] if a listener cannot be bound, or a folder, file or store cannot be created or
+    /// opened.
     pub async fn build(
         mut settings: Settings,
         env: BTreeMap<String, Secret>,
@@ -151,12 +158,16 @@ impl Gateway {
         })
     }
 
-    /// Where it serves.
+    /// Returns the bound addresses.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// Serves until a signal ends it. `on_ready` is called once connections are taken and the tenants are read.
+    /// Serves until a signal ends it. `on_ready` is called once connections are accepted and the
+    /// tenants are loaded.
+    ///
+    /// # Errors
+    /// [`Error::Signals`] or [`Error::ReadyFile`].
     pub async fn run(mut self, on_ready: impl FnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = Reconciler::start(self.ground(), &self.tasks);
@@ -178,9 +189,9 @@ impl Gateway {
             end.asked().await;
         }
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
-        // What the last calls left is a matter of moments.
+        // Flushing the last audit records takes moments.
         let flushing = tokio::task::spawn_blocking(move || audit.flush(FLUSH));
-        // Where every blocking thread hangs, this one never begins.
+        // If all blocking threads hang, the flush never starts.
         let _written = tokio::time::timeout(2 * FLUSH, flushing).await;
         Ok(drained)
     }
@@ -235,21 +246,21 @@ impl Gateway {
     }
 }
 
-/// The world with tenants in it, or without if there are none.
+/// Waits for the first publication, with tenants or without.
 async fn first_pass(registry: &Registry) {
-    // An error would mean that the registry is gone; its caller holds it.
+    // An error would mean that the registry is gone, but the caller holds it.
     let mut generation = registry.generation();
     let _gone = generation.wait_for(|&generation| generation > 0).await.is_err();
 }
 
-/// What ends serving.
+/// The signals that end serving.
 struct End<'a> {
     signals: &'a mut Signals,
     reconciler: &'a Reconciler,
 }
 
 impl End<'_> {
-    /// Waits until somebody asks to finish; looks at the tenants whenever asked to.
+    /// Waits for a signal to finish; rescans the tenants folder on each SIGHUP before that.
     async fn asked(&mut self) {
         while self.signals.next().await == Asked::Reload {
             tracing::info!("asked to look at the tenants folder");
@@ -258,8 +269,8 @@ impl End<'_> {
     }
 }
 
-/// Lets what is under way finish: new connections are refused, streams are ended after a while, calls may go on, and
-/// what is left at the end of the drain period, or at a second signal, is cut.
+/// Drains: refuses new connections, ends streams after a third of the drain period, and lets calls
+/// finish. Whatever remains at its end, or at a second signal, is cut off.
 async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settings: &Settings) -> Drained {
     let patience = Duration::from_secs(settings.limits.drain_seconds);
     tracing::info!(
@@ -285,7 +296,8 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     }
 }
 
-/// An operator's empty first start needs nothing by hand; what cannot be meant is refused.
+/// Creates a missing tenants folder, so that a first start needs no preparation; rejects paths that
+/// cannot be meant.
 fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     if path.is_file() {
         return Err(Error::TenantsIsFile(path.clone()));
@@ -311,7 +323,8 @@ fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
-/// The store. Where there is none yet and none can be made, the gateway serves without: nothing is forgotten by that.
+/// Opens the store. If none exists and none can be created, the gateway serves without it; no
+/// existing state is lost by that.
 async fn open_store(
     folder: PathBuf,
     key: KeySource,
@@ -336,7 +349,7 @@ async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, 
     admin::bind(address).await.map(Some).map_err(|cause| Error::Admin { address, cause })
 }
 
-/// What loading tenants needs to know, ports resolved.
+/// Returns the context for loading tenants, with port numbers resolved.
 fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Secret>) -> bundle::Context {
     bundle::Context {
         public_base: addresses.public_base.clone(),
@@ -376,14 +389,15 @@ fn parts(
     })
 }
 
-/// The metric follows the store; where there is none, nothing can be written.
+/// Keeps the metric in step with the store; without a store, nothing can be written.
 fn watch_store(store: Option<&Arc<Store>>, metrics: &Arc<Metrics>) {
     let Some(store) = store else { return metrics.store_writable(false) };
     let metrics = Arc::clone(metrics);
     store.watch_writing(move |writable| metrics.store_writable(writable));
 }
 
-/// What tenants' authorization servers share. Without a store nobody can log in, and tenants that ask for it are closed.
+/// Returns what the tenants' authorization servers share. Without a store there is none, and
+/// tenants that require a login are closed.
 async fn login(
     settings: &Settings,
     store: Option<&Arc<Store>>,
@@ -397,7 +411,8 @@ async fn login(
     Ok(Some(oauth::Shared { store, ledger, entra, documents: Documents::new(Arc::clone(clock), tasks) }))
 }
 
-/// The audit. Where the state folder is missing or read-only there is none, as with all that is to outlive the process.
+/// Starts the audit. If the state folder is missing or read-only there is none, like all
+/// persistence.
 fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
     let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else { return Ok(Audit::off()) };
     let file = settings.state.join("audit.jsonl");
@@ -412,7 +427,7 @@ fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) ->
     }
 }
 
-/// People search for the vendor's words.
+/// Uses the wording of the vendor's server, because operators search for it.
 fn in_vendors_words(error: &BindError) -> String {
     let address = error.address;
     match error.source.kind() {

@@ -1,6 +1,6 @@
-//! `tenantd` serves many tenants' MCP servers from one machine and one public IP.
+//! `tenantd` serves the MCP servers of many tenants from one machine and one public IP.
 //!
-//! The floors, from the ground up; a module uses floors below its own, never above
+//! The floors, from the ground up. A module uses floors below its own, never above
 //! (`tests/architecture.rs` enforces it):
 //!
 //! | floor | modules |
@@ -15,9 +15,9 @@
 //! | ½ | [`spec`] |
 //! | 0 | [`base`], [`telemetry`] |
 //!
-//! Three ways lead through the house, each readable top to bottom: a request starts in
-//! [`server`], a dropped file in [`tenants`], a certificate in [`certs`].
-//! `ARCHITECTURE.md` describes them.
+//! Three paths lead through the code, each readable from top to bottom: a request starts in
+//! [`server`], a dropped file in [`tenants`], a certificate in [`certs`]. `ARCHITECTURE.md`
+//! describes them.
 
 pub mod admin;
 pub mod backend;

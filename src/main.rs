@@ -1,4 +1,4 @@
-//! Parses, starts, and decides the exit code.
+//! The entry point: parses the command line, runs the command and maps its result to an exit code.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,11 @@ use clap::Parser;
 use tenantd::cli::args::Arguments;
 use tenantd::cli::{self, Exit};
 
-/// A call is many small allocations that are freed on another thread; the system's allocator waits for locks there.
-/// Measured with `cargo bench --bench tools_call`. It asks for no huge pages: with them an idle gateway took 14 MiB more.
+/// The global allocator.
+///
+/// A call makes many small allocations that are freed on another thread, where the system's
+/// allocator contends for locks; measured with `cargo bench --bench tools_call`. Huge pages are
+/// off, since with them an idle gateway took 14 MiB more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// 0 all is well, 1 there are findings, 2 it could not run.
+/// Returns the exit code: 0 for success, 1 for findings, 2 if the command could not run.
 fn code(exit: Exit) -> ExitCode {
     match exit {
         Exit::Fine => ExitCode::SUCCESS,
@@ -35,14 +38,14 @@ fn code(exit: Exit) -> ExitCode {
     }
 }
 
-/// Help and version were asked for; anything else was not understood.
+/// Prints clap's output: help and version on request, otherwise a usage error.
 fn explain(refusal: &clap::Error) -> ExitCode {
-    // Nobody is left to be told when even this cannot be printed.
+    // If even this cannot be printed, there is no way left to report it.
     let _ = refusal.print();
     code(if refusal.use_stderr() { Exit::CouldNotRun } else { Exit::Fine })
 }
 
-/// One cryptographic library for everything, chosen before anything can ask for another.
+/// Installs the process-wide crypto provider before any code can select another.
 fn install_crypto() {
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing has chosen a provider before main");

@@ -1,4 +1,4 @@
-//! What the admin listener answers.
+//! The routes of the admin listener.
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::json;
@@ -72,8 +72,8 @@ impl Admin {
         answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode())
     }
 
-    /// Ready: the first pass over the folder is done, every task that must run does, and nothing drains. Never a
-    /// question of one tenant.
+    /// Reports readiness: the first scan of the tenants folder is done, all supervised tasks run,
+    /// and the gateway is not draining. It never depends on a single tenant.
     fn readiness(&self) -> Response<Body> {
         let table = self.registry.load();
         let draining = self.tasks.soft().is_cancelled();
@@ -92,7 +92,8 @@ impl Admin {
         json_answer(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
     }
 
-    /// Certificates an operator should look at. They are served all the same, so they don't keep anybody from being ready.
+    /// Summarizes the certificates that need an operator's attention. They are served all the same,
+    /// so they do not affect readiness.
     fn certificates_in_words(&self) -> serde_json::Value {
         let statuses = self.certificates.statuses();
         let trouble: Vec<_> = statuses.iter().filter(|status| !status.is_well()).collect();
@@ -120,7 +121,7 @@ impl Admin {
     }
 }
 
-/// Whether the request was addressed by address or as `localhost`: a name in DNS may be anybody's.
+/// Whether the Host header is an IP address or `localhost`. A DNS name could belong to an attacker.
 fn is_local_name(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());

@@ -1,4 +1,4 @@
-//! The clients of a tenant with a login that an operator enters, lists and removes.
+//! OAuth clients of tenants with a login: registered, listed and removed by operators.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::tenants::tenant::Tenant;
 const LARGEST: usize = 16 << 10;
 
 impl Admin {
-    /// Those that were entered.
+    /// Lists the clients that operators registered.
     pub(super) async fn clients(&self, name: &str) -> Response<Body> {
         let Some(tenant) = self.with_login(name) else { return without_login() };
         let Some(server) = &tenant.login else { return without_login() };
         answered(server.clients().entered().await.map(|listed| json!(listed)))
     }
 
-    /// Enters one; its secret is in this answer and nowhere else.
+    /// Registers a client. Its secret is in this response and never shown again.
     pub(super) async fn enter_client<B>(&self, name: &str, body: B) -> Response<Body>
     where
         B: http_body::Body,
@@ -40,7 +40,7 @@ impl Admin {
         answered(server.clients().enter(entry, self.clock.now()).await.map(told))
     }
 
-    /// Removes one that was entered, or shuts out one that registered itself; what it was allowed is over at once.
+    /// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
     pub(super) async fn remove_client(&self, name: &str, id: &str) -> Response<Body> {
         let Some(tenant) = self.with_login(name) else { return without_login() };
         let Some(server) = &tenant.login else { return without_login() };

@@ -1,4 +1,4 @@
-//! The signing keys of a tenant with a login: shown, and rotated on order.
+//! The signing keys of tenants with a login: listed and rotated.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::oauth::issuer::Issuer;
 use crate::oauth::keys::{Published, Rotation};
 
 impl Admin {
-    /// What a tenant publishes.
+    /// Lists the keys that a tenant publishes.
     pub(super) async fn keys(&self, name: &str) -> Response<Body> {
         match self.issuer(name) {
             Ok(issuer) => answered(issuer.published_keys().await),
@@ -21,7 +21,7 @@ impl Admin {
         }
     }
 
-    /// Takes a new key into use.
+    /// Rotates to a new key.
     pub(super) async fn rotate_keys(&self, name: &str, how: Rotation) -> Response<Body> {
         match self.issuer(name) {
             Ok(issuer) => answered(issuer.rotate_keys(how).await),

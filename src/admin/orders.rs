@@ -1,5 +1,6 @@
-//! What an operator may do to tenants: pause, resume, roll back, accept, remove, add a file; and what may be asked about their
-//! past. Changes are taken from this machine only, whatever address the listener has.
+//! Operators' commands on tenants (pause, resume, roll back, accept, remove, add a file) and
+//! queries about their history. Commands are accepted from this machine only, whatever address the
+//! listener has.
 
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::telemetry::audit::{Entry, Event};
 use crate::tenants::adding;
 use crate::tenants::reconcile::{Order, Refused};
 
-/// The largest archive that is read, and a little for the form.
+/// The largest archive that is loaded, and some overhead for the request.
 const LARGEST_FILE: usize = 33 << 20;
 
 impl Admin {
@@ -94,12 +95,12 @@ impl Admin {
         self.audit.note(&Entry { order: Some(order), uid, ..Entry::new(Event::Order, tenant, outcome) });
     }
 
-    /// The kept revisions of a tenant.
+    /// Returns the stored revisions of a tenant.
     pub(super) async fn history(&self, name: &str) -> Response<Body> {
         answered(self.reconciler.history(&decoded(name)).await)
     }
 
-    /// How two of them differ.
+    /// Returns the difference between two revisions.
     pub(super) async fn difference(&self, name: &str, query: Option<&str>) -> Response<Body> {
         let number = |name| parameter(query, name).and_then(|text| text.parse().ok());
         answered(self.reconciler.difference(&decoded(name), number("from"), number("to")).await)

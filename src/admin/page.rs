@@ -1,4 +1,4 @@
-//! The status page: what each dropped file has become, for an operator's eyes.
+//! The status page, which shows operators the state of each tenant.
 
 use askama::Template;
 
@@ -20,7 +20,7 @@ struct Row {
     findings: Vec<String>,
 }
 
-/// The page as HTML.
+/// Renders the page as HTML.
 pub(super) fn render(table: &RoutingTable) -> String {
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),

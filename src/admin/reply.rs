@@ -1,4 +1,4 @@
-//! The answers of the admin listener, and the headers that each of them has.
+//! Responses of the admin listener and the headers common to all of them.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::base::body::{self, Body};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// How an order of a certificate ended.
+/// Returns the response to an ACME order.
 pub(super) fn done(outcome: Result<(), String>) -> Response<Body> {
     match outcome {
         Ok(()) => json_answer(StatusCode::OK, &json!({ "done": true })),

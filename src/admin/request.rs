@@ -1,4 +1,4 @@
-//! What the admin listener reads of a request: names in its path, its query, its body.
+//! Reads the parts of requests to the admin listener: path segments, query and body.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
 
-/// For a request's body as a whole; it comes from this machine.
+/// The timeout of a whole request body, which comes from this machine.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A name as it stands in a path.
+/// Decodes a percent-encoded path segment.
 pub(super) fn decoded(name: &str) -> String {
     percent_decode_str(name).decode_utf8_lossy().into_owned()
 }
 
-/// The first query parameter of this name.
+/// Returns the first query parameter of this name.
 pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let pairs = url::form_urlencoded::parse(query?.as_bytes());
     pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).next()
 }
 
-/// A whole body of at most so many bytes, if it comes in time.
+/// Reads a body of at most `largest` bytes, or returns `None` if it is larger or late.
 pub(super) async fn whole<B>(body: B, largest: usize) -> Option<Bytes>
 where
     B: http_body::Body,

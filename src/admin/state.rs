@@ -1,4 +1,5 @@
-//! The store, for `tenantd store backup`: only the process that has the state folder can copy it.
+//! Backs up the store for `tenantd store backup`, since only the process that holds the state
+//! folder can copy it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::base::random;
 use crate::store::{self, Store};
 
 impl Admin {
-    /// Copies the store into a new file of the state folder, and says where. Whoever asked moves it away.
+    /// Copies the store into a new file in the state folder and returns its path. The caller moves
+    /// it away.
     pub(super) async fn backup(&self) -> Response<Body> {
         let Some(store) = self.store.clone() else {
             return problem(

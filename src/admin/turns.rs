@@ -1,4 +1,4 @@
-//! Whose turn it is at the admin listener: probes always have one, all else has a bounded number at once.
+//! Limits concurrent requests to the admin listener, except for probes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,11 +11,12 @@ use super::reply::problem;
 use crate::base::body::Body;
 use crate::base::places::Occupant;
 
-/// Requests at once that are no probes. The other places are for those who ask whether the process lives.
+/// The maximum of concurrent requests that are not probes; the other connections are left to
+/// probes.
 const REQUESTS: usize = 48;
-/// Files that are taken at once: each may have 33 MiB.
+/// The maximum of concurrent uploads; each may occupy 33 MiB.
 const UPLOADS: usize = 4;
-/// The turns of one admin listener.
+/// The concurrency limits of one admin listener.
 #[derive(Debug)]
 pub struct Turns {
     requests: Semaphore,
@@ -49,7 +50,7 @@ impl Admin {
     }
 }
 
-/// Whether somebody only wants to know if the process lives, and serves.
+/// Whether the request is a liveness or readiness probe.
 fn is_probe<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && matches!(request.uri().path(), "/healthz" | "/readyz")
@@ -66,7 +67,7 @@ fn busy() -> Response<Body> {
 #[derive(Debug, Default)]
 pub(super) struct Talk(AtomicUsize);
 
-/// A request being answered, until dropped.
+/// A request in progress, until dropped.
 #[derive(Debug)]
 pub(super) struct Answering<'a>(&'a Talk);
 
@@ -88,7 +89,7 @@ impl Occupant for Talk {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Nobody shows one here.
+    /// No caller authenticates on this listener.
     fn has_credential(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Where the gateway is to be found, once it serves: printed, and written to the ready file.
+//! The addresses of a serving gateway, logged and written to the ready file.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::base::file as disk;
 use crate::certs::LOCAL_CA_FILE;
 use crate::settings::{Settings, TlsMode};
 
-/// The addresses bound, port 0 resolved.
+/// The bound addresses, with port 0 resolved.
 #[derive(Debug, Clone, Serialize)]
 pub struct Addresses {
     /// The public listeners.
@@ -21,14 +21,14 @@ pub struct Addresses {
     pub listen_http: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
-    /// `https://host[:port]`, what tenants' URLs begin with.
+    /// The base of tenants' public URLs, `https://host[:port]`.
     pub public_base: String,
-    /// The certificate of the local CA that a client must trust, in self-signed mode.
+    /// In self-signed mode, the CA certificate that clients must trust.
     pub ca: Option<PathBuf>,
 }
 
 impl Addresses {
-    /// The addresses of what was bound.
+    /// Collects the addresses of the bound listeners.
     pub(super) fn of(
         settings: &Settings,
         listen: &[SocketAddr],
@@ -44,13 +44,14 @@ impl Addresses {
         }
     }
 
-    /// The port that clients use, which may be another one's that leads to ours.
+    /// Returns the port that clients use, which differs from ours where another port is forwarded
+    /// to it.
     pub(super) fn public_port(&self) -> u16 {
         let base = url::Url::parse(&self.public_base).ok();
         base.and_then(|base| base.port_or_known_default()).unwrap_or(self.listen[0].port())
     }
 
-    /// Says in the log and in the ready file that the gateway serves.
+    /// Announces in the log and in the ready file that the gateway serves.
     pub(super) fn announce(&self, ready_file: Option<&Path>) -> Result<(), Error> {
         let listen = self.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let admin = self.admin.map_or("off".to_owned(), |address| address.to_string());
@@ -59,7 +60,7 @@ impl Addresses {
         self.write(path).map_err(|cause| Error::ReadyFile { path: path.to_owned(), cause })
     }
 
-    /// Writes the ready file in one step, so that whoever waits for it never reads half of it.
+    /// Writes the ready file atomically, so that a waiting process never reads a partial one.
     fn write(&self, file: &Path) -> io::Result<()> {
         disk::replace(file, &serde_json::to_vec(self)?, 0o644)
     }

@@ -1,14 +1,15 @@
-//! Open files: as many as the system allows, and no more connections than they are enough for.
+//! The limit of open files: raised as far as the system allows, and respected by the connection
+//! limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What folders, the store, logs and the backends' idle connections need besides the callers' connections.
+/// Files needed besides connections: folders, the store, logs and idle backend connections.
 const RESERVE: u64 = 64;
-/// However little the system allows, somebody can be served.
+/// The minimum, so that some client can be served under any limit.
 const FEWEST_CONNECTIONS: usize = 8;
 
-/// Raises the soft limit of open files to the hard one (1,024 is a common soft limit, from the time of `select`), and
-/// returns it; `None` is unlimited.
+/// Raises the soft limit of open files to the hard limit and returns it; `None` is unlimited. A
+/// common soft limit is 1,024, a legacy of `select`.
 pub(super) fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -23,8 +24,9 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// How many connections there may be under a limit of open files: a call may need one to its backend as well, so not all
-/// files are callers'.
+/// Returns the number of connections possible under a limit of open files.
+///
+/// Since a call may need a backend connection as well, clients do not get all files.
 pub(super) fn connections(asked: usize, open_files: Option<u64>) -> usize {
     let Some(open_files) = open_files else { return asked };
     let room = open_files.saturating_sub(RESERVE) / 5 * 4;

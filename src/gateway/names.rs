@@ -1,5 +1,5 @@
-//! Which names certificates are wanted for: those of the settings and those of accepted tenants, never what a client
-//! asks for.
+//! The host names that need certificates: those of the settings and of published tenants, never one
+//! that a client merely asks for.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,11 @@ use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 use crate::tenants::registry::Registry;
 
-/// The gateway's own, the most important first: its hosts, and the addresses listened on where they are said.
+/// Returns the gateway's own names, most important first: its hosts, and explicit listener
+/// addresses.
 pub(super) fn own(settings: &Settings) -> Vec<HostName> {
-    // A CA is asked for what the internet reaches; other addresses only when an operator gives them as hosts.
+    // A public CA is asked only for addresses reachable from the internet; operators can list
+    // others as hosts.
     let by_ca = settings.tls == TlsMode::Acme;
     let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || reach::is_global(*ip));
     let said = settings.listen.iter().map(SocketAddr::ip).filter(fit).filter_map(host);
@@ -27,7 +29,7 @@ pub(super) fn own(settings: &Settings) -> Vec<HostName> {
     own
 }
 
-/// Keeps the wanted certificates those of the settings and of the tenants that are there.
+/// Keeps the wanted certificates in step with the settings and the published tenants.
 pub(super) fn follow(
     settings: &Settings,
     registry: &Registry,
@@ -59,8 +61,8 @@ async fn want_hosts(
     }
 }
 
-/// The address this machine has on the internet, for automatic certificates when no name was given. Behind NAT it has
-/// none, and must be given.
+/// Returns this machine's public address, for ACME when no host is configured. Behind NAT there is
+/// none, and the operator must configure it.
 fn own_public_address(settings: &Settings) -> Option<HostName> {
     let nameless = settings.hosts.iter().all(|host| host.as_str() == "localhost");
     if settings.tls != TlsMode::Acme || !nameless {

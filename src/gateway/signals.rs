@@ -1,27 +1,27 @@
-//! What the operating system asks of the process: finish (SIGTERM, SIGINT), look again (SIGHUP).
+//! The signals of the operating system: finish (SIGTERM, SIGINT) and reload (SIGHUP).
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals the process listens to, from the moment this is made.
+/// The signal listeners, active from construction.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What was asked.
+/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Drain and end; asked a second time: end now.
+    /// Drain and exit; the second time, exit at once.
     Finish,
-    /// Look at the tenants folder.
+    /// Rescan the tenants folder.
     Reload,
 }
 
 impl Signals {
-    /// Starts listening.
+    /// Starts listening for signals.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -30,7 +30,7 @@ impl Signals {
         })
     }
 
-    /// The next thing asked. Cancellation-safe.
+    /// Waits for the next signal. Cancellation-safe.
     pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Finish,
