@@ -379,7 +379,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
     }
 
-    /// What became of each seed of a target; nothing if a promise was broken.
+    /// Returns the verdict on each seed of a target; `None` if a promise was broken.
     fn verdicts(target: &Target) -> Vec<(PathBuf, Option<Verdict>)> {
         let folder = root().join("corpus").join(target.name);
         let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

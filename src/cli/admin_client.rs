@@ -1,4 +1,5 @@
-//! Questions to a running gateway's admin listener: one plain HTTP/1.1 exchange each, within a deadline.
+//! The client of a running gateway's admin listener: one plain HTTP/1.1 exchange per request, each
+//! with a timeout.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,18 +17,19 @@ use crate::admin::About;
 use crate::certs::Status;
 use crate::tenants::status::TenantStatus;
 
-/// All but RFC 3986's unreserved characters: a tenant's name stands in the path as it is.
+/// All characters but the unreserved ones of RFC 3986, so that a tenant's name is a single path
+/// segment.
 const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// A host may also be an IPv6 address.
+/// The same for a host, which may be an IPv6 address.
 const NO_HOST: AsciiSet = NOT_UNRESERVED.remove(b':');
-/// For a question that can be done without.
+/// The timeout of an optional request.
 const GLANCE: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(5);
-/// A change may wait for files to settle, and for the disk.
+/// The timeout of a change, which may wait for files to become stable and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As long as an order may take, and a little more.
+/// The timeout of a certificate order: slightly more than the gateway allows.
 const ORDER: Duration = Duration::from_secs(320);
-/// The statuses of ten thousand tenants fit.
+/// The maximum response size; the statuses of ten thousand tenants fit.
 const LARGEST_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +52,14 @@ pub(super) enum Error {
     Runtime(#[source] std::io::Error),
 }
 
-/// A gateway's admin listener.
+/// The client of one admin listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdminClient {
     address: SocketAddr,
 }
 
 impl AdminClient {
-    /// For the listener at `address`; one that listens on every address is asked on loopback.
+    /// Creates a client for `address`; an unspecified address is replaced by loopback.
     pub(super) fn new(address: SocketAddr) -> Self {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -67,52 +69,53 @@ impl AdminClient {
         Self { address: SocketAddr::new(ip, address.port()) }
     }
 
-    /// Whether the gateway is well.
+    /// Checks that the gateway is alive.
     pub(super) fn health(&self) -> Result<(), Error> {
         self.get("/healthz").map(|_| ())
     }
 
-    /// What the gateway says of itself; nobody waits long for one that may not be there.
+    /// Returns the gateway's self-description. The timeout is short, since no gateway may be
+    /// running.
     pub(super) fn about(&self) -> Result<About, Error> {
         self.parsed(&self.ask(Method::GET, "/api/gateway", Bytes::new(), GLANCE)?)
     }
 
-    /// All tenants.
+    /// Returns the status of all tenants.
     pub(super) fn tenants(&self) -> Result<Vec<TenantStatus>, Error> {
         self.json("/api/tenants")
     }
 
-    /// One tenant, by name or stem.
+    /// Returns the status of one tenant, by name or by the stem of its files.
     pub(super) fn tenant(&self, name: &str) -> Result<TenantStatus, Error> {
         self.json(&Self::path_of(name, ""))
     }
 
-    /// Has an order carried out: `what` is a method and a path below `/api`.
+    /// Sends a command and returns the gateway's response.
     pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Error> {
         self.parsed(&self.ask(method, path, body, PATIENCE)?)
     }
 
-    /// A path below `/api/tenants/NAME`.
+    /// Returns the path `/api/tenants/NAME` followed by `rest`.
     pub(super) fn path_of(name: &str, rest: &str) -> String {
         format!("/api/tenants/{}{rest}", encoded(name))
     }
 
-    /// A text as a segment of a path.
+    /// Encodes a text as a path segment.
     pub(super) fn encoded(text: &str) -> String {
         encoded(text).to_string()
     }
 
-    /// The path of a file to be added.
+    /// Returns the path for adding a file.
     pub(super) fn path_of_file(name: &str, replace: bool) -> String {
         format!("/api/files/{}{}", encoded(name), if replace { "?replace=1" } else { "" })
     }
 
-    /// Has the gateway look at all tenants.
+    /// Makes the gateway rescan all tenants.
     pub(super) fn reload(&self) -> Result<Value, Error> {
         self.order(Method::POST, "/-/reload", Bytes::new())
     }
 
-    /// Has the gateway copy its store; says where the copy is.
+    /// Makes the gateway copy its store; returns the path of the copy.
     pub(super) fn backup(&self) -> Result<std::path::PathBuf, Error> {
         #[derive(serde::Deserialize)]
         struct Copied {
@@ -126,12 +129,12 @@ impl AdminClient {
         serde_json::from_slice(answer).map_err(|_| Error::NotOurs(self.address))
     }
 
-    /// All certificates.
+    /// Returns the status of all certificates.
     pub(super) fn certificates(&self) -> Result<Vec<Status>, Error> {
         self.json("/api/certs")
     }
 
-    /// Renews a certificate, or only tries whether it could be, and waits for the end of it.
+    /// Renews a certificate, or rehearses that, and waits for the result.
     pub(super) fn certificate_order(&self, name: &str, rehearsal: bool) -> Result<(), Error> {
         let verb = if rehearsal { "rehearse" } else { "renew" };
         let name = percent_encoding::utf8_percent_encode(name, &NO_HOST);
@@ -146,7 +149,7 @@ impl AdminClient {
         self.ask(Method::GET, path, Bytes::new(), DEADLINE)
     }
 
-    /// One exchange. What the gateway refuses comes back in its own words.
+    /// Sends one request. A refusal is returned in the gateway's words.
     fn ask(&self, method: Method, path: &str, body: Bytes, deadline: Duration) -> Result<Bytes, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
@@ -180,7 +183,7 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
         let body = Limited::new(response.into_body(), LARGEST_BYTES).collect().await;
         Ok((status, body.map_err(|_| Error::NotOurs(address))?.to_bytes()))
     };
-    // The connection is driven beside the answer; how it ends says nothing that the answer doesn't.
+    // The connection is driven alongside the response; its result adds nothing to the response's.
     let (answer, _) = tokio::join!(answer, connection);
     match answer? {
         (StatusCode::OK, body) => Ok(body),
@@ -195,7 +198,7 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
     }
 }
 
-/// What a problem document (RFC 9457) says, with findings if it has some.
+/// Extracts the detail of a problem document (RFC 9457) and its findings, if any.
 fn detail(body: &[u8]) -> Option<(String, Vec<Value>)> {
     let problem: Value = serde_json::from_slice(body).ok()?;
     let findings = problem.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();

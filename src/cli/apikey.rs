@@ -1,4 +1,4 @@
-//! `tenantd apikey new`: a key that a caller presents, shown once, and its digest for the tenant's file.
+//! `tenantd apikey new`: creates an API key, printed once, and the digest for the tenant's file.
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::digest::Digest;
 use crate::base::random;
 
-/// Makes and prints a key.
+/// Creates and prints a key.
 pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
     let ApikeyAction::New { label, expires } = &args.action;
     let expires = expires.as_deref().map(moment).transpose()?;
@@ -19,7 +19,7 @@ pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-/// 256 bits behind a mark by which a leaked key is recognised.
+/// Returns 256 random bits with a prefix by which secret scanners recognize a leaked key.
 fn new_key() -> String {
     format!("tk_{}", random::hex::<32>())
 }
@@ -46,7 +46,7 @@ fn check_label(label: &str) -> anyhow::Result<()> {
 
 fn text(key: &str, label: &str, expires: Option<Timestamp>) -> anyhow::Result<String> {
     let digest = Digest::of(key.as_bytes());
-    // A JSON text is a YAML text, whatever is in it.
+    // JSON is valid YAML, whatever the label contains.
     let label = serde_json::to_string(label)?;
     let expires = expires.map(|at| format!("    expires: {at}\n")).unwrap_or_default();
     Ok(format!(

@@ -1,7 +1,7 @@
-//! The command line as clap sees it: verbs, flags, help.
+//! The command line as clap parses it: commands, flags and help.
 //!
-//! Values of settings stay texts here; `settings` judges them, so that a flag, a variable and a line of the file are
-//! refused in the same words.
+//! Doc comments on clap types are help texts. Values of settings remain texts here; `settings`
+//! validates them, so that flags, variables and lines of the file get the same messages.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,7 +43,8 @@ pub enum Verb {
     /// See or change the keys with which a tenant signs access tokens.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysArgs),
-    /// Enter applications at a tenant with a login that want a client id and secret, or shut them out.
+    /// Enter applications at a tenant with a login that want a client id and secret, or shut them
+    /// out.
     #[command(after_help = CLIENTS_EXAMPLES)]
     Clients(ClientsArgs),
     /// Make keys that callers of a tenant present.
@@ -252,7 +253,8 @@ pub enum KeysAction {
     Rotate {
         /// The tenant's name, or the stem of its files.
         tenant: String,
-        /// Sign with it now and throw the old ones away: every access token is refused from then on.
+        /// Sign with it now and throw the old ones away: every access token is refused from then
+        /// on.
         #[arg(long)]
         emergency: bool,
         #[command(flatten)]
@@ -299,7 +301,8 @@ pub enum ClientsAction {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Compare the vendors' documents in this program with what the vendors publish. Needs the internet, no gateway.
+    /// Compare the vendors' documents in this program with what the vendors publish. Needs the
+    /// internet, no gateway.
     Refresh,
 }
 
@@ -418,7 +421,8 @@ pub struct DemoArgs {
     /// The port to serve on, on this machine only.
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub port: u16,
-    /// The folder for everything the demo writes [default: tenantd-demo in the system's temporary folder].
+    /// The folder for everything the demo writes [default: tenantd-demo in the system's temporary
+    /// folder].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// The admin address; the system chooses a port for 0.

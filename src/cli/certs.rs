@@ -1,4 +1,5 @@
-//! `tenantd certs`: what a running gateway says of its certificates, and what can be found out without one.
+//! `tenantd certs`: shows and renews the certificates of a running gateway, or inspects the certs
+//! folder.
 
 mod doctor;
 
@@ -31,7 +32,8 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Of the gateway; of the folder if that is named, or if no gateway answers.
+/// Returns the statuses from the gateway, or from the certs folder if that is given or no gateway
+/// responds.
 fn statuses(question: &CertsQuestion) -> anyhow::Result<Vec<Status>> {
     let AdminArgs { admin, config } = &question.question.admin;
     let flags = Flags::new().with(Key::ADMIN, admin).with(Key::CERTS, &question.certs);

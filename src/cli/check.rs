@@ -1,7 +1,8 @@
-//! `tenantd check`: the pipeline of a running gateway, offline.
+//! `tenantd check`: validates tenants offline with the pipeline of a running gateway.
 //!
-//! Every finding of every tenant, claims to paths judged across tenants, nothing served. With `--live` the backends of
-//! those that would be served are called, too ([`live`]).
+//! It reports every finding of every tenant, and resolves claims to names, paths and hosts across
+//! tenants. With `--live` it also calls the backends of the tenants that would be served
+//! ([`live`]).
 
 mod live;
 
@@ -21,33 +22,37 @@ use crate::spec::{Reach, TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
 use crate::tenants::plan::{self, Applicant};
 
-/// What the command comes to; `main` makes an exit code of it.
+/// The result of the command, which `main` maps to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Every tenant would be served.
     Fine,
-    /// Some tenant would be refused.
+    /// At least one tenant would be rejected.
     Refused,
-    /// A path could not be looked at, or holds no tenant.
+    /// A path could not be read, or contains no tenant.
     CouldNotRun,
 }
 
-/// What was found out about one tenant.
+/// The result for one tenant.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judged {
-    /// The stem of its files.
+    /// The stem that its files share.
     pub stem: String,
+    /// The tenant's name, if it is valid.
     pub name: Option<TenantName>,
-    /// What people would paste into a client.
+    /// The URL to paste into an MCP client.
     pub connector: Option<String>,
-    /// What to register with the app in Entra, where people log in.
+    /// The redirect URI to register with the app in Entra, for tenants with a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<String>,
+    /// The digest of the entry, in short form.
     pub digest: String,
-    /// Whether its backend answered as it should, where it was called.
+    /// Whether the backend answered correctly, if it was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub has_answered: Option<bool>,
+    /// The findings about the tenant.
     pub findings: Report,
+    /// The validated configuration, if the tenant would be served.
     #[serde(skip)]
     pub spec: Option<TenantSpec>,
     /// What its files give to some callers only.
@@ -55,26 +60,28 @@ pub struct Judged {
     guards: Vec<Reach>,
 }
 
-/// How a verdict is told.
+/// How a verdict is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Telling {
+    /// The output format.
     pub format: Format,
-    /// Leave out the tenants that are well.
+    /// Whether to omit tenants without errors.
     pub errors_only: bool,
-    /// Nothing says what the gateway is called, so no URL can be told.
+    /// Whether the gateway's host is unknown, so that no URL can be shown.
     pub is_host_unknown: bool,
 }
 
-/// What was found out about all of them.
+/// The result for all tenants.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verdict {
     /// Findings about the folders themselves.
     pub findings: Report,
+    /// The result for each tenant.
     pub tenants: Vec<Judged>,
 }
 
-/// Checks folders and files, prints the findings, and says what it comes to. With `live` backends are called, and each
-/// call may take so long.
+/// Checks folders and files, prints the findings, and returns the outcome. With `live`, backends
+/// are called, each call within that time.
 pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telling: Telling) -> Outcome {
     let mut verdict = match judge(paths, context) {
         Ok(verdict) => verdict,
@@ -100,8 +107,13 @@ pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telli
     }
 }
 
-/// Judges all tenants at these paths together. A path is a folder of tenants, a tenant's own folder, or one of a
-/// tenant's files (its siblings are looked at, too). The error names the path that could not be read.
+/// Validates all tenants at these paths together.
+///
+/// A path is a folder of tenants, a tenant's own folder, or one of a tenant's files (its siblings
+/// are included).
+///
+/// # Errors
+/// The first path that cannot be read, and why.
 pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, io::Error)> {
     let mut verdict = Verdict::default();
     let mut seen = BTreeSet::new();
@@ -121,7 +133,7 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
 /// Prints a verdict to standard output.
 ///
 /// # Errors
-/// Standard output cannot be written.
+/// Standard output cannot be written to.
 pub fn print(verdict: &Verdict, telling: Telling) -> io::Result<()> {
     match telling.format {
         Format::Human => output::print(&human(verdict, telling.errors_only)),
@@ -135,7 +147,7 @@ pub fn print(verdict: &Verdict, telling: Telling) -> io::Result<()> {
 }
 
 impl Verdict {
-    /// What it comes to.
+    /// Returns the outcome of the check.
     pub fn outcome(&self) -> Outcome {
         match () {
             () if self.tenants.is_empty() => Outcome::CouldNotRun,
@@ -145,7 +157,8 @@ impl Verdict {
         }
     }
 
-    /// Tells no URL that begins with `base`, which is nobody's: somebody would register it.
+    /// Removes `base` from all URLs. It is a placeholder that an operator might register by
+    /// mistake.
     fn forget_host(&mut self, base: &str) {
         for tenant in &mut self.tenants {
             for url in [&mut tenant.connector, &mut tenant.redirect_uri].into_iter().flatten() {
@@ -172,13 +185,13 @@ fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
     if path.is_dir() && !is_tenants_own(path) {
         return Ok((bundle::discover(path, None)?, bundle::strays(path)?));
     }
-    // "acme.zip" has the empty parent; what it means is the working folder.
+    // A bare "acme.zip" has an empty parent, which stands for the working directory.
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::metadata(path)?;
     let Some(stem) = bundle::stem_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
         return Ok((Vec::new(), Report::new()));
     };
-    // Whether a tenant would be served depends on files that are named almost like its own.
+    // Files with almost the same name affect whether the tenant would be served.
     let mut entries = bundle::discover(folder, None)?;
     entries.retain(|entry| {
         entry.stem == stem || entry.namesakes.iter().any(|file| file.file_name() == path.file_name())
@@ -230,7 +243,7 @@ fn claims(tenants: &mut [Judged]) {
     }
 }
 
-/// The stem; told apart where several folders have the same.
+/// Returns the stem, numbered if several folders contain the same one.
 fn key(tenants: &[Judged], at: usize) -> String {
     let stem = &tenants[at].stem;
     match tenants[..at].iter().filter(|tenant| tenant.stem == *stem).count() {
@@ -246,7 +259,8 @@ fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
     tenant.redirect_uri = None;
 }
 
-/// Those that are well come first: on a terminal the last lines are read first.
+/// Formats the verdict. Tenants without errors come first, since the last lines are read first on a
+/// terminal.
 fn human(verdict: &Verdict, errors_only: bool) -> String {
     let mut out = render::human(&verdict.findings);
     let (bad, good): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! `tenantd clients`: the applications that may ask a tenant for tokens without introducing themselves.
+//! `tenantd clients`: registers, lists and removes a tenant's OAuth clients.
 
 use bytes::Bytes;
 use http::Method;
@@ -61,7 +61,8 @@ fn table(listed: &Value) -> String {
     }
 }
 
-/// Needs the internet and no gateway.
+/// Compares the built-in client metadata with what the vendors publish. Needs the internet but no
+/// gateway.
 fn refresh() -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compared = runtime.block_on(compare_with_vendors());

@@ -1,4 +1,4 @@
-//! `tenantd completions`: what a shell needs to complete our command line.
+//! `tenantd completions`: prints the completion script for a shell.
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 use super::args::Arguments;
 use super::{Exit, output};
 
-/// Prints the completions.
+/// Prints the completion script.
 pub(super) fn run(shell: Shell) -> anyhow::Result<Exit> {
     output::print(&script(shell))?;
     Ok(Exit::Fine)

@@ -1,4 +1,4 @@
-//! From flags, variables and file to settings, with whatever is wrong said to the operator.
+//! Loads the settings for commands and reports their findings to the operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use crate::settings::{
 };
 use crate::store::KeySource;
 
-/// Variables that a tenant's files may name.
+/// The prefix of variables that tenants' files may refer to.
 const TENANT_VARIABLES: &str = "TENANT_";
-/// A secret, so no setting.
+/// The variable of the master key, which is a secret and therefore not a setting.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 
-/// Loads the settings of a gateway; warnings go to standard error.
+/// Loads the settings of a gateway and prints warnings to standard error.
 ///
 /// # Errors
 /// All findings as one text.
@@ -31,18 +31,20 @@ pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Setti
     Ok(loaded.settings)
 }
 
-/// Where packages and our unit have the configuration.
+/// The configuration file of packages and of our systemd unit.
 const INSTALLED: &str = "/etc/tenantd/tenantd.yaml";
 
-/// By which settings tenants are judged offline.
+/// The settings for validating tenants offline.
 pub(super) struct Judging {
     pub(super) settings: Settings,
-    /// Nothing says what the gateway is called.
+    /// Whether no source configures the gateway's host.
     pub(super) is_host_unknown: bool,
 }
 
-/// Loads the settings by which tenants are judged; warnings go to standard error. Where neither flags, variables nor a
-/// file at hand say what the gateway is called, the one that runs is asked, then what is installed.
+/// Loads the settings for validating tenants and prints warnings to standard error.
+///
+/// If neither flags, variables nor a given file configure the gateway's host, the settings of the
+/// running gateway are used, else those of the installed configuration.
 ///
 /// # Errors
 /// All findings as one text.
@@ -78,7 +80,7 @@ fn judging_beside(
     Ok(Judging { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
 }
 
-/// The gateway that runs on this machine, if one does.
+/// Returns the self-description of the gateway running on this machine, if there is one.
 fn running(settings: &Settings) -> Option<(SocketAddr, About)> {
     let address = settings.admin?;
     Some((address, AdminClient::new(address).about().ok()?))
@@ -95,7 +97,7 @@ fn as_it_is(flags: Flags, about: &About) -> Flags {
     if about.tls == TlsMode::Off { flags.with(Key::TLS, ["off"]) } else { flags }
 }
 
-/// Loads the settings of a gateway that runs elsewhere, and has said its warnings there.
+/// Loads the settings of a gateway that runs in another process and has printed its own warnings.
 ///
 /// # Errors
 /// All findings as one text.
@@ -103,7 +105,7 @@ pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Resu
     Ok(read(flags, config)?.settings)
 }
 
-/// Loads the settings of a gateway to be run, and what there is to warn of.
+/// Loads the settings of a gateway to run, with their warnings.
 ///
 /// # Errors
 /// All findings as one text.
@@ -117,7 +119,8 @@ fn load_from(flags: &Flags, environment: &Environment, file: Option<&Path>) -> a
     loaded.map_err(|error| anyhow::anyhow!("{error}\n\n{}", render::human(&error.report).trim_end()))
 }
 
-/// What offline checks of tenants need to know. No listener is bound, so the ports are those configured.
+/// Returns the context for validating tenants offline. No listener is bound, so ports are as
+/// configured.
 pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
     bundle::Context {
         public_base: settings.public_base(settings.listen[0]),
@@ -134,7 +137,10 @@ pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
     }
 }
 
-/// Where the master key comes from: the variable that holds it, the file that is named, or the state folder.
+/// Returns the source of the master key: its variable, the configured file, or the state folder.
+///
+/// # Errors
+/// Both the variable and the file are given.
 pub(super) fn key_source(settings: &Settings) -> anyhow::Result<KeySource> {
     let variable = std::env::var(MASTER_KEY).ok().filter(|text| !text.trim().is_empty()).map(Secret::new);
     match (variable, &settings.master_key_file) {

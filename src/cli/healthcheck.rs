@@ -1,11 +1,11 @@
-//! `tenantd healthcheck`: the probe of containers, whose images have no curl.
+//! `tenantd healthcheck`: the probe for containers, whose images lack curl.
 
 use super::admin_client::AdminClient;
 use super::args::{AdminArgs, HealthArgs};
 use super::{Exit, configuration, output};
 use crate::settings::{Flags, Key};
 
-/// Asks `/healthz`.
+/// Requests `/healthz`.
 pub(super) fn run(args: &HealthArgs) -> anyhow::Result<Exit> {
     match client(&args.admin)?.health() {
         Ok(()) => Ok(Exit::Fine),
@@ -16,7 +16,7 @@ pub(super) fn run(args: &HealthArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A client for the gateway that these arguments, the environment and the file point to.
+/// Creates a client for the gateway given by these arguments, the environment or the file.
 pub(super) fn client(args: &AdminArgs) -> anyhow::Result<AdminClient> {
     let flags = Flags::new().with(Key::ADMIN, &args.admin);
     let settings = configuration::load_quietly(&flags, args.config.as_deref())?;

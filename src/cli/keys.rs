@@ -1,4 +1,4 @@
-//! `tenantd keys`: with what a tenant signs its access tokens.
+//! `tenantd keys`: shows and rotates the keys that sign a tenant's access tokens.
 
 use bytes::Bytes;
 use http::Method;

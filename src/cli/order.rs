@@ -1,4 +1,4 @@
-//! An order to a running gateway, and what it said.
+//! Sends a command to a running gateway and prints the response.
 
 use bytes::Bytes;
 use http::Method;
@@ -9,7 +9,7 @@ use super::args::AdminArgs;
 use super::healthcheck::client;
 use super::{Exit, output};
 
-/// Puts a question or an order to the gateway.
+/// Sends a request to the gateway.
 pub(super) fn ask(
     admin: &AdminArgs,
     method: Method,
@@ -19,7 +19,7 @@ pub(super) fn ask(
     Ok(client(admin)?.order(method, path, body))
 }
 
-/// Prints an answer, or what the gateway refused.
+/// Prints a response, or the gateway's refusal.
 pub(super) fn told(
     answer: Result<Value, Error>,
     text: impl FnOnce(&Value) -> String,

@@ -1,4 +1,4 @@
-//! Standard output. A reader that has seen enough (`| head`) is no error.
+//! Standard output and standard error. A closed pipe (`| head`) is not an error.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -9,7 +9,7 @@ use super::args::Format;
 use super::render;
 use crate::telemetry::printable::{printable, printable_lines};
 
-/// Prints a text that is laid out in lines.
+/// Prints a text of several lines.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let text = printable_lines(text);
     let mut out = io::stdout().lock();
@@ -19,27 +19,28 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Says on standard error, in one line, why something is not as it should be.
+/// Prints a one-line message to standard error.
 pub(super) fn complain(of: impl Display) {
     write_to_stderr(&format!("tenantd: {}\n", printable(&of.to_string())));
 }
 
-/// The same of a text that is laid out in lines.
+/// Prints a text of several lines to standard error.
 pub(super) fn complain_in_lines(text: &str) {
     write_to_stderr(&printable_lines(text));
 }
 
-/// Says on standard error why a verb could not run.
+/// Prints to standard error why a command could not run.
 pub fn could_not_run(why: &str) {
     write_to_stderr(&format!("tenantd: {}\n", printable_lines(why)));
 }
 
-/// `eprintln!` panics when standard error is closed or full; nobody is left to be told then, and the exit code tells.
+/// Writes to standard error without the panic of `eprintln!`. If that is closed or full, only the
+/// exit code remains.
 fn write_to_stderr(text: &str) {
     let _nobody_left = io::stderr().write_all(text.as_bytes());
 }
 
-/// A value for people, or as a document for programs.
+/// Formats a value as text for people or as JSON.
 pub(super) fn rendered<T: Serialize + ?Sized>(
     format: Format,
     value: &T,
@@ -51,7 +52,7 @@ pub(super) fn rendered<T: Serialize + ?Sized>(
     }
 }
 
-/// Rows of text in aligned columns, two spaces apart, nothing after the last.
+/// Formats rows as aligned columns, two spaces apart, without trailing spaces.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let shown = |row: &Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();

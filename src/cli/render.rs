@@ -1,7 +1,8 @@
-//! Findings for people and for machines.
+//! Formats findings for people and for machines.
 //!
-//! For people: severity, code and message, then `--> file:line:column`, the source line with a mark under the place,
-//! and what to do. Control characters never reach the terminal. For machines: one JSON document.
+//! For people: severity, code and message, then `--> file:line:column`, the source line with a
+//! marker below the column, and the advice. Control characters never reach the terminal. For
+//! machines: one JSON document.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use serde::Serialize;
 use crate::base::diagnostic::{Diagnostic, Location, Report, Severity};
 use crate::telemetry::printable::{printable, printable_json};
 
-/// How findings are printed.
+/// The format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     #[default]
@@ -18,13 +19,13 @@ pub enum Format {
     Json,
 }
 
-/// All findings for people, an empty line between them.
+/// Formats all findings for people, separated by empty lines.
 pub fn human(report: &Report) -> String {
     let findings: Vec<String> = report.iter().map(finding).collect();
     findings.join("\n")
 }
 
-/// A document for machines.
+/// Formats a value as a JSON document.
 pub fn json(value: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(value);
     let text = text.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
@@ -61,7 +62,7 @@ fn place(out: &mut String, margin: &str, location: &Location) {
     let (Some(line), Some(excerpt)) = (location.line, &location.excerpt) else { return };
     let excerpt = printable(excerpt);
     let _ = writeln!(out, "{margin} |\n{line} | {excerpt}");
-    // A blanked value is shorter than what it stands for, so the mark may lie behind the line's end.
+    // A blanked value is shorter than the original, so the column may be past the end of the line.
     match location.column.filter(|column| *column <= excerpt.chars().count()) {
         Some(column) => {
             let _ = writeln!(out, "{margin} | {}^", " ".repeat(column.saturating_sub(1)));

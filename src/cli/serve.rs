@@ -1,4 +1,4 @@
-//! `tenantd serve`: the gateway, until it is asked to stop.
+//! `tenantd serve`: runs the gateway until a signal stops it.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::gateway::{Addresses, Drained, Gateway};
 use crate::settings::Settings;
 use crate::telemetry::log;
 
-/// What threads that block get after the drain, to finish a write to the disk.
+/// How long blocked threads may finish a disk write after the drain.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Serves until a signal ends it. What keeps it from serving is said in the log.
+/// Serves until a signal stops the gateway. Errors are logged.
 pub(super) fn run(settings: Settings, warnings: &Report) -> anyhow::Result<Exit> {
     run_announced(settings, warnings, |_| {})
 }
 
-/// The same; `on_ready` is told the addresses once connections are taken.
+/// The same, and calls `on_ready` with the addresses once connections are accepted.
 pub(super) fn run_announced(
     settings: Settings,
     warnings: &Report,
@@ -31,7 +31,7 @@ pub(super) fn run_announced(
     let served = serve(settings, on_ready);
     let exit = match served {
         Ok(()) => Exit::Fine,
-        // A filter may leave out even errors, but not why there is no gateway.
+        // The log filter may suppress even errors, but the reason for not serving must be shown.
         Err(error) if !tracing::enabled!(tracing::Level::ERROR) => return Err(error),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -58,8 +58,8 @@ fn serve(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Resul
     served
 }
 
-/// Ends the runtime. What still blocks a thread (a file of a share that hangs, a name that nobody resolves) had the
-/// drain's time; it must not keep the process.
+/// Shuts down the runtime. Threads that still block (on a hanging network share or an unanswered
+/// DNS query) had the drain period and must not keep the process alive.
 fn leave(runtime: Runtime) {
     runtime.shutdown_timeout(LAST_MOMENT);
 }

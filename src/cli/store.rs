@@ -1,4 +1,4 @@
-//! `tenantd store`: the state folder's file, checked, copied, brought back.
+//! `tenantd store`: checks, backs up and restores the store in the state folder.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::base::file as disk;
 use crate::settings::{Flags, Key, Settings};
 use crate::store::{self, Error, Store};
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
         StoreAction::Check { place } => check(&settings(place, None)?),
@@ -55,12 +55,12 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
     }
 }
 
-/// Whom a copy is asked of first.
+/// Which source a backup tries first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// It was named: its store may be anywhere.
+    /// The gateway, since its address is given; its store may be anywhere.
     Gateway,
-    /// It was named, or nothing was.
+    /// The state folder, since it or nothing is given.
     Folder { is_named: bool },
 }
 
@@ -77,7 +77,7 @@ fn backup(settings: &Settings, first: First, path: &Path) -> anyhow::Result<Exit
     let file = settings.state.join("tenantd.db");
     match first {
         First::Gateway => match ask_gateway(settings, path) {
-            // Stopped meanwhile: the folder is at hand, if it is.
+            // The gateway has stopped: fall back to the folder, if it is here.
             Err(error) if is_unreachable(&error) && file.exists() => copy(settings, path)?,
             asked => asked?,
         },
@@ -99,7 +99,7 @@ fn backup(settings: &Settings, first: First, path: &Path) -> anyhow::Result<Exit
     Ok(Exit::Fine)
 }
 
-/// Copies the store of the folder, or has the gateway that uses it do so.
+/// Copies the store of the folder, or asks the gateway that has it open.
 fn copy(settings: &Settings, path: &Path) -> anyhow::Result<()> {
     match Store::open_as_it_is(&settings.state, &configuration::key_source(settings)?) {
         Ok(store) => Ok(store.backup(path)?),
@@ -112,7 +112,7 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(admin_client::Error::Unreachable(..)))
 }
 
-/// The gateway copies its store; the copy is moved to where it was asked for.
+/// Asks the gateway to copy its store, and moves the copy to `path`.
 fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
     let off = "a gateway uses the state folder, and its admin listener is off; give its address as --admin, or stop it";
     let copy = AdminClient::new(settings.admin.context(off)?).backup()?;

@@ -1,4 +1,4 @@
-//! `tenantd tenants`: what a running gateway says of its tenants, and what it is told to do with them.
+//! `tenantd tenants`: shows and changes the tenants of a running gateway.
 
 mod orders;
 
@@ -15,7 +15,7 @@ use crate::tenants::status::{State, TenantStatus};
 
 const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
 
-/// Lists all, or shows one.
+/// Lists all tenants, shows one, or sends a command.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     match &args.question {
         TenantsQuestion::List { question } => {
@@ -94,7 +94,8 @@ fn show(tenant: &TenantStatus) -> String {
     known.chain(tenant.findings.as_array().into_iter().flatten().map(finding)).collect()
 }
 
-/// A finding as the gateway sent it, which may be newer or older than this program.
+/// Formats a finding as the gateway sent it; the gateway may be of another version than this
+/// program.
 fn finding(finding: &Value) -> String {
     let text = |value: &Value, name: &str| {
         value.get(name).and_then(Value::as_str).map(|text| printable(text).into_owned())

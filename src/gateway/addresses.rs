@@ -94,7 +94,7 @@ mod tests {
         };
         let other = folder.path().join("other");
         std::fs::write(&other, "theirs").expect("written");
-        // Where others may write, they may foresee a draft's name.
+        // In a shared folder, another user can predict the name of a draft.
         for name in ["ready.tmp", "ready.json.tmp", "ready.json"] {
             std::os::unix::fs::symlink(&other, folder.path().join(name)).expect("linked");
         }

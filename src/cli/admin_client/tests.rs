@@ -3,7 +3,7 @@ use std::net::TcpListener;
 
 use super::*;
 
-/// A listener that answers one connection with `answer`, and gives what it was asked.
+/// A listener that answers one connection with `answer` and returns the request it received.
 fn listener(answer: &'static str) -> (AdminClient, std::thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let client = AdminClient::new(listener.local_addr().expect("an address"));

@@ -1,4 +1,4 @@
-//! The flags that are settings.
+//! The flags that correspond to settings.
 
 use std::path::PathBuf;
 
@@ -12,19 +12,22 @@ pub struct GatewayArgs {
     /// Where keys, last good revisions and other lasting state are kept [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
-    /// The key that seals what is secret in the state folder [default: one made there at first start].
+    /// The key that seals what is secret in the state folder [default: one made there at first
+    /// start].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub master_key_file: Option<String>,
     /// Where certificates and their keys are [default: certs].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
-    /// An address to serve on; repeatable, port 0 is any free one [default: 0.0.0.0:443, or :80 with --tls off].
+    /// An address to serve on; repeatable, port 0 is any free one [default: 0.0.0.0:443, or :80
+    /// with --tls off].
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// An address for plain HTTP, which answers a CA's challenges and sends everybody else to https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
+    /// An address for plain HTTP, which answers a CA's challenges and sends everybody else to
+    /// https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
     #[arg(long, value_name = "ADDR")]
     pub listen_http: Vec<String>,
     /// Agree to the certificate authority's terms of service.
@@ -33,7 +36,8 @@ pub struct GatewayArgs {
     /// A certificate authority's ACME directory; repeatable, asked in order [default: letsencrypt].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub acme_directory: Vec<String>,
-    /// Where to prove a name, after an authority could not, before ordering again; repeatable, one for each directory, - for none [default: Let's Encrypt's staging for letsencrypt].
+    /// Where to prove a name, after an authority could not, before ordering again; repeatable, one
+    /// for each directory, - for none [default: Let's Encrypt's staging for letsencrypt].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub acme_staging: Vec<String>,
     /// A mail address for the certificate authority; repeatable.
@@ -51,7 +55,8 @@ pub struct GatewayArgs {
     /// The file with the external account's key; repeatable, one for each directory.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub acme_eab_key_file: Vec<String>,
-    /// Where people log in: another host for Microsoft's sovereign clouds [default: login.microsoftonline.com].
+    /// Where people log in: another host for Microsoft's sovereign clouds [default:
+    /// login.microsoftonline.com].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub entra_authority: Option<String>,
     /// A network that open tenants answer as they answer private ones; repeatable.
@@ -80,10 +85,12 @@ pub struct TenantRules {
     /// A host name of the gateway; repeatable [default: localhost].
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
-    /// Where certificates come from [default: acme with --accept-tos and a public --host, else self-signed].
+    /// Where certificates come from [default: acme with --accept-tos and a public --host, else
+    /// self-signed].
     #[arg(long, value_name = "MODE", value_parser = ["acme", "self-signed", "manual", "off"])]
     pub tls: Option<String>,
-    /// What tenants' public URLs begin with [default: the first host, with the port unless it is the scheme's].
+    /// What tenants' public URLs begin with [default: the first host, with the port unless it is
+    /// the scheme's].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub public_base: Option<String>,
     /// Refuse tenants that ask callers for no credential.

@@ -3,7 +3,7 @@ use clap::CommandFactory;
 use super::*;
 use crate::settings::{Flags, Key};
 
-/// The help of a verb, in the width of the widest terminal we write for.
+/// Returns the help of a command, at the widest terminal width that it is laid out for.
 fn help(path: &[&str]) -> String {
     let mut command = Arguments::command().term_width(100);
     command.build();

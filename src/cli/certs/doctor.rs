@@ -1,4 +1,5 @@
-//! `tenantd certs doctor`: everything that can keep a certificate from being obtained or accepted, and what to do.
+//! `tenantd certs doctor`: finds everything that can prevent a certificate from being issued or
+//! accepted, with advice.
 
 use std::fmt::Write;
 
@@ -14,7 +15,7 @@ use crate::server::Listeners;
 use crate::settings::{Flags, Settings};
 use crate::telemetry::printable::printable;
 
-/// Looks, and says what was found.
+/// Runs all checks and prints their results.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = args.rules.flags(args.gateway.flags(Flags::new()));
     let mut settings = configuration::load(&flags, args.rules.config.as_deref())?;

@@ -1,4 +1,5 @@
-//! `check --live`: calls the backend of every tenant that would be served, as `serve` would, and adds what was seen.
+//! `check --live`: calls the backend of every tenant that would be served, as `serve` would, and
+//! adds the results as findings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::base::diagnostic::Severity;
 use crate::bundle::Context;
 use crate::telemetry::metrics::Metrics;
 
-/// Tenants whose backends are called at once.
+/// The number of backends called concurrently.
 const AT_ONCE: usize = 8;
 
-/// Calls the backends; each call may take so long.
+/// Calls the backends, each call within `patience`.
 ///
 /// # Errors
-/// No client can be made here.
+/// The runtime or the HTTP client cannot be created.
 pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -35,7 +36,7 @@ pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration
     })
 }
 
-/// The one that `serve` calls backends with: the same addresses are forbidden, the same authorities trusted.
+/// Creates the pool that `serve` uses: the same addresses are forbidden, the same CAs trusted.
 fn pool(context: &Context) -> anyhow::Result<Pool> {
     let pool = Pool::new(AddressRules::of(context), SystemClock::shared(), Arc::new(Metrics::new()));
     pool.context("the client for tenants' backends cannot be made")

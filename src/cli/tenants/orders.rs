@@ -1,4 +1,4 @@
-//! What changes a tenant, and what is asked about its past.
+//! The commands that change a tenant, and the queries about its history.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use super::finding;
 use crate::base::file as disk;
 use crate::telemetry::printable::printable;
 
-/// The gateway takes no larger one.
+/// The largest file to send; the gateway accepts no larger one.
 const LARGEST_FILE: u64 = 33 << 20;
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(question: &TenantsQuestion) -> anyhow::Result<Exit> {
     use TenantsQuestion as Ask;
     match question {
@@ -73,7 +73,7 @@ fn order(admin: &AdminArgs, method: Method, path: &str) -> Answer {
     client.order(method, path, Bytes::new())
 }
 
-/// Prints an answer, or what the gateway refused.
+/// Prints a response, or the gateway's refusal with its findings.
 fn told(answer: Answer, text: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
     match answer {
         Ok(answer) => {
@@ -93,7 +93,7 @@ fn told(answer: Answer, text: impl FnOnce(&Value) -> String) -> anyhow::Result<E
     }
 }
 
-/// The same, with a word about what would not survive a restart.
+/// Prints a confirmation, with a warning if the change would not survive a restart.
 fn done(answer: Answer, said: &str) -> anyhow::Result<Exit> {
     told(answer, |answer| {
         let lost = "This would not survive a restart: the state folder cannot be written.\n";
@@ -117,7 +117,7 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// The table of revisions.
+/// Formats the table of revisions.
 fn history(revisions: &Value) -> String {
     let row = |revision: &Value| {
         let text = |name: &str| revision[name].as_str().unwrap_or_default().to_owned();
