@@ -19,10 +19,12 @@ pub use settings::{GatewayArgs, TenantRules};
 #[derive(Debug, Parser)]
 #[command(name = "tenantd", version, max_term_width = 100, after_help = TOP_EXAMPLES)]
 pub struct Arguments {
+    /// The command to run.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
+/// The commands of `tenantd`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the gateway.
@@ -64,14 +66,18 @@ pub enum Verb {
     },
 }
 
+/// The arguments of `tenantd serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// The settings that decide how tenants are validated.
     #[command(flatten)]
     pub rules: TenantRules,
+    /// The settings of a running gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
 }
 
+/// The arguments of `tenantd check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Tenants' files or folders of them; the tenants folder if none is given.
@@ -89,16 +95,20 @@ pub struct CheckArgs {
     /// How findings are printed.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// The settings that decide how tenants are validated.
     #[command(flatten)]
     pub rules: TenantRules,
 }
 
+/// The arguments of `tenantd tenants`.
 #[derive(Debug, Args)]
 pub struct TenantsArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub question: TenantsQuestion,
 }
 
+/// The commands below `tenantd tenants`.
 #[derive(Debug, Subcommand)]
 pub enum TenantsQuestion {
     /// List all tenants with their state and connector URL.
@@ -186,12 +196,15 @@ pub enum TenantsQuestion {
     },
 }
 
+/// The arguments of `tenantd store`.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub action: StoreAction,
 }
 
+/// The commands below `tenantd store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreAction {
     /// Check the whole file, and that the master key opens it. The gateway must be stopped.
@@ -234,12 +247,15 @@ pub struct StoreArgsPlace {
     pub config: Option<PathBuf>,
 }
 
+/// The arguments of `tenantd keys`.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub action: KeysAction,
 }
 
+/// The commands below `tenantd keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysAction {
     /// List the published signing keys of a tenant with a login.
@@ -262,12 +278,15 @@ pub enum KeysAction {
     },
 }
 
+/// The arguments of `tenantd clients`.
 #[derive(Debug, Args)]
 pub struct ClientsArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub action: ClientsAction,
 }
 
+/// The commands below `tenantd clients`.
 #[derive(Debug, Subcommand)]
 pub enum ClientsAction {
     /// Make a client id, and a secret unless it is public.
@@ -306,12 +325,15 @@ pub enum ClientsAction {
     Refresh,
 }
 
+/// The arguments of `tenantd certs`.
 #[derive(Debug, Args)]
 pub struct CertsArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub action: CertsAction,
 }
 
+/// The commands below `tenantd certs`.
 #[derive(Debug, Subcommand)]
 pub enum CertsAction {
     /// List all certificates with their state and end.
@@ -359,12 +381,15 @@ pub enum CertsAction {
     },
 }
 
+/// The arguments of `tenantd apikey`.
 #[derive(Debug, Args)]
 pub struct ApikeyArgs {
+    /// The command below it.
     #[command(subcommand)]
     pub action: ApikeyAction,
 }
 
+/// The commands below `tenantd apikey`.
 #[derive(Debug, Subcommand)]
 pub enum ApikeyAction {
     /// Make a new key, printed once, and the lines that let it in.
@@ -379,8 +404,10 @@ pub enum ApikeyAction {
     },
 }
 
+/// The arguments of `tenantd healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
+    /// The admin listener to connect to.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -391,6 +418,7 @@ pub struct Question {
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// The admin listener to connect to.
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -398,6 +426,7 @@ pub struct Question {
 /// What is asked of a running gateway, or of its certs folder, to be read.
 #[derive(Debug, Args)]
 pub struct CertsQuestion {
+    /// The output format and the gateway to ask.
     #[command(flatten)]
     pub question: Question,
     /// Read this certs folder instead of asking a gateway; its own is read if none answers.
@@ -416,6 +445,7 @@ pub struct AdminArgs {
     pub config: Option<PathBuf>,
 }
 
+/// The arguments of `tenantd demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// The port to serve on, on this machine only.
