@@ -279,6 +279,7 @@ impl Route {
         let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec, call)).await;
         match &outcome {
             Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
+            // Nothing was sent, so this says nothing about the backend.
             Err(Error::AddressRefused | Error::BadRequest) => {}
             _ => leave.answered(),
         }

@@ -213,6 +213,7 @@ impl Inner {
         {
             return Step::Failed(fault.clone());
         }
+        // Opens the reserve to names that resolved before.
         let was_found = entry.is_some_and(|entry| entry.found.is_some());
         let mut place = self.places.hold(None, None, was_found);
         if place.grow(1).is_err() {
