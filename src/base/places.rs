@@ -132,7 +132,7 @@ impl<O> Crowd<O> {
         }
         *count += 1;
         if self.unknown.len() == self.unknown.capacity() {
-            // Drop entries of ended connections before the queue grows. Reserving twice the rest
+            // Drop entries of ended connections before the queue grows. Reserving as much again
             // keeps this rare.
             self.unknown.retain(|seat| seat.strong_count() > 0);
             self.unknown.reserve(self.unknown.len() + 1);
