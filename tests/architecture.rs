@@ -1,5 +1,6 @@
-//! The house stands as ARCHITECTURE.md draws it: floors import downwards, a crate is named where it belongs, nothing
-//! banned is built, nothing points outside the project.
+//! Checks the source against ARCHITECTURE.md: modules import only from lower floors, crates are
+//! named only where they belong, no banned crate is built, and nothing refers to a path outside the
+//! project.
 
 #[path = "architecture/circles.rs"]
 mod circles;
@@ -22,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "main"],
 ];
 
-/// Crates that only these modules may name: each is a decision that can be taken back in one place.
+/// Crates that only these modules may name, so that each choice can be revised in one place.
 const RESERVED: &[(&str, &[&str])] = &[
     ("rmcp", &["mcp"]),
     ("jsonschema", &["mcp"]),
@@ -33,7 +34,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rcgen", &["certs"]),
     ("x509_parser", &["certs"]),
     ("rustls_platform_verifier", &["backend", "certs"]),
-    // Two clients: `backend`'s judges addresses, and `certs`' must reach the CA whatever it judges.
+    // Two HTTP clients: `backend`'s refuses forbidden addresses, and `certs`' must reach the CA
+    // wherever it is.
     ("hyper_util::client", &["backend", "certs"]),
     ("instant_acme", &["certs"]),
     ("askama", &["admin", "oauth", "server"]),
@@ -43,22 +45,23 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("anyhow", &["cli", "main"]),
     ("jsonwebtoken", &["identity", "oauth"]),
-    // For Entra, which is where the settings say, and for documents that strangers name, with a resolver of our own;
-    // `backend` judges addresses and needs a client of its own.
+    // For Entra, whose address comes from the settings, and for client documents with URLs that
+    // strangers choose, which use a resolver of our own. `backend` checks addresses and needs its
+    // own client.
     ("reqwest", &["identity", "oauth"]),
 ];
 
-/// One file of the source.
+/// A source file.
 struct Source {
     path: PathBuf,
-    /// The module directly below the crate.
+    /// The top-level module.
     module: String,
     text: String,
 }
 
 impl Source {
-    /// The text without comments and without what only tests build: modules in files of their own, and all from the
-    /// first module or item that is written out.
+    /// Returns the text without comments and test-only code: test modules in files of their own,
+    /// and everything from the first inline test item on.
     fn code(&self) -> String {
         let mut code = String::new();
         let mut lines = self.text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -76,7 +79,7 @@ impl Source {
         code
     }
 
-    /// The names of the modules that it lies in, and its own; none for the crate's root.
+    /// Returns the names of the enclosing modules and its own; empty for the crate root.
     fn module_path(&self) -> Vec<String> {
         let below = self.path.strip_prefix(root().join("src")).expect("below src").with_extension("");
         let names: Vec<_> = below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
@@ -92,13 +95,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below a folder that git would keep.
+/// Returns all files below a folder that git would track.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let skipped = ["target", "node_modules", ".git", ".venv"];
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        // In a worktree of git, `.git` is a file.
+        // In a git worktree `.git` is a file.
         if skipped.iter().any(|skipped| name == *skipped) {
             continue;
         }
@@ -129,7 +132,7 @@ fn floor(module: &str) -> usize {
     floor.unwrap_or_else(|| panic!("{module} has no floor: give it one here and in ARCHITECTURE.md"))
 }
 
-/// The modules that a text names as `crate::module`, also within braces.
+/// Returns the modules that a text names as `crate::module`, also within braces.
 fn named_modules(code: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
@@ -145,7 +148,7 @@ fn named_modules(code: &str) -> BTreeSet<String> {
     named
 }
 
-/// Whether a text names a path as its own word.
+/// Returns whether a text names `path` as a whole word.
 fn names(code: &str, path: &str) -> bool {
     code.match_indices(&format!("{path}::"))
         .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
@@ -211,7 +214,8 @@ fn nothing_banned_is_built() {
     let banned: Vec<_> =
         deny.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next()).collect();
     assert!(banned.len() > 5, "deny.toml was not understood");
-    // The lock file also names what a dependency could have and nobody builds, so the tree is asked.
+    // The lock file also lists optional dependencies that are never built, so `cargo tree` is asked
+    // too.
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--all-features", "--edges", "normal,build,dev", "--prefix", "none"])
         .current_dir(root())
@@ -227,7 +231,7 @@ fn nothing_banned_is_built() {
 
 #[test]
 fn the_project_stands_alone() {
-    // Written apart, so that this file does not point there either.
+    // Concatenated, so that this file does not contain the paths itself.
     let outside = [["..", "/shared"].concat(), ["/work", "/"].concat(), ["/home", "/"].concat()];
     for path in files(root()) {
         let Ok(text) = fs::read_to_string(&path) else { continue };

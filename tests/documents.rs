@@ -1,5 +1,5 @@
-//! The documents are current: settings, finding codes and command lines are those of the program, and links lead
-//! somewhere.
+//! Checks that the documents are current: settings, finding codes and command lines match the
+//! program, and links resolve.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,8 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The files below a folder whose names end so; build outputs and other people's packages left out.
+/// Returns the files below a folder whose names end in `ending`, except build output and
+/// third-party packages.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let skipped = ["target", "node_modules", ".git", ".venv"];
     let mut found = Vec::new();
@@ -33,7 +34,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What stands between back-ticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -48,7 +49,7 @@ fn every_setting_is_documented_in_its_spellings() {
     }
 }
 
-/// Variables that are ours and no settings, and one of Compose.
+/// Variables of this project that are not settings, and one of Compose.
 const OTHER_VARIABLES: [&str; 4] =
     ["TENANTD_CONFIG", "TENANTD_LOG_FILTER", "TENANTD_MASTER_KEY", "TENANTD_PORT_PUBLISHED"];
 
@@ -89,7 +90,7 @@ fn the_limits_are_documented_with_their_defaults() {
     assert_eq!(serde_json::Value::Object(documented), limits);
 }
 
-/// The pages of this project for people.
+/// Returns the pages of this project that people read.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files(&root().join("docs"), ".md");
     pages.extend(files(&root().join("deploy"), ""));
@@ -97,7 +98,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Words of the modules below that look like codes of findings and are none.
+/// Words in the modules below that look like finding codes and are not.
 const NO_CODES: [&str; 17] = [
     "accept-encoding",
     "cassandra-context",
@@ -118,8 +119,8 @@ const NO_CODES: [&str; 17] = [
     "x-request-id",
 ];
 
-/// The codes of findings in the source: what `Diagnostic` is given, and in the modules that hand codes on, every text
-/// that looks like one.
+/// Returns the finding codes in the source: the arguments of `Diagnostic`, and in modules that pass
+/// codes on, every string that looks like one.
 fn codes_of_source() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
     let src = root().join("src");
@@ -167,7 +168,7 @@ fn findings_and_their_page_have_the_same_codes() {
     let mut documented = BTreeSet::new();
     for code in rows.flat_map(|row| quoted(&format!("`{row}")).map(str::to_owned).collect::<Vec<_>>()) {
         assert!(text.contains(&format!("\"{code}\"")), "docs/findings.md has {code}, the source has not");
-        // The page merges by union, so a row may stand twice for a while.
+        // The page is merged by union, so a row may be duplicated for a while.
         documented.insert(code);
     }
     let undocumented: Vec<_> = source.difference(&documented).collect();
@@ -177,7 +178,7 @@ fn findings_and_their_page_have_the_same_codes() {
     );
 }
 
-/// Command lines of ours in a page: what stands in code, from `tenantd` to the end of the command.
+/// Returns the `tenantd` command lines in the code of a page, each up to the end of the command.
 fn commands(page: &str) -> Vec<Vec<String>> {
     let mut code: Vec<String> = Vec::new();
     let mut is_fenced = false;
@@ -194,7 +195,7 @@ fn commands(page: &str) -> Vec<Vec<String>> {
     code.iter().flat_map(|line| commands_of(line)).collect()
 }
 
-/// Splits a line of a shell as far as our examples need it.
+/// Splits a shell line as far as our examples need it.
 fn commands_of(line: &str) -> Vec<Vec<String>> {
     let line = line.split(" #").next().unwrap_or_default();
     let mut found = Vec::new();
@@ -204,7 +205,7 @@ fn commands_of(line: &str) -> Vec<Vec<String>> {
         let ends = ["&&", "|", "||", ";", "&", ">", "2>", ">>", "2>&1"].contains(&word.as_str());
         match &mut command {
             Some(_) if ends => found.extend(command.take()),
-            // A service of that name, in which ours is run.
+            // A service named `tenantd`, in which the program is run.
             Some(arguments) if word == "tenantd" && arguments.len() == 1 => {}
             Some(arguments) => arguments.push(word.clone()),
             None if is_program(&word) && may_come_before(&before) => {
@@ -237,12 +238,13 @@ fn is_program(word: &str) -> bool {
     word == "tenantd" || word.ends_with("/tenantd")
 }
 
-/// Elsewhere the name is that of a folder, a user or a service.
+/// Returns whether a word may precede the program. After other words `tenantd` names a folder, a
+/// user or a service.
 fn may_come_before(word: &str) -> bool {
     ["", "$", "sudo", "nohup", "--", "exec", "&&", ";", "|", "run"].contains(&word) || word.contains('=')
 }
 
-/// `list|show` stands for two commands, `…` for whatever may follow.
+/// Expands `list|show` into two commands, and cuts at `…`, which stands for any further arguments.
 fn spelled_out(command: &[String]) -> Vec<Vec<String>> {
     let mut all = vec![Vec::new()];
     for word in command.iter().take_while(|word| !word.starts_with('…') && *word != "...") {
@@ -266,7 +268,7 @@ fn every_command_that_is_shown_is_understood() {
         for command in commands(&text).iter().flat_map(|command| spelled_out(command)) {
             seen += 1;
             let Err(error) = Arguments::try_parse_from(&command) else { continue };
-            // In running text a verb stands for itself.
+            // In running text a verb stands without its arguments.
             let is_part = matches!(
                 error.kind(),
                 ErrorKind::DisplayHelp
@@ -340,7 +342,7 @@ fn every_test_that_the_threat_model_names_exists() {
     let folders = ["src", "tests"].map(|folder| files(&root().join(folder), ".rs"));
     let source: String = folders.iter().flatten().map(read).collect();
     let page = read("docs/threat-model.md");
-    // A test's name is a sentence; settings and fields are shorter.
+    // A test's name is a sentence; names of settings and fields are shorter.
     let names: Vec<_> = quoted(&page)
         .filter(|name| {
             name.matches('_').count() >= 4 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')

@@ -1,11 +1,11 @@
-//! No files of one folder import each other in a circle, also not through re-exports. A parent and its child are not
-//! counted: they are one module in two files.
+//! No files of one folder import each other in a cycle, not even through re-exports. A parent and
+//! its child do not count: they are one module in two files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Source;
 
-/// Circles that stand for now, by their folder. A new one is mended, not listed.
+/// The known cycles, by folder. A new one is fixed, not listed.
 const LISTED: &[(&str, &[&str])] = &[
     ("backend", &["client", "warm_up"]),
     ("backend", &["error", "meter"]),
@@ -41,10 +41,10 @@ type Edges = BTreeMap<String, BTreeSet<String>>;
 /// Paths, each with the name that it is given.
 type Named = Vec<(Path, String)>;
 
-/// Which module uses which.
+/// The graph of modules.
 struct Modules {
     known: BTreeSet<Path>,
-    /// What each module re-exports, under the name it gives it.
+    /// The re-exports of each module, by the name under which they are exported.
     exports: BTreeMap<Path, Path>,
 }
 
@@ -121,7 +121,8 @@ fn named(code: &str) -> (Named, Named) {
 }
 
 impl Modules {
-    /// The path from the crate's root that `target` means in `module`; none for another crate's.
+    /// Resolves `target`, as written in `module`, to a path from the crate root. `None` for other
+    /// crates.
     fn absolute(&self, module: &Path, target: &[String]) -> Option<Path> {
         let mut base = module.clone();
         let mut rest = target;
@@ -139,7 +140,7 @@ impl Modules {
         is_ours.then_some(whole)
     }
 
-    /// The module that a path leads to, through re-exports.
+    /// Returns the module that a path leads to, following re-exports.
     fn resolve(&self, target: &[String], depth: usize) -> Option<Path> {
         let longest = (1..=target.len()).rev().find(|&length| {
             self.known.contains(&target[..length]) || self.exports.contains_key(&target[..length])
@@ -152,7 +153,7 @@ impl Modules {
     }
 }
 
-/// What each file uses of the others.
+/// Returns the files that each file uses.
 fn uses(sources: &[Source]) -> BTreeMap<Path, BTreeSet<Path>> {
     let files: Vec<_> = sources.iter().filter(|source| !source.is_test()).collect();
     let named: Vec<_> = files.iter().map(|source| (source.module_path(), named(&source.code()))).collect();
@@ -175,7 +176,7 @@ fn uses(sources: &[Source]) -> BTreeMap<Path, BTreeSet<Path>> {
         .collect()
 }
 
-/// The siblings below `parent` that lie on a circle with each other.
+/// Returns the sets of siblings below `parent` that form a cycle.
 fn circles(parent: &Path, uses: &BTreeMap<Path, BTreeSet<Path>>) -> BTreeSet<BTreeSet<String>> {
     let depth = parent.len();
     let child =

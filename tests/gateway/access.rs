@@ -1,4 +1,4 @@
-//! Who may call: keys, open tenants within their bounds, and nobody where a login is asked for.
+//! Access control: API keys, open tenants, and tenants that require a login.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Certificates by ACME, against a real CA on loopback: Debian's `pebble`, strict, with names that all lead to us.
+//! Certificates by ACME from a real CA on loopback: Debian's `pebble` in strict mode, whose name
+//! service resolves every name to the gateway.
 
 mod faults;
 mod figures;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::harness::{Gateway, until};
 
-/// How one certificate stands.
+/// Returns the status of the certificate for `name`.
 async fn status(gateway: &Gateway, name: &str) -> Option<Value> {
     let (_, text) = gateway.admin("/api/certs").await;
     let statuses: Vec<Value> = serde_json::from_str(&text).expect("JSON");

@@ -1,4 +1,4 @@
-//! The second listener: health, metrics, the tenants, and who may reach it.
+//! The admin listener: health, metrics, tenants, and who may reach it.
 
 use reqwest::Method;
 
@@ -137,7 +137,7 @@ async fn changes_are_taken_from_this_machine_only() {
         Setup::new().instead("--admin", "0.0.0.0:0").file("a.yaml", Tenant::new("a", &backend).yaml());
     let gateway = setup.start().await;
     gateway.until_state("a", "serving").await;
-    // Nothing is sent: this only asks which address would be used.
+    // Connecting a UDP socket sends nothing: it only selects the local address.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
     let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
     let Some(ip) = outside.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback()) else {

@@ -1,4 +1,4 @@
-//! `check` against files, real backends and a running gateway.
+//! `tenantd check` against files, real backends and a running gateway.
 
 use std::net::SocketAddr;
 use std::process::Output;
@@ -14,7 +14,7 @@ use super::harness::gateway::BINARY;
 use super::harness::secret::{self, secret};
 use super::harness::{FakeBackend, Reply, Setup, Tenant};
 
-/// `check --live` of one tenant: what it printed, and its exit code.
+/// Runs `check --live` for one tenant. Returns its output and exit code.
 async fn live(tenant: Tenant, more: &[&str]) -> (String, Option<i32>) {
     let output = checked(tenant, &[&["--live"], more].concat()).await;
     (printed(&output), output.status.code())
@@ -85,7 +85,7 @@ async fn live_waits_no_longer_than_it_is_told_to() {
 
 #[tokio::test]
 async fn live_tells_a_refused_connection_an_unknown_name_and_a_wrong_scheme_apart() {
-    // It answers TLS with a refusal in plain HTTP.
+    // A TLS handshake with the plain-HTTP admin listener is answered with an error in plain HTTP.
     let plain = Setup::new().start().await;
     let as_https = Tenant::at("a", &format!("https://{}", plain.admin_address()));
     assert_trouble(live(as_https, &[]).await, &["does not speak TLS", "scheme and the port"]);
@@ -188,7 +188,7 @@ async fn live_is_told_to_programs_as_findings() {
 const LOGIN: &str = "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
     microsoft_client_secret: canary-of-entra-0001\nmicrosoft_tenant_id: contoso.com\n";
 
-/// `check` of a tenant with a login, told where a gateway may be; what it printed.
+/// Runs `check` for a tenant with a login and the given admin address. Returns its output.
 async fn check_beside(admin: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let tenant = Tenant::at("a", "https://portal.test").with(LOGIN);

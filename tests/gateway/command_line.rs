@@ -1,4 +1,4 @@
-//! The command line against real files and a real gateway: what is printed, and the exit code.
+//! The command line against real files and a real gateway: output and exit codes.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::harness::gateway::BINARY;
 use super::harness::{FakeBackend, Setup, Tenant, secret};
 
-/// Runs the binary without any of our variables.
+/// Runs the binary with an empty environment.
 pub(super) fn run(arguments: &[&str]) -> Output {
     let output = Command::new(BINARY).args(arguments).env_clear().output().expect("the binary runs");
     secret::assert_none(&format!("{arguments:?}"), &String::from_utf8_lossy(&output.stdout));
@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &[&str]) -> Output {
     output
 }
 
-/// All that it printed.
+/// Returns standard output and standard error.
 pub(super) fn printed(output: &Output) -> String {
     [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }
@@ -45,7 +45,7 @@ async fn check_says_what_serve_would() {
     assert!(verdict.to_string().contains("path_prefix"), "{verdict}");
     let missing = check("/nowhere/at-all.zip", &[]);
     assert_eq!(missing.status.code(), Some(2), "{}", printed(&missing));
-    // Loopback is refused unless it is allowed.
+    // Loopback backends are refused unless allowed.
     assert_eq!(run(&["check", &good]).status.code(), Some(1));
 }
 

@@ -1,4 +1,4 @@
-//! `tenantd demo` as a newcomer uses it: what it prints is pasted into a shell.
+//! `tenantd demo` as a newcomer uses it: the printed commands are pasted into a shell.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::harness::gateway::BINARY;
 use super::harness::until;
 
-/// A running demo; ended when it goes out of scope.
+/// A running demo. Dropping it stops the process.
 struct Demo {
     folder: tempfile::TempDir,
     child: Child,
@@ -53,7 +53,7 @@ impl Drop for Demo {
     }
 }
 
-/// The printed lines from one that begins so to the next empty one.
+/// Returns the printed lines from the one that starts with `beginning` to the next empty line.
 fn block<'a>(text: &'a str, beginning: &str) -> &'a str {
     let at =
         text.find(&format!("\n{beginning}")).unwrap_or_else(|| panic!("nothing begins with {beginning}"));
@@ -85,7 +85,7 @@ async fn what_it_prints_works_when_pasted() {
     assert_eq!(answer["result"]["isError"], false, "{answer}");
     let rows = answer["result"]["structuredContent"]["data"]["rows"].as_array().expect("rows").len();
     assert!(rows > 1, "the sample API has no answer to its own question: {answer}");
-    // Its last line lists the tenants, before or after the new one is there.
+    // The last line of the block lists the tenants; the new one may or may not be among them yet.
     let (copy, list) = block(&text, "cp ").split_once('\n').expect("two lines");
     shell(copy, demo.folder.path());
     until("the third tenant is served", async || {

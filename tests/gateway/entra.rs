@@ -1,4 +1,4 @@
-//! What Microsoft's login can do wrong while tenants are served, and what their operator sees of it.
+//! Faults of Microsoft Entra ID while tenants are served, and what operators see of them.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ async fn stage() -> (FakeEntra, FakeBackend, Gateway) {
     (entra, backend, gateway)
 }
 
-/// What the token endpoint says to a refresh token: status and error.
+/// Redeems the refresh token. Returns the status and the OAuth error.
 async fn renew(app: &App<'_>, tokens: &Tokens) -> (u16, serde_json::Value) {
     let form =
         [("grant_type", "refresh_token"), ("refresh_token", &*tokens.refresh), ("client_id", &app.client_id)];
@@ -37,7 +37,7 @@ async fn while_it_is_down_sessions_go_on_and_the_tenant_is_degraded() {
         assert_eq!(renew(&app, &tokens).await, (503, json!("temporarily_unavailable")));
         let status = gateway.until_state("acme", "degraded").await;
         assert!(status["trouble"].as_str().is_some_and(|text| text.contains(trouble)), "{status}");
-        // Who is in stays in, and nothing was used up.
+        // The session goes on, and the refresh token was not consumed.
         let answer = gateway.client().bearer(&tokens.access).search(Era::Modern, "/acme", "q").await;
         assert_eq!(answer.data()["row_count"], 2);
     }
@@ -75,6 +75,6 @@ async fn people_read_what_microsoft_says_in_words() {
         assert_eq!(page.status, status, "{code}: {page:?}");
         assert!(page.text.contains(said), "{code}: {}", page.text);
     }
-    // The operator finds the attempt in Entra's own log.
+    // The operator needs Entra's trace id to find the attempt in Entra's sign-in log.
     assert!(gateway.output().contains("0b-2"), "{}", gateway.output());
 }

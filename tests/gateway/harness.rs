@@ -1,4 +1,4 @@
-//! What the tests of the gateway are made with.
+//! The harness of the gateway's tests.
 
 pub(crate) mod backend;
 pub(crate) mod beside;
@@ -19,11 +19,11 @@ pub(crate) use gateway::{Gateway, Setup};
 
 use std::time::Duration;
 
-/// No test waits longer for anything.
+/// The deadline of every wait in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks again and again until there is an answer; says what it waited for if there never is.
+/// Polls `question` until it returns a value. Panics with `what` after [`PATIENCE`].
 pub(crate) async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
         if let Some(answer) = question().await {

@@ -1,5 +1,6 @@
-//! The life of tenants under everything that happens to files and folders: whatever an operator, an editor, a mount or
-//! a full disk does, the gateway ends where a cold start would, and nobody else notices.
+//! The life of tenants while files and folders change: whatever an operator, an editor, a mount or
+//! a full disk does, the gateway ends in the state of a cold start, and other tenants are not
+//! affected.
 
 #[path = "hot_life/clock.rs"]
 mod clock;

@@ -1,4 +1,4 @@
-//! Files come, change and go while the gateway serves.
+//! Files are added, changed and deleted while the gateway serves.
 
 use std::fs;
 

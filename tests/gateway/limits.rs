@@ -1,4 +1,4 @@
-//! Caps and deadlines of the edge, over real connections.
+//! Caps and deadlines of the public edge, over real connections.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ async fn a_body_over_the_tenants_cap_is_refused() {
     assert_eq!(refused.json()["jsonrpc"], "2.0", "{refused:?}");
 }
 
-/// A request to search, of which this much of the body is sent.
+/// Sends the head of a search request and the first `sent` bytes of its body of `length` bytes.
 async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpStream {
     let head = format!(
         "POST /a/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -38,7 +38,7 @@ async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpSt
     stream
 }
 
-/// The head of the next answer.
+/// Reads the head of the next response.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut answer = vec![0; 2_048];
     let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time");
@@ -56,7 +56,8 @@ async fn a_flood_of_large_requests_gets_no_more_memory_than_it_may_have() {
         let mut other = begin_request(gateway.address(), LENGTH, LENGTH).await;
         answer(&mut other).await.starts_with("HTTP/1.1 503")
     };
-    // Two that come at once may each find the other in the way; then a third finds room.
+    // Two requests that arrive together may both be refused, each because of the other. A third
+    // request then finds room.
     let mut first = until("one has the room", async || {
         let first = begin_request(gateway.address(), LENGTH - 1, LENGTH).await;
         (refused().await && refused().await && refused().await).then_some(first)
@@ -250,7 +251,7 @@ async fn who_waits_to_be_asked_for_a_body_is_not_asked_for_one_that_is_refused()
 /// What a listener says that has no room, once a minute.
 const NO_ROOM: &str = "connections cannot be accepted";
 
-/// Lets a process have so many files more than it has, and no more.
+/// Limits a process to `more` file descriptors above those it has open now.
 fn leave_files(pid: u32, more: usize) {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files").count();
     let status =

@@ -1,4 +1,4 @@
-//! The log: whatever standard error leads to, the gateway serves and ends as if somebody read it.
+//! The log: whatever standard error is connected to, the gateway serves and stops as usual.
 
 use std::fs::File;
 use std::io::pipe;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::harness::gateway::BINARY;
 use super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant};
 
-/// Calls of which each leaves lines, good ones between them; then the end.
+/// Makes failing calls that are logged, with good calls in between, then stops the gateway.
 async fn serves_and_ends(mut gateway: Gateway, backend: &FakeBackend, what: &str) -> u64 {
     gateway.until_state("a", "serving").await;
     for number in 0..40 {
@@ -123,7 +123,7 @@ fn what_could_not_run_says_so_by_its_exit_code_where_nothing_can_be_printed() {
     }
 }
 
-/// All lines of a log in JSON.
+/// Parses the lines of a JSON log.
 fn lines(text: &str) -> Vec<Value> {
     let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     text.lines().map(line).collect()

@@ -1,4 +1,5 @@
-//! Logging in, from the first refusal to the first answer: real gateway, real store, a directory that plays Entra.
+//! Login, from the first 401 to the first answer: real gateway, real store, and a fake Entra
+//! directory.
 
 use super::harness::entra::FakeEntra;
 use super::harness::login::{App, Browser, Tokens, parameter};
@@ -12,7 +13,7 @@ mod isolation;
 mod operators;
 mod rust_sdk;
 
-/// A gateway whose tenants log in at `entra`.
+/// Starts a gateway whose tenants log in at `entra`.
 pub(super) async fn gateway(entra: &FakeEntra, backend: &FakeBackend, names: &[&str]) -> Gateway {
     let mut setup = Setup::new()
         .flag("--entra-authority", &entra.authority())
@@ -29,7 +30,7 @@ async fn a_dropped_export_lets_a_stranger_log_in_and_search() {
     let gateway = gateway(&entra, &backend, &["a"]).await;
     let client = gateway.client();
 
-    // A client that knows nothing but the connector URL.
+    // The client knows nothing but the connector URL.
     let refused = client.search(Era::Modern, "/a", "q").await;
     assert_eq!(refused.status, 401);
     let challenge = refused.header("www-authenticate");

@@ -1,4 +1,5 @@
-//! One tenant's trouble is never another's. Each module has the attacks on one kind of thing.
+//! Isolation: one tenant's trouble never affects another tenant. Each submodule attacks one
+//! resource.
 
 mod answers;
 mod claims;
@@ -34,7 +35,7 @@ async fn a_goes_on_while_bs_backend_hangs_and_b_is_flooded() {
         let data = client.search(Era::Modern, "/a", "q").await.data();
         assert_eq!(data["row_count"], 2, "call {number}");
     }
-    // Its bulkhead keeps the flood from taking more than its share of connections.
+    // The bulkhead keeps the flood within its share of connections.
     let counts = hanging.counts();
     assert!(counts.most_in_flight < 100, "the bulkhead let everything through: {counts:?}");
     assert_eq!(gateway.admin("/readyz").await.0, 200);

@@ -1,4 +1,5 @@
-//! Files that operators put beside an export: whatever they are called, the export never serves without its guards.
+//! Overlay files that operators put beside an export: however they are named, the export is never
+//! served without its guards.
 
 use reqwest::Method;
 
@@ -24,7 +25,8 @@ async fn an_overlay_whose_name_is_not_quite_its_zips_closes_the_zip_until_it_is_
         assert!(status["findings"].to_string().contains("overlay-misnamed"), "{status}");
         assert_eq!(anonymous(&gateway, closed).await, 404);
     }
-    // The same while it serves: each comes, closes it, and goes.
+    // The same while the gateway serves: each overlay appears, closes the export, and is deleted
+    // again.
     for (name, text) in [
         ("ACME.yaml", KEYS),
         ("acme (1).yaml", KEYS),
@@ -52,7 +54,7 @@ async fn an_overlay_whose_name_is_not_quite_its_zips_closes_the_zip_until_it_is_
         gateway.remove(name);
     }
     gateway.until_state("acme", "serving").await;
-    // The zip may come after it.
+    // The overlay may arrive before its zip.
     gateway.put("gamma.env.txt", "OAUTH_ENABLED=true\n");
     gateway.reload().await;
     gateway.put("gamma.zip", zip("gamma"));

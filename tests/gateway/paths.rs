@@ -1,4 +1,5 @@
-//! No spelling of a path under A's prefix reaches B, over real connections.
+//! Path confusion over real connections: no spelling of a path under tenant A's prefix reaches
+//! tenant B.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -9,7 +10,7 @@ use serde_json::json;
 const BODY: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"query":"q"}}}"#;
 
-/// Request targets, and whose answer each may get: `a`, `b`, or nobody's.
+/// Request targets, and the tenants that may answer each: `a`, `b`, or none.
 const TARGETS: &[(&str, &str)] = &[
     ("/a/mcp", "a"),
     ("/b/mcp", "b"),
@@ -45,7 +46,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("http://other.example/b/mcp", ""),
     ("*", ""),
     ("a/mcp", ""),
-    // What a client should not have sent is cut off before routing.
+    // A fragment, which clients must not send, is cut off before routing.
     ("/a/mcp#/b", "a"),
 ];
 
@@ -63,7 +64,7 @@ async fn gateway() -> (Gateway, Vec<FakeBackend>) {
     (setup.start().await, backends)
 }
 
-/// Sends bytes as they are and reads until the other side ends the connection.
+/// Sends raw bytes and reads until the gateway closes the connection.
 async fn exchange(gateway: &Gateway, request: &str) -> String {
     let mut stream = TcpStream::connect(gateway.address()).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -96,7 +97,8 @@ async fn every_spelling_reaches_its_own_tenant_or_nobody() {
             })
             .collect();
         let expected: Vec<_> = (!whose.is_empty()).then_some(*whose).into_iter().collect();
-        // An absolute form for our own host may be served; it must then be the tenant that it names.
+        // An absolute-form target with the gateway's own host may be served, by the tenant that it
+        // names.
         if target.starts_with("http://localhost") && answered == ["b"] {
             continue;
         }

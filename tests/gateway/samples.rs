@@ -1,4 +1,5 @@
-//! Exports in every shape that the vendor, its portal and careless tools give them, dropped into a running gateway.
+//! Exports in every shape that the vendor, its portal and careless tools produce, dropped into a
+//! running gateway.
 
 use std::io::{Cursor, Write};
 
@@ -8,7 +9,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
-/// A zip with these files in it.
+/// Makes a zip of these files.
 fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
@@ -133,7 +134,7 @@ async fn hostile_archives_are_refused_and_nobody_notices() {
         assert!(findings.iter().any(|finding| finding["help"].is_string()), "{name}: {status}");
     }
     serves(&gateway, "good", "/good").await;
-    // In kB; the bomb alone inflates to 200 MB.
+    // `VmHWM` is in kB. The bomb alone inflates to 200 MB.
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("a process");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");

@@ -1,4 +1,5 @@
-//! A dropped export answers MCP clients of both eras, in all families and shapes the vendor has.
+//! A dropped export answers MCP clients of both protocol eras, for every dataset family and shape
+//! of the vendor.
 
 use serde_json::json;
 
@@ -35,7 +36,7 @@ async fn clients_of_every_older_revision_may_say_hello() {
         let hello = json!({
             "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
         });
-        // The digest of the context is there once the warm-up has fetched it.
+        // The instructions contain the digest of the context once the warm-up has fetched it.
         let result = until("the instructions name an entity", async || {
             let result = client.rpc(Era::Legacy, "/acme/mcp", "initialize", hello.clone()).await.result();
             result["instructions"].as_str().is_some_and(|text| text.contains("turbine")).then_some(result)
@@ -93,7 +94,7 @@ async fn bad_arguments_are_told_to_the_asker_and_nobody_else() {
         (json!({}), "query"),
         (json!({ "query": 7 }), "query"),
         (json!({ "query": "x", "limit": 0 }), "limit"),
-        // What no tool has is left out, but a slip is named.
+        // Unknown arguments are dropped, but one that looks like a typo is reported by name.
         (json!({ "query": "x", "limt": 5 }), "limt"),
     ] {
         let params = json!({ "name": "search", "arguments": arguments });
@@ -147,7 +148,7 @@ async fn ask_one(client: &Client, number: usize) -> (usize, serde_json::Value) {
     (number, client.search(BOTH[number / 2 % 2], prefix, "q").await.data())
 }
 
-/// Runs all at once.
+/// Runs all futures concurrently.
 async fn futures_of<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {

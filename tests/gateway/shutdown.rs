@@ -1,4 +1,4 @@
-//! How a gateway ends.
+//! Shutdown: drain, deadlines and signals.
 
 use serde_json::json;
 

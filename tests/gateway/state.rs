@@ -1,4 +1,5 @@
-//! The state folder: whose it is, and what a gateway does when something is wrong with it.
+//! The state folder: its lock, and what the gateway does when the folder or the store is damaged,
+//! full or read-only.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -9,7 +10,7 @@ use super::harness::login::{App, Browser, CALLBACK, Tokens};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
-/// Runs a verb of the binary in the gateway's folder.
+/// Runs a verb of the binary against the gateway's state folder.
 fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
     let state = gateway.path().join("state").display().to_string();
     let output = Command::new(BINARY).args(arguments).args(["--state", &state]).env_clear().output();
@@ -54,13 +55,13 @@ async fn a_store_that_is_damaged_newer_or_without_its_key_is_refused_and_restore
 
     let store = gateway.path().join("state/tenantd.db");
     let whole = fs::read(&copy).expect("read");
-    // The log would mend it.
+    // SQLite would repair the file from its write-ahead log.
     fs::remove_file(gateway.path().join("state/tenantd.db-wal")).expect("removed");
     fs::write(&store, vec![0x5a; whole.len()]).expect("written");
     let refusal = gateway.refusal().await;
     assert!(refusal.contains("damaged") && refusal.contains("store restore"), "{refusal}");
     assert_eq!(run(&gateway, &["store", "check"]).status.code(), Some(1));
-    // The schema's version is at byte 60 of an SQLite file.
+    // Byte 60 of an SQLite file starts the `user_version`, which holds the schema's version.
     let newer = [&whole[..60], &99u32.to_be_bytes(), &whole[64..]].concat();
     fs::write(&store, newer).expect("written");
     let refusal = gateway.refusal().await;
@@ -78,7 +79,7 @@ async fn a_store_that_is_damaged_newer_or_without_its_key_is_refused_and_restore
     assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
 }
 
-/// A tenant that keys guard.
+/// A tenant guarded by API keys.
 fn guarded(backend: &FakeBackend) -> Tenant {
     let digest = tenantd::base::digest::Digest::of(KEY.as_bytes());
     Tenant::new("acme", backend).with(&format!("api_keys:\n  - label: test\n    sha256: {digest}"))
@@ -159,7 +160,7 @@ async fn what_was_deleted_while_down_does_not_come_back() {
     gateway.until_state("beta", "rejected").await;
 }
 
-/// A small file system of its own; `None` where the tests may not mount one.
+/// A small file system of its own. `None` where the tests may not mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -197,7 +198,7 @@ async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
     let fill = disk.0.path().join("fill");
     let filled = fs::write(&fill, vec![0; 1 << 20]);
     assert!(filled.is_err(), "the disk is full");
-    // What the write-ahead log has room for is kept all the same; a large revision is not.
+    // Small writes still fit into the space of the write-ahead log; a large revision does not.
     let large = format!("# {}\n", "x".repeat(60_000));
     for number in 0..4 {
         gateway.put(
@@ -223,7 +224,7 @@ async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
 #[tokio::test]
 async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outlives_it() {
     let Some(disk) = SmallDisk::mount("size=2m") else { return };
-    // The issuer has the port in it, and shall be the same afterwards.
+    // The issuer contains the port, so the port must be the same after the restart.
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
     let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
@@ -244,7 +245,7 @@ async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outli
     writable(&gateway, 1).await.expect("there is room");
     let fill = disk.0.path().join("fill");
     assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "the disk is full");
-    // The write-ahead log has some room left.
+    // The write-ahead log still has space, so the first rotations may succeed.
     let mut refused = false;
     for _ in 0..200 {
         let answer = refresh(&tokens.refresh).await;
@@ -256,7 +257,7 @@ async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outli
     }
     assert!(refused, "the disk has room");
     writable(&gateway, 0).await.expect("a login that cannot be kept is a store that cannot be written");
-    // A revocation that cannot be kept counts from now on.
+    // A revocation that cannot be persisted takes effect in memory at once.
     let revoked = app.post("/revoke", &[("token", &leaver.refresh), ("client_id", &id)]).await;
     assert_eq!(revoked.status, 503, "{revoked:?}");
     let call = async |gateway: &Gateway, access: &str| {

@@ -1,4 +1,4 @@
-//! Answers that take long, callers that go away, and streams that hear of changes.
+//! Slow answers, clients that disconnect, and streams that receive change notifications.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn a_caller_that_goes_away_cancels_the_backend_call() {
     backend.answer("/nlp-search", Reply::Hang);
     let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
     for (number, era) in [Era::Legacy, Era::Modern].into_iter().enumerate() {
-        // A client of its own, so that its connection ends with it.
+        // The call has a client of its own, so that its connection ends with it.
         let client = gateway.client();
         let call = tokio::time::timeout(PATIENCE, client.search(era, "/a", "q"));
         tokio::select! {

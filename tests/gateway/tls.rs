@@ -1,4 +1,4 @@
-//! Certificates: made at once, read from files, taken over without a restart.
+//! Certificates: self-signed at start, read from files, and replaced without a restart.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::harness::{Gateway, Setup, until};
 
-/// A certificate of its own for `localhost`.
+/// Writes a new certificate for `localhost` and its key into `folder`.
 fn certificate(folder: &Path) -> rustls::pki_types::CertificateDer<'static> {
     fs::create_dir_all(folder).expect("made");
     let key = KeyPair::generate().expect("a key");
@@ -22,7 +22,7 @@ fn certificate(folder: &Path) -> rustls::pki_types::CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// A client that trusts `root` alone.
+/// Returns a client that trusts only `root`.
 pub(super) fn trusting(
     root: &rustls::pki_types::CertificateDer<'static>,
     alpn: &[&str],
@@ -39,7 +39,8 @@ pub(super) fn trusting(
     tokio_rustls::TlsConnector::from(Arc::new(config))
 }
 
-/// Whether a handshake that trusts only `root` succeeds, and what it agreed on.
+/// Makes a handshake that trusts only `root`. Returns whether it succeeded, and what was
+/// negotiated.
 async fn handshake(
     gateway: &Gateway,
     root: &rustls::pki_types::CertificateDer<'static>,
@@ -76,7 +77,7 @@ async fn manual_files_are_served_and_taken_over_when_they_change() {
     assert!(handshake(&gateway, &first, &[]).await.is_some());
     let second = certificate(&gateway.path().join("certs"));
     until("the new certificate is served", async || handshake(&gateway, &second, &[]).await.map(drop)).await;
-    // Garbage in its place changes nothing.
+    // A garbage file in place of the certificate changes nothing.
     fs::write(gateway.path().join("certs/localhost.pem"), "garbage").expect("written");
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     assert!(handshake(&gateway, &second, &[]).await.is_some());
@@ -88,7 +89,8 @@ async fn who_names_no_host_or_an_unknown_one_gets_the_default_certificate() {
     let ca = rustls::pki_types::CertificateDer::from_pem_file(gateway.ca().expect("a local CA"));
     let connector = trusting(&ca.expect("a certificate"), &[]);
     let stream = async || TcpStream::connect(gateway.address()).await.expect("connected");
-    // An address is never sent as a name; the default certificate has it among its names.
+    // A client sends no SNI for an IP address (RFC 6066, section 3); the default certificate lists
+    // the address among its names.
     let by_address = ServerName::from(gateway.address().ip());
     connector.connect(by_address, stream().await).await.expect("the default certificate");
     let unknown = ServerName::try_from("unknown.example").expect("a name");

@@ -1,4 +1,5 @@
-//! What tokens open, and for how long: challenges, revocation, rules, death of the process, keys, audit.
+//! Access tokens: what they open and for how long; challenges, revocation, rules, SIGKILL, key
+//! rotation and audit.
 
 use std::fs;
 use std::process::Command;
@@ -58,7 +59,7 @@ async fn challenges_lead_to_the_metadata_before_anything_else_is_looked_at() {
     let expected = plain("")
         + r#", error="invalid_token", error_description="the token is unknown, expired or revoked; log in again""#;
     assert_eq!(bad.header("www-authenticate"), expected);
-    // A token in a query is none.
+    // A token in the query is ignored (RFC 6750, section 2.3 is not supported).
     let query = client.get("/a/mcp?access_token=x").await;
     assert_eq!((query.status, query.header("www-authenticate")), (401, plain("").as_str()));
 }
@@ -83,7 +84,7 @@ async fn revocation_ends_a_logins_calls_and_streams_at_once_and_no_others() {
         let refused = client(&leaver).search(Era::Modern, "/a", "q").await;
         assert_eq!(refused.status, 401, "{refused:?}");
         while let Ok(Some(_)) = gone.chunk().await {}
-        // Only now does the backend answer: it was not what ended the call.
+        // The backend answers only now, so its answer did not end the call.
         backend.release();
     };
     let goes_on = async {
@@ -98,7 +99,7 @@ async fn revocation_ends_a_logins_calls_and_streams_at_once_and_no_others() {
     tokio::join!(cut, goes_on, revoke);
     backend.answer("/nlp-search", Reply::Rows);
     assert_eq!(client(&leaver).search(Era::Modern, "/a", "q").await.status, 401);
-    // The stayer's stream is open: a change of the tools is heard.
+    // The other person's stream is still open: it receives the change of the tools.
     let tenant = Tenant::new("a", &backend).with(&(entra.lines() + "description: Other texts\n")).yaml();
     gateway.put("a.yaml", tenant);
     let mut heard = String::new();
@@ -119,7 +120,7 @@ async fn rules_that_change_end_what_is_under_way_and_judge_the_next_call() {
     gateway.put("a.yaml", Tenant::new("a", &backend).with(&closed).yaml());
     while let Ok(Some(_)) = stream.chunk().await {}
     let refused = client.search(Era::Modern, "/a", "q").await;
-    // No scope can mend it, so there is no challenge: clients would ask for tokens without end.
+    // No scope would help, so there is no challenge: clients would request tokens forever.
     assert_eq!((refused.status, refused.headers.get("www-authenticate")), (403, None), "{refused:?}");
     let answer = refresh(&app, &tokens.refresh).await;
     assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_grant")));
@@ -160,7 +161,7 @@ fn app<'a>(gateway: &'a Gateway, client_id: &str) -> App<'a> {
 #[tokio::test]
 async fn a_kill_loses_no_login_and_no_rotation_that_was_answered() {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    // The issuer has the port in it, and shall be the same afterwards.
+    // The issuer contains the port, so the port must be the same after the restart.
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("free").port();
     let tenant = Tenant::new("a", &backend).with(&entra.lines()).zip();
@@ -169,7 +170,7 @@ async fn a_kill_loses_no_login_and_no_rotation_that_was_answered() {
     let client_id = App::registered(&gateway, "/a").await.client_id;
     let mut kept = app(&gateway, &client_id).tokens(&entra).await;
     for _ in 0..5 {
-        // The answer is hardly there when the process dies.
+        // The process is killed right after the answer arrived.
         let sold = refresh(&app(&gateway, &client_id), &kept.refresh).await;
         assert_eq!(sold.status, 200, "{sold:?}");
         let new = app(&gateway, &client_id).tokens(&entra).await;
@@ -237,7 +238,7 @@ async fn the_audit_says_who_did_what_and_no_secret() {
     let id = app.client_id.clone();
     app.post("/revoke", &[("token", &renewed.refresh), ("client_id", &id)]).await;
     assert_eq!(client.search(Era::Modern, "/a", "q").await.status, 401);
-    // A line may lag behind its answer.
+    // An audit line may be written after its answer was sent.
     let lines = async {
         loop {
             let lines: Vec<Value> =
