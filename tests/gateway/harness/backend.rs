@@ -1,10 +1,12 @@
 //! A tenant's backend that misbehaves on demand: a small HTTP/1.1 server on loopback.
 //!
-//! It writes its answers by hand, because what it must be able to do wrong (half a chunk, a reset, headers in drips)
-//! is what server libraries prevent. It keeps connections alive, records requests, and counts connections, requests
-//! under way, and requests whose client went away before the answer.
+//! It writes its responses by hand, because server libraries prevent the faults it must produce
+//! (half a chunk, a reset, headers in drips). It keeps connections alive, records requests, and
+//! counts connections, requests in flight, and requests whose client disconnected before the
+//! response.
 //!
-//! It reads bodies with a Content-Length only, which is how this project's clients send them. Shared by the unit tests of `backend` and the gateway's own tests.
+//! It reads only bodies with a Content-Length, which is how this project's clients send them.
+//! Shared by the unit tests of `backend` and the tests of the gateway.
 
 #[path = "backend/reply.rs"]
 mod reply;
@@ -24,12 +26,12 @@ use tokio::task::JoinHandle;
 use reply::{After, bytes_of};
 pub(crate) use reply::{Reply, rows};
 
-/// No test waits longer for an event.
+/// The deadline of every wait for an event.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a drip takes.
+/// The pause between two drips.
 const DRIP: Duration = Duration::from_millis(20);
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     pub(crate) method: String,
@@ -39,21 +41,21 @@ pub(crate) struct Recorded {
     pub(crate) body: Vec<u8>,
 }
 
-/// What has happened so far.
+/// Counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Connections opened.
+    /// Connections accepted.
     pub(crate) connections: usize,
     /// Requests read.
     pub(crate) requests: usize,
-    /// Requests being answered now, and the most there ever were.
+    /// Requests in flight now, and their highest number so far.
     pub(crate) in_flight: usize,
     pub(crate) most_in_flight: usize,
-    /// Requests whose client went away before the answer.
+    /// Requests whose client disconnected before the response.
     pub(crate) cancelled: usize,
 }
 
-/// A running backend; it ends when dropped.
+/// A running backend. Dropping it stops it.
 pub(crate) struct FakeBackend {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -63,27 +65,27 @@ pub(crate) struct FakeBackend {
 struct Shared {
     script: Mutex<Script>,
     counts: watch::Sender<Counts>,
-    /// Releases so far.
+    /// The number of calls of [`FakeBackend::release`] so far.
     released: watch::Sender<usize>,
     stopped: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct Script {
-    /// By path.
+    /// Replies by path.
     standing: HashMap<String, Reply>,
-    /// Taken first, whatever the path.
+    /// Replies used first, whatever the path.
     next: VecDeque<Reply>,
     requests: Vec<Recorded>,
 }
 
 impl FakeBackend {
-    /// A backend that answers rows to everything.
+    /// Starts a backend that replies to everything with rows.
     pub(crate) async fn start() -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
-    /// The same at an address that was another's before.
+    /// Starts a backend at an address that another one used before.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("the address is free");
         let shared = Arc::new(Shared {
@@ -97,7 +99,7 @@ impl FakeBackend {
         Self { address, shared, accepting }
     }
 
-    /// Ends it with all its connections, and says where it was.
+    /// Stops it, closes all its connections, and returns its address.
     pub(crate) async fn stop(mut self) -> SocketAddr {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
@@ -106,42 +108,42 @@ impl FakeBackend {
         self.address
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a path on it.
+    /// Returns the URL of a path on it.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on this path (without query) is answered so.
+    /// Sets the reply to all further requests for this path (without query).
     pub(crate) fn answer(&self, path: &str, reply: Reply) {
         self.shared.script().standing.insert(path.to_owned(), reply);
     }
 
-    /// The next request, whatever its path, is answered so; several are taken in order.
+    /// Queues a reply to the next request, whatever its path.
     pub(crate) fn answer_next(&self, reply: Reply) {
         self.shared.script().next.push_back(reply);
     }
 
-    /// Lets every [`Reply::Held`] that waits now go on.
+    /// Lets every [`Reply::Held`] that waits now continue.
     pub(crate) fn release(&self) {
         self.shared.released.send_modify(|count| *count += 1);
     }
 
-    /// What it was asked.
+    /// Returns the requests received so far.
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.shared.script().requests.clone()
     }
 
-    /// What has happened so far.
+    /// Returns the counters.
     pub(crate) fn counts(&self) -> Counts {
         *self.shared.counts.borrow()
     }
 
-    /// Waits until the counts are as wanted.
+    /// Waits until the counters satisfy `wanted`.
     pub(crate) async fn until(&self, wanted: impl FnMut(&Counts) -> bool) -> Counts {
         let mut counts = self.shared.counts.subscribe();
         let seen = tokio::time::timeout(PATIENCE, counts.wait_for(wanted)).await;
@@ -160,7 +162,7 @@ impl Drop for FakeBackend {
 }
 
 impl Recorded {
-    /// The value of a header; several are joined by a comma.
+    /// Returns the value of a header; several values are joined by a comma.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let values: Vec<_> = self
             .headers
@@ -171,7 +173,7 @@ impl Recorded {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
@@ -186,7 +188,7 @@ impl Shared {
         self.counts.send_modify(change);
     }
 
-    /// Records a request and says how to answer it.
+    /// Records a request and returns the reply to it.
     fn take(&self, request: Recorded) -> Reply {
         let mut script = self.script();
         let path = request.target.split('?').next().unwrap_or_default();
@@ -215,17 +217,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Answers the requests of one connection until either side ends it.
+/// Answers the requests of one connection until either side closes it.
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     stream.set_nodelay(true).expect("a TCP stream takes the option");
     while let Some(request) = read_request(&mut stream).await {
-        // Before it is counted: whoever sees it under way may release it.
+        // Subscribes before the request is counted: a test that sees the count may release it at
+        // once.
         let mut released = shared.released.subscribe();
         let mut in_flight = InFlight::begin(&shared);
         let reply = shared.take(request);
         let (mut reader, mut writer) = stream.split();
         let mut byte = [0];
-        // A client that waits for its answer sends nothing; what can be read is its end.
+        // A client that waits for its response sends nothing, so the only thing to read is its end.
         let goes_on = tokio::select! {
             goes_on = perform(reply, &mut writer, &mut released) => Some(goes_on),
             _ = reader.read(&mut byte) => None,
@@ -243,7 +246,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Counts a request as under way while it lives.
+/// Counts a request as in flight while it lives.
 struct InFlight<'a> {
     shared: &'a Shared,
     cancelled: bool,
@@ -269,7 +272,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Reads one request with a sized body, or none at the end of the connection.
+/// Reads one request with a sized body. `None` at the end of the connection.
 async fn read_request(stream: &mut TcpStream) -> Option<Recorded> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
@@ -320,7 +323,7 @@ async fn write(reply: &Reply, dripping: bool, writer: &mut (impl AsyncWriteExt +
     let (bytes, then) = bytes_of(reply);
     let size = if dripping { bytes.len().div_ceil(8).max(1) } else { bytes.len().max(1) };
     for (number, piece) in bytes.chunks(size).enumerate() {
-        // Never after the last: by then the client may have sent its next request.
+        // No pause after the last drip: by then the client may have sent its next request.
         if dripping && number > 0 {
             tokio::time::sleep(DRIP).await;
         }

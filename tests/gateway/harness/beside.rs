@@ -1,4 +1,4 @@
-//! A good tenant that is called again and again while something happens to its neighbour.
+//! A healthy tenant that is called continuously while something happens to its neighbour.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, Era};
 
-/// Calls under way; [`Beside::finish`] says how they fared.
+/// The calls in progress. [`Beside::finish`] returns their results.
 pub(crate) struct Beside {
     stop: oneshot::Sender<()>,
     calls: JoinSet<Fared>,
 }
 
-/// How the calls of the good tenant fared.
+/// The results of the calls to the healthy tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Fared {
-    /// The time that each good call took, shortest first.
+    /// The durations of the successful calls, ascending.
     pub(crate) took: Vec<Duration>,
-    /// What each bad call was answered.
+    /// The response to each failed call.
     pub(crate) failed: Vec<String>,
 }
 
 impl Beside {
-    /// Searches at a tenant's prefix, one call after another, until it is to finish.
+    /// Searches at a tenant's prefix, one call after another, until [`Beside::finish`].
     pub(crate) fn watch(client: Client, prefix: &str) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let prefix = prefix.to_owned();
@@ -41,16 +41,16 @@ impl Beside {
         Self { stop, calls }
     }
 
-    /// Ends the calls after the one under way.
+    /// Stops after the current call.
     pub(crate) async fn finish(mut self) -> Fared {
-        // It can only have ended by a panic, which is seen next.
+        // Sending fails only if the task panicked, which the next line reports.
         let _gone = self.stop.send(());
         self.calls.join_next().await.expect("one task").expect("the calls do not panic")
     }
 }
 
 impl Fared {
-    /// So many calls, one after another, while nothing happens: what to compare with.
+    /// Makes this many calls in sequence while nothing else happens, as a baseline.
     pub(crate) async fn alone(client: &Client, prefix: &str, calls: usize) -> Self {
         let mut fared = Self::default();
         for _ in 0..calls {
@@ -71,7 +71,8 @@ impl Fared {
         }
     }
 
-    /// No call failed, and there were some. Prints how long they took; time is for people to judge.
+    /// Asserts that there were calls and that none failed. Prints the durations, which are not
+    /// asserted.
     pub(crate) fn assert_unharmed(&self, what: &str) {
         assert!(
             self.failed.is_empty(),
@@ -83,7 +84,7 @@ impl Fared {
         eprintln!("{what}: {} calls, p50 {:?}, p99 {:?}", self.took.len(), self.part(50), self.part(99));
     }
 
-    /// So many in a hundred calls took no longer.
+    /// Returns the duration that `percent` of the calls did not exceed.
     pub(crate) fn part(&self, percent: usize) -> Duration {
         self.took
             .get((self.took.len() * percent / 100).min(self.took.len().saturating_sub(1)))

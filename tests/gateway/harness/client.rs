@@ -1,4 +1,4 @@
-//! A client of the gateway that says exactly what a test wants said.
+//! A client of the gateway with full control over its requests.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub(crate) enum Era {
     Modern,
 }
 
-/// Speaks HTTP, and MCP in it, to one gateway.
+/// An HTTP and MCP client of one gateway.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -29,7 +29,7 @@ pub(crate) struct Client {
     headers: HeaderMap,
 }
 
-/// One answer, read to its end.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -38,12 +38,12 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client whose `localhost` is `address`.
+    /// Returns a client that resolves `localhost` to `address`.
     pub(crate) fn new(base: &str, address: SocketAddr, ca: Option<&Path>) -> Self {
         Self::built(base, address, ca, |builder| builder)
     }
 
-    /// The same with wishes of its own.
+    /// The same, with changes to the client's configuration.
     pub(crate) fn built(
         base: &str,
         address: SocketAddr,
@@ -63,19 +63,19 @@ impl Client {
         Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 
-    /// What it speaks HTTP with, for clients that bring their own MCP.
+    /// Returns the HTTP client, for tests that bring their own MCP client.
     pub(crate) fn http(&self) -> reqwest::Client {
         self.http.clone()
     }
 
-    /// The same client with a header on every request.
+    /// Adds a header to every request.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers
             .insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
         self
     }
 
-    /// The same client with a Bearer credential.
+    /// Adds a Bearer credential to every request.
     pub(crate) fn bearer(self, key: &str) -> Self {
         self.with("authorization", &format!("Bearer {key}"))
     }
@@ -84,24 +84,24 @@ impl Client {
         read(self.request(Method::GET, path).send().await.expect("an answer")).await
     }
 
-    /// Where the gateway is, e.g. `https://localhost:8443`.
+    /// Returns the gateway's base URL, e.g. `https://localhost:8443`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    /// A request that a test goes on building.
+    /// Starts a request that the test completes.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone())
     }
 
-    /// A JSON-RPC request in an era's form.
+    /// Builds a JSON-RPC request in the form of an era.
     pub(crate) fn ask(&self, era: Era, path: &str, method: &str, params: Value) -> reqwest::RequestBuilder {
         let request = self
             .request(Method::POST, path)
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream");
         match era {
-            // The version is agreed on by it, so it comes without one.
+            // `initialize` negotiates the version, so it carries no version header.
             Era::Legacy if method == "initialize" => request.body(message(method, params)),
             Era::Legacy => request.header("mcp-protocol-version", "2025-11-25").body(message(method, params)),
             Era::Modern => {
@@ -115,7 +115,7 @@ impl Client {
         }
     }
 
-    /// Asks and reads the answer.
+    /// Sends a JSON-RPC request and reads the response.
     pub(crate) async fn rpc(&self, era: Era, path: &str, method: &str, params: Value) -> Answer {
         read(self.ask(era, path, method, params).send().await.expect("an answer")).await
     }
@@ -144,7 +144,7 @@ fn with_meta(mut params: Value) -> Value {
     params
 }
 
-/// Reads an answer to its end. No answer ever has a secret in it.
+/// Reads a response to its end and asserts that it contains no secret.
 pub(crate) async fn read(response: reqwest::Response) -> Answer {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.expect("the answer's end");
@@ -158,7 +158,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The JSON there is, or that of a stream's last event.
+    /// Returns the JSON body, or the JSON of a stream's last event.
     pub(crate) fn json(&self) -> Value {
         let last = self.text.lines().rev().find_map(|line| line.strip_prefix("data:"));
         let text = match self.header("content-type").starts_with("text/event-stream") {
@@ -168,21 +168,21 @@ impl Answer {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// The result of a JSON-RPC answer.
+    /// Returns the result of a JSON-RPC response.
     pub(crate) fn result(&self) -> Value {
         let json = self.json();
         assert!(self.status == 200 && json["result"].is_object(), "no result: {} {json}", self.status);
         json["result"].clone()
     }
 
-    /// The answer of a tool that succeeded.
+    /// Returns the structured content of a successful tool call.
     pub(crate) fn data(&self) -> Value {
         let result = self.result();
         assert_ne!(result["isError"], true, "the tool failed: {result}");
         result["structuredContent"]["data"].clone()
     }
 
-    /// The sentence of a tool that failed.
+    /// Returns the sentence of a failed tool call.
     pub(crate) fn tool_error(&self) -> String {
         let result = self.result();
         assert_eq!(result["isError"], true, "the tool succeeded: {result}");

@@ -1,8 +1,9 @@
-//! Microsoft Entra ID as far as logins need it, and whatever it can do wrong: a small HTTP/1.1 server on loopback.
+//! A fake Microsoft Entra ID with the endpoints and the faults that logins can meet: a small
+//! HTTP/1.1 server on loopback.
 //!
-//! Everybody who comes to its login is logged in at once, as [`FakeEntra::account`] says. It checks what Entra checks
-//! (secret, scope, PKCE, redirect URI, a code once) and refuses in Entra's words. Shared by the unit tests of `identity` and
-//! the gateway's own tests.
+//! Every visitor of its login page is logged in at once, as the account that [`FakeEntra::account`]
+//! sets. It checks what Entra checks (secret, scope, PKCE, redirect URI, single use of codes) and
+//! refuses with Entra's texts. Shared by the unit tests of `identity` and the tests of the gateway.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,20 +27,20 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// The app's id, as an operator copies it.
+/// The application id, as an operator copies it.
 pub(crate) const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
-/// The directory's id.
+/// The directory id.
 pub(crate) const DIRECTORY: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
-/// Another app and another directory, of somebody else's.
+/// An application and a directory of another organisation.
 pub(crate) const OTHER_APP: &str = "a1b2c3d4-0000-4999-8aaa-bbbbccccdddd";
 pub(crate) const OTHER_DIRECTORY: &str = "11111111-2222-3333-4444-555555555555";
-/// Whoever logs in unless told otherwise.
+/// The object id of the account that logs in by default.
 pub(crate) const ACCOUNT: &str = "00aa11bb-22cc-33dd-44ee-55ff66007788";
 
 static KEYS: LazyLock<[KeyPair; 2]> =
     LazyLock::new(|| [0, 1].map(|_| KeyPair::generate(KeySize::Rsa2048).expect("a key")));
 
-/// What can be asked for.
+/// The endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
     Discovery,
@@ -48,19 +49,19 @@ pub(crate) enum Endpoint {
     Token,
 }
 
-/// What it answers instead of what it should.
+/// A fault that replaces the regular response.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// A refusal in Entra's form: the OAuth error and the number.
+    /// A refusal in Entra's form: the OAuth error and the AADSTS number.
     Refusal(&'static str, u32),
     Answer(u16, &'static str),
-    /// Nothing at all.
+    /// No response at all.
     Silence,
 }
 
 type Forge = Arc<dyn Fn(&mut Value, &mut Value) + Send + Sync>;
 
-/// A directory on loopback; it ends when dropped.
+/// A running directory. Dropping it stops it.
 pub(crate) struct FakeEntra {
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
@@ -70,9 +71,9 @@ pub(crate) struct FakeEntra {
 #[derive(Default)]
 struct Shared {
     secrets: Vec<String>,
-    /// Which of the keys signs.
+    /// The index of the signing key.
     key: usize,
-    /// Claims besides the usual ones.
+    /// Claims in addition to the usual ones.
     account: Value,
     forge: Option<Forge>,
     faults: HashMap<Endpoint, Fault>,
@@ -84,7 +85,7 @@ struct Shared {
 }
 
 impl FakeEntra {
-    /// Starts one whose app has this secret.
+    /// Starts a directory whose application has this secret.
     pub(crate) async fn start(secret: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -94,17 +95,17 @@ impl FakeEntra {
         Self { address, shared, accepting }
     }
 
-    /// What `--entra-authority` is given.
+    /// Returns the value for `--entra-authority`.
     pub(crate) fn authority(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The lines that make a tenant log in here, by its first secret.
+    /// Returns the lines of a tenant's file for a login here with the first secret.
     pub(crate) fn lines(&self) -> String {
         self.lines_of(APP, DIRECTORY)
     }
 
-    /// The same for an app and a directory.
+    /// The same for another application and directory.
     pub(crate) fn lines_of(&self, app: &str, directory: &str) -> String {
         let secret = self.shared().secrets[0].clone();
         format!(
@@ -113,17 +114,18 @@ impl FakeEntra {
         )
     }
 
-    /// Whoever logs in or is renewed from now on has these claims, too.
+    /// Adds these claims to all further logins and renewals.
     pub(crate) fn account(&self, claims: Value) {
         self.shared().account = claims;
     }
 
-    /// From now on header and claims of id_tokens are changed so before they are signed.
+    /// Applies `forge` to the header and the claims of all further id_tokens before they are
+    /// signed.
     pub(crate) fn forge(&self, forge: impl Fn(&mut Value, &mut Value) + Send + Sync + 'static) {
         self.shared().forge = Some(Arc::new(forge));
     }
 
-    /// From now on, or no more.
+    /// Sets the fault of an endpoint; `None` clears it.
     pub(crate) fn fault(&self, endpoint: Endpoint, fault: impl Into<Option<Fault>>) {
         let mut shared = self.shared();
         match fault.into() {
@@ -132,33 +134,33 @@ impl FakeEntra {
         };
     }
 
-    /// The secrets it takes from now on.
+    /// Replaces the accepted secrets.
     pub(crate) fn secrets(&self, secrets: &[&str]) {
         self.shared().secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
     }
 
-    /// Signs with the other key from now on, and publishes that one only.
+    /// Switches to the other signing key and publishes only that one.
     pub(crate) fn roll_keys(&self) {
         let mut shared = self.shared();
         shared.key = 1 - shared.key;
     }
 
-    /// No refresh token of now is good any more, as after a password reset.
+    /// Invalidates all refresh tokens issued so far, as a password reset does.
     pub(crate) fn revoke_sessions(&self) {
         self.shared().refresh_tokens.clear();
     }
 
-    /// How often it was asked for something.
+    /// Returns how many requests an endpoint has received.
     pub(crate) fn count(&self, endpoint: Endpoint) -> usize {
         self.shared().seen.iter().filter(|seen| **seen == endpoint).count()
     }
 
-    /// What the token endpoint was sent.
+    /// Returns the forms that the token endpoint has received.
     pub(crate) fn forms(&self) -> Vec<HashMap<String, String>> {
         self.shared().forms.clone()
     }
 
-    /// Where a browser is sent from its login: the callback with its parameters.
+    /// Logs a browser in. Returns the callback URL with its parameters.
     pub(crate) async fn visit(&self, authorize: &str) -> String {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build().expect("a client");
@@ -237,7 +239,7 @@ fn place(url: &Url) -> Option<(String, Endpoint)> {
     Some((directory.to_owned(), endpoint))
 }
 
-/// A domain is resolved to its directory's id; an audience stands for all.
+/// Resolves a domain to its directory's id; an audience such as `common` covers all directories.
 fn discovery(authority: &str, directory: &str) -> Response<Full<Bytes>> {
     let tid = match directory {
         "common" | "organizations" => "{tenantid}",
@@ -329,7 +331,7 @@ impl Shared {
         nonce: Option<&str>,
     ) -> Response<Full<Bytes>> {
         let number = self.next("refresh");
-        // A secret, and marked as one.
+        // The token contains the secret, so it carries the mark of secrets.
         let refresh_token = format!("{}-{number}", self.secrets[0]);
         self.refresh_tokens.push(refresh_token.clone());
         let id_token = self.id_token(authority, &form["client_id"], nonce);

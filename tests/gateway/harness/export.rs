@@ -1,4 +1,4 @@
-//! What operators drop: configurations of tenants and the vendor's zips around them.
+//! The files that operators drop: tenant configurations, and the vendor's zips around them.
 
 use tenantd::bundle::sample;
 
@@ -12,12 +12,12 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// A trained nlp dataset whose API is `backend`.
+    /// Starts the configuration of a trained nlp dataset with `backend` as its API.
     pub(crate) fn new(name: &str, backend: &FakeBackend) -> Self {
         Self::at(name, &backend.url(""))
     }
 
-    /// The same with an API anywhere.
+    /// The same with an API at any URL.
     pub(crate) fn at(name: &str, base: &str) -> Self {
         let key = secret(name);
         let lines = format!(
@@ -27,19 +27,19 @@ impl Tenant {
         Self { name: name.to_owned(), lines }
     }
 
-    /// Further lines of the configuration.
+    /// Adds lines to the configuration.
     pub(crate) fn with(mut self, lines: &str) -> Self {
         self.lines.push_str(lines);
         self.lines.push('\n');
         self
     }
 
-    /// As a YAML of its own.
+    /// Returns the configuration as a YAML file.
     pub(crate) fn yaml(&self) -> Vec<u8> {
         self.lines.clone().into_bytes()
     }
 
-    /// As the vendor exports it.
+    /// Returns the configuration as the vendor's zip.
     pub(crate) fn zip(&self) -> Vec<u8> {
         sample::export(&self.name, &self.lines)
     }

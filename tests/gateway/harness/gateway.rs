@@ -1,4 +1,4 @@
-//! One running gateway: the real binary as a process of its own, in a folder of its own.
+//! A running gateway: the real binary as a process of its own, in a folder of its own.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -16,21 +16,21 @@ use super::{PATIENCE, until};
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
 
-/// A gateway about to be started.
+/// The configuration of a gateway that is about to start.
 pub(crate) struct Setup {
     folder: TempDir,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
-    /// What `prlimit` takes away from it.
+    /// Arguments of `prlimit`.
     limits: Vec<String>,
-    /// Shell lines that come before it, in mounts of its own.
+    /// Shell lines to run before the gateway, in a mount namespace of its own.
     before: Option<String>,
-    /// Where its log goes instead of its output file.
+    /// The file that receives the log instead of `output.log`.
     stderr: Option<File>,
     is_stderr_closed: bool,
 }
 
-/// A gateway that serves. When it goes out of scope it is ended, and what it wrote is searched for secrets.
+/// A serving gateway. Dropping it stops the process and searches its output for secrets.
 pub(crate) struct Gateway {
     setup: Setup,
     child: Child,
@@ -38,18 +38,19 @@ pub(crate) struct Gateway {
 }
 
 impl Setup {
-    /// A gateway named localhost, on free ports, with an empty tenants folder and TLS of its own.
+    /// Configures a gateway with the host `localhost`, free ports, an empty tenants folder and
+    /// self-signed TLS.
     pub(crate) fn new() -> Self {
         Self::listening(0)
     }
 
-    /// The same on a port that others know already; 0 is any free one.
+    /// The same on a port that is known beforehand; 0 means any free one.
     pub(crate) fn listening(port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("tenants.d")).expect("made");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let flags = [
-            // As most operators say it: relative to where it is started.
+            // Relative to the working directory, as most operators write it.
             ("--tenants", "tenants.d".to_owned()),
             ("--state", path("state")),
             ("--certs", path("certs")),
@@ -72,13 +73,13 @@ impl Setup {
         }
     }
 
-    /// A file in the tenants folder from the start.
+    /// Adds a file to the tenants folder.
     pub(crate) fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
         fs::write(self.path().join("tenants.d").join(name), bytes).expect("written");
         self
     }
 
-    /// Lines of the gateway's own configuration file.
+    /// Adds lines to the gateway's configuration file.
     pub(crate) fn settings(mut self, lines: &str) -> Self {
         let file = self.path().join("tenantd.yaml");
         fs::write(&file, lines).expect("written");
@@ -86,66 +87,67 @@ impl Setup {
         self
     }
 
-    /// A further flag of `serve`.
+    /// Adds a flag of `serve`.
     pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// Another state folder than its own.
+    /// Sets another state folder.
     pub(crate) fn state(self, folder: &str) -> Self {
         self.instead("--state", folder)
     }
 
-    /// Another value of a flag that it has anyway.
+    /// Replaces the value of a flag that is set by default.
     pub(crate) fn instead(mut self, flag: &str, value: &str) -> Self {
         let at = self.flags.iter().position(|given| given == flag).expect("every gateway has it");
         value.clone_into(&mut self.flags[at + 1]);
         self
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The hard limit of files that it may open; the soft one is half of it.
+    /// Sets the hard limit of open files; the soft limit is half of it.
     pub(crate) fn open_files(mut self, hard: u32) -> Self {
         self.limits.push(format!("--nofile={}:{hard}", hard / 2));
         self
     }
 
-    /// The most memory that it may have in all; what asks for more fails, as on a machine that has no more.
+    /// Limits the total memory. Allocations above it fail, as on a machine without more memory.
     pub(crate) fn memory_mib(mut self, mib: u64) -> Self {
         self.limits.push(format!("--data={}", mib << 20));
         self
     }
 
-    /// Runs shell lines before the gateway becomes of that shell. What they mount, the gateway alone sees.
+    /// Runs shell lines in the mount namespace of the gateway before it starts. Only the gateway
+    /// sees what they mount.
     pub(crate) fn after_mounting(mut self, lines: &str) -> Self {
         self.before = Some(lines.to_owned());
         self
     }
 
-    /// Where its log goes instead of its output file.
+    /// Sends the log to `file` instead of `output.log`.
     pub(crate) fn stderr(mut self, file: File) -> Self {
         self.stderr = Some(file);
         self
     }
 
-    /// Starts it with standard error closed.
+    /// Starts the gateway with standard error closed.
     pub(crate) fn without_stderr(mut self) -> Self {
         self.is_stderr_closed = true;
         self
     }
 
-    /// The folder of everything.
+    /// Returns the folder that contains everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Starts it and waits until it says that it serves.
+    /// Starts the gateway and waits until it serves.
     pub(crate) async fn start(self) -> Gateway {
         let child = self.spawn();
         let mut gateway = Gateway { setup: self, child, ready: Value::Null };
@@ -153,7 +155,7 @@ impl Setup {
         gateway
     }
 
-    /// Starts it in the belief that it refuses; what it says then.
+    /// Starts a gateway that is expected to refuse to start. Returns its output.
     pub(crate) async fn refusal(self) -> String {
         let child = self.spawn();
         Gateway { setup: self, child, ready: Value::Null }.until_refused().await
@@ -191,12 +193,13 @@ impl Setup {
     }
 }
 
-/// Whether this user may mount: who may not cannot see these tests fail.
+/// Returns whether this user may mount. Tests that must mount are skipped otherwise.
 pub(crate) fn may_mount() -> bool {
     Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success())
 }
 
-/// A shell with mounts of its own that runs these lines and then becomes the gateway, as the same process.
+/// Returns a shell in a mount namespace of its own that runs these lines and then replaces itself
+/// with the gateway (`exec`).
 fn shell(lines: &str) -> Command {
     let script = format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\nexec \"$@\"");
     let mut command = Command::new("/usr/bin/unshare");
@@ -205,10 +208,10 @@ fn shell(lines: &str) -> Command {
 }
 
 impl Gateway {
-    /// Runs a command among the gateway's own mounts.
+    /// Runs a command in the gateway's mount namespace.
     pub(crate) fn among_its_mounts(&self, command: &str) {
         let pid = self.pid().to_string();
-        // Other mounts are entered at their root.
+        // `nsenter` starts in the root of the namespace.
         let script = format!("cd {} && {command}", self.path().display());
         let status = Command::new("nsenter")
             .args(["-t", &pid, "-m", "sh", "-ec", &script])
@@ -217,7 +220,7 @@ impl Gateway {
         assert!(status.success(), "{command}");
     }
 
-    /// Has it look at all tenants, and waits until it has.
+    /// Reloads all tenants and waits until that is done.
     pub(crate) async fn reload(&self) {
         let url = format!("http://{}/-/reload", self.admin_address());
         let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
@@ -237,12 +240,13 @@ impl Gateway {
         panic!("the gateway does not get ready:\n{}", self.output());
     }
 
-    /// A client that trusts this gateway's certificate.
+    /// Returns a client that trusts this gateway's certificate.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.base(), self.address(), self.ca().as_deref())
     }
 
-    /// A client with a connection of its own and wishes about it, for instance from which address it comes.
+    /// Returns a client with a connection of its own and a changed configuration, e.g. another
+    /// source address.
     pub(crate) fn client_with(
         &self,
         wishes: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
@@ -250,79 +254,79 @@ impl Gateway {
         Client::built(self.base(), self.address(), self.ca().as_deref(), wishes)
     }
 
-    /// Where it serves: `https://localhost:PORT`.
+    /// Returns the public base URL: `https://localhost:PORT`.
     pub(crate) fn base(&self) -> &str {
         self.ready["public_base"].as_str().expect("the ready file names it")
     }
 
-    /// The first public listener.
+    /// Returns the address of the first public listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.ready["listen"][0].as_str().expect("an address").parse().expect("an address")
     }
 
-    /// The first listener for plain HTTP.
+    /// Returns the address of the first plain-HTTP listener.
     pub(crate) fn plain_address(&self) -> SocketAddr {
         self.ready["listen_http"][0].as_str().expect("an address").parse().expect("an address")
     }
 
-    /// All public listeners.
+    /// Returns the addresses of all public listeners.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let all = self.ready["listen"].as_array().expect("a list").iter();
         all.map(|address| address.as_str().expect("text").parse().expect("an address")).collect()
     }
 
-    /// The admin listener.
+    /// Returns the address of the admin listener.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.ready["admin"].as_str().expect("an address").parse().expect("an address")
     }
 
-    /// The certificate to trust.
+    /// Returns the path of the certificate to trust.
     pub(crate) fn ca(&self) -> Option<PathBuf> {
         self.ready["ca"].as_str().map(PathBuf::from)
     }
 
-    /// A file in its tenants folder.
+    /// Returns the path of a file in the tenants folder.
     pub(crate) fn tenant_file(&self, name: &str) -> PathBuf {
         self.path().join("tenants.d").join(name)
     }
 
-    /// The folder of everything.
+    /// Returns the folder that contains everything.
     pub(crate) fn path(&self) -> &Path {
         self.setup.path()
     }
 
-    /// Ends it without any warning and starts it again in the same folder, on other ports.
+    /// Kills the process and starts it again in the same folder, on other ports.
     pub(crate) async fn kill_and_restart(self) -> Self {
         self.killed().start_again().await
     }
 
-    /// Ends it without any warning.
+    /// Kills the process (SIGKILL).
     pub(crate) fn killed(mut self) -> Self {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
-        // One that was killed early has none.
+        // A process that was killed early has written no ready file.
         let _none = fs::remove_file(self.path().join("ready.json"));
         self
     }
 
-    /// Starts it in the same folder after it has ended.
+    /// Starts the gateway in the same folder after it has ended, and waits until it serves.
     pub(crate) async fn start_again(self) -> Self {
         self.spawned_again().ready().await
     }
 
-    /// The same without waiting for anything.
+    /// The same without waiting.
     pub(crate) fn spawned_again(mut self) -> Self {
         self.child = self.setup.spawn();
         self
     }
 
-    /// Waits until it says that it serves.
+    /// Waits until the gateway serves.
     pub(crate) async fn ready(mut self) -> Self {
         self.ready = self.wait_for_ready_file().await;
         self
     }
 
-    /// Starts it in the same folder in the belief that it refuses; what it says then.
+    /// Starts it in the same folder, expecting it to refuse to start. Returns its output.
     pub(crate) async fn refusal(&mut self) -> String {
         fs::write(self.path().join("output.log"), "").expect("emptied");
         self.child = self.setup.spawn();
@@ -334,19 +338,19 @@ impl Gateway {
         self.output()
     }
 
-    /// Drops a file as a careful operator does: renamed into place.
+    /// Puts a file into the tenants folder as a careful operator does: by renaming it into place.
     pub(crate) fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
         let draft = self.path().join(format!("{name}.draft"));
         fs::write(&draft, bytes).expect("written");
         fs::rename(draft, self.tenant_file(name)).expect("renamed");
     }
 
-    /// Deletes a file of its tenants folder.
+    /// Deletes a file from the tenants folder.
     pub(crate) fn remove(&self, name: &str) {
         fs::remove_file(self.tenant_file(name)).expect("removed");
     }
 
-    /// What the admin listener answers to a GET.
+    /// Sends a GET to the admin listener. Returns status and body.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.admin_address());
         let response = reqwest::get(url).await.expect("the admin listener answers");
@@ -356,13 +360,13 @@ impl Gateway {
         (status, text)
     }
 
-    /// The status of one entry, if there is one.
+    /// Returns the status of an entry, if it exists.
     pub(crate) async fn status(&self, name: &str) -> Option<Value> {
         let (status, text) = self.admin(&format!("/api/tenants/{name}")).await;
         (status == 200).then(|| serde_json::from_str(&text).expect("a status is JSON"))
     }
 
-    /// Waits until an entry is in a state.
+    /// Waits until an entry is in `state`. Returns its status.
     pub(crate) async fn until_state(&self, name: &str, state: &str) -> Value {
         let mut last = None;
         let reached = tokio::time::timeout(PATIENCE, async {
@@ -379,27 +383,27 @@ impl Gateway {
             .unwrap_or_else(|_| panic!("{name} does not become {state}: {last:?}\n{}", self.output()))
     }
 
-    /// Waits until there is no such entry.
+    /// Waits until an entry no longer exists.
     pub(crate) async fn until_gone(&self, name: &str) {
         until(&format!("{name} is gone"), async || self.status(name).await.is_none().then_some(())).await;
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The memory that it has now, in MiB.
+    /// Returns the resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> u64 {
         self.status_kib("VmRSS") >> 10
     }
 
-    /// The most memory that it ever had, in MiB.
+    /// Returns the peak resident memory in MiB.
     pub(crate) fn peak_mib(&self) -> u64 {
         self.status_kib("VmHWM") >> 10
     }
 
-    /// How many threads it has now.
+    /// Returns the number of threads.
     pub(crate) fn threads(&self) -> u64 {
         self.status_kib("Threads")
     }
@@ -411,7 +415,7 @@ impl Gateway {
         value.parse().expect("a number")
     }
 
-    /// Sends it a signal, by the name `kill` knows.
+    /// Sends a signal, by its name for `kill`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.pid())])
@@ -420,19 +424,19 @@ impl Gateway {
         assert!(kill.success(), "the process is there");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended.
     pub(crate) async fn until_ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         until("the gateway ends", async || child.try_wait().expect("a child can be asked")).await
     }
 
-    /// What it has written to its output so far: all that was logged before what has been seen of it otherwise.
+    /// Returns its output so far. Everything logged before the call is included.
     pub(crate) fn output(&self) -> String {
         self.until_log_is_written();
         fs::read_to_string(self.path().join("output.log")).unwrap_or_default()
     }
 
-    /// Its log is written by a thread of its own, which rests when nothing is left to write.
+    /// Waits for the log's writer thread, which sleeps when it has written everything.
     fn until_log_is_written(&self) {
         for _ in 0..1_000 {
             if self.state_of_thread("log").is_none_or(|state| state == 'S' || state == 'Z') {
@@ -442,7 +446,7 @@ impl Gateway {
         }
     }
 
-    /// The letter that the kernel has for what a thread does.
+    /// Returns the kernel's state letter of a thread.
     fn state_of_thread(&self, name: &str) -> Option<char> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
         let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).ok();
@@ -451,7 +455,8 @@ impl Gateway {
         tasks.flatten().filter_map(stat).find_map(of_thread)
     }
 
-    /// What was asked for of a tenant, and how it was answered. It logs that with `tenantd::server=debug`.
+    /// Returns the requests for a tenant with their statuses, from the log. They are logged at
+    /// `tenantd::server=debug`.
     pub(crate) fn steps(&self, tenant: &str) -> Vec<String> {
         let output = self.output();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -459,14 +464,15 @@ impl Gateway {
         answered.filter_map(|line| Some(format!("{} {}", line["route"].as_str()?, line["status"]))).collect()
     }
 
-    /// Where its state is.
+    /// Returns the state folder.
     fn state_folder(&self) -> PathBuf {
         let flags = &self.setup.flags;
         let at = flags.iter().position(|flag| flag == "--state").expect("every gateway has one");
         PathBuf::from(&flags[at + 1])
     }
 
-    /// What it must not have written anywhere: a secret. Keys of certificates and what tenants dropped are other folders.
+    /// Asserts that it wrote no secret to its output or its state folder. Keys of certificates and
+    /// dropped tenants are in other folders.
     fn assert_kept_secrets(&self) {
         secret::assert_none("the gateway's output", &self.output());
         secret::assert_none_below(&self.state_folder());
@@ -482,7 +488,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

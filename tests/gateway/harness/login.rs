@@ -1,4 +1,4 @@
-//! A client and a person's browser that log in at one tenant, step by step.
+//! An OAuth client and a person's browser that log in at one tenant, step by step.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::client::{Answer, read};
 use super::entra::FakeEntra;
 use super::{Client, Gateway};
 
-/// 43 characters are the fewest that are allowed.
+/// RFC 7636, section 4.1, requires at least 43 characters.
 pub(crate) const VERIFIER: &str = "a-verifier-that-is-just-long-enough-for-s256";
 pub(crate) const CALLBACK: &str = "http://127.0.0.1:7777/callback";
 
-/// S256 (RFC 7636).
+/// Returns the S256 challenge (RFC 7636, section 4.2).
 pub(crate) fn challenge(verifier: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(digest)
 }
 
-/// A browser: it keeps cookies and follows nothing by itself.
+/// A browser that keeps cookies and does not follow redirects by itself.
 pub(crate) struct Browser {
     client: Client,
     pub(crate) cookies: BTreeMap<String, String>,
@@ -33,28 +33,29 @@ impl Browser {
         Self { client: gateway.client(), cookies: BTreeMap::new() }
     }
 
-    /// Goes to a URL of the gateway, or a path.
+    /// Requests a URL or path of the gateway.
     pub(crate) async fn get(&mut self, at: &str) -> Answer {
         let path = at.strip_prefix(self.client.base()).unwrap_or(at).to_owned();
         let request = self.client.request(Method::GET, &path).header("accept", "text/html");
         self.send(request).await
     }
 
-    /// Sends a form from a page of the gateway's own.
+    /// Sends a form as a page of the gateway does: same origin, with `Origin: null`.
     pub(crate) async fn post(&mut self, at: &str, form: &[(&str, &str)]) -> Answer {
         let path = at.strip_prefix(self.client.base()).unwrap_or(at).to_owned();
         let request = self.client.request(Method::POST, &path).header("sec-fetch-site", "same-origin");
         self.send(request.header("origin", "null").form_of(form)).await
     }
 
-    /// What a person does that a client sends here, up to where it leads back to the client.
+    /// Follows a client's authorization request through consent and login. Returns the redirect URI
+    /// with its parameters.
     pub(crate) async fn log_in(&mut self, authorize: &str, entra: &FakeEntra) -> Url {
         let way = self.consent(authorize).await;
         let callback = entra.visit(&way).await;
         self.come_back(&callback).await
     }
 
-    /// Allows what an authorization request asks for; the way to Microsoft.
+    /// Consents to an authorization request. Returns the URL of Microsoft's login.
     pub(crate) async fn consent(&mut self, authorize: &str) -> String {
         let page = self.get(authorize).await;
         assert_eq!(page.status, 200, "{page:?}");
@@ -62,7 +63,7 @@ impl Browser {
         self.allow(tenant, &page).await
     }
 
-    /// The same from the consent page of a tenant on.
+    /// The same, starting at the consent page of a tenant.
     async fn allow(&mut self, tenant: &str, page: &Answer) -> String {
         let blob = field(&page.text, "request");
         let form = [("request", blob.as_str()), ("decision", "allow")];
@@ -71,7 +72,8 @@ impl Browser {
         way(&on.text)
     }
 
-    /// From Microsoft's login; where the client is told.
+    /// Returns from Microsoft's login to the callback. Returns the redirect URI with its
+    /// parameters.
     pub(crate) async fn come_back(&mut self, callback: &str) -> Url {
         let done = self.get(callback).await;
         assert_eq!(done.status, 302, "{done:?}");
@@ -99,7 +101,7 @@ impl Browser {
     }
 }
 
-/// A form as a request's body.
+/// Sets a form as a request's body.
 pub(crate) trait Form {
     fn form_of(self, form: &[(&str, &str)]) -> Self;
 }
@@ -111,16 +113,16 @@ impl Form for reqwest::RequestBuilder {
     }
 }
 
-/// A client at one tenant.
+/// An OAuth client of one tenant.
 pub(crate) struct App<'a> {
     pub(crate) gateway: &'a Gateway,
-    /// `/acme`
+    /// The tenant's prefix, e.g. `/acme`.
     pub(crate) prefix: &'a str,
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
 }
 
-/// What the token endpoint sold.
+/// A successful response of the token endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     pub(crate) access: String,
@@ -137,7 +139,7 @@ impl<'a> App<'a> {
         Self { gateway, prefix, client_id, redirect_uri: CALLBACK.to_owned() }
     }
 
-    /// Where it sends the person.
+    /// Returns the path of its authorization request.
     pub(crate) fn authorize_path(&self, more: &[(&str, &str)]) -> String {
         let mut query = vec![
             ("response_type", "code"),
@@ -157,12 +159,12 @@ impl<'a> App<'a> {
         format!("{}/authorize?{query}", self.prefix)
     }
 
-    /// From consent through Microsoft's login; the callback's URL at the gateway.
+    /// Goes through consent and Microsoft's login. Returns the URL of the gateway's callback.
     pub(crate) async fn log_in_at_microsoft(&self, browser: &mut Browser, entra: &FakeEntra) -> String {
         entra.visit(&browser.consent(&self.authorize_path(&[])).await).await
     }
 
-    /// The same from the consent page on.
+    /// The same, starting at the consent page.
     pub(crate) async fn consent_and_visit(
         &self,
         browser: &mut Browser,
@@ -172,12 +174,12 @@ impl<'a> App<'a> {
         entra.visit(&browser.allow(self.prefix, page).await).await
     }
 
-    /// The whole way to the URL with the code.
+    /// Goes through the whole login. Returns the redirect URI with the code.
     pub(crate) async fn log_in(&self, browser: &mut Browser, entra: &FakeEntra) -> Url {
         browser.log_in(&self.authorize_path(&[]), entra).await
     }
 
-    /// Redeems a code.
+    /// Redeems an authorization code.
     pub(crate) async fn redeem(&self, code: &str) -> Answer {
         let form = [
             ("grant_type", "authorization_code"),
@@ -196,7 +198,7 @@ impl<'a> App<'a> {
         read(request.send().await.expect("an answer")).await
     }
 
-    /// Tokens, from nothing.
+    /// Logs in and redeems the code.
     pub(crate) async fn tokens(&self, entra: &FakeEntra) -> Tokens {
         let back = self.log_in(&mut Browser::new(self.gateway), entra).await;
         let sold = self.redeem(&parameter(&back, "code").expect("a code")).await;
@@ -212,14 +214,14 @@ impl Tokens {
     }
 }
 
-/// Registers a client with whatever it says.
+/// Sends a registration request with any body.
 pub(crate) async fn register(gateway: &Gateway, prefix: &str, body: &Value) -> Answer {
     let request = gateway.client().request(Method::POST, &format!("{prefix}/register"));
     let request = request.header("content-type", "application/json").body(body.to_string());
     read(request.send().await.expect("an answer")).await
 }
 
-/// The one value of a parameter of a URL.
+/// Returns the value of a URL's query parameter and asserts that it occurs at most once.
 pub(crate) fn parameter(url: &Url, name: &str) -> Option<String> {
     let mut values =
         url.query_pairs().filter(|(known, _)| known == name).map(|(_, value)| value.into_owned());
@@ -228,14 +230,14 @@ pub(crate) fn parameter(url: &Url, name: &str) -> Option<String> {
     value
 }
 
-/// The value of a form's hidden field.
+/// Returns the value of a form's hidden field.
 pub(crate) fn field(page: &str, name: &str) -> String {
     let mark = format!("name=\"{name}\" value=\"");
     let rest = page.split(&mark).nth(1).unwrap_or_else(|| panic!("no field {name} in {page}"));
     unescaped(rest.split('"').next().unwrap_or_default())
 }
 
-/// Where a page leads.
+/// Returns the target of the first link of a page.
 pub(crate) fn way(page: &str) -> String {
     let rest = page.split("<a href=\"").nth(1).unwrap_or_else(|| panic!("no way on in {page}"));
     unescaped(rest.split('"').next().unwrap_or_default())

@@ -1,5 +1,5 @@
-//! What stands between a gateway and the backends of several tenants: the vendor's portal (a stock NGINX), and a proxy of
-//! the network.
+//! What stands between a gateway and the backends of several tenants: the vendor's portal (a stock
+//! NGINX), and a forward proxy.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{FakeBackend, until};
 
-/// An NGINX that speaks TLS, HTTP/1.1 and HTTP/2, in front of one backend.
+/// An NGINX with TLS, HTTP/1.1 and HTTP/2 in front of one backend.
 pub(crate) struct Portal {
     folder: TempDir,
     port: u16,
@@ -22,14 +22,14 @@ pub(crate) struct Portal {
 }
 
 impl Portal {
-    /// Starts it; `lines` are further ones of its `server` block.
+    /// Starts NGINX; `lines` are added to its `server` block.
     pub(crate) async fn start(backend: &FakeBackend, lines: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "portal.test".to_owned()])
             .expect("a certificate");
         fs::write(folder.path().join("portal.pem"), made.cert.pem()).expect("written");
         fs::write(folder.path().join("portal.key"), made.signing_key.serialize_pem()).expect("written");
-        // NGINX does not say which port it was given, so it is told a free one.
+        // NGINX does not report a port that the kernel chose, so a free one is chosen for it.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
         let file = folder.path().join("nginx.conf");
@@ -53,17 +53,17 @@ impl Portal {
         portal
     }
 
-    /// The URL of a path of it.
+    /// Returns the URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// The certificate that a gateway must trust (`SSL_CERT_FILE`).
+    /// Returns the path of the certificate that a gateway must trust (`SSL_CERT_FILE`).
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("portal.pem")
     }
@@ -75,7 +75,7 @@ impl Portal {
 
 impl Drop for Portal {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if NGINX has already ended.
         let _ = self.nginx.kill();
         let _ = self.nginx.wait();
         if std::thread::panicking() {
@@ -104,7 +104,7 @@ http {{
     )
 }
 
-/// A proxy that connects to one place whatever it is asked to connect to, and writes down what it was asked.
+/// A forward proxy that connects to a fixed target whatever is requested, and records the requests.
 pub(crate) struct Proxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -112,7 +112,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Leads to `target`.
+    /// Starts a proxy that connects to `target`.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -127,12 +127,12 @@ impl Proxy {
         Self { address, asked, serving }
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The first line of each request, and its `Proxy-Authorization` behind it.
+    /// Returns the first line of each request, followed by its `Proxy-Authorization`.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no holder of this lock panics").clone()
     }
@@ -149,7 +149,8 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }
 
-/// Reads one head; then bytes go both ways. Of a request in absolute form the target gets the head as it came.
+/// Reads one request head, then copies bytes both ways. A request in absolute form is forwarded
+/// with its head unchanged.
 async fn lead(stream: TcpStream, target: SocketAddr, asked: Arc<Mutex<Vec<String>>>) {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
@@ -168,7 +169,7 @@ async fn lead(stream: TcpStream, target: SocketAddr, asked: Arc<Mutex<Vec<String
         false => onward.write_all(head.as_bytes()).await,
     };
     if first.is_ok() {
-        // Either side may end it at any time.
+        // Either side may close the connection at any time.
         let _ended = copy_bidirectional(&mut stream, &mut onward).await;
     }
 }

@@ -1,17 +1,18 @@
-//! Secrets that can be found again: each contains a mark that occurs nowhere else.
+//! Secrets that can be found in any output: each contains a mark that occurs nowhere else.
 
 use std::fs;
 use std::path::Path;
 
-/// What every secret of these tests contains. `scripts/test.sh` searches the whole run's output for it, too.
+/// The mark of every secret in these tests. `scripts/test.sh` searches the output of the whole run
+/// for it, too.
 const MARK: &str = "c4naryS3cret";
 
-/// A secret for this purpose.
+/// Returns a secret for this purpose.
 pub(crate) fn secret(purpose: &str) -> String {
     format!("{MARK}-{purpose}-0123456789abcdef")
 }
 
-/// Fails if a text has a secret in it. `place` says whose text it is.
+/// Panics if `text` contains a secret. `place` names the source of the text.
 pub(crate) fn assert_none(place: &str, text: &str) {
     if let Some(at) = text.find(MARK) {
         let around: String =
@@ -20,7 +21,7 @@ pub(crate) fn assert_none(place: &str, text: &str) {
     }
 }
 
-/// The same for all files below a folder, whatever they contain.
+/// The same for all files below a folder.
 pub(crate) fn assert_none_below(folder: &Path) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();

@@ -1,25 +1,25 @@
-//! What the fake backend may answer, and its bytes.
+//! The replies of the fake backend, and their bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// What the backend does with a request.
+/// A reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    /// Rows, as the vendor's API might give them.
+    /// Rows in the form of the vendor's API.
     Rows,
     Json(Value),
-    /// A body as it is, called JSON, with further headers.
+    /// A verbatim body with the content type JSON and further headers.
     Text(Arc<str>, &'static [(&'static str, &'static str)]),
     /// Any status with any JSON body.
     Status(u16, Value),
-    /// The reply, later.
+    /// The reply after a delay.
     After(Duration, Box<Reply>),
-    /// The reply, once [`FakeBackend::release`] was called.
+    /// The reply after the next [`FakeBackend::release`].
     Held(Box<Reply>),
-    /// Silence.
+    /// No response.
     Hang,
     /// The status line, then silence.
     HangInHeaders,
@@ -27,11 +27,11 @@ pub(crate) enum Reply {
     HangInBody,
     /// The reply's bytes in drips.
     Drip(Box<Reply>),
-    /// A body of so many bytes, announced.
+    /// A body of this many bytes with a Content-Length.
     Huge(usize),
-    /// A body of so many bytes in chunks, not announced.
+    /// A chunked body of this many bytes.
     HugeChunked(usize),
-    /// Bytes that are no JSON, called JSON.
+    /// A body that is not JSON, with the content type JSON.
     Garbage,
     /// A web page.
     Html(u16),
@@ -39,28 +39,28 @@ pub(crate) enum Reply {
     RateLimited(&'static str),
     /// A chunk that ends early, then the end of the connection.
     TruncatedChunk,
-    /// A reset instead of an answer.
+    /// A connection reset instead of a response.
     Reset,
-    /// The end of the connection instead of an answer.
+    /// The end of the connection instead of a response.
     Close,
-    /// The first text, then the second again and again, as much of it as is taken.
+    /// The first text, then the second repeatedly for as long as the client reads.
     Endless(&'static str, &'static str),
-    /// An answer with so many headers.
+    /// A response with this many headers.
     ManyHeaders(usize),
     /// A redirect.
     Redirect(u16, String),
-    /// JSON with a byte order mark, called text.
+    /// JSON with a byte order mark, with a text content type.
     WrongContentType,
 }
 
-/// What becomes of the connection.
+/// What happens to the connection after a reply.
 pub(super) enum After {
     KeepAlive,
     Close,
     Reset,
 }
 
-/// The bytes, and what follows them; `None` is silence.
+/// Returns the bytes of a reply, and what follows them; `None` is silence.
 pub(super) fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
     let json = "application/json";
     let whole =
@@ -114,7 +114,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     [&head[..], body].concat()
 }
 
-/// Two rows about orders.
+/// Returns two rows about orders.
 pub(crate) fn rows() -> Value {
     json!({
         "columns": ["region", "orders"],

@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 
-/// What a plain client reads until the backend ends the connection or `patience` is over.
+/// Sends one request over a raw connection. Returns what arrives until the backend closes the
+/// connection or `patience` is over.
 async fn raw(backend: &FakeBackend, patience: Duration) -> String {
     let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
     let request = b"POST /nlp-search HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
