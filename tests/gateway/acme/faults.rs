@@ -1,4 +1,4 @@
-//! Authorities that are dead, hang, lie or want a pause, and a gateway that crashes.
+//! CAs that are dead, hang, lie or limit rates, and a gateway that crashes.
 
 use std::fs;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn a_ca_that_is_dead_at_start_delays_nothing_and_is_asked_again() {
     pebble.start_again().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("it is certified", async || visitor.serial("mcp.test").await).await;
-    // The CA has lost its memory once more, and with it our account.
+    // The CA loses its memory again, and with it our account.
     pebble.kill();
     pebble.start_again().await;
     renew(&gateway, "mcp.test").await;
@@ -73,7 +73,7 @@ async fn a_ca_that_dies_in_the_middle_of_an_order_is_asked_again_when_it_is_back
     pebble.kill();
     until_trouble(&gateway, "mcp.test", "not reached").await;
     assert!(Visitor::trusting_nobody(pebble.tls_port).is_served("mcp.test").await);
-    // It comes back without any memory of the order or of our account, and quicker.
+    // The CA restarts without memory of the order or our account, and validates fast now.
     pebble.options.slow_validation = false;
     pebble.start_again().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
@@ -144,12 +144,12 @@ async fn a_ca_that_hangs_keeps_nobody_from_being_served() {
     let strange = Visitor::trusting_nobody(pebble.tls_port);
     assert!(strange.is_served("slow.test").await);
     until("the order hangs", async || front.has_failed().then_some(())).await;
-    // Another name is not kept waiting.
+    // Another name is not delayed.
     let backend = FakeBackend::start().await;
     gateway.put("a.yaml", Tenant::new("a", &backend).with("hosts: [acme.test]").yaml());
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("the other name is certified", async || visitor.serial("acme.test").await).await;
-    // The hanging exchange is given up, and the next one succeeds.
+    // The hanging exchange times out, and the next one succeeds.
     let late = tokio::time::timeout(PATIENCE * 3, async {
         while visitor.serial("slow.test").await.is_none() {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -191,7 +191,7 @@ async fn an_account_that_the_ca_has_lost_is_opened_again() {
 
 #[tokio::test]
 async fn a_crash_loop_places_no_more_orders_than_the_cap() {
-    // Validations take long enough to die in.
+    // Validations are slow enough to kill the gateway during one.
     let pebble = Pebble::start(Options { slow_validation: true, ..Options::default() }).await;
     let mut gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
     let mut seen = 0;
@@ -220,14 +220,15 @@ async fn a_name_that_leads_elsewhere_is_proved_at_staging_before_the_next_order(
     until_trouble(&gateway, "mcp.test", "could not see that mcp.test is ours").await;
     assert_eq!((production.orders().len(), staging.orders().len()), (2, 0), "one order for each way");
 
-    // From now on staging is asked, also by an operator and after a restart.
+    // From now on the order is tried at staging first, also on an operator's request and after a
+    // restart.
     let (_, said) = post(&gateway, "/-/renew/mcp.test").await;
     assert!(said.contains("staging could not see") && said.contains("nothing is ordered"), "{said}");
     let gateway = gateway.kill_and_restart().await;
     post(&gateway, "/-/renew/mcp.test").await;
     assert_eq!((production.orders().len(), staging.orders().len()), (2, 4));
 
-    // What staging issues is not served; what is ordered next is.
+    // A certificate from staging is not served; the production certificate ordered next is.
     pebble.lead_back("mcp.test").await;
     renew(&gateway, "mcp.test").await;
     assert_eq!((production.orders().len(), staging.orders().len()), (3, 5));

@@ -1,4 +1,4 @@
-//! How long certificates take, for people to read: `CONTRIBUTING.md` has the command.
+//! Prints how long issuance and a start take. `CONTRIBUTING.md` has the command.
 
 use std::fs;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn how_long_an_issue_and_a_start_take() {
     told("a start, from the process to the first handshake with the bootstrap certificate", starts);
 }
 
-/// Starts a gateway whose certs folder is gone and whose CA is dead.
+/// Starts a gateway whose certs folder is missing and whose CA is dead.
 async fn start_with_nothing(gateway: Gateway, pebble: &Pebble) -> (Gateway, Duration) {
     let stopped = gateway.killed();
     fs::remove_dir_all(stopped.path().join("certs")).expect("removed");

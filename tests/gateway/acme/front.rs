@@ -1,6 +1,8 @@
-//! A server before `pebble` that has what Debian's version has not (ARI, profiles), and that fails on demand.
+//! A reverse proxy in front of `pebble` that adds what Debian's version lacks (ARI, profiles) and
+//! injects faults.
 //!
-//! It keeps the Host, from which pebble makes its URLs, so signatures over them stay good. One request per connection.
+//! It keeps the Host header, from which pebble builds its URLs, so that signatures over them stay
+//! valid. It serves one request per connection.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,27 +19,27 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::pebble::Pebble;
 
-/// What a request for an order gets instead of an answer.
+/// A fault that replaces the response to a new-order request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A proxy's page.
+    /// The error page of a proxy.
     Html,
     /// 429 with Retry-After, in seconds.
     RateLimited(u32),
-    /// Nothing, for ever.
+    /// No response, ever.
     Hang,
-    /// The connection ends.
+    /// The connection is closed.
     Reset,
     /// The account is unknown.
     NoAccount,
 }
 
-/// What a chain is answered with instead.
+/// A wrong certificate chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// The leaf alone.
+    /// The leaf certificate alone.
     Truncated,
-    /// The chain of the certificate before.
+    /// The chain of the previous certificate.
     Stale,
 }
 
@@ -45,7 +47,7 @@ pub(crate) enum Lie {
 struct State {
     faults: Vec<Fault>,
     lie: Option<Lie>,
-    /// As seconds from now.
+    /// Start and end of the suggested renewal window, in seconds from now.
     window: Option<(i64, i64)>,
     profiles: Vec<String>,
     orders: Vec<Value>,
@@ -53,7 +55,7 @@ struct State {
     chain: Option<String>,
 }
 
-/// A running front; it ends when dropped.
+/// A running proxy. Dropping it stops it.
 pub(crate) struct Front {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -74,7 +76,7 @@ impl Front {
                 let (shared, acceptor) = (shared.clone(), acceptor.clone());
                 spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        // A client that broke off is no news.
+                        // A client that disconnects is not an error.
                         let _ = shared.serve(stream).await;
                     }
                 });
@@ -83,44 +85,44 @@ impl Front {
         Self { port, state, accepting }
     }
 
-    /// Its directory.
+    /// Returns the URL of its directory.
     pub(crate) fn directory(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// The next requests for orders fail so.
+    /// Queues faults for the next new-order requests.
     pub(crate) fn fail(&self, faults: &[Fault]) {
         self.state().faults = faults.to_vec();
     }
 
-    /// Whether all faults were met.
+    /// Returns whether all queued faults have occurred.
     pub(crate) fn has_failed(&self) -> bool {
         self.state().faults.is_empty()
     }
 
-    /// Chains are answered so from now on.
+    /// Sets the lie about certificate chains; `None` clears it.
     pub(crate) fn lie(&self, lie: Option<Lie>) {
         self.state().lie = lie;
     }
 
-    /// It has renewal information from now on, and suggests this window (seconds from when it is asked).
+    /// Enables ARI with this suggested window, in seconds from the time of the request.
     pub(crate) fn suggest(&self, from: i64, until: i64) {
         self.state().window = Some((from, until));
     }
 
-    /// It has profiles.
+    /// Advertises these profiles.
     pub(crate) fn offer(&self, profiles: &[&str]) {
         self.state().profiles = profiles.iter().map(|profile| (*profile).to_owned()).collect();
     }
 
-    /// The serial number of the certificate that it handed out last.
+    /// Returns the serial number of the last certificate it delivered.
     pub(crate) fn serial(&self) -> Option<String> {
         let chain = self.state().chain.clone()?;
         let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate");
         Some(super::visitor::serial(&leaf))
     }
 
-    /// The orders it was asked for, as they were signed.
+    /// Returns the payloads of the accepted new-order requests.
     pub(crate) fn orders(&self) -> Vec<Value> {
         self.state().orders.clone()
     }
@@ -174,7 +176,7 @@ impl Shared {
         }
         let mut answer = self.ask(request).await?;
         self.change(&path, &mut answer);
-        // An order whose nonce was refused is none.
+        // A request that pebble refused, e.g. because of its nonce, has placed no order.
         if let Some(order) = order.filter(|_| answer.start.contains(" 201")) {
             self.state().take_order(order, &mut answer);
         }
@@ -188,7 +190,7 @@ impl Shared {
         request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("connection"));
         request.headers.push(("connection".into(), "close".into()));
         let is_head = request.start.starts_with("HEAD");
-        // The older version has no chunks.
+        // HTTP/1.0 has no chunked encoding.
         request.start = request.start.replace("HTTP/1.1", "HTTP/1.0");
         write(&mut stream, request).await?;
         let mut answer = read_head(&mut stream).await?;
@@ -211,7 +213,7 @@ impl Shared {
             }
             answer.body = directory.to_string().into_bytes();
         }
-        // A refusal (pebble refuses good nonces now and then) has no chain in it.
+        // A refusal contains no chain; pebble refuses valid nonces at random.
         if path.starts_with("/certZ/") && answer.start.contains(" 200 ") {
             let chain = String::from_utf8_lossy(&answer.body).into_owned();
             let before = state.chain.replace(chain.clone());
@@ -238,12 +240,13 @@ impl State {
         if self.faults.is_empty() { None } else { Some(self.faults.remove(0)) }
     }
 
-    /// A certificate can be replaced once.
+    /// Returns whether the certificate that an order replaces was replaced before, which RFC 9773
+    /// allows once.
     fn was_replaced(&self, order: &Value) -> bool {
         order["replaces"].as_str().is_some_and(|id| self.replaced.iter().any(|replaced| replaced == id))
     }
 
-    /// Notes what was ordered, and says which certificate it replaces.
+    /// Records an order and adds `replaces` to the response.
     fn take_order(&mut self, order: Value, answer: &mut Message) {
         if let Some(replaces) = order["replaces"].as_str() {
             self.replaced.push(replaces.to_owned());
@@ -255,7 +258,7 @@ impl State {
     }
 }
 
-/// What a signed request asks for.
+/// Returns the payload of a new-order request (JWS).
 fn ordered(request: &Message) -> Option<Value> {
     let jws: Value = serde_json::from_slice(&request.body).ok()?;
     let payload = BASE64_URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
@@ -317,7 +320,7 @@ async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Mess
     Ok(Message { start, headers: lines.filter_map(header).collect(), body: Vec::new() })
 }
 
-/// So many bytes as were announced, or all until the end.
+/// Reads a body by its Content-Length, or to the end of the connection.
 async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, message: &mut Message) -> std::io::Result<()> {
     let length = message.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     match length.and_then(|(_, length)| length.parse::<usize>().ok()) {

@@ -1,4 +1,4 @@
-//! Certificates are obtained: for names and addresses, by either challenge, from whatever authority.
+//! Issuance: names and addresses, both challenge types, and various CA policies.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -44,12 +44,12 @@ async fn http_01_takes_over_where_the_ca_does_not_get_through_to_tls() {
     until("it is certified all the same", async || visitor.serial("mcp.test").await).await;
     let found = status(&gateway, "mcp.test").await.expect("a status");
     assert_eq!(found["challenge"], "http-01");
-    // The winner is remembered.
+    // The challenge type that succeeded is remembered.
     let orders = pebble.orders();
     renew(&gateway, "mcp.test").await;
     assert_eq!(pebble.orders(), orders + 1);
 
-    // Port 80 is for challenges and redirects, and for names of ours only.
+    // Port 80 serves challenges and redirects only, and only for the gateway's hosts.
     let plain = |host: &'static str, path: &str| {
         let client =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
@@ -90,7 +90,7 @@ async fn an_external_account_is_bound_and_a_wrong_one_is_explained() {
     assert_eq!(found["state"], "refused");
     drop(wrong);
 
-    // With padding, as some CAs show it.
+    // With base64 padding, as some CAs show the key.
     fs::write(&key, format!("{}=\n", pebble::EAB_KEY)).expect("written");
     let _right = pebble.setup(&with_key).flag("--host", "mcp.test").start().await;
     let visitor = Visitor::trusting(&roots, pebble.tls_port);
@@ -135,7 +135,7 @@ async fn a_restart_and_a_second_gateway_order_nothing() {
         assert_eq!(mode, 0o700, "{}", path.display());
     }
 
-    // The folder is one gateway's.
+    // The certs folder belongs to one gateway.
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_tenantd"))
         .args([
             "serve",
@@ -183,7 +183,7 @@ async fn addresses_of_both_families_are_certified_in_both_ways() {
             let way = if wrong_tls_port { "http-01" } else { "tls-alpn-01" };
             assert_eq!(found["challenge"], way, "{name}");
         }
-        // Whoever connects to an address names no host, and is shown that address's certificate.
+        // A client that connects to an address sends no SNI, and gets that address's certificate.
         let roots = pebble.roots().await;
         for (at, address) in gateway.addresses().into_iter().enumerate() {
             let visitor = Visitor::trusting(&roots, address.port());
@@ -206,7 +206,8 @@ async fn a_tenants_host_that_is_gone_is_renewed_no_more() {
     gateway.remove("a.yaml");
     until("it is no longer wanted", async || status(&gateway, "acme.test").await.is_none().then_some(()))
         .await;
-    // What was under way may end; then there is silence for longer than a life.
+    // An order in progress may finish; after that no order follows for longer than a certificate's
+    // lifetime.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let orders = pebble.orders();
     tokio::time::sleep(std::time::Duration::from_secs(13)).await;

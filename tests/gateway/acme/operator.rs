@@ -1,4 +1,4 @@
-//! What operators do, and what they are told.
+//! What operators do about certificates, and what the gateway tells them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use super::visitor::Visitor;
 use super::{status, until_trouble};
 use crate::harness::{PATIENCE, until};
 
-/// What `tenantd certs` answers in a folder: its exit code and all that it says.
+/// Runs `tenantd certs` in a folder. Returns the exit code and the output.
 fn certs(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantd"));
     let output =
@@ -43,7 +43,7 @@ async fn the_command_line_lists_renews_and_explains() {
     assert!(code == Some(1) && text.contains("certs list"), "{text}");
     let (code, text) = certs(&["show", "mcp.test"]);
     assert!(code == Some(0) && text.contains("tls-alpn-01"), "{text}");
-    // mcp.test is known to the CA's name service only, and the ports are not those of the internet.
+    // Only the CA's DNS server knows mcp.test, and the ports are not 443 and 80.
     let config = gateway.path().join("tenantd.yaml").display().to_string();
     let (code, text) = certs(&["doctor", "--config", &config, "--host", "mcp.test"]);
     assert!(
@@ -79,7 +79,7 @@ async fn a_folder_that_cannot_be_written_is_said_and_something_is_served() {
     until_trouble(&gateway, "mcp.test", "--certs").await;
     assert!(Visitor::trusting_nobody(pebble.tls_port).is_served("mcp.test").await);
     assert_eq!(pebble.orders(), 0);
-    // Mended, it is taken up without a restart.
+    // Once repaired, the folder is used without a restart.
     fs::remove_file(gateway.path().join("certs")).expect("removed");
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     let soon = tokio::time::timeout(PATIENCE * 2, async {
@@ -106,7 +106,7 @@ async fn without_a_gateway_the_folder_is_read_and_left_as_it_is() {
     let gateway = gateway.killed();
     let before = listing(&gateway.path().join("certs"));
 
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     let offline = ["--admin", "127.0.0.1:1", "--format", "json"];
     let (code, text) = certs(gateway.path(), &[&["list"], &offline[..]].concat());
     let (json, told) = text.split_at(text.rfind(']').expect("a list") + 1);
@@ -125,7 +125,7 @@ async fn without_a_gateway_the_folder_is_read_and_left_as_it_is() {
     assert_eq!(listing(&gateway.path().join("certs")), before, "the folder was touched");
 }
 
-/// Every file below a folder, with its bytes.
+/// Returns every file below a folder with its contents.
 fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for path in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
@@ -186,7 +186,7 @@ async fn the_doctor_explains_what_keeps_a_certificate_from_being_obtained() {
         assert_eq!(code, Some(1), "{text}");
         words.iter().for_each(|words| assert!(text.contains(words), "{flags:?} lacks {words:?}:\n{text}"));
     }
-    // The port is taken.
+    // The port is in use.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let flags = ["doctor", "--tls", "manual", "--admin", "127.0.0.1:1", "--listen", &address];

@@ -1,4 +1,5 @@
-//! A CA on loopback: Debian's `pebble` and `pebble-challtestsrv`, on ports and in a folder of their own.
+//! A CA on loopback: Debian's `pebble` and `pebble-challtestsrv`, on ports and in a folder of their
+//! own.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,14 +18,14 @@ use crate::harness::{PATIENCE, Setup};
 pub(crate) const KID: &str = "kid-1";
 pub(crate) const EAB_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 
-/// What kind of CA a test wants.
+/// The behaviour of the CA.
 pub(crate) struct Options {
     pub(crate) validity_seconds: u32,
     /// In percent.
     pub(crate) bad_nonces: u32,
-    /// Accounts must be bound to an external one.
+    /// Requires external account binding.
     pub(crate) eab: bool,
-    /// The CA connects to a port where nobody listens.
+    /// The CA validates TLS-ALPN-01 on a port where nothing listens.
     pub(crate) wrong_tls_port: bool,
     pub(crate) slow_validation: bool,
 }
@@ -41,7 +42,7 @@ impl Default for Options {
     }
 }
 
-/// A running CA; it ends when dropped.
+/// A running CA. Dropping it stops it.
 pub(crate) struct Pebble {
     folder: TempDir,
     pub(crate) options: Options,
@@ -49,7 +50,7 @@ pub(crate) struct Pebble {
     management: u16,
     dns: u16,
     dns_management: u16,
-    /// Where it looks for challenges, and so where the gateway listens.
+    /// The ports on which the CA validates, and so the gateway listens.
     pub(crate) tls_port: u16,
     pub(crate) http_port: u16,
     children: Vec<Child>,
@@ -101,14 +102,14 @@ impl Pebble {
         pebble
     }
 
-    /// Ends it without warning.
+    /// Kills the CA (SIGKILL).
     pub(crate) fn kill(&mut self) {
         let mut pebble = self.children.pop().expect("it runs");
         pebble.kill().expect("killed");
         pebble.wait().expect("ended");
     }
 
-    /// Starts it with no memory of what it was.
+    /// Starts the CA again. It has forgotten accounts and orders.
     pub(crate) async fn start_again(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         let mut command = Command::new("pebble");
@@ -135,36 +136,36 @@ impl Pebble {
         panic!("pebble does not answer:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
     }
 
-    /// Lets a name lead elsewhere, as far as it sees.
+    /// Sets the address to which the CA's DNS server resolves a name.
     pub(crate) async fn lead(&self, name: &str, address: &str) {
         self.tell("add-a", json!({ "host": name, "addresses": [address] })).await;
     }
 
-    /// Lets a name lead here again.
+    /// Resets a name to the default address.
     pub(crate) async fn lead_back(&self, name: &str) {
         self.tell("clear-a", json!({ "host": name })).await;
     }
 
-    /// Its name service is told something.
+    /// Sends a command to the CA's DNS server.
     async fn tell(&self, what: &str, body: serde_json::Value) {
         let url = format!("http://127.0.0.1:{}/{what}", self.dns_management);
         let answer = reqwest::Client::new().post(url).body(body.to_string()).send().await;
         assert_eq!(answer.expect("an answer").status(), 200, "{what}");
     }
 
-    /// The root its certificates lead to.
+    /// Returns the root of the certificates it issues.
     pub(crate) async fn roots(&self) -> CertificateDer<'static> {
         let url = format!("https://localhost:{}/roots/0", self.management);
         let pem = self.client().get(url).send().await.expect("an answer").bytes().await.expect("a root");
         CertificateDer::from_pem_slice(&pem).expect("a certificate")
     }
 
-    /// How many orders were placed with it, ever.
+    /// Returns the number of orders placed so far.
     pub(crate) fn orders(&self) -> usize {
         self.count("orders in the db")
     }
 
-    /// How many accounts were opened with it, ever.
+    /// Returns the number of accounts registered so far.
     pub(crate) fn accounts(&self) -> usize {
         self.count("accounts in memory")
     }
@@ -174,28 +175,28 @@ impl Pebble {
         log.lines().filter(|line| line.contains("There are now") && line.contains(what)).count()
     }
 
-    /// Where its API listens.
+    /// Returns the port of its ACME API.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Certificate, key and root of its API, for a server before it.
+    /// Returns certificate, key and root of its API, for a proxy in front of it.
     pub(crate) fn identity(&self) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         let read = |name: &str| fs::read(self.folder.path().join(name)).expect("written at the start");
         (read("srv.pem"), read("srv.key"), read("minica.pem"))
     }
 
-    /// A gateway that asks it, with further lines of configuration.
+    /// Configures a gateway that uses this CA, with further lines of configuration.
     pub(crate) fn setup(&self, lines: &str) -> Setup {
         self.setup_asking(&self.directory(), lines)
     }
 
-    /// The same for other directories.
+    /// The same with other directories.
     pub(crate) fn setup_asking(&self, directory: &str, lines: &str) -> Setup {
         self.setup_at(directory, &format!("listen_http: 127.0.0.1:{}\n{lines}", self.http_port))
     }
 
-    /// The same without a listener for plain HTTP, unless the lines say where.
+    /// The same without a plain-HTTP listener, unless `lines` configure one.
     pub(crate) fn setup_without_plain(&self, lines: &str) -> Setup {
         self.setup_at(&self.directory(), lines)
     }
@@ -209,7 +210,7 @@ impl Pebble {
         ))
     }
 
-    /// The root of its API's certificate, as a file.
+    /// Returns the path of the root of its API's certificate.
     pub(crate) fn root(&self) -> String {
         self.folder.path().join("minica.pem").display().to_string()
     }
@@ -272,7 +273,7 @@ impl Pebble {
 impl Drop for Pebble {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // Both fail only if it has ended.
+            // Both fail only if the process has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -284,7 +285,7 @@ impl Drop for Pebble {
     }
 }
 
-/// Ports that are free now. They are held together, so that they differ.
+/// Returns ports that are free now. They are bound at the same time, so that they differ.
 fn free_ports<const N: usize>() -> [u16; N] {
     let held: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));

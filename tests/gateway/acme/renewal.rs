@@ -1,4 +1,4 @@
-//! Certificates are renewed: by themselves, when the authority likes, and without anybody noticing.
+//! Renewal: automatic, by the CA's suggested window, and without interruption for clients.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ async fn renewals_say_what_they_replace_and_go_by_the_cas_window() {
     let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("it is certified", async || visitor.serial("mcp.test").await).await;
-    // Ours would be the half of an hour with a twentieth; the CA's ends later.
+    // By its own schedule the gateway renews at half of the hour (± 1/20); the CA's window ends later.
     until("the CA's window is known", async || {
         let file =
             fs::read_dir(gateway.path().join("certs/sets")).ok()?.flatten().next()?.path().join("state.json");
@@ -73,7 +73,7 @@ async fn renewals_say_what_they_replace_and_go_by_the_cas_window() {
 
 #[tokio::test]
 async fn a_window_that_is_near_renews_by_itself_and_says_what_is_replaced() {
-    // Left alone, it would be renewed after half of its life.
+    // Without ARI the certificate would be renewed after half of its lifetime.
     let pebble = Pebble::start(Options { validity_seconds: 200, ..Options::default() }).await;
     let front = Front::before(&pebble).await;
     front.suggest(-60, 2);
@@ -93,7 +93,7 @@ async fn a_certificate_that_was_replaced_already_is_renewed_all_the_same() {
     let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("it is certified", async || visitor.serial("mcp.test").await).await;
-    // The CA counts the first as replaced, but what came is not used.
+    // The CA counts the first certificate as replaced, but the new chain is not used.
     front.lie(Some(Lie::Truncated));
     let (status, _) = post(&gateway, "/-/renew/mcp.test").await;
     assert_eq!(status, 409);

@@ -1,4 +1,4 @@
-//! A client that accepts what its root vouches for, and nothing else.
+//! A TLS client that accepts only certificates of its root.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,17 +39,17 @@ impl Visitor {
                 .expect("versions")
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        // Every handshake is a whole one.
+        // Every handshake is a full one.
         tls.resumption = rustls::client::Resumption::disabled();
         Self { tls: Arc::new(tls), port }
     }
 
-    /// The serial number of the certificate for a name, if it is one to trust.
+    /// Returns the serial number of the certificate for a name, if it is trusted.
     pub(crate) async fn serial(&self, name: &str) -> Option<String> {
         self.handshake(name).await.ok().map(|stream| shown(&stream))
     }
 
-    /// The same where a name that is an address is connected to itself.
+    /// The same for an address, to which the client connects directly.
     pub(crate) async fn serial_at(&self, address: IpAddr) -> Option<String> {
         let stream = TcpStream::connect((address, self.port)).await.ok()?;
         let name = ServerName::IpAddress(address.into());
@@ -57,7 +57,7 @@ impl Visitor {
         stream.ok().map(|stream| shown(&stream))
     }
 
-    /// Whether there is a certificate at all, though not one to trust.
+    /// Returns whether a certificate is served, trusted or not.
     pub(crate) async fn is_served(&self, name: &str) -> bool {
         match self.handshake(name).await {
             Ok(_) => true,
@@ -65,7 +65,7 @@ impl Visitor {
         }
     }
 
-    /// A connection that stays.
+    /// Opens a keep-alive connection.
     pub(crate) async fn keep_alive(&self, name: &str) -> Kept {
         let mut kept = Kept {
             stream: self.handshake(name).await.expect("a handshake"),
@@ -76,7 +76,7 @@ impl Visitor {
         kept
     }
 
-    /// A stream of events that stays open.
+    /// Opens an event stream.
     pub(crate) async fn listen_stream(&self, name: &str, path: &str) -> EventStream {
         let mut stream = self.handshake(name).await.expect("a handshake");
         let body = serde_json::json!({
@@ -105,7 +105,7 @@ impl Visitor {
         opened
     }
 
-    /// Shakes hands without pause until stopped.
+    /// Makes handshakes continuously until stopped.
     #[expect(clippy::disallowed_methods, reason = "a test's load has no gateway whose task it could be")]
     pub(crate) fn hammer(&self, name: &'static str) -> Hammer {
         let (visitor, stop) = (self.clone(), Arc::new(AtomicBool::new(false)));
@@ -140,7 +140,7 @@ pub(crate) fn serial(certificate: &CertificateDer<'_>) -> String {
     leaf.raw_serial_as_string()
 }
 
-/// A connection that is kept alive.
+/// A keep-alive connection.
 pub(crate) struct Kept {
     stream: TlsStream<TcpStream>,
     host: String,
@@ -148,7 +148,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// The first line of the answer to a request.
+    /// Sends a GET. Returns the status line of the response.
     pub(crate) async fn get(&mut self, path: &str) -> String {
         let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/html\r\n\r\n", self.host);
         self.stream.write_all(head.as_bytes()).await.expect("the connection is open");
@@ -168,7 +168,7 @@ impl Kept {
     }
 }
 
-/// A stream of events.
+/// An event stream.
 pub(crate) struct EventStream {
     stream: TlsStream<TcpStream>,
 }
@@ -180,7 +180,7 @@ impl EventStream {
         String::from_utf8_lossy(&bytes[..read]).into_owned()
     }
 
-    /// Whether it has not ended: there is something to read, or nothing yet.
+    /// Returns whether the stream is open: data is available, or nothing yet.
     pub(crate) async fn is_open(&mut self) -> bool {
         loop {
             match tokio::time::timeout(Duration::from_millis(200), self.read()).await {
@@ -192,7 +192,7 @@ impl EventStream {
     }
 }
 
-/// What a hammer saw.
+/// The results of a hammer.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) handshakes: usize,

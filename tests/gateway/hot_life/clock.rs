@@ -1,5 +1,5 @@
-//! The wall clock jumps while the gateway serves: a virtual machine wakes up, somebody sets the time. Files are compared
-//! with what they were, never with a clock.
+//! Jumps of the wall clock while the gateway serves, as when a virtual machine resumes or a user
+//! sets the time. Files are compared with their earlier state, never with a clock.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tenantd::base::clock::{Clock, SystemClock};
 
 use super::life::{Life, yaml};
 
-/// The machine's clock, off by what a test says.
+/// The system clock with an offset that the test sets.
 #[derive(Debug, Default)]
 struct JumpingClock(Mutex<SignedDuration>);
 
@@ -43,7 +43,7 @@ async fn files_come_change_and_go_whatever_the_clock_says() {
     let steady = life.tenant("steady").expect("it serves");
     for (number, days) in [365, -3650, 0, -1].into_iter().enumerate() {
         clock.jump_to(SignedDuration::from_hours(days * DAY));
-        // Each change bears a time of its own, too: that of the file.
+        // The file's modification time changes with the clock, too.
         let text = yaml("acme", &format!("description: Edition {number}\n"));
         fs::write(file("acme.yaml"), text).expect("written");
         let since_1970 = u64::try_from(clock.now().as_second()).expect("after 1970");

@@ -1,4 +1,4 @@
-//! What is under way on a revision that is removed or replaced.
+//! Requests in flight on a revision that is removed or replaced.
 
 use std::time::Duration;
 
@@ -37,12 +37,12 @@ async fn a_removed_tenants_streams_are_told_and_closed_after_the_drain_period() 
         assert!(SystemClock.monotonic() - removed >= DRAIN, "it was closed before its time");
         let last = told.lines().rev().find_map(|line| line.strip_prefix("data:")).expect("an event");
         assert!(last.contains("\"result\""), "the last word is its result: {told}");
-        // The call that hangs is over as well.
+        // The hanging call has ended, too.
         backend.until(|counts| counts.in_flight == 0).await;
     };
     let ((), answer) = tokio::join!(call, client.search(Era::Modern, "/gone", "q"));
     assert!(!answer.text.contains("row_count"), "{answer:?}");
-    // Who stays heard of nothing, and hears of its own.
+    // The other tenant's stream received nothing so far, and receives its own tenant's change.
     let other = Tenant::new("stays", &backend).with("description: Other texts").yaml();
     gateway.put("stays.yaml", other);
     let mut heard = String::new();
@@ -63,7 +63,7 @@ async fn a_call_under_way_finishes_on_the_revision_that_took_it() {
     let client = gateway.client();
     let change = async {
         backend.until(|counts| counts.in_flight == 1).await;
-        // The next revision's backend answers nobody.
+        // Nothing listens at the backend of the next revision.
         gateway.put("acme.yaml", Tenant::at("acme", "http://127.0.0.1:9").yaml());
         let taken = async || {
             let status = gateway.status("acme").await?;

@@ -1,4 +1,4 @@
-//! What happens to the folder and the files in it, event or none.
+//! Changes of the folder and its files, with and without file system events.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use super::super::harness::gateway::may_mount;
 use super::super::harness::secret::secret;
 use super::super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
 
-/// What a status says that does not depend on when and where the gateway was started.
+/// Returns the parts of each status that do not depend on when and where the gateway was started.
 async fn entries(gateway: &Gateway) -> Vec<Value> {
     let (_, text) = gateway.admin("/api/tenants").await;
     let all: Vec<Value> = serde_json::from_str(&text).expect("a list");
@@ -19,7 +19,7 @@ async fn entries(gateway: &Gateway) -> Vec<Value> {
     all.into_iter().map(|status| told.iter().map(|key| status[*key].clone()).collect()).collect()
 }
 
-/// The gateway is where it would be had it been started now.
+/// Asserts that the gateway is in the state of a cold start.
 async fn assert_like_a_cold_start(gateway: Gateway) {
     gateway.reload().await;
     let hot = entries(&gateway).await;
@@ -42,7 +42,7 @@ async fn a_file_written_in_place_renamed_and_moved_away() {
     let gateway = Setup::new().start().await;
     fs::write(gateway.tenant_file("acme.yaml"), edition(&backend, "Written in place")).expect("written");
     gateway.until_state("acme", "serving").await;
-    // As editors do: a draft beside it takes its place.
+    // As editors do: a draft beside the file is renamed over it.
     fs::write(gateway.tenant_file("acme.yaml~"), edition(&backend, "Renamed within")).expect("written");
     fs::rename(gateway.tenant_file("acme.yaml~"), gateway.tenant_file("acme.yaml")).expect("renamed");
     until_the_page_says(&gateway, "Renamed within").await;
@@ -62,7 +62,8 @@ async fn a_slowly_copied_file_is_never_open_before_its_last_line() {
     let bytes = Tenant::new("acme", &backend).with(&keys).yaml();
     let end_of_the_open_part = bytes.len() - keys.len() - 1;
     let client = gateway.client();
-    // The first piece for itself is a whole tenant that lets everybody in. It is not taken while it goes on changing.
+    // The first part alone is a complete tenant that is open to everyone. It is not loaded while it
+    // keeps changing.
     for _ in 0..8 {
         fs::write(gateway.tenant_file("acme.yaml"), &bytes[..end_of_the_open_part]).expect("written");
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -88,7 +89,8 @@ async fn an_overlay_copied_after_its_zip_lands_with_it() {
     let overlay = format!("api_keys:\n  - label: ci\n    key: {}\n", secret("of-the-overlay"));
     let client = gateway.client();
     let clock = SystemClock;
-    // On a machine that stands still the overlay comes too late: then once more with another.
+    // On a stalled machine the overlay may arrive too late; the test then tries again with another
+    // name.
     for attempt in 0..10 {
         let name = format!("acme-{attempt}");
         let began = clock.monotonic();
@@ -118,7 +120,7 @@ async fn a_mounted_secret_changes_places() {
     let backend = FakeBackend::start().await;
     let gateway = Setup::new().start().await;
     let folder = gateway.tenant_file("acme");
-    // As the kubelet does it: files are links through `..data`, which is a link that is renamed.
+    // As the kubelet does: files are links through `..data`, a link that is replaced by renaming.
     let publish = |version: &str, words: &str| {
         fs::create_dir_all(folder.join(version)).expect("made");
         fs::write(folder.join(version).join("tenant.yaml"), edition(&backend, words)).expect("written");
@@ -142,7 +144,7 @@ async fn the_target_of_a_link_changes() {
     fs::write(&target, edition(&backend, "First edition")).expect("written");
     symlink(&target, gateway.tenant_file("acme.yaml")).expect("linked");
     gateway.until_state("acme", "serving").await;
-    // No event tells of this one; a look at all finds it.
+    // No event reports this change; a full scan finds it.
     fs::write(&target, edition(&backend, "Second edition")).expect("written");
     gateway.signal("HUP");
     until_the_page_says(&gateway, "Second edition").await;
@@ -195,7 +197,7 @@ async fn an_empty_volume_over_the_folder_removes_nobody() {
     gateway.among_its_mounts("umount tenants.d");
     gateway.reload().await;
     assert_eq!(entries(&gateway).await, before);
-    // A volume with tenants counts at once.
+    // A mounted volume that contains tenants takes effect at once.
     let beta = gateway.path().join("beta.yaml");
     fs::write(&beta, Tenant::new("beta", &backend).yaml()).expect("written");
     gateway.among_its_mounts("mount -t tmpfs none tenants.d && cp beta.yaml tenants.d");

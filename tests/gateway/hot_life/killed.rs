@@ -1,5 +1,5 @@
-//! Ended without any warning, at two hundred moments of reconciling, writing the store and writing the receipt: the next
-//! start serves what the store has, and what was acknowledged is in it.
+//! SIGKILL at two hundred moments of reconciling, writing the store and writing the receipt: the
+//! next start serves the revision in the store, which includes everything acknowledged.
 
 use std::fs;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use tenantd::store::{KeySource, Store};
 use super::super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
 const MOMENTS: u32 = 200;
-/// So often the next start is looked at from outside; else its store is.
+/// Every this many rounds the next start is checked from outside, otherwise only its store.
 const SERVED_EVERY: u32 = 10;
-/// A moment that does not come is as good as any other.
+/// A moment that does not occur is replaced by the end of this wait.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// When it is ended.
+/// The moment of the kill.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// After so many microseconds.
+    /// After this many microseconds.
     After(u64),
-    /// The store's log grows.
+    /// When the store's write-ahead log grows.
     StoreWritten,
-    /// The draft of a receipt is there.
+    /// When the draft of a receipt exists.
     ReceiptBegun,
-    /// The receipt is there.
+    /// When the receipt exists.
     ReceiptWritten,
 }
 
 impl Moment {
-    /// Chance, but the same in every run.
+    /// Returns a pseudorandom moment, the same in every run.
     fn of(number: u32) -> Self {
         let mut seed = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         seed ^= seed >> 29;
@@ -71,7 +71,8 @@ fn receipt(gateway: &Gateway) -> Value {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// The number of the revision that the next start brings back, whole.
+/// Returns the number of the revision that the next start restores, and asserts that it is
+/// complete.
 fn kept(gateway: &Gateway) -> u64 {
     let store = Store::open_as_it_is(&gateway.path().join("state"), &KeySource::State).expect("it opens");
     let entry = store.entries().expect("read").into_iter().find(|entry| entry.stem == "acme");
@@ -83,7 +84,7 @@ fn kept(gateway: &Gateway) -> u64 {
     number
 }
 
-/// What serves when the file was broken meanwhile comes from the store.
+/// Breaks the tenant's file, so that what serves afterwards comes from the store.
 async fn assert_served(gateway: Gateway, backend: &FakeBackend, acknowledged: u64) -> Gateway {
     gateway.put("acme.yaml", Tenant::new("acme", backend).with("path_prefix: ../etc").yaml());
     let gateway = gateway.start_again().await;
@@ -104,7 +105,7 @@ async fn killed_at_two_hundred_moments_nothing_acknowledged_is_lost() {
     let mut gateway = gateway.killed();
     let (mut acknowledged, mut in_time) = (0, 0);
     for number in 1..=MOMENTS {
-        // One in four changes a gateway that serves, the others one that starts.
+        // One round in four changes a serving gateway, the others a starting one.
         match number % 4 {
             0 => {
                 gateway = gateway.start_again().await;
@@ -127,7 +128,7 @@ async fn killed_at_two_hundred_moments_nothing_acknowledged_is_lost() {
             gateway = assert_served(gateway, &backend, acknowledged).await;
         }
     }
-    // Neither always too early nor always too late.
+    // The kills were neither always too early nor always too late.
     assert!((20..MOMENTS - 20).contains(&in_time), "{in_time} of {MOMENTS} were acknowledged in time");
     println!("{MOMENTS} moments, {in_time} after the receipt, {acknowledged} revisions");
 }

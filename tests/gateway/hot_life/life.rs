@@ -1,4 +1,4 @@
-//! A reconciler of its own over a folder, without sockets: what it publishes can be looked at directly.
+//! A reconciler over a folder without any sockets, so that its published state can be inspected.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Starts, and waits until the folder has been read.
+    /// Starts the reconciler and waits until the folder has been read.
     pub(super) async fn start(folder: &Path, clock: Arc<dyn Clock>) -> Self {
         let (metrics, tasks) = (Arc::new(Metrics::new()), Tasks::new());
         let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
@@ -78,7 +78,7 @@ impl Life {
         self.registry.load().entries.get(stem).and_then(|entry| entry.tenant.clone())
     }
 
-    /// Whether each tenant in force answers at its mounts.
+    /// Returns whether each tenant in force is routed at its mounts.
     pub(super) fn is_consistent(&self) -> bool {
         let table = self.registry.load();
         table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
@@ -97,7 +97,7 @@ impl Drop for Life {
     }
 }
 
-/// A tenant whose backend answers nobody.
+/// Returns a tenant's file whose backend does not exist.
 pub(super) fn yaml(entry: &str, lines: &str) -> String {
     format!(
         "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\

@@ -1,4 +1,4 @@
-//! A thousand changes under constant load: tenants that do not change lose no call and no byte.
+//! A thousand changes under constant load: unchanged tenants lose no call and no byte.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ async fn a_thousand_changes_cost_their_neighbours_no_call_and_no_byte() {
         for number in 0..CHANGING {
             let name = format!("changing-{number}");
             let tenant = Tenant::new(&name, &backend).with(&format!("description: Edition {round}"));
-            // One in ten is broken, and repaired in the next round.
+            // One tenant in ten is broken, and repaired in the next round.
             let broken = round % 5 == 1 && number % 2 == 0;
             let bytes = if broken { b"search_url: [".to_vec() } else { tenant.yaml() };
             gateway.put(&format!("{name}.yaml"), bytes);
@@ -55,7 +55,7 @@ async fn a_thousand_changes_cost_their_neighbours_no_call_and_no_byte() {
     }
     let calls = calls.load(Ordering::Relaxed);
     assert!(calls > ROUNDS, "hardly any load: {calls} calls");
-    // Every stream is still there, and hears of its own tenant's change, once, and of nothing else.
+    // Every stream is still open and receives its own tenant's change, once, and nothing else.
     for number in 0..STEADY {
         let name = steady(number);
         let other = Tenant::new(&name, &backend).with("description: Other texts");
@@ -74,7 +74,7 @@ async fn a_thousand_changes_cost_their_neighbours_no_call_and_no_byte() {
     println!("{} changes, {calls} calls, 0 failed; {heard} streams, each whole", ROUNDS * CHANGING);
 }
 
-/// Opens a stream; what it returns reads until the tools changed and gives all events.
+/// Opens a stream. The returned future reads until the tools change and returns all events.
 async fn listen(client: &Client, prefix: &str) -> impl Future<Output = Vec<Value>> + use<> {
     let params = json!({ "notifications": { "toolsListChanged": true } });
     let request = client.ask(Era::Modern, &format!("{prefix}/mcp"), "subscriptions/listen", params);
@@ -100,7 +100,7 @@ async fn call_on(client: Client, prefix: String, stop: Arc<AtomicBool>, calls: A
     }
 }
 
-/// Changes of tenants so far, as the metrics count them.
+/// Returns the number of tenant changes so far, from the metrics.
 async fn changes(gateway: &Gateway) -> usize {
     let (_, text) = gateway.admin("/metrics").await;
     let line = text.lines().find_map(|line| line.strip_prefix("tenantd_tenant_changes_total "));

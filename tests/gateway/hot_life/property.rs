@@ -1,4 +1,5 @@
-//! Any interleaving of file operations ends where a cold start would end, over the real watcher and reconciler.
+//! Any interleaving of file operations ends in the state of a cold start, with the real watcher and
+//! reconciler.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,14 +18,14 @@ use tenantd::tenants::tenant::Tenant;
 use super::super::harness::PATIENCE;
 use super::life::{Life, yaml};
 
-/// What happens to a file.
+/// An operation on a file.
 #[derive(Debug, Clone)]
 enum Act {
     /// Written in place.
     Write(Entry, Form, Content),
     /// Written elsewhere and renamed into place.
     Place(Entry, Form, Content),
-    /// The first half of it, as a copy under way has it.
+    /// The first half of the file, as during a copy.
     Half(Entry, Form),
     Move(Entry, Entry, Form),
     Touch(Entry, Form),
@@ -43,10 +44,10 @@ enum Form {
 #[derive(Debug, Clone, Copy)]
 enum Content {
     Good(u8),
-    /// Claims a prefix that another may claim too.
+    /// Claims a prefix that other entries may claim too.
     Shared,
     Broken,
-    /// Good beside a zip only.
+    /// Valid only beside a zip.
     Overlay,
 }
 
@@ -71,7 +72,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (entry(), entry(), form()).prop_map(|(from, to, form)| Act::Move(from, to, form)),
         1 => (entry(), form()).prop_map(|(entry, form)| Act::Touch(entry, form)),
         2 => (entry(), form()).prop_map(|(entry, form)| Act::Delete(entry, form)),
-        // Between two of them something must have been taken in, or there is nothing to change.
+        // Pauses let the gateway load something, so that later operations change a loaded tenant.
         4 => (0..200_u8).prop_map(Act::Pause),
     ];
     proptest::collection::vec(act, 1..14)
@@ -112,7 +113,7 @@ impl Act {
                 let whole = bytes(entry, *form, Content::Good(0));
                 fs::write(path(entry, form), &whole[..whole.len() / 2]).expect("written");
             }
-            // What is not there cannot be moved, touched or deleted.
+            // Moving, touching and deleting a missing file fails.
             Self::Move(from, to, form) => drop(fs::rename(path(from, form), path(to, form))),
             Self::Touch(entry, form) => {
                 if let Ok(file) = fs::File::options().append(true).open(path(entry, form)) {
@@ -125,7 +126,7 @@ impl Act {
     }
 }
 
-/// Runs one sequence of acts in a folder of its own, then compares.
+/// Runs one sequence of operations in a folder of its own, then compares with a cold start.
 async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
     let folder = TempDir::new().expect("a folder");
     fs::create_dir(folder.path().join("tenants.d")).expect("made");
@@ -154,7 +155,7 @@ async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
     compare(&live, &cold)
 }
 
-/// Ends when a published world has another neighbour.
+/// Returns when a neighbour differs in a published table.
 async fn neighbour_changed(life: &Life, neighbours: &[Arc<Tenant>]) -> &'static str {
     let mut generation = life.registry.generation();
     loop {
@@ -169,14 +170,15 @@ async fn neighbour_changed(life: &Life, neighbours: &[Arc<Tenant>]) -> &'static 
     }
 }
 
-/// A cold start knows no last good revision and no incumbent; in all else the two must agree.
+/// Compares with a cold start, which has neither last good revisions nor holders; everything else
+/// must agree.
 fn compare(
     live: &BTreeMap<String, TenantStatus>,
     cold: &BTreeMap<String, TenantStatus>,
 ) -> Result<(), TestCaseError> {
     prop_assert_eq!(live.keys().collect::<Vec<_>>(), cold.keys().collect::<Vec<_>>());
     let says = |status: &TenantStatus, code: &str| status.findings.to_string().contains(code);
-    // A claim that was refused stays refused when the place becomes free.
+    // A refused claim stays refused when the place becomes free.
     let is_contested = |status: &TenantStatus| says(status, "claim-taken") || says(status, "claim-free");
     let serves = |status: &TenantStatus| status.in_force.is_some() && status.in_force == status.on_disk;
     for (stem, now) in live {
@@ -184,7 +186,7 @@ fn compare(
         prop_assert_eq!((&now.on_disk, &now.files), (&fresh.on_disk, &fresh.files), "{}", stem);
         match (serves(now), serves(fresh)) {
             (true, true) => prop_assert_eq!(&now.connector_url, &fresh.connector_url),
-            // The one that was there first stays; after a restart that is the first by name.
+            // The holder keeps the place; after a cold start the first by name has it.
             (true, false) => prop_assert!(is_contested(fresh), "{} serves: {:?} {:?}", stem, now, fresh),
             (false, true) => {
                 prop_assert!(is_contested(now), "{} does not serve: {:?} {:?}", stem, now, fresh)
@@ -222,7 +224,7 @@ proptest! {
     }
 }
 
-/// Waits for all of them at once; the first failure counts.
+/// Waits for all concurrently. Returns the first failure.
 async fn futures_of<F: Future<Output = Result<(), TestCaseError>>>(
     lives: impl Iterator<Item = F>,
 ) -> Result<(), TestCaseError> {

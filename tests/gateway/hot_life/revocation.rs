@@ -1,4 +1,4 @@
-//! A key that is taken out of the file ends what its holder has under way; everybody else goes on.
+//! Removing a key from the file ends its holder's calls and streams; all others continue.
 
 use serde_json::json;
 
@@ -32,9 +32,9 @@ async fn a_removed_key_ends_its_calls_and_streams_at_once_and_no_others() {
     let cut = async {
         let refused = leaver.search(Era::Modern, "/acme", "q").await;
         assert_eq!(refused.status, 401, "{refused:?}");
-        // Its end, or the connection's: either way nothing comes any more.
+        // The stream or its connection ends; either way nothing more arrives.
         let _rest = stream_of_leaver.bytes().await;
-        // Only now does the backend answer: it was not what ended the leaver's call.
+        // The backend answers only now, so its answer did not end the leaver's call.
         backend.release();
     };
     let goes_on = async {
@@ -46,7 +46,7 @@ async fn a_removed_key_ends_its_calls_and_streams_at_once_and_no_others() {
     };
     tokio::join!(cut, goes_on, change);
     backend.answer("/nlp-search", Reply::Rows);
-    // The stayer's stream is under the new revision now, and hears of its changes.
+    // The stayer's stream belongs to the new revision now, and receives its changes.
     let other = String::from_utf8(keyed(&backend, &["stayer"])).expect("text") + "description: Other texts\n";
     gateway.put("acme.yaml", other);
     let mut heard = String::new();

@@ -1,5 +1,5 @@
-//! Secrets in files of their own: whichever way one is rotated, the new one counts and the old one does not; one that is
-//! deleted closes its tenant.
+//! Secrets in files of their own: however one is rotated, the new one is accepted and the old one
+//! is not. Deleting one closes its tenant.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::super::harness::secret::secret;
 use super::super::harness::{Era, FakeBackend, Gateway, Setup, until};
 
-/// Of the caller's key and of the portal's.
+/// The file names of the caller's key and the portal's key.
 const NAMES: [&str; 2] = ["caller", "portal"];
 
 /// The files that a tenant names, and how they are rotated.
@@ -19,11 +19,12 @@ struct Secrets {
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Written over where they lie.
+    /// Overwritten in place.
     Overwritten,
-    /// Others are renamed into their place.
+    /// Replaced by renaming other files.
     Renamed,
-    /// As Kubernetes mounts a Secret: names are links through `..data`, and that link is swapped.
+    /// As Kubernetes mounts a Secret: the names are links through `..data`, and that link is
+    /// swapped.
     Swapped,
 }
 
@@ -44,7 +45,7 @@ impl Secrets {
         self.folder.join(name)
     }
 
-    /// Gives both files the values of this round.
+    /// Writes the values of this round to both files.
     fn rotate(&self, round: &str) {
         match self.way {
             Way::Overwritten => NAMES.iter().for_each(|name| write(&self.file(name), name, round)),
@@ -73,7 +74,7 @@ fn value(name: &str, round: &str) -> String {
     secret(&format!("{name}-{round}"))
 }
 
-/// A tenant whose callers' key and whose portal's key are files.
+/// Returns a tenant's file that names files for the callers' key and the portal's key.
 fn yaml(backend: &FakeBackend, folder: &str) -> String {
     format!(
         "search_url: {}\ncontext_url: {}\nconnection_id: c\napi_key_file: {folder}portal\n\
@@ -83,7 +84,7 @@ fn yaml(backend: &FakeBackend, folder: &str) -> String {
     )
 }
 
-/// A gateway with a tenant whose secrets lie in a mount of their own, and those.
+/// Starts a gateway with a tenant whose secrets are in a folder of their own.
 async fn mounted(backend: &FakeBackend, way: Way) -> (Gateway, Secrets) {
     let setup = Setup::new();
     let secrets = Secrets::of(&setup.path().join("secrets"), way);
@@ -95,12 +96,13 @@ async fn mounted(backend: &FakeBackend, way: Way) -> (Gateway, Secrets) {
     (gateway, secrets)
 }
 
-/// What a caller with the key of this round is answered.
+/// Returns the status of a call with the key of this round.
 async fn status(gateway: &Gateway, round: &str) -> u16 {
     gateway.client().bearer(&value("caller", round)).search(Era::Modern, "/acme", "q").await.status
 }
 
-/// The caller and the portal know this round's keys, and no other caller's is taken.
+/// Asserts that the keys of `round` are in force for caller and portal, and that the caller's key
+/// of `not` is refused.
 async fn assert_in_force(gateway: &Gateway, backend: &FakeBackend, round: &str, not: &str, what: &str) {
     assert_eq!(status(gateway, not).await, 401, "{what}");
     assert_eq!(status(gateway, round).await, 200, "{what}");
@@ -164,7 +166,7 @@ async fn a_deleted_secret_closes_its_tenant_until_it_is_there_again_over_a_resta
         secrets.rotate("second");
         gateway.reload().await;
         assert_in_force(&gateway, &backend, "second", "first", name).await;
-        // Deleted while nobody looks: what was in force then does not come back.
+        // Deleted while the gateway is down: the revision in force before does not come back.
         let gateway = gateway.killed();
         fs::remove_file(secrets.file(name)).expect("removed");
         let gateway = gateway.start_again().await;

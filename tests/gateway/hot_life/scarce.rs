@@ -1,4 +1,4 @@
-//! Nothing left to write on, or not readable.
+//! A full disk, a read-only folder and unreadable files.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ async fn a_full_disk_costs_the_receipts_and_nothing_else() {
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
     assert_eq!(gateway.output().matches("no receipts can be written").count(), 1);
     gateway.among_its_mounts("! ls -A tenants.d | grep -F .tmp");
-    // Room again: the next change has its receipt.
+    // With space again, the next change has its receipt.
     gateway.among_its_mounts("rm tenants.d/.fill tenants.d/acme.zip");
     gateway.until_gone("acme").await;
     gateway.among_its_mounts("cp kept/acme.zip tenants.d/");
@@ -42,12 +42,12 @@ async fn a_read_only_folder_is_served_without_receipts() {
     gateway.until_state("acme", "serving").await;
     until("it is said", async || gateway.output().contains("no receipts can be written").then_some(())).await;
     assert!(!gateway.tenant_file("acme.status.json").exists());
-    // From outside the folder still changes.
+    // The folder still changes from outside the mount.
     gateway.put("beta.zip", Tenant::new("beta", &backend).zip());
     gateway.until_state("beta", "serving").await;
 }
 
-/// Root reads what it may not, so a folder stands where the file should be: that nobody can read as a file.
+/// Root can read any file, so a folder takes the file's place: nobody can read it as a file.
 #[tokio::test]
 async fn what_cannot_be_read_is_said_and_costs_its_own_tenant_only() {
     let backend = FakeBackend::start().await;
