@@ -1,4 +1,4 @@
-//! What strangers try while others log in.
+//! Attacks of strangers on the logins of others.
 
 use reqwest::Method;
 use rustls::pki_types::pem::PemObject;
@@ -19,7 +19,7 @@ async fn ground() -> (FakeEntra, FakeBackend, Gateway) {
     (entra, backend, gateway)
 }
 
-/// A page that sends nobody anywhere, under the headers that all pages have.
+/// Asserts an error page without links or redirects, with the security headers of all pages.
 fn assert_stops(answer: &Answer, what: &str) {
     assert_eq!(answer.status, 400, "{what}: {answer:?}");
     assert!(!answer.headers.contains_key("location"), "{what}");
@@ -73,7 +73,7 @@ async fn a_consent_is_only_good_in_the_browser_that_was_asked() {
         "changed",
     );
     assert_stops(&victim.post("/a/consent", &[("request", &own)]).await, "no decision");
-    // From a page of another site, as browsers say.
+    // As browsers mark a form from another site.
     for (name, value) in [
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
@@ -155,7 +155,7 @@ async fn whoever_enters_the_azure_client_id_reads_what_to_enter_instead() {
     assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_client")));
 }
 
-/// Where a page leads that a person may follow, and nothing goes by itself.
+/// Asserts a page that offers a link and does not redirect by itself. Returns the link's target.
 fn by_hand(answer: &Answer, what: &str) -> Url {
     assert!(!answer.headers.contains_key("location"), "{what}: {answer:?}");
     assert!(!answer.text.contains("http-equiv"), "{what}: {}", answer.text);
@@ -163,7 +163,7 @@ fn by_hand(answer: &Answer, what: &str) -> Url {
     Url::parse(&way(&answer.text)).expect("a URL")
 }
 
-/// A client that the operator entered.
+/// Registers a public client as an operator does.
 async fn entered<'a>(gateway: &'a Gateway, redirect_uri: &str) -> App<'a> {
     let body = json!({ "name": "Ours", "redirect_uris": [redirect_uri], "public": true });
     let url = format!("http://{}/api/tenants/a/clients", gateway.admin_address());
@@ -289,7 +289,7 @@ async fn a_name_that_is_not_what_it_seems_is_cleaned_or_shown_with_a_warning() {
     let mixed = shown("M\u{456}crosoft", CALLBACK).await;
     assert!(mixed.contains("letters of another alphabet"), "{mixed}");
     assert!(!shown("Größe & Яндекс", CALLBACK).await.contains("letters of another alphabet"));
-    // A scheme that is spelled like a host.
+    // A custom scheme that is spelled like a host.
     let scheme = shown("Claude", "claude.ai:/api/mcp/auth_callback").await;
     assert!(!scheme.contains("<strong>claude.ai</strong>"), "{scheme}");
     for said in
@@ -347,7 +347,7 @@ async fn a_program_on_the_device_is_one_that_is_known_and_opened_by_the_person()
     assert_eq!(done.status, 200, "{done:?}");
     let back = by_hand(&done, "signed in");
     assert!(back.as_str().starts_with(redirect_uri) && parameter(&back, "code").is_some(), "{back}");
-    // The operator may know another.
+    // An operator may register other schemes.
     let ours = entered(&gateway, "myapp://x/cb").await;
     assert_eq!(Browser::new(&gateway).get(&ours.authorize_path(&[])).await.status, 200);
 }
@@ -453,7 +453,7 @@ async fn a_step_that_comes_too_often_leaves_its_connection_usable() {
             gateway.base().trim_start_matches("https://"),
             body.len()
         );
-        // The body comes after the head, as it does over real networks.
+        // The body arrives after the head, as over real networks.
         stream.write_all(head.as_bytes()).await.expect("sent");
         stream.flush().await.expect("sent");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

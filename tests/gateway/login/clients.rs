@@ -1,5 +1,5 @@
-//! How real clients introduce themselves and come back, played from what their vendors publish and what was seen on the
-//! wire: registration, redirect URIs, scopes, resource, how they prove who they are.
+//! How real clients register and return, replayed from their vendors' documentation and from
+//! captured traffic: registration, redirect URIs, scopes, resource, client authentication.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::super::harness::client::{Answer, read};
 use super::super::harness::login::{App, Browser, Form, VERIFIER, parameter, register, way};
 use super::*;
 
-/// How a client proves itself at the token endpoint.
+/// The client authentication method at the token endpoint.
 #[derive(Clone, Copy)]
 enum Proof {
     None,
@@ -17,18 +17,18 @@ enum Proof {
     Post,
 }
 
-/// A client as it behaves.
+/// The behaviour of a client.
 struct Script {
     name: &'static str,
-    /// What it registers, or the address of its document.
+    /// The registration request, or the URL of the client's metadata document.
     introduction: Result<Value, &'static str>,
     redirect_uri: &'static str,
     scope: &'static str,
     granted: &'static str,
-    /// It names the resource, with this behind the connector URL.
+    /// The `resource` parameter, as a suffix to the connector URL.
     resource: Option<&'static str>,
     proof: Proof,
-    /// What people read on the consent page.
+    /// Texts on the consent page.
     shown: &'static [&'static str],
 }
 
@@ -178,7 +178,7 @@ fn scripts() -> Vec<Script> {
     ]
 }
 
-/// A client that has introduced itself.
+/// A client that is registered.
 struct Known<'a> {
     app: App<'a>,
     secret: Option<String>,
@@ -244,7 +244,7 @@ async fn every_known_client_logs_in_its_own_way() {
         }
         let callback = known.app.consent_and_visit(&mut browser, &page, &entra).await;
         let done = browser.get(&callback).await;
-        // A program on the device is opened by the person.
+        // A program on the device is opened by a link, which the person follows.
         let by_link = script.redirect_uri.starts_with("cursor:");
         assert_eq!(done.status, if by_link { 200 } else { 302 }, "{}: {done:?}", script.name);
         let to = if by_link { way(&done.text) } else { done.header("location").to_owned() };

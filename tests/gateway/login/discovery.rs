@@ -1,4 +1,4 @@
-//! What clients find out about a login, in every spelling in which they ask.
+//! Discovery: the metadata that clients find, under every URL they try.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,7 +9,7 @@ use super::super::harness::client::{Answer, read};
 use super::super::harness::login::{App, Browser, VERIFIER, parameter};
 use super::*;
 
-/// Where the authorization server of the tenant at `/a` is described.
+/// Paths of the authorization server metadata of the tenant at `/a`.
 const SERVER: [&str; 10] = [
     "/.well-known/oauth-authorization-server/a",
     "/.well-known/oauth-authorization-server/a/",
@@ -23,7 +23,7 @@ const SERVER: [&str; 10] = [
     "/a/mcp/.well-known/oauth-authorization-server",
 ];
 
-/// Where the resource is described, and what it is called there.
+/// Paths of the protected resource metadata, and the `resource` in each.
 const RESOURCE: [(&str, &str); 8] = [
     ("/a/.well-known/oauth-protected-resource", "/a/mcp"),
     ("/a/.well-known/oauth-protected-resource/mcp/", "/a/mcp/"),
@@ -88,7 +88,7 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
     let gateway = gateway(&entra, &backend, &["a"]).await;
     let base = gateway.client().base().to_owned();
     let issuer = format!("{base}/a");
-    // Whatever the request says, names come from the configuration.
+    // The names come from the configuration, whatever the request's headers say.
     let forwarded = [
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-proto", "http"),
@@ -98,7 +98,8 @@ async fn the_same_strings_stand_in_refusal_documents_answers_and_tokens() {
         let refused = ask(&gateway, method, "/a/mcp", &forwarded).await;
         assert_eq!((refused.status, pointer(&refused)), (401, format!("{base}{}", RESOURCE[0].0)));
     }
-    // Each spelling of the endpoint is refused with the document that names it so, below the prefix that proxies forward.
+    // The challenge names the document with the same spelling of the endpoint, below the prefix
+    // that proxies forward.
     for (path, document) in [("/a/mcp/", RESOURCE[1].0), ("/a", RESOURCE[2].0), ("/a/", RESOURCE[2].0)] {
         let refused = ask(&gateway, Method::POST, path, &[]).await;
         assert_eq!((refused.status, pointer(&refused)), (401, format!("{base}{document}")), "{path}");

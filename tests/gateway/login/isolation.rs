@@ -1,5 +1,5 @@
-//! Every credential and artefact of tenant A, at every endpoint of tenant B. Both log in with the same app at the same
-//! directory, and the same person does: nothing but the tenant differs.
+//! Every credential and artefact of tenant A at every endpoint of tenant B. Both tenants use the
+//! same app and directory, and the same person logs in: only the tenant differs.
 
 use reqwest::Method;
 use serde_json::json;
@@ -10,16 +10,16 @@ use super::super::harness::login::{
 };
 use super::*;
 
-/// What A has.
+/// The credentials and artefacts of A.
 struct Loot<'a> {
     gateway: &'a Gateway,
     public: App<'a>,
     confidential: (String, String),
     code: String,
     tokens: Tokens,
-    /// A form and the cookies of the browser that it was shown to.
+    /// A consent form, and the browser that received it.
     consent: (String, Browser),
-    /// A callback and the cookies of the browser that may finish it.
+    /// A callback URL, and the browser that may finish that login.
     callback: (String, Browser),
 }
 
@@ -43,7 +43,7 @@ async fn loot<'a>(gateway: &'a Gateway, entra: &FakeEntra) -> Loot<'a> {
     }
 }
 
-/// Nothing of A in an answer of B's.
+/// Asserts that a response of B contains nothing of A.
 fn assert_nothing_of_a(answer: &Answer, what: &str) {
     let told = format!("{} {:?}", answer.text, answer.headers);
     assert!(
@@ -71,7 +71,7 @@ async fn nothing_of_one_tenant_is_worth_anything_at_another() {
     let public = loot.public.client_id.clone();
     let own = App::registered(&gateway, "/b").await;
 
-    // Access, refresh and one-time tokens as bearer tokens.
+    // Access token, refresh token and code as bearer tokens.
     for token in [&loot.tokens.access, &loot.tokens.refresh, &loot.code] {
         let refused = gateway.client().bearer(token).search(Era::Modern, "/b", "q").await;
         assert_eq!(refused.status, 401, "{refused:?}");
@@ -81,7 +81,7 @@ async fn nothing_of_one_tenant_is_worth_anything_at_another() {
     let answer = gateway.client().bearer(&loot.tokens.access).search(Era::Modern, "/a", "q").await;
     assert_eq!(answer.data()["row_count"], 2, "at its own tenant it is good");
 
-    // Client ids, and the secret, at every endpoint that takes them.
+    // Client ids and the secret at every endpoint that accepts them.
     for client_id in [public.as_str(), id.as_str()] {
         let page = Browser::new(&gateway).get(&own.authorize_path(&[("client_id", client_id)])).await;
         assert_eq!(page.status, 400);
@@ -114,14 +114,14 @@ async fn nothing_of_one_tenant_is_worth_anything_at_another() {
             assert_nothing_of_a(&refused, "token");
         }
     }
-    // B's own client with A's code and refresh token.
+    // A's code and refresh token, presented by B's own client.
     for form in [code.as_slice(), refresh.as_slice()] {
         let form: Vec<_> = form.iter().copied().chain([("client_id", own.client_id.as_str())]).collect();
         let refused = loot.post("/token", &form, None).await;
         assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_grant")), "{refused:?}");
         assert_nothing_of_a(&refused, "token");
     }
-    // Revocation and introspection: nothing is done, nothing is told.
+    // Revocation and introspection by B's client have no effect and reveal nothing.
     let told = register(&gateway, "/b", &json!({ "redirect_uris": [CALLBACK] })).await.json();
     let text = |name: &str| told[name].as_str().expect("a text").to_owned();
     let (b_id, b_secret) = (text("client_id"), text("client_secret"));
@@ -155,7 +155,7 @@ async fn nothing_of_one_tenant_is_worth_anything_at_another() {
     let refused = browser.get(&at_b).await;
     assert_eq!(refused.status, 400, "{refused:?}");
     assert_nothing_of_a(&refused, "callback");
-    // All of it is still good at home: B has neither used nor ended it.
+    // At A everything is still valid: B has neither used nor revoked it.
     assert_eq!(browser.get(callback).await.status, 302);
     assert_eq!(loot.public.redeem(&loot.code).await.status, 200);
     let form = [

@@ -1,4 +1,4 @@
-//! What an operator does about logins: narrow who may, enter clients, shut them out.
+//! What operators do about logins: restrict who may log in, register clients, remove clients.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ use super::*;
 const GROUP: &str = "11112222-3333-4444-5555-666677778888";
 const USER: &str = "00aa11bb-22cc-33dd-44ee-55ff66007788";
 
-/// Asks the gateway as an operator does.
+/// Runs the command line against the gateway.
 fn tenantd(gateway: &Gateway, arguments: &[&str]) -> Output {
     let admin = gateway.admin_address().to_string();
     let mut command = Command::new(BINARY);
@@ -24,7 +24,8 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-/// The status of the callback when somebody with these claims logs in at a tenant with these rules.
+/// Logs in with these claims at a tenant with these rules. Returns the callback's status and OAuth
+/// error.
 async fn outcome(rules: &str, claims: serde_json::Value) -> (u16, Option<String>) {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
     let setup = Setup::new().flag("--entra-authority", &entra.authority());
@@ -85,7 +86,7 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     );
     assert!(!text(&tenantd(&gateway, &["clients", "list", "b"])).contains(&client_id));
 
-    // Its operator knows it, so it may come without PKCE.
+    // A client that the operator registered may omit PKCE.
     let app = App {
         gateway: &gateway,
         prefix: "/a",
@@ -111,14 +112,14 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     let form = [("grant_type", "authorization_code"), ("code", &*code), ("redirect_uri", redirect_uri)];
     let sold = buy(&form).await;
     assert_eq!(sold.status, 200, "{sold:?}");
-    // It acts for people only: programs stand in the tenant's file.
+    // It acts only for people: service clients are configured in the tenant's file.
     let by_itself = buy(&[("grant_type", "client_credentials")]).await;
     assert_eq!((by_itself.status, by_itself.json()["error"].as_str()), (400, Some("unauthorized_client")));
     let token = sold.json()["access_token"].as_str().expect("a token").to_owned();
     let status =
         async |token: &str| gateway.client().bearer(token).search(Era::Modern, "/a", "q").await.status;
     assert_eq!(status(&token).await, 200);
-    // At the other tenant it is nobody.
+    // The other tenant does not know the client.
     let foreign = App {
         gateway: &gateway,
         prefix: "/b",
@@ -133,7 +134,7 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     assert_eq!(browser.get(&app.authorize_path(&[])).await.status, 400);
     assert!(!tenantd(&gateway, &["clients", "remove", "a", &client_id]).status.success());
 
-    // One that registered itself is shut out by its id; the next one is not.
+    // A client that registered itself is blocked by its id; a new registration is not.
     let registered = App::registered(&gateway, "/a").await;
     let tokens = registered.tokens(&entra).await;
     assert_eq!(status(&tokens.access).await, 200);

@@ -1,4 +1,5 @@
-//! A client that others wrote, as its users use it: the MCP SDK for Rust, from the connector URL to an answer.
+//! A third-party client as its users use it: the MCP SDK for Rust, from the connector URL to an
+//! answer.
 
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -11,14 +12,14 @@ use super::super::harness::backend::rows;
 use super::super::harness::login::CALLBACK;
 use super::*;
 
-/// A client that has logged in at a connector URL, with a person's browser in between.
+/// Logs in at a connector URL, with a person's browser in between.
 async fn authorized(gateway: &Gateway, entra: &FakeEntra, connector: &str) -> AuthorizationManager {
     let mut login = OAuthState::new(connector, Some(gateway.client().http())).await.expect("a client");
     let request = AuthorizationRequest::new(CALLBACK).with_client_name("A Rust program");
     login.start_authorization(request).await.expect("it finds the login and registers");
     let authorize = login.get_authorization_url().await.expect("where to send the person");
     let back = Browser::new(gateway).log_in(&authorize, entra).await;
-    // It compares state and issuer with what it knows before it redeems the code.
+    // The SDK checks state and issuer before it redeems the code.
     login.handle_callback_url(back.as_str()).await.expect("it redeems the code");
     login.into_authorization_manager().expect("it has tokens")
 }

@@ -1,4 +1,4 @@
-//! What a backend answers takes no memory and no time from others.
+//! Large answers of one tenant's backend take no memory or time from other tenants.
 
 use std::sync::Arc;
 
@@ -8,20 +8,21 @@ use tokio::task::JoinSet;
 use super::super::harness::beside::Fared;
 use super::super::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant};
 
-/// The default cap of an answer.
+/// The default size cap of an answer.
 const CAP: usize = 16 << 20;
 
 fn reply(text: String) -> Reply {
     Reply::Text(Arc::from(text), &[])
 }
 
-/// An array of the same item again and again, of about so many bytes.
+/// Returns a JSON array of about this many bytes that repeats one item.
 fn many(item: &str, bytes: usize) -> String {
     let count = bytes / (item.len() + 1) - 1;
     format!("[{}{item}]", format!("{item},").repeat(count - 1))
 }
 
-/// A gateway of little memory with `a` and `c`, whose backend is `bad`, and the good tenant `b`.
+/// Starts a gateway with little memory, the tenants `a` and `c` at `bad`, and the tenant `b` at
+/// `good`.
 async fn gateway(bad: &FakeBackend, good: &FakeBackend, mib: u64) -> Gateway {
     let mut setup = Setup::new().memory_mib(mib).file("b.zip", Tenant::new("b", good).zip());
     for name in ["a", "c"] {
@@ -30,7 +31,7 @@ async fn gateway(bad: &FakeBackend, good: &FakeBackend, mib: u64) -> Gateway {
     setup.start().await
 }
 
-/// Calls of these tenants at once; what each was answered.
+/// Calls these tenants concurrently, `each` times. Returns all results.
 async fn all_at_once(
     client: &Client,
     tenants: &[&str],
@@ -67,7 +68,7 @@ async fn large_answers_of_several_tenants_take_their_bytes_and_no_more() {
         let mut served = 0;
         for result in all_at_once(&client, &["a", "c"], each, "search", json!({"query": "q"})).await {
             let text = told(&result);
-            // On a slow machine some wait too long for their turn or for room, and are told so.
+            // On a slow machine some calls wait too long for memory or a permit and are refused.
             let is_refused =
                 text.contains("all the memory") || text.contains("Too many calls of this tenant");
             served += usize::from(text.contains(said));
@@ -97,7 +98,7 @@ async fn answers_beyond_the_memory_for_answers_are_refused_in_a_sentence() {
         "{sentence}"
     );
     beside.finish().await.assert_unharmed("b beside a tenant without room");
-    // What was refused holds nothing any more.
+    // A refused answer holds no memory.
     bad.answer("/nlp-search", Reply::Rows);
     assert_eq!(client.search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
 }
@@ -119,7 +120,7 @@ async fn contexts_take_their_bytes_and_no_more() {
         assert!(told(&result).starts_with("Note: Only the first"), "{}", told(&result));
     }
     beside.finish().await.assert_unharmed("b beside large contexts");
-    // 20 of 1 MiB; as trees they were 75 MiB each.
+    // 20 contexts of 1 MiB. Parsed into trees, they took 75 MiB each.
     assert!(gateway.peak_mib() < 200, "contexts took {} MiB", gateway.peak_mib());
 }
 

@@ -1,4 +1,4 @@
-//! Nobody takes another's name, prefix or host.
+//! No tenant can take another tenant's name, prefix or host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::super::harness::{Beside, Client, Era, FakeBackend, Setup, Tenant, until};
 use super::super::state::{fine, tenants};
 
-/// Whether a finding of this code is about an entry.
+/// Returns whether an entry has a finding with this code.
 fn has(status: &Value, code: &str) -> bool {
     status["findings"].as_array().is_some_and(|all| all.iter().any(|finding| finding["code"] == code))
 }
 
-/// The backend of whom nobody asked anything.
+/// Asserts that a backend received no request.
 fn assert_unasked(backend: &FakeBackend) {
     let asked: Vec<_> = backend.requests().into_iter().map(|request| request.target).collect();
     assert!(asked.is_empty(), "the thief's backend was asked {asked:?}");
@@ -26,7 +26,7 @@ async fn a_refused_zip_gets_neither_prefix_nor_name_by_a_restart() {
     let gateway = setup.file("tenant-b.zip", Tenant::new("tenant-b", &good).zip()).start().await;
     let beside = Beside::watch(gateway.client(), "/b");
     gateway.put("a.zip", Tenant::new("a", &evil).with("path_prefix: /b").zip());
-    // An export that was not renamed is called after what is in it.
+    // An export with the default file name takes its name from its contents.
     gateway.put("mcp_export.zip", Tenant::new("tenant-b", &evil).with("path_prefix: /elsewhere").zip());
     for stem in ["a", "mcp_export"] {
         assert!(has(&gateway.until_state(stem, "rejected").await, "claim-taken"), "{stem}");
@@ -55,7 +55,7 @@ async fn a_refused_zip_does_not_lie_in_wait() {
     let gateway = Setup::new().file("zz.zip", &zip).start().await;
     gateway.put("zzz.zip", Tenant::new("zzz", &evil).with("path_prefix: /zz").zip());
     gateway.until_state("zzz", "rejected").await;
-    // Long enough away to count as deleted.
+    // Absent long enough to count as deleted.
     gateway.remove("zz.zip");
     gateway.until_gone("zz").await;
     let told = gateway.status("zzz").await.expect("it lies there");
@@ -73,8 +73,8 @@ async fn a_file_dropped_after_the_holder_left_gets_the_place_at_once() {
     let (old, new) = (FakeBackend::start().await, FakeBackend::start().await);
     let at = |backend| Tenant::new("b", backend).with("path_prefix: /b\nname: b").yaml();
     let gateway = Setup::new().file("b.yaml", at(&old)).start().await;
-    // As one who downloads a newer export has it: the same tenant under another file name. That the first is gone is
-    // only known at the second look, and the other is there by then.
+    // As after downloading a newer export: the same tenant under another file name. The first file
+    // counts as deleted only at the second scan, and the other file exists by then.
     gateway.remove("b.yaml");
     gateway.put("b (1).yaml", at(&new));
     gateway.until_state("b (1)", "serving").await;
@@ -105,7 +105,7 @@ async fn a_claim_waits_for_an_operator_across_restarts() {
     let said = fine(&gateway, &["accept", "a"]);
     assert!(!said.contains("would not survive"), "{said}");
     assert_eq!(gateway.client().search(Era::Modern, "/b", "q").await.data()["row_count"], 2);
-    // The place is its own now, and that too outlives a restart.
+    // The holder keeps the prefix, also after a restart.
     gateway.put("b.yaml", Tenant::new("b", &backend).yaml());
     gateway.until_state("b", "rejected").await;
     let gateway = gateway.kill_and_restart().await;
@@ -128,7 +128,8 @@ async fn a_holder_whose_files_are_broken_keeps_its_place() {
     let setup = Setup::new().file("b.yaml", keyless);
     let gateway = setup.file("b.env", key.replace("api_key: ", "API_KEY=")).start().await;
     gateway.until_state("b", "serving").await;
-    // Without the file that a revision was made of it does not come back, in this process or the next.
+    // A revision does not come back without one of its files, neither in this process nor in the
+    // next.
     let gateway = gateway.killed();
     gateway.remove("b.env");
     fs::write(gateway.tenant_file("a.yaml"), Tenant::new("a", &evil).with("path_prefix: /b").yaml())
@@ -141,7 +142,7 @@ async fn a_holder_whose_files_are_broken_keeps_its_place() {
     }
     fs::write(gateway.tenant_file("b.env"), key.replace("api_key: ", "API_KEY=")).expect("written");
     gateway.until_state("b", "serving").await;
-    // What is removed is free, and whoever waited waits on.
+    // Removing the tenant frees its prefix; a claim refused before stays refused.
     fine(&gateway, &["remove", "b"]);
     assert!(has(&gateway.until_state("a", "rejected").await, "claim-free"));
     gateway.put("c.yaml", Tenant::new("c", &good).with("path_prefix: /b").yaml());
@@ -167,7 +168,7 @@ async fn two_that_swap_while_the_gateway_is_down_both_succeed() {
     }
 }
 
-/// A small generator: the same acts in every run.
+/// A small pseudorandom generator, with the same sequence in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -177,7 +178,7 @@ impl Chance {
     }
 }
 
-/// Who should have what: each entry its own prefix, or the one that all want.
+/// The expected holder of the shared prefix, and the entries whose claim is refused.
 #[derive(Default)]
 struct Model {
     owner: Option<&'static str>,
@@ -228,7 +229,7 @@ async fn drops_edits_deletions_and_restarts_leave_a_prefix_with_whom_it_had() {
                 model.leaves(stem);
             }
             _ => {
-                // It may not be there.
+                // The file may not exist.
                 let _none = fs::remove_file(gateway.tenant_file(&file));
                 model.leaves(stem);
             }
@@ -367,7 +368,7 @@ async fn a_second_tenant_on_a_host_needs_the_consent_of_both_operators() {
     let on_host = gateway.client().with("host", "own.example");
     assert_eq!(on_host.search(Era::Modern, "/help", "q").await.data()["row_count"], 2);
     assert_eq!(on_host.search(Era::Modern, "", "q").await.data()["row_count"], 2);
-    // Whoever shares a host cannot shut out the other.
+    // Tenants that share a host cannot exclude each other.
     gateway.put("a.yaml", first("description: Alone again"));
     assert!(has(&gateway.until_state("a", "stale").await, "claim-taken"));
     let gateway = gateway.kill_and_restart().await;

@@ -1,4 +1,4 @@
-//! What callers send, and what they do not read, takes no room from others.
+//! Slow requests, unread responses and idle connections of some callers take no room from others.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::harness::login::App;
 use crate::harness::secret::secret;
 use crate::harness::{Beside, Client, Era, FakeBackend, Gateway, PATIENCE, Reply, Setup, Tenant, until};
 
-/// Where bad callers come from: the good ones are at 127.0.0.1.
+/// The source address of bad callers; good callers use 127.0.0.1.
 const BAD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// A connection from a bad address.
+/// Connects from a source address.
 async fn connect(to: SocketAddr, from: IpAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind((from, 0).into()).expect("an address of this machine");
     socket.connect(to).await.expect("connected")
 }
 
-/// Two open tenants at `/a` and `/b`, and a backend for both.
+/// Starts a gateway with two open tenants at `/a` and `/b`, and one backend for both.
 async fn two_tenants(setup: Setup) -> (FakeBackend, Gateway) {
     let backend = FakeBackend::start().await;
     let gateway = two_tenants_of(&backend, setup).await;
@@ -39,7 +39,7 @@ async fn two_tenants_of(backend: &FakeBackend, setup: Setup) -> Gateway {
     gateway
 }
 
-/// A number of the metrics.
+/// Returns the value of a metric; 0 if it is missing.
 async fn metric(gateway: &Gateway, series: &str) -> u64 {
     let (_, text) = gateway.admin("/metrics").await;
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -62,7 +62,7 @@ async fn bodies_whose_last_byte_is_withheld_take_no_room_from_others() {
             );
             let mut stream = connect(to, BAD).await;
             stream.write_all(head.as_bytes()).await.expect("sent");
-            // Whoever is refused early may find the connection closed.
+            // A request that is refused early may find the connection closed.
             let _refused = stream.write_all(&vec![b' '; LENGTH - 1]).await;
             let mut answer = vec![0; 64];
             let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer");
@@ -175,7 +175,7 @@ async fn requests_that_never_bring_a_body_are_bounded_and_leave_room_for_others(
     }
     let statuses = waiting.join_all().await;
     beside.finish().await.assert_unharmed("b beside requests without a body");
-    // Half of the budget is 128 of them; who is refused is let go after a moment.
+    // Half of the budget covers 128 requests; refused ones release their reservation shortly after.
     assert!(statuses.iter().filter(|status| **status == 503).count() > 20, "{statuses:?}");
     assert_eq!(metric(&gateway, r#"tenantd_budget_held_bytes{budget="requests"}"#).await, 0);
 }
@@ -202,7 +202,7 @@ async fn streams_are_bounded_by_what_they_take_and_leave_room_for_others() {
             if answer.status() == 200 { open.push(answer) } else { refused.push(answer) }
         }
     }
-    // Half of the budget is 128 streams of 64 KiB.
+    // Half of the budget covers 128 streams of 64 KiB.
     assert!((100..=128).contains(&open.len()), "{} streams", open.len());
     let refused = refused.pop().expect("one was refused");
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
@@ -283,7 +283,7 @@ async fn answers_that_nobody_reads_are_bounded_and_leave_room_for_others() {
         }
     }
     let taken = statuses.iter().filter(|status| **status == 200).count();
-    // Half of the budget is 4 MiB, and each has two texts of 200 kB.
+    // Half of the budget is 4 MiB, and each response holds two texts of 200 kB.
     assert!((1..=20).contains(&taken), "{taken} of {} answers wait", statuses.len());
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     beside.finish().await.assert_unharmed("b beside answers that nobody reads");
@@ -307,11 +307,12 @@ async fn connections_that_ask_for_nothing_give_way_to_others() {
         let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
         for _ in 0..20 {
             let mut stream = connect(gateway.address(), from).await;
-            // As if it were the beginning of something.
+            // The beginning of a request.
             stream.write_all(b"GET /").await.expect("sent");
             idle.push(stream);
         }
-        // A client that is new each time: the old one has its place.
+        // A new client each time, which needs a new connection; the previous one still has its
+        // permit.
         for _ in 0..3 {
             let quick = tokio::time::timeout(Duration::from_secs(5), async {
                 gateway.client().search(Era::Modern, "/a", "q").await.status
@@ -356,7 +357,7 @@ async fn slow_orders_at_the_admin_listener_do_not_keep_probes_from_their_answer(
     }
 }
 
-/// So many searches at `/a`, all at the same time as far as that goes; `arguments` may be bad ones.
+/// Makes this many searches at `/a` with 8 concurrent callers. Invalid `arguments` make them fail.
 async fn flood(client: &Client, calls: usize, arguments: serde_json::Value) {
     let mut wave = JoinSet::new();
     for _ in 0..8 {
@@ -404,7 +405,7 @@ async fn calls_of_one_tenant_do_not_push_others_out_of_the_audit() {
     let mut gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
     let ann = gateway.client().bearer(&key);
     assert_eq!(ann.search(Era::Modern, "/b", "q").await.status, 200);
-    // At 150 bytes a line it would have been all of both files.
+    // At 150 bytes a line this flood would fill both files.
     flood(&gateway.client(), 5_000, json!({ "query": 1 })).await;
     gateway.signal("TERM");
     gateway.until_ended().await;

@@ -1,4 +1,4 @@
-//! What lies in the tenants folder takes nothing from others.
+//! Files in the tenants folder affect no other tenant.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use tenantd::telemetry::printable::is_harmful;
 use super::super::command_line::{printed, run};
 use super::super::harness::{Beside, FakeBackend, Setup, Tenant, until};
 
-/// Few bytes in a zip whose values, aliases followed, are gigabytes of text.
+/// Configurations that are small in a zip and expand to gigabytes, e.g. through YAML aliases.
 fn much_of_little() -> Vec<String> {
     let long = "x".repeat(240 << 10);
     let stars = |count: usize, name: &str| vec![format!("*{name}"); count].join(",");
@@ -44,7 +44,7 @@ async fn a_few_kilobytes_of_zips_do_not_become_gigabytes_and_the_gateway_starts(
         assert!(findings.contains("yaml-budget") && findings.contains("512 KiB"), "{kind}: {findings}");
     }
     assert!(said("a3x0").await.contains("body-too-long"));
-    // A hundred more at once, while it serves.
+    // A hundred more at once, while the gateway serves.
     for number in 0..100 {
         let lines = &much_of_little()[number % 5];
         let name = format!("z{number}");
@@ -155,7 +155,7 @@ async fn a_link_in_a_tenants_folder_does_not_bring_it_anothers_key() {
     let overlay = format!("search_url: {}\ncontext_url: {}\n", url("/nlp-search"), url("/nlp-context"));
     symlink("../b/server.zip", gateway.tenant_file("a/server.zip")).expect("linked");
     fs::write(gateway.tenant_file("a/a.yaml"), overlay).expect("written");
-    // Where links lead out, it would serve now.
+    // The tenant would serve now if links out of its folder were followed.
     until("the link is refused beside the overlay", async || {
         let status = gateway.status("a").await?;
         let files = status["files"].to_string();
@@ -164,7 +164,7 @@ async fn a_link_in_a_tenants_folder_does_not_bring_it_anothers_key() {
     .await;
     assert_eq!(gateway.client().get("/a/").await.status, 404);
     assert_eq!(mine.counts().requests, 0, "b's key reached a's backend");
-    // With an export of its own it serves.
+    // With an export of its own the tenant serves.
     fs::remove_file(gateway.tenant_file("a/server.zip")).expect("removed");
     fs::write(gateway.tenant_file("a/server.zip"), Tenant::new("a", &mine).zip()).expect("written");
     gateway.until_state("a", "serving").await;

@@ -1,4 +1,4 @@
-//! A grant belongs to one tenant's life, directory and application.
+//! A grant belongs to one life of a tenant, one directory and one application.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::super::harness::{Beside, Era, FakeBackend, Gateway, Reply, Setup, Ten
 
 const APP: &str = super::super::harness::entra::APP;
 
-/// Tenants `a` and `b`, both with a login; `a` is what changes.
+/// Tenants `a` and `b`, both with a login. The tests change `a`.
 struct Stage {
     entra: FakeEntra,
     backend: FakeBackend,
@@ -22,7 +22,7 @@ impl Stage {
     async fn new() -> Self {
         let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
         let file = |name: &str| Tenant::new(name, &backend).with(&entra.lines()).yaml();
-        // The issuer has the port in it, and is the same after a restart.
+        // The issuer contains the port, so the port must be the same after a restart.
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let setup =
             Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
@@ -30,7 +30,7 @@ impl Stage {
         Self { entra, backend, gateway }
     }
 
-    /// Calls `b` as somebody who logged in there, until told to end.
+    /// Calls `b` as a logged-in person until [`Beside::finish`].
     async fn beside(&self) -> Beside {
         let tokens = App::registered(&self.gateway, "/b").await.tokens(&self.entra).await;
         Beside::watch(self.gateway.client().bearer(&tokens.access), "/b")
@@ -40,7 +40,7 @@ impl Stage {
         Tenant::new("a", &self.backend).with(lines).yaml()
     }
 
-    /// The file of `a` says this from now on.
+    /// Replaces the file of `a` and waits until it is served.
     async fn put(&self, lines: &str) {
         self.gateway.put("a.yaml", self.tenant(lines));
         self.gateway.reload().await;
@@ -97,13 +97,13 @@ async fn what_was_sold_under_another_app_or_directory_is_refused_at_once() {
         assert_eq!(stage.entra.forms().len(), asked, "{what}: another app was sent the login of this one");
         let refused = app.redeem(&code).await;
         assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_grant")), "{what}");
-        // A slip of the operator's that is put right has ended nobody's session.
+        // An operator's mistake that is corrected has ended no session.
         stage.put(&before).await;
         assert_eq!(stage.call(&tokens).await, 200, "{what}, put right");
         assert_eq!(refresh(&app, &tokens).await.status, 200, "{what}, put right");
     }
     beside.finish().await.assert_unharmed("b beside logins of a that end");
-    // The same with nothing in memory of what was recognised before.
+    // The same with empty caches.
     let app = App::registered(&stage.gateway, "/a").await;
     let (tokens, id) = (app.tokens(&stage.entra).await, app.client_id.clone());
     drop(app);
@@ -181,7 +181,7 @@ fn remove(gateway: &Gateway, name: &str) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
-/// What somebody has of a tenant's earlier owner.
+/// Credentials and artefacts from a tenant's previous life.
 struct Old {
     client_id: String,
     secret: (String, String),
@@ -213,7 +213,7 @@ impl Stage {
         }
     }
 
-    /// Nothing of the earlier owner's is worth anything.
+    /// Asserts that nothing from the previous life is accepted.
     async fn assert_begun_anew(&self, old: &Old, what: &str) {
         assert_eq!(self.call(&old.tokens).await, 401, "{what}: the access token");
         for client_id in [&old.client_id, &old.secret.0] {
@@ -231,7 +231,7 @@ impl Stage {
         let (id, secret) = &old.secret;
         let form = [("token", &*old.tokens.access), ("client_id", &**id), ("client_secret", secret)];
         assert_eq!(self.app(id).post("/introspect", &form).await.status, 401, "{what}");
-        // The new owner's own clients have no use for them either.
+        // Clients of the current life cannot use them either.
         let own = App::registered(&self.gateway, "/a").await;
         let app = self.app(&own.client_id);
         for refused in [refresh(&app, &old.tokens).await, app.redeem(&old.code).await] {
@@ -255,13 +255,13 @@ async fn another_entry_that_takes_the_name_begins_anew() {
         stage.gateway.until_gone(stem).await;
     };
     gone(&stage, "a.yaml", "a").await;
-    // The same files under another name: the same app, the same directory, another owner.
+    // Another entry takes the name, with the same app and directory but another owner.
     let taker = [b"name: a\n".to_vec(), stage.tenant(&stage.entra.lines())].concat();
     stage.gateway.put("zz.yaml", &taker);
     stage.gateway.until_state("a", "serving").await;
     stage.assert_begun_anew(&old, "another entry has the name").await;
     let of_taker = stage.old().await;
-    // And back: the first life is over.
+    // The first entry takes the name back; its first life is over.
     gone(&stage, "zz.yaml", "a").await;
     stage.put(&stage.entra.lines()).await;
     stage.assert_begun_anew(&of_taker, "the first entry has it again").await;
@@ -287,7 +287,7 @@ async fn removing_a_tenant_removes_its_logins_and_cuts_what_is_under_way() {
     assert!(cut.status != 200 || cut.text.contains(r#""isError":true"#), "{cut:?}");
     stage.backend.answer("/nlp-search", Reply::Rows);
     stage.backend.release();
-    // The new owner has the very same app and directory, and files of the same name.
+    // The new tenant has the same app, directory and file name.
     stage.put(&stage.entra.lines()).await;
     stage.assert_begun_anew(&old, "removed, then dropped again").await;
     beside.finish().await.assert_unharmed("b beside a tenant that is removed");

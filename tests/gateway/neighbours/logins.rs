@@ -1,4 +1,4 @@
-//! Clients and people who log in take nothing from others who do.
+//! Floods and hanging logins of some clients affect no other login.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::super::harness::{Beside, Client, FakeBackend, Gateway, Setup, Tenant,
 
 const LIMITS: &str = "limits:\n  tokens_per_minute: 10000000\n  logins_per_minute: 100000\n";
 
-/// A program that proves itself by assertions.
+/// A service client that authenticates by JWT assertions (RFC 7523).
 struct Program {
     id: &'static str,
     key: EcdsaKeyPair,
@@ -31,7 +31,7 @@ impl Program {
         Self { id, key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key") }
     }
 
-    /// As a tenant's file lists it.
+    /// Returns its lines in a tenant's file.
     fn lines(&self) -> String {
         let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
         let [x, y] = [x, y].map(|half| BASE64_URL_SAFE_NO_PAD.encode(half));
@@ -72,7 +72,7 @@ async fn gateway(entra: &FakeEntra, backend: &FakeBackend, a: &str, b: &str) -> 
     setup.file("a.yaml", file("a", a)).file("b.yaml", file("b", b)).start().await
 }
 
-/// A client with a token of a program's.
+/// Returns a client with an access token of a service client.
 async fn caller(gateway: &Gateway, program: &Program, prefix: &str) -> Client {
     let sold = program.buy(&gateway.client(), prefix, 0).await;
     assert_eq!(sold.status, 200, "{sold:?}");
@@ -98,7 +98,7 @@ async fn a_program_that_fills_its_share_of_used_assertions_harms_only_itself() {
             while !full.load(Ordering::Relaxed) {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
                 assert!(number < 30_000, "nothing stops it");
-                // It proves itself, and then asks for nothing: that is all that the flood needs.
+                // Authentication alone uses up an assertion, so the flood requests nothing else.
                 let answer = prove(&client, "/a/introspect", &flood.assertion(&issuer, number)).await;
                 full.fetch_or(answer.status != 400, Ordering::Relaxed);
             }
@@ -121,8 +121,8 @@ async fn a_program_that_fills_its_share_of_used_assertions_harms_only_itself() {
     eprintln!("resident: {} MiB, peak {} MiB", gateway.resident_mib(), gateway.peak_mib());
 }
 
-/// A token request of a client that may be unknown yet, from an address of its own: the answer says whether its document
-/// was asked for.
+/// Sends a token request from a source address of its own, with a client id that may be unknown.
+/// The response shows whether the client's document was fetched.
 async fn introduce(gateway: &Gateway, source: &str, prefix: &str, id: &str) -> Answer {
     let source: IpAddr = source.parse().expect("an address");
     let pem = std::fs::read(gateway.ca().expect("a local CA")).expect("its certificate");
@@ -160,10 +160,11 @@ async fn who_names_many_documents_has_none_of_others_refused() {
         }
     }
     assert!(refused > 100, "nothing stopped it: {refused} of 400");
-    // Somebody else's is asked for; that there is no such host is another matter.
+    // The document of another client is still fetched; it fails only because the host does not
+    // exist.
     let other = introduce(&gateway, "127.0.0.2", "/b", "https://other.invalid/x").await;
     assert!(other.status == 503 && !other.text.contains("too many clients"), "{other:?}");
-    // Vendors that the program knows need not be asked for.
+    // Documents of the vendors that are built in need not be fetched.
     let known =
         introduce(&gateway, "127.0.0.1", "/a", "https://claude.ai/oauth/mcp-oauth-client-metadata").await;
     assert_eq!(
@@ -184,7 +185,7 @@ async fn a_tenant_whose_logins_hang_at_microsoft_keeps_no_other_from_logging_in(
     let gateway = gateway(&entra, &backend, "", &format!("machine_clients:\n{}", program.lines())).await;
     let beside = Beside::watch(caller(&gateway, &program, "/b").await, "/b");
     let (app, other) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
-    // What the directory publishes is known from here on.
+    // The directory's metadata and keys are cached from here on.
     app.tokens(&entra).await;
     let mut waiting = Vec::new();
     for _ in 0..70 {
@@ -228,7 +229,8 @@ async fn however_many_logins_somebody_is_led_to_begin_the_host_stays_open_to_the
         browser.consent(&evil.authorize_path(&[("state", &state)])).await;
         assert!(head(&browser) < 8 << 10, "{} bytes of cookies after a state of {length}", head(&browser));
     }
-    // The other tenant of the host is open, and two logins at once are finished, the older one first.
+    // The other tenant of the host is not affected, and two concurrent logins finish, the older one
+    // first.
     let first = app.log_in_at_microsoft(&mut browser, &entra).await;
     let second = app.log_in_at_microsoft(&mut browser, &entra).await;
     for callback in [first, second] {
@@ -236,7 +238,7 @@ async fn however_many_logins_somebody_is_led_to_begin_the_host_stays_open_to_the
         assert!(parameter(&back, "code").is_some(), "{back}");
     }
     assert!(browser.cookies.keys().all(|name| !name.contains("login")), "{:?}", browser.cookies.keys());
-    // What cannot be kept is said on a page, and takes nothing.
+    // A login too large for the cookie is refused with a page, and takes no space.
     let state = "\u{1}".repeat(1_500);
     let page = browser.get(&evil.authorize_path(&[("state", &state)])).await;
     let form = [("request", &*field(&page.text, "request")), ("decision", "allow")];

@@ -1,4 +1,4 @@
-//! Tenants of one portal share no fate.
+//! Tenants behind one portal do not affect each other.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -14,7 +14,7 @@ use crate::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Te
 
 const HTTP2: &str = "backend: {http2: true}";
 
-/// A gateway whose tenants a and b are behind one portal, in HTTP/1.1 or in HTTP/2.
+/// Starts a gateway with the tenants a and b behind one portal, over HTTP/1.1 or HTTP/2.
 async fn behind(portal: &Portal, lines: &str) -> Gateway {
     let tenant = |name: &str| Tenant::at(name, &portal.url("")).with(lines).yaml();
     let setup = Setup::new().file("a.yaml", tenant("a")).file("b.yaml", tenant("b"));
@@ -22,7 +22,7 @@ async fn behind(portal: &Portal, lines: &str) -> Gateway {
     setup.variable("SSL_CERT_FILE", &trusted).start().await
 }
 
-/// One call of a tenant's search with this trace.
+/// Calls a tenant's search with this `traceparent`.
 async fn traced(client: &Client, prefix: &str, traceparent: &str) -> u16 {
     let params = json!({
         "name": "search", "arguments": { "query": "q" }, "_meta": { "traceparent": traceparent },
@@ -69,7 +69,7 @@ async fn tenants_with_slow_questions_leave_the_portal_to_others() {
     let client = gateway.client();
     let mut waiting = JoinSet::new();
     for prefix in ["/a", "/a2"] {
-        // A connection to the gateway carries a hundred calls.
+        // One connection to the gateway carries at most a hundred concurrent calls.
         let client = gateway.client();
         for _ in 0..64 {
             let client = client.clone();
@@ -90,7 +90,7 @@ async fn tenants_with_slow_questions_leave_the_portal_to_others() {
 #[tokio::test]
 async fn a_portal_that_ends_its_connections_again_and_again_fails_no_call() {
     let backend = FakeBackend::start().await;
-    // Over HTTP/2 each end is a GOAWAY.
+    // Over HTTP/2 each closed connection starts with a GOAWAY.
     let portal = Portal::start(&backend, "keepalive_requests 5;").await;
     for lines in ["", HTTP2] {
         let gateway = behind(&portal, lines).await;
@@ -122,14 +122,14 @@ async fn callers_who_cancel_again_and_again_reset_nobodys_connection() {
         let beside = Beside::watch(gateway.client(), "/b");
         let before = backend.counts().cancelled;
         for wave in 1..=20 {
-            // The gateway ends a caller's own connection that resets too much.
+            // The gateway closes a caller's connection that resets too many streams.
             let caller = gateway.client();
             let mut calls = JoinSet::new();
             for _ in 0..WAVE {
                 let params = json!({ "name": "search", "arguments": { "query": "q" } });
                 calls.spawn(caller.ask(Era::Modern, "/a/mcp", "tools/call", params).send());
             }
-            // One of those under way may be b's.
+            // One of the calls in flight may be b's.
             backend.until(|counts| counts.in_flight >= WAVE).await;
             calls.shutdown().await;
             backend.until(|counts| counts.cancelled >= before + wave * (WAVE - 1)).await;
@@ -167,7 +167,7 @@ async fn backends_are_asked_through_the_proxies_of_the_environment() {
     let portal = Portal::start(&backend, "").await;
     let secure = Proxy::start(portal.address()).await;
     let plain = Proxy::start(backend.address()).await;
-    // No name server knows these names: the proxies alone lead there.
+    // No DNS server knows these names: they are reachable only through the proxies.
     let setup = Setup::new()
         .file("a.yaml", Tenant::at("a", "http://portal.test").yaml())
         .file("b.yaml", Tenant::new("b", &backend).yaml())
@@ -186,7 +186,7 @@ async fn backends_are_asked_through_the_proxies_of_the_environment() {
     assert!(sentence.contains("cannot be reached"), "{sentence}");
     beside.finish().await.assert_unharmed("b on loopback, without a proxy");
     let asked = plain.asked();
-    // The connection is kept, so that the proxy notes one request of several.
+    // The connection is reused, so the proxy records only its first request.
     assert!(asked.iter().any(|line| line.contains(" http://portal.test/nlp-")), "{asked:?}");
     assert!(asked.iter().all(|line| line.contains("proxy-authorization: Basic YW5uOnBhc3M=")), "{asked:?}");
     assert!(
@@ -202,7 +202,7 @@ async fn names_that_hang_take_neither_threads_nor_time_from_others() {
         eprintln!("not tried: this user may not mount");
         return;
     }
-    // A name server that is there and never answers: a port that nobody listens on would refuse at once.
+    // A DNS server that never answers. A port where nothing listens would refuse at once.
     let silent = UdpSocket::bind("127.53.53.53:53").expect("root may listen there");
     let backend = FakeBackend::start().await;
     let mut setup = Setup::new().file("b.yaml", Tenant::new("b", &backend).yaml());
@@ -216,7 +216,7 @@ async fn names_that_hang_take_neither_threads_nor_time_from_others() {
     let setup = setup.after_mounting(&format!("mount --bind {} /etc/resolv.conf", file.display()));
     let gateway = setup.start().await;
     let client = gateway.client();
-    // Over a connection of its own: those who wait use up the streams of theirs.
+    // On a connection of its own: the waiting calls use up the streams of theirs.
     let beside = Beside::watch(gateway.client(), "/b");
     let mut calls = JoinSet::new();
     for number in 0..80 {

@@ -1,4 +1,4 @@
-//! What one may not call, one does not read by another way either; and what is read is in the audit.
+//! What a caller may not call it cannot read in another way either, and every read is in the audit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use crate::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Te
 
 const ENTITY: &str = "entity-of-the-context";
 
-/// The lines of the audit about one tenant, when there are so many.
+/// Waits until the audit has `count` lines of this event for a tenant, and returns them.
 async fn audit(gateway: &Gateway, tenant: &str, event: &str, count: usize) -> Vec<Value> {
     let file = gateway.path().join("state/audit.jsonl");
     until(&format!("{count} lines {event} of {tenant}"), async || {
@@ -208,7 +208,7 @@ async fn an_argument_in_a_path_never_walks_out_of_its_segment() {
     assert_eq!(asked(), Vec::<String>::new());
     search(json!({ "query": "q", "region": "north & south" })).await.result();
     assert_eq!(asked(), ["/tenants/42/north%20%26%20south/nlp-search"]);
-    // The model is told that it has to say a region.
+    // The schema tells the model that a region is required.
     let tools = client.rpc(Era::Modern, "/a/mcp", "tools/list", json!({})).await.result();
     assert_eq!(tools["tools"][0]["inputSchema"]["required"], json!(["query", "region"]));
 }
@@ -231,7 +231,7 @@ async fn texts_of_a_zip_are_bounded_and_its_neighbour_goes_on() {
     gateway.put("z.zip", zip);
     let status = gateway.until_state("z", "rejected").await;
     assert!(status["findings"].to_string().contains("into the .yaml beside the zip"), "{status}");
-    // What the finding says to do helps.
+    // Following the finding's advice helps.
     gateway.put("z.yaml", "description: Short.\n");
     gateway.until_state("z", "serving").await;
     let tools = gateway.client().rpc(Era::Modern, "/z/mcp", "tools/list", json!({})).await;
@@ -239,13 +239,14 @@ async fn texts_of_a_zip_are_bounded_and_its_neighbour_goes_on() {
     beside.finish().await.assert_unharmed("b beside long texts");
 }
 
-/// How many requests were answered with which status.
+/// The number of responses by status.
 type Counted = BTreeMap<u16, usize>;
 
-/// What a request says of who asks.
+/// The credential headers of a request, with a description.
 type Credential = (&'static str, Vec<(&'static str, String)>);
 
-/// A tools/call in every method and type, with one credential. None of it is let through.
+/// Sends a `tools/call` with every method and content type and one credential, and asserts that
+/// none is accepted.
 async fn knock(client: &Client, path: &str, (what, headers): &Credential, counted: &mut Counted) {
     use reqwest::Method;
     let body = json!({
@@ -353,7 +354,7 @@ async fn no_request_without_a_good_credential_gets_through_whatever_else_it_says
     let in_query = format!("/k/mcp?access_token={key}&api_key={key}&key={key}");
     for path in ["/k/mcp", "/k/mcp/", "/l/mcp", "/l/mcp/", &in_query] {
         for credential in &credentials {
-            // Each on a connection of its own: too many bodies that nobody read end an HTTP/2 connection.
+            // Each on a connection of its own: too many unread bodies end an HTTP/2 connection.
             knock(&gateway.client(), path, credential, &mut counted).await;
         }
     }

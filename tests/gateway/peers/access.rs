@@ -1,4 +1,4 @@
-//! Clients with a key, with a wrong one, and with none.
+//! Clients with a valid key, with a wrong one, and without one.
 
 use super::library::LIBRARIES;
 use super::stage::each;
@@ -29,7 +29,7 @@ async fn a_client_without_the_key_is_refused_in_words() {
             let mut client = stage.start(key.as_deref());
             let answer = stage.connect(&mut client).await;
             let error = answer["error"].as_str().unwrap_or_else(|| panic!("it was let in: {answer}"));
-            // In our words, or with the status.
+            // In our words, or by the status code.
             assert!(error.contains(said) || error.contains("401"), "{}: {error}", stage.library.name);
         }
         assert!(stage.backend.requests().iter().all(|request| request.target != "/nlp-search"));

@@ -1,4 +1,5 @@
-//! The conformance suite's scenarios for authorization servers: the metadata, and a whole login by code.
+//! The conformance suite's scenarios for authorization servers: metadata, and a complete login with
+//! the authorization code flow.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,7 +23,8 @@ async fn a_tenant_is_an_authorization_server_as_the_suite_wants_it() {
     let setup = Setup::new().flag("--entra-authority", &entra.authority()).file("a.yaml", tenant.yaml());
     let gateway = setup.start().await;
     gateway.until_state("a", "serving").await;
-    // The suite listens there; the port of a loopback address is free to choose.
+    // The suite listens on this port; loopback redirect URIs may use any port (RFC 8252, section
+    // 7.3).
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("free").port();
     let body =
@@ -38,7 +40,7 @@ async fn a_tenant_is_an_authorization_server_as_the_suite_wants_it() {
     }
 }
 
-/// Runs the suite to its end, and is its person and browser; what it printed.
+/// Runs the suite to its end, playing its person and browser. Returns its output.
 async fn run(gateway: &Gateway, entra: &FakeEntra, client_id: &str, port: u16) -> String {
     let base = gateway.base();
     let mut suite = Command::new(cache::node())
@@ -66,7 +68,7 @@ async fn run(gateway: &Gateway, entra: &FakeEntra, client_id: &str, port: u16) -
     text
 }
 
-/// Where the browser ends up.
+/// Logs in. Returns the redirect URI with its parameters.
 async fn log_in(gateway: &Gateway, entra: &FakeEntra, authorize: &str) -> String {
     let mut browser = Browser::new(gateway);
     let page = browser.get(authorize).await;

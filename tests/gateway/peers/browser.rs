@@ -1,4 +1,4 @@
-//! The pages of a login in a real browser: Chromium, without a window, with and without scripts.
+//! The login pages in a real browser: headless Chromium, with and without scripts.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ use super::login::Stage;
 use super::script::{Script, command};
 use crate::harness::login::App;
 
-/// A browser as people have it.
+/// A browser as people use it.
 struct Browser {
     script: Script,
     _profile: TempDir,
 }
 
-/// A window: scripts or none, how wide, in which colours.
+/// A window: scripts, width and colour scheme.
 #[derive(Clone, Copy)]
 struct Window {
     name: &'static str,
@@ -65,8 +65,8 @@ impl Browser {
         arrived["url"].as_str().unwrap_or_else(|| panic!("not at {at}: {arrived}")).to_owned()
     }
 
-    /// What stands on the page, on which nothing was refused or missing. A picture is kept where
-    /// `TENANTD_TEST_PICTURES` says.
+    /// Returns the text of the page, and asserts that nothing on it was blocked or missing. Saves a
+    /// screenshot in the folder that `TENANTD_TEST_PICTURES` names.
     async fn look(&mut self, picture: &str) -> String {
         let folder = std::env::var_os("TENANTD_TEST_PICTURES");
         let file = folder.map(|folder| Path::new(&folder).join(format!("{picture}.png")));
@@ -77,13 +77,13 @@ impl Browser {
     }
 }
 
-/// A client on this machine that waits for a browser; where it listens, and whoever comes.
+/// Listens as a local client that waits for its browser. Returns the redirect URI and the listener.
 async fn waiting_client() -> (String, TcpListener) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     (format!("http://127.0.0.1:{}/callback", listener.local_addr().expect("bound").port()), listener)
 }
 
-/// Answers the browser that comes back.
+/// Answers requests until the browser returns to the callback. Returns that request line.
 async fn welcome(listener: &TcpListener) -> String {
     loop {
         let (mut stream, _) = listener.accept().await.expect("a browser");
@@ -113,7 +113,7 @@ async fn people_agree_and_log_in_on_phones_and_desks_with_and_without_scripts() 
         let mut browser = Browser::open(window).await;
         browser.go(&format!("{}{}", stage.gateway.base(), app.authorize_path(&[]))).await;
         let text = browser.look(&format!("consent-{}", window.name)).await;
-        // Who asks, for what, and where it leads.
+        // The page names the client, the data, and the redirect target.
         for said in ["A test", "The acme data", "this computer"] {
             assert!(text.contains(said), "{said} is not said: {text}");
         }

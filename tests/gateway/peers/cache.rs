@@ -1,24 +1,25 @@
-//! Where the peers are: installed by `scripts/install-peers.sh` into the folder that `TENANTD_TEST_CACHE` names.
+//! Paths of the peers that `scripts/install-peers.sh` installed into the folder
+//! `TENANTD_TEST_CACHE`.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Node 22, whatever the system has.
+/// Returns Node 22, independent of the system's version.
 pub(crate) fn node() -> PathBuf {
     installed("npm/node_modules/.bin/node")
 }
 
-/// A file of an installed npm package, or the folder of one: `@modelcontextprotocol/inspector`.
+/// Returns a file or folder of an installed npm package, e.g. `@modelcontextprotocol/inspector`.
 pub(crate) fn package(path: &str) -> PathBuf {
     installed(&format!("npm/node_modules/{path}"))
 }
 
-/// The interpreter of one of the Python environments: `python-mcp2`.
+/// Returns the interpreter of a Python environment, e.g. `python-mcp2`.
 pub(crate) fn python(environment: &str) -> PathBuf {
     installed(&format!("{environment}/bin/python"))
 }
 
-/// A file of `tests/peers/`.
+/// Returns a file of `tests/peers/`.
 pub(crate) fn script(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name);
     assert!(path.exists(), "there is no {}", path.display());

@@ -1,4 +1,4 @@
-//! What people do all day: list, call, read, and be told in words what was wrong.
+//! Everyday use: list tools, call them, read the context, and get errors in words.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The tenant changes and goes while clients are connected to it.
+//! The tenant changes or is removed while clients are connected to it.
 
 use serde_json::json;
 

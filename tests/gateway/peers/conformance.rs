@@ -1,7 +1,7 @@
-//! The protocol's own conformance suite, with the requirements of both eras.
+//! The protocol's conformance suite, with the requirements of both eras.
 //!
-//! What is expected to fail stands in tests/peers/conformance, each entry with its reason. The suite is strict with it:
-//! a new failure fails the run, and so does an entry that passes.
+//! Expected failures are listed in tests/peers/conformance, each with its reason. The suite is
+//! strict about them: a new failure fails the run, and so does a listed scenario that passes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -13,7 +13,7 @@ use super::cache;
 use crate::harness::secret;
 use crate::harness::{FakeBackend, Setup, Tenant};
 
-/// A whole run, some 60 scenarios, is far from this.
+/// Far above the duration of a whole run of some 60 scenarios.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[cfg(feature = "conformance")]
@@ -42,7 +42,7 @@ async fn a_tenant_meets_2025_11_25() {
 async fn passes(who: &str, requirements: &str, dataset: &str) {
     let backend = FakeBackend::start().await;
     let tenant = Tenant::new(dataset, &backend);
-    // Without TLS: the suite sends an Origin that it makes from the URL, always with http.
+    // Without TLS: the suite builds its Origin header from the URL, always with http.
     let gateway = Setup::new().flag("--tls", "off").file("a.yaml", tenant.yaml()).start().await;
     gateway.until_state("a", "serving").await;
     let run = suite(&format!("{}/a/mcp", gateway.base()), requirements, &expected(who, requirements)).await;

@@ -1,4 +1,4 @@
-//! Microsoft's login, played by an OpenID provider that others wrote (`tests/peers/entra.mjs`).
+//! Microsoft's login, played by a third-party OpenID provider (`tests/peers/entra.mjs`).
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use super::{cache, script};
 use crate::harness::entra::{ACCOUNT, APP, DIRECTORY};
 use crate::harness::secret::secret;
 
-/// The provider as a running process; it ends when dropped.
+/// The running provider. Dropping it stops it.
 pub(super) struct Entra {
     script: Script,
     authority: String,
 }
 
 impl Entra {
-    /// Starts it with an app that one account can log in to.
+    /// Starts the provider with an app and one account.
     pub(super) async fn start() -> Self {
         let mut script = Script::run("entra", |folder| {
             script::command(cache::node(), &beside_packages("entra.mjs", folder))
@@ -33,12 +33,12 @@ impl Entra {
         entra
     }
 
-    /// What `--entra-authority` is given.
+    /// Returns the value for `--entra-authority`.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The lines that make a tenant log in here.
+    /// Returns the lines of a tenant's file for a login here.
     pub(super) fn lines() -> String {
         format!(
             "oauth_enabled: true\nmicrosoft_client_id: {APP}\nmicrosoft_client_secret: {}\n\
@@ -47,13 +47,13 @@ impl Entra {
         )
     }
 
-    /// Does what an operator does in Entra with the URIs that the gateway says.
+    /// Registers the gateway's redirect URIs, as an operator does in Entra.
     pub(super) async fn register(&mut self, redirect_uris: &[String]) {
         let answer = self.script.ask(json!({ "do": "register", "redirect_uris": redirect_uris })).await;
         assert_eq!(answer["registered"], true, "{answer}");
     }
 
-    /// Whoever comes from now on has these claims, too.
+    /// Adds these claims to all further logins.
     pub(super) async fn account(&mut self, more: Value) {
         let mut claims = json!({
             "tid": DIRECTORY, "oid": ACCOUNT, "name": "Ada Lovelace", "preferred_username": "ada@contoso.com",
@@ -64,7 +64,8 @@ impl Entra {
         self.script.ask(json!({ "do": "account", "claims": claims })).await;
     }
 
-    /// What a browser does there: it keeps cookies and follows redirects until one leads away.
+    /// Visits a URL as a browser does, with cookies, and follows redirects until one leads to
+    /// another host. Returns that redirect's target.
     pub(super) async fn visit(&self, authorize: &str) -> String {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build().expect("a client");

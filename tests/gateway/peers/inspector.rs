@@ -1,4 +1,4 @@
-//! The inspector's command line, which looks at schemas with the eyes of many clients (`--strict`).
+//! The command line of the MCP inspector, which checks schemas for many clients (`--strict`).
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn the_inspector_calls_a_tool_with_a_key() {
     }
 }
 
-/// What the inspector prints when it is content.
+/// Runs the inspector, asserts that it found no fault, and returns its output.
 async fn approved(gateway: &Gateway, era: &str, arguments: &[&str]) -> String {
     let run = inspect(gateway, era, arguments).await;
     let [output, complaints] =
@@ -53,7 +53,7 @@ async fn approved(gateway: &Gateway, era: &str, arguments: &[&str]) -> String {
 }
 
 async fn inspect(gateway: &Gateway, era: &str, arguments: &[&str]) -> Output {
-    // It keeps a catalog of servers in the home folder.
+    // It stores a catalog of servers in the home folder.
     let home = tempfile::tempdir().expect("a folder");
     let run = Command::new(cache::node())
         .arg(cache::package("@modelcontextprotocol/inspector/clients/launcher/build/index.js"))

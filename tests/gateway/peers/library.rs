@@ -1,4 +1,4 @@
-//! The client libraries, each in every way in which it agrees on a protocol version.
+//! The client libraries, each in every mode of version negotiation.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,13 +14,13 @@ use super::script::command;
 pub(super) const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
-/// A library and how it is used.
+/// A library and its mode.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Library {
-    /// Its tenant is named so, too.
+    /// Also the name of its tenant.
     pub(super) name: &'static str,
     program: Program,
-    /// What the script gives to the library; nothing is the library's own choice.
+    /// The mode that the script sets; the default is the library's own.
     mode: Mode,
     /// The protocol version that client and gateway must agree on; a framework does not tell.
     pub(super) agrees_on: Option<&'static str>,
@@ -29,7 +29,7 @@ pub(super) struct Library {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Program {
     Node(&'static str),
-    /// An environment, and the script that runs in it.
+    /// A Python environment, and the script that runs in it.
     Python(&'static str, &'static str),
     /// A framework for agents, which has an environment of its own name.
     Framework(&'static str),
@@ -48,7 +48,7 @@ const PYTHON_V1: Program = Program::Python("python-mcp1", "python_v1.py");
 const PYTHON_V2: Program = Program::Python("python-mcp2", "python_v2.py");
 const FASTMCP: Program = Program::Python("python-fastmcp", "fastmcp_client.py");
 
-/// All of them.
+/// All libraries and modes.
 pub(super) const LIBRARIES: [Library; 9] = [
     Library { name: "ts-v1", program: TS_V1, mode: Mode::Default, agrees_on: Some(LEGACY) },
     Library { name: "ts-v2", program: TS_V2, mode: Mode::Default, agrees_on: Some(LEGACY) },
@@ -124,23 +124,25 @@ impl Library {
         json!({ "do": "connect", "url": url, "mode": mode })
     }
 
-    /// Does its script log in? One way of each SDK that does.
+    /// Returns whether its script logs in. One mode of each SDK that supports it does.
     pub(super) fn logs_in(&self) -> bool {
         matches!(self.name, "ts-v1" | "ts-v2-auto" | "python-v2")
     }
 
-    /// Does it speak the newer protocol era here?
+    /// Returns whether it negotiates the newer protocol era.
     pub(super) fn is_modern(&self) -> bool {
         self.agrees_on == Some(MODERN)
     }
 
-    /// Can it hear of changes? fastmcp's client has no `subscriptions/listen`, and the older era no such request.
+    /// Returns whether it receives change notifications. fastmcp's client has no
+    /// `subscriptions/listen`, and the older era has no such request.
     pub(super) fn listens(&self) -> bool {
         self.is_modern() && matches!(self.program, TS_V2 | PYTHON_V2)
     }
 }
 
-/// Node looks for packages beside a script only.
+/// Copies the script into a folder with the npm packages, since Node resolves packages only beside
+/// the script.
 pub(super) fn beside_packages(script: &str, folder: &Path) -> PathBuf {
     for name in [script, "steps.mjs", "login.mjs"] {
         fs::copy(cache::script(name), folder.join(name)).expect("copied");

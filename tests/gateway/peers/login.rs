@@ -1,4 +1,5 @@
-//! Clients that log in, with a browser between them and a login at Microsoft that an OpenID provider plays.
+//! Clients that log in, with a browser between them and a Microsoft login played by an OpenID
+//! provider.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::harness::client::Answer;
 use crate::harness::login::{App, Browser, Tokens, parameter};
 use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
 
-/// A gateway with a tenant for each of these names, all of which log in at one directory.
+/// A gateway with a tenant for each of these names, all in one directory.
 pub(super) struct Stage {
     entra: Mutex<Entra>,
     pub(super) gateway: Gateway,
@@ -40,7 +41,8 @@ impl Stage {
         Self { entra: Mutex::new(entra), gateway, _backend: backend }
     }
 
-    /// What a person does in the browser that a client opened, up to where it leads back to the client.
+    /// Does what a person does in the browser that a client opened. Returns the redirect URI with
+    /// its parameters.
     pub(super) async fn log_in(&self, authorize: &str) -> String {
         let mut browser = Browser::new(&self.gateway);
         let way = browser.consent(authorize).await;
@@ -48,14 +50,14 @@ impl Stage {
         browser.come_back(&callback).await.into()
     }
 
-    /// What was asked for of a tenant, and how it was answered, up to the registration of a client.
+    /// Returns the requests for a tenant with their statuses, up to the client's registration.
     fn steps_to_login(&self, tenant: &str) -> Vec<String> {
         let steps = self.gateway.steps(tenant);
         let end = steps.iter().position(|step| step.starts_with("oauth")).expect("a registration");
         steps[..=end].to_vec()
     }
 
-    /// A client that has logged in.
+    /// Connects a client that logs in.
     async fn connected(&self, library: &Library) -> Script {
         let ca = self.gateway.ca().expect("a CA of its own");
         let mut script = Script::start(library, &ca, None);
@@ -71,7 +73,7 @@ impl Stage {
     }
 }
 
-/// Those whose SDK logs in, each once.
+/// Returns one mode of each library whose SDK logs in.
 fn clients() -> Vec<Library> {
     LIBRARIES.into_iter().filter(Library::logs_in).collect()
 }
@@ -106,13 +108,13 @@ async fn a_provider_that_others_wrote_is_told_nothing_it_refuses() {
     let code = parameter(&back, "code").expect("a code");
     let sold = app.redeem(&code).await;
     assert_eq!(sold.status, 200, "{sold:?}");
-    // Entra is asked at each renewal, and its own refresh token rotates with ours.
+    // Each renewal asks Entra, whose refresh token rotates with ours.
     let renewed = refreshed(&app, &sold).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");
     let renewed = refreshed(&app, &renewed).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");
     assert!(metrics().await.contains(r#"tenantd_identity_call_duration_seconds_count{outcome="ok"} 3"#));
-    // A role that was taken away takes the session along.
+    // Removing the role ends the session.
     stage.entra.lock().await.account(json!({})).await;
     let refused = refreshed(&app, &renewed).await;
     assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_grant")));

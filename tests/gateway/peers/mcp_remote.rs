@@ -1,4 +1,4 @@
-//! `mcp-remote`, which lets programs that know no login talk to servers that have one: as Claude Desktop runs it.
+//! `mcp-remote`, a proxy that logs in on behalf of programs that cannot, as Claude Desktop runs it.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use crate::harness::backend::rows;
 use crate::harness::secret::{self, secret};
 use crate::harness::{FakeBackend, Gateway, PATIENCE, Setup, Tenant};
 
-/// The proxy as a running process; what it writes is never a secret.
+/// The running proxy. Its output contains no secret.
 struct Proxy {
     requests: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
@@ -45,7 +45,7 @@ impl Proxy {
         }
     }
 
-    /// Where it would have sent a browser.
+    /// Returns the URL that it would open in a browser.
     async fn asks_for_a_login(&mut self) -> String {
         self.complains_of("/authorize?").await
     }
@@ -64,7 +64,7 @@ impl Proxy {
         self.requests.write_all(format!("{message}\n").as_bytes()).await.expect("it reads");
     }
 
-    /// The result of a request.
+    /// Sends a request and returns its result.
     async fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
         self.tell(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
         loop {
@@ -91,7 +91,7 @@ async fn mcp_remote_logs_in_for_a_program_that_cannot() {
     let home = tempfile::tempdir().expect("a folder");
     let mut proxy = Proxy::start(&stage.gateway, "acme", home.path(), &[]);
     let authorize = proxy.asks_for_a_login().await;
-    // It asks for scopes that mean nothing here, and gets its way.
+    // It requests scopes that have no meaning here, and is served.
     let callback = stage.log_in(&authorize).await;
     assert!(callback.starts_with("http://localhost:"), "{callback}");
     let told = reqwest::Client::builder().no_proxy().build().expect("a client").get(callback).send().await;

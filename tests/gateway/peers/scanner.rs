@@ -1,4 +1,4 @@
-//! Our TLS with the eyes of a scanner: `testssl` tries protocols, suites and known attacks, and looks at the certificate.
+//! `testssl` against the gateway: protocols, cipher suites, known attacks and the certificate.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,11 +9,11 @@ use tokio::process::Command;
 
 use crate::harness::{Gateway, Setup};
 
-/// It asks hundreds of times, with pauses.
+/// It makes hundreds of connections, with pauses.
 const PATIENCE: Duration = Duration::from_secs(400);
-/// How it grades what is as it should be.
+/// The severities of findings that are no problem.
 const FINE: [&str; 2] = ["OK", "INFO"];
-/// A local CA publishes no revocations; who uses it can replace it.
+/// A local CA publishes no revocations; operators can replace it.
 const NOT_OURS: [&str; 1] = ["cert_revocation"];
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn a_scanner_has_nothing_to_say_against_our_tls() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// What it finds, good and bad.
+/// Returns its findings, good and bad.
 async fn scan(gateway: &Gateway) -> Vec<Value> {
     let report = gateway.path().join("scan.json");
     let ca = gateway.ca().expect("a local CA");

@@ -1,4 +1,5 @@
-//! A client as a running process that follows orders: one JSON object a line in, one out (`tests/peers/README.md`).
+//! A client as a running process that executes orders: one JSON object a line in, one out
+//! (`tests/peers/README.md`).
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::harness::secret;
 /// How long an answer may take: starting an interpreter on a busy machine is in it, and a framework takes seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// It ends when dropped, without a goodbye; then its complaints are searched for secrets.
+/// A running script. Dropping it kills the process and searches its error output for secrets.
 pub(super) struct Script {
     name: &'static str,
     orders: ChildStdin,
@@ -27,7 +28,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Starts it, trusting this CA and holding this key.
+    /// Starts the script of a library, with a CA to trust and an optional API key.
     pub(super) fn start(library: &Library, ca: &Path, key: Option<&str>) -> Self {
         Self::run(library.name, |folder| {
             let mut command = library.command(folder);
@@ -40,7 +41,7 @@ impl Script {
         })
     }
 
-    /// Starts whatever follows orders, in a folder of its own.
+    /// Starts a program that executes orders, in a folder of its own.
     pub(super) fn run(name: &'static str, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = command(folder.path())
@@ -55,7 +56,7 @@ impl Script {
         Self { name, orders, answers, folder, _child: child }
     }
 
-    /// Gives an order and waits for what came of it.
+    /// Gives an order and returns the reply.
     pub(super) async fn ask(&mut self, order: Value) -> Value {
         self.tell(order).await;
         self.answer().await
@@ -68,7 +69,7 @@ impl Script {
         told.unwrap_or_else(|error| panic!("{} takes no order: {error}\n{}", self.name, self.complaints()));
     }
 
-    /// What came of the last order.
+    /// Returns the reply to the last order.
     pub(super) async fn answer(&mut self) -> Value {
         self.answer_within(PATIENCE).await
     }
@@ -82,7 +83,7 @@ impl Script {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{}: {error}: {line}", self.name))
     }
 
-    /// Calls the search tool and waits for what came of it.
+    /// Calls the search tool and returns the reply.
     pub(super) async fn search(&mut self, query: &str) -> Value {
         self.ask(search(query)).await
     }
@@ -92,14 +93,14 @@ impl Script {
     }
 }
 
-/// A script as its interpreter is told to run it.
+/// Returns the command that runs a script.
 pub(super) fn command(interpreter: PathBuf, script: &Path) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(script);
     command
 }
 
-/// The order to call the search tool.
+/// Returns the order to call the search tool.
 pub(super) fn search(query: &str) -> Value {
     json!({ "do": "call", "name": "search", "arguments": { "query": query } })
 }

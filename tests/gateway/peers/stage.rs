@@ -1,4 +1,4 @@
-//! One gateway for all clients of a test, and in it for each client a tenant and a backend of its own.
+//! One gateway for all clients of a test, with a tenant and a backend for each client.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,14 +11,14 @@ use super::library::Library;
 use super::script::Script;
 use crate::harness::{FakeBackend, Gateway, Reply, Setup, Tenant, until};
 
-/// What one client meets.
+/// The environment of one client.
 pub(super) struct Stage {
     pub(super) library: Library,
     pub(super) backend: FakeBackend,
     pub(super) gateway: Arc<Gateway>,
 }
 
-/// Lets each library act on a stage of its own, all at once, and fails with the names of those that failed.
+/// Runs `act` for each library concurrently. Panics with the names of those that failed.
 pub(super) async fn each<F>(
     libraries: impl IntoIterator<Item = Library>,
     further: impl Fn(Tenant) -> Tenant,
@@ -44,7 +44,7 @@ pub(super) async fn each<F>(
     assert!(failed.is_empty(), "see above for what failed with {}", failed.join(", "));
 }
 
-/// The names of those whose act failed.
+/// Returns the names of the libraries whose act failed.
 async fn failures<F>(stages: Vec<Stage>, act: impl Fn(Stage) -> F) -> Vec<&'static str>
 where
     F: Future<Output = ()> + 'static,
@@ -62,23 +62,23 @@ where
     failed
 }
 
-/// The context of every tenant here.
+/// Returns the context of every tenant here.
 pub(super) fn document() -> Value {
     json!({ "entities": [{ "name": "orders" }], "measures": ["revenue"] })
 }
 
-/// No further lines for [`each`].
+/// Adds no lines to the tenant, for [`each`].
 pub(super) fn plain(tenant: Tenant) -> Tenant {
     tenant
 }
 
 impl Stage {
-    /// A client that is connected, with the protocol version that it should.
+    /// Returns a connected client and asserts the negotiated protocol version.
     pub(super) async fn connected(&self) -> Script {
         self.connected_with(None).await
     }
 
-    /// The same with a key.
+    /// The same with an API key.
     pub(super) async fn connected_with(&self, key: Option<&str>) -> Script {
         let mut script = self.start(key);
         let answer = self.connect(&mut script).await;
@@ -86,13 +86,13 @@ impl Stage {
         script
     }
 
-    /// A client that was told nothing yet.
+    /// Starts a client without connecting it.
     pub(super) fn start(&self, key: Option<&str>) -> Script {
         let ca = self.gateway.ca().expect("a gateway with a CA of its own");
         Script::start(&self.library, &ca, key)
     }
 
-    /// What comes of connecting to its tenant.
+    /// Connects a client to its tenant. Returns the reply.
     pub(super) async fn connect(&self, script: &mut Script) -> Value {
         script.ask(self.order_to_connect()).await
     }
@@ -102,7 +102,7 @@ impl Stage {
         self.library.connect(&url)
     }
 
-    /// Changes its tenant, and waits until the change is served.
+    /// Changes its tenant and waits until the change is served.
     pub(super) async fn change(&self, lines: &str) {
         let before = self.revision().await;
         let tenant = Tenant::new(self.library.name, &self.backend).with(lines);
@@ -115,7 +115,7 @@ impl Stage {
         status["in_force"].clone()
     }
 
-    /// Deletes its tenant, and waits until it is gone.
+    /// Deletes its tenant and waits until it is gone.
     pub(super) async fn remove(&self) {
         self.gateway.remove(&file(&self.library));
         self.gateway.until_gone(self.library.name).await;

@@ -1,4 +1,4 @@
-//! Calls that take long, and clients that do not wait for their end.
+//! Slow calls, and clients that do not wait for their end.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ async fn a_client_that_vanishes_ends_its_call() {
     .await;
 }
 
-/// Without sessions nothing says whose request an older client's `notifications/cancelled` means, so its call ends when it
-/// leaves. A newer one cancels by closing the call's stream.
+/// Without sessions, nothing tells whose request an older client's `notifications/cancelled` means,
+/// so its call ends when it disconnects. A newer client cancels by closing the call's stream.
 #[tokio::test]
 async fn a_client_that_gives_up_can_call_again_and_leaves_no_call_behind() {
     each(LIBRARIES, plain, |stage| async move {
