@@ -1,5 +1,6 @@
-//! Runs targets of `tenantd::fuzzing` under an allocator that counts, so that an input which takes too much memory is a
-//! finding like a panic: libFuzzer's own limits see neither Rust's allocator nor less than the whole process.
+//! Runs the targets of `tenantd::fuzzing` under a counting allocator, so that an input that takes
+//! too much memory is a finding like a panic: libFuzzer's own limits do not see Rust's allocator,
+//! and cover the whole process only.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,10 +13,10 @@ static ALLOCATOR: Counting = Counting;
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Judges an input; ends the process if a promise is broken or more is held than the target may.
+/// Checks an input. Aborts the process if it holds more memory than the target may.
 ///
 /// # Panics
-/// If there is no such target, or if it finds something.
+/// If the target does not exist, or if the input violates one of its properties.
 pub fn check(name: &str, bytes: &[u8]) {
     let target = tenantd::fuzzing::target(name).expect("a target of tenantd::fuzzing");
     MOST.store(HELD.load(Relaxed).saturating_add(target.most_bytes), Relaxed);
@@ -26,31 +27,32 @@ pub fn check(name: &str, bytes: &[u8]) {
 fn add(bytes: usize) {
     let held = HELD.fetch_add(bytes, Relaxed).wrapping_add(bytes);
     if held > MOST.load(Relaxed) {
-        // What says so needs memory, too.
+        // Printing allocates, too.
         MOST.store(usize::MAX, Relaxed);
         eprintln!("this input takes more memory than its target may: the last piece has {bytes} bytes");
         std::process::abort();
     }
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; counting touches nothing of it.
+// SAFETY: every call is passed to the system's allocator unchanged; counting does not touch the
+// memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's promises are the ones asked for.
+        // SAFETY: the contract of this method is that of the method it calls.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are the ones asked for.
+        // SAFETY: the contract of this method is that of the method it calls.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(size);
         HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are the ones asked for.
+        // SAFETY: the contract of this method is that of the method it calls.
         unsafe { System.realloc(place, layout, size) }
     }
 }

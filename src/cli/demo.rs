@@ -1,7 +1,7 @@
 //! `tenantd demo`: a gateway with two sample tenants and the API behind them, on this machine only.
 //!
-//! Everything is real but the data: the exports are zips as a portal makes them, the API answers over HTTP, and the
-//! gateway is the one that `serve` runs.
+//! Everything is real but the data: the exports are zips as a portal makes them, the API answers
+//! over HTTP, and the gateway is the one that `serve` runs.
 
 mod announcement;
 mod answer;
@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::store;
 use crate::tenants::status::{State, TenantStatus};
 
-/// How long the first tenants may take to be announced as they are.
+/// The number of checks whether the first tenants are loaded; then they are announced as they are.
 const ROUNDS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,7 +57,8 @@ fn settings(folder: &Folder, listen: SocketAddr, admin: SocketAddr) -> Settings 
     }
 }
 
-/// Says so before anything is written, in the vendor's words, which people search for.
+/// Returns an error if the port is taken, before anything is written, in the vendor's words, which
+/// people search for.
 fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
     let port = address.port();
     match TcpListener::bind(address) {
@@ -89,18 +90,18 @@ fn announce_soon(addresses: Addresses, folder: Folder) {
     let announce = move || {
         let tenants = addresses.admin.map(|admin| served(&AdminClient::new(admin))).unwrap_or_default();
         let text = announcement::text(&tenants, &addresses, &folder, &program());
-        // A closed terminal stops nothing.
+        // A closed terminal does not stop the demo.
         let _ = output::print(&text);
     };
     let _detached = std::thread::spawn(announce);
 }
 
-/// How this program was called, so that the lines to paste work under `cargo run`, too.
+/// Returns how this program was called, so that the lines to paste also work under `cargo run`.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "tenantd".to_owned())
 }
 
-/// The tenants, once both are there, or as they are after a while.
+/// Waits until both tenants are loaded, up to [`ROUNDS`] checks. Returns their statuses.
 fn served(admin: &AdminClient) -> Vec<TenantStatus> {
     let mut tenants = Vec::new();
     for _ in 0..ROUNDS {

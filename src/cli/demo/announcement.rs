@@ -1,4 +1,4 @@
-//! What the demo prints once it serves: everything to paste.
+//! The text that the demo prints once it serves: everything to paste.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::cli::tenants::list;
 use crate::gateway::Addresses;
 use crate::tenants::status::TenantStatus;
 
-/// The whole text.
+/// Returns the whole text.
 pub(super) fn text(
     tenants: &[TenantStatus],
     addresses: &Addresses,
@@ -40,7 +40,8 @@ pub(super) fn text(
     )
 }
 
-/// One call of the `search` tool, in the form that every server understands without a handshake.
+/// Returns a `curl` call of the `search` tool, in the form that every server accepts without a
+/// handshake.
 fn curl(url: &str, ca: &str) -> String {
     let call = json!({
         "jsonrpc": "2.0", "id": 1, "method": "tools/call",
@@ -53,7 +54,7 @@ fn curl(url: &str, ca: &str) -> String {
     )
 }
 
-/// What most clients read (`mcpServers`).
+/// Returns the configuration that most clients read (`mcpServers`).
 fn snippet(tenants: &[TenantStatus]) -> String {
     let server = |tenant: &TenantStatus| {
         Some((tenant.name.clone(), json!({"type": "http", "url": tenant.connector_url.as_ref()?})))
@@ -62,7 +63,7 @@ fn snippet(tenants: &[TenantStatus]) -> String {
     format!("{:#}", json!({ "mcpServers": servers }))
 }
 
-/// A path for a shell: as it is when it is plain, else in quotes.
+/// Returns a path for a shell, quoted unless it is plain.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);

@@ -1,4 +1,4 @@
-//! What is looked for → rows, and a sentence that says what they are.
+//! From a parsed question to rows, and a sentence that describes them.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Number, Value, json};
 use super::dataset::{Dataset, Kind, Row};
 use super::question::{Ask, Figure, Filter, Group, Question, Top};
 
-/// Rows given when nobody says how many.
+/// The number of rows if neither question nor caller says one.
 const DEFAULT_ROWS: usize = 20;
 
-/// Answers a question over a dataset.
+/// Answers a question about a dataset.
 pub(super) fn answer(text: &str, limit: Option<usize>, dataset: &Dataset) -> Value {
     let Some(question) = Question::read(text, dataset) else { return not_understood(dataset) };
     let mut rows = dataset.rows();
@@ -71,7 +71,7 @@ fn grouped(rows: &[Row], figure: Figure, group: Group, top: Option<Top>, dataset
     let mut figures: Vec<(&str, f64)> =
         groups.iter().map(|(name, rows)| (*name, compute(rows, figure))).collect();
     let order = top.unwrap_or(Top { count: usize::MAX, largest: true });
-    // Months are read in their order, everything else by weight.
+    // Months stay in calendar order, everything else is ordered by its figure.
     if top.is_some() || matches!(group, Group::Column(_)) {
         figures.sort_by(|a, b| ordered(a.1, b.1, order));
     }
@@ -115,7 +115,7 @@ fn group_name(group: Group, dataset: &Dataset) -> String {
     }
 }
 
-/// What a figure's column is called: `orders`, `total_amount`, `average_hours`.
+/// Returns the column name of a figure: `orders`, `total_amount`, `average_hours`.
 fn label(figure: Figure, dataset: &Dataset) -> String {
     match figure {
         Figure::Count => dataset.noun[1].to_owned(),
@@ -133,7 +133,7 @@ fn object(row: &Row, dataset: &Dataset) -> Value {
     Value::Object(cells.map(|(column, text)| (column.name.to_owned(), cell(column.kind, text))).collect())
 }
 
-/// Whole numbers without a point, others to the hundredth.
+/// Returns a number, rounded to two decimals; whole numbers have none.
 fn number(value: f64) -> Value {
     let rounded = (value * 100.0).round() / 100.0;
     if rounded.fract() == 0.0 { Value::from(rounded as i64) } else { Number::from_f64(rounded).into() }

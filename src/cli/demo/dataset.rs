@@ -1,15 +1,15 @@
 //! The demo's datasets: small tables that stand in for a company's data.
 
-/// A table and the words people use for what is in it.
+/// A table, and the words people use for its contents.
 #[derive(Debug)]
 pub(super) struct Dataset {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) description: &'static str,
-    /// What a row is, one and many.
+    /// The name of a row, singular and plural.
     pub(super) noun: [&'static str; 2],
     pub(super) columns: &'static [Column],
-    /// The column meant by "total" or "average" when none is named.
+    /// The column that "total" or "average" refers to if the question names none.
     pub(super) measure: &'static str,
     pub(super) samples: &'static [&'static str],
     csv: &'static str,
@@ -19,13 +19,13 @@ pub(super) struct Dataset {
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// Further words for it.
+    /// Synonyms of the column's name.
     pub(super) also: &'static [&'static str],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Tells rows apart; neither filtered nor grouped by.
+    /// An identifier, which is neither filtered nor grouped by.
     Id,
     Text,
     Number,
@@ -33,26 +33,26 @@ pub(super) enum Kind {
     Date,
 }
 
-/// One row's cells, in the order of the columns.
+/// The cells of a row, in the order of the columns.
 pub(super) type Row = Vec<&'static str>;
 
 impl Dataset {
-    /// All rows, oldest first.
+    /// Returns all rows, oldest first.
     pub(super) fn rows(&self) -> Vec<Row> {
         self.csv.lines().skip(1).map(|line| line.split(',').collect()).collect()
     }
 
-    /// Where a column stands.
+    /// Returns the position of a column.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// The key that this dataset's export carries. A sample's, known to everyone who reads this.
+    /// Returns the key in this dataset's export. It is a sample, known to everyone who reads this.
     pub(super) fn api_key(&self) -> String {
         format!("demo-key-of-{}", self.name)
     }
 
-    /// Which trained connection the export was made from.
+    /// Returns the id of the trained connection that the export was made from.
     pub(super) fn connection_id(&self) -> String {
         format!("conn-{}-01", self.name)
     }

@@ -12,15 +12,15 @@ use super::dataset::{Dataset, INVENTORY, SALES, SUPPORT};
 use crate::base::file as disk;
 use crate::bundle::sample;
 
-/// Where the demo keeps its things. A second run finds them again, so that a client that trusts the local CA still does.
+/// The demo's folder. A second run reuses it, so that clients that trust the local CA still do.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) root: PathBuf,
 }
 
 impl Folder {
-    /// Takes the folder that was asked for, or one in the system's temporary folder, which must then be ours alone:
-    /// other users of the machine may have been there first.
+    /// Creates `asked`, or a folder in the system's temporary folder. The latter must be owned by
+    /// this user: other users of the machine may have created it first.
     pub(super) fn prepare(asked: Option<&Path>) -> anyhow::Result<Self> {
         let root = asked.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
@@ -38,8 +38,8 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Writes the two tenants to begin with, and the third one beside. Their files name the API's port, which is
-    /// another one each time.
+    /// Writes the first two tenants, and the third one beside the tenants folder. Their files
+    /// contain the API's port, which differs on each run.
     pub(super) fn write_exports(&self, api: SocketAddr) -> io::Result<()> {
         for dataset in [&SALES, &SUPPORT] {
             replace(&self.tenants().join(file_name(dataset)), &export(dataset, api))?;
@@ -63,7 +63,7 @@ impl Folder {
         self.root.join("certs")
     }
 
-    /// The export to drop in by hand.
+    /// Returns the export to drop in by hand.
     pub(super) fn third(&self) -> PathBuf {
         self.next().join(file_name(&INVENTORY))
     }
@@ -73,7 +73,7 @@ impl Folder {
     }
 }
 
-/// Whether a folder is one of this user's, and no link.
+/// Returns whether this user owns a folder, and it is no symbolic link.
 fn is_ours(folder: &Path) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(folder)?;
     let probe = folder.join(format!(".probe-{}", crate::base::random::hex::<8>()));
@@ -82,7 +82,7 @@ fn is_ours(folder: &Path) -> io::Result<bool> {
     Ok(metadata.is_dir() && metadata.uid() == us)
 }
 
-/// Renamed into place, as an operator's copy should be: a watcher sees it whole.
+/// Renames into place, as an operator's copy should do: the watcher never sees a partial file.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     disk::replace(path, bytes, 0o644)
 }

@@ -1,23 +1,23 @@
-//! A plain-language question → what to look for. No model: it knows the dataset's words and a few of English, which
-//! is enough to answer honestly or to say that it did not understand.
+//! Parses a question in plain language. There is no model: the parser knows the dataset's words and
+//! a few of English, which is enough to answer honestly or to say that it did not understand.
 
 use super::dataset::{Column, Dataset, Kind};
 use super::words::Words;
 
-/// What a question asks.
+/// A parsed question.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Question {
     pub(super) filters: Vec<Filter>,
     pub(super) ask: Ask,
-    /// How many rows at most, and from which end.
+    /// The maximum number of rows, and from which end.
     pub(super) top: Option<Top>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Ask {
-    /// The rows themselves, ordered by a number if `top` is set.
+    /// The rows themselves, ordered by the column `by` if `top` is set.
     Rows { by: usize },
-    /// One figure, or one a group.
+    /// One figure, or one for each group.
     Figure { figure: Figure, group: Option<Group> },
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Figure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Group {
     Column(usize),
-    /// Of the date in this column.
+    /// The month of the date in this column.
     Month(usize),
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Filter {
     OneOf(usize, Vec<&'static str>),
     /// The date begins with one of these (`2026-03`).
     Months(usize, Vec<String>),
-    /// The number is above (or at) a bound.
+    /// The number is above or equal to a bound.
     AtLeast(usize, f64),
     AtMost(usize, f64),
 }
@@ -54,7 +54,7 @@ pub(super) struct Top {
 }
 
 impl Question {
-    /// Reads a question; `None` if nothing in it is about the dataset.
+    /// Parses a question. `None` if it says nothing about the dataset.
     pub(super) fn read(text: &str, dataset: &Dataset) -> Option<Self> {
         let mut words = Words::of(text);
         let about = Figures::read(&words, dataset);
@@ -73,7 +73,7 @@ impl Question {
     }
 }
 
-/// Which number is asked about, and how.
+/// The number column that a question is about, and whether the question names it.
 struct Figures {
     measure: usize,
     named: bool,
@@ -108,7 +108,7 @@ impl Figures {
     }
 }
 
-/// Ratings don't add up.
+/// Returns whether the question is about ratings or prices, which are averaged, not summed.
 fn rates(words: &Words) -> bool {
     words.has_any(&["satisfaction", "rating", "score", "unit cost", "cost", "price"])
 }
@@ -117,7 +117,7 @@ fn lists(words: &Words, dataset: &Dataset) -> bool {
     words.has_any(&["list", "show", "all", "latest", "newest"]) && words.has(dataset.noun[0])
 }
 
-/// Texts of the table that the question names, such as a region.
+/// Returns filters for the texts of the table that the question names, such as a region.
 fn values(words: &mut Words, dataset: &Dataset) -> Vec<Filter> {
     let rows = dataset.rows();
     let of = |(at, _): (usize, _)| rows.iter().map(move |row| (row[at], at));
@@ -193,7 +193,7 @@ fn group(words: &Words, dataset: &Dataset) -> Option<Group> {
     })
 }
 
-/// The group that a text begins with.
+/// Returns the group that a text begins with.
 fn named_first(tail: &str, dataset: &Dataset) -> Option<Group> {
     let begins = |word: &str| {
         let word = word.to_lowercase();

@@ -1,7 +1,8 @@
-//! The demo's search API: what a vendor's portal would be, on this machine's loopback.
+//! The demo's search API, in the role of a vendor's portal, on loopback.
 //!
-//! `POST /nlp-search` with `{"query", "connection_id", "limit"?}` and `GET /nlp-context?connection_id=…`, each with the
-//! dataset's key as `X-API-Key`. It runs on a thread of its own, so that it shares nothing with the gateway.
+//! `POST /nlp-search` with `{"query", "connection_id", "limit"?}` and `GET
+//! /nlp-context?connection_id=…`, each with the dataset's key as `X-API-Key`. It runs on a thread
+//! of its own, so that it shares nothing with the gateway.
 
 use std::convert::Infallible;
 use std::io;
@@ -42,7 +43,7 @@ async fn serve(listener: std::net::TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tasks.spawn("sample-api", connection(stream))),
-            // Out of descriptors, most likely: they come back.
+            // Most likely the process is out of file descriptors, which become free again.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -51,7 +52,7 @@ async fn serve(listener: std::net::TcpListener) {
 async fn connection(stream: TcpStream) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    // How a connection ends concerns the gateway only.
+    // The gateway sees connection errors itself.
     let _ended = server.serve_connection(TokioIo::new(stream), service_fn(handle)).await;
 }
 
@@ -100,7 +101,7 @@ fn connection_id(query: Option<&str>) -> Option<String> {
     pairs.find(|(name, _)| name == "connection_id").map(|(_, value)| value.into_owned())
 }
 
-/// What a model should know before it asks.
+/// Returns what a model should know before it calls the tool.
 fn context(dataset: &Dataset) -> Value {
     let of = |kind| dataset.columns.iter().filter(move |column| column.kind == kind);
     let measures: Vec<Value> = of(Kind::Number)

@@ -1,6 +1,6 @@
-//! A question's words, looked up and used up: what one meaning took, no other can take.
+//! The words of a question. Each meaning consumes its words, so that no other can use them again.
 
-/// The text in small letters, one space between words and around all.
+/// The text in lower case, with one space between words and at both ends.
 #[derive(Debug, Clone)]
 pub(super) struct Words(String);
 
@@ -13,35 +13,34 @@ impl Words {
         Self(words.fold(String::from(" "), |text, word| text + word + " "))
     }
 
-    /// Whether a phrase, or its plural, is there.
+    /// Returns whether the text contains a phrase or its plural.
     pub(super) fn has(&self, phrase: &str) -> bool {
         self.find(phrase).is_some()
     }
 
-    /// Whether any of the phrases is there.
+    /// Returns whether the text contains any of the phrases.
     pub(super) fn has_any(&self, phrases: &[&str]) -> bool {
         phrases.iter().any(|phrase| self.has(phrase))
     }
 
-    /// Takes a phrase out, if it is there.
+    /// Removes a phrase. Returns whether it was there.
     pub(super) fn take(&mut self, phrase: &str) -> bool {
         let Some((at, len)) = self.find(phrase) else { return false };
         self.0.replace_range(at..at + len, " ");
         true
     }
 
-    /// The word right behind one of `phrases`, looked for in their order.
+    /// Returns the word after the first of `phrases` that the text contains.
     pub(super) fn after<'a>(&'a self, phrases: &[&str]) -> Option<&'a str> {
         phrases.iter().find_map(|phrase| self.tail(phrase)?.split(' ').next().filter(|word| !word.is_empty()))
     }
 
-    /// What follows a phrase.
+    /// Returns the text after a phrase.
     pub(super) fn tail(&self, phrase: &str) -> Option<&str> {
         let (at, len) = self.find(phrase)?;
         Some(&self.0[at + len..])
     }
 
-    /// Whether the text is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.trim().is_empty()
     }
@@ -54,7 +53,7 @@ impl Words {
     }
 }
 
-/// `category` → `categories`, `region` → `regions`.
+/// Returns both plural forms: `category` → `categories`, `region` → `regions`.
 pub(super) fn plurals(word: &str) -> [String; 2] {
     let word = word.to_lowercase();
     let ies = word.strip_suffix('y').map_or_else(|| format!("{word}es"), |stem| format!("{stem}ies"));

@@ -1,7 +1,7 @@
 use super::super::dataset::{INVENTORY, SALES, SUPPORT};
 use super::*;
 
-/// The rows of a dataset as the test itself reads them, for figures to compare with.
+/// Sums a column in a way independent of the code under test.
 fn total(dataset: &Dataset, column: &str, keep: impl Fn(&Row) -> bool) -> f64 {
     let at = dataset.position(column).expect("a column");
     dataset.rows().iter().filter(|row| keep(row)).map(|row| row[at].parse::<f64>().expect("a number")).sum()
