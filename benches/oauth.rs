@@ -1,11 +1,13 @@
-//! What a login costs: the bearer check of a token that was seen before and of one that was not, and the token endpoint.
+//! The cost of a login: the bearer check of a token that is cached and of one that is not, and the
+//! token endpoint.
 //!
 //! ```text
 //! cargo bench --bench oauth
 //! ```
 //!
-//! Times are CPU time of the whole process, because a shared machine is never quiet: what one core does in a second is a million
-//! over them. The store is real, on the disk of the temporary folder.
+//! Times are CPU time of the whole process, because a shared machine is never quiet; the calls per
+//! second of one core are a million divided by the microseconds. The store is real, on the disk of
+//! the temporary folder.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -82,7 +84,7 @@ async fn measure() {
     meter.report("bearer check, seen before", HOT);
 }
 
-/// The CPU time of this process and the time on the wall.
+/// The CPU time of this process and the wall time at the start.
 struct Meter(Duration, Instant);
 
 impl Meter {
@@ -102,7 +104,7 @@ impl Meter {
     }
 }
 
-/// What all threads of this process have run, those that have ended left out.
+/// Returns the CPU time of all live threads of this process.
 fn cpu() -> Duration {
     let threads = std::fs::read_dir("/proc/self/task").expect("this is Linux").flatten();
     let ran = threads.map(|thread| {

@@ -1,4 +1,4 @@
-//! Route lookup among 10,000 tenants: what every request pays before anything else is known about it.
+//! Route lookup among 10,000 tenants, which every request pays first.
 //!
 //! ```text
 //! cargo bench --bench routing
@@ -50,7 +50,8 @@ fn path_check(criterion: &mut Criterion) {
     });
 }
 
-/// A third of the tenants at depth one, a third at depth three, a third at the root of a host of their own.
+/// Builds a table with a third of the tenants at depth one, a third at depth three, and a third at
+/// the root of a host of their own.
 fn router() -> Router<usize> {
     let mut router = Router::new();
     for tenant in 0..TENANTS {

@@ -1,4 +1,5 @@
-//! The load: handshakes and idle connections of our own, requests by `h2load`, which speaks both protocols.
+//! The load: handshakes and idle connections of our own client, and requests by `h2load`, which
+//! speaks both protocols.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Handshakes at a time.
+/// Concurrent handshakes.
 const HANDSHAKERS: usize = 16;
 
 /// A version of HTTP.
@@ -50,7 +51,7 @@ impl fmt::Display for Http {
     }
 }
 
-/// The one certificate that is trusted.
+/// The one trusted certificate.
 pub(crate) struct Trust(Arc<RootCertStore>);
 
 impl Trust {
@@ -60,7 +61,8 @@ impl Trust {
         Ok(Self(Arc::new(roots)))
     }
 
-    /// A client that resumes nothing; it offers `group` and, where that is a hybrid, X25519 for those who lack it.
+    /// Returns a connector without session resumption that offers `group`, and X25519 in addition
+    /// to a hybrid group, for servers that lack it.
     fn connector(&self, group: NamedGroup, http: Http) -> Result<TlsConnector> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.kx_groups.retain(|known| [group, NamedGroup::X25519].contains(&known.name()));
@@ -80,7 +82,7 @@ async fn connect(connector: &TlsConnector, address: SocketAddr) -> Result<TlsStr
     Ok(connector.connect(ServerName::try_from("localhost")?, stream).await?)
 }
 
-/// So many full handshakes, each connection closed in good order.
+/// Makes this many full handshakes and closes each connection gracefully.
 pub(crate) fn handshakes(trust: &Trust, address: SocketAddr, group: NamedGroup, count: usize) -> Result<()> {
     let connector = trust.connector(group, Http::One)?;
     let left = Arc::new(AtomicUsize::new(count));
@@ -96,18 +98,19 @@ pub(crate) fn handshakes(trust: &Trust, address: SocketAddr, group: NamedGroup, 
     })
 }
 
-/// One after another, until none is left to do.
+/// Makes handshakes one after another until `left` is zero.
 async fn shake_hands(connector: TlsConnector, address: SocketAddr, left: Arc<AtomicUsize>) -> Result<()> {
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         let mut stream = connect(&connector, address).await?;
         stream.shutdown().await?;
-        // The server's own farewell; some end without one.
+        // Waits for the server's `close_notify`; some servers send none.
         let _ended = stream.read(&mut [0; 64]).await;
     }
     Ok(())
 }
 
-/// So many requests over kept connections; every answer must be a good one.
+/// Makes this many requests over keep-alive connections. Fails on the first response that is not a
+/// success.
 pub(crate) fn requests(
     address: SocketAddr,
     path: &str,
@@ -128,7 +131,7 @@ pub(crate) fn requests(
     Ok(())
 }
 
-/// The page as the server gives it.
+/// Returns the page from a server.
 pub(crate) fn page(trust: &Trust, address: SocketAddr, path: &str) -> Result<Bytes> {
     let connector = trust.connector(NamedGroup::X25519, Http::One)?;
     runtime()?.block_on(async {
@@ -146,7 +149,8 @@ fn request(address: SocketAddr, path: &str) -> Result<Request<Empty<Bytes>>> {
     Ok(Request::get(format!("https://{host}{path}")).header("host", host).body(Empty::new())?)
 }
 
-/// Connections that have had an answer and want nothing more. They are tasks of what is returned, and end with it.
+/// Opens connections that have received one response and stay idle. They are tasks of the returned
+/// runtime and end with it.
 pub(crate) fn idle(
     trust: &Trust,
     address: SocketAddr,
@@ -195,7 +199,7 @@ async fn ask_two(stream: Stream, mut request: Request<Empty<Bytes>>) -> Result<S
     Ok(status)
 }
 
-/// A connection ends when nobody can send on it.
+/// Keeps a sender alive: hyper closes a connection when its sender is dropped.
 fn keep(sender: impl Send + 'static) {
     tokio::spawn(async move {
         let _kept = sender;

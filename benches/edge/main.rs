@@ -1,9 +1,11 @@
-//! CPU and memory of the public edge beside NGINX: full handshakes, requests over kept connections, idle connections.
+//! CPU and memory of the public edge compared with NGINX: full handshakes, requests over keep-alive
+//! connections, idle connections.
 //!
-//! Both serve the same bytes over TLS 1.3 under the same P-256 certificate, without resumption: the gateway a tenant's
-//! page through its whole edge (front check, routing, metrics), NGINX a static file of that size. They take turns within
-//! every round, and CPU is read from `/proc`, so that ratios hold on a machine that is never quiet. NGINX runs as one
-//! process without a master. Debian: `apt-get install nginx-light nghttp2-client`; both are needed when this runs only.
+//! Both serve the same bytes over TLS 1.3 with the same P-256 certificate, without resumption: the
+//! gateway a tenant's page through its whole edge (front check, routing, metrics), NGINX a static
+//! file of that size. They take turns within every round, and CPU time is read from `/proc`, so
+//! that ratios hold on a machine that is never quiet. NGINX runs as one process without a master.
+//! Debian: `apt-get install nginx-light nghttp2-client`; only this bench needs them.
 //!
 //! ```text
 //! cargo bench --bench edge
@@ -35,7 +37,7 @@ const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
 
 #[derive(Parser)]
 struct Arguments {
-    /// Given by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
+    /// Set by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
     #[arg(long, hide = true)]
     bench: bool,
     #[arg(long, default_value_t = 5)]
@@ -48,19 +50,19 @@ struct Arguments {
     requests: usize,
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Idle connections, for their memory.
+    /// Idle connections for the memory measurement.
     #[arg(long, default_value_t = 2_000)]
     idle: usize,
 }
 
-/// A server, and where it has the page.
+/// A server, and the path of the page on it.
 struct Target {
     name: &'static str,
     server: Server,
     path: &'static str,
 }
 
-/// What is measured; each with the most that it may cost in terms of NGINX.
+/// The measured operations; [`FIGURES`] has the highest accepted cost of each relative to NGINX.
 #[derive(Clone, Copy)]
 enum Figure {
     Handshake(NamedGroup),
@@ -113,12 +115,12 @@ fn measure_memory(arguments: &Arguments, trust: &Trust, targets: &[Target]) -> R
     );
     for http in [Http::One, Http::Two] {
         for target in targets {
-            // What the first connections make once is not theirs.
+            // One-time allocations of the first connections do not count.
             drop(load::idle(trust, target.server.address, target.path, http, 100)?);
             target.server.settle()?;
             let before = target.server.resident_bytes()?;
             let held = load::idle(trust, target.server.address, target.path, http, arguments.idle)?;
-            // Idle is who has been so for a while.
+            // A server may release a connection's buffers only after it has been idle for a while.
             std::thread::sleep(Duration::from_secs(4));
             target.server.settle()?;
             let grown = target.server.resident_bytes()?.saturating_sub(before);
@@ -150,7 +152,7 @@ fn measure_cpu(arguments: &Arguments, trust: &Trust, targets: &[Target]) -> Resu
     Ok(())
 }
 
-/// CPU microseconds of the server for each operation.
+/// Returns the server's CPU time per operation in microseconds.
 fn cost(arguments: &Arguments, trust: &Trust, target: &Target, figure: Figure) -> Result<f64> {
     target.server.settle()?;
     let before = target.server.cpu()?;
@@ -171,7 +173,7 @@ fn cost(arguments: &Arguments, trust: &Trust, target: &Target, figure: Figure) -
             arguments.requests
         }
     };
-    // What is done after the last answer belongs to it.
+    // Work after the last response belongs to this measurement.
     std::thread::sleep(Duration::from_millis(50));
     Ok((target.server.cpu()? - before).as_secs_f64() * 1e6 / operations as f64)
 }
@@ -192,7 +194,7 @@ fn print(targets: &[Target], costs: &[Vec<Vec<f64>>]) {
     }
 }
 
-/// The real binary with one open tenant; a page needs no backend.
+/// Starts the real binary with one open tenant; a page needs no backend.
 fn start_gateway(folder: &Path, idle: usize) -> Result<Server> {
     fs::create_dir(folder.join("tenants.d"))?;
     let tenant = "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\
@@ -214,7 +216,8 @@ fn start_gateway(folder: &Path, idle: usize) -> Result<Server> {
     Server::gateway(GATEWAY, &arguments, &folder.join("ready.json"), &folder.join("gateway.log"))
 }
 
-/// One P-256 certificate for both servers, so that neither has the cheaper handshake. Returns it, to trust it.
+/// Writes one P-256 certificate for both servers, so that neither has the cheaper handshake.
+/// Returns it as the trusted root.
 fn write_identity(folder: &Path) -> Result<rustls::pki_types::CertificateDer<'static>> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let file = folder.join("certs/localhost.pem");

@@ -1,5 +1,5 @@
-//! NGINX, set up as well as it can be for this: one process, no log, files kept open, no resumption, and the gateway's order
-//! of cipher suites, since SHA-384 costs a handshake much.
+//! NGINX, tuned for this bench: one process, no log, files kept open, no resumption, and the
+//! gateway's order of cipher suites, since SHA-384 makes a handshake more expensive.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::process::Server;
 
-/// Starts it with `page` as its one file.
+/// Starts NGINX with `page` as its only file.
 pub(crate) fn start(folder: &Path, page: &[u8]) -> Result<Server> {
     fs::create_dir(folder.join("www"))?;
     fs::write(folder.join("www/page.html"), page)?;

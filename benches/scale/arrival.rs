@@ -1,4 +1,4 @@
-//! A tenant that is added while the gateway serves: how long until its first good answer, and what that costs.
+//! Adding a tenant while the gateway serves: the time to its first good answer, and the cost.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,17 +13,18 @@ use crate::load;
 use crate::report::microseconds;
 use crate::site::{Identity, Site};
 
-/// Nobody waits longer for a tenant.
+/// The longest accepted time to a first answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two questions to a tenant that is not there yet.
+/// The pause between two requests to a tenant that is not yet served.
 const PAUSE: Duration = Duration::from_millis(1);
-/// From one added tenant to the next: time for a pass, the context and the receipt.
+/// The pause between two added tenants, enough for a pass, the context and the receipt.
 const SPACING: Duration = Duration::from_millis(250);
 
 const QUESTION: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"query":"q"}}}"#;
 
-/// How long each of so many tenants took from its file's renaming to its first good answer, ascending.
+/// Adds this many tenants. Returns the times from renaming each file to its first good answer,
+/// ascending.
 pub(crate) fn first_answers(site: &Site, adds: usize, identity: &Identity) -> Result<Vec<Duration>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -62,7 +63,8 @@ async fn first_answer(sender: &mut SendRequest<Full<Bytes>>, number: usize, begu
     }
 }
 
-/// CPU microseconds that adding a tenant costs, its context and receipt included, what the gateway spends anyway taken off.
+/// Returns the CPU microseconds of adding a tenant, including its context and receipt, minus what
+/// the gateway spends while idle.
 pub(crate) fn cpu_to_add_one(site: &Site, adds: usize) -> Result<f64> {
     site.server.settle()?;
     let adding = spent(site, adds, true)?;

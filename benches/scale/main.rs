@@ -1,9 +1,10 @@
-//! How the gateway bears many tenants: the real binary on scratch folders with one, a thousand and ten thousand of
-//! them, beside a small search API on loopback.
+//! How the gateway scales with the number of tenants: the real binary on scratch folders with one,
+//! a thousand and ten thousand tenants, and a small search API on loopback.
 //!
-//! For each number: cold start to ready, memory just started and after a call to each, from a file renamed in to its
-//! first good answer, CPU to add one, CPU per call. CPU per call is measured in turns with a gateway of one tenant that
-//! runs beside it, so that both see the same machine. Every answer is looked at.
+//! For each number it measures: cold start to ready, memory after the start and after a call to
+//! each tenant, time from renaming a file into place to its first good answer, CPU to add one
+//! tenant, and CPU per call. CPU per call is measured in turns with a gateway of one tenant that
+//! runs at the same time, so that both see the same machine. Every answer is checked.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
 
 mod arrival;
@@ -27,26 +28,26 @@ use process::Server;
 use report::{Row, microseconds, percentile};
 use site::{Identity, Site};
 
-/// The gateway's, so that the load's own cost is alike.
+/// The gateway's allocator, so that the load's own cost is comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What the search API wants to see in `X-API-Key`.
+/// The `X-API-Key` that the search API expects.
 const API_KEY: &str = "k3-9f2c61d07b5e4a88";
 
-/// Connections that calls are made over.
+/// The number of connections for calls.
 const CONNECTIONS: usize = 32;
-/// A round of calls that takes longer is no measurement.
+/// The time limit of a round of calls.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Given by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
+    /// Set by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
     #[arg(long, hide = true)]
     bench: bool,
-    /// How many tenants lie in the folder when the gateway starts.
+    /// Numbers of tenants in the folder at the start of the gateway.
     #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
     tenants: Vec<usize>,
     /// Tenants added one by one while it serves.
@@ -127,7 +128,8 @@ fn measure_one(
     })
 }
 
-/// CPU per call here and in the gateway of one tenant: medians over rounds taken in turns.
+/// Returns the CPU per call of this gateway and of the gateway with one tenant: medians over rounds
+/// taken in turns.
 fn calls_in_turns(
     arguments: &Arguments,
     site: &Site,

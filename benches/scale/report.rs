@@ -1,22 +1,22 @@
-//! What was measured, a row for each number of tenants.
+//! The results, one row for each number of tenants.
 
 use std::fs;
 use std::time::Duration;
 
-/// One number of tenants.
+/// The results for one number of tenants.
 pub(crate) struct Row {
     pub(crate) tenants: usize,
     pub(crate) cold_start: Duration,
     pub(crate) cold_cpu: Duration,
-    /// Memory when ready, when the contexts have been fetched, and after a call to each.
+    /// Memory when ready, when the contexts have been fetched, and after a call to each tenant.
     pub(crate) started_bytes: u64,
     pub(crate) warm_bytes: u64,
     pub(crate) served_bytes: u64,
     pub(crate) arrival_p50: Duration,
     pub(crate) arrival_p95: Duration,
-    /// CPU microseconds to add one.
+    /// CPU microseconds to add one tenant.
     pub(crate) add_cpu: f64,
-    /// CPU microseconds per call, here and in a gateway of one tenant at the same time.
+    /// CPU microseconds per call, here and in a gateway with one tenant at the same time.
     pub(crate) call_us: f64,
     pub(crate) call_us_alone: f64,
 }
@@ -58,7 +58,7 @@ pub(crate) fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// Of ascending durations; zero of none.
+/// Returns a percentile of ascending durations; zero if there are none.
 pub(crate) fn percentile(ascending: &[Duration], hundredths: usize) -> Duration {
     let at = (ascending.len() * hundredths / 100).min(ascending.len().saturating_sub(1));
     ascending.get(at).copied().unwrap_or_default()

@@ -15,19 +15,19 @@ use crate::process::{self, Server};
 /// The gateway, built by cargo in this bench's own profile.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
 
-/// One certificate for all gateways, and a folder that holds it with its key.
+/// One certificate for all gateways, and the folder that contains it and its key.
 pub(crate) struct Identity {
     pub(crate) certificate: CertificateDer<'static>,
     folder: TempDir,
 }
 
-/// A running gateway with its tenants `tenant-0`, `tenant-1` and so on.
+/// A running gateway with the tenants `tenant-0`, `tenant-1` and so on.
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) cold_start: Duration,
     folder: TempDir,
     tenant: String,
-    /// How many tenants have been made so far.
+    /// The number of tenants created so far.
     count: std::cell::Cell<usize>,
 }
 
@@ -43,7 +43,8 @@ impl Identity {
 }
 
 impl Site {
-    /// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
+    /// Starts the real binary with real tenants, all its checks, and no flag that a deployment
+    /// would not have.
     pub(crate) fn start(count: usize, backend: SocketAddr, identity: &Identity) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let tenant = format!(
@@ -72,7 +73,7 @@ impl Site {
         Ok(Self { server, cold_start, folder, tenant, count: std::cell::Cell::new(count) })
     }
 
-    /// Renames one more tenant into place; says which, and when it was.
+    /// Renames one more tenant into place. Returns its number and the time.
     pub(crate) fn add(&self) -> Result<(usize, Instant)> {
         let number = self.count.replace(self.count.get() + 1);
         let draft = self.folder.path().join("draft.yaml");

@@ -1,4 +1,4 @@
-//! The search API behind both servers: 2 KiB of JSON per question, and a key it insists on.
+//! The search API behind both servers: 2 KiB of JSON per question, and a required key.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{API_KEY, process};
 
-/// Every answer names this document, so that whoever reads the answer knows where it came from.
+/// A document in every answer, by which a reader recognises this backend.
 pub(crate) const FIRST_ROW: &str = "doc-0000";
 
 struct Answers {
@@ -28,7 +28,7 @@ struct Answers {
     delay: Duration,
 }
 
-/// Serves on a free port of loopback until killed.
+/// Serves on a free loopback port until killed.
 pub(crate) fn serve(delay: Duration, acceptor: Option<TlsAcceptor>) -> Result<()> {
     let answers =
         Arc::new(Answers { search: search_answer().into(), context: context_answer().into(), delay });
@@ -60,7 +60,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    // Read even what is refused, or the connection could not be used again.
+    // The body of a refused request is read too, or the connection could not be reused.
     let _ = body.collect().await;
     if parts.headers.get("x-api-key").is_none_or(|key| key != API_KEY) {
         return Ok(json(StatusCode::UNAUTHORIZED, Bytes::from_static(b"{\"error\":\"api key\"}")));
@@ -83,7 +83,7 @@ fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// Fifteen rows, about 2 KiB.
+/// Returns fifteen rows, about 2 KiB.
 fn search_answer() -> String {
     let mut rows = String::new();
     for row in 0..15 {

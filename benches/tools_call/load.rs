@@ -1,4 +1,5 @@
-//! The load: a fixed number of keep-alive TLS connections, each asking again as soon as it is answered.
+//! The load: a fixed number of keep-alive TLS connections, each of which sends the next call as
+//! soon as the previous one is answered.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ impl Era {
         }
     }
 
-    /// What this era has in `params` besides the call.
+    /// Returns what this era adds to `params`.
     fn meta(self) -> &'static str {
         match self {
             Self::Legacy => "",
@@ -56,14 +57,14 @@ impl fmt::Display for Era {
     }
 }
 
-/// One measurement: bounded by `calls` and by `patience`, whichever ends first.
+/// One measurement, bounded by `calls` and by `patience`, whichever ends first.
 pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
-    /// Calls go round over `/tenant-0/mcp` and so on.
+    /// Calls rotate over `/tenant-0/mcp` and so on.
     pub(crate) tenants: usize,
     /// The certificate to trust.
     pub(crate) root: &'a CertificateDer<'static>,
-    /// What callers bring.
+    /// The callers' access token.
     pub(crate) token: Option<&'a str>,
     pub(crate) era: Era,
     pub(crate) connections: usize,
@@ -71,10 +72,10 @@ pub(crate) struct Load<'a> {
     pub(crate) patience: Duration,
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
-    /// One per call, ascending.
+    /// The latency of each call, ascending.
     pub(crate) latencies: Vec<Duration>,
 }
 
@@ -129,7 +130,7 @@ pub(crate) async fn connect(
     Ok(sender)
 }
 
-/// The one question that is asked over and over.
+/// The one call that is repeated.
 struct Call {
     request: http::request::Parts,
     paths: Vec<http::Uri>,
@@ -162,7 +163,7 @@ impl Call {
         }
     }
 
-    /// Asks until all calls are spoken for or `end` has come; returns how long each took.
+    /// Calls until all calls are taken or `end` has come. Returns the latencies.
     async fn repeat(
         self: Arc<Self>,
         mut sender: SendRequest<Full<Bytes>>,
@@ -195,7 +196,7 @@ impl Call {
     }
 }
 
-/// An answer counts when it is the backend's, in both forms, under the id that was asked.
+/// Checks that an answer is the backend's, in both forms, and has the id of the request.
 fn check(id: usize, status: StatusCode, body: &[u8]) -> Result<()> {
     let body = std::str::from_utf8(body).context("the answer is not UTF-8")?;
     let good = status == StatusCode::OK

@@ -1,4 +1,4 @@
-//! A tenant that asks for a login, and an access token of a machine client for it.
+//! A tenant that requires a login, and an access token of a service client for it.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::load;
 
 const SECRET: &str = "m1-7f3a9c20e84d51b6-bench";
 
-/// Nobody logs in at this directory: machines prove themselves to the gateway alone.
+/// Nobody logs in at this directory: service clients authenticate to the gateway alone.
 pub(crate) const LINES: &str = "\
 oauth_enabled: true
 microsoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e
@@ -22,7 +22,7 @@ machine_clients:
   - {id: bench, secret: m1-7f3a9c20e84d51b6-bench}
 ";
 
-/// Buys a token, good for longer than any run.
+/// Requests a token that is valid for longer than any run.
 pub(crate) fn buy(address: SocketAddr, root: &CertificateDer<'static>) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

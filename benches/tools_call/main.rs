@@ -1,21 +1,23 @@
-//! CPU, latency and throughput of `tools/call`, end to end over TLS: the gateway beside a bare reference server.
+//! CPU, latency and throughput of `tools/call`, end to end over TLS: the gateway beside a bare
+//! reference server.
 //!
-//! The reference is what nobody can undercut with the same parts: rmcp, hyper, rustls and a pooled client, no checks,
-//! no tenants. Ratios to it within one run say more than milliseconds, because a shared machine is never quiet. Both
-//! servers, and the search API behind them, are processes of their own (this program starts itself again with a role),
-//! so that the CPU time of each can be read; the load comes from this process.
+//! The reference is a lower bound for the same components: rmcp, hyper, rustls and a pooled client,
+//! no checks, no tenants. Ratios to it within one run say more than milliseconds, because a shared
+//! machine is never quiet. Both servers, and the search API behind them, are processes of their own
+//! (this program starts itself again with a role), so that the CPU time of each can be read; the
+//! load comes from this process.
 //!
 //! ```text
 //! cargo bench --bench tools_call                                  # both eras, 32 connections
 //! cargo bench --bench tools_call -- --rounds 9 --connections 1,32,256 --delay-ms 20
-//! cargo bench --bench tools_call -- --tenants 10000               # calls go round over all of them
-//! cargo bench --bench tools_call -- --https                       # two gateways more, whose search API speaks TLS: HTTP/1.1 and HTTP/2
-//! cargo bench --bench tools_call -- --login                       # the same gateway a second time, asking for a login
-//! cargo bench --bench tools_call --profile dist                   # what ships, fat LTO: builds for long
+//! cargo bench --bench tools_call -- --tenants 10000               # rotates over all tenants
+//! cargo bench --bench tools_call -- --https                       # also with TLS to the API
+//! cargo bench --bench tools_call -- --login                       # also with a login
+//! cargo bench --bench tools_call --profile dist                   # as shipped (fat LTO)
 //! ```
 //!
-//! Targets take turns within every round, in reversed order every other round; medians over the rounds are shown.
-//! Every answer is looked at: a fast error is no throughput.
+//! Targets take turns within every round, in reversed order every other round; medians over the
+//! rounds are shown. Every answer is checked: a fast error is no throughput.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
 
 mod backend;
@@ -41,21 +43,21 @@ use load::{Era, Load};
 use process::Server;
 use report::{Report, Sample};
 
-/// The gateway's, so that the reference is as well off.
+/// The gateway's allocator, so that the reference has the same advantage.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The gateway, built by cargo in this bench's own profile.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
 
-/// What the search API wants to see in `X-API-Key`.
+/// The `X-API-Key` that the search API expects.
 const API_KEY: &str = "k3-9f2c61d07b5e4a88";
 
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Given by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
+    /// Set by `cargo bench`; without it (`cargo test --all-targets`) nothing is measured.
     #[arg(long, hide = true)]
     bench: bool,
     #[arg(long, default_value_t = 5)]
@@ -63,21 +65,21 @@ struct Arguments {
     /// Calls per target, era and round.
     #[arg(long, default_value_t = 20_000)]
     calls: usize,
-    /// A measurement ends after this long, whatever it has done by then.
+    /// The time limit of a measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     #[arg(long, value_delimiter = ',', default_value = "32")]
     connections: Vec<usize>,
-    /// How long the search API thinks before it answers.
+    /// The delay of the search API's answers.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
-    /// Tenants of the gateway; calls go round over them. The reference has none to tell apart.
+    /// Tenants of the gateway; calls rotate over them. The reference has no tenants.
     #[arg(long, default_value_t = 1)]
     tenants: usize,
-    /// Measures a gateway whose tenant asks for a login, too; its callers bring an access token.
+    /// Also measures a gateway whose tenant requires a login; its callers send an access token.
     #[arg(long)]
     login: bool,
-    /// Measures two gateways more, whose search API speaks TLS: one asks it in HTTP/1.1, one in HTTP/2.
+    /// Also measures two gateways whose search API speaks TLS, over HTTP/1.1 and over HTTP/2.
     #[arg(long)]
     https: bool,
     /// Measures the reference alone.
@@ -91,7 +93,7 @@ enum Role {
     Backend {
         #[arg(long)]
         delay_ms: u64,
-        /// Key and chain in one PEM file; with it, it speaks TLS.
+        /// Key and chain in one PEM file; enables TLS.
         #[arg(long)]
         identity: Option<PathBuf>,
     },
@@ -131,7 +133,7 @@ fn main() -> Result<()> {
 struct Target {
     name: &'static str,
     server: Server,
-    /// What its callers bring.
+    /// The callers' access token.
     token: Option<String>,
 }
 
@@ -158,7 +160,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
 
     let mut report = Report::new(targets.iter().map(|target| target.name).collect());
     for target in &targets {
-        // Opens the connection pools and lets the allocator find its size.
+        // Opens the connection pools and lets the allocator reach its working size.
         for era in Era::BOTH {
             load::run(&load_on(target, era, 8, 1_000, arguments, &root))?;
         }
@@ -201,14 +203,15 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
     Ok(targets)
 }
 
-/// A gateway with one tenant that asks for a login, and a token for it.
+/// Starts a gateway with one tenant that requires a login, and requests a token for it.
 fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static>) -> Result<Target> {
     let server = start_gateway(&folder.join("login"), &format!("http://{backend}"), 1, login::LINES)?;
     let token = login::buy(server.address, root)?;
     Ok(Target { name: "tenantd, login", server, token: Some(token) })
 }
 
-/// The real binary on real tenants: all its checks on, no flag that a deployment would not have.
+/// Starts the real binary with real tenants, all its checks, and no flag that a deployment would
+/// not have.
 fn start_gateway(folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {
     let tenants = folder.join("tenants.d");
     let certs = folder.with_file_name("certs").display().to_string();
@@ -224,7 +227,7 @@ fn start_gateway(folder: &Path, backend: &str, count: usize, lines: &str) -> Res
     }
     let ready = folder.join("ready.json");
     let in_folder = |name: &str| folder.join(name).display().to_string();
-    // It trusts the search API's certificate, which is its own.
+    // The search API's certificate is the gateway's own, so the gateway must trust it.
     let trusted = format!("SSL_CERT_FILE={certs}/localhost.pem");
     #[rustfmt::skip]
     let arguments = [
@@ -258,14 +261,15 @@ fn sample(target: &Target, load: &Load) -> Result<Sample> {
     Ok(Sample::new(outcome, cpu, target.server.resident_bytes()?))
 }
 
-/// TLS with HTTP/2 and HTTP/1.1, for the search API.
+/// Returns an acceptor for TLS with HTTP/2 and HTTP/1.1, for the search API.
 fn acceptor(identity: &Path) -> Result<TlsAcceptor> {
     let mut config = reference::tls(identity)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
 }
 
-/// One P-256 certificate for both servers, so that neither has the cheaper handshake. Returns it, to trust it.
+/// Writes one P-256 certificate for both servers, so that neither has the cheaper handshake.
+/// Returns it as the trusted root.
 fn write_identity(folder: &Path) -> Result<CertificateDer<'static>> {
     fs::create_dir(folder)?;
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;

@@ -1,4 +1,4 @@
-//! Servers as processes: started, found, measured through `/proc`, ended.
+//! Servers as processes: starting, finding their address, measuring through `/proc`, stopping.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a server may take until it serves, ten thousand tenants included.
+/// The deadline for a server to serve, with up to ten thousand tenants.
 const START: Duration = Duration::from_secs(60);
 
-/// `/proc` counts CPU time in these, on every Linux (`USER_HZ`).
+/// The unit of CPU time in `/proc` (`USER_HZ`), the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A running server; ended when dropped.
+/// A running server. Dropping it stops it.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
-/// Tells the parent where a role listens.
+/// Tells the parent process where a role listens.
 pub(crate) fn announce(address: SocketAddr) {
     println!("{address}");
 }
 
-/// Takes a file that holds a key away from everybody else.
+/// Restricts a file that holds a key to its owner.
 pub(crate) fn make_private(file: &Path) -> Result<()> {
     Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o600))?)
 }
 
 impl Server {
-    /// Starts this program in another role and waits until it says where it listens.
+    /// Starts this program in another role and waits until it announces its address.
     pub(crate) fn this_program(arguments: &[&str]) -> Result<Self> {
         let mut child =
             Command::new(std::env::current_exe()?).args(arguments).stdout(Stdio::piped()).spawn()?;
@@ -48,7 +48,7 @@ impl Server {
         Self::program(program, arguments, log, || first_address(ready))
     }
 
-    /// Starts a program and waits until it is found to serve.
+    /// Starts a program and waits until `found` returns its address.
     pub(crate) fn program(
         program: &str,
         arguments: &[&str],
@@ -73,16 +73,17 @@ impl Server {
         }
     }
 
-    /// User and system time so far.
+    /// Returns user and system time so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The second field is the command in parentheses and may hold anything; utime and stime are the 14th and 15th.
+        // The second field is the command in parentheses and may contain anything; utime and stime
+        // are the 14th and 15th.
         let after_command = stat.rsplit_once(')').context("a stat line has a command")?.1;
         let ticks = after_command.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
         Ok(TICK * ticks.sum::<Result<u32, _>>()?)
     }
 
-    /// Memory in use.
+    /// Returns the resident memory.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -90,7 +91,8 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// Waits until the server is idle, so that one measurement's tail is not charged to the next.
+    /// Waits until the server is idle, so that the tail of one measurement is not charged to the
+    /// next.
     pub(crate) fn settle(&self) -> Result<()> {
         for _ in 0..50 {
             let before = self.cpu()?;
@@ -110,7 +112,7 @@ impl Drop for Server {
     }
 }
 
-/// The first public listener that a ready file names.
+/// Returns the first public listener in a ready file.
 fn first_address(ready: &Path) -> Option<SocketAddr> {
     let ready: serde_json::Value = serde_json::from_str(&fs::read_to_string(ready).ok()?).ok()?;
     ready["listen"][0].as_str()?.parse().ok()

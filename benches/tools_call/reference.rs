@@ -1,7 +1,8 @@
-//! The bare server: what rmcp, hyper and rustls cost by themselves.
+//! The bare server: the cost of rmcp, hyper and rustls by themselves.
 //!
-//! Session-less, JSON answers, one tool that asks the search API over a pooled client, reads the answer as JSON and
-//! hands it out twice, as text and as structured content. No tenants, no limits, no schema validation, no deadlines.
+//! It has no sessions, answers in JSON, and has one tool that calls the search API over a pooled
+//! client, parses the answer as JSON and returns it twice, as text and as structured content. No
+//! tenants, no limits, no schema validation, no deadlines.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub(crate) fn serve(listen: SocketAddr, identity: &Path, search_url: &str, api_k
     })
 }
 
-/// What both sides of the bench speak TLS with.
+/// Returns the TLS configuration of the reference and the search API.
 pub(crate) fn tls(identity: &Path) -> Result<rustls::ServerConfig> {
     let chain = CertificateDer::pem_file_iter(identity)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(identity)?;

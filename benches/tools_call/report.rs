@@ -1,4 +1,4 @@
-//! What was measured, as one table.
+//! The results as one table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// `targets` in the order they are shown; ratios refer to the first.
+    /// Starts a report with `targets` as its columns; ratios refer to the first.
     pub(crate) fn new(targets: Vec<&'static str>) -> Self {
         Self { targets, samples: BTreeMap::new(), load_before: statistics::load_average() }
     }

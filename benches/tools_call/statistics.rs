@@ -1,15 +1,15 @@
-//! Numbers of a run, made comparable.
+//! Statistics of a run.
 
 use std::fs;
 
-/// The middle one.
+/// Returns the median.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// How busy the machine has been in the last minute.
+/// Returns the load average of the last minute.
 pub(crate) fn load_average() -> String {
     let line = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     line.split_whitespace().next().unwrap_or("?").to_owned()

@@ -57,7 +57,8 @@ async fn renewals_say_what_they_replace_and_go_by_the_cas_window() {
     let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("it is certified", async || visitor.serial("mcp.test").await).await;
-    // By its own schedule the gateway renews at half of the hour (± 1/20); the CA's window ends later.
+    // By its own schedule the gateway renews at half of the hour (± 1/20); the CA's window ends
+    // later.
     until("the CA's window is known", async || {
         let file =
             fs::read_dir(gateway.path().join("certs/sets")).ok()?.flatten().next()?.path().join("state.json");
