@@ -6,10 +6,11 @@ cache=${1:?folder}
 here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$cache"
 
-# What was installed is stamped with what asked for it.
+# Each installed folder has a stamp with the requirements it was installed for.
 is_current() { [ -f "$1/.stamp" ] && [ "$(cat "$1/.stamp")" = "$2" ]; }
 
-# Node 22 comes as an npm package, because the conformance suite and the inspector need it and systems have older ones.
+# Node 22 is installed as an npm package, because the conformance suite and the inspector require it
+# and many systems have an older version.
 install_npm() {
   local wanted
   wanted=$(cat "$here/tests/peers/package.json" "$here/tests/peers/package-lock.json" | sha256sum)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every check: format, lints, unit tests, the gateway's own tests, its tests with real peers, documents.
-# Installs what is missing into a cache (TENANTD_TEST_CACHE, default: <target>/peers) and compiles no tools.
+# Runs every check: format, lints, unit tests, the gateway's own tests, its tests with real peers,
+# documents. Installs missing peers into a cache (TENANTD_TEST_CACHE, default: <target>/peers) and
+# compiles no tools.
 #
 #   ./scripts/test.sh            everything, as CI runs it
 #   ./scripts/test.sh quick      without the peers (no downloads)
@@ -21,8 +22,8 @@ step() {
   timings+=("$(printf '%5d s  %s' $((SECONDS - started)) "$name")")
 }
 
-# What the checks themselves need: a C compiler for the crypto library, curl for the demo's own line, a certificate
-# authority (pebble), a scanner of TLS (testssl), a portal (nginx), a browser, Python for peers.
+# System packages of the checks: a C compiler for the crypto library, curl for the demo's command,
+# an ACME CA (pebble), a TLS scanner (testssl), a portal (nginx), a browser, and Python for peers.
 system_packages() {
   local missing=()
   command -v cc >/dev/null || missing+=(build-essential)
@@ -45,8 +46,9 @@ install_peers() {
   ./scripts/install-peers.sh "$TENANTD_TEST_CACHE"
 }
 
-# nextest runs every test in a process of its own, which keeps gateways and their ports apart. All that the tests print
-# is kept and searched for the mark that every secret in them carries (tests/gateway/harness/secret.rs).
+# nextest runs every test in a process of its own, which keeps gateways and their ports apart. The
+# output of all tests is kept and searched for the mark of secrets, see
+# tests/gateway/harness/secret.rs.
 tests() {
   local log=$target/test-output.log status=0
   mkdir -p "$target"
@@ -70,7 +72,7 @@ tests() {
 }
 
 documents() {
-  # Private items are documented too, so links to them lead somewhere.
+  # Private items are documented too, so that links to them resolve.
   RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --document-private-items "${features[@]}"
 }
 

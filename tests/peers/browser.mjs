@@ -1,4 +1,4 @@
-// Chromium without a window, driven over its DevTools protocol. Orders and answers: see README.md.
+// Headless Chromium, driven over the DevTools protocol. Orders and answers: see README.md.
 
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -9,10 +9,10 @@ let session;
 let wanted;
 let sent = 0;
 const waiting = new Map();
-// What a page complained about: refused styles, scripts and frames, failed loads.
+// Log entries of the page: blocked styles, scripts and frames, failed loads.
 let complaints = [];
 
-// One command to the page; its result.
+// Sends a command to the page and returns its result.
 function ask(method, params = {}) {
   const id = ++sent;
   socket.send(JSON.stringify({ id, method, params, sessionId: session }));
@@ -32,7 +32,7 @@ async function evaluate(expression) {
   return result.value;
 }
 
-// Pages lead on by themselves, and while one goes the next cannot be asked.
+// Polls a condition. During a navigation the page cannot evaluate anything, which counts as false.
 async function until(condition) {
   for (let tries = 0; tries < 300; tries++) {
     const met = await evaluate(condition).catch(() => false);
@@ -93,9 +93,9 @@ await follow({
       const { data } = await ask('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true });
       writeFileSync(file, Buffer.from(data, 'base64'));
     }
-    // Wider than its window is hard to read on a phone. (Phones make the window wider then.)
+    // A page wider than its window is hard to read on a phone, which then zooms out.
     const wide = await evaluate(`document.documentElement.scrollWidth > ${wanted}`);
-    // That a page is a refusal itself is no complaint about it.
+    // The error status of the page itself is no complaint.
     const url = await evaluate('location.href');
     const others = complaints.filter((entry) => entry.source !== 'network' || entry.url !== url).map((entry) => entry.text);
     const [text, title] = [await evaluate('document.body.innerText'), await evaluate('document.title')];

@@ -1,21 +1,22 @@
-// Microsoft Entra ID, played by oidc-provider, a certified OpenID provider: Entra's paths, claims and refusals around it.
-// Whoever comes to its login is logged in at once, as the last `account` order says. Orders and answers: see README.md.
+// Microsoft Entra ID, played by oidc-provider, a certified OpenID provider, with Entra's paths,
+// claims and refusals around it. Every visitor of its login is logged in at once as the account of
+// the last `account` order. Orders and answers: see README.md.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { Provider, interactionPolicy } from 'oidc-provider';
 import { follow } from './steps.mjs';
 
-// Answers to orders go to stdout; what oidc-provider has to say does not.
+// stdout is for answers to orders, so messages of oidc-provider go to stderr.
 console.info = console.error;
 
 const CLAIMS = ['sub', 'tid', 'oid', 'ver', 'name', 'preferred_username', 'roles', 'groups', 'acct', 'idp'];
 let account = {};
 
-// The app registration; the redirect URIs come later, when the gateway's port is known.
+// The app registration. The redirect URIs are added when the gateway's port is known.
 const app = {};
 
-// Everything else is in memory as oidc-provider does it by itself; the app is looked up anew each time.
+// An in-memory store like oidc-provider's own, except that the app is never cached.
 const kept = new Map();
 class Adapter {
   constructor(model) { this.model = model; }
@@ -68,7 +69,7 @@ function asEntra(answer, number) {
   };
 }
 
-// Entra's numbers for what oidc-provider refuses.
+// Adds Entra's numbers to the refusals of oidc-provider.
 function numbered(res) {
   const end = res.end.bind(res);
   res.end = (chunk, ...rest) => {
@@ -118,7 +119,8 @@ await follow({
           const form = await body(req);
           if (form.resource) return refused(res, 'invalid_target', 9010010);
           if (!form.scope) return refused(res, 'invalid_request', 900144);
-          // OpenID Connect Core 11 wants `prompt=consent` for it, so it was not granted here; Entra grants it at once.
+          // OpenID Connect Core 1.0, section 11, grants `offline_access` only with
+          // `prompt=consent`, so oidc-provider did not grant it; Entra does.
           if (form.grant_type === 'refresh_token') form.scope = form.scope.replace(' offline_access', '');
           req.body = form;
           req.url = '/token';

@@ -1,4 +1,4 @@
-"""The client of fastmcp. It finds out what the server speaks."""
+"""The client of fastmcp. It negotiates the protocol version."""
 
 from contextlib import asynccontextmanager
 

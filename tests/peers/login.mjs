@@ -1,10 +1,11 @@
-// A login as both TypeScript SDKs do it: they say where a browser is to go, and the test says where it came back to.
+// The login of both TypeScript SDKs: they name the URL for a browser, and the test replies with the
+// callback URL.
 
 import { asked } from './steps.mjs';
 
 const REDIRECT = 'http://localhost:7777/callback';
 
-// What an SDK is given as `authProvider`: everything is kept in memory.
+// The `authProvider` of an SDK. It keeps everything in memory.
 class Login {
   redirectUrl = REDIRECT;
   clientMetadata = { client_name: 'A peer', redirect_uris: [REDIRECT], grant_types: ['authorization_code', 'refresh_token'] };
@@ -19,7 +20,8 @@ class Login {
   redirectToAuthorization(url) { this.authorize = url.href; }
 }
 
-// `connect(options)` makes a transport with these options and connects it; if it must log in, it does so and connects again.
+// `connect(options)` creates a transport with these options and connects it. If a login is
+// required, this logs in and connects again.
 export async function connected(order, connect, finish) {
   if (!order.login) return connect({});
   const authProvider = new Login();

@@ -1,4 +1,4 @@
-"""A login as the Python SDK does it: it says where a browser is to go, and the test says where it came back to."""
+"""The login of the Python SDK: it names the URL for a browser, and the test replies with the callback URL."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +11,7 @@ REDIRECT = "http://localhost:7777/callback"
 
 
 class Memory:
-    """Where tokens and the registered client are kept."""
+    """Keeps the tokens and the registered client in memory."""
 
     def __init__(self):
         self.tokens = self.client = None
@@ -30,7 +30,7 @@ class Memory:
 
 
 def auth(order):
-    """What the HTTP client is given as `auth`; nothing unless the order wants a login."""
+    """Returns the `auth` of the HTTP client; `None` unless the order asks for a login."""
     if not order.get("login"):
         return None
     asked = {}

@@ -1,4 +1,4 @@
-"""The Python SDK of the 2026-07-28 revision (mcp 2.x). It finds out what the server speaks, or is told by `mode`."""
+"""The Python SDK of the 2026-07-28 revision (mcp 2.x). It negotiates the version unless `mode` sets it."""
 
 from contextlib import AsyncExitStack, asynccontextmanager
 

@@ -1,4 +1,4 @@
-// Follows a test's orders with a client: one JSON object a line in, one out. See README.md.
+// Executes a test's orders with a client: one JSON object a line in, one out. See README.md.
 
 import { createInterface } from 'node:readline';
 
@@ -9,7 +9,7 @@ async function next() {
   return done ? undefined : JSON.parse(value);
 }
 
-// `verbs` has a function for each word that orders may have in `do`.
+// `verbs` has a function for each value of `do` in an order.
 export async function follow(verbs) {
   for (let order = await next(); order !== undefined; order = await next()) {
     console.log(JSON.stringify(await answer(verbs, order)));
@@ -17,7 +17,7 @@ export async function follow(verbs) {
   process.exit(0);
 }
 
-// Tells the test something in the middle of an order, and waits for its next line.
+// Sends a line to the test while an order is executed, and returns the test's next line.
 export async function asked(question) {
   console.log(JSON.stringify(question));
   return next();
@@ -31,13 +31,13 @@ async function answer(verbs, order) {
   }
 }
 
-// Why fetch failed is in its cause.
+// The reason of a failed fetch is in its cause.
 function describe(error) {
   const text = `${error.name}: ${error.message}`;
   return error.cause ? `${text}: ${describe(error.cause)}` : text;
 }
 
-// Options that both SDKs have for a call, and the progress that was reported.
+// The call options common to both SDKs, and the list that reported progress is added to.
 export function call(order) {
   const progress = [];
   const options = { timeout: (order.patience ?? 30) * 1000 };

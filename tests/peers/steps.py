@@ -1,4 +1,4 @@
-"""Follows a test's orders with a client: one JSON object a line in, one out. See README.md."""
+"""Executes a test's orders with a client: one JSON object a line in, one out. See README.md."""
 
 import json
 import os
@@ -21,16 +21,18 @@ def say(answer):
 
 
 def describe(error):
-    """What a user reads at the end of a traceback; a group's errors one after the other."""
+    """Returns the last line of a traceback; the errors of a group are joined."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(describe(one) for one in error.exceptions)
     return f"{type(error).__name__}: {error}"
 
 
 async def follow(connected):
-    """`connected(order)` is a context manager that gives the agreed version and an object whose methods are verbs.
+    """Executes orders until the input ends.
 
-    A library may end the whole connection for an error, out of a verb: that is the verb's answer, and the end.
+    `connected(order)` is a context manager that yields the negotiated version and an object with a method
+    for each order. A library may close the connection because of an error in an order: the error is then the
+    answer, and the last one.
     """
     try:
         async with connected(await next_order()) as (version, verbs):
@@ -53,13 +55,13 @@ async def perform(verbs):
 
 
 async def asked(question):
-    """Tells the test something in the middle of an order, and waits for its next line."""
+    """Sends a line to the test while an order is executed, and returns the test's next line."""
     say(question)
     return await next_order()
 
 
 async def until_told(order, call):
-    """Awaits a call; a stoppable one is cancelled, as anyio's users do it, when the next line comes."""
+    """Awaits a call. A stoppable one is cancelled with anyio when the next line arrives."""
     if not order.get("stoppable"):
         return await call
     result = None
@@ -78,7 +80,7 @@ async def until_told(order, call):
 
 
 class Progress:
-    """A progress callback that remembers."""
+    """A progress callback that records its calls."""
 
     def __init__(self, order):
         self.beats = []

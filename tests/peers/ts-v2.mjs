@@ -1,4 +1,5 @@
-// The TypeScript SDK of the 2026-07-28 revision. It speaks the older ones unless told to find out (`mode: "auto"`).
+// The TypeScript SDK of the 2026-07-28 revision. It speaks older revisions unless it negotiates
+// (`mode: "auto"`).
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { connected } from './login.mjs';
@@ -6,7 +7,7 @@ import { call, follow, told, transportOptions } from './steps.mjs';
 
 let client;
 let subscription;
-// What was heard and not yet told, and who waits for it.
+// Notifications received and not yet reported, and the callback that wakes the waiting `heard`.
 const heard = [];
 let wake = () => {};
 
