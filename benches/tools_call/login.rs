@@ -1,4 +1,4 @@
-//! A tenant that requires a login, and an access token of a service client for it.
+//! A tenant that requires a login, and an access token of a machine client for it.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::load;
 
 const SECRET: &str = "m1-7f3a9c20e84d51b6-bench";
 
-/// Nobody logs in at this directory: service clients authenticate to the gateway alone.
+/// Nobody logs in at this directory: machine clients authenticate to the gateway alone.
 pub(crate) const LINES: &str = "\
 oauth_enabled: true
 microsoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e

@@ -112,7 +112,7 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     let form = [("grant_type", "authorization_code"), ("code", &*code), ("redirect_uri", redirect_uri)];
     let sold = buy(&form).await;
     assert_eq!(sold.status, 200, "{sold:?}");
-    // It acts only for people: service clients are configured in the tenant's file.
+    // It acts only for people: machine clients are configured in the tenant's file.
     let by_itself = buy(&[("grant_type", "client_credentials")]).await;
     assert_eq!((by_itself.status, by_itself.json()["error"].as_str()), (400, Some("unauthorized_client")));
     let token = sold.json()["access_token"].as_str().expect("a token").to_owned();

@@ -20,7 +20,7 @@ use super::super::harness::{Beside, Client, FakeBackend, Gateway, Setup, Tenant,
 
 const LIMITS: &str = "limits:\n  tokens_per_minute: 10000000\n  logins_per_minute: 100000\n";
 
-/// A service client that authenticates by JWT assertions (RFC 7523).
+/// A machine client that authenticates by JWT assertions (RFC 7523).
 struct Program {
     id: &'static str,
     key: EcdsaKeyPair,
@@ -72,7 +72,7 @@ async fn gateway(entra: &FakeEntra, backend: &FakeBackend, a: &str, b: &str) -> 
     setup.file("a.yaml", file("a", a)).file("b.yaml", file("b", b)).start().await
 }
 
-/// Returns a client with an access token of a service client.
+/// Returns a client with an access token of a machine client.
 async fn caller(gateway: &Gateway, program: &Program, prefix: &str) -> Client {
     let sold = program.buy(&gateway.client(), prefix, 0).await;
     assert_eq!(sold.status, 200, "{sold:?}");
