@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use tenantd::bundle::{Context, Entry, discover, load, sample};
+use tenantd::bundle::{EntryFiles, LoadContext, list_entries, load, sample};
 use tenantd::routing::GatewayHosts;
 use tenantd::spec::HostName;
 use zip::ZipWriter;
@@ -43,14 +43,14 @@ fn a_folder(criterion: &mut Criterion) {
     for file in 0..FILES {
         File::create(folder.path().join(format!("tenant-{file}.zip"))).expect("an empty file");
     }
-    assert_eq!(discover(folder.path(), None).map(|entries| entries.len()).ok(), Some(FILES));
+    assert_eq!(list_entries(folder.path(), None).map(|entries| entries.len()).ok(), Some(FILES));
     criterion.bench_function("list a folder of 1,000 bundles", |bencher| {
-        bencher.iter_batched(|| folder.path(), |path| discover(path, None), BatchSize::SmallInput);
+        bencher.iter_batched(|| folder.path(), |path| list_entries(path, None), BatchSize::SmallInput);
     });
 }
 
-fn only_entry(folder: &Path) -> Entry {
-    let entries = discover(folder, None).expect("the folder can be listed");
+fn only_entry(folder: &Path) -> EntryFiles {
+    let entries = list_entries(folder, None).expect("the folder can be listed");
     entries.into_iter().next().expect("the one bundle")
 }
 
@@ -92,6 +92,6 @@ fn write_export(path: &Path, dataset: &str) {
     zip.finish().expect("the central directory");
 }
 
-fn context() -> Context {
-    Context { hosts: GatewayHosts::named(HostName::parse("mcp.test")), ..sample::context() }
+fn context() -> LoadContext {
+    LoadContext { hosts: GatewayHosts::from_names(HostName::parse("mcp.test")), ..sample::sample_context() }
 }

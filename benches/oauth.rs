@@ -26,14 +26,14 @@ use serde_json::Value;
 use tenantd::base::clock::SystemClock;
 use tenantd::base::digest::Digest;
 use tenantd::base::task::Tasks;
-use tenantd::bundle::{discover, load, sample};
-use tenantd::identity::{Entra, Groups, Person};
-use tenantd::oauth::authorization_server::{AuthorizationServer, Shared, Visit};
-use tenantd::oauth::bearer::{BearerCheck, Leaves};
-use tenantd::oauth::client::Documents;
+use tenantd::bundle::{list_entries, load, sample};
+use tenantd::identity::{Entra, GroupMembership, Person};
+use tenantd::oauth::bearer::{AccessRevocations, BearerCheck};
+use tenantd::oauth::client::ClientDocuments;
+use tenantd::oauth::context::AuthContext;
 use tenantd::oauth::grants::NewGrant;
-use tenantd::oauth::ledger::Ledger;
-use tenantd::routing::Step;
+use tenantd::oauth::server::{AuthServer, AuthServerDeps, RequestMeta};
+use tenantd::routing::OAuthEndpoint;
 use tenantd::store::{KeySource, Store};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
@@ -69,17 +69,17 @@ async fn measure() {
     let tokens: Vec<String> = redeemed.collect().await;
     meter.report("token endpoint, a code with PKCE, on the disk", TOKENS);
 
-    let check = BearerCheck::login(Arc::clone(server.grants()), &Leaves::default());
+    let check = BearerCheck::with_login(Arc::clone(server.grants()), &AccessRevocations::default());
     let headers: Vec<HeaderMap> = tokens.iter().map(|token| bearer(token)).collect();
     let now = jiff::Timestamp::now();
     let meter = Meter::start();
     for headers in &headers {
-        check.admit(headers, HOME, now).await.expect("let in");
+        check.authorize(headers, HOME, now).await.expect("let in");
     }
     meter.report("bearer check, first time", TOKENS);
     let meter = Meter::start();
     for round in 0..HOT {
-        check.admit(&headers[round % headers.len()], HOME, now).await.expect("let in");
+        check.authorize(&headers[round % headers.len()], HOME, now).await.expect("let in");
     }
     meter.report("bearer check, seen before", HOT);
 }
@@ -114,25 +114,26 @@ fn cpu() -> Duration {
     Duration::from_nanos(ran.sum())
 }
 
-async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthorizationServer {
+async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let tenants = folder.join("tenants.d");
     std::fs::create_dir(&tenants).expect("made");
     std::fs::write(tenants.join("acme.yaml"), TENANT).expect("written");
-    let entry = discover(&tenants, None).expect("listed").into_iter().next().expect("the one tenant");
-    let loaded = load(&entry, &sample::context());
+    let entry = list_entries(&tenants, None).expect("listed").into_iter().next().expect("the one tenant");
+    let loaded = load(&entry, &sample::sample_context());
     let spec = loaded.spec.unwrap_or_else(|| panic!("{:?}", loaded.report));
     let login = spec.access.login.clone().expect("it asks for a login");
     let clock = SystemClock::shared();
     let store = Arc::new(Store::open(&folder.join("state"), &KeySource::State).expect("opened"));
-    let ledger =
-        Ledger::start(Arc::clone(&store), Arc::clone(&clock), Audit::off(), tasks).await.expect("read");
+    let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(&clock), Audit::disabled(), tasks)
+        .await
+        .expect("read");
     let entra = Entra::new(
         "http://127.0.0.1:9".parse().expect("a URL"),
         Arc::clone(&clock),
         Arc::new(Metrics::new()),
     );
-    let documents = Documents::new(clock, tasks);
-    AuthorizationServer::new(&Shared { store, ledger, entra, documents }, "acme", &spec, &login)
+    let documents = ClientDocuments::new(clock, tasks);
+    AuthServer::new(&AuthServerDeps { store, context: ledger, entra, documents }, "acme", &spec, &login)
 }
 
 const TENANT: &str = "\
@@ -146,26 +147,26 @@ microsoft_client_secret: b2-0d5e8f17a3c94620-bench
 microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47
 ";
 
-async fn ask(server: &AuthorizationServer, step: Step, kind: &'static str, body: String) -> Value {
+async fn ask(server: &AuthServer, step: OAuthEndpoint, kind: &'static str, body: String) -> Value {
     let request =
         Request::post("/x").header("content-type", kind).body(Bytes::from(body)).expect("a request");
-    let visit = Visit {
+    let visit = RequestMeta {
         request_id: "bench",
         now: jiff::Timestamp::now(),
         source: std::net::Ipv4Addr::LOCALHOST.into(),
     };
-    let response = server.step(step, request, visit).await;
+    let response = server.handle(step, request, visit).await;
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     serde_json::from_slice(&body).expect("JSON")
 }
 
-async fn register(server: &AuthorizationServer) -> String {
+async fn register(server: &AuthServer) -> String {
     let body = format!(r#"{{"redirect_uris":["{REDIRECT}"],"token_endpoint_auth_method":"none"}}"#);
-    let answer = ask(server, Step::Register, "application/json", body).await;
+    let answer = ask(server, OAuthEndpoint::Register, "application/json", body).await;
     answer["client_id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-async fn code(server: &AuthorizationServer, client: &str) -> String {
+async fn code(server: &AuthServer, client: &str) -> String {
     let new = NewGrant {
         client_id: client.to_owned(),
         client_name: None,
@@ -173,12 +174,12 @@ async fn code(server: &AuthorizationServer, client: &str) -> String {
         code_challenge: Some(BASE64_URL_SAFE_NO_PAD.encode(Digest::of(VERIFIER.as_bytes()).as_bytes())),
         scope: "mcp:use".to_owned(),
         person: person(),
-        upstream: None,
+        provider_refresh_token: None,
     };
-    server.grants().begin(new).await.expect("begun").expose().to_owned()
+    server.grants().create(new).await.expect("begun").expose().to_owned()
 }
 
-async fn redeem(server: &AuthorizationServer, code: &str, client: &str) -> String {
+async fn redeem(server: &AuthServer, code: &str, client: &str) -> String {
     let pairs = [
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -187,7 +188,7 @@ async fn redeem(server: &AuthorizationServer, code: &str, client: &str) -> Strin
         ("code_verifier", VERIFIER),
     ];
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let answer = ask(server, Step::Token, "application/x-www-form-urlencoded", body).await;
+    let answer = ask(server, OAuthEndpoint::Token, "application/x-www-form-urlencoded", body).await;
     answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
@@ -198,7 +199,7 @@ fn person() -> Person {
         name: Some("Ada Lovelace".into()),
         username: Some("ada@contoso.com".into()),
         roles: vec!["Analyst".into()],
-        groups: Groups::Known(vec![]),
+        groups: GroupMembership::Known(vec![]),
         guest: false,
     }
 }

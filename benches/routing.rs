@@ -7,8 +7,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tenantd::routing::{Document, Endpoint, Router, check_path};
-use tenantd::spec::{HostName, Mount, Prefix, Resource};
+use tenantd::routing::{DiscoveryDocument, Endpoint, Router, check_path};
+use tenantd::spec::{HostName, Mount, Prefix, ResourceSpelling};
 
 const TENANTS: usize = 10_000;
 const HOST: &str = "mcp.example.com";
@@ -28,7 +28,7 @@ fn lookup(criterion: &mut Criterion) {
             "discovery",
             HOST,
             "/.well-known/oauth-protected-resource/tenant-5000/mcp",
-            Some(Endpoint::Discovery(Document::Resource(Resource::Connector))),
+            Some(Endpoint::Discovery(DiscoveryDocument::Resource(ResourceSpelling::Connector))),
         ),
     ];
     let mut group = criterion.benchmark_group("route among 10,000 tenants");

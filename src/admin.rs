@@ -11,14 +11,14 @@
 
 mod account;
 mod api;
+mod backup;
 mod clients;
-mod keys;
-mod orders;
+mod commands;
 mod page;
+mod permits;
 mod reply;
 mod request;
-mod state;
-mod turns;
+mod signing_keys;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,25 +35,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::account::Ends;
-use self::turns::Talk;
-pub use self::turns::Turns;
+use self::permits::ConnectionActivity;
+pub use self::permits::RequestPermits;
 
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
+use crate::base::evicting_limiter::EvictingLimiter;
 use crate::base::linger;
-use crate::base::places::Places;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::settings::TlsMode;
 use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
-use crate::tenants::Reconciler;
+use crate::tenants::ReconcilerHandle;
 use crate::tenants::registry::Registry;
 
 /// The maximum number of connections, kept low so that a flood does not eat into the gateway's.
 /// Exceeds the number of [turns] for requests that are not probes.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest time a connection may last, idle or not. Ordering a certificate may take five
 /// minutes.
@@ -64,7 +64,7 @@ pub struct Admin {
     /// The tenants as published.
     pub registry: Registry,
     /// Executes operators' commands on tenants.
-    pub reconciler: Reconciler,
+    pub reconciler: ReconcilerHandle,
     /// The certificates and their renewal.
     pub certificates: Arc<Certificates>,
     /// The metrics to expose.
@@ -76,14 +76,14 @@ pub struct Admin {
     /// The persistent store, if there is one.
     pub store: Option<Arc<Store>>,
     /// Limits concurrent requests.
-    pub turns: Turns,
+    pub permits: RequestPermits,
     /// What `/api/gateway` returns.
-    pub about: About,
+    pub info: GatewayInfo,
 }
 
 /// The gateway's self-description, with which `check` validates as the gateway does.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct About {
+pub struct GatewayInfo {
     /// The version of tenantd.
     pub version: String,
     /// The base of tenants' public URLs.
@@ -107,29 +107,34 @@ impl Admin {
     pub fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let (tasks, listener) = (admin.tasks.clone(), Arc::new(listener));
-        let accepting = move || Arc::clone(&admin).accept(Arc::clone(&listener));
-        tasks.spawn_detached("admin", tasks.supervised("admin", accepting));
+        let accepting = move || Arc::clone(&admin).accept_connections(Arc::clone(&listener));
+        tasks.spawn_detached("admin", tasks.supervise("admin", accepting));
     }
 
-    async fn accept(self: Arc<Self>, listener: Arc<TcpListener>) {
-        let places = Places::new(CONNECTIONS, CONNECTIONS);
+    async fn accept_connections(self: Arc<Self>, listener: Arc<TcpListener>) {
+        let places = EvictingLimiter::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
         let mut acceptor = Acceptor::new(listener, Arc::clone(&self.clock), Arc::clone(&self.metrics));
         loop {
-            let permit = places.permit(|| self.metrics.connection_refused("admin_gave_way")).await;
+            let permit = places.acquire(|| self.metrics.record_refused_connection("admin_gave_way")).await;
             let (stream, peer) = acceptor.accept().await;
-            let talk = Arc::new(Talk::default());
+            let talk = Arc::new(ConnectionActivity::default());
             let Some(place) = places.admit(permit, peer.ip(), Arc::clone(&talk)) else { continue };
             let admin = Arc::clone(&self);
             self.tasks.spawn_detached("admin connection", async move {
                 tokio::select! {
-                    () = admin.converse(stream, peer, &talk) => {}
-                    () = place.taken_away() => {}
+                    () = admin.serve_connection(stream, peer, &talk) => {}
+                    () = place.evicted() => {}
                 }
             });
         }
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, talk: &Talk) {
+    async fn serve_connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        talk: &ConnectionActivity,
+    ) {
         let ends = Ends::of(&stream, peer);
         let is_unread = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
@@ -137,7 +142,7 @@ impl Admin {
             let is_unread = &is_unread;
             async move {
                 let (head, mut body) = request.into_parts();
-                let answer = admin.answer_in_turn(Request::from_parts(head, &mut body), ends).await;
+                let answer = admin.handle_with_permit(Request::from_parts(head, &mut body), ends).await;
                 is_unread.store(!body.is_end_stream(), Ordering::Relaxed);
                 drop(answering);
                 Ok::<_, Infallible>(answer)

@@ -1,9 +1,9 @@
 //! Floor 2: the client for a tenant's HTTP API. A call is described by data
 //! ([`CallSpec`](crate::spec::CallSpec)); this module executes it.
 //!
-//! It owns the connection pool of the process ([`Pool`]), the client of each tenant ([`Client`]),
-//! the state of a tenant that outlives reloads ([`Lasting`]), and the scheduler that fetches
-//! contexts in the background ([`WarmUp`]).
+//! It owns the connection pool of the process ([`Pool`]), the client of each tenant ([`BackendClient`]),
+//! the state of a tenant that outlives reloads ([`BackendState`]), and the scheduler that fetches
+//! contexts in the background ([`ContextRefresher`]).
 //!
 //! It guarantees that
 //!
@@ -16,27 +16,27 @@
 //!
 //! Interpreting responses is left to `mcp`. Only this module opens HTTP connections to backends.
 
+mod address_guard;
 mod answer;
 mod body;
 mod breaker;
 mod bulkhead;
 mod client;
 mod connector;
+mod context_refresh;
 mod context_store;
 mod error;
+mod error_detail;
 mod exchange;
-mod guard;
-mod lasting;
 mod meter;
-mod outgoing;
+mod offload;
 mod pool;
 mod probe;
 mod proxies;
-mod room;
-mod scrub;
+mod request;
+mod response_budget;
+mod state;
 mod trace;
-mod warm_up;
-mod workbench;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -44,22 +44,22 @@ pub(crate) mod tests;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::base::budget::Hold;
-use crate::base::json::Document;
+use crate::base::budget::Reservation;
+use crate::base::json::JsonDocument;
 
-pub use client::Client;
+pub use address_guard::AddressRules;
+pub use client::BackendClient;
+pub use context_refresh::ContextRefresher;
 pub use context_store::ContextStore;
 pub use error::Error;
-pub use guard::AddressRules;
-pub use lasting::Lasting;
 pub use pool::Pool;
 pub use probe::probe;
+pub use state::BackendState;
 pub use trace::TraceContext;
-pub use warm_up::WarmUp;
 
 /// The caller of a request to a backend, and its deadline.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct CallContext {
     /// The id sent to the backend as `X-Request-Id`.
     pub request_id: String,
     /// The time at which the call fails with [`Error::TimedOut`].
@@ -75,9 +75,9 @@ pub struct Call {
     pub network: Option<IpAddr>,
 }
 
-impl Call {
+impl CallContext {
     /// Creates a call on behalf of the gateway itself.
-    pub(crate) fn of_our_own(deadline: Instant) -> Self {
+    pub(crate) fn internal(deadline: Instant) -> Self {
         let request_id = crate::base::random::hex::<16>();
         Self { request_id, deadline, user: None, trace: None, has_credential: true, network: None }
     }
@@ -85,9 +85,9 @@ impl Call {
 
 /// A backend's response together with its memory reservation.
 #[derive(Debug)]
-pub struct Answer {
+pub struct BackendResponse {
     /// The body of the response.
-    pub document: Document,
+    pub document: JsonDocument,
     /// The memory that the response occupies, released when dropped.
-    pub hold: Hold,
+    pub reservation: Reservation,
 }

@@ -1,6 +1,6 @@
 //! Floor 1: reads the files of an entry, within limits, and turns them into a [`TenantSpec`].
 //!
-//! Files → [`Entry`] (the files of one tenant) → [`Loaded`] (digest, and a spec or findings). Pure
+//! Files → [`EntryFiles`] (the files of one tenant) → [`LoadOutcome`] (digest, and a spec or findings). Pure
 //! apart from reading those files: no network, no clock, no state.
 //!
 //! The steps: [`discover()`] groups files into entries; [`load`] reads them into layers (`gather`:
@@ -9,21 +9,21 @@
 //! vendor's API.
 
 mod archive;
-mod bounds;
+mod confinement;
 mod contract;
 mod discover;
 mod document;
 mod dotenv;
 mod excerpt;
 mod fields;
-mod gather;
-mod namesake;
-mod naming;
+mod layers;
+mod lookalike;
 mod placeholder;
 mod reach;
-mod reference;
 pub mod sample;
+mod secret_refs;
 mod snapshot;
+mod tenant_name;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -38,42 +38,45 @@ use crate::base::digest::{Digest, Hasher};
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, Reaches, TenantName, TenantSpec};
 
-pub use bounds::secret_of;
-pub use discover::{Listing, discover, folder_like, is_unpacked_export, list, stem_of, strays};
-pub use namesake::kin;
-pub use reference::{Named, Presence};
-pub use snapshot::{Difference, Draft, Line, Snapshot};
+pub use confinement::secret_of;
+pub use discover::{
+    FolderListing, entry_id_of, find_stray_files, folder_like, is_unpacked_export, list_entries, list_folder,
+};
+pub use lookalike::lookalike_keys;
+pub use secret_refs::{Named, Presence};
+pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
 
-use bounds::Bounds;
-use snapshot::Shelf;
+use confinement::Confinement;
+use snapshot::SourceReader;
 
 /// The code of the finding for files that could not be read because the machine was out of file
 /// descriptors or memory.
-const SCARCE: &str = "out-of-resources";
-const SCARCE_HELP: &str = "it is tried again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
+const OUT_OF_RESOURCES: &str = "out-of-resources";
+const OUT_OF_RESOURCES_HELP: &str =
+    "it is tried again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
 
 /// An error on its way to the report.
-type Refusal = Box<Diagnostic>;
+type BoxedDiagnostic = Box<Diagnostic>;
 
 /// The files of one tenant in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`,
 /// or the folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct EntryFiles {
     /// The common stem as it is on disk: the entry's identity in the folder.
-    pub stem: String,
+    pub id: String,
     /// The tenant's own folder, if it has one. Files with secrets may be in it.
     pub folder: Option<PathBuf>,
     /// The paths of the files (a folder's contents listed), in order of precedence, lowest first.
     pub files: Vec<PathBuf>,
     /// Configuration files of other stems whose names are almost this entry's.
-    pub namesakes: Vec<PathBuf>,
+    pub lookalikes: Vec<PathBuf>,
     /// Findings about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
     pub report: Report,
 }
 
 /// The facts about this gateway that loading depends on.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct LoadContext {
     /// `https://host[:port]`, no slash at its end.
     pub public_base: String,
     /// The gateway's own hosts; a `public_url` on another host gives the tenant a host of its own.
@@ -102,7 +105,7 @@ pub struct Context {
 
 /// The result of loading an entry.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadOutcome {
     /// The digest of everything that was read, including secret files and variables: equal digests
     /// mean that nothing changed.
     pub digest: Digest,
@@ -112,7 +115,7 @@ pub struct Loaded {
     pub spec: Option<TenantSpec>,
     /// The digest of everything that decides who may call; `None` if some of it could not be read
     /// with certainty.
-    pub access: Option<Digest>,
+    pub access_fingerprint: Option<Digest>,
     /// What the files give out to some callers only, or perhaps so, whether or not they can be used.
     pub guards: Option<Box<Reaches>>,
     pub report: Report,
@@ -122,71 +125,77 @@ pub struct Loaded {
     pub snapshot: Option<Snapshot>,
 }
 
-impl Loaded {
+impl LoadOutcome {
     /// Whether a read failed for lack of resources, which will pass and is no fault of the files.
-    pub fn lacked_resources(&self) -> bool {
-        self.report.iter().any(|finding| finding.code == SCARCE)
+    pub fn is_out_of_resources(&self) -> bool {
+        self.report.iter().any(|finding| finding.code == OUT_OF_RESOURCES)
     }
 }
 
 /// Reads and validates one entry. Blocking. Never panics, and is bounded in time and memory.
-pub fn load(entry: &Entry, context: &Context) -> Loaded {
-    load_from(Shelf::new(entry, None), entry, context)
+pub fn load(entry: &EntryFiles, context: &LoadContext) -> LoadOutcome {
+    load_from_source(SourceReader::new(entry, None), entry, context)
 }
 
 /// Validates an entry as it would be with a file that is not in the folder yet. Blocking.
 ///
 /// # Errors
 /// Fails if the folder cannot be listed. Problems with the files are findings in the result.
-pub fn load_with(folder: &Path, stem: &str, draft: &Draft, context: &Context) -> std::io::Result<Loaded> {
-    let entry = discover::with(folder, stem, &draft.path)?;
-    Ok(load_from(Shelf::with(&entry, draft), &entry, context))
+pub fn load_with_draft(
+    folder: &Path,
+    stem: &str,
+    draft: &Draft,
+    context: &LoadContext,
+) -> std::io::Result<LoadOutcome> {
+    let entry = discover::entry_with_file(folder, stem, &draft.path)?;
+    Ok(load_from_source(SourceReader::with_draft(&entry, draft), &entry, context))
 }
 
 /// Validates an earlier snapshot by today's rules without reading the disk. `root` is the tenants
 /// folder.
-pub fn reload(snapshot: &Snapshot, root: &Path, context: &Context) -> Loaded {
-    let entry = snapshot.entry(root);
-    load_from(Shelf::new(&entry, Some(snapshot)), &entry, context)
+pub fn load_snapshot(snapshot: &Snapshot, root: &Path, context: &LoadContext) -> LoadOutcome {
+    let entry = snapshot.to_entry_files(root);
+    load_from_source(SourceReader::new(&entry, Some(snapshot)), &entry, context)
 }
 
 /// Validates bytes as the only file of an entry that is not on disk.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn judge(path: PathBuf, bytes: Vec<u8>, context: &Context) -> Loaded {
+pub(crate) fn load_bytes(path: PathBuf, bytes: Vec<u8>, context: &LoadContext) -> LoadOutcome {
     let (files, namesakes) = (vec![path.clone()], Vec::new());
-    let entry = Entry { stem: "acme".into(), folder: None, files, namesakes, report: Report::new() };
-    load_from(Shelf::with(&entry, &Draft { path, bytes }), &entry, context)
+    let entry =
+        EntryFiles { id: "acme".into(), folder: None, files, lookalikes: namesakes, report: Report::new() };
+    load_from_source(SourceReader::with_draft(&entry, &Draft { path, bytes }), &entry, context)
 }
 
-fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
+fn load_from_source(shelf: SourceReader<'_>, entry: &EntryFiles, context: &LoadContext) -> LoadOutcome {
     let mut report = entry.report.clone();
-    let bounds = Bounds::of(entry, context);
-    let mut resolver = reference::Resolver {
+    let bounds = Confinement::new(entry, context);
+    let mut resolver = secret_refs::SecretResolver {
         context,
-        bounds,
-        shelf,
+        confinement: bounds,
+        source: shelf,
         hasher: Hasher::new(),
         scrubber: excerpt::Scrubber::default(),
         named: Vec::new(),
     };
-    let gathered = gather::gather(entry, &mut resolver, &mut report);
-    let namesakes = namesake::read(entry, &mut resolver);
-    let name = naming::name(entry, &gathered, &mut report);
+    let gathered = layers::read_layers(entry, &mut resolver, &mut report);
+    let namesakes = lookalike::read_lookalikes(entry, &mut resolver);
+    let name = tenant_name::resolve_name(entry, &gathered, &mut report);
     // A value that seems missing may be in the file that could not be read, so further findings
     // would mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
-        .then(|| validate::tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
+        .then(|| validate::validate_tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
     let validate::Verdict { access, is_open, spec } = judged.unwrap_or_default();
     let access = access.filter(|_| !entry.report.has_errors());
     let is_surely_open = is_open && access.is_some();
     let guards = (!is_surely_open).then(|| guards(&gathered, spec.as_ref()));
     let spec = spec.filter(|_| !report.has_errors());
-    Loaded {
-        snapshot: spec.is_some().then(|| resolver.shelf.snapshot(entry)),
+    LoadOutcome {
+        snapshot: spec.is_some().then(|| resolver.source.take_snapshot(entry)),
         digest: resolver.hasher.finish(),
         name,
         spec,
-        access,
+        access_fingerprint: access,
         guards: guards.map(Box::new),
         report: resolver.scrubber.scrub(&report),
         named: resolver.named,
@@ -194,7 +203,7 @@ fn load_from(shelf: Shelf<'_>, entry: &Entry, context: &Context) -> Loaded {
 }
 
 /// What a tenant gives out; of one that is too broken to be judged, what its export gives out alone.
-fn guards(gathered: &gather::Gathered, spec: Option<&TenantSpec>) -> Reaches {
+fn guards(gathered: &layers::GatheredLayers, spec: Option<&TenantSpec>) -> Reaches {
     match spec {
         Some(spec) => spec.backend.reaches.clone(),
         None => Reaches { own: Vec::new(), bare: reach::bare(&gathered.layers) },

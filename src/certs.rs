@@ -11,20 +11,20 @@
 //! leftmost label.
 
 mod acme;
+mod certificate_table;
 mod chain;
 mod challenges;
 mod doctor;
 mod facts;
+mod folder_status;
 mod import;
+mod key_files;
 mod local_ca;
 mod manual;
-mod material;
 mod schedule;
 mod self_signed;
+mod server_certificate;
 mod status;
-mod storage;
-mod stored;
-mod table;
 #[cfg(test)]
 mod tests;
 
@@ -38,17 +38,17 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::acme::{Acme, Renew, Report};
-use self::challenges::Challenges;
-pub use self::challenges::{ACME_TLS, NO_CHALLENGE};
-pub use self::doctor::{Check, Found, examine};
-pub use self::import::{Imported, import};
-pub use self::schedule::State;
-pub use self::status::Status;
-pub use self::stored::stored;
-use self::table::Table;
+use self::acme::{AcmeManager, JobReport, RenewalRequest};
+use self::certificate_table::CertificateTable;
+use self::challenges::ChallengeResponses;
+pub use self::challenges::{ACME_TLS_ALPN, NO_CHALLENGE_TEXT};
+pub use self::doctor::{CheckResult, DoctorCheck, examine};
+pub use self::folder_status::read_folder_statuses;
+pub use self::import::{ImportedCertificate, import};
+pub use self::schedule::CertificateState;
+pub use self::status::CertificateStatus;
 use crate::base::clock::Clock;
-use crate::base::panic::{Panicked, caught_now};
+use crate::base::panic::{Panicked, catch_panic_sync};
 use crate::base::task::Tasks;
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
@@ -58,9 +58,9 @@ use crate::telemetry::metrics::Metrics;
 pub const LOCAL_CA_FILE: &str = "local-ca.pem";
 
 /// How often `manual` checks the folder for changed files.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const FOLDER_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How often `self-signed` checks validity dates.
-const JUDGE_EVERY: Duration = Duration::from_secs(3600);
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why certificates could not be created or read, worded for people.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +72,15 @@ pub struct Error(pub String);
 pub struct Certificates {
     mode: TlsMode,
     clock: Arc<dyn Clock>,
-    table: ArcSwap<Table>,
-    wanted: watch::Sender<Vec<HostName>>,
+    table: ArcSwap<CertificateTable>,
+    wanted_hosts: watch::Sender<Vec<HostName>>,
     /// Counts how often the table was replaced.
     generation: watch::Sender<u64>,
-    challenges: Arc<Challenges>,
+    challenges: Arc<ChallengeResponses>,
     /// The status of each automatic certificate.
-    statuses: ArcSwap<Vec<Status>>,
+    statuses: ArcSwap<Vec<CertificateStatus>>,
     /// Requests of operators to the automatic mode.
-    asked: mpsc::Sender<Renew>,
+    renewal_requests: mpsc::Sender<RenewalRequest>,
 }
 
 impl Certificates {
@@ -103,55 +103,60 @@ impl Certificates {
             mode: settings.tls,
             clock: clock.clone(),
             table: ArcSwap::default(),
-            wanted: watch::Sender::new(hosts.clone()),
+            wanted_hosts: watch::Sender::new(hosts.clone()),
             generation: watch::Sender::new(0),
             challenges: Arc::default(),
             statuses: ArcSwap::default(),
-            asked,
+            renewal_requests: asked,
         };
         if settings.tls != TlsMode::Acme {
-            let writer = Writer::new(settings.tls, &settings.certs, clock);
-            return certificates.start_others(writer, &hosts, tasks);
+            let writer = TableSource::new(settings.tls, &settings.certs, clock);
+            return certificates.start_source(writer, &hosts, tasks);
         }
-        let (acme, reports) = Acme::open(acme::Parts {
+        let (acme, reports) = AcmeManager::open(acme::AcmeDeps {
             settings: Arc::new(settings.acme.clone()),
             folder: settings.certs.clone(),
             clock,
             challenges: certificates.challenges.clone(),
             metrics,
             tasks: tasks.clone(),
-            http01: !settings.listen_http.is_empty(),
+            is_http01_available: !settings.listen_http.is_empty(),
         })?;
-        certificates.start_acme(acme, Inbox { reports, questions }, &hosts, tasks)
+        certificates.start_acme(acme, AcmeInbox { reports, renewal_requests: questions }, &hosts, tasks)
     }
 
     fn start_acme(
         self,
-        mut acme: Acme,
-        inbox: Inbox,
+        mut acme: AcmeManager,
+        inbox: AcmeInbox,
         hosts: &[HostName],
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        acme.want(hosts);
-        self.table.store(Arc::new(acme.table()?));
+        acme.set_wanted_hosts(hosts);
+        self.table.store(Arc::new(acme.build_table()?));
         self.statuses.store(Arc::new(acme.statuses()));
         let certificates = Arc::new(self);
-        tasks.spawn("certs", certificates.clone().automate(acme, inbox, tasks.clone()));
+        tasks.spawn("certs", certificates.clone().run_acme(acme, inbox, tasks.clone()));
         Ok(certificates)
     }
 
-    fn start_others(self, mut writer: Writer, hosts: &[HostName], tasks: &Tasks) -> Result<Arc<Self>, Error> {
-        self.table.store(Arc::new(writer.first(hosts)?));
+    fn start_source(
+        self,
+        mut writer: TableSource,
+        hosts: &[HostName],
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, Error> {
+        self.table.store(Arc::new(writer.initial_table(hosts)?));
         let certificates = Arc::new(self);
         if certificates.mode != TlsMode::Off {
-            tasks.spawn("certs", certificates.clone().keep_current(writer, tasks.clone()));
+            tasks.spawn("certs", certificates.clone().run_source(writer, tasks.clone()));
         }
         Ok(certificates)
     }
 
     /// Sets the names that are wanted from now on (those of the settings and the tenants' hosts).
-    pub fn want(&self, hosts: Vec<HostName>) {
-        self.wanted.send_if_modified(|wanted| {
+    pub fn set_wanted_hosts(&self, hosts: Vec<HostName>) {
+        self.wanted_hosts.send_if_modified(|wanted| {
             let changed = *wanted != hosts;
             *wanted = hosts;
             changed
@@ -160,19 +165,19 @@ impl Certificates {
 
     /// Returns the resolver for the TLS configuration.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(Resolver { certificates: self.clone(), address: None })
+        Arc::new(CertificateResolver { certificates: self.clone(), address: None })
     }
 
     /// Returns a resolver that serves clients without SNI (those that connect to an address, RFC
     /// 6066 section 3) the certificate for this address of ours, if there is one.
-    pub fn resolver_at(self: &Arc<Self>, address: IpAddr) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(Resolver { certificates: self.clone(), address: Some(address) })
+    pub fn resolver_for_address(self: &Arc<Self>, address: IpAddr) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(CertificateResolver { certificates: self.clone(), address: Some(address) })
     }
 
     /// Returns whether a client that sends `sni` to an address gets a stopgap: a certificate that
     /// no CA vouches for, served until there is a real one.
-    pub fn is_stopgap(&self, sni: Option<&str>, address: IpAddr) -> bool {
-        self.table.load().is_stopgap(sni, Some(address))
+    pub fn is_placeholder(&self, sni: Option<&str>, address: IpAddr) -> bool {
+        self.table.load().is_placeholder(sni, Some(address))
     }
 
     /// Returns a receiver to wait on for the next replacement of the table.
@@ -180,7 +185,7 @@ impl Certificates {
         self.generation.subscribe()
     }
 
-    /// Returns the TLS configuration for connections that offer [`ACME_TLS`], which serves
+    /// Returns the TLS configuration for connections that offer [`ACME_TLS_ALPN`], which serves
     /// challenge certificates only. `None` unless the mode is `acme`.
     pub fn challenge_config(&self) -> Option<Arc<rustls::ServerConfig>> {
         (self.mode == TlsMode::Acme).then(|| self.challenges.tls_config())
@@ -188,15 +193,15 @@ impl Certificates {
 
     /// Returns the text that a CA must find now under `/.well-known/acme-challenge/` and this
     /// token.
-    pub fn http_answer(&self, token: &str) -> Option<String> {
-        self.challenges.http(token)
+    pub fn http01_response(&self, token: &str) -> Option<String> {
+        self.challenges.http01_response(token)
     }
 
     /// Returns the status of each certificate.
-    pub fn statuses(&self) -> Vec<Status> {
+    pub fn statuses(&self) -> Vec<CertificateStatus> {
         match self.mode {
             TlsMode::Acme => self.statuses.load().to_vec(),
-            _ => status::of_materials(self.table.load().certificates(), self.clock.now()),
+            _ => status::from_certificates(self.table.load().certificates(), self.clock.now()),
         }
     }
 
@@ -205,7 +210,7 @@ impl Certificates {
     /// # Errors
     /// Why there is no new certificate, worded for people.
     pub async fn renew(&self, name: &str) -> Result<(), String> {
-        self.ask(name, false).await
+        self.request_order(name, false).await
     }
 
     /// Obtains a certificate only to see whether that would succeed; it is neither stored nor
@@ -213,14 +218,14 @@ impl Certificates {
     ///
     /// # Errors
     /// Why none can be obtained, worded for people.
-    pub async fn rehearse(&self, name: &str) -> Result<(), String> {
-        self.ask(name, true).await
+    pub async fn dry_run(&self, name: &str) -> Result<(), String> {
+        self.request_order(name, true).await
     }
 
-    async fn ask(&self, name: &str, rehearsal: bool) -> Result<(), String> {
+    async fn request_order(&self, name: &str, rehearsal: bool) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let asked = Renew { name: name.to_owned(), rehearsal, reply };
-        if self.mode != TlsMode::Acme || self.asked.send(asked).await.is_err() {
+        let asked = RenewalRequest { name: name.to_owned(), is_dry_run: rehearsal, reply };
+        if self.mode != TlsMode::Acme || self.renewal_requests.send(asked).await.is_err() {
             return Err(
                 "certificates are automatic with `--tls acme` only, and this gateway runs without it, so no CA is asked for any".into()
             );
@@ -232,9 +237,9 @@ impl Certificates {
     ///
     /// A panic in one pass affects that pass only: the state of each certificate is kept, and the
     /// schedule goes on.
-    async fn automate(self: Arc<Self>, mut acme: Acme, mut inbox: Inbox, tasks: Tasks) {
+    async fn run_acme(self: Arc<Self>, mut acme: AcmeManager, mut inbox: AcmeInbox, tasks: Tasks) {
         let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
-        let mut wanted = self.wanted.subscribe();
+        let mut wanted = self.wanted_hosts.subscribe();
         loop {
             let wake = acme.start_due();
             self.statuses.store(Arc::new(acme.statuses()));
@@ -242,24 +247,24 @@ impl Certificates {
             let event = tokio::select! {
                 () = soft.cancelled() => return,
                 changed = wanted.changed() => match changed {
-                    Ok(()) => Event::Wanted(wanted.borrow_and_update().clone()),
+                    Ok(()) => CertificateEvent::HostsChanged(wanted.borrow_and_update().clone()),
                     Err(_) => return,
                 },
-                Some(report) = inbox.reports.recv() => Event::Finished(Box::new(report)),
-                Some(renew) = inbox.questions.recv() => { acme.renew(renew); continue }
+                Some(report) = inbox.reports.recv() => CertificateEvent::JobFinished(Box::new(report)),
+                Some(renew) = inbox.renewal_requests.recv() => { acme.handle_renewal_request(renew); continue }
                 () = tokio::time::sleep(pause) => continue,
             };
             // Files and key generation block, so the state moves to a blocking thread and back.
             let pass = tokio::task::spawn_blocking(move || {
-                let table = caught_now(|| {
+                let table = catch_panic_sync(|| {
                     let changed = match event {
-                        Event::Wanted(hosts) => {
-                            acme.want(&hosts);
+                        CertificateEvent::HostsChanged(hosts) => {
+                            acme.set_wanted_hosts(&hosts);
                             true
                         }
-                        Event::Finished(report) => acme.finished(*report),
+                        CertificateEvent::JobFinished(report) => acme.apply_report(*report),
                     };
-                    changed.then(|| acme.table())
+                    changed.then(|| acme.build_table())
                 });
                 (acme, table)
             });
@@ -277,20 +282,20 @@ impl Certificates {
                 None => {}
             }
             // Operators hear the outcome of their orders only once the new certificate is served.
-            acme.tell();
+            acme.send_replies();
         }
     }
 
-    fn publish(&self, table: Table) {
+    fn publish(&self, table: CertificateTable) {
         self.table.store(Arc::new(table));
         self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Runs the other modes, as the only writer of their table.
-    async fn keep_current(self: Arc<Self>, mut writer: Writer, tasks: Tasks) {
+    async fn run_source(self: Arc<Self>, mut writer: TableSource, tasks: Tasks) {
         let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
-        let mut wanted = self.wanted.subscribe();
-        let mut look = tokio::time::interval(writer.interval());
+        let mut wanted = self.wanted_hosts.subscribe();
+        let mut look = tokio::time::interval(writer.poll_interval());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -300,7 +305,7 @@ impl Certificates {
             }
             let hosts = wanted.borrow_and_update().clone();
             let pass = tokio::task::spawn_blocking(move || {
-                let next = caught_now(|| writer.next(&hosts));
+                let next = catch_panic_sync(|| writer.next_table(&hosts));
                 (writer, next)
             });
             let Ok((back, next)) = pass.await else { return };
@@ -315,69 +320,69 @@ impl Certificates {
 }
 
 /// The messages to the task of the automatic mode.
-struct Inbox {
-    reports: mpsc::Receiver<Report>,
-    questions: mpsc::Receiver<Renew>,
+struct AcmeInbox {
+    reports: mpsc::Receiver<JobReport>,
+    renewal_requests: mpsc::Receiver<RenewalRequest>,
 }
 
-enum Event {
-    Wanted(Vec<HostName>),
-    Finished(Box<Report>),
+enum CertificateEvent {
+    HostsChanged(Vec<HostName>),
+    JobFinished(Box<JobReport>),
 }
 
 /// Builds the tables of the modes without ACME. Blocks, because it reads files and generates keys.
 #[derive(Debug)]
-enum Writer {
+enum TableSource {
     SelfSigned(self_signed::SelfSigned),
-    Manual(manual::Manual),
+    Manual(manual::ManualCertificates),
     Off,
 }
 
-impl Writer {
+impl TableSource {
     fn new(mode: TlsMode, folder: &Path, clock: Arc<dyn Clock>) -> Self {
         let folder: PathBuf = folder.to_owned();
         match mode {
             TlsMode::SelfSigned => Self::SelfSigned(self_signed::SelfSigned::new(folder, clock)),
-            TlsMode::Manual => Self::Manual(manual::Manual::new(folder, clock)),
+            TlsMode::Manual => Self::Manual(manual::ManualCertificates::new(folder, clock)),
             TlsMode::Off | TlsMode::Acme => Self::Off,
         }
     }
 
     /// Returns the first table.
-    fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
+    fn initial_table(&mut self, hosts: &[HostName]) -> Result<CertificateTable, Error> {
         match self {
-            Self::SelfSigned(mode) => mode.first(hosts),
-            Self::Manual(mode) => mode.first(hosts),
-            Self::Off => Ok(Table::default()),
+            Self::SelfSigned(mode) => mode.initial_table(hosts),
+            Self::Manual(mode) => mode.initial_table(hosts),
+            Self::Off => Ok(CertificateTable::default()),
         }
     }
 
     /// Returns a new table if something changed and the result is usable.
-    fn next(&mut self, hosts: &[HostName]) -> Option<Table> {
+    fn next_table(&mut self, hosts: &[HostName]) -> Option<CertificateTable> {
         match self {
-            Self::SelfSigned(mode) => mode.next(hosts),
-            Self::Manual(mode) => mode.next(),
+            Self::SelfSigned(mode) => mode.next_table(hosts),
+            Self::Manual(mode) => mode.next_table(),
             Self::Off => None,
         }
     }
 
-    fn interval(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         match self {
-            Self::Manual(_) => LOOK_EVERY,
-            Self::SelfSigned(_) | Self::Off => JUDGE_EVERY,
+            Self::Manual(_) => FOLDER_POLL_INTERVAL,
+            Self::SelfSigned(_) | Self::Off => EXPIRY_CHECK_INTERVAL,
         }
     }
 }
 
 /// Gives rustls access to the table.
 #[derive(Debug)]
-struct Resolver {
+struct CertificateResolver {
     certificates: Arc<Certificates>,
     address: Option<IpAddr>,
 }
 
-impl ResolvesServerCert for Resolver {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.certificates.table.load().choose(hello.server_name(), self.address)
+        self.certificates.table.load().select(hello.server_name(), self.address)
     }
 }

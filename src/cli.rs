@@ -5,6 +5,7 @@
 //! goes to standard output, everything else to standard error.
 
 mod admin_client;
+mod admin_request;
 mod apikey;
 pub mod args;
 mod certs;
@@ -15,14 +16,13 @@ mod configuration;
 mod demo;
 mod healthcheck;
 mod keys;
-mod order;
 mod output;
 pub mod render;
 mod serve;
 mod store;
 mod tenants;
 
-pub use output::could_not_run;
+pub use output::print_fatal;
 
 use std::time::Duration;
 
@@ -62,23 +62,23 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 }
 
 fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
-    let flags = args.rules.flags(args.gateway.flags(Flags::new()));
-    let loaded = configuration::read(&flags, args.rules.config.as_deref())?;
+    let flags = args.validation.flags(args.gateway.flags(Flags::new()));
+    let loaded = configuration::read(&flags, args.validation.config.as_deref())?;
     serve::run(loaded.settings, &loaded.warnings)
 }
 
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let flags = args.rules.flags(Flags::new());
-    let configuration::Judging { settings, is_host_unknown } =
-        configuration::judging(flags, args.rules.config.as_deref())?;
+    let flags = args.validation.flags(Flags::new());
+    let configuration::CheckSettings { settings, is_host_unknown } =
+        configuration::load_for_check(flags, args.validation.config.as_deref())?;
     let live = args.live.then(|| Duration::from_secs(args.timeout));
     let default = [settings.tenants.clone()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let telling = check::Telling { format: args.format.into(), errors_only: args.quiet, is_host_unknown };
+    let telling = check::CheckOutput { format: args.format.into(), errors_only: args.quiet, is_host_unknown };
     let outcome = check::check(paths, &configuration::bundle_context(&settings), live, telling);
     Ok(match outcome {
-        check::Outcome::Fine => Exit::Fine,
-        check::Outcome::Refused => Exit::Findings,
-        check::Outcome::CouldNotRun => Exit::CouldNotRun,
+        check::CheckOutcome::Fine => Exit::Fine,
+        check::CheckOutcome::Rejected => Exit::Findings,
+        check::CheckOutcome::CouldNotRun => Exit::CouldNotRun,
     })
 }

@@ -18,60 +18,60 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use crate::base::body::{self, Body};
-use crate::bundle::{self, Loaded, Snapshot, sample};
-use crate::mcp::front as mcp;
+use crate::bundle::{self, LoadOutcome, Snapshot, sample};
+use crate::mcp::message as mcp;
 use crate::oauth::client::RedirectUri;
 use crate::oauth::parameters::Parameters;
 use crate::routing::{Endpoint, Router, check_path};
-use crate::server::front as server;
+use crate::server::precheck as server;
 use crate::spec::{HostName, Mount, Prefix};
 
 /// The verdict on an input. A corpus has inputs of both kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FuzzOutcome {
     /// The input is accepted.
-    Taken,
+    Accepted,
     /// The input is rejected.
-    Refused,
+    Rejected,
 }
 
 /// A fuzz target.
 #[derive(Debug)]
-pub struct Target {
+pub struct FuzzTarget {
     /// The name of its binary and of its folder in `fuzz/corpus/`.
     pub name: &'static str,
     /// Checks an input, and panics if a promise is broken.
-    pub check: fn(&[u8]) -> Verdict,
+    pub check: fn(&[u8]) -> FuzzOutcome,
     /// The maximum of bytes allocated at once while an input is checked.
     pub most_bytes: usize,
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[
-    Target { name: "archive", check: archive, most_bytes: 64 << 20 },
-    Target { name: "yaml", check: yaml, most_bytes: 64 << 20 },
-    Target { name: "dotenv", check: dotenv, most_bytes: 64 << 20 },
-    Target { name: "request", check: request, most_bytes: 4 << 20 },
-    Target { name: "jsonrpc", check: jsonrpc, most_bytes: 16 << 20 },
-    Target { name: "json", check: json::json, most_bytes: 1 << 20 },
-    Target { name: "parameters", check: parameters, most_bytes: 4 << 20 },
-    Target { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget { name: "archive", check: archive, most_bytes: 64 << 20 },
+    FuzzTarget { name: "yaml", check: yaml, most_bytes: 64 << 20 },
+    FuzzTarget { name: "dotenv", check: dotenv, most_bytes: 64 << 20 },
+    FuzzTarget { name: "request", check: request, most_bytes: 4 << 20 },
+    FuzzTarget { name: "jsonrpc", check: jsonrpc, most_bytes: 16 << 20 },
+    FuzzTarget { name: "json", check: json::json, most_bytes: 1 << 20 },
+    FuzzTarget { name: "parameters", check: parameters, most_bytes: 4 << 20 },
+    FuzzTarget { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
 ];
 
 /// Returns the target of this name.
-pub fn target(name: &str) -> Option<&'static Target> {
+pub fn target(name: &str) -> Option<&'static FuzzTarget> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
-impl Verdict {
+impl FuzzOutcome {
     fn taken_if(taken: bool) -> Self {
-        if taken { Self::Taken } else { Self::Refused }
+        if taken { Self::Accepted } else { Self::Rejected }
     }
 }
 
 /// An export, as `acme.zip` alone.
-fn archive(bytes: &[u8]) -> Verdict {
-    Verdict::taken_if(judged("acme.zip", bytes).spec.is_some())
+fn archive(bytes: &[u8]) -> FuzzOutcome {
+    FuzzOutcome::taken_if(load_checked("acme.zip", bytes).spec.is_some())
 }
 
 /// Lines that require authentication; some of them are incomplete.
@@ -87,53 +87,57 @@ const GUARDS: [&str; 5] = [
 ///
 /// With a guard before or after it, it never yields an open tenant; inside an export it then yields
 /// no tenant at all.
-fn yaml(bytes: &[u8]) -> Verdict {
-    let loaded = judged("acme.yaml", bytes);
+fn yaml(bytes: &[u8]) -> FuzzOutcome {
+    let loaded = load_checked("acme.yaml", bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         for guard in GUARDS {
             assert_closed("acme.yaml", &format!("{guard}\n{text}"));
             assert_closed("acme.yaml", &format!("{text}\n{guard}\n"));
         }
-        let export = sample::export("sales", &format!("{text}\napi_keys:\n"));
-        assert!(judged("acme.zip", &export).spec.is_none(), "an export with a guard was loaded");
+        let export = sample::build_export("sales", &format!("{text}\napi_keys:\n"));
+        assert!(load_checked("acme.zip", &export).spec.is_none(), "an export with a guard was loaded");
     }
-    Verdict::taken_if(loaded.spec.is_some())
+    FuzzOutcome::taken_if(loaded.spec.is_some())
 }
 
 /// A `.env`, as `acme.env` alone.
 ///
 /// With the login enabled in its last line, it never yields an open tenant. The same holds for the
 /// first line, unless a later line overrides it.
-fn dotenv(bytes: &[u8]) -> Verdict {
+fn dotenv(bytes: &[u8]) -> FuzzOutcome {
     const GUARD: &str = "OAUTH_ENABLED=true";
-    let loaded = judged("acme.env", bytes);
+    let loaded = load_checked("acme.env", bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         assert_closed("acme.env", &format!("{text}\n{GUARD}\n"));
         if !text.to_ascii_lowercase().contains("oauth_enabled") {
             assert_closed("acme.env", &format!("{GUARD}\n{text}"));
         }
     }
-    Verdict::taken_if(loaded.spec.is_some())
+    FuzzOutcome::taken_if(loaded.spec.is_some())
 }
 
 /// Loads bytes as the only file of a tenant. The result is a tenant or an error, and a tenant is
 /// restored unchanged from its snapshot.
-fn judged(file: &str, bytes: &[u8]) -> Loaded {
-    let context = sample::context();
+fn load_checked(file: &str, bytes: &[u8]) -> LoadOutcome {
+    let context = sample::sample_context();
     let root = Path::new("/nowhere/tenants.d");
-    let loaded = bundle::judge(root.join(file), bytes.to_vec(), &context);
+    let loaded = bundle::load_bytes(root.join(file), bytes.to_vec(), &context);
     assert_eq!(loaded.spec.is_none(), loaded.report.has_errors(), "a refusal says why: {:?}", loaded.report);
     if let Some(snapshot) = &loaded.snapshot {
         let snapshot = Snapshot::decode(&snapshot.encode()).expect("what is stored is read");
-        let again = bundle::reload(&snapshot, root, &context);
-        assert_eq!((again.digest, again.access), (loaded.digest, loaded.access), "of a snapshot");
+        let again = bundle::load_snapshot(&snapshot, root, &context);
+        assert_eq!(
+            (again.digest, again.access_fingerprint),
+            (loaded.digest, loaded.access_fingerprint),
+            "of a snapshot"
+        );
         assert_eq!(again.spec, loaded.spec, "of a snapshot");
     }
     loaded
 }
 
 fn assert_closed(file: &str, text: &str) {
-    let is_open = judged(file, text.as_bytes()).spec.is_some_and(|spec| spec.access.is_open());
+    let is_open = load_checked(file, text.as_bytes()).spec.is_some_and(|spec| spec.access.is_open());
     assert!(!is_open, "a document with a guard made an open tenant:\n{text}");
 }
 
@@ -141,7 +145,7 @@ fn assert_closed(file: &str, text: &str) {
 ///
 /// A request that passes the front check reads the same to every parser, and goes to the tenant
 /// with the longest whole-segment prefix or to none.
-fn request(bytes: &[u8]) -> Verdict {
+fn request(bytes: &[u8]) -> FuzzOutcome {
     let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
     let (target, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let prefix = lines.next().and_then(|line| std::str::from_utf8(line).ok());
@@ -152,19 +156,21 @@ fn request(bytes: &[u8]) -> Verdict {
     mounts.iter().for_each(|mount| assert_reachable(&router, &mounts, mount));
 
     let (Ok(uri), Ok(host)) = (Uri::try_from(target), HeaderValue::from_bytes(host)) else {
-        return Verdict::Refused;
+        return FuzzOutcome::Rejected;
     };
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = uri;
     request.headers_mut().insert(header::HOST, host);
-    let Ok(server::Target { host, path }) = server::check(&request) else { return Verdict::Refused };
+    let Ok(server::RequestTarget { host, path }) = server::check(&request) else {
+        return FuzzOutcome::Rejected;
+    };
     assert!(
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@\\?#".contains(&byte))
     );
     assert_eq!(host, host.to_ascii_lowercase());
     assert_reads_the_same(path);
     assert_routed(&router, &mounts, &host, path);
-    Verdict::Taken
+    FuzzOutcome::Accepted
 }
 
 /// Returns tenants of the gateway's host, tenants with a host of their own, and the additional one.
@@ -227,22 +233,25 @@ fn assert_routed(router: &Router<&Mount>, mounts: &[Mount], host: &str, path: &s
 ///
 /// Whatever is wrong with it, the response is one JSON-RPC error with the id of the body, and not
 /// much longer than the request.
-fn jsonrpc(bytes: &[u8]) -> Verdict {
-    let Some(mut request) = post(bytes) else { return Verdict::Refused };
+fn jsonrpc(bytes: &[u8]) -> FuzzOutcome {
+    let Some(mut request) = post(bytes) else { return FuzzOutcome::Rejected };
     let message = request.body().clone();
     let size = bytes.len();
     for status in
         [StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::BAD_REQUEST, StatusCode::INTERNAL_SERVER_ERROR]
     {
-        let refusal = body::answer(status, HeaderValue::from_static("text/plain"), "Bad Request: of rmcp");
-        let answer = mcp::Asked::of(&request).explain(refusal).now_or_never().expect("all of it is there");
+        let refusal = body::response(status, HeaderValue::from_static("text/plain"), "Bad Request: of rmcp");
+        let answer = mcp::RequestSnapshot::from_request(&request)
+            .explain_rejection(refusal)
+            .now_or_never()
+            .expect("all of it is there");
         assert_jsonrpc_error(answer, &message, size);
     }
-    match mcp::admit(&mut request) {
-        Ok(_) => Verdict::Taken,
+    match mcp::check_request(&mut request) {
+        Ok(_) => FuzzOutcome::Accepted,
         Err(refusal) => {
             assert_jsonrpc_error(*refusal, &message, size);
-            Verdict::Refused
+            FuzzOutcome::Rejected
         }
     }
 }
@@ -296,20 +305,20 @@ const PARAMETERS: [&str; 10] = [
 ///
 /// The result equals what the URL standard reads, repeated parameters are rejected, and the result
 /// survives being written and read again.
-fn parameters(bytes: &[u8]) -> Verdict {
-    let Ok(read) = Parameters::parse(bytes) else { return Verdict::Refused };
+fn parameters(bytes: &[u8]) -> FuzzOutcome {
+    let Ok(read) = Parameters::parse(bytes) else { return FuzzOutcome::Rejected };
     let standard: Vec<_> = form_urlencoded::parse(bytes).collect();
     let mut written = Vec::new();
     for name in PARAMETERS {
         let given: Vec<&str> =
             standard.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value).collect();
-        let values: Vec<&str> = read.all(name).collect();
+        let values: Vec<&str> = read.get_all(name).collect();
         // An empty value counts as absent, but still as a repetition.
         assert!(
             values.iter().eq(given.iter().filter(|value| !value.is_empty())),
             "{name}: {values:?} of {given:?}"
         );
-        match read.one(name) {
+        match read.get(name) {
             Ok(None) => assert!(given.is_empty() || given == [""], "{name}"),
             Ok(Some(value)) => assert!(given == [value] && !value.is_empty(), "{name}"),
             Err(_) => assert!(given.len() > 1, "{name}"),
@@ -320,17 +329,17 @@ fn parameters(bytes: &[u8]) -> Verdict {
     let written = written.join("&");
     let again = Parameters::parse(written.as_bytes()).expect("what is written is read");
     for name in PARAMETERS {
-        assert!(again.all(name).eq(read.all(name)), "{name}");
+        assert!(again.get_all(name).eq(read.get_all(name)), "{name}");
     }
-    read.all("redirect_uri").for_each(assert_leads_where_it_says);
-    Verdict::Taken
+    read.get_all("redirect_uri").for_each(assert_leads_where_it_says);
+    FuzzOutcome::Accepted
 }
 
 /// A redirect URI, of a self-registered client or of one that an operator registers.
-fn redirect_uri(bytes: &[u8]) -> Verdict {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Verdict::Refused };
+fn redirect_uri(bytes: &[u8]) -> FuzzOutcome {
+    let Ok(text) = std::str::from_utf8(bytes) else { return FuzzOutcome::Rejected };
     assert_leads_where_it_says(text);
-    Verdict::taken_if(RedirectUri::parse(text).is_ok())
+    FuzzOutcome::taken_if(RedirectUri::parse(text).is_ok())
 }
 
 /// Schemes that execute something in the browser or read from the machine.
@@ -339,24 +348,24 @@ const DANGEROUS: [&str; 8] =
 
 /// Asserts that an accepted URI is kept verbatim, and that browsers go where the consent page says.
 fn assert_leads_where_it_says(text: &str) {
-    let entered = RedirectUri::parse_entered(text);
+    let entered = RedirectUri::parse_trusted(text);
     if let Ok(uri) = RedirectUri::parse(text) {
         assert_eq!(entered.as_ref(), Ok(&uri), "{text}");
     }
     let Ok(uri) = entered else { return };
     assert_eq!(uri.as_str(), text);
-    assert_eq!(RedirectUri::parse_entered(uri.as_str()).as_ref(), Ok(&uri));
-    assert!(uri.admits(&uri) && uri.admits_text(text), "{text}");
+    assert_eq!(RedirectUri::parse_trusted(uri.as_str()).as_ref(), Ok(&uri));
+    assert!(uri.matches(&uri) && uri.matches_text(text), "{text}");
     let Ok(url) = Url::parse(text) else {
         return assert!(!uri.is_web() && !uri.is_loopback(), "no browser reads {text}");
     };
     assert!(!DANGEROUS.contains(&url.scheme()), "{text}");
     assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{text}");
-    match uri.scheme() {
+    match uri.private_use_scheme() {
         Some(scheme) => assert_eq!(url.scheme(), scheme.to_ascii_lowercase()),
         None if uri.is_web() => {
             assert_eq!(url.scheme(), "https", "{text}");
-            let place = uri.place().to_ascii_lowercase();
+            let place = uri.describe_destination().to_ascii_lowercase();
             let host = url.host_str().expect("https has a host").to_ascii_lowercase();
             let port = place.strip_prefix(&host).expect("the host is what people are told");
             assert!(port.is_empty() || port.starts_with(':'), "{text}");
@@ -380,7 +389,7 @@ mod tests {
     }
 
     /// Returns the verdict on each seed of a target; `None` if a promise was broken.
-    fn verdicts(target: &Target) -> Vec<(PathBuf, Option<Verdict>)> {
+    fn verdicts(target: &FuzzTarget) -> Vec<(PathBuf, Option<FuzzOutcome>)> {
         let folder = root().join("corpus").join(target.name);
         let seeds = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let judge = |seed: PathBuf| {
@@ -399,7 +408,7 @@ mod tests {
             assert!(verdicts.len() >= 8, "{} has {} seeds", target.name, verdicts.len());
             let broken = verdicts.iter().filter(|(_, verdict)| verdict.is_none());
             complaints.extend(broken.map(|(seed, _)| format!("{}: a promise is broken", seed.display())));
-            for expected in [Verdict::Taken, Verdict::Refused] {
+            for expected in [FuzzOutcome::Accepted, FuzzOutcome::Rejected] {
                 if !verdicts.iter().any(|(_, verdict)| *verdict == Some(expected)) {
                     complaints.push(format!("{}: no seed is {expected:?}", target.name));
                 }

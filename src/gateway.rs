@@ -5,8 +5,8 @@
 //! once), SIGHUP rescans the tenants folder.
 
 mod addresses;
-mod files;
-mod names;
+mod certificate_names;
+mod open_files;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -19,9 +19,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use self::addresses::Addresses;
-use self::signals::{Asked, Signals};
-use crate::admin::{self, About, Admin};
-use crate::backend::{AddressRules, ContextStore, Pool, WarmUp};
+use self::signals::{SignalAction, Signals};
+use crate::admin::{self, Admin, GatewayInfo};
+use crate::backend::{AddressRules, ContextRefresher, ContextStore, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
@@ -29,23 +29,23 @@ use crate::base::task::Tasks;
 use crate::bundle;
 use crate::certs::{self, Certificates};
 use crate::identity::Entra;
-use crate::oauth::authorization_server as oauth;
-use crate::oauth::client::Documents;
-use crate::oauth::ledger::Ledger;
-use crate::server::{BindError, Edge, Handles, Listeners};
+use crate::oauth::client::ClientDocuments;
+use crate::oauth::context::AuthContext;
+use crate::oauth::server as oauth;
+use crate::server::{BindError, Listeners, Server, ServerDeps};
 use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::store::{self, KeySource, Store};
-use crate::telemetry::audit::{Audit, Keeping};
+use crate::telemetry::audit::{Audit, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
-use crate::tenants::reconcile::Ground;
+use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::Registry;
-use crate::tenants::{Parts, Reconciler};
+use crate::tenants::{ReconcilerHandle, TenantDeps};
 
 /// The reasons why a gateway cannot be built. Each message is complete; no source is printed after
 /// it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}", in_vendors_words(.0))]
+    #[error("{}", describe_bind_error(.0))]
     Listen(BindError),
     #[error(
         "the listener for plain HTTP cannot be bound: {0}; choose another address with --listen-http, or do without with --listen-http off"
@@ -78,7 +78,7 @@ pub enum Error {
 }
 
 /// The time for flushing the audit records of the last calls.
-const FLUSH: Duration = Duration::from_secs(2);
+const AUDIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A gateway whose listeners are bound and which does not serve yet.
 pub struct Gateway {
@@ -86,21 +86,21 @@ pub struct Gateway {
     addresses: Addresses,
     tasks: Tasks,
     listeners: Listeners,
-    plain: Listeners,
+    http_listeners: Listeners,
     admin: Option<TcpListener>,
     certificates: Arc<Certificates>,
-    context: bundle::Context,
-    parts: Parts,
+    load_context: bundle::LoadContext,
+    tenant_deps: TenantDeps,
     registry: Registry,
     store: Option<Arc<Store>>,
-    kept: Vec<store::Entry>,
+    stored_entries: Vec<store::StoredEntry>,
 }
 
 /// How draining ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
     /// All requests in progress finished.
-    Wholly,
+    Completely,
     /// The drain period expired, or a second signal arrived.
     Cut,
 }
@@ -117,8 +117,9 @@ impl Gateway {
         env: BTreeMap<String, Secret>,
         key: KeySource,
     ) -> Result<Self, Error> {
-        settings.limits.connections = files::connections(settings.limits.connections, files::raise_limit());
-        make_tenants_folder(&settings.tenants)?;
+        settings.limits.connections =
+            open_files::connections(settings.limits.connections, open_files::raise_limit());
+        create_tenants_folder(&settings.tenants)?;
         let (store, kept) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let plain = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
@@ -128,7 +129,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::start(
             &settings,
-            names::own(&settings),
+            certificate_names::own(&settings),
             Arc::clone(&clock),
             Arc::clone(&metrics),
             &tasks,
@@ -136,25 +137,25 @@ impl Gateway {
         watch_store(store.as_ref(), &metrics);
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
-        let context = context(&settings, &addresses, env);
+        let context = build_load_context(&settings, &addresses, env);
         let contexts = store.clone().map(ContextStore::new);
-        let warm_up = WarmUp::start(&tasks, Arc::clone(&clock), contexts);
-        let mut parts = parts(&settings, &context, warm_up, clock, metrics)?;
-        parts.login = login(&settings, store.as_ref(), &parts, &tasks).await?;
+        let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
+        let mut parts = build_tenant_deps(&settings, &context, warm_up, clock, metrics)?;
+        parts.login = build_login(&settings, store.as_ref(), &parts, &tasks).await?;
         let registry = Registry::new();
         Ok(Self {
             settings,
             addresses,
             tasks,
             listeners,
-            plain,
+            http_listeners: plain,
             admin,
             certificates,
-            context,
-            parts,
+            load_context: context,
+            tenant_deps: parts,
             registry,
             store,
-            kept,
+            stored_entries: kept,
         })
     }
 
@@ -170,69 +171,69 @@ impl Gateway {
     /// [`Error::Signals`] or [`Error::ReadyFile`].
     pub async fn run(mut self, on_ready: impl FnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
-        let reconciler = Reconciler::start(self.ground(), &self.tasks);
-        names::follow(&self.settings, &self.registry, &self.certificates, &self.tasks);
+        let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
+        certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
-        let edge = Edge::new(&self.settings, self.handles());
-        let audit = self.parts.audit.clone();
-        let Self { settings, addresses, tasks, listeners, plain, registry, .. } = self;
+        let edge = Server::new(&self.settings, self.server_deps());
+        let audit = self.tenant_deps.audit.clone();
+        let Self { settings, addresses, tasks, listeners, http_listeners: plain, registry, .. } = self;
         edge.serve(listeners);
-        edge.serve_plain(plain, addresses.public_port());
-        let mut end = End { signals: &mut signals, reconciler: &reconciler };
+        edge.serve_http_redirect(plain, addresses.public_port());
+        let mut end = ShutdownSignal { signals: &mut signals, reconciler: &reconciler };
         let asked_early = tokio::select! {
-            () = first_pass(&registry) => false,
-            () = end.asked() => true,
+            () = wait_for_first_pass(&registry) => false,
+            () = end.wait() => true,
         };
         if !asked_early {
             addresses.announce(settings.ready_file.as_deref())?;
             on_ready(&addresses);
-            end.asked().await;
+            end.wait().await;
         }
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
         // Flushing the last audit records takes moments.
-        let flushing = tokio::task::spawn_blocking(move || audit.flush(FLUSH));
+        let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
         // If all blocking threads hang, the flush never starts.
-        let _written = tokio::time::timeout(2 * FLUSH, flushing).await;
+        let _written = tokio::time::timeout(2 * AUDIT_FLUSH_TIMEOUT, flushing).await;
         Ok(drained)
     }
 
-    fn ground(&mut self) -> Ground {
-        Ground {
+    fn reconciler_config(&mut self) -> ReconcilerConfig {
+        ReconcilerConfig {
             folder: self.settings.tenants.clone(),
             watch: self.settings.watch,
-            context: Arc::new(self.context.clone()),
-            parts: self.parts.clone(),
+            context: Arc::new(self.load_context.clone()),
+            tenant_deps: self.tenant_deps.clone(),
             registry: self.registry.clone(),
             store: self.store.clone(),
-            kept: std::mem::take(&mut self.kept),
+            stored_entries: std::mem::take(&mut self.stored_entries),
         }
     }
 
-    fn handles(&self) -> Handles {
+    fn server_deps(&self) -> ServerDeps {
         let secure = self.settings.tls != TlsMode::Off;
-        Handles {
+        ServerDeps {
             registry: self.registry.clone(),
-            metrics: Arc::clone(&self.parts.metrics),
-            clock: Arc::clone(&self.parts.clock),
+            metrics: Arc::clone(&self.tenant_deps.metrics),
+            clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
-            audit: self.parts.audit.clone(),
+            audit: self.tenant_deps.audit.clone(),
             certificates: secure.then(|| Arc::clone(&self.certificates)),
         }
     }
 
-    fn serve_admin(&mut self, reconciler: Reconciler) {
+    fn serve_admin(&mut self, reconciler: ReconcilerHandle) {
         let Some(listener) = self.admin.take() else { return };
         let admin = Admin {
             registry: self.registry.clone(),
             reconciler,
             certificates: Arc::clone(&self.certificates),
-            metrics: Arc::clone(&self.parts.metrics),
-            audit: self.parts.audit.clone(),
-            clock: Arc::clone(&self.parts.clock),
+            metrics: Arc::clone(&self.tenant_deps.metrics),
+            audit: self.tenant_deps.audit.clone(),
+            clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
-            turns: admin::Turns::default(),
-            about: About {
+            permits: admin::RequestPermits::default(),
+            info: GatewayInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 public_base: self.addresses.public_base.clone(),
                 hosts: self.settings.hosts.iter().map(ToString::to_string).collect(),
@@ -247,24 +248,24 @@ impl Gateway {
 }
 
 /// Waits for the first publication, with tenants or without.
-async fn first_pass(registry: &Registry) {
+async fn wait_for_first_pass(registry: &Registry) {
     // An error would mean that the registry is gone, but the caller holds it.
-    let mut generation = registry.generation();
+    let mut generation = registry.subscribe_generation();
     let _gone = generation.wait_for(|&generation| generation > 0).await.is_err();
 }
 
 /// The signals that end serving.
-struct End<'a> {
+struct ShutdownSignal<'a> {
     signals: &'a mut Signals,
-    reconciler: &'a Reconciler,
+    reconciler: &'a ReconcilerHandle,
 }
 
-impl End<'_> {
+impl ShutdownSignal<'_> {
     /// Waits for a signal to finish; rescans the tenants folder on each SIGHUP before that.
-    async fn asked(&mut self) {
-        while self.signals.next().await == Asked::Reload {
+    async fn wait(&mut self) {
+        while self.signals.next().await == SignalAction::Reload {
             tracing::info!("asked to look at the tenants folder");
-            self.reconciler.look_again();
+            self.reconciler.request_scan();
         }
     }
 }
@@ -291,14 +292,14 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     };
     tasks.hard().cancel();
     match finished {
-        true => Drained::Wholly,
+        true => Drained::Completely,
         false => Drained::Cut,
     }
 }
 
 /// Creates a missing tenants folder, so that a first start needs no preparation; rejects paths that
 /// cannot be meant.
-fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
+fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     if path.is_file() {
         return Err(Error::TenantsIsFile(path.clone()));
     }
@@ -328,15 +329,15 @@ fn make_tenants_folder(path: &PathBuf) -> Result<(), Error> {
 async fn open_store(
     folder: PathBuf,
     key: KeySource,
-) -> Result<(Option<Arc<Store>>, Vec<store::Entry>), Error> {
+) -> Result<(Option<Arc<Store>>, Vec<store::StoredEntry>), Error> {
     let opening = tokio::task::spawn_blocking(move || {
         let store = Store::open(&folder, &key)?;
-        let kept = store.entries()?;
+        let kept = store.load_entries()?;
         Ok::<_, store::Error>((Some(Arc::new(store)), kept))
     });
     match opening.await.expect("opening the store does not panic") {
         Ok(store) => Ok(store),
-        Err(error) if error.is_nowhere_to_write() => {
+        Err(error) if error.is_uncreatable() => {
             tracing::error!(%error, "serving without a state folder: last good revisions, pauses, rollbacks and who holds which name and path will not survive a restart");
             Ok((None, Vec::new()))
         }
@@ -350,8 +351,12 @@ async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, 
 }
 
 /// Returns the context for loading tenants, with port numbers resolved.
-fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Secret>) -> bundle::Context {
-    bundle::Context {
+fn build_load_context(
+    settings: &Settings,
+    addresses: &Addresses,
+    env: BTreeMap<String, Secret>,
+) -> bundle::LoadContext {
+    bundle::LoadContext {
         public_base: addresses.public_base.clone(),
         hosts: settings.gateway_hosts(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
@@ -366,69 +371,76 @@ fn context(settings: &Settings, addresses: &Addresses, env: BTreeMap<String, Sec
     }
 }
 
-fn parts(
+fn build_tenant_deps(
     settings: &Settings,
-    context: &bundle::Context,
-    warm_up: WarmUp,
+    context: &bundle::LoadContext,
+    warm_up: ContextRefresher,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-) -> Result<Parts, Error> {
+) -> Result<TenantDeps, Error> {
     let pool = Pool::new(AddressRules::of(context), Arc::clone(&clock), Arc::clone(&metrics));
-    let answers = Budget::of_mib(settings.limits.backend_memory_mib);
-    Ok(Parts {
-        pool: pool.map_err(Error::Backend)?.with_answer_memory(answers),
-        warm_up,
-        audit: audit(settings, &clock, &metrics)?,
+    let answers = Budget::from_mib(settings.limits.backend_memory_mib);
+    Ok(TenantDeps {
+        pool: pool.map_err(Error::Backend)?.with_response_budget(answers),
+        context_refresher: warm_up,
+        audit: start_audit(settings, &clock, &metrics)?,
         metrics,
         clock,
         open_tenants: settings.open_tenants,
         private_networks: settings.private_networks.as_slice().into(),
         login: None,
         allowed_origins: settings.allowed_origins.clone(),
-        drain: Duration::from_secs(settings.limits.drain_seconds),
+        drain_period: Duration::from_secs(settings.limits.drain_seconds),
     })
 }
 
 /// Keeps the metric in step with the store; without a store, nothing can be written.
 fn watch_store(store: Option<&Arc<Store>>, metrics: &Arc<Metrics>) {
-    let Some(store) = store else { return metrics.store_writable(false) };
+    let Some(store) = store else { return metrics.set_store_writable(false) };
     let metrics = Arc::clone(metrics);
-    store.watch_writing(move |writable| metrics.store_writable(writable));
+    store.on_writable_change(move |writable| metrics.set_store_writable(writable));
 }
 
 /// Returns what the tenants' authorization servers share. Without a store there is none, and
 /// tenants that require a login are closed.
-async fn login(
+async fn build_login(
     settings: &Settings,
     store: Option<&Arc<Store>>,
-    parts: &Parts,
+    parts: &TenantDeps,
     tasks: &Tasks,
-) -> Result<Option<oauth::Shared>, Error> {
+) -> Result<Option<oauth::AuthServerDeps>, Error> {
     let Some(store) = store.cloned() else { return Ok(None) };
-    let Parts { clock, metrics, audit, .. } = parts;
-    let ledger = Ledger::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
+    let TenantDeps { clock, metrics, audit, .. } = parts;
+    let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
     let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
-    Ok(Some(oauth::Shared { store, ledger, entra, documents: Documents::new(Arc::clone(clock), tasks) }))
+    Ok(Some(oauth::AuthServerDeps {
+        store,
+        context: ledger,
+        entra,
+        documents: ClientDocuments::new(Arc::clone(clock), tasks),
+    }))
 }
 
 /// Starts the audit. If the state folder is missing or read-only there is none, like all
 /// persistence.
-fn audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
-    let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else { return Ok(Audit::off()) };
+fn start_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
+    let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else {
+        return Ok(Audit::disabled());
+    };
     let file = settings.state.join("audit.jsonl");
-    let keeping = Keeping { file: file.clone(), bytes, files: settings.audit_files };
+    let keeping = AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
     let clock = Arc::clone(clock);
     match Audit::start(keeping, Arc::new(move || clock.now()), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             tracing::error!(file = %file.display(), %error, "serving without an audit: nothing of who calls is written down");
-            Ok(Audit::off())
+            Ok(Audit::disabled())
         }
         started => started.map_err(|cause| Error::Audit { path: file, cause }),
     }
 }
 
 /// Uses the wording of the vendor's server, because operators search for it.
-fn in_vendors_words(error: &BindError) -> String {
+fn describe_bind_error(error: &BindError) -> String {
     let address = error.address;
     match error.source.kind() {
         io::ErrorKind::AddrInUse => format!(

@@ -9,22 +9,22 @@
 //! sealing the refresh token.
 
 mod aadsts;
-mod admission;
-mod answer;
+mod account;
+mod account_rules;
 mod directory;
 mod entra;
 mod error;
 mod id_token;
-mod keys;
-mod person;
+mod jwks;
 mod provider;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token_response;
 mod transport;
 
-pub use aadsts::Kind;
-pub use admission::{Inadmissible, Upstream, admits};
+pub use aadsts::LoginErrorKind;
+pub use account::{GroupMembership, Person};
+pub use account_rules::{AccountRejection, ProviderApp, check_login};
 pub use entra::Entra;
-pub use error::{Error, Page, Trace};
-pub use person::{Groups, Person};
-pub use provider::{Ask, Login, Provider, Trouble};
+pub use error::{Error, PageText, ProviderTrace};
+pub use provider::{AuthRequest, Provider, ProviderLogin, ProviderProblem};

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match cli::run(arguments) {
         Ok(exit) => code(exit),
         Err(error) => {
-            cli::could_not_run(&format!("{error:#}"));
+            cli::print_fatal(&format!("{error:#}"));
             code(Exit::CouldNotRun)
         }
     }

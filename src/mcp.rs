@@ -8,32 +8,32 @@
 //!
 //! A request passes through [`front`] (checks the request, explains rmcp's refusals), rmcp,
 //! [`handler`] (the protocol's methods), [`call`] (one tool call) or [`resource`] (one read), and
-//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`rights`] decides
-//! what the caller may have, and [`upgrade`] keeps the connection alive during a slow call.
+//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`permissions`] decides
+//! what the caller may have, and [`sse_fallback`] keeps the connection alive during a slow call.
 //! Routing, CORS, authentication and body limits belong to `server`.
 
 mod call;
 mod context;
 #[cfg(feature = "conformance")]
 mod fixture;
-pub(crate) mod front;
 mod handler;
-mod pace;
+mod in_flight;
+pub(crate) mod message;
 mod payload;
+mod permissions;
 mod render;
-mod reply;
 mod resource;
 mod result;
-mod rights;
 mod rows;
+mod rpc_error;
 mod schema;
+mod server_state;
 mod service;
-mod shared;
+mod sse_fallback;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
-mod under_way;
-mod upgrade;
+mod timing;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,15 +51,15 @@ use crate::spec::{TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
-use pace::Pace;
-pub use rights::{Door, Item, Rights};
-use service::Service;
-use shared::Shared;
-use under_way::UnderWay;
+use in_flight::InFlightCounter;
+pub use permissions::{AuthMode, Permissions, ProtectedItem};
+use server_state::ServerState;
+use service::RmcpService;
+use timing::Timing;
 
 /// The configuration of an MCP server: its part of the tenant's spec, and its dependencies.
 #[derive(Debug)]
-pub struct Surface {
+pub struct McpServerConfig {
     /// The tenant; also the name in `serverInfo`.
     pub tenant: TenantName,
     /// The name of the backend's dataset, and the host part of the context's URI.
@@ -73,7 +73,7 @@ pub struct Surface {
     /// The listed tools, in the order in which they are listed; hidden tools are not among them.
     pub tools: Arc<[ToolSpec]>,
     /// The client of the tenant's backend.
-    pub backend: Arc<backend::Client>,
+    pub backend: Arc<backend::BackendClient>,
     /// How long a call may take, from the arrival of its request.
     pub deadline: Duration,
     /// `ttlMs` of lists and resources.
@@ -81,7 +81,7 @@ pub struct Surface {
     /// The approximate maximum size of a result.
     pub max_result_bytes: usize,
     /// Which callers the tenant admits, and the rules for single tools.
-    pub door: Door,
+    pub auth_mode: AuthMode,
     /// Accepted values of the Host header; `None` accepts any.
     pub allowed_hosts: Option<Arc<[String]>>,
     /// Values of the Origin header that may call.
@@ -107,10 +107,10 @@ pub struct Caller {
 
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
 pub struct McpServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     /// Built for the first request, since most tenants are idle.
-    service: OnceLock<Arc<Service>>,
-    under_way: UnderWay,
+    service: OnceLock<Arc<RmcpService>>,
+    under_way: InFlightCounter,
 }
 
 impl McpServer {
@@ -118,13 +118,13 @@ impl McpServer {
     ///
     /// # Errors
     /// A report with one finding for each schema of the operator's tools that cannot be used.
-    pub fn new(surface: Surface) -> Result<Self, Report> {
-        Self::with_pace(surface, Pace::default())
+    pub fn new(surface: McpServerConfig) -> Result<Self, Report> {
+        Self::with_pace(surface, Timing::default())
     }
 
-    fn with_pace(surface: Surface, pace: Pace) -> Result<Self, Report> {
-        let shared = Arc::new(Shared::new(surface, pace)?);
-        Ok(Self { shared, service: OnceLock::new(), under_way: UnderWay::default() })
+    fn with_pace(surface: McpServerConfig, pace: Timing) -> Result<Self, Report> {
+        let shared = Arc::new(ServerState::new(surface, pace)?);
+        Ok(Self { shared, service: OnceLock::new(), under_way: InFlightCounter::default() })
     }
 
     /// Answers one request whose body was read under the tenant's limit. It never panics; a 4xx
@@ -134,20 +134,20 @@ impl McpServer {
     /// backend.
     pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
         let guard = self.under_way.enter();
-        if let Err(refusal) = front::admit_origin(request.headers(), self.shared.allowed_origins()) {
+        if let Err(refusal) = message::check_origin(request.headers(), self.shared.allowed_origins()) {
             return *refusal;
         }
-        let reader = match front::admit(&mut request) {
+        let reader = match message::check_request(&mut request) {
             Ok(reader) => reader,
             Err(refusal) => return *refusal,
         };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(reader);
-        let pending = Box::pin(service::answer(Arc::clone(self.service()), request));
-        upgrade::in_time(pending, reader, &self.shared.pace, guard).await
+        let pending = Box::pin(service::handle(Arc::clone(self.service()), request));
+        sse_fallback::respond_or_stream(pending, reader, &self.shared.timing, guard).await
     }
 
-    fn service(&self) -> &Arc<Service> {
+    fn service(&self) -> &Arc<RmcpService> {
         self.service.get_or_init(|| Arc::new(service::build(&self.shared)))
     }
 
@@ -156,28 +156,28 @@ impl McpServer {
     ///
     /// The streams continue under the successor: they are notified of later changes, and end when
     /// the successor is closed.
-    pub fn superseded_by(&self, successor: &McpServer) {
-        self.shared.line.hand_over(self.shared.change_to(&successor.shared), &successor.shared.line);
+    pub fn hand_over_to(&self, successor: &McpServer) {
+        self.shared.lineage.hand_over(self.shared.diff_tools(&successor.shared), &successor.shared.lineage);
     }
 
     /// Ends open and future `subscriptions/listen` streams gracefully, with a final result. Calls
     /// go on.
     pub fn end_streams(&self) {
-        self.shared.line.end_streams();
+        self.shared.lineage.end_streams();
     }
 
     /// Ends all open streams gracefully, with a final result, and cancels requests in flight.
     pub fn close(&self) {
-        self.shared.line.close();
+        self.shared.lineage.close();
     }
 
     /// Returns who may have what of this server.
-    pub fn rights(&self) -> &Rights {
-        self.shared.rights()
+    pub fn permissions(&self) -> &Permissions {
+        self.shared.permissions()
     }
 
     /// Returns how many requests and streams are in flight.
-    pub fn under_way(&self) -> usize {
+    pub fn in_flight_count(&self) -> usize {
         self.under_way.count()
     }
 }
@@ -186,7 +186,7 @@ impl fmt::Debug for McpServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("McpServer")
             .field("tenant", &self.shared.tenant())
-            .field("under_way", &self.under_way())
+            .field("under_way", &self.in_flight_count())
             .finish_non_exhaustive()
     }
 }

@@ -2,35 +2,35 @@
 //! tenant (OAuth 2.1, RFC 8414, RFC 9728) in front of Microsoft Entra ID.
 
 mod access_token;
-mod authentication;
-pub mod authorization_server;
+mod authorization_response;
 mod authorize;
-mod back;
 pub mod bearer;
-#[cfg(test)]
-mod bed;
 mod callback;
 pub mod client;
+mod client_auth;
 mod consent;
+pub mod context;
 mod cookie;
+mod credential_fingerprint;
 pub mod error;
 pub mod grants;
+mod incarnations;
 mod introspect;
 pub mod issuer;
-pub mod keys;
-pub mod ledger;
-mod lives;
-mod marks;
+mod login_page;
 mod metadata;
-mod page;
 pub mod parameters;
 mod pkce;
 mod register;
 mod replay;
-pub mod reply;
+pub mod response;
 mod revocations;
 mod revoke;
 mod scope;
 mod sealed;
+pub mod server;
+pub mod signing_keys;
+#[cfg(test)]
+mod testkit;
 mod token;
-mod verified;
+mod verified_cache;

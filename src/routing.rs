@@ -8,7 +8,7 @@
 //! The HTTP side of a path (method, headers, spelling of the host) belongs to `server`; the claims
 //! come from `tenants`.
 
-mod claims;
+mod conflicts;
 mod endpoint;
 mod hosts;
 mod path;
@@ -16,8 +16,8 @@ mod router;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{Claim, Conflict, ConflictKind, Places, against, judge};
-pub use endpoint::{Document, Endpoint, Step};
+pub use conflicts::{ConflictKind, MountClaim, MountConflict, MountIndex, check_against, find_conflicts};
+pub use endpoint::{DiscoveryDocument, Endpoint, OAuthEndpoint};
 pub use hosts::GatewayHosts;
-pub use path::{PathFault, check_path};
+pub use path::{PathError, check_path};
 pub use router::Router;

@@ -32,9 +32,9 @@ use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, HostName};
 use crate::telemetry::log::LogFormat;
 
-pub use acme::{Acme, Ca, Eab};
+pub use acme::{AcmeSettings, Ca, ExternalAccount};
 pub use environment::{Environment, config_path};
-pub use key::Key;
+pub use key::SettingKey;
 pub use limits::{Limits, REQUEST_FACTOR};
 pub use source::Flags;
 
@@ -113,7 +113,7 @@ pub struct Settings {
     /// The source of TLS certificates.
     pub tls: TlsMode,
     /// How certificates are obtained over ACME.
-    pub acme: Acme,
+    pub acme: AcmeSettings,
     /// How the tenants folder is watched.
     pub watch: WatchMode,
     /// The log format.
@@ -159,7 +159,7 @@ pub enum ExtraHosts {
 
 /// Valid settings and the warnings about them.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedSettings {
     /// The effective settings.
     pub settings: Settings,
     /// Findings that do not prevent the start.
@@ -189,7 +189,7 @@ impl Default for Settings {
             hosts: vec![localhost()],
             public_base: None,
             tls: TlsMode::default(),
-            acme: Acme::default(),
+            acme: AcmeSettings::default(),
             watch: WatchMode::default(),
             log: LogFormat::default(),
             open_tenants: OpenTenants::default(),
@@ -201,7 +201,7 @@ impl Default for Settings {
             confine_tenants: false,
             ready_file: None,
             master_key_file: None,
-            entra_authority: microsoft(),
+            entra_authority: default_entra_authority(),
             limits: Limits::default(),
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),
@@ -217,27 +217,31 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error`] with all findings if any of them is an error.
-    pub fn load(flags: &Flags, environment: &Environment, file: Option<&Path>) -> Result<Loaded, Error> {
-        let mut report = environment.misspelt();
+    pub fn load(
+        flags: &Flags,
+        environment: &Environment,
+        file: Option<&Path>,
+    ) -> Result<LoadedSettings, Error> {
+        let mut report = environment.report_misspelt();
         let written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
         let limits = written.limits.clone();
-        let mut reader = reader::Reader::new(flags, environment, &written, report);
-        let mut settings = reader.settings();
-        let is_host_given = reader.has(Key::HOST) || reader.has(Key::PUBLIC_BASE);
-        let mut report = reader.finish();
-        settings.limits = limits.checked(&mut report);
+        let mut reader = reader::SettingsReader::new(flags, environment, &written, report);
+        let mut settings = reader.read_settings();
+        let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
+        let mut report = reader.into_report();
+        settings.limits = limits.validate(&mut report);
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {
             true => Err(Error { report }),
-            false => Ok(Loaded { settings, warnings: report, is_host_given }),
+            false => Ok(LoadedSettings { settings, warnings: report, is_host_given }),
         }
     }
 
     /// Returns the hosts under which the gateway itself is addressed.
     pub fn gateway_hosts(&self) -> GatewayHosts {
         match &self.extra_hosts {
-            ExtraHosts::Any => GatewayHosts::named(self.hosts.iter().cloned()).or_any(),
-            ExtraHosts::These(extra) => GatewayHosts::named(self.hosts.iter().chain(extra).cloned()),
+            ExtraHosts::Any => GatewayHosts::from_names(self.hosts.iter().cloned()).allow_any(),
+            ExtraHosts::These(extra) => GatewayHosts::from_names(self.hosts.iter().chain(extra).cloned()),
         }
     }
 
@@ -268,7 +272,7 @@ fn default_listen(tls: TlsMode) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-fn microsoft() -> Url {
+fn default_entra_authority() -> Url {
     Url::parse("https://login.microsoftonline.com").expect("it is a URL")
 }
 

@@ -8,7 +8,7 @@ mod access;
 mod address;
 mod backend;
 mod backend_only;
-mod holding;
+mod claim;
 mod limits;
 mod login;
 mod name;
@@ -18,10 +18,10 @@ mod tenant;
 mod tool;
 
 pub use access::{AccessSpec, ApiKeySpec};
-pub use address::{HostName, Mount, Prefix, PrefixFault, PublicUrl, Resource};
+pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpelling};
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use backend_only::{BackendOnly, BackendPlace, Standing};
-pub use holding::{Holding, Stake};
+pub use claim::{HeldClaim, TenantClaim};
 pub use limits::LimitsSpec;
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec, MachineClientSpec,
@@ -29,6 +29,6 @@ pub use login::{
 };
 pub use name::TenantName;
 pub use reach::{Reach, Reaches};
-pub use template::{BodyTemplate, TemplateFault, UnfitValue, UrlTemplate, Values};
+pub use template::{BodyTemplate, InvalidMarkValue, TemplateError, TemplateValues, UrlTemplate};
 pub use tenant::{CacheSpec, TenantSpec};
 pub use tool::{ToolKind, ToolSpec};

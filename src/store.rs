@@ -1,8 +1,8 @@
 //! Floor 2: the state that outlives the process. One SQLite file in the state folder, and the
 //! master key that seals the secrets in it. No other module names rusqlite.
 //!
-//! Files: `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.key` and
-//! `<state>/lock`. The folder has mode 0700, the files 0600.
+//! Files: `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.keyring` and
+//! `<state>/folder_lock`. The folder has mode 0700, the files 0600.
 //!
 //! Guarantees: a transaction that returned survives a power cut, and only one process uses the
 //! folder at a time. A file with a newer schema, a damaged file and a key that does not fit are
@@ -12,24 +12,24 @@
 //! All functions block; call them where blocking is acceptable.
 
 mod backup;
-mod claims;
 mod clients;
-mod commit;
-mod entry;
+mod entry_claims;
+mod entry_seal;
+mod filesystem;
+mod folder_lock;
 mod grants;
-mod ground;
-mod key;
-mod life;
-mod lives;
-mod lock;
+mod group_commit;
+mod incarnation;
+mod incarnations;
+mod keyring;
 mod revisions;
-#[cfg(test)]
-pub(crate) mod sample;
 mod schema;
 mod seal;
 mod signing_keys;
-mod whole;
-mod writing;
+mod stored_entry;
+#[cfg(test)]
+pub(crate) mod testkit;
+mod write_health;
 
 use std::fs;
 use std::io;
@@ -39,26 +39,26 @@ use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use backup::{Sound, check, restore};
-pub use claims::Claims;
-pub use entry::Entry;
-pub use grants::{Beginning, Grant, GrantId, Revocations, Revoked, Step, Subject};
-pub use key::{Error as KeyError, KeySource};
-pub use life::{Life, LifeId};
-pub use lives::{Kept, Turn};
-pub use revisions::{Accepted, Change, KEPT, Mark};
-pub use seal::Place;
+pub use backup::{IntegrityReport, check, restore};
+pub use entry_claims::EntryClaims;
+pub use grants::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations};
+pub use incarnation::{Incarnation, IncarnationId};
+pub use incarnations::{IncarnationChange, IncarnationRecord};
+pub use keyring::{Error as KeyError, KeySource};
+pub use revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo};
+pub use seal::SealContext;
 pub use signing_keys::SigningKey;
+pub use stored_entry::StoredEntry;
 
-use self::commit::Waiting;
-use self::key::Keyring;
-use self::lock::Lock;
-use self::writing::Writing;
+use self::folder_lock::FolderLock;
+use self::group_commit::CommitQueue;
+use self::keyring::Keyring;
+use self::write_health::WriteHealth;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
 /// The place of the value that shows whether the master key fits.
-const WITNESS: seal::Place<'_> = seal::Place { purpose: "witness", tenant: "", row: "" };
+const KEY_CHECK: seal::SealContext<'_> = seal::SealContext { purpose: "witness", tenant: "", row: "" };
 
 /// Why the store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -72,43 +72,43 @@ pub enum Error {
         "{} was written by a newer tenantd (schema {found}; this one knows up to {known}); run that version, or restore a backup made by this one with \"tenantd store restore\"",
         file.display()
     )]
-    Newer { file: PathBuf, found: i64, known: i64 },
+    NewerSchema { file: PathBuf, found: i64, known: i64 },
     #[error(
         "{} is damaged ({what}); restore a backup with \"tenantd store restore PATH\". To begin anew instead, move the file and its -wal away: pauses, rollbacks and last good revisions are forgotten then",
         file.display()
     )]
     Damaged { file: PathBuf, what: String },
     #[error(transparent)]
-    Key(#[from] key::Error),
+    Key(#[from] keyring::Error),
     #[error("{} cannot be {verb}: {cause}", path.display())]
     File { verb: &'static str, path: PathBuf, cause: io::Error },
     #[error("{} cannot be used: {cause}", file.display())]
     Database { file: PathBuf, cause: rusqlite::Error },
     #[error("a value in the store cannot be opened: it was sealed with another key, or changed")]
-    Sealed,
+    CannotUnseal,
 }
 
 impl Error {
     /// Returns whether there is no store yet and none can be written, so that going on without one
     /// forgets nothing.
-    pub fn is_nowhere_to_write(&self) -> bool {
-        matches!(self, Self::File { verb: "made", .. } | Self::Key(key::Error::Make { .. }))
+    pub fn is_uncreatable(&self) -> bool {
+        matches!(self, Self::File { verb: "made", .. } | Self::Key(keyring::Error::Make { .. }))
     }
 }
 
 /// The open store of this process, which owns the state folder until the store is dropped.
 pub struct Store {
     connection: Mutex<Connection>,
-    waiting: Waiting,
-    writing: Writing,
-    keys: Keyring,
+    commit_queue: CommitQueue,
+    write_health: WriteHealth,
+    keyring: Keyring,
     file: PathBuf,
-    _lock: Lock,
+    _lock: FolderLock,
 }
 
 /// Says who has the state folder, if somebody has: [`Error::InUse`].
 pub fn is_free(folder: &Path) -> Result<(), Error> {
-    Lock::take(folder).map(drop)
+    FolderLock::acquire(folder).map(drop)
 }
 
 impl Store {
@@ -118,9 +118,9 @@ impl Store {
     /// Another process uses the folder, the file is damaged or from a newer version, the master key
     /// is missing or does not fit, or the system refuses access to a file.
     pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {
-        make_folder(folder)?;
-        let lock = Lock::take(folder)?;
-        ground::warn_of_network(folder);
+        create_folder(folder)?;
+        let lock = FolderLock::acquire(folder)?;
+        filesystem::warn_if_network_filesystem(folder);
         let file = folder.join(DATABASE);
         let is_new = !file.exists();
         // Values sealed with a lost key are lost, so a store without its key must not silently get
@@ -128,13 +128,14 @@ impl Store {
         let keys = Keyring::load(folder, key, is_new)?;
         let mut connection = open_file(&file)?;
         // Check the key first: the steps below seal values anew.
-        has_witness(&connection, &keys, &file)?;
+        verify_key_check(&connection, &keys, &file)?;
         schema::migrate(&mut connection, &keys, &file)?;
-        let store = Self::of(connection, keys, file, lock);
-        store.check_key()?;
+        let store = Self::from_parts(connection, keys, file, lock);
+        store.ensure_key_check()?;
         let renew = || {
             let connection = store.connection();
-            whole::renew(&connection, &store.keys).and_then(|()| store.renew_claims(&connection))
+            entry_seal::reseal_entries(&connection, &store.keyring)
+                .and_then(|()| store.reseal_claims(&connection))
         };
         if store.is_writable() && renew().is_err() {
             tracing::warn!("entries cannot be sealed with the new master key; keep the line of the old one");
@@ -147,30 +148,30 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::open`]; also if there is no store.
-    pub fn open_as_it_is(folder: &Path, key: &KeySource) -> Result<Self, Error> {
+    pub fn open_unmodified(folder: &Path, key: &KeySource) -> Result<Self, Error> {
         let file = folder.join(DATABASE);
         if !file.exists() {
             let cause = io::Error::from(io::ErrorKind::NotFound);
             return Err(Error::File { verb: "read", path: file, cause });
         }
-        let lock = Lock::take(folder)?;
+        let lock = FolderLock::acquire(folder)?;
         let keys = Keyring::load(folder, key, false)?;
         let connection = open_unchanged(&file)?;
-        let is_empty = schema::judge(&connection, &file)? == 0;
-        let store = Self::of(connection, keys, file, lock);
+        let is_empty = schema::check_version(&connection, &file)? == 0;
+        let store = Self::from_parts(connection, keys, file, lock);
         if !is_empty {
-            has_witness(&store.connection(), &store.keys, &store.file)?;
+            verify_key_check(&store.connection(), &store.keyring, &store.file)?;
         }
         Ok(store)
     }
 
-    fn of(connection: Connection, keys: Keyring, file: PathBuf, lock: Lock) -> Self {
-        let writing = Writing::of(&connection);
+    fn from_parts(connection: Connection, keys: Keyring, file: PathBuf, lock: FolderLock) -> Self {
+        let writing = WriteHealth::from_connection(&connection);
         Self {
             connection: Mutex::new(connection),
-            waiting: Waiting::default(),
-            writing,
-            keys,
+            commit_queue: CommitQueue::default(),
+            write_health: writing,
+            keyring: keys,
             file,
             _lock: lock,
         }
@@ -182,25 +183,25 @@ impl Store {
     /// # Errors
     /// The new file exists already or cannot be written, or the store cannot be read.
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
-        backup::copy(&self.connection(), to)
+        backup::vacuum_into(&self.connection(), to)
     }
 
     /// Seals a value for a place; it does not open anywhere else.
-    pub fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
-        self.keys.seal(place, value)
+    pub fn seal(&self, place: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
+        self.keyring.seal(place, value)
     }
 
     /// Opens the value of a place. Returns `None` if it was sealed for another place or with a key
     /// that is not in the keyring, or was changed.
-    pub fn open_sealed(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.keys.open(place, sealed)
+    pub fn open_sealed(&self, place: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.keyring.open(place, sealed)
     }
 
     /// Returns the keys for values that a tenant derives instead of storing. Derive new values from
     /// the first key and accept values derived from any of them, so that the master key can be
     /// replaced.
-    pub fn derive(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
-        self.keys.derived(&["derived", purpose, tenant])
+    pub fn derive_keys(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
+        self.keyring.derive_all(&["derived", purpose, tenant])
     }
 
     /// Returns the state folder.
@@ -212,42 +213,44 @@ impl Store {
         self.connection.lock().expect("no holder of this lock panics")
     }
 
-    fn failed(&self) -> impl Fn(rusqlite::Error) -> Error {
+    fn database_error(&self) -> impl Fn(rusqlite::Error) -> Error {
         |cause| Error::Database { file: self.file.clone(), cause }
     }
 
     /// Seals the witness when the store is created, so that a key that does not fit is reported at
     /// the next start, and seals it anew when another key has become the current one, so that the
     /// old key can be removed.
-    fn check_key(&self) -> Result<(), Error> {
-        let has_witness = has_witness(&self.connection(), &self.keys, &self.file)?;
-        let witness = schema::witness(&self.connection()).map_err(self.failed())?;
-        if witness.is_some_and(|sealed| self.keys.is_current(&sealed)) {
+    fn ensure_key_check(&self) -> Result<(), Error> {
+        let has_witness = verify_key_check(&self.connection(), &self.keyring, &self.file)?;
+        let witness = schema::load_key_check(&self.connection()).map_err(self.database_error())?;
+        if witness.is_some_and(|sealed| self.keyring.is_current(&sealed)) {
             return Ok(());
         }
-        let sealed = self.keys.seal(&WITNESS, b"tenantd");
-        match schema::set_witness(&self.connection(), &sealed) {
+        let sealed = self.keyring.seal(&KEY_CHECK, b"tenantd");
+        match schema::save_key_check(&self.connection(), &sealed) {
             // The old witness opens as long as its key is kept; the next start tries again.
             Err(error) if has_witness => {
                 tracing::warn!(%error, "the store's key check could not be sealed with the new master key; keep the old one");
                 Ok(())
             }
-            written => written.map_err(self.failed()),
+            written => written.map_err(self.database_error()),
         }
     }
 }
 
 /// Returns whether there is a witness, and fails if the keys do not open it.
-fn has_witness(connection: &Connection, keys: &Keyring, file: &Path) -> Result<bool, Error> {
-    let version = schema::version(connection).map_err(|cause| schema::explain(file, cause))?;
-    // `schema::judge` reports files that are damaged or from a newer version.
-    if !(1..=schema::VERSION).contains(&version) {
+fn verify_key_check(connection: &Connection, keys: &Keyring, file: &Path) -> Result<bool, Error> {
+    let version = schema::version(connection).map_err(|cause| schema::to_store_error(file, cause))?;
+    // `schema::check_version` reports files that are damaged or from a newer version.
+    if !(1..=schema::CURRENT_VERSION).contains(&version) {
         return Ok(false);
     }
-    let Some(sealed) = schema::witness(connection).map_err(|cause| schema::explain(file, cause))? else {
+    let Some(sealed) =
+        schema::load_key_check(connection).map_err(|cause| schema::to_store_error(file, cause))?
+    else {
         return Ok(false);
     };
-    keys.open(&WITNESS, &sealed).map(|_| true).ok_or(Error::Key(key::Error::DoesNotFit))
+    keys.open(&KEY_CHECK, &sealed).map(|_| true).ok_or(Error::Key(keyring::Error::DoesNotFit))
 }
 
 impl std::fmt::Debug for Store {
@@ -256,7 +259,7 @@ impl std::fmt::Debug for Store {
     }
 }
 
-fn make_folder(folder: &Path) -> Result<(), Error> {
+fn create_folder(folder: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|cause| Error::File { verb: "made", path: folder.to_owned(), cause })?;
     let open_to_others = fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
@@ -275,33 +278,33 @@ fn open_file(file: &Path) -> Result<Connection, Error> {
     let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file);
     match (made, file.exists()) {
         (Ok(_), _) => {}
-        (Err(_), true) => return read_only(file),
+        (Err(_), true) => return open_read_only(file),
         (Err(cause), false) => return Err(Error::File { verb: "made", path: file.to_owned(), cause }),
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
-        schema::prepare(&connection)?;
+        schema::configure(&connection)?;
         Ok(connection)
     });
-    opened.map_err(|cause| schema::explain(file, cause))
+    opened.map_err(|cause| schema::to_store_error(file, cause))
 }
 
 /// Opens an existing file so that neither it nor its write-ahead log changes.
 fn open_unchanged(file: &Path) -> Result<Connection, Error> {
     if fs::OpenOptions::new().append(true).open(file).is_err() {
-        return read_only(file);
+        return open_read_only(file);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
-        schema::prepare_to_read(&connection)?;
+        schema::configure_for_reading(&connection)?;
         Ok(connection)
     });
-    opened.map_err(|cause| schema::explain(file, cause))
+    opened.map_err(|cause| schema::to_store_error(file, cause))
 }
 
 /// Opens a file on a read-only mount. The write-ahead log of a killed process would be ignored
 /// there, so it must be empty.
-fn read_only(file: &Path) -> Result<Connection, Error> {
+fn open_read_only(file: &Path) -> Result<Connection, Error> {
     let log = file.with_file_name(WAL);
     if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
         let cause = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
@@ -312,7 +315,7 @@ fn read_only(file: &Path) -> Result<Connection, Error> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
-    opened.map_err(|cause| schema::explain(file, cause))
+    opened.map_err(|cause| schema::to_store_error(file, cause))
 }
 
 #[cfg(test)]

@@ -1,35 +1,35 @@
 //! Floor 4: the life of tenants. Knows files and tenants, but no sockets.
 //!
-//! The path of a dropped file: an event ([`watch`]) → debouncing ([`pace`]) → the scan of its entry
+//! The path of a dropped file: an event ([`watch`]) → debouncing ([`debounce`]) → the scan of its entry
 //! and whether that has settled ([`scan`]) → loading (`bundle`) → the resolution of claims
-//! ([`plan`]) → building ([`build`]) → publishing in one step ([`registry`]) → announcing (log,
+//! ([`claims`]) → building ([`build`]) → publishing in one step ([`registry`]) → announcing (log,
 //! metrics, status file, open streams). [`reconcile`] is the one task that runs all of it.
 //!
 //! Promises: an unchanged tenant keeps its `Arc`; after a bad change the last good revision goes on
 //! serving, unless the change may concern who may call; one tenant's failure affects no other.
 
-pub mod adding;
 mod announce;
 mod build;
+mod claim_index;
+pub mod claims;
 mod companions;
+mod debounce;
 mod drain;
-mod holdings;
-mod keeper;
-mod kindred;
-mod look;
-mod pace;
-pub mod plan;
-mod published;
-pub mod rate;
-mod receipt;
+mod entry;
+mod lookalikes;
+mod published_entry;
+pub mod rate_limit;
 pub mod reconcile;
 pub mod registry;
-mod roster;
+mod revision_writer;
 mod scan;
+mod stability;
 pub mod status;
+mod status_file;
 pub mod tenant;
+pub mod upload;
 mod watch;
 
-pub use build::Parts;
-pub use published::Published;
-pub use reconcile::Reconciler;
+pub use build::TenantDeps;
+pub use published_entry::PublishedEntry;
+pub use reconcile::ReconcilerHandle;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 use tenantd::cli::args::Arguments;
-use tenantd::settings::{Key, Limits};
+use tenantd::settings::{Limits, SettingKey};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,7 +42,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_setting_is_documented_in_its_spellings() {
     let page = read("docs/configuration.md");
-    for key in Key::ALL {
+    for key in SettingKey::ALL {
         for spelling in [key.as_str().to_owned(), key.variable()] {
             assert!(quoted(&page).any(|quoted| quoted == spelling), "docs/configuration.md lacks {spelling}");
         }
@@ -55,7 +55,7 @@ const OTHER_VARIABLES: [&str; 4] =
 
 #[test]
 fn every_documented_setting_exists() {
-    let known: Vec<String> = Key::ALL.iter().map(|key| key.variable()).collect();
+    let known: Vec<String> = SettingKey::ALL.iter().map(|key| key.variable()).collect();
     let is_known = |name: &str| known.iter().any(|key| key == name) || OTHER_VARIABLES.contains(&name);
     for page in pages() {
         let text = read(&page);
@@ -73,7 +73,7 @@ fn every_documented_setting_exists() {
     for row in rows {
         let column = if row.starts_with("| `--") { 3 } else { 2 };
         let key = row.split('|').nth(column).unwrap_or_default().trim().trim_matches('`');
-        let is_key = key.is_empty() || Key::ALL.iter().any(|known| known.as_str() == key);
+        let is_key = key.is_empty() || SettingKey::ALL.iter().any(|known| known.as_str() == key);
         assert!(is_key, "docs/configuration.md has the key {key:?}, which is none: {row}");
     }
 }
@@ -335,6 +335,22 @@ fn a_command_that_is_not_is_found() {
     assert_eq!(shown.len(), 2);
     assert!(Arguments::try_parse_from(&shown[0]).is_err() && Arguments::try_parse_from(&shown[1]).is_ok());
     assert_eq!(found("`tenantd certs list|show …`").len(), 2);
+}
+
+#[test]
+fn every_file_that_architecture_names_exists() {
+    let text = read("ARCHITECTURE.md");
+    let named: Vec<_> = quoted(&text).filter(|name| name.ends_with(".rs") && !name.contains(' ')).collect();
+    assert!(named.len() > 50, "the page was not understood: {named:?}");
+    for name in named {
+        let is_there = |folder: &str| root().join(folder).join(name).exists();
+        // A bare name is a file of the folder that its line speaks of.
+        let is_relative = !name.contains('/');
+        assert!(
+            is_relative || is_there("src") || is_there(""),
+            "ARCHITECTURE.md names {name}, which is not there"
+        );
+    }
 }
 
 #[test]

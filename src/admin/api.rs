@@ -43,7 +43,7 @@ impl Admin {
             "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "ok" })),
             "/readyz" => self.readiness(),
             "/metrics" => self.metrics_text(),
-            "/api/gateway" => json_answer(StatusCode::OK, &self.about),
+            "/api/gateway" => json_answer(StatusCode::OK, &self.info),
             "/api/tenants" => self.tenants(),
             "/api/certs" => json_answer(StatusCode::OK, &self.certificates.statuses()),
             _ => match path
@@ -65,9 +65,9 @@ impl Admin {
 
     fn metrics_text(&self) -> Response<Body> {
         let table = self.registry.load();
-        self.metrics.tenants(&table.counts_now(), table.generation);
+        self.metrics.set_tenants(&table.count_current_states(), table.generation);
         for (task, health) in self.tasks.panics().by_task() {
-            self.metrics.task_panics(task, health.panics);
+            self.metrics.set_task_panics(task, health.panics);
         }
         answer(StatusCode::OK, OPEN_METRICS, self.metrics.encode())
     }
@@ -79,10 +79,10 @@ impl Admin {
         let draining = self.tasks.soft().is_cancelled();
         let panics = self.tasks.panics().by_task();
         let down: Vec<_> = panics.iter().filter(|(_, health)| health.is_down).map(|(task, _)| task).collect();
-        let ready = table.settled && !draining && down.is_empty();
+        let ready = table.is_initial_scan_done && !draining && down.is_empty();
         let detail = json!({
             "ready": ready,
-            "tenants_read": table.settled,
+            "tenants_read": table.is_initial_scan_done,
             "draining": draining,
             "tasks_down": down,
             "generation": table.generation,
@@ -96,7 +96,7 @@ impl Admin {
     /// so they do not affect readiness.
     fn certificates_in_words(&self) -> serde_json::Value {
         let statuses = self.certificates.statuses();
-        let trouble: Vec<_> = statuses.iter().filter(|status| !status.is_well()).collect();
+        let trouble: Vec<_> = statuses.iter().filter(|status| !status.is_healthy()).collect();
         json!({ "served": statuses.len(), "trouble": trouble })
     }
 
@@ -107,7 +107,7 @@ impl Admin {
     }
 
     fn tenant(&self, name: &str) -> Response<Body> {
-        match self.registry.load().entry(name) {
+        match self.registry.load().find_entry(name) {
             Some(entry) => json_answer(StatusCode::OK, &entry.status()),
             None => problem(StatusCode::NOT_FOUND, "no tenant of this name; /api/tenants lists them"),
         }
@@ -126,7 +126,7 @@ fn is_local_name(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     let name = authority.and_then(|authority| HostName::parse(authority.host()));
-    name.is_some_and(|name| name.as_str() == "localhost" || name.address().is_some())
+    name.is_some_and(|name| name.as_str() == "localhost" || name.ip_address().is_some())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::Admin;
 use super::reply::{json_answer, problem};
 use super::request::{decoded, whole};
 use crate::base::body::Body;
-use crate::oauth::client::entered::{Added, Entry, Refused};
+use crate::oauth::client::preregistered::{ClientAdminError, CreatedClient, NewClient};
 use crate::tenants::tenant::Tenant;
 
 const LARGEST: usize = 16 << 10;
@@ -19,7 +19,7 @@ impl Admin {
     pub(super) async fn clients(&self, name: &str) -> Response<Body> {
         let Some(tenant) = self.with_login(name) else { return without_login() };
         let Some(server) = &tenant.login else { return without_login() };
-        answered(server.clients().entered().await.map(|listed| json!(listed)))
+        to_response(server.clients().list().await.map(|listed| json!(listed)))
     }
 
     /// Registers a client. Its secret is in this response and never shown again.
@@ -31,13 +31,13 @@ impl Admin {
         let Some(tenant) = self.with_login(name) else { return without_login() };
         let Some(server) = &tenant.login else { return without_login() };
         let body = whole(body, LARGEST).await;
-        let entry: Option<Entry> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let entry: Option<NewClient> = body.and_then(|body| serde_json::from_slice(&body).ok());
         let Some(entry) = entry else {
             let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
             return problem(StatusCode::BAD_REQUEST, detail);
         };
-        let told = |added: Added| json!({ "client_id": added.id, "client_secret": added.secret.as_ref().map(|secret| secret.expose()) });
-        answered(server.clients().enter(entry, self.clock.now()).await.map(told))
+        let told = |added: CreatedClient| json!({ "client_id": added.id, "client_secret": added.secret.as_ref().map(|secret| secret.expose()) });
+        to_response(server.clients().create(entry, self.clock.now()).await.map(told))
     }
 
     /// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
@@ -46,7 +46,7 @@ impl Admin {
         let Some(server) = &tenant.login else { return without_login() };
         let id = decoded(id);
         if let Err(refused) = server.clients().remove(&id, self.clock.now()).await {
-            return answered(Err(refused));
+            return to_response(Err(refused));
         }
         match server.grants().revoke_client(&id).await {
             Ok(ended) => json_answer(StatusCode::OK, &json!({ "removed": id, "grants_ended": ended })),
@@ -56,7 +56,7 @@ impl Admin {
 
     fn with_login(&self, name: &str) -> Option<Arc<Tenant>> {
         let table = self.registry.load();
-        table.entry(&decoded(name))?.tenant.clone()
+        table.find_entry(&decoded(name))?.tenant.clone()
     }
 }
 
@@ -67,14 +67,14 @@ fn without_login() -> Response<Body> {
     )
 }
 
-fn answered(outcome: Result<serde_json::Value, Refused>) -> Response<Body> {
+fn to_response(outcome: Result<serde_json::Value, ClientAdminError>) -> Response<Body> {
     match outcome {
         Ok(answer) => json_answer(StatusCode::OK, &answer),
         Err(refused) => {
             let status = match refused {
-                Refused::Unknown => StatusCode::NOT_FOUND,
-                Refused::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
-                Refused::Ending => StatusCode::SERVICE_UNAVAILABLE,
+                ClientAdminError::UnknownClient => StatusCode::NOT_FOUND,
+                ClientAdminError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+                ClientAdminError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::UNPROCESSABLE_ENTITY,
             };
             problem(status, &refused.to_string())

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::tenants::registry::RoutingTable;
-use crate::tenants::status::{State, TenantStatus};
+use crate::tenants::status::{TenantState, TenantStatus};
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -11,10 +11,10 @@ struct StatusPage {
     version: &'static str,
     generation: u64,
     settled: bool,
-    tenants: Vec<Row>,
+    tenants: Vec<TenantRow>,
 }
 
-struct Row {
+struct TenantRow {
     status: TenantStatus,
     state: &'static str,
     findings: Vec<String>,
@@ -25,13 +25,13 @@ pub(super) fn render(table: &RoutingTable) -> String {
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
         generation: table.generation,
-        settled: table.settled,
-        tenants: table.entries.values().map(|entry| Row::new(entry.status())).collect(),
+        settled: table.is_initial_scan_done,
+        tenants: table.entries.values().map(|entry| TenantRow::new(entry.status())).collect(),
     };
     page.render().expect("the template writes into a String")
 }
 
-impl Row {
+impl TenantRow {
     fn new(status: TenantStatus) -> Self {
         let findings = status.findings.as_array().into_iter().flatten();
         let sentence = |finding: &serde_json::Value| {
@@ -43,14 +43,14 @@ impl Row {
     }
 }
 
-fn name(state: State) -> &'static str {
+fn name(state: TenantState) -> &'static str {
     match state {
-        State::Loading => "loading",
-        State::Serving => "serving",
-        State::Degraded => "degraded",
-        State::Stale => "stale",
-        State::Rejected => "rejected",
-        State::Disabled => "disabled",
-        State::Draining => "draining",
+        TenantState::Loading => "loading",
+        TenantState::Serving => "serving",
+        TenantState::Degraded => "degraded",
+        TenantState::Stale => "stale",
+        TenantState::Rejected => "rejected",
+        TenantState::Disabled => "disabled",
+        TenantState::Draining => "draining",
     }
 }

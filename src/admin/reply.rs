@@ -34,7 +34,7 @@ pub(super) fn answer(
     content_type: HeaderValue,
     content: impl Into<bytes::Bytes>,
 ) -> Response<Body> {
-    let mut response = body::answer(status, content_type, content);
+    let mut response = body::response(status, content_type, content);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -6,13 +6,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
 
-use super::body::{AnswerBody, collect};
-use super::room::{give_back, take};
-use super::scrub::plain_sentence;
-use super::{Answer, Error};
-use crate::base::budget::Hold;
-use crate::base::headers::wait_asked_for;
-use crate::base::json::{Checked, Fault, Limits};
+use super::body::{ResponseBody, collect};
+use super::error_detail::extract_detail;
+use super::response_budget::{release, reserve};
+use super::{BackendResponse, Error};
+use crate::base::budget::Reservation;
+use crate::base::headers::parse_retry_after;
+use crate::base::json::{CheckedJson, JsonError, JsonLimits};
 use crate::spec::CallSpec;
 
 /// The maximum nesting depth. Clients read the result that wraps the document, and serde_json reads
@@ -26,27 +26,27 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The bytes of a successful response, not yet parsed.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnparsedAnswer {
     bytes: Vec<u8>,
     cap: usize,
-    hold: Hold,
+    hold: Reservation,
 }
 
 /// Receives the response to `spec`, reserving its memory in `hold`. The media type is ignored:
 /// whatever parses as JSON is accepted.
 pub(super) async fn receive(
-    response: Response<AnswerBody>,
+    response: Response<ResponseBody>,
     cap: usize,
     spec: &CallSpec,
-    mut hold: Hold,
+    mut hold: Reservation,
     now: Timestamp,
-) -> Result<Unread, Error> {
+) -> Result<UnparsedAnswer, Error> {
     if response.status().is_success() {
         if let Some(coding) = coding(response.headers()) {
             return Err(Error::Compressed { coding });
         }
         let bytes = collect(response.into_body(), cap, &mut hold).await?;
-        return Ok(Unread { bytes, cap, hold });
+        return Ok(UnparsedAnswer { bytes, cap, hold });
     }
     let (head, body) = response.into_parts();
     // Read the body even where it is not needed, which keeps the connection reusable.
@@ -58,31 +58,31 @@ pub(super) async fn receive(
         407 => Error::ProxyLogin,
         429 => Error::RateLimited { retry_after: retry_after(&head.headers, now) },
         status @ 500.. => Error::Failed { status },
-        status => Error::Refused { status, detail: plain_sentence(text, spec) },
+        status => Error::Refused { status, detail: extract_detail(text, spec) },
     })
 }
 
-impl Unread {
+impl UnparsedAnswer {
     /// Returns the number of bytes to parse.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
     /// Parses the bytes: one pass over them, and a second one if they are not compact.
-    pub(super) fn read(self) -> Result<Answer, Error> {
+    pub(super) fn parse(self) -> Result<BackendResponse, Error> {
         let Self { bytes, cap, mut hold } = self;
         let held = bytes.capacity();
         let checked = check(bytes, cap)?;
-        let needed = checked.needs();
-        take(&mut hold, needed)?;
+        let needed = checked.extra_bytes();
+        reserve(&mut hold, needed)?;
         let document = checked.into_document();
-        give_back(&mut hold, (held + needed).saturating_sub(document.capacity()));
-        Ok(Answer { document, hold })
+        release(&mut hold, (held + needed).saturating_sub(document.capacity()));
+        Ok(BackendResponse { document, reservation: hold })
     }
 }
 
 /// Validates the text. A leading byte order mark is ignored, as RFC 8259 section 8.1 permits.
-fn check(mut bytes: Vec<u8>, cap: usize) -> Result<Checked, Error> {
+fn check(mut bytes: Vec<u8>, cap: usize) -> Result<CheckedJson, Error> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
@@ -94,12 +94,12 @@ fn check(mut bytes: Vec<u8>, cap: usize) -> Result<Checked, Error> {
     }
     let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     let is_binary = !is_utf16 && bytes.iter().take(LOOKED_AT).any(|byte| *byte == 0);
-    let limits = Limits { bytes: cap, depth: DEPTH, values: usize::MAX };
-    Checked::check(bytes, &limits).map_err(|fault| match fault {
-        Fault::NotUtf8 if !is_binary => Error::NotUtf8,
-        Fault::NotUtf8 | Fault::Syntax { .. } => Error::NotJson,
-        Fault::TooDeep => Error::TooDeep,
-        Fault::TooManyValues | Fault::TooLarge => Error::TooLarge { limit: cap },
+    let limits = JsonLimits { bytes: cap, depth: DEPTH, values: usize::MAX };
+    CheckedJson::check(bytes, &limits).map_err(|fault| match fault {
+        JsonError::NotUtf8 if !is_binary => Error::NotUtf8,
+        JsonError::NotUtf8 | JsonError::Syntax { .. } => Error::NotJson,
+        JsonError::TooDeep => Error::TooDeep,
+        JsonError::TooManyValues | JsonError::TooLarge => Error::TooLarge { limit: cap },
     })
 }
 
@@ -117,7 +117,7 @@ fn coding(headers: &HeaderMap) -> Option<&'static str> {
 
 /// Returns how long the backend asks to wait, a day at most.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    wait_asked_for(headers, now).map(|wait| wait.min(Duration::from_secs(86_400)))
+    parse_retry_after(headers, now).map(|wait| wait.min(Duration::from_secs(86_400)))
 }
 
 #[cfg(test)]

@@ -9,30 +9,30 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::Error;
-use super::meter::{Effort, Meter};
-use super::room::{give_back, take};
-use crate::base::budget::Hold;
+use super::meter::{ConnectionMeter, ReadEffort};
+use super::response_budget::{release, reserve};
+use crate::base::budget::Reservation;
 
 /// The initial capacity of a body's buffer.
 const SMALL: usize = 16 << 10;
 
 /// The body of a response.
 #[derive(Debug)]
-pub(super) struct AnswerBody {
+pub(super) struct ResponseBody {
     incoming: Incoming,
-    meter: Option<Arc<Meter>>,
-    effort: Effort,
+    meter: Option<Arc<ConnectionMeter>>,
+    effort: ReadEffort,
     has_waited: bool,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     /// Wraps the body that arrives on a connection with this meter.
-    pub(super) fn new(incoming: Incoming, meter: Option<Arc<Meter>>) -> Self {
-        Self { incoming, meter, effort: Effort::default(), has_waited: false }
+    pub(super) fn new(incoming: Incoming, meter: Option<Arc<ConnectionMeter>>) -> Self {
+        Self { incoming, meter, effort: ReadEffort::default(), has_waited: false }
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -44,11 +44,11 @@ impl Body for AnswerBody {
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         this.has_waited |= polled.is_pending();
         let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
-        let frame = frame.map_err(|error| Error::of_body(&error))?;
+        let frame = frame.map_err(|error| Error::from_body_error(&error))?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        this.effort.piece(bytes, std::mem::take(&mut this.has_waited))?;
+        this.effort.add_chunk(bytes, std::mem::take(&mut this.has_waited))?;
         if let Some(meter) = &this.meter {
-            meter.progressed();
+            meter.on_progress();
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -63,7 +63,11 @@ impl Body for AnswerBody {
 }
 
 /// Reads the whole body, up to `cap` bytes. The allocated capacity is reserved in `hold`.
-pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -> Result<Vec<u8>, Error> {
+pub(super) async fn collect(
+    mut body: ResponseBody,
+    cap: usize,
+    hold: &mut Reservation,
+) -> Result<Vec<u8>, Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > cap {
         return Err(Error::TooLarge { limit: cap });
@@ -84,15 +88,15 @@ pub(super) async fn collect(mut body: AnswerBody, cap: usize, hold: &mut Hold) -
 
 /// Grows the buffer to twice its size, up to `bound`. Announced bytes take no memory until they
 /// arrive.
-fn make_room(all: &mut Vec<u8>, more: usize, bound: usize, hold: &mut Hold) -> Result<(), Error> {
+fn make_room(all: &mut Vec<u8>, more: usize, bound: usize, hold: &mut Reservation) -> Result<(), Error> {
     let (old, needed) = (all.capacity(), all.len() + more);
     if needed <= old {
         return Ok(());
     }
     let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
     // While the buffer grows, both the old and the new allocation exist.
-    take(hold, wanted)?;
+    reserve(hold, wanted)?;
     all.reserve_exact(wanted - all.len());
-    give_back(hold, old);
+    release(hold, old);
     Ok(())
 }

@@ -13,10 +13,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The circuit breaker of one tenant.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<State>);
+pub(super) struct Breaker(Mutex<BreakerState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct BreakerState {
     outages: u32,
     /// Until when the breaker is open; afterwards one trial call is allowed.
     until: Option<Instant>,
@@ -26,42 +26,42 @@ struct State {
 /// The permission to make one call. Dropping it without an outcome (the caller left) counts for
 /// nothing.
 #[derive(Debug)]
-pub(super) struct Leave<'a> {
+pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     is_trial: bool,
 }
 
 impl Breaker {
     /// Admits a call, unless the breaker is open or a trial call is in progress.
-    pub(super) fn admit(&self, now: Instant) -> Result<Leave<'_>, Error> {
+    pub(super) fn check(&self, now: Instant) -> Result<BreakerPermit<'_>, Error> {
         let mut state = self.state();
-        let Some(until) = state.until else { return Ok(Leave { breaker: self, is_trial: false }) };
+        let Some(until) = state.until else { return Ok(BreakerPermit { breaker: self, is_trial: false }) };
         if now < until || state.trying {
             let retry_after = until.saturating_duration_since(now).max(FIRST_PAUSE);
-            return Err(Error::Paused { retry_after });
+            return Err(Error::CircuitOpen { retry_after });
         }
         state.trying = true;
-        Ok(Leave { breaker: self, is_trial: true })
+        Ok(BreakerPermit { breaker: self, is_trial: true })
     }
 
     /// Resets the breaker, because the backend works again or is a different one.
     pub(super) fn reset(&self) {
-        *self.state() = State::default();
+        *self.state() = BreakerState::default();
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, BreakerState> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }
 
-impl Leave<'_> {
+impl BreakerPermit<'_> {
     /// Reports that the backend responded, with whatever status.
-    pub(super) fn answered(self) {
+    pub(super) fn record_success(self) {
         self.breaker.reset();
     }
 
     /// Reports an outage.
-    pub(super) fn outage(self, now: Instant) {
+    pub(super) fn record_outage(self, now: Instant) {
         let mut state = self.breaker.state();
         // Calls in flight when the breaker opened fail together and count once.
         if state.until.is_some() && !self.is_trial {
@@ -74,7 +74,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if self.is_trial {
             self.breaker.state().trying = false;
@@ -98,7 +98,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32, now: Instant) {
         for _ in 0..times {
-            breaker.admit(now).expect("still closed").outage(now);
+            breaker.check(now).expect("still closed").record_outage(now);
         }
     }
 
@@ -106,22 +106,22 @@ mod tests {
     fn outages_in_a_row_open_it_and_one_call_tries_after_the_pause() {
         let (breaker, clock) = (Breaker::default(), clock());
         fail(&breaker, TOLERATED, clock.monotonic());
-        assert!(matches!(breaker.admit(clock.monotonic()), Err(Error::Paused { .. })));
+        assert!(matches!(breaker.check(clock.monotonic()), Err(Error::CircuitOpen { .. })));
 
         clock.advance(FIRST_PAUSE);
-        let trial = breaker.admit(clock.monotonic()).expect("the trial");
-        assert!(breaker.admit(clock.monotonic()).is_err(), "only one tries");
-        trial.answered();
-        assert!(breaker.admit(clock.monotonic()).is_ok());
+        let trial = breaker.check(clock.monotonic()).expect("the trial");
+        assert!(breaker.check(clock.monotonic()).is_err(), "only one tries");
+        trial.record_success();
+        assert!(breaker.check(clock.monotonic()).is_ok());
     }
 
     #[test]
     fn an_answer_between_outages_starts_the_count_anew() {
         let (breaker, now) = (Breaker::default(), clock().monotonic());
         fail(&breaker, TOLERATED - 1, now);
-        breaker.admit(now).expect("closed").answered();
+        breaker.check(now).expect("closed").record_success();
         fail(&breaker, TOLERATED - 1, now);
-        assert!(breaker.admit(now).is_ok());
+        assert!(breaker.check(now).is_ok());
     }
 
     #[test]
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn calls_that_fail_together_open_it_once() {
         let (breaker, clock) = (Breaker::default(), clock());
-        let calls: Vec<_> = (0..64).map(|_| breaker.admit(clock.monotonic()).expect("closed")).collect();
-        calls.into_iter().for_each(|call| call.outage(clock.monotonic()));
+        let calls: Vec<_> = (0..64).map(|_| breaker.check(clock.monotonic()).expect("closed")).collect();
+        calls.into_iter().for_each(|call| call.record_outage(clock.monotonic()));
         clock.advance(FIRST_PAUSE);
-        assert!(breaker.admit(clock.monotonic()).is_ok());
+        assert!(breaker.check(clock.monotonic()).is_ok());
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let (breaker, clock) = (Breaker::default(), clock());
         fail(&breaker, TOLERATED, clock.monotonic());
         clock.advance(FIRST_PAUSE);
-        drop(breaker.admit(clock.monotonic()).expect("the trial"));
-        assert!(breaker.admit(clock.monotonic()).is_ok());
+        drop(breaker.check(clock.monotonic()).expect("the trial"));
+        assert!(breaker.check(clock.monotonic()).is_ok());
     }
 }

@@ -23,14 +23,14 @@ pub(super) struct Bulkhead {
 
 /// The place of one call; returned when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BulkheadPermit {
     permit: Option<OwnedSemaphorePermit>,
     owed: Arc<AtomicUsize>,
 }
 
 impl Bulkhead {
     /// Creates a bulkhead without places.
-    pub(super) fn closed() -> Self {
+    pub(super) fn with_no_permits() -> Self {
         Self { places: Arc::new(Semaphore::new(0)), limit: Mutex::new(0), owed: Arc::default() }
     }
 
@@ -56,7 +56,7 @@ impl Bulkhead {
     }
 
     /// Takes a place, waiting for one for up to a second.
-    pub(super) async fn enter(&self) -> Result<Place, Error> {
+    pub(super) async fn acquire(&self) -> Result<BulkheadPermit, Error> {
         let permit = match self.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => tokio::time::timeout(WAIT, self.places.clone().acquire_owned())
@@ -64,11 +64,11 @@ impl Bulkhead {
                 .map_err(|_| Error::Busy)?
                 .expect("nobody closes this semaphore"),
         };
-        Ok(Place { permit: Some(permit), owed: self.owed.clone() })
+        Ok(BulkheadPermit { permit: Some(permit), owed: self.owed.clone() })
     }
 }
 
-impl Drop for Place {
+impl Drop for BulkheadPermit {
     fn drop(&mut self) {
         let pay = |owed: usize| owed.checked_sub(1);
         if self.owed.fetch_update(Ordering::AcqRel, Ordering::Acquire, pay).is_ok()
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn bulkhead(limit: usize) -> Bulkhead {
-        let bulkhead = Bulkhead::closed();
+        let bulkhead = Bulkhead::with_no_permits();
         bulkhead.resize(limit);
         bulkhead
     }
@@ -92,22 +92,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_bulkhead_waits_a_second_then_refuses() {
         let bulkhead = bulkhead(1);
-        let place = bulkhead.enter().await.expect("the first place");
-        let (refused, ()) = tokio::join!(bulkhead.enter(), tokio::time::sleep(WAIT / 2));
+        let place = bulkhead.acquire().await.expect("the first place");
+        let (refused, ()) = tokio::join!(bulkhead.acquire(), tokio::time::sleep(WAIT / 2));
         assert_eq!(refused.err(), Some(Error::Busy));
         drop(place);
-        assert!(bulkhead.enter().await.is_ok());
+        assert!(bulkhead.acquire().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_waiting_call_takes_the_place_that_becomes_free() {
         let bulkhead = bulkhead(1);
-        let place = bulkhead.enter().await.expect("the first place");
+        let place = bulkhead.acquire().await.expect("the first place");
         let leave = async {
             tokio::task::yield_now().await;
             drop(place);
         };
-        let (entered, ()) = tokio::join!(bulkhead.enter(), leave);
+        let (entered, ()) = tokio::join!(bulkhead.acquire(), leave);
         assert!(entered.is_ok());
     }
 
@@ -116,24 +116,24 @@ mod tests {
         let bulkhead = bulkhead(3);
         let mut places = Vec::new();
         for _ in 0..3 {
-            places.push(bulkhead.enter().await.expect("a place"));
+            places.push(bulkhead.acquire().await.expect("a place"));
         }
         bulkhead.resize(1);
         places.pop();
         places.pop();
-        assert!(bulkhead.enter().await.is_err(), "two of three ended, but one is the new limit");
+        assert!(bulkhead.acquire().await.is_err(), "two of three ended, but one is the new limit");
         places.pop();
-        let _place = bulkhead.enter().await.expect("the one place");
-        assert!(bulkhead.enter().await.is_err());
+        let _place = bulkhead.acquire().await.expect("the one place");
+        assert!(bulkhead.acquire().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_raised_limit_forgives_what_is_owed() {
         let bulkhead = bulkhead(2);
-        let _two = (bulkhead.enter().await.expect("a place"), bulkhead.enter().await.expect("a place"));
+        let _two = (bulkhead.acquire().await.expect("a place"), bulkhead.acquire().await.expect("a place"));
         bulkhead.resize(1);
         bulkhead.resize(3);
-        let _third = bulkhead.enter().await.expect("the third place");
-        assert!(bulkhead.enter().await.is_err());
+        let _third = bulkhead.acquire().await.expect("the third place");
+        assert!(bulkhead.acquire().await.is_err());
     }
 }

@@ -9,25 +9,25 @@ use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::answer;
+use super::context_refresh::RefreshHandle;
 use super::exchange::exchange;
-use super::lasting::Kept;
-use super::outgoing::{Outgoing, fingerprint, origin};
 use super::pool::Connections;
-use super::warm_up::Refresher;
-use super::{Answer, Call, Error, Lasting, Pool};
-use crate::base::budget::{Hold, Share};
+use super::request::{BackendRequest, backend_fingerprint, origin};
+use super::state::CachedContext;
+use super::{BackendResponse, BackendState, CallContext, Error, Pool};
+use crate::base::budget::{BudgetShare, Reservation};
 use crate::base::digest::Digest;
-use crate::base::json::Document;
-use crate::spec::{BackendSpec, CallSpec, LimitsSpec, Values};
+use crate::base::json::JsonDocument;
+use crate::spec::{BackendSpec, CallSpec, LimitsSpec, TemplateValues};
 
 /// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
 
 /// The client of one revision of a tenant.
 #[derive(Debug)]
-pub struct Client {
-    route: Arc<Route>,
-    refresher: OnceLock<Refresher>,
+pub struct BackendClient {
+    route: Arc<ClientInner>,
+    refresher: OnceLock<RefreshHandle>,
     /// Stops background work when the client is dropped.
     _gone: DropGuard,
 }
@@ -35,33 +35,33 @@ pub struct Client {
 /// The part of a client that background fetches hold. It does not keep the client alive, so that
 /// dropping a tenant stops its fetches.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(super) struct ClientInner {
     pool: Pool,
     connections: Connections,
     /// The origin of the context, which most other calls share.
     origin: Arc<str>,
     /// The origin's share of the calls in flight.
-    share: Arc<Share>,
+    share: Arc<BudgetShare>,
     context: Arc<CallSpec>,
     user_header: Option<HeaderName>,
     answer_cap: usize,
     context_ttl: Duration,
-    lasting: Arc<Lasting>,
+    lasting: Arc<BackendState>,
     backend: Digest,
     /// Serializes fetches of the context.
     flight: tokio::sync::Mutex<()>,
-    landed: Mutex<Landing>,
+    landed: Mutex<RefreshResult>,
     gone: CancellationToken,
 }
 
 /// The number of context fetches so far and the outcome of the last one.
 #[derive(Debug, Clone)]
-struct Landing {
+struct RefreshResult {
     count: u64,
     outcome: Result<(), Error>,
 }
 
-impl Client {
+impl BackendClient {
     /// Creates the client of one revision of a tenant. `lasting` is passed on from revision to
     /// revision.
     pub fn new(
@@ -69,15 +69,15 @@ impl Client {
         spec: &BackendSpec,
         limits: &LimitsSpec,
         context_ttl: Duration,
-        lasting: Arc<Lasting>,
+        lasting: Arc<BackendState>,
     ) -> Self {
-        let backend = fingerprint(&spec.context);
-        lasting.serve(backend);
+        let backend = backend_fingerprint(&spec.context);
+        lasting.switch_backend(backend);
         lasting.bulkhead.resize(limits.concurrent_calls.max(1));
         let gone = CancellationToken::new();
         let origin: Arc<str> = origin(&spec.context.url).into();
-        let route = Route {
-            share: pool.share_of(&origin),
+        let route = ClientInner {
+            share: pool.origin_share(&origin),
             origin,
             connections: pool.connections(spec.http2),
             pool,
@@ -88,7 +88,7 @@ impl Client {
             lasting,
             backend,
             flight: tokio::sync::Mutex::new(()),
-            landed: Mutex::new(Landing { count: 0, outcome: Ok(()) }),
+            landed: Mutex::new(RefreshResult { count: 0, outcome: Ok(()) }),
             gone: gone.clone(),
         };
         Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
@@ -99,7 +99,12 @@ impl Client {
     ///
     /// # Errors
     /// The fault of the call, or the limit or open breaker that prevented it.
-    pub async fn call(&self, spec: &CallSpec, arguments: &Values, call: &Call) -> Result<Answer, Error> {
+    pub async fn call(
+        &self,
+        spec: &CallSpec,
+        arguments: &TemplateValues,
+        call: &CallContext,
+    ) -> Result<BackendResponse, Error> {
         self.route.call(spec, arguments, call, self.route.answer_cap).await
     }
 
@@ -112,22 +117,22 @@ impl Client {
     ///
     /// # Errors
     /// The fault of the fetch, if there is no context to fall back on.
-    pub async fn context(&self, call: &Call) -> Result<Arc<Document>, Error> {
-        let Some(kept) = self.route.kept() else { return self.route.refresh(call).await };
+    pub async fn context(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
+        let Some(kept) = self.route.cached_context() else { return self.route.refresh(call).await };
         if self.route.is_fresh(&kept) || self.ask_for_refresh() {
-            return Ok(kept.value);
+            return Ok(kept.document);
         }
-        Ok(self.route.refresh(call).await.unwrap_or(kept.value))
+        Ok(self.route.refresh(call).await.unwrap_or(kept.document))
     }
 
     /// Returns the cached context without calling the backend. A stale one is refreshed in the
     /// background.
-    pub fn known_context(&self) -> Option<Arc<Document>> {
-        let kept = self.route.kept()?;
+    pub fn cached_context(&self) -> Option<Arc<JsonDocument>> {
+        let kept = self.route.cached_context()?;
         if !self.route.is_fresh(&kept) {
             self.ask_for_refresh();
         }
-        Some(kept.value)
+        Some(kept.document)
     }
 
     /// Runs a computation over a response of `bytes` bytes.
@@ -136,71 +141,72 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Busy`] or [`Error::TimedOut`] if its turn does not come in time.
-    pub async fn work<T, F>(&self, bytes: usize, deadline: Instant, work: F) -> Result<T, Error>
+    pub async fn run_offloaded<T, F>(&self, bytes: usize, deadline: Instant, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.route.lasting.bench.work(bytes, deadline, work).await
+        self.route.lasting.offloader.run(bytes, deadline, work).await
     }
 
     /// Room for something made of an answer, in the shares of the tenant and of where the caller is; nothing yet.
-    pub fn room(&self, call: &Call) -> Hold {
-        self.route.pool.room().hold(call)
+    pub fn new_reservation(&self, call: &CallContext) -> Reservation {
+        self.route.pool.response_budget().new_reservation(call)
     }
 
     /// Restores a context from before a restart, unless there is a newer one. It counts as stale.
-    pub fn restore_context(&self, context: Document) {
-        self.route.restore(context);
+    pub fn restore_context(&self, context: JsonDocument) {
+        self.route.restore_context(context);
     }
 
     /// Returns the backend's fault if the last call failed because of one.
-    pub fn trouble(&self) -> Option<String> {
-        self.route.lasting.trouble().map(|(error, _)| error.to_string())
+    pub fn failure(&self) -> Option<String> {
+        self.route.lasting.failure().map(|(error, _)| error.to_string())
     }
 
     /// Returns since when calls have failed because of the backend, if the last one did.
-    pub fn trouble_since(&self) -> Option<Timestamp> {
-        self.route.lasting.trouble().map(|(_, since)| since)
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        self.route.lasting.failure().map(|(_, since)| since)
     }
 
-    pub(super) fn route(&self) -> &Arc<Route> {
+    pub(super) fn inner(&self) -> &Arc<ClientInner> {
         &self.route
     }
 
     /// Registers the refresher that fetches the context in the background from now on.
-    pub(super) fn attach(&self, refresher: Refresher) -> &Refresher {
+    pub(super) fn attach_refresher(&self, refresher: RefreshHandle) -> &RefreshHandle {
         self.refresher.get_or_init(|| refresher)
     }
 
-    pub(super) fn refresher(&self) -> Option<&Refresher> {
+    pub(super) fn refresher(&self) -> Option<&RefreshHandle> {
         self.refresher.get()
     }
 
     /// Requests a background refresh; returns whether there will be one.
     fn ask_for_refresh(&self) -> bool {
-        self.refresher.get().is_some_and(Refresher::ask)
+        self.refresher.get().is_some_and(RefreshHandle::request)
     }
 }
 
-impl Route {
+impl ClientInner {
     /// Fetches the context. Concurrent callers share one fetch and its outcome.
-    pub(super) async fn refresh(&self, call: &Call) -> Result<Arc<Document>, Error> {
+    pub(super) async fn refresh(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
         let seen = self.landed().count;
         let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
         let landed = self.landed();
         if landed.count != seen {
             landed.outcome?;
-            return self.kept().map(|kept| kept.value).ok_or(Error::Unreachable);
+            return self.cached_context().map(|kept| kept.document).ok_or(Error::Unreachable);
         }
         let fetched = self.fetch(call).await;
         let outcome = fetched.as_ref().map(|_| ()).map_err(Clone::clone);
-        *self.landed.lock().expect("no holder of this lock panics") = Landing { count: seen + 1, outcome };
+        *self.landed.lock().expect("no holder of this lock panics") =
+            RefreshResult { count: seen + 1, outcome };
         fetched
     }
 
     /// Completes when the client is dropped.
-    pub(super) async fn gone(&self) {
+    pub(super) async fn closed(&self) {
         self.gone.cancelled().await;
     }
 
@@ -214,74 +220,75 @@ impl Route {
         self.backend
     }
 
-    pub(super) fn kept(&self) -> Option<Kept> {
-        self.lasting.context(self.backend)
+    pub(super) fn cached_context(&self) -> Option<CachedContext> {
+        self.lasting.cached_context(self.backend)
     }
 
-    pub(super) fn restore(&self, context: Document) {
-        if self.kept().is_none() {
-            let kept = Kept { value: Arc::new(context), fetched: None };
-            self.lasting.keep_context(self.backend, kept);
+    pub(super) fn restore_context(&self, context: JsonDocument) {
+        if self.cached_context().is_none() {
+            let kept = CachedContext { document: Arc::new(context), fetched_at: None };
+            self.lasting.cache_context(self.backend, kept);
         }
     }
 
     pub(super) fn has_fresh_context(&self) -> bool {
-        self.kept().is_some_and(|kept| self.is_fresh(&kept))
+        self.cached_context().is_some_and(|kept| self.is_fresh(&kept))
     }
 
-    fn is_fresh(&self, kept: &Kept) -> bool {
+    fn is_fresh(&self, kept: &CachedContext) -> bool {
         let now = self.pool.clock().monotonic();
-        kept.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
+        kept.fetched_at.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
     }
 
-    async fn fetch(&self, call: &Call) -> Result<Arc<Document>, Error> {
+    async fn fetch(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
         // The context is the tenant's, whoever asks for it first.
-        let ours = Call { user: None, network: None, ..call.clone() };
+        let ours = CallContext { user: None, network: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
         let context = self.context.clone();
-        let fetched = self.call(&context, &Values::new(), &ours, cap).await;
+        let fetched = self.call(&context, &TemplateValues::new(), &ours, cap).await;
         if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
             // A single question may be refused, but a refused context means a wrong configuration.
             self.note(Some(refused.clone()));
         }
-        let value = Arc::new(fetched?.document.shrunk());
+        let value = Arc::new(fetched?.document.into_shrunk());
         let fetched = Some(self.pool.clock().monotonic());
-        self.lasting.keep_context(self.backend, Kept { value: value.clone(), fetched });
+        self.lasting
+            .cache_context(self.backend, CachedContext { document: value.clone(), fetched_at: fetched });
         Ok(value)
     }
 
     async fn call(
         &self,
         spec: &CallSpec,
-        arguments: &Values,
-        call: &Call,
+        arguments: &TemplateValues,
+        call: &CallContext,
         cap: usize,
-    ) -> Result<Answer, Error> {
+    ) -> Result<BackendResponse, Error> {
         let started = self.pool.clock().monotonic();
         let outcome = self.guarded(spec, arguments, call, cap).await;
         let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
         let class = outcome.as_ref().map_or_else(Error::class, |_| "ok");
-        self.pool.metrics().backend_call(class, elapsed);
+        self.pool.metrics().record_backend_call(class, elapsed);
         outcome
     }
 
     async fn guarded(
         &self,
         spec: &CallSpec,
-        arguments: &Values,
-        call: &Call,
+        arguments: &TemplateValues,
+        call: &CallContext,
         cap: usize,
-    ) -> Result<Answer, Error> {
-        let outgoing = Outgoing::render(spec, arguments, call, self.user_header.as_ref())?;
-        let leave = self.lasting.breaker.admit(self.pool.clock().monotonic())?;
-        let _place = self.by(call.deadline, self.lasting.bulkhead.enter()).await?;
-        let _connection = self.pool.begin_call(self.share_for(&outgoing))?;
+    ) -> Result<BackendResponse, Error> {
+        let outgoing = BackendRequest::render(spec, arguments, call, self.user_header.as_ref())?;
+        let leave = self.lasting.breaker.check(self.pool.clock().monotonic())?;
+        let _place = self.by(call.deadline, self.lasting.bulkhead.acquire()).await?;
+        let _connection = self.pool.reserve_call(self.share_for(&outgoing))?;
         let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec, call)).await;
         match &outcome {
-            Err(error) if error.is_outage() => leave.outage(self.pool.clock().monotonic()),
+            Err(error) if error.is_outage() => leave.record_outage(self.pool.clock().monotonic()),
             // Nothing was sent, so this says nothing about the backend.
             Err(Error::AddressRefused | Error::BadRequest) => {}
-            _ => leave.answered(),
+            _ => leave.record_success(),
         }
         match &outcome {
             Ok(_) => self.note(None),
@@ -291,31 +298,31 @@ impl Route {
         outcome
     }
 
-    fn share_for(&self, outgoing: &Outgoing) -> Arc<Share> {
+    fn share_for(&self, outgoing: &BackendRequest) -> Arc<BudgetShare> {
         let origin = outgoing.origin();
-        if *origin == *self.origin { self.share.clone() } else { self.pool.share_of(&origin) }
+        if *origin == *self.origin { self.share.clone() } else { self.pool.origin_share(&origin) }
     }
 
     async fn ask(
         &self,
-        outgoing: Outgoing,
+        outgoing: BackendRequest,
         cap: usize,
         spec: &CallSpec,
-        call: &Call,
-    ) -> Result<Answer, Error> {
+        call: &CallContext,
+    ) -> Result<BackendResponse, Error> {
         let response = exchange(&self.connections, self.pool.clock(), outgoing).await?;
-        let hold = self.pool.room().hold(call);
+        let hold = self.pool.response_budget().new_reservation(call);
         let unread = answer::receive(response, cap, spec, hold, self.pool.clock().now()).await?;
-        self.lasting.bench.work(unread.size(), call.deadline, move || unread.read()).await?
+        self.lasting.offloader.run(unread.size(), call.deadline, move || unread.parse()).await?
     }
 
     fn note(&self, trouble: Option<Error>) {
-        if self.lasting.note(self.backend, trouble, self.pool.clock().now()) {
-            self.pool.health_changed();
+        if self.lasting.record_health(self.backend, trouble, self.pool.clock().now()) {
+            self.pool.notify_health_changed();
         }
     }
 
-    fn landed(&self) -> Landing {
+    fn landed(&self) -> RefreshResult {
         self.landed.lock().expect("no holder of this lock panics").clone()
     }
 

@@ -26,10 +26,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::guard::AddressGuard;
-use super::meter::Meter;
+use super::address_guard::AddressGuard;
+use super::meter::ConnectionMeter;
 use super::proxies::Proxies;
-use crate::base::resolve::{self, Resolver};
+use crate::base::dns::{self, DnsResolver};
 
 /// The timeout for opening a connection, from name resolution to TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -41,11 +41,11 @@ const ONE_ADDRESS: Duration = Duration::from_millis(1200);
 
 /// The reasons why a connection could not be opened, as far as callers distinguish them.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectFault {
+pub(super) enum ConnectError {
     #[error("every address of the host is forbidden")]
     Forbidden,
     #[error("the host has no address: {0}")]
-    NoAddress(#[from] resolve::Fault),
+    NoAddress(#[from] dns::LookupError),
     #[error("the connection took longer than {} s", CONNECT.as_secs())]
     TimedOut,
     #[error("the URL names no host")]
@@ -58,7 +58,7 @@ pub(super) enum ConnectFault {
     Io(#[from] io::Error),
 }
 
-impl ConnectFault {
+impl ConnectError {
     fn of_proxy(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let fault = fault.into();
         // A status of 407, which the library's error tells in words only.
@@ -72,7 +72,7 @@ impl ConnectFault {
 
 /// What the pool asks for connections. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(super) struct BackendConnector {
     guard: Arc<AddressGuard>,
     proxies: Arc<Proxies>,
     /// For proxies, and for backends over HTTP/1.1.
@@ -81,13 +81,13 @@ pub(super) struct Connector {
 }
 
 /// The destination of a connection.
-struct Target {
+struct ConnectTarget {
     host: String,
     port: u16,
     is_tls: bool,
 }
 
-impl Connector {
+impl BackendConnector {
     /// Creates a connector that speaks HTTP/1.1. `tls` defines which certificates are trusted.
     pub(super) fn new(guard: AddressGuard, tls: ClientConfig, proxies: Proxies) -> Self {
         let http1 = Arc::new(speaking(tls, &["http/1.1"]));
@@ -95,7 +95,7 @@ impl Connector {
     }
 
     /// Returns a connector that also offers HTTP/2 in ALPN.
-    pub(super) fn offering_http2(&self) -> Self {
+    pub(super) fn with_http2(&self) -> Self {
         let backend = Arc::new(speaking((*self.http1).clone(), &["h2", "http/1.1"]));
         Self { backend, ..self.clone() }
     }
@@ -104,9 +104,9 @@ impl Connector {
         &self.proxies
     }
 
-    async fn open(self, uri: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
-        let target = Target::of(&uri)?;
-        match self.proxies.toward(&uri) {
+    async fn open(self, uri: Uri) -> Result<TokioIo<BackendStream>, ConnectError> {
+        let target = ConnectTarget::of(&uri)?;
+        match self.proxies.proxy_for(&uri) {
             Some(proxy) => self.open_through(&proxy, uri, &target).await,
             None => {
                 let stream = self.connect(&self.permitted(&target).await?).await?;
@@ -117,58 +117,67 @@ impl Connector {
     }
 
     /// Connects through a proxy: in a tunnel if the backend uses TLS, else by forwarded requests.
-    async fn open_through(self, proxy: &Intercept, uri: Uri, target: &Target) -> Result<Wire, ConnectFault> {
+    async fn open_through(
+        self,
+        proxy: &Intercept,
+        uri: Uri,
+        target: &ConnectTarget,
+    ) -> Result<BackendStream, ConnectError> {
         if !self.guard.trusts_a_proxy_with(&target.host, target.port) {
-            return Err(ConnectFault::Forbidden);
+            return Err(ConnectError::Forbidden);
         }
         if !target.is_tls {
-            let reached = self.reach(proxy.uri().clone()).await.map_err(ConnectFault::of_proxy)?;
-            return Ok(Wire { is_proxied: true, ..reached.into_inner() });
+            let reached = self.reach(proxy.uri().clone()).await.map_err(ConnectError::of_proxy)?;
+            return Ok(BackendStream { is_proxied: true, ..reached.into_inner() });
         }
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), ToProxy(self.clone()));
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), ProxyConnector(self.clone()));
         if let Some(auth) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(auth.clone());
         }
         let opened = tokio::time::timeout(TUNNEL, tunnel.call(uri)).await;
-        let opened = opened.map_err(ConnectFault::of_proxy)?.map_err(ConnectFault::of_proxy)?;
+        let opened = opened.map_err(ConnectError::of_proxy)?.map_err(ConnectError::of_proxy)?;
         self.finish(Box::new(opened.into_inner()), target).await
     }
 
     /// Connects to the proxy itself; its address is the operator's and not checked.
-    async fn reach(self, proxy: Uri) -> Result<TokioIo<Wire>, ConnectFault> {
-        let target = Target::of(&proxy)?;
+    async fn reach(self, proxy: Uri) -> Result<TokioIo<BackendStream>, ConnectError> {
+        let target = ConnectTarget::of(&proxy)?;
         let stream = self.connect(&self.resolve(&target).await?).await?;
         let asking = Self { backend: self.http1.clone(), ..self };
         asking.finish(Box::new(stream), &target).await.map(TokioIo::new)
     }
 
-    async fn finish(&self, stream: Box<dyn Stream>, target: &Target) -> Result<Wire, ConnectFault> {
+    async fn finish(
+        &self,
+        stream: Box<dyn ByteStream>,
+        target: &ConnectTarget,
+    ) -> Result<BackendStream, ConnectError> {
         if !target.is_tls {
-            return Ok(Wire::new(stream, false));
+            return Ok(BackendStream::new(stream, false));
         }
-        let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectFault::NoHost)?;
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| ConnectError::NoHost)?;
         let stream = TlsConnector::from(self.backend.clone()).connect(name, stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Wire::new(Box::new(stream), is_http2))
+        Ok(BackendStream::new(Box::new(stream), is_http2))
     }
 
     /// Returns the permitted addresses of a host, in the resolver's order (RFC 6724).
-    async fn permitted(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
+    async fn permitted(&self, target: &ConnectTarget) -> Result<Vec<SocketAddr>, ConnectError> {
         if !self.guard.knows(&target.host) {
-            return Err(ConnectFault::Forbidden);
+            return Err(ConnectError::Forbidden);
         }
         let found = self.resolve(target).await?.into_iter();
         let permitted: Vec<_> = found.filter(|&at| self.guard.permits(&target.host, at)).collect();
-        if permitted.is_empty() { Err(ConnectFault::Forbidden) } else { Ok(permitted) }
+        if permitted.is_empty() { Err(ConnectError::Forbidden) } else { Ok(permitted) }
     }
 
-    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectFault> {
-        let found = Resolver::of_this_process().lookup(&target.host).await?;
+    async fn resolve(&self, target: &ConnectTarget) -> Result<Vec<SocketAddr>, ConnectError> {
+        let found = DnsResolver::global().lookup(&target.host).await?;
         Ok(found.iter().map(|&address| SocketAddr::new(address, target.port)).collect())
     }
 
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectFault> {
-        let mut last = ConnectFault::TimedOut;
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+        let mut last = ConnectError::TimedOut;
         let patience = if addresses.len() == 1 { CONNECT } else { ONE_ADDRESS };
         for &address in addresses {
             match tokio::time::timeout(patience, TcpStream::connect(address)).await {
@@ -177,7 +186,7 @@ impl Connector {
                     return Ok(stream);
                 }
                 Ok(Err(error)) => last = error.into(),
-                Err(_) => last = ConnectFault::TimedOut,
+                Err(_) => last = ConnectError::TimedOut,
             }
         }
         Err(last)
@@ -190,21 +199,21 @@ fn speaking(mut tls: ClientConfig, protocols: &[&str]) -> ClientConfig {
     tls
 }
 
-impl Target {
-    fn of(uri: &Uri) -> Result<Self, ConnectFault> {
-        let host = uri.host().ok_or(ConnectFault::NoHost)?.trim_matches(['[', ']']).to_owned();
+impl ConnectTarget {
+    fn of(uri: &Uri) -> Result<Self, ConnectError> {
+        let host = uri.host().ok_or(ConnectError::NoHost)?.trim_matches(['[', ']']).to_owned();
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self { host, port, is_tls })
     }
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, ConnectFault>> + Send>>;
+type ConnectFuture = Pin<Box<dyn Future<Output = Result<TokioIo<BackendStream>, ConnectError>> + Send>>;
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Wire>;
-    type Error = ConnectFault;
-    type Future = Opening;
+impl Service<Uri> for BackendConnector {
+    type Response = TokioIo<BackendStream>;
+    type Error = ConnectError;
+    type Future = ConnectFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -213,19 +222,19 @@ impl Service<Uri> for Connector {
     fn call(&mut self, target: Uri) -> Self::Future {
         let opening = self.clone().open(target);
         Box::pin(async {
-            tokio::time::timeout(CONNECT, opening).await.unwrap_or(Err(ConnectFault::TimedOut))
+            tokio::time::timeout(CONNECT, opening).await.unwrap_or(Err(ConnectError::TimedOut))
         })
     }
 }
 
 /// Connects to the proxy on behalf of a [`Tunnel`].
 #[derive(Clone)]
-struct ToProxy(Connector);
+struct ProxyConnector(BackendConnector);
 
-impl Service<Uri> for ToProxy {
-    type Response = TokioIo<Wire>;
-    type Error = ConnectFault;
-    type Future = Opening;
+impl Service<Uri> for ProxyConnector {
+    type Response = TokioIo<BackendStream>;
+    type Error = ConnectError;
+    type Future = ConnectFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -237,40 +246,40 @@ impl Service<Uri> for ToProxy {
 }
 
 /// A byte stream: TCP, TLS over TCP, a tunnel through a proxy, or TLS within a tunnel.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// An open connection that meters its traffic.
-pub(super) struct Wire {
-    stream: Box<dyn Stream>,
+pub(super) struct BackendStream {
+    stream: Box<dyn ByteStream>,
     is_http2: bool,
     /// Whether a proxy reads the requests, which must then carry an absolute URI.
     is_proxied: bool,
-    meter: Arc<Meter>,
+    meter: Arc<ConnectionMeter>,
 }
 
-impl Wire {
-    fn new(stream: Box<dyn Stream>, is_http2: bool) -> Self {
-        let meter = if is_http2 { Meter::of_many() } else { Meter::of_one() };
+impl BackendStream {
+    fn new(stream: Box<dyn ByteStream>, is_http2: bool) -> Self {
+        let meter = if is_http2 { ConnectionMeter::multiplexed() } else { ConnectionMeter::exclusive() };
         Self { stream, is_http2, is_proxied: false, meter: Arc::new(meter) }
     }
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for BackendStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("is_http2", &self.is_http2).finish_non_exhaustive()
     }
 }
 
-impl Connection for Wire {
+impl Connection for BackendStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.is_proxied).extra(self.meter.clone());
         if self.is_http2 { connected.negotiated_h2() } else { connected }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for BackendStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -280,14 +289,14 @@ impl AsyncRead for Wire {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
-        Poll::Ready(if read == 0 { Ok(()) } else { this.meter.read(read as u64) })
+        Poll::Ready(if read == 0 { Ok(()) } else { this.meter.on_read(read as u64) })
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for BackendStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.meter.wrote();
+        this.meter.on_write();
         Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
@@ -305,7 +314,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.meter.wrote();
+        this.meter.on_write();
         Pin::new(&mut this.stream).poll_write_vectored(cx, slices)
     }
 

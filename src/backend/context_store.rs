@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use crate::base::digest::Digest;
 use crate::base::file as disk;
-use crate::base::json::{Document, Limits};
+use crate::base::json::{JsonDocument, JsonLimits};
 use crate::spec::TenantName;
-use crate::store::{Place, Store};
+use crate::store::{SealContext, Store};
 
 /// A received context is at most 1 MiB, and its compact form is no longer.
 const LARGEST: usize = 2 << 20;
-const LIMITS: Limits = Limits { bytes: LARGEST, depth: 127, values: usize::MAX };
+const LIMITS: JsonLimits = JsonLimits { bytes: LARGEST, depth: 127, values: usize::MAX };
 
 /// The folder of persisted contexts. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,17 +35,17 @@ impl ContextStore {
     }
 
     /// Loads the last context of this backend, if it exists and is intact.
-    pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<Document> {
+    pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<JsonDocument> {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
-            let sealed = disk::read_own(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
+            let sealed = disk::read_no_follow(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
             let text = this.store.open_sealed(&place(&tenant, &backend.to_string()), &sealed)?;
-            Document::parse(text, &LIMITS).ok()
+            JsonDocument::parse(text, &LIMITS).ok()
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<Document>) {
+    pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<JsonDocument>) {
         let (this, named) = (self.clone(), tenant.clone());
         let write = move || {
             let text = context.as_str().as_bytes();
@@ -61,7 +61,7 @@ impl ContextStore {
         }
     }
 
-    pub(super) fn forget(&self, tenant: &TenantName) {
+    pub(super) fn remove(&self, tenant: &TenantName) {
         if let Err(error) = fs::remove_file(self.path(tenant))
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -74,8 +74,8 @@ impl ContextStore {
     }
 }
 
-fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> Place<'a> {
-    Place { purpose: "context", tenant: tenant.as_str(), row: backend }
+fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "context", tenant: tenant.as_str(), row: backend }
 }
 
 /// Replaces a file without fsync: losing the latest context in a crash is harmless.
@@ -103,7 +103,7 @@ mod tests {
         let (ours, other) = (Digest::of(b"ours"), Digest::of(b"other"));
         assert_eq!(store.load(&tenant, ours).await, None);
 
-        let context = Document::of(&json!({"entities": ["Customer"]}));
+        let context = JsonDocument::from_value(&json!({"entities": ["Customer"]}));
         store.save(&tenant, ours, Arc::new(context.clone())).await;
         assert_eq!(store.load(&tenant, ours).await, Some(context));
         assert_eq!(store.load(&tenant, other).await, None);
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
         fs::write(&path, "{ torn").expect("written");
         assert_eq!(store.load(&tenant, ours).await, None);
-        store.forget(&tenant);
+        store.remove(&tenant);
         assert!(!path.exists());
     }
 }

@@ -4,9 +4,8 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::meter::Overrun;
 use crate::base::budget::Exhausted;
-use crate::base::causes::causes;
+use crate::base::error_chain::causes;
 
 /// The reason why a call failed.
 ///
@@ -53,7 +52,7 @@ pub enum Error {
     HeadTooLarge,
     /// The pieces are so many and so small that reading them costs more than they are worth.
     #[error("the search service sent its answer in too many small pieces")]
-    Crumbs,
+    TooFragmented,
     #[error("the search service gave an answer that is not HTTP")]
     NotHttp,
     #[error("the proxy on the way to the search service opened no connection to it")]
@@ -67,7 +66,7 @@ pub enum Error {
     UrlTooLong { limit: usize },
     /// Other responses occupy the memory for responses.
     #[error("the answers under way take all the memory that {} may have", whose(*.0))]
-    NoRoom(Exhausted),
+    BudgetExhausted(Exhausted),
     #[error("the search service sent a redirect to another host")]
     RedirectRefused,
     #[error("the search service's address is not allowed here")]
@@ -76,14 +75,19 @@ pub enum Error {
     Busy,
     /// The limit of the whole server: it has no connection to spare.
     #[error("too many calls to search services are under way on this server")]
-    Crowded,
+    GatewayBusy,
     /// The breaker is open: recent calls all failed, and the service gets a pause.
     #[error("the search service has failed several times in a row and is given a moment to recover")]
-    Paused { retry_after: Duration },
+    CircuitOpen { retry_after: Duration },
     /// The URL or a header produced by the template cannot be sent.
     #[error("the request to the search service cannot be made from this configuration")]
     BadRequest,
 }
+
+/// The peer keeps sending data that is not a response.
+#[derive(Debug, thiserror::Error)]
+#[error("what arrives is no answer, and there is too much of it")]
+pub(super) struct UselessTraffic;
 
 impl Error {
     /// Returns a short class for metrics and logs, such as `unreachable` or `timed_out`.
@@ -105,18 +109,18 @@ impl Error {
             Self::TooDeep => "too_deep",
             Self::TooLarge { .. } => "too_large",
             Self::HeadTooLarge => "head_too_large",
-            Self::Crumbs => "crumbs",
+            Self::TooFragmented => "crumbs",
             Self::NotHttp => "not_http",
             Self::ProxyRefused => "proxy_refused",
             Self::ProxyLogin => "proxy_login",
             Self::OnlyHttp2 => "only_http2",
             Self::UrlTooLong { .. } => "url_too_long",
-            Self::NoRoom(_) => "no_room",
+            Self::BudgetExhausted(_) => "no_room",
             Self::RedirectRefused => "redirect_refused",
             Self::AddressRefused => "address_refused",
             Self::Busy => "busy",
-            Self::Crowded => "crowded",
-            Self::Paused { .. } => "paused",
+            Self::GatewayBusy => "crowded",
+            Self::CircuitOpen { .. } => "paused",
             Self::BadRequest => "bad_request",
         }
     }
@@ -175,7 +179,7 @@ impl Error {
             Self::HeadTooLarge => {
                 "The operator should look at what the service, or a proxy in front of it, puts into its answers."
             }
-            Self::Crumbs => {
+            Self::TooFragmented => {
                 "The operator should have the service, or a proxy in front of it, send its answers in larger pieces."
             }
             Self::NotHttp => {
@@ -194,7 +198,7 @@ impl Error {
             Self::UrlTooLong { .. } => {
                 "Ask a shorter question; the operator can send it in a body instead, with the method POST."
             }
-            Self::NoRoom(_) => {
+            Self::BudgetExhausted(_) => {
                 "Wait a moment, then ask again, or ask for less, e.g. with a limit or a narrower question."
             }
             Self::RedirectRefused => {
@@ -205,22 +209,22 @@ impl Error {
                 "The operator should check the tenant's URLs; loopback and link-local services need \
                  `--backend-allow`, and where `--backend-only` is set, it must name the service."
             }
-            Self::Crowded => {
+            Self::GatewayBusy => {
                 "Wait a moment before asking again; if it goes on, the operator should see which service is slow, and \
                  raise the limit of open files."
             }
             Self::Busy => "Wait for earlier calls to end, then ask again.",
-            Self::Paused { .. } => "Wait a moment before asking again.",
+            Self::CircuitOpen { .. } => "Wait a moment before asking again.",
             Self::BadRequest => "The operator should run `tenantd check` on this tenant.",
         }
     }
 
     /// Classifies a transport error that occurred after sending the request, in place of a response
     /// head.
-    pub(super) fn of_answer(error: &(dyn StdError + 'static)) -> Self {
+    pub(super) fn from_response_error(error: &(dyn StdError + 'static)) -> Self {
         let hyper = || causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
         if is_overrun(error) {
-            return Self::Crumbs;
+            return Self::TooFragmented;
         }
         if hyper().any(hyper::Error::is_parse_too_large) {
             return Self::HeadTooLarge;
@@ -229,8 +233,8 @@ impl Error {
     }
 
     /// Classifies a transport error in the middle of a response body.
-    pub(super) fn of_body(error: &(dyn StdError + 'static)) -> Self {
-        if is_overrun(error) { Self::Crumbs } else { Self::BrokenOff }
+    pub(super) fn from_body_error(error: &(dyn StdError + 'static)) -> Self {
+        if is_overrun(error) { Self::TooFragmented } else { Self::BrokenOff }
     }
 
     /// Whether the backend is at fault, so that its tenant counts as degraded. Rate limiting or
@@ -242,10 +246,10 @@ impl Error {
                 | Self::Refused { .. }
                 | Self::TooLarge { .. }
                 | Self::UrlTooLong { .. }
-                | Self::NoRoom(_)
+                | Self::BudgetExhausted(_)
                 | Self::Busy
-                | Self::Crowded
-                | Self::Paused { .. }
+                | Self::GatewayBusy
+                | Self::CircuitOpen { .. }
                 | Self::BadRequest
         )
     }
@@ -259,7 +263,7 @@ impl Error {
                 | Self::NoTls
                 | Self::TimedOut
                 | Self::BrokenOff
-                | Self::Crumbs
+                | Self::TooFragmented
                 | Self::ProxyRefused
                 | Self::ProxyLogin
                 | Self::Failed { status: 502..=504 }
@@ -268,8 +272,8 @@ impl Error {
 }
 
 fn is_overrun(error: &(dyn StdError + 'static)) -> bool {
-    let in_io = |error: &std::io::Error| error.get_ref().is_some_and(|cause| cause.is::<Overrun>());
-    causes(error).any(|cause| cause.is::<Overrun>() || cause.downcast_ref().is_some_and(in_io))
+    let in_io = |error: &std::io::Error| error.get_ref().is_some_and(|cause| cause.is::<UselessTraffic>());
+    causes(error).any(|cause| cause.is::<UselessTraffic>() || cause.downcast_ref().is_some_and(in_io))
 }
 
 fn whose(exhausted: Exhausted) -> &'static str {

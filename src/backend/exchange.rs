@@ -12,13 +12,13 @@ use rustls::AlertDescription;
 use url::Url;
 
 use super::Error;
-use super::body::AnswerBody;
-use super::connector::ConnectFault;
-use super::meter::Meter;
-use super::outgoing::Outgoing;
-use super::pool::{Connections, Over};
-use crate::base::causes::causes;
+use super::body::ResponseBody;
+use super::connector::ConnectError;
+use super::meter::ConnectionMeter;
+use super::pool::{ConnectionChoice, Connections};
+use super::request::BackendRequest;
 use crate::base::clock::Clock;
+use crate::base::error_chain::causes;
 use crate::base::random;
 
 const RETRIES: usize = 2;
@@ -31,8 +31,8 @@ const RACE: Duration = Duration::from_secs(1);
 pub(super) async fn exchange(
     connections: &Connections,
     clock: &dyn Clock,
-    mut outgoing: Outgoing,
-) -> Result<Response<AnswerBody>, Error> {
+    mut outgoing: BackendRequest,
+) -> Result<Response<ResponseBody>, Error> {
     for _ in 0..=REDIRECTS {
         let response = send(connections, clock, &outgoing).await?;
         if !is_redirect(response.status()) {
@@ -48,16 +48,16 @@ pub(super) async fn exchange(
 async fn send(
     connections: &Connections,
     clock: &dyn Clock,
-    outgoing: &Outgoing,
-) -> Result<Response<AnswerBody>, Error> {
-    let mut over = Over::Any;
+    outgoing: &BackendRequest,
+) -> Result<Response<ResponseBody>, Error> {
+    let mut over = ConnectionChoice::Pooled;
     for attempt in 0.. {
         let started = clock.monotonic();
-        let error = match connections.send(outgoing.request(), over).await {
+        let error = match connections.send(outgoing.to_http_request(), over).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        let fault = Fault::of(&error, clock.monotonic().saturating_duration_since(started));
+        let fault = TransportFailure::of(&error, clock.monotonic().saturating_duration_since(started));
         tracing::debug!(
             backend = outgoing.origin(),
             attempt,
@@ -66,8 +66,10 @@ async fn send(
             "backend call failed"
         );
         match fault.again {
-            Again::Later if attempt < RETRIES => tokio::time::sleep(jitter()).await,
-            Again::Fresh if over == Over::Any => over = Over::Fresh,
+            RetryDecision::AfterDelay if attempt < RETRIES => tokio::time::sleep(jitter()).await,
+            RetryDecision::OnNewConnection if over == ConnectionChoice::Pooled => {
+                over = ConnectionChoice::Fresh
+            }
             _ => return Err(fault.error),
         }
     }
@@ -80,26 +82,26 @@ fn jitter() -> Duration {
 }
 
 /// The classification of a transport error.
-struct Fault {
+struct TransportFailure {
     error: Error,
-    again: Again,
+    again: RetryDecision,
 }
 
 /// Whether and how a request is resent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
+enum RetryDecision {
     /// The request may have been processed, or would fail the same way again.
     Never,
     /// Nothing was sent: retry a moment later, a few times.
-    Later,
+    AfterDelay,
     /// The request was sent and certainly not processed: retry once, on a new connection.
-    Fresh,
+    OnNewConnection,
 }
 
-impl Fault {
+impl TransportFailure {
     /// Classifies an error. `waited` is how long the attempt took.
     fn of(error: &legacy::Error, waited: Duration) -> Self {
-        let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectFault>());
+        let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectError>());
         if let Some(fault) = connect {
             return Self::of_connect(fault);
         }
@@ -107,31 +109,31 @@ impl Fault {
         let canceled =
             causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|e| e.is_canceled());
         if error.is_connect() || canceled {
-            return Self { error: Error::Unreachable, again: Again::Later };
+            return Self { error: Error::Unreachable, again: RetryDecision::AfterDelay };
         }
         let was_not_processed = is_refused_by_http2(error) || (waited < RACE && is_reused_and_silent(error));
-        let again = if was_not_processed { Again::Fresh } else { Again::Never };
-        Self { error: Error::of_answer(error), again }
+        let again = if was_not_processed { RetryDecision::OnNewConnection } else { RetryDecision::Never };
+        Self { error: Error::from_response_error(error), again }
     }
 
-    fn of_connect(fault: &ConnectFault) -> Self {
+    fn of_connect(fault: &ConnectError) -> Self {
         let (error, again) = match fault {
-            ConnectFault::Forbidden => (Error::AddressRefused, Again::Never),
-            ConnectFault::NoHost => (Error::BadRequest, Again::Never),
-            ConnectFault::NoAddress(_) | ConnectFault::TimedOut => (Error::Unreachable, Again::Never),
-            ConnectFault::ProxyLogin => (Error::ProxyLogin, Again::Never),
-            ConnectFault::Proxy(cause) if causes(&**cause).any(is_connect_of_ours) => {
-                (Error::Crowded, Again::Never)
+            ConnectError::Forbidden => (Error::AddressRefused, RetryDecision::Never),
+            ConnectError::NoHost => (Error::BadRequest, RetryDecision::Never),
+            ConnectError::NoAddress(_) | ConnectError::TimedOut => (Error::Unreachable, RetryDecision::Never),
+            ConnectError::ProxyLogin => (Error::ProxyLogin, RetryDecision::Never),
+            ConnectError::Proxy(cause) if causes(&**cause).any(is_connect_of_ours) => {
+                (Error::GatewayBusy, RetryDecision::Never)
             }
-            ConnectFault::Proxy(_) => (Error::ProxyRefused, Again::Never),
-            ConnectFault::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-                Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, Again::Never),
+            ConnectError::Proxy(_) => (Error::ProxyRefused, RetryDecision::Never),
+            ConnectError::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(_)) => (Error::Untrusted, RetryDecision::Never),
                 Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-                    (Error::OnlyHttp2, Again::Never)
+                    (Error::OnlyHttp2, RetryDecision::Never)
                 }
-                Some(_) => (Error::NoTls, Again::Never),
-                None if is_ours(error) => (Error::Crowded, Again::Never),
-                None => (Error::Unreachable, Again::Later),
+                Some(_) => (Error::NoTls, RetryDecision::Never),
+                None if is_ours(error) => (Error::GatewayBusy, RetryDecision::Never),
+                None => (Error::Unreachable, RetryDecision::AfterDelay),
             },
         };
         Self { error, again }
@@ -146,7 +148,7 @@ fn is_ours(error: &io::Error) -> bool {
 }
 
 fn is_connect_of_ours(cause: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(ConnectFault::Io(error)) if is_ours(error))
+    matches!(cause.downcast_ref(), Some(ConnectError::Io(error)) if is_ours(error))
 }
 
 /// The peer says that it did not process the request: it refused the stream, or is going away and names it among those
@@ -166,7 +168,7 @@ fn is_refused_by_http2(error: &legacy::Error) -> bool {
 fn is_reused_and_silent(error: &legacy::Error) -> bool {
     let mut extensions = http::Extensions::new();
     error.connect_info().inspect(|connected| connected.get_extras(&mut extensions));
-    extensions.get::<Arc<Meter>>().is_some_and(|meter| meter.is_reused_and_silent())
+    extensions.get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_reused_and_silent())
 }
 
 fn deepest(error: &legacy::Error) -> String {
@@ -181,7 +183,7 @@ fn is_redirect(status: StatusCode) -> bool {
 ///
 /// It must be within the origin, to which the key belongs, and the request a GET, since a search
 /// must not be sent twice.
-fn redirect_target(from: &Outgoing, response: &Response<AnswerBody>) -> Result<Uri, Error> {
+fn redirect_target(from: &BackendRequest, response: &Response<ResponseBody>) -> Result<Uri, Error> {
     let status = response.status().as_u16();
     let target = location(&from.uri, response)
         .ok_or_else(|| Error::Refused { status, detail: Some("it redirects to nowhere".into()) })?;
@@ -196,7 +198,7 @@ fn redirect_target(from: &Outgoing, response: &Response<AnswerBody>) -> Result<U
     target.as_str().parse().map_err(|_| Error::BadRequest)
 }
 
-fn location(from: &Uri, response: &Response<AnswerBody>) -> Option<Url> {
+fn location(from: &Uri, response: &Response<ResponseBody>) -> Option<Url> {
     let text = response.headers().get(LOCATION)?.to_str().ok()?;
     let mut target = Url::parse(&from.to_string()).ok()?.join(text).ok()?;
     target.set_fragment(None);

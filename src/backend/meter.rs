@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::Error;
+use super::error::{Error, UselessTraffic};
 
 /// The maximum of useless bytes on a connection that carries one call at a time: a response head
 /// (64 KiB at most), interim responses before it, and read-ahead of the body.
@@ -28,7 +28,7 @@ const BYTES_A_PIECE: u64 = 16;
 
 /// The meter of one connection, updated by the connection and read by the calls on it.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct ConnectionMeter {
     idle_bytes_limit: u64,
     /// Whether calls share the connection, so that a write belongs to no particular one.
     carries_many: bool,
@@ -41,19 +41,14 @@ pub(super) struct Meter {
     idle_reads: AtomicU64,
 }
 
-/// The peer keeps sending data that is not a response.
-#[derive(Debug, thiserror::Error)]
-#[error("what arrives is no answer, and there is too much of it")]
-pub(super) struct Overrun;
-
-impl Meter {
+impl ConnectionMeter {
     /// Creates the meter of a connection that carries one call at a time.
-    pub(super) fn of_one() -> Self {
+    pub(super) fn exclusive() -> Self {
         Self::new(IDLE_BYTES, false)
     }
 
     /// Creates the meter of a connection that calls share.
-    pub(super) fn of_many() -> Self {
+    pub(super) fn multiplexed() -> Self {
         Self::new(IDLE_BYTES_OF_MANY, true)
     }
 
@@ -69,29 +64,29 @@ impl Meter {
     }
 
     /// Records a write. The first write after a read starts the next request.
-    pub(super) fn wrote(&self) {
+    pub(super) fn on_write(&self) {
         if !self.carries_many && self.is_answering.swap(false, Ordering::AcqRel) {
             self.requests.fetch_add(1, Ordering::AcqRel);
-            self.progressed();
+            self.on_progress();
         }
     }
 
     /// Records one read of `bytes` bytes.
     ///
     /// # Errors
-    /// [`Overrun`] if too much was read since the last useful data.
-    pub(super) fn read(&self, bytes: u64) -> io::Result<()> {
+    /// [`UselessTraffic`] if too much was read since the last useful data.
+    pub(super) fn on_read(&self, bytes: u64) -> io::Result<()> {
         self.is_answering.store(true, Ordering::Release);
         let read = self.idle_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let reads = self.idle_reads.fetch_add(1, Ordering::AcqRel) + 1;
         match read > self.idle_bytes_limit || reads > IDLE_READS {
-            true => Err(io::Error::other(Overrun)),
+            true => Err(io::Error::other(UselessTraffic)),
             false => Ok(()),
         }
     }
 
     /// Records useful data: a response head or a piece of a body.
-    pub(super) fn progressed(&self) {
+    pub(super) fn on_progress(&self) {
         self.idle_bytes.store(0, Ordering::Release);
         self.idle_reads.store(0, Ordering::Release);
     }
@@ -107,21 +102,21 @@ impl Meter {
 
 /// The work caused by the pieces of one response, compared with what its bytes justify.
 #[derive(Debug, Default)]
-pub(super) struct Effort {
+pub(super) struct ReadEffort {
     spent: u64,
     bytes: u64,
 }
 
-impl Effort {
+impl ReadEffort {
     /// Records one piece.
     ///
     /// # Errors
-    /// [`Error::Crumbs`] if there are far too many pieces for their bytes.
-    pub(super) fn piece(&mut self, bytes: usize, waited: bool) -> Result<(), Error> {
+    /// [`Error::TooFragmented`] if there are far too many pieces for their bytes.
+    pub(super) fn add_chunk(&mut self, bytes: usize, waited: bool) -> Result<(), Error> {
         self.spent += if waited { 1 + WAIT } else { 1 };
         self.bytes += bytes as u64;
         match self.spent > EFFORT + self.bytes / BYTES_A_PIECE {
-            true => Err(Error::Crumbs),
+            true => Err(Error::TooFragmented),
             false => Ok(()),
         }
     }
@@ -133,60 +128,60 @@ mod tests {
 
     #[test]
     fn a_connection_is_reused_when_a_request_follows_an_answer() {
-        let meter = Meter::of_one();
-        meter.wrote();
-        meter.wrote();
+        let meter = ConnectionMeter::exclusive();
+        meter.on_write();
+        meter.on_write();
         assert!(!meter.is_reused_and_silent(), "a request in two pieces is one request");
-        meter.read(10).expect("little");
-        meter.wrote();
+        meter.on_read(10).expect("little");
+        meter.on_write();
         assert!(meter.is_reused_and_silent());
-        meter.read(1).expect("little");
+        meter.on_read(1).expect("little");
         assert!(!meter.is_reused_and_silent(), "the answer has begun");
     }
 
     #[test]
     fn a_connection_of_many_calls_says_nothing_of_one() {
-        let meter = Meter::of_many();
+        let meter = ConnectionMeter::multiplexed();
         for _ in 0..3 {
-            meter.wrote();
-            meter.read(IDLE_BYTES).expect("less than may wait in its windows");
+            meter.on_write();
+            meter.on_read(IDLE_BYTES).expect("less than may wait in its windows");
         }
-        meter.wrote();
+        meter.on_write();
         assert!(!meter.is_reused_and_silent());
         assert!(
-            (0..20).any(|_| meter.read(IDLE_BYTES).is_err()),
+            (0..20).any(|_| meter.on_read(IDLE_BYTES).is_err()),
             "what is written makes nothing of it useful"
         );
     }
 
     #[test]
     fn what_is_of_no_use_ends_a_connection_and_what_is_of_use_never() {
-        let meter = Meter::of_one();
+        let meter = ConnectionMeter::exclusive();
         for _ in 0..1000 {
-            meter.read(IDLE_BYTES).expect("of use");
-            meter.progressed();
+            meter.on_read(IDLE_BYTES).expect("of use");
+            meter.on_progress();
         }
-        meter.read(IDLE_BYTES).expect("as much as may be");
-        let error = meter.read(1).expect_err("too much");
-        assert!(error.get_ref().is_some_and(|cause| cause.is::<Overrun>()));
+        meter.on_read(IDLE_BYTES).expect("as much as may be");
+        let error = meter.on_read(1).expect_err("too much");
+        assert!(error.get_ref().is_some_and(|cause| cause.is::<UselessTraffic>()));
 
-        let meter = Meter::of_one();
-        let failed = (0..IDLE_READS + 1).position(|_| meter.read(1).is_err());
+        let meter = ConnectionMeter::exclusive();
+        let failed = (0..IDLE_READS + 1).position(|_| meter.on_read(1).is_err());
         assert_eq!(failed, Some(IDLE_READS as usize));
     }
 
     #[test]
     fn answers_that_servers_make_are_read_and_crumbs_are_not() {
         let whole = |pieces: usize, bytes: usize, waited: bool| {
-            let mut effort = Effort::default();
-            (0..pieces).try_for_each(|_| effort.piece(bytes, waited))
+            let mut effort = ReadEffort::default();
+            (0..pieces).try_for_each(|_| effort.add_chunk(bytes, waited))
         };
         assert_eq!(whole(100_000, 16 << 10, true), Ok(()), "a gigabyte as it comes");
         assert_eq!(whole(1_000_000, 100, true), Ok(()), "a row at a time");
         assert_eq!(whole(200_000, 5, false), Ok(()), "a megabyte of chunks as a JSON encoder yields them");
         assert_eq!(whole(50_000, 1, true), Ok(()), "a dripping answer of 50 kB");
-        assert_eq!(whole(1_000_000, 1, false), Err(Error::Crumbs));
-        assert_eq!(whole(1_000_000, 0, false), Err(Error::Crumbs));
-        assert_eq!(whole(60_000, 1, true), Err(Error::Crumbs));
+        assert_eq!(whole(1_000_000, 1, false), Err(Error::TooFragmented));
+        assert_eq!(whole(1_000_000, 0, false), Err(Error::TooFragmented));
+        assert_eq!(whole(60_000, 1, true), Err(Error::TooFragmented));
     }
 }

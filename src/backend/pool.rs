@@ -22,13 +22,13 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::Error;
-use super::body::AnswerBody;
-use super::connector::Connector;
-use super::guard::{AddressGuard, AddressRules};
-use super::meter::Meter;
+use super::address_guard::{AddressGuard, AddressRules};
+use super::body::ResponseBody;
+use super::connector::BackendConnector;
+use super::meter::ConnectionMeter;
 use super::proxies::Proxies;
-use super::room::Room;
-use crate::base::budget::{Budget, Hold, Party, Share};
+use super::response_budget::ResponseBudget;
+use crate::base::budget::{Budget, BudgetShare, Consumer, Reservation};
 use crate::base::clock::Clock;
 use crate::spec::TenantName;
 use crate::telemetry::metrics::Metrics;
@@ -49,10 +49,10 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connection pool of the process. Refuses to connect to forbidden addresses. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>, Room);
+pub struct Pool(Arc<PoolShared>, ResponseBudget);
 
-struct Shared {
-    connector: Connector,
+struct PoolShared {
+    connector: BackendConnector,
     /// The HTTP/1.1 connections shared by all tenants.
     http1: Connections,
     /// The budget of calls in flight, each of which occupies a connection.
@@ -65,16 +65,20 @@ struct Shared {
 impl Pool {
     /// For backends at addresses that keep the rules.
     pub fn new(rules: AddressRules, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let connector = Connector::new(AddressGuard::new(rules), tls(), Proxies::of_environment());
-        Ok(Self::over(connector, clock, metrics))
+        let connector = BackendConnector::new(AddressGuard::new(rules), tls(), Proxies::from_env());
+        Ok(Self::with_connector(connector, clock, metrics))
     }
 
-    pub(super) fn over(connector: Connector, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn with_connector(
+        connector: BackendConnector,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let http1 = Connections::new(&connector);
         let calls = Budget::new(most_calls());
         Self(
-            Arc::new(Shared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }),
-            Room::default(),
+            Arc::new(PoolShared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }),
+            ResponseBudget::default(),
         )
     }
 
@@ -82,13 +86,13 @@ impl Pool {
     pub(super) fn connections(&self, http2: bool) -> Connections {
         match http2 {
             false => self.0.http1.clone(),
-            true => Connections::new(&self.0.connector.offering_http2()),
+            true => Connections::new(&self.0.connector.with_http2()),
         }
     }
 
     /// Returns the same pool with responses counted in `budget`.
-    pub fn with_answer_memory(mut self, budget: Arc<Budget>) -> Self {
-        self.1 = Room::new(budget);
+    pub fn with_response_budget(mut self, budget: Arc<Budget>) -> Self {
+        self.1 = ResponseBudget::new(budget);
         self
     }
 
@@ -99,39 +103,39 @@ impl Pool {
     }
 
     /// Returns the memory for responses.
-    pub(super) fn room(&self) -> &Room {
+    pub(super) fn response_budget(&self) -> &ResponseBudget {
         &self.1
     }
 
     /// Changes whenever a tenant's backend becomes unhealthy or recovers; see
     /// [`super::Client::trouble`].
-    pub fn health(&self) -> watch::Receiver<u64> {
+    pub fn subscribe_health(&self) -> watch::Receiver<u64> {
         self.0.health.subscribe()
     }
 
     /// Returns the host and port of the proxy used for a URL, if any, without its credentials.
-    pub(super) fn proxy_toward(&self, url: &Url) -> Option<String> {
-        let proxy = self.0.connector.proxies().toward(&url.as_str().parse().ok()?)?;
+    pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
+        let proxy = self.0.connector.proxies().proxy_for(&url.as_str().parse().ok()?)?;
         let (host, port) = (proxy.uri().host()?, proxy.uri().port());
         Some(port.map_or(host.to_owned(), |port| format!("{host}:{port}")))
     }
 
-    pub(super) fn health_changed(&self) {
+    pub(super) fn notify_health_changed(&self) {
         self.0.health.send_modify(|count| *count += 1);
     }
 
     /// Returns an origin's share of the calls in flight.
-    pub(super) fn share_of(&self, origin: &str) -> Arc<Share> {
-        self.0.calls.share(Party::Origin(origin.into()))
+    pub(super) fn origin_share(&self, origin: &str) -> Arc<BudgetShare> {
+        self.0.calls.share(Consumer::Origin(origin.into()))
     }
 
     /// Reserves a place for one more call.
     ///
     /// # Errors
-    /// [`Error::Crowded`] if the process or the origin has its maximum of calls in flight.
-    pub(super) fn begin_call(&self, origin: Arc<Share>) -> Result<Hold, Error> {
-        let mut place = self.0.calls.hold(Some(origin), None, true);
-        place.grow(1).map_err(|_| Error::Crowded)?;
+    /// [`Error::GatewayBusy`] if the process or the origin has its maximum of calls in flight.
+    pub(super) fn reserve_call(&self, origin: Arc<BudgetShare>) -> Result<Reservation, Error> {
+        let mut place = self.0.calls.new_reservation(Some(origin), None, true);
+        place.try_grow(1).map_err(|_| Error::GatewayBusy)?;
         Ok(place)
     }
 
@@ -144,30 +148,30 @@ impl Pool {
     }
 }
 
-type Http = legacy::Client<Connector, Full<Bytes>>;
+type HttpClient = legacy::Client<BackendConnector, Full<Bytes>>;
 
 /// HTTP connections per origin. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Ways>);
+pub(super) struct Connections(Arc<HttpClients>);
 
-struct Ways {
+struct HttpClients {
     /// Reuses idle connections.
-    kept: Http,
+    kept: HttpClient,
     /// Opens a new connection for each request and does not keep it.
-    fresh: Http,
-    connector: Connector,
+    fresh: HttpClient,
+    connector: BackendConnector,
 }
 
 /// Which connections a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
-    Any,
+pub(super) enum ConnectionChoice {
+    Pooled,
     Fresh,
 }
 
 impl Connections {
-    fn new(connector: &Connector) -> Self {
-        Self(Arc::new(Ways {
+    fn new(connector: &BackendConnector) -> Self {
+        Self(Arc::new(HttpClients {
             kept: client(connector, IDLE_PER_ORIGIN),
             fresh: client(connector, 0),
             connector: connector.clone(),
@@ -178,25 +182,25 @@ impl Connections {
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
-        over: Over,
-    ) -> Result<Response<AnswerBody>, legacy::Error> {
+        over: ConnectionChoice,
+    ) -> Result<Response<ResponseBody>, legacy::Error> {
         if let Some(auth) = self.0.connector.proxies().authorization(request.uri()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
         }
         let http = match over {
-            Over::Any => &self.0.kept,
-            Over::Fresh => &self.0.fresh,
+            ConnectionChoice::Pooled => &self.0.kept,
+            ConnectionChoice::Fresh => &self.0.fresh,
         };
         let response = http.request(request).await?;
-        let meter = response.extensions().get::<Arc<Meter>>().cloned();
+        let meter = response.extensions().get::<Arc<ConnectionMeter>>().cloned();
         if let Some(meter) = &meter {
-            meter.progressed();
+            meter.on_progress();
         }
-        Ok(response.map(|body| AnswerBody::new(body, meter)))
+        Ok(response.map(|body| ResponseBody::new(body, meter)))
     }
 }
 
-fn client(connector: &Connector, idle: usize) -> Http {
+fn client(connector: &BackendConnector, idle: usize) -> HttpClient {
     legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

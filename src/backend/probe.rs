@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use url::Url;
 
-use super::{Call, Client, Error, Lasting, Pool};
+use super::{BackendClient, BackendState, CallContext, Error, Pool};
 use crate::base::diagnostic::Diagnostic;
-use crate::base::json::{Kind, Node};
-use crate::base::resolve::{Fault, Resolver};
-use crate::spec::{TenantSpec, ToolKind, UrlTemplate, Values};
+use crate::base::dns::{DnsResolver, LookupError};
+use crate::base::json::{JsonKind, JsonNode};
+use crate::spec::{TemplateValues, TenantSpec, ToolKind, UrlTemplate};
 
 /// A question that any dataset can answer cheaply.
 const QUESTION: &str = "How many rows are there?";
@@ -21,34 +21,40 @@ const QUESTION: &str = "How many rows are there?";
 /// Returns one finding per call: a notice that describes the response, or an error that says what
 /// to do. Neither keys nor values of the data are shown.
 pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Diagnostic> {
-    let lasting = Arc::new(Lasting::new());
-    let client = Client::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
-    let call = || Call::of_our_own(pool.clock().monotonic() + patience);
+    let lasting = Arc::new(BackendState::new());
+    let client =
+        BackendClient::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
+    let call = || CallContext::internal(pool.clock().monotonic() + patience);
     let mut findings = Vec::new();
 
     let started = pool.clock().monotonic();
     let context = client.context(&call()).await;
     let url = &spec.backend.context.url;
-    let seen =
-        Seen::new(pool, "context", url, started, context.as_deref().map(|document| keys(document.root())));
+    let seen = ProbeOutcome::new(
+        pool,
+        "context",
+        url,
+        started,
+        context.as_deref().map(|document| keys(document.root())),
+    );
     findings.push(seen.finding("live-context").await);
 
     for tool in spec.tools.iter().filter(|tool| tool.kind == ToolKind::Search) {
         let started = pool.clock().monotonic();
         let answer = client.call(&tool.call, &question(), &call()).await;
         let answer = answer.as_ref().map(|answer| keys(answer.document.root()));
-        let seen = Seen::new(pool, &tool.name, &tool.call.url, started, answer);
+        let seen = ProbeOutcome::new(pool, &tool.name, &tool.call.url, started, answer);
         findings.push(seen.finding("live-search").await);
     }
     findings
 }
 
-fn question() -> Values {
-    Values::from_iter([("query".to_owned(), json!(QUESTION)), ("limit".to_owned(), json!(1))])
+fn question() -> TemplateValues {
+    TemplateValues::from_iter([("query".to_owned(), json!(QUESTION)), ("limit".to_owned(), json!(1))])
 }
 
 /// The outcome of one call.
-struct Seen<'a> {
+struct ProbeOutcome<'a> {
     pool: &'a Pool,
     what: &'a str,
     url: Option<Url>,
@@ -57,7 +63,7 @@ struct Seen<'a> {
     answer: Result<String, Error>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> ProbeOutcome<'a> {
     fn new(
         pool: &'a Pool,
         what: &'a str,
@@ -91,12 +97,12 @@ impl<'a> Seen<'a> {
         let plain = || (error.to_string(), error.advice().to_owned());
         let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
-        match Resolver::of_this_process().lookup(unbracketed(host)).await {
-            Err(Fault::Silent) => (
+        match DnsResolver::global().lookup(unbracketed(host)).await {
+            Err(LookupError::TimedOut) => (
                 format!("the name service does not say in time where {host} is"),
                 "look at this machine's name servers (/etc/resolv.conf)".to_owned(),
             ),
-            Err(Fault::Failed(_)) => (
+            Err(LookupError::Failed(_)) => (
                 format!("the name service knows no address of {host}"),
                 "check how the host is spelled in the tenant's URL, and this machine's name servers \
                  (/etc/resolv.conf); where only a proxy leads out, name it in HTTPS_PROXY"
@@ -117,7 +123,7 @@ impl<'a> Seen<'a> {
     }
 
     fn proxy(&self) -> Option<String> {
-        self.pool.proxy_toward(self.url.as_ref()?)
+        self.pool.proxy_for(self.url.as_ref()?)
     }
 }
 
@@ -131,12 +137,12 @@ fn unbracketed(host: &str) -> &str {
 }
 
 /// Describes the shape of a response, without its data.
-fn keys(value: Node<'_>) -> String {
+fn keys(value: JsonNode<'_>) -> String {
     const SHOWN: usize = 12;
     const LONGEST: usize = 64;
     match value.kind() {
-        Kind::Object => {
-            let names = value.members().take(SHOWN).map(|(name, _)| name.beginning(LONGEST).0);
+        JsonKind::Object => {
+            let names = value.members().take(SHOWN).map(|(name, _)| name.prefix(LONGEST).0);
             let names: Vec<_> = names.collect();
             let more = if value.members().nth(SHOWN).is_some() { ", …" } else { "" };
             format!(
@@ -144,7 +150,7 @@ fn keys(value: Node<'_>) -> String {
                 if names.is_empty() { "nothing".into() } else { names.join(", ") }
             )
         }
-        Kind::Array => format!("a JSON array of {} items", value.items().count()),
+        JsonKind::Array => format!("a JSON array of {} items", value.items().count()),
         _ => "a single JSON value".to_owned(),
     }
 }
@@ -154,11 +160,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::base::json::Document;
+    use crate::base::json::JsonDocument;
 
     #[test]
     fn a_shape_names_members_and_no_values() {
-        let keys = |value: Value| super::keys(Document::of(&value).root());
+        let keys = |value: Value| super::keys(JsonDocument::from_value(&value).root());
         assert_eq!(keys(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
         assert_eq!(keys(json!([1, 2])), "a JSON array of 2 items");
         assert_eq!(keys(json!("canary")), "a single JSON value");

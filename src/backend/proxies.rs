@@ -15,17 +15,17 @@ pub(super) struct Proxies(Option<Matcher>);
 
 impl Proxies {
     /// Reads the proxies from the environment.
-    pub(super) fn of_environment() -> Self {
+    pub(super) fn from_env() -> Self {
         Self(Some(Matcher::from_env()))
     }
 
     #[cfg(test)]
-    pub(super) fn everywhere(proxy: &str) -> Self {
+    pub(super) fn for_all(proxy: &str) -> Self {
         Self(Some(Matcher::builder().all(proxy.to_owned()).build()))
     }
 
     /// Returns the proxy to use for a URL, if any.
-    pub(super) fn toward(&self, target: &Uri) -> Option<Intercept> {
+    pub(super) fn proxy_for(&self, target: &Uri) -> Option<Intercept> {
         let proxy = self.0.as_ref()?.intercept(target)?;
         let is_spoken = matches!(proxy.uri().scheme_str(), Some("http" | "https"));
         (is_spoken && !is_loopback(target.host()?)).then_some(proxy)
@@ -36,12 +36,12 @@ impl Proxies {
         if target.scheme_str() != Some("http") {
             return None;
         }
-        self.toward(target)?.basic_auth().cloned()
+        self.proxy_for(target)?.basic_auth().cloned()
     }
 }
 
 /// The address that a host is, however it is spelled and with or without the brackets of IPv6; none if it is a name.
-pub(super) fn literal(host: &str) -> Option<IpAddr> {
+pub(super) fn parse_ip_literal(host: &str) -> Option<IpAddr> {
     if let Ok(address) = host.parse() {
         return Some(address);
     }
@@ -56,7 +56,7 @@ fn is_loopback(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost"
         || name.ends_with(".localhost")
-        || literal(host).is_some_and(|ip| ip.to_canonical().is_loopback())
+        || parse_ip_literal(host).is_some_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -69,9 +69,9 @@ mod tests {
 
     #[test]
     fn a_proxy_leads_everywhere_but_to_this_machine() {
-        let proxies = Proxies::everywhere("http://ann:secret@proxy.example:3128");
+        let proxies = Proxies::for_all("http://ann:secret@proxy.example:3128");
         for target in ["https://portal.example/x", "http://portal.example:8080/x", "https://10.0.0.1/x"] {
-            let proxy = proxies.toward(&uri(target)).expect("a proxy");
+            let proxy = proxies.proxy_for(&uri(target)).expect("a proxy");
             assert_eq!(proxy.uri().authority().map(|it| it.as_str()), Some("proxy.example:3128"));
         }
         for target in [
@@ -83,14 +83,14 @@ mod tests {
             "http://[::1]/x",
             "http://[::ffff:127.0.0.1]/x",
         ] {
-            assert!(proxies.toward(&uri(target)).is_none(), "{target}");
+            assert!(proxies.proxy_for(&uri(target)).is_none(), "{target}");
         }
-        assert!(Proxies::default().toward(&uri("https://portal.example/x")).is_none());
+        assert!(Proxies::default().proxy_for(&uri("https://portal.example/x")).is_none());
     }
 
     #[test]
     fn the_proxys_password_goes_to_the_proxy_only() {
-        let proxies = Proxies::everywhere("http://ann:secret@proxy.example:3128");
+        let proxies = Proxies::for_all("http://ann:secret@proxy.example:3128");
         let sent = proxies.authorization(&uri("http://portal.example/x")).expect("a header");
         assert!(sent.is_sensitive() && sent.as_bytes().starts_with(b"Basic "));
         assert!(
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_proxy_that_is_not_spoken_is_none() {
         assert!(
-            Proxies::everywhere("socks5://proxy.example").toward(&uri("https://portal.example/")).is_none()
+            Proxies::for_all("socks5://proxy.example").proxy_for(&uri("https://portal.example/")).is_none()
         );
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde_json::{Value, json};
 
-use super::{AddressRules, Call, Client, Error, Lasting, Pool};
+use super::{AddressRules, BackendClient, BackendState, CallContext, Error, Pool};
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
 use crate::spec::{
     BackendOnly, BackendPlace, BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec,
-    UrlTemplate, Values,
+    TemplateValues, UrlTemplate,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -28,15 +28,15 @@ use fake::{FakeBackend, Reply};
 const KEY: &str = "canary-key-4711";
 
 /// A tenant's client for a fake backend, with the parts that tests adjust.
-struct Bench {
+struct BackendTestkit {
     backend: FakeBackend,
     pool: Pool,
     clock: Arc<ManualClock>,
     limits: LimitsSpec,
-    lasting: Arc<Lasting>,
+    lasting: Arc<BackendState>,
 }
 
-impl Bench {
+impl BackendTestkit {
     async fn new() -> Self {
         let backend = FakeBackend::start().await;
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
@@ -44,15 +44,15 @@ impl Bench {
         Self { backend, pool, clock, limits: LimitsSpec::default(), lasting: Arc::default() }
     }
 
-    fn client(&self) -> Arc<Client> {
+    fn client(&self) -> Arc<BackendClient> {
         self.client_to(&self.backend.url("/nlp-context"))
     }
 
-    fn client_to(&self, context_url: &str) -> Arc<Client> {
+    fn client_to(&self, context_url: &str) -> Arc<BackendClient> {
         self.client_of(context_url, self.lasting.clone())
     }
 
-    fn client_of(&self, context_url: &str, lasting: Arc<Lasting>) -> Arc<Client> {
+    fn client_of(&self, context_url: &str, lasting: Arc<BackendState>) -> Arc<BackendClient> {
         let spec = BackendSpec {
             family: Family::Nlp,
             connection_id: Some("c-1".into()),
@@ -62,7 +62,7 @@ impl Bench {
             reaches: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
-        Arc::new(Client::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
+        Arc::new(BackendClient::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
     }
 
     /// Asks once and has the backend send this reply.
@@ -71,13 +71,13 @@ impl Bench {
         self.search(&self.client(), Duration::from_secs(10)).await
     }
 
-    async fn search(&self, client: &Client, patience: Duration) -> Result<Value, Error> {
+    async fn search(&self, client: &BackendClient, patience: Duration) -> Result<Value, Error> {
         let spec = search(&self.backend.url("/nlp-search"));
         client.call(&spec, &question(), &self.call(patience)).await.map(|answer| answer.document.to_value())
     }
 
-    fn call(&self, patience: Duration) -> Call {
-        Call {
+    fn call(&self, patience: Duration) -> CallContext {
+        CallContext {
             request_id: "r-1".into(),
             deadline: self.clock.monotonic() + patience,
             user: Some("ann@example.com".into()),
@@ -110,6 +110,6 @@ fn search(url: &str) -> CallSpec {
     }
 }
 
-fn question() -> Values {
-    Values::from_iter([("query".to_owned(), json!("orders by region"))])
+fn question() -> TemplateValues {
+    TemplateValues::from_iter([("query".to_owned(), json!("orders by region"))])
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::clock::Clock;
-use super::seldom::Seldom;
+use super::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -28,13 +28,13 @@ pub struct Acceptor {
     metrics: Arc<Metrics>,
     /// Failures since a connection was last accepted.
     failures: u32,
-    complaint: Seldom,
+    complaint: LogLimiter,
 }
 
 impl Acceptor {
     /// Wraps a listening socket. Nothing is accepted until [`Acceptor::accept`] is called.
     pub fn new(socket: Arc<TcpListener>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { socket, clock, metrics, failures: 0, complaint: Seldom::once_in(SAY_AGAIN_AFTER) }
+        Self { socket, clock, metrics, failures: 0, complaint: LogLimiter::new(SAY_AGAIN_AFTER) }
     }
 
     /// Waits for the next connection, however long it takes. Cancellation-safe.
@@ -56,8 +56,8 @@ impl Acceptor {
     /// The process is out of file descriptors or memory. Accepting again at once would only spin,
     /// and logging every failure would fill the disk.
     fn meet(&mut self, error: &io::Error) -> Duration {
-        self.metrics.connection_refused("accept_error");
-        if self.complaint.occasion(self.clock.monotonic()).is_some() {
+        self.metrics.record_refused_connection("accept_error");
+        if self.complaint.check(self.clock.monotonic()).is_some() {
             tracing::warn!(
                 listener = self.socket.local_addr().ok().map(tracing::field::display),
                 %error,

@@ -20,7 +20,7 @@ pub fn empty() -> Body {
 }
 
 /// Returns a response with this body and content type, and no other headers.
-pub fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
+pub fn response(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(bytes));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -28,7 +28,7 @@ pub fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<By
 }
 
 /// Returns a response without a body.
-pub fn bare(status: StatusCode) -> Response<Body> {
+pub fn empty_response(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = status;
     response

@@ -11,7 +11,7 @@
 //!   credential. Callers without one therefore cannot lock out callers with one, neither from the
 //!   whole budget nor from one tenant.
 //!
-//! A [`Hold`] returns its weight when it is dropped. A refused request reserves nothing.
+//! A [`Reservation`] returns its weight when it is dropped. A refused request reserves nothing.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use dashmap::DashMap;
 
 /// A party whose share is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Party {
+pub enum Consumer {
     /// A tenant, by name.
     Tenant(Arc<str>),
     /// A source network, as [`network`](super::reach::network) computes it.
@@ -38,25 +38,25 @@ pub enum Party {
 pub struct Budget {
     limit: u64,
     held: AtomicU64,
-    /// The weight each party holds. An entry lives as long as its [`Share`].
-    shares: DashMap<Party, Weak<Share>>,
+    /// The weight each party holds. An entry lives as long as its [`BudgetShare`].
+    shares: DashMap<Consumer, Weak<BudgetShare>>,
 }
 
 /// The weight that one party holds of a budget.
 #[derive(Debug)]
-pub struct Share {
+pub struct BudgetShare {
     budget: Arc<Budget>,
-    party: Party,
+    party: Consumer,
     limit: u64,
     held: AtomicU64,
 }
 
 /// The weight that one request, response or stream holds; returned when dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Reservation {
     budget: Arc<Budget>,
     /// The shares of the tenant, the source network and the client, as far as they are known.
-    shares: [Option<Arc<Share>>; 3],
+    shares: [Option<Arc<BudgetShare>>; 3],
     /// Whether the caller presented a valid credential.
     has_credential: bool,
     weight: u64,
@@ -102,7 +102,7 @@ impl Budget {
     }
 
     /// Creates a budget of `mib` MiB, counted in bytes.
-    pub fn of_mib(mib: usize) -> Arc<Self> {
+    pub fn from_mib(mib: usize) -> Arc<Self> {
         Self::new((mib as u64).saturating_mul(1 << 20))
     }
 
@@ -123,44 +123,44 @@ impl Budget {
 
     /// Returns the share of a party with its default limit. Keep it where the party is looked up
     /// often.
-    pub fn share(self: &Arc<Self>, party: Party) -> Arc<Share> {
+    pub fn share(self: &Arc<Self>, party: Consumer) -> Arc<BudgetShare> {
         let limit = match party {
-            Party::Tenant(_) | Party::Network(_) | Party::Origin(_) => self.share_limit(),
-            Party::Client { .. } => self.share_limit() / 2,
+            Consumer::Tenant(_) | Consumer::Network(_) | Consumer::Origin(_) => self.share_limit(),
+            Consumer::Client { .. } => self.share_limit() / 2,
         };
-        self.share_of(party, limit)
+        self.share_with_limit(party, limit)
     }
 
     /// Returns the share of a party, which may hold up to `limit`. Pass the same limit each time.
-    pub fn share_of(self: &Arc<Self>, party: Party, limit: u64) -> Arc<Share> {
+    pub fn share_with_limit(self: &Arc<Self>, party: Consumer, limit: u64) -> Arc<BudgetShare> {
         let mut entry = self.shares.entry(party.clone()).or_default();
         if let Some(share) = entry.upgrade() {
             return share;
         }
-        let share = Arc::new(Share { budget: Arc::clone(self), party, limit, held: AtomicU64::new(0) });
+        let share = Arc::new(BudgetShare { budget: Arc::clone(self), party, limit, held: AtomicU64::new(0) });
         *entry = Arc::downgrade(&share);
         share
     }
 
     /// Creates an empty hold, counted against the shares of a tenant and a source network, if
     /// given.
-    pub fn hold(
+    pub fn new_reservation(
         self: &Arc<Self>,
-        tenant: Option<Arc<Share>>,
-        network: Option<Arc<Share>>,
+        tenant: Option<Arc<BudgetShare>>,
+        network: Option<Arc<BudgetShare>>,
         has_credential: bool,
-    ) -> Hold {
-        Hold { budget: Arc::clone(self), shares: [tenant, network, None], has_credential, weight: 0 }
+    ) -> Reservation {
+        Reservation { budget: Arc::clone(self), shares: [tenant, network, None], has_credential, weight: 0 }
     }
 
     /// Returns the number of parties that have a share now.
     #[cfg(test)]
-    pub fn parties(&self) -> usize {
+    pub fn consumer_count(&self) -> usize {
         self.shares.len()
     }
 }
 
-impl Share {
+impl BudgetShare {
     /// Returns the weight that the party holds now.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
@@ -168,31 +168,31 @@ impl Share {
 
     fn exhausted(&self) -> Exhausted {
         match self.party {
-            Party::Tenant(_) => Exhausted::Tenant,
-            Party::Network(_) => Exhausted::Network,
-            Party::Client { .. } => Exhausted::Client,
-            Party::Origin(_) => Exhausted::Origin,
+            Consumer::Tenant(_) => Exhausted::Tenant,
+            Consumer::Network(_) => Exhausted::Network,
+            Consumer::Client { .. } => Exhausted::Client,
+            Consumer::Origin(_) => Exhausted::Origin,
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         // A new share of the same party may have replaced this one since; that one stays.
         self.budget.shares.remove_if(&self.party, |_, share| share.strong_count() == 0);
     }
 }
 
-impl Hold {
+impl Reservation {
     /// Counts this hold against a client's share as well. The hold must be empty.
-    pub fn of_client(mut self, client: Arc<Share>) -> Self {
+    pub fn with_client_share(mut self, client: Arc<BudgetShare>) -> Self {
         debug_assert_eq!(self.weight, 0, "what it has is counted nowhere else");
         self.shares[2] = Some(client);
         self
     }
 
     /// Creates an empty hold that is counted against the same shares as this one.
-    pub fn another(&self) -> Self {
+    pub fn new_empty(&self) -> Self {
         let (budget, shares) = (Arc::clone(&self.budget), self.shares.clone());
         Self { budget, shares, has_credential: self.has_credential, weight: 0 }
     }
@@ -202,7 +202,7 @@ impl Hold {
     /// # Errors
     /// The bound that would be exceeded: a share's (tenant, source network or client) or the
     /// budget's.
-    pub fn grow(&mut self, weight: u64) -> Result<(), Exhausted> {
+    pub fn try_grow(&mut self, weight: u64) -> Result<(), Exhausted> {
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
             if !try_add(&share.held, weight, self.open_part(share.limit)) {
@@ -241,9 +241,9 @@ impl Hold {
     ///
     /// That is so if one of its shares is more than half full, or, for callers without a
     /// credential, if the whole budget is more than three quarters full.
-    pub fn is_pressed(&self) -> bool {
+    pub fn is_under_pressure(&self) -> bool {
         let budget = &self.budget;
-        let is_large = |share: &Arc<Share>| share.held() > share.limit / 2;
+        let is_large = |share: &Arc<BudgetShare>| share.held() > share.limit / 2;
         let is_full = budget.held() > budget.limit / 4 * 3;
         self.shares.iter().flatten().any(is_large) || (is_full && !self.has_credential)
     }
@@ -266,7 +266,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.release();
     }
@@ -281,83 +281,86 @@ fn try_add(held: &AtomicU64, weight: u64, limit: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::reach::network;
+    use crate::base::net::client_network;
 
-    fn tenant(budget: &Arc<Budget>, name: &str) -> Option<Arc<Share>> {
-        Some(budget.share(Party::Tenant(name.into())))
+    fn tenant(budget: &Arc<Budget>, name: &str) -> Option<Arc<BudgetShare>> {
+        Some(budget.share(Consumer::Tenant(name.into())))
     }
 
-    fn source(budget: &Arc<Budget>, address: &str) -> Option<Arc<Share>> {
-        Some(budget.share(Party::Network(network(address.parse().expect("an address")))))
+    fn source(budget: &Arc<Budget>, address: &str) -> Option<Arc<BudgetShare>> {
+        Some(budget.share(Consumer::Network(client_network(address.parse().expect("an address")))))
     }
 
     #[test]
     fn one_tenant_has_half_and_the_others_have_the_rest() {
         let budget = Budget::new(100);
-        let mut a = budget.hold(tenant(&budget, "a"), None, true);
-        let mut more_of_a = budget.hold(tenant(&budget, "a"), None, true);
-        let mut b = budget.hold(tenant(&budget, "b"), None, true);
-        assert_eq!(a.grow(40), Ok(()));
-        assert_eq!(more_of_a.grow(11), Err(Exhausted::Tenant));
-        assert_eq!(more_of_a.grow(10), Ok(()), "a refusal takes nothing");
-        assert_eq!(b.grow(50), Ok(()));
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        let mut more_of_a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        let mut b = budget.new_reservation(tenant(&budget, "b"), None, true);
+        assert_eq!(a.try_grow(40), Ok(()));
+        assert_eq!(more_of_a.try_grow(11), Err(Exhausted::Tenant));
+        assert_eq!(more_of_a.try_grow(10), Ok(()), "a refusal takes nothing");
+        assert_eq!(b.try_grow(50), Ok(()));
         drop((a, more_of_a, b));
-        assert_eq!((budget.held(), budget.parties()), (0, 0));
+        assert_eq!((budget.held(), budget.consumer_count()), (0, 0));
     }
 
     #[test]
     fn one_address_has_half_whichever_tenants_it_asks() {
         let budget = Budget::new(100);
-        let mut one = budget.hold(tenant(&budget, "a"), source(&budget, "2001:db8::1"), true);
-        let mut two = budget.hold(tenant(&budget, "b"), source(&budget, "2001:db8::2"), true);
-        let mut other = budget.hold(tenant(&budget, "b"), source(&budget, "2001:db8:0:1::1"), true);
-        assert_eq!(one.grow(50), Ok(()));
-        assert_eq!(two.grow(1), Err(Exhausted::Network));
-        assert_eq!(other.grow(50), Ok(()), "what was refused left nothing behind in the tenant's share");
+        let mut one = budget.new_reservation(tenant(&budget, "a"), source(&budget, "2001:db8::1"), true);
+        let mut two = budget.new_reservation(tenant(&budget, "b"), source(&budget, "2001:db8::2"), true);
+        let mut other =
+            budget.new_reservation(tenant(&budget, "b"), source(&budget, "2001:db8:0:1::1"), true);
+        assert_eq!(one.try_grow(50), Ok(()));
+        assert_eq!(two.try_grow(1), Err(Exhausted::Network));
+        assert_eq!(other.try_grow(50), Ok(()), "what was refused left nothing behind in the tenant's share");
     }
 
     #[test]
     fn the_last_fifth_is_for_those_with_a_credential() {
         let budget = Budget::new(100);
-        let mut a = budget.hold(tenant(&budget, "a"), None, false);
-        let mut b = budget.hold(tenant(&budget, "b"), None, false);
-        let mut c = budget.hold(tenant(&budget, "c"), None, false);
-        assert_eq!((a.grow(40), b.grow(40)), (Ok(()), Ok(())));
-        assert_eq!(c.grow(1), Err(Exhausted::Budget));
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, false);
+        let mut b = budget.new_reservation(tenant(&budget, "b"), None, false);
+        let mut c = budget.new_reservation(tenant(&budget, "c"), None, false);
+        assert_eq!((a.try_grow(40), b.try_grow(40)), (Ok(()), Ok(())));
+        assert_eq!(c.try_grow(1), Err(Exhausted::Budget));
         c.set_credential();
-        assert_eq!(c.grow(20), Ok(()));
+        assert_eq!(c.try_grow(20), Ok(()));
         assert_eq!(budget.held(), 100);
     }
 
     #[test]
     fn the_last_fifth_of_a_tenants_share_is_for_its_callers_with_a_credential() {
         let budget = Budget::new(100);
-        let mut unknown = budget.hold(tenant(&budget, "a"), None, false);
-        let mut known = budget.hold(tenant(&budget, "a"), None, true);
-        assert_eq!((unknown.grow(40), unknown.grow(1)), (Ok(()), Err(Exhausted::Tenant)));
-        assert_eq!((known.grow(10), known.grow(1)), (Ok(()), Err(Exhausted::Tenant)));
+        let mut unknown = budget.new_reservation(tenant(&budget, "a"), None, false);
+        let mut known = budget.new_reservation(tenant(&budget, "a"), None, true);
+        assert_eq!((unknown.try_grow(40), unknown.try_grow(1)), (Ok(()), Err(Exhausted::Tenant)));
+        assert_eq!((known.try_grow(10), known.try_grow(1)), (Ok(()), Err(Exhausted::Tenant)));
     }
 
     #[test]
     fn a_client_has_half_of_what_its_tenant_has() {
         let budget = Budget::new(100);
-        let client = |id: &str| budget.share(Party::Client { tenant: "a".into(), id: id.into() });
-        let mut one = budget.hold(tenant(&budget, "a"), None, true).of_client(client("one"));
-        let mut two = budget.hold(tenant(&budget, "a"), None, true).of_client(client("two"));
-        assert_eq!((one.grow(25), one.grow(1)), (Ok(()), Err(Exhausted::Client)));
-        assert_eq!((two.grow(25), budget.held()), (Ok(()), 50));
+        let client = |id: &str| budget.share(Consumer::Client { tenant: "a".into(), id: id.into() });
+        let mut one =
+            budget.new_reservation(tenant(&budget, "a"), None, true).with_client_share(client("one"));
+        let mut two =
+            budget.new_reservation(tenant(&budget, "a"), None, true).with_client_share(client("two"));
+        assert_eq!((one.try_grow(25), one.try_grow(1)), (Ok(()), Err(Exhausted::Client)));
+        assert_eq!((two.try_grow(25), budget.held()), (Ok(()), 50));
     }
 
     #[test]
     fn what_is_given_back_is_free_for_others_and_never_more_than_was_taken() {
         let budget = Budget::new(100);
-        let mut a = budget.hold(tenant(&budget, "a"), None, true);
-        assert_eq!(a.grow(50), Ok(()));
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        assert_eq!(a.try_grow(50), Ok(()));
         a.shrink(30);
         assert_eq!((a.weight(), budget.held()), (20, 20));
         a.shrink(1000);
         assert_eq!((a.weight(), budget.held()), (0, 0));
-        assert_eq!(a.grow(u64::MAX), Err(Exhausted::Tenant));
+        assert_eq!(a.try_grow(u64::MAX), Err(Exhausted::Tenant));
         assert_eq!(budget.held(), 0);
     }
 
@@ -365,13 +368,15 @@ mod tests {
     fn a_client_may_have_a_share_of_its_own_size() {
         let budget = Budget::new(100);
         let hold = |id: &str| {
-            let client = Party::Client { tenant: "a".into(), id: id.into() };
-            budget.hold(tenant(&budget, "a"), None, true).of_client(budget.share_of(client, 5))
+            let client = Consumer::Client { tenant: "a".into(), id: id.into() };
+            budget
+                .new_reservation(tenant(&budget, "a"), None, true)
+                .with_client_share(budget.share_with_limit(client, 5))
         };
         let (mut ann, mut more_of_ann, mut bob) = (hold("ann"), hold("ann"), hold("bob"));
-        assert_eq!((ann.grow(4), more_of_ann.grow(2)), (Ok(()), Err(Exhausted::Client)));
-        assert_eq!((more_of_ann.grow(1), bob.grow(5)), (Ok(()), Ok(())));
-        let tenant = budget.share(Party::Tenant("a".into()));
+        assert_eq!((ann.try_grow(4), more_of_ann.try_grow(2)), (Ok(()), Err(Exhausted::Client)));
+        assert_eq!((more_of_ann.try_grow(1), bob.try_grow(5)), (Ok(()), Ok(())));
+        let tenant = budget.share(Consumer::Tenant("a".into()));
         assert_eq!(tenant.held(), 10);
         drop((ann, more_of_ann));
         assert_eq!((tenant.held(), budget.held()), (5, 5));
@@ -380,17 +385,17 @@ mod tests {
     #[test]
     fn only_the_large_are_to_hurry_until_little_is_left() {
         let budget = Budget::new(100);
-        let mut a = budget.hold(tenant(&budget, "a"), None, true);
-        let mut b = budget.hold(tenant(&budget, "b"), None, false);
-        assert_eq!((a.grow(25), b.grow(1)), (Ok(()), Ok(())));
-        assert!(!a.is_pressed() && !b.is_pressed());
-        assert_eq!(a.grow(1), Ok(()));
-        assert!(a.is_pressed() && !b.is_pressed());
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        let mut b = budget.new_reservation(tenant(&budget, "b"), None, false);
+        assert_eq!((a.try_grow(25), b.try_grow(1)), (Ok(()), Ok(())));
+        assert!(!a.is_under_pressure() && !b.is_under_pressure());
+        assert_eq!(a.try_grow(1), Ok(()));
+        assert!(a.is_under_pressure() && !b.is_under_pressure());
         let mut others: Vec<_> =
-            ["c", "d", "e"].map(|name| budget.hold(tenant(&budget, name), None, true)).into();
-        others.iter_mut().for_each(|hold| assert_eq!(hold.grow(20), Ok(())));
+            ["c", "d", "e"].map(|name| budget.new_reservation(tenant(&budget, name), None, true)).into();
+        others.iter_mut().for_each(|hold| assert_eq!(hold.try_grow(20), Ok(())));
         assert!(
-            b.is_pressed() && !others[0].is_pressed(),
+            b.is_under_pressure() && !others[0].is_under_pressure(),
             "nobody who showed a credential is hurried for it"
         );
     }
@@ -398,34 +403,34 @@ mod tests {
     #[test]
     fn what_all_together_have_no_room_for_is_given_back_to_the_shares() {
         let budget = Budget::new(100);
-        let mut others = budget.hold(None, None, true);
-        let mut a = budget.hold(tenant(&budget, "a"), None, true);
-        assert_eq!(others.grow(80), Ok(()));
-        assert_eq!(a.grow(30), Err(Exhausted::Budget));
+        let mut others = budget.new_reservation(None, None, true);
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        assert_eq!(others.try_grow(80), Ok(()));
+        assert_eq!(a.try_grow(30), Err(Exhausted::Budget));
         others.release();
-        assert_eq!(a.grow(50), Ok(()), "what was refused is not held against its tenant");
+        assert_eq!(a.try_grow(50), Ok(()), "what was refused is not held against its tenant");
     }
 
     #[test]
     fn another_hold_counts_in_the_same_shares() {
         let budget = Budget::new(100);
-        let mut one = budget.hold(tenant(&budget, "a"), None, true);
-        let mut another = one.another();
-        assert_eq!((one.grow(40), another.weight()), (Ok(()), 0));
-        assert_eq!(another.grow(11), Err(Exhausted::Tenant));
-        assert_eq!(another.grow(10), Ok(()));
+        let mut one = budget.new_reservation(tenant(&budget, "a"), None, true);
+        let mut new_empty = one.new_empty();
+        assert_eq!((one.try_grow(40), new_empty.weight()), (Ok(()), 0));
+        assert_eq!(new_empty.try_grow(11), Err(Exhausted::Tenant));
+        assert_eq!(new_empty.try_grow(10), Ok(()));
     }
 
     #[test]
     fn a_share_lives_as_long_as_somebody_has_it() {
         let budget = Budget::new(100);
-        let kept = budget.share(Party::Tenant("a".into()));
-        let mut hold = budget.hold(tenant(&budget, "a"), None, true);
-        assert_eq!(hold.grow(7), Ok(()));
+        let kept = budget.share(Consumer::Tenant("a".into()));
+        let mut hold = budget.new_reservation(tenant(&budget, "a"), None, true);
+        assert_eq!(hold.try_grow(7), Ok(()));
         assert_eq!(kept.held(), 7);
         drop(kept);
-        assert_eq!(budget.parties(), 1);
+        assert_eq!(budget.consumer_count(), 1);
         drop(hold);
-        assert_eq!(budget.parties(), 0);
+        assert_eq!(budget.consumer_count(), 0);
     }
 }

@@ -39,7 +39,7 @@ impl Digest {
     }
 
     /// Compares in constant time, so that the duration does not reveal where two digests differ.
-    pub fn same_in_constant_time(&self, other: &Self) -> bool {
+    pub fn ct_eq(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 }
@@ -73,7 +73,7 @@ impl Hasher {
     /// Adds a field, prefixed with its length.
     ///
     /// The prefix keeps two lists of fields from colliding when bytes move across a field boundary.
-    pub fn field(&mut self, bytes: &[u8]) {
+    pub fn update_field(&mut self, bytes: &[u8]) {
         self.update(&(bytes.len() as u64).to_be_bytes());
         self.update(bytes);
     }
@@ -108,7 +108,7 @@ mod tests {
     fn fields_do_not_run_into_each_other() {
         let digest = |fields: &[&str]| {
             let mut hasher = Hasher::new();
-            fields.iter().for_each(|field| hasher.field(field.as_bytes()));
+            fields.iter().for_each(|field| hasher.update_field(field.as_bytes()));
             hasher.finish()
         };
         assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));

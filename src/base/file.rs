@@ -22,9 +22,9 @@ pub enum Error {
     #[error("it is larger than {} KiB", .0 >> 10)]
     TooLarge(u64),
     #[error("it is not UTF-8 text")]
-    NotText,
+    NotUtf8,
     #[error("it lies outside of the folders that it may lie in")]
-    Outside,
+    OutsideRoots,
     #[error("it cannot be read: {}", why(.0))]
     Io(#[from] io::Error),
 }
@@ -66,15 +66,15 @@ impl From<&Metadata> for Stamp {
 
 /// Whether a path may be a symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
-    Followed,
-    Refused,
+enum SymlinkPolicy {
+    Follow,
+    Refuse,
 }
 
 impl Error {
     /// Whether the error stems from the machine's present state and not from the file.
-    pub fn will_pass(&self) -> bool {
-        matches!(self, Self::Io(error) if is_scarcity(error))
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Io(error) if is_resource_exhaustion(error))
     }
 
     /// Whether the file does not exist.
@@ -100,7 +100,7 @@ pub fn why(error: &io::Error) -> String {
 }
 
 /// Whether the system ran out of memory or of file descriptors, in this process or overall.
-pub fn is_scarcity(error: &io::Error) -> bool {
+pub fn is_resource_exhaustion(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
@@ -115,7 +115,7 @@ pub fn is_scarcity(error: &io::Error) -> bool {
 /// The file is not a regular file, is larger than `cap`, or cannot be read.
 pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
     let (file, about) = open(path)?;
-    contents(&file, &about, cap)
+    read_contents(&file, &about, cap)
 }
 
 /// Reads a whole text file of at most `cap` bytes; see [`read`].
@@ -123,16 +123,16 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// Those of [`read`]; also if the file is not UTF-8.
 pub fn read_text(path: &Path, cap: u64) -> Result<String, Error> {
-    String::from_utf8(read(path, cap)?).map_err(|_| Error::NotText)
+    String::from_utf8(read(path, cap)?).map_err(|_| Error::NotUtf8)
 }
 
 /// Reads a file that this process wrote; see [`read`]. A link at its path is not followed.
 ///
 /// # Errors
 /// Those of [`read`]; a link is an error of the system.
-pub fn read_own(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
-    let (file, about) = open_as(path, Links::Refused)?;
-    contents(&file, &about, cap)
+pub fn read_no_follow(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+    let (file, about) = open_as(path, SymlinkPolicy::Refuse)?;
+    read_contents(&file, &about, cap)
 }
 
 /// Reads a file that must lie below one of `roots` once all links are resolved; see [`read`].
@@ -151,12 +151,12 @@ pub fn read_below<'a>(
     let below = |place: &Path| roots.iter().any(|root| place.starts_with(root));
     // A file outside of the roots is not even opened.
     if !below(&path.canonicalize()?) {
-        return Err(Error::Outside);
+        return Err(Error::OutsideRoots);
     }
     let (file, about) = open(path)?;
     match below(&place_of(&file, &about, path)?) {
-        true => contents(&file, &about, cap),
-        false => Err(Error::Outside),
+        true => read_contents(&file, &about, cap),
+        false => Err(Error::OutsideRoots),
     }
 }
 
@@ -172,7 +172,7 @@ fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error
     let named = fs::symlink_metadata(&place)?;
     match (named.dev(), named.ino()) == (about.dev(), about.ino()) {
         true => Ok(place),
-        false => Err(Error::Outside),
+        false => Err(Error::OutsideRoots),
     }
 }
 
@@ -181,14 +181,14 @@ fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error
 /// # Errors
 /// The file is not a regular file, or cannot be opened.
 pub fn open(path: &Path) -> Result<(File, Metadata), Error> {
-    open_as(path, Links::Followed)
+    open_as(path, SymlinkPolicy::Follow)
 }
 
 /// Reads the contents of an opened file, at most `cap` bytes.
 ///
 /// # Errors
 /// The file is larger than `cap`, or cannot be read.
-pub fn contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
+pub fn read_contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
     if about.len() > cap {
         return Err(Error::TooLarge(cap));
     }
@@ -200,7 +200,7 @@ pub fn contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Erro
     }
 }
 
-fn open_as(path: &Path, links: Links) -> Result<(File, Metadata), Error> {
+fn open_as(path: &Path, links: SymlinkPolicy) -> Result<(File, Metadata), Error> {
     // Opening some devices has side effects (a watchdog starts, a tape rewinds), so they are
     // rejected before. A device that takes the file's place in between is rejected below.
     let kind = fs::metadata(path)?.file_type();
@@ -209,7 +209,7 @@ fn open_as(path: &Path, links: Links) -> Result<(File, Metadata), Error> {
     }
     // Opening a pipe without a writer would block forever. The flag has no effect on regular files.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    if links == Links::Refused {
+    if links == SymlinkPolicy::Refuse {
         flags |= OFlags::NOFOLLOW;
     }
     let flags = i32::try_from(flags.bits()).expect("the flags of open are an int in C");
@@ -278,7 +278,7 @@ mod tests {
         symlink("/dev/zero", &link).expect("linked");
         assert!(matches!(read(&link, 4), Err(Error::NotRegular)));
         fs::write(&path, b"\xff").expect("written");
-        assert!(matches!(read_text(&path, 4), Err(Error::NotText)));
+        assert!(matches!(read_text(&path, 4), Err(Error::NotUtf8)));
     }
 
     #[test]
@@ -295,8 +295,8 @@ mod tests {
         let (path, link) = (folder.path().join("x"), folder.path().join("link"));
         fs::write(&path, b"1").expect("written");
         symlink(&path, &link).expect("linked");
-        assert_eq!(read_own(&path, 4).expect("read"), b"1");
-        assert!(read_own(&link, 4).is_err());
+        assert_eq!(read_no_follow(&path, 4).expect("read"), b"1");
+        assert!(read_no_follow(&link, 4).is_err());
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
         symlink("../b/key", ours.join("out")).expect("linked");
         symlink("../b", ours.join("folder")).expect("linked");
         for out in ["out", "folder/key", "../b/key", "../b/..data/key"] {
-            assert!(matches!(read(&ours.join(out)), Err(Error::Outside)), "{out}");
+            assert!(matches!(read(&ours.join(out)), Err(Error::OutsideRoots)), "{out}");
         }
         // The root itself may be a link, and a path outside of it may lead into it.
         symlink(&ours, around.path().join("c")).expect("linked");
@@ -368,9 +368,9 @@ mod tests {
     #[test]
     fn want_of_open_files_is_told_from_what_is_wrong_with_a_file() {
         let error = |code| Error::Io(io::Error::from_raw_os_error(code));
-        assert!([12, 23, 24].into_iter().all(|code| error(code).will_pass()));
-        assert!(![2, 13, 5].into_iter().any(|code| error(code).will_pass()));
-        assert!(!Error::NotRegular.will_pass() && !Error::TooLarge(1).will_pass());
+        assert!([12, 23, 24].into_iter().all(|code| error(code).is_transient()));
+        assert!(![2, 13, 5].into_iter().any(|code| error(code).is_transient()));
+        assert!(!Error::NotRegular.is_transient() && !Error::TooLarge(1).is_transient());
     }
 
     #[test]
@@ -380,7 +380,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.expect("mkfifo runs").success());
         assert!(matches!(read(&path, 4), Err(Error::NotRegular)));
-        assert!(matches!(read_own(&path, 4), Err(Error::NotRegular)));
+        assert!(matches!(read_no_follow(&path, 4), Err(Error::NotRegular)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
 
 /// Returns how long `Retry-After` asks to wait, given in seconds or as an HTTP date (RFC 9110
 /// section 10.2.3). The caller must bound it.
-pub fn wait_asked_for(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

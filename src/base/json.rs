@@ -1,13 +1,13 @@
 //! JSON documents that stay text: validated and bounded in one pass, never parsed into a tree.
 //!
 //! A tree of JSON takes 40 to 70 times the memory of its text, and it alters values that do not fit
-//! its types, such as numbers with many digits. A [`Document`] is its own text in compact form (RFC
-//! 8259, no white space between tokens). A [`Node`] finds parts of it in place, which costs a pass
+//! its types, such as numbers with many digits. A [`JsonDocument`] is its own text in compact form (RFC
+//! 8259, no white space between tokens). A [`JsonNode`] finds parts of it in place, which costs a pass
 //! over the skipped text and no memory.
 //!
 //! Input that Python's `json` module accepts beyond RFC 8259 is accepted as well, because backends
 //! are written with it: `NaN` and `Infinity` become `null`, half a surrogate pair becomes U+FFFD,
-//! and raw control characters in strings are escaped. [`Document::repairs`] returns which of these
+//! and raw control characters in strings are escaped. [`JsonDocument::repairs`] returns which of these
 //! changed the meaning.
 
 mod node;
@@ -17,12 +17,12 @@ mod tests;
 
 use std::fmt;
 
-pub use node::{Items, Kind, Members, Node, Text, Texts};
+pub use node::{JsonItems, JsonKind, JsonMembers, JsonNode, JsonString, JsonStrings};
 pub use scan::Repairs;
 
 /// The bounds of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct JsonLimits {
     /// Bytes of the compact form.
     pub bytes: usize,
     /// Nesting depth of arrays and objects, 127 at most.
@@ -33,7 +33,7 @@ pub struct Limits {
 
 /// The reason why a text is not an acceptable document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum JsonError {
     #[error("it is not JSON (byte {at})")]
     Syntax { at: usize },
     #[error("it is not UTF-8")]
@@ -48,62 +48,62 @@ pub enum Fault {
 
 /// A complete JSON value as compact text.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Document {
+pub struct JsonDocument {
     text: String,
     repairs: Repairs,
 }
 
 /// A validated text whose compact form has not been made yet.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckedJson {
     text: String,
-    read: scan::Read,
-    limits: Limits,
+    read: scan::ScanSummary,
+    limits: JsonLimits,
 }
 
-impl Checked {
+impl CheckedJson {
     /// Validates a text without allocating memory.
     ///
     /// # Errors
     /// The first fault in the text, or the first limit that it exceeds.
-    pub fn check(text: Vec<u8>, limits: &Limits) -> Result<Self, Fault> {
-        let text = String::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
+    pub fn check(text: Vec<u8>, limits: &JsonLimits) -> Result<Self, JsonError> {
+        let text = String::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
         let read = scan::measure(&text, limits)?;
         Ok(Self { text, read, limits: *limits })
     }
 
     /// Returns how many bytes the compact form will allocate in addition to the text.
-    pub fn needs(&self) -> usize {
+    pub fn extra_bytes(&self) -> usize {
         if self.read.is_compact { 0 } else { self.read.length }
     }
 
     /// Makes the compact form.
-    pub fn into_document(self) -> Document {
+    pub fn into_document(self) -> JsonDocument {
         let Self { text, read, limits } = self;
         if read.is_compact {
-            return Document { text, repairs: read.repairs };
+            return JsonDocument { text, repairs: read.repairs };
         }
         let mut compact = String::with_capacity(read.length);
-        scan::write(&text, &limits, &mut compact).expect("it was checked");
-        Document { text: compact, repairs: read.repairs }
+        scan::write_compact(&text, &limits, &mut compact).expect("it was checked");
+        JsonDocument { text: compact, repairs: read.repairs }
     }
 }
 
-impl Document {
+impl JsonDocument {
     /// Validates a text and makes its compact form.
     ///
     /// Allocates nothing if `text` is compact already. Otherwise allocates the length of the
-    /// compact form, [`Limits::bytes`] at most, and frees `text`.
+    /// compact form, [`JsonLimits::bytes`] at most, and frees `text`.
     ///
     /// # Errors
     /// The first fault in the text, or the first limit that it exceeds.
-    pub fn parse(text: Vec<u8>, limits: &Limits) -> Result<Self, Fault> {
-        Checked::check(text, limits).map(Checked::into_document)
+    pub fn parse(text: Vec<u8>, limits: &JsonLimits) -> Result<Self, JsonError> {
+        CheckedJson::check(text, limits).map(CheckedJson::into_document)
     }
 
     /// Returns the root value.
-    pub fn root(&self) -> Node<'_> {
-        Node::whole(&self.text)
+    pub fn root(&self) -> JsonNode<'_> {
+        JsonNode::root(&self.text)
     }
 
     /// Returns the compact text.
@@ -117,7 +117,7 @@ impl Document {
     }
 
     /// Releases unused capacity. Call it on documents that are kept.
-    pub fn shrunk(mut self) -> Self {
+    pub fn into_shrunk(mut self) -> Self {
         self.text.shrink_to_fit();
         self
     }
@@ -134,9 +134,9 @@ impl Document {
 }
 
 #[cfg(test)]
-impl Document {
+impl JsonDocument {
     /// Creates a document from a value.
-    pub fn of(value: &serde_json::Value) -> Self {
+    pub fn from_value(value: &serde_json::Value) -> Self {
         Self { text: value.to_string(), repairs: Repairs::default() }
     }
 
@@ -146,14 +146,14 @@ impl Document {
     }
 }
 
-impl AsRef<[u8]> for Document {
+impl AsRef<[u8]> for JsonDocument {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
 }
 
 /// Shows only the size, because a document may hold personal data.
-impl fmt::Debug for Document {
+impl fmt::Debug for JsonDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document").field("bytes", &self.text.len()).finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ pub struct Panicked;
 /// # Errors
 /// [`Panicked`] if the future panics. It is not polled again, so its half-done work is visible only
 /// through state that it shares.
-pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let mut future = pin!(future);
     poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
@@ -33,7 +33,7 @@ pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
 ///
 /// # Errors
 /// [`Panicked`] if the function panics.
-pub fn caught_now<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub fn catch_panic_sync<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(function)).map_err(forget)
 }
 
@@ -49,9 +49,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_what_it_happened_in_only() {
-        assert_eq!(caught(async { panic!("on purpose") }).await, Err::<(), _>(Panicked));
-        assert_eq!(caught(async { 1 }).await, Ok(1));
-        assert_eq!(caught_now(|| panic!("on purpose")), Err::<(), _>(Panicked));
-        assert_eq!(caught_now(|| 1), Ok(1));
+        assert_eq!(catch_panic(async { panic!("on purpose") }).await, Err::<(), _>(Panicked));
+        assert_eq!(catch_panic(async { 1 }).await, Ok(1));
+        assert_eq!(catch_panic_sync(|| panic!("on purpose")), Err::<(), _>(Panicked));
+        assert_eq!(catch_panic_sync(|| 1), Ok(1));
     }
 }

@@ -14,12 +14,12 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 }
 
 /// Returns an unpredictable text of 43 base64url characters (256 bits).
-pub fn text() -> String {
+pub fn token() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes::<32>())
 }
 
 /// Whether a text has the form that [`text`] returns.
-pub fn is_text(text: &str) -> bool {
+pub fn is_token(text: &str) -> bool {
     text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::panic::{Panicked, caught};
+use super::panic::{Panicked, catch_panic};
 
 /// The pause before a supervised task is restarted; it doubles with each further panic.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -29,12 +29,12 @@ pub struct Tasks {
     tracker: TaskTracker,
     soft: CancellationToken,
     hard: CancellationToken,
-    panics: Panics,
+    panics: PanicCounts,
 }
 
 /// The panics so far, by task name. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Panics(Arc<Mutex<BTreeMap<&'static str, TaskHealth>>>);
+pub struct PanicCounts(Arc<Mutex<BTreeMap<&'static str, TaskHealth>>>);
 
 /// The health of the tasks of one name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct TaskHealth {
     pub is_down: bool,
 }
 
-impl Panics {
+impl PanicCounts {
     /// Counts a panic of a task that continues, or that nothing depends on.
     pub fn record(&self, task: &'static str) {
         tracing::error!(task, fault = "panic", "a task of tenantd panicked; please report the lines above");
@@ -100,11 +100,7 @@ impl Tasks {
     ///
     /// Use it where `start` recreates all state of the task, or where a panic leaves that state
     /// intact.
-    pub fn supervised<F, S>(
-        &self,
-        name: &'static str,
-        start: S,
-    ) -> impl Future<Output = ()> + Send + use<F, S>
+    pub fn supervise<F, S>(&self, name: &'static str, start: S) -> impl Future<Output = ()> + Send + use<F, S>
     where
         F: Future<Output = ()> + Send + 'static,
         S: Fn() -> F + Send + 'static,
@@ -112,7 +108,7 @@ impl Tasks {
         let (panics, soft) = (self.panics.clone(), self.soft.clone());
         async move {
             let mut pause = FIRST_PAUSE;
-            while caught(start()).await == Err(Panicked) {
+            while catch_panic(start()).await == Err(Panicked) {
                 panics.record(name);
                 panics.set_down(name, true);
                 if soft.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -125,7 +121,7 @@ impl Tasks {
     }
 
     /// Returns the panics so far.
-    pub fn panics(&self) -> &Panics {
+    pub fn panics(&self) -> &PanicCounts {
         &self.panics
     }
 
@@ -136,7 +132,7 @@ impl Tasks {
         let (hard, panics) = (self.hard.clone(), self.panics.clone());
         let task = async move {
             tokio::select! {
-                ended = caught(task) => if ended == Err(Panicked) { panics.record(name) },
+                ended = catch_panic(task) => if ended == Err(Panicked) { panics.record(name) },
                 () = hard.cancelled() => {}
             }
         };
@@ -188,7 +184,7 @@ mod tests {
             let run = counted.fetch_add(1, Ordering::Relaxed);
             async move { if run < 3 { panic!("on purpose") } else { std::future::pending().await } }
         };
-        let task = tasks.supervised("worker", start);
+        let task = tasks.supervise("worker", start);
         tasks.spawn("worker", task);
         let health = |tasks: &Tasks| tasks.panics().by_task().first().map(|(_, health)| *health);
         tokio::time::sleep(FIRST_PAUSE / 2).await;
@@ -202,7 +198,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_panics_at_each_start_does_not_hold_up_the_end() {
         let tasks = Tasks::new();
-        let task = tasks.supervised("worker", || async { panic!("on purpose") });
+        let task = tasks.supervise("worker", || async { panic!("on purpose") });
         tasks.spawn("worker", task);
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert!(tasks.drain(Duration::from_secs(1)).await);

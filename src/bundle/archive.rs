@@ -28,7 +28,7 @@ const MAX_NAME: usize = 1_024;
 type Packed<'a> = ZipFile<'a, Cursor<Vec<u8>>>;
 
 /// One configuration in an archive.
-pub(super) struct Config {
+pub(super) struct ArchiveConfig {
     /// The `<dataset>` of `<dataset>.yaml`.
     pub(super) dataset: String,
     /// The entry's name in the archive, with forward slashes.
@@ -42,16 +42,16 @@ pub(super) struct Config {
 pub(super) struct Archive {
     zip: ZipArchive<Cursor<Vec<u8>>>,
     /// The configurations, ordered by dataset.
-    pub(super) configs: Vec<Config>,
+    pub(super) configs: Vec<ArchiveConfig>,
     /// The number of entries that point outside the archive (`../…`, `/…`). They are ignored.
-    pub(super) outside: usize,
+    pub(super) entries_outside: usize,
     /// The name of a zip inside the archive.
     pub(super) nested: Option<String>,
 }
 
 /// Why an archive, or one entry of it, is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ArchiveError {
     #[error("the file is empty")]
     Empty,
     #[error("this is not a zip file, or only a part of one")]
@@ -78,7 +78,7 @@ pub(super) enum Fault {
     NotText,
 }
 
-impl Fault {
+impl ArchiveError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Empty | Self::NotZip => "zip-incomplete",
@@ -110,87 +110,87 @@ impl Fault {
 
 impl Archive {
     /// Opens an archive, refuses hostile ones, and lists its configurations.
-    pub(super) fn open(bytes: Vec<u8>) -> Result<Self, Fault> {
+    pub(super) fn open(bytes: Vec<u8>) -> Result<Self, ArchiveError> {
         if bytes.is_empty() {
-            return Err(Fault::Empty);
+            return Err(ArchiveError::Empty);
         }
         // The crate allocates the whole directory at once, so the number of entries is checked
         // first.
         match directory::declared_entries(&bytes) {
-            None => return Err(Fault::NotZip),
-            Some(count) if count > MAX_ENTRIES => return Err(Fault::TooManyEntries(count)),
+            None => return Err(ArchiveError::NotZip),
+            Some(count) if count > MAX_ENTRIES => return Err(ArchiveError::TooManyEntries(count)),
             Some(_) => {}
         }
-        let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|_| Fault::NotZip)?;
+        let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|_| ArchiveError::NotZip)?;
         refuse_tricks(&mut zip)?;
-        let mut archive = Self { zip, configs: Vec::new(), outside: 0, nested: None };
+        let mut archive = Self { zip, configs: Vec::new(), entries_outside: 0, nested: None };
         archive.list()?;
         Ok(archive)
     }
 
-    fn list(&mut self) -> Result<(), Fault> {
+    fn list(&mut self) -> Result<(), ArchiveError> {
         for index in 0..self.zip.len() {
             let entry = self.zip.by_index_raw(index).map_err(damaged)?;
             if entry.is_symlink() {
-                return Err(Fault::Link);
+                return Err(ArchiveError::Link);
             }
             if entry.encrypted() {
-                return Err(Fault::Encrypted);
+                return Err(ArchiveError::Encrypted);
             }
             let Some((name, is_name_guessed)) = name_of(&entry) else { continue };
-            self.outside += usize::from(points_outside(&name));
+            self.entries_outside += usize::from(points_outside(&name));
             if name.to_ascii_lowercase().ends_with(".zip") && self.nested.is_none() {
                 self.nested = Some(name.clone());
             }
             if let Some(dataset) = dataset_of(&name).map(str::to_owned) {
                 let is_name_guessed = is_name_guessed && !dataset.is_ascii();
-                self.configs.push(Config { dataset, entry: name, is_name_guessed, index });
+                self.configs.push(ArchiveConfig { dataset, entry: name, is_name_guessed, index });
             }
         }
         self.configs.sort_by(|a, b| (&a.dataset, &a.entry).cmp(&(&b.dataset, &b.entry)));
         // `a\b.yaml` and `a/b.yaml` are one name to people.
-        let same = |pair: &[Config]| pair[0].entry == pair[1].entry;
+        let same = |pair: &[ArchiveConfig]| pair[0].entry == pair[1].entry;
         match self.configs.windows(2).any(same) || self.configs.len() > MAX_CONFIGS {
-            true => Err(Fault::Duplicate),
+            true => Err(ArchiveError::Duplicate),
             false => Ok(()),
         }
     }
 
     /// Returns the text of a configuration. Reads to the end, so that the checksum is verified.
-    pub(super) fn text(&mut self, which: usize) -> Result<String, Fault> {
+    pub(super) fn text(&mut self, which: usize) -> Result<String, ArchiveError> {
         let index = self.configs[which].index;
         if let Some(method) = unusual_method(&self.zip.by_index_raw(index).map_err(damaged)?) {
-            return Err(Fault::Method(method));
+            return Err(ArchiveError::Method(method));
         }
         let entry = self.zip.by_index(index).map_err(damaged)?;
         if entry.size() > MAX_BYTES as u64 {
-            return Err(Fault::TooLarge);
+            return Err(ArchiveError::TooLarge);
         }
         let mut bytes = Vec::new();
         let read = entry.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
         if bytes.len() > MAX_BYTES {
-            return Err(Fault::TooLarge);
+            return Err(ArchiveError::TooLarge);
         }
         read.map_err(|error| damaged(ZipError::Io(error)))?;
-        String::from_utf8(bytes).map_err(|_| Fault::NotText)
+        String::from_utf8(bytes).map_err(|_| ArchiveError::NotText)
     }
 }
 
-fn refuse_tricks(zip: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<(), Fault> {
+fn refuse_tricks(zip: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<(), ArchiveError> {
     if zip.len() as u64 > MAX_ENTRIES {
-        return Err(Fault::TooManyEntries(zip.len() as u64));
+        return Err(ArchiveError::TooManyEntries(zip.len() as u64));
     }
     if zip.has_duplicate_names() {
-        return Err(Fault::Duplicate);
+        return Err(ArchiveError::Duplicate);
     }
     if zip.has_overlapping_entries().map_err(damaged)? {
-        return Err(Fault::Overlap);
+        return Err(ArchiveError::Overlap);
     }
-    zip.validate_header_consistency().map_err(|error| Fault::Inconsistent(short(&error)))
+    zip.validate_header_consistency().map_err(|error| ArchiveError::Inconsistent(short(&error)))
 }
 
-fn damaged(error: ZipError) -> Fault {
-    Fault::Damaged(short(&error))
+fn damaged(error: ZipError) -> ArchiveError {
+    ArchiveError::Damaged(short(&error))
 }
 
 /// Describes an error of the crate without quoting the file.
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn garbage_is_refused() {
         let fault = |bytes: &[u8]| Archive::open(bytes.to_vec()).err();
-        assert_eq!(fault(b""), Some(Fault::Empty));
-        assert_eq!(fault(b"this is not a zip\n"), Some(Fault::NotZip));
+        assert_eq!(fault(b""), Some(ArchiveError::Empty));
+        assert_eq!(fault(b"this is not a zip\n"), Some(ArchiveError::NotZip));
     }
 }

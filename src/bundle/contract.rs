@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Map, Value, json};
 
 use crate::base::digest::Digest;
-use crate::base::intern::Interner;
-use crate::spec::{BodyTemplate, Family, TemplateFault};
+use crate::base::interner::Interner;
+use crate::spec::{BodyTemplate, Family, TemplateError};
 
 /// The header that carries the API key.
 pub(super) const AUTH_HEADER: &str = "X-API-Key";
@@ -41,9 +41,9 @@ fn object<'a>(marks: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Parses a body template; tenants with the same text share one copy.
-pub(super) fn template(text: &str) -> Result<Arc<BodyTemplate>, TemplateFault> {
+pub(super) fn template(text: &str) -> Result<Arc<BodyTemplate>, TemplateError> {
     static KNOWN: LazyLock<Interner<BodyTemplate>> = LazyLock::new(Interner::new);
-    KNOWN.copy(Digest::of(text.as_bytes()), || BodyTemplate::parse(text))
+    KNOWN.get_or_insert(Digest::of(text.as_bytes()), || BodyTemplate::parse(text))
 }
 
 /// Returns the URL template of a context GET: `context_url?connection_id=…&topic=…`. Pairs without
@@ -65,7 +65,7 @@ pub(super) fn family(path: &str) -> Family {
 }
 
 /// The name, title and description of a tool.
-pub(super) struct Texts {
+pub(super) struct ToolTexts {
     pub(super) name: &'static str,
     pub(super) title: String,
     pub(super) description: String,
@@ -78,11 +78,11 @@ pub(super) fn search_texts(
     title: &str,
     description: Option<&str>,
     context: Option<&str>,
-) -> Texts {
+) -> ToolTexts {
     let about = description.map(|text| format!(" About it: {text}")).unwrap_or_default();
     let first = context.map(|name| format!(" Use {name} first if you don't know what it can be asked."));
     let first = first.unwrap_or_default();
-    Texts {
+    ToolTexts {
         name: "search",
         title: format!("Search {title}"),
         description: format!(
@@ -93,8 +93,8 @@ pub(super) fn search_texts(
 }
 
 /// Returns the texts of the context tool.
-pub(super) fn context_texts(dataset: &str, title: &str) -> Texts {
-    Texts {
+pub(super) fn context_texts(dataset: &str, title: &str) -> ToolTexts {
+    ToolTexts {
         name: "get_context",
         title: format!("What {title} can answer"),
         description: format!(
@@ -190,7 +190,7 @@ fn map(value: Value) -> Map<String, Value> {
 fn intern(schema: Map<String, Value>) -> Arc<Map<String, Value>> {
     static KNOWN: LazyLock<Interner<Map<String, Value>>> = LazyLock::new(Interner::new);
     let text = serde_json::to_vec(&schema).expect("a JSON object can be written");
-    let copy = KNOWN.copy(Digest::of(&text), || Ok::<_, Infallible>(schema));
+    let copy = KNOWN.get_or_insert(Digest::of(&text), || Ok::<_, Infallible>(schema));
     copy.unwrap_or_else(|never| match never {})
 }
 

@@ -1,29 +1,29 @@
 //! Finds which files belong to one tenant: groups them by stem, and finds files whose names are
-//! almost a tenant's (`namesake`).
+//! almost a tenant's (`lookalike`).
 //!
 //! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`,
 //! `*.swp`, `*.status.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
-//! `lost+found`. [`strays`] reports all other files that belong to no tenant.
+//! `lost+found`. [`find_stray_files`] reports all other files that belong to no tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::bounds::secret_of;
-use super::{Entry, archive, namesake};
+use super::confinement::secret_of;
+use super::{EntryFiles, archive, lookalike};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
-use crate::base::likeness;
+use crate::base::similarity;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
 /// Up to this many entries are looked up by name; for more of them one listing is cheaper.
-const FEW: usize = 32;
+const MAX_PROBED: usize = 32;
 
 /// The files in the folder with one stem.
 #[derive(Default)]
-struct Group {
+struct EntryGroup {
     zips: Vec<PathBuf>,
     yamls: Vec<PathBuf>,
     envs: Vec<PathBuf>,
@@ -34,9 +34,9 @@ struct Group {
 
 /// The contents of the tenants folder.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct FolderListing {
     /// The tenants' files, ordered by stem.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<EntryFiles>,
     /// The names of misnamed configurations (`acme.yaml.txt`), whether or not a tenant has a
     /// similar name.
     pub misnamed: Vec<String>,
@@ -50,30 +50,30 @@ pub struct Listing {
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
-pub fn discover(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<Entry>> {
-    list(folder, only).map(|listing| listing.entries)
+pub fn list_entries(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Vec<EntryFiles>> {
+    list_folder(folder, only).map(|listing| listing.entries)
 }
 
-/// Lists a folder like `discover`, including misnamed configurations.
+/// Lists a folder like `list_entries`, including misnamed configurations.
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
-pub fn list(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Listing> {
-    let probed = only.filter(|only| only.len() <= FEW).map(|only| probe(folder, only));
-    let groups = match probed.filter(|groups| !groups.values().any(Group::has_several)) {
+pub fn list_folder(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<FolderListing> {
+    let probed = only.filter(|only| only.len() <= MAX_PROBED).map(|only| probe_groups(folder, only));
+    let groups = match probed.filter(|groups| !groups.values().any(EntryGroup::has_duplicates)) {
         Some(groups) => groups,
         // On a case-insensitive file system several names of a kind may be one file; only a listing
         // tells.
-        None => list_groups(folder, only)?,
+        None => read_groups(folder, only)?,
     };
-    Ok(listing(groups))
+    Ok(build_listing(groups))
 }
 
-type Groups = BTreeMap<String, Group>;
+type EntryGroups = BTreeMap<String, EntryGroup>;
 
-fn listing(groups: Groups) -> Listing {
-    let lone = lone_configurations(&groups);
-    let mut listing = Listing::default();
+fn build_listing(groups: EntryGroups) -> FolderListing {
+    let lone = find_lone_configs(&groups);
+    let mut listing = FolderListing::default();
     for (stem, group) in groups {
         if group.misnamed.is_some() {
             listing.misnamed.push(stem);
@@ -81,40 +81,40 @@ fn listing(groups: Groups) -> Listing {
         }
         let namesakes = match lone.is_empty() {
             true => Vec::new(),
-            false => namesakes(&stem, &lone),
+            false => find_lookalikes(&stem, &lone),
         };
-        let mut entry = group.entry(stem);
-        entry.namesakes.extend(namesakes);
+        let mut entry = group.into_entry_files(stem);
+        entry.lookalikes.extend(namesakes);
         listing.entries.push(entry);
     }
     listing
 }
 
 /// Configurations that belong to no zip and no folder, each with its stem, by their kin keys.
-type Lone = BTreeMap<String, Vec<(String, PathBuf)>>;
+type LoneConfigs = BTreeMap<String, Vec<(String, PathBuf)>>;
 
-fn lone_configurations(groups: &Groups) -> Lone {
-    let mut lone = Lone::new();
+fn find_lone_configs(groups: &EntryGroups) -> LoneConfigs {
+    let mut lone = LoneConfigs::new();
     for (stem, group) in groups.iter().filter(|(_, group)| group.zips.is_empty() && group.folder.is_none()) {
         let files = group.yamls.iter().chain(&group.envs).chain(&group.misnamed);
         let files: Vec<_> = files.map(|file| (stem.clone(), file.clone())).collect();
-        for kin in namesake::kin(stem) {
+        for kin in lookalike::lookalike_keys(stem) {
             lone.entry(kin).or_default().extend(files.iter().cloned());
         }
     }
     lone
 }
 
-fn namesakes(stem: &str, lone: &Lone) -> Vec<PathBuf> {
-    let kin = namesake::kin(stem);
+fn find_lookalikes(stem: &str, lone: &LoneConfigs) -> Vec<PathBuf> {
+    let kin = lookalike::lookalike_keys(stem);
     let files = kin.iter().filter_map(|kin| lone.get(kin)).flatten();
     let others: BTreeSet<_> =
         files.filter(|(other, _)| other != stem).map(|(_, file)| file.clone()).collect();
     others.into_iter().collect()
 }
 
-fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Groups> {
-    let mut groups = Groups::new();
+fn read_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<EntryGroups> {
+    let mut groups = EntryGroups::new();
     for entry in std::fs::read_dir(folder)? {
         let mut path = entry?.path();
         // `read_dir` returns paths with spare capacity, and these are kept.
@@ -122,11 +122,11 @@ fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Gro
         let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|name| !is_ignored(name)) else {
             continue;
         };
-        let stem = stem_of_name(name);
+        let stem = entry_id_of_name(name);
         if only.is_some_and(|only| !only.contains(stem)) {
             continue;
         }
-        if namesake::is_misnamed(name) {
+        if lookalike::is_misnamed(name) {
             if !path.is_dir() {
                 groups.entry(name.to_owned()).or_default().misnamed = Some(path.clone());
             }
@@ -134,40 +134,40 @@ fn list_groups(folder: &Path, only: Option<&BTreeSet<String>>) -> io::Result<Gro
         }
         let has_extension = stem.len() < name.len();
         if has_extension || path.is_dir() {
-            groups.entry(stem.to_owned()).or_default().add(path, has_extension);
+            groups.entry(stem.to_owned()).or_default().add_file(path, has_extension);
         }
     }
     Ok(groups)
 }
 
-/// Finds the same groups as [`list_groups`], by looking up each name.
-fn probe(folder: &Path, stems: &BTreeSet<String>) -> Groups {
-    let mut groups = Groups::new();
+/// Finds the same groups as [`read_groups`], by looking up each name.
+fn probe_groups(folder: &Path, stems: &BTreeSet<String>) -> EntryGroups {
+    let mut groups = EntryGroups::new();
     for stem in stems {
-        let names = EXTENSIONS.iter().flat_map(|extension| spellings(extension));
+        let names = EXTENSIONS.iter().flat_map(|extension| case_variants(extension));
         let files = names.map(|extension| format!("{stem}.{extension}"));
         for name in files.filter(|name| !is_ignored(name)) {
             let path = folder.join(name);
             if path.symlink_metadata().is_ok() {
-                groups.entry(stem.clone()).or_default().add(path, true);
+                groups.entry(stem.clone()).or_default().add_file(path, true);
             }
         }
         let path = folder.join(stem);
-        if namesake::is_misnamed(stem) {
+        if lookalike::is_misnamed(stem) {
             if !is_ignored(stem) && path.symlink_metadata().is_ok() && !path.is_dir() {
                 groups.entry(stem.clone()).or_default().misnamed = Some(path);
             }
             continue;
         }
-        if !is_ignored(stem) && stem_of_name(stem) == stem && path.is_dir() {
-            groups.entry(stem.clone()).or_default().add(path, false);
+        if !is_ignored(stem) && entry_id_of_name(stem) == stem && path.is_dir() {
+            groups.entry(stem.clone()).or_default().add_file(path, false);
         }
     }
     groups
 }
 
 /// Returns all combinations of lower and upper case of a word.
-fn spellings(word: &str) -> impl Iterator<Item = String> {
+fn case_variants(word: &str) -> impl Iterator<Item = String> {
     (0..1_u32 << word.len()).map(move |capitals| {
         let spelled = |(at, letter): (usize, char)| match capitals >> at & 1 {
             0 => letter,
@@ -178,25 +178,25 @@ fn spellings(word: &str) -> impl Iterator<Item = String> {
 }
 
 /// Returns the entry as it would be with this file in the folder.
-pub(super) fn with(folder: &Path, stem: &str, file: &Path) -> io::Result<Entry> {
-    let mut groups = list_groups(folder, None)?;
+pub(super) fn entry_with_file(folder: &Path, stem: &str, file: &Path) -> io::Result<EntryFiles> {
+    let mut groups = read_groups(folder, None)?;
     let group = groups.entry(stem.to_owned()).or_default();
     for files in [&mut group.zips, &mut group.yamls, &mut group.envs] {
         files.retain(|known| known != file);
     }
-    group.add(file.to_owned(), true);
-    let entry = listing(groups).entries.into_iter().find(|entry| entry.stem == stem);
+    group.add_file(file.to_owned(), true);
+    let entry = build_listing(groups).entries.into_iter().find(|entry| entry.id == stem);
     Ok(entry.expect("a group with a file in it is an entry"))
 }
 
 /// Returns the stem that a path in the folder belongs to, `None` for ignored names. For file
 /// events: the entry to look at.
-pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
+pub fn entry_id_of(folder: &Path, path: &Path) -> Option<String> {
     let inside = path.strip_prefix(folder).ok()?;
     let name = inside.components().next()?.as_os_str().to_str()?;
     match inside.components().count() {
         _ if is_ignored(name) => None,
-        1 => Some(stem_of_name(name).to_owned()),
+        1 => Some(entry_id_of_name(name).to_owned()),
         // An event anywhere below a tenant's folder may be the `..data` link of a mounted Secret
         // changing.
         _ => Some(name.to_owned()),
@@ -204,13 +204,13 @@ pub fn stem_of(folder: &Path, path: &Path) -> Option<String> {
 }
 
 /// What lies in the folder, is no tenant's and is not of the kinds that are left alone silently: a notice for each.
-pub fn strays(folder: &Path) -> io::Result<Report> {
+pub fn find_stray_files(folder: &Path) -> io::Result<Report> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)?.take(MAX_LISTED * 10) {
         let path = entry?.path();
         let name = path.file_name().and_then(OsStr::to_str);
         let is_secret = name.and_then(secret_of).is_some_and(|stem| has_own_file(folder, stem));
-        let is_left_out = |name: &str| !is_ignored(name) && stem_of_name(name) == name && !path.is_dir();
+        let is_left_out = |name: &str| !is_ignored(name) && entry_id_of_name(name) == name && !path.is_dir();
         let stray = !is_secret && name.is_none_or(is_left_out);
         if stray {
             names.push(path);
@@ -219,8 +219,8 @@ pub fn strays(folder: &Path) -> io::Result<Report> {
     names.sort();
     let mut report = Report::new();
     for path in names.into_iter().take(MAX_LISTED) {
-        let name = path.file_name().and_then(OsStr::to_str).filter(|name| namesake::is_misnamed(name));
-        let help = match name.map(namesake::meant) {
+        let name = path.file_name().and_then(OsStr::to_str).filter(|name| lookalike::is_misnamed(name));
+        let help = match name.map(lookalike::intended_name) {
             Some(meant) => format!("rename it to {meant} if it is meant"),
             None => "tenants are .zip, .yaml, .yml and .env files, and folders of them".to_owned(),
         };
@@ -244,14 +244,14 @@ fn is_ignored(name: &str) -> bool {
         ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"].iter();
     name.starts_with('.')
         || (name.starts_with('#') && name.ends_with('#'))
-        || (ends.any(|end| lower.ends_with(end)) && !namesake::is_misnamed(name))
+        || (ends.any(|end| lower.ends_with(end)) && !lookalike::is_misnamed(name))
         || lower.starts_with("readme")
         || lower.starts_with("license")
         || lower == "lost+found"
 }
 
 /// Returns the stem: `acme.zip` → `acme`. A name without one of our extensions is its own stem.
-fn stem_of_name(name: &str) -> &str {
+fn entry_id_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {
             stem
@@ -260,13 +260,13 @@ fn stem_of_name(name: &str) -> &str {
     }
 }
 
-fn extension(path: &Path) -> String {
+fn lowercase_extension(path: &Path) -> String {
     path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase()
 }
 
-impl Group {
-    fn add(&mut self, path: PathBuf, has_extension: bool) {
-        match extension(&path).as_str() {
+impl EntryGroup {
+    fn add_file(&mut self, path: PathBuf, has_extension: bool) {
+        match lowercase_extension(&path).as_str() {
             _ if !has_extension => self.folder = Some(path),
             "zip" => self.zips.push(path),
             "yaml" | "yml" => self.yamls.push(path),
@@ -276,26 +276,26 @@ impl Group {
     }
 
     /// Whether there are several files of one kind.
-    fn has_several(&self) -> bool {
+    fn has_duplicates(&self) -> bool {
         [&self.zips, &self.yamls, &self.envs].into_iter().any(|files| files.len() > 1)
     }
 
-    fn entry(mut self, stem: String) -> Entry {
+    fn into_entry_files(mut self, stem: String) -> EntryFiles {
         let mut report = Report::new();
         let beside = !(self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty());
         let folder = self.folder.take();
         let (mut unpacked, mut namesakes) = (Vec::new(), Vec::new());
         if let Some(folder) = &folder {
             if beside {
-                report.push(twice(folder));
+                report.push(folder_and_file_error(folder));
             } else {
-                (unpacked, namesakes) = self.look_into(folder, &mut report);
+                (unpacked, namesakes) = self.collect_folder(folder, &mut report);
             }
         }
         for (kind, files) in [("zip", &mut self.zips), ("yaml", &mut self.yamls), ("env", &mut self.envs)] {
             files.sort();
             if files.len() > 1 {
-                report.push(several(kind, files));
+                report.push(duplicate_files_error(kind, files));
             }
         }
         if let (Some(zip), false) = (self.zips.first(), unpacked.is_empty()) {
@@ -306,17 +306,17 @@ impl Group {
             );
         }
         let files = self.zips.into_iter().chain(unpacked).chain(self.yamls).chain(self.envs).collect();
-        Entry { stem, folder: folder.filter(|_| !beside), files, namesakes, report }
+        EntryFiles { id: stem, folder: folder.filter(|_| !beside), files, lookalikes: namesakes, report }
     }
 
     /// Collects the files of a tenant's own folder. Returns the configurations of an export that
     /// was unpacked there, and the misnamed configurations.
-    fn look_into(&mut self, folder: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let names = match files_in(folder) {
+    fn collect_folder(&mut self, folder: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let names = match list_files(folder) {
             Ok(names) => names,
             Err(error) => {
-                let (code, help) = match disk::is_scarcity(&error) {
-                    true => (super::SCARCE, super::SCARCE_HELP),
+                let (code, help) = match disk::is_resource_exhaustion(&error) {
+                    true => (super::OUT_OF_RESOURCES, super::OUT_OF_RESOURCES_HELP),
                     false => ("unreadable", "check that the gateway's user may read it"),
                 };
                 let what = format!("the folder cannot be read: {}", disk::why(&error));
@@ -324,12 +324,12 @@ impl Group {
                 return (Vec::new(), Vec::new());
             }
         };
-        for path in names.iter().filter(|path| belongs_in_folder(path)) {
-            self.add(path.clone(), true);
+        for path in names.iter().filter(|path| is_tenant_file(path)) {
+            self.add_file(path.clone(), true);
         }
-        let unpacked = unpacked(folder, &names);
+        let unpacked = find_unpacked_configs(folder, &names);
         if unpacked.is_empty() && self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty() {
-            report.push(nothing_there(folder));
+            report.push(empty_folder_error(folder));
         }
         let misnamed = names.into_iter().filter(|path| is_misnamed_in_folder(path)).collect();
         (unpacked, misnamed)
@@ -338,15 +338,15 @@ impl Group {
 
 /// Whether a file in a tenant's own folder is one of its files. `.env` itself is: Compose projects
 /// use that name.
-fn belongs_in_folder(path: &Path) -> bool {
+fn is_tenant_file(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    name == ".env" || (!is_ignored(name) && stem_of_name(name).len() < name.len())
+    name == ".env" || (!is_ignored(name) && entry_id_of_name(name).len() < name.len())
 }
 
 fn is_misnamed_in_folder(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let is_hidden = name.starts_with('.') && namesake::meant(name) != ".env";
-    namesake::is_misnamed(name) && !is_hidden && !path.is_dir()
+    let is_hidden = name.starts_with('.') && lookalike::intended_name(name) != ".env";
+    lookalike::is_misnamed(name) && !is_hidden && !path.is_dir()
 }
 
 /// Whether the folder itself is an unpacked export, and so one tenant.
@@ -358,26 +358,26 @@ pub fn is_unpacked_export(folder: &Path) -> bool {
 pub fn folder_like(path: &Path) -> Option<PathBuf> {
     let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folders =
-        files_in(around).unwrap_or_default().into_iter().filter(|other| other.is_dir() && other != path);
+        list_files(around).unwrap_or_default().into_iter().filter(|other| other.is_dir() && other != path);
     let named: Vec<_> = folders
         .filter_map(|folder| {
             Some((folder.file_name()?.to_str()?.to_ascii_lowercase().replace(['-', '.', ' '], "_"), folder))
         })
         .collect();
-    let nearest = likeness::nearest(
+    let nearest = similarity::closest(
         path.file_name()?.to_str()?,
         named.iter().map(|(name, folder)| (name.as_str(), folder)),
     )?;
-    let has_tenants = list(nearest, None).is_ok_and(|listing| !listing.entries.is_empty());
+    let has_tenants = list_folder(nearest, None).is_ok_and(|listing| !listing.entries.is_empty());
     has_tenants.then(|| nearest.clone())
 }
 
 /// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
-fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
+fn find_unpacked_configs(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));
     let mut configs: Vec<PathBuf> = roots
         .filter(|root| !root.file_name().is_some_and(|name| name.to_string_lossy().starts_with("..")))
-        .filter_map(|root| files_in(&root.join("mcp/server/configs")).ok())
+        .filter_map(|root| list_files(&root.join("mcp/server/configs")).ok())
         .flatten()
         .filter(|path| {
             let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
@@ -388,7 +388,7 @@ fn unpacked(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     configs
 }
 
-fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?
         .take(MAX_LISTED)
         .map(|entry| entry.map(|entry| entry.path()))
@@ -397,13 +397,13 @@ fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn nothing_there(folder: &Path) -> Diagnostic {
+fn empty_folder_error(folder: &Path) -> Diagnostic {
     Diagnostic::error("folder-empty", format!("No server.zip found at {}", folder.display()))
         .help("put the export into the folder as server.zip, or a whole tenant as a .yaml")
         .at(Location::file(folder))
 }
 
-fn twice(folder: &Path) -> Diagnostic {
+fn folder_and_file_error(folder: &Path) -> Diagnostic {
     Diagnostic::error(
         "folder-and-file",
         "a folder and a file have the same name; it is not clear which is the tenant",
@@ -412,7 +412,7 @@ fn twice(folder: &Path) -> Diagnostic {
     .at(Location::file(folder))
 }
 
-fn several(kind: &str, files: &[PathBuf]) -> Diagnostic {
+fn duplicate_files_error(kind: &str, files: &[PathBuf]) -> Diagnostic {
     let names: Vec<_> = files.iter().filter_map(|file| file.file_name()?.to_str()).take(10).collect();
     Diagnostic::error("several-files", format!("one tenant has several {kind} files: {}", names.join(", ")))
         .help("keep one of them")
@@ -439,12 +439,12 @@ mod tests {
     fn found(names: &[&str]) -> Vec<(String, Vec<String>, Vec<&'static str>)> {
         let folder = folder(names);
         let name = |path: &PathBuf| path.strip_prefix(folder.path()).expect("inside").display().to_string();
-        discover(folder.path(), None)
+        list_entries(folder.path(), None)
             .expect("listed")
             .into_iter()
             .map(|entry| {
                 let codes = entry.report.iter().map(|diagnostic| diagnostic.code).collect();
-                (entry.stem, entry.files.iter().map(name).collect(), codes)
+                (entry.id, entry.files.iter().map(name).collect(), codes)
             })
             .collect()
     }
@@ -488,9 +488,9 @@ mod tests {
         let folder = folder(&names);
         let stems: BTreeSet<String> =
             ["a", "b", "c", "d", "d.zip", "e", "f.d", "g", "readme", "x"].map(str::to_owned).into();
-        let listed = list_groups(folder.path(), Some(&stems)).expect("listed");
-        let entries = |groups: Groups| -> Vec<Entry> { listing(groups).entries };
-        let (listed, probed) = (entries(listed), entries(probe(folder.path(), &stems)));
+        let listed = read_groups(folder.path(), Some(&stems)).expect("listed");
+        let entries = |groups: EntryGroups| -> Vec<EntryFiles> { build_listing(groups).entries };
+        let (listed, probed) = (entries(listed), entries(probe_groups(folder.path(), &stems)));
         assert_eq!(listed, probed);
         assert_eq!(listed.len(), 6, "{listed:?}");
     }
@@ -525,13 +525,13 @@ mod tests {
         for name in ["server.zip", "acme.yaml"] {
             std::os::unix::fs::symlink(format!("..data/{name}"), acme.join(name)).expect("linked");
         }
-        let entries = discover(folder.path(), None).expect("listed");
+        let entries = list_entries(folder.path(), None).expect("listed");
         assert_eq!(entries[0].files, [acme.join("server.zip"), acme.join("acme.yaml")]);
     }
 
     #[test]
     fn events_are_told_their_stem() {
-        let stem = |path: &str| stem_of(Path::new("/t"), &Path::new("/t").join(path));
+        let stem = |path: &str| entry_id_of(Path::new("/t"), &Path::new("/t").join(path));
         assert_eq!(stem("acme.zip").as_deref(), Some("acme"));
         assert_eq!(stem("acme.prod.yaml").as_deref(), Some("acme.prod"));
         assert_eq!(stem("acme/..data").as_deref(), Some("acme"));
@@ -545,10 +545,10 @@ mod tests {
     fn named_almost(names: &[&str]) -> Vec<(String, Vec<String>)> {
         let folder = folder(names);
         let name = |path: &PathBuf| path.strip_prefix(folder.path()).expect("inside").display().to_string();
-        let entries = discover(folder.path(), None).expect("listed");
+        let entries = list_entries(folder.path(), None).expect("listed");
         entries
             .into_iter()
-            .map(|entry| (entry.stem, entry.namesakes.iter().map(name).collect::<Vec<_>>()))
+            .map(|entry| (entry.id, entry.lookalikes.iter().map(name).collect::<Vec<_>>()))
             .filter(|(_, namesakes)| !namesakes.is_empty())
             .collect()
     }
@@ -595,7 +595,7 @@ mod tests {
     fn strays_are_named() {
         let names = ["acme.zip", "acme.yaml", "acme.key", "acme.json", "other.key", "README.md", "x/"];
         let folder = folder(&names);
-        let report = strays(folder.path()).expect("listed");
+        let report = find_stray_files(folder.path()).expect("listed");
         let named = |finding: &Diagnostic| {
             let file = &finding.location.as_ref().expect("a place").file;
             file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::fields;
-use super::yaml::{Fault, Key, MAX_BYTES, Manner, Mark, Node, Value};
+use super::yaml::{MAX_BYTES, Position, SyntaxError, ValueStyle, YamlKey, YamlNode, YamlValue};
 
 const MAX_LINES: usize = 5_000;
 const MAX_FAULTS: usize = 20;
@@ -23,11 +23,11 @@ const MAX_VALUES: usize = 2 * MAX_BYTES;
 const DOLLAR_HELP: &str = "a $ that is meant as it is stands in single quotes, or twice ($$); the gateway's own variables are out of reach";
 
 /// The result of reading a `.env`.
-pub(super) struct Read {
+pub(super) struct ParsedEnv {
     /// A mapping whose keys are the names in lower case.
-    pub(super) root: Result<Node, Vec<Fault>>,
+    pub(super) root: Result<YamlNode, Vec<SyntaxError>>,
     /// Names given twice, with the position of the last one, which counts.
-    pub(super) repeated: Vec<(String, Mark)>,
+    pub(super) repeated: Vec<(String, Position)>,
 }
 
 /// Returns the text with its line endings normalized to line feeds.
@@ -39,11 +39,11 @@ pub(super) fn with_line_feeds(text: &str) -> Cow<'_, str> {
 }
 
 /// Parses a `.env`.
-pub(super) fn parse(text: &str) -> Read {
+pub(super) fn parse(text: &str) -> ParsedEnv {
     let text = with_line_feeds(text);
-    let mut reader = Reader::default();
+    let mut reader = EnvReader::default();
     let mut rest = text.trim_start_matches('\u{feff}');
-    let mut at = Mark { line: 1, column: 1 };
+    let mut at = Position { line: 1, column: 1 };
     while !rest.is_empty() {
         if at.line > MAX_LINES {
             reader.fault(at, "more than 5,000 lines");
@@ -57,35 +57,35 @@ pub(super) fn parse(text: &str) -> Read {
 }
 
 /// A name and its value as written.
-struct Statement<'a> {
+struct EnvStatement<'a> {
     name: &'a str,
     /// The byte offset of the value.
     offset: usize,
-    value: Quoted,
+    value: QuotedValue,
     /// The number of bytes consumed, including the line ending.
-    taken: usize,
+    length: usize,
 }
 
 /// A value by its kind of quotes, which are removed.
-enum Quoted {
+enum QuotedValue {
     Single(String),
     Double(String),
-    Not(String),
+    Unquoted(String),
 }
 
 #[derive(Default)]
-struct Reader {
-    pairs: Vec<(Key, Node)>,
+struct EnvReader {
+    pairs: Vec<(YamlKey, YamlNode)>,
     /// The values so far, by their names as written.
     values: HashMap<String, String>,
     size: usize,
-    faults: Vec<Fault>,
-    repeated: Vec<(String, Mark)>,
+    errors: Vec<SyntaxError>,
+    repeated: Vec<(String, Position)>,
 }
 
-impl Reader {
+impl EnvReader {
     /// Reads one statement and returns the number of bytes consumed.
-    fn statement(&mut self, rest: &str, at: Mark) -> usize {
+    fn statement(&mut self, rest: &str, at: Position) -> usize {
         let line = first_line(rest);
         match statement(rest).and_then(|found| found.map(|found| self.take(rest, found, at)).transpose()) {
             Ok(Some(taken)) => taken,
@@ -97,13 +97,13 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, rest: &str, statement: Statement<'_>, at: Mark) -> Result<usize, &'static str> {
-        let Statement { name, offset, value, taken } = statement;
-        let plain = matches!(value, Quoted::Not(_));
+    fn take(&mut self, rest: &str, statement: EnvStatement<'_>, at: Position) -> Result<usize, &'static str> {
+        let EnvStatement { name, offset, value, length: taken } = statement;
+        let plain = matches!(value, QuotedValue::Unquoted(_));
         let (text, is_literal) = match value {
-            Quoted::Single(text) => (text, true),
-            Quoted::Double(text) => expand::expand(&expand::escapes(&text), &self.values)?,
-            Quoted::Not(text) => expand::expand(&text, &self.values)?,
+            QuotedValue::Single(text) => (text, true),
+            QuotedValue::Double(text) => expand::expand(&expand::escapes(&text), &self.values)?,
+            QuotedValue::Unquoted(text) => expand::expand(&text, &self.values)?,
         };
         if text.contains('\0') {
             return Err("it has a NUL character");
@@ -114,14 +114,14 @@ impl Reader {
         }
         self.values.insert(name.to_owned(), text.clone());
         let column = rest[..offset].chars().count() + 1;
-        let manner = if is_literal { Manner::Literal } else { Manner::Usual };
-        let value = Value::Scalar { text: text.into(), plain };
-        let node = Node { at: Mark { column, ..at }, value, manner };
-        self.put(Key { at, text: name.to_ascii_lowercase().into() }, node);
+        let manner = if is_literal { ValueStyle::Literal } else { ValueStyle::Normal };
+        let value = YamlValue::Scalar { text: text.into(), plain };
+        let node = YamlNode { at: Position { column, ..at }, value, style: manner };
+        self.put(YamlKey { at, text: name.to_ascii_lowercase().into() }, node);
         Ok(taken)
     }
 
-    fn put(&mut self, key: Key, node: Node) {
+    fn put(&mut self, key: YamlKey, node: YamlNode) {
         if let Some(place) = self.pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
             self.pairs.remove(place);
             self.repeated.push((key.text.to_ascii_uppercase(), key.at));
@@ -129,9 +129,9 @@ impl Reader {
         self.pairs.push((key, node));
     }
 
-    fn fault(&mut self, at: Mark, what: &str) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault {
+    fn fault(&mut self, at: Position, what: &str) {
+        if self.errors.len() < MAX_FAULTS {
+            self.errors.push(SyntaxError {
                 code: "env-syntax",
                 message: format!("this line of the .env cannot be read: {what}"),
                 help: if what.contains("variable") || what.contains("${") {
@@ -144,10 +144,10 @@ impl Reader {
         }
     }
 
-    fn finish(self) -> Read {
-        let Self { pairs, faults, repeated, .. } = self;
-        let root = Node::usual(Mark { line: 1, column: 1 }, Value::map(pairs));
-        Read { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
+    fn finish(self) -> ParsedEnv {
+        let Self { pairs, errors: faults, repeated, .. } = self;
+        let root = YamlNode::usual(Position { line: 1, column: 1 }, YamlValue::map(pairs));
+        ParsedEnv { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
     }
 }
 
@@ -157,7 +157,7 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Parses the first statement of the text; `None` if its first line has none.
-fn statement(text: &str) -> Result<Option<Statement<'_>>, &'static str> {
+fn statement(text: &str) -> Result<Option<EnvStatement<'_>>, &'static str> {
     let line = first_line(text);
     refuse_controls(line)?;
     let trimmed = line.trim();
@@ -176,12 +176,12 @@ fn statement(text: &str) -> Result<Option<Statement<'_>>, &'static str> {
     let value = value.trim_start_matches([' ', '\t']);
     let offset = line.len() - value.len();
     let (value, taken) = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => quoted(text, offset, quote)?,
+        Some(quote @ ('"' | '\'')) => parse_quoted(text, offset, quote)?,
         // A comment needs white space before it.
-        Some('#') if behind.len() > value.len() => (Quoted::Not(String::new()), line.len()),
-        _ => (Quoted::Not(without_comment(value).to_owned()), line.len()),
+        Some('#') if behind.len() > value.len() => (QuotedValue::Unquoted(String::new()), line.len()),
+        _ => (QuotedValue::Unquoted(without_comment(value).to_owned()), line.len()),
     };
-    Ok(Some(Statement { name, offset, value, taken }))
+    Ok(Some(EnvStatement { name, offset, value, length: taken }))
 }
 
 fn refuse_controls(line: &str) -> Result<(), &'static str> {
@@ -194,7 +194,7 @@ fn refuse_controls(line: &str) -> Result<(), &'static str> {
 }
 
 /// Returns the quoted value, and the number of bytes up to the end of its last line.
-fn quoted(text: &str, offset: usize, quote: char) -> Result<(Quoted, usize), &'static str> {
+fn parse_quoted(text: &str, offset: usize, quote: char) -> Result<(QuotedValue, usize), &'static str> {
     let inside = &text[offset + quote.len_utf8()..];
     let (value, length) = until_quote(inside, quote).ok_or("a quote is not closed")?;
     let raw = &inside[..length];
@@ -206,7 +206,7 @@ fn quoted(text: &str, offset: usize, quote: char) -> Result<(Quoted, usize), &'s
     refuse_controls(after)?;
     nothing_but_comment(after)?;
     let taken = text.len() - inside.len() + length + quote.len_utf8() + after.len();
-    let value = if quote == '"' { Quoted::Double(value) } else { Quoted::Single(value) };
+    let value = if quote == '"' { QuotedValue::Double(value) } else { QuotedValue::Single(value) };
     Ok((value, taken))
 }
 
@@ -352,7 +352,7 @@ mod tests {
     fn places_are_counted_behind_values_of_several_lines() {
         let root = parse("A='x\ny'\n\n  B = 'z'\n").root.expect("readable");
         let (key, node) = root.member("b").expect("b");
-        assert_eq!((key.at.line, node.at), (4, Mark { line: 4, column: 7 }));
+        assert_eq!((key.at.line, node.at), (4, Position { line: 4, column: 7 }));
     }
 
     proptest::proptest! {
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_counts() {
-        let Read { root, repeated } = parse("A=1\nA=2\n");
+        let ParsedEnv { root, repeated } = parse("A=1\nA=2\n");
         assert_eq!(
             root.ok().and_then(|root| root.member("a").map(|(_, n)| n.text() == Some("2"))),
             Some(true)

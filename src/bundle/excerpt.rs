@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::yaml::{Node, Value};
+use super::yaml::{YamlNode, YamlValue};
 use crate::base::diagnostic::{Diagnostic, Report};
 
 const HIDDEN: &str = "[hidden]";
@@ -86,7 +86,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 
 /// Returns line `number` (from 1) of a text, with its value hidden unless it is known to be
 /// harmless.
-pub(super) fn of(text: &str, number: usize) -> Option<String> {
+pub(super) fn line_excerpt(text: &str, number: usize) -> Option<String> {
     let line = text.lines().nth(number.checked_sub(1)?)?;
     let line = line.trim_start_matches('\u{feff}').trim_end();
     if line.trim().is_empty() {
@@ -202,22 +202,22 @@ impl Scrubber {
 
     /// Adds the values of all secret-looking keys in a tree, however they are written, and all
     /// values below them.
-    pub(super) fn learn_tree(&mut self, node: &Node) {
+    pub(super) fn learn_tree(&mut self, node: &YamlNode) {
         match &node.value {
-            Value::Scalar { .. } => {}
-            Value::List(items) => items.iter().for_each(|item| self.learn_tree(item)),
-            Value::Map(pairs) => pairs.iter().for_each(|(key, node)| match is_secret_name(&key.text) {
+            YamlValue::Scalar { .. } => {}
+            YamlValue::List(items) => items.iter().for_each(|item| self.learn_tree(item)),
+            YamlValue::Map(pairs) => pairs.iter().for_each(|(key, node)| match is_secret_name(&key.text) {
                 true => self.learn_all(node),
                 false => self.learn_tree(node),
             }),
         }
     }
 
-    fn learn_all(&mut self, node: &Node) {
+    fn learn_all(&mut self, node: &YamlNode) {
         match &node.value {
-            Value::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
-            Value::List(items) => items.iter().for_each(|item| self.learn_all(item)),
-            Value::Map(pairs) => pairs.iter().for_each(|(key, node)| {
+            YamlValue::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
+            YamlValue::List(items) => items.iter().for_each(|item| self.learn_all(item)),
+            YamlValue::Map(pairs) => pairs.iter().for_each(|(key, node)| {
                 // Field names below a secret-looking key are harmless, as in
                 // `api_keys: [{label: x, expires: y}]`.
                 if !PLAIN.contains(&&*key.text) {
@@ -234,31 +234,31 @@ impl Scrubber {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut out = Report::new();
         for diagnostic in report {
-            out.push(scrubbed(diagnostic.clone(), &secrets));
+            out.push(scrub_diagnostic(diagnostic.clone(), &secrets));
         }
         out
     }
 }
 
-fn scrubbed(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
-    diagnostic.message = clipped(without(secrets, diagnostic.message));
-    diagnostic.help = diagnostic.help.map(|help| clipped(without(secrets, help)));
+fn scrub_diagnostic(mut diagnostic: Diagnostic, secrets: &[&str]) -> Diagnostic {
+    diagnostic.message = truncate(blank_secrets(secrets, diagnostic.message));
+    diagnostic.help = diagnostic.help.map(|help| truncate(blank_secrets(secrets, help)));
     if let Some(location) = &mut diagnostic.location {
-        location.excerpt = location.excerpt.take().map(|excerpt| without(secrets, excerpt));
+        location.excerpt = location.excerpt.take().map(|excerpt| blank_secrets(secrets, excerpt));
     }
     diagnostic
 }
 
 /// Shortens a message, since what it quotes from a file may be the whole file. Runs after the
 /// secrets are hidden, so that none is left in part.
-fn clipped(text: String) -> String {
+fn truncate(text: String) -> String {
     match text.len() > MAX_MESSAGE {
         true => format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE)]),
         false => text,
     }
 }
 
-fn without(secrets: &[&str], text: String) -> String {
+fn blank_secrets(secrets: &[&str], text: String) -> String {
     secrets.iter().fold(text, |text, secret| match text.contains(secret) {
         true => text.replace(secret, HIDDEN),
         false => text,
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn values_are_blanked_unless_known_to_be_harmless() {
-        let shown = |line: &str| of(line, 1).expect("a line");
+        let shown = |line: &str| line_excerpt(line, 1).expect("a line");
         assert_eq!(shown("api_key: canary"), "api_key: [hidden]");
         assert_eq!(shown("  - key: canary"), "  - key: [hidden]");
         assert_eq!(shown("API_KEY=canary"), "API_KEY=[hidden]");

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::base::likeness;
+use crate::base::similarity;
 
 /// The shape of a value.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum FieldShape {
     /// A single value; numbers and booleans are taken as written.
     Text,
     /// Text that is never shown, and that an operator may also give as `x_file` or `${TENANT_…}`.
     Secret,
-    Flag,
-    Whole {
+    Bool,
+    Integer {
         min: u64,
         max: u64,
     },
@@ -22,23 +22,23 @@ pub(super) enum Shape {
         max: u64,
     },
     /// Seconds, or a number with `ms`, `s`, `m`, `h`.
-    Span {
+    Duration {
         min: Duration,
         max: Duration,
     },
     /// A list of texts, or one text with commas.
-    Texts,
+    TextList,
     Map(&'static [Field]),
     /// A mapping whose keys the operator chooses.
-    Named(&'static Shape),
-    List(&'static Shape),
+    Named(&'static FieldShape),
+    List(&'static FieldShape),
     /// Anything; validated elsewhere or never read.
     Free,
 }
 
 /// Who may set a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum FieldOwner {
     /// The vendor's field: valid in every file.
     Vendor,
     /// Ours, valid in operators' files only.
@@ -50,171 +50,174 @@ pub(super) enum By {
 
 pub(super) struct Field {
     pub(super) name: &'static str,
-    pub(super) shape: Shape,
-    pub(super) by: By,
+    pub(super) shape: FieldShape,
+    pub(super) owner: FieldOwner,
 }
 
-const fn vendor(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, by: By::Vendor }
+const fn vendor(name: &'static str, shape: FieldShape) -> Field {
+    Field { name, shape, owner: FieldOwner::Vendor }
 }
 
-const fn ours(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, by: By::Operator }
+const fn ours(name: &'static str, shape: FieldShape) -> Field {
+    Field { name, shape, owner: FieldOwner::Operator }
 }
 
-const fn guard(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, by: By::Guard }
+const fn guard(name: &'static str, shape: FieldShape) -> Field {
+    Field { name, shape, owner: FieldOwner::Guard }
 }
 
-const fn span(min_ms: u64, max_seconds: u64) -> Shape {
-    Shape::Span { min: Duration::from_millis(min_ms), max: Duration::from_secs(max_seconds) }
+const fn span(min_ms: u64, max_seconds: u64) -> FieldShape {
+    FieldShape::Duration { min: Duration::from_millis(min_ms), max: Duration::from_secs(max_seconds) }
 }
 
 /// The fields of a tenant.
 pub(super) const TENANT: &[Field] = &[
-    vendor("search_url", Shape::Text),
-    vendor("context_url", Shape::Text),
-    vendor("api_key", Shape::Secret),
-    vendor("connection_id", Shape::Text),
-    vendor("path_prefix", Shape::Text),
-    vendor("public_url", Shape::Text),
-    vendor("oauth_enabled", Shape::Flag),
-    vendor("microsoft_client_id", Shape::Text),
-    vendor("microsoft_client_secret", Shape::Secret),
-    vendor("microsoft_tenant_id", Shape::Text),
-    ours("microsoft_client_secret_next", Shape::Secret),
-    vendor("port", Shape::Free),
-    vendor("mcp_port", Shape::Free),
-    vendor("dataset", Shape::Text),
-    vendor("display_name", Shape::Text),
-    vendor("description", Shape::Text),
-    vendor("trained_at", Shape::Free),
-    vendor("schema_version", Shape::Free),
-    vendor("sample_questions", Shape::Free),
-    vendor("semantic_model", Shape::Free),
-    vendor("backend", Shape::Map(BACKEND)),
-    ours("name", Shape::Text),
-    ours("instructions", Shape::Text),
-    ours("enabled", Shape::Flag),
-    ours("hosts", Shape::Texts),
-    ours("share_host", Shape::Flag),
-    ours("config", Shape::Text),
-    ours("tools", Shape::Map(TOOLS)),
-    ours("limits", Shape::Map(LIMITS)),
-    ours("cache", Shape::Map(CACHE)),
+    vendor("search_url", FieldShape::Text),
+    vendor("context_url", FieldShape::Text),
+    vendor("api_key", FieldShape::Secret),
+    vendor("connection_id", FieldShape::Text),
+    vendor("path_prefix", FieldShape::Text),
+    vendor("public_url", FieldShape::Text),
+    vendor("oauth_enabled", FieldShape::Bool),
+    vendor("microsoft_client_id", FieldShape::Text),
+    vendor("microsoft_client_secret", FieldShape::Secret),
+    vendor("microsoft_tenant_id", FieldShape::Text),
+    ours("microsoft_client_secret_next", FieldShape::Secret),
+    vendor("port", FieldShape::Free),
+    vendor("mcp_port", FieldShape::Free),
+    vendor("dataset", FieldShape::Text),
+    vendor("display_name", FieldShape::Text),
+    vendor("description", FieldShape::Text),
+    vendor("trained_at", FieldShape::Free),
+    vendor("schema_version", FieldShape::Free),
+    vendor("sample_questions", FieldShape::Free),
+    vendor("semantic_model", FieldShape::Free),
+    vendor("backend", FieldShape::Map(BACKEND)),
+    ours("name", FieldShape::Text),
+    ours("instructions", FieldShape::Text),
+    ours("enabled", FieldShape::Bool),
+    ours("hosts", FieldShape::TextList),
+    ours("share_host", FieldShape::Bool),
+    ours("config", FieldShape::Text),
+    ours("tools", FieldShape::Map(TOOLS)),
+    ours("limits", FieldShape::Map(LIMITS)),
+    ours("cache", FieldShape::Map(CACHE)),
     ours("deadline", span(1_000, 3_600)),
-    ours("public", Shape::Flag),
-    ours("open", Shape::Flag),
-    guard("api_keys", Shape::List(&Shape::Map(API_KEY))),
-    guard("access", Shape::Map(ACCESS)),
-    guard("machine_clients", Shape::List(&Shape::Map(MACHINE_CLIENT))),
-    guard("registration", Shape::Map(REGISTRATION)),
+    ours("public", FieldShape::Bool),
+    ours("open", FieldShape::Bool),
+    guard("api_keys", FieldShape::List(&FieldShape::Map(API_KEY))),
+    guard("access", FieldShape::Map(ACCESS)),
+    guard("machine_clients", FieldShape::List(&FieldShape::Map(MACHINE_CLIENT))),
+    guard("registration", FieldShape::Map(REGISTRATION)),
 ];
 
 const BACKEND: &[Field] = &[
-    ours("auth_header", Shape::Text),
-    ours("auth_scheme", Shape::Text),
-    ours("user_header", Shape::Text),
-    ours("http2", Shape::Flag),
-    ours("headers", Shape::Named(&Shape::Secret)),
-    ours("search", Shape::Map(CALL)),
-    ours("context", Shape::Map(CALL)),
+    ours("auth_header", FieldShape::Text),
+    ours("auth_scheme", FieldShape::Text),
+    ours("user_header", FieldShape::Text),
+    ours("http2", FieldShape::Bool),
+    ours("headers", FieldShape::Named(&FieldShape::Secret)),
+    ours("search", FieldShape::Map(CALL)),
+    ours("context", FieldShape::Map(CALL)),
 ];
 
 const CALL: &[Field] = &[
-    ours("method", Shape::Text),
-    ours("url", Shape::Text),
-    ours("headers", Shape::Named(&Shape::Secret)),
-    ours("body", Shape::Text),
+    ours("method", FieldShape::Text),
+    ours("url", FieldShape::Text),
+    ours("headers", FieldShape::Named(&FieldShape::Secret)),
+    ours("body", FieldShape::Text),
 ];
 
 /// The tools that can be changed.
-const TOOLS: &[Field] = &[ours("search", Shape::Map(TOOL)), ours("get_context", Shape::Map(CONTEXT_TOOL))];
+const TOOLS: &[Field] =
+    &[ours("search", FieldShape::Map(TOOL)), ours("get_context", FieldShape::Map(CONTEXT_TOOL))];
 
 const TOOL: &[Field] = &[
-    ours("name", Shape::Text),
-    ours("title", Shape::Text),
-    ours("description", Shape::Text),
-    ours("hidden", Shape::Flag),
-    ours("parameters", Shape::Named(&Shape::Free)),
+    ours("name", FieldShape::Text),
+    ours("title", FieldShape::Text),
+    ours("description", FieldShape::Text),
+    ours("hidden", FieldShape::Bool),
+    ours("parameters", FieldShape::Named(&FieldShape::Free)),
 ];
 
 const CONTEXT_TOOL: &[Field] = &[
-    ours("name", Shape::Text),
-    ours("title", Shape::Text),
-    ours("description", Shape::Text),
-    ours("hidden", Shape::Flag),
+    ours("name", FieldShape::Text),
+    ours("title", FieldShape::Text),
+    ours("description", FieldShape::Text),
+    ours("hidden", FieldShape::Bool),
 ];
 
 const LIMITS: &[Field] = &[
-    ours("concurrent_calls", Shape::Whole { min: 1, max: 4_096 }),
-    ours("requests_per_minute", Shape::Whole { min: 1, max: 1_000_000 }),
-    ours("max_request", Shape::Size { min: 1 << 10, max: 16 << 20 }),
-    ours("max_response", Shape::Size { min: 1 << 10, max: 256 << 20 }),
-    ours("max_result", Shape::Size { min: 1 << 10, max: 16 << 20 }),
+    ours("concurrent_calls", FieldShape::Integer { min: 1, max: 4_096 }),
+    ours("requests_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }),
+    ours("max_request", FieldShape::Size { min: 1 << 10, max: 16 << 20 }),
+    ours("max_response", FieldShape::Size { min: 1 << 10, max: 256 << 20 }),
+    ours("max_result", FieldShape::Size { min: 1 << 10, max: 16 << 20 }),
 ];
 
 const CACHE: &[Field] = &[ours("context_ttl", span(1_000, 604_800)), ours("list_ttl", span(0, 604_800))];
 
 const API_KEY: &[Field] = &[
-    ours("label", Shape::Text),
-    ours("sha256", Shape::Text),
-    ours("key", Shape::Secret),
-    ours("expires", Shape::Text),
+    ours("label", FieldShape::Text),
+    ours("sha256", FieldShape::Text),
+    ours("key", FieldShape::Secret),
+    ours("expires", FieldShape::Text),
 ];
 
 const ACCESS: &[Field] = &[
-    guard("roles", Shape::Texts),
-    guard("groups", Shape::Texts),
-    guard("users", Shape::Texts),
-    guard("email_domains", Shape::Texts),
-    guard("directories", Shape::Texts),
-    guard("guests", Shape::Flag),
-    guard("personal_accounts", Shape::Flag),
-    guard("tools", Shape::Map(TOOL_ACCESS)),
+    guard("roles", FieldShape::TextList),
+    guard("groups", FieldShape::TextList),
+    guard("users", FieldShape::TextList),
+    guard("email_domains", FieldShape::TextList),
+    guard("directories", FieldShape::TextList),
+    guard("guests", FieldShape::Bool),
+    guard("personal_accounts", FieldShape::Bool),
+    guard("tools", FieldShape::Map(TOOL_ACCESS)),
 ];
 
 /// The tools to which access can be restricted.
-const TOOL_ACCESS: &[Field] = &[guard("search", Shape::Map(RULES)), guard("get_context", Shape::Map(RULES))];
+const TOOL_ACCESS: &[Field] =
+    &[guard("search", FieldShape::Map(RULES)), guard("get_context", FieldShape::Map(RULES))];
 
 const RULES: &[Field] = &[
-    guard("roles", Shape::Texts),
-    guard("groups", Shape::Texts),
-    guard("users", Shape::Texts),
-    guard("email_domains", Shape::Texts),
+    guard("roles", FieldShape::TextList),
+    guard("groups", FieldShape::TextList),
+    guard("users", FieldShape::TextList),
+    guard("email_domains", FieldShape::TextList),
 ];
 
 const MACHINE_CLIENT: &[Field] = &[
-    guard("id", Shape::Text),
-    guard("label", Shape::Text),
-    guard("sha256", Shape::Text),
-    guard("secret", Shape::Secret),
-    guard("jwks", Shape::Map(JWKS)),
-    guard("roles", Shape::Texts),
+    guard("id", FieldShape::Text),
+    guard("label", FieldShape::Text),
+    guard("sha256", FieldShape::Text),
+    guard("secret", FieldShape::Secret),
+    guard("jwks", FieldShape::Map(JWKS)),
+    guard("roles", FieldShape::TextList),
 ];
 
-const JWKS: &[Field] = &[guard("keys", Shape::List(&Shape::Named(&Shape::Free)))];
+const JWKS: &[Field] = &[guard("keys", FieldShape::List(&FieldShape::Named(&FieldShape::Free)))];
 
-const REGISTRATION: &[Field] = &[guard("dynamic", Shape::Flag), guard("documents", Shape::Texts)];
+const REGISTRATION: &[Field] =
+    &[guard("dynamic", FieldShape::Bool), guard("documents", FieldShape::TextList)];
 
 /// Looks up a field by name; `x_file` is a field wherever `x` is a secret.
-pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(Shape, By)> {
+pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(FieldShape, FieldOwner)> {
     if let Some(field) = fields.iter().find(|field| field.name == name) {
-        return Some((field.shape, field.by));
+        return Some((field.shape, field.owner));
     }
     let base = name.strip_suffix("_file")?;
     let field = fields.iter().find(|field| field.name == base)?;
-    matches!(field.shape, Shape::Secret).then_some((Shape::Text, field.by))
+    matches!(field.shape, FieldShape::Secret).then_some((FieldShape::Text, field.owner))
 }
 
 /// Returns the known field whose name is most similar to `name`, if one is close.
 pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
-    likeness::nearest(name, fields.iter().map(|field| (field.name, field)))
+    similarity::closest(name, fields.iter().map(|field| (field.name, field)))
 }
 
 /// Whether a field decides who may call.
-pub(super) fn guards(field: &Field) -> bool {
-    field.by == By::Guard || field.name == "oauth_enabled" || field.name.starts_with("microsoft_")
+pub(super) fn is_guard(field: &Field) -> bool {
+    field.owner == FieldOwner::Guard || field.name == "oauth_enabled" || field.name.starts_with("microsoft_")
 }
 
 /// Parses `true/false/1/0/yes/no/on/off`, in any case.

@@ -14,7 +14,7 @@ pub(super) fn is_placeholder(text: &str) -> bool {
         || text.ends_with("...")
         || (squeezed.len() >= 3 && squeezed.bytes().all(|b| b == b'x'))
         || text.bytes().all(|b| b"*.-_".contains(&b))
-        || WORDS.contains(&squeezed.as_str())
+        || PLACEHOLDER_WORDS.contains(&squeezed.as_str())
 }
 
 /// Whether a value of any kind (a secret, a header) is not filled in: an instruction, or a masked
@@ -23,7 +23,7 @@ pub(super) fn is_unfinished(text: &str) -> bool {
     is_masked(text) || has_words_in_brackets(text) || is_instruction(text)
 }
 
-const WORDS: &[&str] = &[
+const PLACEHOLDER_WORDS: &[&str] = &[
     "todo",
     "tbd",
     "fixme",
@@ -75,12 +75,12 @@ pub(super) fn is_quoted(text: &str) -> bool {
 
 /// Whether a character is invisible or was picked up by copying: neither ASCII nor a letter or
 /// digit (a byte order mark, a zero-width space, a soft hyphen, a curly quote, a no-break space).
-pub(super) fn came_along(c: char) -> bool {
+pub(super) fn is_copy_artifact(c: char) -> bool {
     c.is_control() || !(c.is_ascii() || c.is_alphanumeric())
 }
 
 /// Whether a text contains `<…>`.
-pub(super) fn has_brackets(text: &str) -> bool {
+pub(super) fn has_angle_brackets(text: &str) -> bool {
     text.find('<').is_some_and(|open| text[open..].contains('>'))
 }
 

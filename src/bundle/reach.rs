@@ -2,13 +2,13 @@
 
 use url::Url;
 
-use super::document::{Document, Layers, Origin};
+use super::document::{ConfigDocument, DocumentOrigin, Layers};
 use crate::base::secret::Secret;
 use crate::spec::{Reach, Reaches};
 
 /// What the files give out together with this key; and what the export gives out without the operator's files.
 pub(super) fn of(layers: &Layers, key: Option<&Secret>) -> Reaches {
-    let text = |name: &str| layers.text(&[name]);
+    let text = |name: &str| layers.find_text(&[name]);
     let own = key.map(|key| reaches(text, key)).unwrap_or_default();
     let bare = bare(layers).into_iter().filter(|reach| !own.contains(reach)).collect();
     Reaches { own, bare }
@@ -16,7 +16,7 @@ pub(super) fn of(layers: &Layers, key: Option<&Secret>) -> Reaches {
 
 /// What the export gives out alone.
 pub(super) fn bare(layers: &Layers) -> Vec<Reach> {
-    let of_export = |document: &&Document| document.source.origin == Origin::Export;
+    let of_export = |document: &&ConfigDocument| document.source.origin == DocumentOrigin::Export;
     let Some(export) = layers.0.iter().find(of_export) else { return Vec::new() };
     let text = |name: &str| export.find(&[name]).and_then(|found| found.text());
     text("api_key").map(|key| reaches(text, &Secret::new(key))).unwrap_or_default()

@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::Context;
+use super::LoadContext;
 use crate::routing::GatewayHosts;
 use crate::spec::BackendOnly;
 
@@ -15,7 +15,7 @@ const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/serv
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
 
 /// Returns the bytes of `mcp_export.zip` for a dataset with the configuration `yaml`.
-pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
+pub fn build_export(dataset: &str, yaml: &str) -> Vec<u8> {
     let files = [
         ("mcp/run.sh".to_owned(), RUN_SH),
         ("mcp/requirements.txt".to_owned(), "fastmcp\nhttpx\npyyaml\n"),
@@ -32,10 +32,10 @@ pub fn export(dataset: &str, yaml: &str) -> Vec<u8> {
 }
 
 /// Returns the context of a gateway at `https://mcp.test` with default settings.
-pub fn context() -> Context {
-    Context {
+pub fn sample_context() -> LoadContext {
+    LoadContext {
         public_base: "https://mcp.test".into(),
-        hosts: GatewayHosts::named([]),
+        hosts: GatewayHosts::from_names([]),
         zip_hosts_allowed: false,
         backend_allow: Vec::new(),
         backend_only: BackendOnly::default(),

@@ -6,18 +6,18 @@
 //! rules and yields the same digests. It holds secrets in the clear; its owner must seal it before
 //! storing it.
 
-mod difference;
+mod diff;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
-use super::bounds::Bounds;
+use super::EntryFiles;
+use super::confinement::Confinement;
 use crate::base::diagnostic::Report;
 use crate::base::file as disk;
 
-pub use difference::{Difference, Line};
+pub use diff::{DiffLine, DocumentDiff};
 
 /// Everything that loading an entry read. Paths are relative to the tenants folder.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +26,12 @@ pub struct Snapshot {
     /// Whether the entry is a folder of its own.
     is_folder: bool,
     files: Vec<String>,
-    pieces: Vec<Piece>,
+    pieces: Vec<SourceRecord>,
 }
 
 /// One text that was read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Piece {
+pub(super) enum SourceRecord {
     Text { file: String, text: String },
     Config { file: String, dataset: String, entry: String, text: String },
     Secret { beside: String, path: String, text: String },
@@ -47,11 +47,11 @@ pub struct Draft {
 }
 
 /// The source that an entry is read from, and what was read so far.
-pub(super) struct Shelf<'a> {
+pub(super) struct SourceReader<'a> {
     root: PathBuf,
     draft: Option<&'a Draft>,
-    kept: Option<&'a Snapshot>,
-    pieces: Vec<Piece>,
+    stored: Option<&'a Snapshot>,
+    records: Vec<SourceRecord>,
 }
 
 impl Snapshot {
@@ -74,12 +74,12 @@ impl Snapshot {
     }
 
     /// Returns the entry as it was.
-    pub(super) fn entry(&self, root: &Path) -> Entry {
-        Entry {
-            stem: self.stem.clone(),
+    pub(super) fn to_entry_files(&self, root: &Path) -> EntryFiles {
+        EntryFiles {
+            id: self.stem.clone(),
             folder: self.is_folder.then(|| root.join(&self.stem)),
             files: self.files(root),
-            namesakes: Vec::new(),
+            lookalikes: Vec::new(),
             report: Report::new(),
         }
     }
@@ -91,21 +91,21 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> SourceReader<'a> {
     /// Creates a source that reads the disk, or a snapshot instead.
-    pub(super) fn new(entry: &Entry, kept: Option<&'a Snapshot>) -> Self {
+    pub(super) fn new(entry: &EntryFiles, kept: Option<&'a Snapshot>) -> Self {
         let first = entry.folder.as_deref().or(entry.files.first().map(PathBuf::as_path));
         let root = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        Self { root, draft: None, kept, pieces: Vec::new() }
+        Self { root, draft: None, stored: kept, records: Vec::new() }
     }
 
     /// Creates a source that reads the disk, and a file that is not on it yet.
-    pub(super) fn with(entry: &Entry, draft: &'a Draft) -> Self {
+    pub(super) fn with_draft(entry: &EntryFiles, draft: &'a Draft) -> Self {
         Self { draft: Some(draft), ..Self::new(entry, None) }
     }
 
     /// Reads a file from the disk, or the draft in its place.
-    pub(super) fn read(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
+    pub(super) fn read(&self, file: &Path, cap: u64, bounds: &Confinement) -> Result<Vec<u8>, disk::Error> {
         match self.draft.filter(|draft| draft.path == file) {
             Some(draft) if draft.bytes.len() as u64 > cap => Err(disk::Error::TooLarge(cap)),
             Some(draft) => Ok(draft.bytes.clone()),
@@ -114,18 +114,23 @@ impl<'a> Shelf<'a> {
     }
 
     /// Whether the source is a snapshot.
-    pub(super) fn is_kept(&self) -> bool {
-        self.kept.is_some()
+    pub(super) fn is_snapshot(&self) -> bool {
+        self.stored.is_some()
     }
 
     /// Returns the bytes of a text file.
-    pub(super) fn bytes(&self, file: &Path, cap: u64, bounds: &Bounds) -> Result<Vec<u8>, disk::Error> {
-        if !self.is_kept() {
+    pub(super) fn read_text_bytes(
+        &self,
+        file: &Path,
+        cap: u64,
+        bounds: &Confinement,
+    ) -> Result<Vec<u8>, disk::Error> {
+        if !self.is_snapshot() {
             return self.read(file, cap, bounds);
         }
-        let name = self.name(file);
-        let found = self.find(|piece| match piece {
-            Piece::Text { file, text } if *file == name => Some(text.as_bytes().to_vec()),
+        let name = self.relative_name(file);
+        let found = self.find_record(|piece| match piece {
+            SourceRecord::Text { file, text } if *file == name => Some(text.as_bytes().to_vec()),
             _ => None,
         });
         found.ok_or_else(|| disk::Error::Io(std::io::ErrorKind::NotFound.into()))
@@ -133,10 +138,10 @@ impl<'a> Shelf<'a> {
 
     /// Returns the selected configuration of an archive (dataset, name in the archive, text), from
     /// a snapshot only.
-    pub(super) fn config(&self, archive: &Path) -> Option<(String, String, String)> {
-        let name = self.name(archive);
-        self.find(|piece| match piece {
-            Piece::Config { file, dataset, entry, text } if *file == name => {
+    pub(super) fn stored_config(&self, archive: &Path) -> Option<(String, String, String)> {
+        let name = self.relative_name(archive);
+        self.find_record(|piece| match piece {
+            SourceRecord::Config { file, dataset, entry, text } if *file == name => {
                 Some((dataset.clone(), entry.clone(), text.clone()))
             }
             _ => None,
@@ -144,63 +149,65 @@ impl<'a> Shelf<'a> {
     }
 
     /// Returns the secret in a file that a document names, from a snapshot only.
-    pub(super) fn secret(&self, named: &str, in_document: &Path) -> Option<String> {
-        let name = self.name(in_document);
-        self.find(|piece| match piece {
-            Piece::Secret { beside, path, text } if *beside == name && path == named => Some(text.clone()),
+    pub(super) fn stored_secret(&self, named: &str, in_document: &Path) -> Option<String> {
+        let name = self.relative_name(in_document);
+        self.find_record(|piece| match piece {
+            SourceRecord::Secret { beside, path, text } if *beside == name && path == named => {
+                Some(text.clone())
+            }
             _ => None,
         })
     }
 
     /// Returns the value of a variable, from a snapshot only.
-    pub(super) fn variable(&self, named: &str) -> Option<String> {
-        self.find(|piece| match piece {
-            Piece::Variable { name, value } if name == named => Some(value.clone()),
+    pub(super) fn stored_variable(&self, named: &str) -> Option<String> {
+        self.find_record(|piece| match piece {
+            SourceRecord::Variable { name, value } if name == named => Some(value.clone()),
             _ => None,
         })
     }
 
-    pub(super) fn took_text(&mut self, file: &Path, text: &str) {
-        let file = self.name(file);
-        self.take(Piece::Text { file, text: text.to_owned() });
+    pub(super) fn record_text(&mut self, file: &Path, text: &str) {
+        let file = self.relative_name(file);
+        self.push_record(SourceRecord::Text { file, text: text.to_owned() });
     }
 
-    pub(super) fn took_config(&mut self, archive: &Path, dataset: &str, entry: &str, text: &str) {
-        let file = self.name(archive);
+    pub(super) fn record_config(&mut self, archive: &Path, dataset: &str, entry: &str, text: &str) {
+        let file = self.relative_name(archive);
         let (dataset, entry, text) = (dataset.to_owned(), entry.to_owned(), text.to_owned());
-        self.take(Piece::Config { file, dataset, entry, text });
+        self.push_record(SourceRecord::Config { file, dataset, entry, text });
     }
 
-    pub(super) fn took_secret(&mut self, path: &str, in_document: &Path, text: &str) {
-        let beside = self.name(in_document);
-        self.take(Piece::Secret { beside, path: path.to_owned(), text: text.to_owned() });
+    pub(super) fn record_secret(&mut self, path: &str, in_document: &Path, text: &str) {
+        let beside = self.relative_name(in_document);
+        self.push_record(SourceRecord::Secret { beside, path: path.to_owned(), text: text.to_owned() });
     }
 
-    pub(super) fn took_variable(&mut self, name: &str, value: &str) {
-        self.take(Piece::Variable { name: name.to_owned(), value: value.to_owned() });
+    pub(super) fn record_variable(&mut self, name: &str, value: &str) {
+        self.push_record(SourceRecord::Variable { name: name.to_owned(), value: value.to_owned() });
     }
 
     /// Returns everything that was read, as the snapshot of this entry.
-    pub(super) fn snapshot(&mut self, entry: &Entry) -> Snapshot {
+    pub(super) fn take_snapshot(&mut self, entry: &EntryFiles) -> Snapshot {
         Snapshot {
-            stem: entry.stem.clone(),
+            stem: entry.id.clone(),
             is_folder: entry.folder.is_some(),
-            files: entry.files.iter().map(|file| self.name(file)).collect(),
-            pieces: std::mem::take(&mut self.pieces),
+            files: entry.files.iter().map(|file| self.relative_name(file)).collect(),
+            pieces: std::mem::take(&mut self.records),
         }
     }
 
-    fn take(&mut self, piece: Piece) {
-        if !self.pieces.contains(&piece) {
-            self.pieces.push(piece);
+    fn push_record(&mut self, piece: SourceRecord) {
+        if !self.records.contains(&piece) {
+            self.records.push(piece);
         }
     }
 
-    fn find<T>(&self, of: impl Fn(&Piece) -> Option<T>) -> Option<T> {
-        self.kept.and_then(|kept| kept.pieces.iter().find_map(of))
+    fn find_record<T>(&self, of: impl Fn(&SourceRecord) -> Option<T>) -> Option<T> {
+        self.stored.and_then(|kept| kept.pieces.iter().find_map(of))
     }
 
-    fn name(&self, file: &Path) -> String {
+    fn relative_name(&self, file: &Path) -> String {
         file.strip_prefix(&self.root).unwrap_or(file).to_string_lossy().into_owned()
     }
 }
@@ -210,15 +217,15 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use super::super::{Context, Loaded, discover, load, reload, sample};
+    use super::super::{LoadContext, LoadOutcome, list_entries, load, load_snapshot, sample};
     use super::*;
     use crate::base::secret::Secret;
 
     const KEY: &str = "key-0123456789";
 
-    fn context() -> Context {
+    fn context() -> LoadContext {
         let env = BTreeMap::from([("TENANT_ACME_KEY".into(), Secret::new(KEY))]);
-        Context { env, ..sample::context() }
+        LoadContext { env, ..sample::sample_context() }
     }
 
     fn yaml(lines: &str) -> String {
@@ -227,8 +234,8 @@ mod tests {
         )
     }
 
-    fn loaded(folder: &Path) -> Loaded {
-        let entries = discover(folder, None).expect("listed");
+    fn loaded(folder: &Path) -> LoadOutcome {
+        let entries = list_entries(folder, None).expect("listed");
         let loaded = load(&entries[0], &context());
         assert!(loaded.spec.is_some(), "{:?}", loaded.report);
         loaded
@@ -240,10 +247,10 @@ mod tests {
         let stored = before.snapshot.as_ref().expect("a snapshot").encode();
         let snapshot = Snapshot::decode(&stored).expect("it reads back");
         let elsewhere = Path::new("/nowhere/tenants.d");
-        let no_variables = Context { env: BTreeMap::new(), ..context() };
-        let after = reload(&snapshot, elsewhere, &no_variables);
+        let no_variables = LoadContext { env: BTreeMap::new(), ..context() };
+        let after = load_snapshot(&snapshot, elsewhere, &no_variables);
         assert_eq!(after.digest, before.digest);
-        assert_eq!(after.access, before.access);
+        assert_eq!(after.access_fingerprint, before.access_fingerprint);
         assert_eq!(after.spec, before.spec, "{:?}", after.report);
         assert_eq!(after.snapshot.map(|snapshot| snapshot.encode()), Some(stored));
     }
@@ -252,7 +259,7 @@ mod tests {
     fn an_export_with_overlays_comes_back_without_its_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str| folder.path().join(name);
-        fs::write(file("acme.zip"), sample::export("sales", &yaml(&format!("api_key: {KEY}\n"))))
+        fs::write(file("acme.zip"), sample::build_export("sales", &yaml(&format!("api_key: {KEY}\n"))))
             .expect("written");
         fs::write(file("acme.yaml"), "description: Ours\napi_key: ${TENANT_ACME_KEY}\n").expect("written");
         fs::write(file("acme.env"), "PATH_PREFIX=/x\n").expect("written");

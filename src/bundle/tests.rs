@@ -7,7 +7,7 @@ mod findings;
 mod good;
 mod hostile;
 mod login;
-mod namesakes;
+mod lookalikes;
 mod reach;
 mod samples;
 mod written;

@@ -1,28 +1,28 @@
 //! Layers → [`TenantSpec`]: validates every value, reports every finding, guesses nothing.
 
 mod access;
-mod address;
+mod access_rules;
+mod api_keys;
 mod backend;
-mod call;
+mod backend_address;
+mod backend_call;
 mod credential;
-mod keys;
 mod login;
-mod machines;
-mod place;
+mod machine_clients;
+mod mounts;
 mod registration;
-mod rules;
-mod texts;
+mod text_limits;
 mod tools;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
-use super::document::{Layers, Origin};
+use super::LoadContext;
+use super::document::{DocumentOrigin, Layers};
 use super::fields;
-use super::gather::Gathered;
-use super::namesake::Namesake;
-use super::reference::Resolver;
+use super::layers::GatheredLayers;
+use super::lookalike::Lookalike;
+use super::secret_refs::SecretResolver;
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::digest::Digest;
 use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
@@ -30,19 +30,19 @@ use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The inputs that all validators share.
-struct Case<'a, 'b> {
+struct Validation<'a, 'b> {
     layers: &'a Layers,
-    context: &'a Context,
+    context: &'a LoadContext,
     dataset: &'a str,
-    namesakes: &'a [Namesake],
-    resolver: &'a mut Resolver<'b>,
+    lookalikes: &'a [Lookalike],
+    resolver: &'a mut SecretResolver<'b>,
     report: &'a mut Report,
 }
 
-impl Case<'_, '_> {
+impl Validation<'_, '_> {
     /// Adds a finding at a place, or at the tenant as a whole.
-    fn find(&mut self, diagnostic: Diagnostic, at: Option<Location>) {
-        self.report.push(match at.or_else(|| self.layers.whole()) {
+    fn add_finding(&mut self, diagnostic: Diagnostic, at: Option<Location>) {
+        self.report.push(match at.or_else(|| self.layers.location()) {
             Some(location) => diagnostic.at(location),
             None => diagnostic,
         });
@@ -61,89 +61,93 @@ pub(super) struct Verdict {
 }
 
 /// Judges all values.
-pub(super) fn tenant(
-    gathered: &Gathered,
+pub(super) fn validate_tenant(
+    gathered: &GatheredLayers,
     name: Option<&TenantName>,
-    namesakes: &[Namesake],
-    resolver: &mut Resolver<'_>,
+    namesakes: &[Lookalike],
+    resolver: &mut SecretResolver<'_>,
     report: &mut Report,
 ) -> Verdict {
     let layers = &gathered.layers;
-    let dataset = gathered.dataset.as_deref().or_else(|| layers.text(&["dataset"]));
+    let dataset = gathered.dataset.as_deref().or_else(|| layers.find_text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
     let context = resolver.context;
-    let mut case = Case { layers, context, dataset, namesakes, resolver, report };
+    let mut case = Validation { layers, context, dataset, lookalikes: namesakes, resolver, report };
 
-    notices(&mut case);
-    let (access, digest) = access::judge(&mut case);
+    report_ignored_port(&mut case);
+    let (access, digest) = access::validate(&mut case);
     let is_open = access.is_open();
-    Verdict { access: digest, is_open, spec: spec(&mut case, name, access) }
+    Verdict { access: digest, is_open, spec: validate_spec(&mut case, name, access) }
 }
 
-fn spec(case: &mut Case<'_, '_>, name: Option<&TenantName>, access: AccessSpec) -> Option<TenantSpec> {
+fn validate_spec(
+    case: &mut Validation<'_, '_>,
+    name: Option<&TenantName>,
+    access: AccessSpec,
+) -> Option<TenantSpec> {
     let (layers, dataset) = (case.layers, case.dataset);
-    let place = place::judge(case, name);
-    let backend = backend::judge(case);
+    let place = mounts::validate(case, name);
+    let backend = backend::validate(case);
     let (place, backend, name) = (place?, backend?, name?.clone());
-    let title = title(layers, dataset);
-    let tools = tools::judge(case, &title, &backend);
-    let limits = limits(case);
-    texts::judge(case);
-    texts::list(case, &tools, limits.max_result_bytes);
+    let title = read_title(layers, dataset);
+    let tools = tools::validate(case, &title, &backend);
+    let limits = validate_limits(case);
+    text_limits::check_texts(case);
+    text_limits::list(case, &tools, limits.max_result_bytes);
     Some(TenantSpec {
         name,
         dataset: dataset.into(),
         title,
-        description: shared(layers, "description"),
-        instructions: shared(layers, "instructions"),
-        enabled: layers.flag(&["enabled"]).unwrap_or(true),
+        description: read_shared_text(layers, "description"),
+        instructions: read_shared_text(layers, "instructions"),
+        enabled: layers.find_bool(&["enabled"]).unwrap_or(true),
         public_url: place.public_url,
         mounts: place.mounts,
-        shares_hosts: layers.flag(&["share_host"]).unwrap_or(false),
+        shares_hosts: layers.find_bool(&["share_host"]).unwrap_or(false),
         tools: tools.into(),
         backend: backend.spec,
         access,
         limits,
-        cache: cache(layers),
-        deadline: span(layers, &["deadline"]).unwrap_or(DEADLINE),
+        cache: read_cache(layers),
+        deadline: read_duration(layers, &["deadline"]).unwrap_or(DEADLINE),
     })
 }
 
-fn title(layers: &Layers, dataset: &str) -> Arc<str> {
-    let title = layers.text(&["display_name"]).unwrap_or(dataset);
-    title.chars().filter(|c| !c.is_control()).take(texts::MAX_TITLE).collect::<String>().into()
+fn read_title(layers: &Layers, dataset: &str) -> Arc<str> {
+    let title = layers.find_text(&["display_name"]).unwrap_or(dataset);
+    title.chars().filter(|c| !c.is_control()).take(text_limits::MAX_TITLE).collect::<String>().into()
 }
 
-fn shared(layers: &Layers, name: &str) -> Option<Arc<str>> {
-    layers.text(&[name]).map(Arc::from)
+fn read_shared_text(layers: &Layers, name: &str) -> Option<Arc<str>> {
+    layers.find_text(&[name]).map(Arc::from)
 }
 
 /// Reports fields that are ignored, since an operator may wonder about them.
-fn notices(case: &mut Case<'_, '_>) {
+fn report_ignored_port(case: &mut Validation<'_, '_>) {
     let port = case.layers.find(&["port"]).or_else(|| case.layers.find(&["mcp_port"]));
     if let Some(found) = port {
-        let name = if found.document.source.origin == Origin::Env { "MCP_PORT" } else { "port" };
-        case.find(
+        let name = if found.document.source.origin == DocumentOrigin::Env { "MCP_PORT" } else { "port" };
+        case.add_finding(
             Diagnostic::notice(
                 "port-ignored",
                 format!("{name} is ignored: all tenants share the gateway's port"),
             )
             .help("nothing to do; the tenant answers at its own path"),
-            Some(found.at()),
+            Some(found.location()),
         );
     }
 }
 
-fn span(layers: &Layers, path: &[&str]) -> Option<Duration> {
-    layers.text(path).and_then(fields::duration)
+fn read_duration(layers: &Layers, path: &[&str]) -> Option<Duration> {
+    layers.find_text(path).and_then(fields::duration)
 }
 
-fn limits(case: &mut Case<'_, '_>) -> LimitsSpec {
+fn validate_limits(case: &mut Validation<'_, '_>) -> LimitsSpec {
     let (layers, default) = (case.layers, LimitsSpec::default());
     let size = |name| {
-        layers.text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
+        layers.find_text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
     };
-    let number = |name| layers.text(&["limits", name]).and_then(|text| text.parse().ok());
+    let number = |name| layers.find_text(&["limits", name]).and_then(|text| text.parse().ok());
     let limits = LimitsSpec {
         concurrent_calls: number("concurrent_calls")
             .map_or(default.concurrent_calls, |number| number as usize),
@@ -152,13 +156,13 @@ fn limits(case: &mut Case<'_, '_>) -> LimitsSpec {
         max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),
         max_result_bytes: size("max_result").unwrap_or(default.max_result_bytes),
     };
-    warn_of_requests_without_room(case, limits.max_request_bytes);
+    warn_of_unservable_requests(case, limits.max_request_bytes);
     limits
 }
 
 /// Warns if requests of the permitted size never fit into memory: callers would be told to try
 /// again forever.
-fn warn_of_requests_without_room(case: &mut Case<'_, '_>, max_request: usize) {
+fn warn_of_unservable_requests(case: &mut Validation<'_, '_>, max_request: usize) {
     let largest = case.context.largest_request;
     if max_request <= largest {
         return;
@@ -167,14 +171,14 @@ fn warn_of_requests_without_room(case: &mut Case<'_, '_>, max_request: usize) {
         "requests may have {max_request} bytes, but the gateway never has room for one of more than {largest}: such are refused with 503"
     );
     let help = "lower max_request, or raise limits.request_memory_mib of the gateway; it must be more than ten times as much";
-    let place = case.layers.find(&["limits", "max_request"]).map(|found| found.at());
-    case.find(Diagnostic::warning("request-room", found).help(help), place);
+    let place = case.layers.find(&["limits", "max_request"]).map(|found| found.location());
+    case.add_finding(Diagnostic::warning("request-room", found).help(help), place);
 }
 
-fn cache(layers: &Layers) -> CacheSpec {
+fn read_cache(layers: &Layers) -> CacheSpec {
     let default = CacheSpec::default();
     CacheSpec {
-        context_ttl: span(layers, &["cache", "context_ttl"]).unwrap_or(default.context_ttl),
-        list_ttl: span(layers, &["cache", "list_ttl"]).unwrap_or(default.list_ttl),
+        context_ttl: read_duration(layers, &["cache", "context_ttl"]).unwrap_or(default.context_ttl),
+        list_ttl: read_duration(layers, &["cache", "list_ttl"]).unwrap_or(default.list_ttl),
     }
 }

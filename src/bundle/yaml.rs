@@ -1,6 +1,6 @@
 //! Reads YAML into a tree with positions, within a budget.
 //!
-//! Owns: text → [`Node`]. Built on the parser under `serde-saphyr`, because findings need the
+//! Owns: text → [`YamlNode`]. Built on the parser under `serde-saphyr`, because findings need the
 //! position of every key and value, the text of a scalar as written (`0123`, `yes`), and all
 //! duplicate keys at once; and because that crate's messages quote source lines. Nothing is ever
 //! executed, included or interpolated: a tag of another tool (`!secret`) is only recorded, for the
@@ -23,7 +23,7 @@ const MAX_FAULTS: usize = 20;
 
 /// A position in a text, counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Position {
     pub(super) line: usize,
     pub(super) column: usize,
 }
@@ -31,46 +31,46 @@ pub(super) struct Mark {
 /// A value and its position. Has no `Debug`, since it may hold secrets. Clones share their
 /// contents, so an alias costs no memory.
 #[derive(Clone)]
-pub(super) struct Node {
-    pub(super) at: Mark,
-    pub(super) value: Value,
-    pub(super) manner: Manner,
+pub(super) struct YamlNode {
+    pub(super) at: Position,
+    pub(super) value: YamlValue,
+    pub(super) style: ValueStyle,
 }
 
 /// Whether the notation of a value is unusual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
-    Usual,
+pub(super) enum ValueStyle {
+    Normal,
     /// It has a tag that means something to other tools.
     Tagged,
     /// Its line contains something but no value: an anchor, a tag, a comment sign without a space.
-    Hollow,
+    Valueless,
     /// It contains no reference: a dollar sign stands for itself.
     Literal,
 }
 
 /// The contents of a node.
 #[derive(Clone)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     /// `plain`: written without quotes, so it may be meant as a number, a boolean or null.
     Scalar {
         text: Arc<str>,
         plain: bool,
     },
-    List(Arc<Vec<Node>>),
-    Map(Arc<Vec<(Key, Node)>>),
+    List(Arc<Vec<YamlNode>>),
+    Map(Arc<Vec<(YamlKey, YamlNode)>>),
 }
 
 /// A key of a mapping.
 #[derive(Clone)]
-pub(super) struct Key {
-    pub(super) at: Mark,
+pub(super) struct YamlKey {
+    pub(super) at: Position,
     pub(super) text: Arc<str>,
 }
 
 /// The size of a node with its aliases expanded.
 #[derive(Clone, Copy, Default)]
-struct Weight {
+struct NodeCost {
     nodes: usize,
     text: usize,
     depth: usize,
@@ -78,71 +78,75 @@ struct Weight {
 
 /// Why a text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct SyntaxError {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) help: &'static str,
-    pub(super) at: Mark,
+    pub(super) at: Position,
 }
 
-impl Node {
-    pub(super) fn usual(at: Mark, value: Value) -> Self {
-        Self { at, value, manner: Manner::Usual }
+impl YamlNode {
+    pub(super) fn usual(at: Position, value: YamlValue) -> Self {
+        Self { at, value, style: ValueStyle::Normal }
     }
 
     /// Whether the value is unset: `~`, `null` or blank text.
     pub(super) fn is_blank(&self) -> bool {
         match &self.value {
-            Value::Scalar { text, plain } => {
+            YamlValue::Scalar { text, plain } => {
                 text.trim().is_empty() || (*plain && matches!(&**text, "~" | "null" | "Null" | "NULL"))
             }
-            Value::List(_) | Value::Map(_) => false,
+            YamlValue::List(_) | YamlValue::Map(_) => false,
         }
     }
 
     /// Returns the text of a scalar as written, trimmed.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar { text, .. } => Some(text.trim()),
+            YamlValue::Scalar { text, .. } => Some(text.trim()),
             _ => None,
         }
     }
 
     /// Returns the pairs of a mapping; none for any other node.
-    pub(super) fn pairs(&self) -> &[(Key, Node)] {
+    pub(super) fn pairs(&self) -> &[(YamlKey, YamlNode)] {
         match &self.value {
-            Value::Map(pairs) => pairs,
+            YamlValue::Map(pairs) => pairs,
             _ => &[],
         }
     }
 
     /// Returns the value of a key, with the key.
-    pub(super) fn member(&self, name: &str) -> Option<&(Key, Node)> {
+    pub(super) fn member(&self, name: &str) -> Option<&(YamlKey, YamlNode)> {
         self.pairs().iter().find(|(key, _)| *key.text == *name)
     }
 
     /// Describes the kind of the node, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Scalar { .. } => "a single value",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a mapping",
+            YamlValue::Scalar { .. } => "a single value",
+            YamlValue::List(_) => "a list",
+            YamlValue::Map(_) => "a mapping",
         }
     }
 
-    fn weight(&self) -> Weight {
+    fn weight(&self) -> NodeCost {
         let inside = match &self.value {
-            Value::Scalar { text, .. } => return Weight { nodes: 1, text: text.len(), depth: 1 },
-            Value::List(items) => items.iter().map(Node::weight).fold(Weight::default(), Weight::beside),
-            Value::Map(pairs) => pairs.iter().map(Weight::of_pair).fold(Weight::default(), Weight::beside),
+            YamlValue::Scalar { text, .. } => return NodeCost { nodes: 1, text: text.len(), depth: 1 },
+            YamlValue::List(items) => {
+                items.iter().map(YamlNode::weight).fold(NodeCost::default(), NodeCost::beside)
+            }
+            YamlValue::Map(pairs) => {
+                pairs.iter().map(NodeCost::of_pair).fold(NodeCost::default(), NodeCost::beside)
+            }
         };
-        Weight { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
+        NodeCost { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
     }
 }
 
-impl Weight {
+impl NodeCost {
     /// Returns the weight of a pair; a key counts as a node.
-    fn of_pair((key, node): &(Key, Node)) -> Self {
+    fn of_pair((key, node): &(YamlKey, YamlNode)) -> Self {
         let weight = node.weight();
         Self { nodes: weight.nodes + 1, text: weight.text + key.text.len(), ..weight }
     }
@@ -156,28 +160,28 @@ impl Weight {
     }
 }
 
-impl Value {
+impl YamlValue {
     /// Creates a mapping.
-    pub(super) fn map(pairs: Vec<(Key, Node)>) -> Self {
+    pub(super) fn map(pairs: Vec<(YamlKey, YamlNode)>) -> Self {
         Self::Map(Arc::new(pairs))
     }
 }
 
 /// Parses one document. An empty text is an empty mapping.
-pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
+pub(super) fn parse(text: &str) -> Result<YamlNode, Vec<SyntaxError>> {
     let options = granit_parser::options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder = Builder { text, ..Builder::default() };
+    let mut builder = TreeBuilder { text, ..TreeBuilder::default() };
     for event in Parser::new_from_str_with_options(text, options) {
         let step = match event {
-            Ok((event, span)) => builder.take(event, mark(&span.start)),
+            Ok((event, span)) => builder.take(event, position(&span.start)),
             Err(error) => Err(syntax(&error)),
         };
         if let Err(fault) = step {
-            builder.faults.push(fault);
+            builder.errors.push(fault);
             break;
         }
     }
@@ -186,87 +190,88 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
 
 /// Finds a comment that an older program would end earlier, so that the text after it would be in
 /// force.
-pub(super) fn hidden_line(text: &str) -> Option<Fault> {
+pub(super) fn hidden_line(text: &str) -> Option<SyntaxError> {
     let hides = |line: &str| {
         let comment = line.find('#').map(|at| &line[at..]);
         comment.is_some_and(|comment| comment.contains(['\u{85}', '\u{2028}', '\u{2029}']))
     };
     let index = text.lines().flat_map(|line| line.split('\r')).position(hides)?;
-    Some(Fault {
+    Some(SyntaxError {
         code: "yaml-line-end",
         message: "a character in this comment ends a line for some programs, so what follows it may be meant to count".into(),
         help: "remove the character, or write what follows it on a line of its own",
-        at: Mark { line: index + 1, column: 1 },
+        at: Position { line: index + 1, column: 1 },
     })
 }
 
-fn mark(marker: &granit_parser::Marker) -> Mark {
-    Mark { line: marker.line(), column: marker.col() + 1 }
+fn position(marker: &granit_parser::Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-fn syntax(error: &granit_parser::ScanError) -> Fault {
-    Fault {
+fn syntax(error: &granit_parser::ScanError) -> SyntaxError {
+    SyntaxError {
         code: "yaml-syntax",
         message: format!("this is not YAML: {}", error.info()),
         help: "look at this line and the one before it for a missing quote, bracket, colon or space",
-        at: mark(error.marker()),
+        at: position(error.marker()),
     }
 }
 
 /// A collection whose end was not read yet.
-struct Frame {
-    at: Mark,
-    manner: Manner,
+struct CollectionFrame {
+    at: Position,
+    style: ValueStyle,
     anchor: usize,
-    content: Content,
+    content: FrameContent,
 }
 
 /// The contents of a collection so far.
-enum Content {
-    List(Vec<Node>),
+enum FrameContent {
+    List(Vec<YamlNode>),
     Map {
-        pairs: Vec<(Key, Node)>,
+        pairs: Vec<(YamlKey, YamlNode)>,
         /// The key whose value comes next.
-        key: Option<Key>,
+        key: Option<YamlKey>,
         /// The keys and their lines.
         seen: HashMap<Arc<str>, usize>,
     },
 }
 
 #[derive(Default)]
-struct Builder<'a> {
+struct TreeBuilder<'a> {
     text: &'a str,
     /// The text's lines, split on first use.
     lines: Vec<&'a str>,
-    frames: Vec<Frame>,
-    root: Option<Node>,
-    anchors: HashMap<usize, Node>,
+    frames: Vec<CollectionFrame>,
+    root: Option<YamlNode>,
+    anchors: HashMap<usize, YamlNode>,
     documents: usize,
-    spent: Weight,
+    total_cost: NodeCost,
     aliases: usize,
-    faults: Vec<Fault>,
+    errors: Vec<SyntaxError>,
 }
 
-impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, at: Mark) -> Result<(), Fault> {
+impl TreeBuilder<'_> {
+    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), SyntaxError> {
         match event {
             Event::DocumentStart(..) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
                 // The parser returns "~" for an empty value.
                 let is_empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~");
                 let is_hollow = is_empty && self.says_something(anchor != 0 || tag.is_some());
-                let manner = if is_hollow { Manner::Hollow } else { Manner::Usual };
-                let manner = if is_foreign(tag.as_deref()) { Manner::Tagged } else { manner };
+                let manner = if is_hollow { ValueStyle::Valueless } else { ValueStyle::Normal };
+                let manner = if is_foreign(tag.as_deref()) { ValueStyle::Tagged } else { manner };
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let node = Node { at, value: Value::Scalar { text: text.into(), plain }, manner };
+                let node =
+                    YamlNode { at, value: YamlValue::Scalar { text: text.into(), plain }, style: manner };
                 self.count(node.weight(), at)?;
                 self.put(node, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.open(Content::List(Vec::new()), anchor, is_foreign(tag.as_deref()), at)
+                self.open(FrameContent::List(Vec::new()), anchor, is_foreign(tag.as_deref()), at)
             }
             Event::MappingStart(_, anchor, tag) => {
-                let content = Content::Map { pairs: Vec::new(), key: None, seen: HashMap::new() };
+                let content = FrameContent::Map { pairs: Vec::new(), key: None, seen: HashMap::new() };
                 self.open(content, anchor, is_foreign(tag.as_deref()), at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -275,10 +280,10 @@ impl Builder<'_> {
         }
     }
 
-    fn document(&mut self, at: Mark) -> Result<(), Fault> {
+    fn document(&mut self, at: Position) -> Result<(), SyntaxError> {
         self.documents += 1;
         if self.documents > 1 {
-            return Err(Fault {
+            return Err(SyntaxError {
                 code: "yaml-documents",
                 message: "a second document begins here (\"---\")".into(),
                 help: "one file is one tenant: remove this line, or move what follows to a file of its own",
@@ -289,11 +294,11 @@ impl Builder<'_> {
     }
 
     /// Adds the weight of a value to what was spent; refuses it if that exceeds the budget.
-    fn count(&mut self, weight: Weight, at: Mark) -> Result<(), Fault> {
-        self.spent = self.spent.beside(weight);
-        let too_much = if self.spent.nodes > MAX_NODES {
+    fn count(&mut self, weight: NodeCost, at: Position) -> Result<(), SyntaxError> {
+        self.total_cost = self.total_cost.beside(weight);
+        let too_much = if self.total_cost.nodes > MAX_NODES {
             "more than 10,000 values once its aliases are followed"
-        } else if self.spent.text > MAX_TEXT {
+        } else if self.total_cost.text > MAX_TEXT {
             "more than 512 KiB of text once its aliases are followed"
         } else if self.frames.len() + weight.depth > MAX_DEPTH + 1 {
             "values nested more than 32 deep"
@@ -306,7 +311,9 @@ impl Builder<'_> {
     /// Whether the line of an empty value contains something: `key: &x`, `key: !x`, `key: #x`. A
     /// comment has a space after its sign.
     fn says_something(&mut self, has_properties: bool) -> bool {
-        let Some(Frame { content: Content::Map { key: Some(key), .. }, .. }) = self.frames.last() else {
+        let Some(CollectionFrame { content: FrameContent::Map { key: Some(key), .. }, .. }) =
+            self.frames.last()
+        else {
             return has_properties;
         };
         if self.lines.is_empty() {
@@ -322,26 +329,37 @@ impl Builder<'_> {
         comment.starts_with(|c: char| !c.is_whitespace() && c != '#')
     }
 
-    fn open(&mut self, content: Content, anchor: usize, is_foreign: bool, at: Mark) -> Result<(), Fault> {
-        self.count(Weight { nodes: 1, text: 0, depth: 1 }, at)?;
-        if matches!(self.frames.last(), Some(Frame { content: Content::Map { key: None, .. }, .. })) {
+    fn open(
+        &mut self,
+        content: FrameContent,
+        anchor: usize,
+        is_foreign: bool,
+        at: Position,
+    ) -> Result<(), SyntaxError> {
+        self.count(NodeCost { nodes: 1, text: 0, depth: 1 }, at)?;
+        if matches!(
+            self.frames.last(),
+            Some(CollectionFrame { content: FrameContent::Map { key: None, .. }, .. })
+        ) {
             return Err(bad_key(at));
         }
-        let manner = if is_foreign { Manner::Tagged } else { Manner::Usual };
-        self.frames.push(Frame { at, manner, anchor, content });
+        let manner = if is_foreign { ValueStyle::Tagged } else { ValueStyle::Normal };
+        self.frames.push(CollectionFrame { at, style: manner, anchor, content });
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Fault> {
-        let Some(Frame { at, manner, anchor, content }) = self.frames.pop() else { return Ok(()) };
-        let value = match content {
-            Content::List(items) => Value::List(Arc::new(items)),
-            Content::Map { pairs, seen, .. } => Value::map(self.merge(pairs, seen)?),
+    fn close(&mut self) -> Result<(), SyntaxError> {
+        let Some(CollectionFrame { at, style: manner, anchor, content }) = self.frames.pop() else {
+            return Ok(());
         };
-        self.put(Node { at, value, manner }, anchor)
+        let value = match content {
+            FrameContent::List(items) => YamlValue::List(Arc::new(items)),
+            FrameContent::Map { pairs, seen, .. } => YamlValue::map(self.merge(pairs, seen)?),
+        };
+        self.put(YamlNode { at, value, style: manner }, anchor)
     }
 
-    fn alias(&mut self, anchor: usize, at: Mark) -> Result<(), Fault> {
+    fn alias(&mut self, anchor: usize, at: Position) -> Result<(), SyntaxError> {
         self.aliases += 1;
         if self.aliases > MAX_ALIASES {
             return Err(budget("more than 100 aliases", at));
@@ -349,13 +367,13 @@ impl Builder<'_> {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(budget("an alias to a value that contains it", at));
         };
-        let (weight, node) = (node.weight(), Node { at, ..node.clone() });
+        let (weight, node) = (node.weight(), YamlNode { at, ..node.clone() });
         self.count(weight, at)?;
         self.put(node, 0)
     }
 
     /// Puts a finished node into the open collection, or makes it the root.
-    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+    fn put(&mut self, node: YamlNode, anchor: usize) -> Result<(), SyntaxError> {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -364,14 +382,14 @@ impl Builder<'_> {
             return Ok(());
         };
         match &mut frame.content {
-            Content::List(items) => items.push(node),
-            Content::Map { pairs, key, seen } => match (key.take(), node.value) {
+            FrameContent::List(items) => items.push(node),
+            FrameContent::Map { pairs, key, seen } => match (key.take(), node.value) {
                 (Some(key), value) => match seen.insert(Arc::clone(&key.text), key.at.line) {
-                    None => pairs.push((key, Node { at: node.at, value, manner: node.manner })),
-                    Some(line) if self.faults.len() < MAX_FAULTS => self.faults.push(twice(&key, line)),
+                    None => pairs.push((key, YamlNode { at: node.at, value, style: node.style })),
+                    Some(line) if self.errors.len() < MAX_FAULTS => self.errors.push(twice(&key, line)),
                     Some(_) => {}
                 },
-                (None, Value::Scalar { text, .. }) => *key = Some(Key { at: node.at, text }),
+                (None, YamlValue::Scalar { text, .. }) => *key = Some(YamlKey { at: node.at, text }),
                 (None, _) => return Err(bad_key(node.at)),
             },
         }
@@ -382,33 +400,33 @@ impl Builder<'_> {
     /// source.
     fn merge(
         &mut self,
-        mut pairs: Vec<(Key, Node)>,
+        mut pairs: Vec<(YamlKey, YamlNode)>,
         seen: HashMap<Arc<str>, usize>,
-    ) -> Result<Vec<(Key, Node)>, Fault> {
+    ) -> Result<Vec<(YamlKey, YamlNode)>, SyntaxError> {
         let Some(index) = pairs.iter().position(|(key, _)| &*key.text == "<<") else { return Ok(pairs) };
         let (key, source) = pairs.remove(index);
         let maps = match &source.value {
-            Value::List(items) => items.as_slice(),
+            YamlValue::List(items) => items.as_slice(),
             _ => std::slice::from_ref(&source),
         };
         let mut taken: HashSet<Arc<str>> = seen.into_keys().collect();
-        for pair in maps.iter().flat_map(Node::pairs) {
+        for pair in maps.iter().flat_map(YamlNode::pairs) {
             let (name, node) = pair;
             if taken.insert(Arc::clone(&name.text)) {
-                self.count(Weight::of_pair(pair), key.at)?;
-                pairs.push((Key { at: key.at, text: Arc::clone(&name.text) }, node.clone()));
+                self.count(NodeCost::of_pair(pair), key.at)?;
+                pairs.push((YamlKey { at: key.at, text: Arc::clone(&name.text) }, node.clone()));
             }
         }
         Ok(pairs)
     }
 
-    fn finish(self) -> Result<Node, Vec<Fault>> {
-        if !self.faults.is_empty() {
-            return Err(self.faults);
+    fn finish(self) -> Result<YamlNode, Vec<SyntaxError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
         }
-        let at = Mark { line: 1, column: 1 };
+        let at = Position { line: 1, column: 1 };
         let root = self.root.filter(|root| !root.is_blank());
-        Ok(root.unwrap_or_else(|| Node::usual(at, Value::map(Vec::new()))))
+        Ok(root.unwrap_or_else(|| YamlNode::usual(at, YamlValue::map(Vec::new()))))
     }
 }
 
@@ -418,8 +436,8 @@ fn is_foreign(tag: Option<&granit_parser::Tag>) -> bool {
     tag.is_some_and(|tag| tag.handle() != "tag:yaml.org,2002:" || !OWN.contains(&tag.suffix()))
 }
 
-fn twice(key: &Key, line: usize) -> Fault {
-    Fault {
+fn twice(key: &YamlKey, line: usize) -> SyntaxError {
+    SyntaxError {
         code: "duplicate-key",
         message: format!("{} is given a second time; line {line} has it already", named(key)),
         help: "keep one of the two lines, so that there is no doubt which one counts",
@@ -427,15 +445,15 @@ fn twice(key: &Key, line: usize) -> Fault {
     }
 }
 
-fn named(key: &Key) -> String {
+fn named(key: &YamlKey) -> String {
     match super::excerpt::is_name(&key.text) {
         true => key.text.to_string(),
         false => "a key".to_owned(),
     }
 }
 
-fn bad_key(at: Mark) -> Fault {
-    Fault {
+fn bad_key(at: Position) -> SyntaxError {
+    SyntaxError {
         code: "yaml-key",
         message: "a list or mapping stands where a key is expected".into(),
         help: "keys are plain words such as search_url",
@@ -443,8 +461,8 @@ fn bad_key(at: Mark) -> Fault {
     }
 }
 
-fn budget(what: &str, at: Mark) -> Fault {
-    Fault {
+fn budget(what: &str, at: Position) -> SyntaxError {
+    SyntaxError {
         code: "yaml-budget",
         message: format!("this YAML has {what}"),
         help: "no tenant's configuration needs that; use the file as it came from the vendor",
@@ -460,11 +478,11 @@ mod tests {
         parse(text).err().map(|faults| faults.iter().map(|fault| fault.code).collect()).unwrap_or_default()
     }
 
-    fn valid(text: &str) -> Node {
+    fn valid(text: &str) -> YamlNode {
         parse(text).unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
-    fn text(root: &Node, name: &str) -> String {
+    fn text(root: &YamlNode, name: &str) -> String {
         root.member(name).and_then(|(_, node)| node.text()).expect("a scalar").to_owned()
     }
 
@@ -473,7 +491,7 @@ mod tests {
         let root = valid("a: 0123\nb: 'x'\n");
         assert_eq!((text(&root, "a"), text(&root, "b")), ("0123".into(), "x".into()));
         let (key, node) = root.member("b").expect("b");
-        assert_eq!((key.at, node.at), (Mark { line: 2, column: 1 }, Mark { line: 2, column: 4 }));
+        assert_eq!((key.at, node.at), (Position { line: 2, column: 1 }, Position { line: 2, column: 4 }));
     }
 
     #[test]
@@ -526,7 +544,7 @@ mod tests {
     fn an_alias_shares_what_it_stands_for() {
         let root = valid("a: &a [x, y]\nb: *a\n");
         let list = |name: &str| match &root.member(name).expect("there").1.value {
-            Value::List(items) => Arc::clone(items),
+            YamlValue::List(items) => Arc::clone(items),
             _ => panic!("no list"),
         };
         assert!(Arc::ptr_eq(&list("a"), &list("b")));
@@ -534,14 +552,14 @@ mod tests {
 
     #[test]
     fn a_line_that_says_something_and_means_nothing_is_told_from_an_empty_one() {
-        let manner = |line: &str| valid(&format!("b: 1\n{line}\nc: 2\n")).member("a").expect("a").1.manner;
+        let manner = |line: &str| valid(&format!("b: 1\n{line}\nc: 2\n")).member("a").expect("a").1.style;
         for line in ["a: &abc", "a: #abc", "a:   #abc def", "\"a\": #abc", "a: !!str"] {
-            assert_eq!(manner(line), Manner::Hollow, "{line}");
+            assert_eq!(manner(line), ValueStyle::Valueless, "{line}");
         }
         for line in
             ["a: !abc", "a: !secret x", "a: !vault |\n  x", "a: !x [1]", "a: !x {b: 1}", "a: !!binary aGVs"]
         {
-            assert_eq!(manner(line), Manner::Tagged, "{line}");
+            assert_eq!(manner(line), ValueStyle::Tagged, "{line}");
         }
         for line in [
             "a:",
@@ -554,9 +572,9 @@ mod tests {
             "a: &x y",
             "a: &x ~",
         ] {
-            assert_eq!(manner(line), Manner::Usual, "{line}");
+            assert_eq!(manner(line), ValueStyle::Normal, "{line}");
         }
-        assert_eq!(valid("x: &x\na: *x\n").member("a").expect("a").1.manner, Manner::Hollow);
+        assert_eq!(valid("x: &x\na: *x\n").member("a").expect("a").1.style, ValueStyle::Valueless);
     }
 
     #[test]

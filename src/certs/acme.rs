@@ -7,21 +7,21 @@
 
 mod account;
 mod account_locks;
-mod attempt;
-mod bootstrap;
-pub(super) mod check;
+mod bad_nonce;
+mod certs_folder;
+mod domain_validation;
 mod eab;
-mod fault;
+mod failure;
 mod help;
 mod http;
+mod issuable;
 mod job;
-mod names;
+mod managed_certificate;
 mod order;
-mod patience;
-mod proof;
-mod set;
+mod order_attempt;
+mod placeholder;
+pub(super) mod preflight;
 pub(super) mod status;
-mod store;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,16 +33,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use self::account_locks::AccountLocks;
-use self::attempt::{Attempt, Purpose};
-use self::bootstrap::Bootstrap;
-use self::job::Outcome;
-pub(super) use self::job::Report;
-use self::set::Set;
-use self::store::{Loaded, Store, Unusable};
-use super::challenges::Challenges;
-use super::schedule::{Next, Step};
-use super::table::Table;
-use super::{Error, Status};
+use self::certs_folder::{CertsFolder, CertsFolderError, LoadedCertificate};
+use self::job::JobOutcome;
+pub(super) use self::job::JobReport;
+use self::managed_certificate::ManagedCertificate;
+use self::order_attempt::{OrderAttempt, OrderPurpose};
+use self::placeholder::PlaceholderCertificate;
+use super::certificate_table::CertificateTable;
+use super::challenges::ChallengeResponses;
+use super::schedule::{RenewalStep, ScheduledStep};
+use super::{CertificateStatus, Error};
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::settings;
@@ -50,108 +50,109 @@ use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
 
 /// The number of orders that may run at once.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_ORDERS: usize = 4;
 /// The longest sleep of the scheduler, because the wall clock may jump.
-const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(30);
+const MAX_SLEEP: SignedDuration = SignedDuration::from_secs(30);
 
 /// Receives the outcome of an order that an operator asked for; an error is worded for people.
-pub(super) type Reply = oneshot::Sender<Result<(), String>>;
+pub(super) type RenewalReply = oneshot::Sender<Result<(), String>>;
 
 /// The dependencies of the mode.
-pub(super) struct Parts {
-    pub(super) settings: Arc<settings::Acme>,
+pub(super) struct AcmeDeps {
+    pub(super) settings: Arc<settings::AcmeSettings>,
     pub(super) folder: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) challenges: Arc<Challenges>,
+    pub(super) challenges: Arc<ChallengeResponses>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tasks: Tasks,
     /// Whether a listener of this process can answer HTTP-01.
-    pub(super) http01: bool,
+    pub(super) is_http01_available: bool,
 }
 
 /// The state of the mode.
-pub(super) struct Acme {
-    parts: Parts,
-    store: Arc<Store>,
+pub(super) struct AcmeManager {
+    deps: AcmeDeps,
+    certs_folder: Arc<CertsFolder>,
     account_locks: Arc<AccountLocks>,
     /// Why the folder cannot be written, if it cannot.
-    unwritable: Option<String>,
+    unwritable_reason: Option<String>,
     /// In the order of preference; the first is the default certificate.
-    wanted: Vec<String>,
-    sets: BTreeMap<String, Set>,
-    bootstrap: Bootstrap,
+    wanted_names: Vec<String>,
+    certificates: BTreeMap<String, ManagedCertificate>,
+    placeholder: PlaceholderCertificate,
     /// Outcomes to report to operators, once the new table is served.
-    told: Vec<(Reply, Result<(), String>)>,
-    reports: mpsc::Sender<Report>,
+    pending_replies: Vec<(RenewalReply, Result<(), String>)>,
+    reports: mpsc::Sender<JobReport>,
 }
 
 /// A request of an operator.
 #[derive(Debug)]
-pub(super) struct Renew {
+pub(super) struct RenewalRequest {
     pub(super) name: String,
     /// Only tests whether an order would succeed: at the CA's staging directory if it has one, and
     /// without storing anything.
-    pub(super) rehearsal: bool,
-    pub(super) reply: Reply,
+    pub(super) is_dry_run: bool,
+    pub(super) reply: RenewalReply,
 }
 
-impl std::fmt::Debug for Acme {
+impl std::fmt::Debug for AcmeManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Acme").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("Acme").field("wanted", &self.wanted_names).finish_non_exhaustive()
     }
 }
 
-impl Acme {
+impl AcmeManager {
     /// Takes the folder for this process. Fails if another process uses it; a folder that cannot be
     /// written is served from all the same.
-    pub(super) fn open(parts: Parts) -> Result<(Self, mpsc::Receiver<Report>), Error> {
-        let (store, unwritable) = match Store::open(&parts.folder) {
+    pub(super) fn open(parts: AcmeDeps) -> Result<(Self, mpsc::Receiver<JobReport>), Error> {
+        let (store, unwritable) = match CertsFolder::open(&parts.folder) {
             Ok(store) => (store, None),
-            Err(held @ Unusable::Held(_)) => return Err(Error(held.to_string())),
-            Err(error) => (Store::read_only(&parts.folder), Some(error.to_string())),
+            Err(held @ CertsFolderError::InUse(_)) => return Err(Error(held.to_string())),
+            Err(error) => (CertsFolder::read_only(&parts.folder), Some(error.to_string())),
         };
         if let Some(why) = &unwritable {
             tracing::error!(folder = %parts.folder.display(), "{why}");
         }
-        let (reports, inbox) = mpsc::channel(AT_ONCE);
+        let (reports, inbox) = mpsc::channel(MAX_CONCURRENT_ORDERS);
         let acme = Self {
-            parts,
-            store: Arc::new(store),
+            deps: parts,
+            certs_folder: Arc::new(store),
             account_locks: Arc::default(),
-            unwritable,
-            wanted: Vec::new(),
-            sets: BTreeMap::new(),
-            bootstrap: Bootstrap::default(),
-            told: Vec::new(),
+            unwritable_reason: unwritable,
+            wanted_names: Vec::new(),
+            certificates: BTreeMap::new(),
+            placeholder: PlaceholderCertificate::default(),
+            pending_replies: Vec::new(),
             reports,
         };
         Ok((acme, inbox))
     }
 
     /// Sets the wanted names, and loads what the folder has for new ones. Blocks on the disk.
-    pub(super) fn want(&mut self, hosts: &[HostName]) {
+    pub(super) fn set_wanted_hosts(&mut self, hosts: &[HostName]) {
         let now = self.now();
-        self.wanted = hosts.iter().map(|host| host.bare().to_owned()).collect();
-        let cas = &self.parts.settings.cas;
-        let obtainable = self.wanted.iter().filter(|name| names::is_obtainable(name, cas));
+        self.wanted_names = hosts.iter().map(|host| host.without_brackets().to_owned()).collect();
+        let cas = &self.deps.settings.cas;
+        let obtainable = self.wanted_names.iter().filter(|name| issuable::is_issuable(name, cas));
         let ours: BTreeSet<String> = obtainable.cloned().collect();
-        for gone in self.sets.keys().filter(|name| !ours.contains(*name)) {
+        for gone in self.certificates.keys().filter(|name| !ours.contains(*name)) {
             tracing::info!(name = gone, "a certificate is no longer wanted; it is not renewed any more");
-            self.parts.metrics.forget_certificate(gone);
+            self.deps.metrics.remove_certificate(gone);
         }
-        self.sets.retain(|name, _| ours.contains(name));
+        self.certificates.retain(|name, _| ours.contains(name));
         for name in ours {
-            if !self.sets.contains_key(&name) {
+            if !self.certificates.contains_key(&name) {
                 let set = self.load(&name, now);
-                self.sets.insert(name, set);
+                self.certificates.insert(name, set);
             }
         }
-        self.bootstrap.renew();
+        self.placeholder.invalidate();
     }
 
-    fn load(&self, name: &str, now: Timestamp) -> Set {
-        let Loaded { material, mut memory, exposed } = self.store.load(name, now);
-        memory.mend(now, self.parts.settings.cas.len());
+    fn load(&self, name: &str, now: Timestamp) -> ManagedCertificate {
+        let LoadedCertificate { certificate: material, renewal: mut memory, is_key_exposed: exposed } =
+            self.certs_folder.load(name, now);
+        memory.repair(now, self.deps.settings.cas.len());
         if let Some(material) = &material {
             tracing::info!(name, until = %material.not_after, "serving a certificate from the certs folder");
             if exposed {
@@ -160,56 +161,57 @@ impl Acme {
                     "others on this machine could read the key of this certificate; it is closed to them now, and a \
                      certificate with a new key is ordered"
                 );
-                memory.renew_now(now);
+                memory.request_renewal(now);
             }
         }
-        Set { held: material, memory, ..Set::default() }
+        ManagedCertificate { current: material, renewal: memory, ..ManagedCertificate::default() }
     }
 
     /// Builds the table: the certificates held, and an untrusted one for the remaining names.
     /// Generates a key if needed.
-    pub(super) fn table(&mut self) -> Result<Table, Error> {
-        let held = self.wanted.iter().filter_map(|name| self.sets.get(name)?.held.clone());
+    pub(super) fn build_table(&mut self) -> Result<CertificateTable, Error> {
+        let held = self.wanted_names.iter().filter_map(|name| self.certificates.get(name)?.current.clone());
         let (addresses, names): (Vec<_>, Vec<_>) =
             held.partition(|material| material.names.iter().any(|name| name.parse::<IpAddr>().is_ok()));
         // Clients that connect by address send no SNI and get the first certificate.
         let mut served: Vec<_> = addresses.into_iter().chain(names).collect();
-        let without: Vec<String> = self.wanted.iter().filter(|name| !self.holds(name)).cloned().collect();
+        let without: Vec<String> =
+            self.wanted_names.iter().filter(|name| !self.has_certificate(name)).cloned().collect();
         if !without.is_empty() || served.is_empty() {
-            served.push(self.bootstrap.certificate(&without, self.parts.clock.now())?);
+            served.push(self.placeholder.get_or_make(&without, self.deps.clock.now())?);
         }
-        Ok(Table::new(served))
+        Ok(CertificateTable::new(served))
     }
 
-    fn holds(&self, name: &str) -> bool {
-        self.sets.get(name).is_some_and(|set| set.held.is_some())
+    fn has_certificate(&self, name: &str) -> bool {
+        self.certificates.get(name).is_some_and(|set| set.current.is_some())
     }
 
     /// Starts the jobs that are due, and returns when the next one is.
     pub(super) fn start_due(&mut self) -> Timestamp {
         let now = self.now();
-        self.try_folder_again();
-        self.sets.iter_mut().for_each(|(name, set)| set.remind(name, now));
-        let (mut due, wake) = self.due(now);
-        if self.unwritable.is_some() {
+        self.retry_unwritable_folder();
+        self.certificates.iter_mut().for_each(|(name, set)| set.log_expiry(name, now));
+        let (mut due, wake) = self.collect_due(now);
+        if self.unwritable_reason.is_some() {
             return wake;
         }
         due.sort_by_key(|(at, ..)| *at);
-        let busy = self.sets.values().filter(|set| set.busy.is_some()).count();
-        for (_, name, step) in due.into_iter().take(AT_ONCE.saturating_sub(busy)) {
-            self.start(name, step);
+        let busy = self.certificates.values().filter(|set| set.running_step.is_some()).count();
+        for (_, name, step) in due.into_iter().take(MAX_CONCURRENT_ORDERS.saturating_sub(busy)) {
+            self.spawn_job(name, step);
         }
         wake
     }
 
     /// Returns the jobs that are due, and when the next one is.
-    fn due(&mut self, now: Timestamp) -> (Vec<(Timestamp, String, Step)>, Timestamp) {
-        let cas = self.parts.settings.cas.len();
-        let mut wake = now + LONGEST_SLEEP;
+    fn collect_due(&mut self, now: Timestamp) -> (Vec<(Timestamp, String, RenewalStep)>, Timestamp) {
+        let cas = self.deps.settings.cas.len();
+        let mut wake = now + MAX_SLEEP;
         let mut due = Vec::new();
-        for (name, set) in self.sets.iter_mut().filter(|(_, set)| set.busy.is_none()) {
-            set.memory.mend(now, cas);
-            let Next { step, at } = set.next(now);
+        for (name, set) in self.certificates.iter_mut().filter(|(_, set)| set.running_step.is_none()) {
+            set.renewal.repair(now, cas);
+            let ScheduledStep { step, at } = set.next_step(now);
             if at <= now {
                 due.push((at, name.clone(), step));
             } else {
@@ -219,19 +221,19 @@ impl Acme {
         (due, wake)
     }
 
-    fn start(&mut self, name: String, step: Step) {
-        let Some(set) = self.sets.get(&name) else { return };
-        let Some(ca) = self.parts.settings.cas.get(set.memory.ca).cloned() else { return };
-        let attempt = self.attempt(name.clone(), ca);
-        let Some(set) = self.sets.get_mut(&name) else { return };
-        set.busy = Some(step);
-        let held = set.held.as_ref().and_then(|held| held.key.cert.first().cloned());
-        let (memory, reports) = (set.memory.clone(), self.reports.clone());
-        let soft = self.parts.tasks.soft().clone();
-        self.parts.tasks.spawn("certificate order", async move {
+    fn spawn_job(&mut self, name: String, step: RenewalStep) {
+        let Some(set) = self.certificates.get(&name) else { return };
+        let Some(ca) = self.deps.settings.cas.get(set.renewal.ca).cloned() else { return };
+        let attempt = self.new_attempt(name.clone(), ca);
+        let Some(set) = self.certificates.get_mut(&name) else { return };
+        set.running_step = Some(step);
+        let held = set.current.as_ref().and_then(|held| held.certified_key.cert.first().cloned());
+        let (memory, reports) = (set.renewal.clone(), self.reports.clone());
+        let soft = self.deps.tasks.soft().clone();
+        self.deps.tasks.spawn("certificate order", async move {
             // An order that shutdown aborts stays counted.
             let report = tokio::select! {
-                report = job::run(attempt, step, memory, held) => report,
+                report = job::run_step(attempt, step, memory, held) => report,
                 () = soft.cancelled() => return,
             };
             // The receiver is gone only at shutdown.
@@ -241,126 +243,135 @@ impl Acme {
 
     /// Records the outcome of a job, and returns whether there is something new to serve. Blocks on
     /// the disk.
-    pub(super) fn finished(&mut self, report: Report) -> bool {
+    pub(super) fn apply_report(&mut self, report: JobReport) -> bool {
         let now = self.now();
-        let cas = self.parts.settings.cas.len();
-        let Report { name, memory, outcome } = report;
-        let Some(set) = self.sets.get_mut(&name) else { return false };
-        set.busy = None;
-        set.memory = memory;
-        let wanted_anew = std::mem::take(&mut set.wanted_anew);
+        let cas = self.deps.settings.cas.len();
+        let JobReport { name, renewal: memory, outcome } = report;
+        let Some(set) = self.certificates.get_mut(&name) else { return false };
+        set.running_step = None;
+        set.renewal = memory;
+        let wanted_anew = std::mem::take(&mut set.renew_after_running);
         let mut changed = false;
         match outcome {
-            Outcome::Ordered(Ok(obtained)) => {
+            JobOutcome::Order(Ok(obtained)) => {
                 changed = true;
-                self.parts.metrics.certificate_order("ok");
+                self.deps.metrics.record_certificate_order("ok");
                 set.install(&name, *obtained, now);
-                self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Ok(()))));
-                self.bootstrap.renew();
+                self.pending_replies.extend(set.pending_replies.drain(..).map(|waiting| (waiting, Ok(()))));
+                self.placeholder.invalidate();
             }
-            Outcome::Ordered(Err(failure)) => {
-                self.parts.metrics.certificate_order(fault::word(failure.fault));
-                self.told.extend(set.waiting.drain(..).map(|waiting| (waiting, Err(failure.said()))));
-                set.fail(&name, failure, cas, now);
+            JobOutcome::Order(Err(failure)) => {
+                self.deps.metrics.record_certificate_order(failure::metric_label(failure.kind));
+                self.pending_replies
+                    .extend(set.pending_replies.drain(..).map(|waiting| (waiting, Err(failure.message()))));
+                set.apply_failure(&name, failure, cas, now);
             }
-            Outcome::Asked(answer) => {
-                set.told(&name, answer, now);
+            JobOutcome::RenewalInfo(answer) => {
+                set.apply_renewal_info(&name, answer, now);
                 if wanted_anew {
-                    set.memory.renew_now(now);
+                    set.renewal.request_renewal(now);
                 }
             }
         }
-        if let Err(error) = self.store.keep_memory(&name, &set.memory) {
+        if let Err(error) = self.certs_folder.persist_renewal_state(&name, &set.renewal) {
             tracing::error!(name, %error, "what is known of a certificate cannot be kept");
         }
         changed
     }
 
     /// Reports finished orders to the operators who asked for them.
-    pub(super) fn tell(&mut self) {
-        for (waiting, outcome) in self.told.drain(..) {
+    pub(super) fn send_replies(&mut self) {
+        for (waiting, outcome) in self.pending_replies.drain(..) {
             // The operator may have gone.
             _ = waiting.send(outcome);
         }
     }
 
     /// Schedules a renewal for an operator, or answers why there is none.
-    pub(super) fn renew(&mut self, Renew { name, rehearsal, reply }: Renew) {
+    pub(super) fn handle_renewal_request(
+        &mut self,
+        RenewalRequest { name, is_dry_run: rehearsal, reply }: RenewalRequest,
+    ) {
         let now = self.now();
-        if rehearsal && self.unwritable.is_none() && self.sets.contains_key(&name) {
-            return self.rehearse(name, reply);
+        if rehearsal && self.unwritable_reason.is_none() && self.certificates.contains_key(&name) {
+            return self.spawn_dry_run(name, reply);
         }
-        let refusal = match (self.sets.get_mut(&name), &self.unwritable) {
+        let refusal = match (self.certificates.get_mut(&name), &self.unwritable_reason) {
             (None, _) => {
                 format!("no certificate is obtained for {name}; `tenantd certs list` names them all")
             }
             (_, Some(why)) => why.clone(),
-            (Some(set), None) if !set.memory.may_order(now) => {
-                format!("too many orders for {name} came to nothing; the next is at {}", set.next(now).at)
+            (Some(set), None) if !set.renewal.is_order_allowed(now) => {
+                format!(
+                    "too many orders for {name} came to nothing; the next is at {}",
+                    set.next_step(now).at
+                )
             }
             (Some(set), None) => {
-                set.memory.renew_now(now);
-                set.wanted_anew = set.busy.is_some();
-                return set.waiting.push(reply);
+                set.renewal.request_renewal(now);
+                set.renew_after_running = set.running_step.is_some();
+                return set.pending_replies.push(reply);
             }
         };
         // The operator may have gone.
         _ = reply.send(Err(refusal));
     }
 
-    fn rehearse(&self, name: String, reply: Reply) {
-        let Some(ca) = self.parts.settings.cas.first() else { return };
-        let attempt = Attempt { purpose: Purpose::Show, ..self.attempt(name, ca.rehearsal()) };
-        self.parts.tasks.spawn("certificate rehearsal", async move {
+    fn spawn_dry_run(&self, name: String, reply: RenewalReply) {
+        let Some(ca) = self.deps.settings.cas.first() else { return };
+        let attempt =
+            OrderAttempt { purpose: OrderPurpose::DryRun, ..self.new_attempt(name, ca.to_staging()) };
+        self.deps.tasks.spawn("certificate rehearsal", async move {
             // The operator may have gone.
-            _ = reply.send(job::rehearse(attempt).await);
+            _ = reply.send(job::dry_run(attempt).await);
         });
     }
 
-    fn attempt(&self, name: String, ca: settings::Ca) -> Attempt {
-        Attempt {
+    fn new_attempt(&self, name: String, ca: settings::Ca) -> OrderAttempt {
+        OrderAttempt {
             name,
             ca,
-            acme: self.parts.settings.clone(),
-            store: self.store.clone(),
+            acme: self.deps.settings.clone(),
+            folder: self.certs_folder.clone(),
             account_locks: self.account_locks.clone(),
-            challenges: self.parts.challenges.clone(),
-            clock: self.parts.clock.clone(),
-            http01: self.parts.http01,
-            purpose: Purpose::Serve,
+            challenges: self.deps.challenges.clone(),
+            clock: self.deps.clock.clone(),
+            is_http01_available: self.deps.is_http01_available,
+            purpose: OrderPurpose::Serve,
         }
     }
 
-    fn try_folder_again(&mut self) {
-        if self.unwritable.is_none() {
+    fn retry_unwritable_folder(&mut self) {
+        if self.unwritable_reason.is_none() {
             return;
         }
-        match Store::open(&self.parts.folder) {
+        match CertsFolder::open(&self.deps.folder) {
             Ok(store) => {
-                tracing::info!(folder = %self.parts.folder.display(), "the certs folder can be written again");
-                (self.store, self.unwritable) = (Arc::new(store), None);
+                tracing::info!(folder = %self.deps.folder.display(), "the certs folder can be written again");
+                (self.certs_folder, self.unwritable_reason) = (Arc::new(store), None);
             }
-            Err(error) => self.unwritable = Some(error.to_string()),
+            Err(error) => self.unwritable_reason = Some(error.to_string()),
         }
     }
 
     /// Returns the status of every certificate, and updates the metrics.
-    pub(super) fn statuses(&self) -> Vec<Status> {
-        let surroundings = status::Surroundings {
-            cas: &self.parts.settings.cas,
-            unwritable: self.unwritable.as_ref(),
+    pub(super) fn statuses(&self) -> Vec<CertificateStatus> {
+        let surroundings = status::StatusContext {
+            cas: &self.deps.settings.cas,
+            unwritable: self.unwritable_reason.as_ref(),
             now: self.now(),
         };
-        let sets = self.wanted.iter().filter_map(|name| Some((name, self.sets.get(name)?)));
-        let statuses: Vec<Status> = sets.map(|(name, set)| status::of(name, set, &surroundings)).collect();
+        let sets = self.wanted_names.iter().filter_map(|name| Some((name, self.certificates.get(name)?)));
+        let statuses: Vec<CertificateStatus> =
+            sets.map(|(name, set)| status::certificate_status(name, set, &surroundings)).collect();
         for status in &statuses {
             let until = status.not_after.map_or(0, Timestamp::as_second);
-            self.parts.metrics.certificate(&status.name, until, status.failures);
+            self.deps.metrics.set_certificate(&status.name, until, status.failures);
         }
         statuses
     }
 
     fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        self.deps.clock.now()
     }
 }

@@ -11,12 +11,12 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Error;
-use super::facts::Facts;
+use super::facts::X509Info;
 
 /// The certificates of a text in the order they are sent: the leaf, its issuer, and so on. What belongs to none of them stays
 /// behind them, in its own order.
 pub(super) fn ordered(certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
-    let Ok(facts) = certificates.iter().map(Facts::of).collect::<Result<Vec<_>, _>>() else {
+    let Ok(facts) = certificates.iter().map(X509Info::parse).collect::<Result<Vec<_>, _>>() else {
         return certificates;
     };
     let mut rest: Vec<_> = certificates.into_iter().zip(facts).collect();
@@ -29,8 +29,8 @@ pub(super) fn ordered(certificates: Vec<CertificateDer<'static>>) -> Vec<Certifi
 }
 
 /// The first that is no CA's; of CAs' alone the first that issued none of the others.
-fn leaf_among(certificates: &[(CertificateDer<'static>, Facts)]) -> Option<usize> {
-    let issued_none = |facts: &Facts| {
+fn leaf_among(certificates: &[(CertificateDer<'static>, X509Info)]) -> Option<usize> {
+    let issued_none = |facts: &X509Info| {
         let mut others = certificates.iter().map(|(_, other)| other);
         !others.any(|other| !other.is_self_issued() && facts.may_have_issued(other))
     };
@@ -39,7 +39,7 @@ fn leaf_among(certificates: &[(CertificateDer<'static>, Facts)]) -> Option<usize
     leaf.or_else(|| (!certificates.is_empty()).then_some(0))
 }
 
-fn issuer_among(of: &Facts, certificates: &[(CertificateDer<'static>, Facts)]) -> Option<usize> {
+fn issuer_among(of: &X509Info, certificates: &[(CertificateDer<'static>, X509Info)]) -> Option<usize> {
     match of.is_self_issued() {
         true => None,
         false => certificates.iter().position(|(_, facts)| facts.is_ca && facts.may_have_issued(of)),
@@ -54,42 +54,44 @@ pub(super) fn completed(
     known: &[CertificateDer<'static>],
 ) -> Option<Vec<CertificateDer<'static>>> {
     let leaf = chain.first().filter(|_| lacks_its_issuer(chain))?;
-    let facts = Facts::of(leaf).ok()?;
-    let issuers =
-        known.iter().filter(|other| Facts::of(other).is_ok_and(|it| it.is_ca && it.may_have_issued(&facts)));
+    let facts = X509Info::parse(leaf).ok()?;
+    let issuers = known
+        .iter()
+        .filter(|other| X509Info::parse(other).is_ok_and(|it| it.is_ca && it.may_have_issued(&facts)));
     // Several may have the name of its issuer, and the signature alone tells which is.
     let mut chains = issuers.map(|issuer| {
         let others = known.iter().filter(|other| is_ca(other));
         linked(ordered([leaf, issuer].into_iter().chain(others).cloned().collect()))
     });
     let chain = chains.find(|chain| holds_at_all(chain, names).is_ok())?;
-    let is_root = |other: &CertificateDer<'_>| Facts::of(other).is_ok_and(|facts| facts.is_self_issued());
+    let is_root =
+        |other: &CertificateDer<'_>| X509Info::parse(other).is_ok_and(|facts| facts.is_self_issued());
     let chain: Vec<_> = chain.into_iter().filter(|other| !is_root(other)).collect();
     (chain.len() > 1).then_some(chain)
 }
 
 fn is_ca(certificate: &CertificateDer<'_>) -> bool {
-    Facts::of(certificate).is_ok_and(|facts| facts.is_ca)
+    X509Info::parse(certificate).is_ok_and(|facts| facts.is_ca)
 }
 
 /// The beginning of a chain in which each is the issuer of the one before.
 fn linked(chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
-    let facts: Vec<_> = chain.iter().map_while(|certificate| Facts::of(certificate).ok()).collect();
+    let facts: Vec<_> = chain.iter().map_while(|certificate| X509Info::parse(certificate).ok()).collect();
     let pairs = facts.iter().zip(facts.iter().skip(1));
     let links = pairs.take_while(|(one, next)| next.may_have_issued(one)).count();
     chain.into_iter().take(links + 1).collect()
 }
 
 fn lacks_its_issuer(chain: &[CertificateDer<'_>]) -> bool {
-    let Some(leaf) = chain.first().and_then(|leaf| Facts::of(leaf).ok()) else { return false };
-    let mut rest = chain[1..].iter().filter_map(|other| Facts::of(other).ok());
+    let Some(leaf) = chain.first().and_then(|leaf| X509Info::parse(leaf).ok()) else { return false };
+    let mut rest = chain[1..].iter().filter_map(|other| X509Info::parse(other).ok());
     !leaf.is_self_issued() && !rest.any(|other| other.may_have_issued(&leaf))
 }
 
 /// Why clients may not be able to verify it, and what to do; `None` if its chain holds.
-pub(super) fn trouble(chain: &[CertificateDer<'static>], names: &[String]) -> Option<String> {
+pub(super) fn problem(chain: &[CertificateDer<'static>], names: &[String]) -> Option<String> {
     if lacks_its_issuer(chain) {
-        let issuer = chain.first().and_then(|leaf| Facts::of(leaf).ok()).map(|facts| facts.issuer);
+        let issuer = chain.first().and_then(|leaf| X509Info::parse(leaf).ok()).map(|facts| facts.issuer);
         return Some(format!(
             "it comes without the certificate of its issuer ({}), so that clients which do not have that one cannot verify it: \
              put the issuer's certificate (CAs call it chain, intermediate or CA bundle) behind it, or into a file beside it. \
@@ -103,7 +105,8 @@ pub(super) fn trouble(chain: &[CertificateDer<'static>], names: &[String]) -> Op
 
 /// Whether a chain holds at the moment when its youngest certificate began: whether it is over is said elsewhere.
 fn holds_at_all(chain: &[CertificateDer<'_>], names: &[String]) -> Result<(), Error> {
-    let begins = |certificate: &CertificateDer<'_>| Facts::of(certificate).ok().map(|facts| facts.not_before);
+    let begins =
+        |certificate: &CertificateDer<'_>| X509Info::parse(certificate).ok().map(|facts| facts.not_before);
     let (Some((leaf, rest)), Some(at)) = (chain.split_first(), chain.iter().filter_map(begins).max()) else {
         return Ok(());
     };

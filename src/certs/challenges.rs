@@ -17,40 +17,44 @@ use rustls_pki_types::PrivateKeyDer;
 use super::Error;
 
 /// The ALPN protocol with which a CA validates TLS-ALPN-01.
-pub const ACME_TLS: &[u8] = b"acme-tls/1";
+pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
 /// The response to an HTTP-01 request for an unknown token. `certs doctor` recognizes the gateway
 /// by it.
-pub const NO_CHALLENGE: &str = "no such challenge is under way";
+pub const NO_CHALLENGE_TEXT: &str = "no such challenge is under way";
 
 /// The responses. A CA validates from several places and more than once, so each stays until its
 /// order is decided.
 #[derive(Debug, Default)]
-pub(super) struct Challenges {
+pub(super) struct ChallengeResponses {
     tls: RwLock<HashMap<String, Arc<CertifiedKey>>>,
     http: RwLock<HashMap<String, String>>,
 }
 
-impl Challenges {
+impl ChallengeResponses {
     /// Responds to TLS-ALPN-01 for a name until the guard is dropped.
-    pub(super) fn answer_tls(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Answering, Error> {
-        let sni = sni(name);
+    pub(super) fn add_tls_alpn01(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &[u8],
+    ) -> Result<ChallengeGuard, Error> {
+        let sni = challenge_sni(name);
         self.tls
             .write()
             .expect("no holder of this lock panics")
-            .insert(sni.clone(), certificate(name, digest)?);
-        Ok(Answering { of: self.clone(), key: Key::Sni(sni) })
+            .insert(sni.clone(), build_challenge_certificate(name, digest)?);
+        Ok(ChallengeGuard { responses: self.clone(), key: ChallengeKey::Sni(sni) })
     }
 
     /// Responds to HTTP-01 for a token until the guard is dropped.
-    pub(super) fn answer_http(self: &Arc<Self>, token: &str, text: &str) -> Answering {
+    pub(super) fn add_http01(self: &Arc<Self>, token: &str, text: &str) -> ChallengeGuard {
         let (token, text) = (token.to_owned(), text.to_owned());
         self.http.write().expect("no holder of this lock panics").insert(token.clone(), text);
-        Answering { of: self.clone(), key: Key::Token(token) }
+        ChallengeGuard { responses: self.clone(), key: ChallengeKey::Token(token) }
     }
 
     /// Returns the response for a token.
-    pub(super) fn http(&self, token: &str) -> Option<String> {
+    pub(super) fn http01_response(&self, token: &str) -> Option<String> {
         self.http.read().expect("no holder of this lock panics").get(token).cloned()
     }
 
@@ -60,12 +64,12 @@ impl Challenges {
             .with_safe_default_protocol_versions()
             .expect("aws-lc speaks TLS 1.2 and 1.3");
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![ACME_TLS.to_vec()];
+        config.alpn_protocols = vec![ACME_TLS_ALPN.to_vec()];
         Arc::new(config)
     }
 }
 
-impl ResolvesServerCert for Challenges {
+impl ResolvesServerCert for ChallengeResponses {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
         self.tls.read().expect("no holder of this lock panics").get(&name).cloned()
@@ -74,23 +78,25 @@ impl ResolvesServerCert for Challenges {
 
 /// Removes a response when dropped.
 #[derive(Debug)]
-pub(super) struct Answering {
-    of: Arc<Challenges>,
-    key: Key,
+pub(super) struct ChallengeGuard {
+    responses: Arc<ChallengeResponses>,
+    key: ChallengeKey,
 }
 
 #[derive(Debug)]
-enum Key {
+enum ChallengeKey {
     Sni(String),
     Token(String),
 }
 
-impl Drop for Answering {
+impl Drop for ChallengeGuard {
     fn drop(&mut self) {
         match &self.key {
-            Key::Sni(sni) => drop(self.of.tls.write().expect("no holder of this lock panics").remove(sni)),
-            Key::Token(token) => {
-                drop(self.of.http.write().expect("no holder of this lock panics").remove(token))
+            ChallengeKey::Sni(sni) => {
+                drop(self.responses.tls.write().expect("no holder of this lock panics").remove(sni))
+            }
+            ChallengeKey::Token(token) => {
+                drop(self.responses.http.write().expect("no holder of this lock panics").remove(token))
             }
         }
     }
@@ -98,7 +104,7 @@ impl Drop for Answering {
 
 /// Returns the SNI value that a CA sends for an identifier: addresses in reverse notation (RFC 8738
 /// section 6).
-fn sni(name: &str) -> String {
+fn challenge_sni(name: &str) -> String {
     match name.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => {
             let [a, b, c, d] = address.octets();
@@ -115,7 +121,7 @@ fn sni(name: &str) -> String {
 
 /// Builds the challenge certificate. It bypasses rustls' checks, which would refuse its critical
 /// extension: only CAs understand that.
-fn certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
+fn build_challenge_certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
     let not_made = |error: rcgen::Error| Error(format!("a challenge's certificate cannot be made: {error}"));
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(not_made)?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
@@ -132,20 +138,20 @@ mod tests {
 
     #[test]
     fn addresses_are_asked_for_backwards() {
-        assert_eq!(sni("192.0.2.7"), "7.2.0.192.in-addr.arpa");
-        assert!(sni("2001:db8::1").starts_with("1.0.0.0."));
-        assert!(sni("2001:db8::1").ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
-        assert_eq!(sni("MCP.example.com"), "mcp.example.com");
+        assert_eq!(challenge_sni("192.0.2.7"), "7.2.0.192.in-addr.arpa");
+        assert!(challenge_sni("2001:db8::1").starts_with("1.0.0.0."));
+        assert!(challenge_sni("2001:db8::1").ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
+        assert_eq!(challenge_sni("MCP.example.com"), "mcp.example.com");
     }
 
     #[test]
     fn an_answer_ends_with_its_order() {
-        let challenges = Arc::new(Challenges::default());
-        let answering = challenges.answer_http("token", "token.thumb");
-        let tls = challenges.answer_tls("a.test", &[7; 32]).expect("a certificate");
-        assert_eq!(challenges.http("token").as_deref(), Some("token.thumb"));
+        let challenges = Arc::new(ChallengeResponses::default());
+        let answering = challenges.add_http01("token", "token.thumb");
+        let tls = challenges.add_tls_alpn01("a.test", &[7; 32]).expect("a certificate");
+        assert_eq!(challenges.http01_response("token").as_deref(), Some("token.thumb"));
         drop((answering, tls));
-        assert_eq!(challenges.http("token"), None);
+        assert_eq!(challenges.http01_response("token"), None);
         assert!(challenges.tls.read().expect("unpoisoned").is_empty());
     }
 }

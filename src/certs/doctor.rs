@@ -7,102 +7,112 @@ mod network;
 #[cfg(test)]
 mod tests;
 
-use self::network::Passerby;
-use super::acme::check;
-use super::{Status, schedule::State};
+use self::network::EndpointProbe;
+use super::acme::preflight;
+use super::{CertificateStatus, schedule::CertificateState};
 use crate::settings::{Settings, TlsMode};
 use crate::spec::HostName;
 
 /// One check and its result.
 #[derive(Debug)]
-pub struct Check {
+pub struct DoctorCheck {
     /// What was checked.
-    pub what: String,
+    pub subject: String,
     /// The result.
-    pub found: Found,
+    pub result: CheckResult,
 }
 
 /// The result of a check, worded for people.
 #[derive(Debug)]
-pub enum Found {
+pub enum CheckResult {
     /// Nothing is wrong.
-    Fine(String),
+    Pass(String),
     /// It cannot be determined from here.
     Unclear(String),
     /// Something is wrong: what it is, and what to do.
-    Trouble(String),
+    Fail(String),
 }
 
-impl Check {
+impl DoctorCheck {
     /// Builds a check that is either fine or in trouble.
     pub fn new(what: impl Into<String>, found: Result<String, String>) -> Self {
-        Self { what: what.into(), found: found.map_or_else(Found::Trouble, Found::Fine) }
+        Self { subject: what.into(), result: found.map_or_else(CheckResult::Fail, CheckResult::Pass) }
     }
 }
 
 /// Looks at the folder, the CAs, the names and the ports. `statuses` are those of the gateway, or of the folder if none
 /// is running.
-pub async fn examine(settings: &Settings, statuses: &[Status], is_running: bool) -> Vec<Check> {
-    let mut checks = folder::look(settings, is_running);
+pub async fn examine(
+    settings: &Settings,
+    statuses: &[CertificateStatus],
+    is_running: bool,
+) -> Vec<DoctorCheck> {
+    let mut checks = folder::check_folder_and_files(settings, is_running);
     if settings.tls == TlsMode::Acme {
-        authorities(settings, &mut checks).await;
-        let passerby = Passerby::new(statuses, !settings.listen_http.is_empty());
-        for host in settings.hosts.iter().map(HostName::bare) {
-            passerby.look_at(host, &mut checks).await;
+        check_authorities(settings, &mut checks).await;
+        let passerby = EndpointProbe::new(statuses, !settings.listen_http.is_empty());
+        for host in settings.hosts.iter().map(HostName::without_brackets) {
+            passerby.probe_host(host, &mut checks).await;
         }
-        checks.push(Check { what: "port 443".into(), found: port_443(settings) });
-        checks.push(Check::new("port 80", Ok(port_80(settings))));
+        checks.push(DoctorCheck { subject: "port 443".into(), result: check_port_443(settings) });
+        checks.push(DoctorCheck::new("port 80", Ok(describe_port_80(settings))));
     }
-    checks.extend(statuses.iter().map(judge));
+    checks.extend(statuses.iter().map(check_certificate));
     checks
 }
 
-async fn authorities(settings: &Settings, checks: &mut Vec<Check>) {
+async fn check_authorities(settings: &Settings, checks: &mut Vec<DoctorCheck>) {
     for ca in &settings.acme.cas {
         if let Some(eab) = &ca.eab {
-            checks.push(Check::new("external account", check::eab(eab)));
+            checks.push(DoctorCheck::new("external account", preflight::check_external_account(eab)));
         }
-        checks.push(Check::new(ca.directory.clone(), check::ca(&settings.acme, &ca.directory).await));
+        checks.push(DoctorCheck::new(
+            ca.directory.clone(),
+            preflight::check_directory(&settings.acme, &ca.directory).await,
+        ));
         if let Some(staging) = &ca.staging {
-            let found = match check::ca(&settings.acme, staging).await {
-                Ok(well) => Found::Fine(format!("{well}, for names that could not be proved")),
-                Err(trouble) => Found::Unclear(format!("staging, which is passed over then: {trouble}")),
+            let found = match preflight::check_directory(&settings.acme, staging).await {
+                Ok(well) => CheckResult::Pass(format!("{well}, for names that could not be proved")),
+                Err(trouble) => {
+                    CheckResult::Unclear(format!("staging, which is passed over then: {trouble}"))
+                }
             };
-            checks.push(Check { what: staging.clone(), found });
+            checks.push(DoctorCheck { subject: staging.clone(), result: found });
         }
     }
 }
 
-fn port_443(settings: &Settings) -> Found {
+fn check_port_443(settings: &Settings) -> CheckResult {
     let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
     match ports.contains(&443) {
-        true => Found::Fine(
+        true => CheckResult::Pass(
             "listened on; CAs look at it first (tls-alpn-01), so nothing in front may end TLS".into(),
         ),
         // A container may publish its port under another number.
-        false => Found::Unclear(format!(
+        false => CheckResult::Unclear(format!(
             "not listened on (--listen has {ports:?}): CAs connect to 443, so forward it to this gateway, or rely on port 80"
         )),
     }
 }
 
-fn port_80(settings: &Settings) -> String {
+fn describe_port_80(settings: &Settings) -> String {
     match settings.listen_http.first() {
         Some(address) => format!("{address} answers challenges (http-01) and redirects to https"),
         None => "not listened on; if CAs cannot get through to 443, add --listen-http 0.0.0.0:80".into(),
     }
 }
 
-fn judge(status: &Status) -> Check {
+fn check_certificate(status: &CertificateStatus) -> DoctorCheck {
     let until = status.not_after.map(|until| format!(", until {until}")).unwrap_or_default();
     let said = format!("{}{until}", status.state);
     let what = format!("certificate for {}", status.name);
     match (&status.trouble, status.state) {
-        (_, State::Valid | State::Ordering) => Check::new(what, Ok(said)),
-        (Some(trouble), _) => Check::new(what, Err(format!("{said}: {trouble}"))),
-        (None, State::Bootstrap) => {
-            Check { what, found: Found::Unclear(format!("{said}: no order has ended yet")) }
-        }
-        (None, _) => Check::new(what, Err(said)),
+        (_, CertificateState::Valid | CertificateState::Ordering) => DoctorCheck::new(what, Ok(said)),
+        (Some(trouble), _) => DoctorCheck::new(what, Err(format!("{said}: {trouble}"))),
+        (None, CertificateState::Bootstrap) => DoctorCheck {
+            subject: what,
+            result: CheckResult::Unclear(format!("{said}: no order has ended yet")),
+        },
+        (None, _) => DoctorCheck::new(what, Err(said)),
     }
 }

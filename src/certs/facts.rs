@@ -11,7 +11,7 @@ use super::Error;
 
 /// What a certificate says of itself.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct X509Info {
     pub(super) names: Vec<String>,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
@@ -25,7 +25,7 @@ pub(super) struct Facts {
     issuers_key_id: Option<Vec<u8>>,
 }
 
-impl Facts {
+impl X509Info {
     /// Whether it names itself as its issuer, as roots do.
     pub(super) fn is_self_issued(&self) -> bool {
         self.subject_der == self.issuer_der
@@ -40,7 +40,7 @@ impl Facts {
         self.subject_der == other.issuer_der && same_key
     }
 
-    pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, Error> {
+    pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Self, Error> {
         let unreadable = |_| Error("its certificate cannot be read".into());
         let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
         let moment =

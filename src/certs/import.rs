@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::material::{Material, Parts};
-use super::{Error, storage};
+use super::server_certificate::{PemContents, ServerCertificate};
+use super::{Error, key_files};
 use crate::base::file as disk;
 
 /// An imported certificate.
 #[derive(Debug)]
-pub struct Imported {
+pub struct ImportedCertificate {
     /// The file in the certs folder.
     pub file: PathBuf,
     /// The names it is for, the first of which names the file.
@@ -31,18 +31,18 @@ pub fn import(
     certificate: &Path,
     key: Option<&Path>,
     now: Timestamp,
-) -> Result<Imported, Error> {
-    let mut pem = read(certificate)?;
+) -> Result<ImportedCertificate, Error> {
+    let mut pem = read_pem(certificate)?;
     if let Some(key) = key {
         pem.extend_from_slice(b"\n");
-        pem.extend(read(key)?);
+        pem.extend(read_pem(key)?);
     }
     let told = |error: Error| Error(format!("{}: {error}", certificate.display()));
-    let parts = Parts::read(&pem).map_err(told)?;
+    let parts = PemContents::parse(&pem).map_err(told)?;
     if parts.keys.is_empty() {
         return Err(told(Error("it holds no private key; give its file with --key".into())));
     }
-    let material = Material::from_pem(&pem).map_err(told)?;
+    let material = ServerCertificate::from_pem(&pem).map_err(told)?;
     if material.not_after <= now {
         return Err(told(Error(format!("it ended at {}: clients refuse it", material.not_after))));
     }
@@ -50,17 +50,17 @@ pub fn import(
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
     let stem: String = name.chars().map(plain).collect();
     let file = folder.join(format!("{stem}.pem"));
-    let write = storage::private_folder(folder).and_then(|()| storage::replace(&file, &pem));
+    let write = key_files::ensure_private_folder(folder).and_then(|()| key_files::replace_file(&file, &pem));
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {
         () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
-        () => material.trouble(),
+        () => material.chain_problem(),
     };
-    Ok(Imported { file, names: material.names, not_after: material.not_after, warning })
+    Ok(ImportedCertificate { file, names: material.names, not_after: material.not_after, warning })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    disk::read(path, storage::LARGEST).map_err(|error| Error(format!("{}: {error}", path.display())))
+fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
+    disk::read(path, key_files::MAX_FILE_BYTES).map_err(|error| Error(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -73,8 +73,9 @@ mod tests {
         let now: Timestamp = "2026-11-25T12:00:00Z".parse().expect("a time");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certs = folder.path().join("certs");
-        let issue =
-            |name: &str| LocalCa::make(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued");
+        let issue = |name: &str| {
+            LocalCa::generate(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued")
+        };
         let (good, other) = (issue("a.test"), issue("b.test"));
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -84,7 +85,7 @@ mod tests {
         let whole = write("whole.pem", &good);
         let imported = import(&certs, &whole, None, now).expect("it is good");
         assert_eq!((imported.names.clone(), imported.warning.clone()), (vec!["a.test".to_owned()], None));
-        assert!(!storage::readable_by_others(&imported.file));
+        assert!(!key_files::is_readable_by_others(&imported.file));
 
         let (_, chain) = other.split_once("-----BEGIN CERT").expect("a chain");
         let chain = write("chain.pem", &format!("-----BEGIN CERT{chain}"));

@@ -16,18 +16,18 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Error;
-use super::facts::Facts;
-use super::material::Material;
+use super::facts::X509Info;
+use super::server_certificate::ServerCertificate;
 use crate::base::random;
 
 /// Names that every certificate of the local CA includes.
-pub(super) const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+pub(super) const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// What the CA's common name begins with.
-pub(super) const NAME: &str = "tenantd local CA";
+pub(super) const CA_COMMON_NAME: &str = "tenantd local CA";
 const DAY: Duration = Duration::from_secs(86_400);
-const CA_LIFE: Duration = DAY.saturating_mul(3650);
+const CA_LIFETIME: Duration = DAY.saturating_mul(3650);
 /// The validity of a server certificate; browsers refuse more than 398 days.
-pub(super) const LEAF_LIFE: Duration = DAY.saturating_mul(90);
+pub(super) const LEAF_LIFETIME: Duration = DAY.saturating_mul(90);
 /// How far certificates are backdated, for clients whose clocks are behind.
 const SKEW: Duration = Duration::from_secs(3600);
 
@@ -40,17 +40,17 @@ pub(super) struct LocalCa {
 
 impl LocalCa {
     /// Creates a new CA.
-    pub(super) fn make(now: Timestamp) -> Result<Self, Error> {
-        let key = new_key()?;
+    pub(super) fn generate(now: Timestamp) -> Result<Self, Error> {
+        let key = generate_key()?;
         let mut params = CertificateParams::default();
         // Trust stores identify CAs by subject, so the CAs of two machines must not have the same
         // name.
-        params.distinguished_name = named(&format!("{NAME} {}", random::hex::<4>()));
+        params.distinguished_name = distinguished_name(&format!("{CA_COMMON_NAME} {}", random::hex::<4>()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        valid(&mut params, now, now + CA_LIFE);
-        let certificate = params.self_signed(&key).map_err(not_made)?;
-        Self::read(&certificate.pem(), key)
+        set_validity(&mut params, now, now + CA_LIFETIME);
+        let certificate = params.self_signed(&key).map_err(generation_error)?;
+        Self::from_parts(&certificate.pem(), key)
     }
 
     /// Loads a CA from its two files.
@@ -59,13 +59,16 @@ impl LocalCa {
         let chain = vec![first_certificate(certificate)?];
         let der =
             PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| Error("the key is not PEM".into()))?;
-        Material::new(chain, der)?;
-        Self::read(certificate, KeyPair::from_pem(key).map_err(|_| Error("the key cannot be read".into()))?)
+        ServerCertificate::new(chain, der)?;
+        Self::from_parts(
+            certificate,
+            KeyPair::from_pem(key).map_err(|_| Error("the key cannot be read".into()))?,
+        )
     }
 
-    fn read(pem: &str, key: KeyPair) -> Result<Self, Error> {
+    fn from_parts(pem: &str, key: KeyPair) -> Result<Self, Error> {
         let der = first_certificate(pem)?;
-        let facts = Facts::of(&der)?;
+        let facts = X509Info::parse(&der)?;
         if !facts.is_ca {
             return Err(Error("it is no CA certificate".into()));
         }
@@ -91,27 +94,28 @@ impl LocalCa {
     /// Issues a certificate with a fresh key. Returns PEM: the key, the certificate and the CA's
     /// certificate.
     pub(super) fn issue(&self, names: &[String], now: Timestamp) -> Result<String, Error> {
-        let key = new_key()?;
-        let certificate =
-            leaf(names, now, self.not_after)?.signed_by(&key, &self.issuer).map_err(not_made)?;
+        let key = generate_key()?;
+        let certificate = leaf_params(names, now, self.not_after)?
+            .signed_by(&key, &self.issuer)
+            .map_err(generation_error)?;
         Ok(format!("{}{}{}", key.serialize_pem(), certificate.pem(), self.pem))
     }
 }
 
-fn leaf(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<CertificateParams, Error> {
+fn leaf_params(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
-    params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
-    params.distinguished_name = named("tenantd");
+    params.subject_alt_names = names.iter().map(|name| to_san(name)).collect::<Result<_, _>>()?;
+    params.distinguished_name = distinguished_name("tenantd");
     // An explicit "no CA" also adds the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    valid(&mut params, now, (now + LEAF_LIFE).min(at_most));
+    set_validity(&mut params, now, (now + LEAF_LIFETIME).min(at_most));
     Ok(params)
 }
 
-fn alternative_name(name: &str) -> Result<SanType, Error> {
+fn to_san(name: &str) -> Result<SanType, Error> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
@@ -123,21 +127,21 @@ fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error("the certificate is not PEM".into()))
 }
 
-fn new_key() -> Result<KeyPair, Error> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(not_made)
+fn generate_key() -> Result<KeyPair, Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generation_error)
 }
 
-fn named(common_name: &str) -> DistinguishedName {
+fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name
 }
 
-fn not_made(error: rcgen::Error) -> Error {
+fn generation_error(error: rcgen::Error) -> Error {
     Error(format!("a certificate cannot be made: {error}"))
 }
 
-fn valid(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
+fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
     let since_1970 = |at: Timestamp| Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_1970(from - SKEW);

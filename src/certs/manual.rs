@@ -2,12 +2,12 @@
 //! certs folder.
 //!
 //! Looked for in the folder and one level below it (certbot's `live/<name>/`, a mounted secret): `*.pem`, `*.crt`,
-//! `*.cer`, `*.key` and `*.ca-bundle`. A file may hold key and chain; else the key is in `<stem>.key`, `privkey.pem` beside
+//! `*.cer`, `*.certified_key` and `*.ca-bundle`. A file may hold key and chain; else the key is in `<stem>.certified_key`, `privkey.pem` beside
 //! `fullchain.pem`, or any key file of the same folder that fits. Changed files are taken up within seconds; a change
 //! that cannot be used is warned of, and what was served before stays.
 
-pub(super) mod gather;
-mod stamp;
+mod file_fingerprint;
+pub(super) mod key_pairing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::gather::Gathered;
-use self::stamp::Stamps;
+use self::file_fingerprint::FileFingerprints;
+use self::key_pairing::PairedCertificates;
+use super::certificate_table::CertificateTable;
 use super::local_ca::LocalCa;
-use super::material::Material;
-use super::table::Table;
-use super::{Error, storage};
+use super::server_certificate::ServerCertificate;
+use super::{Error, key_files};
 use crate::base::clock::Clock;
 use crate::spec::HostName;
 
@@ -32,22 +32,22 @@ const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(12);
 /// The state of the mode: the files as last seen, and the certificates served, by the file of each
 /// chain.
 #[derive(Debug)]
-pub(super) struct Manual {
+pub(super) struct ManualCertificates {
     folder: PathBuf,
     clock: Arc<dyn Clock>,
-    seen: Option<Stamps>,
-    served: BTreeMap<PathBuf, Arc<Material>>,
-    reminded: Option<Timestamp>,
+    fingerprints: Option<FileFingerprints>,
+    served: BTreeMap<PathBuf, Arc<ServerCertificate>>,
+    last_reminder: Option<Timestamp>,
 }
 
-impl Manual {
+impl ManualCertificates {
     pub(super) fn new(folder: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { folder, clock, seen: None, served: BTreeMap::new(), reminded: None }
+        Self { folder, clock, fingerprints: None, served: BTreeMap::new(), last_reminder: None }
     }
 
     /// Returns the certificates in the folder, or an untrusted one until there is any.
-    pub(super) fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
-        if let Some(table) = self.next() {
+    pub(super) fn initial_table(&mut self, hosts: &[HostName]) -> Result<CertificateTable, Error> {
+        if let Some(table) = self.next_table() {
             return Ok(table);
         }
         tracing::error!(
@@ -55,21 +55,21 @@ impl Manual {
             "no certificate that can be served: put <name>.pem (key and chain), or <name>.crt and <name>.key, into the \
              certs folder; until then clients see an untrusted certificate"
         );
-        self.stand_in(hosts)
+        self.placeholder_table(hosts)
     }
 
     /// Returns a new table if files changed and there is anything to serve.
-    pub(super) fn next(&mut self) -> Option<Table> {
-        let stamps = stamp::of(&self.folder);
-        let changed = self.seen.as_ref() != Some(&stamps);
+    pub(super) fn next_table(&mut self) -> Option<CertificateTable> {
+        let stamps = file_fingerprint::fingerprint_folder(&self.folder);
+        let changed = self.fingerprints.as_ref() != Some(&stamps);
         let table = if changed { self.reload(&stamps) } else { None };
-        self.seen = Some(stamps);
-        self.remind();
+        self.fingerprints = Some(stamps);
+        self.log_expiry();
         table
     }
 
-    fn reload(&mut self, stamps: &Stamps) -> Option<Table> {
-        let Gathered { good, broken } = gather::read(stamps.keys());
+    fn reload(&mut self, stamps: &FileFingerprints) -> Option<CertificateTable> {
+        let PairedCertificates { good, broken } = key_pairing::pair_files(stamps.keys());
         for (path, error) in &broken {
             let kept = self.served.contains_key(path);
             tracing::warn!(
@@ -85,24 +85,26 @@ impl Manual {
             }
             return None;
         }
-        if same(&next, &self.served) {
+        if is_same(&next, &self.served) {
             return None;
         }
-        self.announce(&next, stamps);
+        self.log_changes(&next, stamps);
         self.served = next;
-        self.reminded = None;
-        Some(Table::new(self.served.values().cloned().collect()))
+        self.last_reminder = None;
+        Some(CertificateTable::new(self.served.values().cloned().collect()))
     }
 
-    fn announce(&self, next: &BTreeMap<PathBuf, Arc<Material>>, stamps: &Stamps) {
+    fn log_changes(&self, next: &BTreeMap<PathBuf, Arc<ServerCertificate>>, stamps: &FileFingerprints) {
         for (path, material) in next {
             let names = material.names.join(" ");
             tracing::info!(file = %path.display(), %names, until = %material.not_after, "serving a certificate");
-            if let Some(trouble) = material.trouble() {
+            if let Some(trouble) = material.chain_problem() {
                 tracing::warn!(file = %path.display(), trouble, "clients may not be able to verify this certificate");
             }
         }
-        for path in stamps.keys().filter(|path| storage::readable_by_others(path) && gather::holds_key(path))
+        for path in stamps
+            .keys()
+            .filter(|path| key_files::is_readable_by_others(path) && key_pairing::holds_key(path))
         {
             tracing::warn!(file = %path.display(), "other users of this machine can read this key; `chmod 600` it");
         }
@@ -110,12 +112,12 @@ impl Manual {
 
     /// Logs certificates that have expired or soon will. They are served all the same: a client may
     /// still accept them.
-    fn remind(&mut self) {
+    fn log_expiry(&mut self) {
         let now = self.clock.now();
-        if self.reminded.is_some_and(|last| now < last + REMIND_EVERY) {
+        if self.last_reminder.is_some_and(|last| now < last + REMIND_EVERY) {
             return;
         }
-        self.reminded = Some(now);
+        self.last_reminder = Some(now);
         for (path, material) in &self.served {
             let (file, until) = (path.display(), material.not_after);
             if until <= now {
@@ -128,20 +130,25 @@ impl Manual {
         }
     }
 
-    fn stand_in(&self, hosts: &[HostName]) -> Result<Table, Error> {
+    fn placeholder_table(&self, hosts: &[HostName]) -> Result<CertificateTable, Error> {
         let now = self.clock.now();
-        let names: Vec<String> = hosts.iter().map(|host| host.bare().to_owned()).collect();
-        let pem = LocalCa::make(now)?.issue(&names, now)?;
-        Ok(Table::new(vec![Arc::new(Material::from_pem(pem.as_bytes())?)]))
+        let names: Vec<String> = hosts.iter().map(|host| host.without_brackets().to_owned()).collect();
+        let pem = LocalCa::generate(now)?.issue(&names, now)?;
+        Ok(CertificateTable::new(vec![Arc::new(ServerCertificate::from_pem(pem.as_bytes())?)]))
     }
 }
 
 /// Reads a folder: the certificates that could be served, and what is wrong with other files.
-pub(super) fn look(folder: &Path) -> Gathered {
-    gather::read(stamp::of(folder).keys())
+pub(super) fn inspect_folder(folder: &Path) -> PairedCertificates {
+    key_pairing::pair_files(file_fingerprint::fingerprint_folder(folder).keys())
 }
 
-fn same(a: &BTreeMap<PathBuf, Arc<Material>>, b: &BTreeMap<PathBuf, Arc<Material>>) -> bool {
-    let alike = |(a, b): (&Arc<Material>, &Arc<Material>)| a.key.cert == b.key.cert;
+fn is_same(
+    a: &BTreeMap<PathBuf, Arc<ServerCertificate>>,
+    b: &BTreeMap<PathBuf, Arc<ServerCertificate>>,
+) -> bool {
+    let alike = |(a, b): (&Arc<ServerCertificate>, &Arc<ServerCertificate>)| {
+        a.certified_key.cert == b.certified_key.cert
+    };
     a.keys().eq(b.keys()) && a.values().zip(b.values()).all(alike)
 }

@@ -5,62 +5,62 @@
 //! chosen once and remembered. Fruitless orders are counted across restarts, so that neither a
 //! crash loop nor a broken firewall uses up a CA's rate limits.
 
-mod fruitless;
-mod memory;
+mod failed_orders;
+mod renewal_state;
 #[cfg(test)]
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use fruitless::{Caps, Fruitless};
-pub(super) use memory::{Challenge, Failure, Fault, Memory};
+use failed_orders::{FailedOrders, OrderCaps};
+pub(super) use renewal_state::{ChallengeKind, FailureKind, IssuanceFailure, RenewalState};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// The longest pause before the schedule looks again, whatever a CA or a clock says.
-const LONGEST_PAUSE: SignedDuration = DAY;
+const MAX_PAUSE: SignedDuration = DAY;
 /// Certificates with a shorter lifetime are renewed after half of it, others after two thirds.
-const SHORT_LIFE: SignedDuration = SignedDuration::from_hours(10 * 24);
+const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 24);
 /// How many fruitless orders one certificate may cause.
-const ORDERS: Caps = Caps { an_hour: 5, a_day: 20 };
+const ORDER_CAPS: OrderCaps = OrderCaps { per_hour: 5, per_day: 20 };
 /// How many fruitless orders it may cause at staging, where limits are higher.
-const REHEARSALS: Caps = Caps { an_hour: 20, a_day: 100 };
+const STAGING_ORDER_CAPS: OrderCaps = OrderCaps { per_hour: 20, per_day: 100 };
 
 /// The validity of the certificate that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) from: Timestamp,
-    pub(super) until: Timestamp,
+pub(super) struct CertificateLifetime {
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
 }
 
 /// The window in which the CA suggests a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Window {
+pub(super) struct RenewalWindow {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
 }
 
 /// The next step, and when to take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Next {
-    pub(super) step: Step,
+pub(super) struct ScheduledStep {
+    pub(super) step: RenewalStep,
     pub(super) at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RenewalStep {
     /// Order a certificate.
     Order,
     /// Ask the CA for its renewal window.
-    AskWindow,
+    FetchRenewalInfo,
 }
 
 /// The state of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum CertificateState {
     /// There is none yet; a self-signed one is served.
     Bootstrap,
     /// An order is under way.
@@ -77,7 +77,7 @@ pub enum State {
     Expired,
 }
 
-impl std::fmt::Display for State {
+impl std::fmt::Display for CertificateState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Bootstrap => "bootstrap",
@@ -91,78 +91,96 @@ impl std::fmt::Display for State {
     }
 }
 
-impl Held {
-    fn life(self) -> SignedDuration {
-        self.until.duration_since(self.from).max(SignedDuration::from_secs(1))
+impl CertificateLifetime {
+    fn duration(self) -> SignedDuration {
+        self.not_after.duration_since(self.not_before).max(SignedDuration::from_secs(1))
     }
 
     /// Returns the time from which on the certificate is renewed whatever a CA suggests.
-    pub(super) fn emergency(self) -> Timestamp {
-        self.until - self.life() / 20
+    pub(super) fn emergency_at(self) -> Timestamp {
+        self.not_after - self.duration() / 20
     }
 }
 
 /// Returns the next step.
-pub(super) fn next(held: Option<Held>, memory: &Memory, now: Timestamp) -> Next {
-    let not_before = memory.not_before.max(memory.cap_frees_at());
-    let due = due(held, memory, now);
-    let order = Next { step: Step::Order, at: not_before.map_or(due, |not_before| due.max(not_before)) };
+pub(super) fn next_step(
+    held: Option<CertificateLifetime>,
+    memory: &RenewalState,
+    now: Timestamp,
+) -> ScheduledStep {
+    let not_before = memory.not_before.max(memory.caps_allow_at());
+    let due = renewal_due_at(held, memory, now);
+    let order = ScheduledStep {
+        step: RenewalStep::Order,
+        at: not_before.map_or(due, |not_before| due.max(not_before)),
+    };
     match held.and(memory.ask_at) {
-        Some(at) if at < order.at => Next { step: Step::AskWindow, at },
+        Some(at) if at < order.at => ScheduledStep { step: RenewalStep::FetchRenewalInfo, at },
         _ => order,
     }
 }
 
 /// Returns when an order would be placed if no pause or cap applied.
-fn due(held: Option<Held>, memory: &Memory, now: Timestamp) -> Timestamp {
+fn renewal_due_at(held: Option<CertificateLifetime>, memory: &RenewalState, now: Timestamp) -> Timestamp {
     let Some(held) = held else { return now };
-    let emergency = held.emergency();
+    let emergency = held.emergency_at();
     memory.renew_at.map_or(emergency, |chosen| chosen.min(emergency))
 }
 
 /// Returns the state of a certificate.
-pub(super) fn state(held: Option<Held>, memory: &Memory, ordering: bool, now: Timestamp) -> State {
+pub(super) fn certificate_state(
+    held: Option<CertificateLifetime>,
+    memory: &RenewalState,
+    ordering: bool,
+    now: Timestamp,
+) -> CertificateState {
     match held {
-        Some(held) if held.until <= now => State::Expired,
-        _ if ordering => State::Ordering,
-        _ if memory.last_failure.as_ref().is_some_and(|failed| failed.fault == Fault::Refused) => {
-            State::Refused
+        Some(held) if held.not_after <= now => CertificateState::Expired,
+        _ if ordering => CertificateState::Ordering,
+        _ if memory.last_failure.as_ref().is_some_and(|failed| failed.fault == FailureKind::Refused) => {
+            CertificateState::Refused
         }
-        Some(held) if held.emergency() <= now => State::Degraded,
-        _ if memory.last_failure.is_some() => State::Backoff,
-        Some(_) => State::Valid,
-        None => State::Bootstrap,
+        Some(held) if held.emergency_at() <= now => CertificateState::Degraded,
+        _ if memory.last_failure.is_some() => CertificateState::Backoff,
+        Some(_) => CertificateState::Valid,
+        None => CertificateState::Bootstrap,
     }
 }
 
 /// Chooses the time of renewal: a point within the CA's window if that is plausible, else within
 /// ours. `chance` is at least 0 and below 1.
-pub(super) fn choose(held: Held, window: Option<Window>, now: Timestamp, chance: f64) -> Timestamp {
-    let makes_sense =
-        |window: &Window| window.start < window.end && held.from < window.end && window.end <= held.until;
+pub(super) fn choose_renewal_time(
+    held: CertificateLifetime,
+    window: Option<RenewalWindow>,
+    now: Timestamp,
+    chance: f64,
+) -> Timestamp {
+    let makes_sense = |window: &RenewalWindow| {
+        window.start < window.end && held.not_before < window.end && window.end <= held.not_after
+    };
     let window = window.filter(makes_sense);
-    let Window { start, end } = window.unwrap_or_else(|| our_window(held));
-    let chosen = start + fraction(end.duration_since(start), chance);
+    let RenewalWindow { start, end } = window.unwrap_or_else(|| default_window(held));
+    let chosen = start + scale_duration(end.duration_since(start), chance);
     // After an outage or at a revocation many certificates are overdue at once, so spread them.
-    let soon = now + fraction((held.life() / 100).min(HOUR), chance);
-    let chosen = if chosen < now { soon.min(held.emergency().max(now)) } else { chosen };
+    let soon = now + scale_duration((held.duration() / 100).min(HOUR), chance);
+    let chosen = if chosen < now { soon.min(held.emergency_at().max(now)) } else { chosen };
     // A CA that always suggests the past must not cause endless orders.
-    chosen.max(held.from + held.life() / 20)
+    chosen.max(held.not_before + held.duration() / 20)
 }
 
 /// Leaves a third of the lifetime for attempts, or half of a short lifetime.
-fn our_window(held: Held) -> Window {
-    let life = held.life();
-    let left = if life < SHORT_LIFE { life / 2 } else { life / 3 };
-    let start = held.until - left;
-    Window { start, end: start + life / 20 }
+fn default_window(held: CertificateLifetime) -> RenewalWindow {
+    let life = held.duration();
+    let left = if life < SHORT_LIFETIME { life / 2 } else { life / 3 };
+    let start = held.not_after - left;
+    RenewalWindow { start, end: start + life / 20 }
 }
 
 /// Returns the pause after `failures` failures in a row.
-pub(super) fn backoff(
-    failure: &Failure,
+pub(super) fn backoff_pause(
+    failure: &IssuanceFailure,
     failures: u32,
-    held: Option<Held>,
+    held: Option<CertificateLifetime>,
     now: Timestamp,
     chance: f64,
 ) -> SignedDuration {
@@ -172,12 +190,14 @@ pub(super) fn backoff(
     };
     // Retry an unreachable CA soon, which does not burden it: after a boot the network is often a
     // few seconds late.
-    let pause = match (failure.fault, failure.retry_after) {
-        (_, Some(asked)) => asked.clamp(SignedDuration::from_secs(1), LONGEST_PAUSE),
-        (Fault::Unreachable, None) => minutes(&[2, 5, 15, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600]),
-        (Fault::RateLimited, None) => HOUR,
-        (Fault::Refused, None) => HOUR * 6,
-        (Fault::Validation | Fault::BadAnswer, None) => {
+    let pause = match (failure.kind, failure.retry_after) {
+        (_, Some(asked)) => asked.clamp(SignedDuration::from_secs(1), MAX_PAUSE),
+        (FailureKind::Unreachable, None) => {
+            minutes(&[2, 5, 15, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600])
+        }
+        (FailureKind::RateLimited, None) => HOUR,
+        (FailureKind::Refused, None) => HOUR * 6,
+        (FailureKind::Validation | FailureKind::BadAnswer, None) => {
             minutes(&[60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600])
         }
     };
@@ -185,15 +205,15 @@ pub(super) fn backoff(
         Some(_) => 1.0 + chance / 10.0,
         None => 0.9 + chance / 5.0,
     };
-    let pause = fraction(pause, jitter);
-    let asked = failure.retry_after.is_some() || failure.fault == Fault::RateLimited;
+    let pause = scale_duration(pause, jitter);
+    let asked = failure.retry_after.is_some() || failure.kind == FailureKind::RateLimited;
     match held {
-        Some(held) if !asked => pause.min((held.until.duration_since(now) / 10).max(MINUTE)),
+        Some(held) if !asked => pause.min((held.not_after.duration_since(now) / 10).max(MINUTE)),
         _ => pause,
     }
 }
 
-fn fraction(of: SignedDuration, chance: f64) -> SignedDuration {
-    let seconds = (of.as_secs_f64() * chance).clamp(0.0, LONGEST_PAUSE.as_secs_f64() * 400.0);
+fn scale_duration(of: SignedDuration, chance: f64) -> SignedDuration {
+    let seconds = (of.as_secs_f64() * chance).clamp(0.0, MAX_PAUSE.as_secs_f64() * 400.0);
     SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO)
 }

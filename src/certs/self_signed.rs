@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::local_ca::{LEAF_LIFE, LOOPBACK, LocalCa};
-use super::material::Material;
-use super::table::Table;
-use super::{Error, LOCAL_CA_FILE, storage};
+use super::certificate_table::CertificateTable;
+use super::local_ca::{LEAF_LIFETIME, LOOPBACK_NAMES, LocalCa};
+use super::server_certificate::ServerCertificate;
+use super::{Error, LOCAL_CA_FILE, key_files};
 use crate::base::clock::Clock;
 use crate::base::file as disk;
 use crate::spec::HostName;
@@ -33,7 +33,7 @@ pub(super) struct SelfSigned {
     folder: PathBuf,
     clock: Arc<dyn Clock>,
     ca: Option<LocalCa>,
-    served: Option<Arc<Material>>,
+    served: Option<Arc<ServerCertificate>>,
 }
 
 impl std::fmt::Debug for SelfSigned {
@@ -48,13 +48,13 @@ impl SelfSigned {
     }
 
     /// Returns the certificate in the folder if it is still good, else a new one.
-    pub(super) fn first(&mut self, hosts: &[HostName]) -> Result<Table, Error> {
-        if let Err(error) = storage::private_folder(&self.folder) {
-            self.warn_of_storage(&error);
+    pub(super) fn initial_table(&mut self, hosts: &[HostName]) -> Result<CertificateTable, Error> {
+        if let Err(error) = key_files::ensure_private_folder(&self.folder) {
+            self.log_unwritable_folder(&error);
         }
-        let names = names(hosts);
+        let names = wanted_names(hosts);
         let ca = self.load_or_make_ca()?;
-        let stored = self.load_leaf(&ca).filter(|leaf| self.still_serves(leaf, &names));
+        let stored = self.load_leaf(&ca).filter(|leaf| self.is_still_usable(leaf, &names));
         self.ca = Some(ca);
         match stored {
             Some(leaf) => Ok(self.serve(leaf)),
@@ -63,9 +63,9 @@ impl SelfSigned {
     }
 
     /// Returns a new certificate if the names changed or the old one nears its end.
-    pub(super) fn next(&mut self, hosts: &[HostName]) -> Option<Table> {
-        let names = names(hosts);
-        if self.served.as_ref().is_some_and(|leaf| self.still_serves(leaf, &names)) {
+    pub(super) fn next_table(&mut self, hosts: &[HostName]) -> Option<CertificateTable> {
+        let names = wanted_names(hosts);
+        if self.served.as_ref().is_some_and(|leaf| self.is_still_usable(leaf, &names)) {
             return None;
         }
         match self.reissue(&names) {
@@ -77,31 +77,31 @@ impl SelfSigned {
         }
     }
 
-    fn reissue(&mut self, names: &[String]) -> Result<Table, Error> {
+    fn reissue(&mut self, names: &[String]) -> Result<CertificateTable, Error> {
         let now = self.clock.now();
-        if self.ca.as_ref().is_none_or(|ca| is_over(ca, now)) {
+        if self.ca.as_ref().is_none_or(|ca| is_expired(ca, now)) {
             self.ca = Some(self.load_or_make_ca()?);
         }
         let ca = self.ca.as_ref().expect("it was made in the line above if it was missing");
         let pem = ca.issue(names, now)?;
-        let leaf = Arc::new(Material::from_pem(pem.as_bytes())?);
-        if let Err(error) = storage::replace(&self.folder.join(LEAF_FILE), pem.as_bytes()) {
-            self.warn_of_storage(&error);
+        let leaf = Arc::new(ServerCertificate::from_pem(pem.as_bytes())?);
+        if let Err(error) = key_files::replace_file(&self.folder.join(LEAF_FILE), pem.as_bytes()) {
+            self.log_unwritable_folder(&error);
         }
         tracing::info!(names = %names.join(" "), until = %leaf.not_after, "the local CA issued a certificate");
         Ok(self.serve(leaf))
     }
 
-    fn serve(&mut self, leaf: Arc<Material>) -> Table {
+    fn serve(&mut self, leaf: Arc<ServerCertificate>) -> CertificateTable {
         self.served = Some(leaf.clone());
-        Table::new(vec![leaf])
+        CertificateTable::new(vec![leaf])
     }
 
     /// Returns whether a certificate has the right names and more than a third of its lifetime
     /// left. One from the future (the clock was set back) is of no use.
-    fn still_serves(&self, leaf: &Material, names: &[String]) -> bool {
+    fn is_still_usable(&self, leaf: &ServerCertificate, names: &[String]) -> bool {
         let now = self.clock.now();
-        let in_time = leaf.not_before <= now && now < leaf.not_after - LEAF_LIFE / 3;
+        let in_time = leaf.not_before <= now && now < leaf.not_after - LEAF_LIFETIME / 3;
         let mut own = leaf.names.clone();
         own.sort();
         in_time && own == names
@@ -110,31 +110,31 @@ impl SelfSigned {
     fn load_or_make_ca(&self) -> Result<LocalCa, Error> {
         let now = self.clock.now();
         match self.load_ca() {
-            Ok(Some(ca)) if !is_over(&ca, now) => return Ok(ca),
+            Ok(Some(ca)) if !is_expired(&ca, now) => return Ok(ca),
             Ok(Some(_)) => self.set_aside(&[LOCAL_CA_FILE, CA_KEY_FILE], "the local CA has expired"),
             Ok(None) => {}
             Err(error) => self.set_aside(&[LOCAL_CA_FILE, CA_KEY_FILE], &error.to_string()),
         }
-        let ca = LocalCa::make(now)?;
+        let ca = LocalCa::generate(now)?;
         let path = self.folder.join(LOCAL_CA_FILE);
         match self.store_ca(&ca) {
             Ok(()) => {
                 tracing::info!(file = %path.display(), "made a local CA; clients trust it by this file")
             }
-            Err(error) => self.warn_of_storage(&error),
+            Err(error) => self.log_unwritable_folder(&error),
         }
         Ok(ca)
     }
 
     fn load_ca(&self) -> Result<Option<LocalCa>, Error> {
         let (certificate, key) = (self.folder.join(LOCAL_CA_FILE), self.folder.join(CA_KEY_FILE));
-        let (certificate_pem, key_pem) = match (text(&certificate)?, text(&key)?) {
+        let (certificate_pem, key_pem) = match (read_optional(&certificate)?, read_optional(&key)?) {
             (None, None) => return Ok(None),
             (Some(_), None) => return Err(Error(format!("{CA_KEY_FILE} is missing"))),
             (None, Some(_)) => return Err(Error(format!("{LOCAL_CA_FILE} is missing"))),
             (Some(certificate), Some(key)) => (certificate, key),
         };
-        if let Err(error) = storage::private_file(&key) {
+        if let Err(error) = key_files::restrict_to_owner(&key) {
             tracing::warn!(file = %key.display(), %error, "the local CA's key cannot be closed to other users");
         }
         LocalCa::from_pem(&certificate_pem, &key_pem).map(Some)
@@ -142,37 +142,37 @@ impl SelfSigned {
 
     /// Stores the key first: a certificate without a key would look like damage.
     fn store_ca(&self, ca: &LocalCa) -> io::Result<()> {
-        storage::replace(&self.folder.join(CA_KEY_FILE), ca.key_pem().as_bytes())?;
-        storage::replace(&self.folder.join(LOCAL_CA_FILE), ca.certificate_pem().as_bytes())
+        key_files::replace_file(&self.folder.join(CA_KEY_FILE), ca.key_pem().as_bytes())?;
+        key_files::replace_file(&self.folder.join(LOCAL_CA_FILE), ca.certificate_pem().as_bytes())
     }
 
     /// Loads the certificate in the folder, if this CA issued it.
-    fn load_leaf(&self, ca: &LocalCa) -> Option<Arc<Material>> {
+    fn load_leaf(&self, ca: &LocalCa) -> Option<Arc<ServerCertificate>> {
         let path = self.folder.join(LEAF_FILE);
-        let pem = text(&path).ok()??;
+        let pem = read_optional(&path).ok()??;
         if !pem.ends_with(ca.certificate_pem()) {
             return None;
         }
-        if let Err(error) = storage::private_file(&path) {
+        if let Err(error) = key_files::restrict_to_owner(&path) {
             tracing::warn!(file = %path.display(), %error, "the key cannot be closed to other users");
         }
-        let leaf = Material::from_pem(pem.as_bytes());
+        let leaf = ServerCertificate::from_pem(pem.as_bytes());
         leaf.inspect_err(|error| self.set_aside(&[LEAF_FILE], &error.to_string())).ok().map(Arc::new)
     }
 
     fn set_aside(&self, files: &[&str], why: &str) {
         for path in files.iter().map(|file| self.folder.join(file)).filter(|path| path.exists()) {
-            match storage::set_aside(&path, self.clock.now()) {
+            match key_files::set_aside(&path, self.clock.now()) {
                 Ok(aside) => tracing::warn!(
                     file = %path.display(), aside = %aside.display(), why,
                     "a certificate file cannot be used; it was set aside and is made anew"
                 ),
-                Err(error) => self.warn_of_storage(&error),
+                Err(error) => self.log_unwritable_folder(&error),
             }
         }
     }
 
-    fn warn_of_storage(&self, error: &io::Error) {
+    fn log_unwritable_folder(&self, error: &io::Error) {
         tracing::warn!(
             folder = %self.folder.display(), %error,
             "the certs folder cannot be written: certificates last until the next start only; \
@@ -182,28 +182,28 @@ impl SelfSigned {
 }
 
 /// Reads the certificate in a folder, if there is one.
-pub(super) fn look(folder: &Path) -> Option<Arc<Material>> {
-    let pem = text(&folder.join(LEAF_FILE)).ok()??;
-    Material::from_pem(pem.as_bytes()).ok().map(Arc::new)
+pub(super) fn load_leaf_from(folder: &Path) -> Option<Arc<ServerCertificate>> {
+    let pem = read_optional(&folder.join(LEAF_FILE)).ok()??;
+    ServerCertificate::from_pem(pem.as_bytes()).ok().map(Arc::new)
 }
 
-fn is_over(ca: &LocalCa, now: Timestamp) -> bool {
+fn is_expired(ca: &LocalCa, now: Timestamp) -> bool {
     ca.not_after() <= now
 }
 
 /// Returns the names that the certificate must have: the wanted names and the loopback names,
 /// sorted and without duplicates.
-fn names(hosts: &[HostName]) -> Vec<String> {
-    let hosts = hosts.iter().map(|host| host.bare().to_owned());
-    let mut names: Vec<String> = hosts.chain(LOOPBACK.map(str::to_owned)).collect();
+fn wanted_names(hosts: &[HostName]) -> Vec<String> {
+    let hosts = hosts.iter().map(|host| host.without_brackets().to_owned());
+    let mut names: Vec<String> = hosts.chain(LOOPBACK_NAMES.map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     names
 }
 
 /// Reads a file as text; `None` if there is no such file.
-fn text(path: &Path) -> Result<Option<String>, Error> {
-    match disk::read_text(path, storage::LARGEST) {
+fn read_optional(path: &Path) -> Result<Option<String>, Error> {
+    match disk::read_text(path, key_files::MAX_FILE_BYTES) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(Error(format!("{}: {error}", path.display()))),

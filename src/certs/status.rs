@@ -5,16 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::material::Material;
-use super::schedule::State;
+use super::schedule::CertificateState;
+use super::server_certificate::ServerCertificate;
 
 /// The status of one certificate. Its dates are absent while there is no certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct CertificateStatus {
     /// The name it is for; several, separated by spaces, if it was not obtained automatically.
     pub name: String,
     /// Its state.
-    pub state: State,
+    pub state: CertificateState,
     /// When it becomes valid.
     pub not_before: Option<Timestamp>,
     /// When it expires.
@@ -37,18 +37,21 @@ pub struct Status {
     pub trouble: Option<String>,
 }
 
-impl Status {
+impl CertificateStatus {
     /// Returns whether no operator needs to look at it.
-    pub fn is_well(&self) -> bool {
-        matches!(self.state, State::Valid | State::Ordering)
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.state, CertificateState::Valid | CertificateState::Ordering)
     }
 }
 
 /// Returns the statuses of certificates that are not obtained automatically.
-pub(super) fn of_materials(materials: &[Arc<Material>], now: Timestamp) -> Vec<Status> {
-    let status = |material: &Arc<Material>| Status {
+pub(super) fn from_certificates(
+    materials: &[Arc<ServerCertificate>],
+    now: Timestamp,
+) -> Vec<CertificateStatus> {
+    let status = |material: &Arc<ServerCertificate>| CertificateStatus {
         name: material.names.join(" "),
-        state: if material.not_after <= now { State::Expired } else { State::Valid },
+        state: if material.not_after <= now { CertificateState::Expired } else { CertificateState::Valid },
         not_before: Some(material.not_before),
         not_after: Some(material.not_after),
         issuer: Some(material.issuer.clone()),

@@ -12,21 +12,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tempfile::TempDir;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::facts::Facts;
+use super::facts::X509Info;
 use super::local_ca::LocalCa;
-use super::material::Material;
+use super::server_certificate::ServerCertificate;
 use super::*;
 use crate::base::clock::ManualClock;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-struct Bench {
+struct CertsFixture {
     folder: TempDir,
     clock: Arc<ManualClock>,
     tasks: Tasks,
 }
 
-impl Bench {
+impl CertsFixture {
     fn new() -> Self {
         let epoch: Timestamp = "2026-11-24T00:00:00Z".parse().expect("a moment");
         let folder = tempfile::tempdir().expect("a folder");
@@ -57,20 +57,20 @@ impl Bench {
     }
 
     /// Returns a key and a certificate for `name`, issued by a new CA.
-    fn issued(&self, name: &str) -> (String, String) {
+    fn issue(&self, name: &str) -> (String, String) {
         let now = self.clock.now();
-        let pem = LocalCa::make(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued");
+        let pem = LocalCa::generate(now).expect("a CA").issue(&[name.to_owned()], now).expect("issued");
         let (key, chain) = pem.split_once("-----BEGIN CERTIFICATE").expect("key and chain");
         (key.to_owned(), format!("-----BEGIN CERTIFICATE{chain}"))
     }
 
-    fn whole(&self, name: &str) -> String {
-        let (key, chain) = self.issued(name);
+    fn issue_bundle(&self, name: &str) -> String {
+        let (key, chain) = self.issue(name);
         key + &chain
     }
 
-    fn manual(&self) -> manual::Manual {
-        manual::Manual::new(self.folder.path().to_owned(), self.clock.clone())
+    fn manual(&self) -> manual::ManualCertificates {
+        manual::ManualCertificates::new(self.folder.path().to_owned(), self.clock.clone())
     }
 
     fn self_signed(&self) -> self_signed::SelfSigned {
@@ -94,29 +94,29 @@ fn hosts(names: &[&str]) -> Vec<HostName> {
 }
 
 /// Returns the names of the certificate for an SNI value.
-fn names_for(table: &Table, sni: Option<&str>) -> Vec<String> {
-    let key = table.choose(sni, None).expect("a certificate");
-    Facts::of(&key.cert[0]).expect("readable").names
+fn names_for(table: &CertificateTable, sni: Option<&str>) -> Vec<String> {
+    let key = table.select(sni, None).expect("a certificate");
+    X509Info::parse(&key.cert[0]).expect("readable").names
 }
 
 #[tokio::test]
 async fn the_self_signed_certificate_is_accepted_by_whoever_trusts_the_local_ca() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::SelfSigned, &["mcp.example.com", "[2001:db8::1]"]);
-    let key = certificates.table.load().choose(None, None).expect("a certificate");
+    let key = certificates.table.load().select(None, None).expect("a certificate");
     let ca = bench.read(LOCAL_CA_FILE);
     for name in ["mcp.example.com", "localhost", "127.0.0.1", "::1", "2001:db8::1"] {
         bench.verify(&key, &ca, name).expect(name);
     }
     assert!(bench.verify(&key, &ca, "other.example").is_err());
-    let other_ca = LocalCa::make(bench.clock.now()).expect("a CA");
+    let other_ca = LocalCa::generate(bench.clock.now()).expect("a CA");
     assert!(bench.verify(&key, other_ca.certificate_pem(), "localhost").is_err());
 }
 
 #[tokio::test]
 async fn the_chain_is_what_strict_clients_ask_for() {
-    let bench = Bench::new();
-    let key = bench.start(TlsMode::SelfSigned, &[]).table.load().choose(None, None).expect("a certificate");
+    let bench = CertsFixture::new();
+    let key = bench.start(TlsMode::SelfSigned, &[]).table.load().select(None, None).expect("a certificate");
     let (_, leaf) = X509Certificate::from_der(&key.cert[0]).expect("a leaf");
     let (_, ca) = X509Certificate::from_der(&key.cert[1]).expect("a CA");
     assert!(ca.is_ca() && ca.basic_constraints().expect("readable").expect("there").critical);
@@ -138,13 +138,13 @@ async fn the_chain_is_what_strict_clients_ask_for() {
 
 #[tokio::test]
 async fn a_restart_serves_the_same_ca_and_certificate() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let served = || {
         bench
             .start(TlsMode::SelfSigned, &["a.example"])
             .table
             .load()
-            .choose(None, None)
+            .select(None, None)
             .expect("one")
             .cert
             .clone()
@@ -159,10 +159,10 @@ async fn a_restart_serves_the_same_ca_and_certificate() {
 
 #[tokio::test]
 async fn wanting_another_name_swaps_the_certificate_at_once() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::SelfSigned, &["a.example"]);
     let mut generation = certificates.generation();
-    certificates.want(hosts(&["a.example", "b.example"]));
+    certificates.set_wanted_hosts(hosts(&["a.example", "b.example"]));
     generation.changed().await.expect("swapped");
     assert!(names_for(&certificates.table.load(), None).contains(&"b.example".to_owned()));
     assert_eq!(*generation.borrow(), 1);
@@ -170,7 +170,7 @@ async fn wanting_another_name_swaps_the_certificate_at_once() {
 
 #[tokio::test]
 async fn a_handshake_gets_the_certificate_of_its_name() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::SelfSigned, &["a.example"]);
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(bench.read(LOCAL_CA_FILE).as_bytes()).expect("PEM");
@@ -181,7 +181,7 @@ async fn a_handshake_gets_the_certificate_of_its_name() {
     let server = server.expect("versions").with_no_client_auth().with_cert_resolver(certificates.resolver());
     let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut client = client.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    client.time_provider = Arc::new(Standing(bench.clock.now()));
+    client.time_provider = Arc::new(FixedTime(bench.clock.now()));
     let (near, far) = tokio::io::duplex(16 * 1024);
     let name = ServerName::try_from("a.example").expect("a name");
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
@@ -192,9 +192,9 @@ async fn a_handshake_gets_the_certificate_of_its_name() {
 }
 
 #[derive(Debug)]
-struct Standing(Timestamp);
+struct FixedTime(Timestamp);
 
-impl rustls::time_provider::TimeProvider for Standing {
+impl rustls::time_provider::TimeProvider for FixedTime {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = u64::try_from(self.0.as_second()).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
@@ -203,26 +203,26 @@ impl rustls::time_provider::TimeProvider for Standing {
 
 #[test]
 fn keys_are_closed_to_other_users() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     fs::set_permissions(bench.folder.path(), Permissions::from_mode(0o755)).expect("set");
-    bench.self_signed().first(&[]).expect("a table");
+    bench.self_signed().initial_table(&[]).expect("a table");
     assert_eq!(bench.mode(""), 0o700);
     assert_eq!((bench.mode("local-ca.key"), bench.mode("self-signed.pem")), (0o600, 0o600));
     fs::set_permissions(bench.path("local-ca.key"), Permissions::from_mode(0o644)).expect("set");
-    bench.self_signed().first(&[]).expect("a table");
+    bench.self_signed().initial_table(&[]).expect("a table");
     assert_eq!(bench.mode("local-ca.key"), 0o600);
 }
 
 #[test]
 fn damaged_files_are_set_aside_and_made_anew() {
     for file in ["local-ca.pem", "local-ca.key", "self-signed.pem"] {
-        let bench = Bench::new();
-        bench.self_signed().first(&[]).expect("a table");
+        let bench = CertsFixture::new();
+        bench.self_signed().initial_table(&[]).expect("a table");
         let ca = bench.read(LOCAL_CA_FILE);
         let damaged = format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{ca}");
         fs::write(bench.path(file), damaged).expect("written");
-        let table = bench.self_signed().first(&[]).expect("a table");
-        let key = table.choose(None, None).expect("a certificate");
+        let table = bench.self_signed().initial_table(&[]).expect("a table");
+        let key = table.select(None, None).expect("a certificate");
         bench.verify(&key, &bench.read(LOCAL_CA_FILE), "localhost").expect("a sound chain");
         assert!(bench.path(&format!("{file}.bad-20261124T000000Z")).exists(), "{file}");
         assert_eq!(ca == bench.read(LOCAL_CA_FILE), file == "self-signed.pem", "{file}");
@@ -231,41 +231,41 @@ fn damaged_files_are_set_aside_and_made_anew() {
 
 #[test]
 fn a_folder_that_cannot_be_written_still_gets_a_certificate() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     fs::write(bench.path("file"), "").expect("written");
     let clock: Arc<dyn Clock> = bench.clock.clone();
     let mut mode = self_signed::SelfSigned::new(bench.path("file"), clock);
-    let table = mode.first(&hosts(&["a.example"])).expect("a table");
+    let table = mode.initial_table(&hosts(&["a.example"])).expect("a table");
     assert!(names_for(&table, None).contains(&"a.example".to_owned()));
 }
 
 #[test]
 fn an_expired_ca_is_replaced() {
-    let bench = Bench::new();
-    bench.self_signed().first(&[]).expect("a table");
+    let bench = CertsFixture::new();
+    bench.self_signed().initial_table(&[]).expect("a table");
     let ca = bench.read(LOCAL_CA_FILE);
     bench.clock.advance(3651 * DAY);
-    let table = bench.self_signed().first(&[]).expect("a table");
+    let table = bench.self_signed().initial_table(&[]).expect("a table");
     assert_ne!(bench.read(LOCAL_CA_FILE), ca);
-    let key = table.choose(None, None).expect("a certificate");
+    let key = table.select(None, None).expect("a certificate");
     bench.verify(&key, &bench.read(LOCAL_CA_FILE), "localhost").expect("a sound chain");
 }
 
 #[test]
 fn manual_files_are_found_under_their_customary_names() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let split = |name: &str, chain_file: &str, key_file: &str| {
-        let (key, chain) = bench.issued(name);
+        let (key, chain) = bench.issue(name);
         bench.write(chain_file, &chain);
         bench.write(key_file, &key);
     };
-    bench.write("a.pem", &bench.whole("a.example"));
+    bench.write("a.pem", &bench.issue_bundle("a.example"));
     split("b.example", "b.crt", "b.key");
     split("c.example", "c/fullchain.pem", "c/privkey.pem");
     split("d.example", "d/tls.crt", "d/tls.key");
     split("e.example", "e/certificate.cer", "e/secret.pem");
     bench.write("README.md", "not a certificate");
-    let table = bench.manual().next().expect("a table");
+    let table = bench.manual().next_table().expect("a table");
     for name in ["a.example", "b.example", "c.example", "d.example", "e.example"] {
         assert_eq!(names_for(&table, Some(name)), [name]);
     }
@@ -275,24 +275,24 @@ fn manual_files_are_found_under_their_customary_names() {
 
 #[test]
 fn certbots_leaf_and_ca_files_are_no_certificates_of_their_own() {
-    let bench = Bench::new();
-    let (key, chain) = bench.issued("a.example");
+    let bench = CertsFixture::new();
+    let (key, chain) = bench.issue("a.example");
     let ca_starts = chain.rfind("-----BEGIN").expect("a CA");
     bench.write("fullchain.pem", &chain);
     bench.write("privkey.pem", &key);
     bench.write("cert.pem", &chain[..ca_starts]);
     bench.write("chain.pem", &chain[ca_starts..]);
-    let table = bench.manual().next().expect("a table");
-    assert_eq!(table.choose(None, None).expect("a certificate").cert.len(), 2);
+    let table = bench.manual().next_table().expect("a table");
+    assert_eq!(table.select(None, None).expect("a certificate").cert.len(), 2);
 }
 
 #[test]
 fn names_are_matched_exactly_then_by_wildcard() {
-    let bench = Bench::new();
-    bench.write("1.pem", &bench.whole("other.example"));
-    bench.write("2.pem", &bench.whole("*.example.com"));
-    bench.write("3.pem", &bench.whole("mcp.example.com"));
-    let table = bench.manual().next().expect("a table");
+    let bench = CertsFixture::new();
+    bench.write("1.pem", &bench.issue_bundle("other.example"));
+    bench.write("2.pem", &bench.issue_bundle("*.example.com"));
+    bench.write("3.pem", &bench.issue_bundle("mcp.example.com"));
+    let table = bench.manual().next_table().expect("a table");
     let got = |sni| names_for(&table, Some(sni)).concat();
     assert_eq!(got("mcp.example.com"), "mcp.example.com");
     assert_eq!(got("MCP.Example.com"), "mcp.example.com");
@@ -303,71 +303,74 @@ fn names_are_matched_exactly_then_by_wildcard() {
 
 #[test]
 fn of_two_certificates_for_a_name_the_longer_lasting_is_served() {
-    let bench = Bench::new();
-    bench.write("1.pem", &bench.whole("a.example"));
+    let bench = CertsFixture::new();
+    bench.write("1.pem", &bench.issue_bundle("a.example"));
     bench.clock.advance(DAY);
-    let newer = bench.whole("a.example");
+    let newer = bench.issue_bundle("a.example");
     bench.write("2.pem", &newer);
-    let table = bench.manual().next().expect("a table");
-    let served = table.choose(Some("a.example"), None).expect("a certificate");
-    assert_eq!(served.cert, Material::from_pem(newer.as_bytes()).expect("material").key.cert);
+    let table = bench.manual().next_table().expect("a table");
+    let served = table.select(Some("a.example"), None).expect("a certificate");
+    assert_eq!(
+        served.cert,
+        ServerCertificate::from_pem(newer.as_bytes()).expect("material").certified_key.cert
+    );
 }
 
 #[test]
 fn a_key_that_is_not_the_certificates_is_refused() {
-    let bench = Bench::new();
-    bench.write("a.crt", &bench.issued("a.example").1);
-    bench.write("a.key", &bench.issued("a.example").0);
-    assert!(bench.manual().next().is_none());
-    let gathered = Material::from_pem((bench.read("a.key") + &bench.read("a.crt")).as_bytes());
+    let bench = CertsFixture::new();
+    bench.write("a.crt", &bench.issue("a.example").1);
+    bench.write("a.key", &bench.issue("a.example").0);
+    assert!(bench.manual().next_table().is_none());
+    let gathered = ServerCertificate::from_pem((bench.read("a.key") + &bench.read("a.crt")).as_bytes());
     assert_eq!(gathered.expect_err("refused").to_string(), "the private key is not the certificate's");
 }
 
 #[test]
 fn a_broken_change_keeps_what_was_served() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let mut manual = bench.manual();
-    bench.write("a.pem", &bench.whole("a.example"));
-    bench.write("b.pem", &bench.whole("b.example"));
-    manual.next().expect("a table");
+    bench.write("a.pem", &bench.issue_bundle("a.example"));
+    bench.write("b.pem", &bench.issue_bundle("b.example"));
+    manual.next_table().expect("a table");
     let sound = bench.read("a.pem");
     bench.write("a.pem", &sound[..sound.len() / 2]);
-    bench.write("b.pem", &bench.whole("c.example"));
-    let table = manual.next().expect("b changed");
+    bench.write("b.pem", &bench.issue_bundle("c.example"));
+    let table = manual.next_table().expect("b changed");
     assert_eq!(names_for(&table, Some("a.example")), ["a.example"]);
     assert_eq!(names_for(&table, Some("c.example")), ["c.example"]);
     fs::remove_file(bench.path("a.pem")).expect("removed");
     fs::remove_file(bench.path("b.pem")).expect("removed");
-    assert!(manual.next().is_none(), "the last ones stay");
+    assert!(manual.next_table().is_none(), "the last ones stay");
 }
 
 #[test]
 fn a_touched_file_changes_nothing() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let mut manual = bench.manual();
-    let whole = bench.whole("a.example");
+    let whole = bench.issue_bundle("a.example");
     bench.write("a.pem", &whole);
-    manual.next().expect("a table");
-    assert!(manual.next().is_none());
+    manual.next_table().expect("a table");
+    assert!(manual.next_table().is_none());
     bench.write("a.pem", &whole);
-    assert!(manual.next().is_none());
+    assert!(manual.next_table().is_none());
 }
 
 #[test]
 fn an_expired_certificate_is_still_served() {
-    let bench = Bench::new();
-    bench.write("a.pem", &bench.whole("a.example"));
+    let bench = CertsFixture::new();
+    bench.write("a.pem", &bench.issue_bundle("a.example"));
     bench.clock.advance(100 * DAY);
-    assert!(bench.manual().next().is_some());
+    assert!(bench.manual().next_table().is_some());
 }
 
 #[tokio::test]
 async fn a_manual_certificate_replaces_the_stand_in_without_a_restart() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::Manual, &["a.example"]);
     assert_eq!(names_for(&certificates.table.load(), None), ["a.example"], "something is served");
     let mut generation = certificates.generation();
-    bench.write(".hidden", &bench.whole("b.example"));
+    bench.write(".hidden", &bench.issue_bundle("b.example"));
     fs::rename(bench.path(".hidden"), bench.path("b.pem")).expect("renamed");
     generation.changed().await.expect("swapped");
     assert_eq!(names_for(&certificates.table.load(), None), ["b.example"]);
@@ -375,8 +378,8 @@ async fn a_manual_certificate_replaces_the_stand_in_without_a_restart() {
 
 #[tokio::test]
 async fn without_tls_there_is_no_certificate() {
-    let bench = Bench::new();
+    let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::Off, &[]);
-    assert!(certificates.table.load().choose(None, None).is_none());
+    assert!(certificates.table.load().select(None, None).is_none());
     assert!(!bench.path(LOCAL_CA_FILE).exists());
 }

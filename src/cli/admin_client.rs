@@ -13,8 +13,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::admin::About;
-use crate::certs::Status;
+use crate::admin::GatewayInfo;
+use crate::certs::CertificateStatus;
 use crate::tenants::status::TenantStatus;
 
 /// All characters but the unreserved ones of RFC 3986, so that a tenant's name is a single path
@@ -39,15 +39,15 @@ pub(super) enum Error {
     )]
     Unreachable(SocketAddr, std::io::Error),
     #[error("the gateway on {0} did not answer in time")]
-    TooSlow(SocketAddr),
+    Timeout(SocketAddr),
     #[error("the gateway on {0} has no tenant of that name; `tenantd tenants list` names them all")]
     NotFound(SocketAddr),
     #[error("the gateway on {0} answered {1}")]
-    Refused(SocketAddr, StatusCode),
+    Status(SocketAddr, StatusCode),
     #[error("{0}")]
-    Said(String, Vec<Value>),
+    Rejected(String, Vec<Value>),
     #[error("what answers on {0} is no admin listener of a gateway")]
-    NotOurs(SocketAddr),
+    NotAGateway(SocketAddr),
     #[error("a question could not be put")]
     Runtime(#[source] std::io::Error),
 }
@@ -76,7 +76,7 @@ impl AdminClient {
 
     /// Returns the gateway's self-description. The timeout is short, since no gateway may be
     /// running.
-    pub(super) fn about(&self) -> Result<About, Error> {
+    pub(super) fn about(&self) -> Result<GatewayInfo, Error> {
         self.parsed(&self.ask(Method::GET, "/api/gateway", Bytes::new(), GLANCE)?)
     }
 
@@ -126,11 +126,11 @@ impl AdminClient {
     }
 
     fn parsed<T: serde::de::DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Error> {
-        serde_json::from_slice(answer).map_err(|_| Error::NotOurs(self.address))
+        serde_json::from_slice(answer).map_err(|_| Error::NotAGateway(self.address))
     }
 
     /// Returns the status of all certificates.
-    pub(super) fn certificates(&self) -> Result<Vec<Status>, Error> {
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateStatus>, Error> {
         self.json("/api/certs")
     }
 
@@ -162,11 +162,11 @@ async fn within<T>(
     address: SocketAddr,
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Error::TooSlow(address)))
+    tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Error::Timeout(address)))
 }
 
 async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
-    let not_ours = |_| Error::NotOurs(address);
+    let not_ours = |_| Error::NotAGateway(address);
     let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable(address, error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(not_ours)?;
@@ -181,7 +181,7 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
         let response = sender.send_request(request).await.map_err(not_ours)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LARGEST_BYTES).collect().await;
-        Ok((status, body.map_err(|_| Error::NotOurs(address))?.to_bytes()))
+        Ok((status, body.map_err(|_| Error::NotAGateway(address))?.to_bytes()))
     };
     // The connection is driven alongside the response; its result adds nothing to the response's.
     let (answer, _) = tokio::join!(answer, connection);
@@ -192,8 +192,8 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
             (StatusCode::NOT_FOUND, Some((detail, _))) if detail.starts_with("no tenant") => {
                 Error::NotFound(address)
             }
-            (_, Some((detail, findings))) => Error::Said(detail, findings),
-            (_, None) => Error::Refused(address, status),
+            (_, Some((detail, findings))) => Error::Rejected(detail, findings),
+            (_, None) => Error::Status(address, status),
         }),
     }
 }

@@ -13,7 +13,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{GatewayArgs, TenantRules};
+pub use settings::{GatewayArgs, ValidationArgs};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ pub enum Verb {
 pub struct ServeArgs {
     /// The settings that decide how tenants are validated.
     #[command(flatten)]
-    pub rules: TenantRules,
+    pub validation: ValidationArgs,
     /// The settings of a running gateway.
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -97,7 +97,7 @@ pub struct CheckArgs {
     pub format: Format,
     /// The settings that decide how tenants are validated.
     #[command(flatten)]
-    pub rules: TenantRules,
+    pub validation: ValidationArgs,
 }
 
 /// The arguments of `tenantd tenants`.
@@ -105,30 +105,30 @@ pub struct CheckArgs {
 pub struct TenantsArgs {
     /// The command below it.
     #[command(subcommand)]
-    pub question: TenantsQuestion,
+    pub action: TenantsAction,
 }
 
 /// The commands below `tenantd tenants`.
 #[derive(Debug, Subcommand)]
-pub enum TenantsQuestion {
+pub enum TenantsAction {
     /// List all tenants with their state and connector URL.
     List {
         #[command(flatten)]
-        question: Question,
+        question: QueryArgs,
     },
     /// Show one tenant with everything that was found about its files.
     Show {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
-        question: Question,
+        question: QueryArgs,
     },
     /// List the kept revisions of a tenant.
     History {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
-        question: Question,
+        question: QueryArgs,
     },
     /// Compare two kept revisions line by line, secrets blanked.
     Diff {
@@ -210,7 +210,7 @@ pub enum StoreAction {
     /// Check the whole file, and that the master key opens it. The gateway must be stopped.
     Check {
         #[command(flatten)]
-        place: StoreArgsPlace,
+        place: StoreLocationArgs,
     },
     /// Copy it into a new file. Works while the gateway runs. The master key is not in the copy.
     Backup {
@@ -221,7 +221,7 @@ pub enum StoreAction {
         #[arg(long, value_name = "ADDR")]
         admin: Option<String>,
         #[command(flatten)]
-        place: StoreArgsPlace,
+        place: StoreLocationArgs,
     },
     /// Put a copy in its place; what was there is kept beside it. The gateway must be stopped.
     Restore {
@@ -229,13 +229,13 @@ pub enum StoreAction {
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
         #[command(flatten)]
-        place: StoreArgsPlace,
+        place: StoreLocationArgs,
     },
 }
 
 /// Which store is meant.
 #[derive(Debug, Args)]
-pub struct StoreArgsPlace {
+pub struct StoreLocationArgs {
     /// The state folder [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
@@ -263,7 +263,7 @@ pub enum KeysAction {
         /// The tenant's name, or the stem of its files.
         tenant: String,
         #[command(flatten)]
-        question: Question,
+        question: QueryArgs,
     },
     /// Make a new signing key. It is published now and signs in a day, so that nobody notices.
     Rotate {
@@ -310,7 +310,7 @@ pub enum ClientsAction {
         /// The tenant's name, or the stem of its files.
         tenant: String,
         #[command(flatten)]
-        question: Question,
+        question: QueryArgs,
     },
     /// Remove one, or shut out one that registered itself; its logins end at once.
     Remove {
@@ -339,14 +339,14 @@ pub enum CertsAction {
     /// List all certificates with their state and end.
     List {
         #[command(flatten)]
-        question: CertsQuestion,
+        question: CertsQueryArgs,
     },
     /// Show one certificate, and what keeps it from being obtained or renewed.
     Show {
         /// The host name or address.
         name: String,
         #[command(flatten)]
-        question: CertsQuestion,
+        question: CertsQueryArgs,
     },
     /// Renew an automatic certificate now, and wait for it.
     Renew {
@@ -414,7 +414,7 @@ pub struct HealthArgs {
 
 /// What is asked of a running gateway to be read.
 #[derive(Debug, Args)]
-pub struct Question {
+pub struct QueryArgs {
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -425,10 +425,10 @@ pub struct Question {
 
 /// What is asked of a running gateway, or of its certs folder, to be read.
 #[derive(Debug, Args)]
-pub struct CertsQuestion {
+pub struct CertsQueryArgs {
     /// The output format and the gateway to ask.
     #[command(flatten)]
-    pub question: Question,
+    pub query: QueryArgs,
     /// Read this certs folder instead of asking a gateway; its own is read if none answers.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
@@ -470,7 +470,7 @@ pub enum Format {
     Json,
 }
 
-impl From<Format> for super::render::Format {
+impl From<Format> for super::render::FindingFormat {
     fn from(format: Format) -> Self {
         match format {
             Format::Human => Self::Human,

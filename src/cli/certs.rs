@@ -9,12 +9,12 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::admin_client::AdminClient;
-use super::args::{AdminArgs, CertsAction, CertsArgs, CertsQuestion};
+use super::args::{AdminArgs, CertsAction, CertsArgs, CertsQueryArgs};
 use super::healthcheck::client;
 use super::{Exit, admin_client, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
-use crate::certs::{self, Status};
-use crate::settings::{Flags, Key};
+use crate::certs::{self, CertificateStatus};
+use crate::settings::{Flags, SettingKey};
 use crate::telemetry::printable::printable;
 
 pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
@@ -25,7 +25,7 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
         CertsAction::Test { name, admin } => order(name, admin, true),
         CertsAction::Doctor(args) => doctor::run(args),
         CertsAction::Import { certificate, key, certs, config } => {
-            let flags = Flags::new().with(Key::CERTS, certs);
+            let flags = Flags::new().with(SettingKey::CERTS, certs);
             let settings = configuration::load_quietly(&flags, config.as_deref())?;
             import(&settings.certs, certificate, key.as_deref())
         }
@@ -34,11 +34,11 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
 
 /// Returns the statuses from the gateway, or from the certs folder if that is given or no gateway
 /// responds.
-fn statuses(question: &CertsQuestion) -> anyhow::Result<Vec<Status>> {
-    let AdminArgs { admin, config } = &question.question.admin;
-    let flags = Flags::new().with(Key::ADMIN, admin).with(Key::CERTS, &question.certs);
+fn statuses(question: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>> {
+    let AdminArgs { admin, config } = &question.query.admin;
+    let flags = Flags::new().with(SettingKey::ADMIN, admin).with(SettingKey::CERTS, &question.certs);
     let settings = configuration::load_quietly(&flags, config.as_deref())?;
-    let stored = || certs::stored(&settings.certs, &settings.acme.cas, SystemClock.now());
+    let stored = || certs::read_folder_statuses(&settings.certs, &settings.acme.cas, SystemClock.now());
     if question.certs.is_some() {
         return Ok(stored());
     }
@@ -46,26 +46,28 @@ fn statuses(question: &CertsQuestion) -> anyhow::Result<Vec<Status>> {
     match AdminClient::new(address).certificates() {
         Err(error @ admin_client::Error::Unreachable(..)) => {
             let folder = settings.certs.display();
-            output::complain(format!("{error}. What follows is read from the certs folder, {folder}"));
+            output::print_error(format!("{error}. What follows is read from the certs folder, {folder}"));
             Ok(stored())
         }
         answer => Ok(answer?),
     }
 }
 
-fn list(question: &CertsQuestion) -> anyhow::Result<Exit> {
+fn list(question: &CertsQueryArgs) -> anyhow::Result<Exit> {
     let statuses = statuses(question)?;
-    output::print(&output::rendered(question.question.format, statuses.as_slice(), table))?;
-    Ok(if statuses.iter().all(Status::is_well) { Exit::Fine } else { Exit::Findings })
+    output::print(&output::rendered(question.query.format, statuses.as_slice(), table))?;
+    Ok(if statuses.iter().all(CertificateStatus::is_healthy) { Exit::Fine } else { Exit::Findings })
 }
 
-fn show(name: &str, question: &CertsQuestion) -> anyhow::Result<Exit> {
+fn show(name: &str, question: &CertsQueryArgs) -> anyhow::Result<Exit> {
     let statuses = statuses(question)?;
     let Some(status) = statuses.iter().find(|status| status.name.split(' ').any(|own| own == name)) else {
-        output::complain(format!("there is no certificate for {name}; `tenantd certs list` names them all"));
+        output::print_error(format!(
+            "there is no certificate for {name}; `tenantd certs list` names them all"
+        ));
         return Ok(Exit::Findings);
     };
-    output::print(&output::rendered(question.question.format, status, facts))?;
+    output::print(&output::rendered(question.query.format, status, facts))?;
     Ok(Exit::Fine)
 }
 
@@ -73,8 +75,8 @@ fn order(name: &str, admin: &AdminArgs, rehearsal: bool) -> anyhow::Result<Exit>
     match client(admin)?.certificate_order(name, rehearsal) {
         Ok(()) if rehearsal => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
         Ok(()) => output::print(&format!("A new certificate for {name} is served.\n"))?,
-        Err(error @ admin_client::Error::Said(..)) => {
-            output::complain(error);
+        Err(error @ admin_client::Error::Rejected(..)) => {
+            output::print_error(error);
             return Ok(Exit::Findings);
         }
         Err(error) => return Err(error.into()),
@@ -86,7 +88,7 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
     let imported = match certs::import(folder, certificate, key, SystemClock.now()) {
         Ok(imported) => imported,
         Err(error) => {
-            output::complain(error);
+            output::print_error(error);
             return Ok(Exit::Findings);
         }
     };
@@ -97,22 +99,22 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
         imported.not_after
     ))?;
     // It was put in place, so it is not for the exit code to say otherwise.
-    imported.warning.map(|warning| format!("warning: {warning}")).into_iter().for_each(output::complain);
+    imported.warning.map(|warning| format!("warning: {warning}")).into_iter().for_each(output::print_error);
     Ok(Exit::Fine)
 }
 
-fn table(statuses: &[Status]) -> String {
+fn table(statuses: &[CertificateStatus]) -> String {
     if statuses.is_empty() {
         return "No certificates: the gateway has no name that one could be obtained for, or serves plain HTTP.\n".into();
     }
     let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), to_the_second);
-    let row = |status: &Status| {
+    let row = |status: &CertificateStatus| {
         let renewal = time(status.renew_at.or(status.next_attempt));
         vec![status.name.clone(), status.state.to_string(), time(status.not_after), renewal]
     };
     let rows: Vec<Vec<String>> = statuses.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "UNTIL", "NEXT ORDER"], &rows);
-    for status in statuses.iter().filter(|status| !status.is_well()) {
+    for status in statuses.iter().filter(|status| !status.is_healthy()) {
         let name = status.name.split(' ').next().unwrap_or_default();
         writeln!(text, "\n{name} is {}: `tenantd certs show {name}` says why.", status.state)
             .expect("writing to a String cannot fail");
@@ -120,7 +122,7 @@ fn table(statuses: &[Status]) -> String {
     text
 }
 
-fn facts(status: &Status) -> String {
+fn facts(status: &CertificateStatus) -> String {
     let time = |time: Option<Timestamp>| time.map(to_the_second);
     let facts = [
         ("name", Some(status.name.clone())),

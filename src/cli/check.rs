@@ -14,28 +14,28 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output;
-use super::render::{self, Format};
+use super::render::{self, FindingFormat};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file::why;
-use crate::bundle::{self, Context, Entry};
+use crate::bundle::{self, EntryFiles, LoadContext};
 use crate::spec::{Reach, TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
-use crate::tenants::plan::{self, Applicant};
+use crate::tenants::claims::{self, ClaimRequest};
 
 /// The result of the command, which `main` maps to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// Every tenant would be served.
     Fine,
     /// At least one tenant would be rejected.
-    Refused,
+    Rejected,
     /// A path could not be read, or contains no tenant.
     CouldNotRun,
 }
 
 /// The result for one tenant.
 #[derive(Debug, Clone, Serialize)]
-pub struct Judged {
+pub struct CheckedTenant {
     /// The stem that its files share.
     pub stem: String,
     /// The tenant's name, if it is valid.
@@ -62,9 +62,9 @@ pub struct Judged {
 
 /// How a verdict is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Telling {
+pub struct CheckOutput {
     /// The output format.
-    pub format: Format,
+    pub format: FindingFormat,
     /// Whether to omit tenants without errors.
     pub errors_only: bool,
     /// Whether the gateway's host is unknown, so that no URL can be shown.
@@ -73,26 +73,31 @@ pub struct Telling {
 
 /// The result for all tenants.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Verdict {
+pub struct CheckReport {
     /// Findings about the folders themselves.
     pub findings: Report,
     /// The result for each tenant.
-    pub tenants: Vec<Judged>,
+    pub tenants: Vec<CheckedTenant>,
 }
 
 /// Checks folders and files, prints the findings, and returns the outcome. With `live`, backends
 /// are called, each call within that time.
-pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telling: Telling) -> Outcome {
-    let mut verdict = match judge(paths, context) {
+pub fn check(
+    paths: &[PathBuf],
+    context: &LoadContext,
+    live: Option<Duration>,
+    telling: CheckOutput,
+) -> CheckOutcome {
+    let mut verdict = match validate_paths(paths, context) {
         Ok(verdict) => verdict,
         Err((path, error)) => {
-            output::complain(format!("{} cannot be read: {}", path.display(), why(&error)));
-            return Outcome::CouldNotRun;
+            output::print_error(format!("{} cannot be read: {}", path.display(), why(&error)));
+            return CheckOutcome::CouldNotRun;
         }
     };
     if let Some(Err(error)) = live.map(|patience| live::probe(&mut verdict, context, patience)) {
-        output::complain(format!("backends cannot be called: {error:#}"));
-        return Outcome::CouldNotRun;
+        output::print_error(format!("backends cannot be called: {error:#}"));
+        return CheckOutcome::CouldNotRun;
     }
     let outcome = verdict.outcome();
     if telling.is_host_unknown {
@@ -101,8 +106,8 @@ pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telli
     match print(&verdict, telling) {
         Ok(()) => outcome,
         Err(error) => {
-            output::complain(format!("the findings cannot be printed: {error}"));
-            Outcome::CouldNotRun
+            output::print_error(format!("the findings cannot be printed: {error}"));
+            CheckOutcome::CouldNotRun
         }
     }
 }
@@ -114,19 +119,19 @@ pub fn check(paths: &[PathBuf], context: &Context, live: Option<Duration>, telli
 ///
 /// # Errors
 /// The first path that cannot be read, and why.
-pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, io::Error)> {
-    let mut verdict = Verdict::default();
+pub fn validate_paths(paths: &[PathBuf], context: &LoadContext) -> Result<CheckReport, (PathBuf, io::Error)> {
+    let mut verdict = CheckReport::default();
     let mut seen = BTreeSet::new();
     for path in paths {
-        let (entries, strays) = look(path).map_err(|error| (path.clone(), error))?;
+        let (entries, strays) = find_entries(path).map_err(|error| (path.clone(), error))?;
         verdict.findings.extend(strays);
         if entries.is_empty() {
             verdict.findings.push(nothing_to_check(path));
         }
-        let new = entries.iter().filter(|entry| seen.insert((entry.files.clone(), entry.stem.clone())));
+        let new = entries.iter().filter(|entry| seen.insert((entry.files.clone(), entry.id.clone())));
         verdict.tenants.extend(new.map(|entry| one(entry, context)));
     }
-    claims(&mut verdict.tenants);
+    resolve_claims(&mut verdict.tenants);
     Ok(verdict)
 }
 
@@ -134,26 +139,26 @@ pub fn judge(paths: &[PathBuf], context: &Context) -> Result<Verdict, (PathBuf, 
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn print(verdict: &Verdict, telling: Telling) -> io::Result<()> {
+pub fn print(verdict: &CheckReport, telling: CheckOutput) -> io::Result<()> {
     match telling.format {
-        Format::Human => output::print(&human(verdict, telling.errors_only)),
-        Format::Json => {
-            let told = |tenant: &&Judged| !telling.errors_only || tenant.findings.has_errors();
+        FindingFormat::Human => output::print(&human(verdict, telling.errors_only)),
+        FindingFormat::Json => {
+            let told = |tenant: &&CheckedTenant| !telling.errors_only || tenant.findings.has_errors();
             let tenants = verdict.tenants.iter().filter(told).cloned().collect();
-            let told = Verdict { findings: verdict.findings.clone(), tenants };
+            let told = CheckReport { findings: verdict.findings.clone(), tenants };
             output::print(&(render::json(&told) + "\n"))
         }
     }
 }
 
-impl Verdict {
+impl CheckReport {
     /// Returns the outcome of the check.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> CheckOutcome {
         match () {
-            () if self.tenants.is_empty() => Outcome::CouldNotRun,
-            () if self.findings.has_errors() => Outcome::CouldNotRun,
-            () if self.tenants.iter().any(|tenant| tenant.findings.has_errors()) => Outcome::Refused,
-            () => Outcome::Fine,
+            () if self.tenants.is_empty() => CheckOutcome::CouldNotRun,
+            () if self.findings.has_errors() => CheckOutcome::CouldNotRun,
+            () if self.tenants.iter().any(|tenant| tenant.findings.has_errors()) => CheckOutcome::Rejected,
+            () => CheckOutcome::Fine,
         }
     }
 
@@ -181,20 +186,20 @@ fn nothing_to_check(path: &Path) -> Diagnostic {
         .at(Location::file(path))
 }
 
-fn look(path: &Path) -> io::Result<(Vec<Entry>, Report)> {
+fn find_entries(path: &Path) -> io::Result<(Vec<EntryFiles>, Report)> {
     if path.is_dir() && !is_tenants_own(path) {
-        return Ok((bundle::discover(path, None)?, bundle::strays(path)?));
+        return Ok((bundle::list_entries(path, None)?, bundle::find_stray_files(path)?));
     }
     // A bare "acme.zip" has an empty parent, which stands for the working directory.
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::metadata(path)?;
-    let Some(stem) = bundle::stem_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
+    let Some(stem) = bundle::entry_id_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
         return Ok((Vec::new(), Report::new()));
     };
     // Files with almost the same name affect whether the tenant would be served.
-    let mut entries = bundle::discover(folder, None)?;
+    let mut entries = bundle::list_entries(folder, None)?;
     entries.retain(|entry| {
-        entry.stem == stem || entry.namesakes.iter().any(|file| file.file_name() == path.file_name())
+        entry.id == stem || entry.lookalikes.iter().any(|file| file.file_name() == path.file_name())
     });
     Ok((entries, Report::new()))
 }
@@ -203,12 +208,12 @@ fn is_tenants_own(folder: &Path) -> bool {
     folder.join("server.zip").exists() || bundle::is_unpacked_export(folder)
 }
 
-fn one(entry: &Entry, context: &Context) -> Judged {
+fn one(entry: &EntryFiles, context: &LoadContext) -> CheckedTenant {
     let loaded = bundle::load(entry, context);
-    Judged {
-        stem: entry.stem.clone(),
+    CheckedTenant {
+        stem: entry.id.clone(),
         name: loaded.name,
-        connector: loaded.spec.as_ref().map(|spec| spec.public_url.connector()),
+        connector: loaded.spec.as_ref().map(|spec| spec.public_url.connector_url()),
         redirect_uri: loaded.spec.as_ref().and_then(TenantSpec::redirect_uri),
         digest: loaded.digest.short(),
         has_answered: None,
@@ -219,32 +224,32 @@ fn one(entry: &Entry, context: &Context) -> Judged {
 }
 
 /// Claims to one name, path or host, and who would be open beside whom: judged as at a first start, by the order of the stems.
-fn claims(tenants: &mut [Judged]) {
+fn resolve_claims(tenants: &mut [CheckedTenant]) {
     let mut keys: Vec<_> = (0..tenants.len()).map(|at| (key(tenants, at), at)).collect();
     keys.sort();
-    let wants = |at: usize| tenants[at].spec.as_ref().map(TenantSpec::stake);
+    let wants = |at: usize| tenants[at].spec.as_ref().map(TenantSpec::claim);
     let opens = |at: usize| {
         let spec = tenants[at].spec.as_ref().filter(|spec| spec.enabled);
         spec.map(|spec| spec.opens().to_vec()).unwrap_or_default()
     };
-    let applicants = keys.iter().map(|(key, at)| Applicant {
-        stem: key,
-        wants: wants(*at),
+    let applicants = keys.iter().map(|(key, at)| ClaimRequest {
+        entry_id: key,
+        wanted: wants(*at),
         opens: opens(*at),
         guards: tenants[*at].guards.clone(),
-        ..Applicant::default()
+        ..ClaimRequest::default()
     });
-    let mut refused = plan::settle(&applicants.collect::<Vec<_>>());
+    let mut refused = claims::resolve(&applicants.collect::<Vec<_>>());
     for (key, at) in keys {
         if let Some(refusal) = refused.remove(&key) {
-            let finding = refusal.finding(&tenants[at].stem);
+            let finding = refusal.to_diagnostic(&tenants[at].stem);
             refuse(&mut tenants[at], finding);
         }
     }
 }
 
 /// Returns the stem, numbered if several folders contain the same one.
-fn key(tenants: &[Judged], at: usize) -> String {
+fn key(tenants: &[CheckedTenant], at: usize) -> String {
     let stem = &tenants[at].stem;
     match tenants[..at].iter().filter(|tenant| tenant.stem == *stem).count() {
         0 => stem.clone(),
@@ -252,7 +257,7 @@ fn key(tenants: &[Judged], at: usize) -> String {
     }
 }
 
-fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
+fn refuse(tenant: &mut CheckedTenant, diagnostic: Diagnostic) {
     tenant.findings.push(diagnostic.at(Location::file(&tenant.stem)));
     tenant.spec = None;
     tenant.connector = None;
@@ -261,7 +266,7 @@ fn refuse(tenant: &mut Judged, diagnostic: Diagnostic) {
 
 /// Formats the verdict. Tenants without errors come first, since the last lines are read first on a
 /// terminal.
-fn human(verdict: &Verdict, errors_only: bool) -> String {
+fn human(verdict: &CheckReport, errors_only: bool) -> String {
     let mut out = render::human(&verdict.findings);
     let (bad, good): (Vec<_>, Vec<_>) =
         verdict.tenants.iter().partition(|tenant| tenant.findings.has_errors());
@@ -284,7 +289,7 @@ fn human(verdict: &Verdict, errors_only: bool) -> String {
         );
         out.push_str(&render::human(&tenant.findings));
     }
-    let count = |is: fn(&Judged) -> bool| verdict.tenants.iter().filter(|tenant| is(tenant)).count();
+    let count = |is: fn(&CheckedTenant) -> bool| verdict.tenants.iter().filter(|tenant| is(tenant)).count();
     let refused = count(|tenant| tenant.connector.is_none());
     let unanswered = match count(|tenant| tenant.has_answered == Some(false)) {
         0 => String::new(),
@@ -297,7 +302,7 @@ fn human(verdict: &Verdict, errors_only: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::sample::context;
+    use crate::bundle::sample::sample_context;
 
     fn tenants(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
@@ -310,12 +315,13 @@ mod tests {
         folder
     }
 
-    fn judged(folder: &tempfile::TempDir) -> Verdict {
-        judge(&[folder.path().to_owned()], &context()).expect("judged")
+    fn judged(folder: &tempfile::TempDir) -> CheckReport {
+        validate_paths(&[folder.path().to_owned()], &sample_context()).expect("judged")
     }
 
-    fn codes(verdict: &Verdict) -> Vec<(&str, Vec<&str>)> {
-        let codes = |tenant: &Judged| tenant.findings.iter().map(|diagnostic| diagnostic.code).collect();
+    fn codes(verdict: &CheckReport) -> Vec<(&str, Vec<&str>)> {
+        let codes =
+            |tenant: &CheckedTenant| tenant.findings.iter().map(|diagnostic| diagnostic.code).collect();
         verdict.tenants.iter().map(|tenant| (tenant.stem.as_str(), codes(tenant))).collect()
     }
 
@@ -325,7 +331,7 @@ mod tests {
             tenants(&[("a.yaml", "api_key: key-0001\n"), ("b.yaml", "api_key: key-0002\npath_prefix: /a\n")]);
         let verdict = judged(&folder);
         assert_eq!(codes(&verdict), [("a", vec![]), ("b", vec!["claim-taken"])]);
-        assert_eq!(verdict.outcome(), Outcome::Refused);
+        assert_eq!(verdict.outcome(), CheckOutcome::Rejected);
     }
 
     #[test]
@@ -363,9 +369,9 @@ mod tests {
     fn one_file_is_checked_with_its_siblings() {
         let folder = tenants(&[("a.yaml", ""), ("b.yaml", "")]);
         std::fs::write(folder.path().join("a.env"), "API_KEY=key-0001\n").expect("written");
-        let verdict = judge(&[folder.path().join("a.yaml")], &context()).expect("judged");
+        let verdict = validate_paths(&[folder.path().join("a.yaml")], &sample_context()).expect("judged");
         assert_eq!(codes(&verdict), [("a", vec![])]);
-        assert_eq!(verdict.outcome(), Outcome::Fine);
+        assert_eq!(verdict.outcome(), CheckOutcome::Fine);
     }
 
     #[test]
@@ -411,8 +417,8 @@ mod tests {
         let folder = tenants(&[]);
         std::fs::write(folder.path().join("notes.txt"), "x").expect("written");
         let said = |path: &Path| {
-            let verdict = judge(&[path.to_owned()], &context()).expect("judged");
-            assert_eq!(verdict.outcome(), Outcome::CouldNotRun);
+            let verdict = validate_paths(&[path.to_owned()], &sample_context()).expect("judged");
+            assert_eq!(verdict.outcome(), CheckOutcome::CouldNotRun);
             human(&verdict, true)
         };
         assert!(said(folder.path()).contains("the folder holds no tenant"));
@@ -422,10 +428,10 @@ mod tests {
     #[test]
     fn what_is_not_there_cannot_be_checked() {
         let folder = tenants(&[]);
-        assert_eq!(judged(&folder).outcome(), Outcome::CouldNotRun);
+        assert_eq!(judged(&folder).outcome(), CheckOutcome::CouldNotRun);
         assert_eq!(
-            check(&[folder.path().join("x.zip")], &context(), None, Telling::default()),
-            Outcome::CouldNotRun
+            check(&[folder.path().join("x.zip")], &sample_context(), None, CheckOutput::default()),
+            CheckOutcome::CouldNotRun
         );
     }
 

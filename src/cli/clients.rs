@@ -5,25 +5,25 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin_client::AdminClient;
+use super::admin_request::{ask, print_answer};
 use super::args::{ClientsAction, ClientsArgs};
-use super::order::{ask, told};
 use super::{Exit, output};
-use crate::oauth::client::{Comparison, compare_with_vendors};
+use crate::oauth::client::{DocumentComparison, compare_with_vendors};
 use crate::telemetry::printable::printable;
 
 pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
     match &args.action {
         ClientsAction::Add { tenant, name, redirect_uri, public, admin } => {
             let entry = json!({ "name": name, "redirect_uris": redirect_uri, "public": public });
-            told(ask(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
+            print_answer(ask(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
         }
         ClientsAction::List { tenant, question } => {
             let listed = ask(&question.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
-            told(listed, |listed| output::rendered(question.format, listed, table))
+            print_answer(listed, |listed| output::rendered(question.format, listed, table))
         }
         ClientsAction::Remove { tenant, client_id, admin } => {
             let removed = ask(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
-            told(removed, |removed| {
+            print_answer(removed, |removed| {
                 let ended = removed["grants_ended"].as_u64().unwrap_or_default();
                 format!("{} is out; {ended} of its logins ended\n", printable(client_id))
             })
@@ -66,12 +66,12 @@ fn table(listed: &Value) -> String {
 fn refresh() -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compared = runtime.block_on(compare_with_vendors());
-    let all_same = compared.iter().all(|(_, comparison)| matches!(comparison, Comparison::Same));
+    let all_same = compared.iter().all(|(_, comparison)| matches!(comparison, DocumentComparison::Same));
     for (id, comparison) in compared {
         output::print(&match comparison {
-            Comparison::Same => format!("{id}: as in this program\n"),
-            Comparison::Unknown(why) => format!("{id}: cannot be read: {}\n", printable(&why)),
-            Comparison::Differs { shipped, published } => {
+            DocumentComparison::Same => format!("{id}: as in this program\n"),
+            DocumentComparison::Unreadable(why) => format!("{id}: cannot be read: {}\n", printable(&why)),
+            DocumentComparison::Differs { shipped, published } => {
                 format!("{id}: differs\n- {}\n+ {}\n", printable(&shipped), printable(&published))
             }
         })?;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::admin_client::AdminClient;
 use super::{output, render};
-use crate::admin::About;
+use crate::admin::GatewayInfo;
 use crate::base::secret::Secret;
 use crate::bundle;
 use crate::settings::{
-    Environment, Flags, Key, Loaded, OpenTenants, Settings, TlsMode, ZipHosts, config_path,
+    Environment, Flags, LoadedSettings, OpenTenants, SettingKey, Settings, TlsMode, ZipHosts, config_path,
 };
 use crate::store::KeySource;
 
@@ -26,7 +26,7 @@ const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Settings> {
     let loaded = read(flags, config)?;
     if !loaded.warnings.is_empty() {
-        output::complain_in_lines(&render::human(&loaded.warnings));
+        output::print_error_lines(&render::human(&loaded.warnings));
     }
     Ok(loaded.settings)
 }
@@ -35,7 +35,7 @@ pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Setti
 const INSTALLED: &str = "/etc/tenantd/tenantd.yaml";
 
 /// The settings for validating tenants offline.
-pub(super) struct Judging {
+pub(super) struct CheckSettings {
     pub(super) settings: Settings,
     /// Whether no source configures the gateway's host.
     pub(super) is_host_unknown: bool,
@@ -48,7 +48,7 @@ pub(super) struct Judging {
 ///
 /// # Errors
 /// All findings as one text.
-pub(super) fn judging(flags: Flags, config: Option<&Path>) -> anyhow::Result<Judging> {
+pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Result<CheckSettings> {
     judging_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
 }
 
@@ -58,43 +58,43 @@ fn judging_beside(
     config: Option<&Path>,
     environment: &Environment,
     installed: &Path,
-) -> anyhow::Result<Judging> {
+) -> anyhow::Result<CheckSettings> {
     let at_hand = config_path(config, environment);
     let is_at_hand = at_hand.is_some();
     let file = at_hand.or_else(|| installed.is_file().then(|| installed.to_owned()));
     let mut loaded = load_from(&flags, environment, file.as_deref())?;
     if !loaded.warnings.is_empty() {
-        output::complain_in_lines(&render::human(&loaded.warnings));
+        output::print_error_lines(&render::human(&loaded.warnings));
     }
     let is_said_here = loaded.is_host_given && (is_at_hand || file.is_none());
     let asked = (!is_said_here).then(|| running(&loaded.settings)).flatten();
     if let Some((address, about)) = asked {
-        output::complain(format!(
+        output::print_error(format!(
             "judged as by the gateway on {address}, whose URLs begin with {}",
             about.public_base
         ));
-        loaded = load_from(&as_it_is(flags, &about), environment, file.as_deref())?;
+        loaded = load_from(&with_gateway_info(flags, &about), environment, file.as_deref())?;
     } else if !is_at_hand && let Some(file) = &file {
-        output::complain(format!("judged by {}", file.display()));
+        output::print_error(format!("judged by {}", file.display()));
     }
-    Ok(Judging { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
+    Ok(CheckSettings { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
 }
 
 /// Returns the self-description of the gateway running on this machine, if there is one.
-fn running(settings: &Settings) -> Option<(SocketAddr, About)> {
+fn running(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
     let address = settings.admin?;
     Some((address, AdminClient::new(address).about().ok()?))
 }
 
 /// As if the running gateway's host, and where its backends may be, were given here.
-fn as_it_is(flags: Flags, about: &About) -> Flags {
+fn with_gateway_info(flags: Flags, about: &GatewayInfo) -> Flags {
     let flags = flags
-        .with(Key::HOST, &about.hosts)
-        .with(Key::PUBLIC_BASE, [&about.public_base])
-        .with(Key::BACKEND_ALLOW, &about.backend_allow)
-        .with(Key::BACKEND_ONLY, &about.backend_only);
+        .with(SettingKey::HOST, &about.hosts)
+        .with(SettingKey::PUBLIC_BASE, [&about.public_base])
+        .with(SettingKey::BACKEND_ALLOW, &about.backend_allow)
+        .with(SettingKey::BACKEND_ONLY, &about.backend_only);
     // The other modes differ in nothing that tenants are judged by.
-    if about.tls == TlsMode::Off { flags.with(Key::TLS, ["off"]) } else { flags }
+    if about.tls == TlsMode::Off { flags.with(SettingKey::TLS, ["off"]) } else { flags }
 }
 
 /// Loads the settings of a gateway that runs in another process and has printed its own warnings.
@@ -109,20 +109,24 @@ pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Resu
 ///
 /// # Errors
 /// All findings as one text.
-pub(super) fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Loaded> {
+pub(super) fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<LoadedSettings> {
     let environment = Environment::of_process();
     load_from(flags, &environment, config_path(config, &environment).as_deref())
 }
 
-fn load_from(flags: &Flags, environment: &Environment, file: Option<&Path>) -> anyhow::Result<Loaded> {
+fn load_from(
+    flags: &Flags,
+    environment: &Environment,
+    file: Option<&Path>,
+) -> anyhow::Result<LoadedSettings> {
     let loaded = Settings::load(flags, environment, file);
     loaded.map_err(|error| anyhow::anyhow!("{error}\n\n{}", render::human(&error.report).trim_end()))
 }
 
 /// Returns the context for validating tenants offline. No listener is bound, so ports are as
 /// configured.
-pub(super) fn bundle_context(settings: &Settings) -> bundle::Context {
-    bundle::Context {
+pub(super) fn bundle_context(settings: &Settings) -> bundle::LoadContext {
+    bundle::LoadContext {
         public_base: settings.public_base(settings.listen[0]),
         hosts: settings.gateway_hosts(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
@@ -176,9 +180,9 @@ mod tests {
         }
         let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
         let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let judging = judging_beside(flags, None, &environment, &file).expect("settings");
-        let names = judging.settings.hosts.iter().map(ToString::to_string).collect();
-        (!judging.is_host_unknown).then_some(names)
+        let load_for_check = judging_beside(flags, None, &environment, &file).expect("settings");
+        let names = load_for_check.settings.hosts.iter().map(ToString::to_string).collect();
+        (!load_for_check.is_host_unknown).then_some(names)
     }
 
     #[test]
@@ -187,7 +191,7 @@ mod tests {
         let named = |name: &str| Some(vec![name.to_owned()]);
         assert_eq!(hosts(None, Flags::default(), &[]), None);
         assert_eq!(hosts(installed, Flags::default(), &[]), named("installed.example.com"));
-        let flags = Flags::default().with(Key::HOST, ["flag.example.com"]);
+        let flags = Flags::default().with(SettingKey::HOST, ["flag.example.com"]);
         assert_eq!(hosts(installed, flags, &[]), named("flag.example.com"));
         let variable = [("TENANTD_HOST", "variable.example.com")];
         assert_eq!(hosts(installed, Flags::default(), &variable), named("variable.example.com"));

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use self::exports::Folder;
+use self::exports::DemoFolder;
 use super::admin_client::AdminClient;
 use super::args::DemoArgs;
 use super::serve;
@@ -26,7 +26,7 @@ use crate::base::diagnostic::Report;
 use crate::gateway::Addresses;
 use crate::settings::Settings;
 use crate::store;
-use crate::tenants::status::{State, TenantStatus};
+use crate::tenants::status::{TenantState, TenantStatus};
 
 /// The number of checks whether the first tenants are loaded; then they are announced as they are.
 const ROUNDS: usize = 100;
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     port_is_free(listen)?;
-    let folder = Folder::prepare(args.dir.as_deref())?;
+    let folder = DemoFolder::prepare(args.dir.as_deref())?;
     folder_is_free(&folder)?;
     let api = sample_api::start().context("the sample API cannot be started")?;
     folder.write_exports(api).context("the sample exports cannot be written")?;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     serve::run_announced(settings, &Report::new(), announce)
 }
 
-fn settings(folder: &Folder, listen: SocketAddr, admin: SocketAddr) -> Settings {
+fn settings(folder: &DemoFolder, listen: SocketAddr, admin: SocketAddr) -> Settings {
     Settings {
         tenants: folder.tenants(),
         state: folder.state(),
@@ -75,7 +75,7 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Says so before the exports are written anew, which another demo would serve, and names the flag that a demo has.
-fn folder_is_free(folder: &Folder) -> anyhow::Result<()> {
+fn folder_is_free(folder: &DemoFolder) -> anyhow::Result<()> {
     match store::is_free(&folder.state()) {
         Err(store::Error::InUse { pid, .. }) => bail!(
             "the demo's folder {} is in use by another demo, process {pid}; stop that one, or give this one a folder of its own with --dir",
@@ -86,7 +86,7 @@ fn folder_is_free(folder: &Folder) -> anyhow::Result<()> {
 }
 
 /// Announces from a thread of its own: it waits for the gateway, which must not wait for it.
-fn announce_soon(addresses: Addresses, folder: Folder) {
+fn announce_soon(addresses: Addresses, folder: DemoFolder) {
     let announce = move || {
         let tenants = addresses.admin.map(|admin| served(&AdminClient::new(admin))).unwrap_or_default();
         let text = announcement::text(&tenants, &addresses, &folder, &program());
@@ -106,7 +106,7 @@ fn served(admin: &AdminClient) -> Vec<TenantStatus> {
     let mut tenants = Vec::new();
     for _ in 0..ROUNDS {
         tenants = admin.tenants().unwrap_or_default();
-        let loaded = |tenant: &TenantStatus| tenant.state != State::Loading;
+        let loaded = |tenant: &TenantStatus| tenant.state != TenantState::Loading;
         if tenants.len() >= 2 && tenants.iter().all(loaded) {
             break;
         }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_said_with_the_demos_own_flag() {
         let temporary = tempfile::tempdir().expect("a folder");
-        let folder = Folder::prepare(Some(temporary.path())).expect("made");
+        let folder = DemoFolder::prepare(Some(temporary.path())).expect("made");
         folder_is_free(&folder).expect("nobody has it");
         let _open = store::Store::open(&folder.state(), &store::KeySource::State).expect("opened");
         let error = folder_is_free(&folder).expect_err("it is in use").to_string();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_demo_stays_on_this_machine() {
-        let folder = Folder { root: "/tmp/x".into() };
+        let folder = DemoFolder { root: "/tmp/x".into() };
         let settings = settings(&folder, ([127, 0, 0, 1], 8443).into(), ([127, 0, 0, 1], 0).into());
         assert!(settings.listen.iter().chain(&settings.admin).all(|address| address.ip().is_loopback()));
         assert_eq!(settings.public_base(settings.listen[0]), "https://localhost:8443");

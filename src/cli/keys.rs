@@ -5,17 +5,19 @@ use http::Method;
 use serde_json::Value;
 
 use super::admin_client::AdminClient;
+use super::admin_request::{ask, print_answer};
 use super::args::{Format, KeysAction, KeysArgs};
-use super::order::{ask, told};
 use super::{Exit, output, render};
 
 pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
     match &args.action {
         KeysAction::Show { tenant, question } => {
             let path = AdminClient::path_of(tenant, "/keys");
-            told(ask(&question.admin, Method::GET, &path, Bytes::new())?, |keys| match question.format {
-                Format::Human => table(keys),
-                Format::Json => render::json(keys) + "\n",
+            print_answer(ask(&question.admin, Method::GET, &path, Bytes::new())?, |keys| {
+                match question.format {
+                    Format::Human => table(keys),
+                    Format::Json => render::json(keys) + "\n",
+                }
             })
         }
         KeysAction::Rotate { tenant, emergency, admin } => {
@@ -26,7 +28,7 @@ pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
                     "the old keys are gone: all access tokens are refused from now on, refresh tokens go on"
                 }
             };
-            told(ask(admin, Method::POST, &path, Bytes::new())?, |keys| {
+            print_answer(ask(admin, Method::POST, &path, Bytes::new())?, |keys| {
                 format!("{}\n{tenant}: {said}\n", table(keys))
             })
         }

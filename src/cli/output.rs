@@ -20,17 +20,17 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints a one-line message to standard error.
-pub(super) fn complain(of: impl Display) {
+pub(super) fn print_error(of: impl Display) {
     write_to_stderr(&format!("tenantd: {}\n", printable(&of.to_string())));
 }
 
 /// Prints a text of several lines to standard error.
-pub(super) fn complain_in_lines(text: &str) {
+pub(super) fn print_error_lines(text: &str) {
     write_to_stderr(&printable_lines(text));
 }
 
 /// Prints to standard error why a command could not run.
-pub fn could_not_run(why: &str) {
+pub fn print_fatal(why: &str) {
     write_to_stderr(&format!("tenantd: {}\n", printable_lines(why)));
 }
 

@@ -13,7 +13,7 @@ use crate::telemetry::printable::{printable, printable_json};
 
 /// The format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum FindingFormat {
     #[default]
     Human,
     Json,

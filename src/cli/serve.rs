@@ -49,18 +49,18 @@ fn serve(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Resul
     let served = runtime.block_on(async {
         let gateway = Gateway::build(settings, configuration::tenant_variables(), key).await?;
         match gateway.run(on_ready).await? {
-            Drained::Wholly => tracing::info!("everything under way was finished"),
+            Drained::Completely => tracing::info!("everything under way was finished"),
             Drained::Cut => tracing::warn!("some connections were cut at the end of the drain period"),
         }
         Ok(())
     });
-    leave(runtime);
+    shut_down_runtime(runtime);
     served
 }
 
 /// Shuts down the runtime. Threads that still block (on a hanging network share or an unanswered
 /// DNS query) had the drain period and must not keep the process alive.
-fn leave(runtime: Runtime) {
+fn shut_down_runtime(runtime: Runtime) {
     runtime.shutdown_timeout(LAST_MOMENT);
 }
 
@@ -83,7 +83,7 @@ mod tests {
         begins.recv().expect("it hangs");
         let (left, leaves) = mpsc::channel();
         std::thread::spawn(move || {
-            leave(runtime);
+            shut_down_runtime(runtime);
             left.send(())
         });
         leaves.recv_timeout(5 * LAST_MOMENT).expect("the runtime waits for a thread that hangs");

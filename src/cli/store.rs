@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::admin_client::{self, AdminClient};
-use super::args::{StoreAction, StoreArgs, StoreArgsPlace};
+use super::args::{StoreAction, StoreArgs, StoreLocationArgs};
 use super::{Exit, configuration, output};
 use crate::base::file as disk;
-use crate::settings::{Flags, Key, Settings};
+use crate::settings::{Flags, SettingKey, Settings};
 use crate::store::{self, Error, Store};
 
 /// Runs the command.
@@ -18,18 +18,18 @@ pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
         StoreAction::Check { place } => check(&settings(place, None)?),
         StoreAction::Backup { path, admin, place } => {
-            let first = First::of(place, admin.as_ref());
+            let first = BackupSource::of(place, admin.as_ref());
             backup(&settings(place, admin.as_ref())?, first, path)
         }
         StoreAction::Restore { path, place } => restore(&settings(place, None)?, path),
     }
 }
 
-fn settings(place: &StoreArgsPlace, admin: Option<&String>) -> anyhow::Result<Settings> {
+fn settings(place: &StoreLocationArgs, admin: Option<&String>) -> anyhow::Result<Settings> {
     let flags = Flags::new()
-        .with(Key::STATE, &place.state)
-        .with(Key::MASTER_KEY_FILE, &place.master_key_file)
-        .with(Key::ADMIN, admin.cloned());
+        .with(SettingKey::STATE, &place.state)
+        .with(SettingKey::MASTER_KEY_FILE, &place.master_key_file)
+        .with(SettingKey::ADMIN, admin.cloned());
     configuration::load_quietly(&flags, place.config.as_deref())
 }
 
@@ -47,8 +47,8 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
             output::print(&text)?;
             Ok(Exit::Fine)
         }
-        Err(error @ (Error::Damaged { .. } | Error::Sealed | Error::Key(_))) => {
-            output::complain(error);
+        Err(error @ (Error::Damaged { .. } | Error::CannotUnseal | Error::Key(_))) => {
+            output::print_error(error);
             Ok(Exit::Findings)
         }
         Err(error) => Err(error.into()),
@@ -57,15 +57,15 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
 
 /// Which source a backup tries first.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
+enum BackupSource {
     /// The gateway, since its address is given; its store may be anywhere.
     Gateway,
     /// The state folder, since it or nothing is given.
     Folder { is_named: bool },
 }
 
-impl First {
-    fn of(place: &StoreArgsPlace, admin: Option<&String>) -> Self {
+impl BackupSource {
+    fn of(place: &StoreLocationArgs, admin: Option<&String>) -> Self {
         match admin {
             Some(_) => Self::Gateway,
             None => Self::Folder { is_named: place.state.is_some() },
@@ -73,19 +73,19 @@ impl First {
     }
 }
 
-fn backup(settings: &Settings, first: First, path: &Path) -> anyhow::Result<Exit> {
+fn backup(settings: &Settings, first: BackupSource, path: &Path) -> anyhow::Result<Exit> {
     let file = settings.state.join("tenantd.db");
     match first {
-        First::Gateway => match ask_gateway(settings, path) {
+        BackupSource::Gateway => match ask_gateway(settings, path) {
             // The gateway has stopped: fall back to the folder, if it is here.
             Err(error) if is_unreachable(&error) && file.exists() => copy(settings, path)?,
             asked => asked?,
         },
-        First::Folder { .. } if file.exists() => copy(settings, path)?,
-        First::Folder { is_named: true } => {
+        BackupSource::Folder { .. } if file.exists() => copy(settings, path)?,
+        BackupSource::Folder { is_named: true } => {
             anyhow::bail!("there is no store at {}; say where with --state", file.display())
         }
-        First::Folder { is_named: false } => ask_gateway(settings, path).with_context(|| {
+        BackupSource::Folder { is_named: false } => ask_gateway(settings, path).with_context(|| {
             format!(
                 "there is no store at {} (say where with --state), so a gateway was asked",
                 file.display()
@@ -101,7 +101,7 @@ fn backup(settings: &Settings, first: First, path: &Path) -> anyhow::Result<Exit
 
 /// Copies the store of the folder, or asks the gateway that has it open.
 fn copy(settings: &Settings, path: &Path) -> anyhow::Result<()> {
-    match Store::open_as_it_is(&settings.state, &configuration::key_source(settings)?) {
+    match Store::open_unmodified(&settings.state, &configuration::key_source(settings)?) {
         Ok(store) => Ok(store.backup(path)?),
         Err(Error::InUse { .. }) => ask_gateway(settings, path),
         Err(error) => Err(error.into()),

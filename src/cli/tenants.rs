@@ -1,34 +1,34 @@
 //! `tenantd tenants`: shows and changes the tenants of a running gateway.
 
-mod orders;
+mod commands;
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::args::{TenantsArgs, TenantsQuestion};
+use super::args::{TenantsAction, TenantsArgs};
 use super::healthcheck::client;
 use super::{Exit, admin_client, output};
-use crate::base::likeness;
+use crate::base::similarity;
 use crate::telemetry::printable::printable;
-use crate::tenants::status::{State, TenantStatus};
+use crate::tenants::status::{TenantState, TenantStatus};
 
 const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
 
 /// Lists all tenants, shows one, or sends a command.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
-    match &args.question {
-        TenantsQuestion::List { question } => {
+    match &args.action {
+        TenantsAction::List { question } => {
             let tenants = client(&question.admin)?.tenants()?;
             output::print(&output::rendered(question.format, tenants.as_slice(), list))?;
             Ok(Exit::Fine)
         }
-        TenantsQuestion::Show { name, question } => {
+        TenantsAction::Show { name, question } => {
             let tenant = match client(&question.admin)?.tenant(name) {
                 Err(error @ admin_client::Error::NotFound(_)) => {
-                    output::complain(error);
+                    output::print_error(error);
                     let tenants = client(&question.admin)?.tenants().unwrap_or_default();
-                    meant(name, &tenants).into_iter().for_each(output::complain);
+                    meant(name, &tenants).into_iter().for_each(output::print_error);
                     return Ok(Exit::Findings);
                 }
                 other => other?,
@@ -36,7 +36,7 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
             output::print(&output::rendered(question.format, &tenant, show))?;
             Ok(Exit::Fine)
         }
-        other => orders::run(other),
+        other => commands::run(other),
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
 fn meant(name: &str, tenants: &[TenantStatus]) -> Option<String> {
     let known =
         tenants.iter().flat_map(|tenant| [(&*tenant.name, &*tenant.name), (&*tenant.stem, &*tenant.name)]);
-    likeness::nearest(name, known).map(|name| format!("did you mean {}?", printable(name)))
+    similarity::closest(name, known).map(|name| format!("did you mean {}?", printable(name)))
 }
 
 /// The table of all tenants.
@@ -59,7 +59,9 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
     };
     let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
-    for tenant in tenants.iter().filter(|tenant| matches!(tenant.state, State::Rejected | State::Stale)) {
+    for tenant in
+        tenants.iter().filter(|tenant| matches!(tenant.state, TenantState::Rejected | TenantState::Stale))
+    {
         let name = printable(&tenant.name);
         writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant))
             .expect("writing to a String cannot fail");
@@ -116,8 +118,8 @@ fn finding(finding: &Value) -> String {
 /// The state; of one that an operator stopped, that it is, and not that its files say `enabled: false`.
 fn word(tenant: &TenantStatus) -> &'static str {
     match tenant.state {
-        State::Disabled if tenant.paused => "paused",
-        state => state.label(),
+        TenantState::Disabled if tenant.paused => "paused",
+        state => state.as_str(),
     }
 }
 
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_paused_tenant_is_told_from_a_disabled_one() {
-        let disabled = TenantStatus { state: State::Disabled, ..acme() };
+        let disabled = TenantStatus { state: TenantState::Disabled, ..acme() };
         let paused = TenantStatus { paused: true, ..disabled.clone() };
         assert!(
             list(std::slice::from_ref(&paused)).contains(" paused ")

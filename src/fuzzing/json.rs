@@ -9,19 +9,19 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Verdict;
-use crate::base::json::{Document, Kind, Limits, Node, Repairs, Text};
+use super::FuzzOutcome;
+use crate::base::json::{JsonDocument, JsonKind, JsonLimits, JsonNode, JsonString, Repairs};
 
 /// Such as an input of the fuzzer's reaches.
-const LIMITS: Limits = Limits { bytes: 2_048, depth: 24, values: 256 };
+const LIMITS: JsonLimits = JsonLimits { bytes: 2_048, depth: 24, values: 256 };
 
 /// What serde_json takes within the bounds is taken, and becomes itself without white space. What is taken is JSON within
 /// the bounds, stays what it is when it is read again, and says the same to whoever walks it as to serde_json.
-pub(super) fn json(bytes: &[u8]) -> Verdict {
+pub(super) fn json(bytes: &[u8]) -> FuzzOutcome {
     let strict = serde_json::from_slice::<&RawValue>(bytes).ok().map(|raw| Plain::of(raw.get()));
-    let Ok(document) = Document::parse(bytes.to_vec(), &LIMITS) else {
+    let Ok(document) = JsonDocument::parse(bytes.to_vec(), &LIMITS) else {
         assert!(!strict.is_some_and(|plain| plain.is_within_bounds()), "JSON within the bounds was refused");
-        return Verdict::Refused;
+        return FuzzOutcome::Rejected;
     };
     let is_repaired = document.repairs() != Repairs::default();
     match strict {
@@ -36,50 +36,52 @@ pub(super) fn json(bytes: &[u8]) -> Verdict {
     if let Ok(value) = serde_json::from_str::<Value>(document.as_str()) {
         assert_says(document.root(), &value);
     }
-    Verdict::Taken
+    FuzzOutcome::Accepted
 }
 
 /// The text is JSON within the bounds and is read again as it stands.
-fn assert_keeps(document: &Document) {
+fn assert_keeps(document: &JsonDocument) {
     let text = document.as_str();
     let raw: &RawValue = serde_json::from_str(text).expect("a document is JSON");
     assert!(Plain::of(raw.get()).is_within_bounds(), "a document beyond its bounds");
-    let again = Document::parse(text.into(), &LIMITS).expect("a document is read again");
+    let again = JsonDocument::parse(text.into(), &LIMITS).expect("a document is read again");
     assert_eq!((again.as_str(), again.repairs()), (text, Repairs::default()));
     assert!(document.capacity() >= document.size());
-    let written = document.root().texts().map(|text| text.raw().len() + 2).sum::<usize>();
+    let written = document.root().strings().map(|text| text.raw().len() + 2).sum::<usize>();
     assert!(written <= text.len(), "more strings than text");
 }
 
-fn assert_says(node: Node<'_>, value: &Value) {
+fn assert_says(node: JsonNode<'_>, value: &Value) {
     match (node.kind(), value) {
-        (Kind::Object, Value::Object(members)) => {
-            let kept: BTreeMap<Cow<'_, str>, Node<'_>> =
-                node.members().map(|(name, value)| (name.decoded(), value)).collect();
+        (JsonKind::Object, Value::Object(members)) => {
+            let kept: BTreeMap<Cow<'_, str>, JsonNode<'_>> =
+                node.members().map(|(name, value)| (name.decode(), value)).collect();
             assert_eq!(kept.len(), members.len(), "{}", node.raw());
             for (name, found) in kept {
                 assert_eq!(node.get(&name), Some(found), "the last of a name counts");
                 assert_says(found, members.get(&*name).expect("a member that serde_json has"));
             }
-            node.members().for_each(|(name, _)| assert_text(name, &name.decoded()));
+            node.members().for_each(|(name, _)| assert_text(name, &name.decode()));
         }
-        (Kind::Array, Value::Array(items)) => {
+        (JsonKind::Array, Value::Array(items)) => {
             assert_eq!(node.items().count(), items.len(), "{}", node.raw());
             node.items().zip(items).for_each(|(found, item)| assert_says(found, item));
         }
-        (Kind::String, Value::String(said)) => assert_text(node.text().expect("a string"), said),
-        (Kind::Null, Value::Null) | (Kind::Bool, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => {
+        (JsonKind::String, Value::String(said)) => assert_text(node.string().expect("a string"), said),
+        (JsonKind::Null, Value::Null)
+        | (JsonKind::Bool, Value::Bool(_))
+        | (JsonKind::Number, Value::Number(_)) => {
             assert_eq!(&serde_json::from_str::<Value>(node.raw()).expect("a value"), value);
         }
         (kind, _) => panic!("{} was taken for {kind:?}", node.raw()),
     }
 }
 
-fn assert_text(text: Text<'_>, said: &str) {
-    assert_eq!(text.decoded(), said);
-    assert!(text.is(said) && text.agrees(text) && text.chars().eq(said.chars()), "{said}");
+fn assert_text(text: JsonString<'_>, said: &str) {
+    assert_eq!(text.decode(), said);
+    assert!(text.equals(said) && text.same_as(text) && text.chars().eq(said.chars()), "{said}");
     for bytes in [0, 1, 2, 5, 17, said.len()] {
-        let (beginning, is_all) = text.beginning(bytes);
+        let (beginning, is_all) = text.prefix(bytes);
         assert!(beginning.len() <= bytes && said.starts_with(&*beginning), "{said}");
         let next = said[beginning.len()..].chars().next();
         assert_eq!(is_all, next.is_none(), "{said}");

@@ -13,9 +13,9 @@ pub(super) struct Signals {
 
 /// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalAction {
     /// Drain and exit; the second time, exit at once.
-    Finish,
+    Shutdown,
     /// Rescan the tenants folder.
     Reload,
 }
@@ -31,11 +31,11 @@ impl Signals {
     }
 
     /// Waits for the next signal. Cancellation-safe.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Finish,
-            _ = self.interrupt.recv() => Asked::Finish,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => SignalAction::Shutdown,
+            _ = self.interrupt.recv() => SignalAction::Shutdown,
+            _ = self.hangup.recv() => SignalAction::Reload,
         }
     }
 }

@@ -7,23 +7,23 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
-use super::aadsts::Meaning;
-use super::admission::{self, Inadmissible, PERSONAL, is_id};
-use super::error::{Error, Trace};
-use super::keys::{Key, Keys};
-use super::person::{Groups, Person};
+use super::aadsts::ErrorMeaning;
+use super::account::{GroupMembership, Person};
+use super::account_rules::{self, AccountRejection, PERSONAL_ACCOUNTS_DIRECTORY, is_guid};
+use super::error::{Error, ProviderTrace};
+use super::jwks::{ProviderKey, ProviderKeys};
 use crate::spec::IdentitySpec;
 
 /// The allowed difference between Entra's clock and this machine's.
-const SKEW: SignedDuration = SignedDuration::from_secs(120);
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(120);
 /// In bytes. Entra's tokens are below 16 KiB.
-const LARGEST: usize = 64 << 10;
+const MAX_TOKEN_BYTES: usize = 64 << 10;
 /// The placeholder for the account's directory in the metadata of an audience.
-const ANY_DIRECTORY: &str = "{tenantid}";
+const TENANT_ID_PLACEHOLDER: &str = "{tenantid}";
 
 /// The values that a token must match.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expected<'a> {
+pub(super) struct IdTokenExpectations<'a> {
     pub(super) identity: &'a IdentitySpec,
     /// As published by the directory; `{tenantid}` stands for the account's directory.
     pub(super) issuer: &'a str,
@@ -34,7 +34,7 @@ pub(super) struct Expected<'a> {
 
 /// Why a token is rejected. The messages quote nothing from the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum InvalidIdToken {
     #[error("it is not a signed token in Entra's form")]
     Malformed,
     #[error("it is not signed with RS256")]
@@ -44,7 +44,7 @@ pub(super) enum Fault {
     #[error("its signature is wrong")]
     Signature,
     #[error("its key is for another issuer")]
-    KeyOfAnotherIssuer,
+    KeyIssuer,
     #[error("its issuer is another")]
     Issuer,
     #[error("it was made for another app")]
@@ -52,7 +52,7 @@ pub(super) enum Fault {
     #[error("it has expired, or this machine's clock is fast")]
     Expired,
     #[error("it is not valid yet, or this machine's clock is slow")]
-    NotYet,
+    NotYetValid,
     #[error("it was made for another login")]
     Nonce,
     #[error("it is no version 2.0 token")]
@@ -65,21 +65,22 @@ pub(super) enum Fault {
     Personal,
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        let trace = Trace { detail: Some(format!("the id_token: {fault}")), ..Trace::default() };
+impl From<InvalidIdToken> for Error {
+    fn from(fault: InvalidIdToken) -> Self {
+        let trace =
+            ProviderTrace { detail: Some(format!("the id_token: {fault}")), ..ProviderTrace::default() };
         let meaning = match fault {
-            Fault::Directory => Meaning::OTHER_DIRECTORY,
-            Fault::Guest => Meaning::GUEST,
-            Fault::Personal => Meaning::PERSONAL,
-            _ => Meaning::DISBELIEVED,
+            InvalidIdToken::Directory => ErrorMeaning::OTHER_DIRECTORY,
+            InvalidIdToken::Guest => ErrorMeaning::GUEST,
+            InvalidIdToken::Personal => ErrorMeaning::PERSONAL,
+            _ => ErrorMeaning::INVALID_ID_TOKEN,
         };
-        Self::of(&meaning, trace)
+        Self::from_meaning(&meaning, trace)
     }
 }
 
 #[derive(Deserialize)]
-struct Claims {
+struct IdTokenClaims {
     iss: String,
     aud: String,
     exp: i64,
@@ -100,50 +101,60 @@ struct Claims {
     #[serde(default)]
     hasgroups: bool,
     #[serde(rename = "_claim_names")]
-    elsewhere: Option<serde_json::Map<String, serde_json::Value>>,
+    claim_names: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Verifies a token completely: its signature, issuer, audience, dates, nonce, version and kind of
 /// account.
-pub(super) fn judge(token: &str, keys: &Keys, expected: &Expected<'_>) -> Result<Person, Fault> {
-    let (claims, key) = signed(token, keys)?;
-    let issuer = expected.issuer.replace(ANY_DIRECTORY, &claims.tid);
-    demand(claims.iss == issuer, Fault::Issuer)?;
-    demand(key.is_for(&issuer, &claims.tid), Fault::KeyOfAnotherIssuer)?;
-    demand(claims.aud == *expected.identity.client_id, Fault::Audience)?;
-    demand(claims.azp.as_deref().is_none_or(|azp| azp == &*expected.identity.client_id), Fault::Audience)?;
-    claims.timely(expected.now)?;
+pub(super) fn verify(
+    token: &str,
+    keys: &ProviderKeys,
+    expected: &IdTokenExpectations<'_>,
+) -> Result<Person, InvalidIdToken> {
+    let (claims, key) = verify_signature(token, keys)?;
+    let issuer = expected.issuer.replace(TENANT_ID_PLACEHOLDER, &claims.tid);
+    ensure(claims.iss == issuer, InvalidIdToken::Issuer)?;
+    ensure(key.is_for_issuer(&issuer, &claims.tid), InvalidIdToken::KeyIssuer)?;
+    ensure(claims.aud == *expected.identity.client_id, InvalidIdToken::Audience)?;
+    ensure(
+        claims.azp.as_deref().is_none_or(|azp| azp == &*expected.identity.client_id),
+        InvalidIdToken::Audience,
+    )?;
+    claims.check_times(expected.now)?;
     // A renewed token has no nonce, or the nonce of the first login.
-    demand(expected.nonce.is_none_or(|nonce| claims.nonce.as_deref() == Some(nonce)), Fault::Nonce)?;
-    demand(claims.ver == "2.0", Fault::Version)?;
-    demand(is_id(&claims.tid) && is_id(&claims.oid), Fault::Malformed)?;
+    ensure(expected.nonce.is_none_or(|nonce| claims.nonce.as_deref() == Some(nonce)), InvalidIdToken::Nonce)?;
+    ensure(claims.ver == "2.0", InvalidIdToken::Version)?;
+    ensure(is_guid(&claims.tid) && is_guid(&claims.oid), InvalidIdToken::Malformed)?;
     // The metadata of a single directory holds the full issuer: `tid` must be the directory in it.
-    demand(issuer.ends_with(&format!("/{}/v2.0", claims.tid)), Fault::Directory)?;
-    claims.admitted(expected.identity)?;
-    Ok(claims.person())
+    ensure(issuer.ends_with(&format!("/{}/v2.0", claims.tid)), InvalidIdToken::Directory)?;
+    claims.check_account(expected.identity)?;
+    Ok(claims.into_person())
 }
 
-fn demand(holds: bool, fault: Fault) -> Result<(), Fault> {
+fn ensure(holds: bool, fault: InvalidIdToken) -> Result<(), InvalidIdToken> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
 /// Returns the claims of a token whose signature is valid, and the key that verified it.
-fn signed<'k>(token: &str, keys: &'k Keys) -> Result<(Claims, &'k Key), Fault> {
-    demand(token.len() <= LARGEST, Fault::Malformed)?;
-    let header = jsonwebtoken::decode_header(token).map_err(|_| Fault::Malformed)?;
-    demand(header.alg == Algorithm::RS256, Fault::Algorithm)?;
-    demand(header.crit.is_none(), Fault::Malformed)?;
-    let key = keys.find(header.kid.as_deref().unwrap_or_default()).ok_or(Fault::UnknownKey)?;
-    let verified = jsonwebtoken::decode::<Claims>(token, &key.public, &signature_only());
+fn verify_signature<'k>(
+    token: &str,
+    keys: &'k ProviderKeys,
+) -> Result<(IdTokenClaims, &'k ProviderKey), InvalidIdToken> {
+    ensure(token.len() <= MAX_TOKEN_BYTES, InvalidIdToken::Malformed)?;
+    let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidIdToken::Malformed)?;
+    ensure(header.alg == Algorithm::RS256, InvalidIdToken::Algorithm)?;
+    ensure(header.crit.is_none(), InvalidIdToken::Malformed)?;
+    let key = keys.find(header.kid.as_deref().unwrap_or_default()).ok_or(InvalidIdToken::UnknownKey)?;
+    let verified = jsonwebtoken::decode::<IdTokenClaims>(token, &key.public, &signature_validation());
     let verified = verified.map_err(|error| match error.kind() {
-        jsonwebtoken::errors::ErrorKind::InvalidSignature => Fault::Signature,
-        _ => Fault::Malformed,
+        jsonwebtoken::errors::ErrorKind::InvalidSignature => InvalidIdToken::Signature,
+        _ => InvalidIdToken::Malformed,
     })?;
     Ok((verified.claims, key))
 }
 
-/// Disables the library's checks of claims; [`judge`] makes them all, against our clock.
-fn signature_only() -> Validation {
+/// Disables the library's checks of claims; [`verify`] makes them all, against our clock.
+fn signature_validation() -> Validation {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -152,35 +163,35 @@ fn signature_only() -> Validation {
     validation
 }
 
-impl Key {
-    fn is_for(&self, issuer: &str, tid: &str) -> bool {
-        self.issuer.as_ref().is_none_or(|own| own.replace(ANY_DIRECTORY, tid) == issuer)
+impl ProviderKey {
+    fn is_for_issuer(&self, issuer: &str, tid: &str) -> bool {
+        self.issuer.as_ref().is_none_or(|own| own.replace(TENANT_ID_PLACEHOLDER, tid) == issuer)
     }
 }
 
-impl Claims {
-    fn timely(&self, now: Timestamp) -> Result<(), Fault> {
-        let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| Fault::Malformed);
+impl IdTokenClaims {
+    fn check_times(&self, now: Timestamp) -> Result<(), InvalidIdToken> {
+        let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| InvalidIdToken::Malformed);
         // Saturating: a date beyond the calendar stays on the correct side of the comparison.
-        let before = |moment: Timestamp| moment.saturating_sub(SKEW).unwrap_or(Timestamp::MIN);
-        let after = |moment: Timestamp| moment.saturating_add(SKEW).unwrap_or(Timestamp::MAX);
-        demand(now < after(moment(self.exp)?), Fault::Expired)?;
-        demand(before(moment(self.iat)?) <= now, Fault::NotYet)?;
+        let before = |moment: Timestamp| moment.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN);
+        let after = |moment: Timestamp| moment.saturating_add(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+        ensure(now < after(moment(self.exp)?), InvalidIdToken::Expired)?;
+        ensure(before(moment(self.iat)?) <= now, InvalidIdToken::NotYetValid)?;
         match self.nbf {
-            Some(nbf) => demand(before(moment(nbf)?) <= now, Fault::NotYet),
+            Some(nbf) => ensure(before(moment(nbf)?) <= now, InvalidIdToken::NotYetValid),
             None => Ok(()),
         }
     }
 
     /// Verifies that the tenant admits accounts of this kind.
-    fn admitted(&self, identity: &IdentitySpec) -> Result<(), Fault> {
+    fn check_account(&self, identity: &IdentitySpec) -> Result<(), InvalidIdToken> {
         // For a single directory, the comparison of the issuer has verified the directory already.
-        admission::takes(identity, &self.tid, self.is_guest()).map_err(|why| match why {
+        account_rules::check_account(identity, &self.tid, self.is_guest()).map_err(|why| match why {
             // The audience was verified before.
-            Inadmissible::App => Fault::Audience,
-            Inadmissible::Directory => Fault::Directory,
-            Inadmissible::Guest => Fault::Guest,
-            Inadmissible::Personal => Fault::Personal,
+            AccountRejection::App => InvalidIdToken::Audience,
+            AccountRejection::Directory => InvalidIdToken::Directory,
+            AccountRejection::Guest => InvalidIdToken::Guest,
+            AccountRejection::Personal => InvalidIdToken::Personal,
         })
     }
 
@@ -194,21 +205,21 @@ impl Claims {
         match self.acct {
             Some(kind) => kind != 0,
             // A personal account is not a guest in its own directory, whatever `idp` it has.
-            None => (elsewhere && self.tid != PERSONAL) || marked,
+            None => (elsewhere && self.tid != PERSONAL_ACCOUNTS_DIRECTORY) || marked,
         }
     }
 
-    fn groups(&mut self) -> Groups {
-        let overage = self.elsewhere.as_ref().is_some_and(|names| names.contains_key("groups"));
+    fn take_groups(&mut self) -> GroupMembership {
+        let overage = self.claim_names.as_ref().is_some_and(|names| names.contains_key("groups"));
         match self.groups.take() {
-            Some(groups) if !overage => Groups::Known(groups.into_iter().map(Arc::from).collect()),
-            None if !overage && !self.hasgroups => Groups::Known(Vec::new()),
-            _ => Groups::TooMany,
+            Some(groups) if !overage => GroupMembership::Known(groups.into_iter().map(Arc::from).collect()),
+            None if !overage && !self.hasgroups => GroupMembership::Known(Vec::new()),
+            _ => GroupMembership::TooMany,
         }
     }
 
-    fn person(mut self) -> Person {
-        let (guest, groups) = (self.is_guest(), self.groups());
+    fn into_person(mut self) -> Person {
+        let (guest, groups) = (self.is_guest(), self.take_groups());
         Person {
             tid: self.tid.into(),
             oid: self.oid.into(),

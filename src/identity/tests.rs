@@ -15,7 +15,9 @@ use url::Url;
 
 use fake::{ACCOUNT, APP, DIRECTORY, Endpoint, FakeEntra, Fault};
 
-use super::{Ask, Entra, Error, Groups, Kind, Login, Provider, Trouble};
+use super::{
+    AuthRequest, Entra, Error, GroupMembership, LoginErrorKind, Provider, ProviderLogin, ProviderProblem,
+};
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
 use crate::spec::{AccessRules, Audience, DirectorySpec, IdentitySpec, LoginSpec, Prefix, PublicUrl};
@@ -24,7 +26,7 @@ use crate::telemetry::metrics::Metrics;
 const VERIFIER: &str = "verifier-verifier-verifier-verifier-verifier";
 
 /// One tenant and its Entra.
-struct Stage {
+struct LoginFixture {
     entra: FakeEntra,
     provider: Provider,
     metrics: Arc<Metrics>,
@@ -36,8 +38,8 @@ fn spec() -> LoginSpec {
             client_id: APP.into(),
             client_secrets: vec![Secret::new("secret-1")],
             directory: DirectorySpec::One(DIRECTORY.into()),
-            guests: false,
-            personal: false,
+            allow_guests: false,
+            allow_personal_accounts: false,
         },
         rules: AccessRules::default(),
         tools: Default::default(),
@@ -46,24 +48,24 @@ fn spec() -> LoginSpec {
     }
 }
 
-async fn stage() -> Stage {
-    stage_of(spec(), SystemClock::shared()).await
+async fn fixture() -> LoginFixture {
+    fixture_with(spec(), SystemClock::shared()).await
 }
 
-async fn stage_of(spec: LoginSpec, clock: Arc<dyn Clock>) -> Stage {
+async fn fixture_with(spec: LoginSpec, clock: Arc<dyn Clock>) -> LoginFixture {
     let entra = FakeEntra::start("secret-1").await;
     let metrics = Arc::new(Metrics::new());
     let authority = Url::parse(&entra.authority()).expect("a URL");
     let shared = Entra::new(authority, clock, Arc::clone(&metrics));
     let url = PublicUrl::new("https://mcp.test", &Prefix::parse("/acme").expect("a prefix"));
-    Stage { provider: Provider::new(&shared, &Arc::new(spec), &url), entra, metrics }
+    LoginFixture { provider: Provider::new(&shared, &Arc::new(spec), &url), entra, metrics }
 }
 
-impl Stage {
+impl LoginFixture {
     fn authorize_url(&self) -> Url {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, VERIFIER.as_bytes());
         let code_challenge = &URL_SAFE_NO_PAD.encode(digest);
-        self.provider.authorize_url(&Ask {
+        self.provider.authorize_url(&AuthRequest {
             state: "s t",
             nonce: "n-1",
             code_challenge,
@@ -71,7 +73,7 @@ impl Stage {
         })
     }
 
-    async fn code(&self) -> String {
+    async fn obtain_code(&self) -> String {
         let back = self.entra.visit(self.authorize_url().as_str()).await;
         let back = Url::parse(&back).expect("a URL");
         assert!(back.as_str().starts_with("https://mcp.test/acme/auth/ms-callback?"));
@@ -81,18 +83,18 @@ impl Stage {
         pair("code").expect("a code")
     }
 
-    async fn log_in(&self) -> Result<Login, Error> {
-        self.provider.redeem(&self.code().await, &Secret::new(VERIFIER), "n-1").await
+    async fn log_in(&self) -> Result<ProviderLogin, Error> {
+        self.provider.redeem_code(&self.obtain_code().await, &Secret::new(VERIFIER), "n-1").await
     }
 
-    async fn class(&self) -> &'static str {
+    async fn log_in_class(&self) -> &'static str {
         self.log_in().await.err().map_or("in", |error| error.class())
     }
 }
 
 #[tokio::test]
 async fn a_login_asks_for_what_entra_takes_and_nothing_else() {
-    let stage = stage().await;
+    let stage = fixture().await;
     let url = stage.authorize_url();
     assert_eq!(url.path(), format!("/{DIRECTORY}/oauth2/v2.0/authorize"));
     let pairs: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
@@ -121,11 +123,11 @@ async fn a_login_asks_for_what_entra_takes_and_nothing_else() {
 
 #[tokio::test]
 async fn a_person_logs_in_and_is_renewed() {
-    let stage = stage().await;
+    let stage = fixture().await;
     stage.entra.account(json!({ "roles": ["Analyst"], "groups": ["g1"] }));
     let login = stage.log_in().await.expect("logged in");
     assert_eq!((&*login.person.tid, &*login.person.oid), (DIRECTORY, ACCOUNT));
-    assert_eq!(login.person.groups, Groups::Known(vec!["g1".into()]));
+    assert_eq!(login.person.groups, GroupMembership::Known(vec!["g1".into()]));
     let token = login.refresh_token.expect("a token");
     stage.entra.account(json!({ "roles": ["Admin"] }));
     let renewed = stage.provider.renew(&token, &login.person).await.expect("still good");
@@ -139,25 +141,28 @@ async fn a_person_logs_in_and_is_renewed() {
 
 #[tokio::test]
 async fn a_code_is_good_once_and_with_its_verifier() {
-    let stage = stage().await;
-    let code = stage.code().await;
-    let wrong = stage.provider.redeem(&code, &Secret::new("wrong"), "n-1").await.expect_err("refused");
-    assert_eq!((wrong.kind(), wrong.class()), (Kind::Refused, "over"));
-    let code = stage.code().await;
+    let stage = fixture().await;
+    let code = stage.obtain_code().await;
+    let wrong = stage.provider.redeem_code(&code, &Secret::new("wrong"), "n-1").await.expect_err("refused");
+    assert_eq!((wrong.kind(), wrong.class()), (LoginErrorKind::Refused, "over"));
+    let code = stage.obtain_code().await;
     let verifier = Secret::new(VERIFIER);
-    stage.provider.redeem(&code, &verifier, "n-1").await.expect("once");
-    let twice = stage.provider.redeem(&code, &verifier, "n-1").await.expect_err("twice");
+    stage.provider.redeem_code(&code, &verifier, "n-1").await.expect("once");
+    let twice = stage.provider.redeem_code(&code, &verifier, "n-1").await.expect_err("twice");
     assert_eq!(twice.oauth_error(), "access_denied");
     assert_eq!(twice.to_string(), "over AADSTS54005 correlation id 0b-2 trace id 0a-1");
-    let other =
-        stage.provider.redeem(&stage.code().await, &verifier, "n-2").await.expect_err("another login's");
+    let other = stage
+        .provider
+        .redeem_code(&stage.obtain_code().await, &verifier, "n-2")
+        .await
+        .expect_err("another login's");
     assert_eq!(other.class(), "disbelieved");
-    assert_eq!(stage.provider.trouble(), None);
+    assert_eq!(stage.provider.problem(), None);
 }
 
 #[tokio::test]
 async fn forged_tokens_make_nobody() {
-    let stage = stage().await;
+    let stage = fixture().await;
     type Forge = fn(&mut serde_json::Value, &mut serde_json::Value);
     let forges: [(&str, Forge); 8] = [
         ("disbelieved", |_, claims| claims["aud"] = "other".into()),
@@ -171,7 +176,7 @@ async fn forged_tokens_make_nobody() {
     ];
     for (class, forge) in forges {
         stage.entra.forge(forge);
-        assert_eq!(stage.class().await, class);
+        assert_eq!(stage.log_in_class().await, class);
     }
 }
 
@@ -182,13 +187,13 @@ async fn accounts_of_other_directories_are_refused() {
         let directory = DirectorySpec::Several { audience, allowed: vec![allowed.into()] };
         LoginSpec { identity: IdentitySpec { directory, ..spec().identity }, ..spec() }
     };
-    let stage = stage_of(several(Audience::Organizations, DIRECTORY), SystemClock::shared()).await;
+    let stage = fixture_with(several(Audience::Organizations, DIRECTORY), SystemClock::shared()).await;
     assert_eq!(stage.authorize_url().path(), "/organizations/oauth2/v2.0/authorize");
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     stage.entra.account(json!({ "tid": elsewhere }));
-    assert_eq!(stage.class().await, "other_directory");
-    stage.entra.account(json!({ "tid": super::admission::PERSONAL }));
-    assert_eq!(stage.class().await, "personal");
+    assert_eq!(stage.log_in_class().await, "other_directory");
+    stage.entra.account(json!({ "tid": super::account_rules::PERSONAL_ACCOUNTS_DIRECTORY }));
+    assert_eq!(stage.log_in_class().await, "personal");
 }
 
 #[tokio::test]
@@ -197,21 +202,21 @@ async fn a_domain_stands_for_its_directory() {
         let directory = DirectorySpec::One(name.into());
         LoginSpec { identity: IdentitySpec { directory, ..spec().identity }, ..spec() }
     };
-    let stage = stage_of(named("contoso.com"), SystemClock::shared()).await;
-    assert_eq!(stage.class().await, "in");
-    let stage = stage_of(named("nowhere.example"), SystemClock::shared()).await;
-    assert_eq!(stage.class().await, "directory_unknown");
-    assert_eq!(stage.provider.trouble(), Some(Trouble::Misconfigured("directory_unknown")));
+    let stage = fixture_with(named("contoso.com"), SystemClock::shared()).await;
+    assert_eq!(stage.log_in_class().await, "in");
+    let stage = fixture_with(named("nowhere.example"), SystemClock::shared()).await;
+    assert_eq!(stage.log_in_class().await, "directory_unknown");
+    assert_eq!(stage.provider.problem(), Some(ProviderProblem::Misconfigured("directory_unknown")));
 }
 
 #[tokio::test]
 async fn rules_are_judged_at_logins_and_renewals() {
     let rules =
         AccessRules { roles: vec!["Analyst".into()], groups: vec!["g1".into()], ..AccessRules::default() };
-    let stage = stage_of(LoginSpec { rules, ..spec() }, SystemClock::shared()).await;
-    assert_eq!(stage.class().await, "not_named");
+    let stage = fixture_with(LoginSpec { rules, ..spec() }, SystemClock::shared()).await;
+    assert_eq!(stage.log_in_class().await, "not_named");
     stage.entra.account(json!({ "_claim_names": { "groups": "src1" } }));
-    assert_eq!(stage.class().await, "groups_untold");
+    assert_eq!(stage.log_in_class().await, "groups_untold");
     stage.entra.account(json!({ "roles": ["Analyst"] }));
     let login = stage.log_in().await.expect("logged in");
     stage.entra.account(json!({}));
@@ -219,45 +224,45 @@ async fn rules_are_judged_at_logins_and_renewals() {
     let error = stage.provider.renew(&token, &login.person).await.expect_err("no more");
     assert_eq!(
         (error.kind(), error.class(), error.oauth_error()),
-        (Kind::Ended, "not_named", "invalid_grant")
+        (LoginErrorKind::Ended, "not_named", "invalid_grant")
     );
 }
 
 #[tokio::test]
 async fn a_renewal_is_of_the_same_account() {
-    let stage = stage().await;
+    let stage = fixture().await;
     let login = stage.log_in().await.expect("logged in");
     stage.entra.account(json!({ "oid": DIRECTORY }));
     let token = login.refresh_token.expect("a token");
     let error = stage.provider.renew(&token, &login.person).await.expect_err("another");
-    assert_eq!((error.kind(), error.class()), (Kind::Ended, "another_account"));
+    assert_eq!((error.kind(), error.class()), (LoginErrorKind::Ended, "another_account"));
 }
 
 #[tokio::test]
 async fn the_next_secret_counts_when_the_current_one_does_not() {
     let mut both = spec();
     both.identity.client_secrets.push(Secret::new("secret-2"));
-    let stage = stage_of(both, SystemClock::shared()).await;
+    let stage = fixture_with(both, SystemClock::shared()).await;
     stage.entra.secrets(&["secret-2"]);
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Token), 2);
     stage.entra.secrets(&["secret-3"]);
-    assert_eq!(stage.class().await, "secret_wrong");
-    assert_eq!(stage.provider.trouble(), Some(Trouble::Misconfigured("secret_wrong")));
+    assert_eq!(stage.log_in_class().await, "secret_wrong");
+    assert_eq!(stage.provider.problem(), Some(ProviderProblem::Misconfigured("secret_wrong")));
     stage.entra.secrets(&["secret-1"]);
-    assert_eq!(stage.class().await, "in");
-    assert_eq!(stage.provider.trouble(), None);
+    assert_eq!(stage.log_in_class().await, "in");
+    assert_eq!(stage.provider.problem(), None);
 }
 
 #[tokio::test]
 async fn what_entra_says_reaches_people_and_clients() {
-    let stage = stage().await;
+    let stage = fixture().await;
     for (error, code, kind, class) in [
-        ("invalid_grant", 65_001, Kind::Refused, "consent_missing"),
-        ("invalid_grant", 50_105, Kind::Refused, "not_assigned"),
-        ("invalid_grant", 53_003, Kind::Refused, "conditional_access"),
-        ("invalid_client", 7_000_222, Kind::Misconfigured, "secret_expired"),
-        ("temporarily_unavailable", 90_033, Kind::Down, "down"),
+        ("invalid_grant", 65_001, LoginErrorKind::Refused, "consent_missing"),
+        ("invalid_grant", 50_105, LoginErrorKind::Refused, "not_assigned"),
+        ("invalid_grant", 53_003, LoginErrorKind::Refused, "conditional_access"),
+        ("invalid_client", 7_000_222, LoginErrorKind::Misconfigured, "secret_expired"),
+        ("temporarily_unavailable", 90_033, LoginErrorKind::Down, "down"),
     ] {
         stage.entra.fault(Endpoint::Token, Fault::Refusal(error, code));
         let error = stage.log_in().await.expect_err("refused");
@@ -270,13 +275,13 @@ async fn what_entra_says_reaches_people_and_clients() {
     let pair =
         |name: &str| back.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let error = pair("error").expect("an error");
-    let error = stage.provider.refusal(&error, pair("error_description").as_deref());
+    let error = stage.provider.redirect_error(&error, pair("error_description").as_deref());
     assert_eq!((error.class(), error.oauth_error()), ("declined", "access_denied"));
 }
 
 #[tokio::test]
 async fn an_outage_uses_nothing_up() {
-    let stage = stage().await;
+    let stage = fixture().await;
     let login = stage.log_in().await.expect("logged in");
     let token = login.refresh_token.expect("a token");
     for fault in [
@@ -288,69 +293,70 @@ async fn an_outage_uses_nothing_up() {
     ] {
         stage.entra.fault(Endpoint::Token, fault.clone());
         let error = stage.provider.renew(&token, &login.person).await.expect_err("down");
-        assert_eq!(error.kind(), Kind::Down, "{fault:?}");
-        assert_eq!(stage.provider.trouble(), Some(Trouble::Down));
+        assert_eq!(error.kind(), LoginErrorKind::Down, "{fault:?}");
+        assert_eq!(stage.provider.problem(), Some(ProviderProblem::Down));
     }
     stage.entra.fault(Endpoint::Token, None);
     stage.provider.renew(&token, &login.person).await.expect("as before");
-    assert_eq!(stage.provider.trouble(), None);
+    assert_eq!(stage.provider.problem(), None);
     stage.entra.revoke_sessions();
     let error = stage.provider.renew(&token, &login.person).await.expect_err("revoked");
-    assert_eq!((error.kind(), error.class()), (Kind::Ended, "over"));
+    assert_eq!((error.kind(), error.class()), (LoginErrorKind::Ended, "over"));
 }
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut() {
-    let stage = stage().await;
+    let stage = fixture().await;
     static LONG: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| " ".repeat(2 << 20));
     stage.entra.fault(Endpoint::Keys, Fault::Answer(200, &LONG));
     let error = stage.log_in().await.expect_err("too large");
     assert_eq!(
         (error.kind(), error.trace().detail.as_deref()),
-        (Kind::Down, Some("its answer is too large"))
+        (LoginErrorKind::Down, Some("its answer is too large"))
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_is_waited_for_ten_seconds_at_most() {
-    let stage = stage().await;
+    let stage = fixture().await;
     stage.entra.fault(Endpoint::Token, Fault::Silence);
-    let code = stage.code().await;
-    let error = stage.provider.redeem(&code, &Secret::new(VERIFIER), "n-1").await.expect_err("no answer");
-    assert_eq!((error.kind(), error.oauth_error()), (Kind::Down, "temporarily_unavailable"));
+    let code = stage.obtain_code().await;
+    let error =
+        stage.provider.redeem_code(&code, &Secret::new(VERIFIER), "n-1").await.expect_err("no answer");
+    assert_eq!((error.kind(), error.oauth_error()), (LoginErrorKind::Down, "temporarily_unavailable"));
 }
 
 #[tokio::test]
 async fn keys_that_roll_are_looked_up_once_a_minute_at_most() {
     let clock = Arc::new(ManualClock::at(Timestamp::now()));
-    let stage = stage_of(spec(), clock.clone()).await;
-    assert_eq!(stage.class().await, "in");
+    let stage = fixture_with(spec(), clock.clone()).await;
+    assert_eq!(stage.log_in_class().await, "in");
     clock.advance(Duration::from_secs(60));
     stage.entra.roll_keys();
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Keys), 2);
     // The keys rotated again within the minute: unknown keys cannot make the gateway fetch all the
     // time.
     stage.entra.roll_keys();
     for _ in 0..3 {
-        assert_eq!(stage.class().await, "disbelieved");
+        assert_eq!(stage.log_in_class().await, "disbelieved");
     }
     assert_eq!(stage.entra.count(Endpoint::Keys), 2);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
 }
 
 #[tokio::test]
 async fn what_was_seen_last_counts_while_nothing_newer_can_be_had() {
     let clock = Arc::new(ManualClock::at(Timestamp::now()));
-    let stage = stage_of(spec(), clock.clone()).await;
+    let stage = fixture_with(spec(), clock.clone()).await;
     stage.entra.fault(Endpoint::Discovery, Fault::Answer(503, ""));
-    assert_eq!(stage.class().await, "down");
+    assert_eq!(stage.log_in_class().await, "down");
     // The code was not used up.
     assert_eq!(stage.entra.count(Endpoint::Token), 0);
     stage.entra.fault(Endpoint::Discovery, None);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     // The metadata is fetched again a day later, and an outage is harmless then. (The fake uses the
     // machine's clock.)
     stage.entra.forge(|_, claims| {
@@ -361,19 +367,19 @@ async fn what_was_seen_last_counts_while_nothing_newer_can_be_had() {
     clock.advance(Duration::from_secs(90_000));
     stage.entra.fault(Endpoint::Keys, Fault::Answer(500, ""));
     let looks = stage.entra.count(Endpoint::Keys);
-    assert_eq!(stage.class().await, "in");
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Keys), looks + 1);
     stage.entra.fault(Endpoint::Keys, None);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(stage.class().await, "in");
+    assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Keys), looks + 2);
 }
 
 #[tokio::test]
 async fn many_logins_at_once_look_once() {
-    let stage = stage().await;
-    let logins = futures_util::future::join_all((0..20).map(|_| stage.class())).await;
+    let stage = fixture().await;
+    let logins = futures_util::future::join_all((0..20).map(|_| stage.log_in_class())).await;
     assert!(logins.iter().all(|class| *class == "in"), "{logins:?}");
     assert_eq!((stage.entra.count(Endpoint::Discovery), stage.entra.count(Endpoint::Keys)), (1, 1));
 }

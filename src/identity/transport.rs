@@ -12,75 +12,75 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::error::Error;
-use crate::base::budget::{Budget, Hold, Party, Share};
-use crate::base::causes;
+use crate::base::budget::{Budget, BudgetShare, Consumer, Reservation};
 use crate::base::clock::Clock;
-use crate::base::resolve::Resolver;
+use crate::base::dns::DnsResolver;
+use crate::base::error_chain;
 use crate::telemetry::metrics::Metrics;
 
 /// The deadlines of connecting and of a whole exchange.
-const CONNECT: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// In bytes. Entra's responses are below 64 KiB.
-const LARGEST_ANSWER: usize = 512 << 10;
+const MAX_RESPONSE_BYTES: usize = 512 << 10;
 /// The limit on concurrent requests of all tenants. One tenant gets at most half of it. The last
 /// fifth of a tenant's share and of the whole is reserved for renewals, which need an existing
 /// login.
-const AT_ONCE: u64 = 64;
+const MAX_CONCURRENT_REQUESTS: u64 = 64;
 
 /// One HTTP client and a bounded number of concurrent requests.
-pub(super) struct Transport {
+pub(super) struct EntraTransport {
     authority: Url,
     client: OnceLock<Option<reqwest::Client>>,
-    places: Arc<Budget>,
+    budget: Arc<Budget>,
     /// Notified when a permit is released.
-    freed: Notify,
+    permit_released: Notify,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// The party on whose behalf a request is made.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
-    share: Arc<Share>,
-    renews: bool,
+pub(super) struct RequestShare {
+    share: Arc<BudgetShare>,
+    is_renewal: bool,
 }
 
-impl Asker {
+impl RequestShare {
     /// Returns the same asker, for the renewal of an existing login.
-    pub(super) fn renewing(&self) -> Self {
-        Self { share: Arc::clone(&self.share), renews: true }
+    pub(super) fn for_renewal(&self) -> Self {
+        Self { share: Arc::clone(&self.share), is_renewal: true }
     }
 }
 
 /// The permit of one request.
-struct Place<'a> {
-    hold: Hold,
-    freed: &'a Notify,
+struct EntraPermit<'a> {
+    reservation: Reservation,
+    released: &'a Notify,
 }
 
-impl Drop for Place<'_> {
+impl Drop for EntraPermit<'_> {
     fn drop(&mut self) {
-        self.hold.release();
-        self.freed.notify_waiters();
+        self.reservation.release();
+        self.released.notify_waiters();
     }
 }
 
 /// A GET of published metadata, or a POST of a form.
-pub(super) enum Request<'a> {
+pub(super) enum EntraRequest<'a> {
     Get,
     Post(&'a [(&'a str, &'a str)]),
 }
 
-impl Transport {
+impl EntraTransport {
     /// Creates the transport. `authority` is the scheme and host of all directories, e.g.
     /// `https://login.microsoftonline.com`.
     pub(super) fn new(authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
             authority,
             client: OnceLock::new(),
-            places: Budget::new(AT_ONCE),
-            freed: Notify::new(),
+            budget: Budget::new(MAX_CONCURRENT_REQUESTS),
+            permit_released: Notify::new(),
             clock,
             metrics,
         }
@@ -100,19 +100,19 @@ impl Transport {
     }
 
     /// Returns the asker of this name: a tenant or a directory, by a name that no other one has.
-    pub(super) fn asker(&self, name: &str) -> Asker {
-        Asker { share: self.places.share(Party::Tenant(name.into())), renews: false }
+    pub(super) fn share_for(&self, name: &str) -> RequestShare {
+        RequestShare { share: self.budget.share(Consumer::Tenant(name.into())), is_renewal: false }
     }
 
     /// Waits for a permit. A tenant that has used up its share waits for its own requests to end,
     /// even while there is room for others.
-    async fn place(&self, asker: &Asker) -> Place<'_> {
-        let mut hold = self.places.hold(Some(Arc::clone(&asker.share)), None, asker.renews);
+    async fn acquire_permit(&self, asker: &RequestShare) -> EntraPermit<'_> {
+        let mut hold = self.budget.new_reservation(Some(Arc::clone(&asker.share)), None, asker.is_renewal);
         loop {
             // Created before the attempt, so that no release after it is missed.
-            let freed = self.freed.notified();
-            if hold.grow(1).is_ok() {
-                return Place { hold, freed: &self.freed };
+            let freed = self.permit_released.notified();
+            if hold.try_grow(1).is_ok() {
+                return EntraPermit { reservation: hold, released: &self.permit_released };
             }
             freed.await;
         }
@@ -120,41 +120,41 @@ impl Transport {
 
     /// Sends a request to Entra. Returns responses of any status, except that server errors and 429
     /// are errors: an outage.
-    pub(super) async fn ask(
+    pub(super) async fn send(
         &self,
         url: Url,
-        request: Request<'_>,
-        asker: &Asker,
+        request: EntraRequest<'_>,
+        asker: &RequestShare,
     ) -> Result<(StatusCode, Bytes), Error> {
         let asking = async {
-            let _place = self.place(asker).await;
+            let _place = self.acquire_permit(asker).await;
             self.exchange(url, request).await
         };
-        let answered = tokio::time::timeout(ANSWER, asking).await;
-        let (status, body) = answered.unwrap_or_else(|_| Err(Error::down("no answer in time")))?;
+        let answered = tokio::time::timeout(RESPONSE_TIMEOUT, asking).await;
+        let (status, body) = answered.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(Error::down("too many requests, it says")),
-            status if status.is_server_error() => Err(Error::down(format!("it answered {status}"))),
+            StatusCode::TOO_MANY_REQUESTS => Err(Error::provider_down("too many requests, it says")),
+            status if status.is_server_error() => Err(Error::provider_down(format!("it answered {status}"))),
             _ => Ok((status, body)),
         }
     }
 
-    async fn exchange(&self, url: Url, request: Request<'_>) -> Result<(StatusCode, Bytes), Error> {
+    async fn exchange(&self, url: Url, request: EntraRequest<'_>) -> Result<(StatusCode, Bytes), Error> {
         let client = self.client().ok_or_else(|| {
-            Error::down("this machine trusts no certificate authority; install its CA certificates")
+            Error::provider_down("this machine trusts no certificate authority; install its CA certificates")
         })?;
         let request = match request {
-            Request::Get => client.get(url),
-            Request::Post(form) => client
+            EntraRequest::Get => client.get(url),
+            EntraRequest::Post(form) => client
                 .post(url)
                 .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()),
         };
-        let mut response = request.send().await.map_err(unheard)?;
+        let mut response = request.send().await.map_err(to_outage)?;
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(unheard)? {
-            if body.len() + piece.len() > LARGEST_ANSWER {
-                return Err(Error::down("its answer is too large"));
+        while let Some(piece) = response.chunk().await.map_err(to_outage)? {
+            if body.len() + piece.len() > MAX_RESPONSE_BYTES {
+                return Err(Error::provider_down("its answer is too large"));
             }
             body.extend_from_slice(&piece);
         }
@@ -170,9 +170,9 @@ impl Transport {
                 .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .https_only(is_https)
-                .connect_timeout(CONNECT)
-                .timeout(ANSWER)
-                .dns_resolver(Names)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(RESPONSE_TIMEOUT)
+                .dns_resolver(ProcessResolver)
                 .pool_max_idle_per_host(8);
             // Plain HTTP is for loopback only, which no proxy can reach.
             let builder = if is_https { builder } else { builder.no_proxy() };
@@ -185,12 +185,12 @@ impl Transport {
 /// Resolves names with the resolver of this process, so that a hanging name server occupies no
 /// thread that the store needs.
 #[derive(Clone)]
-struct Names;
+struct ProcessResolver;
 
-impl Resolve for Names {
+impl Resolve for ProcessResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = Resolver::of_this_process().lookup(name.as_str()).await?;
+            let found = DnsResolver::global().lookup(name.as_str()).await?;
             let found: Vec<_> = found.iter().map(|&address| SocketAddr::new(address, 0)).collect();
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -198,6 +198,6 @@ impl Resolve for Names {
 }
 
 /// Returns the error chain without the URL, which is known and may be long.
-fn unheard(error: reqwest::Error) -> Error {
-    Error::down(causes::in_one_line(&error.without_url()))
+fn to_outage(error: reqwest::Error) -> Error {
+    Error::provider_down(error_chain::format_chain(&error.without_url()))
 }

@@ -14,53 +14,55 @@ use serde_json::Value;
 use tokio::time::Interval;
 
 use super::Caller;
-use super::context::{self, Made};
-use super::front::Reader;
-use super::pace::Pace;
-use super::payload::{Payload, Slot, empty_result};
-use super::result::{Answer, Kept, failure};
-use super::shared::{GrantedContext, GrantedTool, Shared, Withheld};
+use super::context::{self, DerivedContext};
+use super::message::ClientAccept;
+use super::payload::{Payload, PayloadSlot, placeholder_result};
+use super::result::{ReservedBytes, ToolAnswer, error_result};
+use super::server_state::{AccessError, GrantedContext, GrantedTool, ServerState};
+use super::timing::Timing;
 use crate::backend::{self, TraceContext};
-use crate::base::budget::Hold;
+use crate::base::budget::Reservation;
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::json::{Document, Limits};
-use crate::base::panic::caught;
+use crate::base::json::{JsonDocument, JsonLimits};
+use crate::base::panic::catch_panic;
 use crate::oauth::bearer::Principal;
-use crate::spec::Values;
-use crate::telemetry::audit::{Entry, Event};
-use crate::telemetry::metrics::Outcome;
+use crate::spec::TemplateValues;
+use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::metrics::CallOutcome;
 
-/// Answers `tools/call`.
-pub(super) async fn call(
-    shared: &Shared,
+/// Answers `tools/call_tool`.
+pub(super) async fn call_tool(
+    shared: &ServerState,
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
     #[cfg(feature = "conformance")]
-    if let Some(answer) = super::fixture::call(shared, &request, &context).await {
+    if let Some(answer) = super::fixture::call_tool(shared, &request, &context).await {
         return answer;
     }
     let caller = caller(&context);
-    let asked = Asked::of(&context, shared.deadline());
+    let asked = RequestInfo::from_context(&context, shared.deadline());
     let arguments = request.arguments.unwrap_or_default();
     let (name, outcome) = match shared.view(caller).tool(&request.name) {
-        Err(Withheld::Unknown) => return Err(unknown_tool(shared, &request.name, caller)),
-        Err(Withheld::NotAllowed(name)) => (name, Err(Failure::NotAllowed)),
+        Err(AccessError::Unknown) => return Err(unknown_tool(shared, &request.name, caller)),
+        Err(AccessError::NotAllowed(name)) => (name, Err(CallFailure::NotAllowed)),
         Ok(tool) => (tool.name(), asked.checked(shared, tool, arguments, &context).await),
     };
     asked.record(shared, name, outcome.as_ref().err());
-    let kept = outcome.as_ref().err().map(Failure::outcome);
+    let kept = outcome.as_ref().err().map(CallFailure::outcome);
     let readable = outcome.as_ref().ok().map(Payload::readable_bytes);
     let result = match outcome {
         Ok(payload) => {
             // The bytes bypass rmcp's types, see `payload`.
-            Slot::of(&context).fill(payload);
-            Ok(empty_result())
+            PayloadSlot::from_context(&context).set(payload);
+            Ok(placeholder_result())
         }
-        Err(Failure::Internal) => Err(ErrorData::internal_error(asked.with_id("The server failed."), None)),
-        Err(error) => Ok(failure(asked.with_id(&error.to_string()))),
+        Err(CallFailure::Internal) => {
+            Err(ErrorData::internal_error(asked.with_request_id("The server failed."), None))
+        }
+        Err(error) => Ok(error_result(asked.with_request_id(&error.to_string()))),
     };
-    asked.note(shared, Read::Tool(name), caller, kept.unwrap_or(Outcome::Ok), readable);
+    asked.record_audit(shared, ReadTarget::Tool(name), caller, kept.unwrap_or(CallOutcome::Ok), readable);
     result
 }
 
@@ -73,7 +75,7 @@ pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
 
 /// Why a call has no answer. `Display` is the text for the model.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     #[error(
         "Your account may not use this tool. Ask the operator of this server to let you; calling again changes nothing."
     )]
@@ -90,17 +92,17 @@ pub(super) enum Failure {
     Internal,
 }
 
-impl Failure {
-    pub(super) fn outcome(&self) -> Outcome {
+impl CallFailure {
+    pub(super) fn outcome(&self) -> CallOutcome {
         match self {
-            Self::NotAllowed => Outcome::NotAllowed,
-            Self::Arguments(_) => Outcome::BadArguments,
-            Self::Backend(backend::Error::Busy | backend::Error::Crowded | backend::Error::NoRoom(_)) => {
-                Outcome::Busy
-            }
-            Self::Backend(_) => Outcome::BackendError,
-            Self::Cancelled | Self::Closed => Outcome::Cancelled,
-            Self::Internal => Outcome::Internal,
+            Self::NotAllowed => CallOutcome::NotAllowed,
+            Self::Arguments(_) => CallOutcome::BadArguments,
+            Self::Backend(
+                backend::Error::Busy | backend::Error::GatewayBusy | backend::Error::BudgetExhausted(_),
+            ) => CallOutcome::Busy,
+            Self::Backend(_) => CallOutcome::BackendError,
+            Self::Cancelled | Self::Closed => CallOutcome::Cancelled,
+            Self::Internal => CallOutcome::Internal,
         }
     }
 }
@@ -113,30 +115,30 @@ fn capitalised(error: &backend::Error) -> String {
     text
 }
 
-fn unknown_tool(shared: &Shared, name: &str, caller: &Principal) -> ErrorData {
+fn unknown_tool(shared: &ServerState, name: &str, caller: &Principal) -> ErrorData {
     let known: Vec<&str> = shared.view(caller).tools().map(|tool| &*tool.name).collect();
     let name: String = name.chars().take(128).collect();
     ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
 }
 
 /// What one request passes on to the backend: its caller, its deadline and its trace.
-pub(super) struct Asked {
-    call: backend::Call,
+pub(super) struct RequestInfo {
+    call: backend::CallContext,
     started: Instant,
     takes_events: bool,
 }
 
-impl Asked {
+impl RequestInfo {
     /// Reads the request's extensions and its `_meta`.
-    pub(super) fn of(context: &RequestContext<RoleServer>, deadline: Duration) -> Self {
+    pub(super) fn from_context(context: &RequestContext<RoleServer>, deadline: Duration) -> Self {
         let parts = context.extensions.get::<Parts>();
         let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
-        let reader = parts.and_then(|parts| parts.extensions.get::<Reader>());
+        let reader = parts.and_then(|parts| parts.extensions.get::<ClientAccept>());
         let header = |name| parts?.headers.get(name)?.to_str().ok();
         let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
         let trace = meta.or_else(|| TraceContext::parse(header("traceparent"), header("tracestate")));
         let started = caller.map_or_else(|| SystemClock.monotonic(), |caller| caller.started);
-        let call = backend::Call {
+        let call = backend::CallContext {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
             deadline: started + deadline,
             user: caller.and_then(|caller| user(&caller.principal)),
@@ -144,46 +146,46 @@ impl Asked {
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
             network: caller.map(|caller| caller.network),
         };
-        Self { call, started, takes_events: reader.is_some_and(|reader| reader.takes_events) }
+        Self { call, started, takes_events: reader.is_some_and(|reader| reader.accepts_event_stream) }
     }
 
     /// Appends the request id, under which the log has more.
-    pub(super) fn with_id(&self, sentence: &str) -> String {
+    pub(super) fn with_request_id(&self, sentence: &str) -> String {
         format!("{sentence} (request {})", self.call.request_id)
     }
 
-    /// Validates the arguments and answers the call; a panic becomes `Failure::Internal`.
+    /// Validates the arguments and answers the call; a panic becomes `CallFailure::Internal`.
     async fn checked(
         &self,
-        shared: &Shared,
+        shared: &ServerState,
         tool: GrantedTool<'_>,
-        arguments: Values,
+        arguments: TemplateValues,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Payload, Failure> {
-        let arguments = tool.fitted(arguments).map_err(Failure::Arguments)?;
-        let answer = caught(self.answer(shared, tool, arguments, context)).await;
-        answer.unwrap_or(Err(Failure::Internal))
+    ) -> Result<Payload, CallFailure> {
+        let arguments = tool.prepare_arguments(arguments).map_err(CallFailure::Arguments)?;
+        let answer = catch_panic(self.answer(shared, tool, arguments, context)).await;
+        answer.unwrap_or(Err(CallFailure::Internal))
     }
 
     /// Answers the call, sends progress notifications while it waits, and stops when the client
     /// cancels or the server is closed.
     async fn answer(
         &self,
-        shared: &Shared,
+        shared: &ServerState,
         tool: GrantedTool<'_>,
-        arguments: Values,
+        arguments: TemplateValues,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Payload, Failure> {
+    ) -> Result<Payload, CallFailure> {
         let token = context.meta.get_progress_token().filter(|_| self.takes_events);
-        let mut progress = token.map(|token| Progress::new(&context.peer, token, &shared.pace));
+        let mut progress = token.map(|token| ProgressNotifier::new(&context.peer, token, &shared.timing));
         let asking = self.ask(shared, tool, arguments);
         let mut asking = std::pin::pin!(asking);
         loop {
             tokio::select! {
                 biased;
                 answer = &mut asking => return answer,
-                () = context.ct.cancelled() => return Err(Failure::Cancelled),
-                () = shared.line.closed() => return Err(Failure::Closed),
+                () = context.ct.cancelled() => return Err(CallFailure::Cancelled),
+                () = shared.lineage.closed() => return Err(CallFailure::Closed),
                 () = told(progress.as_mut()) => {}
             }
         }
@@ -191,17 +193,26 @@ impl Asked {
 
     async fn ask(
         &self,
-        shared: &Shared,
+        shared: &ServerState,
         tool: GrantedTool<'_>,
-        arguments: Values,
-    ) -> Result<Payload, Failure> {
-        match tool.document() {
+        arguments: TemplateValues,
+    ) -> Result<Payload, CallFailure> {
+        match tool.context() {
             None => {
-                let answer = tool.ask(&arguments, &self.call).await?;
+                let answer = tool.call_backend(&arguments, &self.call).await?;
                 let limit = arguments.get("limit").and_then(Value::as_u64);
                 let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
                 let data = Arc::new(answer.document);
-                self.made(shared, Answer { data, hold: Some(answer.hold), limit, notice: None }).await
+                self.made(
+                    shared,
+                    ToolAnswer {
+                        data,
+                        reservation: Some(answer.reservation),
+                        row_limit: limit,
+                        notice: None,
+                    },
+                )
+                .await
             }
             Some(document) => {
                 let context = document.fetch(&self.call).await?;
@@ -215,22 +226,26 @@ impl Asked {
     }
 
     /// Builds the result of an answer.
-    async fn made(&self, shared: &Shared, answer: Answer) -> Result<Payload, Failure> {
+    async fn made(&self, shared: &ServerState, answer: ToolAnswer) -> Result<Payload, CallFailure> {
         let (size, max_bytes) = (answer.data.size(), shared.max_result_bytes());
         self.work(shared, size, move || answer.into_payload(max_bytes)).await
     }
 
     /// Returns the whole context as a result. It is built once and shared by all callers.
-    async fn whole_context(&self, shared: &Shared, context: Arc<Made>) -> Result<Payload, Failure> {
-        if let Some(payload) = context.known_whole() {
+    async fn whole_context(
+        &self,
+        shared: &ServerState,
+        context: Arc<DerivedContext>,
+    ) -> Result<Payload, CallFailure> {
+        if let Some(payload) = context.cached_full_result() {
             return Ok(payload);
         }
         let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
-        let making = move || match context.known_whole() {
+        let making = move || match context.cached_full_result() {
             Some(payload) => Ok(payload),
             None => {
-                let answer = Answer::of(Arc::clone(context.document()));
-                Ok(context.keep_whole(answer.into_payload(max_bytes)?))
+                let answer = ToolAnswer::from_document(Arc::clone(context.document()));
+                Ok(context.cache_full_result(answer.into_payload(max_bytes)?))
             }
         };
         self.work(shared, size, making).await
@@ -239,61 +254,61 @@ impl Asked {
     /// Returns the part of the context that matches a topic.
     async fn part_of_context(
         &self,
-        shared: &Shared,
-        context: Arc<Made>,
+        shared: &ServerState,
+        context: Arc<DerivedContext>,
         topic: &str,
-    ) -> Result<Payload, Failure> {
+    ) -> Result<Payload, CallFailure> {
         let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
-        let (topic, hold) = (topic.to_owned(), shared.room(&self.call));
+        let (topic, hold) = (topic.to_owned(), shared.new_reservation(&self.call));
         let making = move || about(Arc::clone(context.document()), &topic, hold)?.into_payload(max_bytes);
         // Every word is examined, which costs about twenty times as much as reading the document.
         self.work(shared, size * 20, making).await
     }
 
     /// Returns the context as the text of a resource.
-    pub(super) async fn resource(
+    pub(super) async fn context_resource(
         &self,
-        shared: &Shared,
+        shared: &ServerState,
         document: GrantedContext<'_>,
-    ) -> Result<Payload, Failure> {
+    ) -> Result<Payload, CallFailure> {
         let context = document.fetch(&self.call).await?;
-        let (size, hold) = (context.document().size(), shared.room(&self.call));
+        let (size, hold) = (context.document().size(), shared.new_reservation(&self.call));
         let making = move || {
             let text = serde_json::to_vec(context.document().as_str()).expect("a string is JSON");
-            Kept::counted(text, Some(hold), 0).map(Payload::resource)
+            ReservedBytes::reserve(text, Some(hold), 0).map(Payload::for_resource)
         };
         self.work(shared, size, making).await
     }
 
     async fn work(
         &self,
-        shared: &Shared,
+        shared: &ServerState,
         bytes: usize,
         work: impl FnOnce() -> Result<Payload, backend::Error> + Send + 'static,
-    ) -> Result<Payload, Failure> {
-        Ok(shared.work(bytes, self.call.deadline, work).await??)
+    ) -> Result<Payload, CallFailure> {
+        Ok(shared.run_offloaded(bytes, self.call.deadline, work).await??)
     }
 
     /// Writes an audit entry: who read what, and with which outcome; never the arguments.
-    pub(super) fn note(
+    pub(super) fn record_audit(
         &self,
-        shared: &Shared,
-        read: Read<'_>,
+        shared: &ServerState,
+        read: ReadTarget<'_>,
         caller: &Principal,
-        outcome: Outcome,
+        outcome: CallOutcome,
         bytes: Option<usize>,
     ) {
         let (event, tool, resource) = match read {
-            Read::Tool(name) => (Event::Call, Some(name), None),
-            Read::Resource(uri) => (Event::Read, None, Some(uri)),
+            ReadTarget::Tool(name) => (AuditEvent::Call, Some(name), None),
+            ReadTarget::Resource(uri) => (AuditEvent::Read, None, Some(uri)),
         };
         let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
         let grant = match caller {
             Principal::User(user) => Some(user.grant.to_string()),
             _ => None,
         };
-        shared.audit().note(&Entry {
-            who: caller.who(),
+        shared.audit().record(&AuditRecord {
+            who: caller.audit_identity(),
             client_id: caller.client_id(),
             grant,
             tool,
@@ -301,21 +316,21 @@ impl Asked {
             elapsed_ms: u64::try_from(elapsed.as_millis()).ok(),
             bytes,
             request_id: Some(&self.call.request_id),
-            ..Entry::new(event, shared.tenant(), outcome.label())
+            ..AuditRecord::new(event, shared.tenant(), outcome.label())
         });
     }
 
     /// Counts and logs the outcome of a call.
-    fn record(&self, shared: &Shared, tool: &str, failure: Option<&Failure>) {
+    fn record(&self, shared: &ServerState, tool: &str, failure: Option<&CallFailure>) {
         let tenant = shared.tenant();
         let request_id = &self.call.request_id;
         let elapsed = SystemClock.monotonic().saturating_duration_since(self.started);
-        let outcome = failure.map_or(Outcome::Ok, Failure::outcome);
-        shared.metrics().tool_call(tenant, outcome, elapsed);
+        let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
+        shared.metrics().record_tool_call(tenant, outcome, elapsed);
         let elapsed_ms = elapsed.as_millis();
         match failure {
             None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),
-            Some(Failure::Backend(error)) => {
+            Some(CallFailure::Backend(error)) => {
                 tracing::warn!(
                     tenant,
                     tool,
@@ -325,7 +340,7 @@ impl Asked {
                     "tool call failed"
                 );
             }
-            Some(Failure::Internal) => {
+            Some(CallFailure::Internal) => {
                 tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
             }
             Some(_) => {
@@ -337,7 +352,7 @@ impl Asked {
 
 /// What was read, for the audit entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Read<'a> {
+pub(super) enum ReadTarget<'a> {
     /// A tool's result, by its listed name.
     Tool(&'a str),
     /// A resource, by its URI.
@@ -346,7 +361,7 @@ pub(super) enum Read<'a> {
 
 /// Returns the caller's name for the backend's user header.
 fn user(principal: &Principal) -> Option<String> {
-    let who = principal.who();
+    let who = principal.audit_identity();
     who.user.filter(|name| is_one_name(name)).or(who.oid).or(who.label).map(str::to_owned)
 }
 
@@ -359,24 +374,28 @@ fn is_one_name(name: &str) -> bool {
 }
 
 /// Returns the part of the context that matches a topic, or the whole context with a notice.
-fn about(document: Arc<Document>, topic: &str, mut hold: Hold) -> Result<Answer, backend::Error> {
+fn about(
+    document: Arc<JsonDocument>,
+    topic: &str,
+    mut hold: Reservation,
+) -> Result<ToolAnswer, backend::Error> {
     // The part is never larger than the whole, and is parsed once more to become a document.
-    let limits = Limits { bytes: document.size(), depth: 127, values: usize::MAX };
-    hold.grow(document.size() as u64).map_err(backend::Error::NoRoom)?;
-    let part = context::narrowed(document.root(), topic);
-    let part = part.and_then(|part| Document::parse(part.into_bytes(), &limits).ok());
+    let limits = JsonLimits { bytes: document.size(), depth: 127, values: usize::MAX };
+    hold.try_grow(document.size() as u64).map_err(backend::Error::BudgetExhausted)?;
+    let part = context::narrow_to_topic(document.root(), topic);
+    let part = part.and_then(|part| JsonDocument::parse(part.into_bytes(), &limits).ok());
     Ok(match part {
-        Some(part) => Answer { hold: Some(hold), ..Answer::of(Arc::new(part)) },
+        Some(part) => ToolAnswer { reservation: Some(hold), ..ToolAnswer::from_document(Arc::new(part)) },
         None => {
             let topic: String = topic.chars().take(100).collect();
             let notice = format!("Nothing in the context mentions {topic:?}, so all of it is given.");
-            Answer { notice: Some(notice), ..Answer::of(document) }
+            ToolAnswer { notice: Some(notice), ..ToolAnswer::from_document(document) }
         }
     })
 }
 
 /// Sends progress notifications to a client that asked for them.
-struct Progress<'a> {
+struct ProgressNotifier<'a> {
     peer: &'a Peer<RoleServer>,
     token: ProgressToken,
     beat: Interval,
@@ -384,9 +403,15 @@ struct Progress<'a> {
     beats: u32,
 }
 
-impl<'a> Progress<'a> {
-    fn new(peer: &'a Peer<RoleServer>, token: ProgressToken, pace: &Pace) -> Self {
-        Self { peer, token, beat: tokio::time::interval(pace.progress), every: pace.progress, beats: 0 }
+impl<'a> ProgressNotifier<'a> {
+    fn new(peer: &'a Peer<RoleServer>, token: ProgressToken, pace: &Timing) -> Self {
+        Self {
+            peer,
+            token,
+            beat: tokio::time::interval(pace.progress_interval),
+            every: pace.progress_interval,
+            beats: 0,
+        }
     }
 
     /// Sends the next notification when it is due, the first one at once. Progress is measured in
@@ -406,7 +431,7 @@ impl<'a> Progress<'a> {
 }
 
 /// Waits for the next notification; forever, if the client did not ask for any.
-async fn told(progress: Option<&mut Progress<'_>>) {
+async fn told(progress: Option<&mut ProgressNotifier<'_>>) {
     match progress {
         Some(progress) => progress.tell().await,
         None => std::future::pending().await,
@@ -416,8 +441,8 @@ async fn told(progress: Option<&mut Progress<'_>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Groups, Person};
-    use crate::oauth::bearer::User;
+    use crate::identity::{GroupMembership, Person};
+    use crate::oauth::bearer::UserPrincipal;
     use crate::store::GrantId;
 
     fn named(name: Option<&str>) -> Principal {
@@ -427,11 +452,11 @@ mod tests {
             name: None,
             username: name.map(Into::into),
             roles: Vec::new(),
-            groups: Groups::Known(Vec::new()),
+            groups: GroupMembership::Known(Vec::new()),
             guest: false,
         };
         let (person, grant) = (Arc::new(person), GrantId::random());
-        Principal::User(User { person, subject: "s".into(), client_id: "c".into(), grant })
+        Principal::User(UserPrincipal { person, subject: "s".into(), client_id: "c".into(), grant })
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //! by topic.
 //!
 //! The vendor's document has no published schema, so well-known members are searched in its first
-//! `MAX_DEPTH` levels. What is the same for all callers is computed once per document ([`Made`]).
+//! `MAX_DEPTH` levels. What is the same for all callers is computed once per document ([`DerivedContext`]).
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::payload::Payload;
-use crate::base::json::{Document, Kind, Node, Text};
+use crate::base::json::{JsonDocument, JsonKind, JsonNode, JsonString};
 
 /// The maximum size of a digest, which is part of every conversation.
 const MAX_DIGEST_BYTES: usize = 2 << 10;
@@ -29,54 +29,55 @@ const LABELS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
 
 /// A context, and what is derived from it once for all callers.
 #[derive(Debug)]
-pub(super) struct Made {
-    document: Arc<Document>,
+pub(super) struct DerivedContext {
+    document: Arc<JsonDocument>,
     digest: OnceLock<Arc<str>>,
     /// The whole context as a tool result.
     whole: OnceLock<Payload>,
 }
 
-impl Made {
-    pub(super) fn document(&self) -> &Arc<Document> {
+impl DerivedContext {
+    pub(super) fn document(&self) -> &Arc<JsonDocument> {
         &self.document
     }
 
     /// Returns the digest: what can be asked, in a few lines.
-    pub(super) fn digest(&self) -> Arc<str> {
+    pub(super) fn get_or_build_digest(&self) -> Arc<str> {
         Arc::clone(self.digest.get_or_init(|| digest(self.document.root()).into()))
     }
 
     /// Returns the digest if it was computed already.
-    pub(super) fn known_digest(&self) -> Option<Arc<str>> {
+    pub(super) fn cached_digest(&self) -> Option<Arc<str>> {
         self.digest.get().cloned()
     }
 
     /// Returns the result with the whole context if it was built already.
-    pub(super) fn known_whole(&self) -> Option<Payload> {
+    pub(super) fn cached_full_result(&self) -> Option<Payload> {
         self.whole.get().cloned()
     }
 
     /// Stores the result with the whole context. If several callers build it at once, the first one
     /// is kept and returned.
-    pub(super) fn keep_whole(&self, payload: Payload) -> Payload {
+    pub(super) fn cache_full_result(&self, payload: Payload) -> Payload {
         self.whole.get_or_init(|| payload).clone()
     }
 }
 
 /// The derived values of the tenant's current context.
 #[derive(Debug, Default)]
-pub(super) struct Workshop(Mutex<Option<Arc<Made>>>);
+pub(super) struct DerivedContextCache(Mutex<Option<Arc<DerivedContext>>>);
 
-impl Workshop {
+impl DerivedContextCache {
     /// Returns the derived values of a document; empty ones if it is not the document of the last
     /// call.
-    pub(super) fn of(&self, document: &Arc<Document>) -> Arc<Made> {
+    pub(super) fn get_or_create(&self, document: &Arc<JsonDocument>) -> Arc<DerivedContext> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some(made) if Arc::ptr_eq(&made.document, document) => Arc::clone(made),
             _ => {
                 let document = Arc::clone(document);
-                let made = Arc::new(Made { document, digest: OnceLock::new(), whole: OnceLock::new() });
+                let made =
+                    Arc::new(DerivedContext { document, digest: OnceLock::new(), whole: OnceLock::new() });
                 *current = Some(Arc::clone(&made));
                 made
             }
@@ -86,7 +87,7 @@ impl Workshop {
 
 /// Returns the instructions for a model: the operator's instructions (or else the description),
 /// then the digest of the context.
-pub(super) fn instructions(
+pub(super) fn compose_instructions(
     own: Option<&str>,
     description: Option<&str>,
     digest: Option<&str>,
@@ -96,20 +97,20 @@ pub(super) fn instructions(
     (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
-fn digest(context: Node<'_>) -> String {
+fn digest(context: JsonNode<'_>) -> String {
     let mut text = String::new();
     for (heading, names) in SECTIONS {
-        let labels = list(context, names, MAX_DEPTH).into_iter().flat_map(Node::items).filter_map(label);
+        let labels = list(context, names, MAX_DEPTH).into_iter().flat_map(JsonNode::items).filter_map(label);
         section(&mut text, heading, labels);
     }
     text
 }
 
-fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = Text<'a>>) {
+fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = JsonString<'a>>) {
     let start = text.len();
     for (index, label) in labels.enumerate() {
         let lead = if index == 0 { format!("{heading}: ") } else { "; ".to_owned() };
-        let (label, _) = label.beginning(MAX_DIGEST_BYTES);
+        let (label, _) = label.prefix(MAX_DIGEST_BYTES);
         let label = label.trim();
         if text.len() + lead.len() + label.len() + 4 > MAX_DIGEST_BYTES {
             text.push_str(if index == 0 { "" } else { "; …" });
@@ -124,8 +125,8 @@ fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = Te
 
 /// Returns the first list under one of the names: the names of an object first, then the objects
 /// within it.
-fn list<'a>(value: Node<'a>, names: &[&str], depth: usize) -> Option<Node<'a>> {
-    let here = |name: &&str| value.get(name).filter(|member| member.kind() == Kind::Array);
+fn list<'a>(value: JsonNode<'a>, names: &[&str], depth: usize) -> Option<JsonNode<'a>> {
+    let here = |name: &&str| value.get(name).filter(|member| member.kind() == JsonKind::Array);
     if let Some(items) = names.iter().find_map(here) {
         return Some(items);
     }
@@ -133,21 +134,21 @@ fn list<'a>(value: Node<'a>, names: &[&str], depth: usize) -> Option<Node<'a>> {
     value.members().find_map(|(_, member)| list(member, names, depth))
 }
 
-fn label(item: Node<'_>) -> Option<Text<'_>> {
-    item.text().or_else(|| item.pick(&LABELS).into_iter().flatten().find_map(Node::text))
+fn label(item: JsonNode<'_>) -> Option<JsonString<'_>> {
+    item.string().or_else(|| item.get_many(&LABELS).into_iter().flatten().find_map(JsonNode::string))
 }
 
 /// Returns the context with only the list items about a topic, as compact JSON; `None` if nothing
 /// matches.
-pub(super) fn narrowed(context: Node<'_>, topic: &str) -> Option<String> {
+pub(super) fn narrow_to_topic(context: JsonNode<'_>, topic: &str) -> Option<String> {
     let mut text = String::with_capacity(context.raw().len());
     retain(&mut text, context, &topic.to_lowercase(), MAX_DEPTH).then_some(text)
 }
 
 /// Writes a value, keeping only those items of the known lists that mention the topic. Returns
 /// whether any did.
-fn retain(text: &mut String, value: Node<'_>, topic: &str, depth: usize) -> bool {
-    let (Kind::Object, Some(depth)) = (value.kind(), depth.checked_sub(1)) else {
+fn retain(text: &mut String, value: JsonNode<'_>, topic: &str, depth: usize) -> bool {
+    let (JsonKind::Object, Some(depth)) = (value.kind(), depth.checked_sub(1)) else {
         text.push_str(value.raw());
         return false;
     };
@@ -156,7 +157,7 @@ fn retain(text: &mut String, value: Node<'_>, topic: &str, depth: usize) -> bool
     for (index, (name, member)) in value.members().enumerate() {
         let _ = write!(text, "{}\"{}\":", if index == 0 { "" } else { "," }, name.raw());
         any |= match member.kind() {
-            Kind::Array if is_known(name) => retain_items(text, member, topic),
+            JsonKind::Array if is_known(name) => retain_items(text, member, topic),
             _ => retain(text, member, topic, depth),
         };
     }
@@ -164,7 +165,7 @@ fn retain(text: &mut String, value: Node<'_>, topic: &str, depth: usize) -> bool
     any
 }
 
-fn retain_items(text: &mut String, list: Node<'_>, topic: &str) -> bool {
+fn retain_items(text: &mut String, list: JsonNode<'_>, topic: &str) -> bool {
     let mut any = false;
     text.push('[');
     for item in list.items().filter(|item| mentions(*item, topic)) {
@@ -176,12 +177,12 @@ fn retain_items(text: &mut String, list: Node<'_>, topic: &str) -> bool {
     any
 }
 
-fn is_known(name: Text<'_>) -> bool {
-    SECTIONS.iter().flat_map(|(_, names)| names.iter()).any(|known| name.is(known))
+fn is_known(name: JsonString<'_>) -> bool {
+    SECTIONS.iter().flat_map(|(_, names)| names.iter()).any(|known| name.equals(known))
 }
 
-fn mentions(item: Node<'_>, topic: &str) -> bool {
-    item.texts().any(|text| text.decoded().to_lowercase().contains(topic))
+fn mentions(item: JsonNode<'_>, topic: &str) -> bool {
+    item.strings().any(|text| text.decode().to_lowercase().contains(topic))
 }
 
 #[cfg(test)]
@@ -190,12 +191,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn instructions(own: Option<&str>, description: Option<&str>, context: Option<&Value>) -> Option<String> {
-        let digest = context.map(|context| digest(Document::of(context).root()));
-        super::instructions(own, description, digest.as_deref())
+        let digest = context.map(|context| digest(JsonDocument::from_value(context).root()));
+        super::compose_instructions(own, description, digest.as_deref())
     }
 
     fn narrowed(context: &Value, topic: &str) -> Option<Value> {
-        let text = super::narrowed(Document::of(context).root(), topic)?;
+        let text = super::narrow_to_topic(JsonDocument::from_value(context).root(), topic)?;
         Some(serde_json::from_str(&text).expect("JSON"))
     }
 

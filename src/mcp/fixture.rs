@@ -18,27 +18,28 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde_json::{Map, Value};
 
-use super::result::failure;
-use super::rights::{Change, Rights};
+use super::permissions::{Permissions, ToolListChange};
+use super::result::error_result;
 use super::schema::Schema;
-use super::shared::Shared;
-use super::subscriptions::{Follower, Line};
+use super::server_state::ServerState;
+use super::subscriptions::{Lineage, Subscription};
 
 /// The name of the dataset that makes a tenant the conformance tenant.
 const DATASET: &str = "tenantd-conformance";
 
 /// The made-up tools and resources of one tenant.
-pub(super) struct Fixture {
+pub(super) struct ConformanceFixture {
     tools: Vec<(Tool, Arc<Schema>)>,
     /// The last server of the line after tool changes that a client triggered.
-    end: Mutex<Option<Line>>,
+    end: Mutex<Option<Lineage>>,
 }
 
-impl Fixture {
+impl ConformanceFixture {
     /// Returns the fixture if the dataset is that of the conformance tenant.
-    pub(super) fn of(dataset: &str) -> Option<Self> {
+    pub(super) fn for_dataset(dataset: &str) -> Option<Self> {
         let compiled = |tool: Tool| {
-            let schema = Schema::compiled(&tool.input_schema).expect("schemas of the fixture are valid");
+            let schema =
+                Schema::get_or_compile(&tool.input_schema).expect("schemas of the fixture are valid");
             (tool, schema)
         };
         let fixture = || Self { tools: tools::all().map(compiled).collect(), end: Mutex::default() };
@@ -66,27 +67,27 @@ impl Fixture {
     }
 
     /// Returns a follower for a new stream, which sees later changes only.
-    pub(super) fn follower(&self, line: &Line) -> Follower {
+    pub(super) fn subscribe(&self, line: &Lineage) -> Subscription {
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.as_ref().unwrap_or(line).follower()
+        end.as_ref().unwrap_or(line).subscribe()
     }
 
     /// Does what a reload with other tools does.
-    fn change_tools(&self, line: &Line, rights: &Rights) {
+    fn change_tools(&self, line: &Lineage, rights: &Permissions) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = line.continued();
+        let next = line.extend();
         // Callers are only notified of tools that they may have, and the fixture's own are not
         // among the tenant's.
         let tools = [Arc::from("search")].into();
-        let change = Change { tools, before: rights.clone(), after: rights.clone() };
+        let change = ToolListChange { tools, before: rights.clone(), after: rights.clone() };
         end.as_ref().unwrap_or(line).hand_over(Some(change), &next);
         *end = Some(next);
     }
 }
 
 /// Answers a call of one of the fixture's tools; returns `None` for any other tool.
-pub(super) async fn call(
-    shared: &Shared,
+pub(super) async fn call_tool(
+    shared: &ServerState,
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,
 ) -> Option<Result<CallToolResult, ErrorData>> {
@@ -94,10 +95,10 @@ pub(super) async fn call(
     let (tool, schema) = fixture.tools.iter().find(|(tool, _)| tool.name == request.name)?;
     let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
     if let Err(violation) = schema.check(&arguments) {
-        return Some(Ok(failure(violation)));
+        return Some(Ok(error_result(violation)));
     }
     if tool.name == tools::TRIGGER_TOOL_CHANGE {
-        fixture.change_tools(&shared.line, shared.rights());
+        fixture.change_tools(&shared.lineage, shared.permissions());
     }
-    Some(tools::answer(&tool.name, &arguments, context).await)
+    Some(tools::call_tool(&tool.name, &arguments, context).await)
 }

@@ -18,14 +18,14 @@ use serde::Deserialize;
 
 use super::call;
 #[cfg(feature = "conformance")]
-use super::fixture::Fixture;
-use super::result::signed;
+use super::fixture::ConformanceFixture;
+use super::result::with_meta;
+use super::server_state::{ServerState, declares_header_params};
 use super::service::{self, VERSIONS};
-use super::shared::{Shared, names_headers};
 use super::{resource, subscriptions};
-use crate::base::panic::caught;
+use crate::base::panic::catch_panic;
 
-type Context = RequestContext<RoleServer>;
+type HandlerContext = RequestContext<RoleServer>;
 
 /// Methods that rmcp reports as unknown when their parameters have the wrong shape.
 const METHODS: [&str; 7] = [
@@ -40,20 +40,20 @@ const METHODS: [&str; 7] = [
 
 /// The handler, which rmcp clones for each request.
 #[derive(Clone)]
-pub(super) struct TenantHandler {
-    shared: Arc<Shared>,
+pub(super) struct McpHandler {
+    shared: Arc<ServerState>,
 }
 
-impl TenantHandler {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+impl McpHandler {
+    pub(super) fn new(shared: Arc<ServerState>) -> Self {
         Self { shared }
     }
 
-    async fn instructions(&self, context: &Context) -> Option<String> {
+    async fn instructions(&self, context: &HandlerContext) -> Option<String> {
         self.shared.view(call::caller(context)).instructions().await
     }
 
-    async fn discovered(&self, context: &Context) -> DiscoverResult {
+    async fn discovered(&self, context: &HandlerContext) -> DiscoverResult {
         let mut result = DiscoverResult::from_server_info(VERSIONS.to_vec(), self.get_info())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
@@ -66,7 +66,7 @@ impl TenantHandler {
     async fn initialize_with_what_is_there(
         &self,
         params: Option<serde_json::Value>,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<CustomResult, ErrorData> {
         let nobody = Implementation::new("unknown", "unknown");
         let mut request = InitializeRequestParams::new(ClientCapabilities::default(), nobody);
@@ -78,23 +78,23 @@ impl TenantHandler {
         Ok(CustomResult::new(serde_json::to_value(result).expect("a result is JSON")))
     }
 
-    fn tools(&self, context: &Context) -> ListToolsResult {
-        ListToolsResult::with_all_items(self.shared.tools(call::caller(context)))
+    fn tools(&self, context: &HandlerContext) -> ListToolsResult {
+        ListToolsResult::with_all_items(self.shared.list_tools(call::caller(context)))
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
 
-    fn resources(&self, context: &Context) -> ListResourcesResult {
+    fn resources(&self, context: &HandlerContext) -> ListResourcesResult {
         let document = self.shared.view(call::caller(context)).context();
-        let resources = document.map(|_readable| resource::listed(&self.shared)).into_iter();
+        let resources = document.map(|_readable| resource::context_resource(&self.shared)).into_iter();
         #[cfg(feature = "conformance")]
-        let resources = self.shared.fixture.iter().flat_map(Fixture::resources).chain(resources);
+        let resources = self.shared.fixture.iter().flat_map(ConformanceFixture::resources).chain(resources);
         ListResourcesResult::with_all_items(resources.collect())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
 
-    async fn document(&self, uri: &str, context: &Context) -> Result<ReadResourceResult, ErrorData> {
+    async fn document(&self, uri: &str, context: &HandlerContext) -> Result<ReadResourceResult, ErrorData> {
         #[cfg(feature = "conformance")]
         if let Some(contents) = self.shared.fixture.as_ref().and_then(|fixture| fixture.read(uri)) {
             return Ok(self.read(contents, context));
@@ -102,7 +102,7 @@ impl TenantHandler {
         Ok(self.read(resource::read(&self.shared, uri, context).await?, context))
     }
 
-    fn read(&self, contents: ResourceContents, context: &Context) -> ReadResourceResult {
+    fn read(&self, contents: ResourceContents, context: &HandlerContext) -> ReadResourceResult {
         let mut result = ReadResourceResult::new(vec![contents])
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
@@ -113,12 +113,12 @@ impl TenantHandler {
 
 /// Returns whether a request is of 2026-07-28 or later: stateless, with metadata on requests and
 /// results.
-fn is_modern(context: &Context) -> bool {
+fn is_modern(context: &HandlerContext) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
 /// Returns the same for a request that may lack its metadata, from its header.
-fn announces_modern(context: &Context) -> bool {
+fn announces_modern(context: &HandlerContext) -> bool {
     let parts = context.extensions.get::<Parts>();
     let version = parts.and_then(|parts| parts.headers.get("mcp-protocol-version")?.to_str().ok());
     // Versions are dates, which sort as text.
@@ -154,13 +154,13 @@ fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> 
 
 /// Runs a handler; a panic in it becomes an internal error that does not reveal its cause.
 async fn guarded<T>(future: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
-    caught(future).await.unwrap_or_else(|_panicked| {
+    catch_panic(future).await.unwrap_or_else(|_panicked| {
         tracing::error!("a panic ended a request");
         Err(ErrorData::internal_error("The server failed.", None))
     })
 }
 
-impl ServerHandler for TenantHandler {
+impl ServerHandler for McpHandler {
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
         Cow::Borrowed(VERSIONS)
     }
@@ -179,7 +179,7 @@ impl ServerHandler for TenantHandler {
     async fn initialize(
         &self,
         request: InitializeRequestParams,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<InitializeResult, ErrorData> {
         guarded(async {
             let mut info = self.negotiate_initialize(&request)?;
@@ -194,14 +194,14 @@ impl ServerHandler for TenantHandler {
         .await
     }
 
-    async fn discover(&self, context: Context) -> Result<DiscoverResult, ErrorData> {
+    async fn discover(&self, context: HandlerContext) -> Result<DiscoverResult, ErrorData> {
         guarded(async { Ok(self.discovered(&context).await) }).await
     }
 
     async fn list_tools(
         &self,
         request: Option<PaginatedRequestParams>,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<ListToolsResult, ErrorData> {
         first_page(request)?;
         let mut result = self.tools(&context);
@@ -212,26 +212,27 @@ impl ServerHandler for TenantHandler {
     /// Returns a tool's schema if it uses `Mcp-Param-*` headers, which few do; rmcp asks before
     /// every call to compare them. A tool that the caller may not see has no schema for them.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        service::asking(|caller| {
+        service::with_current_caller(|caller| {
             let schema = self.shared.input_schema(name, caller)?;
-            names_headers(schema).then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
+            declares_header_params(schema)
+                .then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
         })
     }
 
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
         let meta = is_modern(&context).then(|| self.shared.result_meta());
-        let result = guarded(Box::pin(call::call(&self.shared, request, context))).await?;
-        Ok(CallToolResponse::Complete(signed(result, meta)))
+        let result = guarded(Box::pin(call::call_tool(&self.shared, request, context))).await?;
+        Ok(CallToolResponse::Complete(with_meta(result, meta)))
     }
 
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<ListResourcesResult, ErrorData> {
         first_page(request)?;
         let mut result = self.resources(&context);
@@ -242,12 +243,13 @@ impl ServerHandler for TenantHandler {
     async fn list_resource_templates(
         &self,
         request: Option<PaginatedRequestParams>,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         first_page(request)?;
         let templates = vec![];
         #[cfg(feature = "conformance")]
-        let templates = self.shared.fixture.iter().flat_map(Fixture::templates).chain(templates).collect();
+        let templates =
+            self.shared.fixture.iter().flat_map(ConformanceFixture::templates).chain(templates).collect();
         let mut result = ListResourceTemplatesResult::with_all_items(templates)
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
@@ -258,7 +260,7 @@ impl ServerHandler for TenantHandler {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<ReadResourceResponse, ErrorData> {
         guarded(Box::pin(self.document(&request.uri, &context))).await.map(ReadResourceResponse::from)
     }
@@ -269,14 +271,14 @@ impl ServerHandler for TenantHandler {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = call::caller(context.request_context());
-        guarded(subscriptions::listen(self.shared.follower(), &context, caller)).await
+        guarded(subscriptions::listen(self.shared.subscribe(), &context, caller)).await
     }
 
     /// Answers unknown methods, and known methods whose parameters rmcp cannot parse.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        context: Context,
+        context: HandlerContext,
     ) -> Result<CustomResult, ErrorData> {
         match request.method.as_str() {
             // Since 2026-07-28 there is no handshake; clients learn that from this error.

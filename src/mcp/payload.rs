@@ -2,7 +2,7 @@
 //!
 //! rmcp's types take structured content as a tree and text as a string. Both exist as bytes
 //! already, shared with the document that they come from. So a handler leaves the bytes in the
-//! request's [`Slot`] and returns an empty result to rmcp; `complete` then replaces the empty
+//! request's [`PayloadSlot`] and returns an empty result to rmcp; `complete` then replaces the empty
 //! members in rmcp's output. A caller cannot forge the text that is replaced: a quote within a
 //! string is escaped.
 
@@ -21,7 +21,7 @@ use rmcp::model::{CallToolResult, ResourceContents};
 use rmcp::service::RequestContext;
 use serde_json::json;
 
-use super::upgrade::is_stream;
+use super::sse_fallback::is_event_stream;
 use crate::base::body::Body;
 
 /// The empty members as rmcp writes them, of a tool result and of a resource.
@@ -40,18 +40,18 @@ pub(super) struct Payload {
 impl Payload {
     /// The members `content` and `structuredContent` of a tool result, with `readable` bytes of
     /// text for the model.
-    pub(super) fn result(pieces: Vec<Bytes>, readable: usize) -> Self {
+    pub(super) fn for_tool_result(pieces: Vec<Bytes>, readable: usize) -> Self {
         Self { instead_of: NO_RESULT, pieces, readable }
     }
 
     /// The member `text` of a resource, from a JSON string.
-    pub(super) fn resource(string: Bytes) -> Self {
+    pub(super) fn for_resource(string: Bytes) -> Self {
         let readable = string.len();
         Self { instead_of: NO_TEXT, pieces: vec![Bytes::from_static(br#""text":"#), string], readable }
     }
 
     #[cfg(test)]
-    pub(super) fn pieces(&self) -> &[Bytes] {
+    pub(super) fn chunks(&self) -> &[Bytes] {
         &self.pieces
     }
 
@@ -62,34 +62,34 @@ impl Payload {
 }
 
 /// Returns the tool result that a payload is written into.
-pub(super) fn empty_result() -> CallToolResult {
+pub(super) fn placeholder_result() -> CallToolResult {
     let mut result = CallToolResult::success(Vec::new());
     result.structured_content = Some(json!({}));
     result
 }
 
 /// Returns the resource that a payload is written into.
-pub(super) fn empty_resource(uri: &str) -> ResourceContents {
+pub(super) fn placeholder_resource(uri: &str) -> ResourceContents {
     ResourceContents::text("", uri).with_mime_type("application/json")
 }
 
 /// Where a handler leaves the payload of its result; passed in the request's extensions.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Payload>>>);
+pub(super) struct PayloadSlot(Arc<Mutex<Option<Payload>>>);
 
-impl Slot {
-    /// Returns the slot of a request, or an unused one in tests that bypass `service::answer`.
-    pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
+impl PayloadSlot {
+    /// Returns the slot of a request, or an unused one in tests that bypass `service::handle`.
+    pub(super) fn from_context(context: &RequestContext<RoleServer>) -> Self {
         let parts = context.extensions.get::<http::request::Parts>();
         parts.and_then(|parts| parts.extensions.get::<Self>()).cloned().unwrap_or_default()
     }
 
-    pub(super) fn fill(&self, payload: Payload) {
+    pub(super) fn set(&self, payload: Payload) {
         *self.lock() = Some(payload);
     }
 
     /// Returns the message with the payload written into it, or unchanged if there is none.
-    fn complete(&self, message: Bytes) -> VecDeque<Bytes> {
+    fn insert_into(&self, message: Bytes) -> VecDeque<Bytes> {
         let mut slot = self.lock();
         let Some(payload) = &*slot else { return [message].into() };
         let Some(at) = find(&message, payload.instead_of) else { return [message].into() };
@@ -122,19 +122,19 @@ fn find(message: &[u8], part: &str) -> Option<usize> {
 }
 
 /// Writes the payload that a handler left in the slot into rmcp's response.
-pub(super) async fn complete(response: Response<Body>, slot: Slot) -> Response<Body> {
-    if is_stream(&response) {
-        return response.map(|body| Completed { body, slot, pieces: VecDeque::new() }.boxed());
+pub(super) async fn insert_payload(response: Response<Body>, slot: PayloadSlot) -> Response<Body> {
+    if is_event_stream(&response) {
+        return response.map(|body| PayloadStream { body, slot, pieces: VecDeque::new() }.boxed());
     }
     let (parts, body) = response.into_parts();
     let Ok(message) = body.collect().await;
-    Response::from_parts(parts, Pieces(slot.complete(message.to_bytes())).boxed())
+    Response::from_parts(parts, ChunkedBody(slot.insert_into(message.to_bytes())).boxed())
 }
 
 /// A body whose pieces are all available.
-struct Pieces(VecDeque<Bytes>);
+struct ChunkedBody(VecDeque<Bytes>);
 
-impl HttpBody for Pieces {
+impl HttpBody for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -155,13 +155,13 @@ impl HttpBody for Pieces {
 }
 
 /// A stream of messages, one per frame; one of them may get the payload.
-struct Completed {
+struct PayloadStream {
     body: Body,
-    slot: Slot,
+    slot: PayloadSlot,
     pieces: VecDeque<Bytes>,
 }
 
-impl HttpBody for Completed {
+impl HttpBody for PayloadStream {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -174,7 +174,7 @@ impl HttpBody for Completed {
                 return Poll::Ready(None);
             };
             match frame.map(Frame::into_data) {
-                Ok(Ok(message)) => self.pieces = self.slot.complete(message),
+                Ok(Ok(message)) => self.pieces = self.slot.insert_into(message),
                 Ok(Err(other)) => return Poll::Ready(Some(Ok(other))),
             }
         }
@@ -191,20 +191,23 @@ mod tests {
     use super::*;
 
     fn payload() -> Payload {
-        Payload::result(vec![Bytes::from_static(b"\"content\":[1]"), Bytes::from_static(b",\"x\":2")], 1)
+        Payload::for_tool_result(
+            vec![Bytes::from_static(b"\"content\":[1]"), Bytes::from_static(b",\"x\":2")],
+            1,
+        )
     }
 
-    fn completed(slot: &Slot, message: &str) -> String {
-        let pieces = slot.complete(message.to_owned().into());
+    fn completed(slot: &PayloadSlot, message: &str) -> String {
+        let pieces = slot.insert_into(message.to_owned().into());
         String::from_utf8(pieces.into_iter().flatten().collect()).expect("text")
     }
 
     #[test]
     fn a_payload_goes_where_rmcp_wrote_nothing_and_only_once() {
-        let slot = Slot::default();
-        let written = serde_json::to_string(&empty_result()).expect("JSON");
+        let slot = PayloadSlot::default();
+        let written = serde_json::to_string(&placeholder_result()).expect("JSON");
         assert_eq!(completed(&slot, &written), written);
-        slot.fill(payload());
+        slot.set(payload());
         let progress = r#"{"method":"notifications/progress"}"#;
         assert_eq!(completed(&slot, progress), progress, "it waits for its message");
         let whole = completed(&slot, &written);
@@ -214,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_resource_gets_its_text() {
-        let slot = Slot::default();
-        slot.fill(Payload::resource(Bytes::from_static(b"\"{}\"")));
-        let contents = empty_resource("context://x\"text\":\"\"");
+        let slot = PayloadSlot::default();
+        slot.set(Payload::for_resource(Bytes::from_static(b"\"{}\"")));
+        let contents = placeholder_resource("context://x\"text\":\"\"");
         let whole = completed(&slot, &serde_json::to_string(&contents).expect("JSON"));
         let whole: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
         assert_eq!(whole["text"], "{}");
@@ -224,9 +227,9 @@ mod tests {
 
     #[test]
     fn an_id_cannot_take_the_place_of_a_payload() {
-        let slot = Slot::default();
-        slot.fill(payload());
-        let message = json!({ "id": NO_RESULT, "result": empty_result() }).to_string();
+        let slot = PayloadSlot::default();
+        slot.set(payload());
+        let message = json!({ "id": NO_RESULT, "result": placeholder_result() }).to_string();
         let whole: serde_json::Value = serde_json::from_str(&completed(&slot, &message)).expect("JSON");
         assert_eq!((&whole["id"], &whole["result"]["x"]), (&json!(NO_RESULT), &json!(2)));
     }

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::rows::{self, Place};
-use crate::base::json::{Kind, Node, Text};
+use super::rows::{self, RowPath};
+use crate::base::json::{JsonKind, JsonNode, JsonString};
 
 const MAX_ROWS: usize = 100;
 const MAX_COLUMNS: usize = 16;
@@ -25,16 +25,21 @@ const MAX_DEPTH: usize = 6;
 const WORDS: [&str; 6] = ["answer", "summary", "text", "message", "explanation", "description"];
 
 /// Renders an answer with the first `kept` of its rows in approximately `limit` bytes.
-pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, limit: usize) -> String {
-    let mut page = Page { text: String::new(), limit, is_cut: false };
+pub(super) fn render_text(
+    answer: JsonNode<'_>,
+    place: Option<&RowPath<'_>>,
+    kept: usize,
+    limit: usize,
+) -> String {
+    let mut page = TextPage { text: String::new(), limit, is_cut: false };
     page.words(answer);
     page.scalars(answer);
     if let Some(place) = place {
         page.rows(place.rows(), kept, place.headers());
     }
     match answer.kind() {
-        Kind::Object => page.others(answer, place.and_then(Place::first_name), MAX_DEPTH),
-        Kind::Array => {}
+        JsonKind::Object => page.others(answer, place.and_then(RowPath::first_name), MAX_DEPTH),
+        JsonKind::Array => {}
         _ => {
             let mut line = String::new();
             outline(&mut line, answer, MAX_DEPTH, limit + 4);
@@ -45,32 +50,35 @@ pub(super) fn text(answer: Node<'_>, place: Option<&Place<'_>>, kept: usize, lim
 }
 
 /// The text under construction.
-struct Page {
+struct TextPage {
     text: String,
     limit: usize,
     /// A line did not fit, so everything after it is left out.
     is_cut: bool,
 }
 
-impl Page {
-    fn words(&mut self, answer: Node<'_>) {
-        for text in answer.pick(&WORDS).into_iter().flatten().filter_map(Node::text) {
+impl TextPage {
+    fn words(&mut self, answer: JsonNode<'_>) {
+        for text in answer.get_many(&WORDS).into_iter().flatten().filter_map(JsonNode::string) {
             let (text, _) = self.start_of(text);
             self.paragraph(text.trim());
         }
     }
 
     /// Writes the scalar members as sentences: `Total: 12. Took ms: 3.`
-    fn scalars(&mut self, answer: Node<'_>) {
+    fn scalars(&mut self, answer: JsonNode<'_>) {
         let mut sentences = String::new();
         for (name, value) in answer.members() {
             if self.is_cut {
                 return;
             }
-            if value.holds_others() || value.kind() == Kind::Null || WORDS.iter().any(|word| name.is(word)) {
+            if value.is_container()
+                || value.kind() == JsonKind::Null
+                || WORDS.iter().any(|word| name.equals(word))
+            {
                 continue;
             }
-            let (plain, _) = value.text().map_or((value.raw().into(), true), |text| self.start_of(text));
+            let (plain, _) = value.string().map_or((value.raw().into(), true), |text| self.start_of(text));
             if plain.contains('\n') {
                 self.paragraph(&format!("{}:\n{plain}", title(name)));
             } else if sentences.len() <= self.limit {
@@ -81,7 +89,7 @@ impl Page {
         self.paragraph(sentences.trim_end());
     }
 
-    fn rows(&mut self, rows: Node<'_>, kept: usize, headers: Vec<Text<'_>>) {
+    fn rows(&mut self, rows: JsonNode<'_>, kept: usize, headers: Vec<JsonString<'_>>) {
         if kept == 0 {
             return self.paragraph("No rows.");
         }
@@ -89,7 +97,7 @@ impl Page {
         if columns.is_empty() { self.list(rows, kept) } else { self.table(rows, kept, &columns) }
     }
 
-    fn list(&mut self, rows: Node<'_>, kept: usize) {
+    fn list(&mut self, rows: JsonNode<'_>, kept: usize) {
         let room = self.limit + 1;
         let shown = self.each(rows, kept, |text, row| {
             text.push_str("- ");
@@ -98,7 +106,7 @@ impl Page {
         self.say_cut(shown, kept);
     }
 
-    fn table(&mut self, rows: Node<'_>, kept: usize, columns: &[Text<'_>]) {
+    fn table(&mut self, rows: JsonNode<'_>, kept: usize, columns: &[JsonString<'_>]) {
         let shown_columns = &columns[..columns.len().min(MAX_COLUMNS)];
         self.line(&line_of(shown_columns, push_name));
         self.line(&line_of(shown_columns, |text, _| text.push_str("---")));
@@ -124,7 +132,12 @@ impl Page {
     }
 
     /// Adds as many rows as fit, each written by `push`. Returns how many.
-    fn each<'a>(&mut self, rows: Node<'a>, kept: usize, push: impl Fn(&mut String, Node<'a>)) -> usize {
+    fn each<'a>(
+        &mut self,
+        rows: JsonNode<'a>,
+        kept: usize,
+        push: impl Fn(&mut String, JsonNode<'a>),
+    ) -> usize {
         for (index, row) in rows.items().take(kept.min(MAX_ROWS)).enumerate() {
             let before = self.text.len();
             push(&mut self.text, row);
@@ -148,17 +161,17 @@ impl Page {
     }
 
     /// Writes the members that are neither prose nor scalars nor the rows.
-    fn others(&mut self, answer: Node<'_>, rows: Option<&str>, depth: usize) {
-        let nested = answer.members().filter(|(_, value)| value.holds_others());
-        for (name, value) in nested.filter(|(name, _)| !rows.is_some_and(|rows| name.is(rows))) {
+    fn others(&mut self, answer: JsonNode<'_>, rows: Option<&str>, depth: usize) {
+        let nested = answer.members().filter(|(_, value)| value.is_container());
+        for (name, value) in nested.filter(|(name, _)| !rows.is_some_and(|rows| name.equals(rows))) {
             if self.is_cut {
                 return;
             }
-            let is_list = value.items().any(|item| item.kind() == Kind::Object);
+            let is_list = value.items().any(|item| item.kind() == JsonKind::Object);
             if is_list {
                 self.line(&format!("{}:", title(name)));
                 self.list(value, value.items().count());
-            } else if depth > 0 && value.members().any(|(_, value)| value.holds_others()) {
+            } else if depth > 0 && value.members().any(|(_, value)| value.is_container()) {
                 self.line(&format!("{}:", title(name)));
                 self.scalars(value);
                 self.others(value, None, depth - 1);
@@ -171,8 +184,8 @@ impl Page {
     }
 
     /// Returns as much of a text as the page could hold, plus a few bytes if it is longer.
-    fn start_of<'a>(&self, text: Text<'a>) -> (Cow<'a, str>, bool) {
-        text.beginning(self.limit + 4)
+    fn start_of<'a>(&self, text: JsonString<'a>) -> (Cow<'a, str>, bool) {
+        text.prefix(self.limit + 4)
     }
 
     fn paragraph(&mut self, text: &str) {
@@ -216,8 +229,8 @@ impl Page {
 }
 
 /// Returns the columns of rows that are objects, in the order in which they appear.
-fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
-    let mut columns: Vec<Text<'_>> = Vec::new();
+fn columns(rows: JsonNode<'_>, kept: usize) -> Vec<JsonString<'_>> {
+    let mut columns: Vec<JsonString<'_>> = Vec::new();
     let mut known = HashSet::new();
     for row in rows.items().take(kept.min(MAX_ROWS)) {
         // Rows mostly have the same members in the same order, so the next column is compared
@@ -228,7 +241,7 @@ fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
                 next += 1;
                 continue;
             }
-            if known.insert(name.decoded()) {
+            if known.insert(name.decode()) {
                 columns.push(name);
                 next = columns.len();
             }
@@ -241,7 +254,7 @@ fn columns(rows: Node<'_>, kept: usize) -> Vec<Text<'_>> {
 }
 
 /// Returns a table line with what `push` writes for each column.
-fn line_of(columns: &[Text<'_>], push: impl Fn(&mut String, Text<'_>)) -> String {
+fn line_of(columns: &[JsonString<'_>], push: impl Fn(&mut String, JsonString<'_>)) -> String {
     let mut line = "|".to_owned();
     for name in columns {
         line.push(' ');
@@ -264,16 +277,16 @@ const fn bytes_of(chars: usize) -> usize {
 
 /// A row's line, written straight into the text: half of what rendering an answer costs is here. Says whether a cell of it
 /// was cut.
-fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>], longest: usize) -> bool {
+fn push_row(text: &mut String, row: JsonNode<'_>, columns: &[JsonString<'_>], longest: usize) -> bool {
     let mut cells = [None; MAX_COLUMNS];
     match row.kind() {
-        Kind::Array => cells.iter_mut().zip(row.items()).for_each(|(cell, item)| *cell = Some(item)),
+        JsonKind::Array => cells.iter_mut().zip(row.items()).for_each(|(cell, item)| *cell = Some(item)),
         _ => {
             let mut next = 0;
             for (name, value) in row.members() {
                 let is_next = columns.get(next) == Some(&name);
                 let column =
-                    if is_next { Some(next) } else { columns.iter().position(|known| known.agrees(name)) };
+                    if is_next { Some(next) } else { columns.iter().position(|known| known.same_as(name)) };
                 if let Some(column) = column {
                     cells[column] = Some(value);
                     next = column + 1;
@@ -294,8 +307,8 @@ fn push_row(text: &mut String, row: Node<'_>, columns: &[Text<'_>], longest: usi
 }
 
 /// A value in a table cell: one line, short, no bars. Says whether it was cut.
-fn push_cell(text: &mut String, value: Node<'_>, longest: usize) -> bool {
-    let simple = value.text().and_then(Text::plain);
+fn push_cell(text: &mut String, value: JsonNode<'_>, longest: usize) -> bool {
+    let simple = value.string().and_then(JsonString::plain);
     if let Some(cell) = simple
         && cell.len() <= longest
         && cell.bytes().all(|byte| matches!(byte, b' '..=b'{' | b'}' | b'~'))
@@ -309,7 +322,7 @@ fn push_cell(text: &mut String, value: Node<'_>, longest: usize) -> bool {
 }
 
 /// Writes a column's name.
-fn push_name(text: &mut String, name: Text<'_>) {
+fn push_name(text: &mut String, name: JsonString<'_>) {
     let mut cell = String::new();
     push_line(&mut cell, name, MAX_NAME_BYTES);
     push_short(text, &cell, MIN_CELL_CHARS);
@@ -347,13 +360,13 @@ fn clipped(text: &str, longest: usize) -> Option<&str> {
 
 /// Writes any value on one line: `name: orders; attributes: id, region`. Stops when the text has
 /// `room` bytes. Returns whether there is room left.
-fn outline(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> bool {
+fn outline(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) -> bool {
     match value.kind() {
-        Kind::Null => {}
-        Kind::String => return value.text().is_none_or(|words| push_line(text, words, room)),
-        Kind::Bool | Kind::Number => push_start(text, value.raw(), room),
-        Kind::Array | Kind::Object if depth == 0 => text.push('…'),
-        Kind::Array => {
+        JsonKind::Null => {}
+        JsonKind::String => return value.string().is_none_or(|words| push_line(text, words, room)),
+        JsonKind::Bool | JsonKind::Number => push_start(text, value.raw(), room),
+        JsonKind::Array | JsonKind::Object if depth == 0 => text.push('…'),
+        JsonKind::Array => {
             for (index, item) in value.items().enumerate() {
                 text.push_str(if index == 0 { "" } else { ", " });
                 if !nested(text, item, depth, room) {
@@ -361,7 +374,7 @@ fn outline(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> boo
                 }
             }
         }
-        Kind::Object => {
+        JsonKind::Object => {
             for (index, (name, member)) in value.members().enumerate() {
                 text.push_str(if index == 0 { "" } else { "; " });
                 push_line(text, name, room);
@@ -375,8 +388,8 @@ fn outline(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> boo
     text.len() < room
 }
 
-fn nested(text: &mut String, value: Node<'_>, depth: usize, room: usize) -> bool {
-    let is_object = value.kind() == Kind::Object;
+fn nested(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) -> bool {
+    let is_object = value.kind() == JsonKind::Object;
     text.push_str(if is_object { "(" } else { "" });
     let goes_on = outline(text, value, depth - 1, room);
     text.push_str(if is_object { ")" } else { "" });
@@ -389,7 +402,7 @@ fn push_start(text: &mut String, more: &str, room: usize) {
 }
 
 /// Appends a string on one line. Returns whether there is room left.
-fn push_line(text: &mut String, words: Text<'_>, room: usize) -> bool {
+fn push_line(text: &mut String, words: JsonString<'_>, room: usize) -> bool {
     let mut after_return = false;
     for c in words.chars() {
         if text.len() >= room {
@@ -407,7 +420,7 @@ fn breaks_a_line(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-fn joined(names: &[Text<'_>]) -> String {
+fn joined(names: &[JsonString<'_>]) -> String {
     let mut text = String::new();
     for (index, name) in names.iter().enumerate() {
         text.push_str(if index == 0 { "" } else { ", " });
@@ -419,7 +432,7 @@ fn joined(names: &[Text<'_>]) -> String {
 }
 
 /// Turns a member's name into a title: `took_ms` → `Took ms`.
-fn title(name: Text<'_>) -> String {
+fn title(name: JsonString<'_>) -> String {
     let mut text = String::new();
     push_line(&mut text, name, MAX_NAME_BYTES);
     let mut text = text.replace('_', " ");
@@ -432,7 +445,7 @@ fn title(name: Text<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::json::Document;
+    use crate::base::json::JsonDocument;
     use serde_json::{Map, Value, json};
 
     fn rendered(answer: Value) -> String {
@@ -440,10 +453,10 @@ mod tests {
     }
 
     fn rendered_in(answer: Value, limit: usize) -> String {
-        let document = Document::of(&answer);
-        let place = Place::find(document.root());
+        let document = JsonDocument::from_value(&answer);
+        let place = RowPath::find(document.root());
         let kept = place.as_ref().map_or(0, |place| place.rows().items().count());
-        text(document.root(), place.as_ref(), kept, limit)
+        render_text(document.root(), place.as_ref(), kept, limit)
     }
 
     #[test]
@@ -540,15 +553,15 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_digits() {
-        let document = Document::parse(br#"[{"id":12345678901234567890123,"n":1.10}]"#.to_vec(), &LIMITS);
+        let document = JsonDocument::parse(br#"[{"id":12345678901234567890123,"n":1.10}]"#.to_vec(), &LIMITS);
         let document = document.expect("a document");
-        let place = Place::find(document.root());
-        let text = text(document.root(), place.as_ref(), 1, 1000);
+        let place = RowPath::find(document.root());
+        let text = render_text(document.root(), place.as_ref(), 1, 1000);
         assert_eq!(text, "| id | n |\n| --- | --- |\n| 12345678901234567890123 | 1.10 |");
     }
 
-    const LIMITS: crate::base::json::Limits =
-        crate::base::json::Limits { bytes: 1 << 20, depth: 120, values: usize::MAX };
+    const LIMITS: crate::base::json::JsonLimits =
+        crate::base::json::JsonLimits { bytes: 1 << 20, depth: 120, values: usize::MAX };
 
     #[test]
     fn what_is_large_is_rendered_in_its_bounds() {

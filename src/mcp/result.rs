@@ -12,10 +12,10 @@ use serde_json::{Map, json};
 
 use super::payload::Payload;
 use super::render;
-use super::rows::Place;
+use super::rows::RowPath;
 use crate::backend;
-use crate::base::budget::Hold;
-use crate::base::json::{Document, Node};
+use crate::base::budget::Reservation;
+use crate::base::json::{JsonDocument, JsonNode};
 
 /// The maximum size of the text. It repeats the structured content, so it gets the smaller part.
 const MAX_TEXT_BYTES: usize = 48 << 10;
@@ -24,69 +24,71 @@ const ENVELOPE_BYTES: usize = 1 << 10;
 
 /// An answer before it becomes a result.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) data: Arc<Document>,
+pub(super) struct ToolAnswer {
+    pub(super) data: Arc<JsonDocument>,
     /// The reservation for the data, unless the document is kept elsewhere.
-    pub(super) hold: Option<Hold>,
+    pub(super) reservation: Option<Reservation>,
     /// A notice that precedes those about what is cut here.
     pub(super) notice: Option<String>,
     /// The maximum number of rows that the caller wants.
-    pub(super) limit: Option<usize>,
+    pub(super) row_limit: Option<usize>,
 }
 
-impl Answer {
+impl ToolAnswer {
     /// An answer from a document that is kept elsewhere.
-    pub(super) fn of(data: Arc<Document>) -> Self {
-        Self { data, hold: None, notice: None, limit: None }
+    pub(super) fn from_document(data: Arc<JsonDocument>) -> Self {
+        Self { data, reservation: None, notice: None, row_limit: None }
     }
 
     /// Builds the result in approximately `max_bytes`.
     ///
     /// # Errors
-    /// [`backend::Error::NoRoom`] if the budget for answers has no room for it.
+    /// [`backend::Error::BudgetExhausted`] if the budget for answers has no room for it.
     pub(super) fn into_payload(mut self, max_bytes: usize) -> Result<Payload, backend::Error> {
         let data = Arc::clone(&self.data);
-        let place = Place::find(data.root());
+        let place = RowPath::find(data.root());
         let rows = place.as_ref().map_or(0, |place| place.rows().items().count());
-        let asked = rows.min(self.limit.unwrap_or(rows));
+        let asked = rows.min(self.row_limit.unwrap_or(rows));
         let mut notices = Vec::from_iter(self.notice.take());
         notices.extend(repairs(&data).map(str::to_owned));
         if asked < rows {
             notices
                 .push(format!("The search service gave {rows} rows; the first {asked} are kept, as asked."));
         }
-        let text = render::text(data.root(), place.as_ref(), asked, MAX_TEXT_BYTES.min(max_bytes / 4));
+        let text = render::render_text(data.root(), place.as_ref(), asked, MAX_TEXT_BYTES.min(max_bytes / 4));
         let room = max_bytes.saturating_sub(text.len() + ENVELOPE_BYTES);
-        let part = Part::that_fits(&data, place.as_ref().map(Place::rows), asked, room);
+        let part = Selection::that_fits(&data, place.as_ref().map(RowPath::rows), asked, room);
         if let Some(kept) = part.kept_of(asked) {
             notices.push(too_large(kept, asked, max_bytes));
         }
-        let frame = Frame::new(&text, &notices, part.is_cut());
+        let frame = ResultEnvelope::new(&text, &notices, part.is_cut());
         self.assemble(&frame, &part)
     }
 
-    fn assemble(self, frame: &Frame, part: &Part<'_>) -> Result<Payload, backend::Error> {
-        let Self { data, hold, .. } = self;
+    fn assemble(self, frame: &ResultEnvelope, part: &Selection<'_>) -> Result<Payload, backend::Error> {
+        let Self { data, reservation: hold, .. } = self;
         let held = data.capacity();
         let json = match part {
-            Part::Whole => return Ok(Payload::result(frame.around(data, hold), frame.readable)),
-            Part::Rows { array, end, .. } => {
+            Selection::Whole => {
+                return Ok(Payload::for_tool_result(frame.around(data, hold), frame.readable));
+            }
+            Selection::Rows { array, end, .. } => {
                 let (before, after) = (&data.as_str()[..*end], &data.as_str()[array.end()..]);
                 [&frame.head, before, "]", after, &frame.tail].concat()
             }
-            Part::Nothing => [&frame.head, "null", &frame.tail].concat(),
+            Selection::Nothing => [&frame.head, "null", &frame.tail].concat(),
         };
-        let bytes = Kept::counted(json.into_bytes(), hold, held)?;
-        Ok(Payload::result(vec![bytes], frame.readable))
+        let bytes = ReservedBytes::reserve(json.into_bytes(), hold, held)?;
+        Ok(Payload::for_tool_result(vec![bytes], frame.readable))
     }
 }
 
 /// Which part of a document is returned.
-enum Part<'a> {
+enum Selection<'a> {
     Whole,
     /// The rows up to `end`, an offset into the document. `fits` unless more rows were wanted.
     Rows {
-        array: Node<'a>,
+        array: JsonNode<'a>,
         end: usize,
         kept: usize,
         fits: bool,
@@ -95,10 +97,10 @@ enum Part<'a> {
     Nothing,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Selection<'a> {
     /// Takes as many of the first `asked` rows as fit into `room` bytes together with everything
     /// around them.
-    fn that_fits(document: &Document, rows: Option<Node<'a>>, asked: usize, room: usize) -> Self {
+    fn that_fits(document: &JsonDocument, rows: Option<JsonNode<'a>>, asked: usize, room: usize) -> Self {
         let Some(array) = rows else {
             return if document.size() <= room { Self::Whole } else { Self::Nothing };
         };
@@ -132,14 +134,14 @@ impl<'a> Part<'a> {
 }
 
 /// The JSON around the data.
-struct Frame {
+struct ResultEnvelope {
     head: String,
     tail: String,
     /// Bytes of text that a model reads.
     readable: usize,
 }
 
-impl Frame {
+impl ResultEnvelope {
     fn new(text: &str, notices: &[String], truncated: bool) -> Self {
         let mut extra = Map::new();
         if truncated {
@@ -161,53 +163,53 @@ impl Frame {
     }
 
     /// Puts the frame around the whole document, whose bytes are copied only if they are few.
-    fn around(&self, data: Arc<Document>, hold: Option<Hold>) -> Vec<Bytes> {
+    fn around(&self, data: Arc<JsonDocument>, hold: Option<Reservation>) -> Vec<Bytes> {
         const FEW: usize = 16 << 10;
         if data.size() <= FEW && hold.is_some() {
             // The reservation for the document covers the copy, and the frame is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
-            return vec![Bytes::from_owner(Kept { bytes, _hold: hold })];
+            return vec![Bytes::from_owner(ReservedBytes { bytes, _hold: hold })];
         }
-        let shared = Bytes::from_owner(Kept { bytes: data, _hold: hold });
+        let shared = Bytes::from_owner(ReservedBytes { bytes: data, _hold: hold });
         vec![self.head.clone().into(), shared, self.tail.clone().into()]
     }
 }
 
 /// Bytes with their reservation.
-pub(super) struct Kept<T> {
+pub(super) struct ReservedBytes<T> {
     bytes: T,
-    _hold: Option<Hold>,
+    _hold: Option<Reservation>,
 }
 
-impl Kept<Vec<u8>> {
+impl ReservedBytes<Vec<u8>> {
     /// Replaces a document's reservation of `held` bytes by one for `bytes`.
-    pub(super) fn counted(
+    pub(super) fn reserve(
         bytes: Vec<u8>,
-        mut hold: Option<Hold>,
+        mut hold: Option<Reservation>,
         held: usize,
     ) -> Result<Bytes, backend::Error> {
         if let Some(hold) = &mut hold {
-            hold.grow(bytes.capacity() as u64).map_err(backend::Error::NoRoom)?;
+            hold.try_grow(bytes.capacity() as u64).map_err(backend::Error::BudgetExhausted)?;
             hold.shrink(held as u64);
         }
         Ok(Bytes::from_owner(Self { bytes, _hold: hold }))
     }
 }
 
-impl AsRef<[u8]> for Kept<Vec<u8>> {
+impl AsRef<[u8]> for ReservedBytes<Vec<u8>> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl AsRef<[u8]> for Kept<Arc<Document>> {
+impl AsRef<[u8]> for ReservedBytes<Arc<JsonDocument>> {
     fn as_ref(&self) -> &[u8] {
         self.bytes.as_str().as_bytes()
     }
 }
 
 /// Describes what was changed in an answer to make it valid JSON.
-fn repairs(document: &Document) -> impl Iterator<Item = &'static str> {
+fn repairs(document: &JsonDocument) -> impl Iterator<Item = &'static str> {
     let repairs = document.repairs();
     let numbers =
         "Some numbers of the answer were NaN or Infinity, which JSON does not have; they are null here.";
@@ -229,12 +231,12 @@ fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
 }
 
 /// Builds a tool result with an error for the model and its user.
-pub(super) fn failure(sentence: String) -> CallToolResult {
+pub(super) fn error_result(sentence: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(sentence)])
 }
 
 /// Adds the `_meta` that names the server.
-pub(super) fn signed(mut result: CallToolResult, meta: Option<MetaObject>) -> CallToolResult {
+pub(super) fn with_meta(mut result: CallToolResult, meta: Option<MetaObject>) -> CallToolResult {
     result.meta = meta;
     result
 }
@@ -243,25 +245,25 @@ pub(super) fn signed(mut result: CallToolResult, meta: Option<MetaObject>) -> Ca
 mod tests {
     use super::*;
     use crate::base::budget::Budget;
-    use crate::base::json::Limits;
+    use crate::base::json::JsonLimits;
     use proptest::prelude::*;
     use serde_json::Value;
 
-    fn answer(data: Value) -> Answer {
-        Answer::of(Arc::new(Document::of(&data)))
+    fn answer(data: Value) -> ToolAnswer {
+        ToolAnswer::from_document(Arc::new(JsonDocument::from_value(&data)))
     }
 
-    fn text_of(answer: Answer, max_bytes: usize) -> String {
+    fn text_of(answer: ToolAnswer, max_bytes: usize) -> String {
         let payload = answer.into_payload(max_bytes).expect("there is room");
-        let pieces: Vec<u8> = payload.pieces().iter().flat_map(|piece| piece.to_vec()).collect();
+        let pieces: Vec<u8> = payload.chunks().iter().flat_map(|piece| piece.to_vec()).collect();
         format!("{{{}}}", String::from_utf8(pieces).expect("text"))
     }
 
-    fn result(answer: Answer, max_bytes: usize) -> Value {
+    fn result(answer: ToolAnswer, max_bytes: usize) -> Value {
         serde_json::from_str(&text_of(answer, max_bytes)).expect("JSON")
     }
 
-    fn structured(answer: Answer, max_bytes: usize) -> Value {
+    fn structured(answer: ToolAnswer, max_bytes: usize) -> Value {
         result(answer, max_bytes)["structuredContent"].clone()
     }
 
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_the_caller_is_kept() {
-        let structured = structured(Answer { limit: Some(3), ..answer(rows(10)) }, 1 << 16);
+        let structured = structured(ToolAnswer { row_limit: Some(3), ..answer(rows(10)) }, 1 << 16);
         assert_eq!(structured["data"]["rows"].as_array().expect("rows").len(), 3);
         assert_eq!(structured["notice"], "The search service gave 10 rows; the first 3 are kept, as asked.");
     }
@@ -320,20 +322,20 @@ mod tests {
     #[test]
     fn digits_and_order_come_out_as_they_came_in() {
         let text = r#"{"rows":[{"id":12345678901234567890123,"b":1.10,"a":-0},{"id":1e-7}],"n":[1E400]}"#;
-        let limits = Limits { bytes: 1 << 10, depth: 100, values: 100 };
-        let document = Arc::new(Document::parse(text.into(), &limits).expect("a document"));
+        let limits = JsonLimits { bytes: 1 << 10, depth: 100, values: 100 };
+        let document = Arc::new(JsonDocument::parse(text.into(), &limits).expect("a document"));
         assert!(
-            text_of(Answer::of(document), 1 << 16)
+            text_of(ToolAnswer::from_document(document), 1 << 16)
                 .ends_with(&format!(r#""structuredContent":{{"data":{text}}}}}"#))
         );
     }
 
     #[test]
     fn the_first_block_has_note_and_answer() {
-        let limits = Limits { bytes: 1 << 10, depth: 100, values: 100 };
+        let limits = JsonLimits { bytes: 1 << 10, depth: 100, values: 100 };
         let text = br#"{"rows":[{"a":NaN,"b":"x\ud83d"}]}"#.to_vec();
-        let document = Arc::new(Document::parse(text, &limits).expect("a document"));
-        let result = result(Answer::of(document), 1 << 16);
+        let document = Arc::new(JsonDocument::parse(text, &limits).expect("a document"));
+        let result = result(ToolAnswer::from_document(document), 1 << 16);
         assert_eq!(result["content"].as_array().map(Vec::len), Some(1));
         let told = result["content"][0]["text"].as_str().expect("a text");
         assert!(told.starts_with("Note: Some numbers") && told.ends_with("|  | x\u{fffd} |"), "{told}");
@@ -345,10 +347,10 @@ mod tests {
     fn what_is_handed_out_is_counted_until_it_is_gone() {
         let budget = Budget::new(1 << 20);
         let counted = |data: Value| {
-            let document = Document::of(&data);
-            let mut hold = budget.hold(None, None, true);
-            hold.grow(document.capacity() as u64).expect("room");
-            Answer { hold: Some(hold), ..Answer::of(Arc::new(document)) }
+            let document = JsonDocument::from_value(&data);
+            let mut hold = budget.new_reservation(None, None, true);
+            hold.try_grow(document.capacity() as u64).expect("room");
+            ToolAnswer { reservation: Some(hold), ..ToolAnswer::from_document(Arc::new(document)) }
         };
         let whole = counted(rows(1000)).into_payload(1 << 20).expect("room");
         assert!(budget.held() > 90_000, "{}", budget.held());
@@ -376,12 +378,12 @@ mod tests {
 
         #[test]
         fn what_is_cut_has_the_first_rows(data in json_value(), limit in 0_usize..4) {
-            let cut = Answer { limit: Some(limit), ..answer(data.clone()) };
+            let cut = ToolAnswer { row_limit: Some(limit), ..answer(data.clone()) };
             let structured = structured(cut, 1 << 20);
-            let whole = Document::of(&data);
-            let cut = Document::of(&structured["data"]);
-            let rows = |document: &Document| -> Option<Vec<Value>> {
-                let place = Place::find(document.root())?;
+            let whole = JsonDocument::from_value(&data);
+            let cut = JsonDocument::from_value(&structured["data"]);
+            let rows = |document: &JsonDocument| -> Option<Vec<Value>> {
+                let place = RowPath::find(document.root())?;
                 Some(place.rows().items().map(|row| serde_json::from_str(row.raw()).expect("JSON")).collect())
             };
             let expected = rows(&whole).map(|rows| rows.into_iter().take(limit).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! Finds the rows of a backend's answer. Backends name and nest them differently; this covers the
 //! usual ways.
 
-use crate::base::json::{Kind, Node, Text};
+use crate::base::json::{JsonKind, JsonNode, JsonString};
 
 /// Members that hold rows, the most specific name first.
 const NAMES: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"];
@@ -14,33 +14,33 @@ pub(super) const MAX_COLUMNS: usize = 1000;
 
 /// The rows of an answer, and the path to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place<'a> {
+pub(super) struct RowPath<'a> {
     path: Vec<&'static str>,
     /// The object that has the rows as a member.
-    parent: Option<Node<'a>>,
-    rows: Node<'a>,
+    parent: Option<JsonNode<'a>>,
+    rows: JsonNode<'a>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> RowPath<'a> {
     /// Finds the rows of an answer: the answer itself, or a well-known member at most three levels
     /// down.
-    pub(super) fn find(answer: Node<'a>) -> Option<Self> {
+    pub(super) fn find(answer: JsonNode<'a>) -> Option<Self> {
         let mut path = Vec::new();
         let (parent, rows) = descend(None, answer, LEVELS, &mut path)?;
         Some(Self { path, parent, rows })
     }
 
     /// Returns the array of rows.
-    pub(super) fn rows(&self) -> Node<'a> {
+    pub(super) fn rows(&self) -> JsonNode<'a> {
         self.rows
     }
 
     /// Returns the column names that stand beside the rows, if any.
-    pub(super) fn headers(&self) -> Vec<Text<'a>> {
+    pub(super) fn headers(&self) -> Vec<JsonString<'a>> {
         let listed = self.parent.and_then(|parent| {
-            parent.pick(&HEADERS).into_iter().flatten().find(|listed| listed.kind() == Kind::Array)
+            parent.get_many(&HEADERS).into_iter().flatten().find(|listed| listed.kind() == JsonKind::Array)
         });
-        listed.into_iter().flat_map(Node::items).filter_map(header).take(MAX_COLUMNS).collect()
+        listed.into_iter().flat_map(JsonNode::items).filter_map(header).take(MAX_COLUMNS).collect()
     }
 
     /// Returns the member of the top-level object that holds the rows.
@@ -49,21 +49,21 @@ impl<'a> Place<'a> {
     }
 }
 
-fn header(column: Node<'_>) -> Option<Text<'_>> {
-    column.text().or_else(|| column.get("name")?.text())
+fn header(column: JsonNode<'_>) -> Option<JsonString<'_>> {
+    column.string().or_else(|| column.get("name")?.string())
 }
 
 fn descend<'a>(
-    parent: Option<Node<'a>>,
-    value: Node<'a>,
+    parent: Option<JsonNode<'a>>,
+    value: JsonNode<'a>,
     levels: usize,
     path: &mut Vec<&'static str>,
-) -> Option<(Option<Node<'a>>, Node<'a>)> {
-    if value.kind() == Kind::Array {
+) -> Option<(Option<JsonNode<'a>>, JsonNode<'a>)> {
+    if value.kind() == JsonKind::Array {
         return Some((parent, value));
     }
     let levels = levels.checked_sub(1)?;
-    let members = NAMES.into_iter().zip(value.pick(&NAMES));
+    let members = NAMES.into_iter().zip(value.get_many(&NAMES));
     members.filter_map(|(name, inner)| Some((name, inner?))).find_map(|(name, inner)| {
         path.push(name);
         let found = descend(Some(value), inner, levels, path);
@@ -77,7 +77,7 @@ fn descend<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::json::Document;
+    use crate::base::json::JsonDocument;
     use serde_json::json;
 
     #[test]
@@ -92,16 +92,17 @@ mod tests {
             (json!("rows"), None),
             (json!({"data": {"data": {"data": {"data": []}}}}), None),
         ] {
-            let document = Document::of(&answer);
-            assert_eq!(Place::find(document.root()).map(|place| place.path), path, "{answer}");
+            let document = JsonDocument::from_value(&answer);
+            assert_eq!(RowPath::find(document.root()).map(|place| place.path), path, "{answer}");
         }
     }
 
     #[test]
     fn headers_stand_beside_the_rows() {
-        let answer = Document::of(&json!({"data": {"columns": [{"name": "a"}, "b"], "rows": [[1, 2]]}}));
-        let place = Place::find(answer.root()).expect("rows");
-        assert_eq!(place.headers().into_iter().map(Text::raw).collect::<Vec<_>>(), ["a", "b"]);
+        let answer =
+            JsonDocument::from_value(&json!({"data": {"columns": [{"name": "a"}, "b"], "rows": [[1, 2]]}}));
+        let place = RowPath::find(answer.root()).expect("rows");
+        assert_eq!(place.headers().into_iter().map(JsonString::raw).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(place.rows().raw(), "[[1,2]]");
     }
 }

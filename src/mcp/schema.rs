@@ -13,8 +13,8 @@ use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use crate::base::digest::Digest;
-use crate::base::intern::Interner;
-use crate::base::likeness;
+use crate::base::interner::Interner;
+use crate::base::similarity;
 
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
@@ -33,7 +33,7 @@ const MAX_PLACE_CHARS: usize = 100;
 
 /// Why a schema cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum SchemaError {
     #[error("it describes something other than an object")]
     NotAnObject,
     #[error("it has {0} bytes, more than {MAX_SCHEMA_BYTES}")]
@@ -64,17 +64,17 @@ static KNOWN: LazyLock<Interner<Schema>> = LazyLock::new(Interner::new);
 
 impl Schema {
     /// Compiles a schema, or returns the compiled form of an equal one.
-    pub(super) fn compiled(schema: &Map<String, Value>) -> Result<Arc<Self>, Fault> {
+    pub(super) fn get_or_compile(schema: &Map<String, Value>) -> Result<Arc<Self>, SchemaError> {
         let text = serde_json::to_vec(schema).expect("a JSON object can be written");
-        KNOWN.copy(Digest::of(&text), || match text.len() {
-            bytes if bytes > MAX_SCHEMA_BYTES => Err(Fault::TooLarge(bytes)),
+        KNOWN.get_or_insert(Digest::of(&text), || match text.len() {
+            bytes if bytes > MAX_SCHEMA_BYTES => Err(SchemaError::TooLarge(bytes)),
             _ => Self::compile(schema),
         })
     }
 
-    fn compile(schema: &Map<String, Value>) -> Result<Self, Fault> {
+    fn compile(schema: &Map<String, Value>) -> Result<Self, SchemaError> {
         if schema.get("type").and_then(Value::as_str) != Some("object") {
-            return Err(Fault::NotAnObject);
+            return Err(SchemaError::NotAnObject);
         }
         let described = schema.get("properties").and_then(Value::as_object);
         let properties: Vec<String> =
@@ -85,10 +85,10 @@ impl Schema {
             && !schema.contains_key("patternProperties");
         let schema = Value::Object(schema.clone());
         if depth_exceeds(&schema, MAX_SCHEMA_DEPTH) {
-            return Err(Fault::TooDeep);
+            return Err(SchemaError::TooDeep);
         }
         if patterns(&schema) > MAX_PATTERNS {
-            return Err(Fault::TooManyPatterns);
+            return Err(SchemaError::TooManyPatterns);
         }
         let validator = jsonschema::draft202012::options()
             .offline()
@@ -96,7 +96,7 @@ impl Schema {
                 PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES),
             )
             .build(&schema)
-            .map_err(|error| Fault::Invalid(clipped(&error.to_string(), MAX_MESSAGE_CHARS)))?;
+            .map_err(|error| SchemaError::Invalid(clipped(&error.to_string(), MAX_MESSAGE_CHARS)))?;
         let optional = properties.iter().filter(|name| !requires(&schema, name));
         let without_null = optional.filter(|name| refuses_null(&validator, name)).cloned().collect();
         Ok(Self { validator, properties, without_null, integers, is_closed })
@@ -106,10 +106,10 @@ impl Schema {
     /// Neither would reach a backend, and neither models nor people can change what their client adds. What may be a slip of
     /// somebody who meant an argument stays, to be refused. A whole number is written as one: JSON Schema takes `10.0` for an
     /// integer, and whoever reads it further on may not.
-    pub(super) fn fitted(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
+    pub(super) fn normalize_arguments(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
         let is_slip = |name: &str| {
             let missing = self.properties.iter().filter(|known| !arguments.contains_key(*known));
-            likeness::nearest(name, missing.map(|known| (known.as_str(), ()))).is_some()
+            similarity::closest(name, missing.map(|known| (known.as_str(), ()))).is_some()
         };
         let is_idle = |name: &String, value: &Value| match self.properties.contains(name) {
             true => value.is_null() && self.without_null.contains(name),
@@ -247,11 +247,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn compiled(schema: Value) -> Result<Arc<Schema>, Fault> {
-        Schema::compiled(schema.as_object().expect("an object"))
+    fn compiled(schema: Value) -> Result<Arc<Schema>, SchemaError> {
+        Schema::get_or_compile(schema.as_object().expect("an object"))
     }
 
-    fn refused(schema: Value) -> Fault {
+    fn refused(schema: Value) -> SchemaError {
         compiled(schema).err().expect("refused")
     }
 
@@ -272,7 +272,7 @@ mod tests {
     fn a_whole_number_is_one_however_it_is_written() {
         let fitted = |limit: &str| {
             let arguments = serde_json::from_str(&format!("{{\"query\": \"q\", \"limit\": {limit}}}"));
-            search().fitted(arguments.expect("an object"))["limit"].to_string()
+            search().normalize_arguments(arguments.expect("an object"))["limit"].to_string()
         };
         for (written, meant) in [("10.0", "10"), ("1e2", "100"), ("10", "10"), ("2.50e1", "25")] {
             assert_eq!(fitted(written), meant, "{written}");
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn what_clients_add_by_themselves_is_left_out() {
         let fitted = |arguments: Value| {
-            Value::Object(search().fitted(arguments.as_object().expect("an object").clone()))
+            Value::Object(search().normalize_arguments(arguments.as_object().expect("an object").clone()))
         };
         for (arguments, expected) in [
             (json!({"query": "q", "limit": null}), json!({"query": "q"})),
@@ -379,7 +379,8 @@ mod tests {
         let all = |names: &[&str]| {
             names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect::<Map<_, _>>()
         };
-        let fitted = schema.fitted(all(&["any", "none", "either", "one", "a/b", "list", "other"]));
+        let fitted =
+            schema.normalize_arguments(all(&["any", "none", "either", "one", "a/b", "list", "other"]));
         assert_eq!(fitted, all(&["any", "none", "either", "other"]));
     }
 
@@ -394,7 +395,7 @@ mod tests {
     fn no_reference_leaves_the_schema() {
         for target in ["https://example.com/schema.json", "file:///etc/passwd", "other.json"] {
             let fault = refused(json!({"type": "object", "properties": {"a": {"$ref": target}}}));
-            assert!(matches!(fault, Fault::Invalid(_)), "{target}: {fault:?}");
+            assert!(matches!(fault, SchemaError::Invalid(_)), "{target}: {fault:?}");
         }
         let local = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
         assert!(compiled(local).is_ok());
@@ -402,13 +403,13 @@ mod tests {
 
     #[test]
     fn schemas_are_bounded() {
-        assert_eq!(refused(json!({"type": "string"})), Fault::NotAnObject);
-        assert_eq!(refused(json!({})), Fault::NotAnObject);
+        assert_eq!(refused(json!({"type": "string"})), SchemaError::NotAnObject);
+        assert_eq!(refused(json!({})), SchemaError::NotAnObject);
         let deep = (0..40).fold(json!({}), |inner, _| json!({"not": inner}));
-        assert_eq!(refused(json!({"type": "object", "not": deep})), Fault::TooDeep);
+        assert_eq!(refused(json!({"type": "object", "not": deep})), SchemaError::TooDeep);
         let large = json!({"type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES)});
-        assert!(matches!(refused(large), Fault::TooLarge(_)));
-        assert!(matches!(refused(json!({"type": "object", "required": 7})), Fault::Invalid(_)));
+        assert!(matches!(refused(large), SchemaError::TooLarge(_)));
+        assert!(matches!(refused(json!({"type": "object", "required": 7})), SchemaError::Invalid(_)));
     }
 
     #[test]
@@ -420,13 +421,16 @@ mod tests {
             json!({"type": "object", "properties": members.collect::<Map<_, _>>()})
         };
         assert!(compiled(with(vec!["^[A-Z]{2}-[0-9]{4,12}$".into(); MAX_PATTERNS])).is_ok());
-        assert_eq!(refused(with(vec!["x".into(); MAX_PATTERNS + 1])), Fault::TooManyPatterns);
+        assert_eq!(refused(with(vec!["x".into(); MAX_PATTERNS + 1])), SchemaError::TooManyPatterns);
         for greedy in ["(a{999}){999}", "\\p{L}{99}", "(.{99}|x{99}){9}"] {
             let fault = compiled(with(vec![greedy.into()])).err();
-            assert!(matches!(fault, Some(Fault::Invalid(_))), "{greedy}: {fault:?}");
+            assert!(matches!(fault, Some(SchemaError::Invalid(_))), "{greedy}: {fault:?}");
         }
         let named: Map<_, _> = (0..=MAX_PATTERNS).map(|at| (format!("^{at}"), json!({}))).collect();
-        assert_eq!(refused(json!({"type": "object", "patternProperties": named})), Fault::TooManyPatterns);
+        assert_eq!(
+            refused(json!({"type": "object", "patternProperties": named})),
+            SchemaError::TooManyPatterns
+        );
     }
 
     #[test]
@@ -436,7 +440,7 @@ mod tests {
         assert!(schema.check(&json!({"a": format!("{}!", "a".repeat(50_000))})).is_err());
         assert!(matches!(
             refused(json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})),
-            Fault::Invalid(_)
+            SchemaError::Invalid(_)
         ));
     }
 }

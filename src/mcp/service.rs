@@ -11,32 +11,32 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::Caller;
-use super::front::Asked;
-use super::handler::TenantHandler;
-use super::payload::{self, Slot};
-use super::shared::Shared;
+use super::handler::McpHandler;
+use super::message::RequestSnapshot;
+use super::payload::{self, PayloadSlot};
+use super::server_state::ServerState;
 use crate::base::body::Body;
 use crate::oauth::bearer::Principal;
 
 /// The only instantiation in the binary: each further one costs a minute of compile time.
-pub(super) type Service = StreamableHttpService<TenantHandler, NeverSessionManager>;
+pub(super) type RmcpService = StreamableHttpService<McpHandler, NeverSessionManager>;
 
 /// The supported protocol revisions, oldest first.
 pub(super) const VERSIONS: &[ProtocolVersion] = ProtocolVersion::KNOWN_VERSIONS;
 
 /// Builds the service of one tenant; it takes about 1 kB.
-pub(super) fn build(shared: &Arc<Shared>) -> Service {
-    let handler = TenantHandler::new(Arc::clone(shared));
+pub(super) fn build(shared: &Arc<ServerState>) -> RmcpService {
+    let handler = McpHandler::new(Arc::clone(shared));
     StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(shared))
 }
 
-fn config(shared: &Shared) -> StreamableHttpServerConfig {
+fn config(shared: &ServerState) -> StreamableHttpServerConfig {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // The body was already read under the tenant's limit.
         .with_max_request_body_bytes(usize::MAX)
-        // `front` has checked the origin; rmcp only understands origins that are URLs with a host.
+        // `message` has checked the origin; rmcp only understands origins that are URLs with a host.
         .disable_allowed_origins();
     match shared.allowed_hosts() {
         None => config.disable_allowed_hosts(),
@@ -53,18 +53,18 @@ tokio::task_local! {
 }
 
 /// Calls `what` with the current caller; with an anonymous one outside of a request.
-pub(super) fn asking<T>(what: impl FnOnce(&Principal) -> T) -> T {
+pub(super) fn with_current_caller<T>(what: impl FnOnce(&Principal) -> T) -> T {
     let known = ASKING.try_with(Principal::clone);
     what(known.as_ref().unwrap_or(&Principal::Anonymous))
 }
 
 /// Passes a request to rmcp, explains its refusals, and completes its results.
-pub(super) async fn answer(service: Arc<Service>, mut request: Request<Bytes>) -> Response<Body> {
-    let asked = Asked::of(&request);
+pub(super) async fn handle(service: Arc<RmcpService>, mut request: Request<Bytes>) -> Response<Body> {
+    let asked = RequestSnapshot::from_request(&request);
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
-    let slot = Slot::default();
+    let slot = PayloadSlot::default();
     request.extensions_mut().insert(slot.clone());
     let response = ASKING.scope(caller, service.handle(request.map(Full::new))).await;
-    payload::complete(asked.explain(response).await, slot).await
+    payload::insert_payload(asked.explain_rejection(response).await, slot).await
 }

@@ -11,23 +11,23 @@ use rmcp::service::SubscriptionContext;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::rights::Change;
+use super::permissions::ToolListChange;
 use crate::oauth::bearer::Principal;
 
 /// A server's place in its tenant's line of servers. Allocated on first use, since most tenants are
 /// idle.
 #[derive(Debug, Default)]
-pub(super) struct Line(OnceLock<Box<Place>>);
+pub(super) struct Lineage(OnceLock<Box<LineageNode>>);
 
 #[derive(Debug)]
-struct Place {
-    succession: watch::Sender<Option<Succession>>,
+struct LineageNode {
+    succession: watch::Sender<Option<Handover>>,
     closing: CancellationToken,
     /// Ends the streams; may fire before `closing`, never after it.
     streams: CancellationToken,
 }
 
-impl Default for Place {
+impl Default for LineageNode {
     fn default() -> Self {
         let closing = CancellationToken::new();
         let streams = closing.child_token();
@@ -37,24 +37,24 @@ impl Default for Place {
 
 /// The handover to the server that replaces this one.
 #[derive(Debug, Clone)]
-struct Succession {
+struct Handover {
     /// The change of tools, if they differ.
-    change: Option<Change>,
-    next: Follower,
+    change: Option<ToolListChange>,
+    next: Subscription,
 }
 
 /// A subscription to what happens to a server.
 #[derive(Debug, Clone)]
-pub(super) struct Follower {
-    succession: watch::Receiver<Option<Succession>>,
+pub(super) struct Subscription {
+    succession: watch::Receiver<Option<Handover>>,
     ending: CancellationToken,
 }
 
-impl Line {
+impl Lineage {
     /// Hands the followers over to the successor.
-    pub(super) fn hand_over(&self, change: Option<Change>, successor: &Self) {
-        let next = successor.follower();
-        self.place().succession.send_replace(Some(Succession { change, next }));
+    pub(super) fn hand_over(&self, change: Option<ToolListChange>, successor: &Self) {
+        let next = successor.subscribe();
+        self.place().succession.send_replace(Some(Handover { change, next }));
     }
 
     pub(super) fn close(&self) {
@@ -71,28 +71,28 @@ impl Line {
         self.place().closing.cancelled().await;
     }
 
-    pub(super) fn follower(&self) -> Follower {
+    pub(super) fn subscribe(&self) -> Subscription {
         let place = self.place();
-        Follower { succession: place.succession.subscribe(), ending: place.streams.clone() }
+        Subscription { succession: place.succession.subscribe(), ending: place.streams.clone() }
     }
 
     /// Returns a successor that is closed together with this server.
     #[cfg(feature = "conformance")]
-    pub(super) fn continued(&self) -> Self {
-        let Place { closing, streams, .. } = self.place();
+    pub(super) fn extend(&self) -> Self {
+        let LineageNode { closing, streams, .. } = self.place();
         let (closing, streams) = (closing.clone(), streams.clone());
-        Self(OnceLock::from(Box::new(Place { succession: watch::Sender::default(), closing, streams })))
+        Self(OnceLock::from(Box::new(LineageNode { succession: watch::Sender::default(), closing, streams })))
     }
 
-    fn place(&self) -> &Place {
+    fn place(&self) -> &LineageNode {
         self.0.get_or_init(Box::default)
     }
 }
 
-impl Follower {
+impl Subscription {
     /// Waits for the next handover. Returns `None` when streams must end, or the server was dropped
     /// without a successor.
-    async fn next(&mut self) -> Option<Succession> {
+    async fn next(&mut self) -> Option<Handover> {
         tokio::select! {
             // Biased: a server that was replaced and then closed leaves its streams to the
             // successor.
@@ -106,7 +106,7 @@ impl Follower {
 /// Serves one stream until its client disconnects or the line ends. It notifies `caller` only of
 /// tools that they may see.
 pub(super) async fn listen(
-    mut follower: Follower,
+    mut follower: Subscription,
     stream: &SubscriptionContext,
     caller: &Principal,
 ) -> Result<(), ErrorData> {
@@ -117,7 +117,7 @@ pub(super) async fn listen(
             () = stream.cancelled() => None,
         };
         let Some(succession) = succession else { return Ok(()) };
-        let concerned = succession.change.is_some_and(|change| change.concerns(caller));
+        let concerned = succession.change.is_some_and(|change| change.is_visible_to(caller));
         if concerned && wants_tools && stream.sink().notify_tool_list_changed().await.is_err() {
             return Ok(());
         }

@@ -14,22 +14,22 @@ use serde::{Deserialize, Serialize};
 use super::error::Unavailable;
 use crate::base::digest::{Digest, Hasher};
 use crate::base::secret::Secret;
-use crate::identity::{Person, Upstream};
+use crate::identity::{Person, ProviderApp};
 use crate::store::GrantId;
 
 /// The lifetime of a token. With minutes instead, ChatGPT refreshes before every call.
-pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const ACCESS_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// The `typ` of the header (RFC 9068 section 2.1).
-const TYPE: &str = "at+jwt";
+const JWT_TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "ES256";
 /// The allowed difference between the clocks of replicas.
-pub(super) const SKEW: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// The `gty` of a token that has no person.
-const MACHINE: &str = "client_credentials";
+const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 /// The party that a token is issued for.
 #[derive(Debug)]
-pub(super) enum Bearer<'a> {
+pub(super) enum TokenSubject<'a> {
     Person {
         person: &'a Person,
         grant: GrantId,
@@ -44,35 +44,35 @@ pub(super) enum Bearer<'a> {
 
 /// An issued token.
 #[derive(Debug)]
-pub(super) struct Issued {
+pub(super) struct IssuedToken {
     pub(super) text: Secret,
-    pub(super) id: String,
+    pub(super) jti: String,
 }
 
 /// A token whose signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct AccessToken {
     pub(super) kid: String,
     /// A machine's token has an id of its own here, so that it can be revoked like a grant.
-    pub(super) grant: GrantId,
+    pub(super) grant_id: GrantId,
     pub(super) client_digest: Digest,
-    pub(super) issued: Timestamp,
-    pub(super) expires: Timestamp,
-    pub(super) claims: Claims,
+    pub(super) issued_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) claims: AccessTokenClaims,
     /// The person of the grant; `None` for a machine's token.
-    pub(super) holder: Option<Holder>,
+    pub(super) resource_owner: Option<ResourceOwner>,
 }
 
 /// The person of a token, and where that person logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct ResourceOwner {
     pub(super) person: Arc<Person>,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) provider_app: Arc<ProviderApp>,
 }
 
 /// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `by`, `tid` and `oid` are ours).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claims {
+pub(super) struct AccessTokenClaims {
     pub(super) iss: Box<str>,
     pub(super) aud: Box<str>,
     pub(super) sub: Arc<str>,
@@ -97,7 +97,7 @@ pub(super) struct Claims {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header<'a> {
+struct JwsHeader<'a> {
     typ: &'a str,
     alg: &'a str,
     kid: &'a str,
@@ -108,37 +108,37 @@ struct Header<'a> {
 
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum AccessTokenError {
     /// The token is not a currently valid one of this tenant.
     Invalid,
     Unavailable,
 }
 
-impl From<Unavailable> for Fault {
+impl From<Unavailable> for AccessTokenError {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
     }
 }
 
 /// Returns the subject of a person's tokens: stable, and without the account's ids.
-fn subject(person: &Person) -> String {
+fn subject_identifier(person: &Person) -> String {
     let mut fields = Hasher::new();
-    [&person.tid, &person.oid].iter().for_each(|field| fields.field(field.as_bytes()));
+    [&person.tid, &person.oid].iter().for_each(|field| fields.update_field(field.as_bytes()));
     BASE64_URL_SAFE_NO_PAD.encode(fields.finish().as_bytes())
 }
 
-impl Claims {
+impl AccessTokenClaims {
     /// Sets the claims of the bearer: of a person, a subject that does not reveal the account; of a
     /// machine client, its id.
-    pub(super) fn set_bearer(&mut self, bearer: &Bearer<'_>) {
+    pub(super) fn set_subject(&mut self, bearer: &TokenSubject<'_>) {
         match bearer {
-            Bearer::Machine { roles, mark } => {
-                self.gty = Some(MACHINE.into());
+            TokenSubject::Machine { roles, mark } => {
+                self.gty = Some(CLIENT_CREDENTIALS.into());
                 self.by = Some((*mark).into());
                 self.roles = roles.to_vec();
             }
-            Bearer::Person { person, grant } => {
-                self.sub = subject(person).into();
+            TokenSubject::Person { person, grant } => {
+                self.sub = subject_identifier(person).into();
                 self.gid = grant.to_string().into();
                 self.tid = Some(Arc::clone(&person.tid));
                 self.oid = Some(Arc::clone(&person.oid));
@@ -149,36 +149,36 @@ impl Claims {
 
     /// Returns the signing input: header and claims (RFC 7515 section 5.1).
     pub(super) fn signing_input(&self, kid: &str) -> String {
-        let header = Header { typ: TYPE, alg: ALGORITHM, kid, crit: None };
-        format!("{}.{}", part(&header), part(self))
+        let header = JwsHeader { typ: JWT_TYPE, alg: ALGORITHM, kid, crit: None };
+        format!("{}.{}", encode_part(&header), encode_part(self))
     }
 }
 
-impl Token {
+impl AccessToken {
     /// Parses a token whose signature `verify` accepts, given the key's id, the signed bytes and
     /// the signature. The caller checks issuer, audience and dates, and adds the person.
     pub(super) fn parse(token: &[u8], verify: impl FnOnce(&str, &[u8], &[u8]) -> bool) -> Option<Self> {
-        let (message, signature) = rsplit(token)?;
-        let (header, claims) = rsplit(message)?;
-        let header = decode(header)?;
-        let header: Header<'_> = serde_json::from_slice(&header).ok()?;
-        let is_ours = header.typ == TYPE && header.alg == ALGORITHM && header.crit.is_none();
-        if !is_ours || !verify(header.kid, message, &decode(signature)?) {
+        let (message, signature) = split_last_part(token)?;
+        let (header, claims) = split_last_part(message)?;
+        let header = decode_part(header)?;
+        let header: JwsHeader<'_> = serde_json::from_slice(&header).ok()?;
+        let is_ours = header.typ == JWT_TYPE && header.alg == ALGORITHM && header.crit.is_none();
+        if !is_ours || !verify(header.kid, message, &decode_part(signature)?) {
             return None;
         }
-        let claims = serde_json::from_slice(&decode(claims)?).ok()?;
-        Self::of(header.kid, claims)
+        let claims = serde_json::from_slice(&decode_part(claims)?).ok()?;
+        Self::from_claims(header.kid, claims)
     }
 
-    fn of(kid: &str, claims: Claims) -> Option<Self> {
+    fn from_claims(kid: &str, claims: AccessTokenClaims) -> Option<Self> {
         Some(Self {
             kid: kid.to_owned(),
-            grant: GrantId::parse(&claims.gid)?,
+            grant_id: GrantId::parse(&claims.gid)?,
             client_digest: Digest::of(claims.client_id.as_bytes()),
-            issued: Timestamp::from_second(claims.iat.max(claims.nbf)).ok()?,
-            expires: Timestamp::from_second(claims.exp).ok()?,
+            issued_at: Timestamp::from_second(claims.iat.max(claims.nbf)).ok()?,
+            expires_at: Timestamp::from_second(claims.exp).ok()?,
             claims,
-            holder: None,
+            resource_owner: None,
         })
     }
 
@@ -188,26 +188,26 @@ impl Token {
             "iss": "i", "aud": "a", "sub": "s", "client_id": "c", "scope": "mcp:use", "exp": 2, "iat": 1, "nbf": 1,
             "jti": "j", "gid": "0".repeat(32),
         });
-        Self::of("k", serde_json::from_value(claims).expect("claims")).expect("a token")
+        Self::from_claims("k", serde_json::from_value(claims).expect("claims")).expect("a token")
     }
 
     /// Whether the token is a machine client's.
-    pub(super) fn is_machines(&self) -> bool {
-        self.claims.gty.as_deref() == Some(MACHINE)
+    pub(super) fn is_client_credentials(&self) -> bool {
+        self.claims.gty.as_deref() == Some(CLIENT_CREDENTIALS)
     }
 }
 
 /// Encodes a part of a JWT.
-fn part(value: &impl Serialize) -> String {
+fn encode_part(value: &impl Serialize) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).expect("claims are plain data"))
 }
 
-fn decode(part: &[u8]) -> Option<Vec<u8>> {
+fn decode_part(part: &[u8]) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
 }
 
 /// Splits at the last point.
-fn rsplit(text: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_last_part(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let point = text.iter().rposition(|&byte| byte == b'.')?;
     Some((&text[..point], &text[point + 1..]))
 }

@@ -1,4 +1,4 @@
-//! The authorization endpoint, `/authorize` (RFC 6749 section 4.1.1): it checks the client, the
+//! The authorization endpoint, `/handle_authorize` (RFC 6749 section 4.1.1): it checks the client, the
 //! redirect URI and the remaining parameters, then shows the consent page. No request is stored: it
 //! travels, sealed, in the page's form.
 //!
@@ -15,25 +15,25 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::authorization_server::{AuthorizationServer, Visit};
-use super::back::Back;
-use super::client::text::plain;
-use super::client::{Client, ClientFault, Origin, RedirectFault, RedirectUri};
-use super::page::{self, Notice, Way};
-use super::parameters::{ParameterFault, Parameters};
-use super::{pkce, reply, scope};
+use super::authorization_response::AuthorizationResponse;
+use super::client::display_text::sanitize;
+use super::client::{ClientLookupError, ClientOrigin, OAuthClient, RedirectUri, RedirectUriError};
+use super::login_page::{self, NoticePage, PageLink};
+use super::parameters::{ParameterError, Parameters};
+use super::server::{AuthServer, RequestMeta};
+use super::{pkce, response, scope};
 use crate::base::body::Body;
 use crate::base::headers::retry_after;
 
-const LONGEST_CLIENT_ID: usize = 2048;
-const LONGEST_STATE: usize = 4096;
-const LONGEST_HINT: usize = 320;
+const MAX_CLIENT_ID_BYTES: usize = 2048;
+const MAX_STATE_BYTES: usize = 4096;
+const MAX_LOGIN_HINT_CHARS: usize = 320;
 /// The Retry-After if the client could not be looked up.
-const SOON: Duration = Duration::from_secs(60);
+const LOOKUP_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A verified authorization request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ask {
+pub(super) struct AuthorizationRequest {
     pub(super) client_id: String,
     pub(super) client_name: Option<String>,
     pub(super) redirect_uri: String,
@@ -48,82 +48,90 @@ pub(super) struct Ask {
     pub(super) login_hint: Option<String>,
 }
 
-impl Ask {
+impl AuthorizationRequest {
     /// Returns the authorization response to this request.
-    pub(super) fn back<'a>(&'a self, issuer: &'a str) -> Back<'a> {
-        Back { redirect_uri: &self.redirect_uri, state: self.state.as_deref(), issuer }
+    pub(super) fn response<'a>(&'a self, issuer: &'a str) -> AuthorizationResponse<'a> {
+        AuthorizationResponse { redirect_uri: &self.redirect_uri, state: self.state.as_deref(), issuer }
     }
 }
 
 /// Why there is no consent page.
-enum Refused {
+enum AuthorizeError {
     /// An error page; the browser is redirected nowhere.
-    Here(Stop),
+    Page(ErrorPage),
     /// An error response to the client, by a redirect or by a link that the person can follow.
-    There(Box<Told>),
+    Redirect(Box<ErrorRedirect>),
 }
 
 /// An error response to a client.
-struct Told {
+struct ErrorRedirect {
     redirect_uri: RedirectUri,
     /// The URL of the response.
-    to: String,
+    location: String,
     /// Whether the operator or this program vouches for the client.
     is_vouched_for: bool,
-    flaw: Flaw,
+    error: ErrorParams,
 }
 
 /// An error page without a way to the client.
-struct Stop {
+struct ErrorPage {
     error: &'static str,
     title: &'static str,
     sentence: String,
     advice: &'static str,
     status: StatusCode,
     /// When a retry may succeed.
-    wait: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
 /// The error of a request from a known client: its code and a description.
-struct Flaw(&'static str, String);
+struct ErrorParams(&'static str, String);
 
-impl From<ParameterFault> for Flaw {
-    fn from(fault: ParameterFault) -> Self {
+impl From<ParameterError> for ErrorParams {
+    fn from(fault: ParameterError) -> Self {
         Self("invalid_request", fault.to_string())
     }
 }
 
-impl From<ParameterFault> for Refused {
-    fn from(fault: ParameterFault) -> Self {
-        Self::Here(Stop::malformed(&fault.to_string()))
+impl From<ParameterError> for AuthorizeError {
+    fn from(fault: ParameterError) -> Self {
+        Self::Page(ErrorPage::malformed(&fault.to_string()))
     }
 }
 
-impl AuthorizationServer {
-    pub(super) async fn authorize(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+impl AuthServer {
+    pub(super) async fn handle_authorize(
+        &self,
+        request: &Request<Bytes>,
+        visit: &RequestMeta<'_>,
+    ) -> Response<Body> {
         let parameters = match *request.method() {
             Method::GET | Method::HEAD => {
                 Parameters::parse(request.uri().query().unwrap_or_default().as_bytes())
             }
-            Method::POST => Parameters::of_form(request.headers(), request.body()),
-            _ => return reply::method_not_allowed("GET, POST"),
+            Method::POST => Parameters::from_form(request.headers(), request.body()),
+            _ => return response::method_not_allowed("GET, POST"),
         };
         let asked = match parameters {
-            Ok(parameters) => self.asked(&parameters, visit.source).await,
+            Ok(parameters) => self.parse_request(&parameters, visit.source).await,
             Err(fault) => Err(fault.into()),
         };
         match asked {
-            Ok((ask, client)) => self.ask_consent(&ask, &client, request.headers(), visit),
-            Err(Refused::There(told)) => told.answer(request.headers(), visit),
-            Err(Refused::Here(stop)) => stop.answer(request, visit),
+            Ok((ask, client)) => self.show_consent(&ask, &client, request.headers(), visit),
+            Err(AuthorizeError::Redirect(told)) => told.to_response(request.headers(), visit),
+            Err(AuthorizeError::Page(stop)) => stop.to_response(request, visit),
         }
     }
 
-    async fn asked(&self, parameters: &Parameters<'_>, source: IpAddr) -> Result<(Ask, Client), Refused> {
-        let client = self.client_of(parameters, source).await?;
-        let (redirect_uri, redirect_uri_given) = redirect_uri(&client, parameters)?;
-        let state = parameters.one("state")?.filter(|state| state.len() <= LONGEST_STATE);
-        let ask = Ask {
+    async fn parse_request(
+        &self,
+        parameters: &Parameters<'_>,
+        source: IpAddr,
+    ) -> Result<(AuthorizationRequest, OAuthClient), AuthorizeError> {
+        let client = self.find_client(parameters, source).await?;
+        let (redirect_uri, redirect_uri_given) = select_redirect_uri(&client, parameters)?;
+        let state = parameters.get("state")?.filter(|state| state.len() <= MAX_STATE_BYTES);
+        let ask = AuthorizationRequest {
             client_id: client.id.to_string(),
             client_name: client.name.as_deref().map(str::to_owned),
             redirect_uri: redirect_uri.as_str().to_owned(),
@@ -135,58 +143,77 @@ impl AuthorizationServer {
             login_hint: None,
         };
         // Client and redirect URI are verified: from here on, errors go to the client.
-        match self.completed(ask.clone(), &client, parameters) {
+        match self.complete_request(ask.clone(), &client, parameters) {
             Ok(ask) => Ok((ask, client)),
             Err(flaw) => {
-                let to = ask.back(self.url.as_str()).with_error(flaw.0, &flaw.1);
+                let to = ask.response(self.url.as_str()).error_url(flaw.0, &flaw.1);
                 let is_vouched_for = client.is_vouched_for();
-                Err(Refused::There(Box::new(Told { redirect_uri, to, is_vouched_for, flaw })))
+                Err(AuthorizeError::Redirect(Box::new(ErrorRedirect {
+                    redirect_uri,
+                    location: to,
+                    is_vouched_for,
+                    error: flaw,
+                })))
             }
         }
     }
 
-    async fn client_of(&self, parameters: &Parameters<'_>, source: IpAddr) -> Result<Client, Refused> {
-        let Some(id) = parameters.one("client_id")? else {
-            return Err(Refused::Here(Stop::malformed("client_id is missing")));
+    async fn find_client(
+        &self,
+        parameters: &Parameters<'_>,
+        source: IpAddr,
+    ) -> Result<OAuthClient, AuthorizeError> {
+        let Some(id) = parameters.get("client_id")? else {
+            return Err(AuthorizeError::Page(ErrorPage::malformed("client_id is missing")));
         };
         if id.eq_ignore_ascii_case(&self.login.identity.client_id) {
-            return Err(Refused::Here(Stop::azure_id()));
+            return Err(AuthorizeError::Page(ErrorPage::provider_client_id()));
         }
-        if id.len() > LONGEST_CLIENT_ID {
-            return Err(Refused::Here(Stop::unknown_client()));
+        if id.len() > MAX_CLIENT_ID_BYTES {
+            return Err(AuthorizeError::Page(ErrorPage::unknown_client()));
         }
         match self.clients.find(id, source).await {
             Ok(client) if client.acts_for_people() => Ok(client),
-            Ok(_) => Err(Refused::Here(Stop::machine())),
-            Err(ClientFault::Unknown) => Err(Refused::Here(Stop::unknown_client())),
-            Err(ClientFault::Unavailable) => Err(Refused::Here(Stop::unavailable(SOON))),
-            Err(ClientFault::Busy { wait }) => Err(Refused::Here(Stop::unavailable(wait))),
+            Ok(_) => Err(AuthorizeError::Page(ErrorPage::machine_client())),
+            Err(ClientLookupError::Unknown) => Err(AuthorizeError::Page(ErrorPage::unknown_client())),
+            Err(ClientLookupError::Unavailable) => {
+                Err(AuthorizeError::Page(ErrorPage::unavailable(LOOKUP_RETRY_AFTER)))
+            }
+            Err(ClientLookupError::Busy { wait }) => Err(AuthorizeError::Page(ErrorPage::unavailable(wait))),
         }
     }
 
     /// Verifies the remaining parameters and completes the request with them.
-    fn completed(&self, ask: Ask, client: &Client, parameters: &Parameters<'_>) -> Result<Ask, Flaw> {
-        let state = parameters.one("state")?;
-        if state.is_some_and(|state| state.len() > LONGEST_STATE) {
-            return Err(Flaw("invalid_request", "state is longer than 4096 bytes".into()));
+    fn complete_request(
+        &self,
+        ask: AuthorizationRequest,
+        client: &OAuthClient,
+        parameters: &Parameters<'_>,
+    ) -> Result<AuthorizationRequest, ErrorParams> {
+        let state = parameters.get("state")?;
+        if state.is_some_and(|state| state.len() > MAX_STATE_BYTES) {
+            return Err(ErrorParams("invalid_request", "state is longer than 4096 bytes".into()));
         }
-        check_response(parameters)?;
+        check_response_type(parameters)?;
         self.check_resources(parameters)?;
-        if parameters.one("prompt")?.is_some_and(|prompt| prompt.split(' ').any(|one| one == "none")) {
-            return Err(Flaw("interaction_required", "people are always asked here".into()));
+        if parameters.get("prompt")?.is_some_and(|prompt| prompt.split(' ').any(|one| one == "none")) {
+            return Err(ErrorParams("interaction_required", "people are always asked here".into()));
         }
-        let hint = parameters.one("login_hint")?;
-        Ok(Ask {
-            code_challenge: code_challenge(client, parameters)?,
-            scope: scope::granted(parameters.one("scope")?),
-            login_hint: hint.and_then(|hint| plain(hint, LONGEST_HINT)),
+        let hint = parameters.get("login_hint")?;
+        Ok(AuthorizationRequest {
+            code_challenge: check_code_challenge(client, parameters)?,
+            scope: scope::select_supported(parameters.get("scope")?),
+            login_hint: hint.and_then(|hint| sanitize(hint, MAX_LOGIN_HINT_CHARS)),
             ..ask
         })
     }
 
-    fn check_resources(&self, parameters: &Parameters<'_>) -> Result<(), Flaw> {
-        match parameters.all("resource").find(|text| self.url.names_resource(text).is_none()) {
-            Some(_) => Err(Flaw("invalid_target", format!("the resource here is {}", self.url.connector()))),
+    fn check_resources(&self, parameters: &Parameters<'_>) -> Result<(), ErrorParams> {
+        match parameters.get_all("resource").find(|text| self.url.match_resource(text).is_none()) {
+            Some(_) => Err(ErrorParams(
+                "invalid_target",
+                format!("the resource here is {}", self.url.connector_url()),
+            )),
             None => Ok(()),
         }
     }
@@ -194,79 +221,87 @@ impl AuthorizationServer {
 
 /// Returns the redirect URI, and whether the request had it. It may be omitted only if the client
 /// has a single one (OAuth 2.1 section 2.3.3), which excludes loopback, where the port varies.
-fn redirect_uri(client: &Client, parameters: &Parameters<'_>) -> Result<(RedirectUri, bool), Refused> {
-    match parameters.one("redirect_uri")? {
-        Some(text) => match read_redirect_uri(client, text) {
-            Ok(uri) if client.may_return_to(&uri) => Ok((uri, true)),
-            Ok(_) => Err(Refused::Here(Stop::foreign_redirect())),
-            Err(fault) => Err(Refused::Here(Stop::bad_redirect(&fault.to_string()))),
+fn select_redirect_uri(
+    client: &OAuthClient,
+    parameters: &Parameters<'_>,
+) -> Result<(RedirectUri, bool), AuthorizeError> {
+    match parameters.get("redirect_uri")? {
+        Some(text) => match parse_redirect_uri(client, text) {
+            Ok(uri) if client.allows_redirect_to(&uri) => Ok((uri, true)),
+            Ok(_) => Err(AuthorizeError::Page(ErrorPage::unregistered_redirect())),
+            Err(fault) => Err(AuthorizeError::Page(ErrorPage::invalid_redirect(&fault.to_string()))),
         },
         None => match &*client.redirect_uris {
             [only] if !only.is_loopback() => Ok((only.clone(), false)),
-            _ => Err(Refused::Here(Stop::malformed("redirect_uri is missing"))),
+            _ => Err(AuthorizeError::Page(ErrorPage::malformed("redirect_uri is missing"))),
         },
     }
 }
 
-fn read_redirect_uri(client: &Client, text: &str) -> Result<RedirectUri, RedirectFault> {
+fn parse_redirect_uri(client: &OAuthClient, text: &str) -> Result<RedirectUri, RedirectUriError> {
     match client.origin {
-        Origin::Operator => RedirectUri::parse_entered(text),
+        ClientOrigin::Operator => RedirectUri::parse_trusted(text),
         _ => RedirectUri::parse(text),
     }
 }
 
-fn check_response(parameters: &Parameters<'_>) -> Result<(), Flaw> {
-    match parameters.one("response_type")? {
+fn check_response_type(parameters: &Parameters<'_>) -> Result<(), ErrorParams> {
+    match parameters.get("response_type")? {
         Some("code") => {}
-        Some(_) => return Err(Flaw("unsupported_response_type", "response_type must be code".into())),
-        None => return Err(Flaw("invalid_request", "response_type is missing".into())),
+        Some(_) => return Err(ErrorParams("unsupported_response_type", "response_type must be code".into())),
+        None => return Err(ErrorParams("invalid_request", "response_type is missing".into())),
     }
-    match parameters.one("response_mode")? {
+    match parameters.get("response_mode")? {
         None | Some("query") => Ok(()),
-        Some(_) => Err(Flaw("invalid_request", "response_mode must be query".into())),
+        Some(_) => Err(ErrorParams("invalid_request", "response_mode must be query".into())),
     }
 }
 
 /// Returns the S256 challenge (OAuth 2.1 section 4.1.1). Only clients to which an operator gave a
 /// secret may omit it.
-fn code_challenge(client: &Client, parameters: &Parameters<'_>) -> Result<Option<String>, Flaw> {
-    let refuse = |why: &str| Err(Flaw("invalid_request", why.to_owned()));
-    let method = parameters.one("code_challenge_method")?;
-    match (parameters.one("code_challenge")?, method) {
-        (Some(challenge), Some("S256")) if pkce::is_challenge(challenge) => Ok(Some(challenge.to_owned())),
+fn check_code_challenge(
+    client: &OAuthClient,
+    parameters: &Parameters<'_>,
+) -> Result<Option<String>, ErrorParams> {
+    let refuse = |why: &str| Err(ErrorParams("invalid_request", why.to_owned()));
+    let method = parameters.get("code_challenge_method")?;
+    match (parameters.get("code_challenge")?, method) {
+        (Some(challenge), Some("S256")) if pkce::is_valid_challenge(challenge) => {
+            Ok(Some(challenge.to_owned()))
+        }
         (Some(_), Some("S256")) => refuse("code_challenge is not the SHA-256 of a verifier"),
         (Some(_), _) => refuse("code_challenge_method must be S256"),
-        (None, None) if client.origin == Origin::Operator && !client.authentication.none => Ok(None),
+        (None, None) if client.origin == ClientOrigin::Operator && !client.authentication.none => Ok(None),
         (None, _) => refuse("code_challenge is missing; PKCE is required"),
     }
 }
 
-impl Told {
-    fn answer(&self, headers: &HeaderMap, visit: &Visit<'_>) -> Response<Body> {
-        let Flaw(code, why) = &self.flaw;
-        if self.is_vouched_for && self.redirect_uri.scheme().is_none() {
-            return reply::redirect(&self.to);
+impl ErrorRedirect {
+    fn to_response(&self, headers: &HeaderMap, visit: &RequestMeta<'_>) -> Response<Body> {
+        let ErrorParams(code, why) = &self.error;
+        if self.is_vouched_for && self.redirect_uri.private_use_scheme().is_none() {
+            return response::redirect(&self.location);
         }
-        if page::wants_json(headers) {
-            return reply::error(StatusCode::BAD_REQUEST, code, why);
+        if login_page::prefers_json(headers) {
+            return response::error(StatusCode::BAD_REQUEST, code, why);
         }
-        let notice = Notice {
+        let notice = NoticePage {
             title: "The application asked for what it cannot have",
             sentence: &format!("Its request was refused: {why}. Nothing was allowed."),
             advice: &format!(
                 "The application can be told so by this link, which leads to {}. Follow it only if you came from there; \
                  otherwise close this page.",
-                self.redirect_uri.place()
+                self.redirect_uri.describe_destination()
             ),
-            way: Some(Way { to: &self.to, label: "Back to the application", at_once: false }),
+            way: Some(PageLink { to: &self.location, label: "Back to the application", at_once: false }),
             request_id: Some(visit.request_id),
-            nonce: &page::nonce(),
+            nonce: &login_page::new_nonce(),
         };
-        notice.answer(StatusCode::BAD_REQUEST)
+        notice.to_response(StatusCode::BAD_REQUEST)
     }
 }
 
-impl Stop {
+impl ErrorPage {
     fn malformed(what: &str) -> Self {
         Self {
             error: "invalid_request",
@@ -274,7 +309,7 @@ impl Stop {
             sentence: format!("The application that sent you here made a mistake: {what}."),
             advice: "Start again from the application. If this comes again, its maker must mend it.",
             status: StatusCode::BAD_REQUEST,
-            wait: None,
+            retry_after: None,
         }
     }
 
@@ -287,35 +322,35 @@ impl Stop {
                     .into(),
             advice: "Remove the connector from the application and add it again.",
             status: StatusCode::BAD_REQUEST,
-            wait: None,
+            retry_after: None,
         }
     }
 
-    fn azure_id() -> Self {
+    fn provider_client_id() -> Self {
         Self {
             error: "invalid_client",
             title: "That is the wrong client id",
             sentence: "The client id that was entered is the one of this server's app registration in Azure. It is for the server only; your application must not use it.".into(),
             advice: "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".",
             status: StatusCode::BAD_REQUEST,
-            wait: None,
+            retry_after: None,
         }
     }
 
-    fn machine() -> Self {
+    fn machine_client() -> Self {
         Self {
             error: "unauthorized_client",
             title: "This client is for programs",
             sentence: "The client id that was entered is one for programs without a user, which get their tokens by client_credentials.".into(),
             advice: "Add the connector again with the connector URL alone, without client id and secret.",
             status: StatusCode::BAD_REQUEST,
-            wait: None,
+            retry_after: None,
         }
     }
 
     fn unavailable(wait: Duration) -> Self {
         Self {
-            wait: Some(wait),
+            retry_after: Some(wait),
             error: "temporarily_unavailable",
             title: "The application cannot be checked now",
             sentence: "This server could not read what the application says about itself.".into(),
@@ -324,38 +359,42 @@ impl Stop {
         }
     }
 
-    fn foreign_redirect() -> Self {
+    fn unregistered_redirect() -> Self {
         Self {
             error: "invalid_request",
             title: "You would be sent to a wrong place",
             sentence: "The application wants you sent back to an address that it has not registered.".into(),
             advice: "Somebody may be trying to get your access. If you trust the application, remove the connector from it and add it again.",
             status: StatusCode::BAD_REQUEST,
-            wait: None,
+            retry_after: None,
         }
     }
 
-    fn bad_redirect(why: &str) -> Self {
+    fn invalid_redirect(why: &str) -> Self {
         Self {
             sentence: format!(
                 "The application wants you sent back to an address that is not allowed: {why}."
             ),
-            ..Self::foreign_redirect()
+            ..Self::unregistered_redirect()
         }
     }
 
-    fn answer(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+    fn to_response(&self, request: &Request<Bytes>, visit: &RequestMeta<'_>) -> Response<Body> {
         tracing::debug!(
             request_id = visit.request_id,
             error = self.error,
             why = self.title,
             "authorization refused"
         );
-        let mut response = match page::wants_json(request.headers()) {
-            true => reply::error(self.status, self.error, &self.sentence),
-            false => page::dead_end(self.status, visit.request_id, [self.title, &self.sentence, self.advice]),
+        let mut response = match login_page::prefers_json(request.headers()) {
+            true => response::error(self.status, self.error, &self.sentence),
+            false => login_page::error_page(
+                self.status,
+                visit.request_id,
+                [self.title, &self.sentence, self.advice],
+            ),
         };
-        if let Some(wait) = self.wait {
+        if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
         response

@@ -18,17 +18,17 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use self::login::Login;
-pub use self::login::{Machine, User};
+use self::login::LoginCheck;
+pub use self::login::{MachinePrincipal, UserPrincipal};
 use super::grants::Grants;
-use super::revocations::Leave as GrantLeave;
+use super::revocations::GrantRevocationToken as GrantLeave;
 use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
-use crate::spec::{AccessRules, AccessSpec, LoginSpec, Resource};
-use crate::telemetry::audit::Who;
+use crate::spec::{AccessRules, AccessSpec, LoginSpec, ResourceSpelling};
+use crate::telemetry::audit::Actor;
 
 /// The limit on a credential, in bytes; the gateway's own keys have less than a hundred.
-const LONGEST: usize = 4096;
+const MAX_CREDENTIAL_BYTES: usize = 4096;
 
 /// An admitted caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,19 +38,19 @@ pub enum Principal {
     /// The holder of a static key.
     Key { label: Arc<str> },
     /// A person who logged in.
-    User(User),
+    User(UserPrincipal),
     /// A program that acts for itself.
-    Machine(Machine),
+    Machine(MachinePrincipal),
 }
 
 impl Principal {
     /// Returns the caller's names for the audit log.
-    pub fn who(&self) -> Who<'_> {
+    pub fn audit_identity(&self) -> Actor<'_> {
         match self {
-            Self::Anonymous => Who::default(),
-            Self::Key { label } => Who { label: Some(label), ..Who::default() },
-            Self::Machine(machine) => Who { label: Some(&machine.label), ..Who::default() },
-            Self::User(user) => super::grants::who(&user.person),
+            Self::Anonymous => Actor::default(),
+            Self::Key { label } => Actor { label: Some(label), ..Actor::default() },
+            Self::Machine(machine) => Actor { label: Some(&machine.label), ..Actor::default() },
+            Self::User(user) => super::grants::audit_identity(&user.person),
         }
     }
 
@@ -65,33 +65,33 @@ impl Principal {
 
     /// Whether the caller meets these rules. They are about logins: anonymous callers and key
     /// holders meet only empty rules.
-    pub fn may(&self, rules: &AccessRules) -> bool {
+    pub fn satisfies(&self, rules: &AccessRules) -> bool {
         match self {
             Self::Anonymous | Self::Key { .. } => rules.is_empty(),
-            Self::User(user) => user.person.may(rules).is_ok(),
-            Self::Machine(machine) => machine.may(rules),
+            Self::User(user) => user.person.check_rules(rules).is_ok(),
+            Self::Machine(machine) => machine.satisfies(rules),
         }
     }
 }
 
 /// The admission of a caller.
 #[derive(Debug)]
-pub struct Pass {
+pub struct AdmittedCaller {
     /// The caller.
     pub principal: Principal,
     /// Its permission, which can be revoked.
-    pub leave: CallersLeave,
+    pub revocation: CallRevocation,
 }
 
 /// The permission of one call or stream; to be held until that ends.
 #[derive(Debug, Clone)]
-pub struct CallersLeave {
+pub struct CallRevocation {
     revoked: CancellationToken,
     /// Marks the grant as in use.
-    _grant: Option<GrantLeave>,
+    _grant_token: Option<GrantLeave>,
 }
 
-impl CallersLeave {
+impl CallRevocation {
     /// Returns the token that fires when the permission is revoked; the call must then end at once.
     pub fn revoked(&self) -> &CancellationToken {
         &self.revoked
@@ -108,7 +108,7 @@ pub enum Denial {
     /// 401 `invalid_token`: unknown or expired.
     Invalid,
     /// 403 `insufficient_scope`: the token was not issued for calling tools.
-    Scope,
+    InsufficientScope,
     /// 403: the account may not call, and no other token could change that.
     NotAllowed,
     /// 503: the credential cannot be checked now. Never 401, over which clients discard valid
@@ -121,11 +121,11 @@ pub enum Denial {
 /// The permissions in use at one tenant. They outlive a revision, so that a later one can revoke
 /// them while calls and streams are in progress.
 #[derive(Debug, Default)]
-pub struct Leaves(Mutex<Vec<(Leave, CancellationToken)>>);
+pub struct AccessRevocations(Mutex<Vec<(AccessBasis, CancellationToken)>>);
 
 /// The reason for which a caller is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Leave {
+enum AccessBasis {
     Key(Digest),
     /// Any change of the login ends calls in progress; the next call is checked against the new
     /// rules.
@@ -134,8 +134,8 @@ enum Leave {
     OpenToAll,
 }
 
-impl Leaves {
-    fn of(&self, leave: Leave) -> CancellationToken {
+impl AccessRevocations {
+    fn token_for(&self, leave: AccessBasis) -> CancellationToken {
         let mut given = self.lock();
         if let Some((_, token)) = given.iter().find(|(known, _)| *known == leave) {
             return token.clone();
@@ -148,18 +148,18 @@ impl Leaves {
     }
 
     /// Revokes at once every permission that `check` no longer grants.
-    pub fn keep_only(&self, check: &BearerCheck, now: Timestamp) {
-        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.gives(leave, now)) {
+    pub fn retain_allowed(&self, check: &BearerCheck, now: Timestamp) {
+        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.allows(leave, now)) {
             taken_back.cancel();
         }
     }
 
     /// Revokes every permission at once.
-    pub fn end(&self) {
+    pub fn revoke_all(&self) {
         self.lock().drain(..).for_each(|(_, taken_back)| taken_back.cancel());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Leave, CancellationToken)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(AccessBasis, CancellationToken)>> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }
@@ -167,57 +167,62 @@ impl Leaves {
 /// The bearer check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
-    rule: Rule,
+    mode: AccessMode,
     /// Fires when anonymous callers, or all who logged in, are no longer admitted.
-    closed: CancellationToken,
+    revoked: CancellationToken,
 }
 
 #[derive(Debug, Clone)]
-enum Rule {
-    Login(Login),
-    Keys(Arc<[Key]>),
+enum AccessMode {
+    Login(LoginCheck),
+    Keys(Arc<[ApiKeyCheck]>),
     /// With the networks that count as private besides.
     OpenToPrivate(Arc<[IpNet]>),
     OpenToAll,
     /// The settings refuse open tenants. Such a tenant is rejected when it is loaded; this variant
     /// denies its calls should one come here nonetheless.
-    Shut,
+    Closed,
 }
 
 #[derive(Debug)]
-struct Key {
+struct ApiKeyCheck {
     label: Arc<str>,
     digest: Digest,
-    expires: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
     /// Fires when a later revision no longer has this key.
     revoked: CancellationToken,
 }
 
 impl BearerCheck {
     /// Creates the check of a tenant with login.
-    pub fn login(grants: Arc<Grants>, leaves: &Leaves) -> Self {
-        let closed = leaves.of(Leave::Login(Arc::clone(grants.login())));
-        Self { rule: Rule::Login(grants.into()), closed }
+    pub fn with_login(grants: Arc<Grants>, leaves: &AccessRevocations) -> Self {
+        let closed = leaves.token_for(AccessBasis::Login(Arc::clone(grants.login_spec())));
+        Self { mode: AccessMode::Login(grants.into()), revoked: closed }
     }
 
     /// The check that `access` asks for without login, within what the settings allow to open tenants. `networks` count as
     /// private besides those that are.
-    pub fn new(access: &AccessSpec, open: OpenTenants, networks: Arc<[IpNet]>, leaves: &Leaves) -> Self {
+    pub fn new(
+        access: &AccessSpec,
+        open: OpenTenants,
+        networks: Arc<[IpNet]>,
+        leaves: &AccessRevocations,
+    ) -> Self {
         let rule = match open {
             // Fail closed: this constructor has no grants with which a login could be checked.
-            _ if access.login.is_some() => Rule::Shut,
-            _ if !access.is_open() => Rule::Keys(keys(access, leaves)),
-            OpenTenants::Refused => Rule::Shut,
-            OpenTenants::Public => Rule::OpenToAll,
-            OpenTenants::Private if access.public => Rule::OpenToAll,
-            OpenTenants::Private => Rule::OpenToPrivate(networks),
+            _ if access.login.is_some() => AccessMode::Closed,
+            _ if !access.is_open() => AccessMode::Keys(build_key_checks(access, leaves)),
+            OpenTenants::Refused => AccessMode::Closed,
+            OpenTenants::Public => AccessMode::OpenToAll,
+            OpenTenants::Private if access.public => AccessMode::OpenToAll,
+            OpenTenants::Private => AccessMode::OpenToPrivate(networks),
         };
         let closed = match rule {
-            Rule::OpenToPrivate(_) => leaves.of(Leave::OpenToPrivate),
-            Rule::OpenToAll => leaves.of(Leave::OpenToAll),
-            Rule::Login(_) | Rule::Keys(_) | Rule::Shut => CancellationToken::new(),
+            AccessMode::OpenToPrivate(_) => leaves.token_for(AccessBasis::OpenToPrivate),
+            AccessMode::OpenToAll => leaves.token_for(AccessBasis::OpenToAll),
+            AccessMode::Login(_) | AccessMode::Keys(_) | AccessMode::Closed => CancellationToken::new(),
         };
-        Self { rule, closed }
+        Self { mode: rule, revoked: closed }
     }
 
     /// Checks the credentials of a request from `peer`, the remote address of the connection.
@@ -225,32 +230,37 @@ impl BearerCheck {
     /// # Errors
     /// Returns the denial to answer with. It is `Denial::Unavailable` if a login cannot be
     /// checked now.
-    pub async fn admit(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Pass, Denial> {
-        if let Rule::Login(login) = &self.rule {
-            return login.admit(credential(headers)?, &self.closed).await;
+    pub async fn authorize(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<AdmittedCaller, Denial> {
+        if let AccessMode::Login(login) = &self.mode {
+            return login.authorize(parse_bearer_token(headers)?, &self.revoked).await;
         }
-        let principal = self.check(headers, peer, now)?;
-        let revoked = self.revocation(&principal).clone();
-        Ok(Pass { principal, leave: CallersLeave { revoked, _grant: None } })
+        let principal = self.authorize_without_login(headers, peer, now)?;
+        let revoked = self.revocation_token(&principal).clone();
+        Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, _grant_token: None } })
     }
 
     /// Returns the token that fires when the permission of an admitted caller is revoked.
-    fn revocation(&self, principal: &Principal) -> &CancellationToken {
-        let key = match (&self.rule, principal) {
-            (Rule::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
+    fn revocation_token(&self, principal: &Principal) -> &CancellationToken {
+        let key = match (&self.mode, principal) {
+            (AccessMode::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
             _ => None,
         };
-        key.map_or(&self.closed, |key| &key.revoked)
+        key.map_or(&self.revoked, |key| &key.revoked)
     }
 
-    fn gives(&self, leave: &Leave, now: Timestamp) -> bool {
-        match (&self.rule, leave) {
-            (Rule::Login(login), Leave::Login(spec)) => login.spec() == spec,
-            (Rule::Keys(keys), Leave::Key(digest)) => keys
+    fn allows(&self, leave: &AccessBasis, now: Timestamp) -> bool {
+        match (&self.mode, leave) {
+            (AccessMode::Login(login), AccessBasis::Login(spec)) => login.login_spec() == spec,
+            (AccessMode::Keys(keys), AccessBasis::Key(digest)) => keys
                 .iter()
-                .any(|key| key.digest == *digest && key.expires.is_none_or(|expires| now < expires)),
-            (Rule::OpenToAll, Leave::OpenToAll | Leave::OpenToPrivate) => true,
-            (Rule::OpenToPrivate(_), leave) => *leave == Leave::OpenToPrivate,
+                .any(|key| key.digest == *digest && key.expires_at.is_none_or(|expires| now < expires)),
+            (AccessMode::OpenToAll, AccessBasis::OpenToAll | AccessBasis::OpenToPrivate) => true,
+            (AccessMode::OpenToPrivate(_), leave) => *leave == AccessBasis::OpenToPrivate,
             _ => false,
         }
     }
@@ -260,80 +270,85 @@ impl BearerCheck {
     /// # Errors
     /// Returns `Denial::NotPrivate` if the tenant is open to private networks only and `peer` is
     /// not on one.
-    pub fn shows_page(&self, peer: IpAddr) -> Result<(), Denial> {
-        match &self.rule {
-            Rule::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
+    pub fn check_page_access(&self, peer: IpAddr) -> Result<(), Denial> {
+        match &self.mode {
+            AccessMode::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
             _ => Ok(()),
         }
     }
 
     /// Checks keys and networks. An open tenant ignores the header: clients often send one from an
     /// earlier configuration.
-    fn check(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<Principal, Denial> {
-        match &self.rule {
-            Rule::Keys(keys) => {
-                let token = Digest::of(credential(headers)?);
-                let label = holder(keys, &token, now).ok_or(Denial::Invalid)?;
+    fn authorize_without_login(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<Principal, Denial> {
+        match &self.mode {
+            AccessMode::Keys(keys) => {
+                let token = Digest::of(parse_bearer_token(headers)?);
+                let label = find_key_label(keys, &token, now).ok_or(Denial::Invalid)?;
                 Ok(Principal::Key { label })
             }
-            Rule::OpenToAll => Ok(Principal::Anonymous),
-            Rule::OpenToPrivate(networks) if is_private(peer, networks) => Ok(Principal::Anonymous),
-            Rule::OpenToPrivate(_) => Err(Denial::NotPrivate),
-            Rule::Shut | Rule::Login(_) => Err(Denial::Missing),
+            AccessMode::OpenToAll => Ok(Principal::Anonymous),
+            AccessMode::OpenToPrivate(networks) if is_private(peer, networks) => Ok(Principal::Anonymous),
+            AccessMode::OpenToPrivate(_) => Err(Denial::NotPrivate),
+            AccessMode::Closed | AccessMode::Login(_) => Err(Denial::Missing),
         }
     }
 
     /// Returns the `WWW-Authenticate` value of a denial, if its status requires one. `asked` is the
     /// spelling of the endpoint that the client used.
-    pub fn challenge(&self, denial: Denial, asked: Resource) -> Option<HeaderValue> {
-        match &self.rule {
-            Rule::Login(login) => login.challenge(denial, asked),
+    pub fn challenge(&self, denial: Denial, asked: ResourceSpelling) -> Option<HeaderValue> {
+        match &self.mode {
+            AccessMode::Login(login) => login.challenge(denial, asked),
             _ => denial.challenge().map(HeaderValue::from_static),
         }
     }
 
     /// Returns one sentence about a denial for people: what is wrong and what to do.
-    pub fn sentence(&self, denial: Denial) -> &'static str {
-        match (&self.rule, denial) {
-            (Rule::Login(_), Denial::Missing) => {
+    pub fn message(&self, denial: Denial) -> &'static str {
+        match (&self.mode, denial) {
+            (AccessMode::Login(_), Denial::Missing) => {
                 "This server wants you to log in; add its URL to your client as a connector with OAuth, and log in with Microsoft."
             }
-            (Rule::Login(_), Denial::Invalid) => {
+            (AccessMode::Login(_), Denial::Invalid) => {
                 "The access token is unknown, expired or revoked; log in again."
             }
-            _ => denial.sentence(),
+            _ => denial.message(),
         }
     }
 
     /// Returns the kind of check for status pages: `api keys (2)`, `open (private networks)`, `open
     /// (public)`.
     pub fn describe(&self) -> String {
-        match &self.rule {
-            Rule::Login(login) => login.describe(),
-            Rule::Keys(keys) => format!("api keys ({})", keys.len()),
-            Rule::OpenToPrivate(_) => "open (private networks)".to_owned(),
-            Rule::OpenToAll => "open (public)".to_owned(),
-            Rule::Shut => "closed (no key is configured)".to_owned(),
+        match &self.mode {
+            AccessMode::Login(login) => login.describe(),
+            AccessMode::Keys(keys) => format!("api keys ({})", keys.len()),
+            AccessMode::OpenToPrivate(_) => "open (private networks)".to_owned(),
+            AccessMode::OpenToAll => "open (public)".to_owned(),
+            AccessMode::Closed => "closed (no key is configured)".to_owned(),
         }
     }
 }
 
-fn keys(access: &AccessSpec, leaves: &Leaves) -> Arc<[Key]> {
-    let key = |key: &crate::spec::ApiKeySpec| Key {
+fn build_key_checks(access: &AccessSpec, leaves: &AccessRevocations) -> Arc<[ApiKeyCheck]> {
+    let key = |key: &crate::spec::ApiKeySpec| ApiKeyCheck {
         label: key.label.as_str().into(),
         digest: key.digest,
-        expires: key.expires,
-        revoked: leaves.of(Leave::Key(key.digest)),
+        expires_at: key.expires,
+        revoked: leaves.token_for(AccessBasis::Key(key.digest)),
     };
     access.api_keys.iter().map(key).collect()
 }
 
 /// Returns the label of the key with this digest, unless the key has expired. Compares every key.
-fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
+fn find_key_label(keys: &[ApiKeyCheck], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
     let mut holder = None;
     for key in keys {
-        let same = key.digest.same_in_constant_time(token);
-        let valid = key.expires.is_none_or(|expires| now < expires);
+        let same = key.digest.ct_eq(token);
+        let valid = key.expires_at.is_none_or(|expires| now < expires);
         if same & valid {
             holder = Some(&key.label);
         }
@@ -345,13 +360,13 @@ fn holder(keys: &[Key], token: &Digest, now: Timestamp) -> Option<Arc<str>> {
 /// `b64token` (RFC 6750 section 2.1).
 ///
 /// Another scheme is not a bearer credential (RFC 9110 section 11.4), so it counts as missing.
-fn credential(headers: &HeaderMap) -> Result<&[u8], Denial> {
+fn parse_bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denial::Missing)?;
     if values.next().is_some() {
         return Err(Denial::Malformed);
     }
-    let text = trimmed(value);
+    let text = trim_value(value);
     let end = text.iter().position(|&b| b == b' ').unwrap_or(text.len());
     let (scheme, rest) = text.split_at(end);
     if scheme.is_empty() || !scheme.iter().all(|&b| is_tchar(b)) {
@@ -361,10 +376,10 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Denial> {
         return Err(Denial::Missing);
     }
     let token = rest.trim_ascii_start();
-    if is_b64token(token) && token.len() <= LONGEST { Ok(token) } else { Err(Denial::Malformed) }
+    if is_b64token(token) && token.len() <= MAX_CREDENTIAL_BYTES { Ok(token) } else { Err(Denial::Malformed) }
 }
 
-fn trimmed(value: &HeaderValue) -> &[u8] {
+fn trim_value(value: &HeaderValue) -> &[u8] {
     value.as_bytes().trim_ascii()
 }
 
@@ -401,18 +416,18 @@ impl Denial {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::Scope | Self::NotAllowed | Self::NotPrivate => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::NotAllowed | Self::NotPrivate => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Returns the word for the audit log.
-    pub fn class(self) -> &'static str {
+    pub fn audit_label(self) -> &'static str {
         match self {
             Self::Missing => "no_credential",
             Self::Malformed => "malformed",
             Self::Invalid => "invalid_token",
-            Self::Scope => "insufficient_scope",
+            Self::InsufficientScope => "insufficient_scope",
             Self::NotAllowed => "not_allowed",
             Self::Unavailable => "unavailable",
             Self::NotPrivate => "not_private",
@@ -428,11 +443,11 @@ impl Denial {
             Self::Invalid => {
                 Some(r#"Bearer error="invalid_token", error_description="unknown or expired key""#)
             }
-            Self::Scope | Self::NotAllowed | Self::Unavailable | Self::NotPrivate => None,
+            Self::InsufficientScope | Self::NotAllowed | Self::Unavailable | Self::NotPrivate => None,
         }
     }
 
-    fn sentence(self) -> &'static str {
+    fn message(self) -> &'static str {
         match self {
             Self::Missing => {
                 "This server wants an API key; send it as \"Authorization: Bearer <key>\" (its operator hands keys out)."
@@ -443,7 +458,7 @@ impl Denial {
             Self::Invalid => {
                 "The API key is unknown or expired; ask the operator of this server for a new one."
             }
-            Self::Scope => "The access token was not issued for calling tools; log in again.",
+            Self::InsufficientScope => "The access token was not issued for calling tools; log in again.",
             Self::NotAllowed => {
                 "You are logged in, but your account may not use this server; ask its operator to let you."
             }

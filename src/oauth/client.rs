@@ -5,12 +5,12 @@
 //! so that nothing is stored), its id is the URL of a document about it (Client ID Metadata
 //! Document), an operator entered it, or the tenant's file lists it as a machine client.
 
+pub(super) mod display_text;
 mod documents;
-pub mod entered;
-mod machine;
+mod machine_client;
+pub mod preregistered;
 mod redirect_uri;
 pub(super) mod registered;
-pub(super) mod text;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,34 +18,34 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use self::registered::{Issued, Registration};
-use super::ledger::Ledger;
-use super::lives::Lived;
+use self::registered::{ClientRegistration, IssuedClient};
+use super::context::AuthContext;
+use super::incarnations::TenantIncarnation;
 use crate::base::digest::Digest;
 use crate::spec::LoginSpec;
-use crate::store::{self, Life, Store};
+use crate::store::{self, Incarnation, Store};
 
-pub use documents::{Comparison, Documents, compare_with_vendors};
-pub use redirect_uri::{RedirectFault, RedirectUri};
+pub use documents::{ClientDocuments, DocumentComparison, compare_with_vendors};
+pub use redirect_uri::{RedirectUri, RedirectUriError};
 
 /// A client that may request tokens.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct OAuthClient {
     /// The `client_id`.
     pub id: Arc<str>,
     /// The client's own name: plain text, short, never trusted.
     pub name: Option<Arc<str>>,
     /// How the client became known.
-    pub origin: Origin,
-    /// At least one, except for machine clients ([`Origin::Machine`]), which use no browser.
+    pub origin: ClientOrigin,
+    /// At least one, except for machine clients ([`ClientOrigin::Machine`]), which use no browser.
     pub redirect_uris: Vec<RedirectUri>,
     /// How the client authenticates.
-    pub authentication: Authentication,
+    pub authentication: ClientAuthMethods,
 }
 
 /// How a client became known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ClientOrigin {
     /// It registered itself.
     Registered,
     /// The document at the client id's URL describes it; `host` vouches for it. A `pinned` document
@@ -59,7 +59,7 @@ pub enum Origin {
 
 /// The authentication methods of a client. Several can be allowed; a request uses one.
 #[derive(Debug, Clone, Default)]
-pub struct Authentication {
+pub struct ClientAuthMethods {
     /// A public client, which needs no authentication.
     pub none: bool,
     /// `client_secret_basic` with one of the secrets.
@@ -69,21 +69,21 @@ pub struct Authentication {
     /// The SHA-256 of each valid secret.
     pub secrets: Vec<Digest>,
     /// `private_key_jwt` (RFC 7523) with one of these keys.
-    pub keys: Option<Keys>,
+    pub keys: Option<ClientKeys>,
 }
 
 /// The public keys of a client.
 #[derive(Debug, Clone)]
-pub enum Keys {
+pub enum ClientKeys {
     /// A JWK set (RFC 7517).
-    Set(Arc<Value>),
-    /// The URL of the set; [`Clients::keys`] fetches it under the rules for documents.
-    At(Arc<str>),
+    Inline(Arc<Value>),
+    /// The URL of the set; [`ClientRegistry::load_keys`] fetches it under the rules for documents.
+    Url(Arc<str>),
 }
 
 /// Why a client cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ClientFault {
+pub enum ClientLookupError {
     /// No client has this id, or it was removed.
     #[error("the client is unknown here")]
     Unknown,
@@ -98,114 +98,117 @@ pub enum ClientFault {
 
 /// The party that a fetch is counted against: a tenant, and the requester's address.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asker<'a> {
+pub(super) struct LookupContext<'a> {
     tenant: &'a Arc<str>,
     source: IpAddr,
 }
 
 /// The clients of one tenant.
-pub struct Clients {
-    pub(super) lived: Lived,
+pub struct ClientRegistry {
+    pub(super) incarnation: TenantIncarnation,
     pub(super) login: Arc<LoginSpec>,
     pub(super) store: Arc<Store>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) documents: Arc<Documents>,
+    pub(super) context: Arc<AuthContext>,
+    pub(super) documents: Arc<ClientDocuments>,
 }
 
-impl Clients {
+impl ClientRegistry {
     /// Returns the client with this id, for a requester at the address `source`.
     ///
     /// # Errors
-    /// Returns `ClientFault::Unknown` if no such client exists, `Unavailable` if it cannot be
+    /// Returns `ClientLookupError::Unknown` if no such client exists, `Unavailable` if it cannot be
     /// looked up now, and `Busy` if its document may not be fetched now.
-    pub async fn find(&self, id: &str, source: IpAddr) -> Result<Client, ClientFault> {
-        if id.starts_with(registered::MARK) {
-            let client = registered::client(&self.store, &self.lived, id).ok_or(ClientFault::Unknown)?;
+    pub async fn find(&self, id: &str, source: IpAddr) -> Result<OAuthClient, ClientLookupError> {
+        if id.starts_with(registered::ID_PREFIX) {
+            let client = registered::open_client_id(&self.store, &self.incarnation, id)
+                .ok_or(ClientLookupError::Unknown)?;
             return match self.is_denied(id).await? {
-                true => Err(ClientFault::Unknown),
+                true => Err(ClientLookupError::Unknown),
                 false => Ok(client),
             };
         }
         if id.starts_with("https://") {
-            let asker = Asker { tenant: self.lived.life.tenant(), source };
-            return self.documents.find(id, &self.login.registration.documents, asker).await;
+            let asker = LookupContext { tenant: self.incarnation.current.tenant(), source };
+            return self.documents.find_client(id, &self.login.registration.documents, asker).await;
         }
-        match machine::client(&self.login, id) {
+        match machine_client::find(&self.login, id) {
             Some(client) => Ok(client),
-            None => self.found(id).await,
+            None => self.find_preregistered(id).await,
         }
     }
 
-    /// Returns the JWK set of this client, whose authentication has [`Keys`].
-    pub(super) async fn keys(
+    /// Returns the JWK set of this client, whose authentication has [`ClientKeys`].
+    pub(super) async fn load_keys(
         &self,
-        keys: &Keys,
-        client: &Client,
+        keys: &ClientKeys,
+        client: &OAuthClient,
         source: IpAddr,
-    ) -> Result<Arc<Value>, ClientFault> {
-        let asker = Asker { tenant: self.lived.life.tenant(), source };
+    ) -> Result<Arc<Value>, ClientLookupError> {
+        let asker = LookupContext { tenant: self.incarnation.current.tenant(), source };
         match keys {
-            Keys::Set(set) => Ok(Arc::clone(set)),
-            Keys::At(at) => self.documents.keys(at, client.is_vouched_for(), asker).await,
+            ClientKeys::Inline(set) => Ok(Arc::clone(set)),
+            ClientKeys::Url(at) => self.documents.find_keys(at, client.is_vouched_for(), asker).await,
         }
     }
 
     /// Whether clients may register themselves.
-    pub(super) fn registers(&self) -> bool {
+    pub(super) fn allows_registration(&self) -> bool {
         self.login.registration.dynamic
     }
 
     /// Issues a client id; returns `None` if the metadata are too long for one.
-    pub(super) fn register(&self, registration: &Registration) -> Option<Issued> {
-        registration.issue(&self.store, &self.lived.life)
+    pub(super) fn register(&self, registration: &ClientRegistration) -> Option<IssuedClient> {
+        registration.issue(&self.store, &self.incarnation.current)
     }
 
-    async fn is_denied(&self, id: &str) -> Result<bool, ClientFault> {
-        if self.ledger.doubts_denials(self.lived.life.tenant()) {
-            return Err(ClientFault::Unavailable);
+    async fn is_denied(&self, id: &str) -> Result<bool, ClientLookupError> {
+        if self.context.has_unreadable_denials(self.incarnation.current.tenant()) {
+            return Err(ClientLookupError::Unavailable);
         }
         let id = id.to_owned();
-        self.ask(move |store, life| store.is_denied(life, &id)).await
+        self.query_store(move |store, life| store.is_client_denied(life, &id)).await
     }
 
-    async fn found(&self, id: &str) -> Result<Client, ClientFault> {
+    async fn find_preregistered(&self, id: &str) -> Result<OAuthClient, ClientLookupError> {
         let wanted = id.to_owned();
-        let document = self.ask(move |store, life| store.client(life, &wanted)).await?;
-        let document = document.ok_or(ClientFault::Unknown)?;
-        entered::Entered::read(&document).map(|entered| entered.client(id)).ok_or(ClientFault::Unavailable)
+        let document = self.query_store(move |store, life| store.load_client(life, &wanted)).await?;
+        let document = document.ok_or(ClientLookupError::Unknown)?;
+        preregistered::PreregisteredClient::from_json(&document)
+            .map(|entered| entered.to_client(id))
+            .ok_or(ClientLookupError::Unavailable)
     }
 
     /// Queries the store about this tenant.
-    async fn ask<T, Q>(&self, question: Q) -> Result<T, ClientFault>
+    async fn query_store<T, Q>(&self, question: Q) -> Result<T, ClientLookupError>
     where
         T: Send + 'static,
-        Q: FnOnce(&Store, &Life) -> Result<T, store::Error> + Send + 'static,
+        Q: FnOnce(&Store, &Incarnation) -> Result<T, store::Error> + Send + 'static,
     {
-        let life = self.lived.life.clone();
-        let asked = self.ledger.ask(move |store| question(store, &life)).await;
-        asked.map_err(|_| ClientFault::Unavailable)
+        let life = self.incarnation.current.clone();
+        let asked = self.context.query_store(move |store| question(store, &life)).await;
+        asked.map_err(|_| ClientLookupError::Unavailable)
     }
 }
 
-impl Client {
+impl OAuthClient {
     /// Whether the client may use this redirect URI: one of the registered URIs, byte for byte,
     /// except that the port of a loopback URI is free (RFC 8252 section 7.3).
-    pub fn may_return_to(&self, asked: &RedirectUri) -> bool {
-        self.redirect_uris.iter().any(|registered| registered.admits(asked))
+    pub fn allows_redirect_to(&self, asked: &RedirectUri) -> bool {
+        self.redirect_uris.iter().any(|registered| registered.matches(asked))
     }
 
     /// Whether the operator or this program vouches for the client. The others introduced
     /// themselves, as anyone can.
     pub fn is_vouched_for(&self) -> bool {
         match self.origin {
-            Origin::Operator | Origin::Machine => true,
-            Origin::Document { pinned, .. } => pinned,
-            Origin::Registered => false,
+            ClientOrigin::Operator | ClientOrigin::Machine => true,
+            ClientOrigin::Document { pinned, .. } => pinned,
+            ClientOrigin::Registered => false,
         }
     }
 
     /// Whether the client may have codes and refresh tokens.
     pub fn acts_for_people(&self) -> bool {
-        self.origin != Origin::Machine
+        self.origin != ClientOrigin::Machine
     }
 }

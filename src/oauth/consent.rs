@@ -10,110 +10,121 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::authorization_server::{AuthorizationServer, Visit};
-use super::authorize::Ask;
-use super::client::{Client, Origin, RedirectUri, text};
-use super::page::{self, Consent, Notice, Way};
+use super::authorize::AuthorizationRequest;
+use super::client::{ClientOrigin, OAuthClient, RedirectUri, display_text};
+use super::login_page::{self, ConsentPage, NoticePage, PageLink};
 use super::parameters::Parameters;
 use super::sealed::{self, CONSENT};
-use super::{cookie, reply};
+use super::server::{AuthServer, RequestMeta};
+use super::{cookie, response};
 use crate::base::body::Body;
 use crate::base::digest::Digest;
 use crate::base::random;
-use crate::telemetry::audit::Who;
+use crate::telemetry::audit::Actor;
 
 /// How long a person may take to decide.
-const LIFE: SignedDuration = SignedDuration::from_mins(15);
+const CONSENT_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 /// One for the host, since browsers send it to all tenants there. The seal of the form binds a
 /// consent to its tenant.
 const BROWSER_COOKIE: &str = "__Host-consent";
 /// The cookie's lifetime; each page shown renews it.
-const BROWSER_SECONDS: i64 = 3600;
+const BROWSER_COOKIE_SECONDS: i64 = 3600;
 
 /// The sealed contents of the form.
 #[derive(Serialize, Deserialize)]
-struct Form {
-    ask: Ask,
+struct ConsentForm {
+    ask: AuthorizationRequest,
     /// The digest of the cookie's value.
     browser: String,
     at: Timestamp,
 }
 
-impl AuthorizationServer {
+impl AuthServer {
     /// Shows the consent page for a request.
-    pub(super) fn ask_consent(
+    pub(super) fn show_consent(
         &self,
-        ask: &Ask,
-        client: &Client,
+        ask: &AuthorizationRequest,
+        client: &OAuthClient,
         headers: &HeaderMap,
-        visit: &Visit<'_>,
+        visit: &RequestMeta<'_>,
     ) -> Response<Body> {
-        let browser = self.browser(headers).unwrap_or_else(random::text);
-        let form = Form { ask: ask.clone(), browser: digest(&browser), at: visit.now };
-        let request = sealed::seal_value(&self.store, CONSENT, self.issuer().life(), "", &form);
-        let mut response = self.consent_page(ask, client, &request);
+        let browser = self.read_browser_cookie(headers).unwrap_or_else(random::token);
+        let form = ConsentForm { ask: ask.clone(), browser: digest_browser_cookie(&browser), at: visit.now };
+        let request =
+            sealed::seal_value(&self.store, CONSENT, self.issuer().current_incarnation(), "", &form);
+        let mut response = self.render_consent(ask, client, &request);
         // Removes the cookies of earlier versions, which had one per tenant.
         cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
-        let set = cookie::set(response.headers_mut(), BROWSER_COOKIE, &browser, BROWSER_SECONDS);
+        let set = cookie::set(response.headers_mut(), BROWSER_COOKIE, &browser, BROWSER_COOKIE_SECONDS);
         debug_assert!(set.is_ok(), "the number is short");
         response
     }
 
-    fn consent_page(&self, ask: &Ask, client: &Client, request: &str) -> Response<Body> {
+    fn render_consent(
+        &self,
+        ask: &AuthorizationRequest,
+        client: &OAuthClient,
+        request: &str,
+    ) -> Response<Body> {
         let vouched_by = match &client.origin {
-            Origin::Document { host, .. } => Some(&**host),
+            ClientOrigin::Document { host, .. } => Some(&**host),
             _ => None,
         };
-        let redirect_uri = client.redirect_uris.iter().find(|uri| uri.admits_text(&ask.redirect_uri));
+        let redirect_uri = client.redirect_uris.iter().find(|uri| uri.matches_text(&ask.redirect_uri));
         let name = client.name.as_deref().or(vouched_by).unwrap_or("An application without a name");
-        let place = redirect_uri.map(RedirectUri::place).unwrap_or_default();
-        let consent = Consent {
+        let place = redirect_uri.map(RedirectUri::describe_destination).unwrap_or_default();
+        let consent = ConsentPage {
             title: &self.title,
             client: name,
             vouched_by,
-            known: client.origin == Origin::Operator,
-            may_be_mistaken: client.origin != Origin::Operator && text::may_be_mistaken(name),
+            known: client.origin == ClientOrigin::Operator,
+            may_be_mistaken: client.origin != ClientOrigin::Operator && display_text::is_confusable(name),
             place: &place,
             loopback: redirect_uri.is_some_and(RedirectUri::is_loopback),
-            scheme: redirect_uri.and_then(RedirectUri::scheme),
-            action: &self.url.at("/consent"),
+            scheme: redirect_uri.and_then(RedirectUri::private_use_scheme),
+            action: &self.url.join_path("/consent"),
             request,
-            nonce: &page::nonce(),
+            nonce: &login_page::new_nonce(),
         };
-        consent.answer()
+        consent.to_response()
     }
 
     /// Handles the submitted form.
-    pub(super) fn consent(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Response<Body> {
+    pub(super) fn handle_consent(&self, request: &Request<Bytes>, visit: &RequestMeta<'_>) -> Response<Body> {
         if request.method() != Method::POST {
-            return reply::method_not_allowed("POST");
+            return response::method_not_allowed("POST");
         }
-        let decided = self.decided(request, visit);
+        let decided = self.read_decision(request, visit);
         match decided {
             Some((ask, true)) => self.begin_login(ask, request.headers(), visit),
             Some((ask, false)) => {
-                self.note(&ask, "declined", Who::default(), visit);
-                let back = ask.back(self.url.as_str()).with_error("access_denied", "the person chose Cancel");
-                declined(&ask, &back)
+                self.record_login(&ask, "declined", Actor::default(), visit);
+                let back =
+                    ask.response(self.url.as_str()).error_url("access_denied", "the person chose Cancel");
+                declined_page(&ask, &back)
             }
-            None => expired(visit),
+            None => expired_page(visit),
         }
     }
 
     /// Returns the request and the decision, if the page was shown to this browser.
-    fn decided(&self, request: &Request<Bytes>, visit: &Visit<'_>) -> Option<(Ask, bool)> {
+    fn read_decision(
+        &self,
+        request: &Request<Bytes>,
+        visit: &RequestMeta<'_>,
+    ) -> Option<(AuthorizationRequest, bool)> {
         let headers = request.headers();
-        if !self.is_from_our_page(headers) {
+        if !self.is_same_origin(headers) {
             return None;
         }
-        let parameters = Parameters::of_form(headers, request.body()).ok()?;
-        let blob = parameters.one("request").ok()??;
-        let form: Form = sealed::open_value(&self.store, CONSENT, self.issuer().life(), "", blob)?;
-        let browser = self.browser(headers)?;
-        let is_same =
-            Digest::parse_hex(&form.browser)?.same_in_constant_time(&Digest::of(browser.as_bytes()));
-        let is_fresh = visit.now.duration_since(form.at) <= LIFE;
-        match parameters.one("decision").ok()?? {
+        let parameters = Parameters::from_form(headers, request.body()).ok()?;
+        let blob = parameters.get("request").ok()??;
+        let form: ConsentForm =
+            sealed::open_value(&self.store, CONSENT, self.issuer().current_incarnation(), "", blob)?;
+        let browser = self.read_browser_cookie(headers)?;
+        let is_same = Digest::parse_hex(&form.browser)?.ct_eq(&Digest::of(browser.as_bytes()));
+        let is_fresh = visit.now.duration_since(form.at) <= CONSENT_TIMEOUT;
+        match parameters.get("decision").ok()?? {
             "allow" if is_same && is_fresh => Some((form.ask, true)),
             "deny" if is_same && is_fresh => Some((form.ask, false)),
             _ => None,
@@ -122,7 +133,7 @@ impl AuthorizationServer {
 
     /// Whether the form was submitted from our page. Browsers send the origin of the page, which is
     /// `null` with `no-referrer`. Old browsers send nothing; for them the cookie is the check.
-    fn is_from_our_page(&self, headers: &HeaderMap) -> bool {
+    fn is_same_origin(&self, headers: &HeaderMap) -> bool {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let site = text("sec-fetch-site");
         match (site, text(header::ORIGIN.as_str())) {
@@ -132,56 +143,56 @@ impl AuthorizationServer {
         }
     }
 
-    fn browser(&self, headers: &HeaderMap) -> Option<String> {
+    fn read_browser_cookie(&self, headers: &HeaderMap) -> Option<String> {
         // A truncated or forged value is ignored; the page then sets a new one.
         cookie::read(headers, BROWSER_COOKIE).filter(|value| value.len() == 43)
     }
 }
 
-fn digest(browser: &str) -> String {
+fn digest_browser_cookie(browser: &str) -> String {
     Digest::of(browser.as_bytes()).to_string()
 }
 
 /// Continues from the form with a page: a redirect is restricted by `form-action` of the Content
 /// Security Policy, in some browsers for every hop.
-pub(super) fn leave(title: &str, sentence: &str, to: &str) -> Response<Body> {
-    let notice = Notice {
+pub(super) fn redirect_page(title: &str, sentence: &str, to: &str) -> Response<Body> {
+    let notice = NoticePage {
         title,
         sentence,
         advice: "If nothing happens, go on yourself:",
-        way: Some(Way { to, label: "Continue", at_once: true }),
+        way: Some(PageLink { to, label: "Continue", at_once: true }),
         request_id: None,
-        nonce: &page::nonce(),
+        nonce: &login_page::new_nonce(),
     };
-    notice.answer(StatusCode::OK)
+    notice.to_response(StatusCode::OK)
 }
 
 /// Tells the client that the person declined. The browser goes there automatically only if that is
 /// where the person started: at a program on the same computer, or at a client that the operator or
 /// this program vouches for.
-fn declined(ask: &Ask, back: &str) -> Response<Body> {
-    let uri = RedirectUri::parse_entered(&ask.redirect_uri).ok();
+fn declined_page(ask: &AuthorizationRequest, back: &str) -> Response<Body> {
+    let uri = RedirectUri::parse_trusted(&ask.redirect_uri).ok();
     let is_theirs = |uri: &RedirectUri| uri.is_loopback() || (uri.is_web() && ask.is_vouched_for);
     if uri.as_ref().is_some_and(is_theirs) {
-        return leave("You chose Cancel", "Nothing was allowed.", back);
+        return redirect_page("You chose Cancel", "Nothing was allowed.", back);
     }
-    let place = uri.as_ref().map(RedirectUri::place).unwrap_or_default();
-    let notice = Notice {
+    let place = uri.as_ref().map(RedirectUri::describe_destination).unwrap_or_default();
+    let notice = NoticePage {
         title: "You chose Cancel",
         sentence: "Nothing was allowed. You may close this page.",
         advice: &format!("The link leads to {place}. Follow it only if you came from there."),
-        way: Some(Way { to: back, label: "Back to the application", at_once: false }),
+        way: Some(PageLink { to: back, label: "Back to the application", at_once: false }),
         request_id: None,
-        nonce: &page::nonce(),
+        nonce: &login_page::new_nonce(),
     };
-    notice.answer(StatusCode::OK)
+    notice.to_response(StatusCode::OK)
 }
 
-fn expired(visit: &Visit<'_>) -> Response<Body> {
+fn expired_page(visit: &RequestMeta<'_>) -> Response<Body> {
     let words = [
         "This page can no longer be used",
         "It was open for too long, or it was opened in another browser or by another site.",
         "Start again from your application.",
     ];
-    page::dead_end(StatusCode::BAD_REQUEST, visit.request_id, words)
+    login_page::error_page(StatusCode::BAD_REQUEST, visit.request_id, words)
 }

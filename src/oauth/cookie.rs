@@ -10,22 +10,22 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The limit on a value, in bytes. Browsers accept cookies of at most 4096 bytes, name and
 /// attributes included.
-const PIECE: usize = 3500;
-const MOST_PIECES: usize = 2;
+const MAX_CHUNK_BYTES: usize = 3500;
+const MAX_CHUNKS: usize = 2;
 /// The limit on all cookies of one kind together: the largest single value.
-const ROOM: usize = PIECE * MOST_PIECES;
+const MAX_KIND_BYTES: usize = MAX_CHUNK_BYTES * MAX_CHUNKS;
 /// The limit on cookies besides the newest, for two concurrent logins.
 const OLDER_KEPT: usize = 1;
 
 /// The value is too long for a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct CookieTooLong;
 
 /// Returns the value of a cookie, reassembled from its pieces.
 pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<String> {
-    let mut value = piece(headers, name)?.to_owned();
-    for number in 1..MOST_PIECES {
-        match piece(headers, &numbered(name, number)) {
+    let mut value = find_chunk(headers, name)?.to_owned();
+    for number in 1..MAX_CHUNKS {
+        match find_chunk(headers, &chunk_name(name, number)) {
             Some(more) => value.push_str(more),
             None => break,
         }
@@ -33,43 +33,48 @@ pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(value)
 }
 
-fn piece<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    pairs(headers).find(|(known, _)| *known == name).map(|(_, value)| value)
+fn find_chunk<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    cookie_pairs(headers).find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
 /// Sets a cookie for `seconds`; splits a long value into pieces.
-pub(super) fn set(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) -> Result<(), TooLong> {
-    if value.len() > ROOM {
-        return Err(TooLong);
+pub(super) fn set(
+    headers: &mut HeaderMap,
+    name: &str,
+    value: &str,
+    seconds: i64,
+) -> Result<(), CookieTooLong> {
+    if value.len() > MAX_KIND_BYTES {
+        return Err(CookieTooLong);
     }
-    for (number, piece) in value.as_bytes().chunks(PIECE).enumerate() {
+    for (number, piece) in value.as_bytes().chunks(MAX_CHUNK_BYTES).enumerate() {
         let piece = std::str::from_utf8(piece).expect("sealed values are ASCII");
-        append(headers, &numbered(name, number), piece, seconds);
+        append_set_cookie(headers, &chunk_name(name, number), piece, seconds);
     }
     Ok(())
 }
 
 /// Sets a cookie of a kind (a prefix of the name), and removes older ones of that kind, of all
 /// tenants on the host.
-pub(super) fn set_newest(
+pub(super) fn set_and_evict_older(
     asked: &HeaderMap,
     headers: &mut HeaderMap,
     kind: &str,
     (name, value): (&str, &str),
     seconds: i64,
-) -> Result<(), TooLong> {
+) -> Result<(), CookieTooLong> {
     set(headers, name, value, seconds)?;
-    let (mut room, mut kept) = (ROOM - value.len(), 0);
-    for older in of_kind(asked, kind).into_iter().rev().filter(|older| older.name != name) {
+    let (mut room, mut kept) = (MAX_KIND_BYTES - value.len(), 0);
+    for older in request_cookies(asked, kind).into_iter().rev().filter(|older| older.name != name) {
         if kept < OLDER_KEPT && older.bytes <= room {
             (room, kept) = (room - older.bytes, kept + 1);
         } else {
-            older.pieces.iter().for_each(|piece| append(headers, piece, "", 0));
+            older.chunk_names.iter().for_each(|piece| append_set_cookie(headers, piece, "", 0));
         }
     }
     Ok(())
@@ -77,30 +82,30 @@ pub(super) fn set_newest(
 
 /// Removes all cookies of a kind.
 pub(super) fn clear_kind(asked: &HeaderMap, headers: &mut HeaderMap, kind: &str) {
-    for gone in of_kind(asked, kind) {
-        gone.pieces.iter().for_each(|piece| append(headers, piece, "", 0));
+    for gone in request_cookies(asked, kind) {
+        gone.chunk_names.iter().for_each(|piece| append_set_cookie(headers, piece, "", 0));
     }
 }
 
 /// A received cookie, in its pieces.
-struct Came<'a> {
+struct RequestCookie<'a> {
     name: &'a str,
-    pieces: Vec<&'a str>,
+    chunk_names: Vec<&'a str>,
     bytes: usize,
 }
 
 /// Returns the cookies of a kind in the order received: browsers send older ones first (RFC 6265
 /// section 5.4).
-fn of_kind<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<Came<'a>> {
-    let mut all: Vec<Came<'_>> = Vec::new();
-    for (piece, value) in pairs(asked).filter(|(piece, _)| piece.starts_with(kind)) {
-        let name = whole_name(piece);
+fn request_cookies<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<RequestCookie<'a>> {
+    let mut all: Vec<RequestCookie<'_>> = Vec::new();
+    for (piece, value) in cookie_pairs(asked).filter(|(piece, _)| piece.starts_with(kind)) {
+        let name = strip_chunk_suffix(piece);
         match all.iter_mut().find(|came| came.name == name) {
             Some(came) => {
-                came.pieces.push(piece);
+                came.chunk_names.push(piece);
                 came.bytes += value.len();
             }
-            None => all.push(Came { name, pieces: vec![piece], bytes: value.len() }),
+            None => all.push(RequestCookie { name, chunk_names: vec![piece], bytes: value.len() }),
         }
     }
     all
@@ -108,7 +113,7 @@ fn of_kind<'a>(asked: &'a HeaderMap, kind: &str) -> Vec<Came<'a>> {
 
 /// Returns the name of the cookie that a piece belongs to. Other name parts are longer than a piece
 /// number.
-fn whole_name(piece: &str) -> &str {
+fn strip_chunk_suffix(piece: &str) -> &str {
     match piece.rsplit_once('.') {
         Some((name, number)) if number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => piece,
@@ -117,19 +122,19 @@ fn whole_name(piece: &str) -> &str {
 
 /// Removes a cookie, all its pieces included.
 pub(super) fn clear(asked: &HeaderMap, headers: &mut HeaderMap, name: &str) {
-    for name in (0..MOST_PIECES).map(|number| numbered(name, number)) {
-        if piece(asked, &name).is_some() {
-            append(headers, &name, "", 0);
+    for name in (0..MAX_CHUNKS).map(|number| chunk_name(name, number)) {
+        if find_chunk(asked, &name).is_some() {
+            append_set_cookie(headers, &name, "", 0);
         }
     }
 }
 
-fn append(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) {
+fn append_set_cookie(headers: &mut HeaderMap, name: &str, value: &str, seconds: i64) {
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     headers.append(header::SET_COOKIE, HeaderValue::try_from(text).expect("names and values are ASCII"));
 }
 
-fn numbered(name: &str, number: usize) -> String {
+fn chunk_name(name: &str, number: usize) -> String {
     match number {
         0 => name.to_owned(),
         _ => format!("{name}.{number}"),
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
 
     /// Returns the headers that a browser sends after these were set.
-    fn sent(set: &HeaderMap) -> HeaderMap {
+    fn to_request_headers(set: &HeaderMap) -> HeaderMap {
         let pairs = set.get_all(header::SET_COOKIE).iter().map(|line| {
             let line = line.to_str().expect("ASCII");
             assert!(
@@ -156,18 +161,18 @@ mod tests {
 
     #[test]
     fn a_long_value_comes_back_whole() {
-        for length in [1, PIECE, PIECE + 1, PIECE * MOST_PIECES] {
+        for length in [1, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES + 1, MAX_CHUNK_BYTES * MAX_CHUNKS] {
             let mut headers = HeaderMap::new();
             let value: String = (0..length).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
             set(&mut headers, "__Host-x", &value, 600).expect("set");
-            let asked = sent(&headers);
+            let asked = to_request_headers(&headers);
             assert_eq!(read(&asked, "__Host-x"), Some(value));
             let mut cleared = HeaderMap::new();
             clear(&asked, &mut cleared, "__Host-x");
-            assert_eq!(cleared.get_all(header::SET_COOKIE).iter().count(), length.div_ceil(PIECE));
+            assert_eq!(cleared.get_all(header::SET_COOKIE).iter().count(), length.div_ceil(MAX_CHUNK_BYTES));
         }
-        let long = "x".repeat(PIECE * MOST_PIECES + 1);
-        assert_eq!(set(&mut HeaderMap::new(), "__Host-x", &long, 600), Err(TooLong));
+        let long = "x".repeat(MAX_CHUNK_BYTES * MAX_CHUNKS + 1);
+        assert_eq!(set(&mut HeaderMap::new(), "__Host-x", &long, 600), Err(CookieTooLong));
     }
 
     #[test]
@@ -182,7 +187,7 @@ mod tests {
             let (name, value) =
                 (format!("{kind}t{}.state{number:03}", number % 3), "x".repeat(500 + number * 160));
             let mut headers = HeaderMap::new();
-            set_newest(&asked, &mut headers, kind, (&name, &value), 600).expect("set");
+            set_and_evict_older(&asked, &mut headers, kind, (&name, &value), 600).expect("set");
             for line in headers.get_all(header::SET_COOKIE) {
                 let line = line.to_str().expect("ASCII");
                 let (name, value) = line.split(';').next().and_then(|it| it.split_once('=')).expect("a pair");
@@ -193,14 +198,18 @@ mod tests {
             }
             let taken: usize = jar.iter().map(|(_, value)| value.len()).sum();
             assert!(
-                taken <= ROOM && jar.len() <= 2 * MOST_PIECES,
+                taken <= MAX_KIND_BYTES && jar.len() <= 2 * MAX_CHUNKS,
                 "{number}: {taken} bytes in {}",
                 jar.len()
             );
             assert!(jar.iter().any(|(known, _)| *known == name), "the newest is there");
             let before = format!("state{:03}", number.wrapping_sub(1));
             let is_kept = jar.iter().any(|(known, _)| known.ends_with(&before));
-            assert_eq!(is_kept, number > 0 && 2 * value.len() - 160 <= ROOM, "{number}: the one before");
+            assert_eq!(
+                is_kept,
+                number > 0 && 2 * value.len() - 160 <= MAX_KIND_BYTES,
+                "{number}: the one before"
+            );
         }
     }
 
@@ -210,7 +219,7 @@ mod tests {
                     __Host-login.a.aaaaaaaa.3=1; __Host-consent.a=4; __Host-login.b.bbbbbbbb=5";
         let asked = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
         let mut headers = HeaderMap::new();
-        set_newest(&asked, &mut headers, "__Host-login.", ("__Host-login.c.cccccccc", "6"), 600)
+        set_and_evict_older(&asked, &mut headers, "__Host-login.", ("__Host-login.c.cccccccc", "6"), 600)
             .expect("set");
         clear_kind(&asked, &mut headers, "__Host-consent.");
         let lines: Vec<_> =

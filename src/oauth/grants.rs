@@ -17,26 +17,26 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::access_token::{self, Holder, LIFE, Token};
+use super::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
+use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
-use super::marks::Marks;
-use super::revocations::Leave;
+use super::revocations::GrantRevocationToken;
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::identity::{self, Kind, Person, Provider, Upstream};
-use crate::spec::{LoginSpec, MachineClientSpec, Resource};
-use crate::store::{Beginning, Grant, GrantId, Revoked, Step, Store, Subject};
-use crate::telemetry::audit::Who;
+use crate::identity::{self, LoginErrorKind, Person, Provider, ProviderApp};
+use crate::spec::{LoginSpec, MachineClientSpec, ResourceSpelling};
+use crate::store::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, Store};
+use crate::telemetry::audit::Actor;
 
-const CODE_LIFE: SignedDuration = SignedDuration::from_secs(60);
+const CODE_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 /// How long a replaced refresh token yields its successor again: Claude refreshes from two places,
 /// and responses get lost.
-const GRACE: SignedDuration = SignedDuration::from_secs(60);
-const IDLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+const REUSE_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
+const REFRESH_IDLE_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The longest life of a grant: that of Entra's own refresh tokens.
-const LONGEST: SignedDuration = SignedDuration::from_hours(90 * 24);
+const MAX_GRANT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// A completed login, for a client that may have a code now.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct NewGrant {
     /// The account that logged in.
     pub person: Person,
     /// Entra's refresh token.
-    pub upstream: Option<Secret>,
+    pub provider_refresh_token: Option<Secret>,
 }
 
 /// The grants of one tenant.
@@ -65,18 +65,18 @@ pub struct Grants {
     login: Arc<LoginSpec>,
     provider: Provider,
     /// The app and directory of new logins.
-    upstream: Arc<Upstream>,
+    provider_app: Arc<ProviderApp>,
     /// The marks of the machine clients' valid secrets and keys.
-    marks: Marks,
+    credential_fingerprints: CredentialFingerprints,
 }
 
 /// The contents of a grant, sealed in the store.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Details {
+pub(super) struct GrantPayload {
     pub(super) person: Person,
     /// The app and directory of the login; grants of older versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    at: Option<Upstream>,
+    at: Option<ProviderApp>,
     pub(super) scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) client_name: Option<String>,
@@ -91,26 +91,26 @@ pub(super) struct Details {
 
 /// A grant with its next refresh token.
 #[derive(Debug)]
-pub(super) struct Continued {
+pub(super) struct RotatedGrant {
     pub(super) id: GrantId,
-    pub(super) details: Details,
+    pub(super) payload: GrantPayload,
     pub(super) refresh_token: Secret,
 }
 
 /// Why a genuine token or grant is not valid under the tenant's current file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum GrantRejection {
     /// The login was made with another app or directory; only a new login helps.
-    Elsewhere,
+    OtherProviderApp,
     /// The account may not call; no other token could change that.
     NotAllowed,
     /// It belongs to a machine client, or to one of its secrets or keys, that no longer exists.
-    MachineGone,
+    MachineClientRemoved,
 }
 
 /// Why a one-time token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum GrantError {
     /// Unknown, expired, used, forged or another client's.
     Invalid,
     /// It was used before, so the grant is revoked.
@@ -121,7 +121,7 @@ pub(super) enum Fault {
     Unavailable,
 }
 
-impl From<Unavailable> for Fault {
+impl From<Unavailable> for GrantError {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
     }
@@ -130,9 +130,9 @@ impl From<Unavailable> for Fault {
 impl Grants {
     /// Creates the grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
-        let upstream = Arc::new(Upstream::of(&login.identity));
-        let marks = Marks::of(issuer.life(), &login);
-        Self { issuer, login, provider, upstream, marks }
+        let upstream = Arc::new(ProviderApp::from_spec(&login.identity));
+        let marks = CredentialFingerprints::from_login(issuer.current_incarnation(), &login);
+        Self { issuer, login, provider, provider_app: upstream, credential_fingerprints: marks }
     }
 
     /// Begins a grant and returns its code, which is valid for a minute, once. When this returns,
@@ -140,230 +140,248 @@ impl Grants {
     ///
     /// # Errors
     /// Fails if the store cannot be written.
-    pub async fn begin(&self, new: NewGrant) -> Result<Secret, Unavailable> {
-        let now = self.issuer.ledger.now();
+    pub async fn create(&self, new: NewGrant) -> Result<Secret, Unavailable> {
+        let now = self.issuer.context.now();
         let (id, family) = (GrantId::random(), random::bytes());
-        let details = Details {
+        let details = GrantPayload {
             person: new.person,
-            at: Some(Upstream::clone(&self.upstream)),
+            at: Some(ProviderApp::clone(&self.provider_app)),
             scope: new.scope,
             client_name: new.client_name,
             redirect_uri: new.redirect_uri,
             code_challenge: new.code_challenge,
-            upstream: new.upstream.map(|token| token.expose().to_owned()),
+            upstream: new.provider_refresh_token.map(|token| token.expose().to_owned()),
         };
-        let beginning = Beginning {
+        let beginning = CreateGrant {
             id,
             client_id: new.client_id,
             now,
-            expires: now + CODE_LIFE,
-            family,
-            details: details.encoded(),
+            code_expires_at: now + CODE_LIFETIME,
+            family_key: family,
+            payload: details.encode(),
         };
-        let life = self.issuer.life().clone();
-        self.issuer.ledger.ask(move |store| store.begin_grant(&life, beginning)).await?;
-        Ok(OneTime { id, number: 0 }.token(&family))
+        let life = self.issuer.current_incarnation().clone();
+        self.issuer.context.query_store(move |store| store.create_grant(&life, beginning)).await?;
+        Ok(GrantToken { id, sequence: 0 }.to_secret(&family))
     }
 
     /// Redeems a code. Of several requests with it, one gets a grant; the others revoke it (RFC
     /// 6749 section 4.1.2). The caller verifies the rest of the request, and calls
     /// [`Grants::revoke`] if it is wrong.
-    pub(super) async fn take_code(&self, code: &str, client_id: &str) -> Result<Continued, Fault> {
-        let (presented, grant) = self.present(code, client_id).await?;
-        if presented.number != 0 {
-            return Err(Fault::Invalid);
+    pub(super) async fn redeem_code(&self, code: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
+        let (presented, grant) = self.verify_grant_token(code, client_id).await?;
+        if presented.sequence != 0 {
+            return Err(GrantError::Invalid);
         }
-        let details = Details::of(&grant)?;
-        if let Err(refusal) = self.judge(&details.person, &self.upstream_of(&details)) {
+        let details = GrantPayload::decode(&grant)?;
+        if let Err(refusal) = self.check_login(&details.person, &self.provider_app_of(&details)) {
             self.revoke(grant.id).await?;
-            return Err(refusal.of_grants());
+            return Err(refusal.into_grant_error());
         }
-        let now = self.issuer.ledger.now();
-        let step = Step {
+        let now = self.issuer.context.now();
+        let step = RotateGrant {
             id: grant.id,
-            from: 0,
+            from_sequence: 0,
             client_id: grant.client_id,
             now,
-            expires: now + IDLE,
-            ends: now + LONGEST,
+            expires_at: now + REFRESH_IDLE_LIFETIME,
+            ends_at: now + MAX_GRANT_LIFETIME,
             // Only the token request needs these fields.
-            details: Details { redirect_uri: None, code_challenge: None, ..details.clone() }.encoded(),
+            payload: GrantPayload { redirect_uri: None, code_challenge: None, ..details.clone() }.encode(),
         };
-        let life = self.issuer.life().clone();
+        let life = self.issuer.current_incarnation().clone();
         // The store decides between concurrent requests with the same code.
-        let taken = match grant.number {
-            0 => self.issuer.ledger.ask(move |store| store.take_code(&life, step)).await?,
+        let taken = match grant.last_sequence {
+            0 => self.issuer.context.query_store(move |store| store.take_code(&life, step)).await?,
             _ => false,
         };
         if !taken {
             self.revoke(grant.id).await?;
-            return Err(Fault::Reused);
+            return Err(GrantError::Reused);
         }
-        let refresh_token = OneTime { id: grant.id, number: 1 }.token(&grant.family);
-        Ok(Continued { id: grant.id, details, refresh_token })
+        let refresh_token = GrantToken { id: grant.id, sequence: 1 }.to_secret(&grant.family_key);
+        Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
     }
 
     /// Rotates a refresh token, after asking Entra whether the account is still valid. Two requests
     /// with the same token within a minute get the same successor.
-    pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<Continued, Fault> {
-        let id = OneTime::parse(token).ok_or(Fault::Invalid)?.0.id;
-        let _turn = self.issuer.ledger.turn(id).await;
-        let (presented, grant) = self.present(token, client_id).await?;
-        if presented.number == 0 {
-            return Err(Fault::Invalid);
+    pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
+        let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
+        let _turn = self.issuer.context.lock_grant(id).await;
+        let (presented, grant) = self.verify_grant_token(token, client_id).await?;
+        if presented.sequence == 0 {
+            return Err(GrantError::Invalid);
         }
         // Entra's answer decides about the account anew; only the app and directory are compared
         // here.
-        let details = Details::of(&grant)?;
-        if self.judge(&details.person, &self.upstream_of(&details)) == Err(Refusal::Elsewhere) {
-            return Err(Fault::Invalid);
+        let details = GrantPayload::decode(&grant)?;
+        if self.check_login(&details.person, &self.provider_app_of(&details))
+            == Err(GrantRejection::OtherProviderApp)
+        {
+            return Err(GrantError::Invalid);
         }
-        match grant.number.checked_sub(presented.number) {
+        match grant.last_sequence.checked_sub(presented.sequence) {
             Some(0) => self.rotate(grant, details).await,
             // The predecessor: the client did not receive the response, or refreshes twice.
-            Some(1) if self.issuer.ledger.now() < grant.issued + GRACE => {
-                let refresh_token = OneTime { id, number: grant.number }.token(&grant.family);
-                Ok(Continued { id, details, refresh_token })
+            Some(1) if self.issuer.context.now() < grant.issued_at + REUSE_GRACE_PERIOD => {
+                let refresh_token =
+                    GrantToken { id, sequence: grant.last_sequence }.to_secret(&grant.family_key);
+                Ok(RotatedGrant { id, payload: details, refresh_token })
             }
             _ => {
                 self.revoke(id).await?;
-                Err(Fault::Reused)
+                Err(GrantError::Reused)
             }
         }
     }
 
     /// Returns the verified token with its person, if it is valid now. Cheap for a token in the
     /// cache.
-    pub(super) async fn recognise(&self, token: &[u8]) -> Result<Arc<Token>, access_token::Fault> {
+    pub(super) async fn verify_access_token(
+        &self,
+        token: &[u8],
+    ) -> Result<Arc<AccessToken>, access_token::AccessTokenError> {
         let (issuer, digest) = (&self.issuer, Digest::of(token));
-        let known = issuer.ledger.verified.find(&digest);
+        let known = issuer.context.verified_tokens.get(&digest);
         if let Some(token) = known {
             let keys = issuer.load_keys().await?;
-            let good = keys.has(&token.kid) && issuer.is_good(&token);
-            return if good { Ok(token) } else { Err(access_token::Fault::Invalid) };
+            let good = keys.contains(&token.kid) && issuer.is_valid_now(&token);
+            return if good { Ok(token) } else { Err(access_token::AccessTokenError::Invalid) };
         }
         let mut token = issuer.verify(token).await?;
-        if !token.is_machines() {
-            let grant = self.find(token.grant).await?.ok_or(access_token::Fault::Invalid)?;
-            let details = Details::of(&grant)?;
-            let upstream = self.upstream_of(&details);
-            token.holder = Some(Holder { person: Arc::new(details.person), upstream });
+        if !token.is_client_credentials() {
+            let grant =
+                self.find_grant(token.grant_id).await?.ok_or(access_token::AccessTokenError::Invalid)?;
+            let details = GrantPayload::decode(&grant)?;
+            let upstream = self.provider_app_of(&details);
+            token.resource_owner =
+                Some(ResourceOwner { person: Arc::new(details.person), provider_app: upstream });
         }
         let token = Arc::new(token);
-        issuer.ledger.verified.keep(digest, Arc::clone(&token));
+        issuer.context.verified_tokens.insert(digest, Arc::clone(&token));
         Ok(token)
     }
 
     /// Returns the tenant's login settings.
-    pub(super) fn login(&self) -> &Arc<LoginSpec> {
+    pub(super) fn login_spec(&self) -> &Arc<LoginSpec> {
         &self.login
     }
 
     /// Whether a recognised token is valid at this moment.
-    pub(super) fn is_good(&self, token: &Token) -> bool {
-        self.issuer.is_good(token)
+    pub(super) fn is_valid_now(&self, token: &AccessToken) -> bool {
+        self.issuer.is_valid_now(token)
     }
 
     /// Verifies that a recognised token is valid under the tenant's current file. Called for every
     /// call.
-    pub(super) fn stands(&self, token: &Token) -> Result<(), Refusal> {
-        match &token.holder {
-            Some(Holder { person, upstream }) => self.judge(person, upstream),
-            None => self.machine(token).map(drop).ok_or(Refusal::MachineGone),
+    pub(super) fn check_current_rules(&self, token: &AccessToken) -> Result<(), GrantRejection> {
+        match &token.resource_owner {
+            Some(ResourceOwner { person, provider_app: upstream }) => self.check_login(person, upstream),
+            None => self.find_machine_client(token).map(drop).ok_or(GrantRejection::MachineClientRemoved),
         }
     }
 
     /// Returns the machine client of a token, if the tenant's current file has it and the secret or
     /// key that the token was issued for.
-    pub(super) fn machine(&self, token: &Token) -> Option<&MachineClientSpec> {
-        let machine = self.login.machine(&token.claims.client_id)?;
+    pub(super) fn find_machine_client(&self, token: &AccessToken) -> Option<&MachineClientSpec> {
+        let machine = self.login.find_machine_client(&token.claims.client_id)?;
         let counts = match &token.claims.by {
-            Some(mark) => self.marks.include(&machine.id, mark),
+            Some(mark) => self.credential_fingerprints.contains(&machine.id, mark),
             // From an earlier version, whose tokens have no mark; they expire within an hour of the
             // upgrade.
             None => {
-                let before = self.issuer.lived.before.as_ref();
-                before.is_some_and(|before| before.has_the_machines_of(&self.login))
+                let before = self.issuer.incarnation.legacy.as_ref();
+                before.is_some_and(|before| before.has_same_machine_clients(&self.login))
             }
         };
         counts.then_some(machine)
     }
 
     /// Decides, for all paths, whether an earlier login is still valid.
-    fn judge(&self, person: &Person, upstream: &Upstream) -> Result<(), Refusal> {
-        identity::admits(&self.login.identity, upstream, person)
-            .map_err(|why| if why.is_of_the_login() { Refusal::Elsewhere } else { Refusal::NotAllowed })?;
-        person.may(&self.login.rules).map_err(|_| Refusal::NotAllowed)
+    fn check_login(&self, person: &Person, upstream: &ProviderApp) -> Result<(), GrantRejection> {
+        identity::check_login(&self.login.identity, upstream, person).map_err(|why| {
+            if why.is_fixed_by_new_login() {
+                GrantRejection::OtherProviderApp
+            } else {
+                GrantRejection::NotAllowed
+            }
+        })?;
+        person.check_rules(&self.login.rules).map_err(|_| GrantRejection::NotAllowed)
     }
 
     /// Returns the app and directory of a grant; grants with the current ones share a value. A
     /// grant of an earlier version has those that the tenant had when its life was taken over, or,
     /// if these are unknown, ones that match nothing.
-    fn upstream_of(&self, details: &Details) -> Arc<Upstream> {
-        let earlier = || self.issuer.lived.before.as_ref().map(|before| &before.upstream);
+    fn provider_app_of(&self, details: &GrantPayload) -> Arc<ProviderApp> {
+        let earlier = || self.issuer.incarnation.legacy.as_ref().map(|before| &before.upstream);
         match details.at.as_ref().or_else(earlier) {
-            Some(at) if *at == *self.upstream => Arc::clone(&self.upstream),
+            Some(at) if *at == *self.provider_app => Arc::clone(&self.provider_app),
             Some(at) => Arc::new(at.clone()),
-            None => Arc::new(Upstream::unknown()),
+            None => Arc::new(ProviderApp::unknown()),
         }
     }
 
     /// Returns the token that ends calls made with a grant.
-    pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
-        self.issuer.ledger.revocations.leave(grant, parent)
+    pub(super) fn revocation_token(
+        &self,
+        grant: GrantId,
+        parent: &CancellationToken,
+    ) -> GrantRevocationToken {
+        self.issuer.context.revocations.token_for(grant, parent)
     }
 
     /// Returns the realm of challenges, and the URL of the resource metadata.
-    pub(super) fn realm(&self, asked: Resource) -> (&str, String) {
-        (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata(asked))
+    pub(super) fn challenge_params(&self, asked: ResourceSpelling) -> (&str, String) {
+        (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata_url(asked))
     }
 
-    async fn rotate(&self, grant: Grant, mut details: Details) -> Result<Continued, Fault> {
-        if let Err(fault) = self.renew(&mut details).await {
-            if fault == Fault::Ended {
+    async fn rotate(&self, grant: Grant, mut details: GrantPayload) -> Result<RotatedGrant, GrantError> {
+        if let Err(fault) = self.renew_at_provider(&mut details).await {
+            if fault == GrantError::Ended {
                 self.revoke(grant.id).await?;
             }
             return Err(fault);
         }
-        let now = self.issuer.ledger.now();
-        let step = Step {
+        let now = self.issuer.context.now();
+        let step = RotateGrant {
             id: grant.id,
-            from: grant.number,
+            from_sequence: grant.last_sequence,
             client_id: grant.client_id,
             now,
-            expires: now + IDLE,
-            ends: grant.ends,
-            details: details.encoded(),
+            expires_at: now + REFRESH_IDLE_LIFETIME,
+            ends_at: grant.ends_at,
+            payload: details.encode(),
         };
-        let life = self.issuer.life().clone();
-        let rotated = self.issuer.ledger.ask(move |store| store.rotate_refresh(&life, step)).await?;
+        let life = self.issuer.current_incarnation().clone();
+        let rotated = self.issuer.context.query_store(move |store| store.rotate_refresh(&life, step)).await?;
         if !rotated {
             // Revoked or expired while Entra was asked.
-            return Err(Fault::Invalid);
+            return Err(GrantError::Invalid);
         }
-        let refresh_token = OneTime { id: grant.id, number: grant.number + 1 }.token(&grant.family);
-        Ok(Continued { id: grant.id, details, refresh_token })
+        let refresh_token =
+            GrantToken { id: grant.id, sequence: grant.last_sequence + 1 }.to_secret(&grant.family_key);
+        Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
     }
 
     /// Asks Entra whether the account is still valid and still admitted, and updates the details.
-    async fn renew(&self, details: &mut Details) -> Result<(), Fault> {
+    async fn renew_at_provider(&self, details: &mut GrantPayload) -> Result<(), GrantError> {
         // Without Entra's refresh token the account cannot be verified; a new login brings one.
-        let upstream = details.upstream.take().map(Secret::new).ok_or(Fault::Ended)?;
+        let upstream = details.upstream.take().map(Secret::new).ok_or(GrantError::Ended)?;
         let renewed = self.provider.renew(&upstream, &details.person).await;
-        let login = renewed.map_err(|error| self.judged(&error))?;
+        let login = renewed.map_err(|error| self.classify_renewal_error(&error))?;
         details.upstream = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
         details.person = login.person;
-        details.at = Some(Upstream::clone(&self.upstream));
+        details.at = Some(ProviderApp::clone(&self.provider_app));
         Ok(())
     }
 
-    fn judged(&self, error: &identity::Error) -> Fault {
+    fn classify_renewal_error(&self, error: &identity::Error) -> GrantError {
         let tenant = self.issuer.tenant.as_str();
         let trace = error.trace();
         let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
         let aadsts = &trace.codes;
         match error.kind() {
-            Kind::Refused | Kind::Ended => {
+            LoginErrorKind::Refused | LoginErrorKind::Ended => {
                 tracing::info!(
                     tenant,
                     fault = error.class(),
@@ -372,9 +390,9 @@ impl Grants {
                     trace_id,
                     "Entra no longer vouches for an account"
                 );
-                Fault::Ended
+                GrantError::Ended
             }
-            Kind::Misconfigured => {
+            LoginErrorKind::Misconfigured => {
                 tracing::error!(
                     tenant,
                     fault = error.class(),
@@ -383,9 +401,9 @@ impl Grants {
                     trace_id,
                     "Entra refuses this gateway, so nobody can renew a login"
                 );
-                Fault::Unavailable
+                GrantError::Unavailable
             }
-            Kind::Down => Fault::Unavailable,
+            LoginErrorKind::Down => GrantError::Unavailable,
         }
     }
 
@@ -395,7 +413,7 @@ impl Grants {
     /// Fails if the store cannot be written. The revocation is in force nevertheless, and is
     /// persisted later.
     pub async fn revoke(&self, id: GrantId) -> Result<(), Unavailable> {
-        self.refuse(Subject::Grant(id)).await
+        self.persist_revocation(RevokedSubject::Grant(id)).await
     }
 
     /// Revokes all grants of a client, and its own tokens; returns the number of grants.
@@ -404,126 +422,143 @@ impl Grants {
     /// Fails if the store cannot be written. Access tokens of the client are refused nevertheless;
     /// its grants may not be revoked yet.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
-        self.refuse(Subject::Client(Digest::of(client_id.as_bytes()))).await?;
-        let (life, client_id) = (self.issuer.life().clone(), client_id.to_owned());
-        let ending = move |store: &Store| store.end_grants_of(&life, &client_id);
-        let ended = self.issuer.ledger.ask(ending).await?;
-        let now = self.issuer.ledger.now();
+        self.persist_revocation(RevokedSubject::Client(Digest::of(client_id.as_bytes()))).await?;
+        let (life, client_id) = (self.issuer.current_incarnation().clone(), client_id.to_owned());
+        let ending = move |store: &Store| store.delete_grants_of_client(&life, &client_id);
+        let ended = self.issuer.context.query_store(ending).await?;
+        let now = self.issuer.context.now();
         for id in &ended {
-            self.issuer.ledger.revocations.add(self.issuer.life(), revoked(Subject::Grant(*id), now));
+            self.issuer
+                .context
+                .revocations
+                .insert(self.issuer.current_incarnation(), new_revocation(RevokedSubject::Grant(*id), now));
         }
         Ok(ended.len())
     }
 
-    async fn refuse(&self, subject: Subject) -> Result<(), Unavailable> {
-        let revoked = revoked(subject, self.issuer.ledger.now());
-        let life = self.issuer.life().clone();
+    async fn persist_revocation(&self, subject: RevokedSubject) -> Result<(), Unavailable> {
+        let revoked = new_revocation(subject, self.issuer.context.now());
+        let life = self.issuer.current_incarnation().clone();
         // In memory first: if the store cannot be written now, the revocation is in force all the
         // same and written later.
-        self.issuer.ledger.revocations.add(&life, revoked);
-        let written = self.issuer.ledger.ask(move |store| store.revoke(&life, revoked)).await;
+        self.issuer.context.revocations.insert(&life, revoked);
+        let written = self.issuer.context.query_store(move |store| store.revoke(&life, revoked)).await;
         if written.is_err() {
-            self.issuer.ledger.revocations.is_unwritten(self.issuer.life(), subject);
+            self.issuer.context.revocations.mark_unpersisted(self.issuer.current_incarnation(), subject);
         }
         written
     }
 
     /// Returns the grant that a one-time token of this client belongs to, and the token's number.
-    async fn present(&self, token: &str, client_id: &str) -> Result<(OneTime, Grant), Fault> {
-        let (presented, proof) = OneTime::parse(token).ok_or(Fault::Invalid)?;
-        let grant = self.find(presented.id).await?.ok_or(Fault::Invalid)?;
-        let genuine = presented.number <= grant.number && presented.is_proven(&grant.family, proof);
-        if genuine && grant.client_id == client_id { Ok((presented, grant)) } else { Err(Fault::Invalid) }
+    async fn verify_grant_token(
+        &self,
+        token: &str,
+        client_id: &str,
+    ) -> Result<(GrantToken, Grant), GrantError> {
+        let (presented, proof) = GrantToken::parse(token).ok_or(GrantError::Invalid)?;
+        let grant = self.find_grant(presented.id).await?.ok_or(GrantError::Invalid)?;
+        let genuine =
+            presented.sequence <= grant.last_sequence && presented.has_valid_proof(&grant.family_key, proof);
+        if genuine && grant.client_id == client_id {
+            Ok((presented, grant))
+        } else {
+            Err(GrantError::Invalid)
+        }
     }
 
-    pub(super) async fn find(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-        let (life, now) = (self.issuer.life().clone(), self.issuer.ledger.now());
-        if self.issuer.ledger.revocations.ended(life.tenant(), id) {
+    pub(super) async fn find_grant(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
+        let (life, now) = (self.issuer.current_incarnation().clone(), self.issuer.context.now());
+        if self.issuer.context.revocations.is_grant_ended(life.tenant(), id) {
             return Ok(None);
         }
-        self.issuer.ledger.ask(move |store| store.grant(&life, id, now)).await
+        self.issuer.context.query_store(move |store| store.load_grant(&life, id, now)).await
     }
 
     /// Returns the grant and the client of a genuine refresh token, whatever its number.
-    pub(super) async fn owner(&self, token: &str) -> Result<Option<(GrantId, String)>, Unavailable> {
-        let Some((presented, proof)) = OneTime::parse(token) else { return Ok(None) };
-        let grant = self.find(presented.id).await?;
-        let genuine = grant
-            .filter(|grant| presented.number <= grant.number && presented.is_proven(&grant.family, proof));
+    pub(super) async fn find_refresh_token_client(
+        &self,
+        token: &str,
+    ) -> Result<Option<(GrantId, String)>, Unavailable> {
+        let Some((presented, proof)) = GrantToken::parse(token) else { return Ok(None) };
+        let grant = self.find_grant(presented.id).await?;
+        let genuine = grant.filter(|grant| {
+            presented.sequence <= grant.last_sequence && presented.has_valid_proof(&grant.family_key, proof)
+        });
         Ok(genuine.map(|grant| (grant.id, grant.client_id)))
     }
 }
 
 /// Returns a person's names for the audit log.
-pub(super) fn who(person: &Person) -> Who<'_> {
-    Who { tid: Some(&person.tid), oid: Some(&person.oid), user: person.username.as_deref(), label: None }
+pub(super) fn audit_identity(person: &Person) -> Actor<'_> {
+    Actor { tid: Some(&person.tid), oid: Some(&person.oid), user: person.username.as_deref(), label: None }
 }
 
-fn revoked(subject: Subject, now: Timestamp) -> Revoked {
+fn new_revocation(subject: RevokedSubject, now: Timestamp) -> Revocation {
     // `issued_until` includes the current second: tokens issued within it precede the revocation.
-    Revoked { subject, issued_until: now, forget: now + LIFE + LIFE }
+    Revocation { subject, issued_until: now, forget_at: now + ACCESS_TOKEN_LIFETIME + ACCESS_TOKEN_LIFETIME }
 }
 
-impl Refusal {
+impl GrantRejection {
     /// Returns the fault for the client that presents a code.
-    fn of_grants(self) -> Fault {
+    fn into_grant_error(self) -> GrantError {
         match self {
-            Self::NotAllowed => Fault::Ended,
-            Self::Elsewhere | Self::MachineGone => Fault::Invalid,
+            Self::NotAllowed => GrantError::Ended,
+            Self::OtherProviderApp | Self::MachineClientRemoved => GrantError::Invalid,
         }
     }
 }
 
-/// One of a grant's tokens: `c.<grant>.0.<proof>` or `rt.<grant>.<number>.<proof>`.
+/// One of a grant's tokens: `c.<grant_id>.0.<compute_proof>` or `rt.<grant_id>.<sequence>.<compute_proof>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct OneTime {
+struct GrantToken {
     id: GrantId,
-    number: u32,
+    sequence: u32,
 }
 
-impl OneTime {
-    fn kind(self) -> &'static str {
-        if self.number == 0 { "c" } else { "rt" }
+impl GrantToken {
+    fn prefix(self) -> &'static str {
+        if self.sequence == 0 { "c" } else { "rt" }
     }
 
     fn parse(text: &str) -> Option<(Self, &str)> {
         let mut parts = text.splitn(4, '.');
         let (kind, id, number, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let one = Self { id: GrantId::parse(id)?, number: number.parse().ok()? };
+        let one = Self { id: GrantId::parse(id)?, sequence: number.parse().ok()? };
         // Each number has a single spelling.
-        (kind == one.kind() && number == one.number.to_string()).then_some((one, proof))
+        (kind == one.prefix() && number == one.sequence.to_string()).then_some((one, proof))
     }
 
-    fn token(self, family: &[u8; 32]) -> Secret {
-        let Self { id, number } = self;
-        Secret::new(format!("{}.{id}.{number}.{}", self.kind(), self.proof(family)))
+    fn to_secret(self, family: &[u8; 32]) -> Secret {
+        let Self { id, sequence: number } = self;
+        Secret::new(format!("{}.{id}.{number}.{}", self.prefix(), self.compute_proof(family)))
     }
 
-    fn proof(self, family: &[u8; 32]) -> String {
+    fn compute_proof(self, family: &[u8; 32]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, family);
-        let tag = hmac::sign(&key, format!("{}.{}", self.kind(), self.number).as_bytes());
+        let tag = hmac::sign(&key, format!("{}.{}", self.prefix(), self.sequence).as_bytes());
         BASE64_URL_SAFE_NO_PAD.encode(tag)
     }
 
-    fn is_proven(self, family: &[u8; 32], proof: &str) -> bool {
-        constant_time::verify_slices_are_equal(self.proof(family).as_bytes(), proof.as_bytes()).is_ok()
+    fn has_valid_proof(self, family: &[u8; 32], proof: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.compute_proof(family).as_bytes(), proof.as_bytes())
+            .is_ok()
     }
 }
 
-impl Details {
-    fn of(grant: &Grant) -> Result<Self, Unavailable> {
-        serde_json::from_slice(&grant.details).map_err(|error| {
+impl GrantPayload {
+    fn decode(grant: &Grant) -> Result<Self, Unavailable> {
+        serde_json::from_slice(&grant.payload).map_err(|error| {
             tracing::error!(%error, "a grant in the store cannot be read");
             Unavailable
         })
     }
 
-    fn encoded(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("details are plain data")
     }
 }
 
-impl fmt::Debug for Details {
+impl fmt::Debug for GrantPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Details").field("scope", &self.scope).finish_non_exhaustive()
     }

@@ -6,45 +6,59 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::access_token::{self, Bearer, Claims, Issued, LIFE, SKEW, Token};
+use super::access_token::{
+    self, ACCESS_TOKEN_LIFETIME, AccessToken, AccessTokenClaims, IssuedToken, MAX_CLOCK_SKEW, TokenSubject,
+};
+use super::context::AuthContext;
 use super::error::Unavailable;
-use super::keys::{KeySet, Keys, Published, Rotation};
-use super::ledger::Ledger;
-use super::lives::Lived;
+use super::incarnations::TenantIncarnation;
+use super::signing_keys::{KeyRotation, PublishedKey, SigningKeyCache, SigningKeySet};
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::spec::{PublicUrl, Resource, TenantName};
-use crate::store::{GrantId, Life, Subject};
+use crate::spec::{PublicUrl, ResourceSpelling, TenantName};
+use crate::store::{GrantId, Incarnation, RevokedSubject};
 
 /// The issuer of one tenant's tokens.
 #[derive(Debug)]
 pub struct Issuer {
     pub(super) tenant: TenantName,
     /// The tenant's life, which the keys and grants belong to.
-    pub(super) lived: Lived,
+    pub(super) incarnation: TenantIncarnation,
     pub(super) url: PublicUrl,
     /// The audience of all its tokens.
     pub(super) resource: Arc<str>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) keys: Keys,
+    pub(super) context: Arc<AuthContext>,
+    pub(super) keys: SigningKeyCache,
 }
 
 impl Issuer {
     /// Creates the issuer of a tenant. Its keys are loaded when first needed.
-    pub(super) fn new(tenant: TenantName, lived: Lived, url: PublicUrl, ledger: &Arc<Ledger>) -> Arc<Self> {
-        let resource = url.resource(Resource::Connector).into();
-        Arc::new(Self { tenant, lived, url, resource, ledger: Arc::clone(ledger), keys: Keys::default() })
+    pub(super) fn new(
+        tenant: TenantName,
+        lived: TenantIncarnation,
+        url: PublicUrl,
+        ledger: &Arc<AuthContext>,
+    ) -> Arc<Self> {
+        let resource = url.resource_url(ResourceSpelling::Connector).into();
+        Arc::new(Self {
+            tenant,
+            incarnation: lived,
+            url,
+            resource,
+            context: Arc::clone(ledger),
+            keys: SigningKeyCache::default(),
+        })
     }
 
     /// Returns the life of the tenant that this issuer belongs to.
-    pub(super) fn life(&self) -> &Life {
-        &self.lived.life
+    pub(super) fn current_incarnation(&self) -> &Incarnation {
+        &self.incarnation.current
     }
 
     /// Prepares the publication of the tenant from the entry `stem`: begins its life, and ends that
     /// of another entry.
-    pub fn settle(&self, stem: &Arc<str>) {
-        self.ledger.lives.settle(&self.tenant, stem, Some(&self.lived));
+    pub fn activate(&self, stem: &Arc<str>) {
+        self.context.incarnations.activate(&self.tenant, stem, Some(&self.incarnation));
     }
 
     /// Returns the JWK set (RFC 7517): the signing key, the next one, and old ones with tokens that
@@ -57,26 +71,26 @@ impl Issuer {
     }
 
     /// Returns the tenant's keys; loads or creates them if necessary.
-    pub(super) async fn load_keys(&self) -> Result<Arc<KeySet>, Unavailable> {
-        self.keys.load(&self.ledger, self.life()).await
+    pub(super) async fn load_keys(&self) -> Result<Arc<SigningKeySet>, Unavailable> {
+        self.keys.load(&self.context, self.current_incarnation()).await
     }
 
     /// Creates a new signing key and returns the published keys.
     ///
     /// # Errors
     /// Fails if the store cannot be written.
-    pub async fn rotate_keys(&self, how: Rotation) -> Result<Vec<Published>, Unavailable> {
-        let set = self.keys.rotate(&self.ledger, self.life(), how).await?;
+    pub async fn rotate_keys(&self, how: KeyRotation) -> Result<Vec<PublishedKey>, Unavailable> {
+        let set = self.keys.rotate(&self.context, self.current_incarnation(), how).await?;
         tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
-        Ok(set.published(self.ledger.now()))
+        Ok(set.published_keys(self.context.now()))
     }
 
     /// Returns the published keys.
     ///
     /// # Errors
     /// Fails if the store cannot be read, or the first key cannot be stored.
-    pub async fn published_keys(&self) -> Result<Vec<Published>, Unavailable> {
-        Ok(self.load_keys().await?.published(self.ledger.now()))
+    pub async fn published_keys(&self) -> Result<Vec<PublishedKey>, Unavailable> {
+        Ok(self.load_keys().await?.published_keys(self.context.now()))
     }
 
     /// Issues a token.
@@ -84,25 +98,25 @@ impl Issuer {
         &self,
         client_id: &str,
         scope: &str,
-        bearer: &Bearer<'_>,
-    ) -> Result<Issued, Unavailable> {
+        bearer: &TokenSubject<'_>,
+    ) -> Result<IssuedToken, Unavailable> {
         let keys = self.load_keys().await?;
-        let now = self.ledger.now();
-        let mut claims = self.claims(client_id, scope, now);
-        claims.set_bearer(bearer);
+        let now = self.context.now();
+        let mut claims = self.new_claims(client_id, scope, now);
+        claims.set_subject(bearer);
         let text = keys.sign(now, |kid| claims.signing_input(kid));
-        Ok(Issued { text: Secret::new(text), id: claims.jti.into() })
+        Ok(IssuedToken { text: Secret::new(text), jti: claims.jti.into() })
     }
 
-    fn claims(&self, client_id: &str, scope: &str, now: Timestamp) -> Claims {
+    fn new_claims(&self, client_id: &str, scope: &str, now: Timestamp) -> AccessTokenClaims {
         let now = now.as_second();
-        Claims {
+        AccessTokenClaims {
             iss: self.url.as_str().into(),
             aud: (*self.resource).into(),
             sub: client_id.into(),
             client_id: client_id.into(),
             scope: scope.into(),
-            exp: now + LIFE.as_secs(),
+            exp: now + ACCESS_TOKEN_LIFETIME.as_secs(),
             iat: now,
             nbf: now,
             jti: random::hex::<16>().into(),
@@ -116,26 +130,31 @@ impl Issuer {
     }
 
     /// Returns a token of this tenant if it is valid now, without its person.
-    pub(super) async fn verify(&self, token: &[u8]) -> Result<Token, access_token::Fault> {
+    pub(super) async fn verify(&self, token: &[u8]) -> Result<AccessToken, access_token::AccessTokenError> {
         let keys = self.load_keys().await?;
-        let token = Token::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
-        token.filter(|token| self.is_good(token)).ok_or(access_token::Fault::Invalid)
+        let token = AccessToken::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
+        token.filter(|token| self.is_valid_now(token)).ok_or(access_token::AccessTokenError::Invalid)
     }
 
     /// Whether a token with a verified signature is valid at this moment.
-    pub(super) fn is_good(&self, token: &Token) -> bool {
-        let now = self.ledger.now();
+    pub(super) fn is_valid_now(&self, token: &AccessToken) -> bool {
+        let now = self.context.now();
         let claims = &token.claims;
         let is_ours = *claims.iss == *self.url.as_str() && *claims.aud == *self.resource;
-        is_ours && now < token.expires && token.issued <= now + SKEW && !self.is_revoked(token)
+        is_ours
+            && now < token.expires_at
+            && token.issued_at <= now + MAX_CLOCK_SKEW
+            && !self.is_revoked(token)
     }
 
-    fn is_revoked(&self, token: &Token) -> bool {
-        let tenant = self.tenant.shared();
-        if self.ledger.revocations.include_all(token.issued) {
+    fn is_revoked(&self, token: &AccessToken) -> bool {
+        let tenant = self.tenant.as_arc();
+        if self.context.revocations.is_covered_by_revoke_all(token.issued_at) {
             return true;
         }
-        let subjects = [Subject::Grant(token.grant), Subject::Client(token.client_digest)];
-        subjects.into_iter().any(|subject| self.ledger.revocations.include(tenant, subject, token.issued))
+        let subjects = [RevokedSubject::Grant(token.grant_id), RevokedSubject::Client(token.client_digest)];
+        subjects
+            .into_iter()
+            .any(|subject| self.context.revocations.is_revoked(tenant, subject, token.issued_at))
     }
 }

@@ -6,36 +6,36 @@
 
 use serde_json::{Value, json};
 
-use crate::spec::{DocumentPolicy, LoginSpec, PublicUrl, Resource};
+use crate::spec::{DocumentPolicy, LoginSpec, PublicUrl, ResourceSpelling};
 
 /// The scope for calling tools; there is no finer one.
-pub(super) const SCOPE: &str = "mcp:use";
+pub(super) const MCP_SCOPE: &str = "mcp:use";
 /// Clients request it to get refresh tokens. All of them get one, so it has no effect.
-pub(super) const OFFLINE: &str = "offline_access";
+pub(super) const OFFLINE_ACCESS_SCOPE: &str = "offline_access";
 
 /// Returns the resource metadata (RFC 9728 section 2) for the requested spelling of the resource:
 /// some clients compare it with the URL as typed.
-pub(super) fn resource(url: &PublicUrl, title: &str, spelling: Resource) -> Value {
+pub(super) fn protected_resource(url: &PublicUrl, title: &str, spelling: ResourceSpelling) -> Value {
     json!({
-        "resource": url.resource(spelling),
+        "resource": url.resource_url(spelling),
         "authorization_servers": [url.as_str()],
-        "scopes_supported": [SCOPE],
+        "scopes_supported": [MCP_SCOPE],
         "bearer_methods_supported": ["header"],
         "resource_name": title,
-        "resource_documentation": url.at("/"),
+        "resource_documentation": url.join_path("/"),
     })
 }
 
 /// Returns the authorization server metadata (RFC 8414 section 2).
-pub(super) fn server(url: &PublicUrl, login: &LoginSpec) -> Value {
+pub(super) fn authorization_server(url: &PublicUrl, login: &LoginSpec) -> Value {
     let mut document = json!({
         "issuer": url.as_str(),
-        "authorization_endpoint": url.at("/authorize"),
-        "token_endpoint": url.at("/token"),
-        "revocation_endpoint": url.at("/revoke"),
-        "introspection_endpoint": url.at("/introspect"),
-        "jwks_uri": url.at("/.well-known/jwks.json"),
-        "scopes_supported": [SCOPE, OFFLINE],
+        "authorization_endpoint": url.join_path("/authorize"),
+        "token_endpoint": url.join_path("/token"),
+        "revocation_endpoint": url.join_path("/revoke"),
+        "introspection_endpoint": url.join_path("/introspect"),
+        "jwks_uri": url.join_path("/.well-known/jwks.json"),
+        "scopes_supported": [MCP_SCOPE, OFFLINE_ACCESS_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
@@ -45,14 +45,14 @@ pub(super) fn server(url: &PublicUrl, login: &LoginSpec) -> Value {
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
-        "protected_resources": [url.resource(Resource::Connector)],
+        "protected_resources": [url.resource_url(ResourceSpelling::Connector)],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
     });
     let takes_documents = login.registration.documents != DocumentPolicy::Off;
     document["client_id_metadata_document_supported"] = takes_documents.into();
     if login.registration.dynamic {
-        document["registration_endpoint"] = url.at("/register").into();
+        document["registration_endpoint"] = url.join_path("/register").into();
     }
     if let (false, Value::Array(grants)) =
         (login.machine_clients.is_empty(), &mut document["grant_types_supported"])

@@ -15,13 +15,13 @@ const MOST: usize = 64;
 
 /// Why parameters cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ParameterFault {
+pub enum ParameterError {
     #[error("a parameter is badly encoded")]
     Encoding,
     #[error("there are more than {MOST} parameters")]
     TooMany,
     #[error("{0} is there more than once")]
-    Twice(&'static str),
+    Repeated(&'static str),
     #[error("the body must be application/x-www-form-urlencoded")]
     NotAForm,
 }
@@ -34,15 +34,15 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// Fails if there are too many parameters or one is not encoded UTF-8.
-    pub fn parse(text: &'a [u8]) -> Result<Self, ParameterFault> {
+    pub fn parse(text: &'a [u8]) -> Result<Self, ParameterError> {
         let mut all = Vec::new();
         for pair in text.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
             if all.len() == MOST {
-                return Err(ParameterFault::TooMany);
+                return Err(ParameterError::TooMany);
             }
             let at = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
             let value = pair.get(at + 1..).unwrap_or_default();
-            all.push((decode(&pair[..at])?, decode(value)?));
+            all.push((decode_component(&pair[..at])?, decode_component(value)?));
         }
         Ok(Self(all))
     }
@@ -51,10 +51,10 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// Fails if the content type is another one, or as `parse` does.
-    pub fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, ParameterFault> {
+    pub fn from_form(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, ParameterError> {
         match media_type(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             true => Self::parse(body),
-            false => Err(ParameterFault::NotAForm),
+            false => Err(ParameterError::NotAForm),
         }
     }
 
@@ -62,16 +62,16 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// Fails if the parameter is repeated.
-    pub fn one(&self, name: &'static str) -> Result<Option<&str>, ParameterFault> {
+    pub fn get(&self, name: &'static str) -> Result<Option<&str>, ParameterError> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
             (first, None) => Ok(first.filter(|value| !value.is_empty())),
-            _ => Err(ParameterFault::Twice(name)),
+            _ => Err(ParameterError::Repeated(name)),
         }
     }
 
     /// Returns all non-empty values of a parameter that may be repeated.
-    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+    pub fn get_all(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.values(name).filter(|value| !value.is_empty())
     }
 
@@ -82,12 +82,12 @@ impl<'a> Parameters<'a> {
 
 /// Decodes a name or value, with `+` as a space. Refuses invalid UTF-8, which could not be returned
 /// unchanged.
-pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, ParameterFault> {
+pub(super) fn decode_component(text: &[u8]) -> Result<Cow<'_, str>, ParameterError> {
     if !text.contains(&b'+') {
-        return percent_decode(text).decode_utf8().map_err(|_| ParameterFault::Encoding);
+        return percent_decode(text).decode_utf8().map_err(|_| ParameterError::Encoding);
     }
     let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
-    let decoded = percent_decode(&spaced).decode_utf8().map_err(|_| ParameterFault::Encoding)?;
+    let decoded = percent_decode(&spaced).decode_utf8().map_err(|_| ParameterError::Encoding)?;
     Ok(Cow::Owned(decoded.into_owned()))
 }
 
@@ -101,31 +101,31 @@ mod tests {
     fn parameters_are_decoded_and_given_back_whole() {
         let read =
             Parameters::parse(b"a=1&b=x%2By+z&c&d=&resource=1&resource=2&resource=&%65=5&&").expect("read");
-        assert_eq!(read.one("a"), Ok(Some("1")));
-        assert_eq!(read.one("b"), Ok(Some("x+y z")));
-        assert_eq!((read.one("c"), read.one("d"), read.one("z")), (Ok(None), Ok(None), Ok(None)));
-        assert_eq!(read.one("e"), Ok(Some("5")));
-        assert_eq!(read.all("resource").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(read.get("a"), Ok(Some("1")));
+        assert_eq!(read.get("b"), Ok(Some("x+y z")));
+        assert_eq!((read.get("c"), read.get("d"), read.get("z")), (Ok(None), Ok(None), Ok(None)));
+        assert_eq!(read.get("e"), Ok(Some("5")));
+        assert_eq!(read.get_all("resource").collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[test]
     fn what_comes_twice_or_cannot_be_read_is_refused() {
         let read = Parameters::parse(b"a=1&a=1").expect("read");
-        assert_eq!(read.one("a"), Err(ParameterFault::Twice("a")));
-        assert!(matches!(Parameters::parse(b"a=%ff"), Err(ParameterFault::Encoding)));
-        assert!(matches!(Parameters::parse("a&".repeat(65).as_bytes()), Err(ParameterFault::TooMany)));
+        assert_eq!(read.get("a"), Err(ParameterError::Repeated("a")));
+        assert!(matches!(Parameters::parse(b"a=%ff"), Err(ParameterError::Encoding)));
+        assert!(matches!(Parameters::parse("a&".repeat(65).as_bytes()), Err(ParameterError::TooMany)));
     }
 
     #[test]
     fn a_body_counts_only_if_it_says_that_it_is_a_form() {
         let of = |kind: &'static str| {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            Parameters::of_form(&headers, b"a=1").is_ok()
+            Parameters::from_form(&headers, b"a=1").is_ok()
         };
         assert!(
             of("application/x-www-form-urlencoded") && of("Application/x-www-form-urlencoded; charset=utf-8")
         );
         assert!(!of("application/json") && !of("text/plain") && !of(""));
-        assert!(Parameters::of_form(&HeaderMap::new(), b"a=1").is_err());
+        assert!(Parameters::from_form(&HeaderMap::new(), b"a=1").is_err());
     }
 }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::client::registered::{Issued, Method, Registration};
-use super::client::text;
-use super::client::{Clients, RedirectUri};
-use super::reply;
+use super::client::display_text;
+use super::client::registered::{ClientAuthMethod, ClientRegistration, IssuedClient};
+use super::client::{ClientRegistry, RedirectUri};
+use super::response;
 use super::scope;
 use crate::base::body::Body;
 use crate::base::headers::media_type;
@@ -18,8 +18,8 @@ use jiff::Timestamp;
 
 const MOST_REDIRECT_URIS: usize = 10;
 /// The limit on texts that are echoed as received. The gateway never opens their links.
-const LONGEST_TEXT: usize = 512;
-const ECHOED: [&str; 7] = [
+const MAX_ECHOED_BYTES: usize = 512;
+const ECHOED_MEMBERS: [&str; 7] = [
     "client_uri",
     "logo_uri",
     "policy_uri",
@@ -31,59 +31,67 @@ const ECHOED: [&str; 7] = [
 
 /// Why a client is not registered (RFC 7591 section 3.2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
+enum RegistrationError {
     RedirectUri(String),
     Metadata(&'static str),
 }
 
 /// Answers a registration request.
-pub(super) fn answer(clients: &Clients, request: &Request<Bytes>, now: Timestamp) -> Response<Body> {
-    if !clients.registers() {
+pub(super) fn handle(clients: &ClientRegistry, request: &Request<Bytes>, now: Timestamp) -> Response<Body> {
+    if !clients.allows_registration() {
         let closed = "this server takes no registrations; ask its operator for a client id";
-        return reply::error(StatusCode::FORBIDDEN, "access_denied", closed);
+        return response::error(StatusCode::FORBIDDEN, "access_denied", closed);
     }
-    match registered(clients, request, now) {
-        Ok(answer) => reply::json(StatusCode::CREATED, &answer),
-        Err(Fault::RedirectUri(why)) => reply::error(StatusCode::BAD_REQUEST, "invalid_redirect_uri", &why),
-        Err(Fault::Metadata(why)) => reply::error(StatusCode::BAD_REQUEST, "invalid_client_metadata", why),
+    match register(clients, request, now) {
+        Ok(answer) => response::json(StatusCode::CREATED, &answer),
+        Err(RegistrationError::RedirectUri(why)) => {
+            response::error(StatusCode::BAD_REQUEST, "invalid_redirect_uri", &why)
+        }
+        Err(RegistrationError::Metadata(why)) => {
+            response::error(StatusCode::BAD_REQUEST, "invalid_client_metadata", why)
+        }
     }
 }
 
-fn registered(clients: &Clients, request: &Request<Bytes>, now: Timestamp) -> Result<Value, Fault> {
-    let asked = read(request)?;
-    let method = method(&asked)?;
-    check_grants(&asked)?;
-    let name = asked.get("client_name").and_then(Value::as_str).and_then(text::name);
-    let registration = Registration {
-        issued: now,
+fn register(
+    clients: &ClientRegistry,
+    request: &Request<Bytes>,
+    now: Timestamp,
+) -> Result<Value, RegistrationError> {
+    let asked = parse_metadata(request)?;
+    let method = parse_auth_method(&asked)?;
+    check_grant_types(&asked)?;
+    let name = asked.get("client_name").and_then(Value::as_str).and_then(display_text::sanitize_name);
+    let registration = ClientRegistration {
+        issued_at: now,
         name: name.map(Into::into),
         method,
-        redirect_uris: redirect_uris(&asked)?,
+        redirect_uris: parse_redirect_uris(&asked)?,
     };
-    let issued = clients
-        .register(&registration)
-        .ok_or(Fault::Metadata("the metadata are too long; register fewer or shorter redirect URIs"))?;
-    Ok(told(&asked, &registration, &issued))
+    let issued = clients.register(&registration).ok_or(RegistrationError::Metadata(
+        "the metadata are too long; register fewer or shorter redirect URIs",
+    ))?;
+    Ok(registration_response(&asked, &registration, &issued))
 }
 
-fn read(request: &Request<Bytes>) -> Result<Map<String, Value>, Fault> {
+fn parse_metadata(request: &Request<Bytes>) -> Result<Map<String, Value>, RegistrationError> {
     if !media_type(request.headers()).eq_ignore_ascii_case("application/json") {
-        return Err(Fault::Metadata("the body must be application/json"));
+        return Err(RegistrationError::Metadata("the body must be application/json"));
     }
     match serde_json::from_slice(request.body()) {
         Ok(Value::Object(asked)) => Ok(asked),
-        _ => Err(Fault::Metadata("the body is not a JSON object")),
+        _ => Err(RegistrationError::Metadata("the body is not a JSON object")),
     }
 }
 
-fn method(asked: &Map<String, Value>) -> Result<Method, Fault> {
+fn parse_auth_method(asked: &Map<String, Value>) -> Result<ClientAuthMethod, RegistrationError> {
     match asked.get("token_endpoint_auth_method") {
-        None | Some(Value::Null) => Ok(Method::Either),
+        None | Some(Value::Null) => Ok(ClientAuthMethod::Either),
         Some(method) => match method.as_str() {
-            Some("none") => Ok(Method::None),
-            Some("client_secret_basic") => Ok(Method::Basic),
-            Some("client_secret_post") => Ok(Method::Post),
-            _ => Err(Fault::Metadata(
+            Some("none") => Ok(ClientAuthMethod::None),
+            Some("client_secret_basic") => Ok(ClientAuthMethod::Basic),
+            Some("client_secret_post") => Ok(ClientAuthMethod::Post),
+            _ => Err(RegistrationError::Metadata(
                 "token_endpoint_auth_method must be none, client_secret_basic or client_secret_post",
             )),
         },
@@ -92,22 +100,24 @@ fn method(asked: &Map<String, Value>) -> Result<Method, Fault> {
 
 /// Verifies that the code grant is among those requested. Others that clients may not have are
 /// ignored.
-fn check_grants(asked: &Map<String, Value>) -> Result<(), Fault> {
+fn check_grant_types(asked: &Map<String, Value>) -> Result<(), RegistrationError> {
     let lacks = |name: &str, needed: &str| {
         let list = asked.get(name).and_then(Value::as_array);
         list.is_some_and(|list| !list.is_empty() && !list.iter().any(|value| value == needed))
     };
     match () {
         () if lacks("grant_types", "authorization_code") => {
-            Err(Fault::Metadata("grant_types must have authorization_code"))
+            Err(RegistrationError::Metadata("grant_types must have authorization_code"))
         }
-        () if lacks("response_types", "code") => Err(Fault::Metadata("response_types must have code")),
+        () if lacks("response_types", "code") => {
+            Err(RegistrationError::Metadata("response_types must have code"))
+        }
         () => Ok(()),
     }
 }
 
-fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, Fault> {
-    let refuse = |why: &str| Err(Fault::RedirectUri(why.to_owned()));
+fn parse_redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, RegistrationError> {
+    let refuse = |why: &str| Err(RegistrationError::RedirectUri(why.to_owned()));
     let Some(listed) = asked.get("redirect_uris").and_then(Value::as_array) else {
         return refuse("redirect_uris must be a list of URIs");
     };
@@ -118,7 +128,8 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, Fault> 
     let mut uris: Vec<RedirectUri> = Vec::new();
     for (number, text) in listed.iter().enumerate() {
         let parsed = RedirectUri::parse(text.as_str().unwrap_or_default());
-        let uri = parsed.map_err(|fault| Fault::RedirectUri(format!("redirect_uris[{number}]: {fault}")))?;
+        let uri = parsed
+            .map_err(|fault| RegistrationError::RedirectUri(format!("redirect_uris[{number}]: {fault}")))?;
         if for_web && !uri.is_web() {
             return refuse(
                 "a web application must be sent back to https; application_type native may have loopback and schemes of its own",
@@ -132,21 +143,25 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, Fault> 
 }
 
 /// Returns the response with all that was registered (RFC 7591 section 3.2.1).
-fn told(asked: &Map<String, Value>, registration: &Registration, issued: &Issued) -> Value {
+fn registration_response(
+    asked: &Map<String, Value>,
+    registration: &ClientRegistration,
+    issued: &IssuedClient,
+) -> Value {
     let uris: Vec<&str> = registration.redirect_uris.iter().map(RedirectUri::as_str).collect();
     let method = match registration.method {
-        Method::None => "none",
-        Method::Basic | Method::Either => "client_secret_basic",
-        Method::Post => "client_secret_post",
+        ClientAuthMethod::None => "none",
+        ClientAuthMethod::Basic | ClientAuthMethod::Either => "client_secret_basic",
+        ClientAuthMethod::Post => "client_secret_post",
     };
     let mut answer = json!({
         "client_id": issued.id,
-        "client_id_issued_at": registration.issued.as_second(),
+        "client_id_issued_at": registration.issued_at.as_second(),
         "redirect_uris": uris,
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": method,
-        "scope": scope::granted(asked.get("scope").and_then(Value::as_str)),
+        "scope": scope::select_supported(asked.get("scope").and_then(Value::as_str)),
     });
     if let Some(secret) = &issued.secret {
         answer["client_secret"] = secret.expose().into();
@@ -155,14 +170,15 @@ fn told(asked: &Map<String, Value>, registration: &Registration, issued: &Issued
     if let Some(name) = &registration.name {
         answer["client_name"] = (&**name).into();
     }
-    for name in ECHOED {
-        if let Some(text) = asked.get(name).and_then(Value::as_str).filter(|text| text.len() <= LONGEST_TEXT)
+    for name in ECHOED_MEMBERS {
+        if let Some(text) =
+            asked.get(name).and_then(Value::as_str).filter(|text| text.len() <= MAX_ECHOED_BYTES)
         {
             answer[name] = text.into();
         }
     }
     if let Some(contacts) =
-        asked.get("contacts").filter(|contacts| contacts.to_string().len() <= LONGEST_TEXT)
+        asked.get("contacts").filter(|contacts| contacts.to_string().len() <= MAX_ECHOED_BYTES)
     {
         answer["contacts"] = contacts.clone();
     }

@@ -12,46 +12,46 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::base::budget::{Budget, Exhausted, Hold, Party};
+use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
 use crate::base::digest::Digest;
-use crate::base::reach::network;
-use crate::base::seldom::Seldom;
+use crate::base::log_limiter::LogLimiter;
+use crate::base::net::client_network;
 
 /// Room for about a hundred thousand. Only assertions with a valid signature get here, so it is
 /// ample.
-const ROOM_MIB: usize = 24;
+const BUDGET_MIB: usize = 24;
 /// The bytes of one assertion, spare capacity of the collections included.
-const EACH: u64 = 256;
+const BYTES_PER_ASSERTION: u64 = 256;
 /// The limit on expired assertions removed per new one. More than one, so that memory shrinks;
 /// bounded, so that no request waits for a long sweep.
-const FORGOTTEN_AT_ONCE: usize = 4;
+const EVICTIONS_PER_INSERT: usize = 4;
 
 /// Used assertions, until they expire.
 #[derive(Debug)]
-pub(super) struct Replay {
-    used: Mutex<Used>,
+pub(super) struct ReplayCache {
+    used: Mutex<UsedAssertions>,
     budget: Arc<Budget>,
     /// Limits the log lines about missing room.
-    full: Seldom,
+    full_log_limiter: LogLimiter,
 }
 
 #[derive(Debug, Default)]
-struct Used {
+struct UsedAssertions {
     digests: HashSet<Digest>,
     /// The first to expire is on top.
-    by_expiry: BinaryHeap<Reverse<Kept>>,
+    by_expiry: BinaryHeap<Reverse<UsedAssertion>>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    expires: Timestamp,
+struct UsedAssertion {
+    expires_at: Timestamp,
     digest: Digest,
-    _place: Hold,
+    _reservation: Reservation,
 }
 
 /// The client of an assertion.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bearer<'a> {
+pub(super) struct AssertionSource<'a> {
     pub(super) tenant: &'a Arc<str>,
     pub(super) client: &'a Arc<str>,
     pub(super) source: IpAddr,
@@ -61,78 +61,82 @@ pub(super) struct Bearer<'a> {
 
 /// Why an assertion is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum ReplayError {
     /// It was used before.
-    Used,
+    AlreadyUsed,
     /// There is no room to remember it, so it is neither accepted nor used up: a later attempt can
     /// succeed.
-    Full(Exhausted),
+    CacheFull(Exhausted),
 }
 
-impl Default for Replay {
+impl Default for ReplayCache {
     fn default() -> Self {
-        Self::under(Budget::of_mib(ROOM_MIB))
+        Self::with_budget(Budget::from_mib(BUDGET_MIB))
     }
 }
 
-impl Replay {
-    fn under(budget: Arc<Budget>) -> Self {
-        Self { used: Mutex::default(), budget, full: Seldom::once_in(Duration::from_secs(60)) }
+impl ReplayCache {
+    fn with_budget(budget: Arc<Budget>) -> Self {
+        Self { used: Mutex::default(), budget, full_log_limiter: LogLimiter::new(Duration::from_secs(60)) }
     }
 
     /// Records the use of an assertion that is valid until `expires`.
-    pub(super) fn take(
+    pub(super) fn consume(
         &self,
         assertion: Digest,
         expires: Timestamp,
         now: Timestamp,
-        bearer: Bearer<'_>,
-    ) -> Result<(), Refused> {
+        bearer: AssertionSource<'_>,
+    ) -> Result<(), ReplayError> {
         let mut used = self.lock();
-        used.forget(now, FORGOTTEN_AT_ONCE);
+        used.evict_expired(now, EVICTIONS_PER_INSERT);
         if used.digests.contains(&assertion) {
-            return Err(Refused::Used);
+            return Err(ReplayError::AlreadyUsed);
         }
-        let mut place = self.place(bearer);
-        if place.grow(EACH).is_err() {
+        let mut place = self.new_reservation(bearer);
+        if place.try_grow(BYTES_PER_ASSERTION).is_err() {
             // Each expired assertion is removed once, so a flood pays for its own sweep only.
-            used.forget(now, usize::MAX);
-            place.grow(EACH).map_err(Refused::Full)?;
+            used.evict_expired(now, usize::MAX);
+            place.try_grow(BYTES_PER_ASSERTION).map_err(ReplayError::CacheFull)?;
         }
         used.digests.insert(assertion);
-        used.by_expiry.push(Reverse(Kept { expires, digest: assertion, _place: place }));
+        used.by_expiry.push(Reverse(UsedAssertion {
+            expires_at: expires,
+            digest: assertion,
+            _reservation: place,
+        }));
         Ok(())
     }
 
     /// Forgets expired assertions.
-    pub(super) fn tidy(&self, now: Timestamp) {
-        self.lock().forget(now, usize::MAX);
+    pub(super) fn remove_expired(&self, now: Timestamp) {
+        self.lock().evict_expired(now, usize::MAX);
     }
 
-    /// Whether to log that there is no room: see [`Seldom::occasion`].
-    pub(super) fn occasion(&self, now: std::time::Instant) -> Option<u64> {
-        self.full.occasion(now)
+    /// Whether to log that there is no room: see [`LogLimiter::check`].
+    pub(super) fn check_full_log(&self, now: std::time::Instant) -> Option<u64> {
+        self.full_log_limiter.check(now)
     }
 
-    fn place(&self, bearer: Bearer<'_>) -> Hold {
-        let tenant = self.budget.share(Party::Tenant(Arc::clone(bearer.tenant)));
-        let source = self.budget.share(Party::Network(network(bearer.source)));
+    fn new_reservation(&self, bearer: AssertionSource<'_>) -> Reservation {
+        let tenant = self.budget.share(Consumer::Tenant(Arc::clone(bearer.tenant)));
+        let source = self.budget.share(Consumer::Network(client_network(bearer.source)));
         let (tenant_of, id) = (Arc::clone(bearer.tenant), Arc::clone(bearer.client));
-        let client = self.budget.share(Party::Client { tenant: tenant_of, id });
-        self.budget.hold(Some(tenant), Some(source), bearer.is_known).of_client(client)
+        let client = self.budget.share(Consumer::Client { tenant: tenant_of, id });
+        self.budget.new_reservation(Some(tenant), Some(source), bearer.is_known).with_client_share(client)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, UsedAssertions> {
         self.used.lock().expect("no holder of this lock panics")
     }
 }
 
-impl Used {
+impl UsedAssertions {
     /// Forgets at most `most` expired assertions.
-    fn forget(&mut self, now: Timestamp, most: usize) {
+    fn evict_expired(&mut self, now: Timestamp, most: usize) {
         for _ in 0..most {
             match self.by_expiry.peek() {
-                Some(Reverse(kept)) if kept.expires <= now => {}
+                Some(Reverse(kept)) if kept.expires_at <= now => {}
                 _ => return,
             }
             if let Some(Reverse(kept)) = self.by_expiry.pop() {
@@ -142,23 +146,23 @@ impl Used {
     }
 }
 
-impl PartialEq for Kept {
+impl PartialEq for UsedAssertion {
     fn eq(&self, other: &Self) -> bool {
-        self.expires == other.expires
+        self.expires_at == other.expires_at
     }
 }
 
-impl Eq for Kept {}
+impl Eq for UsedAssertion {}
 
-impl PartialOrd for Kept {
+impl PartialOrd for UsedAssertion {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Kept {
+impl Ord for UsedAssertion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.expires.cmp(&other.expires)
+        self.expires_at.cmp(&other.expires_at)
     }
 }
 
@@ -170,24 +174,30 @@ mod tests {
 
     /// Takes assertions of given clients, tenants and addresses.
     struct Taker {
-        replay: Replay,
+        replay: ReplayCache,
         now: Timestamp,
         number: u64,
     }
 
     impl Taker {
         fn with_room_for(assertions: u64) -> Self {
-            let replay = Replay::under(Budget::new(assertions * EACH));
+            let replay = ReplayCache::with_budget(Budget::new(assertions * BYTES_PER_ASSERTION));
             Self { replay, now: Timestamp::UNIX_EPOCH, number: 0 }
         }
 
-        fn take(&mut self, tenant: &str, client: &str, source: &str, is_known: bool) -> Result<(), Refused> {
+        fn take(
+            &mut self,
+            tenant: &str,
+            client: &str,
+            source: &str,
+            is_known: bool,
+        ) -> Result<(), ReplayError> {
             self.number += 1;
             let (tenant, client) = (tenant.into(), client.into());
             let source = source.parse().expect("an address");
-            let bearer = Bearer { tenant: &tenant, client: &client, source, is_known };
+            let bearer = AssertionSource { tenant: &tenant, client: &client, source, is_known };
             let digest = Digest::of(&self.number.to_be_bytes());
-            self.replay.take(digest, self.now + 1.minute(), self.now, bearer)
+            self.replay.consume(digest, self.now + 1.minute(), self.now, bearer)
         }
 
         /// Returns how many assertions of a client are accepted before one is refused.
@@ -198,24 +208,27 @@ mod tests {
 
     #[test]
     fn an_assertion_counts_once() {
-        let (replay, now) = (Replay::default(), Timestamp::UNIX_EPOCH);
+        let (replay, now) = (ReplayCache::default(), Timestamp::UNIX_EPOCH);
         let (tenant, client) = ("a".into(), "program".into());
         let source = "192.0.2.1".parse().expect("an address");
-        let bearer = Bearer { tenant: &tenant, client: &client, source, is_known: true };
-        let take = |text: &[u8], expires, now| replay.take(Digest::of(text), expires, now, bearer);
+        let bearer = AssertionSource { tenant: &tenant, client: &client, source, is_known: true };
+        let take = |text: &[u8], expires, now| replay.consume(Digest::of(text), expires, now, bearer);
         assert_eq!(take(b"a", now + 1.minute(), now), Ok(()));
-        assert_eq!(take(b"a", now + 1.minute(), now), Err(Refused::Used));
+        assert_eq!(take(b"a", now + 1.minute(), now), Err(ReplayError::AlreadyUsed));
         assert_eq!(take(b"b", now + 2.minutes(), now), Ok(()));
-        replay.tidy(now + 1.minute());
-        assert_eq!((replay.lock().digests.len(), replay.budget.held()), (1, EACH));
-        assert_eq!(take(b"b", now + 2.minutes(), now + 1.minute()), Err(Refused::Used));
+        replay.remove_expired(now + 1.minute());
+        assert_eq!((replay.lock().digests.len(), replay.budget.held()), (1, BYTES_PER_ASSERTION));
+        assert_eq!(take(b"b", now + 2.minutes(), now + 1.minute()), Err(ReplayError::AlreadyUsed));
     }
 
     #[test]
     fn a_client_that_fills_its_share_harms_only_itself() {
         let mut taker = Taker::with_room_for(400);
         assert_eq!(taker.fill("a", "flood", "192.0.2.1", true), 100);
-        assert_eq!(taker.take("a", "flood", "192.0.2.9", true), Err(Refused::Full(Exhausted::Client)));
+        assert_eq!(
+            taker.take("a", "flood", "192.0.2.9", true),
+            Err(ReplayError::CacheFull(Exhausted::Client))
+        );
         assert_eq!(taker.take("a", "other", "192.0.2.2", true), Ok(()));
         assert_eq!(taker.take("b", "program", "192.0.2.3", true), Ok(()));
     }
@@ -229,7 +242,7 @@ mod tests {
         }
         for tenant in ["a", "b", "c", "d"] {
             let stranger = taker.take(tenant, "https://new.example/x", "198.51.100.1", false);
-            assert!(matches!(stranger, Err(Refused::Full(_))), "{tenant}: {stranger:?}");
+            assert!(matches!(stranger, Err(ReplayError::CacheFull(_))), "{tenant}: {stranger:?}");
             assert_eq!(taker.take(tenant, "program", "198.51.100.2", true), Ok(()), "{tenant}");
         }
     }

@@ -9,29 +9,29 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{GrantId, Life, Revoked, Subject};
+use crate::store::{GrantId, Incarnation, Revocation, RevokedSubject};
 
 /// The revocations, and the calls in progress.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
-    revoked: DashMap<(Arc<str>, Subject), Revoked>,
+    revoked: DashMap<(Arc<str>, RevokedSubject), Revocation>,
     /// Revocations that the store does not have yet, and the life that each belongs to.
-    unwritten: DashMap<(Arc<str>, Subject), Life>,
+    unpersisted: DashMap<(Arc<str>, RevokedSubject), Incarnation>,
     /// Every token issued until then is refused; seconds since 1970.
-    all_until: AtomicI64,
+    all_revoked_until: AtomicI64,
     /// The calls in progress, by grant.
-    leaves: DashMap<GrantId, Leave>,
+    in_flight: DashMap<GrantId, GrantRevocationToken>,
 }
 
 /// Held during a call or stream; fires when that must end.
-pub(super) type Leave = Arc<CancellationToken>;
+pub(super) type GrantRevocationToken = Arc<CancellationToken>;
 
 impl Revocations {
     /// Refuses tokens from now on, and ends the calls and streams of a revoked grant.
-    pub(super) fn add(&self, life: &Life, revoked: Revoked) {
+    pub(super) fn insert(&self, life: &Incarnation, revoked: Revocation) {
         self.revoked.insert((Arc::clone(life.tenant()), revoked.subject), revoked);
-        if let Subject::Grant(id) = revoked.subject
-            && let Some((_, leave)) = self.leaves.remove(&id)
+        if let RevokedSubject::Grant(id) = revoked.subject
+            && let Some((_, leave)) = self.in_flight.remove(&id)
         {
             leave.cancel();
         }
@@ -39,46 +39,46 @@ impl Revocations {
 
     /// Refuses every access token issued until then, as the revoked ones can no longer be
     /// identified.
-    pub(super) fn refuse_all(&self, issued_until: Timestamp) {
-        self.all_until.store(issued_until.as_second(), Ordering::Relaxed);
+    pub(super) fn revoke_all_until(&self, issued_until: Timestamp) {
+        self.all_revoked_until.store(issued_until.as_second(), Ordering::Relaxed);
     }
 
     /// Whether every token issued at that time is refused.
-    pub(super) fn include_all(&self, issued: Timestamp) -> bool {
-        issued.as_second() <= self.all_until.load(Ordering::Relaxed)
+    pub(super) fn is_covered_by_revoke_all(&self, issued: Timestamp) -> bool {
+        issued.as_second() <= self.all_revoked_until.load(Ordering::Relaxed)
     }
 
     /// Whether a token of this subject, issued at that time, is refused.
-    pub(super) fn include(&self, tenant: &Arc<str>, subject: Subject, issued: Timestamp) -> bool {
+    pub(super) fn is_revoked(&self, tenant: &Arc<str>, subject: RevokedSubject, issued: Timestamp) -> bool {
         let revoked = self.revoked.get(&(Arc::clone(tenant), subject));
         revoked.is_some_and(|revoked| issued <= revoked.issued_until)
     }
 
     /// Whether a grant was revoked, even if the store still has it.
-    pub(super) fn ended(&self, tenant: &Arc<str>, grant: GrantId) -> bool {
-        self.revoked.contains_key(&(Arc::clone(tenant), Subject::Grant(grant)))
+    pub(super) fn is_grant_ended(&self, tenant: &Arc<str>, grant: GrantId) -> bool {
+        self.revoked.contains_key(&(Arc::clone(tenant), RevokedSubject::Grant(grant)))
     }
 
     /// Records that the store could not take this revocation.
-    pub(super) fn is_unwritten(&self, life: &Life, subject: Subject) {
-        self.unwritten.insert((Arc::clone(life.tenant()), subject), life.clone());
+    pub(super) fn mark_unpersisted(&self, life: &Incarnation, subject: RevokedSubject) {
+        self.unpersisted.insert((Arc::clone(life.tenant()), subject), life.clone());
     }
 
     /// Records that the store has this revocation.
-    pub(super) fn is_written(&self, life: &Life, subject: Subject) {
-        self.unwritten.remove(&(Arc::clone(life.tenant()), subject));
+    pub(super) fn mark_persisted(&self, life: &Incarnation, subject: RevokedSubject) {
+        self.unpersisted.remove(&(Arc::clone(life.tenant()), subject));
     }
 
     /// Returns up to `at_most` revocations that the store does not have yet.
-    pub(super) fn unwritten(&self, at_most: usize) -> Vec<(Life, Revoked)> {
-        let some = self.unwritten.iter().take(at_most);
+    pub(super) fn unpersisted(&self, at_most: usize) -> Vec<(Incarnation, Revocation)> {
+        let some = self.unpersisted.iter().take(at_most);
         some.filter_map(|one| Some((one.value().clone(), *self.revoked.get(one.key())?))).collect()
     }
 
     /// Returns the token that ends calls of this grant; it fires with `parent`, too. Take it before
     /// checking whether the grant is revoked, so that any later revocation ends the call.
-    pub(super) fn leave(&self, grant: GrantId, parent: &CancellationToken) -> Leave {
-        let mut leave = self.leaves.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
+    pub(super) fn token_for(&self, grant: GrantId, parent: &CancellationToken) -> GrantRevocationToken {
+        let mut leave = self.in_flight.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
         if leave.is_cancelled() {
             *leave = Arc::new(parent.child_token());
         }
@@ -86,10 +86,10 @@ impl Revocations {
     }
 
     /// Forgets expired revocations, and grants without calls in progress.
-    pub(super) fn tidy(&self, now: Timestamp) {
+    pub(super) fn remove_expired(&self, now: Timestamp) {
         // Unwritten revocations are kept: without them the store's grant would be valid again.
-        self.revoked.retain(|key, revoked| revoked.forget > now || self.unwritten.contains_key(key));
-        self.leaves.retain(|_, leave| Arc::strong_count(leave) > 1);
+        self.revoked.retain(|key, revoked| revoked.forget_at > now || self.unpersisted.contains_key(key));
+        self.in_flight.retain(|_, leave| Arc::strong_count(leave) > 1);
     }
 }
 
@@ -101,8 +101,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn revoked(subject: Subject) -> Revoked {
-        Revoked { subject, issued_until: NOW, forget: NOW + 1.hour() }
+    fn revoked(subject: RevokedSubject) -> Revocation {
+        Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() }
     }
 
     #[test]
@@ -111,31 +111,34 @@ mod tests {
         let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
         let grant = GrantId::random();
         let parent = CancellationToken::new();
-        let leave = revocations.leave(grant, &parent);
-        revocations.add(&Life::begin(&acme), revoked(Subject::Grant(grant)));
+        let leave = revocations.token_for(grant, &parent);
+        revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Grant(grant)));
         assert!(leave.is_cancelled() && !parent.is_cancelled());
-        assert!(revocations.include(&acme, Subject::Grant(grant), NOW));
-        assert!(!revocations.include(&beta, Subject::Grant(grant), NOW));
-        assert!(!revocations.include(&acme, Subject::Grant(grant), NOW + 1.second()), "issued later");
-        revocations.tidy(NOW + 1.hour());
-        assert!(!revocations.include(&acme, Subject::Grant(grant), NOW));
+        assert!(revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
+        assert!(!revocations.is_revoked(&beta, RevokedSubject::Grant(grant), NOW));
+        assert!(
+            !revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW + 1.second()),
+            "issued later"
+        );
+        revocations.remove_expired(NOW + 1.hour());
+        assert!(!revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
     }
 
     #[test]
     fn nothing_is_kept_of_those_no_longer_under_way() {
         let revocations = Revocations::default();
         let (parent, grant) = (CancellationToken::new(), GrantId::random());
-        let leave = revocations.leave(grant, &parent);
-        revocations.tidy(NOW);
-        assert_eq!(revocations.leaves.len(), 1);
+        let leave = revocations.token_for(grant, &parent);
+        revocations.remove_expired(NOW);
+        assert_eq!(revocations.in_flight.len(), 1);
         parent.cancel();
         assert!(leave.is_cancelled());
         assert!(
-            !revocations.leave(grant, &CancellationToken::new()).is_cancelled(),
+            !revocations.token_for(grant, &CancellationToken::new()).is_cancelled(),
             "a new parent counts anew"
         );
         drop(leave);
-        revocations.tidy(NOW);
-        assert_eq!(revocations.leaves.len(), 0);
+        revocations.remove_expired(NOW);
+        assert_eq!(revocations.in_flight.len(), 0);
     }
 }

@@ -1,28 +1,30 @@
 //! Scopes. A single one has an effect; clients request others out of habit, and are not refused for
 //! it.
 
-use super::metadata::{OFFLINE, SCOPE};
+use super::metadata::{MCP_SCOPE, OFFLINE_ACCESS_SCOPE};
 
 /// Returns the granted scopes for the requested ones, in the client's order: unknown scopes are
 /// dropped, and the one for calling tools is always included.
-pub(super) fn granted(asked: Option<&str>) -> String {
+pub(super) fn select_supported(asked: Option<&str>) -> String {
     let mut scopes: Vec<&str> = Vec::new();
-    for scope in asked.unwrap_or_default().split(' ').filter(|scope| [SCOPE, OFFLINE].contains(scope)) {
+    for scope in
+        asked.unwrap_or_default().split(' ').filter(|scope| [MCP_SCOPE, OFFLINE_ACCESS_SCOPE].contains(scope))
+    {
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }
     }
-    if !scopes.contains(&SCOPE) {
-        scopes.insert(0, SCOPE);
+    if !scopes.contains(&MCP_SCOPE) {
+        scopes.insert(0, MCP_SCOPE);
     }
     scopes.join(" ")
 }
 
 /// Returns the granted scopes that a refresh request asks for (RFC 6749 section 6): never more than
 /// were granted, and always the one for calling tools.
-pub(super) fn narrowed(granted: &str, asked: Option<&str>) -> String {
+pub(super) fn narrow(granted: &str, asked: Option<&str>) -> String {
     let Some(asked) = asked else { return granted.to_owned() };
-    let kept = |scope: &&str| *scope == SCOPE || asked.split(' ').any(|one| one == *scope);
+    let kept = |scope: &&str| *scope == MCP_SCOPE || asked.split(' ').any(|one| one == *scope);
     granted.split(' ').filter(kept).collect::<Vec<_>>().join(" ")
 }
 
@@ -39,7 +41,7 @@ mod tests {
             ("mcp:use offline_access", Some("openid"), "mcp:use"),
             ("mcp:use offline_access", None, "mcp:use offline_access"),
         ] {
-            assert_eq!(narrowed(given, asked), left, "{asked:?}");
+            assert_eq!(narrow(given, asked), left, "{asked:?}");
         }
     }
 
@@ -53,7 +55,7 @@ mod tests {
             (Some("offline_access"), "mcp:use offline_access"),
             (Some("mcp:use mcp:use admin"), "mcp:use"),
         ] {
-            assert_eq!(granted(asked), given, "{asked:?}");
+            assert_eq!(select_supported(asked), given, "{asked:?}");
         }
     }
 }

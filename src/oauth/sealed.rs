@@ -7,32 +7,45 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Life, Place, Store};
+use crate::store::{Incarnation, SealContext, Store};
 
 /// The purpose of a text. Each purpose has a key of its own per tenant.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Purpose(&'static str);
+pub(super) struct SealPurpose(&'static str);
 
-pub(super) const CLIENT_ID: Purpose = Purpose("client-id");
-pub(super) const CONSENT: Purpose = Purpose("consent");
-pub(super) const LOGIN: Purpose = Purpose("login");
+pub(super) const CLIENT_ID: SealPurpose = SealPurpose("client-id");
+pub(super) const CONSENT: SealPurpose = SealPurpose("consent");
+pub(super) const LOGIN: SealPurpose = SealPurpose("login");
 
 /// Seals bytes into a URL-safe text. `row` is an additional value that the text is bound to.
-pub(super) fn seal(store: &Store, purpose: Purpose, life: &Life, row: &str, value: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(store.seal(&place(purpose, life, &of_life(life, row)), value))
+pub(super) fn seal(
+    store: &Store,
+    purpose: SealPurpose,
+    life: &Incarnation,
+    row: &str,
+    value: &[u8],
+) -> String {
+    BASE64_URL_SAFE_NO_PAD
+        .encode(store.seal(&seal_context(purpose, life, &bind_to_incarnation(life, row)), value))
 }
 
 /// Returns the bytes of a text that was sealed with the same purpose, life and row.
-pub(super) fn open(store: &Store, purpose: Purpose, life: &Life, row: &str, text: &str) -> Option<Vec<u8>> {
+pub(super) fn open(
+    store: &Store,
+    purpose: SealPurpose,
+    life: &Incarnation,
+    row: &str,
+    text: &str,
+) -> Option<Vec<u8>> {
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    store.open_sealed(&place(purpose, life, &of_life(life, row)), &sealed)
+    store.open_sealed(&seal_context(purpose, life, &bind_to_incarnation(life, row)), &sealed)
 }
 
 /// Seals a value in its JSON form.
 pub(super) fn seal_value<T: Serialize>(
     store: &Store,
-    purpose: Purpose,
-    life: &Life,
+    purpose: SealPurpose,
+    life: &Incarnation,
     row: &str,
     value: &T,
 ) -> String {
@@ -43,8 +56,8 @@ pub(super) fn seal_value<T: Serialize>(
 /// Opens a value that was sealed in its JSON form.
 pub(super) fn open_value<T: DeserializeOwned>(
     store: &Store,
-    purpose: Purpose,
-    life: &Life,
+    purpose: SealPurpose,
+    life: &Incarnation,
     row: &str,
     text: &str,
 ) -> Option<T> {
@@ -52,17 +65,22 @@ pub(super) fn open_value<T: DeserializeOwned>(
 }
 
 /// Returns the bytes of a text of an earlier version, in which tenants had no lives.
-pub(super) fn open_without_life(store: &Store, purpose: Purpose, life: &Life, text: &str) -> Option<Vec<u8>> {
+pub(super) fn open_legacy(
+    store: &Store,
+    purpose: SealPurpose,
+    life: &Incarnation,
+    text: &str,
+) -> Option<Vec<u8>> {
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    store.open_sealed(&place(purpose, life, ""), &sealed)
+    store.open_sealed(&seal_context(purpose, life, ""), &sealed)
 }
 
 /// Returns what a text is bound to besides its tenant and purpose. Earlier versions used no such
 /// row.
-fn of_life(life: &Life, row: &str) -> String {
+fn bind_to_incarnation(life: &Incarnation, row: &str) -> String {
     format!("life {} {row}", life.id())
 }
 
-fn place<'a>(purpose: Purpose, life: &'a Life, row: &'a str) -> Place<'a> {
-    Place { purpose: purpose.0, tenant: life.tenant(), row }
+fn seal_context<'a>(purpose: SealPurpose, life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: purpose.0, tenant: life.tenant(), row }
 }

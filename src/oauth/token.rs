@@ -8,24 +8,24 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use super::access_token::{Bearer, LIFE};
-use super::authentication::{self, Asked, Authenticated, authenticate};
-use super::client::{Clients, Origin};
+use super::access_token::{ACCESS_TOKEN_LIFETIME, TokenSubject};
+use super::client::{ClientOrigin, ClientRegistry};
+use super::client_auth::{self, AuthenticatedClient, ClientRequest, authenticate};
 use super::error::Unavailable;
-use super::grants::{self, Continued, Details, Grants};
-use super::parameters::{ParameterFault, Parameters};
-use super::{marks, pkce, reply, scope};
+use super::grants::{self, GrantPayload, Grants, RotatedGrant};
+use super::parameters::{ParameterError, Parameters};
+use super::{credential_fingerprint, pkce, response, scope};
 use crate::base::body::Body;
 use crate::base::secret::Secret;
-use crate::telemetry::audit::{Entry, Event};
+use crate::telemetry::audit::{AuditEvent, AuditRecord};
 
 /// Why no token is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Client(authentication::Fault),
-    Grant(grants::Fault),
+enum TokenError {
+    Client(client_auth::ClientAuthError),
+    Grant(grants::GrantError),
     /// `invalid_grant`: the request does not match the authorization request of the code.
-    Unlike(&'static str),
+    BindingMismatch(&'static str),
     /// `invalid_request`
     Malformed(&'static str),
     UnsupportedGrantType,
@@ -34,65 +34,65 @@ enum Fault {
 }
 
 /// Answers a request to `{prefix}/token`.
-pub(super) async fn answer(
+pub(super) async fn handle(
     grants: &Grants,
-    clients: &Clients,
+    clients: &ClientRegistry,
     request: &Request<Bytes>,
     source: IpAddr,
 ) -> Response<Body> {
     if request.method() != Method::POST {
-        return reply::method_not_allowed("POST");
+        return response::method_not_allowed("POST");
     }
-    let mut note = Note::default();
-    let outcome = match read(request) {
+    let mut note = TokenAudit::default();
+    let outcome = match parse_form(request) {
         Ok(parameters) => {
-            let asked = Asked { headers: request.headers(), parameters: &parameters, source };
+            let asked = ClientRequest { headers: request.headers(), parameters: &parameters, source };
             exchange(grants, clients, asked, &mut note).await
         }
         Err(fault) => Err(fault),
     };
-    note.keep(grants, outcome.as_ref().err());
-    outcome.unwrap_or_else(Fault::answer)
+    note.record(grants, outcome.as_ref().err());
+    outcome.unwrap_or_else(TokenError::into_response)
 }
 
-fn read(request: &Request<Bytes>) -> Result<Parameters<'_>, Fault> {
-    Ok(Parameters::of_form(request.headers(), request.body())?)
+fn parse_form(request: &Request<Bytes>) -> Result<Parameters<'_>, TokenError> {
+    Ok(Parameters::from_form(request.headers(), request.body())?)
 }
 
 async fn exchange(
     grants: &Grants,
-    clients: &Clients,
-    asked: Asked<'_>,
-    note: &mut Note,
-) -> Result<Response<Body>, Fault> {
+    clients: &ClientRegistry,
+    asked: ClientRequest<'_>,
+    note: &mut TokenAudit,
+) -> Result<Response<Body>, TokenError> {
     let parameters = asked.parameters;
-    let grant_type = parameters.one("grant_type")?.ok_or(Fault::Malformed("grant_type is missing"))?;
-    let grant_type = GrantType::parse(grant_type).ok_or(Fault::UnsupportedGrantType)?;
+    let grant_type = parameters.get("grant_type")?.ok_or(TokenError::Malformed("grant_type is missing"))?;
+    let grant_type = GrantType::parse(grant_type).ok_or(TokenError::UnsupportedGrantType)?;
     note.grant_type = Some(grant_type.as_str());
     let caller = authenticate(&grants.issuer, clients, asked).await;
-    let caller = caller.map_err(Fault::Client)?;
+    let caller = caller.map_err(TokenError::Client)?;
     note.client_id = Some(Arc::clone(&caller.client.id));
-    if parameters.all("resource").any(|resource| grants.issuer.url.names_resource(resource).is_none()) {
-        return Err(Fault::InvalidTarget);
+    if parameters.get_all("resource").any(|resource| grants.issuer.url.match_resource(resource).is_none()) {
+        return Err(TokenError::InvalidTarget);
     }
-    let bought = Purchase { grants, caller: &caller, parameters };
+    let bought = TokenRequest { grants, caller: &caller, parameters };
     match grant_type {
-        GrantType::Code => bought.by_code(note).await,
-        GrantType::Refresh => bought.by_refresh_token(note).await,
-        GrantType::Machine => bought.by_itself(note).await,
+        GrantType::AuthorizationCode => bought.exchange_code(note).await,
+        GrantType::RefreshToken => bought.exchange_refresh_token(note).await,
+        GrantType::ClientCredentials => bought.exchange_client_credentials(note).await,
     }
 }
 
 /// The supported grant types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GrantType {
-    Code,
-    Refresh,
-    Machine,
+    AuthorizationCode,
+    RefreshToken,
+    ClientCredentials,
 }
 
 impl GrantType {
-    const ALL: [Self; 3] = [Self::Code, Self::Refresh, Self::Machine];
+    const ALL: [Self; 3] = [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials];
 
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == text)
@@ -100,169 +100,183 @@ impl GrantType {
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Code => "authorization_code",
-            Self::Refresh => "refresh_token",
-            Self::Machine => "client_credentials",
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
         }
     }
 }
 
 /// A token request of an authenticated client.
-struct Purchase<'a> {
+struct TokenRequest<'a> {
     grants: &'a Grants,
-    caller: &'a Authenticated,
+    caller: &'a AuthenticatedClient,
     parameters: &'a Parameters<'a>,
 }
 
-impl Purchase<'_> {
+impl TokenRequest<'_> {
     /// Exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
-    async fn by_code(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
-        let code = self.parameters.one("code")?.ok_or(Fault::Malformed("code is missing"))?;
-        let redirect_uri = self.parameters.one("redirect_uri")?;
-        let verifier = self.parameters.one("code_verifier")?;
-        let client = self.for_people()?;
-        let continued = self.grants.take_code(code, client).await?;
-        note.of(&continued);
-        if let Err(fault) = fits(&continued.details, redirect_uri, verifier) {
+    async fn exchange_code(&self, note: &mut TokenAudit) -> Result<Response<Body>, TokenError> {
+        let code = self.parameters.get("code")?.ok_or(TokenError::Malformed("code is missing"))?;
+        let redirect_uri = self.parameters.get("redirect_uri")?;
+        let verifier = self.parameters.get("code_verifier")?;
+        let client = self.require_user_client()?;
+        let continued = self.grants.redeem_code(code, client).await?;
+        note.set_grant(&continued);
+        if let Err(fault) = verify_binding(&continued.payload, redirect_uri, verifier) {
             // The code is used up, and the party that sent it may have stolen it.
             self.grants.revoke(continued.id).await?;
             return Err(fault);
         }
-        let scope = continued.details.scope.clone();
-        self.issue(continued, &scope, note).await
+        let scope = continued.payload.scope.clone();
+        self.issue_tokens(continued, &scope, note).await
     }
 
     /// Exchanges a refresh token (RFC 6749 section 6). Scopes can be narrowed, never widened, and
     /// the one for calling tools remains.
-    async fn by_refresh_token(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
+    async fn exchange_refresh_token(&self, note: &mut TokenAudit) -> Result<Response<Body>, TokenError> {
         let token =
-            self.parameters.one("refresh_token")?.ok_or(Fault::Malformed("refresh_token is missing"))?;
-        let asked = self.parameters.one("scope")?.map(str::to_owned);
-        let client = self.for_people()?;
+            self.parameters.get("refresh_token")?.ok_or(TokenError::Malformed("refresh_token is missing"))?;
+        let asked = self.parameters.get("scope")?.map(str::to_owned);
+        let client = self.require_user_client()?;
         let continued = self.grants.refresh(token, client).await?;
-        note.of(&continued);
-        let scope = scope::narrowed(&continued.details.scope, asked.as_deref());
-        self.issue(continued, &scope, note).await
+        note.set_grant(&continued);
+        let scope = scope::narrow(&continued.payload.scope, asked.as_deref());
+        self.issue_tokens(continued, &scope, note).await
     }
 
     /// Issues a token to a machine client (RFC 6749 section 4.4), without a refresh token. Only for
     /// authenticated clients in the tenant's file.
-    async fn by_itself(&self, note: &mut Note) -> Result<Response<Body>, Fault> {
-        let scope = scope::granted(self.parameters.one("scope")?);
-        let is_machine = self.caller.client.origin == Origin::Machine && self.caller.proven;
-        let machine = self.grants.login().machine(&self.caller.client.id).filter(|_| is_machine);
-        let (machine, by) = machine.zip(self.caller.by).ok_or(Fault::UnauthorizedClient)?;
-        let mark = marks::mark(self.grants.issuer.life(), &machine.id, &by);
-        let bearer = Bearer::Machine { roles: &machine.roles, mark: &mark };
+    async fn exchange_client_credentials(&self, note: &mut TokenAudit) -> Result<Response<Body>, TokenError> {
+        let scope = scope::select_supported(self.parameters.get("scope")?);
+        let is_machine = self.caller.client.origin == ClientOrigin::Machine && self.caller.is_proven;
+        let machine =
+            self.grants.login_spec().find_machine_client(&self.caller.client.id).filter(|_| is_machine);
+        let (machine, by) =
+            machine.zip(self.caller.credential_digest).ok_or(TokenError::UnauthorizedClient)?;
+        let mark = credential_fingerprint::compute_fingerprint(
+            self.grants.issuer.current_incarnation(),
+            &machine.id,
+            &by,
+        );
+        let bearer = TokenSubject::Machine { roles: &machine.roles, mark: &mark };
         let issued = self.grants.issuer.issue(&self.caller.client.id, &scope, &bearer).await?;
-        note.jti = Some(issued.id);
-        Ok(success(&issued.text, None, &scope))
+        note.jti = Some(issued.jti);
+        Ok(token_response(&issued.text, None, &scope))
     }
 
-    async fn issue(
+    async fn issue_tokens(
         &self,
-        continued: Continued,
+        continued: RotatedGrant,
         scope: &str,
-        note: &mut Note,
-    ) -> Result<Response<Body>, Fault> {
-        let bearer = Bearer::Person { person: &continued.details.person, grant: continued.id };
+        note: &mut TokenAudit,
+    ) -> Result<Response<Body>, TokenError> {
+        let bearer = TokenSubject::Person { person: &continued.payload.person, grant: continued.id };
         let issued = self.grants.issuer.issue(&self.caller.client.id, scope, &bearer).await?;
-        note.jti = Some(issued.id);
-        Ok(success(&issued.text, Some(&continued.refresh_token), scope))
+        note.jti = Some(issued.jti);
+        Ok(token_response(&issued.text, Some(&continued.refresh_token), scope))
     }
 
-    fn for_people(&self) -> Result<&str, Fault> {
+    fn require_user_client(&self) -> Result<&str, TokenError> {
         let client = &self.caller.client;
-        if client.acts_for_people() { Ok(&client.id) } else { Err(Fault::UnauthorizedClient) }
+        if client.acts_for_people() { Ok(&client.id) } else { Err(TokenError::UnauthorizedClient) }
     }
 }
 
 /// Verifies that the token request is by the party that made the authorization request. A verifier
 /// is required if there was a challenge, and refused if there was none (a downgrade otherwise,
 /// CVE-2025-4144).
-fn fits(details: &Details, redirect_uri: Option<&str>, verifier: Option<&str>) -> Result<(), Fault> {
+fn verify_binding(
+    details: &GrantPayload,
+    redirect_uri: Option<&str>,
+    verifier: Option<&str>,
+) -> Result<(), TokenError> {
     // A redirect URI that the authorization request omitted must be omitted here, too.
     if details.redirect_uri.as_deref() != redirect_uri
         && (details.redirect_uri.is_some() || redirect_uri.is_some())
     {
-        return Err(Fault::Unlike("redirect_uri is not the one of the authorization request"));
+        return Err(TokenError::BindingMismatch("redirect_uri is not the one of the authorization request"));
     }
     match (&details.code_challenge, verifier) {
-        (Some(challenge), Some(verifier)) if pkce::is_verified(challenge, verifier) => Ok(()),
-        (Some(_), Some(_)) => Err(Fault::Unlike("code_verifier does not fit the code_challenge")),
-        (Some(_), None) => Err(Fault::Unlike("code_verifier is missing")),
-        (None, Some(_)) => Err(Fault::Unlike("code_verifier came without a code_challenge before")),
+        (Some(challenge), Some(verifier)) if pkce::verify(challenge, verifier) => Ok(()),
+        (Some(_), Some(_)) => {
+            Err(TokenError::BindingMismatch("code_verifier does not fit the code_challenge"))
+        }
+        (Some(_), None) => Err(TokenError::BindingMismatch("code_verifier is missing")),
+        (None, Some(_)) => {
+            Err(TokenError::BindingMismatch("code_verifier came without a code_challenge before"))
+        }
         (None, None) => Ok(()),
     }
 }
 
 /// Returns the successful response (RFC 6749 section 5.1).
-fn success(access_token: &Secret, refresh_token: Option<&Secret>, scope: &str) -> Response<Body> {
+fn token_response(access_token: &Secret, refresh_token: Option<&Secret>, scope: &str) -> Response<Body> {
     let mut document = json!({
         "access_token": access_token.expose(),
         "token_type": "Bearer",
-        "expires_in": LIFE.as_secs(),
+        "expires_in": ACCESS_TOKEN_LIFETIME.as_secs(),
         "scope": scope,
     });
     if let Some(token) = refresh_token {
         document["refresh_token"] = token.expose().into();
     }
-    reply::json(StatusCode::OK, &document)
+    response::json(StatusCode::OK, &document)
 }
 
 /// The audit entry of a request, as far as it is known.
 #[derive(Debug, Default)]
-struct Note {
+struct TokenAudit {
     grant_type: Option<&'static str>,
     client_id: Option<Arc<str>>,
     jti: Option<String>,
-    about: Option<(crate::store::GrantId, crate::identity::Person)>,
+    grant: Option<(crate::store::GrantId, crate::identity::Person)>,
 }
 
-impl Note {
-    fn of(&mut self, continued: &Continued) {
-        self.about = Some((continued.id, continued.details.person.clone()));
+impl TokenAudit {
+    fn set_grant(&mut self, continued: &RotatedGrant) {
+        self.grant = Some((continued.id, continued.payload.person.clone()));
     }
 
-    fn keep(&self, grants: &Grants, fault: Option<&Fault>) {
-        let outcome = fault.map_or("ok", Fault::class);
-        grants.issuer.ledger.audit.note(&Entry {
-            who: self.about.as_ref().map(|(_, person)| grants::who(person)).unwrap_or_default(),
+    fn record(&self, grants: &Grants, fault: Option<&TokenError>) {
+        let outcome = fault.map_or("ok", TokenError::audit_label);
+        grants.issuer.context.audit.record(&AuditRecord {
+            who: self.grant.as_ref().map(|(_, person)| grants::audit_identity(person)).unwrap_or_default(),
             client_id: self.client_id.as_deref(),
-            grant: self.about.as_ref().map(|(grant, _)| grant.to_string()),
+            grant: self.grant.as_ref().map(|(grant, _)| grant.to_string()),
             grant_type: self.grant_type,
             jti: self.jti.as_deref(),
-            ..Entry::new(Event::Token, grants.issuer.tenant.as_str(), outcome)
+            ..AuditRecord::new(AuditEvent::Token, grants.issuer.tenant.as_str(), outcome)
         });
     }
 }
 
-impl From<ParameterFault> for Fault {
-    fn from(fault: ParameterFault) -> Self {
+impl From<ParameterError> for TokenError {
+    fn from(fault: ParameterError) -> Self {
         Self::Client(fault.into())
     }
 }
 
-impl From<grants::Fault> for Fault {
-    fn from(fault: grants::Fault) -> Self {
+impl From<grants::GrantError> for TokenError {
+    fn from(fault: grants::GrantError) -> Self {
         Self::Grant(fault)
     }
 }
 
-impl From<Unavailable> for Fault {
+impl From<Unavailable> for TokenError {
     fn from(fault: Unavailable) -> Self {
         Self::Grant(fault.into())
     }
 }
 
-impl Fault {
-    fn class(&self) -> &'static str {
+impl TokenError {
+    fn audit_label(&self) -> &'static str {
         match self {
-            Self::Client(fault) => fault.class(),
-            Self::Grant(grants::Fault::Reused) => "reused",
-            Self::Grant(grants::Fault::Ended) => "ended",
-            Self::Grant(grants::Fault::Unavailable) => "unavailable",
-            Self::Grant(grants::Fault::Invalid) | Self::Unlike(_) => "invalid_grant",
+            Self::Client(fault) => fault.audit_label(),
+            Self::Grant(grants::GrantError::Reused) => "reused",
+            Self::Grant(grants::GrantError::Ended) => "ended",
+            Self::Grant(grants::GrantError::Unavailable) => "unavailable",
+            Self::Grant(grants::GrantError::Invalid) | Self::BindingMismatch(_) => "invalid_grant",
             Self::Malformed(_) => "invalid_request",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::UnauthorizedClient => "unauthorized_client",
@@ -271,23 +285,23 @@ impl Fault {
     }
 
     /// Returns the error response (RFC 6749 section 5.2, RFC 8707 section 2).
-    fn answer(self) -> Response<Body> {
+    fn into_response(self) -> Response<Body> {
         let (code, description) = match self {
-            Self::Client(fault) => return fault.answer(),
-            Self::Grant(grants::Fault::Unavailable) => {
+            Self::Client(fault) => return fault.into_response(),
+            Self::Grant(grants::GrantError::Unavailable) => {
                 let what = "the login cannot be checked now; the token remains good";
-                return reply::unavailable(what, reply::RETRY);
+                return response::unavailable(what, response::RETRY_DELAY);
             }
-            Self::Grant(grants::Fault::Invalid) => {
+            Self::Grant(grants::GrantError::Invalid) => {
                 ("invalid_grant", "it is unknown, used up, expired or another client's; log in again")
             }
-            Self::Grant(grants::Fault::Reused) => {
+            Self::Grant(grants::GrantError::Reused) => {
                 ("invalid_grant", "it was used before, so the login is ended; log in again")
             }
-            Self::Grant(grants::Fault::Ended) => {
+            Self::Grant(grants::GrantError::Ended) => {
                 ("invalid_grant", "the account may no longer log in here; log in again")
             }
-            Self::Unlike(what) => ("invalid_grant", what),
+            Self::BindingMismatch(what) => ("invalid_grant", what),
             Self::Malformed(what) => ("invalid_request", what),
             Self::UnsupportedGrantType => {
                 ("unsupported_grant_type", "use authorization_code, refresh_token or client_credentials")
@@ -295,7 +309,7 @@ impl Fault {
             Self::UnauthorizedClient => ("unauthorized_client", "this client may not use this grant type"),
             Self::InvalidTarget => ("invalid_target", "resource is not this server"),
         };
-        reply::error(StatusCode::BAD_REQUEST, code, description)
+        response::error(StatusCode::BAD_REQUEST, code, description)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The paths that a tenant owns below its prefix, and the paths in front of it that describe it.
 
-use crate::spec::Resource;
+use crate::spec::ResourceSpelling;
 
 /// The endpoint of a tenant that a path names. A trailing slash makes a difference only for the
 /// metadata that repeats it.
@@ -11,25 +11,25 @@ pub enum Endpoint {
     /// `{prefix}/` (and `{prefix}`)
     Page,
     /// A document from which clients learn about the tenant's login.
-    Discovery(Document),
+    Discovery(DiscoveryDocument),
     /// An endpoint of its authorization server.
-    OAuth(Step),
+    OAuth(OAuthEndpoint),
 }
 
 /// A document that describes a tenant. Each has several URLs, since clients guess differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Document {
+pub enum DiscoveryDocument {
     /// Metadata of the protected resource in this spelling (RFC 9728).
-    Resource(Resource),
+    Resource(ResourceSpelling),
     /// Metadata of the authorization server (RFC 8414, also under OpenID Connect Discovery's name).
-    Server,
+    AuthorizationServer,
     /// The public keys (RFC 7517), at `{prefix}/.well-known/jwks.json`.
-    Keys,
+    Jwks,
 }
 
 /// An endpoint of a tenant's authorization server, directly below its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum OAuthEndpoint {
     Authorize,
     Consent,
     /// `/auth/ms-callback`, the redirect URI registered at Microsoft.
@@ -42,17 +42,17 @@ pub enum Step {
 
 /// The first segments below a prefix that belong to its tenant: no other tenant's prefix may begin
 /// with them.
-const OWN_SEGMENTS: [&str; 9] =
+const RESERVED_SEGMENTS: [&str; 9] =
     ["mcp", "authorize", "token", "register", "revoke", "introspect", "consent", "auth", ".well-known"];
 
 /// Returns whether `segment`, directly below a prefix, belongs to its tenant, regardless of case.
-pub(super) fn is_own_segment(segment: &str) -> bool {
-    OWN_SEGMENTS.iter().any(|own| own.eq_ignore_ascii_case(segment))
+pub(super) fn is_reserved_segment(segment: &str) -> bool {
+    RESERVED_SEGMENTS.iter().any(|own| own.eq_ignore_ascii_case(segment))
 }
 
 impl Endpoint {
     /// Returns the endpoint at `rest`, the part of a path behind the tenant's prefix.
-    pub(super) fn at(rest: &str) -> Option<Self> {
+    pub(super) fn from_path(rest: &str) -> Option<Self> {
         let plain = match rest {
             "" | "/" => return Some(Self::Page),
             _ => rest.strip_suffix('/').unwrap_or(rest),
@@ -60,31 +60,31 @@ impl Endpoint {
         match plain {
             "/mcp" => Some(Self::Mcp),
             "/mcp/.well-known/oauth-protected-resource" => {
-                Some(Self::Discovery(Document::Resource(Resource::Connector)))
+                Some(Self::Discovery(DiscoveryDocument::Resource(ResourceSpelling::Connector)))
             }
             "/mcp/.well-known/oauth-authorization-server" | "/mcp/.well-known/openid-configuration" => {
-                Some(Self::Discovery(Document::Server))
+                Some(Self::Discovery(DiscoveryDocument::AuthorizationServer))
             }
             _ => match rest.strip_prefix("/.well-known/") {
-                Some(document) => readings(document)
+                Some(document) => parse_discovery(document)
                     .into_iter()
                     .flatten()
                     .find(|(_, prefix)| prefix.is_empty())
                     .map(|(document, _)| Self::Discovery(document)),
-                None => Step::at(plain).map(Self::OAuth),
+                None => OAuthEndpoint::from_path(plain).map(Self::OAuth),
             },
         }
     }
 
     /// Returns whether a client that does not know of prefixes would request this path of a host.
     /// No tenant can be there, since the path does not say which one is meant.
-    pub fn is_missing_its_prefix(path: &str) -> bool {
-        matches!(Self::at(path), Some(Self::Discovery(_) | Self::OAuth(_)))
+    pub fn is_missing_prefix(path: &str) -> bool {
+        matches!(Self::from_path(path), Some(Self::Discovery(_) | Self::OAuth(_)))
     }
 }
 
-impl Step {
-    fn at(path: &str) -> Option<Self> {
+impl OAuthEndpoint {
+    fn from_path(path: &str) -> Option<Self> {
         match path {
             "/authorize" => Some(Self::Authorize),
             "/consent" => Some(Self::Consent),
@@ -101,24 +101,29 @@ impl Step {
 /// Parses the last part of a discovery path: `oauth-authorization-server{prefix}[/mcp]`,
 /// `openid-configuration{prefix}[/mcp]`, `oauth-protected-resource{prefix}[/mcp]` or `jwks.json`.
 /// Returns both readings, with everything behind the name as the prefix, and without `/mcp`.
-pub(super) fn readings(document: &str) -> [Option<(Document, &str)>; 2] {
+pub(super) fn parse_discovery(document: &str) -> [Option<(DiscoveryDocument, &str)>; 2] {
     let (name, rest) = document.split_at(document.find('/').unwrap_or(document.len()));
     let prefix = rest.strip_suffix('/').unwrap_or(rest);
     let of_connector = prefix.strip_suffix("/mcp");
     match name {
-        "oauth-authorization-server" | "openid-configuration" => {
-            [Some((Document::Server, prefix)), of_connector.map(|prefix| (Document::Server, prefix))]
-        }
+        "oauth-authorization-server" | "openid-configuration" => [
+            Some((DiscoveryDocument::AuthorizationServer, prefix)),
+            of_connector.map(|prefix| (DiscoveryDocument::AuthorizationServer, prefix)),
+        ],
         "oauth-protected-resource" => {
-            let spelling = if rest.ends_with('/') { Resource::ConnectorSlash } else { Resource::Connector };
-            let connector = of_connector.map(|prefix| (Document::Resource(spelling), prefix));
+            let spelling = if rest.ends_with('/') {
+                ResourceSpelling::ConnectorSlash
+            } else {
+                ResourceSpelling::Connector
+            };
+            let connector = of_connector.map(|prefix| (DiscoveryDocument::Resource(spelling), prefix));
             // Refusals point to the URL directly below a prefix (`PublicUrl::resource_metadata`).
             // It describes the endpoint that refused, since clients compare the two; the base is
             // spelled with a slash there.
-            let plain = if rest.is_empty() { Resource::Connector } else { Resource::Base };
-            [Some((Document::Resource(plain), prefix)), connector]
+            let plain = if rest.is_empty() { ResourceSpelling::Connector } else { ResourceSpelling::Base };
+            [Some((DiscoveryDocument::Resource(plain), prefix)), connector]
         }
-        "jwks.json" => [prefix.is_empty().then_some((Document::Keys, prefix)), None],
+        "jwks.json" => [prefix.is_empty().then_some((DiscoveryDocument::Jwks, prefix)), None],
         _ => [None, None],
     }
 }

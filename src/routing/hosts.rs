@@ -17,34 +17,37 @@ pub struct GatewayHosts {
 impl GatewayHosts {
     /// Returns the hosts of a gateway with these names; addresses and loopback names are always
     /// included.
-    pub fn named(names: impl IntoIterator<Item = HostName>) -> Self {
+    pub fn from_names(names: impl IntoIterator<Item = HostName>) -> Self {
         Self { names: names.into_iter().collect(), any: false }
     }
 
     /// Adds all other names that clients may send.
-    pub fn or_any(self) -> Self {
+    pub fn allow_any(self) -> Self {
         Self { any: true, ..self }
     }
 
     /// Returns whether this is one of the names.
-    pub fn are_called(&self, name: &str) -> bool {
+    pub fn has_name(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
     /// Returns whether the `host` of a request (lower case, no port) names the gateway on a
     /// connection to `local`: one of its names, the address that was connected to, or a loopback
     /// name on loopback.
-    pub fn answer_to(&self, host: &str, local: IpAddr) -> bool {
-        self.any || self.names.contains(host) || names_address(host, local)
+    pub fn is_gateway_on(&self, host: &str, local: IpAddr) -> bool {
+        self.any || self.names.contains(host) || is_local_address(host, local)
     }
 
     /// Returns whether there is any connection on which the gateway may answer at this host.
-    pub fn include(&self, host: &HostName) -> bool {
-        self.any || self.names.contains(host) || host.address().is_some() || is_loopback_name(host.as_str())
+    pub fn may_be_gateway(&self, host: &HostName) -> bool {
+        self.any
+            || self.names.contains(host)
+            || host.ip_address().is_some()
+            || is_loopback_name(host.as_str())
     }
 }
 
-fn names_address(host: &str, local: IpAddr) -> bool {
+fn is_local_address(host: &str, local: IpAddr) -> bool {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| local == IpAddr::V6(address)),
         None if host == "localhost" => local.is_loopback(),
@@ -68,7 +71,7 @@ mod tests {
     }
 
     fn hosts() -> GatewayHosts {
-        GatewayHosts::named([name("mcp.example.com"), name("lb.internal")])
+        GatewayHosts::from_names([name("mcp.example.com"), name("lb.internal")])
     }
 
     #[test]
@@ -87,9 +90,9 @@ mod tests {
             ("", "127.0.0.1", false),
         ] {
             let local = local.parse().expect("an address");
-            assert_eq!(hosts().answer_to(host, local), ours, "{host} on {local}");
+            assert_eq!(hosts().is_gateway_on(host, local), ours, "{host} on {local}");
         }
-        assert!(hosts().or_any().answer_to("evil.example", "10.0.0.1".parse().expect("an address")));
+        assert!(hosts().allow_any().is_gateway_on("evil.example", "10.0.0.1".parse().expect("an address")));
     }
 
     #[test]
@@ -106,11 +109,11 @@ mod tests {
             "LOCALHOST",
             "a.localhost",
         ] {
-            assert!(hosts().include(&name(ours)), "{ours}");
+            assert!(hosts().may_be_gateway(&name(ours)), "{ours}");
         }
         for free in ["mcp.acme.example", "notlocalhost", "localhost.example", "1.2.3.4.example"] {
-            assert!(!hosts().include(&name(free)), "{free}");
-            assert!(hosts().or_any().include(&name(free)), "{free}");
+            assert!(!hosts().may_be_gateway(&name(free)), "{free}");
+            assert!(hosts().allow_any().may_be_gateway(&name(free)), "{free}");
         }
     }
 
@@ -122,9 +125,9 @@ mod tests {
             local in proptest::sample::select(vec!["127.0.0.1", "127.0.0.7", "::1", "::", "10.0.0.1"]),
         ) {
             let local = local.parse().expect("an address");
-            if hosts().answer_to(&host, local) {
+            if hosts().is_gateway_on(&host, local) {
                 let host = HostName::parse(&host);
-                prop_assert!(host.is_some_and(|host| hosts().include(&host)));
+                prop_assert!(host.is_some_and(|host| hosts().may_be_gateway(&host)));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 /// Why a request path was refused before routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PathFault {
+pub enum PathError {
     #[error("the path is not in origin form")]
     NotOriginForm,
     #[error("the path has a character that belongs percent-encoded")]
@@ -23,16 +23,16 @@ pub enum PathFault {
 ///
 /// # Errors
 /// The first rule that the path breaks.
-pub fn check_path(path: &str) -> Result<(), PathFault> {
-    let Some(segments) = path.strip_prefix('/') else { return Err(PathFault::NotOriginForm) };
+pub fn check_path(path: &str) -> Result<(), PathError> {
+    let Some(segments) = path.strip_prefix('/') else { return Err(PathError::NotOriginForm) };
     check_bytes(segments.as_bytes())?;
     let mut segments = segments.split('/').peekable();
     while let Some(segment) = segments.next() {
         if segment.is_empty() && segments.peek().is_some() {
-            return Err(PathFault::EmptySegment);
+            return Err(PathError::EmptySegment);
         }
         if is_dot_segment(segment) {
-            return Err(PathFault::DotSegment);
+            return Err(PathError::DotSegment);
         }
     }
     Ok(())
@@ -44,26 +44,26 @@ fn is_dot_segment(segment: &str) -> bool {
     matches!(name, "." | "..")
 }
 
-fn check_bytes(path: &[u8]) -> Result<(), PathFault> {
+fn check_bytes(path: &[u8]) -> Result<(), PathError> {
     let mut bytes = path.iter();
     while let Some(&byte) = bytes.next() {
         match byte {
             b'%' => check_escape(bytes.next(), bytes.next())?,
             _ if is_path_character(byte) => {}
-            _ => return Err(PathFault::Character),
+            _ => return Err(PathError::Character),
         }
     }
     Ok(())
 }
 
-fn check_escape(high: Option<&u8>, low: Option<&u8>) -> Result<(), PathFault> {
+fn check_escape(high: Option<&u8>, low: Option<&u8>) -> Result<(), PathError> {
     let digit = |byte: Option<&u8>| byte.and_then(|&byte| char::from(byte).to_digit(16));
     match (digit(high), digit(low)) {
         (Some(high), Some(low)) => match char::from((high << 4 | low) as u8) {
-            '/' | '\\' | '.' | '%' | '\0' => Err(PathFault::Encoded),
+            '/' | '\\' | '.' | '%' | '\0' => Err(PathError::Encoded),
             _ => Ok(()),
         },
-        _ => Err(PathFault::Character),
+        _ => Err(PathError::Character),
     }
 }
 

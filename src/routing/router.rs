@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rpds::HashTrieMapSync;
 
 use super::Endpoint;
-use super::endpoint::readings;
+use super::endpoint::parse_discovery;
 use crate::spec::{HostName, Mount};
 
 /// Maps hosts and prefixes to `T`: the longest prefix of whole segments wins on the request's host.
@@ -18,14 +18,14 @@ use crate::spec::{HostName, Mount};
 /// prefix: `/a/b/typo` belongs to no tenant if `/a/b` is mounted, even if `/a` is.
 #[derive(Debug, Clone)]
 pub struct Router<T> {
-    gateway: Node<T>,
-    own: HashTrieMapSync<HostName, Node<T>>,
+    gateway: SegmentNode<T>,
+    by_host: HashTrieMapSync<HostName, SegmentNode<T>>,
 }
 
 #[derive(Debug, Clone)]
-struct Node<T> {
+struct SegmentNode<T> {
     value: Option<T>,
-    children: HashTrieMapSync<Arc<str>, Node<T>>,
+    children: HashTrieMapSync<Arc<str>, SegmentNode<T>>,
 }
 
 impl<T: Clone> Router<T> {
@@ -35,9 +35,9 @@ impl<T: Clone> Router<T> {
         match &mount.host {
             None => self.gateway.insert(mount.prefix.segments(), value),
             Some(host) => {
-                let mut root = self.own.get(host).cloned().unwrap_or_default();
+                let mut root = self.by_host.get(host).cloned().unwrap_or_default();
                 root.insert(mount.prefix.segments(), value);
-                self.own.insert_mut(host.clone(), root);
+                self.by_host.insert_mut(host.clone(), root);
             }
         }
     }
@@ -45,11 +45,11 @@ impl<T: Clone> Router<T> {
     /// Removes a mount. A host without mounts is no longer a tenant's own.
     pub fn remove(&mut self, mount: &Mount) {
         let Some(host) = &mount.host else { return self.gateway.remove(mount.prefix.segments()) };
-        let Some(mut root) = self.own.get(host).cloned() else { return };
+        let Some(mut root) = self.by_host.get(host).cloned() else { return };
         root.remove(mount.prefix.segments());
         match root.is_empty() {
-            true => _ = self.own.remove_mut(host),
-            false => self.own.insert_mut(host.clone(), root),
+            true => _ = self.by_host.remove_mut(host),
+            false => self.by_host.insert_mut(host.clone(), root),
         }
     }
 }
@@ -57,17 +57,17 @@ impl<T: Clone> Router<T> {
 impl<T> Router<T> {
     /// Returns a table without mounts.
     pub fn new() -> Self {
-        Self { gateway: Node::default(), own: HashTrieMapSync::new_sync() }
+        Self { gateway: SegmentNode::default(), by_host: HashTrieMapSync::new_sync() }
     }
 
     /// Returns the tenants' own hosts.
-    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
-        self.own.keys()
+    pub fn tenant_hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.by_host.keys()
     }
 
     /// Returns whether `host` (lower case, no port) is some tenant's own.
-    pub fn owns_host(&self, host: &str) -> bool {
-        self.own.contains_key(host)
+    pub fn is_tenant_host(&self, host: &str) -> bool {
+        self.by_host.contains_key(host)
     }
 
     /// Returns the value to which a path belongs, and the endpoint it names. `host` is lower case
@@ -77,16 +77,16 @@ impl<T> Router<T> {
     /// `path` has passed [`super::check_path`]; another path finds nothing that it should not. Does
     /// not allocate.
     pub fn find(&self, host: &str, path: &str) -> Option<(&T, Endpoint)> {
-        let root = self.own.get(host).unwrap_or(&self.gateway);
+        let root = self.by_host.get(host).unwrap_or(&self.gateway);
         if let Some(document) = path.strip_prefix("/.well-known/") {
-            return root.described_by(document);
+            return root.find_discovery(document);
         }
-        let (value, rest) = root.longest(path)?;
-        Endpoint::at(rest).map(|endpoint| (value, endpoint))
+        let (value, rest) = root.find_longest(path)?;
+        Endpoint::from_path(rest).map(|endpoint| (value, endpoint))
     }
 }
 
-impl<T: Clone> Node<T> {
+impl<T: Clone> SegmentNode<T> {
     fn insert<'p>(&mut self, mut segments: impl Iterator<Item = &'p str>, value: T) {
         let Some(segment) = segments.next() else { return self.value = Some(value) };
         if !self.children.contains_key(segment) {
@@ -105,13 +105,13 @@ impl<T: Clone> Node<T> {
     }
 }
 
-impl<T> Node<T> {
+impl<T> SegmentNode<T> {
     fn is_empty(&self) -> bool {
         self.value.is_none() && self.children.is_empty()
     }
 
     /// Returns the value at the longest prefix of `path`, and the rest of the path.
-    fn longest<'p>(&self, path: &'p str) -> Option<(&T, &'p str)> {
+    fn find_longest<'p>(&self, path: &'p str) -> Option<(&T, &'p str)> {
         let mut node = self;
         let mut rest = path;
         let mut found = node.value.as_ref().map(|value| (value, rest));
@@ -125,15 +125,15 @@ impl<T> Node<T> {
     }
 
     /// Returns the value mounted at exactly this prefix.
-    fn exactly(&self, prefix: &str) -> Option<&T> {
-        self.longest(prefix).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
+    fn find_exact(&self, prefix: &str) -> Option<&T> {
+        self.find_longest(prefix).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
     }
 
     /// Returns the value that a document describes. No prefix ends in `/mcp` below another one, so
     /// at most one of the two readings of a name matches.
-    fn described_by(&self, document: &str) -> Option<(&T, Endpoint)> {
-        let whose = |(document, prefix)| Some((self.exactly(prefix)?, Endpoint::Discovery(document)));
-        readings(document).into_iter().flatten().find_map(whose)
+    fn find_discovery(&self, document: &str) -> Option<(&T, Endpoint)> {
+        let whose = |(document, prefix)| Some((self.find_exact(prefix)?, Endpoint::Discovery(document)));
+        parse_discovery(document).into_iter().flatten().find_map(whose)
     }
 }
 
@@ -143,7 +143,7 @@ fn split_segment(path: &str) -> Option<(&str, &str)> {
     Some(segments.split_at(segments.find('/').unwrap_or(segments.len())))
 }
 
-impl<T> Default for Node<T> {
+impl<T> Default for SegmentNode<T> {
     fn default() -> Self {
         Self { value: None, children: HashTrieMapSync::new_sync() }
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{HostName, Mount, Prefix, Resource, TenantName};
+use crate::spec::{HostName, Mount, Prefix, ResourceSpelling, TenantName};
 
 fn mount(text: &str) -> Mount {
     let (host, prefix) = text.split_at(text.find('/').expect("a prefix begins with a slash"));
@@ -29,9 +29,9 @@ fn a_path_belongs_to_the_longest_whole_segment_prefix() {
         ("/a/mcp", Some(("/a", Endpoint::Mcp))),
         ("/a", Some(("/a", Endpoint::Page))),
         ("/a/", Some(("/a", Endpoint::Page))),
-        ("/a/token", Some(("/a", Endpoint::OAuth(Step::Token)))),
-        ("/a/token/", Some(("/a", Endpoint::OAuth(Step::Token)))),
-        ("/a/auth/ms-callback", Some(("/a", Endpoint::OAuth(Step::Callback)))),
+        ("/a/token", Some(("/a", Endpoint::OAuth(OAuthEndpoint::Token)))),
+        ("/a/token/", Some(("/a", Endpoint::OAuth(OAuthEndpoint::Token)))),
+        ("/a/auth/ms-callback", Some(("/a", Endpoint::OAuth(OAuthEndpoint::Callback)))),
         ("/a/auth/", None),
         ("/a/auth/other", None),
         ("/a/b/mcp", Some(("/a/b", Endpoint::Mcp))),
@@ -62,13 +62,19 @@ fn a_root_tenant_owns_exactly_its_own_paths() {
     for (path, expected) in [
         ("/", Some(("/", Endpoint::Page))),
         ("/mcp", Some(("/", Endpoint::Mcp))),
-        ("/authorize", Some(("/", Endpoint::OAuth(Step::Authorize)))),
-        ("/.well-known/oauth-protected-resource", Some(("/", resource(Resource::Connector)))),
-        ("/.well-known/oauth-protected-resource/", Some(("/", resource(Resource::Base)))),
-        ("/.well-known/oauth-protected-resource/mcp", Some(("/", resource(Resource::Connector)))),
-        ("/.well-known/oauth-authorization-server", Some(("/", Endpoint::Discovery(Document::Server)))),
-        ("/.well-known/openid-configuration", Some(("/", Endpoint::Discovery(Document::Server)))),
-        ("/.well-known/jwks.json", Some(("/", Endpoint::Discovery(Document::Keys)))),
+        ("/authorize", Some(("/", Endpoint::OAuth(OAuthEndpoint::Authorize)))),
+        ("/.well-known/oauth-protected-resource", Some(("/", resource(ResourceSpelling::Connector)))),
+        ("/.well-known/oauth-protected-resource/", Some(("/", resource(ResourceSpelling::Base)))),
+        ("/.well-known/oauth-protected-resource/mcp", Some(("/", resource(ResourceSpelling::Connector)))),
+        (
+            "/.well-known/oauth-authorization-server",
+            Some(("/", Endpoint::Discovery(DiscoveryDocument::AuthorizationServer))),
+        ),
+        (
+            "/.well-known/openid-configuration",
+            Some(("/", Endpoint::Discovery(DiscoveryDocument::AuthorizationServer))),
+        ),
+        ("/.well-known/jwks.json", Some(("/", Endpoint::Discovery(DiscoveryDocument::Jwks)))),
         ("/typo/mcp", None),
         ("/typo", None),
         ("/a/mcp", Some(("/a", Endpoint::Mcp))),
@@ -81,7 +87,7 @@ fn a_root_tenant_owns_exactly_its_own_paths() {
 #[test]
 fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
     let router = router(&["/a", "/a/b"]);
-    let server = |tenant| Some((tenant, Endpoint::Discovery(Document::Server)));
+    let server = |tenant| Some((tenant, Endpoint::Discovery(DiscoveryDocument::AuthorizationServer)));
     let resource = |tenant, spelling| Some((tenant, resource(spelling)));
     for (path, expected) in [
         ("/.well-known/oauth-authorization-server/a", server("/a")),
@@ -92,17 +98,17 @@ fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
         ("/a/.well-known/oauth-authorization-server", server("/a")),
         ("/a/b/.well-known/openid-configuration", server("/a/b")),
         ("/a/mcp/.well-known/openid-configuration", server("/a")),
-        ("/.well-known/oauth-protected-resource/a", resource("/a", Resource::Base)),
-        ("/.well-known/oauth-protected-resource/a/", resource("/a", Resource::Base)),
-        ("/.well-known/oauth-protected-resource/a/mcp", resource("/a", Resource::Connector)),
-        ("/.well-known/oauth-protected-resource/a/mcp/", resource("/a", Resource::ConnectorSlash)),
-        ("/.well-known/oauth-protected-resource/a/b/mcp", resource("/a/b", Resource::Connector)),
-        ("/a/.well-known/oauth-protected-resource", resource("/a", Resource::Connector)),
-        ("/a/.well-known/oauth-protected-resource/", resource("/a", Resource::Base)),
-        ("/a/.well-known/oauth-protected-resource/mcp/", resource("/a", Resource::ConnectorSlash)),
-        ("/a/.well-known/oauth-protected-resource/mcp", resource("/a", Resource::Connector)),
-        ("/a/mcp/.well-known/oauth-protected-resource", resource("/a", Resource::Connector)),
-        ("/a/.well-known/jwks.json", Some(("/a", Endpoint::Discovery(Document::Keys)))),
+        ("/.well-known/oauth-protected-resource/a", resource("/a", ResourceSpelling::Base)),
+        ("/.well-known/oauth-protected-resource/a/", resource("/a", ResourceSpelling::Base)),
+        ("/.well-known/oauth-protected-resource/a/mcp", resource("/a", ResourceSpelling::Connector)),
+        ("/.well-known/oauth-protected-resource/a/mcp/", resource("/a", ResourceSpelling::ConnectorSlash)),
+        ("/.well-known/oauth-protected-resource/a/b/mcp", resource("/a/b", ResourceSpelling::Connector)),
+        ("/a/.well-known/oauth-protected-resource", resource("/a", ResourceSpelling::Connector)),
+        ("/a/.well-known/oauth-protected-resource/", resource("/a", ResourceSpelling::Base)),
+        ("/a/.well-known/oauth-protected-resource/mcp/", resource("/a", ResourceSpelling::ConnectorSlash)),
+        ("/a/.well-known/oauth-protected-resource/mcp", resource("/a", ResourceSpelling::Connector)),
+        ("/a/mcp/.well-known/oauth-protected-resource", resource("/a", ResourceSpelling::Connector)),
+        ("/a/.well-known/jwks.json", Some(("/a", Endpoint::Discovery(DiscoveryDocument::Jwks)))),
         ("/.well-known/oauth-authorization-server", None),
         ("/.well-known/oauth-authorization-server/ab", None),
         ("/.well-known/oauth-authorization-server/a/typo", None),
@@ -117,24 +123,24 @@ fn discovery_is_found_in_front_of_the_prefix_and_behind_it() {
     }
 }
 
-fn resource(spelling: Resource) -> Endpoint {
-    Endpoint::Discovery(Document::Resource(spelling))
+fn resource(spelling: ResourceSpelling) -> Endpoint {
+    Endpoint::Discovery(DiscoveryDocument::Resource(spelling))
 }
 
 #[test]
 fn a_path_without_its_prefix_is_known_as_one() {
     for path in ["/authorize", "/token", "/register/", "/.well-known/oauth-authorization-server"] {
-        assert!(Endpoint::is_missing_its_prefix(path), "{path}");
+        assert!(Endpoint::is_missing_prefix(path), "{path}");
     }
     for path in ["/", "/mcp", "/typo", "/.well-known/acme-challenge/x"] {
-        assert!(!Endpoint::is_missing_its_prefix(path), "{path}");
+        assert!(!Endpoint::is_missing_prefix(path), "{path}");
     }
 }
 
 #[test]
 fn a_host_of_its_own_serves_only_what_is_mounted_there() {
     let router = router(&["/a", "mcp.acme.com/", "mcp.acme.com/x"]);
-    assert!(router.owns_host("mcp.acme.com") && !router.owns_host("localhost"));
+    assert!(router.is_tenant_host("mcp.acme.com") && !router.is_tenant_host("localhost"));
     assert_eq!(found(&router, "mcp.acme.com", "/mcp"), Some(("mcp.acme.com/", Endpoint::Mcp)));
     assert_eq!(found(&router, "mcp.acme.com", "/x/mcp"), Some(("mcp.acme.com/x", Endpoint::Mcp)));
     assert_eq!(found(&router, "mcp.acme.com", "/a/mcp"), None);
@@ -145,7 +151,7 @@ fn a_host_of_its_own_serves_only_what_is_mounted_there() {
 
 #[test]
 fn each_odd_spelling_has_its_fault() {
-    use PathFault::*;
+    use PathError::*;
     for (path, fault) in [
         ("", NotOriginForm),
         ("*", NotOriginForm),
@@ -297,33 +303,33 @@ fn a_tenants_path_has_one_spelling_but_for_a_slash_at_its_end() {
 /// Returns what `find` should return, by comparing texts: the simplest implementation that could
 /// work.
 fn naive(mounts: &[&str], path: &str) -> Option<(String, Endpoint)> {
-    let of = |spelling| Endpoint::Discovery(Document::Resource(spelling));
+    let of = |spelling| Endpoint::Discovery(DiscoveryDocument::Resource(spelling));
     let inside = [
         ("/mcp", Endpoint::Mcp),
         ("", Endpoint::Page),
-        ("/authorize", Endpoint::OAuth(Step::Authorize)),
-        ("/token", Endpoint::OAuth(Step::Token)),
-        ("/auth/ms-callback", Endpoint::OAuth(Step::Callback)),
-        ("/.well-known/oauth-protected-resource", of(Resource::Connector)),
-        ("/.well-known/oauth-protected-resource/mcp", of(Resource::Connector)),
-        ("/mcp/.well-known/oauth-protected-resource", of(Resource::Connector)),
+        ("/authorize", Endpoint::OAuth(OAuthEndpoint::Authorize)),
+        ("/token", Endpoint::OAuth(OAuthEndpoint::Token)),
+        ("/auth/ms-callback", Endpoint::OAuth(OAuthEndpoint::Callback)),
+        ("/.well-known/oauth-protected-resource", of(ResourceSpelling::Connector)),
+        ("/.well-known/oauth-protected-resource/mcp", of(ResourceSpelling::Connector)),
+        ("/mcp/.well-known/oauth-protected-resource", of(ResourceSpelling::Connector)),
     ];
     let plain = path.strip_suffix('/').unwrap_or(path);
-    let slashed = |endpoint| match endpoint == of(Resource::Connector) && path != plain {
-        true if path.ends_with("/mcp/") => of(Resource::ConnectorSlash),
+    let slashed = |endpoint| match endpoint == of(ResourceSpelling::Connector) && path != plain {
+        true if path.ends_with("/mcp/") => of(ResourceSpelling::ConnectorSlash),
         true if path.ends_with("/.well-known/oauth-protected-resource/")
             && !path.ends_with("/mcp/.well-known/oauth-protected-resource/") =>
         {
-            of(Resource::Base)
+            of(ResourceSpelling::Base)
         }
         _ => endpoint,
     };
     let prefix = |mount: &&str| if *mount == "/" { String::new() } else { mount.to_string() };
-    for (rest, spelling) in [("", Resource::Base), ("/mcp", Resource::Connector)] {
+    for (rest, spelling) in [("", ResourceSpelling::Base), ("/mcp", ResourceSpelling::Connector)] {
         let front =
             |mount: &&&str| plain == format!("/.well-known/oauth-protected-resource{}{rest}", prefix(mount));
         if let Some(mount) = mounts.iter().find(front) {
-            let plain = if *mount == "/" && rest.is_empty() { Resource::Connector } else { spelling };
+            let plain = if *mount == "/" && rest.is_empty() { ResourceSpelling::Connector } else { spelling };
             return Some((mount.to_string(), slashed(of(plain))));
         }
     }
@@ -364,11 +370,11 @@ proptest! {
         claims in proptest::collection::vec(
             (proptest::collection::vec(proptest::sample::select(CLAIMED.to_vec()), 1..3), any::<bool>()), 0..7),
     ) {
-        let claims: Vec<Claim> = claims.iter().enumerate().map(|(n, (mounts, incumbent))| {
+        let claims: Vec<MountClaim> = claims.iter().enumerate().map(|(n, (mounts, incumbent))| {
             let tenant = TenantName::parse(&format!("t{n}")).expect("a name");
-            Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), shares_hosts: true, incumbent: *incumbent }
+            MountClaim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), shares_hosts: true, is_incumbent: *incumbent }
         }).collect();
-        let losers: BTreeMap<_, _> = judge(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
+        let losers: BTreeMap<_, _> = find_conflicts(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
         let granted = naive_grants(&claims);
         for claim in &claims {
             prop_assert_eq!(!losers.contains_key(&claim.tenant), granted.contains(&&claim.tenant), "{:?}", claim);
@@ -409,10 +415,10 @@ fn naive_clash(one: &Mount, other: &Mount) -> bool {
     one.host == other.host && (text(one) == text(other) || takes(one, other) || takes(other, one))
 }
 
-fn naive_grants(claims: &[Claim]) -> Vec<&TenantName> {
-    let mut granted: Vec<&Claim> = Vec::new();
-    for claim in claims.iter().filter(|c| c.incumbent).chain(claims.iter().filter(|c| !c.incumbent)) {
-        let clash = |holder: &&Claim| {
+fn naive_grants(claims: &[MountClaim]) -> Vec<&TenantName> {
+    let mut granted: Vec<&MountClaim> = Vec::new();
+    for claim in claims.iter().filter(|c| c.is_incumbent).chain(claims.iter().filter(|c| !c.is_incumbent)) {
+        let clash = |holder: &&MountClaim| {
             holder.mounts.iter().any(|held| claim.mounts.iter().any(|m| naive_clash(held, m)))
         };
         if !granted.iter().any(clash) {
@@ -422,13 +428,18 @@ fn naive_grants(claims: &[Claim]) -> Vec<&TenantName> {
     granted.into_iter().map(|claim| &claim.tenant).collect()
 }
 
-fn claim(tenant: &str, mounts: &[&str], incumbent: bool) -> Claim {
+fn claim(tenant: &str, mounts: &[&str], incumbent: bool) -> MountClaim {
     let tenant = TenantName::parse(tenant).expect("a name");
-    Claim { tenant, mounts: mounts.iter().map(|text| mount(text)).collect(), shares_hosts: true, incumbent }
+    MountClaim {
+        tenant,
+        mounts: mounts.iter().map(|text| mount(text)).collect(),
+        shares_hosts: true,
+        is_incumbent: incumbent,
+    }
 }
 
-fn verdicts(claims: &[Claim]) -> Vec<(String, String, String, ConflictKind)> {
-    judge(claims)
+fn verdicts(claims: &[MountClaim]) -> Vec<(String, String, String, ConflictKind)> {
+    find_conflicts(claims)
         .into_iter()
         .map(|c| (c.loser.to_string(), c.holder.to_string(), c.mount.prefix.to_string(), c.kind))
         .collect()
@@ -497,11 +508,11 @@ fn what_is_removed_is_found_no_more_and_older_copies_keep_it() {
     router.remove(&mount("h.example/x"));
     assert_eq!(found(&router, "", "/a/b/c/mcp"), None);
     assert_eq!(found(&router, "", "/a/mcp"), Some(("/a", Endpoint::Mcp)));
-    assert!(router.owns_host("h.example"));
+    assert!(router.is_tenant_host("h.example"));
     router.remove(&mount("h.example/y"));
     router.remove(&mount("h.example/y"));
     router.remove(&mount("/nowhere/at/all"));
-    assert!(!router.owns_host("h.example") && router.hosts().count() == 0);
+    assert!(!router.is_tenant_host("h.example") && router.tenant_hosts().count() == 0);
     assert_eq!(found(&before, "", "/a/b/c/mcp"), Some(("/a/b/c", Endpoint::Mcp)));
     assert_eq!(found(&before, "h.example", "/x/mcp"), Some(("h.example/x", Endpoint::Mcp)));
 }
@@ -510,11 +521,11 @@ fn what_is_removed_is_found_no_more_and_older_copies_keep_it() {
 fn rivals_are_exactly_the_holders_that_clash() {
     let mounts: Vec<Mount> = CLAIMED.iter().map(|text| mount(text)).collect();
     for missing in 0..mounts.len() {
-        let mut places = super::Places::new();
-        mounts.iter().enumerate().for_each(|(holder, mount)| places.hold(mount, true, &holder));
-        places.release(&mounts[missing], true, &missing);
+        let mut places = super::MountIndex::new();
+        mounts.iter().enumerate().for_each(|(holder, mount)| places.insert(mount, true, &holder));
+        places.remove(&mounts[missing], true, &missing);
         for claimed in &mounts {
-            let mut rivals: Vec<usize> = places.rivals(claimed, true).copied().collect();
+            let mut rivals: Vec<usize> = places.find_rivals(claimed, true).copied().collect();
             rivals.sort_unstable();
             rivals.dedup();
             let clashing = (0..mounts.len()).filter(|&n| n != missing && naive_clash(&mounts[n], claimed));
@@ -528,9 +539,9 @@ fn the_second_of_those_who_share_a_host_keeps_the_first_from_having_it_alone() {
     let claims = [
         claim("a", &["own.example/a"], true),
         claim("b", &["own.example/b"], true),
-        Claim { shares_hosts: false, ..claim("a", &["own.example/alone"], false) },
+        MountClaim { shares_hosts: false, ..claim("a", &["own.example/alone"], false) },
     ];
-    let conflicts = judge(&claims);
+    let conflicts = find_conflicts(&claims);
     let who: Vec<_> =
         conflicts.iter().map(|one| (one.loser.as_str(), one.holder.as_str(), one.kind)).collect();
     assert_eq!(who, [("a", "b", ConflictKind::Host)]);

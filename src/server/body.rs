@@ -12,9 +12,9 @@ use http::{HeaderMap, Request, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::patience::{Activity, Reading, UnderWay};
+use super::timeouts::{Activity, BodyReadGuard, InFlightRequest};
 use crate::base::body::Body;
-use crate::base::budget::{Exhausted, Hold};
+use crate::base::budget::{Exhausted, Reservation};
 
 /// Memory that a request takes besides its body while that is awaited: its head and its state. An
 /// HTTP/2 client may start a hundred requests on each connection and send no body.
@@ -34,7 +34,7 @@ const DISCARD: Duration = Duration::from_millis(500);
 
 /// Why a request's body was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyFault {
+pub(super) enum BodyError {
     #[error("the request body is larger than the {cap} bytes that are accepted here")]
     TooLarge { cap: usize },
     #[error("the request body did not arrive in time")]
@@ -42,7 +42,7 @@ pub(super) enum BodyFault {
     #[error("the request body is broken off or badly framed")]
     Broken,
     #[error("{0}; try again in a moment")]
-    NoRoom(#[from] Exhausted),
+    BudgetExhausted(#[from] Exhausted),
 }
 
 /// Reads the whole body: at most `cap` bytes, within `deadline`, and while the budget has room for
@@ -52,17 +52,17 @@ pub(super) async fn read<B>(
     request: Request<B>,
     cap: usize,
     deadline: Duration,
-    held: &mut Hold,
-) -> Result<Request<Bytes>, BodyFault>
+    held: &mut Reservation,
+) -> Result<Request<Bytes>, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     if announced(request.headers()).is_some_and(|length| length > cap as u64) {
-        return Err(BodyFault::TooLarge { cap });
+        return Err(BodyError::TooLarge { cap });
     }
     let (parts, mut body) = request.into_parts();
     let reading = collect(&mut body, cap, held);
-    let bytes = tokio::time::timeout(deadline, reading).await.map_err(|_| BodyFault::TooSlow)??;
+    let bytes = tokio::time::timeout(deadline, reading).await.map_err(|_| BodyError::TooSlow)??;
     Ok(Request::from_parts(parts, bytes))
 }
 
@@ -71,38 +71,38 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Collects the body. Most bodies are a single frame, which is returned without copying.
-async fn collect<B>(body: &mut B, cap: usize, held: &mut Hold) -> Result<Bytes, BodyFault>
+async fn collect<B>(body: &mut B, cap: usize, held: &mut Reservation) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    held.grow(HEAD_BYTES)?;
-    let mut pace = Progress::default();
+    held.try_grow(HEAD_BYTES)?;
+    let mut pace = BodyProgress::default();
     let Some(first) = pace.next(body, held).await? else { return Ok(Bytes::new()) };
-    held.grow(first.len() as u64)?;
+    held.try_grow(first.len() as u64)?;
     if first.len() <= cap && body.is_end_stream() {
         return Ok(first);
     }
     let mut whole = BytesMut::from(first);
     while whole.len() <= cap {
         let Some(more) = pace.next(body, held).await? else { return Ok(whole.freeze()) };
-        held.grow(more.len() as u64)?;
+        held.try_grow(more.len() as u64)?;
         whole.extend_from_slice(&more);
     }
-    Err(BodyFault::TooLarge { cap })
+    Err(BodyError::TooLarge { cap })
 }
 
 /// The progress of one body.
 #[derive(Default)]
-struct Progress {
+struct BodyProgress {
     since_last_look: usize,
     /// The timer until the next check; a body that is already complete needs none.
     look: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Progress {
+impl BodyProgress {
     /// Returns the next data frame, or an error if the body makes little progress while room is
     /// scarce.
-    async fn next<B>(&mut self, body: &mut B, held: &Hold) -> Result<Option<Bytes>, BodyFault>
+    async fn next<B>(&mut self, body: &mut B, held: &Reservation) -> Result<Option<Bytes>, BodyError>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
@@ -116,8 +116,8 @@ impl Progress {
                 }
                 () = look(&mut self.look) => {
                     let moved = std::mem::take(&mut self.since_last_look);
-                    if moved < LEAST_IN_A_LOOK && held.is_pressed() {
-                        return Err(BodyFault::TooSlow);
+                    if moved < LEAST_IN_A_LOOK && held.is_under_pressure() {
+                        return Err(BodyError::TooSlow);
                     }
                 }
             }
@@ -132,12 +132,12 @@ async fn look(sleep: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
 }
 
 /// The next data; trailers are passed over.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyFault>
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() {
+        if let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() {
             return Ok(Some(data));
         }
     }
@@ -145,16 +145,16 @@ where
 }
 
 /// A request body that reports when the server waits for it, and when it is dropped before its end.
-pub(super) struct Asked<B: http_body::Body> {
+pub(super) struct TrackedRequestBody<B: http_body::Body> {
     body: B,
     ended: bool,
     broken: bool,
     /// The client sends it only when asked to (RFC 9110 section 10.1.1).
     is_withheld: bool,
-    reading: Reading,
+    reading: BodyReadGuard,
 }
 
-impl<B: http_body::Body> Asked<B> {
+impl<B: http_body::Body> TrackedRequestBody<B> {
     /// The body that this head is of.
     pub(super) fn new(body: B, head: &HeaderMap, activity: Arc<Activity>) -> Self {
         let is_withheld = head.contains_key(header::EXPECT);
@@ -163,7 +163,7 @@ impl<B: http_body::Body> Asked<B> {
             broken: false,
             is_withheld,
             body,
-            reading: Reading::new(activity),
+            reading: BodyReadGuard::new(activity),
         }
     }
 
@@ -173,7 +173,7 @@ impl<B: http_body::Body> Asked<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> Asked<B> {
+impl<B: http_body::Body<Data = Bytes> + Unpin> TrackedRequestBody<B> {
     /// Reads a little on, for a moment, so that a small refused request does not end its connection. Whether that was all:
     /// if not, an HTTP/1 connection cannot go on.
     pub(super) async fn pass_over(&mut self) -> bool {
@@ -196,7 +196,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Asked<B> {
     }
 }
 
-impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
+impl<B: http_body::Body + Unpin> http_body::Body for TrackedRequestBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -210,7 +210,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
         this.broken |= matches!(polled, Poll::Ready(Some(Err(_))));
         // Having been polled, it is asked for.
         this.is_withheld = false;
-        this.reading.wait(polled.is_pending());
+        this.reading.set_waiting(polled.is_pending());
         polled
     }
 
@@ -223,10 +223,10 @@ impl<B: http_body::Body + Unpin> http_body::Body for Asked<B> {
     }
 }
 
-impl<B: http_body::Body> Drop for Asked<B> {
+impl<B: http_body::Body> Drop for TrackedRequestBody<B> {
     fn drop(&mut self) {
         if !self.was_read() {
-            self.reading.leave_unread();
+            self.reading.mark_unread();
         }
     }
 }
@@ -234,10 +234,10 @@ impl<B: http_body::Body> Drop for Asked<B> {
 /// A response body that keeps its request counted as in flight, reports whether the client or the
 /// server has to act next, and holds its reservation until its bytes have left: HTTP/2 buffers
 /// bytes for which the client gives no window.
-pub(super) struct Tracked {
+pub(super) struct InFlightBody {
     body: Body,
-    under_way: UnderWay,
-    room: Arc<Hold>,
+    under_way: InFlightRequest,
+    room: Arc<Reservation>,
     /// The whole body is counted already; the chunks of a stream are counted as they come.
     is_whole: bool,
     /// Its pieces are events (`text/event-stream`), each with a message of JSON-RPC.
@@ -246,10 +246,15 @@ pub(super) struct Tracked {
     is_cut: bool,
 }
 
-impl Tracked {
+impl InFlightBody {
     /// The body that the head of an answer is of.
-    pub(super) fn new(body: Body, head: &HeaderMap, mut under_way: UnderWay, room: Hold) -> Self {
-        under_way.offer();
+    pub(super) fn new(
+        body: Body,
+        head: &HeaderMap,
+        mut under_way: InFlightRequest,
+        room: Reservation,
+    ) -> Self {
+        under_way.mark_chunk_ready();
         let is_whole = body.size_hint().exact().is_some();
         let is_events = head.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
         Self { body, under_way, room: Arc::new(room), is_whole, is_events, is_cut: false }
@@ -263,15 +268,15 @@ impl Tracked {
         let room = match self.is_whole {
             true => Arc::clone(&self.room),
             false => {
-                let mut room = self.room.another();
-                if let Err(exhausted) = room.grow(piece.len() as u64) {
+                let mut room = self.room.new_empty();
+                if let Err(exhausted) = room.try_grow(piece.len() as u64) {
                     self.is_cut = true;
                     return self.is_events.then(|| no_room_event(&piece, exhausted));
                 }
                 Arc::new(room)
             }
         };
-        Some(Bytes::from_owner(Counted { piece, _room: room }))
+        Some(Bytes::from_owner(ReservedChunk { piece, _room: room }))
     }
 }
 
@@ -292,18 +297,18 @@ fn no_room_event(event: &[u8], exhausted: Exhausted) -> Bytes {
 }
 
 /// Bytes on their way, and the room that they take.
-struct Counted {
+struct ReservedChunk {
     piece: Bytes,
-    _room: Arc<Hold>,
+    _room: Arc<Reservation>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ReservedChunk {
     fn as_ref(&self) -> &[u8] {
         &self.piece
     }
 }
 
-impl http_body::Body for Tracked {
+impl http_body::Body for InFlightBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -315,10 +320,10 @@ impl http_body::Body for Tracked {
         if this.is_cut {
             return Poll::Ready(None);
         }
-        this.under_way.taken();
+        this.under_way.mark_chunk_taken();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         if polled.is_ready() {
-            this.under_way.offer();
+            this.under_way.mark_chunk_ready();
         }
         polled.map(|frame| match frame?.map(Frame::into_data) {
             Ok(Ok(piece)) => this.count(piece).map(Frame::data).map(Ok),
@@ -343,18 +348,18 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::base::budget::{Budget, Party};
+    use crate::base::budget::{Budget, Consumer};
 
     const PATIENCE: Duration = Duration::from_secs(30);
-    const NO_ROOM: BodyFault = BodyFault::NoRoom(Exhausted::Budget);
+    const NO_ROOM: BodyError = BodyError::BudgetExhausted(Exhausted::Budget);
 
     /// A body with the given frames; then it ends, or stays silent.
-    struct Frames {
+    struct ScriptedBody {
         frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
         silent: bool,
     }
 
-    impl http_body::Body for Frames {
+    impl http_body::Body for ScriptedBody {
         type Data = Bytes;
         type Error = &'static str;
 
@@ -369,16 +374,16 @@ mod tests {
         }
     }
 
-    fn frames(data: &[&'static str]) -> Frames {
+    fn frames(data: &[&'static str]) -> ScriptedBody {
         let frames = data.iter().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))).collect();
-        Frames { frames, silent: false }
+        ScriptedBody { frames, silent: false }
     }
 
-    async fn read_of<B>(body: B, cap: usize) -> Result<Bytes, BodyFault>
+    async fn read_of<B>(body: B, cap: usize) -> Result<Bytes, BodyError>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let mut held = Budget::of_mib(1).hold(None, None, true);
+        let mut held = Budget::from_mib(1).new_reservation(None, None, true);
         read(Request::new(body), cap, PATIENCE, &mut held).await.map(Request::into_body)
     }
 
@@ -391,21 +396,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_the_cap_is_refused() {
-        assert_eq!(read_of(Full::from("123456"), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
-        assert_eq!(read_of(frames(&["123", "456"]), 5).await, Err(BodyFault::TooLarge { cap: 5 }));
-        let unread = Frames { frames: VecDeque::new(), silent: true };
+        assert_eq!(read_of(Full::from("123456"), 5).await, Err(BodyError::TooLarge { cap: 5 }));
+        assert_eq!(read_of(frames(&["123", "456"]), 5).await, Err(BodyError::TooLarge { cap: 5 }));
+        let unread = ScriptedBody { frames: VecDeque::new(), silent: true };
         let announced = Request::builder().header("content-length", "6").body(unread).expect("a request");
-        let refused = read(announced, 5, PATIENCE, &mut Budget::of_mib(1).hold(None, None, true)).await;
-        assert_eq!(refused.map(|_| ()), Err(BodyFault::TooLarge { cap: 5 }));
+        let refused =
+            read(announced, 5, PATIENCE, &mut Budget::from_mib(1).new_reservation(None, None, true)).await;
+        assert_eq!(refused.map(|_| ()), Err(BodyError::TooLarge { cap: 5 }));
     }
 
     #[tokio::test]
     async fn a_body_without_room_is_refused_and_takes_none() {
-        let memory = Budget::of_mib(1);
-        let mut others = memory.hold(None, None, true);
-        assert_eq!(others.grow((1 << 20) - HEAD_BYTES - 4), Ok(()));
+        let memory = Budget::from_mib(1);
+        let mut others = memory.new_reservation(None, None, true);
+        assert_eq!(others.try_grow((1 << 20) - HEAD_BYTES - 4), Ok(()));
         let read = async |body| {
-            let mut held = memory.hold(None, None, true);
+            let mut held = memory.new_reservation(None, None, true);
             let body = read(Request::new(body), 9, PATIENCE, &mut held).await.map(Request::into_body);
             (body, held)
         };
@@ -414,43 +420,43 @@ mod tests {
         assert_eq!(read(frames(&["1"])).await.0, Err(NO_ROOM), "the first is being answered");
         drop(held);
         assert_eq!(read(frames(&["12", "345"])).await.0, Err(NO_ROOM));
-        assert_eq!(others.grow(4), Ok(()));
+        assert_eq!(others.try_grow(4), Ok(()));
     }
 
     #[tokio::test]
     async fn a_broken_body_is_never_a_short_one() {
         let mut body = frames(&["12"]);
         body.frames.push_back(Err("bad chunk"));
-        assert_eq!(read_of(body, 5).await, Err(BodyFault::Broken));
+        assert_eq!(read_of(body, 5).await, Err(BodyError::Broken));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_coming_is_given_up() {
-        let body = Frames { silent: true, ..frames(&["12"]) };
-        assert_eq!(read_of(body, 5).await, Err(BodyFault::TooSlow));
+        let body = ScriptedBody { silent: true, ..frames(&["12"]) };
+        assert_eq!(read_of(body, 5).await, Err(BodyError::TooSlow));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_hardly_moves_is_given_up_early_where_its_party_takes_much() {
-        let memory = Budget::of_mib(1);
-        let share = || Some(memory.share(Party::Tenant("a".into())));
-        let mut others = memory.hold(share(), None, true);
-        assert_eq!(others.grow(memory.share_limit() / 2 - HEAD_BYTES - 1), Ok(()));
+        let memory = Budget::from_mib(1);
+        let share = || Some(memory.share(Consumer::Tenant("a".into())));
+        let mut others = memory.new_reservation(share(), None, true);
+        assert_eq!(others.try_grow(memory.share_limit() / 2 - HEAD_BYTES - 1), Ok(()));
         let took = async |first: &'static str| {
-            let mut held = memory.hold(share(), None, true);
-            let body = Frames { silent: true, ..frames(&[first]) };
+            let mut held = memory.new_reservation(share(), None, true);
+            let body = ScriptedBody { silent: true, ..frames(&[first]) };
             let reading = read(Request::new(body), 9, PATIENCE, &mut held);
             tokio::time::timeout(LOOK * 2, reading).await.map(|read| read.map(|_| ()))
         };
         assert!(took("1").await.is_err(), "there is no hurry yet");
-        assert_eq!(took("12").await, Ok(Err(BodyFault::TooSlow)));
+        assert_eq!(took("12").await, Ok(Err(BodyError::TooSlow)));
     }
 
     #[tokio::test]
     async fn a_stream_that_finds_no_room_says_so_to_who_waits_for_that_answer() {
-        let memory = Budget::of_mib(1);
-        let mut others = memory.hold(None, None, true);
-        assert_eq!(others.grow((1 << 20) - SMALL as u64), Ok(()));
+        let memory = Budget::from_mib(1);
+        let mut others = memory.new_reservation(None, None, true);
+        assert_eq!(others.try_grow((1 << 20) - SMALL as u64), Ok(()));
         let event = format!(
             "id: 1\ndata: {{\"jsonrpc\":\"2.0\",\"id\":\"q-7\",\"result\":\"{}\"}}\n\n",
             "x".repeat(5_000)
@@ -461,8 +467,8 @@ mod tests {
         let body = events.map_err(|_| unreachable!("frames of a test")).boxed();
         let mut head = HeaderMap::new();
         head.insert(header::CONTENT_TYPE, "text/event-stream".parse().expect("a value"));
-        let under_way = Arc::new(Activity::default()).begin();
-        let stream = Tracked::new(body, &head, under_way, memory.hold(None, None, true));
+        let under_way = Arc::new(Activity::default()).begin_request();
+        let stream = InFlightBody::new(body, &head, under_way, memory.new_reservation(None, None, true));
         let told = stream.collect().await.expect("it cannot fail").to_bytes();
         let told = String::from_utf8_lossy(&told);
         let said = told.strip_prefix(": alive\n\ndata: ").and_then(|said| said.strip_suffix("\n\n"));
@@ -473,11 +479,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_room_until_its_bytes_have_left() {
-        let memory = Budget::of_mib(1);
+        let memory = Budget::from_mib(1);
         let answer = |body: Body, weight: u64| {
-            let mut room = memory.hold(None, None, true);
-            assert_eq!(room.grow(weight), Ok(()));
-            Tracked::new(body, &HeaderMap::new(), Arc::new(Activity::default()).begin(), room)
+            let mut room = memory.new_reservation(None, None, true);
+            assert_eq!(room.try_grow(weight), Ok(()));
+            InFlightBody::new(body, &HeaderMap::new(), Arc::new(Activity::default()).begin_request(), room)
         };
         let mut whole = answer(Full::from(vec![0; 5_000]).boxed(), 5_000);
         let piece = whole.frame().await.expect("a frame").map(Frame::into_data);

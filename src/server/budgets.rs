@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::budget::{Budget, Exhausted, Hold, Party, Share};
-use crate::base::reach::network;
-use crate::base::seldom::Seldom;
+use crate::base::budget::{Budget, BudgetShare, Consumer, Exhausted, Reservation};
+use crate::base::log_limiter::LogLimiter;
+use crate::base::net::client_network;
 use crate::settings::Limits;
 use crate::spec::TenantName;
 use crate::telemetry::metrics::Metrics;
@@ -33,10 +33,10 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// The budgets of one edge.
 #[derive(Debug)]
-pub(super) struct Budgets {
-    pub(super) requests: Room,
-    pub(super) calls: Room,
-    pub(super) answers: Room,
+pub(super) struct MemoryBudgets {
+    pub(super) requests: MeteredBudget,
+    pub(super) calls: MeteredBudget,
+    pub(super) responses: MeteredBudget,
     lingerers: Arc<Budget>,
     metrics: Arc<Metrics>,
 }
@@ -44,50 +44,50 @@ pub(super) struct Budgets {
 /// The place of a client that was refused and may go on sending, until dropped.
 #[derive(Debug)]
 pub(super) struct Lingerer {
-    network: Arc<Share>,
-    _place: Hold,
+    network: Arc<BudgetShare>,
+    _place: Reservation,
 }
 
 /// One budget, with the metric and the rate-limited log line for what it refuses.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MeteredBudget {
     budget: Arc<Budget>,
     name: &'static str,
     setting: &'static str,
     metrics: Arc<Metrics>,
     /// Limits the log line about refusals, so that a client that keeps calling cannot fill the
     /// disk.
-    complaint: Seldom,
+    complaint: LogLimiter,
 }
 
 /// The parties against whose shares a reservation counts.
 #[derive(Debug, Clone)]
-pub(super) struct Parties {
+pub(super) struct Attribution {
     tenant: Option<Arc<str>>,
     network: IpAddr,
     has_credential: bool,
 }
 
-impl Budgets {
+impl MemoryBudgets {
     pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
-        let room = |name, setting, mib| Room::new(name, setting, mib, Arc::clone(metrics));
+        let room = |name, setting, mib| MeteredBudget::new(name, setting, mib, Arc::clone(metrics));
         Self {
             requests: room("requests", "limits.request_memory_mib", limits.request_memory_mib),
             calls: room("calls", "limits.call_memory_mib", limits.call_memory_mib),
-            answers: room("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
+            responses: room("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
             lingerers: Budget::new(LINGERERS),
             metrics: Arc::clone(metrics),
         }
     }
 
     /// A place for a client that was refused and may go on sending.
-    pub(super) fn linger(&self, parties: &Parties) -> Option<Lingerer> {
+    pub(super) fn linger(&self, parties: &Attribution) -> Option<Lingerer> {
         let mut place = hold_of(&self.lingerers, parties);
-        let network = self.lingerers.share(Party::Network(parties.network));
-        match place.grow(1) {
+        let network = self.lingerers.share(Consumer::Network(parties.network));
+        match place.try_grow(1) {
             Ok(()) => Some(Lingerer { network, _place: place }),
             Err(exhausted) => {
-                self.metrics.budget_refused("lingering", exhausted.reason());
+                self.metrics.record_budget_rejection("lingering", exhausted.reason());
                 None
             }
         }
@@ -101,43 +101,50 @@ impl Lingerer {
     }
 }
 
-impl Room {
+impl MeteredBudget {
     fn new(name: &'static str, setting: &'static str, mib: usize, metrics: Arc<Metrics>) -> Self {
-        let budget = Budget::of_mib(mib);
+        let budget = Budget::from_mib(mib);
         let watched = Arc::clone(&budget);
-        metrics.watch_budget(name, budget.limit(), Box::new(move || watched.held()));
-        Self { budget, name, setting, metrics, complaint: Seldom::once_in(Duration::from_secs(60)) }
+        metrics.register_budget(name, budget.limit(), Box::new(move || watched.held()));
+        Self { budget, name, setting, metrics, complaint: LogLimiter::new(Duration::from_secs(60)) }
     }
 
     /// Returns an empty reservation.
-    pub(super) fn hold(&self, parties: &Parties) -> Hold {
+    pub(super) fn new_reservation(&self, parties: &Attribution) -> Reservation {
         hold_of(&self.budget, parties)
     }
 
     /// Returns an empty reservation for a stream of a person or service client that logged in.
-    pub(super) fn hold_stream(&self, parties: &Parties, subject: &str) -> Hold {
+    pub(super) fn new_stream_reservation(&self, parties: &Attribution, subject: &str) -> Reservation {
         let tenant = parties.tenant.clone().unwrap_or_default();
-        let client = Party::Client { tenant, id: subject.into() };
-        self.hold(parties).of_client(self.budget.share_of(client, STREAMS_OF_ONE * CALL_BYTES))
+        let client = Consumer::Client { tenant, id: subject.into() };
+        self.new_reservation(parties)
+            .with_client_share(self.budget.share_with_limit(client, STREAMS_OF_ONE * CALL_BYTES))
     }
 
     /// Reserves room for a response with a body of `body` bytes, if that size is known.
-    pub(super) fn hold_answer(&self, parties: &Parties, body: Option<u64>) -> Result<Hold, Exhausted> {
-        let mut hold = self.hold(parties);
-        hold.grow(ANSWER_BYTES + body.unwrap_or_default())?;
+    pub(super) fn reserve_response(
+        &self,
+        parties: &Attribution,
+        body: Option<u64>,
+    ) -> Result<Reservation, Exhausted> {
+        let mut hold = self.new_reservation(parties);
+        hold.try_grow(ANSWER_BYTES + body.unwrap_or_default())?;
         Ok(hold)
     }
 
     /// Returns whether a source network holds so much that its connections that do not read should
     /// be closed.
-    pub(super) fn is_pressed_by(&self, address: IpAddr) -> bool {
-        self.budget.hold(None, Some(self.budget.share(Party::Network(network(address)))), true).is_pressed()
+    pub(super) fn is_under_pressure_from(&self, address: IpAddr) -> bool {
+        self.budget
+            .new_reservation(None, Some(self.budget.share(Consumer::Network(client_network(address)))), true)
+            .is_under_pressure()
     }
 
     /// Counts a refusal, and logs it unless that was done recently.
-    pub(super) fn refuse(&self, exhausted: Exhausted, parties: &Parties, now: Instant) {
-        self.metrics.budget_refused(self.name, exhausted.reason());
-        let Some(unsaid) = self.complaint.occasion(now) else { return };
+    pub(super) fn record_rejection(&self, exhausted: Exhausted, parties: &Attribution, now: Instant) {
+        self.metrics.record_budget_rejection(self.name, exhausted.reason());
+        let Some(unsaid) = self.complaint.check(now) else { return };
         tracing::warn!(
             tenant = parties.tenant.as_deref(),
             client.addr = %parties.network,
@@ -148,11 +155,11 @@ impl Room {
     }
 }
 
-impl Parties {
+impl Attribution {
     /// The parties of a request whose caller has not been authenticated yet.
-    pub(super) fn of(address: IpAddr, tenant: Option<&TenantName>) -> Self {
-        let tenant = tenant.map(|name| Arc::clone(name.shared()));
-        Self { tenant, network: network(address), has_credential: false }
+    pub(super) fn new(address: IpAddr, tenant: Option<&TenantName>) -> Self {
+        let tenant = tenant.map(|name| Arc::clone(name.as_arc()));
+        Self { tenant, network: client_network(address), has_credential: false }
     }
 
     /// Sets whether the caller's credential was verified.
@@ -163,8 +170,8 @@ impl Parties {
 }
 
 /// Nothing yet, counted in the shares of these parties.
-fn hold_of(budget: &Arc<Budget>, parties: &Parties) -> Hold {
-    let tenant = parties.tenant.clone().map(|name| budget.share(Party::Tenant(name)));
-    let network = budget.share(Party::Network(parties.network));
-    budget.hold(tenant, Some(network), parties.has_credential)
+fn hold_of(budget: &Arc<Budget>, parties: &Attribution) -> Reservation {
+    let tenant = parties.tenant.clone().map(|name| budget.share(Consumer::Tenant(name)));
+    let network = budget.share(Consumer::Network(parties.network));
+    budget.new_reservation(tenant, Some(network), parties.has_credential)
 }

@@ -20,56 +20,61 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::body::{Asked, Tracked};
-use super::budgets::Parties;
-use super::context::{Edge, Peer};
-use super::cork::{Corked, Uncork, cork};
-use super::dispatch::Answered;
-use super::listener;
-use super::patience::{Activity, Patient};
-use super::reply;
+use super::body::{InFlightBody, TrackedRequestBody};
+use super::budgets::Attribution;
+use super::dispatch::DispatchedResponse;
+use super::request::{ConnInfo, Server};
+use super::response;
+use super::timeouts::{Activity, TimeoutStream};
 use super::tls::{self, Protocol, Shaken};
+use super::write_batching::{BatchFlusher, BatchedStream, batch_writes};
+use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
-use crate::base::places::Occupant;
 
 /// An HTTP/1 connection rests once it has been idle for this long, at most twice as long.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves a connection until either side closes it.
-pub(super) async fn serve(edge: Arc<Edge>, stream: TcpStream, addr: SocketAddr, activity: Arc<Activity>) {
-    listener::prepare(&stream);
-    let Some(peer) = Peer::of(&stream, addr) else { return };
+pub(super) async fn serve(edge: Arc<Server>, stream: TcpStream, addr: SocketAddr, activity: Arc<Activity>) {
+    set_nodelay(&stream);
+    let Some(peer) = ConnInfo::from_stream(&stream, addr) else { return };
     let Some(config) = edge.tls.clone() else {
-        return Line::new(edge, peer, activity).speak(Protocol::Http1, stream).await;
+        return Connection::new(edge, peer, activity).serve_protocol(Protocol::Http1, stream).await;
     };
     let deadline = seconds(edge.limits.handshake_seconds);
     // Boxed: this frees the state of the handshake before the connection becomes idle, and a TLS
     // stream is too large to move around.
-    let nameless = edge.certificates.as_ref().map(|all| all.resolver_at(peer.local));
-    let shaking = Box::pin(tls::handshake(stream, config, edge.challenges.clone(), nameless));
+    let nameless = edge.certificates.as_ref().map(|all| all.resolver_for_address(peer.local_ip));
+    let shaking = Box::pin(tls::handshake(stream, config, edge.acme_challenge_tls.clone(), nameless));
     let shaken = tokio::time::timeout(deadline, shaking).await;
     let failed = match shaken {
         Ok(Ok(Shaken::Tls(stream))) => return speak_tls(edge, stream, peer, activity).await,
         Ok(Ok(Shaken::Told(stream))) => {
-            Line::new(Arc::clone(&edge), peer.clone(), activity).linger(stream).await;
+            Connection::new(Arc::clone(&edge), peer.clone(), activity).linger(stream).await;
             None
         }
         Ok(Ok(Shaken::Challenged)) => None,
         Ok(Err(error)) => Some(error),
         Err(late) => Some(late.into()),
     };
-    edge.metrics.connection_refused("handshake");
+    edge.metrics.record_refused_connection("handshake");
     // Rate-limited, so that a scanner cannot fill the disk.
-    if let Some(unsaid) = edge.no_handshake.occasion(edge.clock.monotonic()) {
+    if let Some(unsaid) = edge.handshake_log_limiter.check(edge.clock.monotonic()) {
         tracing::debug!(client.addr = %peer.addr, error = ?failed, unsaid, "no TLS handshake");
     }
 }
 
-async fn speak_tls(edge: Arc<Edge>, stream: Box<TlsStream<TcpStream>>, peer: Peer, activity: Arc<Activity>) {
+async fn speak_tls(
+    edge: Arc<Server>,
+    stream: Box<TlsStream<TcpStream>>,
+    peer: ConnInfo,
+    activity: Arc<Activity>,
+) {
     let sni = tls::server_name(&stream);
-    let stopgap = edge.certificates.as_ref().is_some_and(|all| all.is_stopgap(sni.as_deref(), peer.local));
-    let peer = Peer { sni, stopgap, ..peer };
-    Line::new(edge, peer, activity).speak(tls::protocol(&stream), stream).await;
+    let stopgap =
+        edge.certificates.as_ref().is_some_and(|all| all.is_placeholder(sni.as_deref(), peer.local_ip));
+    let peer = ConnInfo { sni, has_placeholder_certificate: stopgap, ..peer };
+    Connection::new(edge, peer, activity).serve_protocol(tls::negotiated_protocol(&stream), stream).await;
 }
 
 /// How a connection's conversation ended.
@@ -83,19 +88,19 @@ enum Ended {
 }
 
 /// What the requests of one connection share.
-pub(super) struct Line {
-    edge: Arc<Edge>,
-    peer: Peer,
+pub(super) struct Connection {
+    edge: Arc<Server>,
+    peer: ConnInfo,
     activity: Arc<Activity>,
 }
 
-impl Line {
-    pub(super) fn new(edge: Arc<Edge>, peer: Peer, activity: Arc<Activity>) -> Arc<Self> {
+impl Connection {
+    pub(super) fn new(edge: Arc<Server>, peer: ConnInfo, activity: Arc<Activity>) -> Arc<Self> {
         Arc::new(Self { edge, peer, activity })
     }
 
     /// Serves `protocol` on the stream until either side closes it.
-    pub(super) async fn speak<S>(self: Arc<Self>, protocol: Protocol, stream: S)
+    pub(super) async fn serve_protocol<S>(self: Arc<Self>, protocol: Protocol, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -103,23 +108,24 @@ impl Line {
         let (idle, head) = (seconds(limits.idle_seconds), seconds(limits.header_seconds));
         let activity = Arc::clone(&self.activity);
         match protocol {
-            Protocol::Http1 => self.converse(Patient::http1(stream, idle, head, activity)).await,
+            Protocol::Http1 => self.converse(TimeoutStream::http1(stream, idle, head, activity)).await,
             Protocol::Http2 => {
-                let (stream, uncork) = cork(Patient::http2(stream, idle, head, activity));
+                let (stream, uncork) = batch_writes(TimeoutStream::http2(stream, idle, head, activity));
                 Box::pin(self.multiplex(stream, uncork)).await;
             }
         }
     }
 
     /// Boxed, since hyper keeps room for one answer in every connection, idle ones included.
-    fn answer(self: Arc<Self>, request: Request<Incoming>, streams: Option<Streams>) -> Answer {
-        let under_way = self.activity.begin();
+    fn answer(self: Arc<Self>, request: Request<Incoming>, streams: Option<StreamTasks>) -> RespondFuture {
+        let under_way = self.activity.begin_request();
         Box::pin(async move {
             let version = request.version();
             let (head, body) = request.into_parts();
-            let mut asked = Asked::new(body, &head.headers, Arc::clone(&self.activity));
+            let mut asked = TrackedRequestBody::new(body, &head.headers, Arc::clone(&self.activity));
             let request = Request::from_parts(head, &mut asked);
-            let Answered { mut response, room, has_credential } = self.edge.answer(&self.peer, request).await;
+            let DispatchedResponse { mut response, reservation: room, has_credential } =
+                self.edge.handle(&self.peer, request).await;
             if has_credential {
                 self.activity.set_credential();
             }
@@ -127,39 +133,43 @@ impl Line {
                 _ if asked.was_read() => {}
                 Some(streams) => self.let_go_on(asked, &streams),
                 None if asked.pass_over().await => {}
-                None => reply::close(&mut response, version),
+                None => response::close_connection(&mut response, version),
             }
             let (head, body) = response.into_parts();
-            let body = Tracked::new(body, &head.headers, under_way, room);
+            let body = InFlightBody::new(body, &head.headers, under_way, room);
             Ok(Response::from_parts(head, body))
         })
     }
 
     /// What is left of a stream's body is read and dropped beside its answer, if there is a place for that. If not, the stream is
     /// reset.
-    fn let_go_on(&self, asked: Asked<Incoming>, streams: &Streams) {
+    fn let_go_on(&self, asked: TrackedRequestBody<Incoming>, streams: &StreamTasks) {
         let Some(place) = self.edge.budgets.linger(&self.parties()) else { return };
         streams.push(async move {
             linger::over_body(asked, || place.of_its_network()).await;
         });
     }
 
-    fn parties(&self) -> Parties {
-        Parties::of(self.peer.addr.ip(), None).with_credential(self.activity.has_credential())
+    fn parties(&self) -> Attribution {
+        Attribution::new(self.peer.addr.ip(), None).with_credential(self.activity.has_credential())
     }
 
     fn service(
         self: &Arc<Self>,
-        streams: Option<Streams>,
-    ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future = Answer> + use<>
-    {
+        streams: Option<StreamTasks>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<InFlightBody>,
+        Error = Infallible,
+        Future = RespondFuture,
+    > + use<> {
         let line = Arc::clone(self);
         service_fn(move |request| Arc::clone(&line).answer(request, streams.clone()))
     }
 
     /// Serves HTTP/1.1. Between requests it drops hyper's connection state, which is most of the
     /// memory that a connection takes.
-    async fn converse<S>(self: Arc<Self>, mut stream: Patient<S>)
+    async fn converse<S>(self: Arc<Self>, mut stream: TimeoutStream<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -167,7 +177,7 @@ impl Line {
             stream = resting;
             let awake = tokio::select! {
                 biased;
-                awake = stream.wake() => matches!(awake, Ok(true)),
+                awake = stream.wait_for_request() => matches!(awake, Ok(true)),
                 () = self.over() => false,
             };
             if !awake {
@@ -180,19 +190,19 @@ impl Line {
 
     /// Answers requests until the connection ends (`None`) or rests (the stream, with unparsed
     /// bytes put back).
-    async fn exchange<S>(self: &Arc<Self>, stream: Patient<S>) -> Option<Patient<S>>
+    async fn exchange<S>(self: &Arc<Self>, stream: TimeoutStream<S>) -> Option<TimeoutStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut connection = http1_settings().serve_connection(TokioIo::new(stream), self.service(None));
-        let rest = self.activity.rest(REST_AFTER);
+        let rest = self.activity.wait_until_parkable(REST_AFTER);
         let ended = self.attend(Pin::new(&mut connection), std::future::pending(), rest).await;
         let parts = connection.into_parts();
         let mut stream = parts.io.into_inner();
         let is_unread = self.activity.is_unread() || !parts.read_buf.is_empty();
         match ended {
             Ended::Rests => {
-                stream.put_back(&parts.read_buf);
+                stream.push_prefix(&parts.read_buf);
                 return Some(stream);
             }
             Ended::Over if is_unread => self.linger(stream.into_inner()).await,
@@ -209,11 +219,11 @@ impl Line {
     }
 
     /// Serves HTTP/2, with its streams and its buffered writes driven in the same task.
-    async fn multiplex<S>(self: Arc<Self>, stream: Corked<S>, uncork: Uncork<S>)
+    async fn multiplex<S>(self: Arc<Self>, stream: BatchedStream<S>, uncork: BatchFlusher<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let streams = Streams::default();
+        let streams = StreamTasks::default();
         let connection = http2_settings(streams.clone())
             .serve_connection(TokioIo::new(stream), self.service(Some(streams.clone())));
         let beside = async {
@@ -270,33 +280,33 @@ impl Line {
     }
 
     async fn idle(&self) {
-        let is_scarce = || self.edge.budgets.answers.is_pressed_by(self.peer.addr.ip());
-        self.activity.idle(seconds(self.edge.limits.idle_seconds), is_scarce).await;
+        let is_scarce = || self.edge.budgets.responses.is_under_pressure_from(self.peer.addr.ip());
+        self.activity.wait_until_idle(seconds(self.edge.limits.idle_seconds), is_scarce).await;
     }
 
     fn leave(&self) {
-        self.edge.metrics.connection_refused("stalled");
+        self.edge.metrics.record_refused_connection("stalled");
         tracing::debug!(client.addr = %self.peer.addr, "connection left: its client takes no answer");
     }
 
     fn report_end(&self, ended: Result<(), hyper::Error>) {
         if ended.as_ref().is_err_and(hyper::Error::is_parse) {
             // hyper refused what was no head, by an answer of its own.
-            self.activity.leave_unread();
+            self.activity.mark_unread();
         }
         self.report(ended.err());
     }
 
     fn report<E: std::error::Error>(&self, broken: Option<E>) {
         let Some(error) = broken else { return };
-        if self.activity.is_overdue() {
-            self.edge.metrics.connection_refused("header_timeout");
+        if self.activity.is_head_timed_out() {
+            self.edge.metrics.record_refused_connection("header_timeout");
         }
         tracing::debug!(client.addr = %self.peer.addr, %error, "connection broken off");
     }
 }
 
-/// hyper's own header timeout is off because `Patient` holds the deadlines. The number of headers
+/// hyper's own header timeout is off because `TimeoutStream` holds the deadlines. The number of headers
 /// stays at hyper's default of 100, which hyper parses without allocating; their size is bounded
 /// here.
 fn http1_settings() -> http1::Builder {
@@ -309,7 +319,7 @@ fn http1_settings() -> http1::Builder {
     builder
 }
 
-fn http2_settings(streams: Streams) -> http2::Builder<Streams> {
+fn http2_settings(streams: StreamTasks) -> http2::Builder<StreamTasks> {
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -325,16 +335,16 @@ fn http2_settings(streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Tracked>, Infallible>> + Send>>;
-type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
+type RespondFuture = Pin<Box<dyn Future<Output = Result<Response<InFlightBody>, Infallible>> + Send>>;
+type StreamTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The streams of one HTTP/2 connection, run in its own task: a task for each would cost more than
 /// most responses do, in allocations and in wake-ups across threads. They end with their
 /// connection.
 #[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Vec<Stream>>>);
+struct StreamTasks(Arc<Mutex<Vec<StreamTask>>>);
 
-impl Streams {
+impl StreamTasks {
     /// Runs the queued streams, and those that are added while it is polled.
     async fn run(self) -> Infallible {
         let mut running = FuturesUnordered::new();
@@ -355,7 +365,7 @@ impl Streams {
         self.lock().push(Box::pin(stream));
     }
 
-    fn begun(&self) -> Vec<Stream> {
+    fn begun(&self) -> Vec<StreamTask> {
         std::mem::take(&mut *self.lock())
     }
 
@@ -363,13 +373,13 @@ impl Streams {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<StreamTask>> {
         // Nobody panics while holding it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<F> hyper::rt::Executor<F> for Streams
+impl<F> hyper::rt::Executor<F> for StreamTasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -382,26 +392,38 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Sets `TCP_NODELAY`, so that small responses leave at once.
+fn set_nodelay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::server::tests::{Gateway, get, post, start};
+    use crate::server::tests::{TestServer, get, post, start};
     use crate::settings::Limits;
 
     /// A connection in memory; the test's clock is paused.
-    fn connected(gateway: &Gateway) -> (Arc<Line>, Patient<DuplexStream>, DuplexStream) {
+    fn connected(gateway: &TestServer) -> (Arc<Connection>, TimeoutStream<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(1 << 16);
         let activity = Arc::new(Activity::default());
-        let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: None, stopgap: false };
-        let stream = Patient::http1(far, seconds(60), seconds(10), Arc::clone(&activity));
-        (Arc::new(Line { edge: Arc::clone(&gateway.edge), peer, activity }), stream, near)
+        let peer = ConnInfo {
+            addr: gateway.addr,
+            local_ip: gateway.addr.ip(),
+            sni: None,
+            has_placeholder_certificate: false,
+        };
+        let stream = TimeoutStream::http1(far, seconds(60), seconds(10), Arc::clone(&activity));
+        (Arc::new(Connection { edge: Arc::clone(&gateway.edge), peer, activity }), stream, near)
     }
 
     /// Returns whether a request begins, rather than the stream ending.
-    async fn wakes(stream: &mut Patient<DuplexStream>) -> bool {
-        let woken = tokio::time::timeout(seconds(10), stream.wake()).await;
+    async fn wakes(stream: &mut TimeoutStream<DuplexStream>) -> bool {
+        let woken = tokio::time::timeout(seconds(10), stream.wait_for_request()).await;
         woken.expect("bytes or an end come").expect("an end is no error")
     }
 

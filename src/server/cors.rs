@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::reply::{self, Problem};
+use super::response::{self, Problem};
 use crate::base::body::{self, Body};
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -18,19 +18,19 @@ const VARY: HeaderValue = HeaderValue::from_static("origin");
 
 /// The origin of a request that may read the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Allowed(HeaderValue);
+pub(super) struct AllowedOrigin(HeaderValue);
 
 /// Returns the request's origin if it is `own` or one of `others`. Requests that do not come from a
 /// page have no origin.
-pub(super) fn allowed(headers: &HeaderMap, own: &str, others: &[String]) -> Option<Allowed> {
+pub(super) fn match_origin(headers: &HeaderMap, own: &str, others: &[String]) -> Option<AllowedOrigin> {
     let origin = headers.get(header::ORIGIN)?;
     let matches = |known: &str| origin.as_bytes() == known.as_bytes();
-    (matches(own) || others.iter().any(|other| matches(other))).then(|| Allowed(origin.clone()))
+    (matches(own) || others.iter().any(|other| matches(other))).then(|| AllowedOrigin(origin.clone()))
 }
 
-impl Allowed {
+impl AllowedOrigin {
     /// Adds the headers that let the page read the response.
-    pub(super) fn stamp(self, headers: &mut HeaderMap) {
+    pub(super) fn apply_to(self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         headers.append(header::VARY, VARY);
@@ -39,15 +39,15 @@ impl Allowed {
 
 /// Answers a preflight. It allows the requested headers as they are, since `Mcp-Param-…` headers
 /// can have any name.
-pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&Allowed>) -> Response<Body> {
+pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&AllowedOrigin>) -> Response<Body> {
     if allowed.is_none() && headers.contains_key(header::ORIGIN) {
-        return reply::problem(Problem {
+        return response::problem(Problem {
             status: StatusCode::FORBIDDEN,
-            found: "pages of this origin may not call this address",
+            summary: "pages of this origin may not call this address",
             help: Some("if they should, the operator adds the origin to the setting allowed_origin"),
         });
     }
-    let mut response = body::bare(StatusCode::NO_CONTENT);
+    let mut response = body::empty_response(StatusCode::NO_CONTENT);
     let answer = response.headers_mut();
     answer.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
@@ -70,12 +70,12 @@ mod tests {
     fn only_known_origins_may_read() {
         let others = ["https://app.example".to_owned()];
         let is_allowed =
-            |origin| allowed(&headers(&[(header::ORIGIN, origin)]), "https://own", &others).is_some();
+            |origin| match_origin(&headers(&[(header::ORIGIN, origin)]), "https://own", &others).is_some();
         assert!(is_allowed("https://own") && is_allowed("https://app.example"));
         assert!(
             !is_allowed("https://evil.example") && !is_allowed("null") && !is_allowed("https://own.evil")
         );
-        assert_eq!(allowed(&HeaderMap::new(), "https://own", &others), None);
+        assert_eq!(match_origin(&HeaderMap::new(), "https://own", &others), None);
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
         let asked =
             [(header::ORIGIN, "https://own"), (header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization")];
         let asked = headers(&asked);
-        let known = allowed(&asked, "https://own", &[]);
+        let known = match_origin(&asked, "https://own", &[]);
         let granted = preflight(&asked, known.as_ref());
         assert_eq!(granted.status(), StatusCode::NO_CONTENT);
         assert_eq!(granted.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS], "authorization");

@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
-use super::context::Edge;
-use super::patience::Activity;
+use super::request::Server;
+use super::timeouts::Activity;
 use crate::base::accept::Acceptor;
 
 /// Connections that may queue in the kernel.
@@ -77,63 +77,56 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-impl Edge {
+impl Server {
     /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections
     /// then finish their requests in flight; `Tasks::drain` sets the deadline for that.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
         for socket in listeners.sockets {
-            let accepting = accept_all(Arc::clone(self), socket, "connection", connection::serve);
-            self.tasks.spawn("listener", self.tasks.supervised("listener", accepting));
+            let accepting = accept_loop(Arc::clone(self), socket, "connection", connection::serve);
+            self.tasks.spawn("listener", self.tasks.supervise("listener", accepting));
         }
     }
 }
 
 /// Builds the task that accepts from a socket and spawns a task for each connection.
-pub(super) fn accept_all<F, C>(
-    edge: Arc<Edge>,
+pub(super) fn accept_loop<F, C>(
+    edge: Arc<Server>,
     socket: TcpListener,
     name: &'static str,
     converse: C,
 ) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static
 where
     F: Future<Output = ()> + Send + 'static,
-    C: Fn(Arc<Edge>, TcpStream, SocketAddr, Arc<Activity>) -> F + Clone + Send + Sync + 'static,
+    C: Fn(Arc<Server>, TcpStream, SocketAddr, Arc<Activity>) -> F + Clone + Send + Sync + 'static,
 {
     let socket = Arc::new(socket);
     move || Box::pin(accept(Arc::clone(&edge), Arc::clone(&socket), name, converse.clone()))
 }
 
 /// Accepts connections until the process drains. A connection's permit is returned when it ends.
-async fn accept<F, C>(edge: Arc<Edge>, socket: Arc<TcpListener>, name: &'static str, converse: C)
+async fn accept<F, C>(edge: Arc<Server>, socket: Arc<TcpListener>, name: &'static str, converse: C)
 where
     F: Future<Output = ()> + Send + 'static,
-    C: Fn(Arc<Edge>, TcpStream, SocketAddr, Arc<Activity>) -> F,
+    C: Fn(Arc<Server>, TcpStream, SocketAddr, Arc<Activity>) -> F,
 {
     let mut acceptor = Acceptor::new(socket, Arc::clone(&edge.clock), Arc::clone(&edge.metrics));
     loop {
-        let next = async { (edge.admission.permit().await, acceptor.accept().await) };
+        let next = async { (edge.connection_limiter.acquire().await, acceptor.accept().await) };
         let (permit, (stream, peer)) = tokio::select! {
             biased;
             () = edge.tasks.soft().cancelled() => return,
             next = next => next,
         };
         let activity = Arc::new(Activity::default());
-        let Some(place) = edge.admission.admit(permit, peer.ip(), &activity) else { continue };
+        let Some(place) = edge.connection_limiter.admit(permit, peer.ip(), &activity) else { continue };
         // Boxed, since every wrapper around a future reserves space for it again: 12 KiB for a
         // future of 3 KiB.
         let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer, activity));
         edge.tasks.spawn(name, async move {
             tokio::select! {
                 () = conversation => {}
-                () = place.taken_away() => {}
+                () = place.evicted() => {}
             }
         });
-    }
-}
-
-/// Sets `TCP_NODELAY`, so that small responses leave at once.
-pub(super) fn prepare(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
 }

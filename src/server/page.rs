@@ -1,16 +1,16 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
 //! Plain HTML without scripts or third-party assets. Anyone with the URL can read it, so it shows
-//! only what a caller without a credential may see ([`Rights`]): for a tenant that requires one,
+//! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires one,
 //! its title and how to get access. It names no backend and no key, and gives no counts.
 
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::reply;
+use super::response;
 use crate::base::body::{self, Body};
-use crate::mcp::{Item, Rights};
+use crate::mcp::{Permissions, ProtectedItem};
 use crate::oauth::bearer::Principal;
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
@@ -21,7 +21,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 #[derive(Template)]
 #[template(path = "page.html")]
-struct Page<'a> {
+struct ConnectorPage<'a> {
     name: &'a str,
     title: &'a str,
     description: Option<&'a str>,
@@ -41,10 +41,10 @@ struct Page<'a> {
     insecure: bool,
 }
 
-impl<'a> Page<'a> {
-    fn of(spec: &'a TenantSpec, rights: &Rights, open: OpenTenants) -> Self {
-        let may = |item| rights.may(&Principal::Anonymous, item);
-        let words = may(Item::Words);
+impl<'a> ConnectorPage<'a> {
+    fn of(spec: &'a TenantSpec, rights: &Permissions, open: OpenTenants) -> Self {
+        let may = |item| rights.allows(&Principal::Anonymous, item);
+        let words = may(ProtectedItem::Description);
         let keyed = !spec.access.api_keys.is_empty();
         let redirect_uri = spec.redirect_uri();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
@@ -53,14 +53,19 @@ impl<'a> Page<'a> {
             title: &spec.title,
             description: spec.description.as_deref().filter(|_| words),
             dataset: words.then_some(&*spec.dataset),
-            url: spec.public_url.connector(),
+            url: spec.public_url.connector_url(),
             access: match (keyed, local) {
                 _ if redirect_uri.is_some() => "with your Microsoft account",
                 (true, _) => "with an API key",
                 (_, true) => "open to this machine and private networks, no key needed",
                 _ => "open to everybody, no key needed",
             },
-            tools: spec.tools.iter().map(|tool| &*tool.name).filter(|name| may(Item::Tool(name))).collect(),
+            tools: spec
+                .tools
+                .iter()
+                .map(|tool| &*tool.name)
+                .filter(|name| may(ProtectedItem::Tool(name)))
+                .collect(),
             keyed,
             redirect_uri,
             local,
@@ -77,25 +82,25 @@ fn is_insecure(origin: &str) -> bool {
 }
 
 /// Renders the page of a tenant.
-pub(super) fn render(spec: &TenantSpec, rights: &Rights, open: OpenTenants) -> Bytes {
-    Page::of(spec, rights, open).render().expect("the page is written to a String").into()
+pub(super) fn render(spec: &TenantSpec, rights: &Permissions, open: OpenTenants) -> Bytes {
+    ConnectorPage::of(spec, rights, open).render().expect("the page is written to a String").into()
 }
 
 /// Answers a request for the page.
-pub(super) fn answer(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
+pub(super) fn respond(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return reply::method_not_allowed("GET, HEAD");
+        return response::method_not_allowed("GET, HEAD");
     }
     let html = html();
     let mut response =
-        body::answer(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
+        body::response(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // The MCP endpoint shows this page to browsers, so caches must distinguish by Accept.
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     match *method {
-        Method::HEAD => reply::without_content(response),
+        Method::HEAD => response::strip_body(response),
         _ => response,
     }
 }
@@ -109,7 +114,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::base::digest::Digest;
-    use crate::mcp::Door;
+    use crate::mcp::AuthMode;
     use crate::spec::*;
 
     pub(in crate::server) fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
@@ -152,12 +157,12 @@ pub(super) mod tests {
         ApiKeySpec { label: "ci-label".to_owned(), digest: Digest::of(b"key"), expires: None }
     }
 
-    fn rights(spec: &TenantSpec) -> Rights {
-        Rights::new(Door::from(&spec.access), Arc::clone(&spec.tools))
+    fn rights(spec: &TenantSpec) -> Permissions {
+        Permissions::new(AuthMode::from(&spec.access), Arc::clone(&spec.tools))
     }
 
     async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
-        let body = answer(|| render(spec, &rights(spec), open), &Method::GET).into_body();
+        let body = respond(|| render(spec, &rights(spec), open), &Method::GET).into_body();
         let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
         String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
     }
@@ -188,8 +193,8 @@ pub(super) mod tests {
             client_id: "app".into(),
             client_secrets: vec![crate::base::secret::Secret::new("canary")],
             directory: DirectorySpec::One("directory".into()),
-            guests: false,
-            personal: false,
+            allow_guests: false,
+            allow_personal_accounts: false,
         };
         let login = LoginSpec {
             identity,
@@ -253,7 +258,7 @@ pub(super) mod tests {
     #[test]
     fn it_is_read_only_and_cannot_be_framed() {
         let spec = spec(vec![]);
-        let page = |method| answer(|| render(&spec, &rights(&spec), OpenTenants::Private), &method);
+        let page = |method| respond(|| render(&spec, &rights(&spec), OpenTenants::Private), &method);
         let head = page(Method::HEAD);
         assert!(
             http_body::Body::is_end_stream(head.body())

@@ -12,30 +12,34 @@ use http_body_util::BodyExt;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::base::body::Body;
-use crate::base::budget::Hold;
-use crate::oauth::bearer::CallersLeave;
+use crate::base::budget::Reservation;
+use crate::oauth::bearer::CallRevocation;
 
 /// Returns the response with a stream that ends when `leave` is revoked and holds the call's
 /// reservations until then. A response with a complete body is returned unchanged: its call is
 /// over.
-pub(super) fn response(response: Response<Body>, leave: &CallersLeave, holds: [Hold; 2]) -> Response<Body> {
+pub(super) fn make_revocable(
+    response: Response<Body>,
+    leave: &CallRevocation,
+    holds: [Reservation; 2],
+) -> Response<Body> {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| {
         let revoked = Box::pin(leave.revoked().clone().cancelled_owned());
-        Revocable { body, revoked, _leave: leave.clone(), _holds: holds }.boxed()
+        RevocableBody { body, revoked, _leave: leave.clone(), _holds: holds }.boxed()
     })
 }
 
-struct Revocable {
+struct RevocableBody {
     body: Body,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    _leave: CallersLeave,
-    _holds: [Hold; 2],
+    _leave: CallRevocation,
+    _holds: [Reservation; 2],
 }
 
-impl HttpBody for Revocable {
+impl HttpBody for RevocableBody {
     type Data = Bytes;
     type Error = Infallible;
 

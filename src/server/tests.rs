@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::context::Peer;
-use super::front::Fault;
-use super::patience::Activity;
+use super::precheck::PrecheckError;
+use super::request::ConnInfo;
+use super::timeouts::Activity;
 use super::tls::Protocol;
-use super::{Edge, Handles, Listeners, connection};
+use super::{Listeners, Server, ServerDeps, connection};
 use crate::base::clock::SystemClock;
 use crate::base::task::Tasks;
 use crate::routing::Router;
@@ -34,7 +34,7 @@ fn settings(limits: Limits) -> Settings {
         admin: None,
         hosts: vec![HostName::parse("mcp.example.com").expect("a host")],
         public_base: None,
-        acme: crate::settings::Acme::default(),
+        acme: crate::settings::AcmeSettings::default(),
         listen_http: Vec::new(),
         tls: TlsMode::Off,
         watch: WatchMode::Auto,
@@ -58,35 +58,35 @@ fn settings(limits: Limits) -> Settings {
     }
 }
 
-pub(super) struct Gateway {
-    pub(super) edge: Arc<Edge>,
+pub(super) struct TestServer {
+    pub(super) edge: Arc<Server>,
     registry: Registry,
     tasks: Tasks,
     pub(super) addr: SocketAddr,
 }
 
-pub(super) fn start(limits: Limits) -> Gateway {
+pub(super) fn start(limits: Limits) -> TestServer {
     start_with(limits, None)
 }
 
-fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Gateway {
+fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestServer {
     let settings = settings(limits);
     let (registry, tasks) = (Registry::new(), Tasks::new());
-    registry.publish(RoutingTable { settled: true, generation: 1, ..RoutingTable::default() });
-    let handles = Handles {
+    registry.publish(RoutingTable { is_initial_scan_done: true, generation: 1, ..RoutingTable::default() });
+    let handles = ServerDeps {
         registry: registry.clone(),
         metrics: Arc::new(Metrics::new()),
         clock: SystemClock::shared(),
         tasks: tasks.clone(),
-        audit: Audit::off(),
+        audit: Audit::disabled(),
         certificates: None,
     };
     let listeners = Listeners::bind(&settings.listen).expect("a free port");
     let addr = listeners.local_addrs()[0];
-    let mut edge = Edge::new(&settings, handles);
+    let mut edge = Server::new(&settings, handles);
     Arc::get_mut(&mut edge).expect("nobody else has it yet").tls = tls;
     edge.serve(listeners);
-    Gateway { edge, registry, tasks, addr }
+    TestServer { edge, registry, tasks, addr }
 }
 
 /// Limits with one second for every timeout that a test waits for.
@@ -94,10 +94,10 @@ fn impatient() -> Limits {
     Limits { header_seconds: 1, idle_seconds: 1, handshake_seconds: 1, body_seconds: 1, ..Limits::default() }
 }
 
-struct Client(TcpStream);
+struct RawClient(TcpStream);
 
-impl Client {
-    async fn connect(gateway: &Gateway) -> Self {
+impl RawClient {
+    async fn connect(gateway: &TestServer) -> Self {
         Self(TcpStream::connect(gateway.addr).await.expect("the gateway listens"))
     }
 
@@ -157,8 +157,8 @@ async fn who_posts_messages_is_told_in_json_rpc_wherever_it_posts() {
     assert!(status == 503 && answer.contains("\"jsonrpc\""), "{answer}");
 }
 
-async fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> (u16, String) {
-    let mut client = Client::connect(gateway).await;
+async fn ask(gateway: &TestServer, request: impl AsRef<[u8]>) -> (u16, String) {
+    let mut client = RawClient::connect(gateway).await;
     client.send(request).await;
     client.answer().await
 }
@@ -234,9 +234,14 @@ fn requests() -> Vec<(String, u16)> {
 #[tokio::test]
 async fn what_a_request_is_said_to_take_covers_what_waits_for_its_body() {
     let gateway = start(Limits::default());
-    let peer = Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: None, stopgap: false };
+    let peer = ConnInfo {
+        addr: gateway.addr,
+        local_ip: gateway.addr.ip(),
+        sni: None,
+        has_placeholder_certificate: false,
+    };
     let request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
-    let waiting = gateway.edge.answer(&peer, request);
+    let waiting = gateway.edge.handle(&peer, request);
     assert!(size_of_val(&waiting) as u64 <= super::body::HEAD_BYTES * 3 / 4, "{}", size_of_val(&waiting));
 }
 
@@ -252,7 +257,7 @@ async fn hostile_requests_are_refused_and_sound_ones_are_not() {
 #[tokio::test]
 async fn a_refusal_is_a_problem_document_and_ends_the_connection() {
     let gateway = start(Limits::default());
-    let mut client = Client::connect(&gateway).await;
+    let mut client = RawClient::connect(&gateway).await;
     client.send(get("/a/../b")).await;
     let (_, answer) = client.answer().await;
     for part in [
@@ -271,7 +276,7 @@ async fn a_refusal_is_a_problem_document_and_ends_the_connection() {
 #[tokio::test]
 async fn a_request_for_nothing_keeps_its_connection() {
     let gateway = start(Limits::default());
-    let mut client = Client::connect(&gateway).await;
+    let mut client = RawClient::connect(&gateway).await;
     for _ in 0..2 {
         client.send(get("/a/mcp")).await;
         assert_eq!(client.answer().await.0, 404);
@@ -285,7 +290,7 @@ async fn a_length_beside_a_transfer_coding_loses_its_connection() {
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
     ] {
-        let mut client = Client::connect(&gateway).await;
+        let mut client = RawClient::connect(&gateway).await;
         client.send(post(headers, "0\r\n\r\n") + &get("/smuggled")).await;
         let mut answers = String::new();
         // The connection may be reset, since the smuggled request is never read.
@@ -308,17 +313,17 @@ async fn before_the_first_pass_nothing_is_said_to_be_missing() {
 #[tokio::test]
 async fn a_head_that_dribbles_is_cut() {
     let gateway = start(Limits { idle_seconds: 600, ..impatient() });
-    let mut client = Client::connect(&gateway).await;
+    let mut client = RawClient::connect(&gateway).await;
     client.send("GET /a HTTP/1.1\r\nHo").await;
     assert!(client.ends().await);
-    let mut silent = Client::connect(&gateway).await;
+    let mut silent = RawClient::connect(&gateway).await;
     assert!(silent.ends().await);
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_ended() {
     let gateway = start(Limits { header_seconds: 600, ..impatient() });
-    let mut client = Client::connect(&gateway).await;
+    let mut client = RawClient::connect(&gateway).await;
     client.send(get("/a/mcp")).await;
     assert_eq!(client.answer().await.0, 404);
     assert!(client.ends().await);
@@ -327,12 +332,12 @@ async fn an_idle_connection_is_ended() {
 #[tokio::test]
 async fn one_address_has_only_so_many_connections() {
     let gateway = start(Limits { connections_per_ip: 2, ..Limits::default() });
-    let mut places = [Client::connect(&gateway).await, Client::connect(&gateway).await];
+    let mut places = [RawClient::connect(&gateway).await, RawClient::connect(&gateway).await];
     for place in &mut places {
         place.send(get("/a/mcp")).await;
         assert_eq!(place.answer().await.0, 404);
     }
-    let mut third = Client::connect(&gateway).await;
+    let mut third = RawClient::connect(&gateway).await;
     assert!(third.ends().await);
     places[0].send(get("/a/mcp")).await;
     assert_eq!(places[0].answer().await.0, 404);
@@ -341,7 +346,7 @@ async fn one_address_has_only_so_many_connections() {
 #[tokio::test]
 async fn draining_ends_idle_connections_and_takes_no_new_ones() {
     let gateway = start(Limits::default());
-    let mut client = Client::connect(&gateway).await;
+    let mut client = RawClient::connect(&gateway).await;
     client.send(get("/a/mcp")).await;
     assert_eq!(client.answer().await.0, 404);
     assert!(gateway.tasks.drain(Duration::from_secs(5)).await);
@@ -350,15 +355,16 @@ async fn draining_ends_idle_connections_and_takes_no_new_ones() {
 }
 
 /// Serves one HTTP/2 connection on a socket of its own, as if ALPN had chosen it.
-async fn http2(gateway: &Gateway) -> SocketAddr {
+async fn http2(gateway: &TestServer) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("an address");
     let edge = Arc::clone(&gateway.edge);
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
-        let peer = Peer { addr: client, local: addr.ip(), sni: None, stopgap: false };
+        let peer =
+            ConnInfo { addr: client, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
         let activity = Arc::new(Activity::default());
-        connection::Line::new(edge, peer, activity).speak(Protocol::Http2, stream).await;
+        connection::Connection::new(edge, peer, activity).serve_protocol(Protocol::Http2, stream).await;
     });
     addr
 }
@@ -384,25 +390,29 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
         router.insert(&Mount { host: HostName::parse(host), prefix: Prefix::root() }, ());
     }
     let check = |sni: Option<&str>, host: &str| {
-        let peer =
-            Peer { addr: gateway.addr, local: gateway.addr.ip(), sni: sni.map(Into::into), stopgap: false };
+        let peer = ConnInfo {
+            addr: gateway.addr,
+            local_ip: gateway.addr.ip(),
+            sni: sni.map(Into::into),
+            has_placeholder_certificate: false,
+        };
         gateway.edge.check_host(&router, host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
     assert_eq!(check(None, "one.example"), Ok(()));
     assert_eq!(check(Some("localhost"), "mcp.example.com"), Ok(()));
-    assert_eq!(check(Some("one.example"), "two.example"), Err(Fault::OtherConnection));
-    assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(Fault::OtherConnection));
-    assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(Fault::OtherConnection));
-    assert_eq!(check(Some("one.example"), "evil.example"), Err(Fault::NotOurs));
+    assert_eq!(check(Some("one.example"), "two.example"), Err(PrecheckError::SniMismatch));
+    assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(PrecheckError::SniMismatch));
+    assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(PrecheckError::SniMismatch));
+    assert_eq!(check(Some("one.example"), "evil.example"), Err(PrecheckError::UnknownHost));
 }
 
 #[tokio::test]
 async fn tls_clients_that_say_nothing_or_the_wrong_thing_are_let_go() {
     let gateway = start_with(impatient(), Some(super::tls::tests::configs().0));
-    let mut silent = Client::connect(&gateway).await;
+    let mut silent = RawClient::connect(&gateway).await;
     assert!(silent.ends().await);
-    let mut garbage = Client::connect(&gateway).await;
+    let mut garbage = RawClient::connect(&gateway).await;
     garbage.send([0x16, 3, 1, 0, 4, 1, 2, 3, 4]).await;
     assert!(garbage.ends().await);
     let (status, answer) = ask(&gateway, get("/a/mcp")).await;

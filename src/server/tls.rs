@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use crate::certs::ACME_TLS;
+use crate::certs::ACME_TLS_ALPN;
 
 /// The protocol negotiated by ALPN; HTTP/1.1 without ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Protocol {
 
 /// Builds the TLS configuration. It is built once, so that session tickets survive every change of
 /// certificates.
-pub(super) fn config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites for both versions")
@@ -99,7 +99,7 @@ fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
     hello
         .client_hello()
         .alpn()
-        .is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
+        .is_some_and(|mut offered| offered.next() == Some(ACME_TLS_ALPN) && offered.next().is_none())
 }
 
 /// Peeks at the first byte: an HTTP method begins with a capital letter, a TLS handshake record
@@ -124,7 +124,7 @@ async fn say_https(mut stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// Returns the protocol that ALPN chose in a finished handshake.
-pub(super) fn protocol<S>(stream: &TlsStream<S>) -> Protocol {
+pub(super) fn negotiated_protocol<S>(stream: &TlsStream<S>) -> Protocol {
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http1,
@@ -151,7 +151,7 @@ pub(super) mod tests {
     pub(in crate::server) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
         let (key, root) = certified();
         let client = trusting(&[root], aws_lc_rs::default_provider());
-        (config(Arc::new(SingleCertAndKey::from(key))), client)
+        (server_config(Arc::new(SingleCertAndKey::from(key))), client)
     }
 
     async fn shaken(alpn: &[&[u8]]) -> (Protocol, Option<Box<str>>) {
@@ -167,7 +167,7 @@ pub(super) mod tests {
             tokio::join!(connector.connect(name, near), handshake(far, server, None, None));
         client.expect("the client is satisfied");
         let Shaken::Tls(server) = server.expect("a handshake") else { panic!("no TLS") };
-        (protocol(&server), server_name(&server))
+        (negotiated_protocol(&server), server_name(&server))
     }
 
     #[tokio::test]
@@ -179,9 +179,9 @@ pub(super) mod tests {
 
     /// A resolver whose certificate the test replaces.
     #[derive(Debug)]
-    struct Swapped(std::sync::Mutex<Arc<CertifiedKey>>);
+    struct SwappableResolver(std::sync::Mutex<Arc<CertifiedKey>>);
 
-    impl ResolvesServerCert for Swapped {
+    impl ResolvesServerCert for SwappableResolver {
         fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
             self.0.lock().ok().map(|key| Arc::clone(&key))
         }
@@ -229,7 +229,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn the_key_exchange_is_post_quantum_with_who_can() {
         let (key, root) = certified();
-        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let mut classical = aws_lc_rs::default_provider();
         classical.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
         for (provider, group) in
@@ -245,8 +245,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn sessions_outlive_a_change_of_certificates() {
         let ((first, root), (second, other)) = (certified(), certified());
-        let resolver = Arc::new(Swapped(std::sync::Mutex::new(first)));
-        let server = config(Arc::clone(&resolver) as _);
+        let resolver = Arc::new(SwappableResolver(std::sync::Mutex::new(first)));
+        let server = server_config(Arc::clone(&resolver) as _);
         let client = Arc::new(trusting(&[root, other], aws_lc_rs::default_provider()));
         assert_eq!(met(&server, &client).await.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
         *resolver.0.lock().expect("not poisoned") = second;
@@ -257,7 +257,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn the_cheaper_of_two_safe_suites_is_chosen_whatever_the_client_prefers() {
         let (key, root) = certified();
-        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let (aes_128, aes_256, chacha) = (
             CipherSuite::TLS13_AES_128_GCM_SHA256,
             CipherSuite::TLS13_AES_256_GCM_SHA384,
@@ -281,7 +281,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn one_ticket_is_sent() {
         let (key, root) = certified();
-        let server = config(Arc::new(SingleCertAndKey::from(key)));
+        let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let client = Arc::new(trusting(&[root], aws_lc_rs::default_provider()));
         assert_eq!(met(&server, &client).await.get_ref().1.tls13_tickets_received(), 1);
     }
@@ -289,7 +289,7 @@ pub(super) mod tests {
     #[test]
     fn tickets_are_short_lived_and_carry_no_early_data() {
         let (key, _) = certified();
-        let config = config(Arc::new(SingleCertAndKey::from(key)));
+        let config = server_config(Arc::new(SingleCertAndKey::from(key)));
         assert!(config.ticketer.enabled());
         // rustls generates a new ticket key every six hours and accepts the previous one for as
         // long again.

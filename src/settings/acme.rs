@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::TlsMode;
 use crate::base::diagnostic::Diagnostic;
-use crate::base::reach;
+use crate::base::net;
 use crate::spec::HostName;
 
 pub(super) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -14,7 +14,7 @@ pub(super) const NONE: &str = "-";
 
 /// How certificates are obtained over ACME.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acme {
+pub struct AcmeSettings {
     /// The CAs in the order in which they are tried, at least one.
     pub cas: Vec<Ca>,
     /// Mail addresses for the CA accounts.
@@ -35,12 +35,12 @@ pub struct Ca {
     /// The URL of its staging directory, which does not count against its rate limits.
     pub staging: Option<String>,
     /// The external account to bind to, if the CA requires one.
-    pub eab: Option<Eab>,
+    pub eab: Option<ExternalAccount>,
 }
 
 /// An external account binding (RFC 8555 section 7.3.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Eab {
+pub struct ExternalAccount {
     /// The key identifier that the CA issued.
     pub kid: String,
     /// The file of the MAC key, which is a secret and therefore not a setting.
@@ -49,26 +49,26 @@ pub struct Eab {
 
 impl Ca {
     /// Creates the CA of a directory, with its well-known staging directory, if any.
-    fn of(directory: String) -> Self {
+    fn from_directory(directory: String) -> Self {
         let staging = (directory == LETS_ENCRYPT).then(|| LETS_ENCRYPT_STAGING.to_owned());
         Self { directory, staging, eab: None }
     }
 
     /// Returns the CA to use for dry runs: its staging, or itself if it has none.
-    pub fn rehearsal(&self) -> Self {
+    pub fn to_staging(&self) -> Self {
         let directory = self.staging.as_ref().unwrap_or(&self.directory).clone();
         Self { directory, staging: None, eab: self.eab.clone() }
     }
 }
 
-impl Default for Acme {
+impl Default for AcmeSettings {
     fn default() -> Self {
-        let cas = vec![Ca::of(LETS_ENCRYPT.to_owned())];
+        let cas = vec![Ca::from_directory(LETS_ENCRYPT.to_owned())];
         Self { cas, contact: Vec::new(), ca_root: None, profile: None, accept_tos: false }
     }
 }
 
-impl Acme {
+impl AcmeSettings {
     /// Returns the default TLS mode: ACME if a host is public and the CAs' terms are accepted.
     pub(super) fn default_mode(&self, hosts: &[HostName]) -> TlsMode {
         match self.accept_tos && hosts.iter().any(is_public) {
@@ -86,7 +86,7 @@ pub(super) fn cas(directories: Vec<String>, stagings: Vec<String>) -> Result<Vec
         let help = "give at most one for each directory, in the same order, and `-` where a CA has none";
         return Err(Box::new(Diagnostic::error("acme-staging", message).help(help)));
     }
-    let mut cas: Vec<Ca> = directories.into_iter().map(Ca::of).collect();
+    let mut cas: Vec<Ca> = directories.into_iter().map(Ca::from_directory).collect();
     for (ca, staging) in cas.iter_mut().zip(stagings) {
         ca.staging = (staging != NONE).then_some(staging);
     }
@@ -106,15 +106,15 @@ pub(super) fn bind(cas: &mut [Ca], kids: Vec<String>, keys: Vec<PathBuf>) -> Res
         return Err(Box::new(Diagnostic::error("acme-eab", message).help(help)));
     }
     for (ca, (kid, key_file)) in cas.iter_mut().zip(kids.into_iter().zip(keys)) {
-        ca.eab = (kid != NONE).then_some(Eab { kid, key_file });
+        ca.eab = (kid != NONE).then_some(ExternalAccount { kid, key_file });
     }
     Ok(())
 }
 
 /// Whether a public CA may issue certificates for a host.
 pub(super) fn is_public(host: &HostName) -> bool {
-    match host.address() {
-        Some(address) => reach::is_global(address),
+    match host.ip_address() {
+        Some(address) => net::is_global(address),
         None => host.as_str().contains('.') && !host.as_str().ends_with(".localhost"),
     }
 }
@@ -132,7 +132,7 @@ mod tests {
         let mut two = cas(texts(&["https://a", "https://b"]), Vec::new()).expect("they fit");
         bind(&mut two, texts(&["-", "kid"]), vec!["-".into(), "key".into()]).expect("they fit");
         assert_eq!(two[0].eab, None);
-        assert_eq!(two[1].eab, Some(Eab { kid: "kid".into(), key_file: "key".into() }));
+        assert_eq!(two[1].eab, Some(ExternalAccount { kid: "kid".into(), key_file: "key".into() }));
         let mut one = cas(texts(&["https://a"]), Vec::new()).expect("they fit");
         assert!(bind(&mut one, texts(&["kid"]), Vec::new()).is_err());
         assert!(bind(&mut one, texts(&["1", "2"]), vec!["1".into(), "2".into()]).is_err());
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn a_public_name_and_agreed_terms_make_certificates_automatic() {
         let host = |text| vec![HostName::parse(text).expect("a host")];
-        let agreed = Acme { accept_tos: true, ..Acme::default() };
+        let agreed = AcmeSettings { accept_tos: true, ..AcmeSettings::default() };
         for public in ["mcp.example.com", "8.8.8.8", "[2606:4700::1111]"] {
             assert_eq!(agreed.default_mode(&host(public)), TlsMode::Acme, "{public}");
-            assert_eq!(Acme::default().default_mode(&host(public)), TlsMode::SelfSigned, "{public}");
+            assert_eq!(AcmeSettings::default().default_mode(&host(public)), TlsMode::SelfSigned, "{public}");
         }
         for private in ["localhost", "127.0.0.1", "10.0.0.1", "[::1]"] {
             assert_eq!(agreed.default_mode(&host(private)), TlsMode::SelfSigned, "{private}");

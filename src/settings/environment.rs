@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Key;
-use super::key::closest;
-use super::source::{Origin, Value};
+use super::SettingKey;
+use super::key::find_closest;
+use super::source::{SettingOrigin, SettingValue};
 use crate::base::diagnostic::{Diagnostic, Report};
 
 const PREFIX: &str = "TENANTD_";
@@ -29,23 +29,24 @@ impl Environment {
 
     /// Returns a setting's value. A blank variable counts as unset, as Compose files express
     /// absence.
-    pub(super) fn value(&self, key: Key) -> Option<Value> {
+    pub(super) fn value(&self, key: SettingKey) -> Option<SettingValue> {
         let text = self.0.get(&key.variable()).filter(|text| !text.trim().is_empty())?;
         let texts = text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
-        Some(Value { texts: texts.collect(), origin: Origin::Variable(key) })
+        Some(SettingValue { texts: texts.collect(), origin: SettingOrigin::Variable(key) })
     }
 
     /// Warns about variables that resemble a setting but are none.
     ///
     /// Other names are ignored: Kubernetes sets `TENANTD_SERVICE_HOST` and `TENANTD_PORT` for a
     /// service named `tenantd`.
-    pub(super) fn misspelt(&self) -> Report {
-        let mut known: Vec<String> = Key::ALL.iter().map(|key| key.variable()).collect();
+    pub(super) fn report_misspelt(&self) -> Report {
+        let mut known: Vec<String> = SettingKey::ALL.iter().map(|key| key.variable()).collect();
         known.extend([CONFIG, LOG_FILTER].map(str::to_owned));
         let mut report = Report::new();
         for name in self.0.keys().filter(|name| !known.contains(name)) {
             let after_prefix = known.iter().map(|known| &known[PREFIX.len()..]);
-            if let Some(meant) = closest(&name[PREFIX.len()..], after_prefix).filter(|_| !is_kubernetes(name))
+            if let Some(meant) =
+                find_closest(&name[PREFIX.len()..], after_prefix).filter(|_| !is_kubernetes(name))
             {
                 let message = format!("`{name}` is no setting and is ignored");
                 let help = format!("did you mean `{PREFIX}{meant}`?");

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
-use super::key::closest;
-use super::source::{Origin, Value};
-use super::{Key, Limits};
+use super::key::find_closest;
+use super::source::{SettingOrigin, SettingValue};
+use super::{Limits, SettingKey};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
@@ -21,24 +21,24 @@ const LIMITS: &str = "limits";
 
 /// The contents of the file.
 #[derive(Debug, Default)]
-pub(super) struct Written {
-    values: BTreeMap<Key, Value>,
+pub(super) struct FileSettings {
+    values: BTreeMap<SettingKey, SettingValue>,
     pub(super) limits: Limits,
 }
 
-impl Written {
-    pub(super) fn value(&self, key: Key) -> Option<Value> {
+impl FileSettings {
+    pub(super) fn value(&self, key: SettingKey) -> Option<SettingValue> {
         self.values.get(&key).cloned()
     }
 }
 
 /// Reads the file; faults go into the report.
-pub(super) fn read(path: &Path, report: &mut Report) -> Written {
+pub(super) fn read(path: &Path, report: &mut Report) -> FileSettings {
     match text(path).and_then(|text| parse(path, &text, report)) {
         Ok(written) => written,
         Err(finding) => {
             report.push(*finding);
-            Written::default()
+            FileSettings::default()
         }
     }
 }
@@ -54,61 +54,61 @@ fn text(path: &Path) -> Result<String, Box<Diagnostic>> {
     disk::read_text(path, LARGEST_BYTES).map_err(|error| unreadable(&error))
 }
 
-fn parse(path: &Path, text: &str, report: &mut Report) -> Result<Written, Box<Diagnostic>> {
+fn parse(path: &Path, text: &str, report: &mut Report) -> Result<FileSettings, Box<Diagnostic>> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Written::default());
+        return Ok(FileSettings::default());
     }
     // `off` is a mode, not a boolean.
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    let document: Document = serde_saphyr::from_str_with_options(text, options)
+    let document: RawFile = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| Box::new(refusal(path, text, &error)))?;
     Ok(document.written(path, text, report))
 }
 
 /// The keys in the order written. Unknown ones are collected, so that all are reported at once.
 #[derive(Debug, Default)]
-struct Document {
-    values: Vec<(Key, Spanned<Texts>)>,
+struct RawFile {
+    values: Vec<(SettingKey, Spanned<TextList>)>,
     limits: Limits,
     unknown: Vec<Spanned<String>>,
 }
 
-impl Document {
-    fn written(self, path: &Path, text: &str, report: &mut Report) -> Written {
+impl RawFile {
+    fn written(self, path: &Path, text: &str, report: &mut Report) -> FileSettings {
         for key in self.unknown {
-            let names = Key::ALL.iter().map(|key| key.as_str()).chain([LIMITS]);
+            let names = SettingKey::ALL.iter().map(|key| key.as_str()).chain([LIMITS]);
             report.push(unknown(&key.value, names).at(place(path, text, key.referenced)));
         }
         let base = path.parent().map(PathBuf::from).unwrap_or_default();
-        let value = |(key, written): (Key, Spanned<Texts>)| {
+        let value = |(key, written): (SettingKey, Spanned<TextList>)| {
             let location = place(path, text, written.referenced);
-            let origin = Origin::File { key, location, base: base.clone() };
-            (key, Value { texts: written.value.0, origin })
+            let origin = SettingOrigin::File { key, location, base: base.clone() };
+            (key, SettingValue { texts: written.value.0, origin })
         };
         let given = self.values.into_iter().filter(|(_, written)| !written.value.0.is_empty());
-        Written { values: given.map(value).collect(), limits: self.limits }
+        FileSettings { values: given.map(value).collect(), limits: self.limits }
     }
 }
 
-impl<'de> Deserialize<'de> for Document {
+impl<'de> Deserialize<'de> for RawFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(DocumentVisitor)
+        deserializer.deserialize_map(RawFileVisitor)
     }
 }
 
-struct DocumentVisitor;
+struct RawFileVisitor;
 
-impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = Document;
+impl<'de> Visitor<'de> for RawFileVisitor {
+    type Value = RawFile;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("settings, one `name: value` a line")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        let mut document = Document::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFile, A::Error> {
+        let mut document = RawFile::default();
         while let Some(name) = map.next_key::<Spanned<String>>()? {
-            if let Some(key) = Key::ALL.into_iter().find(|key| key.as_str() == name.value) {
+            if let Some(key) = SettingKey::ALL.into_iter().find(|key| key.as_str() == name.value) {
                 document.values.push((key, map.next_value()?));
             } else if name.value == LIMITS {
                 document.limits = map.next_value::<Option<Limits>>()?.unwrap_or_default();
@@ -123,53 +123,53 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 
 /// A text or a list of texts; numbers and booleans are kept as written.
 #[derive(Debug)]
-struct Texts(Vec<String>);
+struct TextList(Vec<String>);
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for TextList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
+        deserializer.deserialize_any(TextListVisitor)
     }
 }
 
-struct TextsVisitor;
+struct TextListVisitor;
 
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
+impl<'de> Visitor<'de> for TextListVisitor {
+    type Value = TextList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text or a list of texts")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
-        Ok(Texts(Some(text.trim().to_owned()).filter(|text| !text.is_empty()).into_iter().collect()))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<TextList, E> {
+        Ok(TextList(Some(text.trim().to_owned()).filter(|text| !text.is_empty()).into_iter().collect()))
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Texts, E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<TextList, E> {
         self.visit_str(&value.to_string())
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Texts, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<TextList, E> {
         self.visit_str(&value.to_string())
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Texts, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<TextList, E> {
         self.visit_str(&value.to_string())
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Texts, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<TextList, E> {
         self.visit_str(&value.to_string())
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Texts, E> {
-        Ok(Texts(Vec::new()))
+    fn visit_unit<E: de::Error>(self) -> Result<TextList, E> {
+        Ok(TextList(Vec::new()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TextList, A::Error> {
         let mut texts = Vec::new();
-        while let Some(Texts(one)) = list.next_element()? {
+        while let Some(TextList(one)) = list.next_element()? {
             texts.extend(one);
         }
-        Ok(Texts(texts))
+        Ok(TextList(texts))
     }
 }
 
@@ -191,7 +191,7 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
     let finding = Diagnostic::error("unknown-setting", format!("`{name}` is no setting"));
-    finding.help(match closest(name, known.clone()) {
+    finding.help(match find_closest(name, known.clone()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("the settings here are {}", known.collect::<Vec<_>>().join(", ")),
     })

@@ -4,78 +4,78 @@ use std::fmt;
 
 /// The name of a setting, as spelled in the file: `backend_allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(&'static str);
+pub struct SettingKey(&'static str);
 
-impl Key {
+impl SettingKey {
     /// The folder of the tenants' files.
-    pub const TENANTS: Key = Key("tenants");
+    pub const TENANTS: SettingKey = SettingKey("tenants");
     /// The folder of persistent state.
-    pub const STATE: Key = Key("state");
+    pub const STATE: SettingKey = SettingKey("state");
     /// The folder of certificates.
-    pub const CERTS: Key = Key("certs");
+    pub const CERTS: SettingKey = SettingKey("certs");
     /// The public listeners.
-    pub const LISTEN: Key = Key("listen");
+    pub const LISTEN: SettingKey = SettingKey("listen");
     /// The admin listener, or `off`.
-    pub const ADMIN: Key = Key("admin");
+    pub const ADMIN: SettingKey = SettingKey("admin");
     /// The gateway's host names.
-    pub const HOST: Key = Key("host");
+    pub const HOST: SettingKey = SettingKey("host");
     /// The base of tenants' public URLs.
-    pub const PUBLIC_BASE: Key = Key("public_base");
+    pub const PUBLIC_BASE: SettingKey = SettingKey("public_base");
     /// The source of TLS certificates.
-    pub const TLS: Key = Key("tls");
+    pub const TLS: SettingKey = SettingKey("tls");
     /// How the tenants folder is watched.
-    pub const WATCH: Key = Key("watch");
+    pub const WATCH: SettingKey = SettingKey("watch");
     /// The log format.
-    pub const LOG: Key = Key("log");
+    pub const LOG: SettingKey = SettingKey("log");
     /// Whether open tenants are rejected.
-    pub const REQUIRE_AUTH: Key = Key("require_auth");
+    pub const REQUIRE_AUTH: SettingKey = SettingKey("require_auth");
     /// Which clients may call open tenants.
-    pub const OPEN_TENANTS: Key = Key("open_tenants");
-    pub const PRIVATE_NETWORKS: Key = Key("private_networks");
-    pub const BACKEND_ALLOW: Key = Key("backend_allow");
-    pub const BACKEND_ONLY: Key = Key("backend_only");
-    pub const SECRET_ROOT: Key = Key("secret_root");
+    pub const OPEN_TENANTS: SettingKey = SettingKey("open_tenants");
+    pub const PRIVATE_NETWORKS: SettingKey = SettingKey("private_networks");
+    pub const BACKEND_ALLOW: SettingKey = SettingKey("backend_allow");
+    pub const BACKEND_ONLY: SettingKey = SettingKey("backend_only");
+    pub const SECRET_ROOT: SettingKey = SettingKey("secret_root");
     /// Whether a tenant's outside secrets must carry its name.
-    pub const CONFINE_TENANTS: Key = Key("confine_tenants");
+    pub const CONFINE_TENANTS: SettingKey = SettingKey("confine_tenants");
     /// The file written once the gateway serves.
-    pub const READY_FILE: Key = Key("ready_file");
+    pub const READY_FILE: SettingKey = SettingKey("ready_file");
     /// Additional Host headers to accept, or `any`.
-    pub const EXTRA_HOST: Key = Key("extra_host");
+    pub const EXTRA_HOST: SettingKey = SettingKey("extra_host");
     /// Browser origins that may call MCP endpoints.
-    pub const ALLOWED_ORIGIN: Key = Key("allowed_origin");
+    pub const ALLOWED_ORIGIN: SettingKey = SettingKey("allowed_origin");
     /// The file of the master key.
-    pub const MASTER_KEY_FILE: Key = Key("master_key_file");
+    pub const MASTER_KEY_FILE: SettingKey = SettingKey("master_key_file");
     /// The period of Strict-Transport-Security, or `off`.
-    pub const HSTS: Key = Key("hsts");
+    pub const HSTS: SettingKey = SettingKey("hsts");
     /// The listeners for plain HTTP, or `off`.
-    pub const LISTEN_HTTP: Key = Key("listen_http");
+    pub const LISTEN_HTTP: SettingKey = SettingKey("listen_http");
     /// Whether the operator accepts the CAs' terms of service.
-    pub const ACCEPT_TOS: Key = Key("accept_tos");
+    pub const ACCEPT_TOS: SettingKey = SettingKey("accept_tos");
     /// The ACME directories, in order.
-    pub const ACME_DIRECTORY: Key = Key("acme_directory");
+    pub const ACME_DIRECTORY: SettingKey = SettingKey("acme_directory");
     /// The staging directories of the CAs, in order.
-    pub const ACME_STAGING: Key = Key("acme_staging");
+    pub const ACME_STAGING: SettingKey = SettingKey("acme_staging");
     /// Mail addresses for the CA accounts.
-    pub const ACME_CONTACT: Key = Key("acme_contact");
+    pub const ACME_CONTACT: SettingKey = SettingKey("acme_contact");
     /// CA certificates to trust for connections to the CAs.
-    pub const ACME_CA_ROOT: Key = Key("acme_ca_root");
+    pub const ACME_CA_ROOT: SettingKey = SettingKey("acme_ca_root");
     /// The ACME profile.
-    pub const ACME_PROFILE: Key = Key("acme_profile");
+    pub const ACME_PROFILE: SettingKey = SettingKey("acme_profile");
     /// The key ids of external accounts, in the order of the CAs.
-    pub const ACME_EAB_KID: Key = Key("acme_eab_kid");
+    pub const ACME_EAB_KID: SettingKey = SettingKey("acme_eab_kid");
     /// The key files of external accounts, in the order of the CAs.
-    pub const ACME_EAB_KEY_FILE: Key = Key("acme_eab_key_file");
+    pub const ACME_EAB_KEY_FILE: SettingKey = SettingKey("acme_eab_key_file");
     /// Scheme and host of Microsoft's login.
-    pub const ENTRA_AUTHORITY: Key = Key("entra_authority");
+    pub const ENTRA_AUTHORITY: SettingKey = SettingKey("entra_authority");
     /// The size at which the audit file is rotated, or `off`.
-    pub const AUDIT: Key = Key("audit");
+    pub const AUDIT: SettingKey = SettingKey("audit");
     /// The number of audit files kept.
-    pub const AUDIT_FILES: Key = Key("audit_files");
+    pub const AUDIT_FILES: SettingKey = SettingKey("audit_files");
     /// Which hosts exports may claim.
-    pub const ZIP_HOSTS: Key = Key("zip_hosts");
+    pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that all three places know.
-    pub const ALL: [Key; 35] = [
+    pub const ALL: [SettingKey; 35] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -129,14 +129,14 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for SettingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
 /// Returns the name in `known` that a misspelled `text` probably meant.
-pub(super) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn find_closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |name: &str| strsim::jaro_winkler(text, name);
     known
         .into_iter()

@@ -73,7 +73,7 @@ impl Limits {
     }
 
     /// Reports limits of zero, under which nothing could be served.
-    pub(super) fn checked(self, report: &mut Report) -> Self {
+    pub(super) fn validate(self, report: &mut Report) -> Self {
         let at_least_one = [
             ("connections", self.connections as u64),
             ("connections_per_ip", self.connections_per_ip as u64),

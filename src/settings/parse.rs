@@ -12,19 +12,19 @@ use crate::telemetry::log::LogFormat;
 
 /// The reason why a text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ParseError {
     pub(super) what: String,
     pub(super) help: String,
 }
 
-pub(super) type Parsed<T> = Result<T, Fault>;
+pub(super) type ParseResult<T> = Result<T, ParseError>;
 
-fn fault<T>(what: impl Into<String>, help: impl Into<String>) -> Parsed<T> {
-    Err(Fault { what: what.into(), help: help.into() })
+fn fault<T>(what: impl Into<String>, help: impl Into<String>) -> ParseResult<T> {
+    Err(ParseError { what: what.into(), help: help.into() })
 }
 
 /// Parses `IP:PORT`, `:PORT` (all IPv4 addresses) or `localhost:PORT`.
-pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
+pub(super) fn socket(text: &str) -> ParseResult<SocketAddr> {
     let port = |text: &str| text.parse::<u16>().ok();
     if let Some(port) = text.strip_prefix(':').and_then(port) {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
@@ -41,7 +41,7 @@ pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
 }
 
 /// Parses a socket address or `off`.
-pub(super) fn socket_or_off(text: &str) -> Parsed<Option<SocketAddr>> {
+pub(super) fn socket_or_off(text: &str) -> ParseResult<Option<SocketAddr>> {
     match text {
         "off" => Ok(None),
         _ => match socket(text) {
@@ -52,7 +52,7 @@ pub(super) fn socket_or_off(text: &str) -> Parsed<Option<SocketAddr>> {
 }
 
 /// Parses a host name or IP address without a port.
-pub(super) fn host(text: &str) -> Parsed<HostName> {
+pub(super) fn host(text: &str) -> ParseResult<HostName> {
     let bracketed = text.parse::<std::net::Ipv6Addr>().map(|address| format!("[{address}]"));
     match HostName::parse(bracketed.as_deref().unwrap_or(text)) {
         Some(host) => Ok(host),
@@ -66,7 +66,7 @@ pub(super) fn host(text: &str) -> Parsed<HostName> {
 }
 
 /// Parses `http(s)://host[:port]`, omitting a default port and a trailing slash.
-pub(super) fn origin(text: &str) -> Parsed<Url> {
+pub(super) fn origin(text: &str) -> ParseResult<Url> {
     const HELP: &str = "write it like `https://mcp.example.com` or `https://mcp.example.com:8443`";
     let Ok(url) = Url::parse(text) else { return fault("not an absolute URL", HELP) };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -95,7 +95,7 @@ fn without_dot(mut url: Url) -> Url {
 
 /// Parses the base URL of the login. It must be https, since secrets are sent there, except on
 /// loopback.
-pub(super) fn authority(text: &str) -> Parsed<Url> {
+pub(super) fn authority(text: &str) -> ParseResult<Url> {
     let url = match Url::parse(text) {
         Ok(url) if url.origin().is_tuple() && url.path() == "/" && url.query().is_none() => url,
         _ => return fault("no scheme and host", AUTHORITIES),
@@ -118,7 +118,7 @@ const AUTHORITIES: &str =
 
 /// Parses a browser's `Origin`, kept as text. Desktop apps and extensions use other schemes, and
 /// some have no origin: `null`.
-pub(super) fn browser_origin(text: &str) -> Parsed<String> {
+pub(super) fn browser_origin(text: &str) -> ParseResult<String> {
     const HELP: &str = "write it as the client sends it, like `https://app.example.com`, `app://obsidian.md`, `file://` or `null`; \
         each port is an origin of its own, and there are no patterns";
     if text == "null" {
@@ -137,7 +137,7 @@ pub(super) fn browser_origin(text: &str) -> Parsed<String> {
 }
 
 /// Parses a network in CIDR notation; a single address is a network of one.
-pub(super) fn network(text: &str) -> Parsed<IpNet> {
+pub(super) fn network(text: &str) -> ParseResult<IpNet> {
     let lone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     match text.parse::<IpNet>().or_else(|_| lone()) {
         Ok(network) => Ok(network.trunc()),
@@ -146,7 +146,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
 }
 
 /// A network whose hosts are let in as those of private ones are; all addresses there are is no such network.
-pub(super) fn private_network(text: &str) -> Parsed<IpNet> {
+pub(super) fn private_network(text: &str) -> ParseResult<IpNet> {
     match network(text)? {
         all if all.prefix_len() == 0 => {
             fault("every address there is", "say `open_tenants: public` if all are meant")
@@ -156,7 +156,7 @@ pub(super) fn private_network(text: &str) -> Parsed<IpNet> {
 }
 
 /// A host, a domain or a network.
-pub(super) fn backend_place(text: &str) -> Parsed<BackendPlace> {
+pub(super) fn backend_place(text: &str) -> ParseResult<BackendPlace> {
     match BackendPlace::parse(text) {
         Some(place) => Ok(place),
         None => fault(
@@ -167,7 +167,7 @@ pub(super) fn backend_place(text: &str) -> Parsed<BackendPlace> {
 }
 
 /// `5m`, `1d`, `365d`, or `off`; a bare number is seconds.
-pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
+pub(super) fn period_or_off(text: &str) -> ParseResult<Option<Duration>> {
     const HELP: &str = "write it like `300s`, `1d` or `365d`, or `off`";
     if text == "off" {
         return Ok(None);
@@ -187,7 +187,7 @@ pub(super) fn period_or_off(text: &str) -> Parsed<Option<Duration>> {
 }
 
 /// Parses `64MB`, `1GB` or `off`; a bare number is in bytes.
-pub(super) fn size_or_off(text: &str) -> Parsed<Option<u64>> {
+pub(super) fn size_or_off(text: &str) -> ParseResult<Option<u64>> {
     const HELP: &str = "write it like `64MB` or `1GB`, or `off`";
     if text == "off" {
         return Ok(None);
@@ -208,7 +208,7 @@ pub(super) fn size_or_off(text: &str) -> Parsed<Option<u64>> {
 }
 
 /// Parses a number of files from 1 to 1000.
-pub(super) fn files(text: &str) -> Parsed<u32> {
+pub(super) fn files(text: &str) -> ParseResult<u32> {
     match text.parse() {
         Ok(files @ 1..=1000) => Ok(files),
         _ => fault(
@@ -218,7 +218,7 @@ pub(super) fn files(text: &str) -> Parsed<u32> {
     }
 }
 
-pub(super) fn switch(text: &str) -> Parsed<bool> {
+pub(super) fn switch(text: &str) -> ParseResult<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -226,7 +226,7 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
     }
 }
 
-pub(super) fn tls(text: &str) -> Parsed<TlsMode> {
+pub(super) fn tls(text: &str) -> ParseResult<TlsMode> {
     const HELP: &str = "write `acme`, `self-signed`, `manual` or `off`";
     match text {
         "acme" => Ok(TlsMode::Acme),
@@ -238,7 +238,7 @@ pub(super) fn tls(text: &str) -> Parsed<TlsMode> {
 }
 
 /// Parses the URL of an ACME directory, or a name for one of Let's Encrypt's.
-pub(super) fn directory(text: &str) -> Parsed<String> {
+pub(super) fn directory(text: &str) -> ParseResult<String> {
     match text {
         "letsencrypt" => return Ok(acme::LETS_ENCRYPT.to_owned()),
         "letsencrypt-staging" => return Ok(acme::LETS_ENCRYPT_STAGING.to_owned()),
@@ -254,12 +254,12 @@ pub(super) fn directory(text: &str) -> Parsed<String> {
 }
 
 /// Parses the URL of a staging directory, or `-` for none.
-pub(super) fn staging(text: &str) -> Parsed<String> {
+pub(super) fn staging(text: &str) -> ParseResult<String> {
     if text == acme::NONE { Ok(text.to_owned()) } else { directory(text) }
 }
 
 /// Parses a mail address loosely; its parts are the CA's to validate.
-pub(super) fn mail(text: &str) -> Parsed<String> {
+pub(super) fn mail(text: &str) -> ParseResult<String> {
     let text = text.strip_prefix("mailto:").unwrap_or(text);
     match text.split_once('@') {
         Some((user, host)) if !user.is_empty() && host.contains('.') && !text.contains([' ', '?', '<']) => {
@@ -269,7 +269,7 @@ pub(super) fn mail(text: &str) -> Parsed<String> {
     }
 }
 
-pub(super) fn watch(text: &str) -> Parsed<WatchMode> {
+pub(super) fn watch(text: &str) -> ParseResult<WatchMode> {
     match text {
         "auto" => Ok(WatchMode::Auto),
         "poll" => Ok(WatchMode::Poll),
@@ -277,7 +277,7 @@ pub(super) fn watch(text: &str) -> Parsed<WatchMode> {
     }
 }
 
-pub(super) fn log(text: &str) -> Parsed<LogFormat> {
+pub(super) fn log(text: &str) -> ParseResult<LogFormat> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
@@ -285,7 +285,7 @@ pub(super) fn log(text: &str) -> Parsed<LogFormat> {
     }
 }
 
-pub(super) fn zip_hosts(text: &str) -> Parsed<ZipHosts> {
+pub(super) fn zip_hosts(text: &str) -> ParseResult<ZipHosts> {
     match text {
         "refuse" => Ok(ZipHosts::Refuse),
         "allow" => Ok(ZipHosts::Allow),
@@ -293,7 +293,7 @@ pub(super) fn zip_hosts(text: &str) -> Parsed<ZipHosts> {
     }
 }
 
-pub(super) fn open_tenants(text: &str) -> Parsed<OpenTenants> {
+pub(super) fn open_tenants(text: &str) -> ParseResult<OpenTenants> {
     match text {
         "private" => Ok(OpenTenants::Private),
         "public" => Ok(OpenTenants::Public),

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use super::*;
 
-fn load(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Error> {
+fn load(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Result<LoadedSettings, Error> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tenantd.yaml");
     let file = file.map(|text| std::fs::write(&path, text).map(|()| path.as_path()).expect("written"));
@@ -44,7 +44,7 @@ fn nothing_written_gives_the_defaults() {
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let file = Some("listen: [127.0.0.1:1, 127.0.0.1:2]\nadmin: 'off'\nhost: file.example\nlog: json\n");
     let variables = [("TENANTD_LISTEN", "127.0.0.1:3, 127.0.0.1:4"), ("TENANTD_HOST", "env.example")];
-    let settings = settings(Flags::new().with(Key::LISTEN, ["127.0.0.1:5"]), &variables, file);
+    let settings = settings(Flags::new().with(SettingKey::LISTEN, ["127.0.0.1:5"]), &variables, file);
     assert_eq!(addresses(&settings.listen), ["127.0.0.1:5"]);
     assert_eq!(settings.hosts, [HostName::parse("env.example").expect("a host")]);
     assert_eq!(settings.admin, None);
@@ -61,7 +61,7 @@ fn where_backends_may_be_has_three_spellings() {
     assert_eq!(places(settings(Flags::new(), &[], file)), written);
     let variables = [("TENANTD_BACKEND_ONLY", "fd12::/16, 192.0.2.1")];
     assert_eq!(places(settings(Flags::new(), &variables, file)), ["fd12::/16", "192.0.2.1/32"]);
-    let flags = Flags::new().with(Key::BACKEND_ONLY, ["portal.example.net"]);
+    let flags = Flags::new().with(SettingKey::BACKEND_ONLY, ["portal.example.net"]);
     assert_eq!(places(settings(flags, &variables, file)), ["portal.example.net"]);
 }
 
@@ -100,9 +100,9 @@ fn any_origin_that_a_client_may_have_can_be_let_in() {
 #[test]
 fn the_dot_of_a_full_name_makes_no_other_host() {
     let flags = Flags::new()
-        .with(Key::HOST, ["mcp.example.com."])
-        .with(Key::EXTRA_HOST, ["lb.internal."])
-        .with(Key::PUBLIC_BASE, ["https://mcp.example.com.:8443"]);
+        .with(SettingKey::HOST, ["mcp.example.com."])
+        .with(SettingKey::EXTRA_HOST, ["lb.internal."])
+        .with(SettingKey::PUBLIC_BASE, ["https://mcp.example.com.:8443"]);
     let settings = settings(flags, &[], None);
     assert_eq!(settings.hosts, [HostName::parse("mcp.example.com").expect("a host")]);
     assert_eq!(
@@ -133,7 +133,7 @@ fn off_in_the_file_is_a_mode_and_true_is_a_switch() {
 
 #[test]
 fn paths_in_the_file_start_at_its_folder() {
-    let settings = settings(Flags::new().with(Key::STATE, ["s"]), &[], Some("tenants: t\nstate: x\n"));
+    let settings = settings(Flags::new().with(SettingKey::STATE, ["s"]), &[], Some("tenants: t\nstate: x\n"));
     assert!(settings.tenants.is_absolute() && settings.tenants.ends_with("t"), "{:?}", settings.tenants);
     assert_eq!(settings.state, Path::new("s"));
 }
@@ -152,26 +152,27 @@ fn an_empty_file_is_fine() {
 #[test]
 fn the_public_base_has_the_port_unless_it_is_the_schemes() {
     let base = |flags, port| settings(flags, &[], None).public_base(([127, 0, 0, 1], port).into());
-    let host = || Flags::new().with(Key::HOST, ["mcp.example.com", "other.example"]);
-    let plain = || host().with(Key::TLS, ["off"]);
+    let host = || Flags::new().with(SettingKey::HOST, ["mcp.example.com", "other.example"]);
+    let plain = || host().with(SettingKey::TLS, ["off"]);
     assert_eq!(base(host(), 443), "https://mcp.example.com");
     assert_eq!(base(host(), 8443), "https://mcp.example.com:8443");
     assert_eq!(base(plain(), 80), "http://mcp.example.com");
     assert_eq!(base(plain(), 443), "http://mcp.example.com:443");
-    assert_eq!(base(Flags::new().with(Key::HOST, ["::1"]), 8443), "https://[::1]:8443");
-    let given = Flags::new().with(Key::PUBLIC_BASE, ["https://MCP.example.com:443/"]);
+    assert_eq!(base(Flags::new().with(SettingKey::HOST, ["::1"]), 8443), "https://[::1]:8443");
+    let given = Flags::new().with(SettingKey::PUBLIC_BASE, ["https://MCP.example.com:443/"]);
     assert_eq!(base(given, 8443), "https://mcp.example.com");
 }
 
 #[test]
 fn the_host_of_the_public_base_is_ours() {
-    let settings = settings(Flags::new().with(Key::PUBLIC_BASE, ["https://mcp.example.com:8443"]), &[], None);
+    let settings =
+        settings(Flags::new().with(SettingKey::PUBLIC_BASE, ["https://mcp.example.com:8443"]), &[], None);
     assert_eq!(settings.hosts, [HostName::parse("mcp.example.com").expect("a host")]);
 }
 
 #[test]
 fn secrets_go_to_https_or_loopback_authorities_only() {
-    let authority = |text| findings(Flags::new().with(Key::ENTRA_AUTHORITY, [text]), &[], None);
+    let authority = |text| findings(Flags::new().with(SettingKey::ENTRA_AUTHORITY, [text]), &[], None);
     for good in
         ["https://login.microsoftonline.us", "http://127.0.0.1:9400/", "http://[::1]:1", "http://localhost:1"]
     {
@@ -185,16 +186,16 @@ fn secrets_go_to_https_or_loopback_authorities_only() {
 #[test]
 fn every_bad_flag_is_named_with_what_to_write_instead() {
     let flags = Flags::new()
-        .with(Key::LISTEN, ["443", "127.0.0.1:70000"])
-        .with(Key::ADMIN, ["on"])
-        .with(Key::HOST, ["https://mcp.example.com", "a b"])
-        .with(Key::PUBLIC_BASE, ["https://mcp.example.com/base"])
-        .with(Key::TLS, ["acme"])
-        .with(Key::WATCH, ["inotify"])
-        .with(Key::LOG, ["debug"])
-        .with(Key::BACKEND_ALLOW, ["127.0.0.0/80"])
-        .with(Key::PRIVATE_NETWORKS, ["100.64.0.0/10", "::/0"])
-        .with(Key::BACKEND_ONLY, ["https://portal.example.com"]);
+        .with(SettingKey::LISTEN, ["443", "127.0.0.1:70000"])
+        .with(SettingKey::ADMIN, ["on"])
+        .with(SettingKey::HOST, ["https://mcp.example.com", "a b"])
+        .with(SettingKey::PUBLIC_BASE, ["https://mcp.example.com/base"])
+        .with(SettingKey::TLS, ["acme"])
+        .with(SettingKey::WATCH, ["inotify"])
+        .with(SettingKey::LOG, ["debug"])
+        .with(SettingKey::BACKEND_ALLOW, ["127.0.0.0/80"])
+        .with(SettingKey::PRIVATE_NETWORKS, ["100.64.0.0/10", "::/0"])
+        .with(SettingKey::BACKEND_ONLY, ["https://portal.example.com"]);
     insta::assert_snapshot!(findings(flags, &[], None));
 }
 
@@ -230,16 +231,16 @@ fn a_missing_file_is_said() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let flags = Flags::new()
-        .with(Key::LISTEN, ["127.0.0.1:9900", "127.0.0.1:9900", "127.0.0.1:0", "127.0.0.1:0"])
-        .with(Key::STATE, ["tenants.d/state"])
-        .with(Key::REQUIRE_AUTH, ["true"]);
+        .with(SettingKey::LISTEN, ["127.0.0.1:9900", "127.0.0.1:9900", "127.0.0.1:0", "127.0.0.1:0"])
+        .with(SettingKey::STATE, ["tenants.d/state"])
+        .with(SettingKey::REQUIRE_AUTH, ["true"]);
     let file = "open_tenants: public\nlimits: {connections: 0, drain_seconds: 0}\n";
     insta::assert_snapshot!(findings(flags, &[], Some(file)));
 }
 
 #[test]
 fn risky_settings_are_warned_of() {
-    let flags = Flags::new().with(Key::TLS, ["off"]).with(Key::ADMIN, ["0.0.0.0:9900"]);
+    let flags = Flags::new().with(SettingKey::TLS, ["off"]).with(SettingKey::ADMIN, ["0.0.0.0:9900"]);
     let variables = [
         ("TENANTD_TENANT", "x"),
         ("TENANTD_PORT", "tcp://10.0.0.1:443"),
@@ -248,13 +249,13 @@ fn risky_settings_are_warned_of() {
         ("HOME", "/"),
     ];
     insta::assert_snapshot!(findings(flags, &variables, None));
-    let base = Flags::new().with(Key::PUBLIC_BASE, ["http://mcp.example.com"]);
+    let base = Flags::new().with(SettingKey::PUBLIC_BASE, ["http://mcp.example.com"]);
     insta::assert_snapshot!(findings(base, &[], None));
 }
 
 #[test]
 fn every_key_of_the_file_is_a_setting() {
-    let file = Key::ALL.iter().fold(String::new(), |text, key| text + &format!("{key}:\n"));
+    let file = SettingKey::ALL.iter().fold(String::new(), |text, key| text + &format!("{key}:\n"));
     assert_eq!(findings(Flags::new(), &[], Some(&file)), "");
 }
 
@@ -276,6 +277,6 @@ fn hsts_is_a_period_and_needs_tls() {
     for bad in ["d", "1y", "-1s", "1 d", "99999999999999999999d"] {
         assert!(findings(Flags::new(), &[("TENANTD_HSTS", bad)], None).contains("setting-invalid"), "{bad}");
     }
-    let plain = Flags::new().with(Key::TLS, ["off"]);
+    let plain = Flags::new().with(SettingKey::TLS, ["off"]);
     assert!(findings(plain, &[("TENANTD_HSTS", "1d")], None).contains("hsts-without-tls"));
 }

@@ -11,7 +11,7 @@ pub struct Prefix(Arc<str>);
 
 /// Why a text is not a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PrefixFault {
+pub enum PrefixError {
     #[error("it must begin with \"/\"")]
     NoLeadingSlash,
     #[error("it has an empty segment (\"//\" or a slash at its end)")]
@@ -39,20 +39,20 @@ impl Prefix {
     ///
     /// # Errors
     /// The first rule that the text breaks.
-    pub fn parse(text: &str) -> Result<Self, PrefixFault> {
+    pub fn parse(text: &str) -> Result<Self, PrefixError> {
         if text == "/" {
             return Ok(Self::root());
         }
-        let Some(rest) = text.strip_prefix('/') else { return Err(PrefixFault::NoLeadingSlash) };
+        let Some(rest) = text.strip_prefix('/') else { return Err(PrefixError::NoLeadingSlash) };
         if text.len() > 200 {
-            return Err(PrefixFault::TooLong);
+            return Err(PrefixError::TooLong);
         }
         if rest.split('/').count() > 8 {
-            return Err(PrefixFault::TooDeep);
+            return Err(PrefixError::TooDeep);
         }
         rest.split('/').try_for_each(check_segment)?;
         if matches!(rest.split('/').next(), Some(".well-known" | "-")) {
-            return Err(PrefixFault::Reserved);
+            return Err(PrefixError::Reserved);
         }
         Ok(Self(text.into()))
     }
@@ -73,12 +73,12 @@ impl Prefix {
     }
 }
 
-fn check_segment(segment: &str) -> Result<(), PrefixFault> {
+fn check_segment(segment: &str) -> Result<(), PrefixError> {
     match segment {
-        "" => Err(PrefixFault::EmptySegment),
-        "." | ".." => Err(PrefixFault::DotSegment),
+        "" => Err(PrefixError::EmptySegment),
+        "." | ".." => Err(PrefixError::DotSegment),
         _ => match segment.chars().find(|&c| !(c.is_ascii_alphanumeric() || "._~-".contains(c))) {
-            Some(c) => Err(PrefixFault::Character(c)),
+            Some(c) => Err(PrefixError::Character(c)),
             None => Ok(()),
         },
     }
@@ -127,13 +127,13 @@ impl HostName {
     }
 
     /// Returns the name without the brackets of IPv6, as certificates and resolvers have it.
-    pub fn bare(&self) -> &str {
+    pub fn without_brackets(&self) -> &str {
         self.0.trim_matches(['[', ']'])
     }
 
     /// Returns the IP address, if it is one.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.bare().parse().ok()
+    pub fn ip_address(&self) -> Option<IpAddr> {
+        self.without_brackets().parse().ok()
     }
 }
 
@@ -184,36 +184,36 @@ impl PublicUrl {
     }
 
     /// Returns the URL that people paste into a client, e.g. `https://mcp.example.com/acme/mcp`.
-    pub fn connector(&self) -> String {
+    pub fn connector_url(&self) -> String {
         format!("{}/mcp", self.text)
     }
 
     /// Returns the redirect URI to which Microsoft sends people back, which must be registered with
     /// the app.
-    pub fn callback(&self) -> String {
-        self.at("/auth/ms-callback")
+    pub fn callback_url(&self) -> String {
+        self.join_path("/auth/ms-callback")
     }
 
     /// Returns a URL below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a
     /// slash.
-    pub fn at(&self, path: &str) -> String {
+    pub fn join_path(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 
     /// Returns the identifier of the tenant as a protected resource, in this spelling.
-    pub fn resource(&self, spelling: Resource) -> String {
-        self.at(spelling.suffix())
+    pub fn resource_url(&self, spelling: ResourceSpelling) -> String {
+        self.join_path(spelling.suffix())
     }
 
     /// Returns the URL of that resource's metadata for `WWW-Authenticate` (RFC 9728 section 5.1).
     /// It is below the prefix, so that a proxy that forwards the prefix forwards it too. RFC 9728
     /// section 3.1 places it in front of the path; that URL is answered as well, but many proxies
     /// do not forward it.
-    pub fn resource_metadata(&self, spelling: Resource) -> String {
-        self.at(match spelling {
-            Resource::Connector => "/.well-known/oauth-protected-resource",
-            Resource::ConnectorSlash => "/.well-known/oauth-protected-resource/mcp/",
-            Resource::Base => "/.well-known/oauth-protected-resource/",
+    pub fn resource_metadata_url(&self, spelling: ResourceSpelling) -> String {
+        self.join_path(match spelling {
+            ResourceSpelling::Connector => "/.well-known/oauth-protected-resource",
+            ResourceSpelling::ConnectorSlash => "/.well-known/oauth-protected-resource/mcp/",
+            ResourceSpelling::Base => "/.well-known/oauth-protected-resource/",
         })
     }
 
@@ -221,23 +221,23 @@ impl PublicUrl {
     /// another resource. The case of scheme and host, the scheme's default port and the root's
     /// slash make no difference (RFC 3986 section 6.2), nor does a query, since ChatGPT may add
     /// one. Clients derive all of these from the URL that people typed.
-    pub fn names_resource(&self, text: &str) -> Option<Resource> {
+    pub fn match_resource(&self, text: &str) -> Option<ResourceSpelling> {
         let text = text.split_once('?').map_or(text, |(text, _)| text);
         let authority = text.find("://")? + 3;
         let (origin, path) =
             text.split_at(text[authority..].find('/').map_or(text.len(), |at| authority + at));
-        if !is_origin(origin, self.origin()) {
+        if !is_same_origin(origin, self.origin()) {
             return None;
         }
         match path.strip_prefix(&self.text[self.origin_len..])? {
-            "/" => Some(Resource::Base),
-            rest => Resource::ALL.into_iter().find(|spelling| spelling.suffix() == rest),
+            "/" => Some(ResourceSpelling::Base),
+            rest => ResourceSpelling::ALL.into_iter().find(|spelling| spelling.suffix() == rest),
         }
     }
 }
 
 /// Returns whether `text`, a scheme and an authority, is another spelling of this origin.
-fn is_origin(text: &str, origin: &str) -> bool {
+fn is_same_origin(text: &str, origin: &str) -> bool {
     // `url` tolerates user info, escapes and white space, which no origin has.
     let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-_[]".contains(c);
     text == origin
@@ -248,7 +248,7 @@ fn is_origin(text: &str, origin: &str) -> bool {
 /// The spellings of a tenant as a protected resource that clients use. Metadata echoes the spelling
 /// requested, because some clients compare it with the URL as it was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
+pub enum ResourceSpelling {
     /// `{public_url}/mcp`: the audience of all tokens.
     Connector,
     /// `{public_url}/mcp/`, from people who typed the slash.
@@ -257,7 +257,7 @@ pub enum Resource {
     Base,
 }
 
-impl Resource {
+impl ResourceSpelling {
     const ALL: [Self; 3] = [Self::Connector, Self::ConnectorSlash, Self::Base];
 
     fn suffix(self) -> &'static str {
@@ -285,17 +285,17 @@ mod tests {
             assert!(Prefix::parse(good).is_ok(), "{good}");
         }
         let refused = [
-            ("", PrefixFault::NoLeadingSlash),
-            ("a", PrefixFault::NoLeadingSlash),
-            ("/a/", PrefixFault::EmptySegment),
-            ("//a", PrefixFault::EmptySegment),
-            ("/a/../b", PrefixFault::DotSegment),
-            ("/a/%2e", PrefixFault::Character('%')),
-            ("/ä", PrefixFault::Character('ä')),
-            ("/a;b", PrefixFault::Character(';')),
-            ("/.well-known/x", PrefixFault::Reserved),
-            ("/-/healthz", PrefixFault::Reserved),
-            ("/1/2/3/4/5/6/7/8/9", PrefixFault::TooDeep),
+            ("", PrefixError::NoLeadingSlash),
+            ("a", PrefixError::NoLeadingSlash),
+            ("/a/", PrefixError::EmptySegment),
+            ("//a", PrefixError::EmptySegment),
+            ("/a/../b", PrefixError::DotSegment),
+            ("/a/%2e", PrefixError::Character('%')),
+            ("/ä", PrefixError::Character('ä')),
+            ("/a;b", PrefixError::Character(';')),
+            ("/.well-known/x", PrefixError::Reserved),
+            ("/-/healthz", PrefixError::Reserved),
+            ("/1/2/3/4/5/6/7/8/9", PrefixError::TooDeep),
         ];
         for (bad, why) in refused {
             assert_eq!(Prefix::parse(bad), Err(why), "{bad}");
@@ -321,20 +321,20 @@ mod tests {
     fn a_public_url_is_origin_and_prefix() {
         let url = PublicUrl::new("https://h:8443", &Prefix::parse("/a").expect("a prefix"));
         assert_eq!((url.as_str(), url.origin()), ("https://h:8443/a", "https://h:8443"));
-        assert_eq!(PublicUrl::new("https://h", &Prefix::root()).connector(), "https://h/mcp");
+        assert_eq!(PublicUrl::new("https://h", &Prefix::root()).connector_url(), "https://h/mcp");
     }
 
     #[test]
     fn a_resource_has_three_spellings_and_no_more() {
         let url = PublicUrl::new("https://h", &Prefix::parse("/a").expect("a prefix"));
         for (text, named) in [
-            ("https://h/a/mcp", Some(Resource::Connector)),
-            ("https://h/a/mcp?x=1", Some(Resource::Connector)),
-            ("https://h/a/mcp/", Some(Resource::ConnectorSlash)),
-            ("https://h/a", Some(Resource::Base)),
-            ("https://h/a/", Some(Resource::Base)),
-            ("https://H/a/mcp", Some(Resource::Connector)),
-            ("HTTPS://h:443/a/mcp", Some(Resource::Connector)),
+            ("https://h/a/mcp", Some(ResourceSpelling::Connector)),
+            ("https://h/a/mcp?x=1", Some(ResourceSpelling::Connector)),
+            ("https://h/a/mcp/", Some(ResourceSpelling::ConnectorSlash)),
+            ("https://h/a", Some(ResourceSpelling::Base)),
+            ("https://h/a/", Some(ResourceSpelling::Base)),
+            ("https://H/a/mcp", Some(ResourceSpelling::Connector)),
+            ("HTTPS://h:443/a/mcp", Some(ResourceSpelling::Connector)),
             ("https://h/b/mcp", None),
             ("https://h/a/mcp/x", None),
             ("https://h/A/mcp", None),
@@ -350,7 +350,7 @@ mod tests {
             ("h/a/mcp", None),
             ("", None),
         ] {
-            assert_eq!(url.names_resource(text), named, "{text}");
+            assert_eq!(url.match_resource(text), named, "{text}");
         }
     }
 
@@ -358,28 +358,28 @@ mod tests {
     fn the_root_and_other_ports_have_equivalent_spellings() {
         let root = PublicUrl::new("https://h:8443", &Prefix::root());
         for (text, named) in [
-            ("https://h:8443", Some(Resource::Base)),
-            ("https://H:8443/", Some(Resource::Base)),
-            ("https://h:8443/mcp", Some(Resource::Connector)),
+            ("https://h:8443", Some(ResourceSpelling::Base)),
+            ("https://H:8443/", Some(ResourceSpelling::Base)),
+            ("https://h:8443/mcp", Some(ResourceSpelling::Connector)),
             ("https://h/", None),
             ("https://h:8443//", None),
         ] {
-            assert_eq!(root.names_resource(text), named, "{text}");
+            assert_eq!(root.match_resource(text), named, "{text}");
         }
         let address = PublicUrl::new("http://[::1]:8080", &Prefix::root());
-        assert_eq!(address.names_resource("http://[0:0::1]:8080/mcp"), Some(Resource::Connector));
+        assert_eq!(address.match_resource("http://[0:0::1]:8080/mcp"), Some(ResourceSpelling::Connector));
     }
 
     #[test]
     fn metadata_are_below_the_prefix() {
         let url = PublicUrl::new("https://h", &Prefix::parse("/a").expect("a prefix"));
         let metadata = "https://h/a/.well-known/oauth-protected-resource";
-        assert_eq!(url.resource_metadata(Resource::Connector), metadata);
-        assert_eq!(url.resource_metadata(Resource::ConnectorSlash), format!("{metadata}/mcp/"));
-        assert_eq!(url.resource_metadata(Resource::Base), format!("{metadata}/"));
+        assert_eq!(url.resource_metadata_url(ResourceSpelling::Connector), metadata);
+        assert_eq!(url.resource_metadata_url(ResourceSpelling::ConnectorSlash), format!("{metadata}/mcp/"));
+        assert_eq!(url.resource_metadata_url(ResourceSpelling::Base), format!("{metadata}/"));
         let root = PublicUrl::new("https://h", &Prefix::root());
         assert_eq!(
-            root.resource_metadata(Resource::Connector),
+            root.resource_metadata_url(ResourceSpelling::Connector),
             "https://h/.well-known/oauth-protected-resource"
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::{BodyTemplate, Reaches, UnfitValue, UrlTemplate, Values};
+use super::{BodyTemplate, InvalidMarkValue, Reaches, TemplateValues, UrlTemplate};
 use crate::base::secret::Secret;
 
 /// What all calls of one tenant have in common.
@@ -61,8 +61,8 @@ impl CallSpec {
     ///
     /// # Errors
     /// The first argument that would change the path requested.
-    pub fn judge(&self, arguments: &Values) -> Result<(), UnfitValue> {
-        self.url.judge(arguments, |mark| !Constants::NAMES.contains(&mark))
+    pub fn check_arguments(&self, arguments: &TemplateValues) -> Result<(), InvalidMarkValue> {
+        self.url.check_values(arguments, |mark| !Constants::NAMES.contains(&mark))
     }
 }
 
@@ -81,7 +81,7 @@ impl Constants {
 
     /// Returns the arguments with the constants inserted. A constant without a value is inserted
     /// too, so that no argument takes its place.
-    pub fn over(&self, arguments: &Values) -> Values {
+    pub fn apply_to(&self, arguments: &TemplateValues) -> TemplateValues {
         let mut values = arguments.clone();
         for (name, value) in [("dataset", &self.dataset), ("connection_id", &self.connection_id)] {
             values.insert(name.to_owned(), value.as_deref().into());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::HostName;
-use crate::base::reach;
+use crate::base::net;
 
 /// The hosts, domains and networks of the setting `backend_only`. With none in it, backends may be anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl BackendPlace {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Some(Self::Network(address.into()));
         }
-        let name = |text: &str| HostName::parse(text).filter(|host| host.address().is_none());
+        let name = |text: &str| HostName::parse(text).filter(|host| host.ip_address().is_none());
         match text.strip_prefix("*.") {
             Some(domain) => name(domain).map(Self::Below),
             None => name(text).map(Self::Host),
@@ -81,7 +81,7 @@ impl BackendOnly {
             return listed(self.lists(address));
         }
         let Some(host) = HostName::parse(host) else { return Standing::Unlisted };
-        match host.address() {
+        match host.ip_address() {
             Some(address) => listed(self.lists(address)),
             None if !self.names(host.as_str()) && self.has_networks() => Standing::ByAddress,
             None => listed(self.names(host.as_str())),
@@ -114,7 +114,7 @@ impl BackendOnly {
 
     /// In whatever form the address is written.
     fn lists(&self, address: IpAddr) -> bool {
-        let (written, reached) = (address.to_canonical(), reach::reached(address));
+        let (written, reached) = (address.to_canonical(), net::effective_address(address));
         self.0.iter().any(|place| {
             let BackendPlace::Network(network) = place else { return false };
             network.contains(&written) || network.contains(&reached)

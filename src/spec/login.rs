@@ -23,7 +23,7 @@ pub struct LoginSpec {
 
 impl LoginSpec {
     /// Returns the machine client with this id.
-    pub fn machine(&self, client_id: &str) -> Option<&MachineClientSpec> {
+    pub fn find_machine_client(&self, client_id: &str) -> Option<&MachineClientSpec> {
         self.machine_clients.iter().find(|machine| *machine.id == *client_id)
     }
 }
@@ -38,9 +38,9 @@ pub struct IdentitySpec {
     /// The directory or directories whose accounts are accepted.
     pub directory: DirectorySpec,
     /// Whether to accept accounts of other directories that were invited into this one.
-    pub guests: bool,
+    pub allow_guests: bool,
     /// Whether to accept personal Microsoft accounts.
-    pub personal: bool,
+    pub allow_personal_accounts: bool,
 }
 
 /// The Entra directories in which people log in.
@@ -67,7 +67,7 @@ pub enum Audience {
 
 impl DirectorySpec {
     /// Returns the name of the directory in Entra's URLs.
-    pub fn name(&self) -> Arc<str> {
+    pub fn url_segment(&self) -> Arc<str> {
         match self {
             Self::One(name) => Arc::clone(name),
             Self::Several { audience, .. } => audience.as_str().into(),

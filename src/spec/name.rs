@@ -20,7 +20,7 @@ impl TenantName {
 
     /// Derives a name from a file's stem: letters in lower case, `-` for every other character, at
     /// most 63 characters. `None` if nothing remains.
-    pub fn from_stem(stem: &str) -> Option<Self> {
+    pub fn from_entry_id(stem: &str) -> Option<Self> {
         let small = |c: char| {
             let c = c.to_ascii_lowercase();
             if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }
@@ -32,7 +32,7 @@ impl TenantName {
     }
 
     /// Returns the name as text that can be shared.
-    pub fn shared(&self) -> &Arc<str> {
+    pub fn as_arc(&self) -> &Arc<str> {
         &self.0
     }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn stems_become_names() {
-        let name = |stem| TenantName::from_stem(stem).map(|name| name.to_string());
+        let name = |stem| TenantName::from_entry_id(stem).map(|name| name.to_string());
         assert_eq!(name("Acme Corp").as_deref(), Some("acme-corp"));
         assert_eq!(name("mcp_export (1)").as_deref(), Some("mcp-export--1"));
         assert_eq!(name("---"), None);

@@ -20,11 +20,11 @@ impl Reach {
     pub fn of(url: &Url, key: &Secret, connection_id: Option<&str>) -> Self {
         static KEY: OnceLock<[u8; 32]> = OnceLock::new();
         let mut hasher = Hasher::new();
-        hasher.field(KEY.get_or_init(random::bytes));
-        hasher.field(url.origin().ascii_serialization().as_bytes());
-        hasher.field(url.path().trim_end_matches('/').as_bytes());
-        hasher.field(key.expose().as_bytes());
-        hasher.field(connection_id.unwrap_or_default().as_bytes());
+        hasher.update_field(KEY.get_or_init(random::bytes));
+        hasher.update_field(url.origin().ascii_serialization().as_bytes());
+        hasher.update_field(url.path().trim_end_matches('/').as_bytes());
+        hasher.update_field(key.expose().as_bytes());
+        hasher.update_field(connection_id.unwrap_or_default().as_bytes());
         let digest = hasher.finish();
         Self(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
     }

@@ -8,11 +8,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde_json::{Map, Value};
 
 /// The values of marks, by name.
-pub type Values = Map<String, Value>;
+pub type TemplateValues = Map<String, Value>;
 
 /// Why a text is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateFault {
+pub enum TemplateError {
     #[error("\"{{{{\" without \"}}}}\"")]
     Unclosed,
     #[error("{0:?} is no mark; a mark is a name such as query in double braces")]
@@ -26,7 +26,7 @@ pub enum TemplateFault {
 /// A value that must not stand where its mark is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("argument {mark:?} {why}")]
-pub struct UnfitValue {
+pub struct InvalidMarkValue {
     /// The name of the mark and of the argument.
     pub mark: String,
     /// What is wrong, as the end of a sentence.
@@ -36,11 +36,11 @@ pub struct UnfitValue {
 /// A URL with marks in its path or query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Mark(String),
 }
@@ -54,22 +54,24 @@ impl UrlTemplate {
     ///
     /// # Errors
     /// The mark that cannot be parsed.
-    pub fn parse(text: &str) -> Result<Self, TemplateFault> {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Ok(Self { parts: split(text)? })
     }
 
     /// Fills the marks in. A query pair whose mark has no value is left out.
     ///
     /// # Errors
-    /// A value that must not stand where its mark is: see [`UrlTemplate::judge`].
-    pub fn render(&self, values: &Values) -> Result<String, UnfitValue> {
+    /// A value that must not stand where its mark is: see [`UrlTemplate::check_values`].
+    pub fn render(&self, values: &TemplateValues) -> Result<String, InvalidMarkValue> {
         let mut url = String::new();
-        for (part, place) in self.placed() {
+        for (part, place) in self.parts_with_position() {
             match part {
                 // After a dropped pair its separator is already in place.
-                Part::Text(text) if url.ends_with(['?', '&']) => url.push_str(text.trim_start_matches('&')),
-                Part::Text(text) => url.push_str(text),
-                Part::Mark(mark) => match fit(mark, place, values)? {
+                TemplatePart::Text(text) if url.ends_with(['?', '&']) => {
+                    url.push_str(text.trim_start_matches('&'))
+                }
+                TemplatePart::Text(text) => url.push_str(text),
+                TemplatePart::Mark(mark) => match check_value(mark, place, values)? {
                     None => drop_dangling_pair(&mut url),
                     Some(text) => url.extend(utf8_percent_encode(&text, COMPONENT)),
                 },
@@ -86,12 +88,16 @@ impl UrlTemplate {
     ///
     /// # Errors
     /// The first value that may not.
-    pub fn judge(&self, values: &Values, of: impl Fn(&str) -> bool) -> Result<(), UnfitValue> {
-        for (part, place) in self.placed() {
-            if let Part::Mark(mark) = part
+    pub fn check_values(
+        &self,
+        values: &TemplateValues,
+        of: impl Fn(&str) -> bool,
+    ) -> Result<(), InvalidMarkValue> {
+        for (part, place) in self.parts_with_position() {
+            if let TemplatePart::Mark(mark) = part
                 && of(mark)
             {
-                fit(mark, place, values)?;
+                check_value(mark, place, values)?;
             }
         }
         Ok(())
@@ -99,19 +105,19 @@ impl UrlTemplate {
 
     /// Returns the names of the marks in the path, each of which needs a value.
     pub fn path_marks(&self) -> impl Iterator<Item = &str> {
-        self.placed().filter_map(|(part, place)| match part {
-            Part::Mark(mark) if place == Place::Path => Some(mark.as_str()),
+        self.parts_with_position().filter_map(|(part, place)| match part {
+            TemplatePart::Mark(mark) if place == UrlPosition::Path => Some(mark.as_str()),
             _ => None,
         })
     }
 
-    fn placed(&self) -> impl Iterator<Item = (&Part, Place)> {
-        let mut place = Place::Path;
+    fn parts_with_position(&self) -> impl Iterator<Item = (&TemplatePart, UrlPosition)> {
+        let mut place = UrlPosition::Path;
         self.parts.iter().map(move |part| {
-            if let Part::Text(text) = part
+            if let TemplatePart::Text(text) = part
                 && text.contains('?')
             {
-                place = Place::Query;
+                place = UrlPosition::Query;
             }
             (part, place)
         })
@@ -120,15 +126,15 @@ impl UrlTemplate {
     /// Returns the names of all marks.
     pub fn marks(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Mark(mark) => Some(mark.as_str()),
-            Part::Text(_) => None,
+            TemplatePart::Mark(mark) => Some(mark.as_str()),
+            TemplatePart::Text(_) => None,
         })
     }
 
     /// Returns the text before the first mark, which includes the origin.
     pub fn head(&self) -> &str {
         match self.parts.first() {
-            Some(Part::Text(text)) => text,
+            Some(TemplatePart::Text(text)) => text,
             _ => "",
         }
     }
@@ -136,28 +142,32 @@ impl UrlTemplate {
 
 /// The part of the URL in which a mark stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum UrlPosition {
     Path,
     Query,
 }
 
 /// Returns the text of a mark's value, if it may stand there; `None`, in a query only, if there is
 /// no value.
-fn fit<'a>(mark: &str, place: Place, values: &'a Values) -> Result<Option<Cow<'a, str>>, UnfitValue> {
+fn check_value<'a>(
+    mark: &str,
+    place: UrlPosition,
+    values: &'a TemplateValues,
+) -> Result<Option<Cow<'a, str>>, InvalidMarkValue> {
     let text = match values.get(mark) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(Cow::Borrowed(text.as_str())),
         Some(other) => Some(Cow::Owned(other.to_string())),
     };
     let why = match (place, text.as_deref()) {
-        (Place::Path, None) => Some("is missing"),
-        (Place::Path, Some(text)) => path_fault(text),
-        (Place::Query, Some(text)) if text.contains('\0') => Some("holds a NUL character"),
-        (Place::Query, _) => None,
+        (UrlPosition::Path, None) => Some("is missing"),
+        (UrlPosition::Path, Some(text)) => path_fault(text),
+        (UrlPosition::Query, Some(text)) if text.contains('\0') => Some("holds a NUL character"),
+        (UrlPosition::Query, _) => None,
     };
     match why {
         None => Ok(text),
-        Some(why) => Err(UnfitValue { mark: mark.to_owned(), why }),
+        Some(why) => Err(InvalidMarkValue { mark: mark.to_owned(), why }),
     }
 }
 
@@ -219,15 +229,15 @@ fn drop_dangling_pair(url: &mut String) {
 /// A JSON body with marks as values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BodyTemplate {
-    root: Node,
+    root: BodyNode,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Node {
+enum BodyNode {
     Mark(String),
     Literal(Value),
-    Array(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    Array(Vec<BodyNode>),
+    Object(Vec<(String, BodyNode)>),
 }
 
 impl BodyTemplate {
@@ -235,27 +245,27 @@ impl BodyTemplate {
     ///
     /// # Errors
     /// The mark that cannot be parsed, or the JSON error.
-    pub fn parse(text: &str) -> Result<Self, TemplateFault> {
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut json = String::with_capacity(text.len());
         let mut marks = Vec::new();
         for part in split(text)? {
             match part {
-                Part::Text(text) => json.push_str(&text),
-                Part::Mark(mark) => {
+                TemplatePart::Text(text) => json.push_str(&text),
+                TemplatePart::Mark(mark) => {
                     if inside_string(&json) {
-                        return Err(TemplateFault::MarkInString);
+                        return Err(TemplateError::MarkInString);
                     }
                     json.push_str(&format!("\"\\u0000{}\"", marks.len()));
                     marks.push(mark);
                 }
             }
         }
-        let value = serde_json::from_str(&json).map_err(|error| TemplateFault::NotJson(error.to_string()))?;
-        Ok(Self { root: Node::from(value, &marks) })
+        let value = serde_json::from_str(&json).map_err(|error| TemplateError::NotJson(error.to_string()))?;
+        Ok(Self { root: BodyNode::from(value, &marks) })
     }
 
     /// Fills the marks in. A member or element whose mark has no value is left out.
-    pub fn render(&self, values: &Values) -> Value {
+    pub fn render(&self, values: &TemplateValues) -> Value {
         self.root.render(values).unwrap_or(Value::Null)
     }
 
@@ -267,7 +277,7 @@ impl BodyTemplate {
     }
 }
 
-impl Node {
+impl BodyNode {
     fn from(value: Value, marks: &[String]) -> Self {
         match value {
             Value::String(text) => {
@@ -286,7 +296,7 @@ impl Node {
         }
     }
 
-    fn render(&self, values: &Values) -> Option<Value> {
+    fn render(&self, values: &TemplateValues) -> Option<Value> {
         Some(match self {
             Self::Mark(mark) => return values.get(mark).filter(|value| !value.is_null()).cloned(),
             Self::Literal(value) => value.clone(),
@@ -310,23 +320,23 @@ impl Node {
     }
 }
 
-fn split(text: &str) -> Result<Vec<Part>, TemplateFault> {
+fn split(text: &str) -> Result<Vec<TemplatePart>, TemplateError> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(open) = rest.find("{{") {
-        let close = rest[open..].find("}}").map(|at| open + at).ok_or(TemplateFault::Unclosed)?;
+        let close = rest[open..].find("}}").map(|at| open + at).ok_or(TemplateError::Unclosed)?;
         let mark = rest[open + 2..close].trim();
         if mark.is_empty() || !mark.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(TemplateFault::BadMark(mark.to_owned()));
+            return Err(TemplateError::BadMark(mark.to_owned()));
         }
         if open > 0 {
-            parts.push(Part::Text(rest[..open].to_owned()));
+            parts.push(TemplatePart::Text(rest[..open].to_owned()));
         }
-        parts.push(Part::Mark(mark.to_owned()));
+        parts.push(TemplatePart::Mark(mark.to_owned()));
         rest = &rest[close + 2..];
     }
     if !rest.is_empty() {
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TemplatePart::Text(rest.to_owned()));
     }
     Ok(parts)
 }
@@ -351,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn values(value: Value) -> Values {
+    fn values(value: Value) -> TemplateValues {
         value.as_object().expect("an object").clone()
     }
 
@@ -439,7 +449,7 @@ mod tests {
     #[test]
     fn an_unfit_value_names_its_argument() {
         let url = UrlTemplate::parse("http://h/{{region}}?q={{q}}").expect("valid");
-        let told = |given| url.judge(&values(given), |_| true).map_err(|unfit| unfit.to_string());
+        let told = |given| url.check_values(&values(given), |_| true).map_err(|unfit| unfit.to_string());
         assert_eq!(told(json!({"region": ".."})), Err("argument \"region\" is made of dots".to_owned()));
         assert_eq!(told(json!({})), Err("argument \"region\" is missing".to_owned()));
         assert_eq!(
@@ -447,7 +457,7 @@ mod tests {
             Err("argument \"q\" holds a NUL character".to_owned())
         );
         assert_eq!(told(json!({"region": "n", "q": "../.."})), Ok(()));
-        assert_eq!(url.judge(&Values::new(), |mark| mark == "q"), Ok(()));
+        assert_eq!(url.check_values(&TemplateValues::new(), |mark| mark == "q"), Ok(()));
         assert_eq!(url.path_marks().collect::<Vec<_>>(), ["region"]);
     }
 
@@ -485,9 +495,9 @@ mod tests {
 
     #[test]
     fn bad_templates_are_named() {
-        assert_eq!(BodyTemplate::parse(r#"{"q": "x {{query}}"}"#), Err(TemplateFault::MarkInString));
-        assert_eq!(UrlTemplate::parse("http://h/{{a"), Err(TemplateFault::Unclosed));
-        assert_eq!(UrlTemplate::parse("http://h/{{a b}}"), Err(TemplateFault::BadMark("a b".into())));
-        assert!(matches!(BodyTemplate::parse("{"), Err(TemplateFault::NotJson(_))));
+        assert_eq!(BodyTemplate::parse(r#"{"q": "x {{query}}"}"#), Err(TemplateError::MarkInString));
+        assert_eq!(UrlTemplate::parse("http://h/{{a"), Err(TemplateError::Unclosed));
+        assert_eq!(UrlTemplate::parse("http://h/{{a b}}"), Err(TemplateError::BadMark("a b".into())));
+        assert!(matches!(BodyTemplate::parse("{"), Err(TemplateError::NotJson(_))));
     }
 }

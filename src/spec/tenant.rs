@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Reach, Reaches, Stake, TenantName, ToolSpec,
+    AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Reach, Reaches, TenantClaim, TenantName, ToolSpec,
 };
 
 /// Everything that defines one tenant.
@@ -45,8 +45,8 @@ pub struct TenantSpec {
 
 impl TenantSpec {
     /// Returns what the tenant claims, and holds once it is in force.
-    pub fn stake(&self) -> Stake<'_> {
-        Stake { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
+    pub fn claim(&self) -> TenantClaim<'_> {
+        TenantClaim { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
     }
 
     /// What it gives to everybody, where nothing in its files says that this is meant.
@@ -64,7 +64,7 @@ impl TenantSpec {
 
     /// What to register with the app in Entra, where people log in.
     pub fn redirect_uri(&self) -> Option<String> {
-        self.access.login.as_ref().map(|_| self.public_url.callback())
+        self.access.login.as_ref().map(|_| self.public_url.callback_url())
     }
 }
 

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::Lock;
+use super::folder_lock::FolderLock;
 use super::{DATABASE, Error, KeySource, Store, WAL, schema};
 use crate::base::file as disk;
 
 /// What [`check`] found intact: the schema's version, and how many items of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Sound {
+pub struct IntegrityReport {
     /// The schema version of the file.
     pub schema: i64,
     /// The schema version to which this program upgrades the file when it serves.
@@ -35,25 +35,25 @@ pub struct Sound {
 /// value opens. Changes nothing.
 ///
 /// # Errors
-/// As for [`Store::open_as_it_is`]; [`Error::Damaged`] if the file is not intact, [`Error::Sealed`]
+/// As for [`Store::open_unmodified`]; [`Error::Damaged`] if the file is not intact, [`Error::CannotUnseal`]
 /// if a value does not open.
-pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
-    let store = Store::open_as_it_is(folder, key)?;
-    schema::sound(&store.connection(), &store.file, "integrity_check")?;
-    let schema = schema::version(&store.connection()).map_err(store.failed())?;
-    let mut sound = Sound { schema, known: schema::VERSION, ..Sound::default() };
+pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
+    let store = Store::open_unmodified(folder, key)?;
+    schema::check_integrity(&store.connection(), &store.file, "integrity_check")?;
+    let schema = schema::version(&store.connection()).map_err(store.database_error())?;
+    let mut sound = IntegrityReport { schema, known: schema::CURRENT_VERSION, ..IntegrityReport::default() };
     // Tables of later versions do not exist yet.
     if schema >= 1 {
-        (sound.entries, sound.revisions) = store.open_all()?;
+        (sound.entries, sound.revisions) = store.verify_entries()?;
     }
-    if (2..schema::LIVES).contains(&schema) {
-        [sound.grants, sound.signing_keys, sound.clients] = store.open_without_lives()?;
+    if (2..schema::INCARNATIONS_VERSION).contains(&schema) {
+        [sound.grants, sound.signing_keys, sound.clients] = store.verify_legacy()?;
     }
-    if schema >= schema::LIVES {
-        store.open_lives()?;
-        sound.grants = store.open_grants()?;
-        sound.signing_keys = store.open_signing_keys()?;
-        sound.clients = store.open_clients()?;
+    if schema >= schema::INCARNATIONS_VERSION {
+        store.verify_incarnations()?;
+        sound.grants = store.verify_grants()?;
+        sound.signing_keys = store.verify_signing_keys()?;
+        sound.clients = store.verify_clients()?;
     }
     Ok(sound)
 }
@@ -62,13 +62,13 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<Sound, Error> {
 /// store is now.
 ///
 /// # Errors
-/// [`Error::InUse`] if a process uses the folder, [`Error::Damaged`] or [`Error::Newer`] for a file
+/// [`Error::InUse`] if a process uses the folder, [`Error::Damaged`] or [`Error::NewerSchema`] for a file
 /// that is no intact backup of this version or an older one, [`Error::File`] if a file cannot be
 /// written or moved.
 pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
-    super::make_folder(folder)?;
-    let _lock = Lock::take(folder)?;
-    judge(backup)?;
+    super::create_folder(folder)?;
+    let _lock = FolderLock::acquire(folder)?;
+    check_backup(backup)?;
     let file = folder.join(DATABASE);
     let draft = folder.join("tenantd.db.restoring");
     let failed = |verb, path: &Path| {
@@ -77,12 +77,12 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     };
     copy_durably(backup, &draft).map_err(failed("written", &draft))?;
     let aside = set_aside(folder, &file).map_err(failed("set aside", &file))?;
-    fs::rename(&draft, &file).and_then(|()| sync(folder)).map_err(failed("replaced", &file))?;
+    fs::rename(&draft, &file).and_then(|()| sync_folder(folder)).map_err(failed("replaced", &file))?;
     Ok(aside)
 }
 
 /// Copies an open store into a new file, as one consistent snapshot.
-pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
+pub(super) fn vacuum_into(connection: &Connection, to: &Path) -> Result<(), Error> {
     // `VACUUM INTO` accepts an empty file, and this one is readable for its owner only.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     made.map_err(|cause| Error::File { verb: "made", path: to.to_owned(), cause })?;
@@ -100,16 +100,16 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), Error> {
 }
 
 /// Refuses a file that is no backup of tenantd, or not intact.
-fn judge(backup: &Path) -> Result<(), Error> {
+fn check_backup(backup: &Path) -> Result<(), Error> {
     let opened = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let explained = |cause| schema::explain(backup, cause);
+    let explained = |cause| schema::to_store_error(backup, cause);
     let connection = opened.map_err(explained)?;
     if !schema::is_ours(&connection).map_err(explained)? {
         let what = "it is no store of tenantd".into();
         return Err(Error::Damaged { file: backup.to_owned(), what });
     }
-    schema::judge(&connection, backup)?;
-    schema::sound(&connection, backup, "integrity_check")
+    schema::check_version(&connection, backup)?;
+    schema::check_integrity(&connection, backup, "integrity_check")
 }
 
 fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
@@ -130,9 +130,9 @@ fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
     if !file.exists() {
         return Ok(None);
     }
-    let aside = free_name(folder);
+    let aside = unused_backup_name(folder);
     let log = folder.join(WAL);
-    if log.exists() && fold_in(file).is_err() {
+    if log.exists() && checkpoint_wal(file).is_err() {
         // Damaged files are kept as they are; the log must not be applied to the new file.
         fs::copy(&log, format!("{}-wal", aside.display()))?;
     }
@@ -144,17 +144,17 @@ fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// Checkpoints the write-ahead log into the file.
-fn fold_in(file: &Path) -> rusqlite::Result<()> {
+fn checkpoint_wal(file: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    schema::prepare(&connection)?;
+    schema::configure(&connection)?;
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
 }
 
-fn free_name(folder: &Path) -> PathBuf {
+fn unused_backup_name(folder: &Path) -> PathBuf {
     let name = |number: u32| folder.join(format!("tenantd.db.before-restore-{number}"));
     (1..).map(name).find(|path| !path.exists()).expect("a number is free")
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -12,9 +12,9 @@ use std::fmt;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::key::Keyring;
-use super::life::Life;
-use super::seal::Place;
+use super::incarnation::Incarnation;
+use super::keyring::Keyring;
+use super::seal::SealContext;
 use super::{Error, Store};
 use crate::base::digest::Digest;
 use crate::base::{hex, random};
@@ -50,7 +50,7 @@ impl fmt::Debug for GrantId {
 
 /// A new grant whose authorization code is about to be issued.
 #[derive(Debug)]
-pub struct Beginning {
+pub struct CreateGrant {
     /// The id of the grant.
     pub id: GrantId,
     /// The client that the person allowed.
@@ -58,11 +58,11 @@ pub struct Beginning {
     /// When the code is issued.
     pub now: Timestamp,
     /// When the code expires.
-    pub expires: Timestamp,
+    pub code_expires_at: Timestamp,
     /// The key from which the one-time tokens are derived.
-    pub family: [u8; 32],
+    pub family_key: [u8; 32],
     /// What the person granted, in the clear; it is sealed before it reaches the disk.
-    pub details: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 /// A grant that has not expired.
@@ -72,45 +72,48 @@ pub struct Grant {
     /// The client that it was given to.
     pub client_id: String,
     /// The number of the one-time token issued last.
-    pub number: u32,
+    pub last_sequence: u32,
     /// When that token was issued.
-    pub issued: Timestamp,
+    pub issued_at: Timestamp,
     /// When the grant ends, however often it is refreshed.
-    pub ends: Timestamp,
+    pub ends_at: Timestamp,
     /// The key from which the one-time tokens are derived.
-    pub family: [u8; 32],
+    pub family_key: [u8; 32],
     /// What the person granted, in the clear.
-    pub details: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grant").field("id", &self.id).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Grant")
+            .field("id", &self.id)
+            .field("number", &self.last_sequence)
+            .finish_non_exhaustive()
     }
 }
 
 /// The step from one one-time token of a grant to the next.
 #[derive(Debug)]
-pub struct Step {
+pub struct RotateGrant {
     /// The id of the grant.
     pub id: GrantId,
     /// The number of the token that is used up.
-    pub from: u32,
+    pub from_sequence: u32,
     /// The client that presented it.
     pub client_id: String,
     /// When the next token is issued.
     pub now: Timestamp,
     /// When the next token expires.
-    pub expires: Timestamp,
+    pub expires_at: Timestamp,
     /// When the grant ends, however often it is refreshed.
-    pub ends: Timestamp,
+    pub ends_at: Timestamp,
     /// The new details of the grant, in the clear; they are sealed before they reach the disk.
-    pub details: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 /// The subject of a revocation: the access tokens of one grant or of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum RevokedSubject {
     /// The id of a grant.
     Grant(GrantId),
     /// The digest of a client's id.
@@ -119,20 +122,20 @@ pub enum Subject {
 
 /// A revocation of access tokens that have not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revoked {
+pub struct Revocation {
     /// Whose access tokens are revoked.
-    pub subject: Subject,
+    pub subject: RevokedSubject,
     /// Tokens issued up to this time are revoked.
     pub issued_until: Timestamp,
     /// By this time all of them have expired.
-    pub forget: Timestamp,
+    pub forget_at: Timestamp,
 }
 
 /// All revocations in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Revocations {
+pub struct StoredRevocations {
     /// The revocations that opened, each with the life it belongs to.
-    pub known: Vec<(Life, Revoked)>,
+    pub known: Vec<(Incarnation, Revocation)>,
     /// How many revocations were tampered with, so that it is unknown whose tokens they meant.
     pub unreadable: usize,
 }
@@ -142,22 +145,24 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn begin_grant(&self, life: &Life, grant: Beginning) -> Result<(), Error> {
+    pub fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO grants (tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details)
             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8)";
         let row = grant.id.to_string();
-        let (now, expires) = (grant.now.as_second(), grant.expires.as_second());
-        let clear = Clear { client_id: &grant.client_id, number: 0, issued: now, expires, ends: expires };
-        let family = self.keys.seal_row(
-            &family_of(life, &row),
-            &clear_of_family(life, &grant.client_id),
-            &grant.family,
+        let (now, expires) = (grant.now.as_second(), grant.code_expires_at.as_second());
+        let clear =
+            GrantClearColumns { client_id: &grant.client_id, number: 0, issued: now, expires, ends: expires };
+        let family = self.keyring.seal_row(
+            &family_context(life, &row),
+            &family_clear_columns(life, &grant.client_id),
+            &grant.family_key,
         );
-        let details = self.keys.seal_row(&details_of(life, &row), &clear.columns(life), &grant.details);
+        let details =
+            self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &grant.payload);
         let life = life.clone();
         self.commit(move |connection| {
-            let Beginning { id, client_id, .. } = grant;
+            let CreateGrant { id, client_id, .. } = grant;
             let parameters =
                 params![life.tenant(), life.id_bytes(), id.0, client_id, now, expires, family, details];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
@@ -167,8 +172,13 @@ impl Store {
     /// Returns a grant, unless it has expired.
     ///
     /// # Errors
-    /// [`Error::Database`] if it cannot be read, [`Error::Sealed`] if it does not open.
-    pub fn grant(&self, life: &Life, id: GrantId, now: Timestamp) -> Result<Option<Grant>, Error> {
+    /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
+    pub fn load_grant(
+        &self,
+        life: &Incarnation,
+        id: GrantId,
+        now: Timestamp,
+    ) -> Result<Option<Grant>, Error> {
         const SELECT: &str = "
             SELECT client_id, number, issued_at, expires_at, ends_at, family, details FROM grants
             WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND expires_at > ?4";
@@ -176,18 +186,26 @@ impl Store {
             let connection = self.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let parameters = params![life.tenant(), life.id_bytes(), id.0, now.as_second()];
-            select.query_row(parameters, Found::read).optional()
+            select.query_row(parameters, GrantRow::from_row).optional()
         };
-        let Some(found) = read().map_err(self.failed())? else { return Ok(None) };
+        let Some(found) = read().map_err(self.database_error())? else { return Ok(None) };
         let row = id.to_string();
-        let clear = clear_of_family(life, &found.client_id);
-        let family = self.keys.open_row(&family_of(life, &row), &clear, &found.family);
-        let clear = found.clear().columns(life);
-        let details = self.keys.open_row(&details_of(life, &row), &clear, &found.details);
+        let clear = family_clear_columns(life, &found.client_id);
+        let family = self.keyring.open_row(&family_context(life, &row), &clear, &found.family);
+        let clear = found.clear_columns().to_columns(life);
+        let details = self.keyring.open_row(&payload_context(life, &row), &clear, &found.details);
         let family = family.and_then(|bytes| bytes.try_into().ok());
-        let (family, details) = family.zip(details).ok_or(Error::Sealed)?;
-        let Found { client_id, number, issued, ends, .. } = found;
-        Ok(Some(Grant { id, client_id, number, issued: at(issued), ends: at(ends), family, details }))
+        let (family, details) = family.zip(details).ok_or(Error::CannotUnseal)?;
+        let GrantRow { client_id, number, issued, ends, .. } = found;
+        Ok(Some(Grant {
+            id,
+            client_id,
+            last_sequence: number,
+            issued_at: to_timestamp(issued),
+            ends_at: to_timestamp(ends),
+            family_key: family,
+            payload: details,
+        }))
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
@@ -195,9 +213,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn take_code(&self, life: &Life, step: Step) -> Result<bool, Error> {
-        debug_assert_eq!(step.from, 0, "the code is the first of a grant's tokens");
-        self.advance(life, step)
+    pub fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        debug_assert_eq!(step.from_sequence, 0, "the code is the first of a grant's tokens");
+        self.advance_sequence(life, step)
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -205,23 +223,24 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn rotate_refresh(&self, life: &Life, step: Step) -> Result<bool, Error> {
-        debug_assert_ne!(step.from, 0, "the first of a grant's tokens is its code");
-        self.advance(life, step)
+    pub fn rotate_refresh(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        debug_assert_ne!(step.from_sequence, 0, "the first of a grant's tokens is its code");
+        self.advance_sequence(life, step)
     }
 
-    fn advance(&self, life: &Life, step: Step) -> Result<bool, Error> {
+    fn advance_sequence(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
         const UPDATE: &str = "
             UPDATE grants SET number = ?6, issued_at = ?7, expires_at = ?8, ends_at = ?9, details = ?10
             WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND client_id = ?4 AND number = ?5 AND expires_at > ?7";
         let row = step.id.to_string();
-        let (now, ends) = (step.now.as_second(), step.ends.as_second());
-        let (number, expires) = (step.from.saturating_add(1), step.expires.as_second().min(ends));
-        let clear = Clear { client_id: &step.client_id, number, issued: now, expires, ends };
-        let details = self.keys.seal_row(&details_of(life, &row), &clear.columns(life), &step.details);
+        let (now, ends) = (step.now.as_second(), step.ends_at.as_second());
+        let (number, expires) = (step.from_sequence.saturating_add(1), step.expires_at.as_second().min(ends));
+        let clear = GrantClearColumns { client_id: &step.client_id, number, issued: now, expires, ends };
+        let details =
+            self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &step.payload);
         let life = life.clone();
         self.commit(move |connection| {
-            let Step { id, from, client_id, .. } = step;
+            let RotateGrant { id, from_sequence: from, client_id, .. } = step;
             let whose = (life.tenant(), life.id_bytes());
             let parameters =
                 params![whose.0, whose.1, id.0, client_id, from, number, now, expires, ends, details];
@@ -233,20 +252,20 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn revoke(&self, life: &Life, revoked: Revoked) -> Result<(), Error> {
+    pub fn revoke(&self, life: &Incarnation, revoked: Revocation) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
-        let seal = seal_of_revoked(&self.keys, life, &revoked);
+        let seal = seal_revocation(&self.keyring, life, &revoked);
         let life = life.clone();
         self.commit(move |connection| {
             let whose = (life.tenant(), life.id_bytes());
-            if let Subject::Grant(id) = revoked.subject {
+            if let RevokedSubject::Grant(id) = revoked.subject {
                 const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
                 connection.prepare_cached(DELETE)?.execute(params![whose.0, whose.1, id.0])?;
             }
-            let (until, forget) = (revoked.issued_until.as_second(), revoked.forget.as_second());
-            let parameters = params![whose.0, whose.1, revoked.subject.bytes(), until, forget, seal];
+            let (until, forget) = (revoked.issued_until.as_second(), revoked.forget_at.as_second());
+            let parameters = params![whose.0, whose.1, revoked.subject.as_bytes(), until, forget, seal];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
@@ -255,7 +274,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn end_grants_of(&self, life: &Life, client_id: &str) -> Result<Vec<GrantId>, Error> {
+    pub fn delete_grants_of_client(
+        &self,
+        life: &Incarnation,
+        client_id: &str,
+    ) -> Result<Vec<GrantId>, Error> {
         const DELETE: &str =
             "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND client_id = ?3 RETURNING id";
         let (life, client_id) = (life.clone(), client_id.to_owned());
@@ -271,12 +294,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn revoked(&self) -> Result<Revocations, Error> {
+    pub fn load_revocations(&self) -> Result<StoredRevocations, Error> {
         const SELECT: &str = "SELECT subject, issued_until, forget_at, seal FROM revoked
                               WHERE tenant = ?1 AND life = ?2";
-        let mut all = Revocations::default();
-        for life in self.lives_of("revoked")? {
-            let read = || -> rusqlite::Result<Vec<FoundRevoked>> {
+        let mut all = StoredRevocations::default();
+        for life in self.incarnations_in("revoked")? {
+            let read = || -> rusqlite::Result<Vec<RevocationRow>> {
                 let connection = self.connection();
                 let mut select = connection.prepare_cached(SELECT)?;
                 let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
@@ -284,8 +307,8 @@ impl Store {
                 })?;
                 rows.collect()
             };
-            for found in read().map_err(self.failed())? {
-                match self.open_revoked(&life, &found) {
+            for found in read().map_err(self.database_error())? {
+                match self.open_revocation(&life, &found) {
                     Some(revoked) => all.known.push((life.clone(), revoked)),
                     None => all.unreadable += 1,
                 }
@@ -294,12 +317,19 @@ impl Store {
         Ok(all)
     }
 
-    fn open_revoked(&self, life: &Life, found: &FoundRevoked) -> Option<Revoked> {
+    fn open_revocation(&self, life: &Incarnation, found: &RevocationRow) -> Option<Revocation> {
         let (subject, issued_until, forget, seal) = found;
-        let revoked =
-            Revoked { subject: Subject::of(subject)?, issued_until: at(*issued_until), forget: at(*forget) };
-        let row = hex_of(subject);
-        self.keys.open_row(&revoked_of(life, &row), &clear_of_revoked(life, &revoked), seal)?;
+        let revoked = Revocation {
+            subject: RevokedSubject::from_bytes(subject)?,
+            issued_until: to_timestamp(*issued_until),
+            forget_at: to_timestamp(*forget),
+        };
+        let row = to_hex(subject);
+        self.keyring.open_row(
+            &revocation_context(life, &row),
+            &revocation_clear_columns(life, &revoked),
+            seal,
+        )?;
         Some(revoked)
     }
 
@@ -322,8 +352,8 @@ impl Store {
     }
 
     /// Opens every sealed value of grants and revocations, and returns how many grants there are.
-    pub(super) fn open_grants(&self) -> Result<usize, Error> {
-        let ids = |life: &Life| -> rusqlite::Result<Vec<GrantId>> {
+    pub(super) fn verify_grants(&self) -> Result<usize, Error> {
+        let ids = |life: &Incarnation| -> rusqlite::Result<Vec<GrantId>> {
             let connection = self.connection();
             let mut select = connection.prepare("SELECT id FROM grants WHERE tenant = ?1 AND life = ?2")?;
             let rows =
@@ -331,40 +361,58 @@ impl Store {
             rows.collect()
         };
         let mut opened = 0;
-        for life in self.lives_of("grants")? {
-            for id in ids(&life).map_err(self.failed())? {
-                self.grant(&life, id, Timestamp::MIN)?;
+        for life in self.incarnations_in("grants")? {
+            for id in ids(&life).map_err(self.database_error())? {
+                self.load_grant(&life, id, Timestamp::MIN)?;
                 opened += 1;
             }
         }
-        match self.revoked()?.unreadable {
+        match self.load_revocations()?.unreadable {
             0 => Ok(opened),
-            _ => Err(Error::Sealed),
+            _ => Err(Error::CannotUnseal),
         }
     }
 }
 
 /// Assigns the grants and revocations of an earlier version to a life.
-pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
+pub(super) fn migrate_legacy(
+    transaction: &Transaction<'_>,
+    keys: &Keyring,
+    life: &Incarnation,
+) -> rusqlite::Result<()> {
     const GRANTS: &str = "SELECT id, client_id, number, issued_at, expires_at, ends_at, family, details
                           FROM grants WHERE tenant = ?1";
     const REVOKED: &str = "SELECT subject, issued_until, forget_at FROM revoked WHERE tenant = ?1";
     let mut select = transaction.prepare(GRANTS)?;
-    let rows = select.query_map([life.tenant()], |row| Ok((GrantId(row.get(0)?), Found::from(row, 1)?)))?;
+    let rows = select
+        .query_map([life.tenant()], |row| Ok((GrantId(row.get(0)?), GrantRow::from_columns(row, 1)?)))?;
     for (id, found) in rows.collect::<Result<Vec<_>, _>>()? {
         let row = id.to_string();
-        let family =
-            reseal(keys, &family_of(life, &row), &clear_of_family(life, &found.client_id), &found.family);
-        let details = reseal(keys, &details_of(life, &row), &found.clear().columns(life), &found.details);
+        let family = reseal(
+            keys,
+            &family_context(life, &row),
+            &family_clear_columns(life, &found.client_id),
+            &found.family,
+        );
+        let details = reseal(
+            keys,
+            &payload_context(life, &row),
+            &found.clear_columns().to_columns(life),
+            &found.details,
+        );
         let update = "UPDATE grants SET life = ?3, family = ?4, details = ?5 WHERE tenant = ?1 AND id = ?2";
         transaction.execute(update, params![life.tenant(), id.0, life.id_bytes(), family, details])?;
     }
     let mut select = transaction.prepare(REVOKED)?;
     let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     for (subject, issued_until, forget) in rows.collect::<Result<Vec<(Vec<u8>, i64, i64)>, _>>()? {
-        let Some(known) = Subject::of(&subject) else { continue };
-        let revoked = Revoked { subject: known, issued_until: at(issued_until), forget: at(forget) };
-        let seal = seal_of_revoked(keys, life, &revoked);
+        let Some(known) = RevokedSubject::from_bytes(&subject) else { continue };
+        let revoked = Revocation {
+            subject: known,
+            issued_until: to_timestamp(issued_until),
+            forget_at: to_timestamp(forget),
+        };
+        let seal = seal_revocation(keys, life, &revoked);
         let update = "UPDATE revoked SET life = ?3, seal = ?4 WHERE tenant = ?1 AND subject = ?2";
         transaction.execute(update, params![life.tenant(), subject, life.id_bytes(), seal])?;
     }
@@ -373,13 +421,13 @@ pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) 
 
 /// Seals a value of an earlier version anew so that its seal covers the rest of the row. A value
 /// that does not open stays as it is.
-fn reseal(keys: &Keyring, place: &Place<'_>, clear: &[Vec<u8>], old: &[u8]) -> Vec<u8> {
+fn reseal(keys: &Keyring, place: &SealContext<'_>, clear: &[Vec<u8>], old: &[u8]) -> Vec<u8> {
     let opened = keys.open(place, old);
     opened.map_or_else(|| old.to_vec(), |value| keys.seal_row(place, clear, &value))
 }
 
 /// A row of `grants` as stored.
-struct Found {
+struct GrantRow {
     client_id: String,
     number: u32,
     issued: i64,
@@ -390,10 +438,10 @@ struct Found {
 }
 
 /// Subject, issued until, forget at, seal; as stored.
-type FoundRevoked = (Vec<u8>, i64, i64, Vec<u8>);
+type RevocationRow = (Vec<u8>, i64, i64, Vec<u8>);
 
 /// The columns of a grant that change and are covered by its seal without being encrypted.
-struct Clear<'a> {
+struct GrantClearColumns<'a> {
     client_id: &'a str,
     number: u32,
     issued: i64,
@@ -401,8 +449,8 @@ struct Clear<'a> {
     ends: i64,
 }
 
-impl Clear<'_> {
-    fn columns(&self, life: &Life) -> Vec<Vec<u8>> {
+impl GrantClearColumns<'_> {
+    fn to_columns(&self, life: &Incarnation) -> Vec<Vec<u8>> {
         let Self { client_id, number, issued, expires, ends } = self;
         let numbers =
             [i64::from(*number), *issued, *expires, *ends].map(|number| number.to_be_bytes().to_vec());
@@ -410,13 +458,13 @@ impl Clear<'_> {
     }
 }
 
-impl Found {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Self::from(row, 0)
+impl GrantRow {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Self::from_columns(row, 0)
     }
 
     /// Reads the columns of a row from the column `first` on.
-    fn from(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+    fn from_columns(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         Ok(Self {
             client_id: row.get(first)?,
             number: row.get(first + 1)?,
@@ -428,14 +476,14 @@ impl Found {
         })
     }
 
-    fn clear(&self) -> Clear<'_> {
+    fn clear_columns(&self) -> GrantClearColumns<'_> {
         let Self { number, issued, expires, ends, .. } = *self;
-        Clear { client_id: &self.client_id, number, issued, expires, ends }
+        GrantClearColumns { client_id: &self.client_id, number, issued, expires, ends }
     }
 }
 
-impl Subject {
-    fn bytes(&self) -> &[u8] {
+impl RevokedSubject {
+    fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Grant(id) => &id.0,
             Self::Client(digest) => digest.as_bytes(),
@@ -443,44 +491,44 @@ impl Subject {
     }
 
     /// Tells grants and clients apart by the length of their ids.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let client = || bytes.try_into().ok().map(|bytes| Self::Client(Digest::from_bytes(bytes)));
         bytes.try_into().ok().map(|id| Self::Grant(GrantId(id))).or_else(client)
     }
 }
 
 /// Converts seconds since 1970; a value beyond the calendar becomes its end.
-fn at(seconds: i64) -> Timestamp {
+fn to_timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
-fn family_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
-    Place { purpose: "family", tenant: life.tenant(), row }
+fn family_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "family", tenant: life.tenant(), row }
 }
 
-fn details_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
-    Place { purpose: "grant", tenant: life.tenant(), row }
+fn payload_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "grant", tenant: life.tenant(), row }
 }
 
-fn revoked_of<'a>(life: &'a Life, row: &'a str) -> Place<'a> {
-    Place { purpose: "revoked", tenant: life.tenant(), row }
+fn revocation_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "revoked", tenant: life.tenant(), row }
 }
 
-fn clear_of_family(life: &Life, client_id: &str) -> Vec<Vec<u8>> {
+fn family_clear_columns(life: &Incarnation, client_id: &str) -> Vec<Vec<u8>> {
     vec![life.id_bytes().to_vec(), client_id.as_bytes().to_vec()]
 }
 
-fn clear_of_revoked(life: &Life, revoked: &Revoked) -> [Vec<u8>; 3] {
+fn revocation_clear_columns(life: &Incarnation, revoked: &Revocation) -> [Vec<u8>; 3] {
     let moment = |moment: Timestamp| moment.as_second().to_be_bytes().to_vec();
-    [life.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget)]
+    [life.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget_at)]
 }
 
-fn seal_of_revoked(keys: &Keyring, life: &Life, revoked: &Revoked) -> Vec<u8> {
-    let row = hex_of(revoked.subject.bytes());
-    keys.seal_row(&revoked_of(life, &row), &clear_of_revoked(life, revoked), b"")
+fn seal_revocation(keys: &Keyring, life: &Incarnation, revoked: &Revocation) -> Vec<u8> {
+    let row = to_hex(revoked.subject.as_bytes());
+    keys.seal_row(&revocation_context(life, &row), &revocation_clear_columns(life, revoked), b"")
 }
 
-fn hex_of(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     hex::write(&mut text, bytes).expect("writing to a String cannot fail");
     text

@@ -6,62 +6,62 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
-use super::claims::{self, Claims};
-use super::entry::Entry;
-use super::key::Keyring;
-use super::seal::Place;
-use super::{Error, Store, schema, whole};
+use super::entry_claims::{self, EntryClaims};
+use super::keyring::Keyring;
+use super::seal::SealContext;
+use super::stored_entry::StoredEntry;
+use super::{Error, Store, entry_seal, schema};
 use crate::base::digest::Digest;
 
 /// How many revisions of an entry are kept.
-pub const KEPT: u64 = 10;
+pub const REVISIONS_KEPT: u64 = 10;
 
 /// A revision that was accepted and serves from now on.
 #[derive(Debug, Clone)]
-pub struct Accepted {
+pub struct AcceptedRevision {
     /// The entry's stem.
-    pub stem: String,
+    pub entry_id: String,
     /// Counts up from 1 for each entry.
     pub number: u64,
     /// The digest of the entry's files.
     pub digest: Digest,
     /// When the revision was accepted.
-    pub at: Timestamp,
+    pub accepted_at: Timestamp,
     /// The files, in the clear; they are sealed before they reach the disk.
     pub documents: Vec<u8>,
 }
 
 /// A change of one entry that a pass of the reconciler made.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum EntryChange {
     /// A revision is in force, and a hold at an older one is over.
-    Accept(Accepted),
+    Accept(AcceptedRevision),
     /// The entry's claims: what it holds, and the digest of files whose claim was refused.
-    Claims(Claims),
+    Claims(EntryClaims),
     /// The entry was removed: its revisions are deleted and what it held is free. A pause stays.
-    Gone(String),
+    Remove(String),
 }
 
-impl Change {
+impl EntryChange {
     /// Returns the stem of the entry that changes.
-    fn stem(&self) -> &str {
+    fn entry_id(&self) -> &str {
         match self {
-            Self::Accept(accepted) => &accepted.stem,
-            Self::Claims(claims) => &claims.stem,
-            Self::Gone(stem) => stem,
+            Self::Accept(accepted) => &accepted.entry_id,
+            Self::Claims(claims) => &claims.entry_id,
+            Self::Remove(stem) => stem,
         }
     }
 }
 
 /// A revision in the history of an entry, without its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct RevisionInfo {
     /// Counts up from 1 for each entry.
     pub number: u64,
     /// The digest of the entry's files.
     pub digest: Digest,
     /// When the revision was accepted.
-    pub at: Timestamp,
+    pub accepted_at: Timestamp,
 }
 
 impl Store {
@@ -69,15 +69,15 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+    pub fn load_entries(&self) -> Result<Vec<StoredEntry>, Error> {
         const ALL: &str = "
             SELECT e.stem, e.in_force, r.digest, e.paused, e.held_against,
                    (SELECT max(number) FROM revisions WHERE stem = e.stem)
             FROM entries e LEFT JOIN revisions r ON r.stem = e.stem AND r.number = e.in_force";
-        let read = || -> rusqlite::Result<Vec<Entry>> {
+        let read = || -> rusqlite::Result<Vec<StoredEntry>> {
             let connection = self.connection();
-            let changed = self.changed_entries(&connection)?;
-            let mut claims = self.all_claims(&connection)?;
+            let changed = self.tampered_entries(&connection)?;
+            let mut claims = self.load_claims(&connection)?;
             let mut all = connection.prepare(ALL)?;
             let entry = |row: &Row<'_>| {
                 let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
@@ -91,14 +91,14 @@ impl Store {
                         "what the store says of this entry was changed, or sealed with another master key: it is paused. Look at its files, then resume it with \"tenantd tenants resume\""
                     );
                     let last = row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs();
-                    return Ok(Entry { stem, last, paused: true, ..claimed });
+                    return Ok(StoredEntry { entry_id: stem, last_number: last, paused: true, ..claimed });
                 }
-                Ok(Entry {
-                    stem,
-                    in_force: in_force.map(|(number, digest)| (number.unsigned_abs(), digest)),
+                Ok(StoredEntry {
+                    entry_id: stem,
+                    live: in_force.map(|(number, digest)| (number.unsigned_abs(), digest)),
                     paused: row.get(3)?,
-                    held_against: digest(row.get(4)?),
-                    last: row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs(),
+                    pinned_against: digest(row.get(4)?),
+                    last_number: row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs(),
                     ..claimed
                 })
             };
@@ -108,51 +108,51 @@ impl Store {
             entries.extend(claims.into_values());
             Ok(entries)
         };
-        read().map_err(self.failed())
+        read().map_err(self.database_error())
     }
 
     /// Writes the changes of a pass in one transaction.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written; then nothing has changed.
-    pub fn write<'c>(&self, changes: impl IntoIterator<Item = &'c Change>) -> Result<(), Error> {
+    pub fn apply_changes<'c>(&self, changes: impl IntoIterator<Item = &'c EntryChange>) -> Result<(), Error> {
         let mut changes = changes.into_iter().peekable();
         let writes = changes.peek().is_some();
         let write = || -> rusqlite::Result<()> {
             let mut connection = self.connection();
             let transaction = connection.transaction()?;
-            let mut pen = Pen::new(&transaction)?;
+            let mut pen = RevisionWriteTx::new(&transaction)?;
             for change in changes {
-                whole::mend(&transaction, &self.keys, change.stem())?;
+                entry_seal::pause_if_tampered(&transaction, &self.keyring, change.entry_id())?;
                 match change {
-                    Change::Accept(accepted) => {
+                    EntryChange::Accept(accepted) => {
                         let row = accepted.number.to_string();
                         pen.accept(
                             accepted,
-                            &self.keys.seal(&place(&accepted.stem, &row), &accepted.documents),
+                            &self.keyring.seal(&seal_context(&accepted.entry_id, &row), &accepted.documents),
                         )?;
                     }
-                    Change::Claims(claims) => pen.claims(claims, &self.keys)?,
-                    Change::Gone(stem) => pen.gone(stem)?,
+                    EntryChange::Claims(claims) => pen.write_claims(claims, &self.keyring)?,
+                    EntryChange::Remove(stem) => pen.remove(stem)?,
                 }
-                whole::seal(&transaction, &self.keys, change.stem())?;
+                entry_seal::seal_entry(&transaction, &self.keyring, change.entry_id())?;
             }
             drop(pen);
             transaction.commit()
         };
         let outcome = write();
-        self.writing.ended(&outcome, writes);
-        outcome.map_err(self.failed())
+        self.write_health.observe_outcome(&outcome, writes);
+        outcome.map_err(self.database_error())
     }
 
     /// Puts an older revision in force for as long as the files have the digest `against`.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn hold(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
+    pub fn pin_revision(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
         let against = against.map(|digest| digest.to_string());
         let sql = "UPDATE entries SET in_force = ?2, held_against = ?3 WHERE stem = ?1";
-        self.change(stem, sql, params![stem, number.cast_signed(), against])
+        self.update_entry(stem, sql, params![stem, number.cast_signed(), against])
     }
 
     /// Pauses an entry, or resumes it.
@@ -162,23 +162,23 @@ impl Store {
     pub fn set_paused(&self, stem: &str, paused: bool) -> Result<(), Error> {
         let sql = "INSERT INTO entries (stem, paused) VALUES (?1, ?2)
                    ON CONFLICT (stem) DO UPDATE SET paused = ?2";
-        self.change(stem, sql, params![stem, paused])
+        self.update_entry(stem, sql, params![stem, paused])
     }
 
     /// Deletes everything about an entry, its pause included.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn forget(&self, stem: &str) -> Result<(), Error> {
-        self.write(&[Change::Gone(stem.to_owned())])?;
-        self.change(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
+    pub fn delete_entry(&self, stem: &str) -> Result<(), Error> {
+        self.apply_changes(&[EntryChange::Remove(stem.to_owned())])?;
+        self.update_entry(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
     }
 
     /// Returns the revisions of an entry, newest first.
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn history(&self, stem: &str) -> Result<Vec<Mark>, Error> {
+    pub fn list_revisions(&self, stem: &str) -> Result<Vec<RevisionInfo>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
             let mut all = connection.prepare(
@@ -189,12 +189,12 @@ impl Store {
             })?;
             rows.collect()
         };
-        let rows = read().map_err(self.failed())?;
+        let rows = read().map_err(self.database_error())?;
         let mark = |(number, digest, at): (i64, String, String)| {
-            Some(Mark {
+            Some(RevisionInfo {
                 number: number.unsigned_abs(),
                 digest: Digest::parse_hex(&digest)?,
-                at: at.parse().ok()?,
+                accepted_at: at.parse().ok()?,
             })
         };
         Ok(rows.into_iter().filter_map(mark).collect())
@@ -203,97 +203,98 @@ impl Store {
     /// Returns the documents of a revision, if it is kept.
     ///
     /// # Errors
-    /// [`Error::Database`] if it cannot be read, [`Error::Sealed`] if it does not open.
-    pub fn documents(&self, stem: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
+    /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
+    pub fn load_documents(&self, stem: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let read = || {
             let sql = "SELECT documents FROM revisions WHERE stem = ?1 AND number = ?2";
             let parameters = params![stem, number.cast_signed()];
             self.connection().query_row(sql, parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
-        let Some(sealed) = read().map_err(self.failed())? else { return Ok(None) };
-        let opened = self.keys.open(&place(stem, &number.to_string()), &sealed);
-        opened.map(Some).ok_or(Error::Sealed)
+        let Some(sealed) = read().map_err(self.database_error())? else { return Ok(None) };
+        let opened = self.keyring.open(&seal_context(stem, &number.to_string()), &sealed);
+        opened.map(Some).ok_or(Error::CannotUnseal)
     }
 
     /// Opens every sealed value and returns how many entries and revisions there are.
-    pub(super) fn open_all(&self) -> Result<(usize, usize), Error> {
-        let stems = self.stems()?;
-        let changed = || self.changed_entries(&self.connection());
-        if !changed().map_err(self.failed())?.is_empty() {
-            return Err(Error::Sealed);
+    pub(super) fn verify_entries(&self) -> Result<(usize, usize), Error> {
+        let stems = self.entry_ids()?;
+        let changed = || self.tampered_entries(&self.connection());
+        if !changed().map_err(self.database_error())?.is_empty() {
+            return Err(Error::CannotUnseal);
         }
         let mut revisions = 0;
         for stem in &stems {
-            for mark in self.history(stem)? {
-                self.documents(stem, mark.number)?;
+            for mark in self.list_revisions(stem)? {
+                self.load_documents(stem, mark.number)?;
                 revisions += 1;
             }
         }
-        let claims = || self.unreadable_claims(&self.connection());
-        match claims().map_err(self.failed())? {
+        let claims = || self.count_unreadable_claims(&self.connection());
+        match claims().map_err(self.database_error())? {
             0 => Ok((stems.len(), revisions)),
-            _ => Err(Error::Sealed),
+            _ => Err(Error::CannotUnseal),
         }
     }
 
     /// Returns the stems of all entries; files of earlier versions have no other column that could
     /// be relied on.
-    fn stems(&self) -> Result<Vec<String>, Error> {
+    fn entry_ids(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.connection();
             let mut all = connection.prepare("SELECT stem FROM entries")?;
             all.query_map([], |row| row.get(0))?.collect()
         };
-        read().map_err(self.failed())
+        read().map_err(self.database_error())
     }
 
     /// Returns the entries that were tampered with. Earlier versions have no seals to tell.
-    fn changed_entries(&self, connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    fn tampered_entries(&self, connection: &Connection) -> rusqlite::Result<HashSet<String>> {
         match schema::version(connection)? {
-            version if version < schema::LIVES => Ok(HashSet::new()),
-            _ => whole::changed(connection, &self.keys),
+            version if version < schema::INCARNATIONS_VERSION => Ok(HashSet::new()),
+            _ => entry_seal::tampered_entries(connection, &self.keyring),
         }
     }
 
     /// Changes an entry and seals it anew.
-    fn change(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
+    fn update_entry(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
         let change = || -> rusqlite::Result<usize> {
             let mut connection = self.connection();
             let transaction = connection.transaction()?;
-            whole::mend(&transaction, &self.keys, stem)?;
+            entry_seal::pause_if_tampered(&transaction, &self.keyring, stem)?;
             let rows = transaction.execute(sql, parameters)?;
-            whole::seal(&transaction, &self.keys, stem)?;
+            entry_seal::seal_entry(&transaction, &self.keyring, stem)?;
             transaction.commit().map(|()| rows)
         };
         let outcome = change();
-        self.writing.ended(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
-        outcome.map(drop).map_err(self.failed())
+        self.write_health.observe_outcome(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
+        outcome.map(drop).map_err(self.database_error())
     }
 }
 
 /// The prepared statements of one transaction, for any number of changes.
-struct Pen<'a> {
-    enter: Statement<'a>,
-    add: Statement<'a>,
-    prune: Statement<'a>,
-    claims: claims::Pen<'a>,
-    leave: [Statement<'a>; 3],
+struct RevisionWriteTx<'a> {
+    upsert_entry: Statement<'a>,
+    insert_revision: Statement<'a>,
+    prune_revisions: Statement<'a>,
+    claims: entry_claims::ClaimsWriteTx<'a>,
+    remove_entry: [Statement<'a>; 3],
 }
 
-impl<'a> Pen<'a> {
+impl<'a> RevisionWriteTx<'a> {
     fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            enter: transaction.prepare(
+            upsert_entry: transaction.prepare(
                 "INSERT INTO entries (stem, in_force) VALUES (?1, ?2)
                  ON CONFLICT (stem) DO UPDATE SET in_force = ?2, held_against = NULL",
             )?,
-            add: transaction.prepare(
+            insert_revision: transaction.prepare(
                 "INSERT OR REPLACE INTO revisions (stem, number, digest, accepted_at, documents)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
-            prune: transaction.prepare("DELETE FROM revisions WHERE stem = ?1 AND number <= ?2 - ?3")?,
-            claims: claims::Pen::new(transaction)?,
-            leave: [
+            prune_revisions: transaction
+                .prepare("DELETE FROM revisions WHERE stem = ?1 AND number <= ?2 - ?3")?,
+            claims: entry_claims::ClaimsWriteTx::new(transaction)?,
+            remove_entry: [
                 transaction.prepare("DELETE FROM entries WHERE stem = ?1 AND NOT paused")?,
                 transaction
                     .prepare("UPDATE entries SET in_force = NULL, held_against = NULL WHERE stem = ?1")?,
@@ -302,52 +303,59 @@ impl<'a> Pen<'a> {
         })
     }
 
-    fn accept(&mut self, accepted: &Accepted, sealed: &[u8]) -> rusqlite::Result<()> {
-        let Accepted { stem, digest, at, .. } = accepted;
+    fn accept(&mut self, accepted: &AcceptedRevision, sealed: &[u8]) -> rusqlite::Result<()> {
+        let AcceptedRevision { entry_id: stem, digest, accepted_at: at, .. } = accepted;
         let number = accepted.number.cast_signed();
-        self.enter.execute(params![stem, number])?;
-        self.add.execute(params![stem, number, digest.to_string(), at.to_string(), sealed])?;
-        self.prune.execute(params![stem, number, KEPT.cast_signed()]).map(drop)
+        self.upsert_entry.execute(params![stem, number])?;
+        self.insert_revision.execute(params![stem, number, digest.to_string(), at.to_string(), sealed])?;
+        self.prune_revisions.execute(params![stem, number, REVISIONS_KEPT.cast_signed()]).map(drop)
     }
 
-    fn claims(&mut self, claims: &Claims, keys: &Keyring) -> rusqlite::Result<()> {
-        self.claims.write(claims, keys)
+    fn write_claims(&mut self, claims: &EntryClaims, keys: &Keyring) -> rusqlite::Result<()> {
+        self.claims.replace(claims, keys)
     }
 
-    fn gone(&mut self, stem: &str) -> rusqlite::Result<()> {
-        self.leave.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))?;
-        self.claims.forget(stem)
+    fn remove(&mut self, stem: &str) -> rusqlite::Result<()> {
+        self.remove_entry.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))?;
+        self.claims.delete(stem)
     }
 }
 
-fn place<'a>(stem: &'a str, number: &'a str) -> Place<'a> {
-    Place { purpose: "revision", tenant: stem, row: number }
+fn seal_context<'a>(stem: &'a str, number: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "revision", tenant: stem, row: number }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sample::store;
+    use crate::store::testkit::new_store;
 
     fn accept(store: &Store, stem: &str, number: u64) {
         let documents = format!("{stem} {number}").into_bytes();
         let digest = Digest::of(&documents);
-        let accepted = Accepted { stem: stem.into(), number, digest, at: Timestamp::UNIX_EPOCH, documents };
-        store.write(&[Change::Accept(accepted)]).expect("written");
+        let accepted = AcceptedRevision {
+            entry_id: stem.into(),
+            number,
+            digest,
+            accepted_at: Timestamp::UNIX_EPOCH,
+            documents,
+        };
+        store.apply_changes(&[EntryChange::Accept(accepted)]).expect("written");
     }
 
-    fn entry(store: &Store, stem: &str) -> Option<Entry> {
-        store.entries().expect("read").into_iter().find(|entry| entry.stem == stem)
+    fn entry(store: &Store, stem: &str) -> Option<StoredEntry> {
+        store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == stem)
     }
 
     #[test]
     fn the_last_ten_revisions_are_kept_sealed() {
-        let (folder, store) = store();
+        let (folder, store) = new_store();
         (1..=12).for_each(|number| accept(&store, "acme", number));
-        let numbers: Vec<_> = store.history("acme").expect("read").iter().map(|mark| mark.number).collect();
+        let numbers: Vec<_> =
+            store.list_revisions("acme").expect("read").iter().map(|mark| mark.number).collect();
         assert_eq!(numbers, (3..=12).rev().collect::<Vec<_>>());
-        assert_eq!(store.documents("acme", 12).expect("opened").as_deref(), Some(&b"acme 12"[..]));
-        assert_eq!(store.documents("acme", 2).expect("read"), None);
+        assert_eq!(store.load_documents("acme", 12).expect("opened").as_deref(), Some(&b"acme 12"[..]));
+        assert_eq!(store.load_documents("acme", 2).expect("read"), None);
         drop(store);
         let bytes = std::fs::read(folder.path().join("tenantd.db")).expect("read");
         assert!(!bytes.windows(7).any(|window| window == b"acme 12"));
@@ -355,30 +363,35 @@ mod tests {
 
     #[test]
     fn a_hold_lasts_until_another_revision_is_accepted() {
-        let (_folder, store) = store();
+        let (_folder, store) = new_store();
         (1..=3).for_each(|number| accept(&store, "acme", number));
         let against = Digest::of(b"acme 3");
-        store.hold("acme", 1, Some(against)).expect("held");
+        store.pin_revision("acme", 1, Some(against)).expect("held");
         let held = entry(&store, "acme").expect("there");
-        assert_eq!((held.in_force.map(|it| it.0), held.held_against, held.last), (Some(1), Some(against), 3));
+        assert_eq!(
+            (held.live.map(|it| it.0), held.pinned_against, held.last_number),
+            (Some(1), Some(against), 3)
+        );
         accept(&store, "acme", 4);
         let after = entry(&store, "acme").expect("there");
-        assert_eq!((after.in_force.map(|it| it.0), after.held_against), (Some(4), None));
+        assert_eq!((after.live.map(|it| it.0), after.pinned_against), (Some(4), None));
     }
 
     #[test]
     fn a_pause_outlives_its_entry_and_nothing_else_does() {
-        let (_folder, store) = store();
+        let (_folder, store) = new_store();
         for stem in ["acme", "beta"] {
             accept(&store, stem, 1);
         }
         store.set_paused("acme", true).expect("paused");
-        store.write(&[Change::Gone("acme".into()), Change::Gone("beta".into())]).expect("written");
+        store
+            .apply_changes(&[EntryChange::Remove("acme".into()), EntryChange::Remove("beta".into())])
+            .expect("written");
         assert_eq!(entry(&store, "beta"), None);
         let acme = entry(&store, "acme").expect("there");
-        assert_eq!((acme.paused, acme.in_force), (true, None));
-        assert_eq!(store.history("acme").expect("read"), []);
-        store.forget("acme").expect("forgotten");
+        assert_eq!((acme.paused, acme.live), (true, None));
+        assert_eq!(store.list_revisions("acme").expect("read"), []);
+        store.delete_entry("acme").expect("forgotten");
         assert_eq!(entry(&store, "acme"), None);
     }
 }

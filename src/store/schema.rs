@@ -7,14 +7,14 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
-use super::key::Keyring;
-use super::{Error, lives, whole};
+use super::keyring::Keyring;
+use super::{Error, entry_seal, incarnations};
 
 /// "tntd": marks a SQLite file as tenantd's.
-const APPLICATION: i64 = 0x746e_7464;
+const APPLICATION_ID: i64 = 0x746e_7464;
 
 /// The SQL that leads to each version. A step that was released is never changed.
-const STEPS: [&str; 4] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -22,17 +22,17 @@ const STEPS: [&str; 4] = [
 ];
 
 /// The version whose step assigns logins to lives. That takes code, because SQL cannot seal.
-pub(super) const LIVES: i64 = 3;
+pub(super) const INCARNATIONS_VERSION: i64 = 3;
 
 /// The version that added the table of claims.
-pub(super) const CLAIMS: i64 = 4;
+pub(super) const CLAIMS_VERSION: i64 = 4;
 
 /// The version that this program writes.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Sets how the file is used. Exclusive locking needs no shared memory beside the file, and the
 /// folder belongs to one process anyway.
-pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 4194304;",
@@ -40,33 +40,33 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Sets the same for a file that is only read: closing it leaves its write-ahead log alone.
-pub(super) fn prepare_to_read(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn configure_for_reading(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")
 }
 
 /// Returns the version of a file, if the file is intact and not from a newer program.
-pub(super) fn judge(connection: &Connection, file: &Path) -> Result<i64, Error> {
-    let found = version(connection).map_err(|cause| explain(file, cause))?;
-    if found > VERSION {
-        return Err(Error::Newer { file: file.to_owned(), found, known: VERSION });
+pub(super) fn check_version(connection: &Connection, file: &Path) -> Result<i64, Error> {
+    let found = version(connection).map_err(|cause| to_store_error(file, cause))?;
+    if found > CURRENT_VERSION {
+        return Err(Error::NewerSchema { file: file.to_owned(), found, known: CURRENT_VERSION });
     }
-    sound(connection, file, "quick_check")?;
+    check_integrity(connection, file, "quick_check")?;
     Ok(found)
 }
 
 /// Checks the file and upgrades it to this program's version.
 pub(super) fn migrate(connection: &mut Connection, keys: &Keyring, file: &Path) -> Result<(), Error> {
-    let found = judge(connection, file)?;
-    if found == VERSION {
+    let found = check_version(connection, file)?;
+    if found == CURRENT_VERSION {
         return Ok(());
     }
     let failed = |cause| match found {
         // The file was empty: the disk was too full to create the schema at a first start.
         0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
-        _ => explain(file, cause),
+        _ => to_store_error(file, cause),
     };
-    upgrade(connection, keys, found, VERSION).map_err(failed)
+    upgrade(connection, keys, found, CURRENT_VERSION).map_err(failed)
 }
 
 /// Takes the steps between two versions in one transaction.
@@ -79,17 +79,22 @@ pub(super) fn upgrade(
     let transaction = connection.transaction()?;
     // A step may add columns that an entry's seal covers. Entries that were tampered with before
     // must not get a valid seal.
-    let changed = if from < LIVES { HashSet::new() } else { whole::changed(&transaction, keys)? };
-    for (step, version) in STEPS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version)) {
+    let changed = if from < INCARNATIONS_VERSION {
+        HashSet::new()
+    } else {
+        entry_seal::tampered_entries(&transaction, keys)?
+    };
+    for (step, version) in MIGRATIONS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version))
+    {
         transaction.execute_batch(step)?;
-        if version == LIVES {
-            lives::adopt(&transaction, keys)?;
+        if version == INCARNATIONS_VERSION {
+            incarnations::migrate_legacy(&transaction, keys)?;
         }
     }
-    if to >= LIVES {
-        whole::seal_all_but(&transaction, keys, &changed)?;
+    if to >= INCARNATIONS_VERSION {
+        entry_seal::seal_all_except(&transaction, keys, &changed)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", to)?;
     transaction.commit()
 }
@@ -102,14 +107,14 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
 /// Returns whether a file is a store of tenantd.
 pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     let found: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    Ok(found == APPLICATION)
+    Ok(found == APPLICATION_ID)
 }
 
 /// Fails if SQLite finds the file damaged. `check` is `quick_check` or `integrity_check`.
-pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result<(), Error> {
+pub(super) fn check_integrity(connection: &Connection, file: &Path, check: &str) -> Result<(), Error> {
     let verdict: String = connection
         .query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))
-        .map_err(|cause| explain(file, cause))?;
+        .map_err(|cause| to_store_error(file, cause))?;
     match verdict.as_str() {
         "ok" => Ok(()),
         what => {
@@ -119,7 +124,7 @@ pub(super) fn sound(connection: &Connection, file: &Path, check: &str) -> Result
 }
 
 /// Converts an error of SQLite into what it means to an operator.
-pub(super) fn explain(file: &Path, cause: rusqlite::Error) -> Error {
+pub(super) fn to_store_error(file: &Path, cause: rusqlite::Error) -> Error {
     match cause.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             Error::Damaged { file: file.to_owned(), what: "it does not read as a database".into() }
@@ -129,11 +134,11 @@ pub(super) fn explain(file: &Path, cause: rusqlite::Error) -> Error {
 }
 
 /// Returns the value that shows whether the master key fits.
-pub(super) fn witness(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(super) fn load_key_check(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
     connection.query_row("SELECT value FROM marks WHERE name = 'witness'", [], |row| row.get(0)).optional()
 }
 
-pub(super) fn set_witness(connection: &Connection, sealed: &[u8]) -> rusqlite::Result<()> {
+pub(super) fn save_key_check(connection: &Connection, sealed: &[u8]) -> rusqlite::Result<()> {
     connection
         .execute("INSERT OR REPLACE INTO marks (name, value) VALUES ('witness', ?1)", [sealed])
         .map(drop)

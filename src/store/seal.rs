@@ -5,14 +5,14 @@
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 
-use super::key::{KeyId, Keyring};
+use super::keyring::{KeyId, Keyring};
 
-const VERSION: u8 = 1;
-const HEAD: usize = 1 + size_of::<KeyId>() + NONCE_LEN;
+const FORMAT_VERSION: u8 = 1;
+const HEADER_LEN: usize = 1 + size_of::<KeyId>() + NONCE_LEN;
 
 /// The place that a sealed value is bound to.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct SealContext<'a> {
     /// What the value is for; each purpose of each tenant has its own key.
     pub purpose: &'a str,
     /// The tenant or entry that the value belongs to; empty if none.
@@ -21,12 +21,12 @@ pub struct Place<'a> {
     pub row: &'a str,
 }
 
-impl Place<'_> {
+impl SealContext<'_> {
     /// Returns the associated data. Each field has its length in front, so that no two places, with
     /// whatever clear columns, have the same.
-    fn bound<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
+    fn to_aad<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
         let place = [self.purpose, self.tenant, self.row].map(str::as_bytes);
-        let mut out = vec![VERSION];
+        let mut out = vec![FORMAT_VERSION];
         for field in place.into_iter().chain(clear.iter().map(AsRef::as_ref)) {
             out.extend((field.len() as u64).to_be_bytes());
             out.extend(field);
@@ -37,20 +37,25 @@ impl Place<'_> {
 
 impl Keyring {
     /// Seals a value for its place.
-    pub(super) fn seal(&self, place: &Place<'_>, value: &[u8]) -> Vec<u8> {
+    pub(super) fn seal(&self, place: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
         self.seal_row::<&[u8]>(place, &[], value)
     }
 
     /// Seals a value for its place and for the clear columns beside it: it opens only with exactly
     /// those.
-    pub(super) fn seal_row<C: AsRef<[u8]>>(&self, place: &Place<'_>, clear: &[C], value: &[u8]) -> Vec<u8> {
-        let (id, key) = self.current(&[place.purpose, place.tenant]);
+    pub(super) fn seal_row<C: AsRef<[u8]>>(
+        &self,
+        place: &SealContext<'_>,
+        clear: &[C],
+        value: &[u8],
+    ) -> Vec<u8> {
+        let (id, key) = self.current_key(&[place.purpose, place.tenant]);
         let mut body = value.to_vec();
         let nonce = key
-            .seal_in_place_append_tag(Aad::from(place.bound(clear)), &mut body)
+            .seal_in_place_append_tag(Aad::from(place.to_aad(clear)), &mut body)
             .expect("a value in memory is short enough");
-        let mut out = Vec::with_capacity(HEAD + body.len());
-        out.push(VERSION);
+        let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+        out.push(FORMAT_VERSION);
         out.extend(id);
         out.extend(nonce.as_ref());
         out.extend(body);
@@ -64,27 +69,27 @@ impl Keyring {
 
     /// Opens the value of a place. Returns `None` if it was sealed with a key that is not in the
     /// keyring or for another place, or was changed.
-    pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, place: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
         self.open_row::<&[u8]>(place, &[], sealed)
     }
 
     /// Opens the value of a place, if the clear columns beside it are those it was sealed with.
     pub(super) fn open_row<C: AsRef<[u8]>>(
         &self,
-        place: &Place<'_>,
+        place: &SealContext<'_>,
         clear: &[C],
         sealed: &[u8],
     ) -> Option<Vec<u8>> {
-        let (head, body) = sealed.split_at_checked(HEAD)?;
+        let (head, body) = sealed.split_at_checked(HEADER_LEN)?;
         let (version, head) = head.split_first()?;
         let (id, nonce) = head.split_at(size_of::<KeyId>());
-        if *version != VERSION {
+        if *version != FORMAT_VERSION {
             return None;
         }
-        let key = self.named(id.try_into().ok()?, &[place.purpose, place.tenant])?;
+        let key = self.key_by_id(id.try_into().ok()?, &[place.purpose, place.tenant])?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut body = body.to_vec();
-        let length = key.open_in_place(nonce, Aad::from(place.bound(clear)), &mut body).ok()?.len();
+        let length = key.open_in_place(nonce, Aad::from(place.to_aad(clear)), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
     }
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn a_value_opens_in_its_place_only() {
         let keys = keys(&"ab".repeat(32));
-        let place = |purpose, tenant, row| Place { purpose, tenant, row };
+        let place = |purpose, tenant, row| SealContext { purpose, tenant, row };
         let sealed = keys.seal(&place("revision", "acme", "1"), b"value");
         assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed).as_deref(), Some(&b"value"[..]));
         for other in [("code", "acme", "1"), ("revision", "beta", "1"), ("revision", "acme", "2")] {
@@ -121,7 +126,7 @@ mod tests {
     #[test]
     fn a_row_opens_with_its_other_columns_only() {
         let keys = keys(&"ab".repeat(32));
-        let place = Place { purpose: "grant", tenant: "acme", row: "1" };
+        let place = SealContext { purpose: "grant", tenant: "acme", row: "1" };
         let sealed = keys.seal_row(&place, &["ab", "c"], b"value");
         assert_eq!(keys.open_row(&place, &["ab", "c"], &sealed).as_deref(), Some(&b"value"[..]));
         for other in [&["ab", "d"][..], &["a", "bc"], &["ab"], &["ab", "c", ""], &[]] {
@@ -132,7 +137,7 @@ mod tests {
     #[test]
     fn a_replaced_key_still_opens_while_it_is_kept() {
         let (old, new) = ("ab".repeat(32), "cd".repeat(32));
-        let place = Place { purpose: "revision", tenant: "acme", row: "1" };
+        let place = SealContext { purpose: "revision", tenant: "acme", row: "1" };
         let sealed = keys(&old).seal(&place, b"value");
         assert!(keys(&format!("{new}\n{old}")).open(&place, &sealed).is_some());
         assert!(keys(&new).open(&place, &sealed).is_none());

@@ -5,9 +5,9 @@ use std::fmt;
 use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
-use super::key::Keyring;
-use super::life::Life;
-use super::seal::Place;
+use super::incarnation::Incarnation;
+use super::keyring::Keyring;
+use super::seal::SealContext;
 use super::{Error, Store};
 
 /// A signing key of one tenant.
@@ -34,8 +34,8 @@ impl Store {
     /// Returns the keys of a tenant, ordered by when they begin to sign.
     ///
     /// # Errors
-    /// [`Error::Database`] if they cannot be read, [`Error::Sealed`] if one does not open.
-    pub fn signing_keys(&self, life: &Life) -> Result<Vec<SigningKey>, Error> {
+    /// [`Error::Database`] if they cannot be read, [`Error::CannotUnseal`] if one does not open.
+    pub fn load_signing_keys(&self, life: &Incarnation) -> Result<Vec<SigningKey>, Error> {
         const SELECT: &str = "SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1 AND life = ?2
              ORDER BY signs_from, kid";
         let read = || -> rusqlite::Result<Vec<(String, i64, Vec<u8>)>> {
@@ -47,23 +47,27 @@ impl Store {
             rows.collect()
         };
         let open = |(kid, signs_from, sealed): (String, i64, Vec<u8>)| {
-            let pkcs8 = self.keys.open_row(&place(life.tenant(), &kid), &clear(life, signs_from), &sealed)?;
+            let pkcs8 = self.keyring.open_row(
+                &seal_context(life.tenant(), &kid),
+                &clear_columns(life, signs_from),
+                &sealed,
+            )?;
             let signs_from = Timestamp::from_second(signs_from).ok()?;
             Some(SigningKey { kid, signs_from, pkcs8 })
         };
-        let rows = read().map_err(self.failed())?;
-        rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::Sealed)
+        let rows = read().map_err(self.database_error())?;
+        rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::CannotUnseal)
     }
 
     /// Stores the first key of a tenant. Changes nothing if the tenant has a key already.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn begin_signing(&self, life: &Life, key: &SigningKey) -> Result<(), Error> {
+    pub fn insert_first_signing_key(&self, life: &Incarnation, key: &SigningKey) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) SELECT ?1, ?2, ?3, ?4, ?5
             WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE tenant = ?1 AND life = ?2)";
-        let (life, row) = (life.clone(), sealed(&self.keys, life, key));
+        let (life, row) = (life.clone(), seal_key_row(&self.keyring, life, key));
         self.commit(move |connection| {
             let (kid, signs_from, sealed) = row;
             let parameters = params![life.tenant(), life.id_bytes(), kid, signs_from, sealed];
@@ -77,13 +81,13 @@ impl Store {
     /// [`Error::Database`] if it cannot be written; then nothing has changed.
     pub fn replace_signing_keys(
         &self,
-        life: &Life,
+        life: &Incarnation,
         new: Option<&SigningKey>,
         gone: Vec<String>,
     ) -> Result<(), Error> {
         const INSERT: &str =
             "INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let row = new.map(|key| sealed(&self.keys, life, key));
+        let row = new.map(|key| seal_key_row(&self.keyring, life, key));
         let life = life.clone();
         self.commit(move |connection| {
             for kid in gone {
@@ -99,28 +103,34 @@ impl Store {
     }
 
     /// Opens every key and returns how many there are.
-    pub(super) fn open_signing_keys(&self) -> Result<usize, Error> {
-        let lives = self.lives_of("signing_keys")?;
-        lives.iter().map(|life| self.signing_keys(life).map(|keys| keys.len())).sum()
+    pub(super) fn verify_signing_keys(&self) -> Result<usize, Error> {
+        let lives = self.incarnations_in("signing_keys")?;
+        lives.iter().map(|life| self.load_signing_keys(life).map(|keys| keys.len())).sum()
     }
 }
 
-fn sealed(keys: &Keyring, life: &Life, key: &SigningKey) -> (String, i64, Vec<u8>) {
+fn seal_key_row(keys: &Keyring, life: &Incarnation, key: &SigningKey) -> (String, i64, Vec<u8>) {
     let signs_from = key.signs_from.as_second();
-    let sealed = keys.seal_row(&place(life.tenant(), &key.kid), &clear(life, signs_from), &key.pkcs8);
+    let sealed =
+        keys.seal_row(&seal_context(life.tenant(), &key.kid), &clear_columns(life, signs_from), &key.pkcs8);
     (key.kid.clone(), signs_from, sealed)
 }
 
 /// Assigns the keys of an earlier version to a life.
-pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) -> rusqlite::Result<()> {
+pub(super) fn migrate_legacy(
+    transaction: &Transaction<'_>,
+    keys: &Keyring,
+    life: &Incarnation,
+) -> rusqlite::Result<()> {
     let mut select =
         transaction.prepare("SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1")?;
     let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let rows: Vec<(String, i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
     for (kid, signs_from, old) in rows {
-        let place = place(life.tenant(), &kid);
+        let place = seal_context(life.tenant(), &kid);
         let opened = keys.open(&place, &old);
-        let sealed = opened.map_or(old, |pkcs8| keys.seal_row(&place, &clear(life, signs_from), &pkcs8));
+        let sealed =
+            opened.map_or(old, |pkcs8| keys.seal_row(&place, &clear_columns(life, signs_from), &pkcs8));
         let update = "UPDATE signing_keys SET life = ?3, pkcs8 = ?4 WHERE tenant = ?1 AND kid = ?2";
         transaction.execute(update, params![life.tenant(), kid, life.id_bytes(), sealed])?;
     }
@@ -128,35 +138,35 @@ pub(super) fn adopt(transaction: &Transaction<'_>, keys: &Keyring, life: &Life) 
 }
 
 /// The columns that the seal covers but does not encrypt.
-fn clear(life: &Life, signs_from: i64) -> [Vec<u8>; 2] {
+fn clear_columns(life: &Incarnation, signs_from: i64) -> [Vec<u8>; 2] {
     [life.id_bytes().to_vec(), signs_from.to_be_bytes().to_vec()]
 }
 
-fn place<'a>(tenant: &'a str, kid: &'a str) -> Place<'a> {
-    Place { purpose: "signing-key", tenant, row: kid }
+fn seal_context<'a>(tenant: &'a str, kid: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "signing-key", tenant, row: kid }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sample::store;
+    use crate::store::testkit::new_store;
 
     #[test]
     fn the_first_key_is_the_first_that_came() {
-        let (_folder, store) = store();
+        let (_folder, store) = new_store();
         let key =
             |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };
-        let (acme, beta) = (Life::begin(&"acme".into()), Life::begin(&"beta".into()));
-        store.begin_signing(&acme, &key("first")).expect("kept");
-        store.begin_signing(&acme, &key("second")).expect("passed over");
-        store.begin_signing(&beta, &key("second")).expect("kept");
-        let kids = |life: &Life| -> Vec<_> {
-            store.signing_keys(life).expect("read").into_iter().map(|key| key.kid).collect()
+        let (acme, beta) = (Incarnation::new(&"acme".into()), Incarnation::new(&"beta".into()));
+        store.insert_first_signing_key(&acme, &key("first")).expect("kept");
+        store.insert_first_signing_key(&acme, &key("second")).expect("passed over");
+        store.insert_first_signing_key(&beta, &key("second")).expect("kept");
+        let kids = |life: &Incarnation| -> Vec<_> {
+            store.load_signing_keys(life).expect("read").into_iter().map(|key| key.kid).collect()
         };
         assert_eq!((kids(&acme), kids(&beta)), (vec!["first".to_owned()], vec!["second".to_owned()]));
-        let again = Life::begin(&"acme".into());
+        let again = Incarnation::new(&"acme".into());
         assert!(kids(&again).is_empty(), "another life has none");
-        store.begin_signing(&again, &key("third")).expect("kept");
+        store.insert_first_signing_key(&again, &key("third")).expect("kept");
         assert_eq!(kids(&again), ["third"]);
     }
 }

@@ -3,11 +3,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-fn open(folder: &Path) -> Result<Store, Error> {
+fn open_store(folder: &Path) -> Result<Store, Error> {
     Store::open(folder, &KeySource::State)
 }
 
-fn mode(path: &Path) -> u32 {
+fn permission_bits(path: &Path) -> u32 {
     fs::metadata(path).expect("there").permissions().mode() & 0o777
 }
 
@@ -17,10 +17,10 @@ fn what_it_makes_is_its_owners_alone() {
     let state = folder.path().join("state");
     fs::create_dir(&state).expect("made");
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("changed");
-    let store = open(&state).expect("opened");
-    assert_eq!(mode(&state), 0o700);
+    let store = open_store(&state).expect("opened");
+    assert_eq!(permission_bits(&state), 0o700);
     for entry in fs::read_dir(&state).expect("listed").flatten() {
-        assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+        assert_eq!(permission_bits(&entry.path()), 0o600, "{}", entry.path().display());
     }
     assert!(!format!("{store:?}").contains("key"));
 }
@@ -28,31 +28,31 @@ fn what_it_makes_is_its_owners_alone() {
 #[test]
 fn a_second_one_is_refused_while_the_first_lives() {
     let folder = tempfile::tempdir().expect("a folder");
-    let first = open(folder.path()).expect("opened");
-    assert!(matches!(open(folder.path()), Err(Error::InUse { .. })));
+    let first = open_store(folder.path()).expect("opened");
+    assert!(matches!(open_store(folder.path()), Err(Error::InUse { .. })));
     drop(first);
-    open(folder.path()).expect("opened again");
+    open_store(folder.path()).expect("opened again");
 }
 
 #[test]
 fn a_newer_schema_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(open(folder.path()).expect("made"));
+    drop(open_store(folder.path()).expect("made"));
     let file = folder.path().join(DATABASE);
     Connection::open(&file).and_then(|it| it.pragma_update(None, "user_version", 99)).expect("changed");
-    let error = open(folder.path()).expect_err("newer");
-    assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
+    let error = open_store(folder.path()).expect_err("newer");
+    assert!(matches!(error, Error::NewerSchema { found: 99, .. }), "{error}");
     let found = Connection::open(&file).and_then(|it| schema::version(&it)).expect("read");
     assert_eq!(found, 99);
 }
 
 /// Creates a state folder as an earlier version leaves it when it is killed: its last writes are in
 /// the write-ahead log.
-fn left_by_an_earlier_version(at: &Path) {
+fn write_older_version(at: &Path) {
     let alive = tempfile::tempdir().expect("a folder");
     drop(Keyring::load(alive.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}")));
     let mut connection = Connection::open(alive.path().join(DATABASE)).expect("made");
-    schema::prepare(&connection).expect("prepared");
+    schema::configure(&connection).expect("prepared");
     let keys =
         Keyring::load(alive.path(), &KeySource::State, false).unwrap_or_else(|error| panic!("{error}"));
     schema::upgrade(&mut connection, &keys, 0, 1).expect("made");
@@ -67,14 +67,14 @@ fn checking_and_copying_change_nothing_however_old_the_file_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("state");
     fs::create_dir(&state).expect("made");
-    left_by_an_earlier_version(&state);
+    write_older_version(&state);
     let bytes = || [DATABASE, WAL].map(|name| fs::read(state.join(name)).expect("there"));
     let before = bytes();
     assert!(!before[1].is_empty(), "the log is empty");
 
     let sound = check(&state, &KeySource::State).expect("sound");
-    assert_eq!((sound.schema, sound.known, sound.entries), (1, schema::VERSION, 1));
-    let store = Store::open_as_it_is(&state, &KeySource::State).expect("opened");
+    assert_eq!((sound.schema, sound.known, sound.entries), (1, schema::CURRENT_VERSION, 1));
+    let store = Store::open_unmodified(&state, &KeySource::State).expect("opened");
     let copy = folder.path().join("copy.db");
     store.backup(&copy).expect("copied");
     drop(store);
@@ -84,18 +84,19 @@ fn checking_and_copying_change_nothing_however_old_the_file_is() {
     assert_eq!(schema::version(&copied).expect("read"), 1);
     let paused: bool = copied.query_row("SELECT paused FROM entries", [], |row| row.get(0)).expect("there");
     assert!(paused);
-    let sound = open(&state).map(drop).and_then(|()| check(&state, &KeySource::State)).expect("brought up");
-    assert_eq!((sound.schema, sound.entries), (schema::VERSION, 1));
+    let sound =
+        open_store(&state).map(drop).and_then(|()| check(&state, &KeySource::State)).expect("brought up");
+    assert_eq!((sound.schema, sound.entries), (schema::CURRENT_VERSION, 1));
 }
 
 #[test]
 fn a_damaged_file_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(open(folder.path()).expect("made"));
+    drop(open_store(folder.path()).expect("made"));
     let file = folder.path().join(DATABASE);
     for damage in [&b"no database"[..], &[0xff; 9000]] {
         fs::write(&file, damage).expect("written");
-        let error = open(folder.path()).expect_err("damaged");
+        let error = open_store(folder.path()).expect_err("damaged");
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
         assert_eq!(fs::read(&file).expect("read"), damage);
     }
@@ -104,23 +105,23 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
 #[test]
 fn another_key_is_told_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    drop(open(folder.path()).expect("made"));
+    drop(open_store(folder.path()).expect("made"));
     fs::write(folder.path().join("master.key"), "ab".repeat(32)).expect("written");
-    let error = open(folder.path()).expect_err("another key");
-    assert!(matches!(error, Error::Key(key::Error::DoesNotFit)), "{error}");
+    let error = open_store(folder.path()).expect_err("another key");
+    assert!(matches!(error, Error::Key(keyring::Error::DoesNotFit)), "{error}");
 }
 
 #[test]
 fn the_key_before_can_go_once_another_one_seals() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("master.key");
-    drop(open(folder.path()).expect("made"));
+    drop(open_store(folder.path()).expect("made"));
     let old = fs::read_to_string(&key).expect("read");
     let new = "ab".repeat(32);
     fs::write(&key, format!("{new}\n{old}")).expect("written");
-    drop(open(folder.path()).expect("both lines open"));
+    drop(open_store(folder.path()).expect("both lines open"));
     fs::write(&key, &new).expect("written");
-    open(folder.path()).expect("nothing needs the old line any more");
+    open_store(folder.path()).expect("nothing needs the old line any more");
 }
 
 #[test]
@@ -128,16 +129,16 @@ fn a_folder_that_cannot_be_made_is_told_from_a_store_that_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let blocked = folder.path().join("file");
     fs::write(&blocked, "").expect("written");
-    assert!(open(&blocked.join("state")).expect_err("blocked").is_nowhere_to_write());
+    assert!(open_store(&blocked.join("state")).expect_err("blocked").is_uncreatable());
 }
 
 #[test]
 fn a_backup_comes_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let (state, copy) = (folder.path().join("state"), folder.path().join("copy.db"));
-    let store = open(&state).expect("made");
+    let store = open_store(&state).expect("made");
     store.backup(&copy).expect("copied");
-    assert_eq!(mode(&copy), 0o600);
+    assert_eq!(permission_bits(&copy), 0o600);
     assert!(store.backup(&copy).is_err(), "a file that is there is not written over");
     assert!(matches!(restore(&state, &copy), Err(Error::InUse { .. })));
     drop(store);

@@ -8,7 +8,7 @@
 //! Each tenant has a share of what is written ([`shares`]). Lines beyond it are replaced by lines
 //! with their number.
 
-mod file;
+mod rotating_file;
 mod shares;
 
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use self::file::File;
-use self::shares::{Counted, Shares, Verdict};
+use self::rotating_file::RotatingFile;
+use self::shares::{AdmitDecision, AuditShares, OmittedLines};
 use super::metrics::Metrics;
 
 /// A second of calls at a busy gateway; about 3 MB.
@@ -31,19 +31,19 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Where the audit is written, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keeping {
+pub struct AuditFileConfig {
     /// The file being written.
-    pub file: PathBuf,
+    pub path: PathBuf,
     /// The size at which the file is rotated.
-    pub bytes: u64,
+    pub max_bytes: u64,
     /// The maximum number of files, including the one being written.
-    pub files: u32,
+    pub max_files: u32,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum AuditEvent {
     /// A login, successful or not.
     Login,
     /// A token request, successful or not.
@@ -62,16 +62,16 @@ pub enum Event {
 
 /// The content of one line. Fields that do not apply are omitted.
 #[derive(Debug, Clone, Serialize)]
-pub struct Entry<'a> {
+pub struct AuditRecord<'a> {
     /// What happened.
-    pub event: Event,
+    pub event: AuditEvent,
     /// The tenant's name.
     pub tenant: &'a str,
     /// `ok`, or the reason for a failure in a word or two.
     pub outcome: &'a str,
     #[serde(flatten)]
     /// The person, key or machine client that did it.
-    pub who: Who<'a>,
+    pub who: Actor<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The OAuth client.
     pub client_id: Option<&'a str>,
@@ -109,7 +109,7 @@ pub struct Entry<'a> {
 
 /// The person, key or machine client behind an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Who<'a> {
+pub struct Actor<'a> {
     /// The directory of the person's account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tid: Option<&'a str>,
@@ -124,14 +124,14 @@ pub struct Who<'a> {
     pub label: Option<&'a str>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> AuditRecord<'a> {
     /// Builds an entry with the mandatory fields only.
-    pub fn new(event: Event, tenant: &'a str, outcome: &'a str) -> Self {
+    pub fn new(event: AuditEvent, tenant: &'a str, outcome: &'a str) -> Self {
         Self {
             event,
             tenant,
             outcome,
-            who: Who::default(),
+            who: Actor::default(),
             client_id: None,
             grant: None,
             grant_type: None,
@@ -148,11 +148,11 @@ impl<'a> Entry<'a> {
 }
 
 /// Reads the wall clock. A function, since the clock belongs to a higher floor.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The handle with which lines are written. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Audit(Option<Arc<Queue>>);
+pub struct Audit(Option<Arc<AuditQueue>>);
 
 impl std::fmt::Debug for Audit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -160,26 +160,26 @@ impl std::fmt::Debug for Audit {
     }
 }
 
-struct Queue {
-    lines: SyncSender<Message>,
-    now: Now,
+struct AuditQueue {
+    lines: SyncSender<WriterMessage>,
+    now: WallClock,
     metrics: Arc<Metrics>,
-    shares: Arc<Shares>,
+    shares: Arc<AuditShares>,
 }
 
-enum Message {
+enum WriterMessage {
     Line(Vec<u8>),
     /// Lines are being counted, so their number will have to be written.
-    Counting,
+    CountingStarted,
     /// Replied to when everything before it is written.
     Flush(SyncSender<()>),
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     at: Timestamp,
     #[serde(flatten)]
-    entry: &'a Entry<'a>,
+    entry: &'a AuditRecord<'a>,
     /// How many lines of this kind this line stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<u64>,
@@ -190,7 +190,7 @@ struct Line<'a> {
 
 impl Audit {
     /// Returns an audit that discards all lines.
-    pub fn off() -> Self {
+    pub fn disabled() -> Self {
         Self::default()
     }
 
@@ -198,11 +198,11 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
-    pub fn start(keeping: Keeping, now: Now, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let file = File::open(keeping)?;
+    pub fn start(keeping: AuditFileConfig, now: WallClock, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let file = RotatingFile::open(keeping)?;
         let (lines, queue) = sync_channel(QUEUE);
-        let shares = Arc::new(Shares::default());
-        let writer = Writer {
+        let shares = Arc::new(AuditShares::default());
+        let writer = AuditWriter {
             file,
             failing: false,
             now: Arc::clone(&now),
@@ -212,24 +212,24 @@ impl Audit {
         let thread = std::thread::Builder::new().name("audit".into());
         // The thread ends with the last handle; `flush` waits for its lines.
         let _detached = thread.spawn(move || writer.run(&queue))?;
-        Ok(Self(Some(Arc::new(Queue { lines, now, metrics, shares }))))
+        Ok(Self(Some(Arc::new(AuditQueue { lines, now, metrics, shares }))))
     }
 
     /// Writes a line, or counts it if it exceeds the tenant's share.
-    pub fn note(&self, entry: &Entry<'_>) {
+    pub fn record(&self, entry: &AuditRecord<'_>) {
         let Some(queue) = &self.0 else { return };
         let at = (queue.now)();
-        let line = Line { at, entry, left_out: None, since: None }.written();
-        match queue.shares.judge(entry, line.len(), at) {
-            Verdict::Keep => {
-                if queue.lines.try_send(Message::Line(line)).is_err() {
-                    queue.metrics.audit_lost();
+        let line = AuditLine { at, entry, left_out: None, since: None }.written();
+        match queue.shares.admit(entry, line.len(), at) {
+            AdmitDecision::Write => {
+                if queue.lines.try_send(WriterMessage::Line(line)).is_err() {
+                    queue.metrics.record_lost_audit_line();
                 }
             }
-            Verdict::Count { first } => {
-                queue.metrics.audit_counted();
+            AdmitDecision::Count { first } => {
+                queue.metrics.record_omitted_audit_line();
                 // If the queue is full the thread is awake anyway, and writes the counts later.
-                let _awake = first.then(|| queue.lines.try_send(Message::Counting));
+                let _awake = first.then(|| queue.lines.try_send(WriterMessage::CountingStarted));
             }
         }
     }
@@ -238,14 +238,14 @@ impl Audit {
     pub fn flush(&self, patience: Duration) {
         let Some(queue) = &self.0 else { return };
         let (written, wait) = sync_channel(1);
-        if queue.lines.try_send(Message::Flush(written)).is_ok() {
+        if queue.lines.try_send(WriterMessage::Flush(written)).is_ok() {
             // Late or not, the process ends.
             let _in_time = wait.recv_timeout(patience);
         }
     }
 }
 
-impl Line<'_> {
+impl AuditLine<'_> {
     fn written(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).expect("an entry is plain data");
         line.push(b'\n');
@@ -254,17 +254,17 @@ impl Line<'_> {
 }
 
 /// The thread that writes the file.
-struct Writer {
-    file: File,
+struct AuditWriter {
+    file: RotatingFile,
     /// The last line could not be written.
     failing: bool,
-    now: Now,
+    now: WallClock,
     metrics: Arc<Metrics>,
-    shares: Arc<Shares>,
+    shares: Arc<AuditShares>,
 }
 
-impl Writer {
-    fn run(mut self, queue: &Receiver<Message>) {
+impl AuditWriter {
+    fn run(mut self, queue: &Receiver<WriterMessage>) {
         loop {
             match self.next(queue) {
                 Ok(first) => {
@@ -281,18 +281,18 @@ impl Writer {
     }
 
     /// Waits for the next message, or until the counts are due.
-    fn next(&self, queue: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+    fn next(&self, queue: &Receiver<WriterMessage>) -> Result<WriterMessage, RecvTimeoutError> {
         match self.shares.due_in_ms((self.now)()) {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wait) => queue.recv_timeout(Duration::from_millis(wait)),
         }
     }
 
-    fn meet(&mut self, message: Message) {
+    fn meet(&mut self, message: WriterMessage) {
         match message {
-            Message::Line(line) => self.keep(&line),
-            Message::Counting => {}
-            Message::Flush(written) => {
+            WriterMessage::Line(line) => self.keep(&line),
+            WriterMessage::CountingStarted => {}
+            WriterMessage::Flush(written) => {
                 self.say_counts();
                 // The caller may have stopped waiting.
                 let _asker = written.try_send(());
@@ -304,7 +304,7 @@ impl Writer {
         match self.file.write(line) {
             Ok(()) => self.failing = false,
             Err(error) => {
-                self.metrics.audit_lost();
+                self.metrics.record_lost_audit_line();
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, "the audit file cannot be written: lines are lost until it can");
                 }
@@ -314,12 +314,12 @@ impl Writer {
 
     fn say_counts(&mut self) {
         let at = (self.now)();
-        for (tenant, counted) in self.shares.counted() {
-            for Counted { event, outcome, by, lines, since } in &counted {
-                let who = by.as_ref().map(shares::By::who).unwrap_or_default();
+        for (tenant, counted) in self.shares.take_counts() {
+            for OmittedLines { event, outcome, actor: by, lines, since } in &counted {
+                let who = by.as_ref().map(shares::OwnedActor::as_actor).unwrap_or_default();
                 let client_id = by.as_ref().and_then(|by| by.client_id.as_deref());
-                let entry = Entry { who, client_id, ..Entry::new(*event, &tenant, outcome) };
-                let line = Line { at, entry: &entry, left_out: Some(*lines), since: Some(*since) };
+                let entry = AuditRecord { who, client_id, ..AuditRecord::new(*event, &tenant, outcome) };
+                let line = AuditLine { at, entry: &entry, left_out: Some(*lines), since: Some(*since) };
                 self.keep(&line.written());
             }
         }

@@ -2,9 +2,9 @@
 //! callers ([`writer`]).
 //!
 //! Lines that callers, backends or strangers can cause are limited for each kind and tenant
-//! ([`Bounded`]), so that none of them can fill the disk or hide other events behind a flood.
+//! ([`RateLimitedFormat`]), so that none of them can fill the disk or hide other events behind a flood.
 
-mod bound;
+mod rate_limit;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -18,17 +18,17 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt;
 
-use self::bound::Bounded;
-pub(super) use self::bound::left_out;
-use self::writer::Queue;
-pub(super) use self::writer::lost;
+use self::rate_limit::RateLimitedFormat;
+pub(super) use self::rate_limit::omitted_counter;
+use self::writer::LogQueue;
+pub(super) use self::writer::lost_counter;
 use super::printable::{is_harmful, printable, printable_json};
 
 /// How long the last lines may take to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The writer of the process's log, once it is started.
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -42,7 +42,7 @@ pub enum LogFormat {
 }
 
 /// Reads the monotonic clock. A function, since the clock belongs to a higher floor.
-pub type Monotonic = fn() -> Instant;
+pub type MonotonicNow = fn() -> Instant;
 
 /// Installs the process's subscriber. `TENANTD_LOG_FILTER` (or else `RUST_LOG`) is the filter; the
 /// default is `info`.
@@ -51,27 +51,27 @@ pub type Monotonic = fn() -> Instant;
 ///
 /// # Errors
 /// No thread can be started, or no file descriptor is left.
-pub fn init(format: LogFormat, now: Monotonic) -> io::Result<()> {
+pub fn init(format: LogFormat, now: MonotonicNow) -> io::Result<()> {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     if QUEUE.get().is_some() {
         return Ok(());
     }
-    let started = Queue::to_stderr()?;
+    let started = LogQueue::to_stderr()?;
     // Two concurrent calls start two threads; the first one's serves both.
     let queue = QUEUE.get_or_init(|| started);
-    let lines = move || Lines { out: queue.clone(), format, colour };
+    let lines = move || SanitizingWriter { out: queue.clone(), format, colour };
     let (filter, not_understood) = filter();
     let builder = fmt().with_env_filter(filter).with_writer(lines).log_internal_errors(false);
     // The second initialisation in a process is refused by design; the first one serves all.
     let _already_there = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(colour).with_target(false);
-            builder.map_event_format(|text| Bounded::new(text, format, now)).try_init()
+            builder.map_event_format(|text| RateLimitedFormat::new(text, format, now)).try_init()
         }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true).with_current_span(false);
-            builder.map_event_format(|json| Bounded::new(json, format, now)).try_init()
+            builder.map_event_format(|json| RateLimitedFormat::new(json, format, now)).try_init()
         }
     };
     std::panic::set_hook(Box::new(report_panic));
@@ -119,13 +119,13 @@ fn filter() -> (EnvFilter, Vec<String>) {
 /// Writes each event as one line without characters that a terminal obeys, whatever its values
 /// contain: names of files and text from peers are among them. The subscriber passes each event in
 /// one piece.
-struct Lines<W> {
+struct SanitizingWriter<W> {
     out: W,
     format: LogFormat,
     colour: bool,
 }
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Write> Write for SanitizingWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -168,9 +168,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for CapturedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("no panic").write(bytes)
         }
@@ -182,9 +182,11 @@ mod tests {
 
     /// Returns the line of an event with unusual values.
     fn logged(format: LogFormat, colour: bool) -> String {
-        let kept = Kept::default();
+        let kept = CapturedOutput::default();
         let out = kept.clone();
-        let builder = fmt().with_writer(move || Lines { out: out.clone(), format, colour }).with_ansi(colour);
+        let builder = fmt()
+            .with_writer(move || SanitizingWriter { out: out.clone(), format, colour })
+            .with_ansi(colour);
         let event = || {
             let file = "evil\n2026-11-26T00:00:00Z  INFO tenant loaded tenant=admin\u{1b}]0;x\u{7}\u{9b}\u{202e}.yaml";
             tracing::info!(file, shown = %file, "found {file}");

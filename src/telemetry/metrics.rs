@@ -18,13 +18,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::budgets::Budgets;
-pub use self::budgets::Held;
+use self::budgets::BudgetMetrics;
+pub use self::budgets::HeldBytes;
 use super::log;
 
 /// The outcome of a tool call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum CallOutcome {
     Ok,
     /// The schema refused the arguments.
     BadArguments,
@@ -39,17 +39,17 @@ pub enum Outcome {
     Internal,
 }
 
-const OUTCOMES: [Outcome; 7] = [
-    Outcome::Ok,
-    Outcome::BadArguments,
-    Outcome::NotAllowed,
-    Outcome::BackendError,
-    Outcome::Busy,
-    Outcome::Cancelled,
-    Outcome::Internal,
+const OUTCOMES: [CallOutcome; 7] = [
+    CallOutcome::Ok,
+    CallOutcome::BadArguments,
+    CallOutcome::NotAllowed,
+    CallOutcome::BackendError,
+    CallOutcome::Busy,
+    CallOutcome::Cancelled,
+    CallOutcome::Internal,
 ];
 
-impl Outcome {
+impl CallOutcome {
     /// Returns the value of the label, in metrics and the audit.
     pub fn label(self) -> &'static str {
         match self {
@@ -65,48 +65,48 @@ impl Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabels {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answer {
+struct ResponseLabels {
     route: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Route {
+struct RouteLabels {
     route: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TaskLabel {
+struct TaskLabels {
     task: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantOutcome {
+struct TenantOutcomeLabels {
     tenant: String,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
+struct StateLabels {
     state: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Name {
+struct CertificateLabels {
     name: String,
 }
 
-type Seconds = fn() -> Histogram;
+type HistogramConstructor = fn() -> Histogram;
 
 /// All metric families of one gateway. Share it behind an `Arc`; the registry is not global, so
 /// that tests can have several.
@@ -114,30 +114,30 @@ type Seconds = fn() -> Histogram;
 pub struct Metrics {
     registry: Registry,
     connections: Gauge,
-    refused: Family<Reason, Counter>,
-    answers: Family<Answer, Counter>,
-    answer_seconds: Family<Route, Histogram, Seconds>,
-    tool_calls: Family<TenantOutcome, Counter>,
-    tool_seconds: Family<OutcomeLabel, Histogram, Seconds>,
-    backend_seconds: Family<OutcomeLabel, Histogram, Seconds>,
-    identity_seconds: Family<OutcomeLabel, Histogram, Seconds>,
-    passes: Family<OutcomeLabel, Counter>,
+    refused: Family<ReasonLabels, Counter>,
+    answers: Family<ResponseLabels, Counter>,
+    answer_seconds: Family<RouteLabels, Histogram, HistogramConstructor>,
+    tool_calls: Family<TenantOutcomeLabels, Counter>,
+    tool_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
+    backend_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
+    identity_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
+    passes: Family<OutcomeLabels, Counter>,
     pass_seconds: Histogram,
     changes: Counter,
     last_pass_completed: Gauge,
     last_completed_at: Gauge<f64, AtomicU64>,
     unsettled: Gauge,
     notified: Gauge,
-    tenants: Family<StateLabel, Gauge>,
+    tenants: Family<StateLabels, Gauge>,
     generation: Gauge,
     store_writable: Gauge,
     audit_lost: Counter,
-    task_panics: Family<TaskLabel, Counter>,
+    task_panics: Family<TaskLabels, Counter>,
     audit_counted: Counter,
-    certificate_ends: Family<Name, Gauge>,
-    certificate_failures: Family<Name, Gauge>,
-    certificate_orders: Family<OutcomeLabel, Counter>,
-    budgets: Budgets,
+    certificate_ends: Family<CertificateLabels, Gauge>,
+    certificate_failures: Family<CertificateLabels, Gauge>,
+    certificate_orders: Family<OutcomeLabels, Counter>,
+    budgets: BudgetMetrics,
 }
 
 impl Metrics {
@@ -169,7 +169,7 @@ impl Metrics {
             certificate_ends: Family::default(),
             certificate_failures: Family::default(),
             certificate_orders: Family::default(),
-            budgets: Budgets::default(),
+            budgets: BudgetMetrics::default(),
         };
         metrics.register();
         metrics
@@ -271,24 +271,24 @@ impl Metrics {
         let lost = "Audit lines that could not be kept";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
         let lost = "Lines of the log that standard error did not take";
-        registry.register("tenantd_log_lines_lost", lost, super::log::lost());
+        registry.register("tenantd_log_lines_lost", lost, super::log::lost_counter());
         let panics = "Panics inside tenantd by task; each is a fault to report";
         registry.register("tenantd_task_panics", panics, self.task_panics.clone());
         let counted = "Audit lines that stand in a line with their number, beyond their tenant's share";
         registry.register("tenantd_audit_counted", counted, self.audit_counted.clone());
         let left_out = "Log lines that were left out, since there were many of their kind about one tenant";
-        registry.register("tenantd_log_lines_left_out", left_out, log::left_out());
+        registry.register("tenantd_log_lines_left_out", left_out, log::omitted_counter());
         registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
     }
 
     /// Sets how often a task has panicked since the start.
-    pub fn task_panics(&self, task: &'static str, panics: u64) {
-        self.task_panics.get_or_create(&TaskLabel { task }).inner().store(panics, Ordering::Relaxed);
+    pub fn set_task_panics(&self, task: &'static str, panics: u64) {
+        self.task_panics.get_or_create(&TaskLabels { task }).inner().store(panics, Ordering::Relaxed);
     }
 
     /// Returns the exposition text (OpenMetrics).
     pub fn encode(&self) -> String {
-        self.budgets.measure();
+        self.budgets.update();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a String takes what is written");
@@ -296,56 +296,56 @@ impl Metrics {
     }
 
     /// Counts a connection that was accepted (`1`) or ended (`-1`).
-    pub fn connections(&self, change: i64) {
+    pub fn add_connections(&self, change: i64) {
         self.connections.inc_by(change);
     }
 
     /// Counts a connection that was refused or closed: `cap`, `gave_way`, `per_ip`, `handshake`,
     /// `header_timeout`, `stalled`, `accept_error`.
-    pub fn connection_refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Reason { reason }).inc();
+    pub fn record_refused_connection(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Exposes a budget of `limit` bytes from now on; `held` returns what it holds.
-    pub fn watch_budget(&self, budget: &'static str, limit: u64, held: Held) {
-        self.budgets.watch(budget, limit, held);
+    pub fn register_budget(&self, budget: &'static str, limit: u64, held: HeldBytes) {
+        self.budgets.add(budget, limit, held);
     }
 
     /// Counts a refusal of a budget. `reason` is the limit that was reached: `all`, `tenant`,
     /// `network`, `client`.
-    pub fn budget_refused(&self, budget: &'static str, reason: &'static str) {
-        self.budgets.refuse(budget, reason);
+    pub fn record_budget_rejection(&self, budget: &'static str, reason: &'static str) {
+        self.budgets.record_rejection(budget, reason);
     }
 
     /// Records a response. `route` is one of a small fixed set.
-    pub fn answered(&self, route: &'static str, status: u16, elapsed: Duration) {
-        self.answers.get_or_create(&Answer { route, status }).inc();
-        self.answer_seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64());
+    pub fn record_response(&self, route: &'static str, status: u16, elapsed: Duration) {
+        self.answers.get_or_create(&ResponseLabels { route, status }).inc();
+        self.answer_seconds.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
     }
 
     /// Records a finished tool call.
-    pub fn tool_call(&self, tenant: &str, outcome: Outcome, elapsed: Duration) {
+    pub fn record_tool_call(&self, tenant: &str, outcome: CallOutcome, elapsed: Duration) {
         let outcome = outcome.label();
-        self.tool_calls.get_or_create(&TenantOutcome { tenant: tenant.to_owned(), outcome }).inc();
-        self.tool_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+        self.tool_calls.get_or_create(&TenantOutcomeLabels { tenant: tenant.to_owned(), outcome }).inc();
+        self.tool_seconds.get_or_create(&OutcomeLabels { outcome }).observe(elapsed.as_secs_f64());
     }
 
     /// Records a finished backend call; `outcome` is `ok` or the error's class.
-    pub fn backend_call(&self, outcome: &'static str, elapsed: Duration) {
-        self.backend_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    pub fn record_backend_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.backend_seconds.get_or_create(&OutcomeLabels { outcome }).observe(elapsed.as_secs_f64());
     }
 
     /// Records a finished login or renewal at the identity provider; `outcome` is `ok`, `refused`,
     /// `ended`, `misconfigured` or `down`.
-    pub fn identity_call(&self, outcome: &'static str, elapsed: Duration) {
-        self.identity_seconds.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+    pub fn record_identity_call(&self, outcome: &'static str, elapsed: Duration) {
+        self.identity_seconds.get_or_create(&OutcomeLabels { outcome }).observe(elapsed.as_secs_f64());
     }
 
     /// Records a pass over the tenants folder that ended at `now` (seconds since 1970) and changed
     /// `changed` tenants.
-    pub fn pass(&self, completed: bool, changed: usize, elapsed: Duration, now: f64) {
+    pub fn record_pass(&self, completed: bool, changed: usize, elapsed: Duration, now: f64) {
         let outcome = if completed { "ok" } else { "failed" };
-        self.passes.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.passes.get_or_create(&OutcomeLabels { outcome }).inc();
         self.pass_seconds.observe(elapsed.as_secs_f64());
         self.changes.inc_by(changed as u64);
         self.last_pass_completed.set(completed.into());
@@ -355,58 +355,59 @@ impl Metrics {
     }
 
     /// Sets whether the last write to the store succeeded.
-    pub fn store_writable(&self, writable: bool) {
+    pub fn set_store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
     }
 
     /// Counts an audit line that was lost.
-    pub fn audit_lost(&self) {
+    pub fn record_lost_audit_line(&self) {
         self.audit_lost.inc();
     }
 
     /// Counts an audit line that only the number in another line stands for.
-    pub fn audit_counted(&self) {
+    pub fn record_omitted_audit_line(&self) {
         self.audit_counted.inc();
     }
 
     /// Sets how many entries have not settled, and whether the system notifies of changes.
-    pub fn folder(&self, unsettled: usize, notified: bool) {
+    pub fn set_folder_state(&self, unsettled: usize, notified: bool) {
         self.unsettled.set(i64::try_from(unsettled).unwrap_or(i64::MAX));
         self.notified.set(notified.into());
     }
 
     /// Sets how many tenants are in each state, and the current generation.
-    pub fn tenants(&self, by_state: &[(&'static str, i64)], generation: u64) {
+    pub fn set_tenants(&self, by_state: &[(&'static str, i64)], generation: u64) {
         for &(state, count) in by_state {
-            self.tenants.get_or_create(&StateLabel { state }).set(count);
+            self.tenants.get_or_create(&StateLabels { state }).set(count);
         }
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// Sets when an automatic certificate expires (seconds since 1970), and how many attempts in a
     /// row have failed.
-    pub fn certificate(&self, name: &str, not_after: i64, failures: u32) {
-        let name = Name { name: name.to_owned() };
+    pub fn set_certificate(&self, name: &str, not_after: i64, failures: u32) {
+        let name = CertificateLabels { name: name.to_owned() };
         self.certificate_failures.get_or_create(&name).set(failures.into());
         self.certificate_ends.get_or_create(&name).set(not_after);
     }
 
     /// Counts an attempt to obtain a certificate; `outcome` is `ok` or the fault's class.
-    pub fn certificate_order(&self, outcome: &'static str) {
-        self.certificate_orders.get_or_create(&OutcomeLabel { outcome }).inc();
+    pub fn record_certificate_order(&self, outcome: &'static str) {
+        self.certificate_orders.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Drops the series of a certificate that is no longer wanted.
-    pub fn forget_certificate(&self, name: &str) {
-        let name = Name { name: name.to_owned() };
+    pub fn remove_certificate(&self, name: &str) {
+        let name = CertificateLabels { name: name.to_owned() };
         self.certificate_ends.remove(&name);
         self.certificate_failures.remove(&name);
     }
 
     /// Drops the series of a removed tenant.
-    pub fn forget(&self, tenant: &str) {
+    pub fn remove_tenant(&self, tenant: &str) {
         for outcome in OUTCOMES {
-            self.tool_calls.remove(&TenantOutcome { tenant: tenant.to_owned(), outcome: outcome.label() });
+            self.tool_calls
+                .remove(&TenantOutcomeLabels { tenant: tenant.to_owned(), outcome: outcome.label() });
         }
     }
 }
@@ -429,10 +430,10 @@ mod tests {
     #[test]
     fn a_removed_tenant_leaves_no_series() {
         let metrics = Metrics::new();
-        metrics.tool_call("acme", Outcome::Ok, Duration::from_millis(3));
-        metrics.tool_call("beta", Outcome::Busy, Duration::from_millis(3));
+        metrics.record_tool_call("acme", CallOutcome::Ok, Duration::from_millis(3));
+        metrics.record_tool_call("beta", CallOutcome::Busy, Duration::from_millis(3));
         assert!(metrics.encode().contains(r#"tenantd_tool_calls_total{tenant="acme",outcome="ok"} 1"#));
-        metrics.forget("acme");
+        metrics.remove_tenant("acme");
         assert!(!metrics.encode().contains("acme"));
         assert!(metrics.encode().contains("beta"));
     }
@@ -440,7 +441,7 @@ mod tests {
     #[test]
     fn the_text_ends_as_open_metrics_wants() {
         let metrics = Metrics::new();
-        metrics.answered("mcp", 200, Duration::from_millis(1));
+        metrics.record_response("mcp", 200, Duration::from_millis(1));
         let text = metrics.encode();
         assert!(text.contains(r#"tenantd_http_answers_total{route="mcp",status="200"} 1"#), "{text}");
         assert!(text.ends_with("# EOF\n"));

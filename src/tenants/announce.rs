@@ -5,20 +5,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::drain::Drain;
-use super::published::Published;
+use super::entry::EntryMap;
+use super::published_entry::PublishedEntry;
 use super::registry::RoutingTable;
-use super::roster::Roster;
-use super::status::{State, TenantStatus};
+use super::status::{TenantState, TenantStatus};
 use crate::base::diagnostic::Severity;
 use crate::telemetry::metrics::Metrics;
 
 /// Logs an entry that changed, with its findings.
-pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation: u64) {
+pub(super) fn log_change(roster: &EntryMap, stem: &str, status: &TenantStatus, generation: u64) {
     let tenant = status.name.as_str();
     let revision = status.in_force.as_deref();
     let url = status.connector_url.as_deref();
     match status.state {
-        State::Stale => {
+        TenantState::Stale => {
             tracing::warn!(
                 tenant,
                 revision,
@@ -27,7 +27,7 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
                 "the last change was refused"
             );
         }
-        State::Rejected => tracing::warn!(tenant, generation, "tenant rejected"),
+        TenantState::Rejected => tracing::warn!(tenant, generation, "tenant rejected"),
         _ => tracing::info!(
             tenant,
             revision,
@@ -47,22 +47,22 @@ pub(super) fn log(roster: &Roster, stem: &str, status: &TenantStatus, generation
 }
 
 /// Updates the metrics of tenants by state.
-pub(super) fn count(table: &RoutingTable, metrics: &Metrics) {
-    let by_state = State::ALL.map(|state| (state.label(), table.counts[state as usize] as i64));
-    metrics.tenants(&by_state, table.generation);
+pub(super) fn record_states(table: &RoutingTable, metrics: &Metrics) {
+    let by_state = TenantState::ALL.map(|state| (state.as_str(), table.counts[state as usize] as i64));
+    metrics.set_tenants(&by_state, table.generation);
 }
 
 /// Retires a revision that was replaced or removed: notifies its streams and lets its calls finish.
 /// Calls by callers that the new revision does not admit are cut at once.
-pub(super) fn dismiss(old: &Published, new: Option<&Published>, drain: &Drain, now: Timestamp) {
+pub(super) fn retire(old: &PublishedEntry, new: Option<&PublishedEntry>, drain: &Drain, now: Timestamp) {
     let Some(tenant) = &old.tenant else { return };
     match new.and_then(|new| new.tenant.as_ref()) {
         Some(successor) if Arc::ptr_eq(successor, tenant) => return,
         Some(successor) => {
-            tenant.slot.leaves.keep_only(&successor.bearer, now);
-            tenant.mcp.superseded_by(&successor.mcp);
+            tenant.slot.access_revocations.retain_allowed(&successor.bearer, now);
+            tenant.mcp.hand_over_to(&successor.mcp);
         }
         None => {}
     }
-    drain.take(Arc::clone(tenant));
+    drain.retire(Arc::clone(tenant));
 }

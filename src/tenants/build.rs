@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use ipnet::IpNet;
 
 use super::tenant::{Tenant, TenantSlot};
-use crate::backend::{self, Pool, WarmUp};
+use crate::backend::{self, ContextRefresher, Pool};
 use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::base::digest::Digest;
-use crate::mcp::{Door, McpServer, Surface};
-use crate::oauth::authorization_server::{AuthorizationServer, Shared};
+use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::bearer::BearerCheck;
+use crate::oauth::server::{AuthServer, AuthServerDeps};
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
 use crate::telemetry::audit::Audit;
@@ -20,11 +20,11 @@ use crate::telemetry::metrics::Metrics;
 
 /// The dependencies that all tenants are built with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct TenantDeps {
     /// The connections to backends.
     pub pool: Pool,
     /// The queue of contexts to fetch in advance.
-    pub warm_up: WarmUp,
+    pub context_refresher: ContextRefresher,
     /// The metrics that tenants report to.
     pub metrics: Arc<Metrics>,
     /// The audit log.
@@ -36,14 +36,14 @@ pub struct Parts {
     /// Networks that open tenants answer as they answer private ones.
     pub private_networks: Arc<[IpNet]>,
     /// What logins need; none where there is nowhere to keep grants.
-    pub login: Option<Shared>,
+    pub login: Option<AuthServerDeps>,
     /// Browser origins that may call, besides a tenant's own.
     pub allowed_origins: Vec<String>,
     /// How long streams and calls of an old revision may continue.
-    pub drain: std::time::Duration,
+    pub drain_period: std::time::Duration,
 }
 
-impl Parts {
+impl TenantDeps {
     /// Builds a tenant; the errors are findings about its tools' schemas.
     pub(super) fn build(
         &self,
@@ -52,29 +52,29 @@ impl Parts {
         revision: Digest,
         slot: Arc<TenantSlot>,
     ) -> Result<Arc<Tenant>, Report> {
-        let backend = Arc::new(backend::Client::new(
+        let backend = Arc::new(backend::BackendClient::new(
             self.pool.clone().for_tenant(&spec.name),
             &spec.backend,
             &spec.limits,
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let mcp = McpServer::new(self.surface(&spec, Arc::clone(&backend)))?;
+        let mcp = McpServer::new(self.server_config(&spec, Arc::clone(&backend)))?;
         let login = self.login.as_ref().zip(spec.access.login.as_ref());
-        let login = login.map(|(shared, login)| AuthorizationServer::new(shared, stem, &spec, login));
+        let login = login.map(|(shared, login)| AuthServer::new(shared, stem, &spec, login));
         let bearer = match &login {
-            Some(server) => BearerCheck::login(Arc::clone(server.grants()), &slot.leaves),
+            Some(server) => BearerCheck::with_login(Arc::clone(server.grants()), &slot.access_revocations),
             None => {
                 let networks = Arc::clone(&self.private_networks);
-                BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.leaves)
+                BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.access_revocations)
             }
         };
         Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login, page: OnceLock::new() }))
     }
 
-    fn surface(&self, spec: &TenantSpec, backend: Arc<backend::Client>) -> Surface {
+    fn server_config(&self, spec: &TenantSpec, backend: Arc<backend::BackendClient>) -> McpServerConfig {
         let own = std::iter::once(spec.public_url.origin().to_owned());
-        Surface {
+        McpServerConfig {
             tenant: spec.name.clone(),
             dataset: Arc::clone(&spec.dataset),
             title: Arc::clone(&spec.title),
@@ -85,7 +85,7 @@ impl Parts {
             deadline: spec.deadline,
             list_ttl: spec.cache.list_ttl,
             max_result_bytes: spec.limits.max_result_bytes,
-            door: Door::from(&spec.access),
+            auth_mode: AuthMode::from(&spec.access),
             // The server has refused foreign hosts before it selects a tenant.
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),

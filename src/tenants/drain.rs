@@ -11,26 +11,26 @@ use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 
 /// The interval at which draining revisions are checked for being idle.
-const GLANCE: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The draining revisions. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Drain {
-    leaving: Arc<Mutex<Vec<Leaving>>>,
-    bell: Arc<Notify>,
+    retired: Arc<Mutex<Vec<RetiredRevision>>>,
+    wakeup: Arc<Notify>,
     clock: Arc<dyn Clock>,
     period: Duration,
 }
 
 /// A revision, and when it is closed regardless of its calls.
-struct Leaving {
+struct RetiredRevision {
     tenant: Arc<Tenant>,
-    due: Instant,
+    deadline: Instant,
 }
 
 impl Drain {
     pub(super) fn start(tasks: &Tasks, clock: Arc<dyn Clock>, period: Duration) -> Self {
-        let drain = Self { leaving: Arc::default(), bell: Arc::default(), clock, period };
+        let drain = Self { retired: Arc::default(), wakeup: Arc::default(), clock, period };
         let (runner, stop) = (drain.clone(), tasks.soft().clone());
         let work = move || {
             let (runner, stop) = (runner.clone(), stop.clone());
@@ -41,25 +41,25 @@ impl Drain {
                 }
             }
         };
-        tasks.spawn("drain", tasks.supervised("drain", work));
+        tasks.spawn("drain", tasks.supervise("drain", work));
         drain
     }
 
     /// Starts to drain a revision.
-    pub(super) fn take(&self, tenant: Arc<Tenant>) {
-        if tenant.mcp.under_way() == 0 {
+    pub(super) fn retire(&self, tenant: Arc<Tenant>) {
+        if tenant.mcp.in_flight_count() == 0 {
             return tenant.mcp.close();
         }
         let due = self.clock.monotonic() + self.period;
-        self.leaving().push(Leaving { tenant, due });
-        self.bell.notify_one();
+        self.lock_retired().push(RetiredRevision { tenant, deadline: due });
+        self.wakeup.notify_one();
     }
 
     async fn run(&self) {
         loop {
-            self.bell.notified().await;
+            self.wakeup.notified().await;
             while !self.close_due() {
-                tokio::time::sleep(GLANCE).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -67,8 +67,8 @@ impl Drain {
     /// Closes revisions that are idle or due. Returns whether none is left.
     fn close_due(&self) -> bool {
         let now = self.clock.monotonic();
-        let mut leaving = self.leaving();
-        let is_due = |one: &mut Leaving| one.due <= now || one.tenant.mcp.under_way() == 0;
+        let mut leaving = self.lock_retired();
+        let is_due = |one: &mut RetiredRevision| one.deadline <= now || one.tenant.mcp.in_flight_count() == 0;
         for one in leaving.extract_if(.., is_due) {
             one.tenant.mcp.close();
         }
@@ -76,10 +76,10 @@ impl Drain {
     }
 
     fn close_all(&self) {
-        self.leaving().drain(..).for_each(|one| one.tenant.mcp.close());
+        self.lock_retired().drain(..).for_each(|one| one.tenant.mcp.close());
     }
 
-    fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
-        self.leaving.lock().expect("no holder of this lock panics")
+    fn lock_retired(&self) -> MutexGuard<'_, Vec<RetiredRevision>> {
+        self.retired.lock().expect("no holder of this lock panics")
     }
 }

@@ -1,12 +1,12 @@
 //! The one task that changes the published state: it scans, loads, decides, builds, publishes and
 //! announces.
 
+mod commands;
 mod history;
-mod keep;
-mod orders;
 mod pass;
+mod persist;
+mod publish;
 mod read;
-mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,79 +14,79 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::history::{Comparison, Revision};
-pub use self::orders::{Done, Order, Refused};
-use self::pass::Worker;
-use super::adding;
-use super::build::Parts;
+pub use self::commands::{Command, CommandError, CommandOutcome};
+pub use self::history::{Revision, RevisionComparison};
+use self::pass::Reconciler;
+use super::build::TenantDeps;
 use super::registry::Registry;
 use super::status::TenantStatus;
-use super::watch::Doorbell;
-use crate::base::panic::{Panicked, caught};
-use crate::base::task::{Panics, Tasks};
+use super::upload;
+use super::watch::WatchQueue;
+use crate::base::panic::{Panicked, catch_panic};
+use crate::base::task::{PanicCounts, Tasks};
 use crate::bundle;
 use crate::settings::WatchMode;
-use crate::store::{Entry, Store};
+use crate::store::{Store, StoredEntry};
 
 /// The longest time that a reload waits for files that are still being written.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a step that panicked.
-const AFTER_PANIC: Duration = Duration::from_secs(1);
+const PANIC_BACKOFF: Duration = Duration::from_secs(1);
 /// The name of the task.
 const TASK: &str = "reconcile";
 
 /// The handle on the task.
 #[derive(Clone)]
-pub struct Reconciler {
-    bell: Doorbell,
-    requests: mpsc::Sender<oneshot::Sender<u64>>,
-    orders: mpsc::Sender<Ordered>,
-    site: Arc<Site>,
+pub struct ReconcilerHandle {
+    watch_queue: WatchQueue,
+    reloads: mpsc::Sender<oneshot::Sender<u64>>,
+    commands: mpsc::Sender<QueuedCommand>,
+    shared: Arc<ReconcilerShared>,
 }
 
 /// An order, the entry that it is for, and the channel for the answer.
-type Ordered = (String, Order, oneshot::Sender<Result<Done, Refused>>);
+type QueuedCommand = (String, Command, oneshot::Sender<Result<CommandOutcome, CommandError>>);
 
 /// The state that answers requests without the task.
-struct Site {
+struct ReconcilerShared {
     folder: PathBuf,
-    context: Arc<bundle::Context>,
+    context: Arc<bundle::LoadContext>,
     registry: Registry,
     store: Option<Arc<Store>>,
 }
 
 /// The configuration and dependencies of the reconciler.
-pub struct Ground {
+pub struct ReconcilerConfig {
     /// The tenants folder.
     pub folder: PathBuf,
     /// How the folder is watched.
     pub watch: WatchMode,
     /// The context of loading.
-    pub context: Arc<bundle::Context>,
+    pub context: Arc<bundle::LoadContext>,
     /// The dependencies of tenants.
-    pub parts: Parts,
+    pub tenant_deps: TenantDeps,
     /// Where tables are published.
     pub registry: Registry,
     /// The persistent store, if there is one.
     pub store: Option<Arc<Store>>,
     /// The store's record of each entry.
-    pub kept: Vec<Entry>,
+    pub stored_entries: Vec<StoredEntry>,
 }
 
-impl Reconciler {
+impl ReconcilerHandle {
     /// Starts the task. Its first pass takes the folder as it is.
-    pub fn start(ground: Ground, tasks: &Tasks) -> Self {
-        let bell = Doorbell::new(Arc::clone(&ground.parts.clock));
+    pub fn start(ground: ReconcilerConfig, tasks: &Tasks) -> Self {
+        let bell = WatchQueue::new(Arc::clone(&ground.tenant_deps.clock));
         // A full queue holds many requests for a full scan: one scan serves them all.
         let (requests, asked) = mpsc::channel(16);
         let (orders, ordered) = mpsc::channel(16);
-        let site = Arc::new(Site {
+        let site = Arc::new(ReconcilerShared {
             folder: ground.folder.clone(),
             context: Arc::clone(&ground.context),
             registry: ground.registry.clone(),
             store: ground.store.clone(),
         });
-        let worker = Worker::new(ground, bell.clone(), tasks);
+        let worker = Reconciler::new(ground, bell.clone(), tasks);
         let stop = tasks.soft().clone();
         let work = run(worker, bell.clone(), asked, ordered, tasks.panics().clone());
         tasks.spawn(TASK, async move {
@@ -95,19 +95,19 @@ impl Reconciler {
                 () = stop.cancelled() => {}
             }
         });
-        Self { bell, requests, orders, site }
+        Self { watch_queue: bell, reloads: requests, commands: orders, shared: site }
     }
 
     /// Requests a full scan.
-    pub fn look_again(&self) {
-        self.bell.ring_all();
+    pub fn request_scan(&self) {
+        self.watch_queue.notify_all();
     }
 
     /// Runs a full scan, waits until its entries have settled (at most five seconds), and returns
     /// the current generation; `None` on shutdown.
     pub async fn reload(&self) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(reply).await.ok()?;
+        self.reloads.send(reply).await.ok()?;
         answer.await.ok()
     }
 
@@ -115,12 +115,12 @@ impl Reconciler {
     ///
     /// # Errors
     /// Returns the reason why the order was not carried out, for instance that there is no such
-    /// entry, or `Refused::Ending` on shutdown.
-    pub async fn order(&self, name: &str, order: Order) -> Result<Done, Refused> {
+    /// entry, or `Refused::ShuttingDown` on shutdown.
+    pub async fn execute(&self, name: &str, order: Command) -> Result<CommandOutcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.orders.send((name.to_owned(), order, reply)).await;
-        sent.map_err(|_| Refused::Ending)?;
-        answer.await.map_err(|_| Refused::Ending)?
+        let sent = self.commands.send((name.to_owned(), order, reply)).await;
+        sent.map_err(|_| CommandError::ShuttingDown)?;
+        answer.await.map_err(|_| CommandError::ShuttingDown)?
     }
 
     /// Validates a file, puts it into the folder, and returns the status of its entry after a
@@ -129,63 +129,63 @@ impl Reconciler {
     /// # Errors
     /// Fails if the name is not a tenant file's, if the file exists and `replace` is false, if the
     /// tenant would be refused, or if the folder cannot be written.
-    pub async fn add(
+    pub async fn upload(
         &self,
         name: String,
         bytes: Vec<u8>,
         replace: bool,
-    ) -> Result<Option<TenantStatus>, adding::Refused> {
-        let site = Arc::clone(&self.site);
-        let adding = move || adding::add(&site.folder, &name, bytes, replace, &site.context);
+    ) -> Result<Option<TenantStatus>, upload::UploadError> {
+        let site = Arc::clone(&self.shared);
+        let adding = move || upload::store_file(&site.folder, &name, bytes, replace, &site.context);
         let added = tokio::task::spawn_blocking(adding).await;
-        let stem = added.map_err(|error| adding::Refused::Io(std::io::Error::other(error)))??;
+        let stem = added.map_err(|error| upload::UploadError::Io(std::io::Error::other(error)))??;
         self.reload().await;
-        Ok(self.site.registry.load().entries.get(stem.as_str()).map(|entry| entry.status()))
+        Ok(self.shared.registry.load().entries.get(stem.as_str()).map(|entry| entry.status()))
     }
 }
 
 /// Runs the task. A panic ends only the current step: the published table stays consistent, since
 /// it is swapped as a whole, and the next tick scans everything again.
 async fn run(
-    mut worker: Worker,
-    bell: Doorbell,
+    mut worker: Reconciler,
+    bell: WatchQueue,
     mut asked: mpsc::Receiver<oneshot::Sender<u64>>,
-    mut ordered: mpsc::Receiver<Ordered>,
-    panics: Panics,
+    mut ordered: mpsc::Receiver<QueuedCommand>,
+    panics: PanicCounts,
 ) {
-    if caught(worker.first_pass()).await == Err(Panicked) {
+    if catch_panic(worker.first_pass()).await == Err(Panicked) {
         panics.record(TASK);
     }
-    let mut waiting = Waiting::default();
+    let mut waiting = ReloadWaiters::default();
     loop {
-        let step = caught(step(&mut worker, &bell, &mut asked, &mut ordered, &mut waiting));
+        let step = catch_panic(step(&mut worker, &bell, &mut asked, &mut ordered, &mut waiting));
         if step.await == Err(Panicked) {
             panics.record(TASK);
             // A fault that recurs at once must not cause a busy loop.
-            tokio::time::sleep(AFTER_PANIC).await;
+            tokio::time::sleep(PANIC_BACKOFF).await;
         }
-        waiting.answer(worker.has_settled(), worker.generation(), worker.now());
+        waiting.answer_due(worker.is_stable(), worker.generation(), worker.now());
     }
 }
 
 /// Waits for the next event and handles it.
 async fn step(
-    worker: &mut Worker,
-    bell: &Doorbell,
+    worker: &mut Reconciler,
+    bell: &WatchQueue,
     asked: &mut mpsc::Receiver<oneshot::Sender<u64>>,
-    ordered: &mut mpsc::Receiver<Ordered>,
-    waiting: &mut Waiting,
+    ordered: &mut mpsc::Receiver<QueuedCommand>,
+    waiting: &mut ReloadWaiters,
 ) {
     tokio::select! {
-        look = bell.next() => worker.pass(look).await,
-        () = worker.until_second_look() => worker.second_look().await,
-        () = worker.until_tick() => worker.look_at_all().await,
+        look = bell.next_scan() => worker.run_pass(look).await,
+        () = worker.until_recheck_due() => worker.recheck_unstable().await,
+        () = worker.until_full_scan_due() => worker.scan_all().await,
         Some((name, order, reply)) = ordered.recv() => {
             // The sender may have given up.
-            let _unheard = reply.send(worker.obey(&name, order).await);
+            let _unheard = reply.send(worker.execute(&name, order).await);
         }
         Some(reply) = asked.recv() => {
-            worker.look_at_all().await;
+            worker.scan_all().await;
             waiting.add(reply, worker.now());
         }
     }
@@ -193,15 +193,15 @@ async fn step(
 
 /// The senders of reload requests that were not answered yet.
 #[derive(Default)]
-struct Waiting(Vec<(Instant, oneshot::Sender<u64>)>);
+struct ReloadWaiters(Vec<(Instant, oneshot::Sender<u64>)>);
 
-impl Waiting {
+impl ReloadWaiters {
     fn add(&mut self, reply: oneshot::Sender<u64>, now: Instant) {
-        self.0.push((now + PATIENCE, reply));
+        self.0.push((now + RELOAD_TIMEOUT, reply));
     }
 
     /// Answers all requests once everything has settled, and before that those whose time is up.
-    fn answer(&mut self, settled: bool, generation: u64, now: Instant) {
+    fn answer_due(&mut self, settled: bool, generation: u64, now: Instant) {
         for (_, reply) in self.0.extract_if(.., |(until, _)| settled || *until <= now) {
             // The sender may have given up.
             let _unheard = reply.send(generation);

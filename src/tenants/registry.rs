@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::watch;
 
-use super::published::Published;
-use super::status::State;
+use super::published_entry::PublishedEntry;
+use super::status::TenantState;
 use super::tenant::Tenant;
 use crate::routing::Router;
 use crate::spec::HostName;
@@ -20,48 +20,48 @@ pub struct RoutingTable {
     /// Routes a host and path to a tenant.
     pub router: Router<Arc<Tenant>>,
     /// The state of every entry in the folder, by stem.
-    pub entries: RedBlackTreeMapSync<Arc<str>, Published>,
-    /// The number of entries in each state, in the order of [`State::ALL`].
-    pub counts: [usize; State::ALL.len()],
+    pub entries: RedBlackTreeMapSync<Arc<str>, PublishedEntry>,
+    /// The number of entries in each state, in the order of [`TenantState::ALL`].
+    pub counts: [usize; TenantState::ALL.len()],
     /// The number of tables published so far.
     pub generation: u64,
     /// Whether the first pass over the folder is complete.
-    pub settled: bool,
+    pub is_initial_scan_done: bool,
 }
 
 impl RoutingTable {
     /// Returns the entry with this name or stem.
-    pub fn entry(&self, name: &str) -> Option<&Published> {
-        let named = |entry: &&Published| entry.name() == name;
+    pub fn find_entry(&self, name: &str) -> Option<&PublishedEntry> {
+        let named = |entry: &&PublishedEntry| entry.name() == name;
         self.entries.get(name).or_else(|| self.entries.values().find(named))
     }
 
     /// Returns the number of entries in each current state, including trouble of backends and
     /// logins since the last pass. Visits every tenant, so it is meant for monitoring and not for
     /// requests.
-    pub fn counts_now(&self) -> [(&'static str, i64); State::ALL.len()] {
-        let mut counts = State::ALL.map(|state| (state.label(), 0));
-        self.entries.values().for_each(|entry| counts[entry.state_now() as usize].1 += 1);
+    pub fn count_current_states(&self) -> [(&'static str, i64); TenantState::ALL.len()] {
+        let mut counts = TenantState::ALL.map(|state| (state.as_str(), 0));
+        self.entries.values().for_each(|entry| counts[entry.current_state() as usize].1 += 1);
         counts
     }
 
     /// Returns the tenants' own hosts, for certificates.
-    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
-        self.router.hosts()
+    pub fn tenant_hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.router.tenant_hosts()
     }
 
     /// Removes an entry with all its mounts.
-    pub(super) fn take_out(&mut self, stem: &str) {
+    pub(super) fn remove_entry(&mut self, stem: &str) {
         let Some(entry) = self.entries.get(stem) else { return };
-        self.counts[entry.state() as usize] -= 1;
+        self.counts[entry.last_state() as usize] -= 1;
         let mounts = entry.tenant.iter().flat_map(|tenant| &tenant.spec.mounts);
         mounts.for_each(|mount| self.router.remove(mount));
         self.entries.remove_mut(stem);
     }
 
     /// Inserts an entry that is not in the table.
-    pub(super) fn put_in(&mut self, stem: &Arc<str>, entry: Published) {
-        self.counts[entry.state() as usize] += 1;
+    pub(super) fn insert_entry(&mut self, stem: &Arc<str>, entry: PublishedEntry) {
+        self.counts[entry.last_state() as usize] += 1;
         if let Some(tenant) = &entry.tenant {
             tenant.spec.mounts.iter().for_each(|mount| self.router.insert(mount, Arc::clone(tenant)));
         }
@@ -103,7 +103,7 @@ impl Registry {
     }
 
     /// Subscribes to the generation of the current table.
-    pub fn generation(&self) -> watch::Receiver<u64> {
+    pub fn subscribe_generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 }

@@ -19,14 +19,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::file;
-use crate::bundle::{self, Entry, Named, Presence};
+use crate::bundle::{self, EntryFiles, Named, Presence};
 
 /// The time between two scans that must agree.
-pub(super) const SETTLE: Duration = Duration::from_millis(500);
+pub(super) const STABLE_AFTER: Duration = Duration::from_millis(500);
 
 /// One of an entry's own files with its stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     path: PathBuf,
     stamp: file::Stamp,
 }
@@ -38,7 +38,7 @@ pub(super) type NamedFiles = Arc<[PathBuf]>;
 /// names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signature {
-    files: Box<[Stamp]>,
+    files: Box<[FileStamp]>,
     named: NamedFiles,
     /// The presence of the `named` files, in the same order.
     presences: Box<[Presence]>,
@@ -46,21 +46,21 @@ pub(super) struct Signature {
 
 /// Whether an entry has stopped changing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Stability {
     /// All its files are complete.
-    Sure,
+    Stable,
     /// Its zip is new. If it reads completely it is complete; if not, another scan must confirm it.
     /// So must one of a new entry that is open to everybody: the overlay that restricts it may
     /// still be coming.
-    IfItReads,
+    StableIfReadable,
     /// Another scan must confirm this one.
-    Unknown,
+    Unstable,
 }
 
 /// A scanned entry.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) entry: Entry,
+pub(super) struct ScannedEntry {
+    pub(super) files: EntryFiles,
     pub(super) signature: Signature,
     /// Whether the entry is a folder, which needs a watch of its own.
     pub(super) is_folder: bool,
@@ -71,57 +71,61 @@ pub(super) struct Found {
 pub(super) struct FolderId(u64, u64);
 
 impl FolderId {
-    pub(super) fn of(folder: &Path) -> io::Result<Self> {
+    pub(super) fn read(folder: &Path) -> io::Result<Self> {
         fs::metadata(folder).map(|metadata| Self(metadata.dev(), metadata.ino()))
     }
 }
 
 /// The contents of the folder.
-pub(super) struct Scanned {
-    pub(super) found: Vec<Found>,
+pub(super) struct ScanResult {
+    pub(super) entries: Vec<ScannedEntry>,
     /// The names of misnamed files.
     pub(super) misnamed: Vec<String>,
 }
 
 /// Scans the folder, or some of its entries. `named` has the files that each entry names, as far as
 /// known.
-pub(super) fn scan(
+pub(super) fn scan_folder(
     folder: &Path,
     only: Option<&BTreeSet<String>>,
     named: &HashMap<Arc<str>, NamedFiles>,
-) -> io::Result<Scanned> {
-    let bundle::Listing { entries, misnamed } = bundle::list(folder, only)?;
-    let found = |entry: Entry| {
-        let named = named.get(entry.stem.as_str()).cloned().unwrap_or_default();
-        Found::new(entry, named)
+) -> io::Result<ScanResult> {
+    let bundle::FolderListing { entries, misnamed } = bundle::list_folder(folder, only)?;
+    let found = |entry: EntryFiles| {
+        let named = named.get(entry.id.as_str()).cloned().unwrap_or_default();
+        ScannedEntry::new(entry, named)
     };
-    Ok(Scanned { found: entries.into_iter().map(found).collect(), misnamed })
+    Ok(ScanResult { entries: entries.into_iter().map(found).collect(), misnamed })
 }
 
-impl Found {
-    fn new(entry: Entry, named: NamedFiles) -> Self {
-        Self { signature: Signature::of(&entry, named), is_folder: entry.folder.is_some(), entry }
+impl ScannedEntry {
+    fn new(entry: EntryFiles, named: NamedFiles) -> Self {
+        Self { signature: Signature::read(&entry, named), is_folder: entry.folder.is_some(), files: entry }
     }
 
     /// Classifies the entry by one scan: all files were renamed into place or are as they were when
     /// last read, or all others are zips, or neither. A new entry that is only a zip may be the
     /// first of several files, however it arrived.
-    pub(super) fn rest(&self, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Rest {
+    pub(super) fn classify_stability(
+        &self,
+        renamed: &HashSet<PathBuf>,
+        known: Option<&Signature>,
+    ) -> Stability {
         let stamps = &self.signature.files;
-        if known.is_none() && !stamps.is_empty() && stamps.iter().all(Stamp::is_zip) {
-            return Rest::IfItReads;
+        if known.is_none() && !stamps.is_empty() && stamps.iter().all(FileStamp::is_zip) {
+            return Stability::StableIfReadable;
         }
         if stamps.is_empty() || known.is_some_and(|known| self.signature.differs_beyond_its_files(known)) {
-            return Rest::Unknown;
+            return Stability::Unstable;
         }
-        let is_sure = |stamp: &&Stamp| {
+        let is_sure = |stamp: &&FileStamp| {
             renamed.contains(&stamp.path) || known.is_some_and(|known| known.files.contains(stamp))
         };
         let unsure: Vec<_> = stamps.iter().filter(|stamp| !is_sure(stamp)).collect();
         match unsure.iter().all(|stamp| stamp.is_zip()) {
-            _ if unsure.is_empty() => Rest::Sure,
-            true => Rest::IfItReads,
-            false => Rest::Unknown,
+            _ if unsure.is_empty() => Stability::Stable,
+            true => Stability::StableIfReadable,
+            false => Stability::Unstable,
         }
     }
 }
@@ -129,9 +133,10 @@ impl Found {
 impl Signature {
     /// Returns the signature of an entry. A file whose metadata cannot be read has no stamp;
     /// loading it reports why.
-    pub(super) fn of(entry: &Entry, named: NamedFiles) -> Self {
-        let stamp = |path: &PathBuf| Some(Stamp { path: path.clone(), stamp: file::Stamp::of(path).ok()? });
-        let files = entry.files.iter().chain(&entry.namesakes).filter_map(stamp).collect();
+    pub(super) fn read(entry: &EntryFiles, named: NamedFiles) -> Self {
+        let stamp =
+            |path: &PathBuf| Some(FileStamp { path: path.clone(), stamp: file::Stamp::of(path).ok()? });
+        let files = entry.files.iter().chain(&entry.lookalikes).filter_map(stamp).collect();
         Self { files, presences: named.iter().map(|path| Presence::at(path)).collect(), named }
     }
 
@@ -165,7 +170,7 @@ impl Signature {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     fn is_zip(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
     }
@@ -173,22 +178,22 @@ impl Stamp {
 
 /// An observation that the next scan must confirm.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sighting {
+pub(super) struct Observation {
     /// `None` if the entry was gone.
     pub(super) signature: Option<Signature>,
     pub(super) at: Instant,
 }
 
-impl Sighting {
+impl Observation {
     /// Whether the entry was gone.
-    pub(super) fn is_of_nothing(&self) -> bool {
+    pub(super) fn is_absent(&self) -> bool {
         self.signature.is_none()
     }
 
     /// Whether this observation confirms an earlier one.
     pub(super) fn confirms(&self, earlier: Option<&Self>) -> bool {
         earlier.is_some_and(|earlier| {
-            earlier.signature == self.signature && self.at.duration_since(earlier.at) >= SETTLE
+            earlier.signature == self.signature && self.at.duration_since(earlier.at) >= STABLE_AFTER
         })
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The state of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum TenantState {
     /// Not read yet.
     Loading,
     /// Serves.
@@ -23,7 +23,7 @@ pub enum State {
     Draining,
 }
 
-impl State {
+impl TenantState {
     /// All states in order.
     pub const ALL: [Self; 7] = [
         Self::Loading,
@@ -36,7 +36,7 @@ impl State {
     ];
 
     /// Returns the state's label in metrics.
-    pub fn label(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "loading",
             Self::Serving => "serving",
@@ -57,7 +57,7 @@ pub struct TenantStatus {
     /// The stem of the entry's files.
     pub stem: String,
     /// The current state.
-    pub state: State,
+    pub state: TenantState,
     /// When the entry entered that state.
     pub since: Timestamp,
     /// The URL that people enter in an MCP client.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use crate::backend;
 use crate::base::digest::Digest;
 use crate::mcp::McpServer;
-use crate::oauth::authorization_server::AuthorizationServer;
-use crate::oauth::bearer::{BearerCheck, Leaves};
+use crate::oauth::bearer::{AccessRevocations, BearerCheck};
+use crate::oauth::server::AuthServer;
 use crate::spec::TenantSpec;
 
 /// A live tenant.
@@ -22,13 +22,13 @@ pub struct Tenant {
     /// The state that outlives reloads.
     pub slot: Arc<TenantSlot>,
     /// The client of the tenant's API.
-    pub backend: Arc<backend::Client>,
+    pub backend: Arc<backend::BackendClient>,
     /// The MCP server.
     pub mcp: McpServer,
     /// The check of callers' credentials.
     pub bearer: BearerCheck,
     /// The tenant's authorization server, if it has a login and there is a store for grants.
-    pub login: Option<AuthorizationServer>,
+    pub login: Option<AuthServer>,
     /// The tenant's page for people, rendered on the first request.
     pub page: OnceLock<Bytes>,
 }
@@ -36,18 +36,18 @@ pub struct Tenant {
 impl Tenant {
     /// Describes what impairs the tenant: trouble of its backend, or else of its login.
     pub fn trouble(&self) -> Option<String> {
-        let login = || self.login.as_ref().and_then(AuthorizationServer::trouble);
-        self.backend.trouble().or_else(login)
+        let login = || self.login.as_ref().and_then(AuthServer::provider_problem);
+        self.backend.failure().or_else(login)
     }
 
     /// Returns when that trouble began.
     pub fn trouble_since(&self) -> Option<Timestamp> {
-        let login = || self.login.as_ref().and_then(AuthorizationServer::trouble_since);
-        self.backend.trouble_since().or_else(login)
+        let login = || self.login.as_ref().and_then(AuthServer::provider_problem_since);
+        self.backend.failing_since().or_else(login)
     }
 
     /// Whether the tenant requires a login that is not available; then it answers no calls.
-    pub fn lacks_its_login(&self) -> bool {
+    pub fn is_login_unavailable(&self) -> bool {
         self.spec.access.login.is_some() && self.login.is_none()
     }
 }
@@ -56,13 +56,13 @@ impl Tenant {
 #[derive(Debug, Default)]
 pub struct TenantSlot {
     /// The state of the backend client.
-    pub backend: Arc<backend::Lasting>,
+    pub backend: Arc<backend::BackendState>,
     /// The callers' rate limits.
-    pub rate: super::rate::Buckets,
+    pub rate_limit: super::rate_limit::RateBuckets,
     /// The rate limits of logins, tokens and registrations, by address.
     pub login_rates: LoginRates,
     /// The permissions in use, which a later revision can revoke.
-    pub leaves: Leaves,
+    pub access_revocations: AccessRevocations,
     closed: AtomicBool,
 }
 
@@ -70,11 +70,11 @@ pub struct TenantSlot {
 #[derive(Debug, Default)]
 pub struct LoginRates {
     /// Requests that begin a login.
-    pub logins: super::rate::Buckets,
+    pub logins: super::rate_limit::RateBuckets,
     /// Token requests.
-    pub tokens: super::rate::Buckets,
+    pub tokens: super::rate_limit::RateBuckets,
     /// Client registrations.
-    pub registrations: super::rate::Buckets,
+    pub registrations: super::rate_limit::RateBuckets,
 }
 
 impl TenantSlot {
@@ -84,7 +84,7 @@ impl TenantSlot {
         self.closed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn close(&self, closed: bool) {
+    pub(super) fn set_closed(&self, closed: bool) {
         self.closed.store(closed, Ordering::Relaxed);
     }
 }

@@ -10,74 +10,74 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::pace::{Look, Pace};
+use super::debounce::{Debouncer, ScanRequest};
 use crate::base::clock::Clock;
 use crate::bundle;
 use crate::settings::WatchMode;
 
 /// The interval of full scans with notifications, which find what those missed.
-const TICK: Duration = Duration::from_secs(10);
+const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// The interval of full scans without notifications.
-pub(super) const POLL: Duration = Duration::from_secs(2);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of attempts to get notifications.
-const RETRY: Duration = Duration::from_secs(30);
+const NOTIFY_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The queue of entries to scan, shared between the watcher's thread and the reconciler.
 #[derive(Debug, Clone)]
-pub(super) struct Doorbell {
-    pace: Arc<Mutex<Pace>>,
-    bell: Arc<Notify>,
+pub(super) struct WatchQueue {
+    debouncer: Arc<Mutex<Debouncer>>,
+    wakeup: Arc<Notify>,
     clock: Arc<dyn Clock>,
 }
 
-impl Doorbell {
+impl WatchQueue {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { pace: Arc::default(), bell: Arc::default(), clock }
+        Self { debouncer: Arc::default(), wakeup: Arc::default(), clock }
     }
 
     /// Requests a scan of one entry.
-    pub(super) fn ring(&self, stem: String) {
-        self.pace().ring(stem, self.clock.monotonic());
-        self.bell.notify_one();
+    pub(super) fn notify(&self, stem: String) {
+        self.lock_debouncer().notify(stem, self.clock.monotonic());
+        self.wakeup.notify_one();
     }
 
     /// Requests a full scan.
-    pub(super) fn ring_all(&self) {
-        self.pace().ring_all(self.clock.monotonic());
-        self.bell.notify_one();
+    pub(super) fn notify_all(&self) {
+        self.lock_debouncer().notify_all(self.clock.monotonic());
+        self.wakeup.notify_one();
     }
 
     /// Waits until a scan is due. Cancellation-safe: a due scan stays due.
-    pub(super) async fn next(&self) -> Look {
+    pub(super) async fn next_scan(&self) -> ScanRequest {
         loop {
             let now = self.clock.monotonic();
             let due = {
-                let mut pace = self.pace();
-                if let Some(look) = pace.take(now) {
+                let mut pace = self.lock_debouncer();
+                if let Some(look) = pace.take_due(now) {
                     return look;
                 }
                 pace.next_due()
             };
             match due {
-                None => self.bell.notified().await,
+                None => self.wakeup.notified().await,
                 Some(due) => {
                     let sleep = tokio::time::sleep(due.saturating_duration_since(now));
                     tokio::select! {
                         () = sleep => {}
-                        () = self.bell.notified() => {}
+                        () = self.wakeup.notified() => {}
                     }
                 }
             }
         }
     }
 
-    fn heard(&self, folder: &Path, event: notify::Result<Event>) {
+    fn on_event(&self, folder: &Path, event: notify::Result<Event>) {
         let event = match event {
             Ok(event) if !event.need_rescan() => event,
-            Ok(_) => return self.ring_all(),
+            Ok(_) => return self.notify_all(),
             Err(error) => {
                 tracing::warn!(%error, "the folder's watcher reported an error; looking at all tenants");
-                return self.ring_all();
+                return self.notify_all();
             }
         };
         // Our own reads cause access events, which must not cause another scan.
@@ -85,56 +85,56 @@ impl Doorbell {
             return;
         }
         for path in &event.paths {
-            match bundle::stem_of(folder, path) {
+            match bundle::entry_id_of(folder, path) {
                 Some(stem) => {
                     if let Some(owner) = bundle::secret_of(&stem) {
-                        self.ring(owner.to_owned());
+                        self.notify(owner.to_owned());
                     }
-                    self.heard_of(stem, path, &event);
+                    self.on_entry_event(stem, path, &event);
                 }
                 // A mounted ConfigMap changes as a whole: no event names the visible files.
-                None if path == folder || path.ends_with("..data") => self.ring_all(),
+                None if path == folder || path.ends_with("..data") => self.notify_all(),
                 None => {}
             }
         }
     }
 
-    fn heard_of(&self, stem: String, path: &Path, event: &Event) {
+    fn on_entry_event(&self, stem: String, path: &Path, event: &Event) {
         let arrived =
             matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
-        let mut pace = self.pace();
+        let mut pace = self.lock_debouncer();
         match arrived && event.paths.last().is_some_and(|target| target == path) {
-            true => pace.renamed(&stem, path),
-            false => pace.touched(path),
+            true => pace.notify_renamed(&stem, path),
+            false => pace.forget_renamed(path),
         }
         drop(pace);
-        self.ring(stem);
+        self.notify(stem);
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace.lock().expect("no holder of this lock panics")
+    fn lock_debouncer(&self) -> std::sync::MutexGuard<'_, Debouncer> {
+        self.debouncer.lock().expect("no holder of this lock panics")
     }
 }
 
 /// The watch on one folder and on the tenants that are folders themselves. Ends when dropped.
-pub(super) struct Watch {
+pub(super) struct FolderWatch {
     /// `None`: only the periodic scans. They compare more than a polling watcher would
     /// (nanoseconds, inode, ctime).
     watcher: Option<RecommendedWatcher>,
     folder: PathBuf,
     mode: WatchMode,
     /// When notifications were last requested.
-    asked: Instant,
+    last_attempt: Instant,
     /// The folders of tenants that are watched.
-    included: HashSet<String>,
+    watched_folders: HashSet<String>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Watches with the system's notifications, or polls if they are unavailable or disabled.
-    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Self {
+    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &WatchQueue) -> Self {
         let watcher = match mode {
             WatchMode::Poll => None,
-            WatchMode::Auto => notifications(folder, bell)
+            WatchMode::Auto => start_watcher(folder, bell)
                 .inspect_err(|error| {
                     tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
                 })
@@ -144,41 +144,44 @@ impl Watch {
             watcher,
             folder: folder.to_owned(),
             mode,
-            asked: bell.clock.monotonic(),
-            included: HashSet::new(),
+            last_attempt: bell.clock.monotonic(),
+            watched_folders: HashSet::new(),
         }
     }
 
     /// Requests unavailable notifications again, at intervals: other processes may have released
     /// theirs. The caller must run a full scan afterwards.
-    pub(super) fn try_again(&mut self, bell: &Doorbell) {
+    pub(super) fn retry_if_due(&mut self, bell: &WatchQueue) {
         let now = bell.clock.monotonic();
-        if self.mode == WatchMode::Poll || self.is_notified() || now.duration_since(self.asked) < RETRY {
+        if self.mode == WatchMode::Poll
+            || self.has_notifications()
+            || now.duration_since(self.last_attempt) < NOTIFY_RETRY_INTERVAL
+        {
             return;
         }
-        self.asked = now;
-        self.watcher = notifications(&self.folder, bell).ok();
-        if self.is_notified() {
+        self.last_attempt = now;
+        self.watcher = start_watcher(&self.folder, bell).ok();
+        if self.has_notifications() {
             tracing::info!(folder = %self.folder.display(), "file notifications can be had again");
         }
     }
 
     /// Returns the interval of full scans.
-    pub(super) fn tick(&self) -> Duration {
-        if self.is_notified() { TICK } else { POLL }
+    pub(super) fn scan_interval(&self) -> Duration {
+        if self.has_notifications() { RESCAN_INTERVAL } else { POLL_INTERVAL }
     }
 
     /// Whether the system's notifications are active.
-    pub(super) fn is_notified(&self) -> bool {
+    pub(super) fn has_notifications(&self) -> bool {
         self.watcher.is_some()
     }
 
     /// Watches a tenant that is a folder. If that fails, the periodic scans still cover it.
-    pub(super) fn include(&mut self, stem: &str) {
+    pub(super) fn watch_entry_folder(&mut self, stem: &str) {
         let Some(watcher) = &mut self.watcher else { return };
         let folder = self.folder.join(stem);
         match watcher.watch(&folder, RecursiveMode::Recursive) {
-            Ok(()) => _ = self.included.insert(stem.to_owned()),
+            Ok(()) => _ = self.watched_folders.insert(stem.to_owned()),
             Err(error) => {
                 tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
             }
@@ -186,20 +189,20 @@ impl Watch {
     }
 
     /// Whether a tenant that is a folder is watched.
-    pub(super) fn includes(&self, stem: &str) -> bool {
-        self.included.contains(stem)
+    pub(super) fn is_watching(&self, stem: &str) -> bool {
+        self.watched_folders.contains(stem)
     }
 }
 
 /// The watch on the parent of the tenants folder, which notices at once that the folder is removed,
 /// replaced or created again. Ends when dropped.
-pub(super) struct Surroundings {
+pub(super) struct ParentWatch {
     _watcher: RecommendedWatcher,
 }
 
-impl Surroundings {
+impl ParentWatch {
     /// Starts the watch, if possible; without it the periodic scans notice the change.
-    pub(super) fn watch(folder: &Path, mode: WatchMode, bell: &Doorbell) -> Option<Self> {
+    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &WatchQueue) -> Option<Self> {
         let watching = || {
             let absolute = std::path::absolute(folder)?;
             let around = absolute.parent().ok_or_else(notify::Error::path_not_found)?;
@@ -208,7 +211,7 @@ impl Surroundings {
             let hear = move |event: notify::Result<Event>| match event {
                 Ok(event) if !event.need_rescan() && !event.paths.contains(&folder) => {}
                 Ok(event) if event.kind.is_access() => {}
-                _ => bell.ring_all(),
+                _ => bell.notify_all(),
             };
             let mut watcher = RecommendedWatcher::new(hear, Config::default())?;
             watcher.watch(around, RecursiveMode::NonRecursive)?;
@@ -220,13 +223,13 @@ impl Surroundings {
     }
 }
 
-fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWatcher> {
+fn start_watcher(folder: &Path, bell: &WatchQueue) -> notify::Result<RecommendedWatcher> {
     let (heard, root) = (bell.clone(), folder.to_owned());
     let absolute = std::path::absolute(folder)?;
     // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
     let config = Config::default().with_follow_symlinks(false);
     let hear = move |event: notify::Result<Event>| {
-        heard.heard(&root, event.map(|event| as_said(event, &absolute, &root)));
+        heard.on_event(&root, event.map(|event| rebase_paths(event, &absolute, &root)));
     };
     let mut watcher = RecommendedWatcher::new(hear, config)?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -235,7 +238,7 @@ fn notifications(folder: &Path, bell: &Doorbell) -> notify::Result<RecommendedWa
 
 /// Translates an event's absolute paths to the configured form of the folder, which may be
 /// relative.
-fn as_said(mut event: Event, absolute: &Path, folder: &Path) -> Event {
+fn rebase_paths(mut event: Event, absolute: &Path, folder: &Path) -> Event {
     for path in &mut event.paths {
         if let Ok(inside) = path.strip_prefix(absolute) {
             *path = if inside.as_os_str().is_empty() { folder.to_owned() } else { folder.join(inside) };
@@ -252,22 +255,23 @@ mod tests {
     #[tokio::test]
     async fn a_file_written_in_the_folder_rings_for_its_entry() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let bell = Doorbell::new(SystemClock::shared());
-        let watch = Watch::start(folder.path(), WatchMode::Auto, &bell);
-        assert_eq!(watch.tick(), TICK);
+        let bell = WatchQueue::new(SystemClock::shared());
+        let watch = FolderWatch::start(folder.path(), WatchMode::Auto, &bell);
+        assert_eq!(watch.scan_interval(), RESCAN_INTERVAL);
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
-        let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
-        assert!(look.stems.is_some_and(|stems| stems.contains("acme")));
+        let look = tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung");
+        assert!(look.entry_ids.is_some_and(|stems| stems.contains("acme")));
     }
 
     #[tokio::test]
     async fn a_folder_that_goes_and_comes_again_rings_for_all() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let folder = around.path().join("tenants.d");
-        let bell = Doorbell::new(SystemClock::shared());
-        let _watching = Surroundings::watch(&folder, WatchMode::Auto, &bell).expect("watched");
-        let rung =
-            async || tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung").stems;
+        let bell = WatchQueue::new(SystemClock::shared());
+        let _watching = ParentWatch::start(&folder, WatchMode::Auto, &bell).expect("watched");
+        let rung = async || {
+            tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung").entry_ids
+        };
         std::fs::create_dir(&folder).expect("made");
         assert_eq!(rung().await, None);
         std::fs::rename(&folder, around.path().join("elsewhere")).expect("renamed");
@@ -282,17 +286,17 @@ mod tests {
         let around = tempfile::tempdir().expect("a temporary folder");
         let folder = around.path().join("tenants.d");
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        let bell = Doorbell::new(clock.clone());
-        let mut watch = Watch::start(&folder, WatchMode::Auto, &bell);
-        let mut polling = Watch::start(&folder, WatchMode::Poll, &bell);
-        assert_eq!(watch.tick(), POLL);
+        let bell = WatchQueue::new(clock.clone());
+        let mut watch = FolderWatch::start(&folder, WatchMode::Auto, &bell);
+        let mut polling = FolderWatch::start(&folder, WatchMode::Poll, &bell);
+        assert_eq!(watch.scan_interval(), POLL_INTERVAL);
         std::fs::create_dir(&folder).expect("made");
-        watch.try_again(&bell);
-        assert!(!watch.is_notified(), "not so soon");
-        clock.advance(RETRY);
-        watch.try_again(&bell);
-        polling.try_again(&bell);
-        assert_eq!((watch.tick(), polling.tick()), (TICK, POLL));
+        watch.retry_if_due(&bell);
+        assert!(!watch.has_notifications(), "not so soon");
+        clock.advance(NOTIFY_RETRY_INTERVAL);
+        watch.retry_if_due(&bell);
+        polling.retry_if_due(&bell);
+        assert_eq!((watch.scan_interval(), polling.scan_interval()), (RESCAN_INTERVAL, POLL_INTERVAL));
     }
 
     #[tokio::test]
@@ -304,18 +308,19 @@ mod tests {
         let gone =
             Event::new(EventKind::Remove(notify::event::RemoveKind::Folder)).add_path(folder.to_owned());
         for event in [Ok(overflow), Err(notify::Error::generic("no luck")), Ok(swap), Ok(gone)] {
-            let bell = Doorbell::new(SystemClock::shared());
+            let bell = WatchQueue::new(SystemClock::shared());
             let said = format!("{event:?}");
-            bell.heard(folder, event);
-            let look = tokio::time::timeout(Duration::from_secs(20), bell.next()).await.expect("rung");
-            assert_eq!(look.stems, None, "{said}");
+            bell.on_event(folder, event);
+            let look = tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung");
+            assert_eq!(look.entry_ids, None, "{said}");
         }
     }
 
     #[test]
     fn events_below_a_relative_folder_name_its_files_as_they_are_known() {
         let event = |path: &str| Event::new(EventKind::Any).add_path(PathBuf::from(path));
-        let said = |path| as_said(event(path), Path::new("/srv/tenants.d"), Path::new("tenants.d")).paths;
+        let said =
+            |path| rebase_paths(event(path), Path::new("/srv/tenants.d"), Path::new("tenants.d")).paths;
         assert_eq!(said("/srv/tenants.d/acme.yaml"), [PathBuf::from("tenants.d/acme.yaml")]);
         assert_eq!(said("/srv/tenants.d"), [PathBuf::from("tenants.d")]);
         assert_eq!(said("/elsewhere/x"), [PathBuf::from("/elsewhere/x")]);
@@ -324,12 +329,12 @@ mod tests {
     #[test]
     fn our_own_reading_and_receipts_ring_no_bell() {
         let folder = Path::new("/tenants");
-        let bell = Doorbell::new(SystemClock::shared());
+        let bell = WatchQueue::new(SystemClock::shared());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));
-        bell.heard(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
+        bell.on_event(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
         let made = EventKind::Create(notify::event::CreateKind::File);
-        bell.heard(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
-        bell.heard(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
-        assert_eq!(bell.pace().next_due(), None);
+        bell.on_event(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
+        bell.on_event(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
+        assert_eq!(bell.lock_debouncer().next_due(), None);
     }
 }

@@ -7,33 +7,40 @@ use super::Source;
 
 /// The known cycles, by folder. A new one is fixed, not listed.
 const LISTED: &[(&str, &[&str])] = &[
-    ("backend", &["client", "warm_up"]),
-    ("backend", &["error", "meter"]),
+    ("backend", &["client", "context_refresh"]),
     ("bundle", &["excerpt", "yaml"]),
     (
         "bundle::validate",
         &[
             "access",
+            "access_rules",
+            "api_keys",
             "backend",
-            "call",
-            "keys",
+            "backend_call",
             "login",
-            "machines",
-            "place",
+            "machine_clients",
+            "mounts",
             "registration",
-            "rules",
             "tools",
         ],
     ),
     (
         "mcp",
         &[
-            "call", "context", "fixture", "front", "handler", "payload", "resource", "result", "service",
-            "shared", "upgrade",
+            "call",
+            "context",
+            "fixture",
+            "handler",
+            "message",
+            "payload",
+            "resource",
+            "result",
+            "server_state",
+            "service",
+            "sse_fallback",
         ],
     ),
-    ("server", &["connection", "listener"]),
-    ("tenants", &["holdings", "keeper", "roster"]),
+    ("tenants", &["claim_index", "entry", "revision_writer"]),
 ];
 
 type Path = Vec<String>;

@@ -1,7 +1,7 @@
 //! The semantic context: cached, fetched once for concurrent callers, kept while the backend is
 //! down, restored after a restart.
 
-use super::super::{ContextStore, WarmUp};
+use super::super::{ContextRefresher, ContextStore};
 use super::*;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
@@ -13,12 +13,12 @@ fn reply(version: u32) -> Reply {
     Reply::Json(json!({ "version": version }))
 }
 
-impl Bench {
-    async fn context(&self, client: &Client) -> Result<Value, Error> {
+impl BackendTestkit {
+    async fn context(&self, client: &BackendClient) -> Result<Value, Error> {
         client.context(&self.call(Duration::from_secs(10))).await.map(|context| context.to_value())
     }
 
-    fn another_tenants_client(&self) -> Arc<Client> {
+    fn another_tenants_client(&self) -> Arc<BackendClient> {
         self.client_of(&self.backend.url(PATH), Arc::default())
     }
 
@@ -27,9 +27,11 @@ impl Bench {
     }
 
     /// Waits until the client has this version.
-    async fn knows(&self, client: &Client, version: u32) {
+    async fn knows(&self, client: &BackendClient, version: u32) {
         let known = async {
-            while client.known_context().is_none_or(|known| known.to_value() != json!({ "version": version }))
+            while client
+                .cached_context()
+                .is_none_or(|known| known.to_value() != json!({ "version": version }))
             {
                 tokio::task::yield_now().await;
             }
@@ -44,7 +46,7 @@ fn acme() -> TenantName {
 
 #[tokio::test]
 async fn many_who_ask_at_once_cause_one_fetch() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
     let client = bench.client();
     let release = async {
@@ -65,7 +67,7 @@ async fn many_who_ask_at_once_cause_one_fetch() {
 
 #[tokio::test]
 async fn many_who_ask_at_once_share_one_failure() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(Reply::Status(500, json!({})))));
     let client = bench.client();
     let release = async {
@@ -79,7 +81,7 @@ async fn many_who_ask_at_once_share_one_failure() {
 
 #[tokio::test]
 async fn a_leader_that_goes_away_leaves_the_fetch_to_a_follower() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer_next(Reply::Hang);
     bench.backend.answer(PATH, reply(2));
     let client = bench.client();
@@ -100,7 +102,7 @@ async fn a_leader_that_goes_away_leaves_the_fetch_to_a_follower() {
 
 #[tokio::test]
 async fn the_last_good_context_stays_while_the_backend_is_down() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, reply(1));
     let client = bench.client();
     bench.context(&client).await.expect("a context");
@@ -110,55 +112,55 @@ async fn the_last_good_context_stays_while_the_backend_is_down() {
     bench.clock.advance(Duration::from_secs(3600));
     bench.backend.answer(PATH, Reply::Status(503, json!({})));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 1})));
-    assert_eq!(client.trouble().as_deref(), Some("the search service failed (HTTP 503)"));
+    assert_eq!(client.failure().as_deref(), Some("the search service failed (HTTP 503)"));
 
     bench.backend.answer(PATH, reply(2));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 2})));
-    assert_eq!((client.trouble(), bench.asked()), (None, 3));
+    assert_eq!((client.failure(), bench.asked()), (None, 3));
 }
 
 #[tokio::test]
 async fn a_reload_keeps_the_context_of_the_same_backend_only() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, reply(1));
     let before = bench.client();
     bench.context(&before).await.expect("a context");
-    assert!(bench.client().known_context().is_some());
+    assert!(bench.client().cached_context().is_some());
     let another = bench.client_to(&bench.backend.url("/cassandra-context"));
-    assert_eq!(another.known_context(), None);
-    assert_eq!(before.known_context(), None, "what lasts is about the new one now");
+    assert_eq!(another.cached_context(), None);
+    assert_eq!(before.cached_context(), None, "what lasts is about the new one now");
 }
 
 #[tokio::test]
 async fn a_context_above_a_mebibyte_is_not_kept() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Huge((1 << 20) + 1));
     let client = bench.client();
     assert_eq!(bench.context(&client).await, Err(Error::TooLarge { limit: 1 << 20 }));
-    assert!(client.trouble().is_some(), "its tenant has no context, which its operator should see");
+    assert!(client.failure().is_some(), "its tenant has no context, which its operator should see");
 }
 
 #[tokio::test]
 async fn warm_up_goes_on_until_the_backend_is_there() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let tasks = Tasks::new();
-    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
-    let mut health = bench.pool.health();
+    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let mut health = bench.pool.subscribe_health();
     bench.backend.answer(PATH, Reply::Status(500, json!({})));
     let client = bench.client();
     warm_up.enqueue(acme(), &client);
     health.changed().await.expect("the pool lives");
-    assert!(client.trouble().is_some());
+    assert!(client.failure().is_some());
 
     bench.backend.answer(PATH, reply(1));
-    while warm_up.waiting() == 0 {
+    while warm_up.pending_count() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((client.known_context(), bench.asked()), (None, 1), "not before its time");
+    assert_eq!((client.cached_context(), bench.asked()), (None, 1), "not before its time");
     bench.clock.advance(Duration::from_secs(5));
-    warm_up.look_at_the_clock();
+    warm_up.recheck_due();
     bench.knows(&client, 1).await;
-    assert_eq!(client.trouble(), None);
+    assert_eq!(client.failure(), None);
 
     // A stale context is returned at once and refreshed in the background.
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(2))));
@@ -172,9 +174,9 @@ async fn warm_up_goes_on_until_the_backend_is_there() {
 
 #[tokio::test]
 async fn warm_ups_are_bounded_and_end_with_their_tenants() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let tasks = Tasks::new();
-    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     bench.backend.answer(PATH, Reply::Hang);
     let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
     for (number, client) in clients.iter().enumerate() {
@@ -189,16 +191,16 @@ async fn warm_ups_are_bounded_and_end_with_their_tenants() {
 
 #[tokio::test]
 async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let state = tempfile::tempdir().expect("a folder");
     let kept = Store::open(state.path(), &KeySource::State).expect("opened");
     let store = ContextStore::new(Arc::new(kept));
     bench.backend.answer(PATH, reply(1));
     for restart in [false, true] {
         let tasks = Tasks::new();
-        let warm_up = WarmUp::start(&tasks, bench.clock.clone(), Some(store.clone()));
+        let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), Some(store.clone()));
         let client = bench.another_tenants_client();
-        assert_eq!(client.known_context(), None);
+        assert_eq!(client.cached_context(), None);
         warm_up.enqueue(acme(), &client);
         bench.knows(&client, 1).await;
         if !restart {
@@ -214,11 +216,11 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
 
 #[tokio::test]
 async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
-    let (bench, hanging) = (Bench::new().await, FakeBackend::start().await);
+    let (bench, hanging) = (BackendTestkit::new().await, FakeBackend::start().await);
     bench.backend.answer(PATH, reply(1));
     hanging.answer(PATH, Reply::Hang);
     let tasks = Tasks::new();
-    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let hung: Vec<_> = (0..100).map(|_| bench.client_of(&hanging.url(PATH), Arc::default())).collect();
     for client in &hung {
         warm_up.enqueue(acme(), client);
@@ -232,10 +234,10 @@ async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
         bench.knows(client, 1).await;
     }
     assert_eq!(hanging.counts().most_in_flight, 8, "half of the places");
-    assert_eq!(warm_up.waiting(), 92);
+    assert_eq!(warm_up.pending_count(), 92);
     drop(hung);
     let emptied = async {
-        while warm_up.waiting() > 0 {
+        while warm_up.pending_count() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -247,10 +249,10 @@ async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
 
 #[tokio::test]
 async fn a_slow_context_leaves_its_place_to_others_and_comes_all_the_same() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
     let tasks = Tasks::new();
-    let warm_up = WarmUp::start(&tasks, bench.clock.clone(), None);
+    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
     for client in &clients {
         warm_up.enqueue(acme(), client);

@@ -9,7 +9,7 @@ const SHORT: Duration = Duration::from_millis(150);
 
 #[tokio::test]
 async fn a_call_carries_the_key_the_question_and_nothing_of_the_client() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     assert_eq!(bench.ask(Reply::Rows).await, Ok(fake::rows()));
 
     let request = &bench.backend.requests()[0];
@@ -27,7 +27,7 @@ async fn a_call_carries_the_key_the_question_and_nothing_of_the_client() {
 
 #[tokio::test]
 async fn calls_share_a_connection() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     for _ in 0..3 {
         bench.ask(Reply::Rows).await.expect("rows");
     }
@@ -38,7 +38,7 @@ async fn calls_share_a_connection() {
 
 #[tokio::test]
 async fn a_restarted_backend_is_found_again() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     let client = bench.client();
     bench.search(&client, Duration::from_secs(10)).await.expect("rows");
     let address = bench.backend.stop().await;
@@ -49,7 +49,7 @@ async fn a_restarted_backend_is_found_again() {
 #[tokio::test]
 async fn a_used_connection_that_ends_before_an_answer_is_replaced_once() {
     for end in [Reply::Close, Reply::Reset] {
-        let bench = Bench::new().await;
+        let bench = BackendTestkit::new().await;
         bench.ask(Reply::Rows).await.expect("rows");
         assert_eq!(bench.ask(end.clone()).await, Ok(fake::rows()), "{end:?}");
         let counts = bench.backend.counts();
@@ -67,7 +67,7 @@ async fn a_used_connection_that_ends_before_an_answer_is_replaced_once() {
 
 #[tokio::test]
 async fn a_used_connection_whose_answer_began_or_that_ended_late_is_not_replaced() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.ask(Reply::Rows).await.expect("rows");
     assert_eq!(bench.ask(Reply::TruncatedChunk).await, Err(Error::BrokenOff));
     assert_eq!(bench.backend.counts().requests, 2);
@@ -95,8 +95,8 @@ async fn crumbs_end_a_call_long_before_its_deadline() {
         Reply::Endless(head, "0000000000000000"),
     ];
     for reply in endless {
-        let bench = Bench::new().await;
-        assert_eq!(bench.ask(reply.clone()).await, Err(Error::Crumbs), "{reply:?}");
+        let bench = BackendTestkit::new().await;
+        assert_eq!(bench.ask(reply.clone()).await, Err(Error::TooFragmented), "{reply:?}");
         bench.backend.until(|counts| counts.in_flight == 0).await;
         assert_eq!(bench.backend.counts().requests, 1, "{reply:?}");
     }
@@ -126,7 +126,7 @@ async fn each_answer_has_its_class() {
         (Reply::Close, Error::BrokenOff),
     ];
     for (reply, error) in expectations {
-        let bench = Bench::new().await;
+        let bench = BackendTestkit::new().await;
         assert_eq!(bench.ask(reply.clone()).await, Err(error), "{reply:?}");
         assert_eq!(bench.backend.counts().requests, 1, "what was sent is not sent again: {reply:?}");
     }
@@ -134,7 +134,7 @@ async fn each_answer_has_its_class() {
 
 #[tokio::test]
 async fn odd_but_whole_answers_are_taken() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     assert_eq!(bench.ask(Reply::WrongContentType).await, Ok(json!({"rows": []})));
     assert_eq!(bench.ask(Reply::Drip(Box::new(Reply::Rows))).await, Ok(fake::rows()));
     let pythons = Reply::Text("{\"rows\": [NaN, \"a\tb\", \"\\ud83d\"]}".into(), &[]);
@@ -145,7 +145,7 @@ async fn odd_but_whole_answers_are_taken() {
 
 #[tokio::test]
 async fn an_answer_above_the_cap_is_dropped() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     bench.limits.max_response_bytes = 1000;
     for reply in [Reply::Huge(1001), Reply::HugeChunked(5000)] {
         assert_eq!(bench.ask(reply).await, Err(Error::TooLarge { limit: 1000 }));
@@ -155,21 +155,21 @@ async fn an_answer_above_the_cap_is_dropped() {
 
 #[tokio::test]
 async fn silence_ends_at_the_deadline_wherever_it_begins() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let client = bench.client();
     for (sent, reply) in [Reply::Hang, Reply::HangInHeaders, Reply::HangInBody].into_iter().enumerate() {
         bench.backend.answer_next(reply);
         assert_eq!(bench.search(&client, SHORT).await, Err(Error::TimedOut));
         bench.backend.until(|counts| counts.cancelled == sent + 1 && counts.in_flight == 0).await;
     }
-    assert_eq!(client.trouble().as_deref(), Some("the search service did not answer in time"));
+    assert_eq!(client.failure().as_deref(), Some("the search service did not answer in time"));
     bench.ask(Reply::Rows).await.expect("rows");
-    assert_eq!(client.trouble(), None);
+    assert_eq!(client.failure(), None);
 }
 
 #[tokio::test]
 async fn a_dropped_call_is_cancelled_at_the_backend() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer("/nlp-search", Reply::Hang);
     let client = bench.client();
     tokio::select! {
@@ -177,19 +177,19 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
         _ = bench.backend.until(|counts| counts.in_flight == 1) => {}
     }
     bench.backend.until(|counts| counts.cancelled == 1).await;
-    assert_eq!(client.trouble(), None, "a caller who goes away says nothing about the backend");
+    assert_eq!(client.failure(), None, "a caller who goes away says nothing about the backend");
 }
 
 #[tokio::test]
 async fn a_closed_port_is_unreachable_and_in_the_end_left_alone() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let client = bench.client();
     let nobody = search("http://127.0.0.1:1/nlp-search");
     let ask = async || client.call(&nobody, &question(), &bench.call(Duration::from_secs(5))).await;
     for _ in 0..5 {
         assert_eq!(ask().await.err(), Some(Error::Unreachable));
     }
-    assert_eq!(ask().await.err(), Some(Error::Paused { retry_after: Duration::from_secs(1) }));
+    assert_eq!(ask().await.err(), Some(Error::CircuitOpen { retry_after: Duration::from_secs(1) }));
     bench.clock.advance(Duration::from_secs(1));
     assert_eq!(bench.ask(Reply::Rows).await, Ok(fake::rows()), "the one trial closes it");
     assert_eq!(ask().await.err(), Some(Error::Unreachable));
@@ -197,7 +197,7 @@ async fn a_closed_port_is_unreachable_and_in_the_end_left_alone() {
 
 #[tokio::test]
 async fn redirects_stay_within_the_origin_and_with_get() {
-    let (bench, other) = (Bench::new().await, FakeBackend::start().await);
+    let (bench, other) = (BackendTestkit::new().await, FakeBackend::start().await);
     let get = CallSpec { method: Method::GET, body: None, ..search(&bench.backend.url("/nlp-context")) };
     let client = bench.client();
     let ask = async |spec: &CallSpec, reply| {
@@ -223,14 +223,16 @@ async fn redirects_stay_within_the_origin_and_with_get() {
 
 #[tokio::test]
 async fn sheltered_addresses_are_refused_by_number_and_by_name() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let client = bench.client();
-    let strict =
-        Bench { pool: pool_by(AddressRules::default(), SystemClock::shared()), ..Bench::new().await };
+    let strict = BackendTestkit {
+        pool: pool_by(AddressRules::default(), SystemClock::shared()),
+        ..BackendTestkit::new().await
+    };
     let port = bench.backend.address().port();
     for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
         let spec = search(&format!("http://{host}:{port}/nlp-search"));
-        let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(5));
+        let call = CallContext::internal(SystemClock.monotonic() + Duration::from_secs(5));
         let refused = strict.client().call(&spec, &question(), &call).await;
         assert_eq!(refused.err(), Some(Error::AddressRefused), "{host}");
     }
@@ -242,7 +244,7 @@ async fn sheltered_addresses_are_refused_by_number_and_by_name() {
 
 #[tokio::test]
 async fn a_backend_that_the_settings_do_not_list_is_never_connected_to() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     let port = bench.backend.address().port();
     let listed = [
         (&["localhost"][..], "localhost", true),
@@ -269,7 +271,7 @@ async fn a_backend_that_the_settings_do_not_list_is_never_connected_to() {
 
 #[tokio::test]
 async fn our_own_listener_is_no_backend() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     bench.pool = pool(bench.clock.clone(), vec![bench.backend.address()]);
     assert_eq!(bench.ask(Reply::Rows).await, Err(Error::AddressRefused));
     assert_eq!(bench.backend.counts().connections, 0);
@@ -277,7 +279,7 @@ async fn our_own_listener_is_no_backend() {
 
 #[tokio::test]
 async fn a_full_bulkhead_spares_the_backend() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     bench.limits.concurrent_calls = 2;
     bench.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
     let client = bench.client();
@@ -291,12 +293,12 @@ async fn a_full_bulkhead_spares_the_backend() {
     let (first, second, third) = tokio::join!(ask(), ask(), release);
     assert_eq!((first, second, third), (Ok(fake::rows()), Ok(fake::rows()), Err(Error::Busy)));
     assert_eq!(bench.backend.counts().most_in_flight, 2);
-    assert_eq!(client.trouble(), None);
+    assert_eq!(client.failure(), None);
 }
 
 #[tokio::test]
 async fn the_bulkhead_outlives_a_reload_and_takes_the_new_limit() {
-    let mut bench = Bench::new().await;
+    let mut bench = BackendTestkit::new().await;
     bench.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
     let before = bench.client();
     bench.limits.concurrent_calls = 1;
@@ -312,7 +314,7 @@ async fn the_bulkhead_outlives_a_reload_and_takes_the_new_limit() {
 
 #[tokio::test]
 async fn nothing_prints_the_key() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     let client = bench.client();
     let error = bench.ask(Reply::Status(401, json!({"detail": KEY}))).await.expect_err("refused");
     let printed = format!("{client:?} {:?} {:?} {error:?} {error}", bench.pool, bench.lasting);
@@ -322,42 +324,45 @@ async fn nothing_prints_the_key() {
 
 #[tokio::test]
 async fn one_origin_has_half_of_all_calls_and_others_have_the_rest() {
-    let (bench, elsewhere) = (Bench::new().await, FakeBackend::start().await);
+    let (bench, elsewhere) = (BackendTestkit::new().await, FakeBackend::start().await);
     let client = bench.client();
-    let share = |backend: &FakeBackend| bench.pool.share_of(backend.url("").trim_end_matches('/'));
+    let share = |backend: &FakeBackend| bench.pool.origin_share(backend.url("").trim_end_matches('/'));
     let mut held = Vec::new();
-    while let Ok(place) = bench.pool.begin_call(share(&bench.backend)) {
+    while let Ok(place) = bench.pool.reserve_call(share(&bench.backend)) {
         held.push(place);
     }
     let refused = bench.search(&client, Duration::from_secs(10)).await;
-    assert!(matches!(refused, Err(Error::Crowded)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::GatewayBusy)), "{refused:?}");
     assert_eq!(bench.backend.counts().connections, 0);
     let other = search(&elsewhere.url("/nlp-search"));
     let call = bench.call(Duration::from_secs(10));
     client.call(&other, &question(), &call).await.expect("another origin has places");
     let half = held.len();
-    while let Ok(place) = bench.pool.begin_call(share(&elsewhere)) {
+    while let Ok(place) = bench.pool.reserve_call(share(&elsewhere)) {
         held.push(place);
     }
     assert_eq!(held.len(), half * 2, "the other half");
-    let third = bench.pool.begin_call(bench.pool.share_of("http://third.example"));
-    assert!(matches!(third, Err(Error::Crowded)), "all places are taken");
+    let third = bench.pool.reserve_call(bench.pool.origin_share("http://third.example"));
+    assert!(matches!(third, Err(Error::GatewayBusy)), "all places are taken");
     drop(held);
     bench.search(&client, Duration::from_secs(10)).await.expect("there are places again");
 }
 
 #[tokio::test]
 async fn callers_at_one_address_have_half_of_the_memory_for_answers() {
-    let bench = Bench::new().await;
-    let pool = bench.pool.clone().with_answer_memory(Budget::of_mib(1));
+    let bench = BackendTestkit::new().await;
+    let pool = bench.pool.clone().with_response_budget(Budget::from_mib(1));
     let hold = |tenant: &str, network: &str| {
         let name = TenantName::parse(tenant).expect("a name");
         let network = Some(network.parse().expect("an address"));
-        pool.clone().for_tenant(&name).room().hold(&Call { network, ..bench.call(Duration::from_secs(1)) })
+        pool.clone()
+            .for_tenant(&name)
+            .response_budget()
+            .new_reservation(&CallContext { network, ..bench.call(Duration::from_secs(1)) })
     };
     let (mut one, mut same, mut other) =
         (hold("a", "192.0.2.1"), hold("b", "192.0.2.1"), hold("b", "192.0.2.2"));
-    assert_eq!(one.grow(512 << 10), Ok(()));
-    assert_eq!(same.grow(1), Err(Exhausted::Network));
-    assert_eq!(other.grow(512 << 10), Ok(()));
+    assert_eq!(one.try_grow(512 << 10), Ok(()));
+    assert_eq!(same.try_grow(1), Err(Exhausted::Network));
+    assert_eq!(other.try_grow(512 << 10), Ok(()));
 }

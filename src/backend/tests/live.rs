@@ -7,7 +7,7 @@ use crate::spec::{
     AccessSpec, CacheSpec, Mount, Prefix, PublicUrl, TenantName, TenantSpec, ToolKind, ToolSpec,
 };
 
-fn tenant(bench: &Bench) -> TenantSpec {
+fn tenant(bench: &BackendTestkit) -> TenantSpec {
     let prefix = Prefix::parse("/acme").expect("a prefix");
     let schema = Arc::new(serde_json::Map::new());
     let tool = |name: &str, kind, path: &str| ToolSpec {
@@ -50,7 +50,7 @@ fn tenant(bench: &Bench) -> TenantSpec {
 
 #[tokio::test]
 async fn a_probe_tells_what_came_back_from_each_url() {
-    let bench = Bench::new().await;
+    let bench = BackendTestkit::new().await;
     bench.backend.answer("/nlp-context", Reply::Status(401, json!({"detail": KEY})));
     let findings = probe(&bench.pool, &tenant(&bench), Duration::from_secs(30)).await;
     let seen: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();

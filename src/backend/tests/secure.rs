@@ -12,8 +12,8 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::connector::Connector;
-use super::super::guard::AddressGuard;
+use super::super::address_guard::AddressGuard;
+use super::super::connector::BackendConnector;
 use super::super::proxies::Proxies;
 use super::*;
 use crate::base::task::Tasks;
@@ -55,8 +55,8 @@ impl SecureBackend {
             .with_no_client_auth();
         let allow = vec!["127.0.0.0/8".parse().expect("a network")];
         let guard = AddressGuard::new(AddressRules { allow, ..AddressRules::default() });
-        let connector = Connector::new(guard, tls, Proxies::default());
-        let pool = Pool::over(connector, SystemClock::shared(), Arc::new(Metrics::new()));
+        let connector = BackendConnector::new(guard, tls, Proxies::default());
+        let pool = Pool::with_connector(connector, SystemClock::shared(), Arc::new(Metrics::new()));
         let spec = search(&format!("https://{host}:{}/nlp-search", self.address.port()));
         let backend = BackendSpec {
             family: Family::Nlp,
@@ -66,8 +66,9 @@ impl SecureBackend {
             http2,
             reaches: Default::default(),
         };
-        let client = Client::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());
-        let call = Call::of_our_own(SystemClock.monotonic() + Duration::from_secs(10));
+        let client =
+            BackendClient::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());
+        let call = CallContext::internal(SystemClock.monotonic() + Duration::from_secs(10));
         client.call(&spec, &question(), &call).await.map(|answer| answer.document.to_value())
     }
 }

@@ -6,7 +6,7 @@ use super::scan::{code_unit, end_of_string, end_of_value};
 
 /// A value within a document. Cheap to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Node<'a> {
+pub struct JsonNode<'a> {
     document: &'a str,
     start: usize,
     end: usize,
@@ -14,7 +14,7 @@ pub struct Node<'a> {
 
 /// The type of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonKind {
     Null,
     Bool,
     Number,
@@ -25,10 +25,10 @@ pub enum Kind {
 
 /// A string or a member's name, in its escaped form between the quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text<'a>(&'a str);
+pub struct JsonString<'a>(&'a str);
 
-impl<'a> Node<'a> {
-    pub(super) fn whole(document: &'a str) -> Self {
+impl<'a> JsonNode<'a> {
+    pub(super) fn root(document: &'a str) -> Self {
         Self { document, start: 0, end: document.len() }
     }
 
@@ -37,20 +37,20 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the type of the value.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> JsonKind {
         match self.document.as_bytes().get(self.start) {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::String,
-            Some(b't' | b'f') => Kind::Bool,
-            Some(b'n') | None => Kind::Null,
-            Some(_) => Kind::Number,
+            Some(b'{') => JsonKind::Object,
+            Some(b'[') => JsonKind::Array,
+            Some(b'"') => JsonKind::String,
+            Some(b't' | b'f') => JsonKind::Bool,
+            Some(b'n') | None => JsonKind::Null,
+            Some(_) => JsonKind::Number,
         }
     }
 
     /// Whether the value is an object or an array.
-    pub fn holds_others(self) -> bool {
-        matches!(self.kind(), Kind::Object | Kind::Array)
+    pub fn is_container(self) -> bool {
+        matches!(self.kind(), JsonKind::Object | JsonKind::Array)
     }
 
     /// Returns the JSON text of the value.
@@ -69,39 +69,39 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the string, if the value is one.
-    pub fn text(self) -> Option<Text<'a>> {
-        (self.kind() == Kind::String).then(|| Text(&self.document[self.start + 1..self.end - 1]))
+    pub fn string(self) -> Option<JsonString<'a>> {
+        (self.kind() == JsonKind::String).then(|| JsonString(&self.document[self.start + 1..self.end - 1]))
     }
 
     /// Iterates over the members of an object in document order; over nothing for other values.
-    pub fn members(self) -> Members<'a> {
-        let is_empty = self.kind() != Kind::Object || self.end - self.start <= 2;
-        Members { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
+    pub fn members(self) -> JsonMembers<'a> {
+        let is_empty = self.kind() != JsonKind::Object || self.end - self.start <= 2;
+        JsonMembers { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
     }
 
     /// Iterates over the items of an array; over nothing for other values.
-    pub fn items(self) -> Items<'a> {
-        let is_empty = self.kind() != Kind::Array || self.end - self.start <= 2;
-        Items { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
+    pub fn items(self) -> JsonItems<'a> {
+        let is_empty = self.kind() != JsonKind::Array || self.end - self.start <= 2;
+        JsonItems { document: self.document, at: if is_empty { None } else { Some(self.start + 1) } }
     }
 
     /// Iterates over all strings within the value, member names included, in one pass.
-    pub fn texts(self) -> Texts<'a> {
-        Texts { text: self.raw(), at: 0 }
+    pub fn strings(self) -> JsonStrings<'a> {
+        JsonStrings { text: self.raw(), at: 0 }
     }
 
     /// Returns the member of this name. Of duplicates it is the last, the one that most readers
     /// keep.
-    pub fn get(self, name: &str) -> Option<Node<'a>> {
-        let [found] = self.pick(&[name]);
+    pub fn get(self, name: &str) -> Option<JsonNode<'a>> {
+        let [found] = self.get_many(&[name]);
         found
     }
 
     /// Returns the members of these names, found in one pass.
-    pub fn pick<const N: usize>(self, names: &[&str; N]) -> [Option<Node<'a>>; N] {
+    pub fn get_many<const N: usize>(self, names: &[&str; N]) -> [Option<JsonNode<'a>>; N] {
         let mut found = [None; N];
         for (name, value) in self.members() {
-            if let Some(index) = names.iter().position(|wanted| name.is(wanted)) {
+            if let Some(index) = names.iter().position(|wanted| name.equals(wanted)) {
                 found[index] = Some(value);
             }
         }
@@ -111,21 +111,21 @@ impl<'a> Node<'a> {
 
 /// An iterator over the members of an object.
 #[derive(Debug, Clone)]
-pub struct Members<'a> {
+pub struct JsonMembers<'a> {
     document: &'a str,
     /// The offset of the next name.
     at: Option<usize>,
 }
 
-impl<'a> Iterator for Members<'a> {
-    type Item = (Text<'a>, Node<'a>);
+impl<'a> Iterator for JsonMembers<'a> {
+    type Item = (JsonString<'a>, JsonNode<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.at?;
         let bytes = self.document.as_bytes();
         let end = end_of_string(bytes, start);
-        let name = Text(self.document.get(start + 1..end - 1)?);
-        let value = Node::at(self.document, end + 1);
+        let name = JsonString(self.document.get(start + 1..end - 1)?);
+        let value = JsonNode::at(self.document, end + 1);
         self.at = (bytes.get(value.end) == Some(&b',')).then_some(value.end + 1);
         Some((name, value))
     }
@@ -133,16 +133,16 @@ impl<'a> Iterator for Members<'a> {
 
 /// An iterator over the items of an array.
 #[derive(Debug, Clone)]
-pub struct Items<'a> {
+pub struct JsonItems<'a> {
     document: &'a str,
     at: Option<usize>,
 }
 
-impl<'a> Iterator for Items<'a> {
-    type Item = Node<'a>;
+impl<'a> Iterator for JsonItems<'a> {
+    type Item = JsonNode<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = Node::at(self.document, self.at?);
+        let item = JsonNode::at(self.document, self.at?);
         self.at = (self.document.as_bytes().get(item.end) == Some(&b',')).then_some(item.end + 1);
         Some(item)
     }
@@ -150,25 +150,25 @@ impl<'a> Iterator for Items<'a> {
 
 /// An iterator over all strings within a value.
 #[derive(Debug, Clone)]
-pub struct Texts<'a> {
+pub struct JsonStrings<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Iterator for Texts<'a> {
-    type Item = Text<'a>;
+impl<'a> Iterator for JsonStrings<'a> {
+    type Item = JsonString<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.text.as_bytes();
         let start = self.at + bytes.get(self.at..)?.iter().position(|byte| *byte == b'"')?;
         self.at = end_of_string(bytes, start);
-        self.text.get(start + 1..self.at - 1).map(Text)
+        self.text.get(start + 1..self.at - 1).map(JsonString)
     }
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     /// Whether the decoded string equals `other`.
-    pub fn is(self, other: &str) -> bool {
+    pub fn equals(self, other: &str) -> bool {
         match self.plain() {
             Some(plain) => plain == other,
             None => self.chars().eq(other.chars()),
@@ -176,9 +176,9 @@ impl<'a> Text<'a> {
     }
 
     /// Whether both decoded strings are equal.
-    pub fn agrees(self, other: Text<'_>) -> bool {
+    pub fn same_as(self, other: JsonString<'_>) -> bool {
         self.0 == other.0
-            || other.plain().map_or_else(|| self.chars().eq(other.chars()), |plain| self.is(plain))
+            || other.plain().map_or_else(|| self.chars().eq(other.chars()), |plain| self.equals(plain))
     }
 
     /// Returns the string if no character of it is escaped.
@@ -187,7 +187,7 @@ impl<'a> Text<'a> {
     }
 
     /// Returns the decoded string.
-    pub fn decoded(self) -> Cow<'a, str> {
+    pub fn decode(self) -> Cow<'a, str> {
         match self.plain() {
             Some(plain) => Cow::Borrowed(plain),
             None => Cow::Owned(self.chars().collect()),
@@ -196,10 +196,10 @@ impl<'a> Text<'a> {
 
     /// Returns the start of the decoded string, at most `bytes` bytes, and whether that is all of
     /// it.
-    pub fn beginning(self, bytes: usize) -> (Cow<'a, str>, bool) {
+    pub fn prefix(self, bytes: usize) -> (Cow<'a, str>, bool) {
         // An escape sequence is never shorter than the character it encodes.
         if self.0.len() <= bytes {
-            return (self.decoded(), true);
+            return (self.decode(), true);
         }
         // An escape sequence takes at most six bytes for each decoded byte.
         let raw = &self.0[..self.0.floor_char_boundary(bytes.saturating_mul(6).saturating_add(12))];
@@ -219,7 +219,7 @@ impl<'a> Text<'a> {
 
     /// Iterates over the decoded characters.
     pub fn chars(self) -> impl Iterator<Item = char> + use<'a> {
-        Chars { text: self.0, at: 0 }
+        JsonChars { text: self.0, at: 0 }
     }
 
     /// Returns the string in its escaped form.
@@ -228,12 +228,12 @@ impl<'a> Text<'a> {
     }
 }
 
-struct Chars<'a> {
+struct JsonChars<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl Iterator for Chars<'_> {
+impl Iterator for JsonChars<'_> {
     type Item = char;
 
     fn next(&mut self) -> Option<char> {

@@ -1,7 +1,7 @@
 //! The single pass over a text that checks the grammar of RFC 8259 and the limits, and produces the
 //! compact form.
 
-use super::{Fault, Limits};
+use super::{JsonError, JsonLimits};
 
 /// The changes in meaning that made a text valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,7 +14,7 @@ pub struct Repairs {
 
 /// The result of a pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Read {
+pub(super) struct ScanSummary {
     /// Bytes of the compact form.
     pub(super) length: usize,
     /// Whether the text is already in compact form.
@@ -23,26 +23,26 @@ pub(super) struct Read {
 }
 
 /// Validates a text and measures its compact form.
-pub(super) fn measure(text: &str, limits: &Limits) -> Result<Read, Fault> {
-    Scanner::new(text, limits, Length(0)).document().map(|(read, _)| read)
+pub(super) fn measure(text: &str, limits: &JsonLimits) -> Result<ScanSummary, JsonError> {
+    Scanner::new(text, limits, LengthCounter(0)).document().map(|(read, _)| read)
 }
 
 /// Writes the compact form of a text.
-pub(super) fn write(text: &str, limits: &Limits, out: &mut String) -> Result<(), Fault> {
+pub(super) fn write_compact(text: &str, limits: &JsonLimits, out: &mut String) -> Result<(), JsonError> {
     Scanner::new(text, limits, out).document().map(|_| ())
 }
 
 /// The destination of the compact form.
-trait Sink {
+trait CompactSink {
     fn add(&mut self, text: &str);
     /// Returns the bytes added so far.
     fn length(&self) -> usize;
 }
 
 /// A sink that only counts bytes.
-struct Length(usize);
+struct LengthCounter(usize);
 
-impl Sink for Length {
+impl CompactSink for LengthCounter {
     fn add(&mut self, text: &str) {
         self.0 += text.len();
     }
@@ -52,7 +52,7 @@ impl Sink for Length {
     }
 }
 
-impl Sink for &mut String {
+impl CompactSink for &mut String {
     fn add(&mut self, text: &str) {
         self.push_str(text);
     }
@@ -64,7 +64,7 @@ impl Sink for &mut String {
 
 /// Whether a value is complete, or a container whose contents follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Value {
+enum ValueState {
     Complete,
     Opened,
 }
@@ -78,7 +78,7 @@ struct Scanner<'a, S> {
     out: S,
     is_compact: bool,
     repairs: Repairs,
-    limits: &'a Limits,
+    limits: &'a JsonLimits,
     /// Number of open arrays and objects, and a bit for each that is set for objects, innermost
     /// lowest.
     depth: usize,
@@ -86,8 +86,8 @@ struct Scanner<'a, S> {
     values: usize,
 }
 
-impl<'a, S: Sink> Scanner<'a, S> {
-    fn new(text: &'a str, limits: &'a Limits, out: S) -> Self {
+impl<'a, S: CompactSink> Scanner<'a, S> {
+    fn new(text: &'a str, limits: &'a JsonLimits, out: S) -> Self {
         Self {
             text,
             bytes: text.as_bytes(),
@@ -103,19 +103,20 @@ impl<'a, S: Sink> Scanner<'a, S> {
         }
     }
 
-    fn document(mut self) -> Result<(Read, S), Fault> {
+    fn document(mut self) -> Result<(ScanSummary, S), JsonError> {
         self.space();
-        while self.value()? == Value::Opened || self.goes_on()? {}
+        while self.value()? == ValueState::Opened || self.goes_on()? {}
         self.add_piece(self.at);
         if self.out.length() > self.limits.bytes {
-            return Err(Fault::TooLarge);
+            return Err(JsonError::TooLarge);
         }
-        let read = Read { length: self.out.length(), is_compact: self.is_compact, repairs: self.repairs };
+        let read =
+            ScanSummary { length: self.out.length(), is_compact: self.is_compact, repairs: self.repairs };
         Ok((read, self.out))
     }
 
     /// Reads what follows a value; returns whether another value follows.
-    fn goes_on(&mut self) -> Result<bool, Fault> {
+    fn goes_on(&mut self) -> Result<bool, JsonError> {
         loop {
             self.space();
             if self.depth == 0 {
@@ -138,10 +139,10 @@ impl<'a, S: Sink> Scanner<'a, S> {
         }
     }
 
-    fn value(&mut self) -> Result<Value, Fault> {
+    fn value(&mut self) -> Result<ValueState, JsonError> {
         self.values += 1;
         if self.values > self.limits.values {
-            return Err(Fault::TooManyValues);
+            return Err(JsonError::TooManyValues);
         }
         match self.byte() {
             Some(b'"') => self.string()?,
@@ -155,13 +156,13 @@ impl<'a, S: Sink> Scanner<'a, S> {
             Some(b'I') => self.no_number("Infinity")?,
             _ => return Err(self.fault()),
         }
-        Ok(Value::Complete)
+        Ok(ValueState::Complete)
     }
 
-    fn open(&mut self, is_object: bool, end: u8) -> Result<Value, Fault> {
+    fn open(&mut self, is_object: bool, end: u8) -> Result<ValueState, JsonError> {
         // 127 is the number of bits in `objects`, less one.
         if self.depth >= self.limits.depth.min(127) {
-            return Err(Fault::TooDeep);
+            return Err(JsonError::TooDeep);
         }
         self.at += 1;
         self.depth += 1;
@@ -169,12 +170,12 @@ impl<'a, S: Sink> Scanner<'a, S> {
         self.space();
         if self.byte() == Some(end) {
             self.close();
-            return Ok(Value::Complete);
+            return Ok(ValueState::Complete);
         }
         if is_object {
             self.name()?;
         }
-        Ok(Value::Opened)
+        Ok(ValueState::Opened)
     }
 
     fn close(&mut self) {
@@ -184,7 +185,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 
     /// Reads a member's name and the colon.
-    fn name(&mut self) -> Result<(), Fault> {
+    fn name(&mut self) -> Result<(), JsonError> {
         if self.byte() != Some(b'"') {
             return Err(self.fault());
         }
@@ -198,7 +199,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<(), Fault> {
+    fn string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
             self.at = end_of_plain(self.bytes, self.at);
@@ -214,7 +215,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), JsonError> {
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => {
@@ -239,7 +240,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         code_unit(self.bytes, at)
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         if self.byte() == Some(b'-') {
             self.at += 1;
@@ -267,7 +268,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while matches!(self.byte(), Some(b'0'..=b'9')) {
             self.at += 1;
@@ -275,7 +276,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         if self.at == start { Err(self.fault()) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Fault> {
+    fn word(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.fault());
         }
@@ -284,7 +285,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 
     /// Replaces Python's word for a number that JSON cannot express with `null`.
-    fn no_number(&mut self, word: &str) -> Result<(), Fault> {
+    fn no_number(&mut self, word: &str) -> Result<(), JsonError> {
         let start = self.at;
         self.word(word)?;
         self.at = start;
@@ -324,8 +325,8 @@ impl<'a, S: Sink> Scanner<'a, S> {
         self.bytes.get(self.at).copied()
     }
 
-    fn fault(&self) -> Fault {
-        Fault::Syntax { at: self.at }
+    fn fault(&self) -> JsonError {
+        JsonError::Syntax { at: self.at }
     }
 }
 

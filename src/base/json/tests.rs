@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 127, values: usize::MAX };
+const LIMITS: JsonLimits = JsonLimits { bytes: 1 << 20, depth: 127, values: usize::MAX };
 
-fn parse(text: impl Into<Vec<u8>>) -> Result<Document, Fault> {
-    Document::parse(text.into(), &LIMITS)
+fn parse(text: impl Into<Vec<u8>>) -> Result<JsonDocument, JsonError> {
+    JsonDocument::parse(text.into(), &LIMITS)
 }
 
 fn compact(text: &str) -> String {
@@ -47,28 +47,28 @@ fn what_python_takes_is_taken() {
 
 #[test]
 fn bounds_are_kept() {
-    let bounded = |text: &str, limits: Limits| Document::parse(text.into(), &limits).map(|_| ());
-    assert_eq!(bounded("[1,2]", Limits { values: 3, ..LIMITS }), Ok(()));
-    assert_eq!(bounded("[1,2]", Limits { values: 2, ..LIMITS }), Err(Fault::TooManyValues));
-    assert_eq!(bounded("[[1]]", Limits { depth: 1, ..LIMITS }), Err(Fault::TooDeep));
+    let bounded = |text: &str, limits: JsonLimits| JsonDocument::parse(text.into(), &limits).map(|_| ());
+    assert_eq!(bounded("[1,2]", JsonLimits { values: 3, ..LIMITS }), Ok(()));
+    assert_eq!(bounded("[1,2]", JsonLimits { values: 2, ..LIMITS }), Err(JsonError::TooManyValues));
+    assert_eq!(bounded("[[1]]", JsonLimits { depth: 1, ..LIMITS }), Err(JsonError::TooDeep));
     assert_eq!(
-        bounded("\"\u{1}\"", Limits { bytes: 7, ..LIMITS }),
-        Err(Fault::TooLarge),
+        bounded("\"\u{1}\"", JsonLimits { bytes: 7, ..LIMITS }),
+        Err(JsonError::TooLarge),
         "it takes six bytes escaped"
     );
-    assert_eq!(parse("[".repeat(100_000)).map(|_| ()), Err(Fault::TooDeep));
-    assert_eq!(parse("[1,0x]").map(|_| ()), Err(Fault::Syntax { at: 4 }));
-    assert_eq!(parse(b"\"\xff\"").map(|_| ()), Err(Fault::NotUtf8));
+    assert_eq!(parse("[".repeat(100_000)).map(|_| ()), Err(JsonError::TooDeep));
+    assert_eq!(parse("[1,0x]").map(|_| ()), Err(JsonError::Syntax { at: 4 }));
+    assert_eq!(parse(b"\"\xff\"").map(|_| ()), Err(JsonError::NotUtf8));
 }
 
 #[test]
 fn members_are_found_by_what_they_are_called_and_the_last_one_counts() {
     let document = parse(r#"{"a":1,"\u0061":[2,{"b":"x"}],"c":"\n"}"#).expect("a document");
     let root = document.root();
-    assert_eq!(root.get("a").map(Node::raw), Some(r#"[2,{"b":"x"}]"#));
-    assert_eq!(root.pick(&["c", "z"]).map(|node| node.map(Node::raw)), [Some(r#""\n""#), None]);
+    assert_eq!(root.get("a").map(JsonNode::raw), Some(r#"[2,{"b":"x"}]"#));
+    assert_eq!(root.get_many(&["c", "z"]).map(|node| node.map(JsonNode::raw)), [Some(r#""\n""#), None]);
     assert_eq!(
-        root.get("c").and_then(Node::text).map(|text| text.decoded().into_owned()),
+        root.get("c").and_then(JsonNode::string).map(|text| text.decode().into_owned()),
         Some("\n".to_owned())
     );
     assert_eq!(root.members().count(), 3);
@@ -78,18 +78,18 @@ fn members_are_found_by_what_they_are_called_and_the_last_one_counts() {
 fn the_beginning_of_a_text_is_never_longer_than_asked_for() {
     let text = format!(r#""{}""#, r"\ud83d\ude00ü".repeat(50));
     let document = parse(text).expect("a document");
-    let text = document.root().text().expect("a string");
-    assert_eq!(text.beginning(10), ("😀ü😀".into(), false));
-    assert_eq!(text.beginning(1000), ("😀ü".repeat(50).into(), true));
+    let text = document.root().string().expect("a string");
+    assert_eq!(text.prefix(10), ("😀ü😀".into(), false));
+    assert_eq!(text.prefix(1000), ("😀ü".repeat(50).into(), true));
 }
 
 /// Builds the tree of a node, for comparison.
-fn tree(node: Node<'_>) -> Value {
+fn tree(node: JsonNode<'_>) -> Value {
     match node.kind() {
-        Kind::String => node.text().expect("a string").decoded().into(),
-        Kind::Array => node.items().map(tree).collect(),
-        Kind::Object => {
-            let members = node.members().map(|(name, value)| (name.decoded().into_owned(), tree(value)));
+        JsonKind::String => node.string().expect("a string").decode().into(),
+        JsonKind::Array => node.items().map(tree).collect(),
+        JsonKind::Object => {
+            let members = node.members().map(|(name, value)| (name.decode().into_owned(), tree(value)));
             Value::Object(members.collect())
         }
         _ => serde_json::from_str(node.raw()).expect("a scalar"),
@@ -185,7 +185,7 @@ proptest! {
     fn what_is_taken_is_json_to_everybody(text in r#"[\[\]{},:"\\ud8NaI0-9\n\t -]{0,40}"#) {
         if let Ok(document) = parse(text) {
             prop_assert!(strictly_valid(document.as_ref()));
-            document.root().members().for_each(|(name, value)| { name.decoded(); value.raw(); });
+            document.root().members().for_each(|(name, value)| { name.decode(); value.raw(); });
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::bundle::bounds::VARIABLE_PREFIX;
+use crate::bundle::confinement::VARIABLE_PREFIX;
 
 /// The limit on expressions inside expressions.
 const MAX_DEPTH: usize = 8;
@@ -18,18 +18,18 @@ const TOO_LONG: &str = "its value becomes more than 64 KiB";
 
 /// Returns the expanded value, and whether it is literal (contains no reference).
 pub(super) fn expand(text: &str, values: &HashMap<String, String>) -> Result<(String, bool), &'static str> {
-    let mut expanding = Expanding { values, out: String::new(), is_literal: true };
+    let mut expanding = Expander { values, out: String::new(), is_literal: true };
     expanding.text(text, 0)?;
     Ok((expanding.out, expanding.is_literal))
 }
 
-struct Expanding<'a> {
+struct Expander<'a> {
     values: &'a HashMap<String, String>,
     out: String,
     is_literal: bool,
 }
 
-impl Expanding<'_> {
+impl Expander<'_> {
     fn text(&mut self, text: &str, depth: usize) -> Result<(), &'static str> {
         if depth > MAX_DEPTH {
             return Err(INVALID);

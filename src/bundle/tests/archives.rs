@@ -1,11 +1,11 @@
 //! Zips as other programs write them: read where they can be, and named for what they are where not.
 
-use super::corpus::{Drop, SALES, archive, patched};
+use super::corpus::{SALES, TenantFixture, archive, patched};
 
 const CONFIG: &str = "mcp/server/configs/sales.yaml";
 
-fn zipped(bytes: impl AsRef<[u8]>) -> Drop {
-    Drop::new().file("acme.zip", bytes)
+fn zipped(bytes: impl AsRef<[u8]>) -> TenantFixture {
+    TenantFixture::new().file("acme.zip", bytes)
 }
 
 /// The archive as writers make it that always write ZIP64: the count and the place of the directory in the ZIP64 record, and

@@ -8,7 +8,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::secret::Secret;
-use crate::bundle::{Context, Entry, Loaded, discover, load, sample};
+use crate::bundle::{EntryFiles, LoadContext, LoadOutcome, list_entries, load, sample};
 use crate::routing::GatewayHosts;
 use crate::spec::{HostName, TenantSpec};
 
@@ -30,12 +30,12 @@ semantic_model:
 ";
 
 /// A tenants folder in the making.
-pub(super) struct Drop {
+pub(super) struct TenantFixture {
     folder: tempfile::TempDir,
-    pub(super) context: Context,
+    pub(super) context: LoadContext,
 }
 
-impl Drop {
+impl TenantFixture {
     pub(super) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a folder"), context: context() }
     }
@@ -68,7 +68,7 @@ impl Drop {
         self
     }
 
-    pub(super) fn context(mut self, change: impl FnOnce(&mut Context)) -> Self {
+    pub(super) fn context(mut self, change: impl FnOnce(&mut LoadContext)) -> Self {
         change(&mut self.context);
         self
     }
@@ -77,12 +77,12 @@ impl Drop {
         self.folder.path()
     }
 
-    pub(super) fn entries(&self) -> Vec<Entry> {
-        discover(self.path(), None).expect("listed")
+    pub(super) fn entries(&self) -> Vec<EntryFiles> {
+        list_entries(self.path(), None).expect("listed")
     }
 
     /// Loads the only entry.
-    pub(super) fn load(&self) -> Loaded {
+    pub(super) fn load(&self) -> LoadOutcome {
         let entries = self.entries();
         assert_eq!(entries.len(), 1, "one entry expected: {entries:?}");
         load(&entries[0], &self.context)
@@ -133,12 +133,12 @@ fn replaced(lines: &str) -> String {
     kept.chain(lines.lines()).map(|line| format!("{line}\n")).collect()
 }
 
-pub(super) fn context() -> Context {
-    Context {
-        hosts: GatewayHosts::named(HostName::parse("mcp.test")),
+pub(super) fn context() -> LoadContext {
+    LoadContext {
+        hosts: GatewayHosts::from_names(HostName::parse("mcp.test")),
         own_addresses: vec!["0.0.0.0:443".parse().expect("an address")],
         env: [("TENANT_ACME_KEY".to_owned(), Secret::new("variable-key-0001"))].into(),
-        ..sample::context()
+        ..sample::sample_context()
     }
 }
 

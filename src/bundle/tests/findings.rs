@@ -1,8 +1,8 @@
 //! The text of each finding. One snapshot per subject, each case under its own heading.
 
-use super::corpus::{Drop, SALES, archive};
+use super::corpus::{SALES, TenantFixture, archive};
 
-fn snapshot(name: &str, cases: Vec<(&str, Drop)>) {
+fn snapshot(name: &str, cases: Vec<(&str, TenantFixture)>) {
     let text: String = cases
         .iter()
         .map(|(case, drop)| format!("## {case}\n{}\n", drop.findings()))
@@ -18,28 +18,33 @@ fn placeholders_and_missing_fields_say_what_the_vendor_says() {
         vec![
             (
                 "placeholder in the export",
-                Drop::new().zip("sales.zip", &SALES.replace("key-of-sales-0001", "paste-your-api-key-here")),
+                TenantFixture::new()
+                    .zip("sales.zip", &SALES.replace("key-of-sales-0001", "paste-your-api-key-here")),
             ),
-            ("placeholder in the .env", Drop::export("").file("acme.env", "API_KEY=your-api-key\n")),
-            ("host not filled in", Drop::with("search_url: https://<your-tursio-hostname>/nlp-search\n")),
+            ("placeholder in the .env", TenantFixture::export("").file("acme.env", "API_KEY=your-api-key\n")),
+            (
+                "host not filled in",
+                TenantFixture::with("search_url: https://<your-tursio-hostname>/nlp-search\n"),
+            ),
             (
                 "exported before MCP",
-                Drop::new().zip(
+                TenantFixture::new().zip(
                     "old.zip",
                     "search_url: https://portal.test/nlp-search\napi_key: key-of-sales-0001\n",
                 ),
             ),
-            ("an empty tenant", Drop::new().file("acme.yaml", "")),
+            ("an empty tenant", TenantFixture::new().file("acme.yaml", "")),
             (
                 "only an .env",
-                Drop::new().file("acme.env", "SEARCH_URL=https://portal.test/nlp-search\nFOO=1\n"),
+                TenantFixture::new().file("acme.env", "SEARCH_URL=https://portal.test/nlp-search\nFOO=1\n"),
             ),
-            ("an empty folder", Drop::new().file("acme/README.md", "")),
+            ("an empty folder", TenantFixture::new().file("acme/README.md", "")),
             (
                 "no connection id, port given",
-                Drop::new().zip("acme.zip", &SALES.replace("connection_id: conn-sales-01\n", "port: 8000\n")),
+                TenantFixture::new()
+                    .zip("acme.zip", &SALES.replace("connection_id: conn-sales-01\n", "port: 8000\n")),
             ),
-            ("a variable in a URL", Drop::with("context_url: ${TENANT_HOST}/nlp-context\n")),
+            ("a variable in a URL", TenantFixture::with("context_url: ${TENANT_HOST}/nlp-context\n")),
         ],
     );
 }
@@ -52,15 +57,16 @@ fn a_base_that_ends_in_mcp_is_a_warning() {
         "path_prefix: /pm2/mcp\n",
         "path_prefix: /mcp/\n",
     ] {
-        let found = Drop::alone(lines).findings();
+        let found = TenantFixture::alone(lines).findings();
         assert!(found.contains("warning[mcp-twice]") && !found.contains("error["), "{lines}: {found}");
     }
-    assert!(!Drop::alone("path_prefix: /mcpx\n").findings().contains("mcp-twice"));
+    assert!(!TenantFixture::alone("path_prefix: /mcpx\n").findings().contains("mcp-twice"));
 }
 
 #[test]
 fn a_tool_name_that_clients_refuse_is_a_warning() {
-    let found = |name: &str| Drop::alone(&format!("tools: {{search: {{name: {name}}}}}\n")).findings();
+    let found =
+        |name: &str| TenantFixture::alone(&format!("tools: {{search: {{name: {name}}}}}\n")).findings();
     for name in ["search.sales", &"x".repeat(65)] {
         let found = found(name);
         assert!(found.contains("warning[tool-name-refused]") && !found.contains("error["), "{name}: {found}");
@@ -73,29 +79,41 @@ fn what_is_wrong_with_a_yaml_is_shown_with_its_place() {
     snapshot(
         "yaml",
         vec![
-            ("syntax", Drop::new().zip("acme.zip", "search_url: [unclosed\napi_key: secret-canary\n")),
-            ("keys twice", Drop::export("api_key: another-canary\nsearch_url: https://u:canary@h/\n")),
-            ("two documents", Drop::export("---\na: 1\n")),
-            ("a list", Drop::new().file("acme.yaml", "- api_key: secret-canary\n")),
-            ("a sentence", Drop::new().file("acme.yaml", "api_key=secret-canary\n")),
-            ("a tab", Drop::new().file("acme.yaml", "limits:\n\tconcurrent_calls: 3\n")),
+            (
+                "syntax",
+                TenantFixture::new().zip("acme.zip", "search_url: [unclosed\napi_key: secret-canary\n"),
+            ),
+            (
+                "keys twice",
+                TenantFixture::export("api_key: another-canary\nsearch_url: https://u:canary@h/\n"),
+            ),
+            ("two documents", TenantFixture::export("---\na: 1\n")),
+            ("a list", TenantFixture::new().file("acme.yaml", "- api_key: secret-canary\n")),
+            ("a sentence", TenantFixture::new().file("acme.yaml", "api_key=secret-canary\n")),
+            ("a tab", TenantFixture::new().file("acme.yaml", "limits:\n\tconcurrent_calls: 3\n")),
             (
                 "unknown names in an overlay",
-                Drop::export("").file("acme.yaml", "serach_url: x\nzzz: 1\nlimits: {concurent_calls: 3}\n"),
+                TenantFixture::export("")
+                    .file("acme.yaml", "serach_url: x\nzzz: 1\nlimits: {concurent_calls: 3}\n"),
             ),
-            ("unknown names alone", Drop::alone("zzz: 1\noauth_enable: true\n")),
+            ("unknown names alone", TenantFixture::alone("zzz: 1\noauth_enable: true\n")),
             (
                 "wrong types",
-                Drop::alone(
+                TenantFixture::alone(
                     "deadline: 2h\nenabled: perhaps\nhosts: {a: b}\nlimits: {concurrent_calls: 0, max_result: 3}\ntools: [search]\ncache: {list_ttl: soon}\n",
                 ),
             ),
-            ("not text", Drop::new().file("acme.yaml", b"api_key: \xff\xfe")),
-            ("too large", Drop::new().file("acme.yaml", "#".repeat(300 << 10))),
-            ("env that cannot be read", Drop::export("").file("acme.env", "OAUTH_ENABL\nA='x\nB=1\nB=2\n")),
+            ("not text", TenantFixture::new().file("acme.yaml", b"api_key: \xff\xfe")),
+            ("too large", TenantFixture::new().file("acme.yaml", "#".repeat(300 << 10))),
+            (
+                "env that cannot be read",
+                TenantFixture::export("").file("acme.env", "OAUTH_ENABL\nA='x\nB=1\nB=2\n"),
+            ),
             (
                 "ours in an export",
-                Drop::export("api_keys: []\npublic: true\nhosts: [a.test]\naccess: x\nwhatever: 1\n"),
+                TenantFixture::export(
+                    "api_keys: []\npublic: true\nhosts: [a.test]\naccess: x\nwhatever: 1\n",
+                ),
             ),
         ],
     );
@@ -110,26 +128,32 @@ fn prefixes_and_public_urls_are_judged() {
     snapshot(
         "places",
         vec![
-            ("dot segments", Drop::export("path_prefix: /a/../b\n")),
-            ("no slash", Drop::alone("path_prefix: tenant-a\n")),
-            ("reserved", Drop::alone("path_prefix: /.well-known/x\n")),
-            ("trailing slash", Drop::alone("path_prefix: /tenant-a/\n")),
-            ("two opinions", Drop::alone("path_prefix: /a\npublic_url: https://mcp.test/b/\n")),
-            ("dots in the URL", Drop::alone("public_url: https://mcp.test/a/../b\n")),
-            ("a query", Drop::alone("public_url: https://mcp.test/a?x=1\n")),
-            ("a password", Drop::alone("public_url: https://u:pass-canary@mcp.test/a\n")),
-            ("no scheme", Drop::alone("public_url: mcp.test/a\n")),
-            ("no host", Drop::alone("public_url: https:///a\n")),
-            ("hosts", Drop::alone("hosts: [mcp.test, 'https://x.test', ok.test, 127.0.0.1, a.localhost]\n")),
-            ("more hosts than are taken", Drop::alone(&format!("hosts: {}\n", many_hosts(33)))),
-            ("an export's host", Drop::export("public_url: https://own.test:8443/x\n")),
+            ("dot segments", TenantFixture::export("path_prefix: /a/../b\n")),
+            ("no slash", TenantFixture::alone("path_prefix: tenant-a\n")),
+            ("reserved", TenantFixture::alone("path_prefix: /.well-known/x\n")),
+            ("trailing slash", TenantFixture::alone("path_prefix: /tenant-a/\n")),
+            ("two opinions", TenantFixture::alone("path_prefix: /a\npublic_url: https://mcp.test/b/\n")),
+            ("dots in the URL", TenantFixture::alone("public_url: https://mcp.test/a/../b\n")),
+            ("a query", TenantFixture::alone("public_url: https://mcp.test/a?x=1\n")),
+            ("a password", TenantFixture::alone("public_url: https://u:pass-canary@mcp.test/a\n")),
+            ("no scheme", TenantFixture::alone("public_url: mcp.test/a\n")),
+            ("no host", TenantFixture::alone("public_url: https:///a\n")),
+            (
+                "hosts",
+                TenantFixture::alone(
+                    "hosts: [mcp.test, 'https://x.test', ok.test, 127.0.0.1, a.localhost]\n",
+                ),
+            ),
+            ("more hosts than are taken", TenantFixture::alone(&format!("hosts: {}\n", many_hosts(33)))),
+            ("an export's host", TenantFixture::export("public_url: https://own.test:8443/x\n")),
             (
                 "an export's host beside an overlay",
-                Drop::export("public_url: https://own.test\n").file("acme.yml", "description: Ours\n"),
+                TenantFixture::export("public_url: https://own.test\n")
+                    .file("acme.yml", "description: Ours\n"),
             ),
             (
                 "http with login",
-                Drop::alone(
+                TenantFixture::alone(
                     "public_url: http://mcp.test/a\noauth_enabled: true\nmicrosoft_client_id: a\nmicrosoft_client_secret: secret-canary\nmicrosoft_tenant_id: c\n",
                 ),
             ),
@@ -142,45 +166,53 @@ fn logins_and_keys_never_open_a_tenant_by_accident() {
     snapshot(
         "access",
         vec![
-            ("keys without end", Drop::alone(&format!("api_keys: [{}]\n", "{sha256: x},".repeat(17)))),
+            (
+                "keys without end",
+                TenantFixture::alone(&format!("api_keys: [{}]\n", "{sha256: x},".repeat(17))),
+            ),
             (
                 "half a login",
-                Drop::export(
+                TenantFixture::export(
                     "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n",
                 ),
             ),
-            ("login as a word", Drop::alone("oauth_enabled: 'ON'\n")),
-            ("no switch", Drop::alone("microsoft_client_secret: secret-canary\n")),
-            ("blank switch", Drop::export("oauth_enabled:\nmicrosoft_tenant_id: x\n")),
-            ("no keys", Drop::alone("api_keys: []\n")),
-            ("blank keys", Drop::alone("api_keys:\n")),
-            ("blank access", Drop::alone("access:\nmachine_clients: []\n")),
+            ("login as a word", TenantFixture::alone("oauth_enabled: 'ON'\n")),
+            ("no switch", TenantFixture::alone("microsoft_client_secret: secret-canary\n")),
+            ("blank switch", TenantFixture::export("oauth_enabled:\nmicrosoft_tenant_id: x\n")),
+            ("no keys", TenantFixture::alone("api_keys: []\n")),
+            ("blank keys", TenantFixture::alone("api_keys:\n")),
+            ("blank access", TenantFixture::alone("access:\nmachine_clients: []\n")),
             (
                 "bad keys",
-                Drop::alone(
+                TenantFixture::alone(
                     "api_keys:\n  - {label: a, sha256: 12}\n  - {label: b, key: short-canary}\n  - {label: c}\n  - {label: d, key: your-api-key}\n  - {label: e, key: canary-canary-canary-canary, sha256: 12}\n  - {label: f, key: canary-canary-canary-canary, expires: tomorrow}\n  - label\n  -\n",
                 ),
             ),
             (
                 "keys twice",
-                Drop::alone(&format!(
+                TenantFixture::alone(&format!(
                     "api_keys:\n  - {{label: a, sha256: {0}}}\n  - {{label: a, sha256: {0}}}\n",
                     "0f".repeat(32)
                 )),
             ),
             (
                 "keys given plainly, public",
-                Drop::alone("public: yes\napi_keys: [{label: a, key: canary-canary-canary-canary}]\n"),
+                TenantFixture::alone(
+                    "public: yes\napi_keys: [{label: a, key: canary-canary-canary-canary}]\n",
+                ),
             ),
-            ("keys as text", Drop::export("").file("acme.env", "API_KEYS=secret-canary\n")),
-            ("open where that is refused", Drop::alone("").context(|context| context.require_auth = true)),
+            ("keys as text", TenantFixture::export("").file("acme.env", "API_KEYS=secret-canary\n")),
+            (
+                "open where that is refused",
+                TenantFixture::alone("").context(|context| context.require_auth = true),
+            ),
         ],
     );
 }
 
 #[test]
 fn backends_are_judged() {
-    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    let overlay = |lines: &str| TenantFixture::export("").file("acme.yaml", lines);
     snapshot(
         "backends",
         vec![
@@ -198,19 +230,22 @@ fn backends_are_judged() {
             ),
             (
                 "loopback",
-                Drop::with(
+                TenantFixture::with(
                     "search_url: http://127.0.0.1:9000/nlp-search\ncontext_url: http://localhost:9000/nlp-context\n",
                 ),
             ),
-            ("metadata", Drop::with("search_url: http://169.254.169.254/nlp-search\n")),
-            ("ourselves", Drop::with("search_url: https://mcp.test/sales/nlp-search\n")),
-            ("nowhere", Drop::with("search_url: http://0.0.0.0/nlp-search\n")),
-            ("a password", Drop::with("search_url: https://u:canary@portal.test/nlp-search\n")),
-            ("the key in a URL", Drop::with("search_url: ftp://portal.test/key-of-sales-0001\n")),
-            ("a mark in the host", Drop::with("search_url: https://{{query}}.test/nlp-search\n")),
-            ("an unknown mark", Drop::with("search_url: https://portal.test/nlp-search?x={{secret}}\n")),
-            ("two families", Drop::with("context_url: https://portal.test/dynamodb-context\n")),
-            ("a key no header carries", Drop::with("api_key: \"key-\\u00fc-canary\"\n")),
+            ("metadata", TenantFixture::with("search_url: http://169.254.169.254/nlp-search\n")),
+            ("ourselves", TenantFixture::with("search_url: https://mcp.test/sales/nlp-search\n")),
+            ("nowhere", TenantFixture::with("search_url: http://0.0.0.0/nlp-search\n")),
+            ("a password", TenantFixture::with("search_url: https://u:canary@portal.test/nlp-search\n")),
+            ("the key in a URL", TenantFixture::with("search_url: ftp://portal.test/key-of-sales-0001\n")),
+            ("a mark in the host", TenantFixture::with("search_url: https://{{query}}.test/nlp-search\n")),
+            (
+                "an unknown mark",
+                TenantFixture::with("search_url: https://portal.test/nlp-search?x={{secret}}\n"),
+            ),
+            ("two families", TenantFixture::with("context_url: https://portal.test/dynamodb-context\n")),
+            ("a key no header carries", TenantFixture::with("api_key: \"key-\\u00fc-canary\"\n")),
             (
                 "methods and bodies",
                 overlay("backend:\n  search: {method: DELETE}\n  context: {method: GET, body: '{}'}\n"),
@@ -229,13 +264,13 @@ fn backends_are_judged() {
             ),
             (
                 "http2 without TLS",
-                Drop::with(
+                TenantFixture::with(
                     "search_url: http://portal.test/nlp-search\ncontext_url: http://portal.test/nlp-context\nbackend: {http2: true}\n",
                 ),
             ),
             (
                 "a URL that no server reads",
-                Drop::with(&format!("search_url: https://portal.test/{}\n", "a".repeat(4_100))),
+                TenantFixture::with(&format!("search_url: https://portal.test/{}\n", "a".repeat(4_100))),
             ),
             (
                 "heads that no server reads",
@@ -263,20 +298,21 @@ fn backends_are_judged() {
 
 #[test]
 fn secrets_may_come_from_allowed_places_only() {
-    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    let overlay = |lines: &str| TenantFixture::export("").file("acme.yaml", lines);
     snapshot(
         "references",
         vec![
             (
                 "a file in an export",
-                Drop::new().zip(
+                TenantFixture::new().zip(
                     "acme.zip",
                     &SALES.replace("api_key: key-of-sales-0001", "api_key_file: /etc/hostname"),
                 ),
             ),
             (
                 "a variable in an export",
-                Drop::new().zip("acme.zip", &SALES.replace("key-of-sales-0001", "${TENANT_ACME_KEY}")),
+                TenantFixture::new()
+                    .zip("acme.zip", &SALES.replace("key-of-sales-0001", "${TENANT_ACME_KEY}")),
             ),
             ("another variable", overlay("api_key: ${PATH}\n")),
             ("part of a value", overlay("api_key: x-${TENANT_ACME_KEY}\n")),
@@ -286,7 +322,7 @@ fn secrets_may_come_from_allowed_places_only() {
             ("both", overlay("api_key_file: x\napi_key: other-canary\n")),
             (
                 "an empty file",
-                Drop::new()
+                TenantFixture::new()
                     .file("acme/server.zip", archive(&[("mcp/server/configs/sales.yaml", SALES.as_bytes())]))
                     .file("acme/own.yaml", "api_key_file: key\n")
                     .file("acme/key", "\n"),
@@ -303,22 +339,22 @@ fn names_and_files_are_judged() {
         vec![
             (
                 "two exports",
-                Drop::new().file("acme/server.zip", "").file("acme/mcp/server/configs/a.yaml", ""),
+                TenantFixture::new().file("acme/server.zip", "").file("acme/mcp/server/configs/a.yaml", ""),
             ),
-            ("folder for a file", Drop::new().file("acme.zip/x", "")),
-            ("a folder that ends like a file", Drop::new().file("acme.yaml/x.yaml", "")),
-            ("a bad name", Drop::alone("name: Acme Corp\n")),
-            ("no name", Drop::new().file("---.yaml", SALES)),
-            ("two YAMLs", Drop::alone("").file("acme.yml", SALES)),
-            ("folder and file", Drop::alone("").file("acme/server.zip", "")),
+            ("folder for a file", TenantFixture::new().file("acme.zip/x", "")),
+            ("a folder that ends like a file", TenantFixture::new().file("acme.yaml/x.yaml", "")),
+            ("a bad name", TenantFixture::alone("name: Acme Corp\n")),
+            ("no name", TenantFixture::new().file("---.yaml", SALES)),
+            ("two YAMLs", TenantFixture::alone("").file("acme.yml", SALES)),
+            ("folder and file", TenantFixture::alone("").file("acme/server.zip", "")),
             (
                 "which configuration",
-                Drop::new().file(
+                TenantFixture::new().file(
                     "acme.zip",
                     archive(&[("mcp/server/configs/a.yaml", b""), ("mcp/server/configs/b.yml", b"")]),
                 ),
             ),
-            ("no such configuration", Drop::export("").file("acme.yaml", "config: west\n")),
+            ("no such configuration", TenantFixture::export("").file("acme.yaml", "config: west\n")),
         ],
     );
 }
@@ -340,7 +376,7 @@ fn what_clients_are_sent_has_an_end() {
             "text-too-long",
         ),
     ] {
-        let drop = Drop::with(&lines);
+        let drop = TenantFixture::with(&lines);
         let shown: String = lines.chars().take(40).collect();
         assert!(drop.codes().contains(&code), "{shown}: {:?}", drop.codes());
         assert!(drop.load().spec.is_none(), "{shown}");
@@ -352,10 +388,10 @@ fn what_clients_are_sent_has_an_end() {
         format!("{tools}limits: {{max_result: 1MiB}}\n"),
         "limits: {max_result: 1KiB}\n".to_owned(),
     ] {
-        let drop = Drop::with(&lines);
+        let drop = TenantFixture::with(&lines);
         assert!(drop.load().spec.is_some(), "{}", drop.findings());
     }
-    let title = Drop::with(&format!("display_name: {}\n", text(201)));
+    let title = TenantFixture::with(&format!("display_name: {}\n", text(201)));
     assert_eq!((title.codes(), title.spec().title.len()), (vec!["text-too-long"], 200));
 }
 
@@ -371,7 +407,7 @@ fn a_path_that_nothing_good_can_fill_is_refused_when_the_tenant_is_read() {
         ("backend:\n  context:\n    url: https://portal.test/c?topic={{topic}}\n".to_owned(), false),
         ("dataset: ..\nbackend:\n  context:\n    url: https://portal.test/c/{{dataset}}\n".to_owned(), true),
     ] {
-        let drop = Drop::with(&lines);
+        let drop = TenantFixture::with(&lines);
         assert_eq!(drop.codes().contains(&"bad-path-value"), refused, "{lines}{}", drop.findings());
         assert_eq!(drop.load().spec.is_none(), refused, "{lines}");
     }
@@ -380,7 +416,7 @@ fn a_path_that_nothing_good_can_fill_is_refused_when_the_tenant_is_read() {
 #[test]
 fn a_field_that_is_missing_is_told_with_the_name_that_was_perhaps_meant_for_it() {
     let yaml = SALES.replace("search_url:", "search_ulr:").replace("display_name:", "colour:");
-    let findings = Drop::new().file("acme.yaml", yaml).findings();
+    let findings = TenantFixture::new().file("acme.yaml", yaml).findings();
     assert!(findings.contains("; search_ulr looks like search_url misspelt"), "{findings}");
     assert!(!findings.contains("colour looks"), "{findings}");
 }
@@ -388,7 +424,7 @@ fn a_field_that_is_missing_is_told_with_the_name_that_was_perhaps_meant_for_it()
 #[test]
 fn a_schema_that_some_clients_cannot_take_is_a_warning() {
     let parameters = |schema: &str| {
-        Drop::new()
+        TenantFixture::new()
             .zip("acme.zip", SALES)
             .file("acme.yaml", format!("tools: {{search: {{parameters: {{p: {schema}}}}}}}\n"))
     };

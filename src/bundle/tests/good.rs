@@ -5,10 +5,12 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use super::corpus::{Drop, SALES, archive};
+use super::corpus::{SALES, TenantFixture, archive};
 use crate::base::digest::Digest;
 use crate::bundle::Presence;
-use crate::spec::{BackendOnly, BackendPlace, Family, HostName, Mount, Prefix, TenantSpec, ToolKind, Values};
+use crate::spec::{
+    BackendOnly, BackendPlace, Family, HostName, Mount, Prefix, TemplateValues, TenantSpec, ToolKind,
+};
 
 fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).expect("a prefix")
@@ -25,7 +27,7 @@ fn header(spec: &TenantSpec, name: &str) -> String {
 
 #[test]
 fn an_export_becomes_a_tenant() {
-    let spec = Drop::export("").spec();
+    let spec = TenantFixture::export("").spec();
     assert_eq!((spec.name.as_str(), &*spec.dataset, &*spec.title), ("acme", "sales", "Sales"));
     assert_eq!(spec.public_url.as_str(), "https://mcp.test/acme");
     assert_eq!(spec.mounts, [Mount { host: None, prefix: prefix("/acme") }]);
@@ -42,24 +44,24 @@ fn an_export_becomes_a_tenant() {
 
 #[test]
 fn the_calls_are_the_vendors() {
-    let spec = Drop::export("").spec();
+    let spec = TenantFixture::export("").spec();
     let call = &spec.tools[0].call;
     assert_eq!((&call.method, header(&spec, "x-api-key").as_str()), (&Method::POST, "key-of-sales-0001"));
     let asked = [("query".to_owned(), json!("how many?"))];
-    let values = call.constants.over(&Values::from_iter(asked));
+    let values = call.constants.apply_to(&TemplateValues::from_iter(asked));
     let body = call.body.as_ref().expect("a body").render(&values);
     assert_eq!(body, json!({"query": "how many?", "connection_id": "conn-sales-01"}));
     let context = &spec.backend.context;
     assert_eq!((&context.method, context.body.is_none()), (&Method::GET, true));
     assert_eq!(
-        context.url.render(&context.constants.over(&Values::new())).expect("fits"),
+        context.url.render(&context.constants.apply_to(&TemplateValues::new())).expect("fits"),
         "https://portal.test/nlp-context?connection_id=conn-sales-01"
     );
 }
 
 #[test]
 fn equal_schemas_are_shared_between_tenants() {
-    let (a, b) = (Drop::export("").spec(), Drop::alone("").spec());
+    let (a, b) = (TenantFixture::export("").spec(), TenantFixture::alone("").spec());
     assert!(std::sync::Arc::ptr_eq(&a.tools[0].input_schema, &b.tools[0].input_schema));
     assert!(std::sync::Arc::ptr_eq(&a.tools[0].output_schema, &a.tools[1].output_schema));
 }
@@ -81,25 +83,25 @@ fn careless_packing_is_forgiven() {
     ];
     for entries in packings {
         assert_eq!(
-            &*Drop::new().file("acme.zip", archive(entries)).spec().dataset,
+            &*TenantFixture::new().file("acme.zip", archive(entries)).spec().dataset,
             "sales",
             "{:?}",
             entries[0].0
         );
     }
     let with_bom = format!("\u{feff}{}", SALES.replace('\n', "\r\n"));
-    assert_eq!(&*Drop::new().zip("acme.zip", &with_bom).spec().title, "Sales");
+    assert_eq!(&*TenantFixture::new().zip("acme.zip", &with_bom).spec().title, "Sales");
     let in_front: Vec<u8> = b"#!/bin/sh\nexit\n"
         .iter()
         .copied()
         .chain(archive(&[("mcp/server/configs/sales.yaml", yaml)]))
         .collect();
-    assert_eq!(&*Drop::new().file("acme.zip", in_front).spec().dataset, "sales");
+    assert_eq!(&*TenantFixture::new().file("acme.zip", in_front).spec().dataset, "sales");
 }
 
 #[test]
 fn the_env_wins_over_the_yaml_over_the_zip_and_blanks_are_unset() {
-    let drop = Drop::export("path_prefix: /from-zip\n")
+    let drop = TenantFixture::export("path_prefix: /from-zip\n")
         .file("acme.yaml", "display_name: From yaml\ndeadline: 60s\napi_key: from-yaml-0001\n")
         .file(
             "acme.env",
@@ -115,7 +117,7 @@ fn the_env_wins_over_the_yaml_over_the_zip_and_blanks_are_unset() {
 fn an_overlay_mends_a_placeholder_and_chooses_a_configuration() {
     let yaml = SALES.replace("key-of-sales-0001", "paste-your-api-key-here");
     assert_eq!(
-        Drop::new().zip("acme.zip", &yaml).file("acme.yaml", "api_key: key-mended-0001\n").codes(),
+        TenantFixture::new().zip("acme.zip", &yaml).file("acme.yaml", "api_key: key-mended-0001\n").codes(),
         [""; 0]
     );
     let two = archive(&[
@@ -123,7 +125,7 @@ fn an_overlay_mends_a_placeholder_and_chooses_a_configuration() {
         ("mcp/server/configs/west.yaml", SALES.as_bytes()),
     ]);
     assert_eq!(
-        &*Drop::new().file("acme.zip", two).file("acme.yaml", "config: west\n").spec().dataset,
+        &*TenantFixture::new().file("acme.zip", two).file("acme.yaml", "config: west\n").spec().dataset,
         "west"
     );
 }
@@ -131,11 +133,11 @@ fn an_overlay_mends_a_placeholder_and_chooses_a_configuration() {
 #[test]
 fn an_unrenamed_zip_is_called_like_its_dataset() {
     for name in ["mcp_export.zip", "mcp_export (1).zip", "server.zip"] {
-        assert_eq!(Drop::new().zip(name, SALES).spec().name.as_str(), "sales", "{name}");
+        assert_eq!(TenantFixture::new().zip(name, SALES).spec().name.as_str(), "sales", "{name}");
     }
-    assert_eq!(Drop::new().zip("Acme Corp.zip", SALES).spec().name.as_str(), "acme-corp");
+    assert_eq!(TenantFixture::new().zip("Acme Corp.zip", SALES).spec().name.as_str(), "acme-corp");
     assert_eq!(
-        Drop::export("").file("acme.yaml", "name: other\n").spec().public_url.as_str(),
+        TenantFixture::export("").file("acme.yaml", "name: other\n").spec().public_url.as_str(),
         "https://mcp.test/other"
     );
 }
@@ -143,19 +145,19 @@ fn an_unrenamed_zip_is_called_like_its_dataset() {
 #[test]
 fn folders_and_unpacked_exports_are_tenants() {
     let zip = archive(&[("mcp/server/configs/sales.yaml", SALES.as_bytes())]);
-    let mounted = Drop::new()
+    let mounted = TenantFixture::new()
         .file("acme/server.zip", zip)
         .file("acme/own.yaml", "api_key_file: key\n")
         .file("acme/key", "from-file-0001\n");
     assert_eq!(header(&mounted.spec(), "x-api-key"), "from-file-0001");
     let unpacked =
-        Drop::new().file("acme/mcp/server/configs/sales.yaml", format!("{SALES}the_vendors: own\n"));
+        TenantFixture::new().file("acme/mcp/server/configs/sales.yaml", format!("{SALES}the_vendors: own\n"));
     assert_eq!((&*unpacked.spec().dataset, unpacked.codes()), ("sales", vec![]));
 }
 
 #[test]
 fn secrets_come_from_variables_and_allowed_folders() {
-    let overlay = |lines: &str| Drop::export("").file("acme.yaml", lines);
+    let overlay = |lines: &str| TenantFixture::export("").file("acme.yaml", lines);
     assert_eq!(header(&overlay("api_key: ${TENANT_ACME_KEY}\n").spec(), "x-api-key"), "variable-key-0001");
     let secrets = tempfile::tempdir().expect("a folder");
     let path = secrets.path().join("acme");
@@ -172,8 +174,8 @@ fn secrets_come_from_variables_and_allowed_folders() {
 #[cfg(unix)]
 #[test]
 fn a_link_out_of_the_tenants_folder_is_no_way_out() {
-    let drop =
-        Drop::new().file("acme/own.yaml", SALES.replace("api_key: key-of-sales-0001", "api_key_file: key"));
+    let drop = TenantFixture::new()
+        .file("acme/own.yaml", SALES.replace("api_key: key-of-sales-0001", "api_key_file: key"));
     std::os::unix::fs::symlink("/etc/hostname", drop.path().join("acme/key")).expect("linked");
     assert_eq!(drop.codes(), ["secret-file-outside"]);
 }
@@ -188,23 +190,23 @@ fn a_link_in_a_tenants_folder_leads_to_nobody_elses_files() {
     std::fs::create_dir_all(&unpacked).expect("made");
     std::fs::write(unpacked.join("sales.yaml"), SALES).expect("written");
     for name in ["server.zip", "mcp"] {
-        let drop = Drop::new().file("acme/own.yaml", "search_url: https://mine.test/nlp-search\n");
+        let drop = TenantFixture::new().file("acme/own.yaml", "search_url: https://mine.test/nlp-search\n");
         symlink(others.path().join(name), drop.path().join("acme").join(name)).expect("linked");
         assert!(drop.codes().contains(&"file-outside"), "{name}: {:?}", drop.codes());
         let drop = drop.context(|context| context.secret_roots.push(others.path().to_owned()));
         assert_eq!(drop.spec().name.as_str(), "acme", "{name}: that folder is allowed");
     }
     // The layout of mounted Secrets and ConfigMaps, and a folder that is itself a link.
-    let drop = Drop::new().file("acme/..2026/server.zip", &zip);
+    let drop = TenantFixture::new().file("acme/..2026/server.zip", &zip);
     symlink("..2026", drop.path().join("acme/..data")).expect("linked");
     symlink("..data/server.zip", drop.path().join("acme/server.zip")).expect("linked");
     assert_eq!(drop.spec().name.as_str(), "acme");
-    let elsewhere = Drop::new().file("other.txt", "");
+    let elsewhere = TenantFixture::new().file("other.txt", "");
     symlink(others.path(), elsewhere.path().join("acme")).expect("linked");
     std::fs::remove_file(others.path().join("server.zip")).expect("removed");
     assert_eq!(elsewhere.spec().name.as_str(), "acme");
     // Anyone who writes into the tenants folder itself controls all tenants, so links are followed.
-    let flat = Drop::new().file("other.txt", "");
+    let flat = TenantFixture::new().file("other.txt", "");
     symlink(unpacked.join("sales.yaml"), flat.path().join("acme.yaml")).expect("linked");
     assert_eq!(flat.spec().name.as_str(), "acme");
 }
@@ -212,7 +214,7 @@ fn a_link_in_a_tenants_folder_leads_to_nobody_elses_files() {
 #[test]
 fn a_confined_tenant_uses_no_secret_of_others() {
     let overlay = |line: &str| {
-        let drop = Drop::export("").file("acme.yaml", format!("{line}\n"));
+        let drop = TenantFixture::export("").file("acme.yaml", format!("{line}\n"));
         drop.context(|context| {
             context.confine_tenants = true;
             let key = crate::base::secret::Secret::new("own-variable-0001");
@@ -239,13 +241,13 @@ fn a_confined_tenant_uses_no_secret_of_others() {
 
 #[test]
 fn the_digest_is_that_of_the_contents() {
-    let drop = Drop::export("").file("acme.env", "A=1\n");
+    let drop = TenantFixture::export("").file("acme.env", "A=1\n");
     let digest = drop.load().digest;
     assert_eq!(drop.load().digest, digest);
-    assert_eq!(Drop::export("").file("acme.env", "A=1\n").load().digest, digest);
-    assert_ne!(Drop::export("").file("acme.env", "A=2\n").load().digest, digest);
-    assert_ne!(Drop::export("").load().digest, digest);
-    let variable = Drop::export("").file("acme.yaml", "api_key: ${TENANT_ACME_KEY}\n");
+    assert_eq!(TenantFixture::export("").file("acme.env", "A=1\n").load().digest, digest);
+    assert_ne!(TenantFixture::export("").file("acme.env", "A=2\n").load().digest, digest);
+    assert_ne!(TenantFixture::export("").load().digest, digest);
+    let variable = TenantFixture::export("").file("acme.yaml", "api_key: ${TENANT_ACME_KEY}\n");
     let before = variable.load().digest;
     let changed = variable.context(|context| {
         context.env.insert("TENANT_ACME_KEY".into(), crate::base::secret::Secret::new("another-key-0002"));
@@ -256,7 +258,7 @@ fn the_digest_is_that_of_the_contents() {
 #[test]
 fn public_urls_and_hosts_say_where_a_tenant_answers() {
     let place = |lines: &str| {
-        let spec = Drop::alone(lines).spec();
+        let spec = TenantFixture::alone(lines).spec();
         let mounts: Vec<String> = spec
             .mounts
             .iter()
@@ -287,29 +289,36 @@ fn a_host_of_its_own_comes_from_the_operators_files_or_is_allowed_to_exports() {
         spec.mounts.iter().map(|mount| mount.host.as_ref().map(ToString::to_string)).collect::<Vec<_>>()
     };
     let own = [Some("own.test".to_owned())];
-    assert_eq!(hosts(Drop::alone(said).spec()), own);
-    assert_eq!(hosts(Drop::export("").file("acme.yaml", said).spec()), own);
-    assert_eq!(hosts(Drop::export("").file("acme.env", "PUBLIC_URL=https://own.test/x\n").spec()), own);
-    assert_eq!(Drop::export(said).codes(), ["export-host"]);
-    assert_eq!(hosts(Drop::export(said).file("acme.yaml", said).spec()), own, "the operator says it, too");
-    let allowed = Drop::export(said).context(|context| context.zip_hosts_allowed = true);
+    assert_eq!(hosts(TenantFixture::alone(said).spec()), own);
+    assert_eq!(hosts(TenantFixture::export("").file("acme.yaml", said).spec()), own);
+    assert_eq!(
+        hosts(TenantFixture::export("").file("acme.env", "PUBLIC_URL=https://own.test/x\n").spec()),
+        own
+    );
+    assert_eq!(TenantFixture::export(said).codes(), ["export-host"]);
+    assert_eq!(
+        hosts(TenantFixture::export(said).file("acme.yaml", said).spec()),
+        own,
+        "the operator says it, too"
+    );
+    let allowed = TenantFixture::export(said).context(|context| context.zip_hosts_allowed = true);
     assert_eq!(hosts(allowed.spec()), own);
     // The gateway's own hosts never become a tenant's, whichever file names them.
     for ours in ["mcp.test", "localhost:8443", "127.0.0.1", "[::1]:8000", "a.localhost"] {
         let said = format!("public_url: https://{ours}/x\n");
-        assert_eq!(hosts(Drop::export(&said).spec()), [None], "{ours}");
-        assert_eq!(hosts(Drop::alone(&said).spec()), [None], "{ours}");
+        assert_eq!(hosts(TenantFixture::export(&said).spec()), [None], "{ours}");
+        assert_eq!(hosts(TenantFixture::alone(&said).spec()), [None], "{ours}");
     }
-    assert!(!Drop::alone(said).spec().shares_hosts);
-    assert!(Drop::alone("share_host: true\n").spec().shares_hosts);
-    assert!(!Drop::export("share_host: true\n").spec().shares_hosts, "an export cannot consent");
+    assert!(!TenantFixture::alone(said).spec().shares_hosts);
+    assert!(TenantFixture::alone("share_host: true\n").spec().shares_hosts);
+    assert!(!TenantFixture::export("share_host: true\n").spec().shares_hosts, "an export cannot consent");
 }
 
 #[test]
 fn keys_are_kept_as_digests() {
     let key = "a-long-enough-key-for-a-caller";
     let sha = Digest::of(key.as_bytes());
-    let spec = Drop::alone(&format!(
+    let spec = TenantFixture::alone(&format!(
         "api_keys:\n  - {{label: ci, sha256: {sha}, expires: 2027-01-31}}\n  - {{key: {key}-2}}\n"
     ))
     .spec();
@@ -347,7 +356,7 @@ cache: {context_ttl: 10m}
 enabled: no
 public: 1
 ";
-    let spec = Drop::export("").file("acme.yaml", overlay).spec();
+    let spec = TenantFixture::export("").file("acme.yaml", overlay).spec();
     assert_eq!(spec.tools.len(), 1);
     let tool = &spec.tools[0];
     assert_eq!((&*tool.name, &*tool.description), ("ask_sales", "Ask."));
@@ -355,7 +364,11 @@ public: 1
     assert_eq!(header(&spec, "authorization"), "Bearer key-of-sales-0001");
     assert_eq!((header(&spec, "x-region"), header(&spec, "x-kind")), ("eu".into(), "s".into()));
     assert_eq!(
-        spec.backend.context.url.render(&spec.backend.context.constants.over(&Values::new())).expect("fits"),
+        spec.backend
+            .context
+            .url
+            .render(&spec.backend.context.constants.apply_to(&TemplateValues::new()))
+            .expect("fits"),
         "https://portal.test/c/sales"
     );
     assert_eq!(spec.backend.user_header.as_ref().map(|name| name.as_str()), Some("x-user"));
@@ -373,7 +386,7 @@ public: 1
 #[test]
 fn new_parameters_are_sent_by_default() {
     let overlay = "tools: {search: {parameters: {region: {type: string}}}}\n";
-    let spec = Drop::export("").file("acme.yaml", overlay).spec();
+    let spec = TenantFixture::export("").file("acme.yaml", overlay).spec();
     let values = json!({"query": "q", "region": "eu"});
     let body =
         spec.tools[0].call.body.as_ref().expect("a body").render(values.as_object().expect("an object"));
@@ -382,7 +395,7 @@ fn new_parameters_are_sent_by_default() {
 
 #[test]
 fn allowed_loopback_backends_are_served() {
-    let drop = Drop::with(
+    let drop = TenantFixture::with(
         "search_url: http://127.0.0.1:9000/nlp-search\ncontext_url: http://localhost:9000/nlp-context\n",
     );
     let drop = drop.context(|context| context.backend_allow.push("127.0.0.0/8".parse().expect("a network")));
@@ -394,7 +407,7 @@ fn backends_are_only_where_the_settings_list_them() {
     let drop = |places: &[&str], urls: &str| {
         let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
         let only = BackendOnly::new(places.collect());
-        Drop::with(urls).context(|context| context.backend_only = only).codes()
+        TenantFixture::with(urls).context(|context| context.backend_only = only).codes()
     };
     let urls =
         "search_url: https://portal.test/nlp-search\ncontext_url: https://api.portal.test/nlp-context\n";
@@ -410,7 +423,7 @@ fn backends_are_only_where_the_settings_list_them() {
 #[test]
 fn what_decides_who_may_call_is_told_apart_from_the_rest() {
     let key = |c: &str| format!("api_keys: [{{label: a, sha256: {}}}]\n", c.repeat(64));
-    let access = |lines: &str| Drop::export("").file("acme.yaml", lines).load().access;
+    let access = |lines: &str| TenantFixture::export("").file("acme.yaml", lines).load().access_fingerprint;
     let (open, keyed) = (access(""), access(&key("a")));
     assert!(open.is_some() && keyed.is_some() && open != keyed);
     assert_ne!(access(&key("b")), keyed);
@@ -431,9 +444,16 @@ fn what_decides_who_may_call_is_told_apart_from_the_rest() {
     ] {
         assert_eq!(access(doubt), None, "{doubt}");
     }
-    assert_eq!(Drop::export("access: x\n").load().access, None);
-    assert_eq!(Drop::alone("").file("acme.yml", SALES).load().access, None);
-    assert_eq!(Drop::new().file("acme.zip", "cut off").file("acme.yaml", key("a")).load().access, None);
+    assert_eq!(TenantFixture::export("access: x\n").load().access_fingerprint, None);
+    assert_eq!(TenantFixture::alone("").file("acme.yml", SALES).load().access_fingerprint, None);
+    assert_eq!(
+        TenantFixture::new()
+            .file("acme.zip", "cut off")
+            .file("acme.yaml", key("a"))
+            .load()
+            .access_fingerprint,
+        None
+    );
 }
 
 #[test]
@@ -448,7 +468,7 @@ microsoft_client_secret_next_file: next.key
 machine_clients: [{id: bot, secret_file: bot.key}]
 api_keys: [{label: a, key_file: caller.key}]
 ";
-    let drop = Drop::new()
+    let drop = TenantFixture::new()
         .file("acme/acme.yaml", format!("{SALES}{lines}").replace("api_key: key-of-sales-0001\n", ""));
     let drop = drop.file("acme/now.key", "a~secret.of-Entra_0123456789");
     let named = drop.load().named;
@@ -469,7 +489,7 @@ fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
     let key = |file: &str| {
         let yaml = SALES.replace("api_key: key-of-sales-0001", &format!("api_key_file: {file}"));
         let names = ["acme.key", "acme.secret", "acme.prod.key", "other.key", "acme.txt"];
-        let drop = Drop::new().file("acme.yaml", yaml);
+        let drop = TenantFixture::new().file("acme.yaml", yaml);
         names.iter().fold(drop, |drop, name| drop.file(name, "key-of-a-file-0001\n"))
     };
     for own in ["acme.key", "./acme.key", "acme.secret"] {
@@ -482,7 +502,7 @@ fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
     let drop = key("other.key");
     assert!(drop.findings().contains("call it acme.key or acme.secret"), "{}", drop.findings());
     // Like any file in the tenants folder it may be a link to anywhere.
-    let elsewhere = Drop::new().file("key", "key-of-a-file-0002");
+    let elsewhere = TenantFixture::new().file("key", "key-of-a-file-0002");
     let drop = key("acme.key");
     std::fs::remove_file(drop.path().join("acme.key")).expect("removed");
     std::os::unix::fs::symlink(elsewhere.path().join("key"), drop.path().join("acme.key")).expect("linked");

@@ -6,12 +6,12 @@ use std::io::{Cursor, Write};
 use proptest::prelude::*;
 use zip::write::ZipWriter;
 
-use super::corpus::{Drop, SALES, archive, options, patched};
+use super::corpus::{SALES, TenantFixture, archive, options, patched};
 
 const CONFIG: &str = "mcp/server/configs/sales.yaml";
 
-fn zipped(bytes: impl AsRef<[u8]>) -> Drop {
-    Drop::new().file("acme.zip", bytes)
+fn zipped(bytes: impl AsRef<[u8]>) -> TenantFixture {
+    TenantFixture::new().file("acme.zip", bytes)
 }
 
 fn good() -> Vec<u8> {
@@ -110,16 +110,16 @@ fn alias_bombs_are_refused() {
         let before = format!("*{}", char::from(i - 1));
         laughs.push_str(&format!("{0}: &{0} [{1}]\n", char::from(i), vec![before; 9].join(",")));
     }
-    assert_eq!(Drop::export(&laughs).codes(), ["yaml-budget"]);
+    assert_eq!(TenantFixture::export(&laughs).codes(), ["yaml-budget"]);
 }
 
 #[cfg(unix)]
 #[test]
 fn devices_and_folders_are_not_read() {
-    let drop = Drop::new();
+    let drop = TenantFixture::new();
     std::os::unix::fs::symlink("/dev/zero", drop.path().join("acme.zip")).expect("linked");
     assert_eq!(drop.codes(), ["not-a-file"]);
-    let drop = Drop::new().file("acme.yaml/x", "");
+    let drop = TenantFixture::new().file("acme.yaml/x", "");
     assert_eq!(drop.codes(), ["not-a-file"]);
 }
 
@@ -130,19 +130,19 @@ fn findings_have_an_end() {
     let parameters = format!("tools:\n  search:\n    parameters:\n{}", many("      pN: 1\n"));
     let keys = format!("api_keys:\n{}", many("  - {label: N}\n"));
     for overlay in [many("unknown_N: 1\n"), headers, parameters, keys] {
-        let drop = Drop::export("").file("acme.yaml", &overlay);
+        let drop = TenantFixture::export("").file("acme.yaml", &overlay);
         let codes = drop.codes();
         assert!((1..=50).contains(&codes.len()), "{}: {codes:?}", &overlay[..40]);
         assert!(drop.load().spec.is_none());
     }
-    let env = Drop::export("").file("acme.env", many("A=N\n"));
+    let env = TenantFixture::export("").file("acme.env", many("A=N\n"));
     assert!(env.codes().len() <= 21, "{:?}", env.codes());
 }
 
 const CANARY: &str = "cAnArY-5f3e9b";
 
 /// Returns everything that the findings say, in every form in which they are shown.
-fn everything(drop: &Drop) -> String {
+fn everything(drop: &TenantFixture) -> String {
     let loaded = drop.load();
     let lines: String = loaded.report.iter().map(|diagnostic| diagnostic.to_string()).collect();
     format!("{loaded:?} {lines} {}", serde_json::to_string(&loaded.report).expect("JSON"))
@@ -169,7 +169,11 @@ fn a_secret_that_turns_up_elsewhere_does_not_leak() {
         format!("microsoft_client_secret: {CANARY}\noauth_enabled: true\n"),
         format!("backend: {{headers: {{x-a: \"{CANARY}\\n\"}}, search: {{body: '{CANARY}'}}}}\n"),
     ] {
-        for drop in [Drop::with(&lines), Drop::export(&lines), Drop::export("").file("acme.yaml", &lines)] {
+        for drop in [
+            TenantFixture::with(&lines),
+            TenantFixture::export(&lines),
+            TenantFixture::export("").file("acme.yaml", &lines),
+        ] {
             let shown = everything(&drop);
             assert!(!shown.contains(CANARY), "{lines}\n{shown}");
         }
@@ -182,7 +186,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_no_trouble(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
         for name in ["a.zip", "a.yaml", "a.env"] {
-            Drop::new().file(name, &bytes).load();
+            TenantFixture::new().file(name, &bytes).load();
         }
     }
 
@@ -198,15 +202,15 @@ proptest! {
 
     #[test]
     fn arbitrary_yaml_is_no_trouble(text in "[a-c:\\-\\[\\]{}&*<>|!'\"#,? \n\t]{0,200}") {
-        Drop::new().file("a.yaml", &text).load();
-        Drop::new().file("a.env", &text).load();
+        TenantFixture::new().file("a.yaml", &text).load();
+        TenantFixture::new().file("a.env", &text).load();
     }
 
     #[test]
     fn no_key_leaks_its_value(key in "[a-zA-Z_\\-\\.:\"' {}\\[\\]=#]{1,24}", quote in "['\"|]{0,1}", nested: bool) {
         let value = format!("{quote}{CANARY}");
         let lines = if nested { format!("backend:\n  {key}: {value}\n") } else { format!("{key}: {value}\n{key}={value}\n") };
-        for drop in [Drop::export(&lines), Drop::export("").file("acme.yaml", &lines), Drop::export("").file("acme.env", &lines)] {
+        for drop in [TenantFixture::export(&lines), TenantFixture::export("").file("acme.yaml", &lines), TenantFixture::export("").file("acme.env", &lines)] {
             let shown = everything(&drop);
             prop_assert!(!shown.contains(CANARY), "{lines}\n{shown}");
         }

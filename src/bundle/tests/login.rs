@@ -1,6 +1,6 @@
 //! Login with Microsoft: the interpretation of the fields, and what closes a tenant.
 
-use super::corpus::{Drop, SALES};
+use super::corpus::{SALES, TenantFixture};
 use crate::base::digest::Digest;
 use crate::spec::{Audience, DirectorySpec, DocumentPolicy, LoginSpec};
 
@@ -16,11 +16,11 @@ fn lines(further: &str) -> String {
     )
 }
 
-fn with(further: &str) -> Drop {
-    Drop::alone(&lines(further))
+fn with(further: &str) -> TenantFixture {
+    TenantFixture::alone(&lines(further))
 }
 
-fn login(drop: &Drop) -> LoginSpec {
+fn login(drop: &TenantFixture) -> LoginSpec {
     drop.spec().access.login.map(|login| (*login).clone()).expect("a login")
 }
 
@@ -32,8 +32,8 @@ fn texts(texts: &[std::sync::Arc<str>]) -> Vec<&str> {
 fn three_values_and_a_switch_are_a_login_for_the_whole_directory() {
     for drop in [
         with(""),
-        Drop::export(&lines("")),
-        Drop::export("").file(
+        TenantFixture::export(&lines("")),
+        TenantFixture::export("").file(
             "acme.env",
             format!(
                 "OAUTH_ENABLED=true\nMICROSOFT_CLIENT_ID={}\nMICROSOFT_CLIENT_SECRET={SECRET}\nMICROSOFT_TENANT_ID={DIRECTORY}\n",
@@ -46,11 +46,11 @@ fn three_values_and_a_switch_are_a_login_for_the_whole_directory() {
         assert_eq!(login.identity.directory, DirectorySpec::One(DIRECTORY.into()));
         let secrets: Vec<&str> = login.identity.client_secrets.iter().map(|secret| secret.expose()).collect();
         assert_eq!(secrets, [SECRET]);
-        assert!(login.rules.is_empty() && !login.identity.guests && !login.identity.personal);
+        assert!(login.rules.is_empty() && !login.identity.allow_guests && !login.identity.allow_personal_accounts);
         assert!(login.registration.dynamic);
         let spec = drop.spec();
         assert!(!spec.access.is_open());
-        assert_eq!(spec.public_url.callback(), "https://mcp.test/acme/auth/ms-callback");
+        assert_eq!(spec.public_url.callback_url(), "https://mcp.test/acme/auth/ms-callback");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_secret_is_rotated_with_overlap_and_may_lie_in_a_file() {
     assert_eq!(secrets, [SECRET, "canary~next-secret"]);
 
     // The operator's file wins over the export, in either form of the secret.
-    let drop = Drop::new()
+    let drop = TenantFixture::new()
         .zip("acme.zip", &format!("{SALES}{}", lines("")))
         .file("acme.yaml", "microsoft_client_secret: ${TENANT_ACME_KEY}\n");
     let secrets = drop.spec().access.login.expect("a login").identity.client_secrets.clone();
@@ -81,7 +81,7 @@ fn rules_name_roles_groups_users_domains_and_single_tools() {
     assert_eq!(texts(&login.rules.roles), ["Analyst", "Data Admin"]);
     assert_eq!((texts(&login.rules.groups), texts(&login.rules.users)), (vec![DIRECTORY], vec![APP]));
     assert_eq!(texts(&login.rules.email_domains), ["contoso.com"]);
-    assert!(login.identity.guests);
+    assert!(login.identity.allow_guests);
     // Keyed by the names that callers see.
     assert_eq!(login.tools.keys().map(|name| &**name).collect::<Vec<_>>(), ["ask", "get_context"]);
     assert_eq!(texts(&login.tools["ask"].roles), ["Analyst"]);
@@ -90,12 +90,14 @@ fn rules_name_roles_groups_users_domains_and_single_tools() {
 #[test]
 fn several_directories_count_only_by_name() {
     let several = |tid: &str, access: &str| {
-        Drop::alone(&lines(access).replace(&format!("tenant_id: {DIRECTORY}"), &format!("tenant_id: {tid}")))
+        TenantFixture::alone(
+            &lines(access).replace(&format!("tenant_id: {DIRECTORY}"), &format!("tenant_id: {tid}")),
+        )
     };
     let access = format!("access: {{directories: [{DIRECTORY}], personal_accounts: true}}\n");
     let common = login(&several("Common", &access));
     let expected = DirectorySpec::Several { audience: Audience::Common, allowed: vec![DIRECTORY.into()] };
-    assert_eq!((common.identity.directory, common.identity.personal), (expected, true));
+    assert_eq!((common.identity.directory, common.identity.allow_personal_accounts), (expected, true));
     assert_eq!(several("organizations", "").codes(), ["login-invalid"]);
     assert_eq!(
         several("organizations", "access: {directories: []}\n").codes(),
@@ -140,7 +142,7 @@ fn doors_for_clients_are_shut_one_by_one() {
 /// call.
 #[test]
 fn all_that_decides_who_may_call_is_in_the_fingerprint() {
-    let fingerprint = |drop: &Drop| drop.load().access;
+    let fingerprint = |drop: &TenantFixture| drop.load().access_fingerprint;
     let base = fingerprint(&with("")).expect("certain");
     let machine = format!("machine_clients: [{{id: a, sha256: {}}}]\n", "0f".repeat(32));
     let other = format!("machine_clients: [{{id: a, sha256: {}}}]\n", "0e".repeat(32));
@@ -166,12 +168,12 @@ fn all_that_decides_who_may_call_is_in_the_fingerprint() {
         seen.push(digest);
     }
     for (from, to) in [(APP, DIRECTORY), (DIRECTORY, APP), ("oauth_enabled: true", "oauth_enabled: false")] {
-        let changed = Drop::alone(&lines("").replace(from, to));
+        let changed = TenantFixture::alone(&lines("").replace(from, to));
         assert!(!seen.contains(&fingerprint(&changed).expect("certain")), "{from}");
     }
     // Another title has nothing to do with who may call. A broken secret leaves no doubt about it,
     // a broken rule does.
-    assert_eq!(fingerprint(&Drop::with(&lines("display_name: Other\n"))), Some(base));
+    assert_eq!(fingerprint(&TenantFixture::with(&lines("display_name: Other\n"))), Some(base));
     assert!(fingerprint(&with("microsoft_client_secret_next: changeme\n")).is_some());
     assert_eq!(fingerprint(&with("access: {roles: []}\n")), None);
     assert_eq!(fingerprint(&with("access: {rolls: [A]}\n")), None);
@@ -181,20 +183,20 @@ fn all_that_decides_who_may_call_is_in_the_fingerprint() {
 fn whatever_is_wrong_with_a_login_closes_the_tenant_in_words() {
     let jwks = |key: &str| format!("machine_clients:\n  - {{id: a, jwks: {{keys: [{key}]}}}}\n");
     let cases = vec![
-        ("nothing but the switch", Drop::alone("oauth_enabled: true\n")),
+        ("nothing but the switch", TenantFixture::alone("oauth_enabled: true\n")),
         (
             "placeholders",
-            Drop::alone(
+            TenantFixture::alone(
                 "oauth_enabled: yes\nmicrosoft_client_id: <client id>\nmicrosoft_client_secret: your-client-secret\nmicrosoft_tenant_id: your tenant\n",
             ),
         ),
-        ("the secret's id", Drop::alone(&lines("").replace(SECRET, DIRECTORY))),
+        ("the secret's id", TenantFixture::alone(&lines("").replace(SECRET, DIRECTORY))),
         ("keys as well", with(&format!("api_keys: [{{sha256: {}}}]\n", "0f".repeat(32)))),
         (
             "rules without login",
-            Drop::alone("access: {roles: [A]}\nmachine_clients:\nregistration: {dynamic: no}\n"),
+            TenantFixture::alone("access: {roles: [A]}\nmachine_clients:\nregistration: {dynamic: no}\n"),
         ),
-        ("rules, login off", Drop::alone("oauth_enabled: false\naccess:\n")),
+        ("rules, login off", TenantFixture::alone("oauth_enabled: false\naccess:\n")),
         (
             "rules that say nothing",
             with(
@@ -205,7 +207,7 @@ fn whatever_is_wrong_with_a_login_closes_the_tenant_in_words() {
         ("misspelt rules", with("access: {role: [A], tools: {serch: {roles: [A]}, search: {rolls: [A]}}}\n")),
         ("personal accounts of one directory", with("access: {personal_accounts: true}\n")),
         ("directories of one directory", with(&format!("access: {{directories: [{APP}]}}\n"))),
-        ("consumers", Drop::alone(&lines("").replace(DIRECTORY, "consumers"))),
+        ("consumers", TenantFixture::alone(&lines("").replace(DIRECTORY, "consumers"))),
         (
             "programs",
             with(&format!(
@@ -216,7 +218,7 @@ fn whatever_is_wrong_with_a_login_closes_the_tenant_in_words() {
         ("a program's odd key", with(&jwks("{kty: OKP, crv: Ed25519, x: a}"))),
         ("no key", with(&jwks(""))),
         ("public as well", with("public: true\n")),
-        ("guards in an export", Drop::export("access: {roles: [A]}\nregistration: {dynamic: no}\n")),
+        ("guards in an export", TenantFixture::export("access: {roles: [A]}\nregistration: {dynamic: no}\n")),
         ("http", with("public_url: http://mcp.test/a\n")),
     ];
     let text: String = cases.iter().map(|(case, drop)| format!("## {case}\n{}\n", drop.findings())).collect();

@@ -1,6 +1,6 @@
 //! What a tenant's files give out: the same for a copy, whatever lies beside the original.
 
-use super::corpus::{Drop, SALES};
+use super::corpus::{SALES, TenantFixture};
 use crate::spec::Reach;
 
 const KEYS: &str =
@@ -8,17 +8,17 @@ const KEYS: &str =
 
 /// What somebody gets who has the export alone.
 fn of_a_copy() -> Vec<Reach> {
-    Drop::new().zip("acme copy.zip", SALES).spec().opens().to_vec()
+    TenantFixture::new().zip("acme copy.zip", SALES).spec().opens().to_vec()
 }
 
-fn guarded(drop: &Drop) -> Vec<Reach> {
+fn guarded(drop: &TenantFixture) -> Vec<Reach> {
     drop.load().guards.map(|guards| guards.all().collect()).unwrap_or_default()
 }
 
 #[test]
 fn a_copy_of_an_export_gives_out_what_the_original_guards() {
     assert_eq!(of_a_copy().len(), 2);
-    let original = |file: &str, text: &str| Drop::new().zip("acme.zip", SALES).file(file, text);
+    let original = |file: &str, text: &str| TenantFixture::new().zip("acme.zip", SALES).file(file, text);
     for (file, text) in [
         ("acme.yaml", KEYS.to_owned()),
         // The operator's files may have replaced what the export says.
@@ -32,7 +32,7 @@ fn a_copy_of_an_export_gives_out_what_the_original_guards() {
         ("Acme.yaml", KEYS.to_owned()),
     ] {
         let drop = original(file, &text);
-        let entry = drop.entries().into_iter().find(|entry| entry.stem == "acme").expect("there");
+        let entry = drop.entries().into_iter().find(|entry| entry.id == "acme").expect("there");
         let guards = crate::bundle::load(&entry, &drop.context).guards.unwrap_or_else(|| panic!("{text}"));
         let guards: Vec<_> = guards.all().collect();
         assert!(of_a_copy().iter().all(|reach| guards.contains(reach)), "{file}: {text}");
@@ -41,29 +41,29 @@ fn a_copy_of_an_export_gives_out_what_the_original_guards() {
 
 #[test]
 fn what_is_open_guards_nothing_and_says_what_it_opens() {
-    assert!(guarded(&Drop::new().zip("acme.zip", SALES)).is_empty());
+    assert!(guarded(&TenantFixture::new().zip("acme.zip", SALES)).is_empty());
     for broken in ["deadline: soon\n", "path_prefix: ../x\n", "search_url: nowhere\n"] {
         assert!(
-            guarded(&Drop::new().zip("acme.zip", SALES).file("acme.yaml", broken)).is_empty(),
+            guarded(&TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", broken)).is_empty(),
             "{broken}"
         );
     }
     for meant in ["open: true\n", "public: true\n"] {
         assert!(
-            Drop::new().zip("acme.zip", SALES).file("acme.yaml", meant).spec().opens().is_empty(),
+            TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", meant).spec().opens().is_empty(),
             "{meant}"
         );
     }
     for not_meant in ["open: false\n", "public: false\n"] {
-        let drop = Drop::new().zip("acme.zip", SALES).file("acme.yaml", not_meant);
+        let drop = TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", not_meant);
         assert_eq!(drop.spec().opens(), of_a_copy(), "{not_meant}");
     }
     // An export cannot say it.
-    let drop = Drop::export("open: true\n");
+    let drop = TenantFixture::export("open: true\n");
     assert_eq!((drop.codes(), drop.spec().opens().len()), (vec!["export-ignored"], 2));
     // Another key, another connection: other data, as far as anybody here knows.
     for other in ["api_key: another-0002\n", "connection_id: another\n"] {
-        let drop = Drop::new().zip("acme.zip", SALES).file("acme.yaml", other);
+        let drop = TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", other);
         assert!(drop.spec().opens().iter().all(|reach| !of_a_copy().contains(reach)), "{other}");
     }
 }
@@ -71,7 +71,7 @@ fn what_is_open_guards_nothing_and_says_what_it_opens() {
 #[test]
 fn what_opens_says_nothing_beside_what_closes() {
     for name in ["open", "public"] {
-        let drop = Drop::with(&format!("{KEYS}{name}: true\n"));
+        let drop = TenantFixture::with(&format!("{KEYS}{name}: true\n"));
         assert_eq!(drop.codes(), ["public-needless"]);
         assert!(drop.spec().opens().is_empty() && !guarded(&drop).is_empty());
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::corpus::Drop;
+use super::corpus::TenantFixture;
 
 /// Fields whose values are secrets or digests of secrets.
 const FIELDS: &[&str] = &[
@@ -52,15 +52,15 @@ fn samples() -> Vec<(PathBuf, &'static str, String)> {
 }
 
 /// Returns a tenant that uses the value in its field.
-fn tenant(field: &str, value: &str) -> Drop {
+fn tenant(field: &str, value: &str) -> TenantFixture {
     match field {
-        "api_key" => Drop::with(&format!("api_key: {value}\n")),
-        "API_KEY" => Drop::export("").file("acme.env", format!("API_KEY={value}\n")),
+        "api_key" => TenantFixture::with(&format!("api_key: {value}\n")),
+        "API_KEY" => TenantFixture::export("").file("acme.env", format!("API_KEY={value}\n")),
         "key" | "secret" | "sha256" => {
             let field = if field == "secret" { "key" } else { field };
-            Drop::with(&format!("api_keys:\n  - label: ci\n    {field}: {value}\n"))
+            TenantFixture::with(&format!("api_keys:\n  - label: ci\n    {field}: {value}\n"))
         }
-        _ => Drop::with(&format!(
+        _ => TenantFixture::with(&format!(
             "oauth_enabled: true\nmicrosoft_client_id: 6731de76-14a6-49ae-97bc-6eba6914391e\n\
              microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47\nmicrosoft_client_secret: {value}\n"
         )),

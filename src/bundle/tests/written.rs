@@ -1,20 +1,20 @@
 //! Notations that mean nothing here, or not what their author thinks, never count as "not written".
 
-use super::corpus::{Drop, SALES};
+use super::corpus::{SALES, TenantFixture};
 use crate::base::secret::Secret;
 
 const ZIPS_KEY: &str = "key-of-sales-0001";
 
-fn overlay(lines: &str) -> Drop {
-    Drop::new().zip("acme.zip", SALES).file("acme.yaml", lines)
+fn overlay(lines: &str) -> TenantFixture {
+    TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", lines)
 }
 
-fn env(lines: &str) -> Drop {
-    Drop::new().zip("acme.zip", SALES).file("acme.env", lines)
+fn env(lines: &str) -> TenantFixture {
+    TenantFixture::new().zip("acme.zip", SALES).file("acme.env", lines)
 }
 
 /// Returns the key that the backend receives.
-fn key(drop: &Drop) -> String {
+fn key(drop: &TenantFixture) -> String {
     let spec = drop.spec();
     let sent = spec.backend.context.headers.iter().find(|(name, _)| name.as_str() == "x-api-key");
     sent.or(spec.backend.context.headers.first()).expect("a header").1.expose().to_owned()
@@ -41,7 +41,7 @@ fn a_value_that_only_seems_to_be_one_is_refused_and_the_zips_is_not_used_in_its_
         assert!(key(&overlay(&format!("{line}\n"))).contains(ZIPS_KEY), "{line}");
     }
     let guard = overlay("oauth_enabled: #true\n").load();
-    assert!(guard.access.is_none(), "nobody knows who may call");
+    assert!(guard.access_fingerprint.is_none(), "nobody knows who may call");
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn the_tag_of_another_tool_is_refused_wherever_an_operator_writes_one() {
         let codes = overlay(&format!("{lines}\n")).codes();
         assert!(codes.contains(&"yaml-tag"), "{lines}: {codes:?}");
     }
-    assert!(Drop::with("api_key: !secret acme_key\n").codes().contains(&"yaml-tag"));
-    let export = |lines: &str| Drop::new().zip("acme.zip", &format!("{SALES}{lines}"));
+    assert!(TenantFixture::with("api_key: !secret acme_key\n").codes().contains(&"yaml-tag"));
+    let export = |lines: &str| TenantFixture::new().zip("acme.zip", &format!("{SALES}{lines}"));
     assert_eq!(export("of_the_vendor: !python/object x\nport: !x 1\n").codes(), ["port-ignored"]);
-    let drop = Drop::new().zip("acme.zip", &SALES.replace("key-of-sales-0001", "!secret acme_key"));
+    let drop = TenantFixture::new().zip("acme.zip", &SALES.replace("key-of-sales-0001", "!secret acme_key"));
     assert!(drop.codes().contains(&"yaml-tag"));
     overlay("api_key: !!str 0123456789\n").spec();
 }
@@ -137,7 +137,7 @@ fn what_came_along_when_copying_is_refused_with_its_place() {
             let codes = drop.codes();
             assert!(codes.contains(&"login-invalid"), "{name} {secret:?}: {codes:?}");
             // The same value in a file is validated alike.
-            let drop = Drop::new().zip("acme/server.zip", SALES).file("acme/s.key", secret);
+            let drop = TenantFixture::new().zip("acme/server.zip", SALES).file("acme/s.key", secret);
             let drop = drop.file("acme/a.yaml", format!("{login}{current}{name}_file: s.key\n"));
             assert!(drop.codes().contains(&"login-invalid"), "{name}_file {secret:?}");
         }

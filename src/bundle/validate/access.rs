@@ -3,29 +3,30 @@
 
 use std::sync::Arc;
 
-use super::{Case, keys, login};
+use super::{Validation, api_keys, login};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::{Digest, Hasher};
-use crate::bundle::document::Found;
+use crate::bundle::document::FoundValue;
 use crate::spec::{AccessSpec, LoginSpec};
 
 /// Returns the access rules, and the digest of everything that decides who may call, unless some of
 /// that could not be read with certainty.
-pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
+pub(super) fn validate(case: &mut Validation<'_, '_>) -> (AccessSpec, Option<Digest>) {
     // Errors in the app's client secrets leave no doubt about who may call, so they are read before
     // the count.
     let secrets = login::secrets(case);
     let before = errors(case);
-    let declared = keys::declared(case);
-    let api_keys = declared.map(|found| keys::keys(case, &found)).unwrap_or_default();
-    let login = login::judge(case, secrets, declared.is_some()).map(Arc::new);
-    let public = case.layers.flag(&["public"]).unwrap_or(false);
-    let open_on_purpose = public || case.layers.flag(&["open"]).unwrap_or(false);
+    let declared = api_keys::find_declared(case);
+    let api_keys = declared.map(|found| api_keys::keys(case, &found)).unwrap_or_default();
+    let login = login::validate(case, secrets, declared.is_some()).map(Arc::new);
+    let public = case.layers.find_bool(&["public"]).unwrap_or(false);
+    let open_on_purpose = public || case.layers.find_bool(&["open"]).unwrap_or(false);
     let access = AccessSpec { api_keys, login, public, open_on_purpose };
     judge_namesakes(case, &access);
-    let certain = errors(case) == before && !case.layers.0.iter().any(|document| document.in_doubt);
+    let certain =
+        errors(case) == before && !case.layers.0.iter().any(|document| document.is_access_uncertain);
     let digest = certain.then(|| fingerprint(case, &access));
-    let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_wanted(case);
+    let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_login_enabled(case);
     refuse_open(case, asks_for_nothing);
     for name in ["public", "open"] {
         needless(case, name, !asks_for_nothing);
@@ -35,26 +36,26 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> (AccessSpec, Option<Digest>) {
 
 /// Reports namesakes: a file with a similar name may be the one that was meant to restrict this
 /// tenant.
-fn judge_namesakes(case: &mut Case<'_, '_>, access: &AccessSpec) {
-    for namesake in case.namesakes {
-        let found = namesake.finding(access.is_open());
+fn judge_namesakes(case: &mut Validation<'_, '_>, access: &AccessSpec) {
+    for namesake in case.lookalikes {
+        let found = namesake.to_diagnostic(access.is_open());
         found.into_iter().for_each(|found| case.report.push(found));
     }
 }
 
-fn errors(case: &Case<'_, '_>) -> usize {
+fn errors(case: &Validation<'_, '_>) -> usize {
     case.report.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
 }
 
 /// Returns the digest of everything that decides who may call, so that a last good revision never
 /// admits a caller that a refused one would not.
-fn fingerprint(case: &Case<'_, '_>, access: &AccessSpec) -> Digest {
+fn fingerprint(case: &Validation<'_, '_>, access: &AccessSpec) -> Digest {
     let mut hasher = Hasher::new();
-    let mut field = |text: &str| hasher.field(text.as_bytes());
-    field(&format!("{:?} {}", case.layers.flag(&["oauth_enabled"]), access.public));
+    let mut field = |text: &str| hasher.update_field(text.as_bytes());
+    field(&format!("{:?} {}", case.layers.find_bool(&["oauth_enabled"]), access.public));
     for name in login::MICROSOFT {
-        field(case.layers.text(&[name]).unwrap_or_default());
-        field(case.layers.text(&[&format!("{name}_file")]).unwrap_or_default());
+        field(case.layers.find_text(&[name]).unwrap_or_default());
+        field(case.layers.find_text(&[&format!("{name}_file")]).unwrap_or_default());
     }
     for key in &access.api_keys {
         field(&key.label);
@@ -66,7 +67,10 @@ fn fingerprint(case: &Case<'_, '_>, access: &AccessSpec) -> Digest {
 
 fn login_fields(login: &LoginSpec, field: &mut impl FnMut(&str)) {
     let LoginSpec { identity, rules, tools, machine_clients, registration } = login;
-    field(&format!("{:?} {} {}", identity.directory, identity.guests, identity.personal));
+    field(&format!(
+        "{:?} {} {}",
+        identity.directory, identity.allow_guests, identity.allow_personal_accounts
+    ));
     field(&format!("{rules:?} {tools:?} {registration:?}"));
     for client in machine_clients {
         // A digest's `Debug` form is abbreviated.
@@ -77,18 +81,18 @@ fn login_fields(login: &LoginSpec, field: &mut impl FnMut(&str)) {
 
 /// Returns the highest value that is present, even a blank one: an empty `access:` is not a request
 /// to be open.
-pub(super) fn present<'a>(case: &Case<'a, '_>, name: &str) -> Option<Found<'a>> {
+pub(super) fn find_written<'a>(case: &Validation<'a, '_>, name: &str) -> Option<FoundValue<'a>> {
     case.layers.0.iter().rev().find_map(|document| {
         let (_, node) = document.root.member(name)?;
-        Some(Found { node, document })
+        Some(FoundValue { node, document })
     })
 }
 
-fn refuse_open(case: &mut Case<'_, '_>, asks_for_nothing: bool) {
+fn refuse_open(case: &mut Validation<'_, '_>, asks_for_nothing: bool) {
     if !asks_for_nothing || !case.context.require_auth {
         return;
     }
-    case.find(
+    case.add_finding(
         Diagnostic::error(
             "open-tenant",
             "the tenant asks for no credential, and this gateway refuses such tenants",
@@ -102,11 +106,11 @@ fn refuse_open(case: &mut Case<'_, '_>, asks_for_nothing: bool) {
 }
 
 /// What opens a tenant says nothing beside what closes it.
-fn needless(case: &mut Case<'_, '_>, name: &'static str, asks_for_something: bool) {
-    if !asks_for_something || case.layers.flag(&[name]) != Some(true) {
+fn needless(case: &mut Validation<'_, '_>, name: &'static str, asks_for_something: bool) {
+    if !asks_for_something || case.layers.find_bool(&[name]) != Some(true) {
         return;
     }
-    let at = case.layers.find(&[name]).map(|found| found.at());
+    let at = case.layers.find(&[name]).map(|found| found.location());
     let what = format!("{name} says nothing: callers need a credential from anywhere");
-    case.find(Diagnostic::notice("public-needless", what).help("remove the line"), at);
+    case.add_finding(Diagnostic::notice("public-needless", what).help("remove the line"), at);
 }

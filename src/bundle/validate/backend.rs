@@ -5,21 +5,21 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::Case;
-use super::address;
-use super::call::{self, Shared};
-use super::place::has_authority;
+use super::Validation;
+use super::backend_address;
+use super::backend_call::{self, SharedCallParts};
+use super::mounts::has_authority;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::bundle::document::{Found, Origin};
+use crate::bundle::document::{DocumentOrigin, FoundValue};
 use crate::bundle::excerpt::is_name;
 use crate::bundle::fields;
 use crate::bundle::placeholder::{
-    QUOTED, came_along, has_brackets, is_placeholder, is_quoted, is_unfinished,
+    QUOTED, has_angle_brackets, is_copy_artifact, is_placeholder, is_quoted, is_unfinished,
 };
 use crate::bundle::reach;
-use crate::bundle::reference::Resolved;
+use crate::bundle::secret_refs::ResolvedSecret;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family, Standing, UrlTemplate};
 
 /// The limit on a URL in the file, in characters. Filled with callers' values it may be twice as
@@ -27,13 +27,13 @@ use crate::spec::{BackendSpec, CallSpec, Constants, Family, Standing, UrlTemplat
 const LONGEST_URL: usize = 4_096;
 
 /// The API, and the call of the search tool.
-pub(super) struct Backend {
+pub(super) struct ValidatedBackend {
     pub(super) spec: BackendSpec,
     pub(super) search: Arc<CallSpec>,
 }
 
 /// Validates everything about the API.
-pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
+pub(super) fn validate(case: &mut Validation<'_, '_>) -> Option<ValidatedBackend> {
     missing(case);
     let key = api_key(case);
     let search_url = endpoint(case, "search_url");
@@ -46,28 +46,28 @@ pub(super) fn judge(case: &mut Case<'_, '_>) -> Option<Backend> {
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
     let reaches = reach::of(case.layers, key.as_ref().map(|key| &key.secret));
     let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
-    let headers = call::named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
-    let shared = Shared { auth, headers, constants };
-    let search = call::search(case, search_url.as_deref(), &shared);
-    let context = call::context(case, context_url.as_deref(), &shared);
+    let headers = backend_call::named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
+    let shared = SharedCallParts { auth, headers, constants };
+    let search = backend_call::search(case, search_url.as_deref(), &shared);
+    let context = backend_call::context(case, context_url.as_deref(), &shared);
     let (mut search, context) = (search?, context?);
     // Equal headers share one copy.
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }
     let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2, reaches };
-    Some(Backend { spec, search: Arc::new(search) })
+    Some(ValidatedBackend { spec, search: Arc::new(search) })
 }
 
-fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
+fn is_given(case: &Validation<'_, '_>, name: &str) -> bool {
     case.layers.find(&[name]).is_some()
 }
 
 /// Reports all missing fields in one finding, except a missing `context_url` that means that the
 /// export is too old.
-fn missing(case: &mut Case<'_, '_>) {
+fn missing(case: &mut Validation<'_, '_>) {
     let search_url = case.layers.find(&["search_url"]);
-    let from_export = search_url.is_some_and(|found| found.document.source.origin != Origin::Env);
+    let from_export = search_url.is_some_and(|found| found.document.source.origin != DocumentOrigin::Env);
     let untrained = from_export && !is_given(case, "context_url");
     let key = is_given(case, "api_key") || is_given(case, "api_key_file");
     let missing: Vec<&str> = [
@@ -79,7 +79,7 @@ fn missing(case: &mut Case<'_, '_>) {
     .filter_map(|(name, given)| (!given).then_some(*name))
     .collect();
     if untrained {
-        case.find(
+        case.add_finding(
             Diagnostic::error(
                 "no-context-url",
                 "there is no context_url: this export was made before the dataset could speak MCP",
@@ -90,7 +90,7 @@ fn missing(case: &mut Case<'_, '_>) {
     }
     if !missing.is_empty() {
         let fields: Vec<String> = missing.iter().map(|name| name.to_ascii_lowercase()).collect();
-        case.find(
+        case.add_finding(
             Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
                 .help(format!(
                     "give {} in the .yaml, or the variables in the .env{}",
@@ -103,7 +103,7 @@ fn missing(case: &mut Case<'_, '_>) {
 }
 
 /// Names in the files that were perhaps meant for what is missing.
-fn slips(case: &Case<'_, '_>, missing: &[String]) -> String {
+fn slips(case: &Validation<'_, '_>, missing: &[String]) -> String {
     let names = case.layers.0.iter().flat_map(|document| document.root.pairs()).map(|(key, _)| &*key.text);
     let slip = |name: &str| {
         let meant = fields::nearest(fields::TENANT, name)?.name;
@@ -114,25 +114,25 @@ fn slips(case: &Case<'_, '_>, missing: &[String]) -> String {
 }
 
 /// The key of the highest layer that has one.
-fn api_key(case: &mut Case<'_, '_>) -> Option<Resolved> {
-    let document = case.layers.secret("api_key")?.document;
-    let resolved = case.resolver.member(document, &document.root, "api_key", case.report)?;
+fn api_key(case: &mut Validation<'_, '_>) -> Option<ResolvedSecret> {
+    let document = case.layers.find_secret("api_key")?.document;
+    let resolved = case.resolver.resolve_member(document, &document.root, "api_key", case.report)?;
     if is_placeholder(resolved.secret.expose()) {
-        case.find(placeholder_key(resolved.origin, case.dataset), Some(resolved.at));
+        case.add_finding(placeholder_key(resolved.origin, case.dataset), Some(resolved.at));
         return None;
     }
     if is_quoted(resolved.secret.expose()) {
         let quoted = Diagnostic::error("bad-header-value", format!("api_key {QUOTED}"));
-        case.find(quoted.help("the portal gives keys without quotes"), Some(resolved.at));
+        case.add_finding(quoted.help("the portal gives keys without quotes"), Some(resolved.at));
         return None;
     }
     Some(resolved)
 }
 
-fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
+fn placeholder_key(origin: DocumentOrigin, dataset: &str) -> Diagnostic {
     let dataset: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
     match origin {
-        Origin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
+        DocumentOrigin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
         _ => {
             Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
         }
@@ -141,13 +141,13 @@ fn placeholder_key(origin: Origin, dataset: &str) -> Diagnostic {
 }
 
 /// Returns one of the vendor's URLs, if it is valid.
-fn endpoint(case: &mut Case<'_, '_>, name: &'static str) -> Option<String> {
+fn endpoint(case: &mut Validation<'_, '_>, name: &'static str) -> Option<String> {
     let found = case.layers.find(&[name])?;
     url(case, &found, name)
 }
 
 /// Validates a URL of the backend. Marks are allowed only after the host.
-pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Option<String> {
+pub(super) fn url(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, name: &str) -> Option<String> {
     let text = found.text()?;
     match check_url(text, case) {
         Ok(()) => Some(text.to_owned()),
@@ -162,17 +162,20 @@ pub(super) fn url(case: &mut Case<'_, '_>, found: &Found<'_>, name: &str) -> Opt
                 "url-placeholder" => "put the portal's host name in its place",
                 _ => "write it like https://portal.example.com/nlp-search",
             };
-            case.find(Diagnostic::error(code, format!("{name} {what}")).help(help), Some(found.at()));
+            case.add_finding(
+                Diagnostic::error(code, format!("{name} {what}")).help(help),
+                Some(found.location()),
+            );
             None
         }
     }
 }
 
-type UrlFault = (&'static str, String);
+type UrlError = (&'static str, String);
 
-fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
+fn check_url(text: &str, case: &Validation<'_, '_>) -> Result<(), UrlError> {
     let bad = |what: &str| Err(("bad-url", what.to_owned()));
-    if has_brackets(text) || text.contains("${") {
+    if has_angle_brackets(text) || text.contains("${") {
         return Err(("url-placeholder", "still has a placeholder in it".to_owned()));
     }
     if let Some(what) = odd_in_url(text, text.contains("{{")) {
@@ -199,7 +202,8 @@ fn check_url(text: &str, case: &Case<'_, '_>) -> Result<(), UrlFault> {
     if text.contains('#') {
         return bad("must not have a fragment");
     }
-    address::judge(&url, case.context).map_err(|fault| ("backend-forbidden", fault.to_string()))?;
+    backend_address::check_address(&url, case.context)
+        .map_err(|fault| ("backend-forbidden", fault.to_string()))?;
     match url.host_str() {
         Some(host) if case.context.backend_only.standing(host) == Standing::Unlisted => {
             Err(("backend-unlisted", format!("points at {host}, where the settings allow no backend")))
@@ -214,7 +218,7 @@ pub(super) fn odd_in_url(text: &str, has_marks: bool) -> Option<&'static str> {
     let no_urls = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
     match text {
         _ if is_quoted(text) || text.starts_with('"') => Some(QUOTED),
-        _ if text.contains(|c: char| !c.is_ascii() && came_along(c)) => {
+        _ if text.contains(|c: char| !c.is_ascii() && is_copy_artifact(c)) => {
             Some("has a quote or an invisible character that came along when copying; type it anew")
         }
         _ if text.contains(no_urls) && !has_marks => Some("has a character that no URL has"),
@@ -222,7 +226,7 @@ pub(super) fn odd_in_url(text: &str, has_marks: bool) -> Option<&'static str> {
     }
 }
 
-fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&String>) -> Family {
+fn family(case: &mut Validation<'_, '_>, search: Option<&String>, context: Option<&String>) -> Family {
     let family = |url: &String| {
         let path = url.split(['?', '{']).next().unwrap_or_default();
         contract::family(path)
@@ -231,9 +235,9 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
     if let Some(of_context) =
         context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
     {
-        let at = case.layers.find(&["context_url"]).map(|found| found.at());
+        let at = case.layers.find(&["context_url"]).map(|found| found.location());
         let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
-        case.find(
+        case.add_finding(
             Diagnostic::warning(
                 "family-differs",
                 format!(
@@ -249,15 +253,15 @@ fn family(case: &mut Case<'_, '_>, search: Option<&String>, context: Option<&Str
     of_search
 }
 
-fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
+fn connection_id(case: &mut Validation<'_, '_>) -> Option<String> {
     let found = case.layers.find(&["connection_id"]);
     let id = found.and_then(|found| found.text()).map(str::to_owned);
     if let Some(what) = id.as_deref().and_then(odd_id) {
         let odd = Diagnostic::error("bad-connection-id", format!("connection_id {what}"));
-        case.find(odd.help("type it anew, or export again"), found.map(|found| found.at()));
+        case.add_finding(odd.help("type it anew, or export again"), found.map(|found| found.location()));
     }
     if id.is_none() && is_given(case, "search_url") && is_given(case, "context_url") {
-        case.find(
+        case.add_finding(
             Diagnostic::warning("no-connection-id", "there is no connection_id; calls are made without it")
                 .help("exports have it since datasets can speak MCP; export again if searches fail"),
             None,
@@ -268,7 +272,7 @@ fn connection_id(case: &mut Case<'_, '_>) -> Option<String> {
 
 fn odd_id(id: &str) -> Option<&'static str> {
     match id {
-        _ if id.contains(came_along) => {
+        _ if id.contains(is_copy_artifact) => {
             Some("has a quote or an invisible character that came along when copying")
         }
         _ if is_quoted(id) => Some(QUOTED),
@@ -278,22 +282,22 @@ fn odd_id(id: &str) -> Option<&'static str> {
 }
 
 /// Whether the tenant wants HTTP/2, which backends offer over TLS only.
-fn http2(case: &mut Case<'_, '_>, search: Option<&str>, context: Option<&str>) -> bool {
-    let wanted = case.layers.flag(&["backend", "http2"]) == Some(true);
+fn http2(case: &mut Validation<'_, '_>, search: Option<&str>, context: Option<&str>) -> bool {
+    let wanted = case.layers.find_bool(&["backend", "http2"]) == Some(true);
     let is_plain = [search, context].into_iter().flatten().any(|url| !url.starts_with("https:"));
     if wanted && is_plain {
-        let at = case.layers.find(&["backend", "http2"]).map(|found| found.at());
+        let at = case.layers.find(&["backend", "http2"]).map(|found| found.location());
         let ignored = Diagnostic::warning(
             "http2-needs-tls",
             "http2 is for https URLs; http URLs are asked in HTTP/1.1",
         );
-        case.find(ignored.help("write the URLs with https, or leave http2 out"), at);
+        case.add_finding(ignored.help("write the URLs with https, or leave http2 out"), at);
     }
     wanted
 }
 
 /// Returns the header that carries the key.
-fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(HeaderName, Secret)> {
+fn auth_header(case: &mut Validation<'_, '_>, key: Option<&ResolvedSecret>) -> Option<(HeaderName, Secret)> {
     let custom = is_given_at(case, "auth_header");
     let name = header_name(case, "auth_header");
     let name = match (custom, name) {
@@ -303,7 +307,7 @@ fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(Heade
     let key = key?;
     let scheme = case.layers.find(&["backend", "auth_scheme"]);
     if let Some(found) = scheme.filter(|found| !found.text().is_some_and(is_header_value)) {
-        refuse_header_value(case, "auth_scheme", &found.at());
+        refuse_header_value(case, "auth_scheme", &found.location());
         return None;
     }
     let scheme = scheme.and_then(|found| found.text()).map(|scheme| format!("{scheme} "));
@@ -315,18 +319,22 @@ fn auth_header(case: &mut Case<'_, '_>, key: Option<&Resolved>) -> Option<(Heade
     Some((name, Secret::new(value)))
 }
 
-fn is_given_at(case: &Case<'_, '_>, name: &str) -> bool {
+fn is_given_at(case: &Validation<'_, '_>, name: &str) -> bool {
     case.layers.find(&["backend", name]).is_some()
 }
 
-fn header_name(case: &mut Case<'_, '_>, field: &str) -> Option<HeaderName> {
+fn header_name(case: &mut Validation<'_, '_>, field: &str) -> Option<HeaderName> {
     let found = case.layers.find(&["backend", field])?;
-    parse_header_name(case, found.text()?, &found.at())
+    parse_header_name(case, found.text()?, &found.location())
 }
 
 /// Parses a header name that a configuration may set: not one that frames the message or that the
 /// gateway sets itself.
-pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Location) -> Option<HeaderName> {
+pub(super) fn parse_header_name(
+    case: &mut Validation<'_, '_>,
+    text: &str,
+    at: &Location,
+) -> Option<HeaderName> {
     const OURS: &[&str] = &[
         "host",
         "content-length",
@@ -352,7 +360,7 @@ pub(super) fn parse_header_name(case: &mut Case<'_, '_>, text: &str, at: &Locati
         }
         Some(_) => return name,
     };
-    case.find(Diagnostic::error("bad-header", refused).help("use another header"), Some(at.clone()));
+    case.add_finding(Diagnostic::error("bad-header", refused).help("use another header"), Some(at.clone()));
     None
 }
 
@@ -360,8 +368,8 @@ pub(super) fn is_header_value(value: &str) -> bool {
     value.len() <= 8_192 && value.is_ascii() && HeaderValue::from_str(value).is_ok()
 }
 
-pub(super) fn refuse_header_value(case: &mut Case<'_, '_>, what: &str, at: &Location) {
-    case.find(
+pub(super) fn refuse_header_value(case: &mut Validation<'_, '_>, what: &str, at: &Location) {
+    case.add_finding(
         Diagnostic::error("bad-header-value", format!("{what} has characters that no header can carry"))
             .help("look for a line break, a quote or a letter outside ASCII that came along when copying"),
         Some(at.clone()),

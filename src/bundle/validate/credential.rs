@@ -1,20 +1,20 @@
 //! The credential of a program: a secret, given as its SHA-256 or in plain text.
 
-use super::Case;
+use super::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::digest::Digest;
-use crate::bundle::document::Document;
+use crate::bundle::document::ConfigDocument;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
-use crate::bundle::yaml::Node;
+use crate::bundle::yaml::YamlNode;
 
 const MIN_CHARS: usize = 24;
 
 /// One credential in a list of a document.
 pub(super) struct Credential<'a> {
-    pub(super) document: &'a Document,
-    pub(super) item: &'a Node,
+    pub(super) document: &'a ConfigDocument,
+    pub(super) item: &'a YamlNode,
     /// The field of the plain secret: `key` or `secret`.
-    pub(super) plain: &'static str,
+    pub(super) plain_field: &'static str,
     /// The code of findings about it.
     pub(super) code: &'static str,
     /// The help text of most findings about it.
@@ -24,11 +24,11 @@ pub(super) struct Credential<'a> {
 impl<'a> Credential<'a> {
     /// Returns the location of the item.
     pub(super) fn at(&self) -> Location {
-        self.document.source.at(self.item.at)
+        self.document.source.location_at(self.item.at)
     }
 
     /// Returns a member that is not blank.
-    pub(super) fn member(&self, name: &str) -> Option<&'a Node> {
+    pub(super) fn member(&self, name: &str) -> Option<&'a YamlNode> {
         self.item.member(name).map(|(_, node)| node).filter(|node| !node.is_blank())
     }
 
@@ -38,34 +38,34 @@ impl<'a> Credential<'a> {
     }
 
     fn is_plain(&self) -> bool {
-        self.member(self.plain).or_else(|| self.member(&format!("{}_file", self.plain))).is_some()
+        self.member(self.plain_field).or_else(|| self.member(&format!("{}_file", self.plain_field))).is_some()
     }
 
     /// Returns the digest, given or computed.
-    pub(super) fn digest(&self, case: &mut Case<'_, '_>) -> Option<Digest> {
-        let name = self.plain;
+    pub(super) fn digest(&self, case: &mut Validation<'_, '_>) -> Option<Digest> {
+        let name = self.plain_field;
         match (self.member("sha256"), self.is_plain()) {
             (Some(node), false) => self.sha256(case, node),
-            (None, true) => self.made(case),
+            (None, true) => self.hash_plain_secret(case),
             (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are given")),
             (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is given")),
         }
     }
 
-    fn sha256(&self, case: &mut Case<'_, '_>, node: &Node) -> Option<Digest> {
+    fn sha256(&self, case: &mut Validation<'_, '_>, node: &YamlNode) -> Option<Digest> {
         let digest = node.text().and_then(Digest::parse_hex);
         if digest.is_none() {
-            let at = self.document.source.at(node.at);
+            let at = self.document.source.location_at(node.at);
             self.refuse::<()>(case, at, "sha256 must be 64 hexadecimal digits");
         }
         digest
     }
 
-    fn made(&self, case: &mut Case<'_, '_>) -> Option<Digest> {
-        let name = self.plain;
+    fn hash_plain_secret(&self, case: &mut Validation<'_, '_>) -> Option<Digest> {
+        let name = self.plain_field;
         let in_the_file =
             self.member(name).is_some_and(|node| !node.text().unwrap_or_default().starts_with("${"));
-        let resolved = case.resolver.member(self.document, self.item, name, case.report)?;
+        let resolved = case.resolver.resolve_member(self.document, self.item, name, case.report)?;
         let secret = resolved.secret.expose();
         if is_placeholder(secret) {
             return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));
@@ -84,7 +84,7 @@ impl<'a> Credential<'a> {
         }
         let digest = Digest::of(secret.as_bytes());
         if in_the_file {
-            case.find(
+            case.add_finding(
                 Diagnostic::warning("api-key-plain", format!("the {name} stands in the file as it is"))
                     .help("keep its digest instead, as sha256: (tenantd apikey new prints both)"),
                 Some(resolved.at),
@@ -96,7 +96,7 @@ impl<'a> Credential<'a> {
     /// Whether a program can send the secret: a key as a bearer token (RFC 6750 section 2.1), a
     /// client's secret in a form or with Basic authentication.
     fn can_be_shown(&self, secret: &str) -> bool {
-        match self.plain {
+        match self.plain_field {
             "key" => {
                 let body = secret.trim_end_matches('=');
                 body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
@@ -106,24 +106,24 @@ impl<'a> Credential<'a> {
     }
 
     /// Returns the holder's name for logs and audit; `default` without a label.
-    pub(super) fn label(&self, case: &mut Case<'_, '_>, default: String) -> Option<String> {
+    pub(super) fn label(&self, case: &mut Validation<'_, '_>, default: String) -> Option<String> {
         let Some(node) = self.member("label") else { return Some(default) };
         let text = node.text()?;
         if text.chars().count() <= 64 && !text.contains(char::is_control) {
             return Some(text.to_owned());
         }
-        let at = self.document.source.at(node.at);
+        let at = self.document.source.location_at(node.at);
         self.refuse(case, at, "the label is longer than 64 characters or has control characters")
     }
 
     /// Reports what is wrong with the credential.
     pub(super) fn refuse<T>(
         &self,
-        case: &mut Case<'_, '_>,
+        case: &mut Validation<'_, '_>,
         at: Location,
         what: impl Into<String>,
     ) -> Option<T> {
-        case.find(Diagnostic::error(self.code, what).help(self.help), Some(at));
+        case.add_finding(Diagnostic::error(self.code, what).help(self.help), Some(at));
         None
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::access::present;
-use super::{Case, machines, registration, rules};
+use super::access::find_written;
+use super::{Validation, access_rules, machine_clients, registration};
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
@@ -19,53 +19,57 @@ const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
 const ENTRA: &str = "copy it from the app registration's overview in Entra";
 
 /// Whether the tenant turns login on.
-pub(super) fn is_wanted(case: &Case<'_, '_>) -> bool {
-    case.layers.flag(&["oauth_enabled"]) == Some(true)
+pub(super) fn is_login_enabled(case: &Validation<'_, '_>) -> bool {
+    case.layers.find_bool(&["oauth_enabled"]) == Some(true)
 }
 
 /// Returns the app's secrets, the current one first.
-pub(super) fn secrets(case: &mut Case<'_, '_>) -> Vec<Secret> {
+pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
     ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
 }
 
 /// Validates everything about logins.
-pub(super) fn judge(case: &mut Case<'_, '_>, secrets: Vec<Secret>, has_keys: bool) -> Option<LoginSpec> {
-    if !is_wanted(case) {
-        switchless(case);
+pub(super) fn validate(
+    case: &mut Validation<'_, '_>,
+    secrets: Vec<Secret>,
+    has_keys: bool,
+) -> Option<LoginSpec> {
+    if !is_login_enabled(case) {
+        report_missing_switch(case);
         without_login(case);
         return None;
     }
     name_missing(case);
-    refuse_keys(case, has_keys);
+    reject_api_keys(case, has_keys);
     let client_id = client_id(case);
     let directory = directory(case);
-    let rules = rules::judge(case);
-    let tools = rules::of_tools(case);
-    let machine_clients = machines::judge(case);
-    let registration = registration::judge(case);
+    let rules = access_rules::validate(case);
+    let tools = access_rules::validate_tools(case);
+    let machine_clients = machine_clients::validate(case);
+    let registration = registration::validate(case);
     let identity = IdentitySpec {
         client_id: client_id?,
         client_secrets: secrets,
         directory: directory?,
-        guests: case.layers.flag(&["access", "guests"]).unwrap_or(false),
-        personal: case.layers.flag(&["access", "personal_accounts"]).unwrap_or(false),
+        allow_guests: case.layers.find_bool(&["access", "guests"]).unwrap_or(false),
+        allow_personal_accounts: case.layers.find_bool(&["access", "personal_accounts"]).unwrap_or(false),
     };
     let complete = !identity.client_secrets.is_empty();
     complete.then_some(LoginSpec { identity, rules, tools, machine_clients, registration })
 }
 
-fn is_given(case: &Case<'_, '_>, name: &str) -> bool {
-    case.layers.secret(name).is_some()
+fn is_given(case: &Validation<'_, '_>, name: &str) -> bool {
+    case.layers.find_secret(name).is_some()
 }
 
-fn name_missing(case: &mut Case<'_, '_>) {
+fn name_missing(case: &mut Validation<'_, '_>) {
     let missing: Vec<&str> = MICROSOFT.iter().copied().filter(|name| !is_given(case, name)).collect();
     if missing.is_empty() {
         return;
     }
     let variables: Vec<String> = missing.iter().map(|name| name.to_ascii_uppercase()).collect();
-    let at = case.layers.find(&["oauth_enabled"]).map(|found| found.at());
-    case.find(
+    let at = case.layers.find(&["oauth_enabled"]).map(|found| found.location());
+    case.add_finding(
         Diagnostic::error("login-incomplete", format!("Missing required env vars {}", variables.join(", ")))
             .help(format!(
                 "oauth_enabled needs {} too, from the app registration in Entra; until then the tenant stays closed",
@@ -77,12 +81,12 @@ fn name_missing(case: &mut Case<'_, '_>) {
 
 /// Refuses static keys beside a login: hosted clients that discover a login use it, and programs
 /// have `machine_clients`; two kinds of credentials would need two discoveries.
-fn refuse_keys(case: &mut Case<'_, '_>, has_keys: bool) {
+fn reject_api_keys(case: &mut Validation<'_, '_>, has_keys: bool) {
     if !has_keys {
         return;
     }
-    let at = present(case, "api_keys").map(|found| found.at());
-    case.find(
+    let at = find_written(case, "api_keys").map(|found| found.location());
+    case.add_finding(
         Diagnostic::error(
             "api-keys-with-login",
             "a tenant has either a login or api_keys, and this one has both",
@@ -92,19 +96,20 @@ fn refuse_keys(case: &mut Case<'_, '_>, has_keys: bool) {
     );
 }
 
-fn switchless(case: &mut Case<'_, '_>) {
+fn report_missing_switch(case: &mut Validation<'_, '_>) {
     if case.layers.find(&["oauth_enabled"]).is_some() {
         return;
     }
     let all = MICROSOFT.iter().chain([&NEXT_SECRET]);
     let given_names: Vec<&str> = all.copied().filter(|name| is_given(case, name)).collect();
-    let Some(at) = given_names.first().and_then(|first| case.layers.secret(first)).map(|found| found.at())
+    let Some(at) =
+        given_names.first().and_then(|first| case.layers.find_secret(first)).map(|found| found.location())
     else {
         return;
     };
     let names = given_names.join(", ");
     let verb = if given_names.len() == 1 { "is" } else { "are" };
-    case.find(
+    case.add_finding(
         Diagnostic::error(
             "login-in-doubt",
             format!("{names} {verb} given, but oauth_enabled says neither true nor false"),
@@ -118,23 +123,23 @@ fn switchless(case: &mut Case<'_, '_>) {
 
 /// Refuses rules for people who log in where there is no login: ignoring them would open what their
 /// author meant to restrict.
-fn without_login(case: &mut Case<'_, '_>) {
+fn without_login(case: &mut Validation<'_, '_>) {
     for name in OF_LOGINS {
-        let Some(found) = present(case, name) else { continue };
-        case.find(
+        let Some(found) = find_written(case, name) else { continue };
+        case.add_finding(
             Diagnostic::error(
                 "access-without-login",
                 format!("{name} counts only where people log in; the tenant stays closed"),
             )
             .help("say oauth_enabled: true with the Microsoft values, or remove it and use api_keys"),
-            Some(found.at()),
+            Some(found.location()),
         );
     }
 }
 
-fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
-    let document = case.layers.secret(name).filter(|_| is_wanted(case))?.document;
-    let resolved = case.resolver.member(document, &document.root, name, case.report)?;
+fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
+    let document = case.layers.find_secret(name).filter(|_| is_login_enabled(case))?.document;
+    let resolved = case.resolver.resolve_member(document, &document.root, name, case.report)?;
     let text = resolved.secret.expose();
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
@@ -151,19 +156,19 @@ fn secret(case: &mut Case<'_, '_>, name: &'static str) -> Option<Secret> {
     refuse(case, &what, help, resolved.at)
 }
 
-fn client_id(case: &mut Case<'_, '_>) -> Option<Arc<str>> {
+fn client_id(case: &mut Validation<'_, '_>) -> Option<Arc<str>> {
     let found = case.layers.find(&["microsoft_client_id"])?;
     match guid(found.text()?) {
         Some(id) => Some(id),
         None => {
             let what =
                 "microsoft_client_id must be the Application (client) ID, 8-4-4-4-12 hexadecimal digits";
-            refuse(case, what, ENTRA, found.at())
+            refuse(case, what, ENTRA, found.location())
         }
     }
 }
 
-fn directory(case: &mut Case<'_, '_>) -> Option<DirectorySpec> {
+fn directory(case: &mut Validation<'_, '_>) -> Option<DirectorySpec> {
     let found = case.layers.find(&["microsoft_tenant_id"])?;
     let text = found.text()?.to_ascii_lowercase();
     let audience = match text.as_str() {
@@ -173,13 +178,13 @@ fn directory(case: &mut Case<'_, '_>) -> Option<DirectorySpec> {
     };
     needless_personal(case, audience);
     match audience {
-        Some(audience) => several(case, audience, found.at()),
-        None => one(case, &text, found.at()),
+        Some(audience) => several(case, audience, found.location()),
+        None => one(case, &text, found.location()),
     }
 }
 
-fn several(case: &mut Case<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
-    let allowed = rules::ids(case, &["access", "directories"], "directories");
+fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
+    let allowed = access_rules::ids(case, &["access", "directories"], "directories");
     if !allowed.is_empty() {
         return Some(DirectorySpec::Several { audience, allowed });
     }
@@ -191,10 +196,10 @@ fn several(case: &mut Case<'_, '_>, audience: Audience, at: Location) -> Option<
     refuse(case, &what, help, at)
 }
 
-fn one(case: &mut Case<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
+fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
     if let Some(found) = case.layers.find(&["access", "directories"]) {
         let what = "access.directories counts only where microsoft_tenant_id is organizations or common";
-        refuse::<()>(case, what, "remove one of the two", found.at());
+        refuse::<()>(case, what, "remove one of the two", found.location());
     }
     let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
     let domain = domain.then(|| Arc::from(text)).filter(|_| text.parse::<std::net::IpAddr>().is_err());
@@ -211,13 +216,13 @@ fn one(case: &mut Case<'_, '_>, text: &str, at: Location) -> Option<DirectorySpe
     refuse(case, what, help, at)
 }
 
-fn needless_personal(case: &mut Case<'_, '_>, audience: Option<Audience>) {
+fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) {
     let path = ["access", "personal_accounts"];
-    if audience == Some(Audience::Common) || case.layers.flag(&path) != Some(true) {
+    if audience == Some(Audience::Common) || case.layers.find_bool(&path) != Some(true) {
         return;
     }
-    let at = case.layers.find(&path).map(|found| found.at());
-    case.find(
+    let at = case.layers.find(&path).map(|found| found.location());
+    case.add_finding(
         Diagnostic::error(
             "login-invalid",
             "personal accounts log in only where microsoft_tenant_id is common",
@@ -227,8 +232,8 @@ fn needless_personal(case: &mut Case<'_, '_>, audience: Option<Audience>) {
     );
 }
 
-fn refuse<T>(case: &mut Case<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
-    case.find(Diagnostic::error("login-invalid", what).help(help), Some(at));
+fn refuse<T>(case: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
+    case.add_finding(Diagnostic::error("login-invalid", what).help(help), Some(at));
     None
 }
 

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use super::Case;
-use super::rules::entries;
+use super::Validation;
+use super::access_rules::entries;
 use crate::base::diagnostic::Diagnostic;
 use crate::spec::{DocumentPolicy, HostName, RegistrationSpec};
 
 /// Returns the permitted ways of registration; by default all are.
-pub(super) fn judge(case: &mut Case<'_, '_>) -> RegistrationSpec {
+pub(super) fn validate(case: &mut Validation<'_, '_>) -> RegistrationSpec {
     let default = RegistrationSpec::default();
     RegistrationSpec {
-        dynamic: case.layers.flag(&["registration", "dynamic"]).unwrap_or(default.dynamic),
+        dynamic: case.layers.find_bool(&["registration", "dynamic"]).unwrap_or(default.dynamic),
         documents: documents(case).unwrap_or(default.documents),
     }
 }
 
-fn documents(case: &mut Case<'_, '_>) -> Option<DocumentPolicy> {
+fn documents(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
     let found = case.layers.find(&["registration", "documents"])?;
     let words = entries(&found);
     match words.as_slice() {
@@ -28,13 +28,13 @@ fn documents(case: &mut Case<'_, '_>) -> Option<DocumentPolicy> {
     let hosts: Vec<Option<Arc<str>>> = words.iter().map(|word| host(word)).collect();
     let listed: Option<Vec<Arc<str>>> = hosts.into_iter().collect();
     if listed.as_ref().is_none_or(Vec::is_empty) {
-        case.find(
+        case.add_finding(
             Diagnostic::error(
                 "registration-invalid",
                 "registration.documents is neither any, nor off, nor host names",
             )
             .help("list the hosts whose client documents are read, such as [claude.ai, chatgpt.com]"),
-            Some(found.at()),
+            Some(found.location()),
         );
     }
     listed.map(DocumentPolicy::Listed)

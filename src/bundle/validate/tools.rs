@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::Case;
-use super::backend::Backend;
+use super::Validation;
+use super::backend::ValidatedBackend;
 use crate::base::diagnostic::{Diagnostic, Location};
-use crate::bundle::contract::{self, Texts};
+use crate::bundle::contract::{self, ToolTexts};
 use crate::bundle::document::Layers;
 use crate::bundle::excerpt::is_name;
-use crate::bundle::yaml::{Node, Value};
+use crate::bundle::yaml::{YamlNode, YamlValue};
 use crate::spec::{CallSpec, Constants, ToolKind, ToolSpec};
 
 const MAX_PARAMETERS: usize = 16;
@@ -19,10 +19,14 @@ const MAX_SCHEMA_DEPTH: usize = 8;
 const MAX_TEXT: usize = 4_096;
 
 /// Returns the tools in the order they are listed, without hidden ones.
-pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> Vec<ToolSpec> {
-    let description = case.layers.text(&["description"]);
+pub(super) fn validate(
+    case: &mut Validation<'_, '_>,
+    title: &str,
+    backend: &ValidatedBackend,
+) -> Vec<ToolSpec> {
+    let description = case.layers.find_text(&["description"]);
     let parameters = parameters(case);
-    let needed = needed(backend);
+    let needed = find_path_arguments(backend);
     let inputs = (contract::search_input(&parameters, &needed), contract::context_input());
     let context = contract::context_texts(case.dataset, title);
     let context = tool(case, context, inputs.1, ToolKind::Context, &backend.spec.context);
@@ -33,8 +37,8 @@ pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> 
     if let [first, second] = tools.as_slice()
         && first.name == second.name
     {
-        let at = case.layers.find(&["tools"]).map(|found| found.at());
-        case.find(
+        let at = case.layers.find(&["tools"]).map(|found| found.location());
+        case.add_finding(
             Diagnostic::error("tool-name-twice", "both tools have the same name")
                 .help("give each a name of its own"),
             at,
@@ -44,7 +48,7 @@ pub(super) fn judge(case: &mut Case<'_, '_>, title: &str, backend: &Backend) -> 
 }
 
 /// Returns the arguments in the path of a search, which are required: without them there is no URL.
-fn needed(backend: &Backend) -> Vec<&str> {
+fn find_path_arguments(backend: &ValidatedBackend) -> Vec<&str> {
     let mut needed: Vec<&str> = Vec::new();
     for mark in backend.search.url.path_marks() {
         if !Constants::NAMES.contains(&mark) && !needed.contains(&mark) {
@@ -55,14 +59,14 @@ fn needed(backend: &Backend) -> Vec<&str> {
 }
 
 fn tool(
-    case: &mut Case<'_, '_>,
-    texts: Texts,
+    case: &mut Validation<'_, '_>,
+    texts: ToolTexts,
     input_schema: Arc<Map<String, Json>>,
     kind: ToolKind,
     call: &Arc<CallSpec>,
 ) -> Option<ToolSpec> {
     let key = texts.name;
-    if case.layers.flag(&["tools", key, "hidden"]) == Some(true) {
+    if case.layers.find_bool(&["tools", key, "hidden"]) == Some(true) {
         return None;
     }
     Some(ToolSpec {
@@ -76,18 +80,18 @@ fn tool(
     })
 }
 
-fn name(case: &mut Case<'_, '_>, key: &'static str) -> Arc<str> {
+fn name(case: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
     let Some(found) = case.layers.find(&["tools", key, "name"]) else { return key.into() };
     let text = found.text().unwrap_or(key);
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
     if text.len() > 128 || !text.bytes().all(fits) {
-        case.find(
+        case.add_finding(
             Diagnostic::error("bad-tool-name", format!("tools.{key}.name is no name of a tool"))
                 .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 of them"),
-            Some(found.at()),
+            Some(found.location()),
         );
     } else if text.len() > 64 || text.contains('.') {
-        case.find(
+        case.add_finding(
             Diagnostic::warning(
                 "tool-name-refused",
                 format!(
@@ -95,20 +99,20 @@ fn name(case: &mut Case<'_, '_>, key: &'static str) -> Arc<str> {
                 ),
             )
             .help("use letters, digits, \"_\" and \"-\", at most 64 of them"),
-            Some(found.at()),
+            Some(found.location()),
         );
     }
     text.into()
 }
 
-fn text(case: &mut Case<'_, '_>, key: &str, field: &str) -> Option<String> {
+fn text(case: &mut Validation<'_, '_>, key: &str, field: &str) -> Option<String> {
     let found = case.layers.find(&["tools", key, field])?;
     let text = found.text()?;
     if text.len() > MAX_TEXT {
-        case.find(
+        case.add_finding(
             Diagnostic::error("text-too-long", format!("tools.{key}.{field} is longer than 4 KiB"))
                 .help("models read this before every call: a few sentences do more"),
-            Some(found.at()),
+            Some(found.location()),
         );
     }
     Some(text.to_owned())
@@ -117,7 +121,7 @@ fn text(case: &mut Case<'_, '_>, key: &str, field: &str) -> Option<String> {
 /// Returns the names under `tools.search.parameters`.
 pub(super) fn parameter_names(layers: &Layers) -> Vec<&str> {
     layers
-        .named(&["tools", "search", "parameters"])
+        .find_named(&["tools", "search", "parameters"])
         .into_iter()
         .map(|(name, _)| name)
         .filter(|name| fits(name))
@@ -130,12 +134,12 @@ fn fits(name: &str) -> bool {
 }
 
 /// Returns the operator's further arguments of a search, as JSON Schema properties.
-fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
+fn parameters(case: &mut Validation<'_, '_>) -> Map<String, Json> {
     let layers = case.layers;
-    let named = layers.named(&["tools", "search", "parameters"]);
+    let named = layers.find_named(&["tools", "search", "parameters"]);
     let mut parameters = Map::new();
     if let Some((_, found)) = named.get(MAX_PARAMETERS) {
-        refuse(case, "there are more than 16 parameters", found.at());
+        refuse(case, "there are more than 16 parameters", found.location());
         return parameters;
     }
     for (name, found) in named {
@@ -149,17 +153,17 @@ fn parameters(case: &mut Case<'_, '_>) -> Map<String, Json> {
         };
         match fault {
             None => {
-                warn_of_schema(case, name, &schema, found.at());
+                warn_of_schema(case, name, &schema, found.location());
                 parameters.insert(name.to_owned(), schema);
             }
-            Some(fault) => refuse(case, fault, found.at()),
+            Some(fault) => refuse(case, fault, found.location()),
         }
     }
     parameters
 }
 
-fn refuse(case: &mut Case<'_, '_>, fault: &str, at: Location) {
-    case.find(
+fn refuse(case: &mut Validation<'_, '_>, fault: &str, at: Location) {
+    case.add_finding(
         Diagnostic::error("bad-parameter", format!("tools.search.parameters cannot be used: {fault}"))
             .help("write one JSON Schema per name, such as region: {type: string, description: …}"),
         Some(at),
@@ -177,7 +181,7 @@ fn schema_fault(schema: &Json) -> Option<&'static str> {
 }
 
 /// Clients make schemas of their own of ours, and some cannot make one of every keyword.
-fn warn_of_schema(case: &mut Case<'_, '_>, name: &str, schema: &Json, at: Location) {
+fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: Location) {
     let several = |schema: &Map<String, Json>| schema.get("type").is_some_and(Json::is_array);
     let exclusive = |schema: &Map<String, Json>| {
         ["exclusiveMinimum", "exclusiveMaximum"].iter().any(|keyword| schema.contains_key(*keyword))
@@ -196,7 +200,7 @@ fn warn_of_schema(case: &mut Case<'_, '_>, name: &str, schema: &Json, at: Locati
     ];
     for (_, what, help) in found.into_iter().filter(|(is_so, ..)| *is_so) {
         let what = format!("the schema of tools.search.parameters.{name} {what}");
-        case.find(Diagnostic::warning("schema-refused", what).help(help), Some(at.clone()));
+        case.add_finding(Diagnostic::warning("schema-refused", what).help(help), Some(at.clone()));
     }
 }
 
@@ -238,15 +242,15 @@ fn reference_fault(name: &str) -> Option<&'static str> {
 }
 
 /// Converts YAML to JSON (core schema): plain scalars may be numbers, booleans or null.
-pub(super) fn json(node: &Node) -> Json {
+pub(super) fn json(node: &YamlNode) -> Json {
     match &node.value {
-        Value::List(items) => Json::Array(items.iter().map(json).collect()),
-        Value::Map(pairs) => {
+        YamlValue::List(items) => Json::Array(items.iter().map(json).collect()),
+        YamlValue::Map(pairs) => {
             Json::Object(pairs.iter().map(|(key, node)| (key.text.to_string(), json(node))).collect())
         }
-        Value::Scalar { text, plain: false } => Json::String(text.to_string()),
-        Value::Scalar { .. } if node.is_blank() => Json::Null,
-        Value::Scalar { text, .. } => plain(text),
+        YamlValue::Scalar { text, plain: false } => Json::String(text.to_string()),
+        YamlValue::Scalar { .. } if node.is_blank() => Json::Null,
+        YamlValue::Scalar { text, .. } => plain(text),
     }
 }
 

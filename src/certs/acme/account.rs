@@ -5,40 +5,46 @@
 
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
-use super::attempt::{Attempt, Trouble};
-use super::http::Http;
-use super::patience::patiently;
-use super::{eab, fault};
-use crate::certs::schedule::Failure;
+use super::bad_nonce::patiently;
+use super::http::AcmeHttpClient;
+use super::order_attempt::{OrderAttempt, OrderError};
+use super::{eab, failure};
+use crate::certs::schedule::IssuanceFailure;
 
-impl Attempt {
+impl OrderAttempt {
     /// Returns the stored account, or opens one if none is stored that can be parsed.
-    pub(super) async fn account(&self, http: &Http) -> Result<Account, Trouble> {
-        if let Some(credentials) = self.kept_credentials().await {
-            return resume(credentials, http).await;
+    pub(super) async fn load_or_open_account(&self, http: &AcmeHttpClient) -> Result<Account, OrderError> {
+        if let Some(credentials) = self.load_credentials().await {
+            return resume_account(credentials, http).await;
         }
-        let lock = self.account_locks.of(&self.ca.directory);
+        let lock = self.account_locks.lock_for(&self.ca.directory);
         // Held across the CA's response on purpose: a concurrent attempt would request the same
         // account.
         let _guard = lock.lock().await;
-        match self.kept_credentials().await {
-            Some(opened_meanwhile) => resume(opened_meanwhile, http).await,
+        match self.load_credentials().await {
+            Some(opened_meanwhile) => resume_account(opened_meanwhile, http).await,
             None => Ok(self.open_account(http).await?),
         }
     }
 
-    async fn kept_credentials(&self) -> Option<AccountCredentials> {
+    async fn load_credentials(&self) -> Option<AccountCredentials> {
         let (directory, now) = (self.ca.directory.clone(), self.clock.now());
-        self.on_disk(move |store| {
-            let kept = store.account(&directory)?;
+        self.with_folder(move |store| {
+            let kept = store.load_account(&directory)?;
             let read = serde_json::from_str(&kept);
-            read.inspect_err(|_| store.drop_account(&directory, "it cannot be understood", now)).ok()
+            read.inspect_err(|_| store.set_account_aside(&directory, "it cannot be understood", now)).ok()
         })
         .await
     }
 
-    async fn open_account(&self, http: &Http) -> Result<Account, Failure> {
-        let eab = self.ca.eab.as_ref().map(eab::read).transpose().map_err(|error| fault::refused(error.0))?;
+    async fn open_account(&self, http: &AcmeHttpClient) -> Result<Account, IssuanceFailure> {
+        let eab = self
+            .ca
+            .eab
+            .as_ref()
+            .map(eab::read_binding)
+            .transpose()
+            .map_err(|error| failure::new_refused(error.0))?;
         let key = eab.as_ref().map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
         let contact: Vec<String> = self.acme.contact.iter().map(|mail| format!("mailto:{mail}")).collect();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
@@ -52,21 +58,24 @@ impl Attempt {
             builder.create(&wanted, self.ca.directory.clone(), key.as_ref())
         };
         let (account, credentials) =
-            patiently!(create()).map_err(|error| fault::of_account(error, http, key.is_some()))?;
-        self.keep_account(&credentials).await.map_err(fault::refused)?;
+            patiently!(create()).map_err(|error| failure::from_account_error(error, http, key.is_some()))?;
+        self.persist_account(&credentials).await.map_err(failure::new_refused)?;
         tracing::info!(ca = self.ca.directory, account = account.id(), "registered with the CA");
         Ok(account)
     }
 
-    async fn keep_account(&self, credentials: &AccountCredentials) -> Result<(), String> {
+    async fn persist_account(&self, credentials: &AccountCredentials) -> Result<(), String> {
         let text = serde_json::to_vec(credentials).map_err(|error| error.to_string())?;
         let directory = self.ca.directory.clone();
-        let kept = self.on_disk(move |store| store.keep_account(&directory, &text)).await;
+        let kept = self.with_folder(move |store| store.persist_account(&directory, &text)).await;
         kept.map_err(|error| error.to_string())
     }
 }
 
-async fn resume(credentials: AccountCredentials, http: &Http) -> Result<Account, Trouble> {
+async fn resume_account(
+    credentials: AccountCredentials,
+    http: &AcmeHttpClient,
+) -> Result<Account, OrderError> {
     let account = Account::builder_with_http(Box::new(http.clone())).from_credentials(credentials).await;
-    account.map_err(|error| fault::of(error, http).into())
+    account.map_err(|error| failure::from_acme_error(error, http).into())
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 pub(super) struct AccountLocks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl AccountLocks {
-    pub(super) fn of(&self, directory: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn lock_for(&self, directory: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().expect("no holder of this lock panics");
         locks.entry(directory.to_owned()).or_default().clone()
     }

@@ -6,11 +6,11 @@ use std::io;
 
 use rustls::CertificateError;
 
-use super::http::{NotAcme, TooSlow};
-use crate::base::causes::causes;
+use super::http::{ExchangeTimeout, NotAnAcmeResponse};
+use crate::base::error_chain::causes;
 
 /// Returns advice for a problem, by the last part of its type.
-pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
+pub(super) fn help_for_problem(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "connection" => {
             "Open ports 443 and 80 from the whole internet to this gateway; a firewall, a router or a cloud's security \
@@ -59,15 +59,15 @@ pub(super) fn of_problem(kind: &str) -> Option<&'static str> {
 pub(super) const WRONG_EAB: &str = "The CA does not accept the external account: compare acme_eab_kid and the key in acme_eab_key_file with what it shows";
 
 /// Returns advice for a CA that sent no ACME response.
-pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
+pub(super) fn help_for_transport_error(error: &(dyn StdError + 'static)) -> &'static str {
     for error in causes(error) {
-        if error.is::<NotAcme>() {
+        if error.is::<NotAnAcmeResponse>() {
             return "If this lasts: see that acme_directory is the CA's, and that no proxy answers in its place";
         }
-        if error.is::<TooSlow>() {
+        if error.is::<ExchangeTimeout>() {
             return "Nothing, if it is the CA; else see what slows down this machine's way out";
         }
-        if let Some(help) = tls(error).and_then(of_certificate) {
+        if let Some(help) = find_tls_error(error).and_then(help_for_certificate_error) {
             return help;
         }
     }
@@ -75,12 +75,12 @@ pub(super) fn of_silence(error: &(dyn StdError + 'static)) -> &'static str {
 }
 
 /// Returns rustls' error, which a socket's error may wrap.
-fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     wrapped.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref())
 }
 
-fn of_certificate(error: &rustls::Error) -> Option<&'static str> {
+fn help_for_certificate_error(error: &rustls::Error) -> Option<&'static str> {
     use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer};
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     Some(match why {
@@ -103,12 +103,15 @@ mod tests {
     fn a_server_that_is_not_trusted_is_told_from_a_clock_that_is_wrong() {
         let help = |why| {
             let error = rustls::Error::InvalidCertificate(why);
-            of_silence(&io::Error::new(io::ErrorKind::InvalidData, error))
+            help_for_transport_error(&io::Error::new(io::ErrorKind::InvalidData, error))
         };
         assert!(help(CertificateError::UnknownIssuer).contains("acme_ca_root"));
         assert!(help(CertificateError::Expired).contains("clock"));
         assert!(help(CertificateError::NotValidYet).contains("clock"));
         assert!(help(CertificateError::Revoked).contains("acme_directory"));
-        assert!(of_silence(&io::Error::from(io::ErrorKind::ConnectionRefused)).contains("may connect"));
+        assert!(
+            help_for_transport_error(&io::Error::from(io::ErrorKind::ConnectionRefused))
+                .contains("may connect")
+        );
     }
 }

@@ -31,23 +31,23 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::headers::wait_asked_for;
-use crate::base::resolve::Resolver;
+use crate::base::dns::DnsResolver;
+use crate::base::headers;
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// The largest response, in bytes; a chain has a few kilobytes.
-const LARGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// How many characters of a non-JSON response an error quotes.
-const EXCERPT: usize = 200;
+const MAX_EXCERPT_CHARS: usize = 200;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-type Answer = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>>;
 
 /// A response that is not one of ACME.
 #[derive(Debug, thiserror::Error)]
 #[error("the CA answered {status} with something that is no ACME answer: {excerpt:?}")]
-pub(super) struct NotAcme {
+pub(super) struct NotAnAcmeResponse {
     pub(super) status: StatusCode,
     excerpt: String,
 }
@@ -55,84 +55,88 @@ pub(super) struct NotAcme {
 /// The CA did not respond in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the CA did not answer within {} s", EXCHANGE.as_secs())]
-pub(super) struct TooSlow;
+pub(super) struct ExchangeTimeout;
 
 /// The status of a refusal, and how long it asks to wait.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Refusal {
+pub(super) struct CaErrorResponse {
     pub(super) status: u16,
     pub(super) retry_after: Option<SignedDuration>,
 }
 
 /// The client of one attempt. Clones share the last refusal.
 #[derive(Clone)]
-pub(super) struct Http {
-    client: Client<Connector, Full<Bytes>>,
-    last: Arc<Mutex<Option<Refusal>>>,
+pub(super) struct AcmeHttpClient {
+    client: Client<AcmeConnector, Full<Bytes>>,
+    last_error_response: Arc<Mutex<Option<CaErrorResponse>>>,
 }
 
-impl Http {
+impl AcmeHttpClient {
     /// Creates a client that trusts only the certificates in `root`, or else those that the machine
     /// trusts.
     pub(super) fn new(root: Option<&Path>) -> Result<Self, crate::certs::Error> {
-        let connector = Connector { tls: TlsConnector::from(Arc::new(trust(root)?)) };
+        let connector = AcmeConnector { tls: TlsConnector::from(Arc::new(tls_client_config(root)?)) };
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, last: Arc::default() })
+        Ok(Self { client, last_error_response: Arc::default() })
     }
 
     /// Returns the refusal in the last response, if it was one.
-    pub(super) fn last_refusal(&self) -> Option<Refusal> {
-        *self.last.lock().expect("no holder of this lock panics")
+    pub(super) fn last_error_response(&self) -> Option<CaErrorResponse> {
+        *self.last_error_response.lock().expect("no holder of this lock panics")
     }
 
-    fn note(&self, refusal: Option<Refusal>) {
-        *self.last.lock().expect("no holder of this lock panics") = refusal;
+    fn set_last_error_response(&self, refusal: Option<CaErrorResponse>) {
+        *self.last_error_response.lock().expect("no holder of this lock panics") = refusal;
     }
 }
 
-impl HttpClient for Http {
-    fn request(&self, request: Request<BodyWrapper<Bytes>>) -> Answer {
+impl HttpClient for AcmeHttpClient {
+    fn request(&self, request: Request<BodyWrapper<Bytes>>) -> ResponseFuture {
         let http = self.clone();
         Box::pin(async move {
-            http.note(None);
+            http.set_last_error_response(None);
             let answered = tokio::time::timeout(EXCHANGE, http.exchange(request)).await;
-            answered.unwrap_or_else(|_| Err(Error::Other(Box::new(TooSlow))))
+            answered.unwrap_or_else(|_| Err(Error::Other(Box::new(ExchangeTimeout))))
         })
     }
 }
 
-impl Http {
+impl AcmeHttpClient {
     async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await;
         let request = Request::from_parts(parts, Full::new(body.to_bytes()));
-        let response = self.client.request(request).await.map_err(other)?;
+        let response = self.client.request(request).await.map_err(to_acme_error)?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Error::Other)?.to_bytes();
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(Error::Other)?.to_bytes();
         let status = parts.status;
         if status.is_client_error() || status.is_server_error() {
-            self.note(Some(Refusal { status: status.as_u16(), retry_after: retry_after(&parts.headers) }));
+            self.set_last_error_response(Some(CaErrorResponse {
+                status: status.as_u16(),
+                retry_after: parse_retry_after(&parts.headers),
+            }));
             // A response to HEAD has no body.
             if !body.is_empty() && serde_json::from_slice::<serde_json::Value>(&body).is_err() {
-                let excerpt: String = String::from_utf8_lossy(&body).chars().take(EXCERPT).collect();
-                return Err(Error::Other(Box::new(NotAcme { status, excerpt })));
+                let excerpt: String =
+                    String::from_utf8_lossy(&body).chars().take(MAX_EXCERPT_CHARS).collect();
+                return Err(Error::Other(Box::new(NotAnAcmeResponse { status, excerpt })));
             }
         }
         Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
     }
 }
 
-fn other(error: legacy::Error) -> Error {
+fn to_acme_error(error: legacy::Error) -> Error {
     Error::Other(Box::new(error))
 }
 
 /// Returns how long the CA asks to wait. More than a century is not meant seriously.
-fn retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
-    let wait = wait_asked_for(headers, SystemClock.now())?;
+fn parse_retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
+    let wait = headers::parse_retry_after(headers, SystemClock.now())?;
     SignedDuration::try_from(wait).ok().filter(|wait| wait.as_secs() <= u32::MAX.into())
 }
 
-fn trust(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {
+fn tls_client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -147,11 +151,11 @@ fn trust(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Erro
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         return Ok(builder.with_no_client_auth());
     };
-    Ok(builder.with_root_certificates(roots(path)?).with_no_client_auth())
+    Ok(builder.with_root_certificates(read_root_certificates(path)?).with_no_client_auth())
 }
 
 /// Reads the certificates of a PEM file.
-pub(super) fn roots(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
+pub(super) fn read_root_certificates(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
     let told = |why: String| {
         let file = path.display();
         crate::certs::Error(format!("the CA's root certificate {file} (acme_ca_root) cannot be used: {why}"))
@@ -169,25 +173,25 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
 
 /// Opens TLS connections.
 #[derive(Clone)]
-struct Connector {
+struct AcmeConnector {
     tls: TlsConnector,
 }
 
-impl Connector {
-    async fn open(self, target: Uri) -> Result<TokioIo<Wire>, BoxError> {
+impl AcmeConnector {
+    async fn connect(self, target: Uri) -> Result<TokioIo<AcmeStream>, BoxError> {
         let host = target.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
         let port = target.port_u16().unwrap_or(443);
-        let found = Resolver::of_this_process().lookup(&host).await?;
+        let found = DnsResolver::global().lookup(&host).await?;
         let addresses: Vec<_> = found.iter().map(|&address| SocketAddr::new(address, port)).collect();
         let stream = TcpStream::connect(&addresses[..]).await?;
         stream.set_nodelay(true)?;
         let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
-        Ok(TokioIo::new(Wire(Box::new(stream))))
+        Ok(TokioIo::new(AcmeStream(Box::new(stream))))
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Wire>;
+impl Service<Uri> for AcmeConnector {
+    type Response = TokioIo<AcmeStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -196,25 +200,25 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
-        let opening = self.clone().open(target);
+        let opening = self.clone().connect(target);
         Box::pin(async {
-            let late = || Err(format!("no connection within {} s", CONNECT.as_secs()).into());
-            tokio::time::timeout(CONNECT, opening).await.unwrap_or_else(|_| late())
+            let late = || Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()).into());
+            tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| late())
         })
     }
 }
 
 /// An open connection.
 #[derive(Debug)]
-struct Wire(Box<TlsStream<TcpStream>>);
+struct AcmeStream(Box<TlsStream<TcpStream>>);
 
-impl Connection for Wire {
+impl Connection for AcmeStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for AcmeStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -224,7 +228,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for AcmeStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -251,7 +255,7 @@ mod tests {
         let after = |text: &str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::RETRY_AFTER, text.parse().expect("a value"));
-            retry_after(&headers)
+            parse_retry_after(&headers)
         };
         assert_eq!(after("120"), Some(SignedDuration::from_secs(120)));
         assert!(after("Fri, 31 Dec 2100 23:59:59 GMT").expect("a date") > SignedDuration::from_hours(24));
@@ -264,7 +268,7 @@ mod tests {
         let path = folder.path().join("root.pem");
         std::fs::write(&path, "garbage").expect("written");
         for path in [path, folder.path().join("missing.pem")] {
-            let error = roots(&path).expect_err("unusable").to_string();
+            let error = read_root_certificates(&path).expect_err("unusable").to_string();
             assert!(error.contains("acme_ca_root"), "{error}");
         }
     }

@@ -6,67 +6,71 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rustls_pki_types::CertificateDer;
 
-use super::attempt::{Attempt, Obtained};
-use super::fault;
-use crate::certs::schedule::{Failure, Fault, Memory, Step, Window};
+use super::failure;
+use super::order_attempt::{ObtainedCertificate, OrderAttempt};
+use crate::certs::schedule::{FailureKind, IssuanceFailure, RenewalState, RenewalStep, RenewalWindow};
 
 /// The deadline of one attempt, including both challenge types.
-const ATTEMPT: Duration = Duration::from_secs(300);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The result of a job.
-pub(in crate::certs) struct Report {
+pub(in crate::certs) struct JobReport {
     pub(super) name: String,
-    pub(super) memory: Memory,
-    pub(super) outcome: Outcome,
+    pub(super) renewal: RenewalState,
+    pub(super) outcome: JobOutcome,
 }
 
-pub(super) enum Outcome {
-    Ordered(Result<Box<Obtained>, Failure>),
-    Asked(Result<Option<(Window, SignedDuration)>, Failure>),
+pub(super) enum JobOutcome {
+    Order(Result<Box<ObtainedCertificate>, IssuanceFailure>),
+    RenewalInfo(Result<Option<(RenewalWindow, SignedDuration)>, IssuanceFailure>),
 }
 
 /// Runs the step that is due for a certificate. `held` is the current one.
-pub(super) async fn run(
-    attempt: Attempt,
-    step: Step,
-    mut memory: Memory,
+pub(super) async fn run_step(
+    attempt: OrderAttempt,
+    step: RenewalStep,
+    mut memory: RenewalState,
     held: Option<CertificateDer<'static>>,
-) -> Report {
+) -> JobReport {
     let outcome = match (step, held) {
-        (Step::AskWindow, Some(held)) => Outcome::Asked(attempt.window(held).await),
-        (_, held) => Outcome::Ordered(obtain(&attempt, &mut memory, held).await),
+        (RenewalStep::FetchRenewalInfo, Some(held)) => {
+            JobOutcome::RenewalInfo(attempt.fetch_renewal_info(held).await)
+        }
+        (_, held) => JobOutcome::Order(obtain_and_persist(&attempt, &mut memory, held).await),
     };
-    Report { name: attempt.name, memory, outcome }
+    JobReport { name: attempt.name, renewal: memory, outcome }
 }
 
 /// Obtains a certificate and discards it. An error says why none could be obtained.
-pub(super) async fn rehearse(attempt: Attempt) -> Result<(), String> {
-    let obtained = in_time(&attempt, &mut Memory::default(), None).await;
-    obtained.map(drop).map_err(|failure| failure.said())
+pub(super) async fn dry_run(attempt: OrderAttempt) -> Result<(), String> {
+    let obtained = obtain_with_timeout(&attempt, &mut RenewalState::default(), None).await;
+    obtained.map(drop).map_err(|failure| failure.message())
 }
 
 /// Obtains a certificate and stores it.
-async fn obtain(
-    attempt: &Attempt,
-    memory: &mut Memory,
+async fn obtain_and_persist(
+    attempt: &OrderAttempt,
+    memory: &mut RenewalState,
     held: Option<CertificateDer<'static>>,
-) -> Result<Box<Obtained>, Failure> {
-    let obtained = in_time(attempt, memory, held).await?;
+) -> Result<Box<ObtainedCertificate>, IssuanceFailure> {
+    let obtained = obtain_with_timeout(attempt, memory, held).await?;
     let (name, pem) = (attempt.name.clone(), obtained.pem.clone());
-    let kept = attempt.on_disk(move |store| store.keep_bundle(&name, &pem)).await;
-    kept.map_err(|error| fault::refused(format!("a certificate was issued but not kept, since {error}")))?;
+    let kept = attempt.with_folder(move |store| store.persist_bundle(&name, &pem)).await;
+    kept.map_err(|error| {
+        failure::new_refused(format!("a certificate was issued but not kept, since {error}"))
+    })?;
     Ok(Box::new(obtained))
 }
 
-async fn in_time(
-    attempt: &Attempt,
-    memory: &mut Memory,
+async fn obtain_with_timeout(
+    attempt: &OrderAttempt,
+    memory: &mut RenewalState,
     held: Option<CertificateDer<'static>>,
-) -> Result<Obtained, Failure> {
+) -> Result<ObtainedCertificate, IssuanceFailure> {
     let late = || {
-        let text = format!("the CA was not done within {} minutes", ATTEMPT.as_secs() / 60);
-        Failure::new(Fault::Unreachable, text)
+        let text = format!("the CA was not done within {} minutes", ATTEMPT_TIMEOUT.as_secs() / 60);
+        IssuanceFailure::new(FailureKind::Unreachable, text)
     };
-    let obtained = tokio::time::timeout(ATTEMPT, attempt.obtain(memory, held)).await;
+    let obtained = tokio::time::timeout(ATTEMPT_TIMEOUT, attempt.obtain(memory, held)).await;
     obtained.unwrap_or_else(|_| Err(late()))
 }

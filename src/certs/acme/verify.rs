@@ -6,17 +6,22 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::RootCertStore;
 
 use super::http;
-use crate::certs::material::Material;
+use crate::certs::server_certificate::ServerCertificate;
 use crate::certs::{Error, chain};
 
 /// How far a CA's clock may be ahead.
-const SKEW: SignedDuration = SignedDuration::from_mins(10);
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(10);
 
 /// Parses key and chain and verifies that they belong together, are for `name` and are valid now,
 /// and that the chain verifies as it would for a client: up to the last certificate sent, or to one
 /// in `root`.
-pub(super) fn verify(pem: &str, name: &str, root: Option<&Path>, now: Timestamp) -> Result<Material, Error> {
-    let material = Material::from_pem(pem.as_bytes())?;
+pub(super) fn verify_bundle(
+    pem: &str,
+    name: &str,
+    root: Option<&Path>,
+    now: Timestamp,
+) -> Result<ServerCertificate, Error> {
+    let material = ServerCertificate::from_pem(pem.as_bytes())?;
     if !material.covers(name) {
         return Err(Error(format!("it is for {}, not {name}", material.names.join(" "))));
     }
@@ -26,18 +31,24 @@ pub(super) fn verify(pem: &str, name: &str, root: Option<&Path>, now: Timestamp)
             material.not_after
         )));
     }
-    if material.not_before > now + SKEW {
+    if material.not_before > now + MAX_CLOCK_SKEW {
         let from = material.not_before;
         return Err(Error(format!("it begins at {from} only; see that this machine's clock is right")));
     }
-    holds(&material, name, root, now)?;
+    verify_chain(&material, name, root, now)?;
     Ok(material)
 }
 
-fn holds(material: &Material, name: &str, root: Option<&Path>, now: Timestamp) -> Result<(), Error> {
+fn verify_chain(
+    material: &ServerCertificate,
+    name: &str,
+    root: Option<&Path>,
+    now: Timestamp,
+) -> Result<(), Error> {
     let (leaf, rest) =
-        material.key.cert.split_first().ok_or_else(|| Error("it holds no certificate".into()))?;
-    let mut anchors = root.map(http::roots).transpose()?.unwrap_or_else(RootCertStore::empty);
+        material.certified_key.cert.split_first().ok_or_else(|| Error("it holds no certificate".into()))?;
+    let mut anchors =
+        root.map(http::read_root_certificates).transpose()?.unwrap_or_else(RootCertStore::empty);
     if let Some(last) = rest.last() {
         chain::trust(&mut anchors, last)?;
     }
@@ -60,17 +71,17 @@ mod tests {
     }
 
     fn issued(name: &str, at: Timestamp) -> String {
-        LocalCa::make(at).expect("a CA").issue(&[name.to_owned()], at).expect("a certificate")
+        LocalCa::generate(at).expect("a CA").issue(&[name.to_owned()], at).expect("a certificate")
     }
 
     fn refusal(pem: &str) -> String {
-        verify(pem, "a.test", None, now()).expect_err("it must not be used").to_string()
+        verify_bundle(pem, "a.test", None, now()).expect_err("it must not be used").to_string()
     }
 
     #[test]
     fn a_good_chain_is_used_for_names_and_addresses() {
         for name in ["a.test", "192.0.2.7", "2001:db8::1"] {
-            verify(&issued(name, now()), name, None, now()).expect(name);
+            verify_bundle(&issued(name, now()), name, None, now()).expect(name);
         }
     }
 

@@ -57,20 +57,20 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// Whether whoever trusts the root alone accepts what is served of a folder.
 fn is_accepted(folder: &Path, root: &str) -> bool {
     use rustls_pki_types::pem::PemObject;
-    let found = manual::look(folder);
+    let found = manual::inspect_folder(folder);
     let material =
         found.good.values().next().unwrap_or_else(|| panic!("nothing to serve: {:?}", found.broken));
     let mut anchors = RootCertStore::empty();
     trust(&mut anchors, &CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM")).expect("a root");
-    let (leaf, rest) = material.key.cert.split_first().expect("a leaf");
+    let (leaf, rest) = material.certified_key.cert.split_first().expect("a leaf");
     holds(leaf, rest, anchors, "a.test", Timestamp::from_second(1_790_000_000).expect("a moment")).is_ok()
 }
 
 /// What is said of the one certificate that is served.
 fn said(folder: &Path) -> Option<String> {
-    let found = manual::look(folder);
+    let found = manual::inspect_folder(folder);
     assert_eq!(found.good.len(), 1, "{:?}", found.broken);
-    found.good.values().next().and_then(|material| material.trouble())
+    found.good.values().next().and_then(|material| material.chain_problem())
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn what_clients_could_not_verify_is_said() {
 fn what_cannot_be_read_is_named_for_what_it_is() {
     let Pki { intermediate, leaf, key, .. } = &Pki::new();
     let refusal = |files: &[(&str, &str)]| {
-        let found = manual::look(folder(files).path());
+        let found = manual::inspect_folder(folder(files).path());
         assert!(found.good.is_empty(), "{:?}", found.good);
         found.broken.iter().map(|(path, error)| format!("{}: {error}\n", path.display())).collect::<String>()
     };
@@ -159,6 +159,6 @@ fn what_cannot_be_read_is_named_for_what_it_is() {
     let wide = [b"\xff\xfe".as_slice(), wide.as_bytes()].concat();
     let folder = folder(&[("a.key", key)]);
     fs::write(folder.path().join("a.crt"), wide).expect("written");
-    let found = manual::look(folder.path());
+    let found = manual::inspect_folder(folder.path());
     assert!(found.broken.values().any(|error| error.to_string().contains("UTF-16")), "{:?}", found.broken);
 }

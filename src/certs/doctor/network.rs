@@ -16,65 +16,78 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Check, Found};
-use crate::base::reach;
-use crate::base::resolve::Resolver;
-use crate::certs::facts::Facts;
+use super::{CheckResult, DoctorCheck};
+use crate::base::dns::DnsResolver;
+use crate::base::net;
+use crate::certs::facts::X509Info;
 use crate::certs::local_ca;
-use crate::certs::{NO_CHALLENGE, Status};
+use crate::certs::{CertificateStatus, NO_CHALLENGE_TEXT};
 
 /// An address may take so long to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The addresses of one name that are checked.
-const ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 
 /// A client that checks whether the names lead to this gateway.
-pub(super) struct Passerby {
+pub(super) struct EndpointProbe {
     /// The serial numbers of the gateway's certificates.
     serials: BTreeSet<String>,
-    port_80: bool,
+    probes_port_80: bool,
 }
 
-impl Passerby {
-    pub(super) fn new(statuses: &[Status], port_80: bool) -> Self {
-        Self { serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(), port_80 }
+impl EndpointProbe {
+    pub(super) fn new(statuses: &[CertificateStatus], port_80: bool) -> Self {
+        Self {
+            serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(),
+            probes_port_80: port_80,
+        }
     }
 
     /// Checks the addresses of a name, and which server answers at each.
-    pub(super) async fn look_at(&self, host: &str, checks: &mut Vec<Check>) {
+    pub(super) async fn probe_host(&self, host: &str, checks: &mut Vec<DoctorCheck>) {
         let addresses = match resolve(host).await {
             Ok(addresses) => addresses,
-            Err(trouble) => return checks.push(Check::new(host, Err(trouble))),
+            Err(trouble) => return checks.push(DoctorCheck::new(host, Err(trouble))),
         };
-        checks.push(Check { what: host.to_owned(), found: leads_here(&addresses, &own_addresses()) });
-        for address in addresses.into_iter().take(ADDRESSES) {
+        checks.push(DoctorCheck {
+            subject: host.to_owned(),
+            result: check_addresses(&addresses, &own_addresses()),
+        });
+        for address in addresses.into_iter().take(MAX_ADDRESSES) {
             let tls = SocketAddr::new(address, 443);
-            checks.push(Check { what: format!("{host} at {tls}"), found: self.tls(tls, host).await });
-            if self.port_80 {
+            checks.push(DoctorCheck {
+                subject: format!("{host} at {tls}"),
+                result: self.probe_tls(tls, host).await,
+            });
+            if self.probes_port_80 {
                 let plain = SocketAddr::new(address, 80);
-                checks
-                    .push(Check { what: format!("{host} at {plain}"), found: plain_http(plain, host).await });
+                checks.push(DoctorCheck {
+                    subject: format!("{host} at {plain}"),
+                    result: probe_http(plain, host).await,
+                });
             }
         }
     }
 
     /// Checks whose certificate a server presents.
-    pub(super) async fn tls(&self, address: SocketAddr, host: &str) -> Found {
+    pub(super) async fn probe_tls(&self, address: SocketAddr, host: &str) -> CheckResult {
         let stream = match connect(address).await {
             Ok(stream) => stream,
-            Err(error) => return unreachable(&error),
+            Err(error) => return unreachable_result(&error),
         };
-        let Some(leaf) = shown_certificate(stream, host).await else {
-            return Found::Trouble("what answers there speaks no TLS; let 443 lead to this gateway".into());
+        let Some(leaf) = fetch_server_certificate(stream, host).await else {
+            return CheckResult::Fail(
+                "what answers there speaks no TLS; let 443 lead to this gateway".into(),
+            );
         };
-        let Ok(facts) = Facts::of(&leaf) else {
-            return Found::Trouble(
+        let Ok(facts) = X509Info::parse(&leaf) else {
+            return CheckResult::Fail(
                 "the certificate shown there cannot be read, so it is not this gateway's".into(),
             );
         };
-        match self.serials.contains(&facts.serial) || facts.issuer.contains(local_ca::NAME) {
-            true => Found::Fine("this gateway answers".into()),
-            false => Found::Trouble(format!(
+        match self.serials.contains(&facts.serial) || facts.issuer.contains(local_ca::CA_COMMON_NAME) {
+            true => CheckResult::Pass("this gateway answers".into()),
+            false => CheckResult::Fail(format!(
                 "something else answers, with a certificate for {} by {}: switch TLS off at what is in front (a CDN, a \
                  proxy), or let the name lead here",
                 facts.names.join(" "),
@@ -85,7 +98,7 @@ impl Passerby {
 }
 
 /// Checks whether this gateway answers HTTP-01 challenges.
-pub(super) async fn plain_http(address: SocketAddr, host: &str) -> Found {
+pub(super) async fn probe_http(address: SocketAddr, host: &str) -> CheckResult {
     let asking = async {
         let mut stream = TcpStream::connect(address).await?;
         let question = format!(
@@ -96,31 +109,33 @@ pub(super) async fn plain_http(address: SocketAddr, host: &str) -> Found {
         stream.take(16 << 10).read_to_end(&mut answer).await?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    match in_time(asking).await {
-        Ok(answer) if answer.ends_with(NO_CHALLENGE) => Found::Fine("this gateway answers challenges".into()),
-        Ok(answer) => Found::Trouble(format!(
+    match with_timeout(asking).await {
+        Ok(answer) if answer.ends_with(NO_CHALLENGE_TEXT) => {
+            CheckResult::Pass("this gateway answers challenges".into())
+        }
+        Ok(answer) => CheckResult::Fail(format!(
             "something else answers challenges ({:?}): let port 80 lead to this gateway",
             answer.lines().next().unwrap_or_default()
         )),
-        Err(error) => unreachable(&error),
+        Err(error) => unreachable_result(&error),
     }
 }
 
 /// Checks whether a name leads to an address of this machine, or may do so.
-pub(super) fn leads_here(found: &[IpAddr], own: &[IpAddr]) -> Found {
+pub(super) fn check_addresses(found: &[IpAddr], own: &[IpAddr]) -> CheckResult {
     let shown =
         |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let public: Vec<IpAddr> = own.iter().copied().filter(|own| reach::is_global(*own)).collect();
+    let public: Vec<IpAddr> = own.iter().copied().filter(|own| net::is_global(*own)).collect();
     if found.iter().any(|address| address.is_loopback() || own.contains(address)) {
-        Found::Fine(format!("leads to {}, which is this machine", shown(found)))
+        CheckResult::Pass(format!("leads to {}, which is this machine", shown(found)))
     } else if public.is_empty() {
-        Found::Unclear(format!(
+        CheckResult::Unclear(format!(
             "leads to {}; this machine has no public address of its own, so that must be a router or balancer that forwards \
              443 and 80 to it",
             shown(found)
         ))
     } else {
-        Found::Trouble(format!(
+        CheckResult::Fail(format!(
             "leads to {}, but this machine is {}: change the name's A and AAAA records, unless what is there forwards 443 \
              and 80 to this machine",
             shown(found),
@@ -130,11 +145,11 @@ pub(super) fn leads_here(found: &[IpAddr], own: &[IpAddr]) -> Found {
 }
 
 fn own_addresses() -> Vec<IpAddr> {
-    [reach::own_address_v4(), reach::own_address_v6()].into_iter().flatten().collect()
+    [net::outbound_ipv4(), net::outbound_ipv6()].into_iter().flatten().collect()
 }
 
 async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
-    let found = Resolver::of_this_process().lookup(host).await.map_err(|fault| {
+    let found = DnsResolver::global().lookup(host).await.map_err(|fault| {
         format!(
             "it does not resolve ({fault}); make an A or AAAA record that points to this machine's public address"
         )
@@ -143,25 +158,29 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    in_time(TcpStream::connect(address)).await
+    with_timeout(TcpStream::connect(address)).await
 }
 
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late =
-        || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs())));
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| late())
+async fn with_timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
+        ))
+    };
+    tokio::time::timeout(PROBE_TIMEOUT, work).await.unwrap_or_else(|_| late())
 }
 
-fn unreachable(error: &io::Error) -> Found {
-    Found::Unclear(format!(
+fn unreachable_result(error: &io::Error) -> CheckResult {
+    CheckResult::Unclear(format!(
         "not reached from here ({error}). If others do not reach it either: start the gateway, and open the port in the \
          firewall and at the router"
     ))
 }
 
-async fn shown_certificate(stream: TcpStream, host: &str) -> Option<CertificateDer<'static>> {
+async fn fetch_server_certificate(stream: TcpStream, host: &str) -> Option<CertificateDer<'static>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let anybody = Anybody(provider.signature_verification_algorithms);
+    let anybody = AcceptAnyServerCert(provider.signature_verification_algorithms);
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("aws-lc speaks TLS 1.2 and 1.3")
@@ -169,15 +188,15 @@ async fn shown_certificate(stream: TcpStream, host: &str) -> Option<CertificateD
         .with_custom_certificate_verifier(Arc::new(anybody));
     let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
     let name = ServerName::try_from(host.to_owned()).ok()?;
-    let stream = in_time(connector.connect(name, stream)).await.ok()?;
+    let stream = with_timeout(connector.connect(name, stream)).await.ok()?;
     stream.get_ref().1.peer_certificates()?.first().cloned()
 }
 
 /// Accepts every certificate: it is only inspected, and no data is sent over the connection.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct AcceptAnyServerCert(WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyServerCert {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

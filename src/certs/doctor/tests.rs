@@ -9,34 +9,34 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::network::{leads_here, plain_http};
+use super::network::{check_addresses, probe_http};
 use super::*;
-use crate::certs::NO_CHALLENGE;
+use crate::certs::NO_CHALLENGE_TEXT;
 use crate::certs::local_ca::LocalCa;
-use crate::certs::material::Material;
+use crate::certs::server_certificate::ServerCertificate;
 
 fn now() -> Timestamp {
     "2026-11-25T12:00:00Z".parse().expect("a time")
 }
 
 fn issued(name: &str) -> String {
-    LocalCa::make(now()).expect("a CA").issue(&[name.to_owned()], now()).expect("a certificate")
+    LocalCa::generate(now()).expect("a CA").issue(&[name.to_owned()], now()).expect("a certificate")
 }
 
-fn trouble(found: &Found) -> &str {
+fn problem_text(found: &CheckResult) -> &str {
     match found {
-        Found::Trouble(text) => text,
+        CheckResult::Fail(text) => text,
         other => panic!("no trouble: {other:?}"),
     }
 }
 
 /// Returns the trouble found with a folder in one mode.
-fn troubles(folder: &Path, tls: TlsMode) -> Vec<String> {
+fn folder_problems(folder: &Path, tls: TlsMode) -> Vec<String> {
     let settings = Settings { tls, certs: folder.to_owned(), ..Settings::default() };
-    let checks = folder::look(&settings, false);
-    let troubles = checks.into_iter().filter_map(|check| match check.found {
-        Found::Trouble(text) => Some(format!("{}: {text}", check.what)),
-        Found::Fine(_) | Found::Unclear(_) => None,
+    let checks = folder::check_folder_and_files(&settings, false);
+    let troubles = checks.into_iter().filter_map(|check| match check.result {
+        CheckResult::Fail(text) => Some(format!("{}: {text}", check.subject)),
+        CheckResult::Pass(_) | CheckResult::Unclear(_) => None,
     });
     troubles.collect()
 }
@@ -46,21 +46,21 @@ fn a_folder_that_a_running_gateway_would_have_made_is_another() {
     let certs = tempfile::tempdir().expect("a folder").path().join("certs");
     for tls in [TlsMode::Acme, TlsMode::Manual, TlsMode::SelfSigned] {
         let settings = Settings { tls, certs: certs.clone(), ..Settings::default() };
-        let checks = folder::look(&settings, true);
+        let checks = folder::check_folder_and_files(&settings, true);
         assert!(
-            matches!(&checks[..], [Check { found: Found::Unclear(said), .. }] if said.contains("--config")),
+            matches!(&checks[..], [DoctorCheck { result: CheckResult::Unclear(said), .. }] if said.contains("--config")),
             "{checks:?}"
         );
     }
 }
 
 /// Somebody who says `words` to whoever connects, over TLS if there is a certificate.
-async fn server(words: &'static str, pem: Option<String>) -> SocketAddr {
+async fn start_fake_server(words: &'static str, pem: Option<String>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let acceptor = pem.map(|pem| {
-        let material = Material::from_pem(pem.as_bytes()).expect("a certificate");
-        let resolver = rustls::sign::SingleCertAndKey::from(material.key);
+        let material = ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate");
+        let resolver = rustls::sign::SingleCertAndKey::from(material.certified_key);
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ));
@@ -82,51 +82,58 @@ async fn server(words: &'static str, pem: Option<String>) -> SocketAddr {
     address
 }
 
-fn passerby(pem: &str) -> Passerby {
-    let material = Arc::new(Material::from_pem(pem.as_bytes()).expect("a certificate"));
-    Passerby::new(&crate::certs::status::of_materials(&[material], now()), true)
+fn probe_knowing(pem: &str) -> EndpointProbe {
+    let material = Arc::new(ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate"));
+    EndpointProbe::new(&crate::certs::status::from_certificates(&[material], now()), true)
 }
 
 #[tokio::test]
 async fn who_answers_on_443_is_known_by_the_certificate_shown() {
     let ours = issued("a.test");
-    let own = passerby(&ours);
-    let there = server("", Some(ours)).await;
-    assert!(matches!(own.tls(there, "a.test").await, Found::Fine(_)));
+    let own = probe_knowing(&ours);
+    let there = start_fake_server("", Some(ours)).await;
+    assert!(matches!(own.probe_tls(there, "a.test").await, CheckResult::Pass(_)));
 
     // A CA of another machine.
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(vec!["cdn.test".to_owned()]).expect("names");
     params.distinguished_name.push(rcgen::DnType::CommonName, "a CDN");
     let theirs = format!("{}{}", key.serialize_pem(), params.self_signed(&key).expect("signed").pem());
-    let there = server("", Some(theirs)).await;
-    let found = own.tls(there, "a.test").await;
-    assert!(trouble(&found).contains("cdn.test") && trouble(&found).contains("in front"), "{found:?}");
+    let there = start_fake_server("", Some(theirs)).await;
+    let found = own.probe_tls(there, "a.test").await;
+    assert!(
+        problem_text(&found).contains("cdn.test") && problem_text(&found).contains("in front"),
+        "{found:?}"
+    );
 
-    let found = own.tls(server("HTTP/1.1 400 Bad Request\r\n\r\n", None).await, "a.test").await;
-    assert!(trouble(&found).contains("no TLS"), "{found:?}");
+    let found =
+        own.probe_tls(start_fake_server("HTTP/1.1 400 Bad Request\r\n\r\n", None).await, "a.test").await;
+    assert!(problem_text(&found).contains("no TLS"), "{found:?}");
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-    assert!(matches!(own.tls(nobody, "a.test").await, Found::Unclear(text) if text.contains("firewall")));
+    assert!(
+        matches!(own.probe_tls(nobody, "a.test").await, CheckResult::Unclear(text) if text.contains("firewall"))
+    );
 }
 
 #[tokio::test]
 async fn who_answers_on_80_is_known_by_what_is_said_to_a_strange_challenge() {
     let words = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nno such challenge is under way";
-    assert!(words.ends_with(NO_CHALLENGE));
-    assert!(matches!(plain_http(server(words, None).await, "a.test").await, Found::Fine(_)));
-    let other = server("HTTP/1.1 301 Moved Permanently\r\nlocation: https://a.test/\r\n\r\n", None).await;
-    let found = plain_http(other, "a.test").await;
-    assert!(trouble(&found).contains("301") && trouble(&found).contains("port 80"), "{found:?}");
+    assert!(words.ends_with(NO_CHALLENGE_TEXT));
+    assert!(matches!(probe_http(start_fake_server(words, None).await, "a.test").await, CheckResult::Pass(_)));
+    let other =
+        start_fake_server("HTTP/1.1 301 Moved Permanently\r\nlocation: https://a.test/\r\n\r\n", None).await;
+    let found = probe_http(other, "a.test").await;
+    assert!(problem_text(&found).contains("301") && problem_text(&found).contains("port 80"), "{found:?}");
 }
 
 #[test]
 fn a_name_that_leads_elsewhere_is_told_from_a_router_in_front() {
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-    assert!(matches!(leads_here(&[ip("8.8.8.8")], &[ip("8.8.8.8")]), Found::Fine(_)));
-    assert!(matches!(leads_here(&[ip("8.8.8.8")], &[ip("10.0.0.2")]), Found::Unclear(_)));
-    let found = leads_here(&[ip("8.8.8.8")], &[ip("9.9.9.9")]);
+    assert!(matches!(check_addresses(&[ip("8.8.8.8")], &[ip("8.8.8.8")]), CheckResult::Pass(_)));
+    assert!(matches!(check_addresses(&[ip("8.8.8.8")], &[ip("10.0.0.2")]), CheckResult::Unclear(_)));
+    let found = check_addresses(&[ip("8.8.8.8")], &[ip("9.9.9.9")]);
     assert!(
-        trouble(&found).contains("8.8.8.8") && trouble(&found).contains("this machine is 9.9.9.9"),
+        problem_text(&found).contains("8.8.8.8") && problem_text(&found).contains("this machine is 9.9.9.9"),
         "{found:?}"
     );
 }
@@ -140,29 +147,29 @@ fn keys_that_others_can_read_are_named() {
     let bundle = set.join("bundle.pem");
     fs::write(&bundle, issued("a.test")).expect("written");
     fs::set_permissions(&bundle, Permissions::from_mode(0o644)).expect("opened");
-    let found = troubles(folder.path(), TlsMode::Acme);
+    let found = folder_problems(folder.path(), TlsMode::Acme);
     assert!(
         found.len() == 1 && found[0].contains("chmod 600") && found[0].contains("bundle.pem"),
         "{found:?}"
     );
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("opened");
-    assert!(troubles(folder.path(), TlsMode::Acme)[0].contains("chmod 700"));
+    assert!(folder_problems(folder.path(), TlsMode::Acme)[0].contains("chmod 700"));
 }
 
 #[test]
 fn a_folder_that_cannot_be_used_is_said_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("certs");
-    assert!(troubles(&file, TlsMode::Acme).is_empty(), "it is made at the first start");
-    assert!(troubles(&file, TlsMode::Manual)[0].contains("make it"));
+    assert!(folder_problems(&file, TlsMode::Acme).is_empty(), "it is made at the first start");
+    assert!(folder_problems(&file, TlsMode::Manual)[0].contains("make it"));
     fs::write(&file, "no folder").expect("written");
-    assert!(troubles(&file, TlsMode::Acme)[0].contains("--certs"));
+    assert!(folder_problems(&file, TlsMode::Acme)[0].contains("--certs"));
 }
 
 #[test]
 fn an_operators_files_are_judged_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let found = troubles(folder.path(), TlsMode::Manual);
+    let found = folder_problems(folder.path(), TlsMode::Manual);
     assert!(found.len() == 1 && found[0].contains("certs import"), "{found:?}");
     let (good, other) = (issued("a.test"), issued("b.test"));
     let (key, _) = other.split_once("-----BEGIN CERT").expect("a key");
@@ -172,27 +179,30 @@ fn an_operators_files_are_judged_one_by_one() {
         fs::set_permissions(folder.path().join(name), Permissions::from_mode(0o600)).expect("closed");
     };
     write("good.pem", &good);
-    assert!(troubles(folder.path(), TlsMode::Manual).is_empty());
+    assert!(folder_problems(folder.path(), TlsMode::Manual).is_empty());
     write("a.crt", &format!("-----BEGIN CERT{chain}"));
     write("a.key", key);
-    let found = troubles(folder.path(), TlsMode::Manual);
+    let found = folder_problems(folder.path(), TlsMode::Manual);
     assert!(found.len() == 1 && found[0].contains("not the certificate's"), "{found:?}");
 }
 
 #[test]
 fn a_certificate_is_judged_by_how_it_stands() {
-    let material = Arc::new(Material::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
-    let status = |at| crate::certs::status::of_materials(std::slice::from_ref(&material), at).remove(0);
-    assert!(matches!(judge(&status(now())).found, Found::Fine(_)));
+    let material = Arc::new(ServerCertificate::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
+    let status = |at| crate::certs::status::from_certificates(std::slice::from_ref(&material), at).remove(0);
+    assert!(matches!(check_certificate(&status(now())).result, CheckResult::Pass(_)));
     let year = std::time::Duration::from_secs(365 * 86_400);
-    let expired = judge(&status(now() + year));
-    assert!(trouble(&expired.found).contains("expired") && trouble(&expired.found).contains("replace it"));
-    let limited = Status {
-        state: State::Backoff,
+    let expired = check_certificate(&status(now() + year));
+    assert!(
+        problem_text(&expired.result).contains("expired")
+            && problem_text(&expired.result).contains("replace it")
+    );
+    let limited = CertificateStatus {
+        state: CertificateState::Backoff,
         trouble: Some("too many certificates (rateLimited). Nothing".into()),
         ..status(now())
     };
-    assert!(trouble(&judge(&limited).found).contains("rateLimited"));
-    let new = Status { state: State::Bootstrap, not_after: None, ..status(now()) };
-    assert!(matches!(judge(&new).found, Found::Unclear(_)));
+    assert!(problem_text(&check_certificate(&limited).result).contains("rateLimited"));
+    let new = CertificateStatus { state: CertificateState::Bootstrap, not_after: None, ..status(now()) };
+    assert!(matches!(check_certificate(&new).result, CheckResult::Unclear(_)));
 }

@@ -42,9 +42,9 @@ fn a_missing_tenant_is_said() {
 #[test]
 fn an_unwell_gateway_is_told_from_a_stranger() {
     let (client, _) = listener("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
-    assert!(matches!(client.health(), Err(Error::Refused(_, StatusCode::SERVICE_UNAVAILABLE))));
+    assert!(matches!(client.health(), Err(Error::Status(_, StatusCode::SERVICE_UNAVAILABLE))));
     let (client, _) = listener("220 mail.example ESMTP\r\n");
-    assert!(matches!(client.health(), Err(Error::NotOurs(_))));
+    assert!(matches!(client.health(), Err(Error::NotAGateway(_))));
 }
 
 #[test]

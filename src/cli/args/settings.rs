@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::settings::{Flags, Key};
+use crate::settings::{Flags, SettingKey};
 
 /// Flags of the running gateway.
 #[derive(Debug, Default, Args)]
@@ -75,7 +75,7 @@ pub struct GatewayArgs {
 
 /// Flags that decide how tenants are judged; `serve` and `check` share them.
 #[derive(Debug, Default, Args)]
-pub struct TenantRules {
+pub struct ValidationArgs {
     /// The configuration file [default: tenantd.yaml, if there is one].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
@@ -111,39 +111,39 @@ impl GatewayArgs {
     /// Adds what was given.
     pub(in crate::cli) fn flags(&self, flags: Flags) -> Flags {
         flags
-            .with(Key::STATE, &self.state)
-            .with(Key::CERTS, &self.certs)
-            .with(Key::LISTEN, &self.listen)
-            .with(Key::ADMIN, &self.admin)
-            .with(Key::LISTEN_HTTP, &self.listen_http)
-            .with(Key::ACCEPT_TOS, &self.accept_tos)
-            .with(Key::ACME_DIRECTORY, &self.acme_directory)
-            .with(Key::ACME_STAGING, &self.acme_staging)
-            .with(Key::ACME_CONTACT, &self.acme_contact)
-            .with(Key::ACME_CA_ROOT, &self.acme_ca_root)
-            .with(Key::ACME_PROFILE, &self.acme_profile)
-            .with(Key::ACME_EAB_KID, &self.acme_eab_kid)
-            .with(Key::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
-            .with(Key::ENTRA_AUTHORITY, &self.entra_authority)
-            .with(Key::PRIVATE_NETWORKS, &self.private_networks)
-            .with(Key::WATCH, &self.watch)
-            .with(Key::LOG, &self.log)
-            .with(Key::READY_FILE, &self.ready_file)
-            .with(Key::MASTER_KEY_FILE, &self.master_key_file)
+            .with(SettingKey::STATE, &self.state)
+            .with(SettingKey::CERTS, &self.certs)
+            .with(SettingKey::LISTEN, &self.listen)
+            .with(SettingKey::ADMIN, &self.admin)
+            .with(SettingKey::LISTEN_HTTP, &self.listen_http)
+            .with(SettingKey::ACCEPT_TOS, &self.accept_tos)
+            .with(SettingKey::ACME_DIRECTORY, &self.acme_directory)
+            .with(SettingKey::ACME_STAGING, &self.acme_staging)
+            .with(SettingKey::ACME_CONTACT, &self.acme_contact)
+            .with(SettingKey::ACME_CA_ROOT, &self.acme_ca_root)
+            .with(SettingKey::ACME_PROFILE, &self.acme_profile)
+            .with(SettingKey::ACME_EAB_KID, &self.acme_eab_kid)
+            .with(SettingKey::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
+            .with(SettingKey::ENTRA_AUTHORITY, &self.entra_authority)
+            .with(SettingKey::PRIVATE_NETWORKS, &self.private_networks)
+            .with(SettingKey::WATCH, &self.watch)
+            .with(SettingKey::LOG, &self.log)
+            .with(SettingKey::READY_FILE, &self.ready_file)
+            .with(SettingKey::MASTER_KEY_FILE, &self.master_key_file)
     }
 }
 
-impl TenantRules {
+impl ValidationArgs {
     /// Adds what was given.
     pub(in crate::cli) fn flags(&self, flags: Flags) -> Flags {
         flags
-            .with(Key::TENANTS, &self.tenants)
-            .with(Key::HOST, &self.host)
-            .with(Key::TLS, &self.tls)
-            .with(Key::PUBLIC_BASE, &self.public_base)
-            .with(Key::REQUIRE_AUTH, &self.require_auth)
-            .with(Key::ZIP_HOSTS, &self.zip_hosts)
-            .with(Key::BACKEND_ALLOW, &self.backend_allow)
-            .with(Key::BACKEND_ONLY, &self.backend_only)
+            .with(SettingKey::TENANTS, &self.tenants)
+            .with(SettingKey::HOST, &self.host)
+            .with(SettingKey::TLS, &self.tls)
+            .with(SettingKey::PUBLIC_BASE, &self.public_base)
+            .with(SettingKey::REQUIRE_AUTH, &self.require_auth)
+            .with(SettingKey::ZIP_HOSTS, &self.zip_hosts)
+            .with(SettingKey::BACKEND_ALLOW, &self.backend_allow)
+            .with(SettingKey::BACKEND_ONLY, &self.backend_only)
     }
 }

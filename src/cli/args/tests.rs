@@ -1,7 +1,7 @@
 use clap::CommandFactory;
 
 use super::*;
-use crate::settings::{Flags, Key};
+use crate::settings::{Flags, SettingKey};
 
 /// Returns the help of a command, at the widest terminal width that it is laid out for.
 fn help(path: &[&str]) -> String {
@@ -48,19 +48,19 @@ fn every_flag_is_a_setting_of_its_name() {
     let flags: Vec<String> =
         serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?))).collect();
     let no_flags = [
-        Key::OPEN_TENANTS,
-        Key::SECRET_ROOT,
-        Key::CONFINE_TENANTS,
-        Key::EXTRA_HOST,
-        Key::ALLOWED_ORIGIN,
-        Key::HSTS,
-        Key::AUDIT,
-        Key::AUDIT_FILES,
+        SettingKey::OPEN_TENANTS,
+        SettingKey::SECRET_ROOT,
+        SettingKey::CONFINE_TENANTS,
+        SettingKey::EXTRA_HOST,
+        SettingKey::ALLOWED_ORIGIN,
+        SettingKey::HSTS,
+        SettingKey::AUDIT,
+        SettingKey::AUDIT_FILES,
     ];
-    for key in Key::ALL.into_iter().filter(|key| !no_flags.contains(key)) {
+    for key in SettingKey::ALL.into_iter().filter(|key| !no_flags.contains(key)) {
         assert!(flags.contains(&key.flag()), "{key}");
     }
-    assert_eq!(flags.len(), Key::ALL.len() - no_flags.len() + ["--config", "--help"].len());
+    assert_eq!(flags.len(), SettingKey::ALL.len() - no_flags.len() + ["--config", "--help"].len());
 }
 
 #[test]
@@ -71,20 +71,20 @@ fn flags_reach_the_settings() {
     let arguments = Arguments::try_parse_from(line.split_whitespace()).expect("understood");
     let Verb::Serve(serve) = arguments.verb else { panic!("another verb") };
     let expected = Flags::new()
-        .with(Key::TENANTS, ["t"])
-        .with(Key::STATE, ["s"])
-        .with(Key::CERTS, ["c"])
-        .with(Key::LISTEN, [":1", ":2"])
-        .with(Key::ADMIN, ["off"])
-        .with(Key::HOST, ["h"])
-        .with(Key::PUBLIC_BASE, ["b"])
-        .with(Key::TLS, ["off"])
-        .with(Key::WATCH, ["poll"])
-        .with(Key::LOG, ["json"])
-        .with(Key::REQUIRE_AUTH, ["true"])
-        .with(Key::ZIP_HOSTS, ["allow"])
-        .with(Key::BACKEND_ALLOW, ["n"])
-        .with(Key::READY_FILE, ["r"])
-        .with(Key::PRIVATE_NETWORKS, ["p", "q"]);
-    assert_eq!(serve.rules.flags(serve.gateway.flags(Flags::new())), expected);
+        .with(SettingKey::TENANTS, ["t"])
+        .with(SettingKey::STATE, ["s"])
+        .with(SettingKey::CERTS, ["c"])
+        .with(SettingKey::LISTEN, [":1", ":2"])
+        .with(SettingKey::ADMIN, ["off"])
+        .with(SettingKey::HOST, ["h"])
+        .with(SettingKey::PUBLIC_BASE, ["b"])
+        .with(SettingKey::TLS, ["off"])
+        .with(SettingKey::WATCH, ["poll"])
+        .with(SettingKey::LOG, ["json"])
+        .with(SettingKey::REQUIRE_AUTH, ["true"])
+        .with(SettingKey::ZIP_HOSTS, ["allow"])
+        .with(SettingKey::BACKEND_ALLOW, ["n"])
+        .with(SettingKey::READY_FILE, ["r"])
+        .with(SettingKey::PRIVATE_NETWORKS, ["p", "q"]);
+    assert_eq!(serve.validation.flags(serve.gateway.flags(Flags::new())), expected);
 }

@@ -9,7 +9,7 @@ use super::super::admin_client::AdminClient;
 use super::super::args::ServeArgs;
 use super::super::{Exit, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
-use crate::certs::{self, Check, Found, Status};
+use crate::certs::{self, CertificateStatus, CheckResult, DoctorCheck};
 use crate::gateway;
 use crate::server::Listeners;
 use crate::settings::{Flags, Settings};
@@ -17,8 +17,8 @@ use crate::telemetry::printable::printable;
 
 /// Runs all checks and prints their results.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
-    let flags = args.rules.flags(args.gateway.flags(Flags::new()));
-    let mut settings = configuration::load(&flags, args.rules.config.as_deref())?;
+    let flags = args.validation.flags(args.gateway.flags(Flags::new()));
+    let mut settings = configuration::load(&flags, args.validation.config.as_deref())?;
     if args.gateway.certs.is_none() {
         look_where_the_gateway_does(&mut settings);
     }
@@ -27,15 +27,15 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let checks = runtime.context("the checks cannot be run")?.block_on(async {
         let (mut checks, statuses) = match asked {
-            Some(Ok(statuses)) => (vec![Check::new("gateway", Ok("it answers".into()))], statuses),
+            Some(Ok(statuses)) => (vec![DoctorCheck::new("gateway", Ok("it answers".into()))], statuses),
             Some(Err(error)) => without_gateway(&settings, error.to_string()),
             None => without_gateway(&settings, "its admin listener is off, so it cannot be asked".into()),
         };
         checks.extend(certs::examine(&settings, &statuses, is_running).await);
         checks
     });
-    output::print(&told(&checks))?;
-    let in_trouble = checks.iter().any(|check| matches!(check.found, Found::Trouble(_)));
+    output::print(&render_checks(&checks))?;
+    let in_trouble = checks.iter().any(|check| matches!(check.result, CheckResult::Fail(_)));
     Ok(if in_trouble { Exit::Findings } else { Exit::Fine })
 }
 
@@ -48,14 +48,14 @@ fn look_where_the_gateway_does(settings: &mut Settings) {
 }
 
 /// Where no gateway answers: what lies in the folder, and whether a gateway could listen.
-fn without_gateway(settings: &Settings, why: String) -> (Vec<Check>, Vec<Status>) {
+fn without_gateway(settings: &Settings, why: String) -> (Vec<DoctorCheck>, Vec<CertificateStatus>) {
     let folder = settings.certs.display();
-    let found = Found::Unclear(format!("{why}. What follows is read from the certs folder, {folder}"));
-    let mut checks = vec![Check { what: "gateway".into(), found }];
+    let found = CheckResult::Unclear(format!("{why}. What follows is read from the certs folder, {folder}"));
+    let mut checks = vec![DoctorCheck { subject: "gateway".into(), result: found }];
     if settings.admin.is_some() {
-        checks.push(Check::new("listeners", can_listen(settings).map_err(|error| error.to_string())));
+        checks.push(DoctorCheck::new("listeners", can_listen(settings).map_err(|error| error.to_string())));
     }
-    (checks, certs::stored(&settings.certs, &settings.acme.cas, SystemClock.now()))
+    (checks, certs::read_folder_statuses(&settings.certs, &settings.acme.cas, SystemClock.now()))
 }
 
 fn can_listen(settings: &Settings) -> Result<String, gateway::Error> {
@@ -64,15 +64,15 @@ fn can_listen(settings: &Settings) -> Result<String, gateway::Error> {
     Ok("a gateway could listen where it is to".into())
 }
 
-fn told(checks: &[Check]) -> String {
+fn render_checks(checks: &[DoctorCheck]) -> String {
     let mut text = String::new();
     for check in checks {
-        let (mark, found) = match &check.found {
-            Found::Fine(found) => ("ok", found),
-            Found::Unclear(found) => ("??", found),
-            Found::Trouble(found) => ("!!", found),
+        let (mark, found) = match &check.result {
+            CheckResult::Pass(found) => ("ok", found),
+            CheckResult::Unclear(found) => ("??", found),
+            CheckResult::Fail(found) => ("!!", found),
         };
-        writeln!(text, "{mark}  {}: {}", printable(&check.what), printable(found))
+        writeln!(text, "{mark}  {}: {}", printable(&check.subject), printable(found))
             .expect("writing to a String cannot fail");
     }
     text

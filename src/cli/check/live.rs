@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use futures_util::{StreamExt, stream};
 use tokio::runtime;
 
-use super::{Judged, Verdict};
+use super::{CheckReport, CheckedTenant};
 use crate::backend::{self, AddressRules, Pool};
 use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Severity;
-use crate::bundle::Context;
+use crate::bundle::LoadContext;
 use crate::telemetry::metrics::Metrics;
 
 /// The number of backends called concurrently.
@@ -22,7 +22,11 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// The runtime or the HTTP client cannot be created.
-pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration) -> anyhow::Result<()> {
+pub(super) fn probe(
+    verdict: &mut CheckReport,
+    context: &LoadContext,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -37,12 +41,12 @@ pub(super) fn probe(verdict: &mut Verdict, context: &Context, patience: Duration
 }
 
 /// Creates the pool that `serve` uses: the same addresses are forbidden, the same CAs trusted.
-fn pool(context: &Context) -> anyhow::Result<Pool> {
+fn pool(context: &LoadContext) -> anyhow::Result<Pool> {
     let pool = Pool::new(AddressRules::of(context), SystemClock::shared(), Arc::new(Metrics::new()));
     pool.context("the client for tenants' backends cannot be made")
 }
 
-async fn one(pool: &Pool, tenant: &mut Judged, patience: Duration) {
+async fn one(pool: &Pool, tenant: &mut CheckedTenant, patience: Duration) {
     let Some(spec) = &tenant.spec else { return };
     let seen = backend::probe(pool, spec, patience).await;
     tenant.has_answered = Some(seen.iter().all(|finding| finding.severity != Severity::Error));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, json};
 
-use super::exports::Folder;
+use super::exports::DemoFolder;
 use crate::certs::LOCAL_CA_FILE;
 use crate::cli::tenants::list;
 use crate::gateway::Addresses;
@@ -14,13 +14,14 @@ use crate::tenants::status::TenantStatus;
 pub(super) fn text(
     tenants: &[TenantStatus],
     addresses: &Addresses,
-    folder: &Folder,
+    folder: &DemoFolder,
     program: &str,
 ) -> String {
     let first = tenants.iter().find_map(|tenant| tenant.connector_url.clone());
     let first = first.unwrap_or_else(|| format!("{}/sales/mcp", addresses.public_base));
     let ca = addresses.ca.clone().unwrap_or_else(|| folder.certs().join(LOCAL_CA_FILE));
-    let (ca, tenants_folder, program) = (quoted(&ca), quoted(&folder.tenants()), quoted(Path::new(program)));
+    let (ca, tenants_folder, program) =
+        (shell_quote(&ca), shell_quote(&folder.tenants()), shell_quote(Path::new(program)));
     let admin = addresses.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
     format!(
         "\nThe gateway serves on {base}. Two sample tenants:\n\n{table}\n\
@@ -35,8 +36,8 @@ pub(super) fn text(
         table = list(tenants),
         curl = curl(&first, &ca),
         snippet = snippet(tenants),
-        third = quoted(&folder.third()),
-        root = quoted(&folder.root),
+        third = shell_quote(&folder.third()),
+        root = shell_quote(&folder.root),
     )
 }
 
@@ -64,7 +65,7 @@ fn snippet(tenants: &[TenantStatus]) -> String {
 }
 
 /// Returns a path for a shell, quoted unless it is plain.
-fn quoted(path: &Path) -> String {
+fn shell_quote(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
@@ -91,7 +92,7 @@ mod tests {
             public_base: "https://localhost:8443".into(),
             ca: Some("/tmp/tenantd-demo/certs/local-ca.pem".into()),
         };
-        let folder = Folder { root: "/tmp/tenantd-demo".into() };
+        let folder = DemoFolder { root: "/tmp/tenantd-demo".into() };
         insta::assert_snapshot!(text(
             &[status("sales"), status("support")],
             &addresses,
@@ -102,6 +103,6 @@ mod tests {
 
     #[test]
     fn odd_paths_are_quoted() {
-        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+        assert_eq!(shell_quote(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

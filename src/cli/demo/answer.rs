@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value, json};
 
-use super::dataset::{Dataset, Kind, Row};
-use super::question::{Ask, Figure, Filter, Group, Question, Top};
+use super::dataset::{ColumnKind, DataRow, Dataset};
+use super::question::{Aggregate, Filter, GroupBy, ParsedQuestion, QuestionKind, Top};
 
 /// The number of rows if neither question nor caller says one.
 const DEFAULT_ROWS: usize = 20;
 
 /// Answers a question about a dataset.
 pub(super) fn answer(text: &str, limit: Option<usize>, dataset: &Dataset) -> Value {
-    let Some(question) = Question::read(text, dataset) else { return not_understood(dataset) };
+    let Some(question) = ParsedQuestion::read(text, dataset) else { return not_understood(dataset) };
     let mut rows = dataset.rows();
     rows.retain(|row| question.filters.iter().all(|filter| keeps(filter, row)));
     let matched = rows.len();
-    let mut found = match question.ask {
-        Ask::Rows { by } => plain(rows, by, question.top, dataset),
-        Ask::Figure { figure, group: None } => vec![one_figure(&rows, figure, dataset)],
-        Ask::Figure { figure, group: Some(group) } => grouped(&rows, figure, group, question.top, dataset),
+    let mut found = match question.kind {
+        QuestionKind::Rows { by } => plain(rows, by, question.top, dataset),
+        QuestionKind::Figure { figure, group: None } => vec![one_figure(&rows, figure, dataset)],
+        QuestionKind::Figure { figure, group: Some(group) } => {
+            grouped(&rows, figure, group, question.top, dataset)
+        }
     };
     let all = found.len();
     found.truncate(limit.unwrap_or(DEFAULT_ROWS));
@@ -41,7 +43,7 @@ fn not_understood(dataset: &Dataset) -> Value {
     })
 }
 
-fn keeps(filter: &Filter, row: &Row) -> bool {
+fn keeps(filter: &Filter, row: &DataRow) -> bool {
     match filter {
         Filter::OneOf(at, texts) => texts.contains(&row[*at]),
         Filter::Months(at, months) => months.iter().any(|month| row[*at].starts_with(month.as_str())),
@@ -50,7 +52,7 @@ fn keeps(filter: &Filter, row: &Row) -> bool {
     }
 }
 
-fn plain(mut rows: Vec<Row>, by: usize, top: Option<Top>, dataset: &Dataset) -> Vec<Value> {
+fn plain(mut rows: Vec<DataRow>, by: usize, top: Option<Top>, dataset: &Dataset) -> Vec<Value> {
     if let Some(top) = top {
         rows.sort_by(|a, b| ordered(figure_of(a, by), figure_of(b, by), top));
         rows.truncate(top.count);
@@ -58,13 +60,19 @@ fn plain(mut rows: Vec<Row>, by: usize, top: Option<Top>, dataset: &Dataset) -> 
     rows.iter().map(|row| object(row, dataset)).collect()
 }
 
-fn one_figure(rows: &[Row], figure: Figure, dataset: &Dataset) -> Value {
-    let rows: Vec<&Row> = rows.iter().collect();
+fn one_figure(rows: &[DataRow], figure: Aggregate, dataset: &Dataset) -> Value {
+    let rows: Vec<&DataRow> = rows.iter().collect();
     Value::Object(Map::from_iter([(label(figure, dataset), number(compute(&rows, figure)))]))
 }
 
-fn grouped(rows: &[Row], figure: Figure, group: Group, top: Option<Top>, dataset: &Dataset) -> Vec<Value> {
-    let mut groups: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+fn grouped(
+    rows: &[DataRow],
+    figure: Aggregate,
+    group: GroupBy,
+    top: Option<Top>,
+    dataset: &Dataset,
+) -> Vec<Value> {
+    let mut groups: BTreeMap<&str, Vec<&DataRow>> = BTreeMap::new();
     for row in rows {
         groups.entry(key(group, row)).or_default().push(row);
     }
@@ -72,7 +80,7 @@ fn grouped(rows: &[Row], figure: Figure, group: Group, top: Option<Top>, dataset
         groups.iter().map(|(name, rows)| (*name, compute(rows, figure))).collect();
     let order = top.unwrap_or(Top { count: usize::MAX, largest: true });
     // Months stay in calendar order, everything else is ordered by its figure.
-    if top.is_some() || matches!(group, Group::Column(_)) {
+    if top.is_some() || matches!(group, GroupBy::Column(_)) {
         figures.sort_by(|a, b| ordered(a.1, b.1, order));
     }
     figures.truncate(order.count);
@@ -83,13 +91,13 @@ fn grouped(rows: &[Row], figure: Figure, group: Group, top: Option<Top>, dataset
     figures.into_iter().map(entry).collect()
 }
 
-fn compute(rows: &[&Row], figure: Figure) -> f64 {
+fn compute(rows: &[&DataRow], figure: Aggregate) -> f64 {
     let sum = |at: usize| rows.iter().map(|row| figure_of(row, at)).sum::<f64>();
     match figure {
-        Figure::Count => rows.len() as f64,
-        Figure::Sum(at) => sum(at),
-        Figure::Average(_) if rows.is_empty() => 0.0,
-        Figure::Average(at) => sum(at) / rows.len() as f64,
+        Aggregate::Count => rows.len() as f64,
+        Aggregate::Sum(at) => sum(at),
+        Aggregate::Average(_) if rows.is_empty() => 0.0,
+        Aggregate::Average(at) => sum(at) / rows.len() as f64,
     }
 }
 
@@ -97,37 +105,37 @@ fn ordered(a: f64, b: f64, top: Top) -> std::cmp::Ordering {
     if top.largest { b.total_cmp(&a) } else { a.total_cmp(&b) }
 }
 
-fn figure_of(row: &Row, at: usize) -> f64 {
+fn figure_of(row: &DataRow, at: usize) -> f64 {
     row[at].parse().unwrap_or(0.0)
 }
 
-fn key(group: Group, row: &Row) -> &'static str {
+fn key(group: GroupBy, row: &DataRow) -> &'static str {
     match group {
-        Group::Column(at) => row[at],
-        Group::Month(at) => &row[at][..7],
+        GroupBy::Column(at) => row[at],
+        GroupBy::Month(at) => &row[at][..7],
     }
 }
 
-fn group_name(group: Group, dataset: &Dataset) -> String {
+fn group_name(group: GroupBy, dataset: &Dataset) -> String {
     match group {
-        Group::Column(at) => dataset.columns[at].name.to_owned(),
-        Group::Month(_) => "month".to_owned(),
+        GroupBy::Column(at) => dataset.columns[at].name.to_owned(),
+        GroupBy::Month(_) => "month".to_owned(),
     }
 }
 
 /// Returns the column name of a figure: `orders`, `total_amount`, `average_hours`.
-fn label(figure: Figure, dataset: &Dataset) -> String {
+fn label(figure: Aggregate, dataset: &Dataset) -> String {
     match figure {
-        Figure::Count => dataset.noun[1].to_owned(),
-        Figure::Sum(at) => format!("total_{}", dataset.columns[at].name),
-        Figure::Average(at) => format!("average_{}", dataset.columns[at].name),
+        Aggregate::Count => dataset.noun[1].to_owned(),
+        Aggregate::Sum(at) => format!("total_{}", dataset.columns[at].name),
+        Aggregate::Average(at) => format!("average_{}", dataset.columns[at].name),
     }
 }
 
-fn object(row: &Row, dataset: &Dataset) -> Value {
+fn object(row: &DataRow, dataset: &Dataset) -> Value {
     let cell = |kind, text: &str| match kind {
-        Kind::Number => number(text.parse().unwrap_or(0.0)),
-        Kind::Id | Kind::Text | Kind::Date => text.into(),
+        ColumnKind::Number => number(text.parse().unwrap_or(0.0)),
+        ColumnKind::Id | ColumnKind::Text | ColumnKind::Date => text.into(),
     };
     let cells = dataset.columns.iter().zip(row);
     Value::Object(cells.map(|(column, text)| (column.name.to_owned(), cell(column.kind, text))).collect())
@@ -139,24 +147,24 @@ fn number(value: f64) -> Value {
     if rounded.fract() == 0.0 { Value::from(rounded as i64) } else { Number::from_f64(rounded).into() }
 }
 
-fn sentence(question: &Question, found: &[Value], matched: usize, dataset: &Dataset) -> String {
+fn sentence(question: &ParsedQuestion, found: &[Value], matched: usize, dataset: &Dataset) -> String {
     let filters: Vec<String> = question.filters.iter().map(|filter| in_words(filter, dataset)).collect();
     let among = if filters.is_empty() { String::new() } else { format!(" with {}", filters.join(" and ")) };
     let noun = dataset.noun[usize::from(matched != 1)];
-    match &question.ask {
-        Ask::Figure { figure, group: None } => {
+    match &question.kind {
+        QuestionKind::Figure { figure, group: None } => {
             let label = label(*figure, dataset);
             let value = found.first().map(|row| row[&label].to_string()).unwrap_or_default();
             match figure {
-                Figure::Count => format!("{value} {noun}{among}."),
+                Aggregate::Count => format!("{value} {noun}{among}."),
                 _ => format!("{} is {value}, over {matched} {noun}{among}.", readable(&label)),
             }
         }
-        Ask::Figure { figure, group: Some(group) } => {
+        QuestionKind::Figure { figure, group: Some(group) } => {
             let (label, group) = (readable(&label(*figure, dataset)), group_name(*group, dataset));
             format!("{label} by {group}, over {matched} {noun}{among}.")
         }
-        Ask::Rows { .. } => format!("{matched} {noun}{among}."),
+        QuestionKind::Rows { .. } => format!("{matched} {noun}{among}."),
     }
 }
 

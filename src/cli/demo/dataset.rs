@@ -18,13 +18,13 @@ pub(super) struct Dataset {
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ColumnKind,
     /// Synonyms of the column's name.
-    pub(super) also: &'static [&'static str],
+    pub(super) synonyms: &'static [&'static str],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     /// An identifier, which is neither filtered nor grouped by.
     Id,
     Text,
@@ -34,11 +34,11 @@ pub(super) enum Kind {
 }
 
 /// The cells of a row, in the order of the columns.
-pub(super) type Row = Vec<&'static str>;
+pub(super) type DataRow = Vec<&'static str>;
 
 impl Dataset {
     /// Returns all rows, oldest first.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(super) fn rows(&self) -> Vec<DataRow> {
         self.csv.lines().skip(1).map(|line| line.split(',').collect()).collect()
     }
 
@@ -58,8 +58,8 @@ impl Dataset {
     }
 }
 
-const fn column(name: &'static str, kind: Kind, also: &'static [&'static str]) -> Column {
-    Column { name, kind, also }
+const fn column(name: &'static str, kind: ColumnKind, also: &'static [&'static str]) -> Column {
+    Column { name, kind, synonyms: also }
 }
 
 pub(super) const SALES: Dataset = Dataset {
@@ -68,15 +68,15 @@ pub(super) const SALES: Dataset = Dataset {
     description: "Orders of a small furniture shop from January to June 2026",
     noun: ["order", "orders"],
     columns: &[
-        column("order_id", Kind::Id, &[]),
-        column("date", Kind::Date, &[]),
-        column("customer", Kind::Text, &["client", "buyer"]),
-        column("product", Kind::Text, &["item", "article"]),
-        column("category", Kind::Text, &[]),
-        column("region", Kind::Text, &["area"]),
-        column("channel", Kind::Text, &[]),
-        column("units", Kind::Number, &["quantity", "pieces"]),
-        column("amount", Kind::Number, &["revenue", "sales", "turnover", "value", "money"]),
+        column("order_id", ColumnKind::Id, &[]),
+        column("date", ColumnKind::Date, &[]),
+        column("customer", ColumnKind::Text, &["client", "buyer"]),
+        column("product", ColumnKind::Text, &["item", "article"]),
+        column("category", ColumnKind::Text, &[]),
+        column("region", ColumnKind::Text, &["area"]),
+        column("channel", ColumnKind::Text, &[]),
+        column("units", ColumnKind::Number, &["quantity", "pieces"]),
+        column("amount", ColumnKind::Number, &["revenue", "sales", "turnover", "value", "money"]),
     ],
     measure: "amount",
     samples: &[
@@ -95,15 +95,15 @@ pub(super) const SUPPORT: Dataset = Dataset {
     description: "Tickets of the shop's support desk from March to June 2026",
     noun: ["ticket", "tickets"],
     columns: &[
-        column("ticket_id", Kind::Id, &[]),
-        column("date", Kind::Date, &[]),
-        column("customer", Kind::Text, &["client"]),
-        column("topic", Kind::Text, &["subject", "reason"]),
-        column("priority", Kind::Text, &["urgency"]),
-        column("status", Kind::Text, &["state"]),
-        column("agent", Kind::Text, &["colleague"]),
-        column("hours", Kind::Number, &["time", "duration"]),
-        column("satisfaction", Kind::Number, &["rating", "score"]),
+        column("ticket_id", ColumnKind::Id, &[]),
+        column("date", ColumnKind::Date, &[]),
+        column("customer", ColumnKind::Text, &["client"]),
+        column("topic", ColumnKind::Text, &["subject", "reason"]),
+        column("priority", ColumnKind::Text, &["urgency"]),
+        column("status", ColumnKind::Text, &["state"]),
+        column("agent", ColumnKind::Text, &["colleague"]),
+        column("hours", ColumnKind::Number, &["time", "duration"]),
+        column("satisfaction", ColumnKind::Number, &["rating", "score"]),
     ],
     measure: "hours",
     samples: &[
@@ -121,13 +121,13 @@ pub(super) const INVENTORY: Dataset = Dataset {
     description: "What lies in the shop's three warehouses",
     noun: ["item", "items"],
     columns: &[
-        column("sku", Kind::Id, &[]),
-        column("product", Kind::Text, &["article"]),
-        column("category", Kind::Text, &[]),
-        column("warehouse", Kind::Text, &["store", "location"]),
-        column("stock", Kind::Number, &["units", "pieces", "quantity"]),
-        column("reorder_level", Kind::Number, &["reorder level"]),
-        column("unit_cost", Kind::Number, &["unit cost", "cost", "price"]),
+        column("sku", ColumnKind::Id, &[]),
+        column("product", ColumnKind::Text, &["article"]),
+        column("category", ColumnKind::Text, &[]),
+        column("warehouse", ColumnKind::Text, &["store", "location"]),
+        column("stock", ColumnKind::Number, &["units", "pieces", "quantity"]),
+        column("reorder_level", ColumnKind::Number, &["reorder level"]),
+        column("unit_cost", ColumnKind::Number, &["unit cost", "cost", "price"]),
     ],
     measure: "stock",
     samples: &["Total stock per warehouse", "List items with stock below 10", "Average cost by category"],
@@ -149,7 +149,7 @@ mod tests {
             for row in dataset.rows() {
                 assert_eq!(row.len(), dataset.columns.len(), "{row:?}");
                 for (cell, column) in row.iter().zip(dataset.columns) {
-                    assert!(column.kind != Kind::Number || cell.parse::<f64>().is_ok(), "{cell}");
+                    assert!(column.kind != ColumnKind::Number || cell.parse::<f64>().is_ok(), "{cell}");
                 }
             }
             assert!(dataset.position(dataset.measure).is_some());

@@ -14,11 +14,11 @@ use crate::bundle::sample;
 
 /// The demo's folder. A second run reuses it, so that clients that trust the local CA still do.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct DemoFolder {
     pub(super) root: PathBuf,
 }
 
-impl Folder {
+impl DemoFolder {
     /// Creates `asked`, or a folder in the system's temporary folder. The latter must be owned by
     /// this user: other users of the machine may have created it first.
     pub(super) fn prepare(asked: Option<&Path>) -> anyhow::Result<Self> {
@@ -92,7 +92,7 @@ fn file_name(dataset: &Dataset) -> String {
 }
 
 fn export(dataset: &Dataset, api: SocketAddr) -> Vec<u8> {
-    sample::export(dataset.name, &configuration(dataset, api))
+    sample::build_export(dataset.name, &configuration(dataset, api))
 }
 
 fn configuration(dataset: &Dataset, api: SocketAddr) -> String {
@@ -112,9 +112,9 @@ mod tests {
     use crate::base::diagnostic::Severity;
     use crate::bundle;
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn folder() -> (tempfile::TempDir, DemoFolder) {
         let temporary = tempfile::tempdir().expect("a folder");
-        let folder = Folder::prepare(Some(temporary.path())).expect("prepared");
+        let folder = DemoFolder::prepare(Some(temporary.path())).expect("prepared");
         (temporary, folder)
     }
 
@@ -125,11 +125,11 @@ mod tests {
         let (_temporary, folder) = folder();
         folder.write_exports(API).expect("written");
         fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
-        let context = bundle::Context {
+        let context = bundle::LoadContext {
             backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
-            ..bundle::sample::context()
+            ..bundle::sample::sample_context()
         };
-        let entries = bundle::discover(&folder.tenants(), None).expect("listed");
+        let entries = bundle::list_entries(&folder.tenants(), None).expect("listed");
         assert_eq!(entries.len(), 3);
         for entry in entries {
             let loaded = bundle::load(&entry, &context);

@@ -1,36 +1,36 @@
 //! Parses a question in plain language. There is no model: the parser knows the dataset's words and
 //! a few of English, which is enough to answer honestly or to say that it did not understand.
 
-use super::dataset::{Column, Dataset, Kind};
+use super::dataset::{Column, ColumnKind, Dataset};
 use super::words::Words;
 
 /// A parsed question.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Question {
+pub(super) struct ParsedQuestion {
     pub(super) filters: Vec<Filter>,
-    pub(super) ask: Ask,
+    pub(super) kind: QuestionKind,
     /// The maximum number of rows, and from which end.
     pub(super) top: Option<Top>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Ask {
+pub(super) enum QuestionKind {
     /// The rows themselves, ordered by the column `by` if `top` is set.
     Rows { by: usize },
     /// One figure, or one for each group.
-    Figure { figure: Figure, group: Option<Group> },
+    Figure { figure: Aggregate, group: Option<GroupBy> },
 }
 
 /// A figure over rows; the number is the column's position.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Figure {
+pub(super) enum Aggregate {
     Count,
     Sum(usize),
     Average(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Group {
+pub(super) enum GroupBy {
     Column(usize),
     /// The month of the date in this column.
     Month(usize),
@@ -53,11 +53,11 @@ pub(super) struct Top {
     pub(super) largest: bool,
 }
 
-impl Question {
+impl ParsedQuestion {
     /// Parses a question. `None` if it says nothing about the dataset.
     pub(super) fn read(text: &str, dataset: &Dataset) -> Option<Self> {
         let mut words = Words::of(text);
-        let about = Figures::read(&words, dataset);
+        let about = MeasureHint::read(&words, dataset);
         let mut filters = values(&mut words, dataset);
         filters.extend(months(&mut words, dataset));
         filters.extend(bounds(&mut words, about.measure));
@@ -65,44 +65,44 @@ impl Question {
         let top = top(&words);
         let figure = about.figure(&words, top.is_some(), group.is_some());
         let ask = match figure {
-            Some(figure) => Ask::Figure { figure, group },
-            None => Ask::Rows { by: about.measure },
+            Some(figure) => QuestionKind::Figure { figure, group },
+            None => QuestionKind::Rows { by: about.measure },
         };
         let understood = !filters.is_empty() || figure.is_some() || top.is_some() || lists(&words, dataset);
-        (understood && !Words::of(text).is_empty()).then_some(Self { filters, ask, top })
+        (understood && !Words::of(text).is_empty()).then_some(Self { filters, kind: ask, top })
     }
 }
 
 /// The number column that a question is about, and whether the question names it.
-struct Figures {
+struct MeasureHint {
     measure: usize,
     named: bool,
 }
 
-impl Figures {
+impl MeasureHint {
     fn read(words: &Words, dataset: &Dataset) -> Self {
-        let named = columns(dataset, Kind::Number).find(|(_, column)| mentions(words, column));
+        let named = columns(dataset, ColumnKind::Number).find(|(_, column)| mentions(words, column));
         let default =
             || dataset.position(dataset.measure).expect("a dataset's measure is one of its columns");
         Self { measure: named.map_or_else(default, |(at, _)| at), named: named.is_some() }
     }
 
-    fn figure(&self, words: &Words, top: bool, grouped: bool) -> Option<Figure> {
+    fn figure(&self, words: &Words, top: bool, grouped: bool) -> Option<Aggregate> {
         if words.has_any(&["average", "avg", "mean"]) {
-            return Some(Figure::Average(self.measure));
+            return Some(Aggregate::Average(self.measure));
         }
         let counts = words.has_any(&["how many", "count", "number of"]);
         if counts && !self.named {
-            return Some(Figure::Count);
+            return Some(Aggregate::Count);
         }
         let sums = counts || words.has_any(&["total", "sum", "how much", "overall"]);
         if sums {
-            return Some(Figure::Sum(self.measure));
+            return Some(Aggregate::Sum(self.measure));
         }
         match (grouped, self.named, top) {
-            (true, true, _) if rates(words) => Some(Figure::Average(self.measure)),
-            (true, true, _) => Some(Figure::Sum(self.measure)),
-            (true, false, _) => Some(Figure::Count),
+            (true, true, _) if rates(words) => Some(Aggregate::Average(self.measure)),
+            (true, true, _) => Some(Aggregate::Sum(self.measure)),
+            (true, false, _) => Some(Aggregate::Count),
             (false, ..) => None,
         }
     }
@@ -121,7 +121,7 @@ fn lists(words: &Words, dataset: &Dataset) -> bool {
 fn values(words: &mut Words, dataset: &Dataset) -> Vec<Filter> {
     let rows = dataset.rows();
     let of = |(at, _): (usize, _)| rows.iter().map(move |row| (row[at], at));
-    let mut known: Vec<(&'static str, usize)> = columns(dataset, Kind::Text).flat_map(of).collect();
+    let mut known: Vec<(&'static str, usize)> = columns(dataset, ColumnKind::Text).flat_map(of).collect();
     known.sort_unstable();
     known.dedup();
     let mut filters: Vec<Filter> = Vec::new();
@@ -151,7 +151,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 fn months(words: &mut Words, dataset: &Dataset) -> Option<Filter> {
-    let (at, _) = columns(dataset, Kind::Date).next()?;
+    let (at, _) = columns(dataset, ColumnKind::Date).next()?;
     let last = || dataset.rows().last().map(|row| row[at][..7].to_owned());
     if words.take("last month") || words.take("latest month") {
         return Some(Filter::Months(at, vec![last()?]));
@@ -184,7 +184,7 @@ fn bounds(words: &mut Words, measure: usize) -> Vec<Filter> {
     above.into_iter().chain(below).collect()
 }
 
-fn group(words: &Words, dataset: &Dataset) -> Option<Group> {
+fn group(words: &Words, dataset: &Dataset) -> Option<GroupBy> {
     const LEADS: [&str; 8] = ["per", "by", "for each", "each", "between", "across", "which", "what"];
     let led = LEADS.iter().filter_map(|lead| words.tail(lead)).find_map(|tail| named_first(tail, dataset));
     led.or_else(|| {
@@ -194,7 +194,7 @@ fn group(words: &Words, dataset: &Dataset) -> Option<Group> {
 }
 
 /// Returns the group that a text begins with.
-fn named_first(tail: &str, dataset: &Dataset) -> Option<Group> {
+fn named_first(tail: &str, dataset: &Dataset) -> Option<GroupBy> {
     let begins = |word: &str| {
         let word = word.to_lowercase();
         let forms = super::words::plurals(&word);
@@ -202,13 +202,13 @@ fn named_first(tail: &str, dataset: &Dataset) -> Option<Group> {
             .chain(&forms)
             .any(|form| tail.strip_prefix(form.as_str()).is_some_and(|rest| rest.starts_with(' ')))
     };
-    let date = columns(dataset, Kind::Date).next();
+    let date = columns(dataset, ColumnKind::Date).next();
     if begins("month") {
-        return date.map(|(at, _)| Group::Month(at));
+        return date.map(|(at, _)| GroupBy::Month(at));
     }
-    let named = |column: &Column| begins(column.name) || column.also.iter().any(|word| begins(word));
-    let found = columns(dataset, Kind::Text).find(|(_, column)| named(column));
-    found.map(|(at, _)| Group::Column(at))
+    let named = |column: &Column| begins(column.name) || column.synonyms.iter().any(|word| begins(word));
+    let found = columns(dataset, ColumnKind::Text).find(|(_, column)| named(column));
+    found.map(|(at, _)| GroupBy::Column(at))
 }
 
 const TOPS: [(&str, bool); 3] = [("top", true), ("bottom", false), ("worst", false)];
@@ -237,10 +237,13 @@ fn number(word: &str) -> Option<usize> {
     word.parse().ok().or_else(spelt).filter(|count| *count > 0)
 }
 
-fn columns(dataset: &Dataset, kind: Kind) -> impl Iterator<Item = (usize, &'static Column)> + Clone + use<> {
+fn columns(
+    dataset: &Dataset,
+    kind: ColumnKind,
+) -> impl Iterator<Item = (usize, &'static Column)> + Clone + use<> {
     dataset.columns.iter().enumerate().filter(move |(_, column)| column.kind == kind)
 }
 
 fn mentions(words: &Words, column: &Column) -> bool {
-    words.has(column.name) || words.has_any(column.also)
+    words.has(column.name) || words.has_any(column.synonyms)
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::answer;
-use super::dataset::{ALL, Dataset, Kind};
+use super::dataset::{ALL, ColumnKind, Dataset};
 use crate::base::body::{self, Body};
 use crate::base::task::Tasks;
 
@@ -64,11 +64,11 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         Ok(Ok(body)) => respond(&head.method, head.uri.path(), head.uri.query(), &key, &body.to_bytes()),
         _ => (StatusCode::PAYLOAD_TOO_LARGE, json!({"error": "the body is too large or too slow"})),
     };
-    Ok(body::answer(status, HeaderValue::from_static("application/json"), value.to_string()))
+    Ok(body::response(status, HeaderValue::from_static("application/json"), value.to_string()))
 }
 
 #[derive(Deserialize)]
-struct Search {
+struct SearchRequest {
     query: String,
     connection_id: Option<String>,
     limit: Option<usize>,
@@ -81,7 +81,7 @@ fn respond(method: &Method, path: &str, query: Option<&str>, key: &str, body: &[
     };
     let another = |id: &str| id != dataset.connection_id();
     match (method.as_str(), path) {
-        ("POST", "/nlp-search") => match serde_json::from_slice::<Search>(body) {
+        ("POST", "/nlp-search") => match serde_json::from_slice::<SearchRequest>(body) {
             Ok(search) if search.connection_id.as_deref().is_some_and(another) => {
                 error(StatusCode::NOT_FOUND, "no such connection")
             }
@@ -104,12 +104,12 @@ fn connection_id(query: Option<&str>) -> Option<String> {
 /// Returns what a model should know before it calls the tool.
 fn context(dataset: &Dataset) -> Value {
     let of = |kind| dataset.columns.iter().filter(move |column| column.kind == kind);
-    let measures: Vec<Value> = of(Kind::Number)
-        .map(|column| json!({"name": column.name, "synonyms": column.also, "aggregations": ["sum", "average"]}))
+    let measures: Vec<Value> = of(ColumnKind::Number)
+        .map(|column| json!({"name": column.name, "synonyms": column.synonyms, "aggregations": ["sum", "average"]}))
         .collect();
     let attributes: Vec<&str> = dataset.columns.iter().map(|column| column.name).collect();
-    let dimensions: Vec<Value> = of(Kind::Text)
-        .map(|column| json!({"name": column.name, "synonyms": column.also, "values": values(column.name, dataset)}))
+    let dimensions: Vec<Value> = of(ColumnKind::Text)
+        .map(|column| json!({"name": column.name, "synonyms": column.synonyms, "values": values(column.name, dataset)}))
         .collect();
     json!({
         "dataset": dataset.name,

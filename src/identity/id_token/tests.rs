@@ -34,11 +34,11 @@ fn header() -> Value {
     json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" })
 }
 
-fn keys_for(issuer: Option<&str>) -> Keys {
+fn keys_for(issuer: Option<&str>) -> ProviderKeys {
     let n = URL_SAFE_NO_PAD.encode(KEY.public_key().modulus().big_endian_without_leading_zero());
     let e = URL_SAFE_NO_PAD.encode(KEY.public_key().exponent().big_endian_without_leading_zero());
     let key = json!({ "kty": "RSA", "use": "sig", "kid": "k1", "n": n, "e": e, "issuer": issuer });
-    Keys::parse(json!({ "keys": [key] }).to_string().as_bytes()).expect("a key")
+    ProviderKeys::parse(json!({ "keys": [key] }).to_string().as_bytes()).expect("a key")
 }
 
 fn issuer() -> String {
@@ -58,22 +58,26 @@ fn identity() -> IdentitySpec {
         client_id: "app".into(),
         client_secrets: vec![Secret::new("s")],
         directory: DirectorySpec::One(TID.into()),
-        guests: false,
-        personal: false,
+        allow_guests: false,
+        allow_personal_accounts: false,
     }
 }
 
-fn judged_as(claims: &Value, identity: &IdentitySpec, issuer: &str) -> Result<Person, Fault> {
+fn verify_for(claims: &Value, identity: &IdentitySpec, issuer: &str) -> Result<Person, InvalidIdToken> {
     let now = Timestamp::from_second(NOW).expect("a time");
-    judge(&sign(&header(), claims), &keys_for(None), &Expected { identity, issuer, nonce: Some("n-1"), now })
+    verify(
+        &sign(&header(), claims),
+        &keys_for(None),
+        &IdTokenExpectations { identity, issuer, nonce: Some("n-1"), now },
+    )
 }
 
-fn judged(claims: &Value) -> Result<Person, Fault> {
-    judged_as(claims, &identity(), &issuer())
+fn verify_claims(claims: &Value) -> Result<Person, InvalidIdToken> {
+    verify_for(claims, &identity(), &issuer())
 }
 
 /// Returns the valid claims with some of them replaced.
-fn with(changes: Value) -> Value {
+fn claims_with(changes: Value) -> Value {
     let mut claims = claims();
     for (name, value) in changes.as_object().expect("an object") {
         claims[name] = value.clone();
@@ -81,44 +85,44 @@ fn with(changes: Value) -> Value {
     claims
 }
 
-fn token_fault(token: &str, keys: &Keys) -> Fault {
+fn verification_error(token: &str, keys: &ProviderKeys) -> InvalidIdToken {
     let now = Timestamp::from_second(NOW).expect("a time");
-    let expected = Expected { identity: &identity(), issuer: &issuer(), nonce: None, now };
-    judge(token, keys, &expected).expect_err("a fault")
+    let expected = IdTokenExpectations { identity: &identity(), issuer: &issuer(), nonce: None, now };
+    verify(token, keys, &expected).expect_err("a fault")
 }
 
 #[test]
 fn a_good_token_is_a_person() {
-    let person = judged(&claims()).expect("a person");
+    let person = verify_claims(&claims()).expect("a person");
     assert_eq!((&*person.tid, &*person.oid, person.guest), (TID, OID, false));
     assert_eq!(person.roles, ["Analyst".into()]);
-    assert_eq!(person.groups, Groups::Known(vec!["g1".into()]));
+    assert_eq!(person.groups, GroupMembership::Known(vec!["g1".into()]));
 }
 
 #[test]
 fn each_claim_must_be_what_it_must_be() {
     for (changes, fault) in [
-        (json!({ "iss": format!("https://sts.windows.net/{TID}/") }), Fault::Issuer),
-        (json!({ "iss": format!("{}/", issuer()) }), Fault::Issuer),
-        (json!({ "aud": "other" }), Fault::Audience),
-        (json!({ "aud": ["app"] }), Fault::Malformed),
-        (json!({ "azp": "other" }), Fault::Audience),
-        (json!({ "exp": NOW - 120 }), Fault::Expired),
-        (json!({ "iat": NOW + 121 }), Fault::NotYet),
-        (json!({ "nbf": NOW + 121 }), Fault::NotYet),
-        (json!({ "exp": "soon" }), Fault::Malformed),
-        (json!({ "exp": i64::MAX }), Fault::Malformed),
-        (json!({ "nonce": "n-2" }), Fault::Nonce),
-        (json!({ "nonce": null }), Fault::Nonce),
-        (json!({ "ver": "1.0" }), Fault::Version),
-        (json!({ "tid": "other" }), Fault::Malformed),
-        (json!({ "tid": OID }), Fault::Directory),
-        (json!({ "oid": "" }), Fault::Malformed),
-        (json!({ "acct": 1 }), Fault::Guest),
-        (json!({ "idp": "live.com" }), Fault::Guest),
-        (json!({ "preferred_username": "ada_live.com#EXT#@contoso.com" }), Fault::Guest),
+        (json!({ "iss": format!("https://sts.windows.net/{TID}/") }), InvalidIdToken::Issuer),
+        (json!({ "iss": format!("{}/", issuer()) }), InvalidIdToken::Issuer),
+        (json!({ "aud": "other" }), InvalidIdToken::Audience),
+        (json!({ "aud": ["app"] }), InvalidIdToken::Malformed),
+        (json!({ "azp": "other" }), InvalidIdToken::Audience),
+        (json!({ "exp": NOW - 120 }), InvalidIdToken::Expired),
+        (json!({ "iat": NOW + 121 }), InvalidIdToken::NotYetValid),
+        (json!({ "nbf": NOW + 121 }), InvalidIdToken::NotYetValid),
+        (json!({ "exp": "soon" }), InvalidIdToken::Malformed),
+        (json!({ "exp": i64::MAX }), InvalidIdToken::Malformed),
+        (json!({ "nonce": "n-2" }), InvalidIdToken::Nonce),
+        (json!({ "nonce": null }), InvalidIdToken::Nonce),
+        (json!({ "ver": "1.0" }), InvalidIdToken::Version),
+        (json!({ "tid": "other" }), InvalidIdToken::Malformed),
+        (json!({ "tid": OID }), InvalidIdToken::Directory),
+        (json!({ "oid": "" }), InvalidIdToken::Malformed),
+        (json!({ "acct": 1 }), InvalidIdToken::Guest),
+        (json!({ "idp": "live.com" }), InvalidIdToken::Guest),
+        (json!({ "preferred_username": "ada_live.com#EXT#@contoso.com" }), InvalidIdToken::Guest),
     ] {
-        assert_eq!(judged(&with(changes.clone())).expect_err("a fault"), fault, "{changes}");
+        assert_eq!(verify_claims(&claims_with(changes.clone())).expect_err("a fault"), fault, "{changes}");
     }
     for changes in [
         json!({ "exp": NOW - 119 }),
@@ -127,7 +131,7 @@ fn each_claim_must_be_what_it_must_be() {
         json!({ "idp": format!("https://sts.windows.net/{TID}/") }),
         json!({ "idp": "https://sts.windows.net/x/", "acct": 0 }),
     ] {
-        assert!(judged(&with(changes.clone())).is_ok(), "{changes}");
+        assert!(verify_claims(&claims_with(changes.clone())).is_ok(), "{changes}");
     }
 }
 
@@ -136,7 +140,7 @@ fn a_missing_claim_is_never_forgiven() {
     for name in ["iss", "aud", "exp", "iat", "nonce", "ver", "tid", "oid"] {
         let mut claims = claims();
         claims.as_object_mut().expect("an object").remove(name);
-        assert!(judged(&claims).is_err(), "{name}");
+        assert!(verify_claims(&claims).is_err(), "{name}");
     }
 }
 
@@ -145,27 +149,36 @@ fn a_signature_is_ours_to_check() {
     let keys = keys_for(None);
     let good = sign(&header(), &claims());
     let none = format!("{}.{}.", part(&json!({ "alg": "none" })), part(&claims()));
-    assert_eq!(token_fault(&none, &keys), Fault::Malformed);
+    assert_eq!(verification_error(&none, &keys), InvalidIdToken::Malformed);
     let with_header = |header: Value| sign(&header, &claims());
-    assert_eq!(token_fault(&with_header(json!({"alg": "HS256", "kid": "k1"})), &keys), Fault::Algorithm);
-    assert_eq!(token_fault(&with_header(json!({"alg": "PS256", "kid": "k1"})), &keys), Fault::Algorithm);
-    assert_eq!(token_fault(&with_header(json!({"alg": "RS256", "kid": "k2"})), &keys), Fault::UnknownKey);
-    assert_eq!(token_fault(&with_header(json!({"alg": "RS256"})), &keys), Fault::UnknownKey);
+    assert_eq!(
+        verification_error(&with_header(json!({"alg": "HS256", "kid": "k1"})), &keys),
+        InvalidIdToken::Algorithm
+    );
+    assert_eq!(
+        verification_error(&with_header(json!({"alg": "PS256", "kid": "k1"})), &keys),
+        InvalidIdToken::Algorithm
+    );
+    assert_eq!(
+        verification_error(&with_header(json!({"alg": "RS256", "kid": "k2"})), &keys),
+        InvalidIdToken::UnknownKey
+    );
+    assert_eq!(verification_error(&with_header(json!({"alg": "RS256"})), &keys), InvalidIdToken::UnknownKey);
     let critical = json!({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": false});
-    assert_eq!(token_fault(&with_header(critical), &keys), Fault::Malformed);
+    assert_eq!(verification_error(&with_header(critical), &keys), InvalidIdToken::Malformed);
     let (message, _) = good.rsplit_once('.').expect("three parts");
-    assert_eq!(token_fault(&format!("{message}."), &keys), Fault::Signature);
-    assert_eq!(token_fault("", &keys), Fault::Malformed);
-    assert_eq!(token_fault(&"a".repeat(1 << 20), &keys), Fault::Malformed);
+    assert_eq!(verification_error(&format!("{message}."), &keys), InvalidIdToken::Signature);
+    assert_eq!(verification_error("", &keys), InvalidIdToken::Malformed);
+    assert_eq!(verification_error(&"a".repeat(1 << 20), &keys), InvalidIdToken::Malformed);
     // A key that the directory publishes for other issuers.
     let foreign = keys_for(Some("https://login.test/other/v2.0"));
-    assert_eq!(token_fault(&good, &foreign), Fault::KeyOfAnotherIssuer);
+    assert_eq!(verification_error(&good, &foreign), InvalidIdToken::KeyIssuer);
     let any = keys_for(Some("https://login.test/{tenantid}/v2.0"));
     assert!(
-        judge(
+        verify(
             &good,
             &any,
-            &Expected {
+            &IdTokenExpectations {
                 identity: &identity(),
                 issuer: &issuer(),
                 nonce: None,
@@ -183,7 +196,7 @@ fn the_keys_own_hmac_is_no_signature() {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_ref());
     let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()));
-    assert_eq!(token_fault(&token, &keys_for(None)), Fault::Algorithm);
+    assert_eq!(verification_error(&token, &keys_for(None)), InvalidIdToken::Algorithm);
 }
 
 #[test]
@@ -191,25 +204,28 @@ fn of_several_directories_only_the_listed_ones_count() {
     let template = "https://login.test/{tenantid}/v2.0";
     let several = |allowed: &str, personal| IdentitySpec {
         directory: DirectorySpec::Several { audience: Audience::Common, allowed: vec![allowed.into()] },
-        personal,
+        allow_personal_accounts: personal,
         ..identity()
     };
-    let personal = with(
-        json!({ "tid": PERSONAL, "iss": format!("https://login.test/{PERSONAL}/v2.0"), "idp": "live.com" }),
+    let personal = claims_with(
+        json!({ "tid": PERSONAL_ACCOUNTS_DIRECTORY, "iss": format!("https://login.test/{PERSONAL_ACCOUNTS_DIRECTORY}/v2.0"), "idp": "live.com" }),
     );
-    assert!(judged_as(&claims(), &several(TID, false), template).is_ok());
-    assert_eq!(judged_as(&claims(), &several(PERSONAL, false), template), Err(Fault::Directory));
-    assert_eq!(judged_as(&personal, &several(TID, false), template), Err(Fault::Personal));
-    assert!(judged_as(&personal, &several(TID, true), template).is_ok());
+    assert!(verify_for(&claims(), &several(TID, false), template).is_ok());
+    assert_eq!(
+        verify_for(&claims(), &several(PERSONAL_ACCOUNTS_DIRECTORY, false), template),
+        Err(InvalidIdToken::Directory)
+    );
+    assert_eq!(verify_for(&personal, &several(TID, false), template), Err(InvalidIdToken::Personal));
+    assert!(verify_for(&personal, &several(TID, true), template).is_ok());
     // The issuer must name the same directory as the token.
-    let mixed = with(json!({ "tid": PERSONAL }));
-    assert_eq!(judged_as(&mixed, &several(TID, true), template), Err(Fault::Issuer));
+    let mixed = claims_with(json!({ "tid": PERSONAL_ACCOUNTS_DIRECTORY }));
+    assert_eq!(verify_for(&mixed, &several(TID, true), template), Err(InvalidIdToken::Issuer));
 }
 
 #[test]
 fn guests_are_taken_where_they_are_let_in() {
-    let guests = IdentitySpec { guests: true, ..identity() };
-    let person = judged_as(&with(json!({ "acct": 1 })), &guests, &issuer()).expect("let in");
+    let guests = IdentitySpec { allow_guests: true, ..identity() };
+    let person = verify_for(&claims_with(json!({ "acct": 1 })), &guests, &issuer()).expect("let in");
     assert!(person.guest);
 }
 
@@ -220,9 +236,12 @@ fn groups_that_did_not_fit_are_not_taken_for_none() {
         json!({ "groups": ["g1"], "_claim_names": { "groups": "src1" } }),
         json!({ "groups": null, "hasgroups": true }),
     ] {
-        assert_eq!(judged(&with(changes)).expect("a person").groups, Groups::TooMany);
+        assert_eq!(verify_claims(&claims_with(changes)).expect("a person").groups, GroupMembership::TooMany);
     }
-    assert_eq!(judged(&with(json!({ "groups": null }))).expect("a person").groups, Groups::Known(vec![]));
+    assert_eq!(
+        verify_claims(&claims_with(json!({ "groups": null }))).expect("a person").groups,
+        GroupMembership::Known(vec![])
+    );
 }
 
 proptest! {
@@ -230,7 +249,7 @@ proptest! {
 
     #[test]
     fn whatever_is_sent_is_refused_without_a_panic(text in "[A-Za-z0-9_.{}\":-]{0,200}") {
-        prop_assert!(judged_text(&text).is_err());
+        prop_assert!(verify_text(&text).is_err());
     }
 
     /// A valid token becomes invalid if any of its bytes changes.
@@ -241,7 +260,7 @@ proptest! {
         prop_assume!(GOOD.as_bytes()[at] != to.as_bytes()[0]);
         let mut token = GOOD.clone();
         token.replace_range(at..=at, &to);
-        prop_assert!(judged_text(&token).is_err());
+        prop_assert!(verify_text(&token).is_err());
     }
 
     /// Each claim has a single valid value; dates are valid within the skew only.
@@ -251,20 +270,20 @@ proptest! {
         value in prop_oneof![any::<String>().prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(json!([])), Just(json!({}))],
     ) {
         prop_assume!(claims()[name] != value && !(name == "azp" && value == "app"));
-        let refused = judged(&with(json!({ name: value }))).is_err();
+        let refused = verify_claims(&claims_with(json!({ name: value }))).is_err();
         prop_assert!(refused);
     }
 
     #[test]
     fn times_count_by_the_skew(iat in -400i64..400, nbf in -400i64..400, exp in -400i64..400) {
-        let claims = with(json!({ "iat": NOW + iat, "nbf": NOW + nbf, "exp": NOW + exp }));
+        let claims = claims_with(json!({ "iat": NOW + iat, "nbf": NOW + nbf, "exp": NOW + exp }));
         let good = iat <= 120 && nbf <= 120 && exp > -120;
-        prop_assert_eq!(judged(&claims).is_ok(), good);
+        prop_assert_eq!(verify_claims(&claims).is_ok(), good);
     }
 }
 
-fn judged_text(token: &str) -> Result<Person, Fault> {
+fn verify_text(token: &str) -> Result<Person, InvalidIdToken> {
     let now = Timestamp::from_second(NOW).expect("a time");
-    let expected = Expected { identity: &identity(), issuer: &issuer(), nonce: Some("n-1"), now };
-    judge(token, &keys_for(None), &expected)
+    let expected = IdTokenExpectations { identity: &identity(), issuer: &issuer(), nonce: Some("n-1"), now };
+    verify(token, &keys_for(None), &expected)
 }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::bed::*;
+use super::testkit::*;
 use crate::backend::tests::fake::Reply;
-use crate::mcp::pace::Pace;
-use crate::mcp::{Caller, Door};
+use crate::mcp::timing::Timing;
+use crate::mcp::{AuthMode, Caller};
 use crate::oauth::bearer::Principal;
 
 #[tokio::test]
 async fn a_search_is_asked_once_and_its_rows_come_back_twice() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let answer = ask(&bed.server(), call("search", json!({"query": "orders", "limit": 5}))).await;
     let result = answer.result();
     assert_eq!(result["structuredContent"]["data"]["rows"][0], json!({"region": "north", "orders": 12}));
@@ -28,7 +28,7 @@ async fn a_search_is_asked_once_and_its_rows_come_back_twice() {
 
 #[tokio::test]
 async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     for (arguments, named) in [
         (json!({}), "argument \"query\" is missing"),
@@ -48,7 +48,7 @@ async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
 
 #[tokio::test]
 async fn what_clients_add_to_a_call_does_not_make_it_fail() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     for (tool, arguments) in [
         ("search", json!({"query": "orders", "limit": null, "topic": null})),
@@ -66,7 +66,7 @@ async fn what_clients_add_to_a_call_does_not_make_it_fail() {
 
 #[tokio::test]
 async fn a_failing_backend_is_told_in_one_sentence_with_the_request() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let error = |status| Reply::Status(status, json!({"detail": "x", "key": KEY}));
     for (reply, sentence) in [
         (error(401), "The search service refused this server's API key. The operator should"),
@@ -95,13 +95,13 @@ async fn a_failing_backend_is_told_in_one_sentence_with_the_request() {
 }
 
 /// Timing of `hurried`, but without streams.
-fn hurried_json() -> Pace {
-    Pace { upgrade_after: Duration::from_secs(60), ..hurried() }
+fn hurried_json() -> Timing {
+    Timing { stream_after: Duration::from_secs(60), ..hurried() }
 }
 
 #[tokio::test]
 async fn a_context_that_cannot_be_had_is_told_too() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Status(401, json!({})));
     let server = bed.server();
     let (text, is_error) = ask(&server, call("get_context", json!({}))).await.told();
@@ -113,7 +113,7 @@ async fn a_context_that_cannot_be_had_is_told_too() {
 
 #[tokio::test]
 async fn the_context_is_narrowed_and_fetched_once() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let document = json!({"entities": [{"name": "order"}, {"name": "invoice"}]});
     bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
     let server = bed.server();
@@ -131,7 +131,7 @@ async fn the_context_is_narrowed_and_fetched_once() {
 
 #[tokio::test]
 async fn a_large_answer_is_cut_and_says_so() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let rows: Vec<Value> = (0..2000).map(|n| json!({"n": n, "pad": "x".repeat(80)})).collect();
     bed.backend.answer("/nlp-search", Reply::Json(json!({"rows": rows})));
     let mut surface = bed.surface();
@@ -148,14 +148,14 @@ async fn a_large_answer_is_cut_and_says_so() {
 
 #[tokio::test]
 async fn who_asks_and_in_which_trace_goes_on_to_the_backend() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     let of = |n: u8| format!("00-{}-00f067aa0ba902b7-01", format!("{n:02x}").repeat(16));
     let in_meta = json!({"name": "search", "arguments": {"query": "q"}, "_meta": {"traceparent": of(1)}});
     let both = with(modern("tools/call", in_meta), "traceparent", &of(2));
     let ann = Caller { principal: Principal::Key { label: "ann".into() }, ..caller() };
     let mut keyed = bed.surface();
-    keyed.door = Door::Keys;
+    keyed.auth_mode = AuthMode::Keys;
     ask_as(&built(keyed, unhurried()), both, ann).await.result();
     ask(&server, with(search("q"), "traceparent", &of(2))).await.result();
     let requests = bed.backend.requests();
@@ -167,9 +167,9 @@ async fn who_asks_and_in_which_trace_goes_on_to_the_backend() {
 
 #[tokio::test]
 async fn a_panic_is_an_internal_error_without_its_cause() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     // A period of zero makes tokio's interval panic during the call.
-    let server = built(bed.surface(), Pace { progress: Duration::ZERO, ..hurried_json() });
+    let server = built(bed.surface(), Timing { progress_interval: Duration::ZERO, ..hurried_json() });
     let answer = ask(&server, search_with_progress()).await;
     assert_eq!(answer.body["error"]["code"], -32603);
     assert_eq!(answer.message(), format!("The server failed. (request {REQUEST_ID})"));
@@ -183,6 +183,6 @@ async fn a_panic_is_an_internal_error_without_its_cause() {
         (answer.body["error"]["code"].as_i64(), answer.message()),
         (Some(-32603), "The server failed.")
     );
-    assert_eq!(server.under_way(), 0);
+    assert_eq!(server.in_flight_count(), 0);
     ask(&server, modern("tools/list", json!({}))).await.result();
 }

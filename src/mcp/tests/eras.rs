@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::bed::*;
+use super::testkit::*;
 use crate::backend::tests::fake::Reply;
-use crate::mcp::{Caller, Door};
+use crate::mcp::{AuthMode, Caller};
 use crate::oauth::bearer::Principal;
 
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
@@ -22,7 +22,7 @@ fn names(tools: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
-    let server = Bed::new().await.server();
+    let server = McpTestkit::new().await.server();
     let whole = json!({"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
     let with = |name: &str, value: Value| {
         let mut params = whole.clone();
@@ -64,7 +64,7 @@ async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
 
 #[tokio::test]
 async fn an_empty_list_in_the_place_of_an_object_is_an_empty_object() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
     let server = bed.server();
     let message = |method: &str, params: Value| {
@@ -86,7 +86,7 @@ async fn an_empty_list_in_the_place_of_an_object_is_an_empty_object() {
 
 #[tokio::test]
 async fn parameters_that_are_no_object_are_told_so_and_never_an_unknown_method() {
-    let server = Bed::new().await.server();
+    let server = McpTestkit::new().await.server();
     for method in ["initialize", "ping", "tools/list", "tools/call", "resources/read", "server/discover"] {
         for params in [json!([1]), json!("x"), json!(7), json!(true)] {
             let message = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
@@ -111,7 +111,7 @@ async fn parameters_that_are_no_object_are_told_so_and_never_an_unknown_method()
 
 #[tokio::test]
 async fn a_handshake_settles_on_the_clients_revision() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     for version in LEGACY {
         let answer = ask(&server, initialize(version)).await;
@@ -129,7 +129,7 @@ async fn a_handshake_settles_on_the_clients_revision() {
 
 #[tokio::test]
 async fn a_client_of_an_old_era_lists_calls_and_reads() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
     let server = bed.server();
     for version in LEGACY {
@@ -154,7 +154,7 @@ async fn a_client_of_an_old_era_lists_calls_and_reads() {
 
 #[tokio::test]
 async fn discovery_tells_all_that_a_handshake_would() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Json(json!({"entities": [{"name": "order"}]})));
     let server = bed.server();
     let answer = ask(&server, modern("server/discover", json!({}))).await;
@@ -174,9 +174,9 @@ async fn discovery_tells_all_that_a_handshake_would() {
 
 #[tokio::test]
 async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let mut surface = bed.surface();
-    surface.door = Door::Keys;
+    surface.auth_mode = AuthMode::Keys;
     let server = built(surface, unhurried());
     let holder = Caller { principal: Principal::Key { label: "ci".into() }, ..caller() };
     let lists = ["tools/list", "resources/list", "resources/templates/list"].map(|list| (list, json!({})));
@@ -198,7 +198,7 @@ async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
 
 #[tokio::test]
 async fn tools_are_listed_in_the_order_of_the_spec_with_all_that_a_model_reads() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let answer = ask(&bed.server(), modern("tools/list", json!({}))).await;
     assert_eq!(names(answer.result()), ["search", "get_context"]);
     let tool = &answer.result()["tools"][0];
@@ -210,7 +210,7 @@ async fn tools_are_listed_in_the_order_of_the_spec_with_all_that_a_model_reads()
 
 #[tokio::test]
 async fn the_context_is_the_one_resource() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let document = json!({"entities": ["order"], "deep": {"x": [1, 2]}});
     bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
     let server = bed.server();
@@ -229,7 +229,7 @@ async fn the_context_is_the_one_resource() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_told_apart() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     for method in ["nonsense/method", "ping", "logging/setLevel", "prompts/list", "resources/subscribe"] {
         assert_eq!(ask(&server, modern(method, json!({}))).await.error(), (404, -32601), "{method}");
@@ -249,7 +249,7 @@ async fn what_does_not_exist_is_told_apart() {
 
 #[tokio::test]
 async fn known_methods_with_misshapen_parameters_are_not_unknown() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let answer =
         ask(&bed.server(), modern("tools/call", json!({"name": "search", "arguments": "text"}))).await;
     assert_eq!(answer.error().1, -32602);

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::bed::*;
+use super::testkit::*;
 
 #[tokio::test]
 async fn only_the_reserved_dataset_has_the_fixture() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     assert_eq!(ask(&bed.server(), call("test_simple_text", json!({}))).await.error().1, -32602);
     let mut surface = bed.surface();
     surface.dataset = "tenantd-conformance".into();

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::bed::*;
+use super::testkit::*;
 use crate::backend::tests::fake::Reply;
-use crate::mcp::{McpServer, Surface};
+use crate::mcp::{McpServer, McpServerConfig};
 use crate::spec::ToolKind;
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Opens a stream and reads its acknowledgement.
-async fn listen(server: &McpServer) -> Stream {
+async fn listen(server: &McpServer) -> SseStream {
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let mut stream = open(server, modern("subscriptions/listen", wanted)).await;
     let message = stream.message().await.expect("an acknowledgement");
@@ -21,7 +21,7 @@ async fn listen(server: &McpServer) -> Stream {
 }
 
 /// Returns the methods of all messages until the end; the final result has none.
-async fn methods(stream: Stream) -> Vec<String> {
+async fn methods(stream: SseStream) -> Vec<String> {
     let method = |message: &Value| message["method"].as_str().unwrap_or("result").to_owned();
     let messages = stream.rest().await;
     for message in &messages {
@@ -30,7 +30,7 @@ async fn methods(stream: Stream) -> Vec<String> {
     messages.iter().map(method).collect()
 }
 
-fn with_another_tool(bed: &Bed) -> Surface {
+fn with_another_tool(bed: &McpTestkit) -> McpServerConfig {
     let mut surface = bed.surface();
     let more = bed.tool("search_more", ToolKind::Search, "/nlp-search");
     surface.tools = surface.tools.iter().cloned().chain([more]).collect();
@@ -39,42 +39,42 @@ fn with_another_tool(bed: &Bed) -> Surface {
 
 #[tokio::test]
 async fn listeners_hear_of_other_tools_and_of_nothing_else() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), unhurried()));
     let mut stream = listen(&first).await;
-    first.superseded_by(&same);
+    first.hand_over_to(&same);
     first.close();
-    same.superseded_by(&other);
+    same.hand_over_to(&other);
     same.close();
     let message = stream.message().await.expect("a notification");
     assert_eq!(message["method"], "notifications/tools/list_changed");
     assert_eq!(message["params"]["_meta"][SUBSCRIPTION], 7, "{message}");
-    assert_eq!(first.under_way(), 1);
+    assert_eq!(first.in_flight_count(), 1);
     other.close();
     assert_eq!(methods(stream).await, ["result"]);
-    assert_eq!(first.under_way(), 0);
+    assert_eq!(first.in_flight_count(), 0);
 }
 
 #[tokio::test]
 async fn a_reload_with_the_same_tools_is_not_heard() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let (first, same) = (bed.server(), bed.server());
     let stream = listen(&first).await;
-    first.superseded_by(&same);
+    first.hand_over_to(&same);
     same.close();
     assert_eq!(methods(stream).await, ["result"]);
 }
 
 #[tokio::test]
 async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let (first, other) = (bed.server(), built(with_another_tool(&bed), unhurried()));
     let wanted = json!({"notifications": {"promptsListChanged": true}});
     let mut stream = open(&first, modern("subscriptions/listen", wanted)).await;
     let acknowledged = stream.message().await.expect("an acknowledgement");
     assert_eq!(acknowledged["params"]["notifications"].get("toolsListChanged"), None, "{acknowledged}");
     let mut others = listen(&first).await;
-    first.superseded_by(&other);
+    first.hand_over_to(&other);
     others.message().await.expect("a notification");
     let silence = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
     assert!(silence.is_err(), "{silence:?}");
@@ -84,7 +84,7 @@ async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
 
 #[tokio::test]
 async fn closing_ends_streams_and_calls_with_an_answer() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Hang);
     let server = bed.impatient();
     let stream = listen(&server).await;
@@ -96,12 +96,12 @@ async fn closing_ends_streams_and_calls_with_an_answer() {
     let (text, is_error) = told(&answers[0]["result"]);
     assert!(is_error && text.starts_with("This server was changed or is shutting down."), "{text}");
     bed.backend.until(|counts| counts.cancelled == 1).await;
-    assert_eq!(server.under_way(), 0);
+    assert_eq!(server.in_flight_count(), 0);
 }
 
 #[tokio::test]
 async fn streams_can_end_while_calls_go_on() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Held(Reply::Rows.into()));
     let server = bed.impatient();
     let stream = listen(&server).await;
@@ -117,17 +117,17 @@ async fn streams_can_end_while_calls_go_on() {
 
 #[tokio::test]
 async fn a_stream_counts_until_its_client_leaves() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     let server = bed.server();
     let streams = [listen(&server).await, listen(&server).await];
-    assert_eq!(server.under_way(), 2);
+    assert_eq!(server.in_flight_count(), 2);
     drop(streams);
-    assert_eq!(server.under_way(), 0);
+    assert_eq!(server.in_flight_count(), 0);
 }
 
 #[tokio::test]
 async fn two_servers_share_nothing() {
-    let (here, there) = (Bed::new().await, Bed::new().await);
+    let (here, there) = (McpTestkit::new().await, McpTestkit::new().await);
     there.backend.answer("/nlp-context", Reply::Json(json!({"entities": ["theirs"]})));
     let mut surface = with_another_tool(&there);
     surface.dataset = "there".into();
@@ -145,7 +145,7 @@ async fn two_servers_share_nothing() {
 
     ours.close();
     assert_eq!(methods(our_stream).await, ["result"]);
-    assert_eq!((ours.under_way(), theirs.under_way()), (0, 1));
+    assert_eq!((ours.in_flight_count(), theirs.in_flight_count()), (0, 1));
     ask(&theirs, search("q")).await.result();
     theirs.close();
     assert_eq!(methods(their_stream).await, ["result"]);

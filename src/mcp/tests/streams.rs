@@ -3,37 +3,37 @@
 
 use serde_json::json;
 
-use super::bed::*;
+use super::testkit::*;
 use crate::backend::tests::fake::Reply;
 
 #[tokio::test]
 async fn a_slow_answer_is_kept_alive_and_comes_as_the_one_event() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Held(Reply::Rows.into()));
     let server = bed.impatient();
     let mut stream = open(&server, search("orders")).await;
     assert_eq!(stream.headers["x-accel-buffering"], "no");
     assert_eq!(stream.headers["cache-control"], "no-store");
     for _ in 0..3 {
-        assert_eq!(stream.next().await, Some(Item::Comment));
+        assert_eq!(stream.next().await, Some(SseItem::Comment));
     }
-    assert_eq!(server.under_way(), 1);
+    assert_eq!(server.in_flight_count(), 1);
     bed.backend.until(|counts| counts.in_flight == 1).await;
     bed.backend.release();
     let messages = stream.rest().await;
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert_eq!(messages[0]["id"], 7);
     assert_eq!(messages[0]["result"]["structuredContent"]["data"]["row_count"], 2);
-    assert_eq!(server.under_way(), 0);
+    assert_eq!(server.in_flight_count(), 0);
 }
 
 #[tokio::test]
 async fn a_failure_that_comes_late_is_an_event_as_well() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Held(Reply::Html(502).into()));
     let server = bed.impatient();
     let mut stream = open(&server, search("orders")).await;
-    assert_eq!(stream.next().await, Some(Item::Comment));
+    assert_eq!(stream.next().await, Some(SseItem::Comment));
     bed.backend.until(|counts| counts.in_flight == 1).await;
     bed.backend.release();
     let messages = stream.rest().await;
@@ -43,7 +43,7 @@ async fn a_failure_that_comes_late_is_an_event_as_well() {
 
 #[tokio::test]
 async fn a_client_that_asked_hears_of_progress_before_the_answer() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Held(Reply::Rows.into()));
     let server = bed.impatient();
     let mut stream = open(&server, search_with_progress()).await;
@@ -65,7 +65,7 @@ async fn a_client_that_asked_hears_of_progress_before_the_answer() {
 
 #[tokio::test]
 async fn a_client_that_leaves_before_an_answer_began_cancels_the_backend_call() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Hang);
     let server = bed.server();
     for request in [
@@ -78,16 +78,16 @@ async fn a_client_that_leaves_before_an_answer_began_cancels_the_backend_call() 
             _ = &mut answer => panic!("a backend that is silent was answered for"),
             _ = bed.backend.until(|counts| counts.in_flight == 1) => {}
         }
-        assert_eq!(server.under_way(), 1);
+        assert_eq!(server.in_flight_count(), 1);
         drop(answer);
         bed.backend.until(|counts| counts.cancelled == before + 1).await;
-        assert_eq!(server.under_way(), 0);
+        assert_eq!(server.in_flight_count(), 0);
     }
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_a_stream_cancels_the_backend_call() {
-    let bed = Bed::new().await;
+    let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Hang);
     let server = bed.impatient();
     for request in [search("orders"), search_with_progress()] {
@@ -97,6 +97,6 @@ async fn a_client_that_leaves_a_stream_cancels_the_backend_call() {
         bed.backend.until(|counts| counts.in_flight == 1).await;
         drop(stream);
         bed.backend.until(|counts| counts.cancelled == before + 1).await;
-        assert_eq!(server.under_way(), 0);
+        assert_eq!(server.in_flight_count(), 0);
     }
 }

@@ -2,28 +2,28 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::bed::{Bed, Server, ada};
+use super::super::testkit::{TestAuthServer, TestGateway, ada};
 use super::*;
-use crate::oauth::keys::Rotation;
+use crate::oauth::signing_keys::KeyRotation;
 
-async fn issued(server: &Server) -> (String, GrantId) {
+async fn issue_token(server: &TestAuthServer) -> (String, GrantId) {
     let (person, grant) = (ada(), GrantId::random());
-    let bearer = Bearer::Person { person: &person, grant };
+    let bearer = TokenSubject::Person { person: &person, grant };
     let issued = server.issuer.issue("client", "mcp:use", &bearer).await.expect("issued");
     (issued.text.expose().to_owned(), grant)
 }
 
-fn parts(token: &str) -> [Value; 2] {
-    let mut parts = token.split('.').map(|part| decode(part.as_bytes()).expect("base64"));
+fn decode_parts(token: &str) -> [Value; 2] {
+    let mut parts = token.split('.').map(|part| decode_part(part.as_bytes()).expect("base64"));
     [(); 2].map(|()| serde_json::from_slice(&parts.next().expect("a part")).expect("JSON"))
 }
 
 #[tokio::test]
 async fn a_token_has_the_form_of_rfc_9068() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let (token, grant) = issued(&server).await;
-    let [header, claims] = parts(&token);
+    let (token, grant) = issue_token(&server).await;
+    let [header, claims] = decode_parts(&token);
     let jwks: Value = serde_json::from_slice(&server.issuer.jwks().await.expect("keys")).expect("JSON");
     assert_eq!(header, json!({ "typ": "at+jwt", "alg": "ES256", "kid": jwks["keys"][0]["kid"] }));
     let now = bed.now().as_second();
@@ -49,43 +49,46 @@ async fn a_token_has_the_form_of_rfc_9068() {
 
 #[tokio::test]
 async fn a_token_is_good_for_an_hour_and_until_it_is_revoked() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let (token, grant) = issued(&server).await;
+    let (token, grant) = issue_token(&server).await;
     assert!(server.issuer.verify(token.as_bytes()).await.is_ok());
     server.grants.revoke(grant).await.expect("revoked");
-    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(Fault::Invalid));
-    let (token, _) = issued(&server).await;
+    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(AccessTokenError::Invalid));
+    let (token, _) = issue_token(&server).await;
     bed.clock.advance(Duration::from_secs(3599));
     assert!(server.issuer.verify(token.as_bytes()).await.is_ok());
     bed.clock.advance(Duration::from_secs(1));
-    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(Fault::Invalid));
+    assert_eq!(server.issuer.verify(token.as_bytes()).await, Err(AccessTokenError::Invalid));
 }
 
 #[tokio::test]
 async fn a_token_of_one_tenant_never_opens_another() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
-    let client = acme.public();
-    let code = acme.code(&client, None).await;
+    let client = acme.register_public();
+    let code = acme.issue_code(&client, None).await;
     let answer = acme.redeem(&code, &client).await;
     let token = answer.text("access_token");
     // In whichever order the two tenants see it, cached or not.
-    assert!(!beta.is_recognised(token).await);
-    assert!(acme.is_recognised(token).await);
-    assert!(!beta.is_recognised(token).await);
-    assert_eq!(beta.redeem(&acme.code(&client, None).await, &client).await.error(), (401, "invalid_client"));
-    let refreshed = beta.refresh(answer.text("refresh_token"), &beta.public()).await;
+    assert!(!beta.is_access_token_valid(token).await);
+    assert!(acme.is_access_token_valid(token).await);
+    assert!(!beta.is_access_token_valid(token).await);
+    assert_eq!(
+        beta.redeem(&acme.issue_code(&client, None).await, &client).await.error(),
+        (401, "invalid_client")
+    );
+    let refreshed = beta.refresh(answer.text("refresh_token"), &beta.register_public()).await;
     assert_eq!(refreshed.error(), (400, "invalid_grant"));
-    assert!(acme.is_recognised(token).await);
+    assert!(acme.is_access_token_valid(token).await);
 }
 
 #[tokio::test]
 async fn nothing_but_the_key_makes_a_token() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let (token, _) = issued(&server).await;
-    let [header, claims] = parts(&token);
+    let (token, _) = issue_token(&server).await;
+    let [header, claims] = decode_parts(&token);
     let signature = token.rsplit('.').next().expect("a signature");
     let with = |value: &Value, name: &str, other: Value| {
         let mut value = value.clone();
@@ -93,32 +96,48 @@ async fn nothing_but_the_key_makes_a_token() {
         value
     };
     let forged = [
-        format!("{}.{}.", part(&with(&header, "alg", "none".into())), part(&claims)),
-        format!("{}.{}.{signature}", part(&with(&header, "alg", "none".into())), part(&claims)),
-        format!("{}.{}.{signature}", part(&with(&header, "alg", "HS256".into())), part(&claims)),
-        format!("{}.{}.{signature}", part(&with(&header, "typ", "JWT".into())), part(&claims)),
-        format!("{}.{}.{signature}", part(&with(&header, "kid", "other".into())), part(&claims)),
-        format!("{}.{}.{signature}", part(&with(&header, "crit", json!(["exp"]))), part(&claims)),
-        format!("{}.{}.{signature}", part(&header), part(&with(&claims, "exp", json!(i64::MAX)))),
-        format!("{}.{}.{}", part(&header), part(&claims), "A".repeat(86)),
-        format!("{}.{}", part(&header), part(&claims)),
+        format!("{}.{}.", encode_part(&with(&header, "alg", "none".into())), encode_part(&claims)),
+        format!("{}.{}.{signature}", encode_part(&with(&header, "alg", "none".into())), encode_part(&claims)),
+        format!(
+            "{}.{}.{signature}",
+            encode_part(&with(&header, "alg", "HS256".into())),
+            encode_part(&claims)
+        ),
+        format!("{}.{}.{signature}", encode_part(&with(&header, "typ", "JWT".into())), encode_part(&claims)),
+        format!(
+            "{}.{}.{signature}",
+            encode_part(&with(&header, "kid", "other".into())),
+            encode_part(&claims)
+        ),
+        format!(
+            "{}.{}.{signature}",
+            encode_part(&with(&header, "crit", json!(["exp"]))),
+            encode_part(&claims)
+        ),
+        format!(
+            "{}.{}.{signature}",
+            encode_part(&header),
+            encode_part(&with(&claims, "exp", json!(i64::MAX)))
+        ),
+        format!("{}.{}.{}", encode_part(&header), encode_part(&claims), "A".repeat(86)),
+        format!("{}.{}", encode_part(&header), encode_part(&claims)),
         format!("{token}."),
         format!("{token}.{signature}"),
         String::new(),
         "..".into(),
     ];
     for forged in forged {
-        assert_eq!(server.issuer.verify(forged.as_bytes()).await, Err(Fault::Invalid), "{forged}");
+        assert_eq!(server.issuer.verify(forged.as_bytes()).await, Err(AccessTokenError::Invalid), "{forged}");
     }
 }
 
 #[tokio::test]
 async fn a_signed_token_of_other_names_is_refused() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let keys = server.issuer.load_keys().await.expect("keys");
-    let (token, _) = issued(&server).await;
-    let [_, claims] = parts(&token);
+    let (token, _) = issue_token(&server).await;
+    let [_, claims] = decode_parts(&token);
     let now = bed.now();
     let sign = |changes: Value| {
         let mut claims = claims.clone();
@@ -126,17 +145,21 @@ async fn a_signed_token_of_other_names_is_refused() {
             claims[name] = value.clone();
         }
         keys.sign(now, |kid| {
-            format!("{}.{}", part(&Header { typ: TYPE, alg: ALGORITHM, kid, crit: None }), part(&claims))
+            format!(
+                "{}.{}",
+                encode_part(&JwsHeader { typ: JWT_TYPE, alg: ALGORITHM, kid, crit: None }),
+                encode_part(&claims)
+            )
         })
     };
     assert!(server.issuer.verify(sign(json!({})).as_bytes()).await.is_ok());
     for header in [json!({ "typ": "JWT" }), json!({ "alg": "RS256" }), json!({ "crit": ["exp"] })] {
         let signed = keys.sign(now, |kid| {
-            let mut all = json!({ "typ": TYPE, "alg": ALGORITHM, "kid": kid });
+            let mut all = json!({ "typ": JWT_TYPE, "alg": ALGORITHM, "kid": kid });
             all.as_object_mut().expect("an object").extend(header.as_object().expect("an object").clone());
-            format!("{}.{}", part(&all), part(&claims))
+            format!("{}.{}", encode_part(&all), encode_part(&claims))
         });
-        assert_eq!(server.issuer.verify(signed.as_bytes()).await, Err(Fault::Invalid), "{header}");
+        assert_eq!(server.issuer.verify(signed.as_bytes()).await, Err(AccessTokenError::Invalid), "{header}");
     }
     for changes in [
         json!({ "iss": "https://mcp.example.com/beta" }),
@@ -148,45 +171,45 @@ async fn a_signed_token_of_other_names_is_refused() {
         json!({ "iat": now.as_second() + 120 }),
     ] {
         let refused = server.issuer.verify(sign(changes.clone()).as_bytes()).await;
-        assert_eq!(refused, Err(Fault::Invalid), "{changes}");
+        assert_eq!(refused, Err(AccessTokenError::Invalid), "{changes}");
     }
 }
 
 #[tokio::test]
 async fn a_new_key_is_published_a_day_ahead_and_in_an_emergency_old_tokens_end() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let states = |published: Vec<crate::oauth::keys::Published>| {
+    let states = |published: Vec<crate::oauth::signing_keys::PublishedKey>| {
         published.iter().map(|key| key.state).collect::<Vec<_>>().join(" ")
     };
-    let (old, _) = issued(&server).await;
-    let rotated = server.issuer.rotate_keys(Rotation::Gentle).await.expect("rotated");
+    let (old, _) = issue_token(&server).await;
+    let rotated = server.issuer.rotate_keys(KeyRotation::Gentle).await.expect("rotated");
     assert_eq!(states(rotated), "signing next");
-    let again = server.issuer.rotate_keys(Rotation::Gentle).await.expect("rotated");
+    let again = server.issuer.rotate_keys(KeyRotation::Gentle).await.expect("rotated");
     assert_eq!(states(again), "signing next", "there is one next key");
     assert!(server.issuer.verify(old.as_bytes()).await.is_ok());
     bed.clock.advance(Duration::from_secs(24 * 3600 - 60));
-    let (last_of_the_old, _) = issued(&server).await;
+    let (last_of_the_old, _) = issue_token(&server).await;
     bed.clock.advance(Duration::from_secs(60));
-    let (new, _) = issued(&server).await;
-    assert_ne!(parts(&new)[0]["kid"], parts(&last_of_the_old)[0]["kid"]);
+    let (new, _) = issue_token(&server).await;
+    assert_ne!(decode_parts(&new)[0]["kid"], decode_parts(&last_of_the_old)[0]["kid"]);
     assert!(server.issuer.verify(last_of_the_old.as_bytes()).await.is_ok());
     assert_eq!(states(server.issuer.published_keys().await.expect("keys")), "verifying signing");
     bed.clock.advance(Duration::from_secs(3600 + 120));
     assert_eq!(states(server.issuer.published_keys().await.expect("keys")), "signing");
-    let client = server.public();
-    let code = server.code(&client, None).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, None).await;
     let answer = server.redeem(&code, &client).await;
     let held = answer.text("access_token");
-    assert!(server.is_recognised(held).await);
-    let rotated = server.issuer.rotate_keys(Rotation::Emergency).await.expect("rotated");
+    assert!(server.is_access_token_valid(held).await);
+    let rotated = server.issuer.rotate_keys(KeyRotation::Emergency).await.expect("rotated");
     assert_eq!(states(rotated), "signing");
-    assert!(!server.is_recognised(held).await, "not even one that was recognised before");
+    assert!(!server.is_access_token_valid(held).await, "not even one that was recognised before");
 }
 
 #[tokio::test]
 async fn two_that_need_the_first_key_at_once_have_the_same() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let (one, two) = (bed.server("acme"), bed.server("acme"));
     let (one, two) = tokio::join!(one.issuer.jwks(), two.issuer.jwks());
     let keys: Value = serde_json::from_slice(&one.clone().expect("keys")).expect("JSON");

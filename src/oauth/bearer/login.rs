@@ -6,23 +6,23 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallersLeave, Denial, Pass, Principal};
+use super::{AdmittedCaller, CallRevocation, Denial, Principal};
 use crate::identity::Person;
-use crate::oauth::access_token::{Fault, Token};
-use crate::oauth::grants::{Grants, Refusal};
-use crate::oauth::metadata::SCOPE;
-use crate::spec::{AccessRules, LoginSpec, Resource};
+use crate::oauth::access_token::{AccessToken, AccessTokenError};
+use crate::oauth::grants::{GrantRejection, Grants};
+use crate::oauth::metadata::MCP_SCOPE;
+use crate::spec::{AccessRules, LoginSpec, ResourceSpelling};
 use crate::store::GrantId;
 
 /// The bearer check of a tenant with login.
 #[derive(Debug, Clone)]
-pub(super) struct Login {
+pub(super) struct LoginCheck {
     grants: Arc<Grants>,
 }
 
 /// A person who logged in, calling with a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct UserPrincipal {
     /// The account, as of the last login or renewal.
     pub person: Arc<Person>,
     /// The `sub` of the person's tokens: stable and unique to the person.
@@ -35,7 +35,7 @@ pub struct User {
 
 /// A program that acts for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub struct MachinePrincipal {
     /// The client's id in the tenant's file.
     pub client_id: Arc<str>,
     /// The operator's name for it.
@@ -44,82 +44,90 @@ pub struct Machine {
     pub roles: Vec<Arc<str>>,
 }
 
-impl From<Arc<Grants>> for Login {
+impl From<Arc<Grants>> for LoginCheck {
     fn from(grants: Arc<Grants>) -> Self {
         Self { grants }
     }
 }
 
-impl Login {
-    pub(super) fn spec(&self) -> &Arc<LoginSpec> {
-        self.grants.login()
+impl LoginCheck {
+    pub(super) fn login_spec(&self) -> &Arc<LoginSpec> {
+        self.grants.login_spec()
     }
 
     /// Admits a caller with a valid token. `closed` fires when a later revision has another login.
-    pub(super) async fn admit(&self, token: &[u8], closed: &CancellationToken) -> Result<Pass, Denial> {
-        let token = self.grants.recognise(token).await.map_err(|fault| match fault {
-            Fault::Invalid => Denial::Invalid,
-            Fault::Unavailable => Denial::Unavailable,
+    pub(super) async fn authorize(
+        &self,
+        token: &[u8],
+        closed: &CancellationToken,
+    ) -> Result<AdmittedCaller, Denial> {
+        let token = self.grants.verify_access_token(token).await.map_err(|fault| match fault {
+            AccessTokenError::Invalid => Denial::Invalid,
+            AccessTokenError::Unavailable => Denial::Unavailable,
         })?;
-        if !token.claims.scope.split(' ').any(|scope| scope == SCOPE) {
-            return Err(Denial::Scope);
+        if !token.claims.scope.split(' ').any(|scope| scope == MCP_SCOPE) {
+            return Err(Denial::InsufficientScope);
         }
-        let principal = self.principal(&token)?;
+        let principal = self.authorize_principal(&token)?;
         // Taken before the last check, so that any later revocation ends the call.
-        let grant = self.grants.leave(token.grant, closed);
-        let leave = CallersLeave { revoked: CancellationToken::clone(&grant), _grant: Some(grant) };
-        if self.grants.is_good(&token) { Ok(Pass { principal, leave }) } else { Err(Denial::Invalid) }
+        let grant = self.grants.revocation_token(token.grant_id, closed);
+        let leave = CallRevocation { revoked: CancellationToken::clone(&grant), _grant_token: Some(grant) };
+        if self.grants.is_valid_now(&token) {
+            Ok(AdmittedCaller { principal, revocation: leave })
+        } else {
+            Err(Denial::Invalid)
+        }
     }
 
     /// Returns the principal of a token, if the tenant's current rules admit it.
-    fn principal(&self, token: &Token) -> Result<Principal, Denial> {
+    fn authorize_principal(&self, token: &AccessToken) -> Result<Principal, Denial> {
         let client_id = Arc::clone(&token.claims.client_id);
-        self.grants.stands(token).map_err(|refusal| match refusal {
-            Refusal::NotAllowed => Denial::NotAllowed,
-            Refusal::Elsewhere | Refusal::MachineGone => Denial::Invalid,
+        self.grants.check_current_rules(token).map_err(|refusal| match refusal {
+            GrantRejection::NotAllowed => Denial::NotAllowed,
+            GrantRejection::OtherProviderApp | GrantRejection::MachineClientRemoved => Denial::Invalid,
         })?;
-        let Some(holder) = &token.holder else {
-            let machine = self.grants.machine(token).ok_or(Denial::Invalid)?;
+        let Some(holder) = &token.resource_owner else {
+            let machine = self.grants.find_machine_client(token).ok_or(Denial::Invalid)?;
             let (label, roles) = (Arc::clone(&machine.label), machine.roles.clone());
-            return Ok(Principal::Machine(Machine { client_id, label, roles }));
+            return Ok(Principal::Machine(MachinePrincipal { client_id, label, roles }));
         };
         let (person, subject) = (Arc::clone(&holder.person), Arc::clone(&token.claims.sub));
-        Ok(Principal::User(User { person, subject, client_id, grant: token.grant }))
+        Ok(Principal::User(UserPrincipal { person, subject, client_id, grant: token.grant_id }))
     }
 
     /// Returns the challenge of RFC 6750 section 3 and RFC 9728 section 5.1, from which clients
     /// discover the login. A 403 that no scope resolves gets none, since clients would request
     /// tokens endlessly.
-    pub(super) fn challenge(&self, denial: Denial, asked: Resource) -> Option<HeaderValue> {
+    pub(super) fn challenge(&self, denial: Denial, asked: ResourceSpelling) -> Option<HeaderValue> {
         let error = match denial {
             Denial::Missing => "",
             Denial::Malformed => r#", error="invalid_request""#,
             Denial::Invalid => {
                 r#", error="invalid_token", error_description="the token is unknown, expired or revoked; log in again""#
             }
-            Denial::Scope => {
+            Denial::InsufficientScope => {
                 r#", error="insufficient_scope", error_description="the token was not issued for calling tools""#
             }
             Denial::NotPrivate | Denial::NotAllowed | Denial::Unavailable => return None,
         };
-        let (realm, metadata) = self.grants.realm(asked);
+        let (realm, metadata) = self.grants.challenge_params(asked);
         let text =
-            format!(r#"Bearer realm="{realm}", resource_metadata="{metadata}", scope="{SCOPE}"{error}"#);
+            format!(r#"Bearer realm="{realm}", resource_metadata="{metadata}", scope="{MCP_SCOPE}"{error}"#);
         Some(HeaderValue::try_from(text).expect("names and URLs are visible ASCII"))
     }
 
     pub(super) fn describe(&self) -> String {
-        match self.grants.login().machine_clients.len() {
+        match self.grants.login_spec().machine_clients.len() {
             0 => "login with Microsoft".to_owned(),
             machines => format!("login with Microsoft, machine clients ({machines})"),
         }
     }
 }
 
-impl Machine {
+impl MachinePrincipal {
     /// Whether the rules admit the machine. Of the rules for people, only the roles apply, by those
     /// that the operator gave it.
-    pub(super) fn may(&self, rules: &AccessRules) -> bool {
+    pub(super) fn satisfies(&self, rules: &AccessRules) -> bool {
         rules.is_empty() || rules.roles.iter().any(|role| self.roles.contains(role))
     }
 }

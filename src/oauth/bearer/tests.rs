@@ -13,15 +13,15 @@ fn check_with(keys: &[(&str, &str, Option<i64>)]) -> BearerCheck {
         expires: expires.map(|second| Timestamp::from_second(second).expect("a moment")),
     };
     let access = AccessSpec { api_keys: keys.iter().map(key).collect(), ..AccessSpec::default() };
-    BearerCheck::new(&access, OpenTenants::Private, Arc::default(), &Leaves::default())
+    BearerCheck::new(&access, OpenTenants::Private, Arc::default(), &AccessRevocations::default())
 }
 
-fn open(public: bool, open: OpenTenants) -> BearerCheck {
+fn open_check(public: bool, open: OpenTenants) -> BearerCheck {
     BearerCheck::new(
         &AccessSpec { public, ..AccessSpec::default() },
         open,
         Arc::default(),
-        &Leaves::default(),
+        &AccessRevocations::default(),
     )
 }
 
@@ -30,18 +30,18 @@ fn headers(values: &[&str]) -> HeaderMap {
     values.iter().map(value).collect()
 }
 
-fn present(check: &BearerCheck, values: &[&str]) -> Result<String, Denial> {
-    let label = |principal: Principal| principal.who().label.unwrap_or_default().to_owned();
-    check.check(&headers(values), HOME, NOW).map(label)
+fn authorize_with(check: &BearerCheck, values: &[&str]) -> Result<String, Denial> {
+    let label = |principal: Principal| principal.audit_identity().label.unwrap_or_default().to_owned();
+    check.authorize_without_login(&headers(values), HOME, NOW).map(label)
 }
 
 #[test]
 fn each_key_opens_under_its_label() {
     let check = check_with(&[("old", "key-1", None), ("new", "key-2", None)]);
-    assert_eq!(present(&check, &["Bearer key-1"]).as_deref(), Ok("old"));
-    assert_eq!(present(&check, &["Bearer key-2"]).as_deref(), Ok("new"));
-    assert_eq!(present(&check, &["Bearer key-3"]), Err(Denial::Invalid));
-    assert_eq!(present(&check, &["Bearer key-"]), Err(Denial::Invalid));
+    assert_eq!(authorize_with(&check, &["Bearer key-1"]).as_deref(), Ok("old"));
+    assert_eq!(authorize_with(&check, &["Bearer key-2"]).as_deref(), Ok("new"));
+    assert_eq!(authorize_with(&check, &["Bearer key-3"]), Err(Denial::Invalid));
+    assert_eq!(authorize_with(&check, &["Bearer key-"]), Err(Denial::Invalid));
     assert_eq!(check.describe(), "api keys (2)");
 }
 
@@ -49,7 +49,11 @@ fn each_key_opens_under_its_label() {
 fn expired_key_is_refused_from_its_moment_on() {
     let check = check_with(&[("a", "key", Some(100))]);
     let at = |second| {
-        check.check(&headers(&["Bearer key"]), HOME, Timestamp::from_second(second).expect("a moment"))
+        check.authorize_without_login(
+            &headers(&["Bearer key"]),
+            HOME,
+            Timestamp::from_second(second).expect("a moment"),
+        )
     };
     assert!(at(99).is_ok());
     assert_eq!(at(100), Err(Denial::Invalid));
@@ -59,7 +63,7 @@ fn expired_key_is_refused_from_its_moment_on() {
 fn an_expired_twin_does_not_shut_the_valid_one_out() {
     for order in [[Some(-1), None], [None, Some(-1)]] {
         let check = check_with(&[("a", "key", order[0]), ("b", "key", order[1])]);
-        assert!(present(&check, &["Bearer key"]).is_ok());
+        assert!(authorize_with(&check, &["Bearer key"]).is_ok());
     }
 }
 
@@ -67,28 +71,28 @@ fn an_expired_twin_does_not_shut_the_valid_one_out() {
 fn the_header_is_read_as_the_rfcs_say() {
     let check = check_with(&[("a", "k.e-y~1+/==", None)]);
     for good in ["Bearer k.e-y~1+/==", "bearer k.e-y~1+/==", "BEARER   k.e-y~1+/==", " Bearer k.e-y~1+/== "] {
-        assert_eq!(present(&check, &[good]).as_deref(), Ok("a"), "{good:?}");
+        assert_eq!(authorize_with(&check, &[good]).as_deref(), Ok("a"), "{good:?}");
     }
     for missing in ["Basic dXNlcjpwYXNz", "BearerX key", "Digest"] {
-        assert_eq!(present(&check, &[missing]), Err(Denial::Missing), "{missing:?}");
+        assert_eq!(authorize_with(&check, &[missing]), Err(Denial::Missing), "{missing:?}");
     }
     for malformed in
         ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer =", "Bearer a=b", "", "Be:arer x"]
     {
-        assert_eq!(present(&check, &[malformed]), Err(Denial::Malformed), "{malformed:?}");
+        assert_eq!(authorize_with(&check, &[malformed]), Err(Denial::Malformed), "{malformed:?}");
     }
-    assert_eq!(present(&check, &[]), Err(Denial::Missing));
-    assert_eq!(present(&check, &["Bearer k.e-y~1+/==", "Bearer k.e-y~1+/=="]), Err(Denial::Malformed));
-    let endless = format!("Bearer {}", "a".repeat(LONGEST + 1));
-    assert_eq!(present(&check, &[&endless]), Err(Denial::Malformed));
+    assert_eq!(authorize_with(&check, &[]), Err(Denial::Missing));
+    assert_eq!(authorize_with(&check, &["Bearer k.e-y~1+/==", "Bearer k.e-y~1+/=="]), Err(Denial::Malformed));
+    let endless = format!("Bearer {}", "a".repeat(MAX_CREDENTIAL_BYTES + 1));
+    assert_eq!(authorize_with(&check, &[&endless]), Err(Denial::Malformed));
 }
 
 #[test]
 fn a_key_is_asked_of_everybody_even_at_home() {
     let keyed = AccessSpec { public: true, ..access_with_one_key() };
     for settings in [OpenTenants::Private, OpenTenants::Public, OpenTenants::Refused] {
-        let check = BearerCheck::new(&keyed, settings, Arc::default(), &Leaves::default());
-        assert_eq!(check.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
+        let check = BearerCheck::new(&keyed, settings, Arc::default(), &AccessRevocations::default());
+        assert_eq!(check.authorize_without_login(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
     }
 }
 
@@ -99,8 +103,9 @@ fn access_with_one_key() -> AccessSpec {
 
 #[test]
 fn an_open_tenant_answers_private_networks() {
-    let check = open(false, OpenTenants::Private);
-    let from = |peer: &str| check.check(&HeaderMap::new(), peer.parse().expect("an address"), NOW);
+    let check = open_check(false, OpenTenants::Private);
+    let from =
+        |peer: &str| check.authorize_without_login(&HeaderMap::new(), peer.parse().expect("an address"), NOW);
     let private = [
         "127.0.0.1",
         "10.1.2.3",
@@ -137,11 +142,19 @@ fn networks_that_the_settings_name_count_as_private() {
     let networks: Vec<IpNet> =
         ["100.64.0.0/10", "2001:db8:7::/48"].map(|net| net.parse().expect("a network")).into();
     let open = AccessSpec::default();
-    let check = BearerCheck::new(&open, OpenTenants::Private, networks.as_slice().into(), &Leaves::default());
+    let check = BearerCheck::new(
+        &open,
+        OpenTenants::Private,
+        networks.as_slice().into(),
+        &AccessRevocations::default(),
+    );
     let from = |peer: &str| {
         let peer = peer.parse().expect("an address");
-        assert_eq!(check.shows_page(peer).is_ok(), check.check(&HeaderMap::new(), peer, NOW).is_ok());
-        check.check(&HeaderMap::new(), peer, NOW)
+        assert_eq!(
+            check.check_page_access(peer).is_ok(),
+            check.authorize_without_login(&HeaderMap::new(), peer, NOW).is_ok()
+        );
+        check.authorize_without_login(&HeaderMap::new(), peer, NOW)
     };
     for peer in ["100.64.0.1", "::ffff:100.100.50.50", "2001:db8:7::9", "10.0.0.1", "127.0.0.1"] {
         assert_eq!(from(peer), Ok(Principal::Anonymous), "{peer}");
@@ -154,12 +167,12 @@ fn networks_that_the_settings_name_count_as_private() {
 #[test]
 fn public_is_said_by_the_tenant_or_by_the_settings() {
     let stranger: IpAddr = "192.0.2.1".parse().expect("an address");
-    for check in [open(true, OpenTenants::Private), open(false, OpenTenants::Public)] {
-        assert_eq!(check.check(&HeaderMap::new(), stranger, NOW), Ok(Principal::Anonymous));
+    for check in [open_check(true, OpenTenants::Private), open_check(false, OpenTenants::Public)] {
+        assert_eq!(check.authorize_without_login(&HeaderMap::new(), stranger, NOW), Ok(Principal::Anonymous));
         assert_eq!(check.describe(), "open (public)");
     }
-    let shut = open(true, OpenTenants::Refused);
-    assert_eq!(shut.check(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
+    let shut = open_check(true, OpenTenants::Refused);
+    assert_eq!(shut.authorize_without_login(&HeaderMap::new(), HOME, NOW), Err(Denial::Missing));
 }
 
 #[test]
@@ -171,7 +184,7 @@ fn denials_speak_http() {
         let challenged = denial.status() == StatusCode::UNAUTHORIZED;
         assert!(!challenged || denial.challenge().is_some(), "a 401 always has a challenge");
         assert!(denial.challenge().is_none_or(|text| HeaderValue::from_str(text).is_ok()));
-        assert!(denial.sentence().ends_with('.'));
+        assert!(denial.message().ends_with('.'));
     }
 }
 
@@ -192,24 +205,24 @@ proptest! {
         let entries: Vec<_> = ours.iter().map(|key| ("ours", key.as_str(), None)).collect();
         let check = check_with(&entries);
         for key in ours {
-            prop_assert_eq!(present(&check, &[&format!("Bearer {key}")]), Ok("ours".to_owned()));
+            prop_assert_eq!(authorize_with(&check, &[&format!("Bearer {key}")]), Ok("ours".to_owned()));
         }
         for key in theirs {
-            prop_assert_eq!(present(&check, &[&format!("Bearer {key}")]), Err(Denial::Invalid));
+            prop_assert_eq!(authorize_with(&check, &[&format!("Bearer {key}")]), Err(Denial::Invalid));
         }
     }
 
     #[test]
     fn no_header_opens_by_accident(value in proptest::collection::vec(any::<u8>(), 0..60)) {
         let value = HeaderValue::from_bytes(&value).ok().map(|value| (AUTHORIZATION, value));
-        let outcome = check_with(&[("a", "key-1", None)]).check(&value.into_iter().collect(), HOME, NOW);
+        let outcome = check_with(&[("a", "key-1", None)]).authorize_without_login(&value.into_iter().collect(), HOME, NOW);
         prop_assert!(outcome.is_err());
     }
 }
 
 #[test]
 fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
-    let (leaves, now) = (Leaves::default(), Timestamp::UNIX_EPOCH);
+    let (leaves, now) = (AccessRevocations::default(), Timestamp::UNIX_EPOCH);
     let key = |label: &str| ApiKeySpec {
         label: label.to_owned(),
         digest: Digest::of(label.as_bytes()),
@@ -226,18 +239,21 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
     let holder = |label: &str| Principal::Key { label: label.into() };
     let both = check(vec![key("old"), key("new")], false);
     let one = check(vec![key("new")], false);
-    leaves.keep_only(&one, now);
-    assert!(both.revocation(&holder("old")).is_cancelled());
-    assert!(!both.revocation(&holder("new")).is_cancelled());
+    leaves.retain_allowed(&one, now);
+    assert!(both.revocation_token(&holder("old")).is_cancelled());
+    assert!(!both.revocation_token(&holder("new")).is_cancelled());
     // A later revision also revokes the permissions that earlier ones gave.
     let open = check(vec![], false);
-    leaves.keep_only(&open, now);
-    assert!(both.revocation(&holder("new")).is_cancelled() && one.revocation(&holder("new")).is_cancelled());
+    leaves.retain_allowed(&open, now);
+    assert!(
+        both.revocation_token(&holder("new")).is_cancelled()
+            && one.revocation_token(&holder("new")).is_cancelled()
+    );
     // Opening further ends no call; closing does.
     let public = check(vec![], true);
-    leaves.keep_only(&public, now);
-    assert!(!open.revocation(&Principal::Anonymous).is_cancelled());
-    leaves.keep_only(&check(vec![], false), now);
-    assert!(public.revocation(&Principal::Anonymous).is_cancelled());
-    assert!(!open.revocation(&Principal::Anonymous).is_cancelled());
+    leaves.retain_allowed(&public, now);
+    assert!(!open.revocation_token(&Principal::Anonymous).is_cancelled());
+    leaves.retain_allowed(&check(vec![], false), now);
+    assert!(public.revocation_token(&Principal::Anonymous).is_cancelled());
+    assert!(!open.revocation_token(&Principal::Anonymous).is_cancelled());
 }

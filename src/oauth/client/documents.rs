@@ -8,14 +8,14 @@
 //! network, and a reserve for the vendors that this program knows. While no fetch is permitted,
 //! cached documents stay in use.
 
-mod address;
-mod cache;
-mod compare;
 mod document;
-mod fetch;
+mod document_cache;
+mod document_url;
+mod fetcher;
 mod jwks;
 #[cfg(test)]
 mod tests;
+mod vendor_comparison;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
@@ -23,137 +23,142 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::address::DocumentUrl;
-use self::cache::{Cache, Known, Party};
-pub use self::compare::{Comparison, compare_with_vendors};
-use self::fetch::Fetcher;
-use super::{Asker, Client, ClientFault};
-use crate::base::budget::{Budget, Hold};
+use self::document_cache::{DocumentCache, LookupResult, Requester};
+use self::document_url::DocumentUrl;
+use self::fetcher::DocumentFetcher;
+pub use self::vendor_comparison::{DocumentComparison, compare_with_vendors};
+use super::{ClientLookupError, LookupContext, OAuthClient};
+use crate::base::budget::{Budget, Reservation};
 use crate::base::clock::Clock;
-use crate::base::reach::network;
-use crate::base::resolve::PATIENCE_ONCE;
-use crate::base::seldom::Seldom;
+use crate::base::dns::PATIENCE_ONCE;
+use crate::base::log_limiter::LogLimiter;
+use crate::base::net::client_network;
 use crate::base::task::Tasks;
 use crate::spec::DocumentPolicy;
 
 /// Shipped with the program. `tenantd clients refresh` compares them with what the vendors publish.
 const PINNED: &str = include_str!("documents/pinned.json");
 /// The limit that the draft proposes, in bytes.
-const LARGEST_DOCUMENT: usize = 5 << 10;
-const LARGEST_KEYS: usize = 32 << 10;
+const MAX_DOCUMENT_BYTES: usize = 5 << 10;
+const MAX_KEY_SET_BYTES: usize = 32 << 10;
 /// How long after a failure a document is not fetched again.
-const ABSENT: Duration = Duration::from_secs(60);
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 /// The same for a document that is also pinned: it is not needed, so retries are rare.
-const PINNED_ABSENT: Duration = Duration::from_secs(3600);
+const PINNED_NEGATIVE_TTL: Duration = Duration::from_secs(3600);
 /// The limit on fetches of all requesters per minute.
 const FETCHES_PER_MINUTE: u64 = 300;
 const MINUTE: Duration = Duration::from_secs(60);
 /// The capacity of the caches, in entries, and the largest size of an entry in memory.
-const DOCUMENTS_KEPT: u64 = 1000;
-const DOCUMENT_BYTES: u64 = 8 << 10;
-const KEY_SETS_KEPT: u64 = 250;
-const KEY_SET_BYTES: u64 = 64 << 10;
+const CACHED_DOCUMENTS: u64 = 1000;
+const CACHED_DOCUMENT_BYTES: u64 = 8 << 10;
+const CACHED_KEY_SETS: u64 = 250;
+const CACHED_KEY_SET_BYTES: u64 = 64 << 10;
 
 /// The documents cache of the gateway.
-pub struct Documents {
-    pinned: HashMap<Arc<str>, Client>,
-    documents: Cache<Client>,
-    keys: Cache<Value>,
-    fetcher: Fetcher,
-    allowance: Allowance,
+pub struct ClientDocuments {
+    pinned: HashMap<Arc<str>, OAuthClient>,
+    documents: DocumentCache<OAuthClient>,
+    key_sets: DocumentCache<Value>,
+    fetcher: DocumentFetcher,
+    rate_limit: FetchRateLimit,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    own: Weak<Self>,
+    weak_self: Weak<Self>,
 }
 
 /// A document to fetch: its URL, its largest size, and how long a failure is cached.
 #[derive(Debug, Clone, Copy)]
-struct Wanted<'a> {
+struct DocumentRequest<'a> {
     url: &'a DocumentUrl,
-    largest: usize,
-    absent: Duration,
+    max_bytes: usize,
+    negative_ttl: Duration,
 }
 
-impl Documents {
+impl ClientDocuments {
     /// Creates the cache, with the pinned documents.
     pub fn new(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
-        Self::over(Fetcher::new(), clock, tasks)
+        Self::with_fetcher(DocumentFetcher::new(), clock, tasks)
     }
 
-    fn over(fetcher: Fetcher, clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
+    fn with_fetcher(fetcher: DocumentFetcher, clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
-            pinned: pinned(),
-            documents: Cache::of(DOCUMENTS_KEPT, DOCUMENT_BYTES),
-            keys: Cache::of(KEY_SETS_KEPT, KEY_SET_BYTES),
+            pinned: parse_pinned(),
+            documents: DocumentCache::new(CACHED_DOCUMENTS, CACHED_DOCUMENT_BYTES),
+            key_sets: DocumentCache::new(CACHED_KEY_SETS, CACHED_KEY_SET_BYTES),
             fetcher,
-            allowance: Allowance::default(),
+            rate_limit: FetchRateLimit::default(),
             clock,
             tasks: tasks.clone(),
-            own: Weak::clone(own),
+            weak_self: Weak::clone(own),
         })
     }
 
     /// Returns the client that the document at `id` describes, if the tenant accepts documents of
     /// that host.
-    pub(super) async fn find(
+    pub(super) async fn find_client(
         &self,
         id: &str,
         policy: &DocumentPolicy,
-        asker: Asker<'_>,
-    ) -> Result<Client, ClientFault> {
-        let url = DocumentUrl::parse(id).map_err(|_| ClientFault::Unknown)?;
-        if !takes(policy, url.host()) {
-            return Err(ClientFault::Unknown);
+        asker: LookupContext<'_>,
+    ) -> Result<OAuthClient, ClientLookupError> {
+        let url = DocumentUrl::parse(id).map_err(|_| ClientLookupError::Unknown)?;
+        if !is_host_allowed(policy, url.host()) {
+            return Err(ClientLookupError::Unknown);
         }
-        let party = party(asker, self.pinned.contains_key(url.as_str()));
+        let party = new_requester(asker, self.pinned.contains_key(url.as_str()));
         let document = match self.pinned.get(url.as_str()) {
-            None => self.document(&url, party).await?,
-            Some(pinned) => match self.beside(&url, party) {
+            None => self.get_document(&url, party).await?,
+            Some(pinned) => match self.cached_or_refresh(&url, party) {
                 Some(document) => Some(document),
                 None => return Ok(pinned.clone()),
             },
         };
-        document.as_deref().cloned().ok_or(ClientFault::Unavailable)
+        document.as_deref().cloned().ok_or(ClientLookupError::Unavailable)
     }
 
     /// Returns the JWK set at a URL that a document names.
-    pub(super) async fn keys(
+    pub(super) async fn find_keys(
         &self,
         at: &str,
         is_known: bool,
-        asker: Asker<'_>,
-    ) -> Result<Arc<Value>, ClientFault> {
-        let url = DocumentUrl::parse(at).map_err(|_| ClientFault::Unknown)?;
-        let wanted = Wanted { url: &url, largest: LARGEST_KEYS, absent: ABSENT };
-        let keys = self.looked_up(&self.keys, wanted, party(asker, is_known), jwks::pruned).await?;
-        keys.ok_or(ClientFault::Unavailable)
+        asker: LookupContext<'_>,
+    ) -> Result<Arc<Value>, ClientLookupError> {
+        let url = DocumentUrl::parse(at).map_err(|_| ClientLookupError::Unknown)?;
+        let wanted = DocumentRequest { url: &url, max_bytes: MAX_KEY_SET_BYTES, negative_ttl: NEGATIVE_TTL };
+        let keys =
+            self.get_or_fetch(&self.key_sets, wanted, new_requester(asker, is_known), jwks::prune).await?;
+        keys.ok_or(ClientLookupError::Unavailable)
     }
 
-    async fn document(&self, url: &DocumentUrl, party: Party) -> Result<Known<Client>, ClientFault> {
+    async fn get_document(
+        &self,
+        url: &DocumentUrl,
+        party: Requester,
+    ) -> Result<LookupResult<OAuthClient>, ClientLookupError> {
         let pinned = party.is_known;
-        let absent = if pinned { PINNED_ABSENT } else { ABSENT };
-        let wanted = Wanted { url, largest: LARGEST_DOCUMENT, absent };
+        let absent = if pinned { PINNED_NEGATIVE_TTL } else { NEGATIVE_TTL };
+        let wanted = DocumentRequest { url, max_bytes: MAX_DOCUMENT_BYTES, negative_ttl: absent };
         let read = |value: &Value| {
-            document::client(url, value, pinned)
+            document::parse_client(url, value, pinned)
                 .inspect_err(
                     |fault| tracing::debug!(host = url.host(), %fault, "a client's document is of no use"),
                 )
                 .ok()
         };
-        self.looked_up(&self.documents, wanted, party, read).await
+        self.get_or_fetch(&self.documents, wanted, party, read).await
     }
 
     /// Returns the cached document; if there is none, starts to fetch it in the background.
-    fn beside(&self, url: &DocumentUrl, party: Party) -> Option<Arc<Client>> {
+    fn cached_or_refresh(&self, url: &DocumentUrl, party: Requester) -> Option<Arc<OAuthClient>> {
         let slot = self.documents.find(url.as_str());
-        if let Some(known) = slot.and_then(|slot| slot.at_hand(self.clock.monotonic())) {
+        if let Some(known) = slot.and_then(|slot| slot.get_fresh(self.clock.monotonic())) {
             return known;
         }
-        if let Some(own) = self.own.upgrade() {
+        if let Some(own) = self.weak_self.upgrade() {
             let url = url.clone();
             self.tasks.spawn("client document", async move {
                 // The result is in the cache.
-                let _known = own.document(&url, party).await;
+                let _known = own.get_document(&url, party).await;
             });
         }
         None
@@ -161,25 +166,25 @@ impl Documents {
 
     /// Returns the cached value of a URL, or fetches it. Only a permitted fetch takes a cache
     /// entry.
-    async fn looked_up<T>(
+    async fn get_or_fetch<T>(
         &self,
-        cache: &Cache<T>,
-        wanted: Wanted<'_>,
-        party: Party,
+        cache: &DocumentCache<T>,
+        wanted: DocumentRequest<'_>,
+        party: Requester,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Known<T>, ClientFault> {
+    ) -> Result<LookupResult<T>, ClientLookupError> {
         let now = self.clock.monotonic();
         let (slot, is_paid) = match cache.find(wanted.url.as_str()) {
             Some(slot) => (slot, false),
             None => {
-                self.take(&party)?;
-                let slot = cache.begin(wanted.url.as_str(), party.clone(), now);
-                (slot.ok_or(ClientFault::Busy { wait: MINUTE })?, true)
+                self.take_fetch(&party)?;
+                let slot = cache.get_or_insert(wanted.url.as_str(), party.clone(), now);
+                (slot.ok_or(ClientLookupError::Busy { wait: MINUTE })?, true)
             }
         };
-        slot.known(now, async {
+        slot.get_or_fetch(now, async {
             if !is_paid {
-                self.take(&party)?;
+                self.take_fetch(&party)?;
             }
             self.fetch(wanted, &party, read).await
         })
@@ -188,31 +193,33 @@ impl Documents {
 
     async fn fetch<T>(
         &self,
-        wanted: Wanted<'_>,
-        party: &Party,
+        wanted: DocumentRequest<'_>,
+        party: &Requester,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<(Known<T>, Duration), ClientFault> {
-        match self.fetcher.get(wanted.url, wanted.largest, party).await {
+    ) -> Result<(LookupResult<T>, Duration), ClientLookupError> {
+        match self.fetcher.get(wanted.url, wanted.max_bytes, party).await {
             Ok(fetched) => match read(&fetched.value) {
-                Some(good) => Ok((Some(Arc::new(good)), fetched.keep)),
-                None => Ok((None, wanted.absent)),
+                Some(good) => Ok((Some(Arc::new(good)), fetched.max_age)),
+                None => Ok((None, wanted.negative_ttl)),
             },
-            Err(fetch::Fault::Busy) => Err(self.busy(party, "names are being looked up", PATIENCE_ONCE)),
+            Err(fetcher::FetchError::Busy) => {
+                Err(self.busy_error(party, "names are being looked up", PATIENCE_ONCE))
+            }
             Err(fault) => {
                 tracing::debug!(host = wanted.url.host(), %fault, "a client's document cannot be fetched");
-                Ok((None, wanted.absent))
+                Ok((None, wanted.negative_ttl))
             }
         }
     }
 
     /// Takes one fetch from the allowance.
-    fn take(&self, party: &Party) -> Result<(), ClientFault> {
-        let taken = self.allowance.take(party, self.clock.monotonic());
-        taken.map_err(|wait| self.busy(party, "documents were fetched in this minute", wait))
+    fn take_fetch(&self, party: &Requester) -> Result<(), ClientLookupError> {
+        let taken = self.rate_limit.try_take(party, self.clock.monotonic());
+        taken.map_err(|wait| self.busy_error(party, "documents were fetched in this minute", wait))
     }
 
-    fn busy(&self, party: &Party, what: &str, wait: Duration) -> ClientFault {
-        if let Some(unsaid) = self.allowance.full.occasion(self.clock.monotonic()) {
+    fn busy_error(&self, party: &Requester, what: &str, wait: Duration) -> ClientLookupError {
+        if let Some(unsaid) = self.rate_limit.refusal_log_limiter.check(self.clock.monotonic()) {
             tracing::warn!(
                 tenant = &*party.tenant,
                 client.addr = %party.network,
@@ -221,24 +228,24 @@ impl Documents {
                  registration.documents in a tenant's file says which hosts are asked at all"
             );
         }
-        ClientFault::Busy { wait }
+        ClientLookupError::Busy { wait }
     }
 }
 
-fn party(asker: Asker<'_>, is_known: bool) -> Party {
-    Party { tenant: Arc::clone(asker.tenant), network: network(asker.source), is_known }
+fn new_requester(asker: LookupContext<'_>, is_known: bool) -> Requester {
+    Requester { tenant: Arc::clone(asker.tenant), network: client_network(asker.source), is_known }
 }
 
-fn pinned() -> HashMap<Arc<str>, Client> {
+fn parse_pinned() -> HashMap<Arc<str>, OAuthClient> {
     let listed: Vec<Value> = serde_json::from_str(PINNED).expect("the shipped documents are JSON");
     let client = |document: &Value| {
         let url = DocumentUrl::parse(document["client_id"].as_str()?).ok()?;
-        Some((Arc::from(url.as_str()), document::client(&url, document, true).ok()?))
+        Some((Arc::from(url.as_str()), document::parse_client(&url, document, true).ok()?))
     };
     listed.iter().filter_map(client).collect()
 }
 
-fn takes(policy: &DocumentPolicy, host: &str) -> bool {
+fn is_host_allowed(policy: &DocumentPolicy, host: &str) -> bool {
     match policy {
         DocumentPolicy::Any => true,
         DocumentPolicy::Listed(hosts) => hosts.iter().any(|listed| **listed == *host),
@@ -247,33 +254,33 @@ fn takes(policy: &DocumentPolicy, host: &str) -> bool {
 }
 
 /// The fetches that began within the last minute.
-struct Allowance {
+struct FetchRateLimit {
     budget: Arc<Budget>,
-    begun: Mutex<VecDeque<(Instant, Hold)>>,
+    recent_fetches: Mutex<VecDeque<(Instant, Reservation)>>,
     /// Limits the log lines about refused fetches.
-    full: Seldom,
+    refusal_log_limiter: LogLimiter,
 }
 
-impl Default for Allowance {
+impl Default for FetchRateLimit {
     fn default() -> Self {
         Self {
             budget: Budget::new(FETCHES_PER_MINUTE),
-            begun: Mutex::default(),
-            full: Seldom::once_in(MINUTE),
+            recent_fetches: Mutex::default(),
+            refusal_log_limiter: LogLimiter::new(MINUTE),
         }
     }
 }
 
-impl Allowance {
+impl FetchRateLimit {
     /// Takes one fetch, or returns how long to wait for the next.
-    fn take(&self, party: &Party, now: Instant) -> Result<(), Duration> {
-        let mut begun = self.begun.lock().expect("no holder of this lock panics");
+    fn try_take(&self, party: &Requester, now: Instant) -> Result<(), Duration> {
+        let mut begun = self.recent_fetches.lock().expect("no holder of this lock panics");
         let age = |at: Instant| now.saturating_duration_since(at);
         while begun.front().is_some_and(|(at, _)| age(*at) >= MINUTE) {
             begun.pop_front();
         }
-        let mut fetch = party.hold(&self.budget);
-        match fetch.grow(1) {
+        let mut fetch = party.new_reservation(&self.budget);
+        match fetch.try_grow(1) {
             Ok(()) => {
                 begun.push_back((now, fetch));
                 Ok(())

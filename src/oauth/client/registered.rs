@@ -10,21 +10,21 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-use super::{Authentication, Client, Origin, RedirectUri};
+use super::{ClientAuthMethods, ClientOrigin, OAuthClient, RedirectUri};
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
-use crate::oauth::lives::Lived;
+use crate::oauth::incarnations::TenantIncarnation;
 use crate::oauth::sealed::{self, CLIENT_ID};
-use crate::store::{Life, Store};
+use crate::store::{Incarnation, Store};
 
 /// The prefix of these ids.
-pub(super) const MARK: &str = "c1.";
+pub(super) const ID_PREFIX: &str = "c1.";
 /// In bytes. Clients store ids in columns and cookies of limited length.
-const LONGEST_ID: usize = 1900;
+const MAX_ID_BYTES: usize = 1900;
 
 /// The authentication method that a client registers (RFC 7591 section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
+pub(crate) enum ClientAuthMethod {
     None,
     Basic,
     Post,
@@ -34,40 +34,42 @@ pub(crate) enum Method {
 
 /// The metadata of a registration.
 #[derive(Debug, Clone)]
-pub(crate) struct Registration {
-    pub(crate) issued: Timestamp,
+pub(crate) struct ClientRegistration {
+    pub(crate) issued_at: Timestamp,
     pub(crate) name: Option<Arc<str>>,
-    pub(crate) method: Method,
+    pub(crate) method: ClientAuthMethod,
     pub(crate) redirect_uris: Vec<RedirectUri>,
 }
 
 /// The credentials in the registration response.
 #[derive(Debug)]
-pub(crate) struct Issued {
+pub(crate) struct IssuedClient {
     pub(crate) id: String,
     pub(crate) secret: Option<Secret>,
 }
 
-impl Registration {
+impl ClientRegistration {
     /// Issues the client's id, and a secret unless its method is `None`. Returns `None` if the
     /// metadata are too long for an id.
-    pub(crate) fn issue(&self, store: &Store, life: &Life) -> Option<Issued> {
-        let id = format!("{MARK}{}", sealed::seal(store, CLIENT_ID, life, "", self.encode().as_bytes()));
-        let secret = (self.method != Method::None).then(|| secrets(store, life, &id).next()).flatten();
-        (id.len() <= LONGEST_ID).then_some(Issued { id, secret })
+    pub(crate) fn issue(&self, store: &Store, life: &Incarnation) -> Option<IssuedClient> {
+        let id = format!("{ID_PREFIX}{}", sealed::seal(store, CLIENT_ID, life, "", self.encode().as_bytes()));
+        let secret = (self.method != ClientAuthMethod::None)
+            .then(|| derive_secrets(store, life, &id).next())
+            .flatten();
+        (id.len() <= MAX_ID_BYTES).then_some(IssuedClient { id, secret })
     }
 
     /// Encodes as lines: method and time; the name; each redirect URI. Neither name nor URI
     /// contains a line end.
     fn encode(&self) -> String {
         let method = match self.method {
-            Method::None => 'n',
-            Method::Basic => 'b',
-            Method::Post => 'p',
-            Method::Either => 'e',
+            ClientAuthMethod::None => 'n',
+            ClientAuthMethod::Basic => 'b',
+            ClientAuthMethod::Post => 'p',
+            ClientAuthMethod::Either => 'e',
         };
         let name = self.name.as_deref().unwrap_or_default();
-        let mut text = format!("{method}{}\n{name}", self.issued.as_second());
+        let mut text = format!("{method}{}\n{name}", self.issued_at.as_second());
         for uri in &self.redirect_uris {
             text.push('\n');
             text.push_str(uri.as_str());
@@ -79,44 +81,43 @@ impl Registration {
         let mut lines = text.lines();
         let head = lines.next()?;
         let method = match head.get(..1)? {
-            "n" => Method::None,
-            "b" => Method::Basic,
-            "p" => Method::Post,
-            "e" => Method::Either,
+            "n" => ClientAuthMethod::None,
+            "b" => ClientAuthMethod::Basic,
+            "p" => ClientAuthMethod::Post,
+            "e" => ClientAuthMethod::Either,
             _ => return None,
         };
         let issued = Timestamp::from_second(head[1..].parse().ok()?).ok()?;
         let name = lines.next().filter(|name| !name.is_empty()).map(Arc::from);
         let redirect_uris = lines.map(RedirectUri::parse).collect::<Result<_, _>>().ok()?;
-        Some(Self { issued, name, method, redirect_uris })
+        Some(Self { issued_at: issued, name, method, redirect_uris })
     }
 }
 
 /// Returns the client of this id; `None` if this tenant did not issue it in its current life.
-pub(super) fn client(store: &Store, lived: &Lived, id: &str) -> Option<Client> {
-    let life = &lived.life;
-    let sealed = id.strip_prefix(MARK).filter(|_| id.len() <= LONGEST_ID)?;
+pub(super) fn open_client_id(store: &Store, lived: &TenantIncarnation, id: &str) -> Option<OAuthClient> {
+    let life = &lived.current;
+    let sealed = id.strip_prefix(ID_PREFIX).filter(|_| id.len() <= MAX_ID_BYTES)?;
     // Clients keep their ids permanently, so ids of an earlier version without lives are still
     // accepted.
-    let earlier =
-        || lived.before.as_ref().and_then(|_| sealed::open_without_life(store, CLIENT_ID, life, sealed));
+    let earlier = || lived.legacy.as_ref().and_then(|_| sealed::open_legacy(store, CLIENT_ID, life, sealed));
     let opened = sealed::open(store, CLIENT_ID, life, "", sealed).or_else(earlier)?;
     let text = String::from_utf8(opened).ok()?;
-    let registration = Registration::decode(&text)?;
+    let registration = ClientRegistration::decode(&text)?;
     let method = registration.method;
     let secrets = match method {
-        Method::None => Vec::new(),
-        _ => secrets(store, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
+        ClientAuthMethod::None => Vec::new(),
+        _ => derive_secrets(store, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
     };
-    Some(Client {
+    Some(OAuthClient {
         id: id.into(),
         name: registration.name,
-        origin: Origin::Registered,
+        origin: ClientOrigin::Registered,
         redirect_uris: registration.redirect_uris,
-        authentication: Authentication {
-            none: method == Method::None,
-            basic: matches!(method, Method::Basic | Method::Either),
-            post: matches!(method, Method::Post | Method::Either),
+        authentication: ClientAuthMethods {
+            none: method == ClientAuthMethod::None,
+            basic: matches!(method, ClientAuthMethod::Basic | ClientAuthMethod::Either),
+            post: matches!(method, ClientAuthMethod::Post | ClientAuthMethod::Either),
             secrets,
             keys: None,
         },
@@ -125,8 +126,8 @@ pub(super) fn client(store: &Store, lived: &Lived, id: &str) -> Option<Client> {
 
 /// Returns the secrets of an id: the one that is issued now, then those of older master keys that
 /// are still valid.
-fn secrets(store: &Store, life: &Life, id: &str) -> impl Iterator<Item = Secret> {
-    store.derive("client-secret", life.tenant()).into_iter().map(move |key| {
+fn derive_secrets(store: &Store, life: &Incarnation, id: &str) -> impl Iterator<Item = Secret> {
+    store.derive_keys("client-secret", life.tenant()).into_iter().map(move |key| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes());
         Secret::new(BASE64_URL_SAFE_NO_PAD.encode(tag))
     })
@@ -135,16 +136,16 @@ fn secrets(store: &Store, life: &Life, id: &str) -> impl Iterator<Item = Secret>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sample::store;
+    use crate::store::testkit::new_store;
 
-    fn lived(name: &str) -> Lived {
-        Lived { life: Life::begin(&name.into()), before: None }
+    fn new_incarnation(name: &str) -> TenantIncarnation {
+        TenantIncarnation { current: Incarnation::new(&name.into()), legacy: None }
     }
 
-    fn registration(method: Method, uris: &[&str]) -> Registration {
+    fn registration(method: ClientAuthMethod, uris: &[&str]) -> ClientRegistration {
         let uri = |text: &&str| RedirectUri::parse(text).expect("a redirect URI");
-        Registration {
-            issued: Timestamp::UNIX_EPOCH,
+        ClientRegistration {
+            issued_at: Timestamp::UNIX_EPOCH,
             name: Some("Visual Studio Code".into()),
             method,
             redirect_uris: uris.iter().map(uri).collect(),
@@ -153,48 +154,54 @@ mod tests {
 
     #[test]
     fn an_id_is_a_client_again_at_its_own_tenant_only() {
-        let (_folder, store) = store();
+        let (_folder, store) = new_store();
         let uris = ["https://vscode.dev/redirect", "http://127.0.0.1:33418/"];
-        let a = lived("a");
-        let issued = registration(Method::Either, &uris).issue(&store, &a.life).expect("issued");
-        let client = client(&store, &a, &issued.id).expect("known");
+        let a = new_incarnation("a");
+        let issued = registration(ClientAuthMethod::Either, &uris).issue(&store, &a.current).expect("issued");
+        let client = open_client_id(&store, &a, &issued.id).expect("known");
         assert_eq!(client.name.as_deref(), Some("Visual Studio Code"));
         assert_eq!(client.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(), uris);
         let secret = issued.secret.expect("a secret");
         assert_eq!(client.authentication.secrets, [Digest::of(secret.expose().as_bytes())]);
         assert!(client.authentication.basic && client.authentication.post && !client.authentication.none);
-        for other in [lived("b"), lived("a")] {
-            assert!(super::client(&store, &other, &issued.id).is_none(), "{other:?}");
+        for other in [new_incarnation("b"), new_incarnation("a")] {
+            assert!(super::open_client_id(&store, &other, &issued.id).is_none(), "{other:?}");
         }
         let mut forged = issued.id;
         forged.replace_range(20..21, if &forged[20..21] == "A" { "B" } else { "A" });
-        assert!(super::client(&store, &a, &forged).is_none());
+        assert!(super::open_client_id(&store, &a, &forged).is_none());
     }
 
     #[test]
     fn a_public_client_has_no_secret() {
-        let (_folder, store) = store();
-        let a = lived("a");
-        let issued = registration(Method::None, &["http://localhost/cb"]).issue(&store, &a.life);
+        let (_folder, store) = new_store();
+        let a = new_incarnation("a");
+        let issued = registration(ClientAuthMethod::None, &["http://localhost/cb"]).issue(&store, &a.current);
         let issued = issued.expect("issued");
         assert!(issued.secret.is_none());
-        let client = client(&store, &a, &issued.id).expect("known");
+        let client = open_client_id(&store, &a, &issued.id).expect("known");
         assert!(client.authentication.none && client.authentication.secrets.is_empty());
     }
 
     #[test]
     fn real_clients_have_ids_that_fit_into_columns() {
-        let (_folder, store) = store();
+        let (_folder, store) = new_store();
         let cursor = [
             "http://localhost:8787/callback",
             "https://www.cursor.com/agents/mcp/oauth/callback",
             "cursor://anysphere.cursor-mcp/oauth/callback",
         ];
-        let issued = registration(Method::None, &cursor).issue(&store, &lived("a").life).expect("issued");
+        let issued = registration(ClientAuthMethod::None, &cursor)
+            .issue(&store, &new_incarnation("a").current)
+            .expect("issued");
         assert!(issued.id.len() <= 280, "{}", issued.id.len());
         let long: Vec<String> =
             (0..10).map(|n| format!("https://a.example/{n}/{}", "x".repeat(200))).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
-        assert!(registration(Method::None, &long).issue(&store, &lived("a").life).is_none());
+        assert!(
+            registration(ClientAuthMethod::None, &long)
+                .issue(&store, &new_incarnation("a").current)
+                .is_none()
+        );
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::bed::Bed;
+use super::super::testkit::TestGateway;
 use crate::identity::tests::fake::{Endpoint, Fault};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -8,25 +8,25 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test]
 async fn of_many_that_bring_a_code_one_wins_and_the_others_end_the_login() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, None).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, None).await;
     let answers = futures_util::future::join_all((0..10).map(|_| server.redeem(&code, &client))).await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(won.len(), 1, "{answers:?}");
     assert!(lost.iter().all(|answer| answer.error() == (400, "invalid_grant")), "{lost:?}");
-    assert!(!server.is_recognised(won[0].text("access_token")).await);
+    assert!(!server.is_access_token_valid(won[0].text("access_token")).await);
     let refreshed = server.refresh(won[0].text("refresh_token"), &client).await;
     assert_eq!(refreshed.error(), (400, "invalid_grant"));
 }
 
 #[tokio::test]
 async fn a_code_is_good_for_a_minute() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let (early, late) = (server.code(&client, None).await, server.code(&client, None).await);
+    let client = server.register_public();
+    let (early, late) = (server.issue_code(&client, None).await, server.issue_code(&client, None).await);
     bed.clock.advance(MINUTE - Duration::from_secs(1));
     assert_eq!(server.redeem(&early, &client).await.status, 200);
     bed.clock.advance(Duration::from_secs(1));
@@ -35,10 +35,10 @@ async fn a_code_is_good_for_a_minute() {
 
 #[tokio::test]
 async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the_family() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let first = server.redeem(&code, &client).await;
     let first = first.text("refresh_token");
     let (one, two) = tokio::join!(server.refresh(first, &client), server.refresh(first, &client));
@@ -52,15 +52,15 @@ async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the
     bed.clock.advance(Duration::from_secs(1));
     assert_eq!(server.refresh(first, &client).await.error(), (400, "invalid_grant"));
     assert_eq!(server.refresh(one.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
-    assert!(!server.is_recognised(again.text("access_token")).await, "access ends with the family");
+    assert!(!server.is_access_token_valid(again.text("access_token")).await, "access ends with the family");
 }
 
 #[tokio::test]
 async fn an_older_one_than_the_previous_ends_the_family_even_within_the_minute() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let first = server.redeem(&code, &client).await;
     let second = server.refresh(first.text("refresh_token"), &client).await;
     let third = server.refresh(second.text("refresh_token"), &client).await;
@@ -72,10 +72,10 @@ async fn an_older_one_than_the_previous_ends_the_family_even_within_the_minute()
 
 #[tokio::test]
 async fn a_forged_token_ends_nothing() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let first = server.redeem(&code, &client).await;
     let good = first.text("refresh_token");
     let id = good.split('.').nth(1).expect("an id");
@@ -99,17 +99,17 @@ async fn a_forged_token_ends_nothing() {
     }
     // A refresh token is not accepted as a code either.
     assert_eq!(server.redeem(good, &client).await.error(), (400, "invalid_grant"));
-    let other = server.public();
+    let other = server.register_public();
     assert_eq!(server.refresh(good, &other).await.error(), (400, "invalid_grant"), "another client's");
     assert_eq!(server.refresh(good, &client).await.status, 200);
 }
 
 #[tokio::test]
 async fn an_outage_at_entra_uses_nothing_up() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let first = server.redeem(&code, &client).await;
     let token = first.text("refresh_token");
     for fault in [Fault::Answer(503, "down"), Fault::Refusal("invalid_client", 7_000_222)] {
@@ -120,40 +120,40 @@ async fn an_outage_at_entra_uses_nothing_up() {
     }
     bed.entra.fault(Endpoint::Token, None);
     assert_eq!(server.refresh(token, &client).await.status, 200);
-    assert!(server.is_recognised(first.text("access_token")).await);
+    assert!(server.is_access_token_valid(first.text("access_token")).await);
 }
 
 #[tokio::test]
 async fn an_account_that_is_shut_loses_access_at_its_next_refresh() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let first = server.redeem(&code, &client).await;
     bed.entra.revoke_sessions();
     let answer = server.refresh(first.text("refresh_token"), &client).await;
     assert_eq!(answer.error(), (400, "invalid_grant"));
-    assert!(!server.is_recognised(first.text("access_token")).await);
+    assert!(!server.is_access_token_valid(first.text("access_token")).await);
 }
 
 #[tokio::test]
 async fn a_login_without_entras_token_cannot_be_renewed() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, None).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, None).await;
     let first = server.redeem(&code, &client).await;
     assert_eq!(server.refresh(first.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
 }
 
 #[tokio::test]
 async fn a_refresh_token_is_idle_for_thirty_days_at_most_and_lives_for_ninety() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let idle = server.redeem(&code, &client).await;
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let mut used = server.redeem(&code, &client).await;
     for _ in 0..3 {
         bed.clock.advance(DAY * 29);
@@ -167,20 +167,20 @@ async fn a_refresh_token_is_idle_for_thirty_days_at_most_and_lives_for_ninety() 
 
 #[tokio::test]
 async fn logins_revocations_and_keys_survive_a_restart() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let kept = server.redeem(&code, &client).await;
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let ended = server.redeem(&code, &client).await;
     assert_eq!(server.revoke(ended.text("refresh_token"), &client).await.status, 200);
-    let unused = server.code(&client, None).await;
+    let unused = server.issue_code(&client, None).await;
     drop(server);
-    let bed = bed.restarted().await;
+    let bed = bed.restart().await;
     let server = bed.server("acme");
-    assert!(server.is_recognised(kept.text("access_token")).await);
-    assert!(!server.is_recognised(ended.text("access_token")).await);
+    assert!(server.is_access_token_valid(kept.text("access_token")).await);
+    assert!(!server.is_access_token_valid(ended.text("access_token")).await);
     assert_eq!(server.redeem(&unused, &client).await.status, 200);
     assert_eq!(server.refresh(kept.text("refresh_token"), &client).await.status, 200);
     assert_eq!(server.refresh(ended.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
@@ -188,11 +188,11 @@ async fn logins_revocations_and_keys_survive_a_restart() {
 
 #[tokio::test]
 async fn nothing_of_a_login_lies_readable_on_the_disk() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let upstream = bed.upstream().await;
-    let code = server.code(&client, Some(upstream.clone())).await;
+    let client = server.register_public();
+    let upstream = bed.provider_refresh_token().await;
+    let code = server.issue_code(&client, Some(upstream.clone())).await;
     let tokens = server.redeem(&code, &client).await;
     let proof = |token: &str| token.rsplit('.').next().expect("a proof").to_owned();
     let secrets = [
@@ -213,33 +213,33 @@ async fn nothing_of_a_login_lies_readable_on_the_disk() {
 
 #[tokio::test]
 async fn a_revocation_that_was_changed_in_the_store_refuses_every_access_token_of_before() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, Some(bed.upstream().await)).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
     let kept = server.redeem(&code, &client).await;
-    let code = server.code(&client, None).await;
+    let code = server.issue_code(&client, None).await;
     let ended = server.redeem(&code, &client).await;
     assert_eq!(server.revoke(ended.text("refresh_token"), &client).await.status, 200);
     drop(server);
-    let bed = bed.restarted_after("UPDATE revoked SET issued_until = 0").await;
+    let bed = bed.restart_after("UPDATE revoked SET issued_until = 0").await;
     let server = bed.server("acme");
     for tokens in [&ended, &kept] {
-        assert!(!server.is_recognised(tokens.text("access_token")).await);
+        assert!(!server.is_access_token_valid(tokens.text("access_token")).await);
     }
     bed.clock.advance(Duration::from_secs(1));
     let renewed = server.refresh(kept.text("refresh_token"), &client).await;
-    assert!(server.is_recognised(renewed.text("access_token")).await, "{renewed:?}");
+    assert!(server.is_access_token_valid(renewed.text("access_token")).await, "{renewed:?}");
 }
 
 #[tokio::test]
 async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its_like() {
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
-    let (client, removed, other) = (acme.public(), acme.public(), beta.public());
+    let (client, removed, other) = (acme.register_public(), acme.register_public(), beta.register_public());
     acme.clients.remove(&removed, bed.now()).await.expect("removed");
     drop((acme, beta));
-    let bed = bed.restarted_after("UPDATE denied_clients SET client = zeroblob(32)").await;
+    let bed = bed.restart_after("UPDATE denied_clients SET client = zeroblob(32)").await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
     for id in [&client, &removed] {
         assert_eq!(acme.refresh("rt.x", id).await.status, 503);
@@ -249,24 +249,25 @@ async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its
 
 #[tokio::test]
 async fn a_new_owner_of_the_name_knows_no_token_of_before() {
-    use crate::oauth::bed::{MACHINE, MACHINE_SECRET, basic, form, login};
+    use crate::oauth::testkit::{MACHINE, MACHINE_SECRET, form_request, login_spec, with_basic_auth};
     use crate::spec::{AccessRules, TenantName};
-    let bed = Bed::new().await;
+    let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let client = server.public();
-    let code = server.code(&client, None).await;
+    let client = server.register_public();
+    let code = server.issue_code(&client, None).await;
     let sold = server.redeem(&code, &client).await;
-    let request = basic(form(&[("grant_type", "client_credentials")]), MACHINE, MACHINE_SECRET);
-    let machines = server.token(request).await;
+    let request =
+        with_basic_auth(form_request(&[("grant_type", "client_credentials")]), MACHINE, MACHINE_SECRET);
+    let machines = server.request_token(request).await;
     let tokens = [sold.text("access_token"), machines.text("access_token")];
     for token in tokens {
-        assert!(server.is_recognised(token).await);
+        assert!(server.is_access_token_valid(token).await);
     }
     // The server of a new holder knows none of them.
     let acme = TenantName::parse("acme").expect("a name");
-    let taken = bed.server_of("zz", &acme, login(AccessRules::default()));
+    let taken = bed.server_for_entry("zz", &acme, login_spec(AccessRules::default()));
     for token in tokens {
-        assert!(!taken.is_recognised(token).await);
+        assert!(!taken.is_access_token_valid(token).await);
     }
     assert_eq!(taken.refresh(sold.text("refresh_token"), &client).await.error(), (401, "invalid_client"));
 }

@@ -38,7 +38,7 @@ fn post(stream: u32) -> Vec<u8> {
 }
 
 /// What comes until a frame of this kind: the kind and stream of each.
-async fn until(client: &mut Client, kind: u8) -> Vec<(u8, u32)> {
+async fn until(client: &mut RawClient, kind: u8) -> Vec<(u8, u32)> {
     let mut seen = Vec::new();
     while seen.last().is_none_or(|(last, _)| *last != kind) {
         let mut head = [0; 9];
@@ -70,15 +70,15 @@ async fn a_refused_stream_is_not_reset_while_its_body_comes_and_its_connection_g
     }
 }
 
-async fn connect(gateway: &Gateway, settings: &[u8]) -> Client {
+async fn connect(gateway: &TestServer, settings: &[u8]) -> RawClient {
     let addr = http2(gateway).await;
-    let mut client = Client(TcpStream::connect(addr).await.expect("the edge listens"));
+    let mut client = RawClient(TcpStream::connect(addr).await.expect("the edge listens"));
     client.send([PREFACE, settings].concat()).await;
     client
 }
 
 /// Sends repeatedly without reading. Returns whether the server closes the connection.
-async fn is_cut_off(client: &mut Client, mut flood: impl FnMut(u32) -> Vec<u8>) -> bool {
+async fn is_cut_off(client: &mut RawClient, mut flood: impl FnMut(u32) -> Vec<u8>) -> bool {
     let sending = async {
         for turn in 0..100_000 {
             if client.0.write_all(&flood(turn)).await.is_err() {
@@ -145,7 +145,7 @@ async fn what_a_client_may_do_is_said_at_the_start() {
 async fn a_client_that_begins_and_does_not_go_on_is_cut() {
     let gateway = start(Limits { idle_seconds: 600, ..impatient() });
     let addr = http2(&gateway).await;
-    let mut mute = Client(TcpStream::connect(addr).await.expect("the edge listens"));
+    let mut mute = RawClient(TcpStream::connect(addr).await.expect("the edge listens"));
     assert!(mute.ends().await, "no preface");
     let mut half = connect(&gateway, &[frame(SETTINGS, 0, 0, &[]), request(1, END_STREAM)].concat()).await;
     assert!(half.ends().await, "half a head");

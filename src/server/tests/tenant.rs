@@ -7,7 +7,7 @@ use http::Method;
 use super::*;
 use crate::backend::{self, AddressRules, Pool};
 use crate::base::digest::Digest;
-use crate::mcp::{Door, McpServer, Surface};
+use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::bearer::BearerCheck;
 use crate::server::page::tests::spec;
 use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
@@ -28,9 +28,10 @@ fn live(spec: TenantSpec) -> Tenant {
     let pool =
         Pool::new(AddressRules::default(), SystemClock::shared(), Arc::clone(&metrics)).expect("a pool");
     let lasting = Arc::clone(&slot.backend);
-    let backend = backend::Client::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
+    let backend =
+        backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
     let backend = Arc::new(backend);
-    let surface = Surface {
+    let surface = McpServerConfig {
         tenant: spec.name.clone(),
         dataset: Arc::clone(&spec.dataset),
         title: Arc::clone(&spec.title),
@@ -41,14 +42,15 @@ fn live(spec: TenantSpec) -> Tenant {
         deadline: spec.deadline,
         list_ttl: spec.cache.list_ttl,
         max_result_bytes: spec.limits.max_result_bytes,
-        door: Door::from(&spec.access),
+        auth_mode: AuthMode::from(&spec.access),
         allowed_hosts: None,
         allowed_origins: Arc::new([]),
         metrics,
-        audit: Audit::off(),
+        audit: Audit::disabled(),
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
-    let bearer = BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.leaves);
+    let bearer =
+        BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.access_revocations);
     Tenant {
         spec,
         revision: Digest::of(b"test"),
@@ -61,9 +63,9 @@ fn live(spec: TenantSpec) -> Tenant {
     }
 }
 
-fn serving(limits: Limits, specs: Vec<TenantSpec>) -> Gateway {
+fn serving(limits: Limits, specs: Vec<TenantSpec>) -> TestServer {
     let gateway = start(limits);
-    let mut table = RoutingTable { settled: true, generation: 2, ..RoutingTable::default() };
+    let mut table = RoutingTable { is_initial_scan_done: true, generation: 2, ..RoutingTable::default() };
     for spec in specs {
         let tenant = Arc::new(live(spec));
         tenant.spec.mounts.iter().for_each(|mount| table.router.insert(mount, Arc::clone(&tenant)));
@@ -142,7 +144,7 @@ async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
     few.limits.requests_per_minute = Some(1);
     let gateway = serving(Limits::default(), vec![at("/a", few)]);
     for (headers, expected) in [("", 401), ("Authorization: Bearer for-a\r\n", 429)] {
-        let mut client = Client::connect(&gateway).await;
+        let mut client = RawClient::connect(&gateway).await;
         let headers = format!("{headers}Content-Length: 4\r\n");
         // Responses until the rate limit is reached are of no interest here.
         while ask(&gateway, request(Method::POST, "/a/mcp", &headers) + "{ n}").await.0 != expected {}
@@ -156,7 +158,7 @@ async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
         }
         // The server does not wait for the end of a body that is too long or never arrives.
         for length in ["1000000", "1000"] {
-            let mut client = Client::connect(&gateway).await;
+            let mut client = RawClient::connect(&gateway).await;
             let headers = headers.replace("Length: 4", &format!("Length: {length}"));
             client.send(request(Method::POST, "/a/mcp", &headers)).await;
             let (status, answer) = client.answer().await;
@@ -249,7 +251,7 @@ async fn a_tenant_without_login_has_no_discovery() {
 
 #[tokio::test]
 async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
-    use crate::routing::Step;
+    use crate::routing::OAuthEndpoint;
     let few = Limits {
         logins_per_minute: 2,
         tokens_per_minute: 2,
@@ -258,15 +260,19 @@ async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
     };
     let gateway = start(few);
     let tenant = live(at("/a", keyed("k")));
-    let may = |step: Step, address: &str| {
+    let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
-        let peer = Peer { addr, local: addr.ip(), sni: None, stopgap: false };
+        let peer = ConnInfo { addr, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
         gateway
             .edge
-            .ration(&tenant, step, &crate::server::context::Visit::begin(&gateway.edge, &peer))
+            .check_login_rate_limit(
+                &tenant,
+                step,
+                &crate::server::request::RequestContext::new(&gateway.edge, &peer),
+            )
             .is_ok()
     };
-    for step in [Step::Authorize, Step::Token, Step::Register] {
+    for step in [OAuthEndpoint::Authorize, OAuthEndpoint::Token, OAuthEndpoint::Register] {
         let from_one: Vec<bool> = (1..=9).map(|last| may(step, &format!("2001:db8:1:2::{last}"))).collect();
         assert_eq!(from_one.iter().filter(|may| **may).count(), 2, "{step:?}: {from_one:?}");
         assert!(!may(step, "2001:db8:1:2:ffff:ffff:ffff:ffff"), "{step:?}: the same /64");

@@ -4,59 +4,75 @@ use jiff::ToSpan;
 
 use super::super::KeySource;
 use super::*;
-use crate::store::sample::store;
+use crate::store::testkit::new_store;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// The life that all tests use.
-fn acme() -> Life {
-    static LIFE: std::sync::LazyLock<Life> = std::sync::LazyLock::new(|| Life::begin(&"acme".into()));
+fn acme() -> Incarnation {
+    static LIFE: std::sync::LazyLock<Incarnation> =
+        std::sync::LazyLock::new(|| Incarnation::new(&"acme".into()));
     LIFE.clone()
 }
 
-fn beta() -> Life {
-    Life::of(&"beta".into(), acme().id())
+fn beta() -> Incarnation {
+    Incarnation::from_parts(&"beta".into(), acme().id())
 }
 
-fn begin(store: &Store, client_id: &str) -> GrantId {
+fn create_grant(store: &Store, client_id: &str) -> GrantId {
     let id = GrantId::random();
     let (client_id, details) = (client_id.to_owned(), b"canary details".to_vec());
-    let grant = Beginning { id, client_id, now: NOW, expires: NOW + 60.seconds(), family: [7; 32], details };
-    store.begin_grant(&acme(), grant).expect("kept");
+    let grant = CreateGrant {
+        id,
+        client_id,
+        now: NOW,
+        code_expires_at: NOW + 60.seconds(),
+        family_key: [7; 32],
+        payload: details,
+    };
+    store.create_grant(&acme(), grant).expect("kept");
     id
 }
 
-fn step(id: GrantId, from: u32) -> Step {
+fn rotation(id: GrantId, from: u32) -> RotateGrant {
     let expires = NOW + 30.seconds();
     let (client_id, details) = ("client".to_owned(), b"canary details".to_vec());
-    Step { id, from, client_id, now: NOW, expires, ends: NOW + 90.seconds(), details }
+    RotateGrant {
+        id,
+        from_sequence: from,
+        client_id,
+        now: NOW,
+        expires_at: expires,
+        ends_at: NOW + 90.seconds(),
+        payload: details,
+    }
 }
 
 #[test]
 fn of_many_that_take_a_code_one_succeeds() {
-    let (_folder, store) = store();
-    let id = begin(&store, "client");
+    let (_folder, store) = new_store();
+    let id = create_grant(&store, "client");
     let start = Barrier::new(8);
     let takers = || {
         start.wait();
-        store.take_code(&acme(), step(id, 0)).expect("answered")
+        store.take_code(&acme(), rotation(id, 0)).expect("answered")
     };
     let taken = std::thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(takers)).collect();
         all.into_iter().map(|one| one.join().expect("no panic")).filter(|taken| *taken).count()
     });
     assert_eq!(taken, 1);
-    assert_eq!(store.grant(&acme(), id, NOW).expect("read").expect("there").number, 1);
+    assert_eq!(store.load_grant(&acme(), id, NOW).expect("read").expect("there").last_sequence, 1);
 }
 
 #[test]
 fn a_grant_is_its_tenants_alone_and_sealed() {
-    let (folder, store) = store();
-    let id = begin(&store, "client");
-    let grant = store.grant(&acme(), id, NOW).expect("read").expect("there");
-    assert_eq!((grant.details.as_slice(), grant.family), (&b"canary details"[..], [7; 32]));
-    assert!(store.grant(&beta(), id, NOW).expect("read").is_none());
-    assert!(!store.take_code(&beta(), step(id, 0)).expect("answered"));
+    let (folder, store) = new_store();
+    let id = create_grant(&store, "client");
+    let grant = store.load_grant(&acme(), id, NOW).expect("read").expect("there");
+    assert_eq!((grant.payload.as_slice(), grant.family_key), (&b"canary details"[..], [7; 32]));
+    assert!(store.load_grant(&beta(), id, NOW).expect("read").is_none());
+    assert!(!store.take_code(&beta(), rotation(id, 0)).expect("answered"));
     assert!(!format!("{grant:?}").contains("canary"));
     drop(store);
     for file in ["tenantd.db", "tenantd.db-wal"] {
@@ -67,42 +83,43 @@ fn a_grant_is_its_tenants_alone_and_sealed() {
 
 #[test]
 fn a_step_counts_once_and_in_time_only() {
-    let (_folder, store) = store();
-    let id = begin(&store, "client");
-    let late = Step { now: NOW + 60.seconds(), ..step(id, 0) };
+    let (_folder, store) = new_store();
+    let id = create_grant(&store, "client");
+    let late = RotateGrant { now: NOW + 60.seconds(), ..rotation(id, 0) };
     assert!(!store.take_code(&acme(), late).expect("answered"), "the code has expired");
-    assert!(store.take_code(&acme(), step(id, 0)).expect("answered"));
-    let changed = Step { details: b"later".to_vec(), ..step(id, 1) };
+    assert!(store.take_code(&acme(), rotation(id, 0)).expect("answered"));
+    let changed = RotateGrant { payload: b"later".to_vec(), ..rotation(id, 1) };
     assert!(store.rotate_refresh(&acme(), changed).expect("answered"));
-    assert!(!store.rotate_refresh(&acme(), step(id, 1)).expect("answered"));
-    let grant = store.grant(&acme(), id, NOW).expect("read").expect("there");
-    assert_eq!((grant.number, grant.details.as_slice()), (2, &b"later"[..]));
-    assert!(store.grant(&acme(), id, NOW + 30.seconds()).expect("read").is_none());
+    assert!(!store.rotate_refresh(&acme(), rotation(id, 1)).expect("answered"));
+    let grant = store.load_grant(&acme(), id, NOW).expect("read").expect("there");
+    assert_eq!((grant.last_sequence, grant.payload.as_slice()), (2, &b"later"[..]));
+    assert!(store.load_grant(&acme(), id, NOW + 30.seconds()).expect("read").is_none());
 }
 
 #[test]
 fn what_is_revoked_outlives_the_process() {
-    let (folder, store) = store();
-    let id = begin(&store, "client");
+    let (folder, store) = new_store();
+    let id = create_grant(&store, "client");
     let forget = NOW + 3600.seconds();
-    let client = Subject::Client(Digest::of(b"client"));
-    for subject in [Subject::Grant(id), client] {
-        store.revoke(&acme(), Revoked { subject, issued_until: NOW, forget }).expect("revoked");
+    let client = RevokedSubject::Client(Digest::of(b"client"));
+    for subject in [RevokedSubject::Grant(id), client] {
+        store.revoke(&acme(), Revocation { subject, issued_until: NOW, forget_at: forget }).expect("revoked");
     }
-    assert!(store.grant(&acme(), id, NOW).expect("read").is_none());
+    assert!(store.load_grant(&acme(), id, NOW).expect("read").is_none());
     drop(store);
     let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-    let subjects: Vec<_> = store.revoked().expect("read").known.into_iter().map(|it| it.1.subject).collect();
-    assert!(subjects.contains(&Subject::Grant(id)) && subjects.contains(&client), "{subjects:?}");
+    let subjects: Vec<_> =
+        store.load_revocations().expect("read").known.into_iter().map(|it| it.1.subject).collect();
+    assert!(subjects.contains(&RevokedSubject::Grant(id)) && subjects.contains(&client), "{subjects:?}");
     assert_eq!(store.delete_expired(forget, 10).expect("deleted"), 2);
-    assert_eq!(store.revoked().expect("read"), Revocations::default());
+    assert_eq!(store.load_revocations().expect("read"), StoredRevocations::default());
 }
 
 #[test]
 fn housekeeping_is_bounded() {
-    let (_folder, store) = store();
+    let (_folder, store) = new_store();
     for _ in 0..5 {
-        begin(&store, "client");
+        create_grant(&store, "client");
     }
     assert_eq!(store.delete_expired(NOW + 59.seconds(), 3).expect("deleted"), 0);
     let rounds: Vec<_> =
@@ -112,12 +129,13 @@ fn housekeeping_is_bounded() {
 
 #[test]
 fn the_grants_of_a_client_end_together() {
-    let (_folder, store) = store();
-    let (first, second, other) = (begin(&store, "a"), begin(&store, "a"), begin(&store, "b"));
-    let mut ended = store.end_grants_of(&acme(), "a").expect("ended");
+    let (_folder, store) = new_store();
+    let (first, second, other) =
+        (create_grant(&store, "a"), create_grant(&store, "a"), create_grant(&store, "b"));
+    let mut ended = store.delete_grants_of_client(&acme(), "a").expect("ended");
     ended.sort_by_key(|id| *id != first);
     assert_eq!(ended, [first, second]);
-    assert!(store.grant(&acme(), other, NOW).expect("read").is_some());
+    assert!(store.load_grant(&acme(), other, NOW).expect("read").is_some());
 }
 
 #[test]

@@ -10,15 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dashmap::DashMap;
 use jiff::Timestamp;
 
-use super::{Entry, Event, Who};
+use super::{Actor, AuditEvent, AuditRecord};
 
 /// For identified callers, per tenant: a burst of some 6,000 calls, and 90 calls a second
 /// permanently.
-const KNOWN: Allowance = Allowance { at_once: 2 << 20, a_second: 32 << 10 };
+const KNOWN: ByteAllowance = ByteAllowance { at_once: 2 << 20, a_second: 32 << 10 };
 /// For unidentified callers, per tenant.
-const UNKNOWN: Allowance = Allowance { at_once: 64 << 10, a_second: 4 << 10 };
+const UNKNOWN: ByteAllowance = ByteAllowance { at_once: 64 << 10, a_second: 4 << 10 };
 /// For unidentified callers, of all tenants together.
-const ALL_UNKNOWN: Allowance = Allowance { at_once: 1 << 20, a_second: 16 << 10 };
+const ALL_UNKNOWN: ByteAllowance = ByteAllowance { at_once: 1 << 20, a_second: 16 << 10 };
 /// How long lines are counted before their number is written.
 const COUNTED_FOR_MS: i64 = 10_000;
 /// The kinds of lines of a tenant that are counted by actor; kinds beyond that are counted by event
@@ -28,53 +28,53 @@ const KINDS: usize = 32;
 const KEPT: usize = 4_096;
 
 #[derive(Debug, Clone, Copy)]
-struct Allowance {
+struct ByteAllowance {
     at_once: u64,
     a_second: u64,
 }
 
 /// What each tenant has written.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
-    tenants: DashMap<String, Share>,
-    unknown: Mutex<Bucket>,
-    counting: Mutex<Counting>,
+pub(super) struct AuditShares {
+    tenants: DashMap<String, TenantShare>,
+    unknown: Mutex<LeakyBucket>,
+    counting: Mutex<PendingCounts>,
 }
 
 /// The tenants with counted lines.
 #[derive(Debug, Default)]
-struct Counting {
+struct PendingCounts {
     tenants: Vec<String>,
     since_ms: i64,
 }
 
 #[derive(Debug, Default)]
-struct Share {
-    known: Bucket,
-    unknown: Bucket,
-    counted: Vec<Counted>,
+struct TenantShare {
+    known: LeakyBucket,
+    unknown: LeakyBucket,
+    counted: Vec<OmittedLines>,
 }
 
 /// A leaky bucket: its level at the last access. It drains with time.
 #[derive(Debug, Default)]
-struct Bucket {
+struct LeakyBucket {
     bytes: u64,
     at_ms: i64,
 }
 
 /// The lines of one kind that were left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Counted {
-    pub(super) event: Event,
+pub(super) struct OmittedLines {
+    pub(super) event: AuditEvent,
     pub(super) outcome: String,
-    pub(super) by: Option<By>,
+    pub(super) actor: Option<OwnedActor>,
     pub(super) lines: u64,
     pub(super) since: Timestamp,
 }
 
 /// The actor of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct By {
+pub(super) struct OwnedActor {
     tid: Option<String>,
     oid: Option<String>,
     user: Option<String>,
@@ -84,20 +84,20 @@ pub(super) struct By {
 
 /// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Keep,
+pub(super) enum AdmitDecision {
+    Write,
     /// Counted instead. `first` says that there was no count before.
     Count {
         first: bool,
     },
 }
 
-impl Shares {
+impl AuditShares {
     /// Decides about a line of `bytes` bytes, and counts it if it does not fit.
-    pub(super) fn judge(&self, entry: &Entry<'_>, bytes: usize, at: Timestamp) -> Verdict {
-        if entry.event == Event::Order {
+    pub(super) fn admit(&self, entry: &AuditRecord<'_>, bytes: usize, at: Timestamp) -> AdmitDecision {
+        if entry.event == AuditEvent::Order {
             // Operators do not flood, and nothing that others do shall hide what they did.
-            return Verdict::Keep;
+            return AdmitDecision::Write;
         }
         let mut share = match self.tenants.get_mut(entry.tenant) {
             Some(share) => share,
@@ -107,15 +107,15 @@ impl Shares {
             }
         };
         if self.has_room(&mut share, entry, bytes as u64, at.as_millisecond()) {
-            return Verdict::Keep;
+            return AdmitDecision::Write;
         }
         let first_of_tenant = share.counted.is_empty();
         share.count(entry, at);
         drop(share);
-        Verdict::Count { first: first_of_tenant && self.begin_counting(entry.tenant, at) }
+        AdmitDecision::Count { first: first_of_tenant && self.begin_counting(entry.tenant, at) }
     }
 
-    fn has_room(&self, share: &mut Share, entry: &Entry<'_>, bytes: u64, now_ms: i64) -> bool {
+    fn has_room(&self, share: &mut TenantShare, entry: &AuditRecord<'_>, bytes: u64, now_ms: i64) -> bool {
         if is_known(entry) {
             return share.known.take(KNOWN, bytes, now_ms);
         }
@@ -142,7 +142,7 @@ impl Shares {
     }
 
     /// Takes the counts, by tenant.
-    pub(super) fn counted(&self) -> Vec<(String, Vec<Counted>)> {
+    pub(super) fn take_counts(&self) -> Vec<(String, Vec<OmittedLines>)> {
         let tenants = std::mem::take(&mut lock(&self.counting).tenants);
         let counts = |tenant: String| {
             let counted = std::mem::take(&mut self.tenants.get_mut(&tenant)?.counted);
@@ -160,8 +160,8 @@ impl Shares {
 
 /// Returns whether the caller is identified, which takes a valid credential. A refused caller has
 /// shown none, whatever identity it claims.
-fn is_known(entry: &Entry<'_>) -> bool {
-    entry.event != Event::Refusal && entry.who != Who::default()
+fn is_known(entry: &AuditRecord<'_>) -> bool {
+    entry.event != AuditEvent::Refusal && entry.who != Actor::default()
 }
 
 /// No holder of these locks panics.
@@ -169,28 +169,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Share {
+impl TenantShare {
     fn is_idle(&mut self, now_ms: i64) -> bool {
         self.known.empty(KNOWN, now_ms);
         self.unknown.empty(UNKNOWN, now_ms);
         self.counted.is_empty() && self.known.bytes == 0 && self.unknown.bytes == 0
     }
 
-    fn count(&mut self, entry: &Entry<'_>, at: Timestamp) {
-        let by = (self.counted.len() < KINDS).then(|| By::of(entry));
+    fn count(&mut self, entry: &AuditRecord<'_>, at: Timestamp) {
+        let by = (self.counted.len() < KINDS).then(|| OwnedActor::of(entry));
         let known = self.counted.iter_mut().find(|counted| counted.is_of(entry));
         match known {
             Some(counted) => counted.lines += 1,
             None => {
                 let (event, outcome) = (entry.event, entry.outcome.to_owned());
-                self.counted.push(Counted { event, outcome, by, lines: 1, since: at });
+                self.counted.push(OmittedLines { event, outcome, actor: by, lines: 1, since: at });
             }
         }
     }
 }
 
-impl Bucket {
-    fn take(&mut self, allowance: Allowance, bytes: u64, now_ms: i64) -> bool {
+impl LeakyBucket {
+    fn take(&mut self, allowance: ByteAllowance, bytes: u64, now_ms: i64) -> bool {
         self.empty(allowance, now_ms);
         let fits = self.bytes + bytes <= allowance.at_once;
         if fits {
@@ -199,7 +199,7 @@ impl Bucket {
         fits
     }
 
-    fn empty(&mut self, allowance: Allowance, now_ms: i64) {
+    fn empty(&mut self, allowance: ByteAllowance, now_ms: i64) {
         let passed_ms = u64::try_from(now_ms - self.at_ms).unwrap_or(0);
         let gone = passed_ms.saturating_mul(allowance.a_second) / 1_000;
         // Periods too short for a byte are counted later.
@@ -210,16 +210,17 @@ impl Bucket {
     }
 }
 
-impl Counted {
-    fn is_of(&self, entry: &Entry<'_>) -> bool {
-        let is_by = |by: &By| by.who() == entry.who && by.client_id.as_deref() == entry.client_id;
-        self.event == entry.event && self.outcome == entry.outcome && self.by.as_ref().is_none_or(is_by)
+impl OmittedLines {
+    fn is_of(&self, entry: &AuditRecord<'_>) -> bool {
+        let is_by =
+            |by: &OwnedActor| by.as_actor() == entry.who && by.client_id.as_deref() == entry.client_id;
+        self.event == entry.event && self.outcome == entry.outcome && self.actor.as_ref().is_none_or(is_by)
     }
 }
 
-impl By {
-    fn of(entry: &Entry<'_>) -> Self {
-        let Who { tid, oid, user, label } = entry.who;
+impl OwnedActor {
+    fn of(entry: &AuditRecord<'_>) -> Self {
+        let Actor { tid, oid, user, label } = entry.who;
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Self {
             tid: owned(tid),
@@ -230,8 +231,8 @@ impl By {
         }
     }
 
-    pub(super) fn who(&self) -> Who<'_> {
-        Who {
+    pub(super) fn as_actor(&self) -> Actor<'_> {
+        Actor {
             tid: self.tid.as_deref(),
             oid: self.oid.as_deref(),
             user: self.user.as_deref(),
@@ -244,9 +245,9 @@ impl By {
 mod tests {
     use super::*;
 
-    fn call<'a>(tenant: &'a str, label: Option<&'a str>) -> Entry<'a> {
-        let who = Who { label, ..Who::default() };
-        Entry { who, ..Entry::new(Event::Call, tenant, "ok") }
+    fn call<'a>(tenant: &'a str, label: Option<&'a str>) -> AuditRecord<'a> {
+        let who = Actor { label, ..Actor::default() };
+        AuditRecord { who, ..AuditRecord::new(AuditEvent::Call, tenant, "ok") }
     }
 
     fn at(ms: i64) -> Timestamp {
@@ -254,13 +255,13 @@ mod tests {
     }
 
     /// Returns how many of `lines` lines of 200 bytes are kept.
-    fn kept(shares: &Shares, entry: &Entry<'_>, lines: usize, ms: i64) -> usize {
-        (0..lines).filter(|_| shares.judge(entry, 200, at(ms)) == Verdict::Keep).count()
+    fn kept(shares: &AuditShares, entry: &AuditRecord<'_>, lines: usize, ms: i64) -> usize {
+        (0..lines).filter(|_| shares.admit(entry, 200, at(ms)) == AdmitDecision::Write).count()
     }
 
     #[test]
     fn a_flood_takes_its_tenants_share_and_nothing_of_others() {
-        let shares = Shares::default();
+        let shares = AuditShares::default();
         assert_eq!(kept(&shares, &call("a", Some("key")), 100_000, 0), (2 << 20) / 200);
         assert_eq!(
             kept(&shares, &call("a", None), 100_000, 0),
@@ -274,38 +275,40 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_counted_by_who_did_it() {
-        let shares = Shares::default();
+        let shares = AuditShares::default();
         assert_eq!(shares.due_in_ms(at(0)), None);
         let mine = kept(&shares, &call("a", Some("mine")), 50_000, 0);
         let yours = kept(&shares, &call("a", Some("yours")), 70_000, 0);
         assert_eq!((shares.due_in_ms(at(0)), shares.due_in_ms(at(60_000))), (Some(10_000), Some(0)));
-        let mut all = shares.counted();
+        let mut all = shares.take_counts();
         let (tenant, counted) = all.pop().expect("one tenant");
         assert!(all.is_empty() && tenant == "a");
         let lines = |label: &str| {
-            let of = |counted: &&Counted| counted.by.as_ref().is_some_and(|by| by.who().label == Some(label));
+            let of = |counted: &&OmittedLines| {
+                counted.actor.as_ref().is_some_and(|by| by.as_actor().label == Some(label))
+            };
             counted.iter().filter(of).map(|counted| counted.lines as usize).sum::<usize>()
         };
         assert_eq!((mine + lines("mine"), yours + lines("yours")), (50_000, 70_000));
-        assert!(shares.counted().is_empty() && shares.due_in_ms(at(0)).is_none());
+        assert!(shares.take_counts().is_empty() && shares.due_in_ms(at(0)).is_none());
     }
 
     #[test]
     fn many_callers_are_counted_together_and_none_is_missing() {
-        let shares = Shares::default();
+        let shares = AuditShares::default();
         let mut total = 0;
         for number in 0..20_000 {
             let label = (number % 100).to_string();
             total += kept(&shares, &call("a", Some(&label)), 1, 0);
         }
-        let counted = shares.counted().pop().expect("one tenant").1;
+        let counted = shares.take_counts().pop().expect("one tenant").1;
         assert!(counted.len() <= KINDS + 1, "{}", counted.len());
         assert_eq!(total as u64 + counted.iter().map(|counted| counted.lines).sum::<u64>(), 20_000);
     }
 
     #[test]
     fn strangers_at_many_tenants_have_a_bound_together() {
-        let shares = Shares::default();
+        let shares = AuditShares::default();
         let tenants: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         let kept: usize = tenants.iter().map(|tenant| kept(&shares, &call(tenant, None), 1_000, 0)).sum();
         assert_eq!(kept, (1 << 20) / 200);
@@ -313,7 +316,7 @@ mod tests {
 
     #[test]
     fn tenants_that_wrote_nothing_lately_are_forgotten() {
-        let shares = Shares::default();
+        let shares = AuditShares::default();
         for number in 0..20_000 {
             let tenant = number.to_string();
             kept(&shares, &call(&tenant, Some("key")), 1, number * 100);

@@ -4,7 +4,7 @@ use super::*;
 
 fn start(folder: &Path, bytes: u64, files: u32) -> (Audit, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    let keeping = Keeping { file: folder.join("audit.jsonl"), bytes, files };
+    let keeping = AuditFileConfig { path: folder.join("audit.jsonl"), max_bytes: bytes, max_files: files };
     let now = Arc::new(|| Timestamp::UNIX_EPOCH);
     (Audit::start(keeping, now, Arc::clone(&metrics)).expect("opened"), metrics)
 }
@@ -17,8 +17,12 @@ fn flush(audit: &Audit) {
 fn a_line_says_who_did_what_and_leaves_out_the_rest() {
     let folder = tempfile::tempdir().expect("a folder");
     let (audit, _) = start(folder.path(), 1 << 20, 2);
-    let who = Who { tid: Some("t"), oid: Some("o"), user: Some("ann@example.com"), label: None };
-    audit.note(&Entry { who, tool: Some("search"), ..Entry::new(Event::Call, "acme", "ok") });
+    let who = Actor { tid: Some("t"), oid: Some("o"), user: Some("ann@example.com"), label: None };
+    audit.record(&AuditRecord {
+        who,
+        tool: Some("search"),
+        ..AuditRecord::new(AuditEvent::Call, "acme", "ok")
+    });
     flush(&audit);
     let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
     assert_eq!(
@@ -38,7 +42,10 @@ fn files_are_rotated_by_size_and_bounded_in_number() {
     let (audit, _) = start(folder.path(), 300, 3);
     for number in 0..40 {
         let request_id = number.to_string();
-        audit.note(&Entry { request_id: Some(&request_id), ..Entry::new(Event::Call, "acme", "ok") });
+        audit.record(&AuditRecord {
+            request_id: Some(&request_id),
+            ..AuditRecord::new(AuditEvent::Call, "acme", "ok")
+        });
     }
     flush(&audit);
     let mut names = Vec::new();
@@ -58,17 +65,17 @@ fn what_cannot_be_written_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let (audit, metrics) = start(folder.path(), 10, 2);
     // The first line fits into an empty file only; then there is no folder to rotate in.
-    audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    audit.record(&AuditRecord::new(AuditEvent::Login, "acme", "ok"));
     flush(&audit);
     std::fs::remove_dir_all(folder.path()).expect("removed");
-    audit.note(&Entry::new(Event::Login, "acme", "ok"));
+    audit.record(&AuditRecord::new(AuditEvent::Login, "acme", "ok"));
     flush(&audit);
     assert!(metrics.encode().contains("tenantd_audit_lost_total 1"), "{}", metrics.encode());
 }
 
 #[test]
 fn a_file_that_cannot_be_opened_is_told_at_the_start() {
-    let keeping = Keeping { file: "/nowhere/at/all/audit.jsonl".into(), bytes: 1, files: 1 };
+    let keeping = AuditFileConfig { path: "/nowhere/at/all/audit.jsonl".into(), max_bytes: 1, max_files: 1 };
     assert!(Audit::start(keeping, Arc::new(|| Timestamp::UNIX_EPOCH), Arc::new(Metrics::new())).is_err());
 }
 
@@ -76,10 +83,10 @@ fn a_file_that_cannot_be_opened_is_told_at_the_start() {
 fn a_flood_of_refusals_pushes_nothing_out_and_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let (audit, metrics) = start(folder.path(), 1 << 20, 2);
-    (0..5000).for_each(|_| audit.note(&Entry::new(Event::Refusal, "acme", "invalid_token")));
-    audit.note(&Entry::new(Event::Login, "acme", "ok"));
-    let who = Who { label: Some("ann"), ..Who::default() };
-    audit.note(&Entry { who, ..Entry::new(Event::Call, "acme", "ok") });
+    (0..5000).for_each(|_| audit.record(&AuditRecord::new(AuditEvent::Refusal, "acme", "invalid_token")));
+    audit.record(&AuditRecord::new(AuditEvent::Login, "acme", "ok"));
+    let who = Actor { label: Some("ann"), ..Actor::default() };
+    audit.record(&AuditRecord { who, ..AuditRecord::new(AuditEvent::Call, "acme", "ok") });
     flush(&audit);
     let text = std::fs::read_to_string(folder.path().join("audit.jsonl")).expect("written");
     assert!(text.len() < 80 << 10, "{}", text.len());

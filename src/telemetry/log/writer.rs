@@ -24,17 +24,17 @@ const RETRY: Duration = Duration::from_millis(10);
 static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Returns the counter for the metrics.
-pub(in crate::telemetry) fn lost() -> Counter {
+pub(in crate::telemetry) fn lost_counter() -> Counter {
     LOST.clone()
 }
 
 /// The queue of lines for the thread that writes them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct LogQueue(Arc<QueueShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct QueueShared {
+    state: Mutex<QueueState>,
     /// Signalled when there is something to write.
     arrived: Condvar,
     /// Signalled when nothing waits any longer.
@@ -42,7 +42,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// Whole lines.
     waiting: Vec<u8>,
     is_writing: bool,
@@ -50,7 +50,7 @@ struct State {
     untold: u64,
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts the thread that writes to standard error.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Queue {
     }
 
     /// Queues one whole line, or counts it as lost.
-    pub(super) fn put(&self, line: &[u8]) {
+    pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.waiting.len() + line.len() > WAITING_BYTES {
             state.lose(1);
@@ -86,13 +86,13 @@ impl Queue {
 
     /// Waits until all queued lines are written or lost, but no longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
-        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let is_busy = |state: &mut QueueState| state.is_writing || !state.waiting.is_empty();
         // Late or not, and whatever happened to the thread: the process ends.
         let _in_time = self.0.written.wait_timeout_while(self.0.lock(), patience, is_busy);
     }
 
     fn serve(&self, out: impl Write) {
-        let mut lines = Lines { out, is_torn: false };
+        let mut lines = LineSink { out, is_torn: false };
         let mut batch = Vec::new();
         loop {
             self.take(&mut batch);
@@ -128,14 +128,14 @@ impl Queue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No holder of this lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn lose(&mut self, lines: u64) {
         self.untold += lines;
         LOST.inc_by(lines);
@@ -143,9 +143,9 @@ impl State {
 }
 
 /// The subscriber passes each event as one whole line.
-impl Write for Queue {
+impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(line);
+        self.push(line);
         Ok(line.len())
     }
 
@@ -155,13 +155,13 @@ impl Write for Queue {
 }
 
 /// The destination of lines.
-struct Lines<W> {
+struct LineSink<W> {
     out: W,
     /// The last line was written in part.
     is_torn: bool,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Write> LineSink<W> {
     /// Writes whole lines and returns how many of them were lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if self.is_torn && self.write_all(b"\n").is_err() {
@@ -203,13 +203,13 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// A disk with room for a number of bytes, then for none, then for all again.
-    struct Disk {
+    struct FillingDisk {
         room: usize,
         is_cleared: Arc<Mutex<bool>>,
         kept: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Write for Disk {
+    impl Write for FillingDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             if *self.is_cleared.lock().expect("no panic") {
                 self.room = usize::MAX;
@@ -229,12 +229,12 @@ mod tests {
     }
 
     /// A pipe whose reader sleeps until the test wakes it.
-    struct Asleep {
+    struct StalledPipe {
         begun: Sender<()>,
         wake: Receiver<()>,
     }
 
-    impl Write for Asleep {
+    impl Write for StalledPipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             // If the receiver is gone, the test has ended.
             let _ended = self.begun.send(());
@@ -250,15 +250,15 @@ mod tests {
     #[test]
     fn what_a_full_disk_does_not_take_is_lost_and_the_next_line_is_whole() {
         let (is_cleared, kept) = (Arc::<Mutex<bool>>::default(), Arc::<Mutex<Vec<u8>>>::default());
-        let disk = Disk { room: 10, is_cleared: Arc::clone(&is_cleared), kept: Arc::clone(&kept) };
-        let queue = Queue::start(disk).expect("a thread");
+        let disk = FillingDisk { room: 10, is_cleared: Arc::clone(&is_cleared), kept: Arc::clone(&kept) };
+        let queue = LogQueue::start(disk).expect("a thread");
         for line in ["first\n", "second\n", "third\n"] {
-            queue.put(line.as_bytes());
+            queue.push(line.as_bytes());
             queue.flush(PATIENCE);
         }
         assert_eq!(queue.0.lock().untold, 2);
         *is_cleared.lock().expect("no panic") = true;
-        queue.put(b"fourth\n");
+        queue.push(b"fourth\n");
         queue.flush(PATIENCE);
         let text = String::from_utf8(kept.lock().expect("no panic").clone()).expect("text");
         assert_eq!(text, "first\nseco\nfourth\n");
@@ -269,12 +269,12 @@ mod tests {
     fn a_reader_that_sleeps_keeps_nobody_waiting_and_costs_bounded_memory() {
         let (begun, begins) = channel();
         let (wake, woken) = channel();
-        let queue = Queue::start(Asleep { begun, wake: woken }).expect("a thread");
-        queue.put(b"the first one\n");
+        let queue = LogQueue::start(StalledPipe { begun, wake: woken }).expect("a thread");
+        queue.push(b"the first one\n");
         begins.recv_timeout(PATIENCE).expect("it is being written");
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         for _ in 0..3 * WAITING_BYTES / line.len() {
-            queue.put(&line);
+            queue.push(&line);
         }
         assert!(queue.0.lock().waiting.len() <= WAITING_BYTES);
         assert_eq!(queue.0.lock().untold, 2 * (WAITING_BYTES / line.len()) as u64);
@@ -287,9 +287,9 @@ mod tests {
     #[test]
     fn what_was_put_is_written_when_flush_returns() {
         let kept = Arc::<Mutex<Vec<u8>>>::default();
-        let disk = Disk { room: usize::MAX, is_cleared: Arc::default(), kept: Arc::clone(&kept) };
-        let queue = Queue::start(disk).expect("a thread");
-        (0..1_000).for_each(|number| queue.put(format!("{number}\n").as_bytes()));
+        let disk = FillingDisk { room: usize::MAX, is_cleared: Arc::default(), kept: Arc::clone(&kept) };
+        let queue = LogQueue::start(disk).expect("a thread");
+        (0..1_000).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
         queue.flush(PATIENCE);
         assert_eq!(count(&kept.lock().expect("no panic")), 1_000);
     }

@@ -10,30 +10,30 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Name {
+struct BudgetLabels {
     budget: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refusal {
+struct RejectionLabels {
     budget: &'static str,
     reason: &'static str,
 }
 
 /// Returns what a budget holds now, in bytes. A function, since budgets belong to a higher floor.
-pub type Held = Box<dyn Fn() -> u64 + Send + Sync>;
+pub type HeldBytes = Box<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Default)]
-pub(super) struct Budgets {
-    limits: Family<Name, Gauge>,
-    held: Family<Name, Gauge>,
-    refused: Family<Refusal, Counter>,
+pub(super) struct BudgetMetrics {
+    limits: Family<BudgetLabels, Gauge>,
+    held: Family<BudgetLabels, Gauge>,
+    refused: Family<RejectionLabels, Counter>,
     /// Read when metrics are collected: a gauge updated with every request would slow down every
     /// request.
-    watched: Mutex<Vec<(&'static str, Held)>>,
+    watched: Mutex<Vec<(&'static str, HeldBytes)>>,
 }
 
-impl Budgets {
+impl BudgetMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let limit = "What a budget may hold, in bytes";
         registry.register("tenantd_budget_limit_bytes", limit, self.limits.clone());
@@ -43,23 +43,23 @@ impl Budgets {
         registry.register("tenantd_budget_refused", refused, self.refused.clone());
     }
 
-    pub(super) fn watch(&self, budget: &'static str, limit: u64, held: Held) {
-        self.limits.get_or_create(&Name { budget }).set(gauge(limit));
+    pub(super) fn add(&self, budget: &'static str, limit: u64, held: HeldBytes) {
+        self.limits.get_or_create(&BudgetLabels { budget }).set(gauge(limit));
         self.watched().push((budget, held));
     }
 
-    pub(super) fn refuse(&self, budget: &'static str, reason: &'static str) {
-        self.refused.get_or_create(&Refusal { budget, reason }).inc();
+    pub(super) fn record_rejection(&self, budget: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&RejectionLabels { budget, reason }).inc();
     }
 
     /// Updates the gauges of what budgets hold.
-    pub(super) fn measure(&self) {
+    pub(super) fn update(&self) {
         for (budget, held) in self.watched().iter() {
-            self.held.get_or_create(&Name { budget }).set(gauge(held()));
+            self.held.get_or_create(&BudgetLabels { budget }).set(gauge(held()));
         }
     }
 
-    fn watched(&self) -> MutexGuard<'_, Vec<(&'static str, Held)>> {
+    fn watched(&self) -> MutexGuard<'_, Vec<(&'static str, HeldBytes)>> {
         // No holder of this lock panics.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +69,7 @@ fn gauge(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-impl fmt::Debug for Budgets {
+impl fmt::Debug for BudgetMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budgets").finish_non_exhaustive()
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::orders::Refused;
-use super::{Reconciler, Site};
-use crate::bundle::{Difference, Snapshot};
-use crate::store::{Mark, Store};
+use super::commands::CommandError;
+use super::{ReconcilerHandle, ReconcilerShared};
+use crate::bundle::{DocumentDiff, Snapshot};
+use crate::store::{RevisionInfo, Store};
 
 /// A persisted revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,29 +25,29 @@ pub struct Revision {
 
 /// A comparison of two revisions, with secrets hidden.
 #[derive(Debug, Clone, Serialize)]
-pub struct Comparison {
+pub struct RevisionComparison {
     /// The number of the older revision.
     pub from: u64,
     /// The number of the newer revision.
     pub to: u64,
     /// The documents that differ.
-    pub documents: Vec<Difference>,
+    pub documents: Vec<DocumentDiff>,
 }
 
-impl Reconciler {
+impl ReconcilerHandle {
     /// Returns the persisted revisions of the entry with this name or stem, the newest first.
     ///
     /// # Errors
     /// Fails if there is no such entry or no store, or if the store cannot be read.
-    pub async fn history(&self, name: &str) -> Result<Vec<Revision>, Refused> {
-        let (store, stem, in_force) = self.site.kept(name)?;
-        let read = move || store.history(&stem);
-        let marks = tokio::task::spawn_blocking(read).await.map_err(|_| Refused::Ending)??;
+    pub async fn history(&self, name: &str) -> Result<Vec<Revision>, CommandError> {
+        let (store, stem, in_force) = self.shared.find_stored(name)?;
+        let read = move || store.list_revisions(&stem);
+        let marks = tokio::task::spawn_blocking(read).await.map_err(|_| CommandError::ShuttingDown)??;
         let to_the_second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
-        let revision = |mark: Mark| Revision {
+        let revision = |mark: RevisionInfo| Revision {
             number: mark.number,
             digest: mark.digest.short(),
-            accepted_at: to_the_second(mark.at),
+            accepted_at: to_the_second(mark.accepted_at),
             in_force: in_force == Some(mark.number),
         };
         Ok(marks.into_iter().map(revision).collect())
@@ -58,37 +58,44 @@ impl Reconciler {
     ///
     /// # Errors
     /// Fails if there is no such entry, revision or store, or if the store cannot be read.
-    pub async fn difference(
+    pub async fn diff(
         &self,
         name: &str,
         from: Option<u64>,
         to: Option<u64>,
-    ) -> Result<Comparison, Refused> {
-        let (store, stem, in_force) = self.site.kept(name)?;
-        let compare = move || -> Result<_, Refused> {
-            let to = to.or(in_force).ok_or(Refused::NoRevision(0))?;
-            let earlier = |marks: Vec<Mark>| marks.iter().map(|mark| mark.number).find(|number| *number < to);
+    ) -> Result<RevisionComparison, CommandError> {
+        let (store, stem, in_force) = self.shared.find_stored(name)?;
+        let compare = move || -> Result<_, CommandError> {
+            let to = to.or(in_force).ok_or(CommandError::NoRevision(0))?;
+            let earlier =
+                |marks: Vec<RevisionInfo>| marks.iter().map(|mark| mark.number).find(|number| *number < to);
             let from = match from {
                 Some(from) => from,
-                None => earlier(store.history(&stem)?).ok_or(Refused::NoRevision(to.saturating_sub(1)))?,
+                None => earlier(store.list_revisions(&stem)?)
+                    .ok_or(CommandError::NoRevision(to.saturating_sub(1)))?,
             };
-            let (older, newer) = (snapshot(&store, &stem, from)?, snapshot(&store, &stem, to)?);
-            Ok(Comparison { from, to, documents: older.difference(&newer) })
+            let (older, newer) = (load_snapshot(&store, &stem, from)?, load_snapshot(&store, &stem, to)?);
+            Ok(RevisionComparison { from, to, documents: older.diff(&newer) })
         };
-        tokio::task::spawn_blocking(compare).await.map_err(|_| Refused::Ending)?
+        tokio::task::spawn_blocking(compare).await.map_err(|_| CommandError::ShuttingDown)?
     }
 }
 
-impl Site {
+impl ReconcilerShared {
     /// Returns the store, the stem of an entry, and the number of its revision in force.
-    fn kept(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), Refused> {
-        let status = self.registry.load().entry(name).map(|entry| entry.status()).ok_or(Refused::NotFound)?;
-        let store = self.store.clone().ok_or(Refused::NoStore)?;
+    fn find_stored(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), CommandError> {
+        let status = self
+            .registry
+            .load()
+            .find_entry(name)
+            .map(|entry| entry.status())
+            .ok_or(CommandError::NotFound)?;
+        let store = self.store.clone().ok_or(CommandError::NoStore)?;
         Ok((store, status.stem, status.revision))
     }
 }
 
-fn snapshot(store: &Store, stem: &str, number: u64) -> Result<Snapshot, Refused> {
-    let documents = store.documents(stem, number)?.ok_or(Refused::NoRevision(number))?;
-    Snapshot::decode(&documents).ok_or(Refused::NoRevision(number))
+fn load_snapshot(store: &Store, stem: &str, number: u64) -> Result<Snapshot, CommandError> {
+    let documents = store.load_documents(stem, number)?.ok_or(CommandError::NoRevision(number))?;
+    Snapshot::decode(&documents).ok_or(CommandError::NoRevision(number))
 }

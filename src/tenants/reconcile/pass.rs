@@ -8,100 +8,108 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::Ground;
-use super::read::{Read, build, read};
+use super::ReconcilerConfig;
+use super::read::{LoadedEntry, build_tenant, load_entry};
 use crate::base::task::Tasks;
 use crate::bundle;
-use crate::tenants::build::Parts;
+use crate::tenants::build::TenantDeps;
+use crate::tenants::claim_index::ClaimIndex;
+use crate::tenants::claims::{self, ClaimRejection};
 use crate::tenants::companions::Companions;
+use crate::tenants::debounce::ScanRequest;
 use crate::tenants::drain::Drain;
-use crate::tenants::holdings::Holdings;
-use crate::tenants::keeper::Keeper;
-use crate::tenants::kindred::Kindred;
-use crate::tenants::look::{self, Due, Sightings};
-use crate::tenants::pace::Look;
-use crate::tenants::plan::{self, Refusal};
-use crate::tenants::receipt::Clerk;
+use crate::tenants::entry::{Entry, EntryMap};
+use crate::tenants::lookalikes::LookalikeIndex;
 use crate::tenants::registry::Registry;
-use crate::tenants::roster::{Known, Roster};
-use crate::tenants::scan::{self, FolderId, Found, NamedFiles, SETTLE, Scanned, Sighting};
-use crate::tenants::watch::{Doorbell, POLL, Surroundings, Watch};
+use crate::tenants::revision_writer::RevisionWriter;
+use crate::tenants::scan::{self, FolderId, NamedFiles, Observation, STABLE_AFTER, ScanResult, ScannedEntry};
+use crate::tenants::stability::{self, Observations, PendingLoad};
+use crate::tenants::status_file::StatusFileWriter;
+use crate::tenants::watch::{FolderWatch, POLL_INTERVAL, ParentWatch, WatchQueue};
 
 /// The number of concurrent readers: the cores of the smallest machine.
 const READERS: usize = 2;
 /// The number of entries that are read, and persisted, in one batch: reading an entry takes more
 /// memory than keeping it.
-pub(super) const AT_ONCE: usize = 256;
+pub(super) const BATCH_SIZE: usize = 256;
 /// How long tenants are kept after their folder was replaced by an empty one: a volume may be about
 /// to be mounted.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
+pub(super) const EMPTY_FOLDER_GRACE: Duration = Duration::from_secs(30);
 
 /// The stems of the entries that changed in a pass.
-pub(super) type Changed = BTreeSet<Arc<str>>;
+pub(super) type ChangedEntries = BTreeSet<Arc<str>>;
 
 /// The state of the task.
-pub(super) struct Worker {
+pub(super) struct Reconciler {
     pub(super) folder: Arc<Path>,
     watch_mode: crate::settings::WatchMode,
-    pub(super) context: Arc<bundle::Context>,
-    pub(super) parts: Parts,
+    pub(super) context: Arc<bundle::LoadContext>,
+    pub(super) tenant_deps: TenantDeps,
     pub(super) registry: Registry,
-    bell: Doorbell,
+    watch_queue: WatchQueue,
     pub(super) drain: Drain,
-    pub(super) clerk: Clerk,
-    watch: Option<Watch>,
-    _surroundings: Option<Surroundings>,
+    pub(super) status_files: StatusFileWriter,
+    watch: Option<FolderWatch>,
+    _parent_watch: Option<ParentWatch>,
     folder_id: Option<FolderId>,
     /// Since when the folder is suspiciously empty or cannot be listed.
-    doubt: Option<Instant>,
-    pub(super) roster: Roster,
-    pub(super) holdings: Holdings,
+    suspect_since: Option<Instant>,
+    pub(super) entries: EntryMap,
+    pub(super) claims: ClaimIndex,
     companions: Companions,
-    pub(super) sightings: Sightings,
-    kindred: Kindred,
-    pub(super) keeper: Keeper,
+    pub(super) observations: Observations,
+    lookalikes: LookalikeIndex,
+    pub(super) revision_writer: RevisionWriter,
     /// Whether the folder was seen with entries in it, or counts as empty for good.
-    pub(super) is_known: bool,
+    pub(super) is_folder_confirmed: bool,
     pub(super) started: Instant,
     pub(super) generation: u64,
-    pub(super) settled: bool,
-    looked_at_all: Instant,
+    pub(super) is_initial_scan_done: bool,
+    last_full_scan: Instant,
 }
 
-impl Worker {
-    pub(super) fn new(ground: Ground, bell: Doorbell, tasks: &Tasks) -> Self {
-        let Ground { folder, watch, context, parts, registry, store, kept } = ground;
+impl Reconciler {
+    pub(super) fn new(ground: ReconcilerConfig, bell: WatchQueue, tasks: &Tasks) -> Self {
+        let ReconcilerConfig {
+            folder,
+            watch,
+            context,
+            tenant_deps: parts,
+            registry,
+            store,
+            stored_entries: kept,
+        } = ground;
         let looked_at_all = parts.clock.monotonic();
         let folder: Arc<Path> = folder.into();
-        let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain);
-        let surroundings = Surroundings::watch(&folder, watch, &bell);
-        let clerk = Clerk::start(tasks, Arc::clone(&folder), registry.clone());
-        let (keeper, mut holdings) = (Keeper::new(store, kept), Holdings::default());
-        keeper.holdings().for_each(|(stem, holding)| holdings.reserve(stem, holding));
+        let drain = Drain::start(tasks, Arc::clone(&parts.clock), parts.drain_period);
+        let surroundings = ParentWatch::start(&folder, watch, &bell);
+        let clerk = StatusFileWriter::start(tasks, Arc::clone(&folder), registry.clone());
+        let (keeper, mut holdings) = (RevisionWriter::new(store, kept), ClaimIndex::default());
+        keeper.unseen_claims().for_each(|(stem, holding)| holdings.insert_stored(stem, holding));
         Self {
             folder,
             watch_mode: watch,
             context,
-            parts,
+            tenant_deps: parts,
             registry,
-            bell,
+            watch_queue: bell,
             drain,
-            clerk,
+            status_files: clerk,
             watch: None,
-            _surroundings: surroundings,
+            _parent_watch: surroundings,
             folder_id: None,
-            doubt: None,
-            roster: Roster::new(),
-            holdings,
+            suspect_since: None,
+            entries: EntryMap::new(),
+            claims: holdings,
             companions: Companions::default(),
-            sightings: Sightings::new(),
-            kindred: Kindred::default(),
-            keeper,
-            is_known: false,
+            observations: Observations::new(),
+            lookalikes: LookalikeIndex::default(),
+            revision_writer: keeper,
+            is_folder_confirmed: false,
             started: looked_at_all,
             generation: 0,
-            settled: false,
-            looked_at_all,
+            is_initial_scan_done: false,
+            last_full_scan: looked_at_all,
         }
     }
 
@@ -110,100 +118,103 @@ impl Worker {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.parts.clock.monotonic()
+        self.tenant_deps.clock.monotonic()
     }
 
     /// Whether no entry waits for another scan.
-    pub(super) fn has_settled(&self) -> bool {
-        self.sightings.is_empty()
+    pub(super) fn is_stable(&self) -> bool {
+        self.observations.is_empty()
     }
 
     /// Runs the first pass, which takes the folder as it is.
     pub(super) async fn first_pass(&mut self) {
-        self.look_at_all().await;
-        tracing::info!(folder = %self.folder.display(), entries = self.roster.len(), "tenants folder read");
+        self.scan_all().await;
+        tracing::info!(folder = %self.folder.display(), entries = self.entries.len(), "tenants folder read");
     }
 
-    pub(super) async fn look_at_all(&mut self) {
-        self.looked_at_all = self.parts.clock.monotonic();
+    pub(super) async fn scan_all(&mut self) {
+        self.last_full_scan = self.tenant_deps.clock.monotonic();
         if let Some(watch) = &mut self.watch {
-            watch.try_again(&self.bell);
+            watch.retry_if_due(&self.watch_queue);
         }
-        self.pass(Look::default()).await;
+        self.run_pass(ScanRequest::default()).await;
     }
 
     /// Waits until the next periodic full scan is due.
-    pub(super) async fn until_tick(&self) {
+    pub(super) async fn until_full_scan_due(&self) {
         // No event would announce that a missing folder is back, so it is polled.
-        let due = self.looked_at_all + self.watch.as_ref().map_or(POLL, Watch::tick);
-        tokio::time::sleep(due.saturating_duration_since(self.parts.clock.monotonic())).await;
+        let due = self.last_full_scan + self.watch.as_ref().map_or(POLL_INTERVAL, FolderWatch::scan_interval);
+        tokio::time::sleep(due.saturating_duration_since(self.tenant_deps.clock.monotonic())).await;
     }
 
     /// Waits until entries that have not settled are due for another scan; forever if there are
     /// none.
-    pub(super) async fn until_second_look(&self) {
-        let Some(first) = self.sightings.values().map(|sighting| sighting.at).min() else {
+    pub(super) async fn until_recheck_due(&self) {
+        let Some(first) = self.observations.values().map(|sighting| sighting.at).min() else {
             return std::future::pending().await;
         };
-        let due = first + SETTLE;
-        tokio::time::sleep(due.saturating_duration_since(self.parts.clock.monotonic())).await;
+        let due = first + STABLE_AFTER;
+        tokio::time::sleep(due.saturating_duration_since(self.tenant_deps.clock.monotonic())).await;
     }
 
-    pub(super) async fn second_look(&mut self) {
-        let stems = self.sightings.keys().map(|stem| stem.to_string()).collect();
-        self.pass(Look { stems: Some(stems), ..Look::default() }).await;
+    pub(super) async fn recheck_unstable(&mut self) {
+        let stems = self.observations.keys().map(|stem| stem.to_string()).collect();
+        self.run_pass(ScanRequest { entry_ids: Some(stems), ..ScanRequest::default() }).await;
     }
 
     /// Runs one pass over the entries of a scan request.
-    pub(super) async fn pass(&mut self, mut look: Look) {
-        let started = self.parts.clock.monotonic();
+    pub(super) async fn run_pass(&mut self, mut look: ScanRequest) {
+        let started = self.tenant_deps.clock.monotonic();
         let changed = match self.try_pass(&mut look).await {
             Ok(changed) => Some(changed),
             Err(error) => {
-                self.report_folder(&error);
+                self.report_scan_error(&error);
                 None
             }
         };
-        if !self.settled {
-            self.settled = true;
-            self.publish(&Changed::new()).await;
+        if !self.is_initial_scan_done {
+            self.is_initial_scan_done = true;
+            self.publish(&ChangedEntries::new()).await;
         }
-        let clock = &self.parts.clock;
+        let clock = &self.tenant_deps.clock;
         let elapsed = clock.monotonic().saturating_duration_since(started);
         let now = clock.now().as_millisecond() as f64 / 1000.0;
-        self.parts.metrics.pass(changed.is_some(), changed.unwrap_or(0), elapsed, now);
-        self.parts.metrics.folder(self.sightings.len(), self.watch.as_ref().is_some_and(Watch::is_notified));
+        self.tenant_deps.metrics.record_pass(changed.is_some(), changed.unwrap_or(0), elapsed, now);
+        self.tenant_deps.metrics.set_folder_state(
+            self.observations.len(),
+            self.watch.as_ref().is_some_and(FolderWatch::has_notifications),
+        );
     }
 
-    async fn try_pass(&mut self, look: &mut Look) -> io::Result<usize> {
+    async fn try_pass(&mut self, look: &mut ScanRequest) -> io::Result<usize> {
         let moved = self.watch_folder()?;
-        if moved || self.doubt.is_some() {
+        if moved || self.suspect_since.is_some() {
             // In a replaced folder all entries must be scanned: no event names those that are
             // missing.
-            look.stems = None;
+            look.entry_ids = None;
         }
-        look.stems.iter_mut().for_each(|stems| self.kindred.widen(stems));
+        look.entry_ids.iter_mut().for_each(|stems| self.lookalikes.add_lookalikes(stems));
         let scanned = self.scan(look).await?;
-        self.kindred.note(&scanned, look.stems.is_none());
-        let found = scanned.found;
-        if self.is_doubtful(&found, look, moved) {
+        self.lookalikes.update(&scanned, look.entry_ids.is_none());
+        let found = scanned.entries;
+        if self.is_suspiciously_empty(&found, look, moved) {
             return Ok(0);
         }
-        let now = self.parts.clock.monotonic();
-        let cold = !self.settled;
-        self.drop_absent(&found, look);
-        self.watch_folders(&found);
-        let outcome = look::sort(look, found, &self.roster, &mut self.sightings, now, cold);
-        let mut changed: Changed = outcome.gone.into_iter().collect();
+        let now = self.tenant_deps.clock.monotonic();
+        let cold = !self.is_initial_scan_done;
+        self.remove_absent(&found, look);
+        self.watch_entry_folders(&found);
+        let outcome = stability::classify(look, found, &self.entries, &mut self.observations, now, cold);
+        let mut changed: ChangedEntries = outcome.removed.into_iter().collect();
         for stem in &changed {
-            self.remove(stem);
+            self.remove_entry(stem);
         }
-        changed.extend(self.read_and_take_in(outcome.to_read, now).await);
-        self.judge_and_build(&mut changed);
-        let news = self.keep(&changed).await;
+        changed.extend(self.load_and_ingest(outcome.to_load, now).await);
+        self.resolve_and_build(&mut changed);
+        let news = self.persist(&changed).await;
         changed.extend(news);
         if !changed.is_empty() {
-            self.settled = true;
+            self.is_initial_scan_done = true;
             self.publish(&changed).await;
         }
         Ok(changed.len())
@@ -211,68 +222,71 @@ impl Worker {
 
     /// Watches the current folder. Returns whether it was replaced.
     fn watch_folder(&mut self) -> io::Result<bool> {
-        let id = FolderId::of(&self.folder)?;
+        let id = FolderId::read(&self.folder)?;
         if self.folder_id == Some(id) && self.watch.is_some() {
             return Ok(false);
         }
         let moved = self.folder_id.replace(id).is_some_and(|before| before != id);
-        self.watch = Some(Watch::start(&self.folder, self.watch_mode, &self.bell));
+        self.watch = Some(FolderWatch::start(&self.folder, self.watch_mode, &self.watch_queue));
         Ok(moved)
     }
 
-    async fn scan(&self, look: &Look) -> io::Result<Scanned> {
-        let (folder, only) = (self.folder.clone(), look.stems.clone());
-        let named = self.named_files(look);
-        let scan = tokio::task::spawn_blocking(move || scan::scan(&folder, only.as_ref(), &named));
+    async fn scan(&self, look: &ScanRequest) -> io::Result<ScanResult> {
+        let (folder, only) = (self.folder.clone(), look.entry_ids.clone());
+        let holders_of_name = self.named_files(look);
+        let scan =
+            tokio::task::spawn_blocking(move || scan::scan_folder(&folder, only.as_ref(), &holders_of_name));
         scan.await.map_err(io::Error::other)?
     }
 
     /// Returns the files that the entries' files name, as last read, whether or not that was
     /// accepted.
-    fn named_files(&self, look: &Look) -> HashMap<Arc<str>, NamedFiles> {
-        let is_looked_at = |stem: &str| look.stems.as_ref().is_none_or(|stems| stems.contains(stem));
-        let known = self.roster.iter().map(|(stem, known)| (stem, known.signature.named()));
-        let known = known.filter(|(_, named)| !named.is_empty());
-        let unsettled = self.sightings.iter();
-        let unsettled =
-            unsettled.filter_map(|(stem, sighting)| Some((stem, sighting.signature.as_ref()?.named())));
-        let named = known.chain(unsettled).filter(|(stem, _)| is_looked_at(stem));
-        named.map(|(stem, named)| (Arc::clone(stem), Arc::clone(named))).collect()
+    fn named_files(&self, look: &ScanRequest) -> HashMap<Arc<str>, NamedFiles> {
+        let is_looked_at = |stem: &str| look.entry_ids.as_ref().is_none_or(|stems| stems.contains(stem));
+        let known = self.entries.iter().map(|(stem, known)| (stem, known.signature.named()));
+        let known = known.filter(|(_, holders_of_name)| !holders_of_name.is_empty());
+        let observe_unstable = self.observations.iter();
+        let observe_unstable = observe_unstable
+            .filter_map(|(stem, sighting)| Some((stem, sighting.signature.as_ref()?.named())));
+        let holders_of_name = known.chain(observe_unstable).filter(|(stem, _)| is_looked_at(stem));
+        holders_of_name
+            .map(|(stem, holders_of_name)| (Arc::clone(stem), Arc::clone(holders_of_name)))
+            .collect()
     }
 
     /// Whether an empty full scan may mean that the folder itself is missing.
-    fn is_doubtful(&mut self, found: &[Found], look: &Look, moved: bool) -> bool {
-        if look.stems.is_some() {
+    fn is_suspiciously_empty(&mut self, found: &[ScannedEntry], look: &ScanRequest, moved: bool) -> bool {
+        if look.entry_ids.is_some() {
             return false;
         }
-        if !found.is_empty() || self.roster.is_empty() {
-            if self.doubt.take().is_some() {
+        if !found.is_empty() || self.entries.is_empty() {
+            if self.suspect_since.take().is_some() {
                 tracing::info!(folder = %self.folder.display(), "the tenants folder is there again");
             }
             return false;
         }
-        let now = self.parts.clock.monotonic();
+        let now = self.tenant_deps.clock.monotonic();
         if moved {
-            self.doubt = Some(now);
+            self.suspect_since = Some(now);
             tracing::warn!(
                 folder = %self.folder.display(),
                 "the tenants folder was replaced by an empty one; its tenants are kept for 30 s in case it is being mounted"
             );
         }
-        let doubtful = self.doubt.is_some_and(|since| now.duration_since(since) < GRACE);
+        let doubtful = self.suspect_since.is_some_and(|since| now.duration_since(since) < EMPTY_FOLDER_GRACE);
         if doubtful {
-            self.sightings.clear();
+            self.observations.clear();
         } else {
-            self.doubt = None;
+            self.suspect_since = None;
         }
         doubtful
     }
 
-    fn report_folder(&mut self, error: &io::Error) {
+    fn report_scan_error(&mut self, error: &io::Error) {
         self.watch = None;
-        self.sightings.clear();
-        if self.doubt.is_none() {
-            self.doubt = Some(self.parts.clock.monotonic());
+        self.observations.clear();
+        if self.suspect_since.is_none() {
+            self.suspect_since = Some(self.tenant_deps.clock.monotonic());
             tracing::warn!(
                 %error,
                 folder = %self.folder.display(),
@@ -283,94 +297,95 @@ impl Worker {
 
     /// Watches tenants that are folders. A folder that changed may have been replaced, so its watch
     /// is renewed.
-    fn watch_folders(&mut self, found: &[Found]) {
+    fn watch_entry_folders(&mut self, found: &[ScannedEntry]) {
         let Some(watch) = &mut self.watch else { return };
         for found in found.iter().filter(|found| found.is_folder) {
-            let stem = found.entry.stem.as_str();
-            let is_as_it_was = self.roster.get(stem).is_some_and(|known| known.signature == found.signature);
-            if !(is_as_it_was && watch.includes(stem)) {
-                watch.include(stem);
+            let stem = found.files.id.as_str();
+            let is_as_it_was = self.entries.get(stem).is_some_and(|known| known.signature == found.signature);
+            if !(is_as_it_was && watch.is_watching(stem)) {
+                watch.watch_entry_folder(stem);
             }
         }
     }
 
     /// Reads entries in batches and updates the roster. Returns those that changed.
-    async fn read_and_take_in(&mut self, due: Vec<Due>, now: Instant) -> Changed {
-        let (mut due, mut changed) = (due.into_iter(), Changed::new());
+    async fn load_and_ingest(&mut self, due: Vec<PendingLoad>, now: Instant) -> ChangedEntries {
+        let (mut due, mut changed) = (due.into_iter(), ChangedEntries::new());
         while due.len() > 0 {
-            let read = self.read(due.by_ref().take(AT_ONCE).collect()).await;
-            changed.extend(read.into_iter().filter_map(|read| self.take_in(read, now)));
+            let read = self.load_batch(due.by_ref().take(BATCH_SIZE).collect()).await;
+            changed.extend(read.into_iter().filter_map(|read| self.ingest(read, now)));
         }
         changed
     }
 
     /// Reads entries on blocking threads, in a few shares. Returns them in order of their stems.
-    async fn read(&self, due: Vec<Due>) -> Vec<Read> {
+    async fn load_batch(&self, due: Vec<PendingLoad>) -> Vec<LoadedEntry> {
         let mut readers = JoinSet::new();
         let per_reader = due.len().div_ceil(READERS).max(1);
-        let kept = |due: Due| (self.keeper.last_good(&due.found.entry.stem), due);
+        let kept = |due: PendingLoad| (self.revision_writer.find_last_good(&due.scanned.files.id), due);
         let mut due: Vec<_> = due.into_iter().map(kept).collect();
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(per_reader));
             let share = std::mem::replace(&mut due, rest);
             let (context, folder) = (Arc::clone(&self.context), self.folder.clone());
-            let read_one = move |(last_good, due)| read(due, last_good, &folder, &context);
+            let read_one = move |(last_good, due)| load_entry(due, last_good, &folder, &context);
             readers.spawn_blocking(move || share.into_iter().map(read_one).collect::<Vec<_>>());
         }
-        let mut read: Vec<Read> = readers.join_all().await.into_iter().flatten().collect();
-        read.sort_by(|a, b| a.stem.cmp(&b.stem));
+        let mut read: Vec<LoadedEntry> = readers.join_all().await.into_iter().flatten().collect();
+        read.sort_by(|a, b| a.entry_id.cmp(&b.entry_id));
         read
     }
 
     /// Updates the roster with what was read of an entry, unless it is still being written.
-    fn take_in(&mut self, read: Read, now: Instant) -> Option<Arc<str>> {
-        if read.is_unsettled(!self.roster.contains_key(&read.stem)) {
-            look::unsettled(&mut self.sightings, read.stem, read.afterwards, now);
+    fn ingest(&mut self, read: LoadedEntry, now: Instant) -> Option<Arc<str>> {
+        if read.is_unstable(!self.entries.contains_key(&read.entry_id)) {
+            stability::observe_unstable(&mut self.observations, read.entry_id, read.signature_after, now);
             return None;
         }
-        self.sightings.remove(&read.stem);
-        let since = self.parts.clock.now();
-        let known = self
-            .roster
-            .entry(Arc::clone(&read.stem))
-            .or_insert_with(|| Box::new(Known::new(since, self.keeper.remember(&read.stem))));
-        if let Some(revived) = read.revived {
-            known.revive(revived, since, |spec, revision, slot| {
-                build(&self.parts, &read.stem, spec, revision, slot)
+        self.observations.remove(&read.entry_id);
+        let since = self.tenant_deps.clock.now();
+        let known = self.entries.entry(Arc::clone(&read.entry_id)).or_insert_with(|| {
+            Box::new(Entry::new(since, self.revision_writer.take_persisted(&read.entry_id)))
+        });
+        if let Some(revived) = read.restored {
+            known.restore_last_good(revived, since, |spec, revision, slot| {
+                build_tenant(&self.tenant_deps, &read.entry_id, spec, revision, slot)
             });
         }
-        known.take_in(read.loaded, read.signature, read.files).then_some(read.stem)
+        known.ingest(read.loaded, read.signature, read.files).then_some(read.entry_id)
     }
 
-    pub(super) fn remove(&mut self, stem: &Arc<str>) {
-        let paused = self.roster.remove(stem).is_some_and(|known| known.is_paused());
-        self.keeper.gone(stem, paused);
-        self.sightings.remove(stem);
+    pub(super) fn remove_entry(&mut self, stem: &Arc<str>) {
+        let paused = self.entries.remove(stem).is_some_and(|known| known.is_paused());
+        self.revision_writer.enqueue_removal(stem, paused);
+        self.observations.remove(stem);
         tracing::info!(entry = %stem, "tenant removed");
     }
 
     /// Resolves all claims and builds the candidates that may serve; adds to `changed` the entries
     /// whose state changed.
-    pub(super) fn judge_and_build(&mut self, changed: &mut Changed) {
-        self.note_holdings(changed);
-        if !self.holdings.waiting().is_empty() {
+    pub(super) fn resolve_and_build(&mut self, changed: &mut ChangedEntries) {
+        self.update_claims(changed);
+        if !self.claims.candidates().is_empty() {
             self.judge(changed);
-            self.note_holdings(changed);
+            self.update_claims(changed);
         }
         self.warn_of_guards(changed);
     }
 
-    fn judge(&mut self, changed: &mut Changed) {
-        let now = self.parts.clock.now();
-        let (holdings, sightings) = (&self.holdings, &self.sightings);
-        let refused = plan::settle(&self.holdings.applicants(&self.roster, &self.companions));
-        for stem in self.holdings.waiting().clone() {
-            let Some(known) = self.roster.get_mut(&stem) else { continue };
+    fn judge(&mut self, changed: &mut ChangedEntries) {
+        let now = self.tenant_deps.clock.now();
+        let (holdings, sightings) = (&self.claims, &self.observations);
+        let refused = claims::resolve(&self.claims.claim_requests(&self.entries, &self.companions));
+        for stem in self.claims.candidates().clone() {
+            let Some(known) = self.entries.get_mut(&stem) else { continue };
             let news = match refused.get(&*stem) {
-                Some(refusal) => known.refuse(refusal.finding(&stem), !is_away(refusal, holdings, sightings)),
+                Some(refusal) => known
+                    .reject(refusal.to_diagnostic(&stem), !is_holder_absent(refusal, holdings, sightings)),
                 None => {
-                    known
-                        .promote(now, |spec, revision, slot| build(&self.parts, &stem, spec, revision, slot));
+                    known.promote(now, |spec, revision, slot| {
+                        build_tenant(&self.tenant_deps, &stem, spec, revision, slot)
+                    });
                     true
                 }
             };
@@ -380,22 +395,22 @@ impl Worker {
         }
     }
 
-    fn note_holdings(&mut self, changed: &Changed) {
+    fn update_claims(&mut self, changed: &ChangedEntries) {
         for stem in changed {
-            let known = self.roster.get(stem).map(|known| &**known);
-            self.holdings.note(stem, known);
-            let guards = known.map(Known::guards).unwrap_or_default();
+            let known = self.entries.get(stem).map(|known| &**known);
+            self.claims.update(stem, known);
+            let guards = known.map(Entry::guards).unwrap_or_default();
             let open = known.map(|known| known.open().to_vec()).unwrap_or_default();
             self.companions.note(stem, guards, open);
         }
     }
 
     /// Tells those who are open whether another guards the same data; adds to `changed` whoever is told something new.
-    fn warn_of_guards(&mut self, changed: &mut Changed) {
+    fn warn_of_guards(&mut self, changed: &mut ChangedEntries) {
         for stem in self.companions.concerned(changed) {
-            let Some(known) = self.roster.get_mut(&stem) else { continue };
+            let Some(known) = self.entries.get_mut(&stem) else { continue };
             let guard = self.companions.guard(&stem, known.open());
-            if known.note_guarded(guard.map(|by| plan::stays_open(by))) {
+            if known.note_guarded(guard.map(|by| claims::stays_open(by))) {
                 changed.insert(stem);
             }
         }
@@ -404,12 +419,14 @@ impl Worker {
 
 /// Whether the holder's files were missing in the last scan. The newcomer may be there to replace
 /// them; the next scan shows whether they are gone, so the refusal does not last.
-fn is_away(refusal: &Refusal, holdings: &Holdings, sightings: &Sightings) -> bool {
-    let away = |stem: &str| sightings.get(stem).is_some_and(Sighting::is_of_nothing);
+fn is_holder_absent(refusal: &ClaimRejection, holdings: &ClaimIndex, sightings: &Observations) -> bool {
+    let away = |stem: &str| sightings.get(stem).is_some_and(Observation::is_absent);
     match refusal {
-        Refusal::Name { holder, .. } => away(holder),
-        Refusal::Mount(conflict) => holdings.named(&conflict.holder).any(|stem| away(stem)),
+        ClaimRejection::NameTaken { holder, .. } => away(holder),
+        ClaimRejection::MountTaken(conflict) => {
+            holdings.holders_of_name(&conflict.holder).any(|stem| away(stem))
+        }
         // What a guard that goes away leaves behind is not opened by that.
-        Refusal::Free { .. } | Refusal::Guarded { .. } => false,
+        ClaimRejection::NeedsAcceptance { .. } | ClaimRejection::Guarded { .. } => false,
     }
 }

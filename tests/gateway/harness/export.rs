@@ -41,6 +41,6 @@ impl Tenant {
 
     /// Returns the configuration as the vendor's zip.
     pub(crate) fn zip(&self) -> Vec<u8> {
-        sample::export(&self.name, &self.lines)
+        sample::build_export(&self.name, &self.lines)
     }
 }

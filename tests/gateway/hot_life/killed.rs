@@ -74,11 +74,11 @@ fn receipt(gateway: &Gateway) -> Value {
 /// Returns the number of the revision that the next start restores, and asserts that it is
 /// complete.
 fn kept(gateway: &Gateway) -> u64 {
-    let store = Store::open_as_it_is(&gateway.path().join("state"), &KeySource::State).expect("it opens");
-    let entry = store.entries().expect("read").into_iter().find(|entry| entry.stem == "acme");
-    let Some((number, _)) = entry.and_then(|entry| entry.in_force) else { return 0 };
+    let store = Store::open_unmodified(&gateway.path().join("state"), &KeySource::State).expect("it opens");
+    let entry = store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == "acme");
+    let Some((number, _)) = entry.and_then(|entry| entry.live) else { return 0 };
     assert!(
-        store.documents("acme", number).expect("it opens").is_some(),
+        store.load_documents("acme", number).expect("it opens").is_some(),
         "revision {number} has no documents"
     );
     number

@@ -5,25 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantd::backend::{AddressRules, Pool, WarmUp};
+use tenantd::backend::{AddressRules, ContextRefresher, Pool};
 use tenantd::base::clock::Clock;
 use tenantd::base::task::Tasks;
 use tenantd::bundle::{self, sample};
 use tenantd::settings::{OpenTenants, WatchMode};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
-use tenantd::tenants::reconcile::Ground;
+use tenantd::tenants::reconcile::ReconcilerConfig;
 use tenantd::tenants::registry::Registry;
 use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
-use tenantd::tenants::{Parts, Reconciler};
+use tenantd::tenants::{ReconcilerHandle, TenantDeps};
 
 use super::super::harness::PATIENCE;
 
 /// A reconciler over a folder.
 pub(super) struct Life {
     pub(super) registry: Registry,
-    pub(super) reconciler: Reconciler,
+    pub(super) reconciler: ReconcilerHandle,
     tasks: Tasks,
 }
 
@@ -34,31 +34,31 @@ impl Life {
         let loopback = vec!["127.0.0.0/8".parse().expect("a network")];
         let rules = AddressRules { allow: loopback.clone(), ..AddressRules::default() };
         let pool = Pool::new(rules, Arc::clone(&clock), Arc::clone(&metrics));
-        let parts = Parts {
+        let parts = TenantDeps {
             pool: pool.expect("a pool"),
-            warm_up: WarmUp::start(&tasks, Arc::clone(&clock), None),
+            context_refresher: ContextRefresher::start(&tasks, Arc::clone(&clock), None),
             metrics,
-            audit: Audit::off(),
+            audit: Audit::disabled(),
             clock,
             open_tenants: OpenTenants::Private,
             private_networks: Arc::default(),
             login: None,
             allowed_origins: Vec::new(),
-            drain: Duration::from_secs(1),
+            drain_period: Duration::from_secs(1),
         };
-        let context = bundle::Context { backend_allow: loopback, ..sample::context() };
+        let context = bundle::LoadContext { backend_allow: loopback, ..sample::sample_context() };
         let registry = Registry::new();
-        let ground = Ground {
+        let ground = ReconcilerConfig {
             folder: folder.join("tenants.d"),
             watch: WatchMode::Auto,
             context: Arc::new(context),
-            parts,
+            tenant_deps: parts,
             registry: registry.clone(),
             store: None,
-            kept: Vec::new(),
+            stored_entries: Vec::new(),
         };
-        let reconciler = Reconciler::start(ground, &tasks);
-        let mut generation = registry.generation();
+        let reconciler = ReconcilerHandle::start(ground, &tasks);
+        let mut generation = registry.subscribe_generation();
         let read = generation.wait_for(|&generation| generation > 0);
         tokio::time::timeout(PATIENCE, read).await.expect("the folder is read").expect("it runs");
         Self { registry, reconciler, tasks }

@@ -87,7 +87,7 @@ fn bytes(entry: &str, form: Form, content: Content) -> Vec<u8> {
     };
     match form {
         Form::Yaml => text.into_bytes(),
-        Form::Zip => sample::export(entry, &text),
+        Form::Zip => sample::build_export(entry, &text),
     }
 }
 
@@ -157,7 +157,7 @@ async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
 
 /// Returns when a neighbour differs in a published table.
 async fn neighbour_changed(life: &Life, neighbours: &[Arc<Tenant>]) -> &'static str {
-    let mut generation = life.registry.generation();
+    let mut generation = life.registry.subscribe_generation();
     loop {
         generation.changed().await.expect("the registry is there");
         let table = life.registry.load_full();

@@ -100,7 +100,7 @@ async fn the_name_of_a_file_is_never_obeyed_by_a_terminal_and_begins_no_line() {
     let gateway = gateway.file(&format!("{ODD}.yaml"), Tenant::new("odd", &backend).yaml());
     let gateway =
         gateway.file(&format!("x{ODD}.yaml"), bad.yaml()).file(&format!("{ODD}.stray"), "").start().await;
-    let name = |stem: &str| TenantName::from_stem(stem).expect("a name").to_string();
+    let name = |stem: &str| TenantName::from_entry_id(stem).expect("a name").to_string();
     let (odd, bad) = (name(ODD), name(&format!("x{ODD}")));
     gateway.until_state(&odd, "serving").await;
     gateway.until_state(&bad, "rejected").await;

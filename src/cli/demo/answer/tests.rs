@@ -2,12 +2,12 @@ use super::super::dataset::{INVENTORY, SALES, SUPPORT};
 use super::*;
 
 /// Sums a column in a way independent of the code under test.
-fn total(dataset: &Dataset, column: &str, keep: impl Fn(&Row) -> bool) -> f64 {
+fn total(dataset: &Dataset, column: &str, keep: impl Fn(&DataRow) -> bool) -> f64 {
     let at = dataset.position(column).expect("a column");
     dataset.rows().iter().filter(|row| keep(row)).map(|row| row[at].parse::<f64>().expect("a number")).sum()
 }
 
-fn count(dataset: &Dataset, keep: impl Fn(&Row) -> bool) -> usize {
+fn count(dataset: &Dataset, keep: impl Fn(&DataRow) -> bool) -> usize {
     dataset.rows().iter().filter(|row| keep(row)).count()
 }
 

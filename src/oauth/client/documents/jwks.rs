@@ -7,21 +7,21 @@ use serde_json::{Map, Value};
 /// The limit on the keys of a set. No client has nearly as many.
 const MOST_KEYS: usize = 32;
 /// The members that verification reads, of RSA and EC keys.
-const MEMBERS: [&str; 9] = ["kty", "use", "alg", "kid", "crv", "n", "e", "x", "y"];
+const KEPT_MEMBERS: [&str; 9] = ["kty", "use", "alg", "kid", "crv", "n", "e", "x", "y"];
 /// In bytes. The modulus of an 8192-bit RSA key has 1366 characters.
-const LONGEST: usize = 1400;
+const MAX_MEMBER_BYTES: usize = 1400;
 
 /// Returns the pruned set; `None` if the value is not a JWK set.
-pub(super) fn pruned(set: &Value) -> Option<Value> {
-    let keys = set["keys"].as_array()?.iter().take(MOST_KEYS).filter_map(key);
+pub(super) fn prune(set: &Value) -> Option<Value> {
+    let keys = set["keys"].as_array()?.iter().take(MOST_KEYS).filter_map(prune_key);
     Some(serde_json::json!({ "keys": keys.collect::<Vec<_>>() }))
 }
 
-fn key(key: &Value) -> Option<Value> {
+fn prune_key(key: &Value) -> Option<Value> {
     let said = key.as_object()?;
-    let mut kept = Map::with_capacity(MEMBERS.len());
-    for name in MEMBERS {
-        match said.get(name).map(|value| value.as_str().filter(|text| text.len() <= LONGEST)) {
+    let mut kept = Map::with_capacity(KEPT_MEMBERS.len());
+    for name in KEPT_MEMBERS {
+        match said.get(name).map(|value| value.as_str().filter(|text| text.len() <= MAX_MEMBER_BYTES)) {
             Some(Some(text)) => drop(kept.insert(name.to_owned(), text.into())),
             // A key without one of its members would be another key.
             Some(None) => return None,
@@ -43,9 +43,9 @@ mod tests {
         let mut more = rsa.clone();
         more["x5c"] = json!([[[[0]]]]);
         let set = json!({ "keys": [more, 7, { "kid": "b" }, { "kty": ["RSA"] }], "more": [0, 0] });
-        assert_eq!(pruned(&set), Some(json!({ "keys": [rsa] })));
-        assert_eq!(pruned(&json!({ "keys": 1 })), None);
+        assert_eq!(prune(&set), Some(json!({ "keys": [rsa] })));
+        assert_eq!(prune(&json!({ "keys": 1 })), None);
         let many = json!({ "keys": vec![json!({ "kty": "EC" }); 100] });
-        assert_eq!(pruned(&many).expect("a set")["keys"].as_array().map(Vec::len), Some(MOST_KEYS));
+        assert_eq!(prune(&many).expect("a set")["keys"].as_array().map(Vec::len), Some(MOST_KEYS));
     }
 }

@@ -11,31 +11,31 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::fetch::{Fetcher, Names};
+use super::fetcher::{DocumentFetcher, GuardedResolver};
 use super::*;
 use crate::base::clock::{ManualClock, SystemClock};
-use crate::base::reach;
-use crate::base::resolve::Resolver;
-use crate::oauth::client::Origin;
+use crate::base::dns::DnsResolver;
+use crate::base::net;
+use crate::oauth::client::ClientOrigin;
 
 const HOST: &str = "app.example.com";
 const ID: &str = "https://app.example.com/client.json";
 
 /// A host of documents.
-struct Host {
+struct FakeDocumentHost {
     address: SocketAddr,
     root: reqwest::Certificate,
     asked: Arc<AtomicUsize>,
     tasks: Tasks,
 }
 
-impl Drop for Host {
+impl Drop for FakeDocumentHost {
     fn drop(&mut self) {
         self.tasks.hard().cancel();
     }
 }
 
-impl Host {
+impl FakeDocumentHost {
     /// Starts a host with the same response for every request.
     async fn answering(answer: String) -> Self {
         Self::answering_by_path(move |_| answer.clone()).await
@@ -87,15 +87,15 @@ impl Host {
 
     /// Returns a cache that resolves the tested names to this host and verifies addresses with
     /// `permits`.
-    fn documents(&self, permits: fn(IpAddr) -> bool) -> Arc<Documents> {
-        let names = Names::permitting(permits);
+    fn documents_allowing(&self, permits: fn(IpAddr) -> bool) -> Arc<ClientDocuments> {
+        let names = GuardedResolver::with_policy(permits);
         names.table.lock().expect("free").insert(HOST.to_owned(), vec![self.address]);
-        self.documents_by(names)
+        self.documents_with_resolver(names)
     }
 
-    fn documents_by(&self, names: Names) -> Arc<Documents> {
-        let fetcher = Fetcher::over(names).trusting(self.root.clone());
-        Documents::over(fetcher, SystemClock::shared(), &self.tasks)
+    fn documents_with_resolver(&self, names: GuardedResolver) -> Arc<ClientDocuments> {
+        let fetcher = DocumentFetcher::with_resolver(names).with_root(self.root.clone());
+        ClientDocuments::with_fetcher(fetcher, SystemClock::shared(), &self.tasks)
     }
 }
 
@@ -110,26 +110,26 @@ fn document() -> Value {
     json!({ "client_id": ID, "client_name": "App", "redirect_uris": ["https://app.example.com/cb"] })
 }
 
-fn everywhere(_: IpAddr) -> bool {
+fn allow_all(_: IpAddr) -> bool {
     true
 }
 
-async fn find(documents: &Documents, id: &str) -> Result<Client, ClientFault> {
-    documents.find(id, &DocumentPolicy::Any, asker(&"acme".into(), "192.0.2.1")).await
+async fn find(documents: &ClientDocuments, id: &str) -> Result<OAuthClient, ClientLookupError> {
+    documents.find_client(id, &DocumentPolicy::Any, lookup_context(&"acme".into(), "192.0.2.1")).await
 }
 
-fn asker<'a>(tenant: &'a Arc<str>, source: &str) -> Asker<'a> {
-    Asker { tenant, source: source.parse().expect("an address") }
+fn lookup_context<'a>(tenant: &'a Arc<str>, source: &str) -> LookupContext<'a> {
+    LookupContext { tenant, source: source.parse().expect("an address") }
 }
 
 #[tokio::test]
 async fn a_document_makes_a_client_and_is_fetched_once() {
-    let host = Host::serving(&document()).await;
-    let documents = host.documents(everywhere);
+    let host = FakeDocumentHost::serving(&document()).await;
+    let documents = host.documents_allowing(allow_all);
     for _ in 0..3 {
         let client = find(&documents, ID).await.expect("a client");
         assert_eq!(client.name.as_deref(), Some("App"));
-        assert_eq!(client.origin, Origin::Document { host: HOST.into(), pinned: false });
+        assert_eq!(client.origin, ClientOrigin::Document { host: HOST.into(), pinned: false });
         assert!(client.authentication.none);
     }
     assert_eq!(host.asked.load(Ordering::SeqCst), 1);
@@ -137,15 +137,15 @@ async fn a_document_makes_a_client_and_is_fetched_once() {
 
 #[tokio::test]
 async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
-    let host = Host::serving(&document()).await;
-    let documents = host.documents(reach::leads_to_the_internet);
-    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
+    let host = FakeDocumentHost::serving(&document()).await;
+    let documents = host.documents_allowing(net::is_public_destination);
+    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientLookupError::Unavailable));
     // Nor a name that mixes internal and public addresses, as in DNS rebinding.
-    let names = Names::permitting(reach::leads_to_the_internet);
+    let names = GuardedResolver::with_policy(net::is_public_destination);
     let both = vec!["203.0.113.9:0".parse().expect("an address"), host.address];
     names.table.lock().expect("free").insert(HOST.to_owned(), both);
-    let documents = host.documents_by(names);
-    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientFault::Unavailable));
+    let documents = host.documents_with_resolver(names);
+    assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientLookupError::Unavailable));
     assert_eq!(host.asked.load(Ordering::SeqCst), 0, "nothing was connected to");
 }
 
@@ -175,8 +175,8 @@ async fn answers_that_are_no_document_are_of_no_use() {
         ),
         ("refused", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()),
     ] {
-        let host = Host::answering(answer).await;
-        let documents = host.documents(everywhere);
+        let host = FakeDocumentHost::answering(answer).await;
+        let documents = host.documents_allowing(allow_all);
         for _ in 0..2 {
             assert!(find(&documents, ID).await.is_err(), "{what}");
         }
@@ -190,10 +190,10 @@ async fn answers_that_are_no_document_are_of_no_use() {
 
 #[tokio::test]
 async fn a_slow_host_is_given_up() {
-    let host = Host::answering(String::new()).await;
-    let documents = host.documents(everywhere);
+    let host = FakeDocumentHost::answering(String::new()).await;
+    let documents = host.documents_allowing(allow_all);
     let asked = tokio::time::timeout(Duration::from_secs(10), find(&documents, ID)).await;
-    assert_eq!(asked.expect("in time").map(|_| ()), Err(ClientFault::Unavailable));
+    assert_eq!(asked.expect("in time").map(|_| ()), Err(ClientLookupError::Unavailable));
 }
 
 #[tokio::test]
@@ -202,18 +202,19 @@ async fn keys_must_be_on_the_documents_own_host() {
         json!({ "client_id": ID, "redirect_uris": ["https://a.example/cb"],
                 "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": jwks_uri })
     };
-    let host = Host::serving(&with("https://evil.example/jwks.json")).await;
-    assert!(find(&host.documents(everywhere), ID).await.is_err());
-    let host = Host::serving(&with("https://app.example.com/jwks.json")).await;
-    let client = find(&host.documents(everywhere), ID).await.expect("a client");
+    let host = FakeDocumentHost::serving(&with("https://evil.example/jwks.json")).await;
+    assert!(find(&host.documents_allowing(allow_all), ID).await.is_err());
+    let host = FakeDocumentHost::serving(&with("https://app.example.com/jwks.json")).await;
+    let client = find(&host.documents_allowing(allow_all), ID).await.expect("a client");
     assert!(client.authentication.keys.is_some() && !client.authentication.none);
 }
 
 #[tokio::test]
 async fn every_pinned_document_is_a_client_at_once_and_without_a_network() {
     let tasks = Tasks::new();
-    let names = Names::permitting(|_| false);
-    let documents = Documents::over(Fetcher::over(names), SystemClock::shared(), &tasks);
+    let names = GuardedResolver::with_policy(|_| false);
+    let documents =
+        ClientDocuments::with_fetcher(DocumentFetcher::with_resolver(names), SystemClock::shared(), &tasks);
     let listed: Vec<Value> = serde_json::from_str(PINNED).expect("JSON");
     assert!(listed.len() >= 7);
     for document in &listed {
@@ -227,8 +228,8 @@ async fn every_pinned_document_is_a_client_at_once_and_without_a_network() {
 
 #[tokio::test]
 async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
-    let host = Host::serving(&document()).await;
-    let documents = host.documents(everywhere);
+    let host = FakeDocumentHost::serving(&document()).await;
+    let documents = host.documents_allowing(allow_all);
     for (policy, taken) in [
         (DocumentPolicy::Any, true),
         (DocumentPolicy::Listed(vec![HOST.into()]), true),
@@ -236,7 +237,7 @@ async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
         (DocumentPolicy::Off, false),
     ] {
         assert_eq!(
-            documents.find(ID, &policy, asker(&"acme".into(), "192.0.2.1")).await.is_ok(),
+            documents.find_client(ID, &policy, lookup_context(&"acme".into(), "192.0.2.1")).await.is_ok(),
             taken,
             "{policy:?}"
         );
@@ -244,86 +245,102 @@ async fn a_tenant_takes_documents_of_the_hosts_it_lists() {
 }
 
 /// Returns a cache whose lookups fail at once, so that nothing touches the network.
-fn unreachable(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Documents> {
-    Documents::over(Fetcher::over(Names::permitting(|_| false)), clock, tasks)
+fn unreachable_documents(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<ClientDocuments> {
+    ClientDocuments::with_fetcher(
+        DocumentFetcher::with_resolver(GuardedResolver::with_policy(|_| false)),
+        clock,
+        tasks,
+    )
 }
 
 #[tokio::test]
 async fn who_names_many_documents_uses_up_no_others_fetches() {
-    let host = Host::serving(&document()).await;
-    let documents = host.documents(everywhere);
+    let host = FakeDocumentHost::serving(&document()).await;
+    let documents = host.documents_allowing(allow_all);
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
     let mut answers = Vec::new();
     for number in 0..330 {
         let id = format!("https://n{number}.example/x");
-        answers.push(documents.find(&id, &DocumentPolicy::Any, asker(&a, "192.0.2.1")).await.map(|_| ()));
+        answers.push(
+            documents
+                .find_client(&id, &DocumentPolicy::Any, lookup_context(&a, "192.0.2.1"))
+                .await
+                .map(|_| ()),
+        );
     }
-    let fetched = answers.iter().filter(|answer| **answer == Err(ClientFault::Unavailable)).count();
+    let fetched = answers.iter().filter(|answer| **answer == Err(ClientLookupError::Unavailable)).count();
     assert!(fetched <= 120, "one address has four fifths of a half: {fetched}");
     assert!(
-        matches!(answers.last(), Some(Err(ClientFault::Busy { wait })) if *wait <= MINUTE),
+        matches!(answers.last(), Some(Err(ClientLookupError::Busy { wait })) if *wait <= MINUTE),
         "{answers:?}"
     );
-    let good = documents.find(ID, &DocumentPolicy::Any, asker(&b, "198.51.100.7")).await;
+    let good = documents.find_client(ID, &DocumentPolicy::Any, lookup_context(&b, "198.51.100.7")).await;
     assert!(good.is_ok(), "{good:?}");
     // An address is the same party at another tenant. Cached documents and pinned ones need no
     // fetch.
-    let other = documents.find("https://new.example/x", &DocumentPolicy::Any, asker(&b, "192.0.2.1")).await;
-    assert!(matches!(other, Err(ClientFault::Busy { .. })), "{other:?}");
-    assert!(documents.find(ID, &DocumentPolicy::Any, asker(&a, "192.0.2.1")).await.is_ok());
+    let other = documents
+        .find_client("https://new.example/x", &DocumentPolicy::Any, lookup_context(&b, "192.0.2.1"))
+        .await;
+    assert!(matches!(other, Err(ClientLookupError::Busy { .. })), "{other:?}");
+    assert!(documents.find_client(ID, &DocumentPolicy::Any, lookup_context(&a, "192.0.2.1")).await.is_ok());
 }
 
 #[tokio::test]
 async fn floods_from_everywhere_leave_a_part_for_the_vendors_that_are_known() {
     let tasks = Tasks::new();
-    let documents = unreachable(SystemClock::shared(), &tasks);
+    let documents = unreachable_documents(SystemClock::shared(), &tasks);
     for number in 0..400 {
         let (tenant, source) = (format!("t{}", number % 7).into(), format!("192.0.2.{}", number % 200));
         let id = format!("https://n{number}.example/x");
-        let _refused = documents.find(&id, &DocumentPolicy::Any, asker(&tenant, &source)).await;
+        let _refused =
+            documents.find_client(&id, &DocumentPolicy::Any, lookup_context(&tenant, &source)).await;
     }
     let tenant: Arc<str> = "b".into();
-    let asker = asker(&tenant, "198.51.100.7");
-    let stranger = documents.find("https://new.example/x", &DocumentPolicy::Any, asker).await;
-    assert!(matches!(stranger, Err(ClientFault::Busy { .. })), "{stranger:?}");
-    let keys = async |is_known| documents.keys("https://chatgpt.com/oauth/jwks.json", is_known, asker).await;
-    assert!(matches!(keys(false).await, Err(ClientFault::Busy { .. })));
-    assert_eq!(keys(true).await, Err(ClientFault::Unavailable), "it was fetched, in vain here");
+    let asker = lookup_context(&tenant, "198.51.100.7");
+    let stranger = documents.find_client("https://new.example/x", &DocumentPolicy::Any, asker).await;
+    assert!(matches!(stranger, Err(ClientLookupError::Busy { .. })), "{stranger:?}");
+    let keys =
+        async |is_known| documents.find_keys("https://chatgpt.com/oauth/jwks.json", is_known, asker).await;
+    assert!(matches!(keys(false).await, Err(ClientLookupError::Busy { .. })));
+    assert_eq!(keys(true).await, Err(ClientLookupError::Unavailable), "it was fetched, in vain here");
     tasks.hard().cancel();
 }
 
 #[tokio::test]
 async fn the_allowance_comes_back_as_fetches_grow_old() {
-    let (allowance, clock) = (Allowance::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-    let flood = party(asker(&"a".into(), "192.0.2.1"), false);
+    let (allowance, clock) = (FetchRateLimit::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+    let flood = new_requester(lookup_context(&"a".into(), "192.0.2.1"), false);
     for _ in 0..60 {
-        assert_eq!(allowance.take(&flood, clock.monotonic()), Ok(()));
+        assert_eq!(allowance.try_take(&flood, clock.monotonic()), Ok(()));
     }
     clock.advance(MINUTE / 2);
     for _ in 0..60 {
-        assert_eq!(allowance.take(&flood, clock.monotonic()), Ok(()));
+        assert_eq!(allowance.try_take(&flood, clock.monotonic()), Ok(()));
     }
-    assert_eq!(allowance.take(&flood, clock.monotonic()), Err(MINUTE / 2));
+    assert_eq!(allowance.try_take(&flood, clock.monotonic()), Err(MINUTE / 2));
     clock.advance(MINUTE / 2);
-    assert_eq!((0..100).filter(|_| allowance.take(&flood, clock.monotonic()).is_ok()).count(), 60);
+    assert_eq!((0..100).filter(|_| allowance.try_take(&flood, clock.monotonic()).is_ok()).count(), 60);
 }
 
 #[tokio::test]
 async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
-    let host =
-        Host::answering(ok("application/json", "Cache-Control: max-age=300\r\n", &document().to_string()))
-            .await;
-    let names = Names::permitting(everywhere);
+    let host = FakeDocumentHost::answering(ok(
+        "application/json",
+        "Cache-Control: max-age=300\r\n",
+        &document().to_string(),
+    ))
+    .await;
+    let names = GuardedResolver::with_policy(allow_all);
     names.table.lock().expect("free").insert(HOST.to_owned(), vec![host.address]);
     let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-    let fetcher = Fetcher::over(names).trusting(host.root.clone());
-    let documents = Documents::over(fetcher, clock.clone(), &host.tasks);
+    let fetcher = DocumentFetcher::with_resolver(names).with_root(host.root.clone());
+    let documents = ClientDocuments::with_fetcher(fetcher, clock.clone(), &host.tasks);
     assert!(find(&documents, ID).await.is_ok());
     clock.advance(Duration::from_secs(400));
     for number in 0..200 {
         let _spent = find(&documents, &format!("https://n{number}.example/x")).await;
     }
-    assert!(matches!(find(&documents, "https://new.example/x").await, Err(ClientFault::Busy { .. })));
+    assert!(matches!(find(&documents, "https://new.example/x").await, Err(ClientLookupError::Busy { .. })));
     assert!(find(&documents, ID).await.is_ok(), "it is stale, and better than nothing");
     assert_eq!(host.asked.load(Ordering::SeqCst), 1);
 }
@@ -331,7 +348,7 @@ async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
 #[tokio::test]
 async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
     static HUNG: AtomicUsize = AtomicUsize::new(0);
-    let resolver = Resolver::asking(|name| {
+    let resolver = DnsResolver::asking(|name| {
         if name.ends_with(".hang.example") {
             HUNG.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_secs(6));
@@ -340,31 +357,38 @@ async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
         Err(std::io::Error::other("there is no such name"))
     });
     let tasks = Tasks::new();
-    let documents =
-        Documents::over(Fetcher::over(Names::looked_up_by(resolver)), SystemClock::shared(), &tasks);
+    let documents = ClientDocuments::with_fetcher(
+        DocumentFetcher::with_resolver(GuardedResolver::with_lookup(resolver)),
+        SystemClock::shared(),
+        &tasks,
+    );
     let mut asked = tokio::task::JoinSet::new();
     for number in 0..30 {
         let documents = Arc::clone(&documents);
         asked.spawn(async move {
             let id = format!("https://n{number}.hang.example/x");
-            let answer = documents.find(&id, &DocumentPolicy::Any, asker(&"a".into(), "192.0.2.1")).await;
+            let answer = documents
+                .find_client(&id, &DocumentPolicy::Any, lookup_context(&"a".into(), "192.0.2.1"))
+                .await;
             (answer.expect_err("nothing is there"), HUNG.load(Ordering::SeqCst))
         });
     }
     let answers = asked.join_all().await;
-    let busy = answers.iter().filter(|(fault, _)| matches!(fault, ClientFault::Busy { .. })).count();
+    let busy = answers.iter().filter(|(fault, _)| matches!(fault, ClientLookupError::Busy { .. })).count();
     assert_eq!(busy, 22, "one asker has eight of the twenty places");
     // The lookups that were waited for timed out, and their threads still hang.
-    let given_up = answers.iter().filter(|(fault, _)| *fault == ClientFault::Unavailable);
+    let given_up = answers.iter().filter(|(fault, _)| *fault == ClientLookupError::Unavailable);
     assert!(given_up.clone().count() == 8 && given_up.clone().all(|(_, hung)| *hung == 8), "{answers:?}");
-    let same =
-        documents.find("https://m.example/x", &DocumentPolicy::Any, asker(&"a".into(), "192.0.2.1")).await;
+    let same = documents
+        .find_client("https://m.example/x", &DocumentPolicy::Any, lookup_context(&"a".into(), "192.0.2.1"))
+        .await;
     assert!(
-        matches!(same, Err(ClientFault::Busy { .. })),
+        matches!(same, Err(ClientLookupError::Busy { .. })),
         "the place is held until the look-up ends: {same:?}"
     );
-    let other =
-        documents.find("https://m.example/x", &DocumentPolicy::Any, asker(&"b".into(), "192.0.2.2")).await;
-    assert_eq!(other.map(|_| ()), Err(ClientFault::Unavailable), "its name was looked up");
+    let other = documents
+        .find_client("https://m.example/x", &DocumentPolicy::Any, lookup_context(&"b".into(), "192.0.2.2"))
+        .await;
+    assert_eq!(other.map(|_| ()), Err(ClientLookupError::Unavailable), "its name was looked up");
     tasks.hard().cancel();
 }

@@ -1,0 +1,99 @@
+//! The state of a tenant's backend that outlives reloads.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::Error;
+use super::breaker::Breaker;
+use super::bulkhead::Bulkhead;
+use super::offload::Offloader;
+use crate::base::digest::Digest;
+use crate::base::json::JsonDocument;
+
+/// The state of a tenant that outlives reloads: its bulkhead, circuit breaker, health and last good
+/// context. All but the bulkhead belong to one backend and start afresh when a reload changes it.
+#[derive(Debug)]
+pub struct BackendState {
+    pub(super) bulkhead: Bulkhead,
+    pub(super) breaker: Breaker,
+    /// Serializes work on large responses.
+    pub(super) offloader: Offloader,
+    memory: Mutex<PerBackendState>,
+}
+
+#[derive(Debug, Default)]
+struct PerBackendState {
+    /// The backend that the rest is about.
+    backend: Option<Digest>,
+    context: Option<CachedContext>,
+    /// The current fault, and since when there has been one.
+    trouble: Option<(Error, Timestamp)>,
+}
+
+/// A cached context and when it was fetched; `None` if that was before a restart.
+#[derive(Debug, Clone)]
+pub(super) struct CachedContext {
+    pub(super) document: Arc<JsonDocument>,
+    pub(super) fetched_at: Option<Instant>,
+}
+
+impl BackendState {
+    /// Creates the state of a new tenant, with a closed bulkhead.
+    pub fn new() -> Self {
+        Self {
+            bulkhead: Bulkhead::with_no_permits(),
+            breaker: Breaker::default(),
+            offloader: Offloader::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Declares the backend in use; a different one resets the state that belongs to it.
+    pub(super) fn switch_backend(&self, backend: Digest) {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) {
+            *memory = PerBackendState { backend: Some(backend), ..PerBackendState::default() };
+            self.breaker.reset();
+        }
+    }
+
+    pub(super) fn cached_context(&self, backend: Digest) -> Option<CachedContext> {
+        let memory = self.memory();
+        if memory.backend == Some(backend) { memory.context.clone() } else { None }
+    }
+
+    pub(super) fn cache_context(&self, backend: Digest, kept: CachedContext) {
+        let mut memory = self.memory();
+        if memory.backend == Some(backend) {
+            memory.context = Some(kept);
+        }
+    }
+
+    pub(super) fn failure(&self) -> Option<(Error, Timestamp)> {
+        self.memory().trouble.clone()
+    }
+
+    /// Records the health of the backend; returns whether it became unhealthy or recovered.
+    pub(super) fn record_health(&self, backend: Digest, trouble: Option<Error>, now: Timestamp) -> bool {
+        let mut memory = self.memory();
+        if memory.backend != Some(backend) {
+            return false;
+        }
+        let before = memory.trouble.as_ref().map(|(_, since)| *since);
+        let turned = before.is_some() != trouble.is_some();
+        memory.trouble = trouble.map(|trouble| (trouble, before.unwrap_or(now)));
+        turned
+    }
+
+    fn memory(&self) -> MutexGuard<'_, PerBackendState> {
+        self.memory.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Default for BackendState {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,93 @@
+//! Interning: tenants with equal content share one copy, which lives as long as one of them holds
+//! it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::digest::Digest;
+
+/// Below this number of entries, looking for dropped copies is not worth it.
+const FEW: usize = 64;
+
+/// The shared copies, by the digest of what they were made from.
+pub struct Interner<T>(Mutex<InternTable<T>>);
+
+struct InternTable<T> {
+    copies: HashMap<Digest, Weak<T>>,
+    /// The number of entries at which dropped copies are removed next.
+    full: usize,
+}
+
+impl<T> Interner<T> {
+    /// Creates an interner without copies.
+    pub fn new() -> Self {
+        Self(Mutex::new(InternTable { copies: HashMap::new(), full: FEW }))
+    }
+
+    /// Returns the shared copy, made by `make` if there is none.
+    ///
+    /// `make` runs outside the lock. Callers that make the same copy concurrently may each get
+    /// their own, which is harmless.
+    ///
+    /// # Errors
+    /// The error of `make`.
+    pub fn get_or_insert<E>(&self, digest: Digest, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        if let Some(copy) = self.known().copies.get(&digest).and_then(Weak::upgrade) {
+            return Ok(copy);
+        }
+        let copy = Arc::new(make()?);
+        self.known().put(digest, &copy);
+        Ok(copy)
+    }
+
+    fn known(&self) -> MutexGuard<'_, InternTable<T>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl<T> InternTable<T> {
+    /// Adds a copy. Dropped copies are removed only once the map has doubled since the last time,
+    /// so that the cost stays amortized.
+    fn put(&mut self, digest: Digest, copy: &Arc<T>) {
+        if self.copies.len() >= self.full {
+            self.copies.retain(|_, copy| copy.strong_count() > 0);
+            self.full = FEW.max(2 * self.copies.len());
+        }
+        self.copies.insert(digest, Arc::downgrade(copy));
+    }
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn copy(interner: &Interner<usize>, number: usize) -> Arc<usize> {
+        let made = interner.get_or_insert(Digest::of(&number.to_be_bytes()), || Ok::<_, Infallible>(number));
+        made.unwrap_or_else(|never| match never {})
+    }
+
+    #[test]
+    fn equal_things_are_one_and_go_with_their_last_holder() {
+        let interner = Interner::new();
+        let kept = copy(&interner, 0);
+        assert!(Arc::ptr_eq(&kept, &copy(&interner, 0)));
+        (1..10 * FEW).for_each(|number| drop(copy(&interner, number)));
+        assert!(interner.known().copies.len() <= FEW + 1, "{}", interner.known().copies.len());
+        assert!(Arc::ptr_eq(&kept, &copy(&interner, 0)));
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_not_kept() {
+        let interner = Interner::<usize>::new();
+        assert_eq!(interner.get_or_insert(Digest::of(b"x"), || Err("no luck")), Err("no luck"));
+        assert!(interner.known().copies.is_empty());
+    }
+}

@@ -1,0 +1,60 @@
+//! Rate limiting of repetitive log lines. Each logged line can state how many were suppressed;
+//! metrics stay exact.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The rate limit of one log line.
+#[derive(Debug)]
+pub struct LogLimiter {
+    every: Duration,
+    told: Mutex<LimiterState>,
+}
+
+#[derive(Debug, Default)]
+struct LimiterState {
+    last: Option<Instant>,
+    /// Lines suppressed since then.
+    unsaid: u64,
+}
+
+impl LogLimiter {
+    /// Allows one line per `every`.
+    pub fn new(every: Duration) -> Self {
+        Self { every, told: Mutex::default() }
+    }
+
+    /// Returns the number of lines suppressed since the last one if a line may be logged at `now`,
+    /// else counts one more as suppressed and returns `None`.
+    pub fn check(&self, now: Instant) -> Option<u64> {
+        // No code panics while holding this lock.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
+            told.unsaid += 1;
+            return None;
+        }
+        told.last = Some(now);
+        Some(std::mem::take(&mut told.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Clock, ManualClock};
+
+    #[test]
+    fn one_line_stands_for_many() {
+        let (seldom, clock) =
+            (LogLimiter::new(Duration::from_secs(60)), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(seldom.check(clock.monotonic()), Some(0));
+        for _ in 0..3 {
+            clock.advance(Duration::from_secs(15));
+            assert_eq!(seldom.check(clock.monotonic()), None);
+        }
+        clock.advance(Duration::from_secs(15));
+        assert_eq!(seldom.check(clock.monotonic()), Some(3));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(seldom.check(clock.monotonic()), Some(0));
+    }
+}

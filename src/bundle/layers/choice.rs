@@ -1,0 +1,61 @@
+//! Selects the configuration of an export.
+
+use crate::base::diagnostic::Diagnostic;
+use crate::bundle::BoxedDiagnostic;
+
+const MAX_LISTED: usize = 10;
+
+/// Returns the index of the only configuration, or of the one that `config:` names.
+pub(super) fn choose(
+    datasets: &[&str],
+    wanted: Option<&str>,
+    holds_a_zip: bool,
+) -> Result<usize, BoxedDiagnostic> {
+    if datasets.is_empty() {
+        return Err(missing(holds_a_zip));
+    }
+    let wanted = wanted.map(without_extension);
+    let fitting =
+        |(index, dataset): (usize, &&str)| wanted.is_none_or(|wanted| wanted == *dataset).then_some(index);
+    let fitting: Vec<usize> = datasets.iter().enumerate().filter_map(fitting).collect();
+    match fitting.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(unknown(datasets)),
+        _ => Err(ambiguous(datasets)),
+    }
+}
+
+fn without_extension(name: &str) -> &str {
+    name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml")).unwrap_or(name)
+}
+
+fn missing(holds_a_zip: bool) -> BoxedDiagnostic {
+    let help = match holds_a_zip {
+        true => "it holds another zip: unpack it once and drop the inner mcp_export.zip",
+        false => {
+            "it should be at mcp/server/configs/<dataset>.yaml; export mcp_export.zip again from the portal"
+        }
+    };
+    Box::new(Diagnostic::error("config-missing", "No .yaml config files found in zip").help(help))
+}
+
+fn unknown(datasets: &[&str]) -> BoxedDiagnostic {
+    let refusal =
+        Diagnostic::error("config-unknown", "the export has no configuration of the name in config:");
+    Box::new(refusal.help(format!("it has {}", listed(datasets))))
+}
+
+fn ambiguous(datasets: &[&str]) -> BoxedDiagnostic {
+    let message = format!("the export has several configurations: {}", listed(datasets));
+    let help = "say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip";
+    Box::new(Diagnostic::error("config-ambiguous", message).help(help))
+}
+
+fn listed(datasets: &[&str]) -> String {
+    let printable = |text: &&str| text.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
+    let mut names: Vec<String> = datasets.iter().take(MAX_LISTED).map(printable).collect();
+    if datasets.len() > MAX_LISTED {
+        names.push(format!("and {} more", datasets.len() - MAX_LISTED));
+    }
+    names.join(", ")
+}

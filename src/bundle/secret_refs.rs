@@ -1,0 +1,291 @@
+//! Secrets given by reference: `x_file: <path>` and `${TENANT_…}`.
+//!
+//! Only operators' files may use references, only to files in the tenant's own folder, beside its
+//! files under its stem, or below the folders that the settings allow (after following links), and
+//! only to variables of that prefix. What was read goes into the entry's digest, so that a rotated
+//! secret is a change; the named files are returned, so that a change of them is noticed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::confinement::{Confinement, VARIABLE_PREFIX};
+use super::document::{ConfigDocument, DocumentOrigin};
+use super::excerpt::Scrubber;
+use super::snapshot::SourceReader;
+use super::yaml::{ValueStyle, YamlNode};
+use super::{BoxedDiagnostic, LoadContext};
+use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::digest::Hasher;
+use crate::base::file::{self as disk, Stamp};
+use crate::base::secret::Secret;
+
+const MAX_SECRET: u64 = 64 << 10;
+
+/// Reads secrets, and records them for the digest and for scrubbing.
+pub(super) struct SecretResolver<'a> {
+    pub(super) context: &'a LoadContext,
+    pub(super) confinement: Confinement,
+    /// The source of everything that is read.
+    pub(super) source: SourceReader<'a>,
+    pub(super) hasher: Hasher,
+    pub(super) scrubber: Scrubber,
+    /// The files with secrets that were named so far.
+    pub(super) named: Vec<Named>,
+}
+
+/// A secret, and where it was named.
+pub(super) struct ResolvedSecret {
+    pub(super) secret: Secret,
+    pub(super) at: Location,
+    pub(super) origin: DocumentOrigin,
+}
+
+/// A file with a secret that a document names, and its presence before it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The file's path.
+    pub path: PathBuf,
+    /// Whether the file exists, and its stamp.
+    pub presence: Presence,
+}
+
+/// What is known of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It exists.
+    There(Stamp),
+    /// It does not exist.
+    Gone,
+    /// Its metadata cannot be read, so it may or may not exist.
+    Hidden,
+}
+
+impl Named {
+    /// Returns a file with its current presence.
+    fn now(path: &Path) -> Self {
+        Self { path: path.to_owned(), presence: Presence::at(path) }
+    }
+}
+
+impl Presence {
+    /// Returns the current presence of a file.
+    pub fn at(path: &Path) -> Self {
+        match Stamp::of(path) {
+            Ok(stamp) => Self::There(stamp),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+                _ => Self::Hidden,
+            },
+        }
+    }
+}
+
+/// The form of a secret in the document.
+enum SecretRef<'a> {
+    Plain(&'a str),
+    File(&'a str),
+    Variable(&'a str),
+}
+
+impl SecretResolver<'_> {
+    /// Reads one of the entry's files.
+    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+        self.source.read(file, cap, &self.confinement)
+    }
+
+    /// Reads one of the entry's text files, from the disk or the snapshot.
+    pub(super) fn read_text_bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
+        self.source.read_text_bytes(file, cap, &self.confinement)
+    }
+
+    /// Returns the secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset
+    /// or was refused.
+    pub(super) fn resolve_member(
+        &mut self,
+        document: &ConfigDocument,
+        map: &YamlNode,
+        name: &str,
+        report: &mut Report,
+    ) -> Option<ResolvedSecret> {
+        let file_name = format!("{name}_file");
+        let given = |name: &str| map.member(name).map(|(_, node)| node).filter(|node| !node.is_blank());
+        let (node, reference) = match (given(name), given(&file_name)) {
+            (None, None) => return None,
+            (Some(node), None) => (node, None),
+            (None, Some(node)) => (node, Some(SecretRef::File(node.text()?))),
+            (Some(_), Some(node)) => {
+                report.push(
+                    Diagnostic::error("secret-twice", format!("both {name} and {file_name} are given"))
+                        .help("keep the one that is meant")
+                        .at(document.source.location_at(node.at)),
+                );
+                return None;
+            }
+        };
+        self.resolve(document, node, reference, name, report)
+    }
+
+    /// Returns the secret in a node, given directly or as `${TENANT_…}`.
+    pub(super) fn resolve_value(
+        &mut self,
+        document: &ConfigDocument,
+        node: &YamlNode,
+        name: &str,
+        report: &mut Report,
+    ) -> Option<ResolvedSecret> {
+        self.resolve(document, node, None, name, report)
+    }
+
+    fn resolve(
+        &mut self,
+        document: &ConfigDocument,
+        node: &YamlNode,
+        reference: Option<SecretRef<'_>>,
+        name: &str,
+        report: &mut Report,
+    ) -> Option<ResolvedSecret> {
+        let at = document.source.location_at(node.at);
+        let reference = match reference {
+            Some(reference) => Ok(reference),
+            None if node.style == ValueStyle::Literal => Ok(SecretRef::Plain(node.text()?)),
+            None => parse_reference(node.text()?),
+        };
+        let secret = reference.and_then(|reference| match (reference, document.source.origin) {
+            (SecretRef::Plain(text), _) => Ok(text.to_owned()),
+            (_, DocumentOrigin::Export) => Err(export_reads_machine(name)),
+            (SecretRef::File(path), _) => self.read_secret_file(path, &document.source.file),
+            (SecretRef::Variable(variable), _) => self.read_variable(variable),
+        });
+        match secret {
+            Ok(secret) => {
+                self.scrubber.learn(&secret);
+                Some(ResolvedSecret { secret: Secret::new(secret), at, origin: document.source.origin })
+            }
+            Err(diagnostic) => {
+                report.push(diagnostic.at(at));
+                None
+            }
+        }
+    }
+
+    fn read_variable(&mut self, name: &str) -> Result<String, BoxedDiagnostic> {
+        if !self.confinement.allows_variable(name) {
+            let help = format!(
+                "its variables are {}…, since the settings confine tenants (confine_tenants)",
+                self.confinement.variable_prefix()
+            );
+            return Err(boxed_error(
+                "variable-of-others",
+                format!("the variable {name} is not this tenant's"),
+                &help,
+            ));
+        }
+        let value = match self.source.is_snapshot() {
+            true => self.source.stored_variable(name),
+            false => self.context.env.get(name).map(|value| value.expose().to_owned()),
+        };
+        let value = value.filter(|value| !value.trim().is_empty());
+        self.hasher.update_field(name.as_bytes());
+        self.hasher.update_field(value.as_deref().unwrap_or_default().as_bytes());
+        if let Some(value) = &value {
+            self.source.record_variable(name, value);
+        }
+        let help = "set it in the environment of the gateway and restart it, or give the secret as a file";
+        let unset = || boxed_error("variable-unset", format!("the variable {name} is not set"), help);
+        value.map(|value| value.trim().to_owned()).ok_or_else(unset)
+    }
+
+    fn read_secret_file(&mut self, path: &str, beside: &Path) -> Result<String, BoxedDiagnostic> {
+        let place = beside.parent().unwrap_or(Path::new("")).join(path);
+        // Noted before reading, so that a later change is a difference in the next scan.
+        self.note(&place);
+        let text = match self.source.is_snapshot() {
+            true => self.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot),
+            false => self.read_secret(&place),
+        };
+        self.hasher.update_field(path.as_bytes());
+        match &text {
+            Ok(text) => {
+                self.source.record_secret(path, beside, text);
+                self.hasher.update_field(text.as_bytes());
+            }
+            // The fault is part of the digest: another fault is another finding.
+            Err(boxed_error) => self.hasher.update_field(boxed_error.message.as_bytes()),
+        }
+        text
+    }
+
+    fn note(&mut self, place: &Path) {
+        if !self.named.iter().any(|named| named.path == place) {
+            self.named.push(Named::now(place));
+        }
+    }
+
+    fn read_secret(&self, place: &Path) -> Result<String, BoxedDiagnostic> {
+        let read = self.confinement.read_referenced(place, MAX_SECRET);
+        let bytes = read.map_err(|error| unreadable_secret(&error, &self.confinement))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| unusable_secret(&disk::Error::NotUtf8.to_string()))?;
+        match text.trim() {
+            "" => Err(unusable_secret("it is empty")),
+            text => Ok(text.to_owned()),
+        }
+    }
+}
+
+fn unreadable_secret(error: &disk::Error, confinement: &Confinement) -> BoxedDiagnostic {
+    match error {
+        disk::Error::OutsideRoots => {
+            let help = format!(
+                "{}, or allow its folder in the settings (secret_root)",
+                confinement.place_of_secrets()
+            );
+            boxed_error("secret-file-outside", "the secret's file lies where no secrets may lie", &help)
+        }
+        _ if error.is_transient() => {
+            boxed_error(super::OUT_OF_RESOURCES, error.to_string(), super::OUT_OF_RESOURCES_HELP)
+        }
+        _ if error.is_not_found() => boxed_error(
+            "secret-file",
+            "the secret's file cannot be found",
+            "mount the file, or correct the path",
+        ),
+        _ => unusable_secret(&error.to_string()),
+    }
+}
+
+fn unusable_secret(why: &str) -> BoxedDiagnostic {
+    let message = format!("the secret's file cannot be used: {why}");
+    boxed_error("secret-file", message, "the file holds the secret and nothing else, as text")
+}
+
+fn missing_from_snapshot() -> BoxedDiagnostic {
+    let help = "put the file right; its own files count then";
+    boxed_error("secret-file", "the secret's file was not kept with this revision", help)
+}
+
+fn parse_reference(text: &str) -> Result<SecretRef<'_>, BoxedDiagnostic> {
+    if !text.contains("${") {
+        return Ok(SecretRef::Plain(text));
+    }
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    let word = |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let name = name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX));
+    let help = "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach. A secret that has ${ in it can be given as a file (…_file), or in single quotes in a .env";
+    let unknown =
+        || boxed_error("variable-form", "this is not the name of a variable that tenants may use", help);
+    name.map(SecretRef::Variable).ok_or_else(unknown)
+}
+
+fn export_reads_machine(name: &str) -> BoxedDiagnostic {
+    let message = format!("an export may not take {name} from this machine's files or variables");
+    boxed_error(
+        "export-reads-machine",
+        message,
+        "put this line in the .yaml beside the zip, named like the zip",
+    )
+}
+
+fn boxed_error(code: &'static str, message: impl Into<String>, help: &str) -> BoxedDiagnostic {
+    Box::new(Diagnostic::error(code, message).help(help))
+}

@@ -1,0 +1,111 @@
+//! Static keys of programs that call a tenant without login.
+
+use jiff::Timestamp;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
+
+use super::Validation;
+use super::credential::Credential;
+use crate::base::diagnostic::Diagnostic;
+use crate::bundle::document::{ConfigDocument, FoundValue};
+use crate::bundle::yaml::{YamlNode, YamlValue};
+use crate::spec::ApiKeySpec;
+
+const MAX_KEYS: usize = 16;
+
+/// Returns the list of keys in force. An empty list closes the tenant instead of opening it.
+pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundValue<'a>> {
+    let found = super::access::find_written(case, "api_keys")?;
+    let empty =
+        found.node.is_blank() || matches!(&found.node.value, YamlValue::List(items) if items.is_empty());
+    if empty {
+        case.add_finding(
+            Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed").help(
+                "add a key (tenantd apikey new makes one), or remove the line if the tenant is to be open",
+            ),
+            Some(found.location()),
+        );
+    }
+    Some(found)
+}
+
+/// Returns the valid keys of a list.
+pub(super) fn keys(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
+    let YamlValue::List(items) = &found.node.value else { return Vec::new() };
+    if items.len() > MAX_KEYS {
+        case.add_finding(
+            Diagnostic::error(
+                "api-keys-many",
+                format!("api_keys lists {} keys; {MAX_KEYS} are allowed", items.len()),
+            )
+            .help("one key per caller and one more while it is rotated is what keys are for"),
+            Some(found.location()),
+        );
+        return Vec::new();
+    }
+    let mut keys: Vec<ApiKeySpec> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        if !matches!(item.value, YamlValue::Map(_)) {
+            // The shape of the list was checked before.
+            continue;
+        }
+        let at = found.document.source.location_at(item.at);
+        let Some(key) = key(case, found.document, item, index) else { continue };
+        for (code, what) in collisions(&keys, &key) {
+            case.add_finding(
+                Diagnostic::error(code, what).help("give every caller a label and a key of its own"),
+                Some(at.clone()),
+            );
+        }
+        keys.push(key);
+    }
+    keys
+}
+
+fn collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    if keys.iter().any(|earlier| earlier.digest == key.digest) {
+        found.push(("api-key-twice", "the same key is listed twice".to_owned()));
+    }
+    if keys.iter().any(|earlier| earlier.label == key.label) {
+        found.push(("api-key-label-twice", "two keys have the same label".to_owned()));
+    }
+    found
+}
+
+fn key(
+    case: &mut Validation<'_, '_>,
+    document: &ConfigDocument,
+    item: &YamlNode,
+    index: usize,
+) -> Option<ApiKeySpec> {
+    let key = Credential {
+        document,
+        item,
+        plain_field: "key",
+        code: "api-key-invalid",
+        help: "tenantd apikey new makes a key and the lines for this list",
+    };
+    let digest = key.digest(case);
+    let label = key.label(case, format!("key-{}", index + 1));
+    let expires = expires(case, &key);
+    Some(ApiKeySpec { label: label?, digest: digest?, expires: expires? })
+}
+
+/// Returns when a key expires: `None` if the text is invalid, `Some(None)` for never.
+fn expires(case: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
+    let Some(node) = key.member("expires") else { return Some(None) };
+    let text = node.text()?;
+    let moment = text.parse::<Timestamp>().ok().or_else(|| end_of_day(text));
+    if moment.is_none() {
+        let at = key.document.source.location_at(node.at);
+        key.refuse::<()>(case, at, "expires must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)");
+    }
+    moment.map(Some)
+}
+
+/// Returns the end of a date in UTC: a key is valid through its last day.
+fn end_of_day(text: &str) -> Option<Timestamp> {
+    let day = text.parse::<Date>().ok()?.tomorrow().ok()?;
+    TimeZone::UTC.to_timestamp(day.to_datetime(Time::midnight())).ok()
+}

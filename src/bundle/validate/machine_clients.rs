@@ -1,0 +1,115 @@
+//! `machine_clients:`: programs that obtain tokens of their own, such as the Teams agent.
+
+use std::sync::Arc;
+
+use super::credential::Credential;
+use super::tools::json;
+use super::{Validation, login};
+use crate::base::diagnostic::Diagnostic;
+use crate::bundle::document::FoundValue;
+use crate::bundle::yaml::YamlValue;
+use crate::spec::MachineClientSpec;
+
+const MAX_CLIENTS: usize = 16;
+const MAX_KEYS: usize = 8;
+/// Members of private keys (RFC 7518 section 6).
+const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "k"];
+
+/// Returns the valid machine clients.
+pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> {
+    let Some(found) = case.layers.find(&["machine_clients"]) else { return Vec::new() };
+    let YamlValue::List(items) = &found.node.value else { return Vec::new() };
+    if items.len() > MAX_CLIENTS {
+        let what = format!("machine_clients lists {} programs; {MAX_CLIENTS} are allowed", items.len());
+        let help = "one entry per program is what it is for";
+        case.add_finding(
+            Diagnostic::error("machine-client-invalid", what).help(help),
+            Some(found.location()),
+        );
+        return Vec::new();
+    }
+    let mut clients: Vec<MachineClientSpec> = Vec::new();
+    // The shape of the list was checked before.
+    for item in items.iter().filter(|item| matches!(item.value, YamlValue::Map(_))) {
+        let entry = Credential {
+            document: found.document,
+            item,
+            plain_field: "secret",
+            code: "machine-client-invalid",
+            help: "give each program an id, and a secret (as sha256: or secret_file:) or jwks",
+        };
+        let Some(client) = client(case, &entry) else { continue };
+        if clients.iter().any(|earlier| earlier.id == client.id) {
+            entry.refuse::<()>(case, entry.at(), "two programs have the same id");
+        }
+        clients.push(client);
+    }
+    clients
+}
+
+fn client(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<MachineClientSpec> {
+    let id = id(case, entry);
+    let jwks = jwks(case, entry);
+    let has_keys = entry.member("jwks").is_some();
+    let secret = match has_keys && !entry.is_given() {
+        true => Some(None),
+        false => entry.digest(case).map(Some),
+    };
+    let roles = roles(case, entry);
+    let id = id?;
+    let label = entry.label(case, id.to_string())?.into();
+    Some(MachineClientSpec { id, label, secret: secret?, jwks: jwks?, roles: roles? })
+}
+
+/// Parses a client id without dots and slashes: generated ids, and those that are URLs, have them.
+fn id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
+    let Some(node) = entry.member("id") else { return entry.refuse(case, entry.at(), "the id is missing") };
+    let text = node.text()?;
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let at = entry.document.source.location_at(node.at);
+    if !plain || text.len() > 64 {
+        return entry.refuse(case, at, "the id must be 1 to 64 of A-Z a-z 0-9 _ -");
+    }
+    let app = case.layers.find_text(&["microsoft_client_id"]).and_then(login::guid);
+    if login::guid(text).is_some_and(|id| app == Some(id)) {
+        return entry.refuse(case, at, "the id is the one of the app in Entra; choose another");
+    }
+    Some(text.into())
+}
+
+/// Returns the public keys: `None` if they are refused, `Some(None)` if there are none.
+fn jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Option<Arc<str>>> {
+    let Some(node) = entry.member("jwks") else { return Some(None) };
+    let set = json(node);
+    let at = entry.document.source.location_at(node.at);
+    let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if keys.is_empty() || keys.len() > MAX_KEYS {
+        return entry.refuse(case, at, format!("jwks must hold 1 to {MAX_KEYS} public keys"));
+    }
+    if keys.iter().any(|key| PRIVATE.iter().any(|member| key.get(member).is_some())) {
+        return entry.refuse(
+            case,
+            at,
+            "jwks holds a private or symmetric key; only the public half belongs here",
+        );
+    }
+    let usable = |key: &serde_json::Value| match key["kty"].as_str() {
+        Some("RSA") => key["n"].is_string() && key["e"].is_string(),
+        Some("EC") => key["crv"] == "P-256" && key["x"].is_string() && key["y"].is_string(),
+        _ => false,
+    };
+    match keys.iter().all(usable) {
+        true => Some(Some(set.to_string().into())),
+        false => entry.refuse(case, at, "jwks holds a key that is neither RSA (n, e) nor EC P-256 (x, y)"),
+    }
+}
+
+fn roles(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Vec<Arc<str>>> {
+    let Some(node) = entry.member("roles") else { return Some(Vec::new()) };
+    let found = FoundValue { node, document: entry.document };
+    let roles: Vec<Arc<str>> = super::access_rules::entries(&found).into_iter().map(Arc::from).collect();
+    match roles.len() <= 32 && roles.iter().all(|role| role.len() <= 120) {
+        true => Some(roles),
+        false => entry.refuse(case, found.location(), "roles has more than 32, or one that is too long"),
+    }
+}

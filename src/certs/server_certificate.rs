@@ -1,0 +1,165 @@
+//! A certificate chain with its key, parsed from PEM and checked: the key belongs to the
+//! certificate, and names and dates are known.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::facts::X509Info;
+use super::{Error, chain};
+
+/// A certificate that can be served.
+#[derive(Debug, Clone)]
+pub(super) struct ServerCertificate {
+    pub(super) certified_key: Arc<CertifiedKey>,
+    /// DNS names in lower case, wildcards with `*.` in front, and IP addresses as text.
+    pub(super) names: Vec<String>,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    /// The issuer and its serial number for the certificate, for people.
+    pub(super) issuer: String,
+    pub(super) serial: String,
+    /// Served only until a CA has issued a certificate.
+    pub(super) is_placeholder: bool,
+}
+
+impl ServerCertificate {
+    /// Parses a key and its chain, leaf first, from one PEM text.
+    pub(super) fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        let parts = PemContents::parse(pem)?;
+        let key = parts.keys.into_iter().next().ok_or_else(|| Error("it holds no private key".into()))?;
+        Self::new(parts.chain, key)
+    }
+
+    /// Pairs a chain with its key.
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Error> {
+        let leaf = chain.first().ok_or_else(|| Error("it holds no certificate".into()))?;
+        let facts = X509Info::parse(leaf)?;
+        let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => Error("the private key is not the certificate's".into()),
+            other => Error(format!("the private key cannot be used: {other}")),
+        })?;
+        Ok(Self {
+            certified_key: Arc::new(key),
+            names: facts.names,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            issuer: facts.issuer,
+            serial: facts.serial,
+            is_placeholder: false,
+        })
+    }
+
+    /// The same with the issuers behind it that are missing in its chain, if these are known and what they make holds.
+    pub(super) fn completed(&self, known: &[CertificateDer<'static>]) -> Option<Self> {
+        let chain = chain::completed(&self.certified_key.cert, &self.names, known)?;
+        let key = CertifiedKey::new(chain, Arc::clone(&self.certified_key.key));
+        Some(Self { certified_key: Arc::new(key), ..self.clone() })
+    }
+
+    /// Why clients may not be able to verify it, and what to do.
+    pub(super) fn chain_problem(&self) -> Option<String> {
+        chain::problem(&self.certified_key.cert, &self.names)
+    }
+
+    /// Whether clients accept it for a name or address, which is in lower case.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.names
+            .iter()
+            .any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
+    }
+}
+
+/// The contents of a PEM text.
+#[derive(Debug, Default)]
+pub(super) struct PemContents {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) keys: Vec<PrivateKeyDer<'static>>,
+}
+
+impl PemContents {
+    /// Sorts the sections of a PEM text; sections that are neither certificate nor key are left out. The chain is in the
+    /// order in which it is sent, whichever it is written in.
+    pub(super) fn parse(pem: &[u8]) -> Result<Self, Error> {
+        let pem = mended(pem)?;
+        let mut parts = Self::default();
+        if count(&pem, b"Proc-Type: 4,ENCRYPTED") > 0 {
+            return Err(encrypted());
+        }
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&pem) {
+            let (kind, der) = section.map_err(|_| Error("it is not whole PEM".into()))?;
+            if let Some(certificate) = CertificateDer::from_pem(kind, der.clone()) {
+                parts.chain.push(certificate);
+            } else if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
+                parts.keys.push(key);
+            }
+        }
+        if parts.is_empty() && count(&pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") > 0 {
+            return Err(encrypted());
+        }
+        parts.refuse_losses(&pem)?;
+        parts.chain = chain::ordered(parts.chain);
+        Ok(parts)
+    }
+
+    /// Whether it holds neither certificate nor key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chain.is_empty() && self.keys.is_empty()
+    }
+
+    /// A section whose marks are not on lines of their own is none to a reader of PEM, and would be missing unnoticed.
+    fn refuse_losses(&self, pem: &[u8]) -> Result<(), Error> {
+        let keys: usize = KEYS.iter().map(|mark| count(pem, mark)).sum();
+        let begun = keys + count(pem, b"-----BEGIN CERTIFICATE-----");
+        let read = self.keys.len() + self.chain.len();
+        match begun == read {
+            true => Ok(()),
+            false => Err(Error(format!(
+                "{begun} certificates and keys begin in it and {read} can be read: each -----BEGIN …----- and -----END …----- \
+                 must be a line of its own"
+            ))),
+        }
+    }
+}
+
+const KEYS: [&[u8]; 3] =
+    [b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----", b"-----BEGIN EC PRIVATE KEY-----"];
+
+/// A text as it was meant: without the byte order mark that an editor put in front, and with the line break that is missing
+/// where files were joined whose last line had none.
+fn mended(pem: &[u8]) -> Result<Vec<u8>, Error> {
+    if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
+        return Err(Error("it is UTF-16 text; save it as plain text (ASCII or UTF-8)".into()));
+    }
+    let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
+    const GLUED: &[u8] = b"----------BEGIN ";
+    let mut mended = Vec::with_capacity(pem.len());
+    let mut rest = pem;
+    while let Some(at) = rest.windows(GLUED.len()).position(|window| window == GLUED) {
+        let (before, after) = rest.split_at(at + 5);
+        mended.extend_from_slice(before);
+        mended.push(b'\n');
+        rest = after;
+    }
+    mended.extend_from_slice(rest);
+    Ok(mended)
+}
+
+fn count(text: &[u8], mark: &[u8]) -> usize {
+    text.windows(mark.len()).filter(|window| *window == mark).count()
+}
+
+fn encrypted() -> Error {
+    Error(
+        "its private key is encrypted; write it without a passphrase: openssl pkey -in <key> -out <new key>"
+            .into(),
+    )
+}

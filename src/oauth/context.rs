@@ -1,0 +1,219 @@
+//! The state that the authorization servers of all tenants share: access to the store, the revoked
+//! access tokens, the cache of verified ones, and the task that deletes what has expired.
+//!
+//! Every query for a tenant carries the tenant's name, so no answer is about another tenant.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::error::Unavailable;
+use super::incarnations::IncarnationTable;
+use super::replay::ReplayCache;
+use super::revocations::Revocations;
+use super::verified_cache::VerifiedTokenCache;
+use crate::base::clock::Clock;
+use crate::base::task::Tasks;
+use crate::spec::TenantName;
+use crate::store::{self, GrantId, Store};
+use crate::telemetry::audit::Audit;
+
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+/// How often writes that failed are retried.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// The limit on rows deleted at once, so that the database is never locked for long.
+const DELETE_BATCH: u32 = 500;
+
+/// The state that the authorization servers of all tenants share.
+pub struct AuthContext {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    pub(super) incarnations: IncarnationTable,
+    persist_lock: Mutex<()>,
+    pub(super) revocations: Revocations,
+    /// Tenants whose denied clients can no longer be identified.
+    unreadable_denials: Vec<Arc<str>>,
+    pub(super) verified_tokens: VerifiedTokenCache,
+    pub(super) used_assertions: ReplayCache,
+    pub(super) audit: Audit,
+    /// Grants whose refresh token is being rotated.
+    refresh_locks: DashMap<GrantId, Arc<Mutex<()>>>,
+}
+
+impl AuthContext {
+    /// Loads lives and revocations from the store, and starts the housekeeping task.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read.
+    pub async fn start(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        audit: Audit,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, store::Error> {
+        let asked = Arc::clone(&store);
+        let read = move || {
+            asked.reseal_incarnations();
+            Ok::<_, store::Error>((
+                asked.load_incarnations()?,
+                asked.load_revocations()?,
+                asked.tenants_with_unreadable_denials()?,
+            ))
+        };
+        let reading = tokio::task::spawn_blocking(read);
+        let (lives, revoked, doubtful) = reading.await.expect("reading the store does not panic")?;
+        for tenant in &doubtful {
+            tracing::error!(%tenant, "a client that an operator removed cannot be told from others any more, because the store was changed by somebody else: clients that registered themselves wait there; restore a backup");
+        }
+        let revocations = Revocations::default();
+        if revoked.unreadable > 0 {
+            tracing::error!(
+                revocations = revoked.unreadable,
+                "revocations in the store were changed by somebody else: every access token of before is refused, clients renew theirs"
+            );
+            revocations.revoke_all_until(clock.now());
+        }
+        for (life, revoked) in revoked.known {
+            revocations.insert(&life, revoked);
+        }
+        let ledger = Arc::new(Self {
+            store,
+            clock,
+            incarnations: IncarnationTable::from_records(lives),
+            persist_lock: Mutex::default(),
+            revocations,
+            unreadable_denials: doubtful,
+            verified_tokens: VerifiedTokenCache::default(),
+            used_assertions: ReplayCache::default(),
+            audit,
+            refresh_locks: DashMap::new(),
+        });
+        let (kept, ended) = (Arc::clone(&ledger), tasks.soft().clone());
+        let housekeeping = move || run_housekeeping(Arc::clone(&kept), ended.clone());
+        tasks.spawn("oauth housekeeping", tasks.supervise("oauth housekeeping", housekeeping));
+        Ok(ledger)
+    }
+
+    /// Returns the wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the time of the clock that is never set.
+    pub(super) fn monotonic(&self) -> Instant {
+        self.clock.monotonic()
+    }
+
+    /// Whether the tenant's denied clients can no longer be identified.
+    pub(super) fn has_unreadable_denials(&self, tenant: &str) -> bool {
+        self.unreadable_denials.iter().any(|doubtful| **doubtful == *tenant)
+    }
+
+    /// Prepares the publication of a tenant without login from the entry `stem`: ends the life that
+    /// another entry had under this name. For a tenant with login, see
+    /// [`Issuer::settle`](super::issuer::Issuer::settle).
+    pub fn activate_without_login(&self, tenant: &TenantName, stem: &Arc<str>) {
+        self.incarnations.activate(tenant, stem, None);
+    }
+
+    /// Ends the lives of all tenants of a removed entry, so that everything stored for their logins
+    /// is deleted.
+    pub fn end_entry(&self, stem: &str) {
+        self.incarnations.end_entry(stem);
+    }
+
+    /// Writes lives that began or ended to the store; returns whether the store has all of them.
+    pub async fn persist_incarnations(&self) -> bool {
+        if !self.incarnations.has_unpersisted() {
+            return true;
+        }
+        let _one_at_a_time = self.persist_lock.lock().await;
+        let turns = self.incarnations.unpersisted();
+        let count = turns.len();
+        let written = self.query_store(move |store| store.apply_incarnation_changes(&turns)).await;
+        if written.is_ok() {
+            self.incarnations.mark_persisted(count);
+        }
+        written.is_ok()
+    }
+
+    /// Runs a query of the store on the blocking pool. Logs a failure, which is an internal one.
+    pub(super) async fn query_store<T, Q>(&self, question: Q) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let asking = tokio::task::spawn_blocking(move || question(&store));
+        let answer = asking.await.map_err(|_panicked| Unavailable)?;
+        answer.map_err(|error| {
+            tracing::error!(%error, "the store cannot be used, so logins wait");
+            Unavailable
+        })
+    }
+
+    /// Waits until no other request is working on this grant, and locks it.
+    pub(super) async fn lock_grant(&self, grant: GrantId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(&self.refresh_locks.entry(grant).or_default());
+        turn.lock_owned().await
+    }
+
+    async fn remove_expired(&self) {
+        let now = self.now();
+        self.revocations.remove_expired(now);
+        self.used_assertions.remove_expired(now);
+        self.refresh_locks.retain(|_, turn| Arc::strong_count(turn) > 1);
+        // A failure is logged already, and retried in a minute.
+        while let Ok(deleted) = self.query_store(move |store| store.delete_expired(now, DELETE_BATCH)).await
+            && deleted >= DELETE_BATCH as usize
+        {}
+    }
+
+    /// Writes what the store could not take before. If the last write failed, something small is
+    /// written first as a probe.
+    async fn retry_unpersisted(&self) {
+        let waiting = self.revocations.unpersisted(DELETE_BATCH as usize);
+        if waiting.is_empty() && !self.incarnations.has_unpersisted() && self.store.is_writable() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let trying = tokio::task::spawn_blocking(move || {
+            store.probe_write()?;
+            waiting.iter().try_for_each(|(life, revoked)| store.revoke(life, *revoked))?;
+            Ok::<_, store::Error>(waiting)
+        });
+        // The first failure is in the log already.
+        let Ok(Ok(written)) = trying.await else { return };
+        for (life, revoked) in &written {
+            self.revocations.mark_persisted(life, revoked.subject);
+        }
+        if self.persist_incarnations().await {
+            tracing::info!(
+                revocations = written.len(),
+                "the store can be written again; what waited is kept"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for AuthContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+async fn run_housekeeping(ledger: Arc<AuthContext>, ended: tokio_util::sync::CancellationToken) {
+    let (mut beat, mut again) =
+        (tokio::time::interval(HOUSEKEEPING_INTERVAL), tokio::time::interval(RETRY_INTERVAL));
+    loop {
+        tokio::select! {
+            // A last attempt: unwritten revocations and lives would be lost with the process.
+            () = ended.cancelled() => return ledger.retry_unpersisted().await,
+            _ = beat.tick() => ledger.remove_expired().await,
+            _ = again.tick() => ledger.retry_unpersisted().await,
+        }
+    }
+}

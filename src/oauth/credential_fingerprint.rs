@@ -1,0 +1,125 @@
+//! Marks of machine clients' tokens. A token carries the mark of the secret or key that it was
+//! issued for, and is valid while the tenant's file has that secret or key. So replacing a secret
+//! or key invalidates its tokens at once.
+//!
+//! The mark is a digest that includes the secret id of the tenant's life, so that a leaked token
+//! does not help to guess a secret.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::base::digest::{Digest, Hasher};
+use crate::spec::{LoginSpec, MachineClientSpec};
+use crate::store::Incarnation;
+
+/// The valid marks of each machine client.
+#[derive(Debug)]
+pub(super) struct CredentialFingerprints(Box<[MachineClientFingerprints]>);
+
+#[derive(Debug)]
+struct MachineClientFingerprints {
+    client_id: Arc<str>,
+    fingerprints: Box<[Box<str>]>,
+}
+
+impl CredentialFingerprints {
+    pub(super) fn from_login(life: &Incarnation, login: &LoginSpec) -> Self {
+        Self::from_machine_clients(life, &login.machine_clients)
+    }
+
+    fn from_machine_clients(life: &Incarnation, machines: &[MachineClientSpec]) -> Self {
+        let marks = |machine: &MachineClientSpec| {
+            let all = credential_digests(machine)
+                .map(|proof| compute_fingerprint(life, &machine.id, &proof).into());
+            MachineClientFingerprints { client_id: Arc::clone(&machine.id), fingerprints: all.collect() }
+        };
+        Self(machines.iter().map(marks).collect())
+    }
+
+    /// Whether the mark is that of a current secret or key of this client.
+    pub(super) fn contains(&self, client_id: &str, mark: &str) -> bool {
+        let of_it = self.0.iter().filter(|machine| *machine.client_id == *client_id);
+        of_it.flat_map(|machine| &machine.fingerprints).any(|known| **known == *mark)
+    }
+}
+
+/// Returns the mark of a token of this client. `proof` is the digest of the secret or key that
+/// authenticated it.
+pub(super) fn compute_fingerprint(life: &Incarnation, client_id: &str, proof: &Digest) -> String {
+    let mut fields = Hasher::new();
+    fields.update_field(b"machine token");
+    fields.update_field(life.id().as_bytes());
+    fields.update_field(client_id.as_bytes());
+    fields.update_field(proof.as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&fields.finish().as_bytes()[..16])
+}
+
+/// Returns the digest that identifies a public key.
+pub(super) fn digest_of_key(key: &Value) -> Digest {
+    Digest::of(key.to_string().as_bytes())
+}
+
+/// Returns the digests of a machine client's secret and keys.
+fn credential_digests(machine: &MachineClientSpec) -> impl Iterator<Item = Digest> {
+    let set: Option<Value> = machine.jwks.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let keys = set.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array);
+    let keys: Vec<_> = keys.into_iter().flatten().map(digest_of_key).collect();
+    machine.secret.into_iter().chain(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(id: &str, secret: Option<&str>, jwks: Option<&str>) -> MachineClientSpec {
+        MachineClientSpec {
+            id: id.into(),
+            label: id.into(),
+            secret: secret.map(|secret| Digest::of(secret.as_bytes())),
+            jwks: jwks.map(Arc::from),
+            roles: Vec::new(),
+        }
+    }
+
+    fn marks(life: &Incarnation, machines: Vec<MachineClientSpec>) -> CredentialFingerprints {
+        CredentialFingerprints::from_machine_clients(life, &machines)
+    }
+
+    #[test]
+    fn a_token_counts_while_what_it_was_bought_by_is_there() {
+        let life = Incarnation::new(&"acme".into());
+        let bought = compute_fingerprint(&life, "a", &Digest::of(b"old"));
+        assert!(marks(&life, vec![machine("a", Some("old"), None)]).contains("a", &bought));
+        let others = [
+            marks(&life, vec![machine("a", Some("new"), None)]),
+            marks(&life, vec![machine("a", None, Some(r#"{"keys":[]}"#))]),
+            marks(&life, vec![machine("b", Some("old"), None)]),
+            marks(&Incarnation::new(&"acme".into()), vec![machine("a", Some("old"), None)]),
+            marks(&life, Vec::new()),
+        ];
+        for other in others {
+            assert!(!other.contains("a", &bought), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn one_of_several_keys_that_goes_takes_its_own_tokens_along() {
+        let life = Incarnation::new(&"acme".into());
+        let set = |keys: &[&str]| format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+        let (one, two) = (r#"{"kty":"EC","x":"1"}"#, r#"{"kty":"EC","x":"2"}"#);
+        let bought = |key: &str| {
+            compute_fingerprint(
+                &life,
+                "a",
+                &digest_of_key(&serde_json::from_str::<Value>(key).expect("JSON")),
+            )
+        };
+        let both = marks(&life, vec![machine("a", None, Some(&set(&[one, two])))]);
+        assert!(both.contains("a", &bought(one)) && both.contains("a", &bought(two)));
+        let left = marks(&life, vec![machine("a", None, Some(&set(&[two])))]);
+        assert!(!left.contains("a", &bought(one)) && left.contains("a", &bought(two)));
+    }
+}

@@ -1,0 +1,242 @@
+//! The claims of entries: the tenant name and mounts that an entry holds and since when, and the
+//! claim that was refused. Sealed, because changing them would give one tenant's name to another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Statement, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::keyring::Keyring;
+use super::seal::SealContext;
+use super::stored_entry::StoredEntry;
+use super::{Store, schema};
+use crate::base::digest::Digest;
+use crate::spec::{HeldClaim, HostName, Mount, Prefix, TenantName};
+
+/// All claims of one entry; writing them replaces those that were stored before.
+#[derive(Debug, Clone)]
+pub struct EntryClaims {
+    /// The entry's stem, as in [`StoredEntry::stem`].
+    pub entry_id: Arc<str>,
+    /// The name and mounts that the entry holds.
+    pub claim: Option<Arc<HeldClaim>>,
+    /// The digest of the files whose claim was refused.
+    pub rejected_claim: Option<Digest>,
+}
+
+/// The claims as they are stored.
+#[derive(Serialize, Deserialize)]
+struct ClaimsRecord {
+    holding: Option<HeldClaimRecord>,
+    refused: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeldClaimRecord {
+    name: String,
+    /// The host (none for the gateway's own) and the prefix of each mount.
+    mounts: Vec<(Option<String>, String)>,
+    shares_hosts: bool,
+    since: Timestamp,
+}
+
+impl HeldClaimRecord {
+    fn from_claim(holding: &HeldClaim) -> Self {
+        let mount = |mount: &Mount| (mount.host.as_ref().map(ToString::to_string), mount.prefix.to_string());
+        Self {
+            name: holding.name.to_string(),
+            mounts: holding.mounts.iter().map(mount).collect(),
+            shares_hosts: holding.shares_hosts,
+            since: holding.since,
+        }
+    }
+
+    /// Returns `None` if a program wrote it that allowed other names.
+    fn into_claim(self) -> Option<HeldClaim> {
+        let mount = |(host, prefix): (Option<String>, String)| {
+            let host = match host {
+                Some(host) => Some(HostName::parse(&host)?),
+                None => None,
+            };
+            Some(Mount { host, prefix: Prefix::parse(&prefix).ok()? })
+        };
+        Some(HeldClaim {
+            name: TenantName::parse(&self.name)?,
+            mounts: self.mounts.into_iter().filter_map(mount).collect(),
+            shares_hosts: self.shares_hosts,
+            since: self.since,
+        })
+    }
+}
+
+impl Store {
+    /// Returns the claims of each entry, as entries without any other content.
+    pub(super) fn load_claims(
+        &self,
+        connection: &Connection,
+    ) -> rusqlite::Result<HashMap<String, StoredEntry>> {
+        let mut claims = HashMap::new();
+        for (stem, about) in select_claims(connection)? {
+            match self.open_claims(&stem, &about) {
+                Some(entry) => drop(claims.insert(stem, entry)),
+                None => tracing::error!(
+                    entry = stem,
+                    "what the store says about who holds this entry's name and paths was changed, or sealed with another master key: it counts for nothing"
+                ),
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Counts the claims that do not open.
+    pub(super) fn count_unreadable_claims(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        if schema::version(connection)? < schema::CLAIMS_VERSION {
+            return Ok(0);
+        }
+        let all = select_claims(connection)?;
+        Ok(all.iter().filter(|(stem, about)| self.open_claims(stem, about).is_none()).count())
+    }
+
+    fn open_claims(&self, stem: &str, about: &[u8]) -> Option<StoredEntry> {
+        let ClaimsRecord { holding, refused } =
+            serde_json::from_slice(&self.keyring.open(&seal_context(stem), about)?).ok()?;
+        let holding = holding.and_then(HeldClaimRecord::into_claim).map(Arc::new);
+        let refused = refused.and_then(|digest| Digest::parse_hex(&digest));
+        Some(StoredEntry {
+            entry_id: stem.to_owned(),
+            claim: holding,
+            rejected_claim: refused,
+            ..StoredEntry::default()
+        })
+    }
+
+    /// Seals claims anew that an older master key sealed, so that its line can be removed.
+    pub(super) fn reseal_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
+        for (stem, about) in select_claims(connection)? {
+            let opened =
+                self.keyring.open(&seal_context(&stem), &about).filter(|_| !self.keyring.is_current(&about));
+            if let Some(opened) = opened {
+                let sealed = self.keyring.seal(&seal_context(&stem), &opened);
+                connection.execute("UPDATE claims SET about = ?2 WHERE stem = ?1", params![stem, sealed])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn select_claims(connection: &Connection) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    let mut all = connection.prepare("SELECT stem, about FROM claims")?;
+    all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+fn seal_context(stem: &str) -> SealContext<'_> {
+    SealContext { purpose: "claims", tenant: stem, row: "" }
+}
+
+/// The prepared statements that write claims.
+pub(super) struct ClaimsWriteTx<'a> {
+    set: Statement<'a>,
+    forget: Statement<'a>,
+}
+
+impl<'a> ClaimsWriteTx<'a> {
+    pub(super) fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            set: transaction.prepare(
+                "INSERT INTO claims (stem, about) VALUES (?1, ?2) ON CONFLICT (stem) DO UPDATE SET about = ?2",
+            )?,
+            forget: transaction.prepare("DELETE FROM claims WHERE stem = ?1")?,
+        })
+    }
+
+    pub(super) fn replace(&mut self, claims: &EntryClaims, keys: &Keyring) -> rusqlite::Result<()> {
+        let EntryClaims { entry_id: stem, claim: holding, rejected_claim: refused } = claims;
+        if holding.is_none() && refused.is_none() {
+            return self.delete(stem);
+        }
+        let holding = holding.as_deref().map(HeldClaimRecord::from_claim);
+        let refused = refused.map(|digest| digest.to_string());
+        let kept = serde_json::to_vec(&ClaimsRecord { holding, refused }).expect("claims are plain data");
+        self.set.execute(params![&**stem, keys.seal(&seal_context(stem), &kept)]).map(drop)
+    }
+
+    pub(super) fn delete(&mut self, stem: &str) -> rusqlite::Result<()> {
+        self.forget.execute([stem]).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::EntryChange;
+    use crate::store::testkit::new_store;
+
+    fn any_claim() -> HeldClaim {
+        let mount = |host: Option<&str>, prefix| Mount {
+            host: host.map(|host| HostName::parse(host).expect("a host")),
+            prefix: Prefix::parse(prefix).expect("a prefix"),
+        };
+        HeldClaim {
+            name: TenantName::parse("acme").expect("a name"),
+            mounts: vec![
+                mount(None, "/Acme/x"),
+                mount(Some("h.example"), "/"),
+                mount(Some("[2001:db8::1]"), "/a"),
+            ],
+            shares_hosts: true,
+            since: Timestamp::from_second(1_700_000_000).expect("a moment"),
+        }
+    }
+
+    fn write_claims(store: &Store, holding: Option<HeldClaim>, refused: Option<Digest>) {
+        let claims =
+            EntryClaims { entry_id: "Acme".into(), claim: holding.map(Arc::new), rejected_claim: refused };
+        store.apply_changes(&[EntryChange::Claims(claims)]).expect("written");
+    }
+
+    fn entry(store: &Store) -> Option<StoredEntry> {
+        store.load_entries().expect("read").pop()
+    }
+
+    #[test]
+    fn what_is_held_and_refused_is_read_as_it_was_written() {
+        let (_folder, store) = new_store();
+        let refused = Digest::of(b"files");
+        write_claims(&store, Some(any_claim()), Some(refused));
+        let kept = entry(&store).expect("there");
+        assert_eq!((kept.claim.as_deref(), kept.rejected_claim), (Some(&any_claim()), Some(refused)));
+        store.set_paused("Acme", true).expect("written");
+        let kept = entry(&store).expect("there");
+        assert_eq!((kept.claim.as_deref(), kept.paused), (Some(&any_claim()), true));
+        write_claims(&store, None, None);
+        let kept = entry(&store).expect("it is paused");
+        assert_eq!((kept.claim, kept.rejected_claim), (None, None));
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_or_forgotten_holds_nothing() {
+        let (_folder, store) = new_store();
+        for paused in [true, false] {
+            store.set_paused("Acme", paused).expect("written");
+            write_claims(&store, Some(any_claim()), Some(Digest::of(b"files")));
+            store.apply_changes(&[EntryChange::Remove("Acme".into())]).expect("written");
+            let kept = entry(&store);
+            assert_eq!(kept.is_some(), paused);
+            assert!(kept.is_none_or(|kept| kept.claim.is_none() && kept.rejected_claim.is_none()));
+        }
+        write_claims(&store, Some(any_claim()), None);
+        store.delete_entry("Acme").expect("written");
+        assert_eq!(entry(&store), None);
+    }
+
+    #[test]
+    fn claims_that_somebody_moved_to_another_entry_count_for_nothing() {
+        let (_folder, store) = new_store();
+        write_claims(&store, Some(any_claim()), None);
+        let moved = store.connection().execute("UPDATE claims SET stem = 'evil'", []).expect("changed");
+        assert_eq!((moved, entry(&store)), (1, None));
+        assert_eq!(store.count_unreadable_claims(&store.connection()).expect("read"), 1);
+    }
+}

@@ -1,0 +1,198 @@
+//! The seals of entries. Whether an entry is paused, held at an older revision, and what is in
+//! force are decisions of an operator, so a seal covers them. An entry that was tampered with
+//! counts as paused until an operator resumes it.
+
+use std::collections::HashSet;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::keyring::Keyring;
+use super::seal::SealContext;
+
+/// Seals an entry anew after a change.
+pub(super) fn seal_entry(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
+    let Some((columns, _)) = read_columns(connection, stem)? else { return Ok(()) };
+    let sealed = keys.seal_row(&seal_context(stem), &columns, b"");
+    let update = "UPDATE entries SET seal = ?2 WHERE stem = ?1";
+    connection.prepare_cached(update)?.execute(params![stem, sealed]).map(drop)
+}
+
+/// Returns whether an entry is as it was written; also if there is no such entry.
+pub(super) fn is_intact(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<bool> {
+    let Some((columns, seal)) = read_columns(connection, stem)? else { return Ok(true) };
+    Ok(keys.open_row(&seal_context(stem), &columns, &seal).is_some())
+}
+
+/// Pauses an entry that was tampered with, and drops the rest of what its row says: an operator has
+/// decided none of it.
+pub(super) fn pause_if_tampered(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
+    if is_intact(connection, keys, stem)? {
+        return Ok(());
+    }
+    let update = "UPDATE entries SET paused = 1, in_force = NULL, held_against = NULL WHERE stem = ?1";
+    connection.execute(update, [stem])?;
+    seal_entry(connection, keys, stem)
+}
+
+/// Seals all entries after a step of the schema, except those in `changed`.
+pub(super) fn seal_all_except(
+    connection: &Connection,
+    keys: &Keyring,
+    changed: &HashSet<String>,
+) -> rusqlite::Result<()> {
+    let all = entry_ids(connection)?;
+    all.iter().filter(|stem| !changed.contains(*stem)).try_for_each(|stem| seal_entry(connection, keys, stem))
+}
+
+/// Seals entries anew that an older master key sealed, so that its line can be removed.
+pub(super) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
+    let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (stem, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
+        if !keys.is_current(&seal) && is_intact(connection, keys, &stem)? {
+            self::seal_entry(connection, keys, &stem)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the entries that were tampered with.
+pub(super) fn tampered_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<HashSet<String>> {
+    let mut changed = HashSet::new();
+    for stem in entry_ids(connection)? {
+        if !is_intact(connection, keys, &stem)? {
+            changed.insert(stem);
+        }
+    }
+    Ok(changed)
+}
+
+fn entry_ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare("SELECT stem FROM entries")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Columns and seal.
+type EntryColumns = (Vec<Vec<u8>>, Vec<u8>);
+
+/// Returns all columns of an entry, each preceded by its name, and the seal.
+fn read_columns(connection: &Connection, stem: &str) -> rusqlite::Result<Option<EntryColumns>> {
+    let mut select = connection.prepare_cached("SELECT * FROM entries WHERE stem = ?1")?;
+    let read = |row: &Row<'_>| {
+        // Ask for the names after the statement runs: a cached statement learns of a new column
+        // only then.
+        let names = row.as_ref().column_names();
+        let (mut columns, mut seal) = (Vec::new(), Vec::new());
+        for (place, name) in names.enumerate() {
+            match row.get_ref(place)? {
+                ValueRef::Blob(bytes) if name == "seal" => seal = bytes.to_vec(),
+                value => columns.extend([name.as_bytes().to_vec(), encode_value(value)]),
+            }
+        }
+        Ok((columns, seal))
+    };
+    select.query_row([stem], read).optional()
+}
+
+/// Encodes a value with its type in front.
+fn encode_value(value: ValueRef<'_>) -> Vec<u8> {
+    match value {
+        ValueRef::Null => b"0".to_vec(),
+        ValueRef::Integer(number) => [b"i", &number.to_be_bytes()[..]].concat(),
+        ValueRef::Real(number) => [b"r", &number.to_be_bytes()[..]].concat(),
+        ValueRef::Text(bytes) => [b"t", bytes].concat(),
+        ValueRef::Blob(bytes) => [b"b", bytes].concat(),
+    }
+}
+
+fn seal_context(stem: &str) -> SealContext<'_> {
+    SealContext { purpose: "entry", tenant: stem, row: "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::Digest;
+    use crate::store::testkit::new_store;
+    use crate::store::{AcceptedRevision, EntryChange, Store};
+
+    fn accept(store: &Store, number: u64) {
+        let documents = format!("acme {number}").into_bytes();
+        let digest = Digest::of(&documents);
+        let accepted = AcceptedRevision {
+            entry_id: "acme".into(),
+            number,
+            digest,
+            accepted_at: jiff::Timestamp::UNIX_EPOCH,
+            documents,
+        };
+        store.apply_changes(&[EntryChange::Accept(accepted)]).expect("written");
+    }
+
+    fn tamper(store: &Store, sql: &str) {
+        assert_eq!(store.connection().execute(sql, []).expect("changed"), 1, "{sql}");
+    }
+
+    #[test]
+    fn an_entry_that_was_changed_is_paused_until_an_operator_resumes_it() {
+        for sql in [
+            "UPDATE entries SET paused = 0",
+            "UPDATE entries SET in_force = 1",
+            "UPDATE entries SET held_against = NULL",
+            "UPDATE entries SET seal = x'00'",
+        ] {
+            let (_folder, store) = new_store();
+            (1..=3).for_each(|number| accept(&store, number));
+            store.pin_revision("acme", 2, Some(Digest::of(b"x"))).expect("held");
+            store.set_paused("acme", true).expect("paused");
+            let as_written = store.load_entries().expect("read").remove(0);
+            assert_eq!((as_written.paused, as_written.live.map(|it| it.0)), (true, Some(2)));
+            tamper(&store, sql);
+            let found = store.load_entries().expect("read").remove(0);
+            assert_eq!(
+                (found.paused, found.live, found.pinned_against, found.last_number),
+                (true, None, None, 3),
+                "{sql}"
+            );
+            store.set_paused("acme", false).expect("resumed");
+            let resumed = store.load_entries().expect("read").remove(0);
+            assert_eq!((resumed.paused, resumed.live, resumed.pinned_against), (false, None, None), "{sql}");
+            accept(&store, 4);
+            assert_eq!(store.load_entries().expect("read")[0].live.map(|it| it.0), Some(4), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_adds_a_column_leaves_entries_as_they_were_and_changed_ones_changed() {
+        let (_folder, store) = new_store();
+        accept(&store, 1);
+        store.set_paused("other", true).expect("paused");
+        tamper(&store, "UPDATE entries SET paused = 0 WHERE stem = 'other'");
+        let connection = store.connection();
+        let changed = tampered_entries(&connection, &store.keyring).expect("read");
+        connection.execute_batch("ALTER TABLE entries ADD COLUMN later TEXT").expect("altered");
+        assert!(
+            !is_intact(&connection, &store.keyring, "acme").expect("read"),
+            "a column is not passed over"
+        );
+        seal_all_except(&connection, &store.keyring, &changed).expect("sealed");
+        assert!(is_intact(&connection, &store.keyring, "acme").expect("read"));
+        assert!(!is_intact(&connection, &store.keyring, "other").expect("read"));
+    }
+
+    #[test]
+    fn an_older_master_key_can_go_after_a_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = |lines: &[&str]| {
+            crate::store::KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")))
+        };
+        let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+        let store = Store::open(folder.path(), &key(&[&old])).expect("made");
+        accept(&store, 1);
+        drop(store);
+        let store = Store::open(folder.path(), &key(&[&new, &old])).expect("opened");
+        let (_, seal) = read_columns(&store.connection(), "acme").expect("read").expect("there");
+        assert!(store.keyring.is_current(&seal));
+        assert!(!store.load_entries().expect("read")[0].paused);
+    }
+}

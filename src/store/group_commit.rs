@@ -1,0 +1,98 @@
+//! Group commit: transactions that share one sync of the disk. The thread that gets the connection
+//! first also makes the changes that others have queued, so that many writers cost hardly more than
+//! one. Each change is made wholly or not at all, and its caller learns the outcome only once it is
+//! on the disk.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use rusqlite::{Connection, ffi};
+
+use super::write_health::has_changed_rows;
+use super::{Error, Store};
+
+/// Changes that wait for the connection.
+#[derive(Default)]
+pub(super) struct CommitQueue(Mutex<Vec<QueuedWork>>);
+
+/// Makes its change within the transaction, and returns what to do once that has ended.
+type QueuedWork = Box<dyn FnOnce(Result<&mut Connection, ffi::Error>) -> CompletionCallback + Send>;
+type CompletionCallback = Box<dyn FnOnce(Result<(), ffi::Error>)>;
+
+impl CommitQueue {
+    fn push(&self, change: QueuedWork) {
+        self.0.lock().expect("no holder of this lock panics").push(change);
+    }
+
+    fn drain(&self) -> Vec<QueuedWork> {
+        std::mem::take(&mut *self.0.lock().expect("no holder of this lock panics"))
+    }
+}
+
+impl Store {
+    /// Makes a change together with those of other callers. When this returns `Ok`, the change is
+    /// on the disk; otherwise it was not made.
+    pub(super) fn commit<T, W>(&self, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (tell, told) = sync_channel(1);
+        self.commit_queue.push(Box::new(move |begun| run_in_savepoint(begun, work, tell)));
+        let mut connection = self.connection();
+        // Empty if the previous holder of the connection made this change along with its own.
+        let changes = self.commit_queue.drain();
+        if !changes.is_empty() {
+            let before = connection.total_changes();
+            let ended = commit_batch(&mut connection, changes).map_err(to_rusqlite_error);
+            self.write_health.observe_outcome(&ended, has_changed_rows(&connection, before));
+        }
+        drop(connection);
+        let outcome = told.recv().expect("whoever takes a change tells how it ended");
+        self.write_health.observe_outcome(&outcome, false);
+        outcome.map_err(self.database_error())
+    }
+}
+
+fn run_in_savepoint<T, W>(
+    begun: Result<&mut Connection, ffi::Error>,
+    work: W,
+    tell: SyncSender<rusqlite::Result<T>>,
+) -> CompletionCallback
+where
+    T: 'static,
+    W: FnOnce(&Connection) -> rusqlite::Result<T>,
+{
+    let outcome = begun.map_err(to_rusqlite_error).and_then(|connection| {
+        let savepoint = connection.savepoint()?;
+        let value = work(&savepoint)?;
+        savepoint.commit()?;
+        Ok(value)
+    });
+    Box::new(move |ended| {
+        let outcome = outcome.and_then(|value| ended.map(|()| value).map_err(to_rusqlite_error));
+        // The caller waits for the outcome; nothing else needs it.
+        let _asker = tell.send(outcome);
+    })
+}
+
+fn commit_batch(connection: &mut Connection, changes: Vec<QueuedWork>) -> Result<(), ffi::Error> {
+    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(to_ffi_error);
+    let begin = |change: QueuedWork| change(begun.map(|()| &mut *connection));
+    let told: Vec<_> = changes.into_iter().map(begin).collect();
+    let ended = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(to_ffi_error));
+    if ended.is_err() && !connection.is_autocommit() {
+        // If this fails, SQLite has rolled back already.
+        let _rolled_back = connection.execute_batch("ROLLBACK");
+    }
+    told.into_iter().for_each(|tell| tell(ended));
+    ended
+}
+
+fn to_rusqlite_error(cause: ffi::Error) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(cause, None)
+}
+
+fn to_ffi_error(error: rusqlite::Error) -> ffi::Error {
+    error.sqlite_error().copied().unwrap_or_else(|| ffi::Error::new(ffi::SQLITE_ERROR))
+}

@@ -1,0 +1,162 @@
+//! Debounces file events: a scan waits for a short quiet after an entry's last event, but never
+//! longer than a ceiling after its first, so that one endlessly written file delays no other and a
+//! burst costs one scan per entry.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const QUIET_PERIOD: Duration = Duration::from_millis(25);
+const MAX_DELAY: Duration = Duration::from_millis(500);
+/// Beyond this number of entries a full scan is cheaper.
+const MAX_TRACKED_ENTRIES: usize = 4_096;
+
+/// The entries that had events and were not scanned since.
+#[derive(Debug, Default)]
+pub(super) struct Debouncer {
+    entries: HashMap<String, EventWindow>,
+    full_scan: Option<EventWindow>,
+    /// Files that were renamed into place and not touched since, and so are complete.
+    renamed: HashMap<PathBuf, String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct EventWindow {
+    first: Instant,
+    last: Instant,
+}
+
+/// A scan that is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ScanRequest {
+    /// The entries to scan; `None`: all.
+    pub(super) entry_ids: Option<BTreeSet<String>>,
+    pub(super) renamed: HashSet<PathBuf>,
+}
+
+impl EventWindow {
+    fn due(self) -> Instant {
+        (self.last + QUIET_PERIOD).min(self.first + MAX_DELAY)
+    }
+}
+
+impl Debouncer {
+    /// Records an event of an entry.
+    pub(super) fn notify(&mut self, stem: String, now: Instant) {
+        if self.entries.len() >= MAX_TRACKED_ENTRIES {
+            return self.notify_all(now);
+        }
+        self.entries
+            .entry(stem)
+            .and_modify(|rung| rung.last = now)
+            .or_insert(EventWindow { first: now, last: now });
+    }
+
+    /// Records that a file of an entry was renamed into place.
+    pub(super) fn notify_renamed(&mut self, stem: &str, file: &Path) {
+        if self.renamed.len() < MAX_TRACKED_ENTRIES {
+            self.renamed.insert(file.to_owned(), stem.to_owned());
+        }
+    }
+
+    /// Records that a file was touched, so that an earlier rename no longer proves it complete.
+    pub(super) fn forget_renamed(&mut self, file: &Path) {
+        self.renamed.remove(file);
+    }
+
+    /// Records that any entry may have changed.
+    pub(super) fn notify_all(&mut self, now: Instant) {
+        self.entries.clear();
+        let rung = self.full_scan.get_or_insert(EventWindow { first: now, last: now });
+        rung.last = now;
+    }
+
+    /// Returns when the next entry is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.entries.values().chain(&self.full_scan).map(|rung| rung.due()).min()
+    }
+
+    /// Takes the scan that is due, if any.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<ScanRequest> {
+        if self.full_scan.is_some_and(|rung| rung.due() <= now) {
+            self.full_scan = None;
+            self.entries.clear();
+            return Some(ScanRequest { entry_ids: None, renamed: self.take_renamed(|_| true) });
+        }
+        let due = self.entries.extract_if(|_, rung| rung.due() <= now).map(|(stem, _)| stem);
+        let stems: BTreeSet<_> = due.collect();
+        if stems.is_empty() {
+            return None;
+        }
+        let renamed = self.take_renamed(|stem| stems.contains(stem));
+        Some(ScanRequest { entry_ids: Some(stems), renamed })
+    }
+
+    fn take_renamed(&mut self, due: impl Fn(&str) -> bool) -> HashSet<PathBuf> {
+        self.renamed.extract_if(|_, stem| due(stem)).map(|(file, _)| file).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Clock, ManualClock};
+
+    fn clock() -> ManualClock {
+        ManualClock::at(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn stems(look: Option<ScanRequest>) -> Vec<String> {
+        look.and_then(|look| look.entry_ids).into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn an_entry_is_looked_at_after_a_little_quiet() {
+        let (mut pace, clock) = (Debouncer::default(), clock());
+        pace.notify("a".into(), clock.monotonic());
+        assert_eq!(pace.take_due(clock.monotonic()), None);
+        clock.advance(QUIET_PERIOD);
+        assert_eq!(stems(pace.take_due(clock.monotonic())), ["a"]);
+        assert_eq!(pace.next_due(), None);
+    }
+
+    #[test]
+    fn an_endlessly_written_file_is_looked_at_by_the_ceiling_and_delays_nobody() {
+        let (mut pace, clock) = (Debouncer::default(), clock());
+        let (mut noisy, mut calm) = (0, 0);
+        pace.notify("calm".into(), clock.monotonic());
+        for _ in 0..100 {
+            pace.notify("noisy".into(), clock.monotonic());
+            clock.advance(Duration::from_millis(10));
+            for stem in stems(pace.take_due(clock.monotonic())) {
+                if stem == "noisy" { noisy += 1 } else { calm += 1 }
+            }
+        }
+        assert_eq!((noisy, calm), (2, 1), "in one second");
+    }
+
+    #[test]
+    fn a_flood_of_entries_becomes_one_look_at_all() {
+        let (mut pace, clock) = (Debouncer::default(), clock());
+        (0..MAX_TRACKED_ENTRIES + 1).for_each(|n| pace.notify(n.to_string(), clock.monotonic()));
+        clock.advance(QUIET_PERIOD);
+        assert_eq!(pace.take_due(clock.monotonic()), Some(ScanRequest::default()));
+        assert_eq!(pace.take_due(clock.monotonic()), None);
+    }
+
+    #[test]
+    fn a_renamed_file_is_told_with_its_own_entry_unless_it_was_touched_since() {
+        let (mut pace, clock) = (Debouncer::default(), clock());
+        pace.notify("a".into(), clock.monotonic());
+        clock.advance(QUIET_PERIOD);
+        for stem in ["b", "c"] {
+            pace.notify(stem.into(), clock.monotonic());
+            pace.notify_renamed(stem, Path::new(stem));
+        }
+        pace.forget_renamed(Path::new("c"));
+        assert!(pace.take_due(clock.monotonic()).expect("a is due").renamed.is_empty());
+        clock.advance(QUIET_PERIOD);
+        let look = pace.take_due(clock.monotonic()).expect("b and c are due");
+        assert_eq!(look.renamed, HashSet::from([PathBuf::from("b")]));
+    }
+}

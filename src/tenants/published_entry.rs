@@ -1,0 +1,99 @@
+//! The published state of one entry. Kept small: the texts of a status are made on request, not in
+//! advance for ten thousand tenants.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::status::{TenantState, TenantStatus};
+use super::tenant::Tenant;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::digest::Digest;
+use crate::spec::TenantName;
+
+/// The published state of one entry.
+#[derive(Clone)]
+pub struct PublishedEntry {
+    details: Arc<EntryDetails>,
+    /// The revision in force, if any.
+    pub tenant: Option<Arc<Tenant>>,
+}
+
+/// The results of a pass about an entry; the tenant knows everything else.
+pub(super) struct EntryDetails {
+    pub(super) entry_id: Arc<str>,
+    /// `None` if the name is not known.
+    pub(super) name: Option<TenantName>,
+    pub(super) state: TenantState,
+    pub(super) since: Timestamp,
+    pub(super) on_disk: Option<Digest>,
+    pub(super) revision: Option<u64>,
+    pub(super) rolled_back: bool,
+    pub(super) paused: bool,
+    pub(super) closed: bool,
+    pub(super) findings: Box<[Diagnostic]>,
+    pub(super) files: Arc<[PathBuf]>,
+    /// The tenants folder.
+    pub(super) folder: Arc<Path>,
+}
+
+impl PublishedEntry {
+    pub(super) fn new(facts: EntryDetails, tenant: Option<Arc<Tenant>>) -> Self {
+        Self { details: Arc::new(facts), tenant }
+    }
+
+    /// Returns the tenant's name, or the stem if the name is not known.
+    pub fn name(&self) -> &str {
+        self.details.name.as_ref().map_or(&self.details.entry_id, TenantName::as_str)
+    }
+
+    /// Returns the state after the last pass.
+    pub(super) fn last_state(&self) -> TenantState {
+        self.details.state
+    }
+
+    /// Whether the tenant serves although its backend or login has trouble.
+    fn is_degraded(&self) -> bool {
+        let trouble = || self.tenant.as_ref().and_then(|tenant| tenant.trouble_since());
+        self.details.state == TenantState::Serving && trouble().is_some()
+    }
+
+    /// Returns the current state, including trouble of the backend and login.
+    pub(super) fn current_state(&self) -> TenantState {
+        if self.is_degraded() { TenantState::Degraded } else { self.details.state }
+    }
+
+    /// Returns the current status, including trouble of the backend and login since the last pass.
+    pub fn status(&self) -> TenantStatus {
+        let (facts, tenant) = (&*self.details, self.tenant.as_deref());
+        let trouble = tenant.and_then(Tenant::trouble);
+        let is_degraded = self.is_degraded();
+        let since_trouble = || tenant.and_then(Tenant::trouble_since);
+        TenantStatus {
+            name: self.name().to_owned(),
+            stem: facts.entry_id.to_string(),
+            state: self.current_state(),
+            since: is_degraded.then(since_trouble).flatten().unwrap_or(facts.since),
+            connector_url: tenant.map(|tenant| tenant.spec.public_url.connector_url()),
+            redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
+            title: tenant.map(|tenant| tenant.spec.title.to_string()),
+            access: tenant.map(|tenant| tenant.bearer.describe()),
+            on_disk: facts.on_disk.map(|digest| digest.short()),
+            in_force: tenant.map(|tenant| tenant.revision.short()),
+            revision: facts.revision,
+            rolled_back: facts.rolled_back,
+            paused: facts.paused,
+            trouble,
+            closed: facts.closed,
+            findings: serde_json::to_value(&facts.findings).expect("findings are plain data"),
+            files: facts.files.iter().map(|file| facts.relative_path(file)).collect(),
+        }
+    }
+}
+
+impl EntryDetails {
+    fn relative_path(&self, file: &Path) -> String {
+        file.strip_prefix(&self.folder).unwrap_or(file).display().to_string()
+    }
+}

@@ -1,0 +1,118 @@
+//! The last steps of a pass: publishes one new table, then announces the changes.
+
+use std::sync::Arc;
+
+use super::pass::{ChangedEntries, Reconciler};
+use crate::spec::TenantName;
+use crate::tenants::announce;
+use crate::tenants::published_entry::PublishedEntry;
+use crate::tenants::registry::RoutingTable;
+use crate::tenants::tenant::Tenant;
+
+impl Reconciler {
+    /// Publishes a table with these entries changed, then announces them.
+    pub(super) async fn publish(&mut self, changed: &ChangedEntries) {
+        self.begin_lives(changed).await;
+        self.generation += 1;
+        let old = self.registry.load_full();
+        let table = self.next_table(&old, changed);
+        announce::record_states(&table, &self.tenant_deps.metrics);
+        self.registry.publish(table);
+        let gone = self.announce(changed, &old);
+        drop(old);
+        self.forget_contexts(gone).await;
+        self.status_files.enqueue(changed);
+    }
+
+    /// Begins the lives of tenants whose names these entries take, before anyone can log in to
+    /// them.
+    async fn begin_lives(&self, changed: &ChangedEntries) {
+        let Some(login) = &self.tenant_deps.login else { return };
+        for stem in changed {
+            let Some(tenant) = self.entries.get(stem).and_then(|known| known.tenant()) else { continue };
+            match &tenant.login {
+                Some(server) => server.issuer().activate(stem),
+                None => login.context.activate_without_login(&tenant.spec.name, stem),
+            }
+        }
+        // Lives that the store does not accept are written again later; until then nothing that
+        // depends on them is persisted either.
+        let _written = login.context.persist_incarnations().await;
+    }
+
+    /// Deletes everything stored for logins to an entry. Returns whether that succeeded.
+    pub(super) async fn end_lives(&self, stem: &str) -> bool {
+        let Some(login) = &self.tenant_deps.login else { return true };
+        login.context.end_entry(stem);
+        login.context.persist_incarnations().await
+    }
+
+    fn next_table(&mut self, old: &RoutingTable, changed: &ChangedEntries) -> RoutingTable {
+        let now = self.tenant_deps.clock.now();
+        // Unchanged entries are shared with the old table.
+        let mut table = old.clone();
+        (table.generation, table.is_initial_scan_done) = (self.generation, self.is_initial_scan_done);
+        // All are removed before any is inserted: two tenants may have swapped their prefixes.
+        changed.iter().for_each(|stem| table.remove_entry(stem));
+        for stem in changed {
+            if let Some(known) = self.entries.get_mut(stem) {
+                table.insert_entry(stem, known.publish(stem, &self.folder, now));
+            }
+        }
+        table
+    }
+
+    /// Logs the changes, retires old revisions, and warms up new ones. Returns the names that no
+    /// tenant has any more.
+    fn announce(&self, changed: &ChangedEntries, old: &RoutingTable) -> Vec<TenantName> {
+        let table = self.registry.load();
+        for stem in changed {
+            let (before, after) = (old.entries.get(stem), table.entries.get(stem));
+            if let Some(after) = after {
+                announce::log_change(&self.entries, stem, &after.status(), self.generation);
+            }
+            if let Some(before) = before {
+                announce::retire(before, after, &self.drain, self.tenant_deps.clock.now());
+            }
+            if let Some(tenant) = newly_live_tenant(before, after).filter(|tenant| tenant.spec.enabled) {
+                self.tenant_deps.context_refresher.enqueue(tenant.spec.name.clone(), &tenant.backend);
+            }
+        }
+        let mut gone = removed_names(changed, old, &table);
+        gone.retain(|name| !self.claims.has_live_tenant(name));
+        gone.iter().for_each(|name| self.tenant_deps.metrics.remove_tenant(name.as_str()));
+        gone
+    }
+
+    /// Deletes the stored contexts of removed tenants.
+    async fn forget_contexts(&self, gone: Vec<TenantName>) {
+        if gone.is_empty() {
+            return;
+        }
+        let warm_up = self.tenant_deps.context_refresher.clone();
+        let forget =
+            tokio::task::spawn_blocking(move || gone.iter().for_each(|name| warm_up.remove_stored(name)));
+        if forget.await.is_err() {
+            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
+        }
+    }
+}
+
+/// Returns the tenant of an entry, if it is not the same `Arc` as before.
+fn newly_live_tenant<'a>(
+    before: Option<&PublishedEntry>,
+    after: Option<&'a PublishedEntry>,
+) -> Option<&'a Arc<Tenant>> {
+    let before = before.and_then(|entry| entry.tenant.as_ref());
+    let after = after.and_then(|entry| entry.tenant.as_ref())?;
+    before.is_none_or(|before| !Arc::ptr_eq(before, after)).then_some(after)
+}
+
+/// Returns the names that tenants had and no longer have.
+fn removed_names(changed: &ChangedEntries, old: &RoutingTable, new: &RoutingTable) -> Vec<TenantName> {
+    let name_in = |table: &RoutingTable, stem: &Arc<str>| {
+        table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
+    };
+    let left = |stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was));
+    changed.iter().filter_map(left).collect()
+}

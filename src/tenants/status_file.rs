@@ -1,0 +1,146 @@
+//! Writes a status file beside a dropped file, `acme.status.json`, which tells the operator what
+//! became of it.
+//!
+//! Written after the table is published, by a task of its own: no pass waits for it, and of a
+//! tenant that changes faster than it is written only the latest status is. Written only if the
+//! content changes, without fsync, under a name that triggers no scan. A read-only mount has none;
+//! the admin API has the same information.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::published_entry::PublishedEntry;
+use super::registry::Registry;
+use super::status::TenantStatus;
+use crate::base::file as disk;
+use crate::base::task::Tasks;
+
+/// The number of status files in one batch.
+const BATCH_SIZE: usize = 64;
+/// The allowance for a different time in an otherwise equal file, in bytes.
+const TIMESTAMP_SLACK: usize = 64;
+
+/// A status file to write, or (`None`) to remove.
+type StatusFileJob = (Arc<str>, Option<TenantStatus>);
+
+/// The handle on the task that writes status files. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct StatusFileWriter {
+    due: Arc<Mutex<BTreeSet<Arc<str>>>>,
+    wakeup: Arc<Notify>,
+    folder: Arc<Path>,
+    registry: Registry,
+}
+
+impl StatusFileWriter {
+    /// Starts the task. On shutdown it writes one more batch; the next start writes the rest.
+    pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
+        let clerk = Self { due: Arc::default(), wakeup: Arc::default(), folder, registry };
+        let (working, stop) = (clerk.clone(), tasks.soft().clone());
+        let work = move || working.clone().run(stop.clone());
+        tasks.spawn("receipts", tasks.supervise("receipts", work));
+        clerk
+    }
+
+    async fn run(self, stop: CancellationToken) {
+        let mut warned = false;
+        while stop.run_until_cancelled(self.wakeup.notified()).await.is_some() {
+            while self.write_batch(&mut warned).await && !stop.is_cancelled() {}
+        }
+        self.write_batch(&mut warned).await;
+    }
+
+    /// Queues the status files of these entries.
+    pub(super) fn enqueue<'a>(&self, stems: impl IntoIterator<Item = &'a Arc<str>>) {
+        self.lock_due().extend(stems.into_iter().cloned());
+        self.wakeup.notify_one();
+    }
+
+    /// Writes a batch and returns whether there was one. Logs only the first failure of a series.
+    async fn write_batch(&self, warned: &mut bool) -> bool {
+        let Some(slips) = self.next_batch() else { return false };
+        let folder = Arc::clone(&self.folder);
+        match tokio::task::spawn_blocking(move || run_jobs(&folder, &slips)).await {
+            Ok(Ok(())) => *warned = false,
+            Ok(Err(error)) if !std::mem::replace(warned, true) => tracing::warn!(
+                %error,
+                folder = %self.folder.display(),
+                "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
+            ),
+            Ok(Err(_)) => {}
+            Err(_) => tracing::error!("writing receipts failed inside tenantd"),
+        }
+        true
+    }
+
+    /// Takes a batch of the queue, with the current statuses.
+    fn next_batch(&self) -> Option<Vec<StatusFileJob>> {
+        let stems: Vec<_> = {
+            let mut due = self.lock_due();
+            std::iter::from_fn(|| due.pop_first()).take(BATCH_SIZE).collect()
+        };
+        let table = self.registry.load();
+        let status = |stem: &Arc<str>| table.entries.get(stem).map(PublishedEntry::status);
+        let slips: Vec<_> = stems.into_iter().map(|stem| (Arc::clone(&stem), status(&stem))).collect();
+        (!slips.is_empty()).then_some(slips)
+    }
+
+    fn lock_due(&self) -> std::sync::MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.due.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Writes and removes status files. Returns the first error only; the others are alike.
+fn run_jobs(folder: &Path, slips: &[StatusFileJob]) -> io::Result<()> {
+    let outcomes = slips.iter().map(|(stem, status)| match status {
+        Some(status) => write_status_file(folder, stem, status),
+        None => remove_if_present(&status_file_path(folder, stem)),
+    });
+    outcomes.fold(Ok(()), io::Result::and)
+}
+
+fn write_status_file(folder: &Path, stem: &str, status: &TenantStatus) -> io::Result<()> {
+    let file = status_file_path(folder, stem);
+    let mut text = serde_json::to_string_pretty(status)?;
+    text.push('\n');
+    let longest = text.len() + TIMESTAMP_SLACK;
+    if disk::read_no_follow(&file, longest as u64).is_ok_and(|written| is_unchanged(&written, status)) {
+        return Ok(());
+    }
+    let draft = folder.join(format!(".{stem}.status.json.tmp"));
+    let written = create_fresh(&draft, &text).and_then(|()| fs::rename(&draft, file));
+    // A partial file is useless, and takes space on a full disk.
+    written.inspect_err(|_| drop(remove_if_present(&draft)))
+}
+
+/// Always creates a new file, so that nothing else of that name is written to, such as a link's
+/// target.
+fn create_fresh(file: &Path, text: &str) -> io::Result<()> {
+    remove_if_present(file)?;
+    fs::File::create_new(file)?.write_all(text.as_bytes())
+}
+
+/// Whether a file has this status already. `since` restarts with the process, so a change of it
+/// alone does not count.
+fn is_unchanged(written: &[u8], status: &TenantStatus) -> bool {
+    let Ok(mut written) = serde_json::from_slice::<TenantStatus>(written) else { return false };
+    written.since = status.since;
+    serde_json::to_value(written).ok() == serde_json::to_value(status).ok()
+}
+
+fn remove_if_present(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn status_file_path(folder: &Path, stem: &str) -> PathBuf {
+    folder.join(format!("{stem}.status.json"))
+}

@@ -1,0 +1,77 @@
+//! Adds a file that an operator uploads: validates it together with the entry's other files, then
+//! puts it into the folder in one step.
+
+use std::io;
+use std::path::Path;
+
+use crate::base::diagnostic::Report;
+use crate::base::file as disk;
+use crate::bundle::{self, Draft, LoadContext};
+
+/// Why a file was not put into the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error(
+        "\"{0}\" is no name of a tenant's file: it ends in .zip, .yaml, .yml or .env and has no folder in it"
+    )]
+    InvalidName(String),
+    #[error("{0} is there already; say --replace to put this one in its place")]
+    AlreadyExists(String),
+    #[error("the tenant would be refused")]
+    Rejected(Report),
+    #[error("the tenants folder cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Puts a file into the folder and returns the stem of its entry. Blocking.
+pub(super) fn store_file(
+    folder: &Path,
+    name: &str,
+    bytes: Vec<u8>,
+    replace: bool,
+    context: &LoadContext,
+) -> Result<String, UploadError> {
+    let path = folder.join(name);
+    let stem = bundle::entry_id_of(folder, &path).filter(|stem| stem != name && !name.contains(['/', '\\']));
+    let stem = stem.ok_or_else(|| UploadError::InvalidName(name.to_owned()))?;
+    if path.symlink_metadata().is_ok() && !replace {
+        return Err(UploadError::AlreadyExists(name.to_owned()));
+    }
+    let draft = Draft { path: path.clone(), bytes };
+    let loaded = bundle::load_with_draft(folder, &stem, &draft, context)?;
+    if loaded.spec.is_none() {
+        return Err(UploadError::Rejected(loaded.report));
+    }
+    disk::replace_durably(&path, &draft.bytes, 0o600)?;
+    Ok(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::bundle::sample::sample_context;
+
+    const GOOD: &str = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
+                        connection_id: c\napi_key: key-0001\n";
+
+    #[test]
+    fn a_good_file_is_put_in_and_a_bad_one_leaves_no_trace() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let add = |name: &str, text: &str, replace| {
+            store_file(folder.path(), name, text.as_bytes().to_vec(), replace, &sample_context())
+        };
+        assert_eq!(add("acme.yaml", GOOD, false).expect("added"), "acme");
+        assert!(matches!(add("bad.yaml", "api_key: [", false), Err(UploadError::Rejected(_))));
+        assert!(matches!(add("acme.yaml", GOOD, false), Err(UploadError::AlreadyExists(_))));
+        assert!(matches!(add("acme.yaml", "api_key: [", true), Err(UploadError::Rejected(_))));
+        assert_eq!(fs::read_to_string(folder.path().join("acme.yaml")).expect("there"), GOOD);
+        assert_eq!(add("acme.env", "PATH_PREFIX=/x\n", false).expect("an overlay"), "acme");
+        assert!(matches!(add("acme.env", "PATH_PREFIX=../x\n", true), Err(UploadError::Rejected(_))));
+        for bad in ["../acme.zip", "acme", ".acme.zip", "acme.zip.part", "a/b.yaml", "notes.txt", ""] {
+            assert!(matches!(add(bad, GOOD, false), Err(UploadError::InvalidName(_))), "{bad}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2);
+    }
+}
