@@ -409,10 +409,13 @@ impl Gateway {
     }
 
     fn status_kib(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let value = line.and_then(|line| line.split_whitespace().next()).expect("the kernel says it");
-        value.parse().expect("a number")
+        self.kib(name).expect("it runs, and the kernel says it")
+    }
+
+    fn kib(&self, name: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Sends a signal, by its name for `kill`.
@@ -488,7 +491,11 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Both fail only if the process has already ended.
+        // For people to compare; one that ended has none any more.
+        if let Some(kib) = self.kib("VmHWM") {
+            eprintln!("the gateway had {} MiB at most", kib >> 10);
+        }
+        // Both fail only if it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
