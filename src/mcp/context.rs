@@ -212,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn a_context_is_worked_on_once_until_another_comes() {
+        let (workshop, context) = (Workshop::default(), Arc::new(Document::of(&document())));
+        let made = workshop.of(&context);
+        let digest = made.digest();
+        assert_eq!(workshop.of(&context).known_digest(), Some(digest), "it was made already");
+        let same_again = Arc::new(Document::of(&document()));
+        assert_eq!(workshop.of(&same_again).known_digest(), None, "another one was fetched");
+    }
+
+    #[test]
     fn the_digest_names_what_can_be_asked() {
         assert_eq!(
             instructions(Some("Amounts are in EUR."), Some("unused"), Some(&document())).as_deref(),
