@@ -213,12 +213,12 @@ mod tests {
 
     #[test]
     fn a_context_is_worked_on_once_until_another_comes() {
-        let (workshop, context) = (Workshop::default(), Arc::new(Document::of(&document())));
-        let made = workshop.of(&context);
-        let digest = made.digest();
-        assert_eq!(workshop.of(&context).known_digest(), Some(digest), "it was made already");
-        let same_again = Arc::new(Document::of(&document()));
-        assert_eq!(workshop.of(&same_again).known_digest(), None, "another one was fetched");
+        let (cache, context) =
+            (DerivedContextCache::default(), Arc::new(JsonDocument::from_value(&document())));
+        let digest = cache.get_or_create(&context).get_or_build_digest();
+        assert_eq!(cache.get_or_create(&context).cached_digest(), Some(digest), "it was made already");
+        let same_again = Arc::new(JsonDocument::from_value(&document()));
+        assert_eq!(cache.get_or_create(&same_again).cached_digest(), None, "another one was fetched");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct SealContext<'a> {
 impl SealContext<'_> {
     /// Returns the associated data. Each field has its length in front, so that no two places, with
     /// whatever clear columns, have the same.
-    fn to_aad<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
+    fn aad<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
         let place = [self.purpose, self.tenant, self.row].map(str::as_bytes);
         let mut out = vec![FORMAT_VERSION];
         for field in place.into_iter().chain(clear.iter().map(AsRef::as_ref)) {
@@ -52,7 +52,7 @@ impl Keyring {
         let (id, key) = self.current_key(&[place.purpose, place.tenant]);
         let mut body = value.to_vec();
         let nonce = key
-            .seal_in_place_append_tag(Aad::from(place.to_aad(clear)), &mut body)
+            .seal_in_place_append_tag(Aad::from(place.aad(clear)), &mut body)
             .expect("a value in memory is short enough");
         let mut out = Vec::with_capacity(HEADER_LEN + body.len());
         out.push(FORMAT_VERSION);
@@ -89,7 +89,7 @@ impl Keyring {
         let key = self.key_by_id(id.try_into().ok()?, &[place.purpose, place.tenant])?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut body = body.to_vec();
-        let length = key.open_in_place(nonce, Aad::from(place.to_aad(clear)), &mut body).ok()?.len();
+        let length = key.open_in_place(nonce, Aad::from(place.aad(clear)), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
     }
