@@ -473,7 +473,7 @@ async fn first_bytes(response: http::Response<crate::base::body::Body>) -> Bytes
 #[test]
 fn no_handler_is_written_that_is_no_surface_here() {
     let source = include_str!("../handler.rs");
-    let (_, handler) = source.split_once("impl ServerHandler for TenantHandler {").expect("the handler");
+    let (_, handler) = source.split_once("impl ServerHandler for McpHandler {").expect("the handler");
     let functions: BTreeSet<&str> = handler
         .lines()
         .filter_map(|line| line.strip_prefix("    ")?.trim_start_matches("async ").strip_prefix("fn "))
