@@ -52,7 +52,7 @@ use crate::tenants::ReconcilerHandle;
 use crate::tenants::registry::Registry;
 
 /// The maximum number of connections, kept low so that a flood does not eat into the gateway's.
-/// Exceeds the number of [turns] for requests that are not probes.
+/// Exceeds the number of [permits] for requests that are not probes.
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest time a connection may last, idle or not. Ordering a certificate may take five

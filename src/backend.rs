@@ -71,7 +71,7 @@ pub struct CallContext {
     /// Whether the caller presented a valid credential, which opens the reserve of the response
     /// memory.
     pub has_credential: bool,
-    /// Where the caller is, as [`network`](crate::base::reach::network) gives it: its share of that memory.
+    /// Where the caller is, as [`client_network`](crate::base::net::client_network) gives it: its share of that memory.
     pub network: Option<IpAddr>,
 }
 

@@ -3,7 +3,7 @@
 //! Files → [`EntryFiles`] (the files of one tenant) → [`LoadOutcome`] (digest, and a spec or findings). Pure
 //! apart from reading those files: no network, no clock, no state.
 //!
-//! The steps: [`discover()`] groups files into entries; [`load`] reads them into layers (`gather`:
+//! The steps: [`list_entries()`] groups files into entries; [`load`] reads them into layers (`layers`:
 //! `archive`, `yaml`, `dotenv`, `document`), then validates every value (`validate`). All findings
 //! are reported at once, and none ever contains a secret (`excerpt`). Only `contract` knows the
 //! vendor's API.

@@ -6,7 +6,7 @@
 //! readable and bounded, every refusal has a JSON-RPC body, a slow response becomes a stream that
 //! is kept alive, a panic becomes `-32603`.
 //!
-//! A request passes through [`front`] (checks the request, explains rmcp's refusals), rmcp,
+//! A request passes through [`message`] (checks the request, explains rmcp's refusals), rmcp,
 //! [`handler`] (the protocol's methods), [`call`] (one tool call) or [`resource`] (one read), and
 //! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`permissions`] decides
 //! what the caller may have, and [`sse_fallback`] keeps the connection alive during a slow call.
@@ -99,7 +99,7 @@ pub struct Caller {
     pub principal: Principal,
     /// The request id under which the log has more.
     pub request_id: String,
-    /// Where the caller is, as [`network`](crate::base::reach::network) gives it.
+    /// Where the caller is, as [`client_network`](crate::base::net::client_network) gives it.
     pub network: IpAddr,
     /// When the request came in (monotonic).
     pub started: Instant,

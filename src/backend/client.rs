@@ -112,7 +112,7 @@ impl BackendClient {
     ///
     /// It is the same for all callers, so the user header is not sent with it. It is cached, and
     /// concurrent fetches are merged. A stale context is returned at once and refreshed in the
-    /// background if a [`super::WarmUp`] knows this client; otherwise the caller waits. The last
+    /// background if a [`super::ContextRefresher`] knows this client; otherwise the caller waits. The last
     /// good context is returned while the backend is down.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl Pool {
     }
 
     /// Changes whenever a tenant's backend becomes unhealthy or recovers; see
-    /// [`super::Client::trouble`].
+    /// [`super::BackendClient::failure`].
     pub fn subscribe_health(&self) -> watch::Receiver<u64> {
         self.0.health.subscribe()
     }

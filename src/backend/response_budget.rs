@@ -6,7 +6,7 @@ use super::{CallContext, Error};
 use crate::base::budget::{Budget, Consumer, Reservation};
 use crate::spec::TenantName;
 
-/// The budget unless [`Room::new`] is given another.
+/// The budget unless [`ResponseBudget::new`] is given another.
 const DEFAULT_MIB: usize = 256;
 
 /// The response memory, and the tenant in whose share it is counted.

@@ -24,7 +24,7 @@ use dashmap::DashMap;
 pub enum Consumer {
     /// A tenant, by name.
     Tenant(Arc<str>),
-    /// A source network, as [`network`](super::reach::network) computes it.
+    /// A source network, as [`client_network`](super::net::client_network) computes it.
     Network(IpAddr),
     /// An OAuth client of a tenant, by the tenant's name and the client's id.
     Client { tenant: Arc<str>, id: Arc<str> },

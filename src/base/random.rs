@@ -18,7 +18,7 @@ pub fn token() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes::<32>())
 }
 
-/// Whether a text has the form that [`text`] returns.
+/// Whether a text has the form that [`token`] returns.
 pub fn is_token(text: &str) -> bool {
     text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }

@@ -3,7 +3,7 @@
 //! `oauth/bearer` decides who is admitted to a tenant; this module decides what an admitted caller
 //! gets. Lists, calls, resources, instructions, streams and the page for people all ask
 //! [`Permissions::allows`], so they cannot disagree. Handlers reach the backend only through
-//! [`View`](super::shared::View), which asks for them.
+//! [`CallerView`](super::server_state::CallerView), which asks for them.
 //!
 //! The decision is a pure function and fails closed: a caller of a kind that the tenant does not
 //! admit (an anonymous caller where credentials are required, a key where people log in) gets

@@ -114,7 +114,7 @@ impl AuthContext {
 
     /// Prepares the publication of a tenant without login from the entry `stem`: ends the life that
     /// another entry had under this name. For a tenant with login, see
-    /// [`Issuer::settle`](super::issuer::Issuer::settle).
+    /// [`Issuer::activate`](super::issuer::Issuer::activate).
     pub fn activate_without_login(&self, tenant: &TenantName, stem: &Arc<str>) {
         self.incarnations.activate(tenant, stem, None);
     }

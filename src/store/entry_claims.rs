@@ -18,7 +18,7 @@ use crate::spec::{HeldClaim, HostName, Mount, Prefix, TenantName};
 /// All claims of one entry; writing them replaces those that were stored before.
 #[derive(Debug, Clone)]
 pub struct EntryClaims {
-    /// The entry's stem, as in [`StoredEntry::stem`].
+    /// The entry's id, as in [`StoredEntry::entry_id`].
     pub entry_id: Arc<str>,
     /// The name and mounts that the entry holds.
     pub claim: Option<Arc<HeldClaim>>,

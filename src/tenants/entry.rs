@@ -469,7 +469,7 @@ impl Entry {
     }
 
     /// Makes a persisted revision the candidate, whatever the files say. The caller must pass the
-    /// result to [`Known::commit_rollback`].
+    /// result to [`Entry::commit_rollback`].
     pub(super) fn stage_rollback(
         &mut self,
         loaded: LoadOutcome,

@@ -76,7 +76,7 @@ impl<'a> ClientAssertion<'a> {
     /// currently valid, and used for the first time.
     ///
     /// # Errors
-    /// [`Full`] if the assertion would be valid, but its use cannot be remembered now.
+    /// [`ReplayError::CacheFull`] if the assertion would be valid, but its use cannot be remembered now.
     pub(super) fn verify(
         &self,
         issuer: &Issuer,
