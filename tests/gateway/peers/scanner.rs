@@ -13,8 +13,14 @@ use crate::harness::{Gateway, Setup};
 const PATIENCE: Duration = Duration::from_secs(400);
 /// The severities of findings that are no problem.
 const FINE: [&str; 2] = ["OK", "INFO"];
-/// A local CA publishes no revocations; operators can replace it.
-const NOT_OURS: [&str; 1] = ["cert_revocation"];
+/// Findings that say nothing about the gateway, each by its id and the beginning of its text.
+const NOT_OURS: [(&str, &str); 2] = [
+    // A local CA publishes no revocations; operators can replace it.
+    ("cert_revocation", ""),
+    // The scanner closes its first TLS 1.3 connection at once. If the ticket comes later than that, it
+    // offers an empty session. Unit tests of `server::tls` resume sessions.
+    ("sessionresumption_ticket", "check failed because of connect problem"),
+];
 
 #[tokio::test]
 async fn a_scanner_has_nothing_to_say_against_our_tls() {
@@ -26,7 +32,12 @@ async fn a_scanner_has_nothing_to_say_against_our_tls() {
     let complaints: Vec<_> = findings
         .iter()
         .filter(|it| !FINE.contains(&text(it, "severity").as_str()))
-        .filter(|it| !NOT_OURS.contains(&text(it, "id").as_str()))
+        .filter(|it| {
+            let is_it = |(id, begins): &(&str, &str)| {
+                text(it, "id") == *id && text(it, "finding").starts_with(begins)
+            };
+            !NOT_OURS.iter().any(is_it)
+        })
         .map(|it| format!("{} {}: {}", text(it, "severity"), text(it, "id"), text(it, "finding")))
         .collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
