@@ -1,7 +1,7 @@
-//! Which account of this machine is at the other end of a connection: the kernel knows whose each socket is.
+//! Finds the account (uid) of this machine that owns the other end of a connection.
 //!
-//! Orders are taken from this machine only, so both ends are in its tables (`/proc/net/tcp`, proc(5)). Elsewhere than on
-//! Linux nobody says.
+//! Commands are accepted from this machine only, so both ends are in the kernel's socket tables
+//! (`/proc/net/tcp`, proc(5)). Outside Linux the account is unknown.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     pub(super) peer: SocketAddr,
-    /// None if it is closed already.
+    /// `None` if the connection is already closed.
     local: Option<SocketAddr>,
 }
 
@@ -21,7 +21,7 @@ impl Ends {
         Self { peer, local: stream.local_addr().ok() }
     }
 
-    /// The account whose the peer's socket is. Reads files, so it blocks.
+    /// Returns the uid that owns the peer's socket. Reads files, so it blocks.
     pub(super) fn account(self) -> Option<u32> {
         let local = self.local?;
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -32,12 +32,12 @@ impl Ends {
     }
 }
 
-/// The owner of the socket that a line tells, if that is the one from here to there.
+/// Returns the uid of a table line if the line is that of the socket from `from` to `to`.
 fn owner(line: &str, from: SocketAddr, to: SocketAddr) -> Option<u32> {
     let mut fields = line.split_whitespace().skip(1);
     let is = |field: Option<&str>, end: SocketAddr| field.and_then(address) == Some(canonical(end));
     let is_ours = is(fields.next(), from) && is(fields.next(), to);
-    // State, queues, timer and retransmissions are passed over.
+    // Skip state, queues, timer and retransmissions.
     is_ours.then(|| fields.nth(4)?.parse().ok())?
 }
 
@@ -45,7 +45,7 @@ fn canonical(end: SocketAddr) -> (IpAddr, u16) {
     (end.ip().to_canonical(), end.port())
 }
 
-/// `0100007F:1F90`: words of the address in the machine's order of bytes, and the port.
+/// Parses `0100007F:1F90`: the address as 32-bit words in native byte order, and the port.
 fn address(text: &str) -> Option<(IpAddr, u16)> {
     let (ip, port) = text.split_once(':')?;
     let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -84,7 +84,7 @@ mod tests {
     async fn a_real_connection_is_this_accounts() {
         use std::os::unix::fs::MetadataExt;
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            // A machine without IPv6 has no such address.
+            // A machine without IPv6 does not have `::1`.
             let Ok(listener) = tokio::net::TcpListener::bind(address).await else { continue };
             let client =
                 TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");

@@ -1,11 +1,13 @@
-//! Lingering: what a client still sends after it was refused is read and dropped for a while, so that it gets to read why.
+//! Lingering: after a request was refused, what its client still sends is read and dropped for a
+//! while, so that the client can read the refusal.
 //!
-//! A socket that is closed with bytes unread is reset, and the reset takes the answer with it (RFC 9112 section 9.6). An
-//! HTTP/2 stream may be reset without error behind its answer (RFC 9113 section 8.1), but several clients then lose the
-//! answer as well. Nothing that is read here is kept or looked at. Whoever goes on beyond the bounds is cut.
+//! Closing a socket with unread bytes resets it, and the reset discards the response (RFC 9112
+//! section 9.6). An HTTP/2 stream may be reset without error after its response (RFC 9113 section
+//! 8.1), but several clients then lose the response as well. Nothing that is read here is kept or
+//! examined. A client that exceeds the limits is cut off.
 //!
-//! It is read slowly, the more slowly the more of a network linger: a flood of refused bodies takes neither memory nor the
-//! time of others.
+//! Reading is slow, and the slower the more clients of one network linger, so that a flood of
+//! refused bodies takes neither memory nor CPU time from other clients.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,21 +16,23 @@ use std::time::Duration;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// The most that is read of one refused request.
+/// The maximum number of bytes read of one refused request.
 pub const BYTES: usize = 16 << 20;
-/// The longest that is waited for one.
+/// The maximum time spent on one refused request.
 pub const DEADLINE: Duration = Duration::from_secs(15);
-/// Who is silent for so long has read the answer, or never will.
+/// A client that sends nothing for this long has read the response, or never will.
 const SILENCE: Duration = Duration::from_secs(5);
-/// So many of one network read at full speed together: 16 KiB in a millisecond each. More share what they have.
+/// How many clients of one network may read at full speed: one [`CHUNK`] per millisecond each. More
+/// clients share that rate.
 const SWIFT: u64 = 8;
-/// What is read at once.
+/// The number of bytes read between two pauses.
 const CHUNK: usize = 16 << 10;
-/// Every piece counts for so many bytes at least: work is bounded as well.
+/// The minimum weight of a read: small pieces count as this many bytes, which bounds the work as
+/// well.
 const LEAST: usize = 256;
 
-/// Says that nothing more comes from here, then reads and drops what comes until the other side ends. `lingering` says how
-/// many of its network linger now.
+/// Shuts down the write half, then reads and drops until the peer closes or a limit is reached.
+/// `lingering` returns how many clients of the peer's network linger now.
 pub async fn over<S>(mut stream: S, lingering: impl Fn() -> u64)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -44,11 +48,11 @@ where
             drain(next, lingering).await;
         }
     };
-    // Who takes no goodbye is not waited for any longer than who goes on sending.
+    // The deadline covers the shutdown too: a peer may refuse to take its last bytes.
     _ = tokio::time::timeout(DEADLINE, draining).await;
 }
 
-/// Reads and drops what is left of a body; the rest as for [`over`].
+/// Reads and drops the rest of a body, under the same limits as [`over`].
 pub async fn over_body<B: Body + Unpin>(mut body: B, lingering: impl Fn() -> u64) {
     let next = |context: &mut Context<'_>| {
         let frame = ready!(Pin::new(&mut body).poll_frame(context)).and_then(Result::ok);
@@ -58,7 +62,7 @@ pub async fn over_body<B: Body + Unpin>(mut body: B, lingering: impl Fn() -> u64
     _ = tokio::time::timeout(DEADLINE, drain(next, lingering)).await;
 }
 
-/// Takes pieces until there are no more, the other side is silent or has sent enough.
+/// Reads until the peer ends, is silent for [`SILENCE`], or has sent [`BYTES`].
 async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>, lingering: impl Fn() -> u64) {
     let (mut left, mut since_pause) = (BYTES, 0);
     while left > 0 {
@@ -74,7 +78,7 @@ async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>, li
     }
 }
 
-/// How long one of so many waits after each chunk.
+/// Returns the pause after each chunk while `lingering` clients of the network linger.
 fn pause(lingering: u64) -> Duration {
     Duration::from_millis(lingering.div_ceil(SWIFT).max(1))
 }

@@ -1,4 +1,4 @@
-//! Which data a tenant's files give out, so that a copy of them is known for what it is.
+//! Which data a tenant's files give access to, so that a copy of them is recognized.
 
 use url::Url;
 
@@ -6,7 +6,7 @@ use super::document::{ConfigDocument, DocumentOrigin, Layers};
 use crate::base::secret::Secret;
 use crate::spec::{Reach, Reaches};
 
-/// What the files give out together with this key; and what the export gives out without the operator's files.
+/// Returns what the files give access to with `key`, and what the export alone gives access to.
 pub(super) fn of(layers: &Layers, key: Option<&Secret>) -> Reaches {
     let text = |name: &str| layers.find_text(&[name]);
     let own = key.map(|key| reaches(text, key)).unwrap_or_default();
@@ -14,7 +14,7 @@ pub(super) fn of(layers: &Layers, key: Option<&Secret>) -> Reaches {
     Reaches { own, bare }
 }
 
-/// What the export gives out alone.
+/// Returns what the export alone gives access to.
 pub(super) fn bare(layers: &Layers) -> Vec<Reach> {
     let of_export = |document: &&ConfigDocument| document.source.origin == DocumentOrigin::Export;
     let Some(export) = layers.0.iter().find(of_export) else { return Vec::new() };

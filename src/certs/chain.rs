@@ -1,4 +1,4 @@
-//! The chain behind a certificate: its order, what is missing of it, and whether it holds as a client would check it
+//! The chain of a certificate: its order, its missing issuers, and whether a client could verify it
 //! (RFC 8446 section 4.4.2).
 
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::Error;
 use super::facts::X509Info;
 
-/// The certificates of a text in the order they are sent: the leaf, its issuer, and so on. What belongs to none of them stays
-/// behind them, in its own order.
+/// Sorts certificates into the order in which they are sent: the leaf, its issuer, and so on.
+/// Certificates that do not belong to the chain follow in their original order.
 pub(super) fn ordered(certificates: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
     let Ok(facts) = certificates.iter().map(X509Info::parse).collect::<Result<Vec<_>, _>>() else {
         return certificates;
@@ -28,7 +28,8 @@ pub(super) fn ordered(certificates: Vec<CertificateDer<'static>>) -> Vec<Certifi
     chain.into_iter().chain(rest).map(|(certificate, _)| certificate).collect()
 }
 
-/// The first that is no CA's; of CAs' alone the first that issued none of the others.
+/// Returns the index of the first certificate that is not a CA's; if all are CAs', of the first
+/// that issued none of the others.
 fn leaf_among(certificates: &[(CertificateDer<'static>, X509Info)]) -> Option<usize> {
     let issued_none = |facts: &X509Info| {
         let mut others = certificates.iter().map(|(_, other)| other);
@@ -46,8 +47,9 @@ fn issuer_among(of: &X509Info, certificates: &[(CertificateDer<'static>, X509Inf
     }
 }
 
-/// The chain with the issuers that are missing in it and are known otherwise; `None` if nothing is missing, none is known or
-/// what they make does not hold. Roots are not sent.
+/// Completes a chain with the missing issuers that are in `known`, without roots, which are not
+/// sent. Returns `None` if no issuer is missing, none is known, or the completed chain does not
+/// verify.
 pub(super) fn completed(
     chain: &[CertificateDer<'static>],
     names: &[String],
@@ -58,7 +60,7 @@ pub(super) fn completed(
     let issuers = known
         .iter()
         .filter(|other| X509Info::parse(other).is_ok_and(|it| it.is_ca && it.may_have_issued(&facts)));
-    // Several may have the name of its issuer, and the signature alone tells which is.
+    // Several CAs may have the issuer's name; only the signature tells which one it is.
     let mut chains = issuers.map(|issuer| {
         let others = known.iter().filter(|other| is_ca(other));
         linked(ordered([leaf, issuer].into_iter().chain(others).cloned().collect()))
@@ -74,7 +76,7 @@ fn is_ca(certificate: &CertificateDer<'_>) -> bool {
     X509Info::parse(certificate).is_ok_and(|facts| facts.is_ca)
 }
 
-/// The beginning of a chain in which each is the issuer of the one before.
+/// Returns the longest prefix of a chain in which each certificate is the issuer of the one before.
 fn linked(chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
     let facts: Vec<_> = chain.iter().map_while(|certificate| X509Info::parse(certificate).ok()).collect();
     let pairs = facts.iter().zip(facts.iter().skip(1));
@@ -88,7 +90,8 @@ fn lacks_its_issuer(chain: &[CertificateDer<'_>]) -> bool {
     !leaf.is_self_issued() && !rest.any(|other| other.may_have_issued(&leaf))
 }
 
-/// Why clients may not be able to verify it, and what to do; `None` if its chain holds.
+/// Explains why clients may not be able to verify a chain, and what to do; `None` if the chain
+/// verifies.
 pub(super) fn problem(chain: &[CertificateDer<'static>], names: &[String]) -> Option<String> {
     if lacks_its_issuer(chain) {
         let issuer = chain.first().and_then(|leaf| X509Info::parse(leaf).ok()).map(|facts| facts.issuer);
@@ -103,7 +106,7 @@ pub(super) fn problem(chain: &[CertificateDer<'static>], names: &[String]) -> Op
     Some(format!("{broken}; put the certificates of its issuers behind it as the CA handed them out"))
 }
 
-/// Whether a chain holds at the moment when its youngest certificate began: whether it is over is said elsewhere.
+/// Verifies a chain as of the latest `not_before` in it, since expiry is reported elsewhere.
 fn holds_at_all(chain: &[CertificateDer<'_>], names: &[String]) -> Result<(), Error> {
     let begins =
         |certificate: &CertificateDer<'_>| X509Info::parse(certificate).ok().map(|facts| facts.not_before);
@@ -116,13 +119,13 @@ fn holds_at_all(chain: &[CertificateDer<'_>], names: &[String]) -> Result<(), Er
     holds(leaf, rest, anchors, &name.replacen('*', "any", 1), at)
 }
 
-/// Lets a chain end at its last certificate.
+/// Makes the last certificate of a chain a trust anchor.
 pub(super) fn trust(anchors: &mut RootCertStore, last: &CertificateDer<'_>) -> Result<(), Error> {
     let added = anchors.add(last.clone().into_owned());
     added.map_err(|error| Error(format!("the last of its chain cannot be read: {error}")))
 }
 
-/// Whether a chain leads to one of the anchors, as a client for `name` checks it.
+/// Verifies that a chain leads to one of the anchors, as a client of `name` would at the time `at`.
 pub(super) fn holds(
     leaf: &CertificateDer<'_>,
     rest: &[CertificateDer<'_>],

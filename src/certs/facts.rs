@@ -1,4 +1,4 @@
-//! What a certificate says of itself (RFC 5280).
+//! The fields of a certificate that this module needs (RFC 5280).
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Error;
 
-/// What a certificate says of itself.
+/// The parsed fields of one certificate.
 #[derive(Debug)]
 pub(super) struct X509Info {
     pub(super) names: Vec<String>,
@@ -18,7 +18,8 @@ pub(super) struct X509Info {
     pub(super) is_ca: bool,
     pub(super) issuer: String,
     pub(super) serial: String,
-    /// Names as they are compared, and the identifiers of keys (RFC 5280 sections 4.2.1.1 and 4.2.1.2).
+    /// The names in DER, for comparison; below them the key identifiers (RFC 5280 sections 4.2.1.1
+    /// and 4.2.1.2).
     subject_der: Vec<u8>,
     issuer_der: Vec<u8>,
     key_id: Option<Vec<u8>>,
@@ -26,12 +27,12 @@ pub(super) struct X509Info {
 }
 
 impl X509Info {
-    /// Whether it names itself as its issuer, as roots do.
+    /// Whether the certificate names itself as its issuer, as roots do.
     pub(super) fn is_self_issued(&self) -> bool {
         self.subject_der == self.issuer_der
     }
 
-    /// Whether another names it as its issuer. Whether it really is takes the signature to tell.
+    /// Whether `other` names this certificate as its issuer. Only its signature can prove that.
     pub(super) fn may_have_issued(&self, other: &Self) -> bool {
         let same_key = match (&self.key_id, &other.issuers_key_id) {
             (Some(own), Some(said)) => own == said,

@@ -1,7 +1,7 @@
-//! A backend's answer, read as a document that stays text.
+//! Fuzzes the parsing of a backend's answer into a [`JsonDocument`].
 //!
-//! Two other readings of the same bytes say what must come out: serde_json's, and a plain walk over a text of which
-//! serde_json has said that it is JSON.
+//! The result is compared with two other readings of the same bytes: serde_json's, and a plain walk
+//! over a text that serde_json has accepted as JSON.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,11 +12,12 @@ use serde_json::value::RawValue;
 use super::FuzzOutcome;
 use crate::base::json::{JsonDocument, JsonKind, JsonLimits, JsonNode, JsonString, Repairs};
 
-/// Such as an input of the fuzzer's reaches.
+/// Limits that inputs of the fuzzer's size reach.
 const LIMITS: JsonLimits = JsonLimits { bytes: 2_048, depth: 24, values: 256 };
 
-/// What serde_json takes within the bounds is taken, and becomes itself without white space. What is taken is JSON within
-/// the bounds, stays what it is when it is read again, and says the same to whoever walks it as to serde_json.
+/// Checks that input which serde_json accepts within the limits is accepted, unchanged except for
+/// white space; and that an accepted document is JSON within the limits, is unchanged by a second
+/// parse, and has the same values as serde_json's tree.
 pub(super) fn json(bytes: &[u8]) -> FuzzOutcome {
     let strict = serde_json::from_slice::<&RawValue>(bytes).ok().map(|raw| Plain::of(raw.get()));
     let Ok(document) = JsonDocument::parse(bytes.to_vec(), &LIMITS) else {
@@ -39,7 +40,7 @@ pub(super) fn json(bytes: &[u8]) -> FuzzOutcome {
     FuzzOutcome::Accepted
 }
 
-/// The text is JSON within the bounds and is read again as it stands.
+/// Asserts that the text is JSON within the limits and is unchanged by a second parse.
 fn assert_keeps(document: &JsonDocument) {
     let text = document.as_str();
     let raw: &RawValue = serde_json::from_str(text).expect("a document is JSON");
@@ -89,7 +90,7 @@ fn assert_text(text: JsonString<'_>, said: &str) {
     }
 }
 
-/// A JSON text, walked over without knowing its grammar.
+/// The measures of a JSON text, found without a parser.
 struct Plain {
     compact: String,
     depth: usize,

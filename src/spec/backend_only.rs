@@ -1,4 +1,4 @@
-//! Where backends may be at all, if the operator's settings say so.
+//! The setting `backend_only`: an allowlist of backend hosts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,31 +8,34 @@ use ipnet::IpNet;
 use super::HostName;
 use crate::base::net;
 
-/// The hosts, domains and networks of the setting `backend_only`. With none in it, backends may be anywhere.
+/// The hosts, domains and networks of the setting `backend_only`. An empty list allows any backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackendOnly(Vec<BackendPlace>);
 
-/// One of them.
+/// One item of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendPlace {
-    /// This name.
+    /// Exactly this name.
     Host(HostName),
-    /// Every name below this one, however deep; not itself.
+    /// Every name below this one, at any depth, but not the name itself.
     Below(HostName),
+    /// Every address of this network.
     Network(IpNet),
 }
 
-/// What the list says of a URL's host.
+/// The verdict of the list on a URL's host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
+    /// The list contains the host, or is empty.
     Listed,
-    /// A name that is not listed, while networks are: where it leads decides.
+    /// The name is not listed, but networks are: the address that it resolves to decides.
     ByAddress,
+    /// The list does not contain the host.
     Unlisted,
 }
 
 impl BackendPlace {
-    /// Reads `portal.example.com`, `*.example.com`, `10.0.0.0/8` or one address.
+    /// Parses `portal.example.com`, `*.example.com`, `10.0.0.0/8` or a single address.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(network) = text.parse::<IpNet>() {
             return Some(Self::Network(network.trunc()));
@@ -48,7 +51,7 @@ impl BackendPlace {
     }
 }
 
-/// As it is written in the settings.
+/// Formats the item as it is written in the settings.
 impl fmt::Display for BackendPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,23 +63,23 @@ impl fmt::Display for BackendPlace {
 }
 
 impl BackendOnly {
-    /// These places and no others; any if there are none.
+    /// Creates the list; an empty one allows any backend.
     pub fn new(places: Vec<BackendPlace>) -> Self {
         Self(places)
     }
 
-    /// The places, none if it may be any.
+    /// Returns the items of the list; none if any backend is allowed.
     pub fn places(&self) -> &[BackendPlace] {
         &self.0
     }
 
-    /// Judges the host of a URL, before anybody asks where a name leads.
+    /// Judges the host of a URL before its name is resolved.
     pub fn standing(&self, host: &str) -> Standing {
         let listed = |is_listed| if is_listed { Standing::Listed } else { Standing::Unlisted };
         if self.0.is_empty() {
             return Standing::Listed;
         }
-        // Resolvers have IPv6 addresses without brackets, URLs within them.
+        // The resolver passes IPv6 addresses without brackets, URLs have them in brackets.
         if let Ok(address) = host.parse::<IpAddr>() {
             return listed(self.lists(address));
         }
@@ -112,7 +115,7 @@ impl BackendOnly {
         })
     }
 
-    /// In whatever form the address is written.
+    /// Whether a listed network contains the address, as written or as its effective address.
     fn lists(&self, address: IpAddr) -> bool {
         let (written, reached) = (address.to_canonical(), net::effective_address(address));
         self.0.iter().any(|place| {

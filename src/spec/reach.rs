@@ -1,4 +1,4 @@
-//! Which data a tenant gives out, told apart without keeping what opens it.
+//! Which data a tenant gives access to, in a form that can be compared but reveals no key.
 
 use std::sync::OnceLock;
 
@@ -8,15 +8,16 @@ use crate::base::digest::Hasher;
 use crate::base::random;
 use crate::base::secret::Secret;
 
-/// One endpoint of a backend, as a holder of one key sees it through one trained connection. Two that are equal lead to the
+/// One endpoint of a backend with one API key and one trained connection. Equal values lead to the
 /// same data.
 ///
-/// A digest under a key that only this process has: it can be compared, and is of no use to anybody who reads it.
+/// It is a digest under a key that only this process has: comparable, and useless to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reach([u8; 16]);
 
 impl Reach {
-    /// What a key opens at a URL. Its query and a slash at the end of its path tell nothing apart.
+    /// Returns the reach of `key` at `url`. The URL's query and trailing slashes make no
+    /// difference.
     pub fn of(url: &Url, key: &Secret, connection_id: Option<&str>) -> Self {
         static KEY: OnceLock<[u8; 32]> = OnceLock::new();
         let mut hasher = Hasher::new();
@@ -30,17 +31,18 @@ impl Reach {
     }
 }
 
-/// What one tenant gives out.
+/// The data that one tenant gives access to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reaches {
-    /// Through its tools, as its files are.
+    /// What the tenant's tools reach.
     pub own: Vec<Reach>,
-    /// What its export gives out alone, without the operator's files, where that is something else: a copy of the export does.
+    /// What the export alone reaches, as in a copy without the operator's files, unless it is in
+    /// `own`.
     pub bare: Vec<Reach>,
 }
 
 impl Reaches {
-    /// All that nobody should get who may not call this tenant.
+    /// Returns everything that is closed to callers who may not call this tenant.
     pub fn all(&self) -> impl Iterator<Item = Reach> {
         self.own.iter().chain(&self.bare).copied()
     }

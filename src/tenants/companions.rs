@@ -1,16 +1,17 @@
-//! Who guards and who gives to everybody which data, kept up to date, so that a pass looks at few among however many.
+//! The index of which entries guard and which openly give out the same data. It is updated per
+//! entry, so that a pass looks at few entries however many there are.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::spec::Reach;
 
-/// Entries by the data that they give out.
+/// Entries by the data that they give access to.
 #[derive(Default)]
 pub(super) struct Companions {
     guards: Index,
     open: Index,
-    /// What somebody began or ceased to guard, of which others have not been told.
+    /// Data that an entry began or ceased to guard since the last call of `concerned`.
     touched: BTreeSet<Reach>,
 }
 
@@ -21,19 +22,21 @@ struct Index {
 }
 
 impl Companions {
-    /// Takes note of what an entry gives to some callers only now, and to everybody; of one that is gone, nothing.
+    /// Records what an entry gives to authorized callers only, and what to everybody. Both are
+    /// empty for an entry that is gone.
     pub(super) fn note(&mut self, stem: &Arc<str>, guards: Vec<Reach>, open: Vec<Reach>) {
         self.touched.extend(self.guards.note(stem, guards));
         self.open.note(stem, open);
     }
 
-    /// An entry besides this one that guards some of this.
+    /// Returns another entry that guards some of this data.
     pub(super) fn guard(&self, stem: &str, reaches: &[Reach]) -> Option<&Arc<str>> {
         let guards = reaches.iter().filter_map(|reach| self.guards.stems.get(reach)).flatten();
         guards.into_iter().find(|guard| ***guard != *stem)
     }
 
-    /// The entries that may have something to be told: they changed, or are open and who guards what they give out changed.
+    /// Returns the entries whose warning may have changed: those in `changed`, and the open ones
+    /// whose data another entry began or ceased to guard.
     pub(super) fn concerned(&mut self, changed: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
         let touched = std::mem::take(&mut self.touched);
         let others = touched.iter().filter_map(|reach| self.open.stems.get(reach)).flatten();
@@ -42,7 +45,7 @@ impl Companions {
 }
 
 impl Index {
-    /// Returns what is noted anew, or not any more.
+    /// Returns the data recorded before and after, or nothing if both are the same.
     fn note(&mut self, stem: &Arc<str>, reaches: Vec<Reach>) -> Vec<Reach> {
         let before = self.noted.get(stem).map(Vec::as_slice).unwrap_or_default();
         if before == reaches {

@@ -1,4 +1,4 @@
-//! Zips as other programs write them: read where they can be, and named for what they are where not.
+//! Zips as other programs write them: they are read if possible, and otherwise rejected by name.
 
 use super::corpus::{SALES, TenantFixture, archive, patched};
 
@@ -8,8 +8,8 @@ fn zipped(bytes: impl AsRef<[u8]>) -> TenantFixture {
     TenantFixture::new().file("acme.zip", bytes)
 }
 
-/// The archive as writers make it that always write ZIP64: the count and the place of the directory in the ZIP64 record, and
-/// "look there" in the classic one.
+/// Rewrites the archive as a writer does that always uses ZIP64: the count and the offset of the
+/// directory are in the ZIP64 record, and the classic record refers to it.
 fn always_zip64(zip: &[u8]) -> Vec<u8> {
     let end = zip.len() - 22;
     assert!(zip[end..].starts_with(b"PK\x05\x06"), "no comment");
@@ -38,7 +38,7 @@ fn a_small_zip64_archive_is_read() {
     assert_eq!(&*zipped([b"#!/bin/sh\n", &zip[..]].concat()).spec().dataset, "sales");
 }
 
-/// The archive with another method in all of its headers.
+/// Sets another compression method in all headers of the archive.
 fn with_method(mut zip: Vec<u8>, method: u8) -> Vec<u8> {
     for (signature, field) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
         let headers: Vec<usize> = (0..zip.len() - 4).filter(|&at| zip[at..].starts_with(signature)).collect();
@@ -82,13 +82,13 @@ fn names_that_are_not_utf8_are_read_as_far_as_they_can_be() {
         let raw = [before.as_bytes(), &[byte], after.as_bytes()].concat();
         patched(archive(&[(name, SALES.as_bytes())]), name.as_bytes(), &raw)
     };
-    // The dataset's name is ASCII: whatever the folder above is called, nothing is guessed.
+    // The dataset's name is ASCII, so nothing is guessed whatever the name of the folder above.
     let drop = zipped(renamed("Vertr~ge/mcp/server/configs/sales.yaml", 0x84));
     assert_eq!((drop.codes(), &*drop.spec().dataset), (Vec::new(), "sales"));
     // CP437, as Windows packs in Western Europe.
     let drop = zipped(renamed("mcp/server/configs/Verk~ufe.yaml", 0x84));
     assert_eq!((drop.codes(), &*drop.spec().dataset), (vec!["zip-names"], "Verkäufe"));
-    // What no reader can know is read somehow, and said.
+    // A byte whose encoding is unknown is read as CP437 too, with a warning.
     let drop = zipped(renamed("mcp/server/configs/Verk~ufe.yaml", 0xe4));
     assert_eq!(drop.codes(), ["zip-names"]);
     assert!(drop.findings().contains("dataset:"), "{}", drop.findings());

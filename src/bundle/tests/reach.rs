@@ -1,4 +1,4 @@
-//! What a tenant's files give out: the same for a copy, whatever lies beside the original.
+//! What a tenant's files give access to: the same for a copy, whatever lies beside the original.
 
 use super::corpus::{SALES, TenantFixture};
 use crate::spec::Reach;
@@ -6,7 +6,7 @@ use crate::spec::Reach;
 const KEYS: &str =
     "api_keys: [{label: a, sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae}]\n";
 
-/// What somebody gets who has the export alone.
+/// Returns what the export alone gives access to.
 fn of_a_copy() -> Vec<Reach> {
     TenantFixture::new().zip("acme copy.zip", SALES).spec().opens().to_vec()
 }
@@ -21,9 +21,10 @@ fn a_copy_of_an_export_gives_out_what_the_original_guards() {
     let original = |file: &str, text: &str| TenantFixture::new().zip("acme.zip", SALES).file(file, text);
     for (file, text) in [
         ("acme.yaml", KEYS.to_owned()),
-        // The operator's files may have replaced what the export says.
+        // The operator's files may replace what the export says.
         ("acme.yaml", format!("{KEYS}api_key: another-0002\nsearch_url: https://inner.test/nlp-search\n")),
-        // What cannot be used may guard all the same: a slip, a secret that is missing, a text that cannot be read.
+        // Files that cannot be used may guard all the same: a typo, a missing secret, an unreadable
+        // text.
         ("acme.yaml", "api_kesy: [{label: a}]\n".to_owned()),
         ("acme.env", "OAUTH_ENABLED=true\n".to_owned()),
         ("acme.yaml", "api_keys: [\n".to_owned()),
@@ -58,10 +59,10 @@ fn what_is_open_guards_nothing_and_says_what_it_opens() {
         let drop = TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", not_meant);
         assert_eq!(drop.spec().opens(), of_a_copy(), "{not_meant}");
     }
-    // An export cannot say it.
+    // An export cannot open its own tenant.
     let drop = TenantFixture::export("open: true\n");
     assert_eq!((drop.codes(), drop.spec().opens().len()), (vec!["export-ignored"], 2));
-    // Another key, another connection: other data, as far as anybody here knows.
+    // Another key or another connection counts as other data.
     for other in ["api_key: another-0002\n", "connection_id: another\n"] {
         let drop = TenantFixture::new().zip("acme.zip", SALES).file("acme.yaml", other);
         assert!(drop.spec().opens().iter().all(|reach| !of_a_copy().contains(reach)), "{other}");

@@ -1,9 +1,10 @@
-//! Data that one tenant gives to some callers only and another would give to everybody: a copy of an export without the
-//! overlay that guards it. Pure.
+//! Finds data that one tenant gives to authorized callers only and another would give to everybody:
+//! a copy of an export without the overlay that guards it. Pure.
 //!
-//! The rule: nobody *becomes* open beside a tenant that guards the same data, whichever of them came first in a pass, unless its
-//! own files say `open: true` (or `public: true`) or an operator orders it. Whoever is open already when the guard comes
-//! goes on and is told: to close it would be another tenant's doing.
+//! The rule: no entry *becomes* open beside an entry that guards the same data, whatever their
+//! order in a pass, unless its own files say `open: true` (or `public: true`) or an operator
+//! accepts it. An entry that was open before the guard came stays open and gets a warning:
+//! otherwise one tenant could close another.
 
 use std::collections::HashMap;
 
@@ -15,14 +16,14 @@ const CODE: &str = "backend-guarded";
 const HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call it, write open: true in the \
                     .yaml beside it";
 
-/// The candidates that would open what another entry guards. That entry's own claims may win or lose: what its files say of
-/// its callers counts in any case.
+/// Rejects the candidates that would open what another entry guards. It does not matter whether the
+/// guarding entry's own claims win: what its files say about its callers counts in any case.
 pub(super) fn refused(applicants: &[ClaimRequest<'_>]) -> Rejections {
     let mut guards: HashMap<Reach, Vec<&str>> = HashMap::new();
     for applicant in applicants {
         for reach in &applicant.guards {
             let stems = guards.entry(*reach).or_default();
-            // One of two is somebody else.
+            // Of two guards at least one is another entry, so two are enough.
             if stems.len() < 2 && !stems.contains(&applicant.entry_id) {
                 stems.push(applicant.entry_id);
             }
@@ -39,7 +40,7 @@ pub(super) fn refused(applicants: &[ClaimRequest<'_>]) -> Rejections {
     applicants.iter().filter_map(refuse).collect()
 }
 
-/// What is said of an entry that would open what the entry `by` guards.
+/// Returns the finding for an entry that would open what the entry `by` guards.
 pub(super) fn refusal(by: &str) -> Diagnostic {
     let message = format!(
         "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one would give the same to \
@@ -48,7 +49,8 @@ pub(super) fn refusal(by: &str) -> Diagnostic {
     Diagnostic::error(CODE, message).help(HELP)
 }
 
-/// What is said of an entry that was open before the entry `by` began to guard the same.
+/// Returns the finding for an entry that was open before the entry `by` began to guard the same
+/// data.
 pub(crate) fn stays_open(by: &str) -> Diagnostic {
     let message = format!(
         "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one gives the same to \

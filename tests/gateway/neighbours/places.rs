@@ -1,4 +1,4 @@
-//! No tenant's backend is where the operator's settings list none.
+//! `backend_only`: no tenant's backend is outside of what the operator's settings list.
 
 use serde_json::json;
 

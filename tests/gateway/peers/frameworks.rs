@@ -1,7 +1,7 @@
-//! Frameworks for agents: their own tool objects are called as an agent calls them, without a model.
+//! Agent frameworks: the test calls their own tool objects as an agent would, without a model.
 //!
-//! What they hand to a tool is not what a schema says (some send null for whatever is left out), and what they show a model
-//! is not all that a result has (some show the first text only).
+//! What they pass to a tool is not exactly what its schema says (some send null for whatever is
+//! left out), and they do not show a model all that a result has (some show only the first text).
 
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -12,7 +12,8 @@ use super::stage::{each, plain};
 use crate::harness::secret::secret;
 use crate::harness::{Reply, Tenant};
 
-/// Each with the words in which its user is told of a wrong key (docs/clients.md, "Frameworks for agents").
+/// Each framework with the words in which its user learns of a wrong key (docs/clients.md,
+/// "Frameworks for agents").
 const FRAMEWORKS: [(&str, &str); 9] = [
     ("autogen", "401 Unauthorized"),
     ("crewai", "Couldn't connect to the MCP server after"),
@@ -26,7 +27,8 @@ const FRAMEWORKS: [(&str, &str); 9] = [
 ];
 const OURS: &str = "The API key is unknown or expired; ask the operator of this server for a new one.";
 
-/// Importing one takes seconds of computing; all at once would run into the time limits of their own clients.
+/// Importing a framework takes seconds of CPU time; all at once would hit their clients' time
+/// limits.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
 async fn turn() -> SemaphorePermit<'static> {
@@ -69,7 +71,7 @@ async fn every_framework_tells_a_model_in_words_what_failed() {
         let _turn = turn().await;
         let mut client = stage.connected().await;
         let wrong = ask(&mut client, "search", json!({ "query": "q", "limit": "many" })).await;
-        // In our words, or of its own check before it asks.
+        // The error is ours, or that of the framework's own check before the call.
         assert!(told(&wrong).contains("limit") && told(&wrong).contains("integer"), "{wrong}");
         assert!(stage.backend.requests().iter().all(|request| request.target != "/nlp-search"));
         stage.backend.answer("/nlp-search", Reply::Status(500, json!({ "detail": "a stack trace" })));
@@ -95,7 +97,7 @@ async fn every_framework_comes_in_with_a_key_and_says_of_a_wrong_one_what_the_do
         drop(client);
         let mut stranger = stage.start(Some(&secret("stranger")));
         let mut order = stage.order_to_connect();
-        // Two of them wait so long for a client of theirs that has ended.
+        // Two of the frameworks wait this long for a client of theirs that has ended.
         order["patience"] = json!(5);
         let answer = stranger.ask(order).await;
         let (_, words) =
@@ -105,7 +107,8 @@ async fn every_framework_comes_in_with_a_key_and_says_of_a_wrong_one_what_the_do
     .await;
 }
 
-/// What comes of calling a tool: the text that a model would read, or the error that the framework raises.
+/// Calls a tool and returns the text that a model would read, or the error that the framework
+/// raises.
 async fn ask(client: &mut Script, tool: &str, arguments: Value) -> Value {
     client.ask(json!({ "do": "call", "name": tool, "arguments": arguments })).await
 }
@@ -114,7 +117,7 @@ fn told(answer: &Value) -> &str {
     answer["text"].as_str().or_else(|| answer["error"].as_str()).unwrap_or_default()
 }
 
-/// The text of a call that succeeds: a text, not a list of several as a programming language writes it.
+/// Returns the text of a successful call: plain text, not a list printed as source code.
 async fn read(client: &mut Script, tool: &str, arguments: Value) -> String {
     let answer = ask(client, tool, arguments).await;
     let text = answer["text"].as_str().unwrap_or_else(|| panic!("{tool} failed: {answer}"));

@@ -1,4 +1,4 @@
-//! What was refused while its body was still under way is read by the clients that people have.
+//! Common clients read a refusal that is sent while the request body is still under way.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::harness::entra::FakeEntra;
 use crate::harness::secret::secret;
 use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
 
-/// Refused requests: path, size of the body, with the key of `/keyed`, and the status that must be read. What is cut shows in
-/// some of several tries.
+/// Refused requests: path, size of the body, whether the key of `/keyed` is sent, and the status
+/// that must be read. A connection that is cut shows only in some of several tries.
 const REFUSED: [(&str, usize, bool, &str); 6] = [
     ("/login/register", 20_000, false, "413"),
     ("/login/mcp", 20_000, false, "401"),
@@ -22,7 +22,7 @@ const REFUSED: [(&str, usize, bool, &str); 6] = [
 ];
 const TRIES: usize = 5;
 
-/// A gateway with a tenant that asks for a login and one that has a key.
+/// Starts a gateway with a tenant that asks for a login and one that has a key.
 async fn gateway() -> (FakeEntra, FakeBackend, Gateway) {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
     let keys = format!("api_keys:\n  - label: ann\n    key: {}", secret("ann"));
@@ -32,14 +32,15 @@ async fn gateway() -> (FakeEntra, FakeBackend, Gateway) {
     (entra, backend, gateway)
 }
 
-/// What a client says that it read.
+/// Runs a client and returns what it reports to have read.
 async fn read(mut command: Command, ca: &Path) -> String {
     let command = command.env_clear().envs([("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", ca)]);
     let output = command.kill_on_drop(true).output().await.expect("it runs");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Has a client try all of it, up to the largest body that it sends at all. `made` makes its command, of a URL, a size and a key.
+/// Has a client make every request of [`REFUSED`] up to the largest body that it sends at all.
+/// `made` builds its command from URL, CA file, size and key.
 async fn assert_read(client: &str, largest: usize, made: impl Fn(&str, &Path, usize, &str) -> Command) {
     let (_entra, _backend, gateway) = gateway().await;
     let ca = gateway.ca().expect("a local CA");
@@ -52,7 +53,7 @@ async fn assert_read(client: &str, largest: usize, made: impl Fn(&str, &Path, us
     }
 }
 
-/// A script of ours, for one client of its language.
+/// Returns the command that runs a script of this repository for one client of its language.
 fn script(interpreter: std::path::PathBuf, name: &str, client: &str, arguments: [&str; 4]) -> Command {
     let mut command = command(interpreter, &cache::script(name));
     command.arg(client).args(arguments);
@@ -68,7 +69,7 @@ async fn assert_read_by_python(client: &str) {
 }
 
 async fn assert_read_by_node(client: &str) {
-    // Its `http2` keeps what it has to send, and 10 MB at most (`maxSessionMemory`).
+    // Node's `http2` buffers what it has to send, and at most 10 MB (`maxSessionMemory`).
     let largest = if client == "http2" { 10_000_000 } else { usize::MAX };
     assert_read(client, largest, |url, ca, size, key| {
         let ca = ca.display().to_string();
