@@ -7,7 +7,7 @@
 //!
 //! Probes are answered even under load, because an orchestrator restarts a process that does not
 //! respond. Idle connections are closed to make room for new ones, and requests other than probes
-//! cannot take all places.
+//! cannot take all permits.
 
 mod account;
 mod api;
@@ -69,7 +69,9 @@ pub struct Admin {
     pub certificates: Arc<Certificates>,
     /// The metrics to expose.
     pub metrics: Arc<Metrics>,
+    /// Where operators' commands are recorded.
     pub audit: Audit,
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// The gateway's tasks, for readiness and for connections.
     pub tasks: Tasks,
@@ -95,10 +97,11 @@ pub struct GatewayInfo {
     /// Where its certificates are. Earlier versions do not say.
     #[serde(default)]
     pub certs: Option<PathBuf>,
-    /// Which addresses backends may have: the settings of these names. A gateway of an earlier version says nothing of them.
+    /// The setting `backend_allow`. Earlier versions do not send it.
     #[serde(default)]
     pub backend_allow: Vec<String>,
     #[serde(default)]
+    /// The setting `backend_only`. Earlier versions do not send it.
     pub backend_only: Vec<String>,
 }
 

@@ -1,9 +1,9 @@
 //! Floor 2: the client for a tenant's HTTP API. A call is described by data
 //! ([`CallSpec`](crate::spec::CallSpec)); this module executes it.
 //!
-//! It owns the connection pool of the process ([`Pool`]), the client of each tenant ([`BackendClient`]),
-//! the state of a tenant that outlives reloads ([`BackendState`]), and the scheduler that fetches
-//! contexts in the background ([`ContextRefresher`]).
+//! It owns the connection pool of the process ([`Pool`]), the client of each tenant
+//! ([`BackendClient`]), the state of a tenant that outlives reloads ([`BackendState`]), and the
+//! scheduler that fetches contexts in the background ([`ContextRefresher`]).
 //!
 //! It guarantees that
 //!
@@ -71,7 +71,8 @@ pub struct CallContext {
     /// Whether the caller presented a valid credential, which opens the reserve of the response
     /// memory.
     pub has_credential: bool,
-    /// Where the caller is, as [`client_network`](crate::base::net::client_network) gives it: its share of that memory.
+    /// The caller's network, as [`client_network`](crate::base::net::client_network) returns it;
+    /// its share of the response memory is used.
     pub network: Option<IpAddr>,
 }
 

@@ -1,5 +1,5 @@
-//! Floor 0: what every other floor stands on. Time, chance, secrets, diagnostics, causes, tasks, accepting, files, headers, bodies,
-//! budgets, lingering, JSON, places, names and reach.
+//! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
+//! tasks, accept loops, files, headers, bodies, budgets, lingering, JSON, DNS and networks.
 
 pub mod accept;
 pub mod body;

@@ -1,12 +1,12 @@
 //! Floor 1: reads the files of an entry, within limits, and turns them into a [`TenantSpec`].
 //!
-//! Files → [`EntryFiles`] (the files of one tenant) → [`LoadOutcome`] (digest, and a spec or findings). Pure
-//! apart from reading those files: no network, no clock, no state.
+//! Files → [`EntryFiles`] (the files of one entry) → [`LoadOutcome`] (digest, and a spec or
+//! findings). Pure apart from reading those files: no network, no clock, no state.
 //!
-//! The steps: [`list_entries()`] groups files into entries; [`load`] reads them into layers (`layers`:
-//! `archive`, `yaml`, `dotenv`, `document`), then validates every value (`validate`). All findings
-//! are reported at once, and none ever contains a secret (`excerpt`). Only `contract` knows the
-//! vendor's API.
+//! The steps: [`list_entries()`] groups files into entries; [`load`] reads them into layers
+//! (`layers`: `archive`, `yaml`, `dotenv`, `document`), then validates every value (`validate`).
+//! All findings are reported at once, and none ever contains a secret (`excerpt`). Only `contract`
+//! knows the vendor's API.
 
 mod archive;
 mod confinement;
@@ -58,17 +58,17 @@ const OUT_OF_RESOURCES_HELP: &str =
 /// An error on its way to the report.
 type BoxedDiagnostic = Box<Diagnostic>;
 
-/// The files of one tenant in the folder, grouped by stem: `acme.zip` + `acme.yaml` + `acme.env`,
-/// or the folder `acme/`.
+/// The files of one entry, which share an entry id: `acme.zip` + `acme.yaml` + `acme.env`, or the
+/// folder `acme/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryFiles {
-    /// The common stem as it is on disk: the entry's identity in the folder.
+    /// The entry id: the common file stem, as it is on disk.
     pub id: String,
     /// The tenant's own folder, if it has one. Files with secrets may be in it.
     pub folder: Option<PathBuf>,
     /// The paths of the files (a folder's contents listed), in order of precedence, lowest first.
     pub files: Vec<PathBuf>,
-    /// Configuration files of other stems whose names are almost this entry's.
+    /// Configuration files of other entries whose names are almost this entry's.
     pub lookalikes: Vec<PathBuf>,
     /// Findings about the grouping itself (two zips, `acme.yaml` and `acme.yml`).
     pub report: Report,
@@ -116,8 +116,9 @@ pub struct LoadOutcome {
     /// The digest of everything that decides who may call; `None` if some of it could not be read
     /// with certainty.
     pub access_fingerprint: Option<Digest>,
-    /// What the files give out to some callers only, or perhaps so, whether or not they can be used.
+    /// What the files give to authorized callers only, or might, even if they cannot be served.
     pub guards: Option<Box<Reaches>>,
+    /// The findings about the files.
     pub report: Report,
     /// The files with secrets that the tenant's files name, readable or not.
     pub named: Vec<Named>,
@@ -202,7 +203,8 @@ fn load_from_source(shelf: SourceReader<'_>, entry: &EntryFiles, context: &LoadC
     }
 }
 
-/// What a tenant gives out; of one that is too broken to be judged, what its export gives out alone.
+/// Returns what a tenant gives access to; if it is too broken for that, what its export alone gives
+/// access to.
 fn guards(gathered: &layers::GatheredLayers, spec: Option<&TenantSpec>) -> Reaches {
     match spec {
         Some(spec) => spec.backend.reaches.clone(),

@@ -8,9 +8,9 @@
 //!
 //! A request passes through [`message`] (checks the request, explains rmcp's refusals), rmcp,
 //! [`handler`] (the protocol's methods), [`call`] (one tool call) or [`resource`] (one read), and
-//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`permissions`] decides
-//! what the caller may have, and [`sse_fallback`] keeps the connection alive during a slow call.
-//! Routing, CORS, authentication and body limits belong to `server`.
+//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`permissions`]
+//! decides what the caller may have, and [`sse_fallback`] keeps the connection alive during a slow
+//! call. Routing, CORS, authentication and body limits belong to `server`.
 
 mod call;
 mod context;

@@ -122,11 +122,13 @@ pub struct Settings {
     pub open_tenants: OpenTenants,
     /// Networks that count as private besides those that are.
     pub private_networks: Vec<IpNet>,
+    /// Whether a tenant's zip may claim hosts other than the gateway's.
     pub zip_hosts: ZipHosts,
     /// Networks that backends may be in although they are loopback or link-local.
     pub backend_allow: Vec<IpNet>,
     /// Where backends may be at all.
     pub backend_only: BackendOnly,
+    /// The folders that files with secrets may be in.
     pub secret_roots: Vec<PathBuf>,
     /// Whether a tenant may use only those secrets outside of its own files that carry its name.
     pub confine_tenants: bool,

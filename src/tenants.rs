@@ -1,7 +1,7 @@
 //! Floor 4: the life of tenants. Knows files and tenants, but no sockets.
 //!
-//! The path of a dropped file: an event ([`watch`]) → debouncing ([`debounce`]) → the scan of its entry
-//! and whether that has settled ([`scan`]) → loading (`bundle`) → the resolution of claims
+//! The path of a dropped file: an event ([`watch`]) → debouncing ([`debounce`]) → the scan of its
+//! entry and whether that has settled ([`scan`]) → loading (`bundle`) → the resolution of claims
 //! ([`claims`]) → building ([`build`]) → publishing in one step ([`registry`]) → announcing (log,
 //! metrics, status file, open streams). [`reconcile`] is the one task that runs all of it.
 //!

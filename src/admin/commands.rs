@@ -22,7 +22,8 @@ use crate::tenants::upload;
 const LARGEST_FILE: usize = 33 << 20;
 
 impl Admin {
-    /// Carries out what changes something, and notes in the audit what was ordered about a tenant, and by whom.
+    /// Executes a request that changes something, and records in the audit log who ordered what
+    /// about which tenant.
     pub(super) async fn change<B>(&self, request: Request<B>, ends: Ends) -> Response<Body>
     where
         B: http_body::Body,

@@ -1,7 +1,8 @@
 //! Decides which addresses a backend may have.
 //!
-//! Private networks are fine, since on-premises portals live there, unless the settings list where backends may be. Every spelling of an address is judged by what it
-//! reaches: IPv4-mapped and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
+//! Private networks are allowed, since on-premises portals are there, unless the settings list
+//! where backends may be. An address is judged by what it reaches in whatever spelling: IPv4-mapped
+//! and -compatible forms, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) included.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

@@ -54,7 +54,7 @@ pub(super) async fn receive(
     let text = text.ok().and_then(Result::ok).unwrap_or_default();
     Err(match head.status.as_u16() {
         401 | 403 => Error::KeyRefused,
-        // Nobody but a proxy may answer so (RFC 9110, section 15.5.8).
+        // Only a proxy may answer with this status (RFC 9110 section 15.5.8).
         407 => Error::ProxyLogin,
         429 => Error::RateLimited { retry_after: retry_after(&head.headers, now) },
         status @ 500.. => Error::Failed { status },

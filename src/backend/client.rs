@@ -112,8 +112,8 @@ impl BackendClient {
     ///
     /// It is the same for all callers, so the user header is not sent with it. It is cached, and
     /// concurrent fetches are merged. A stale context is returned at once and refreshed in the
-    /// background if a [`super::ContextRefresher`] knows this client; otherwise the caller waits. The last
-    /// good context is returned while the backend is down.
+    /// background if a [`super::ContextRefresher`] knows this client; otherwise the caller waits.
+    /// The last good context is returned while the backend is down.
     ///
     /// # Errors
     /// The fault of the fetch, if there is no context to fall back on.
@@ -149,7 +149,8 @@ impl BackendClient {
         self.route.lasting.offloader.run(bytes, deadline, work).await
     }
 
-    /// Room for something made of an answer, in the shares of the tenant and of where the caller is; nothing yet.
+    /// Creates an empty reservation for data derived from an answer, within the shares of the
+    /// tenant and of the caller's network.
     pub fn new_reservation(&self, call: &CallContext) -> Reservation {
         self.route.pool.response_budget().new_reservation(call)
     }
@@ -241,7 +242,7 @@ impl ClientInner {
     }
 
     async fn fetch(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
-        // The context is the tenant's, whoever asks for it first.
+        // The context is the tenant's, so its fetch carries no user and counts for no network.
         let ours = CallContext { user: None, network: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
         let context = self.context.clone();

@@ -1,9 +1,9 @@
 //! Opens connections to backends, directly or through a proxy from the environment.
 //!
-//! The guard sits between resolving and connecting, so that no trick of the name system gets past it: what was judged
-//! is what is connected to. A proxy is the operator's, and is where the environment says; what it is asked to connect to
-//! is judged where the URL says it by number, and is the proxy's to judge where it is a name; where the settings list
-//! backends, the name must be among them.
+//! The guard sits between resolving and connecting: the addresses that were judged are those that
+//! are connected to, so DNS rebinding cannot get past it. A proxy is the operator's choice and may
+//! be anywhere. For a target behind a proxy, an IP literal in the URL is judged here and a name is
+//! left to the proxy; if the settings list backends, the name must be among them.
 
 use std::fmt;
 use std::future::Future;
@@ -33,8 +33,8 @@ use crate::base::dns::{self, DnsResolver};
 
 /// The timeout for opening a connection, from name resolution to TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
-/// The longest a proxy may take to open a tunnel: what is left of [`CONNECT`] is for the backend's handshake in it, so that
-/// it is known which of the two did not answer.
+/// The timeout for opening a tunnel through a proxy. The rest of [`CONNECT`] is left for the
+/// backend's TLS handshake in it, so that an error can say which of the two did not answer.
 const TUNNEL: Duration = Duration::from_millis(2400);
 /// The longest one of several addresses may take before the next is tried.
 const ONE_ADDRESS: Duration = Duration::from_millis(1200);

@@ -151,8 +151,8 @@ fn is_connect_of_ours(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(ConnectError::Io(error)) if is_ours(error))
 }
 
-/// The peer says that it did not process the request: it refused the stream, or is going away and names it among those
-/// that it will not answer (RFC 9113, sections 6.8 and 8.7).
+/// Whether the peer guarantees that it did not process the request: it refused the stream, or its
+/// GOAWAY excludes the stream (RFC 9113 sections 6.8 and 8.7).
 fn is_refused_by_http2(error: &legacy::Error) -> bool {
     causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
         let is_going = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);

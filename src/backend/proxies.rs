@@ -40,7 +40,8 @@ impl Proxies {
     }
 }
 
-/// The address that a host is, however it is spelled and with or without the brackets of IPv6; none if it is a name.
+/// Parses a host as an IP address in any spelling, with or without the brackets of IPv6. Returns
+/// `None` for a name.
 pub(super) fn parse_ip_literal(host: &str) -> Option<IpAddr> {
     if let Ok(address) = host.parse() {
         return Some(address);

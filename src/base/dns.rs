@@ -1,14 +1,17 @@
-//! Names into addresses, by threads of its own: the only place of the program that asks the system for one.
+//! Resolves names to addresses on threads of its own; no other module calls the system's resolver.
 //!
 //! The system's resolver (`getaddrinfo`) blocks a thread, for half a minute when no name server
 //! answers, and cannot be cancelled. Its threads are therefore few and separate from the blocking
 //! pool, so that the store and file access never wait for a name. A lookup occupies its thread
 //! until the system returns, even if no caller waits for it any longer.
 //!
-//! Names that operators say, in settings and tenants' files, are remembered; names that callers bring
-//! ([`DnsResolver::lookup_once`]) are not, and have places of their own that they share by who asks. Of the former one lookup of a name serves all who ask meanwhile, so a name that hangs takes one place. The last
-//! fifth of the places is for names that were found before. What was found is kept for moments only, since addresses change, and used longer where no name server answers (RFC 8767). Who may go to an address is
-//! judged by whoever asked, at each use.
+//! Results for names from operators (settings, tenants' files) are cached; results for names that
+//! callers bring ([`DnsResolver::lookup_once`]) are not, and those lookups have slots of their own,
+//! shared fairly among the callers. Concurrent lookups of one operator's name are merged, so a name
+//! that hangs takes one slot. The last fifth of the slots is reserved for names that resolved
+//! before. Results are kept only for seconds, since addresses change, and longer while no name
+//! server answers (RFC 8767). The user of a result judges on each use whether the address is
+//! allowed.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,9 +34,9 @@ const STACK: usize = 512 << 10;
 /// How long a caller waits, without and with an older result at hand.
 const PATIENCE: Duration = Duration::from_millis(2500);
 const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
-/// Whoever brings a name waits longer: what is found is for this once.
+/// How long a caller waits for a name that it brought: longer, since the result is not cached.
 pub const PATIENCE_ONCE: Duration = Duration::from_secs(4);
-/// What was found is not asked for again for so long, and what was not found.
+/// How long a result, and a failure, is reused without another lookup.
 const FRESH: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(2);
 /// A name that hung is not asked for again for as long as it hung, at most this long.
@@ -64,7 +67,7 @@ struct ResolverInner {
     names: Mutex<HashMap<Arc<str>, HostRecord>>,
     places: Arc<Budget>,
     places_of_callers: Arc<Budget>,
-    /// A place was given back.
+    /// Notified when a slot was released.
     freed: Notify,
     clock: Arc<dyn Clock>,
     system: SystemLookup,
@@ -120,13 +123,14 @@ impl DnsResolver {
         }))
     }
 
-    /// Names that a test's function looks up.
+    /// Creates a resolver that calls a test's function.
     #[cfg(test)]
     pub fn asking(system: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self::over(Box::new(system), SystemClock::shared())
     }
 
-    /// The addresses of a host, in the system's order (RFC 6724); of one that is an address, that. Ends in time by itself.
+    /// Returns the addresses of a host in the system's order (RFC 6724); an IP literal is returned
+    /// as it is. Ends within a bounded time.
     ///
     /// # Errors
     /// The name has no address, or no name server answered in time.
@@ -144,23 +148,23 @@ impl DnsResolver {
         }
     }
 
-    /// The places of names that callers bring.
+    /// Returns the slots for names that callers bring.
     pub fn places_of_callers(&self) -> &Arc<Budget> {
         &self.0.places_of_callers
     }
 
-    /// The addresses of a host that a caller brings, asked for once and not remembered. It takes `place` until the system
-    /// returns, however long whoever asked has waited.
+    /// Resolves a name that a caller brought, without caching the result. The slot `place` is
+    /// occupied until the system's resolver returns, even if the caller has given up.
     ///
     /// # Errors
-    /// The name has no address, or nobody said in time.
+    /// The name has no address, or no name server answered in time.
     pub async fn lookup_once(&self, host: &str, place: Reservation) -> Result<Vec<IpAddr>, LookupError> {
         let (tell, told) = oneshot::channel();
         let (inner, host) = (Arc::clone(&self.0), host.to_owned());
         let begun = on_a_thread(move || {
             let found = (inner.system)(&host);
             drop(place);
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _gone = tell.send(found);
         });
         begun.map_err(|error| LookupError::failed(&error))?;
@@ -172,7 +176,7 @@ impl DnsResolver {
         }
     }
 
-    /// What the lookup of this name brings, whoever began it.
+    /// Waits for the lookup of this name, whichever caller started it.
     async fn landed(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, LookupError> {
         loop {
             // Subscribed before checking, so that no freed thread goes unnoticed.
@@ -276,12 +280,13 @@ impl Drop for Lookup {
     }
 }
 
-/// A thread that nothing else waits for.
+/// Starts a detached thread.
 fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(work).map(drop)
 }
 
-/// Lets names go that can be asked for again: first those that were not found, then all that are not fresh.
+/// Drops names that can be looked up again: first those that were not found, then all that are not
+/// fresh.
 fn make_room(names: &mut HashMap<Arc<str>, HostRecord>, now: Instant) {
     if names.len() >= MOST_NAMES {
         names.retain(|_, entry| entry.flight.is_some() || entry.found.is_some());
@@ -294,7 +299,7 @@ fn make_room(names: &mut HashMap<Arc<str>, HostRecord>, now: Instant) {
     }
 }
 
-/// An empty answer is none.
+/// Calls the system's resolver. An empty answer counts as a failure.
 #[expect(clippy::disallowed_methods, reason = "here, on a thread of its own")]
 fn ask_the_system(host: &str) -> io::Result<Vec<IpAddr>> {
     let found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();

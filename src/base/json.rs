@@ -1,14 +1,14 @@
 //! JSON documents that stay text: validated and bounded in one pass, never parsed into a tree.
 //!
 //! A tree of JSON takes 40 to 70 times the memory of its text, and it alters values that do not fit
-//! its types, such as numbers with many digits. A [`JsonDocument`] is its own text in compact form (RFC
-//! 8259, no white space between tokens). A [`JsonNode`] finds parts of it in place, which costs a pass
-//! over the skipped text and no memory.
+//! its types, such as numbers with many digits. A [`JsonDocument`] is its own text in compact form
+//! (RFC 8259, no white space between tokens). A [`JsonNode`] finds parts of it in place, which
+//! costs a pass over the skipped text and no memory.
 //!
 //! Input that Python's `json` module accepts beyond RFC 8259 is accepted as well, because backends
 //! are written with it: `NaN` and `Infinity` become `null`, half a surrogate pair becomes U+FFFD,
-//! and raw control characters in strings are escaped. [`JsonDocument::repairs`] returns which of these
-//! changed the meaning.
+//! and raw control characters in strings are escaped. [`JsonDocument::repairs`] returns which of
+//! these changed the meaning.
 
 mod node;
 mod scan;

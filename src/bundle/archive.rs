@@ -202,9 +202,9 @@ fn short(error: &ZipError) -> String {
     }
 }
 
-/// An entry's name with slashes, without `.` segments; and whether it is a guess how it reads. A name that is not UTF-8 is
-/// read as CP437 where nothing says otherwise (APPNOTE D.1); what Windows packs in other languages reads wrongly then, but
-/// its ASCII part does not.
+/// Returns an entry's name with slashes and without `.` segments, and whether its decoding is a
+/// guess. A name that is not UTF-8 is read as CP437 unless the entry says otherwise (APPNOTE D.1).
+/// Of names that Windows packs in other languages, only the ASCII part is right then.
 fn name_of(entry: &Packed<'_>) -> Option<(String, bool)> {
     let (name, is_guessed) = match std::str::from_utf8(entry.name_raw()) {
         Ok(name) => (Cow::Borrowed(name), false),

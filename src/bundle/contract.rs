@@ -136,8 +136,8 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
     })))
 }
 
-/// Says which limit means all rows. Some clients cannot leave an argument out: OpenAI's strict schemas make each one
-/// required.
+/// Describes which limit means all rows. Some clients cannot omit an argument: OpenAI's strict
+/// schemas make each one required.
 fn limit_description(maximum: Option<&Value>) -> String {
     match maximum.and_then(Value::as_u64) {
         Some(maximum) => format!("At most this many rows; {maximum} for all"),

@@ -1,5 +1,5 @@
-//! Finds which files belong to one tenant: groups them by stem, and finds files whose names are
-//! almost a tenant's (`lookalike`).
+//! Finds which files belong to one entry: groups them by entry id, and finds files whose names are
+//! almost an entry's (`lookalike`).
 //!
 //! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`,
 //! `*.swp`, `*.status.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
@@ -21,32 +21,32 @@ const MAX_LISTED: usize = 1_000;
 /// Up to this many entries are looked up by name; for more of them one listing is cheaper.
 const MAX_PROBED: usize = 32;
 
-/// The files in the folder with one stem.
+/// The files in the folder with one entry id.
 #[derive(Default)]
 struct EntryGroup {
     zips: Vec<PathBuf>,
     yamls: Vec<PathBuf>,
     envs: Vec<PathBuf>,
     folder: Option<PathBuf>,
-    /// A configuration whose name keeps it from being one; its whole name is the stem.
+    /// A misnamed configuration; its whole name is the entry id.
     misnamed: Option<PathBuf>,
 }
 
 /// The contents of the tenants folder.
 #[derive(Debug, Default)]
 pub struct FolderListing {
-    /// The tenants' files, ordered by stem.
+    /// The entries, ordered by entry id.
     pub entries: Vec<EntryFiles>,
     /// The names of misnamed configurations (`acme.yaml.txt`), whether or not a tenant has a
     /// similar name.
     pub misnamed: Vec<String>,
 }
 
-/// Lists a folder and groups its files into entries, ordered by stem. `only` restricts the listing
-/// to some stems; if they are few they are looked up by name, at a cost that does not depend on the
-/// size of the folder. Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`, `*.status.json`,
-/// our own README) are omitted. Namesakes are found only among the listed stems, so `only` must
-/// include theirs.
+/// Lists a folder and groups its files into entries, ordered by entry id. `only` restricts the
+/// listing to some entry ids; if they are few they are looked up by name, at a cost that does not
+/// depend on the size of the folder. Ignored names (dot files, `*~`, `*.tmp`, `*.part`, `*.swp`,
+/// `*.status.json`, our own README) are omitted. Lookalikes are found only among the listed
+/// entries, so `only` must include theirs.
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
@@ -90,7 +90,7 @@ fn build_listing(groups: EntryGroups) -> FolderListing {
     listing
 }
 
-/// Configurations that belong to no zip and no folder, each with its stem, by their kin keys.
+/// Configurations without a zip or folder, each with its entry id, by their lookalike keys.
 type LoneConfigs = BTreeMap<String, Vec<(String, PathBuf)>>;
 
 fn find_lone_configs(groups: &EntryGroups) -> LoneConfigs {
@@ -189,7 +189,7 @@ pub(super) fn entry_with_file(folder: &Path, stem: &str, file: &Path) -> io::Res
     Ok(entry.expect("a group with a file in it is an entry"))
 }
 
-/// Returns the stem that a path in the folder belongs to, `None` for ignored names. For file
+/// Returns the entry id that a path in the folder belongs to, `None` for ignored names. For file
 /// events: the entry to look at.
 pub fn entry_id_of(folder: &Path, path: &Path) -> Option<String> {
     let inside = path.strip_prefix(folder).ok()?;
@@ -203,7 +203,11 @@ pub fn entry_id_of(folder: &Path, path: &Path) -> Option<String> {
     }
 }
 
-/// What lies in the folder, is no tenant's and is not of the kinds that are left alone silently: a notice for each.
+/// Returns a notice for each file in the folder that belongs to no entry and is not ignored
+/// silently.
+///
+/// # Errors
+/// Fails if the folder cannot be read.
 pub fn find_stray_files(folder: &Path) -> io::Result<Report> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)?.take(MAX_LISTED * 10) {
@@ -233,7 +237,7 @@ pub fn find_stray_files(folder: &Path) -> io::Result<Report> {
     Ok(report)
 }
 
-/// Whether the folder has an operator's file of this stem; only those may name files with secrets.
+/// Whether the entry has a file of the operator's; only those may name files with secrets.
 fn has_own_file(folder: &Path, stem: &str) -> bool {
     ["yaml", "yml", "env"].iter().any(|extension| folder.join(format!("{stem}.{extension}")).is_file())
 }
@@ -250,7 +254,8 @@ fn is_ignored(name: &str) -> bool {
         || lower == "lost+found"
 }
 
-/// Returns the stem: `acme.zip` → `acme`. A name without one of our extensions is its own stem.
+/// Returns the entry id: `acme.zip` → `acme`. A name without one of our extensions is its own entry
+/// id.
 fn entry_id_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {

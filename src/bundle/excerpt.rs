@@ -66,7 +66,8 @@ const PLAIN: &[&str] = &[
 /// Keys whose values are URLs, shown without user, query and fragment.
 const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 
-/// Keys below which words and numbers stand, which may be written on one line: `limits: {max_request: 1MiB}`.
+/// Keys of mappings of words and numbers that may be written on one line: `limits: {max_request:
+/// 1MiB}`.
 const SECTIONS: &[&str] = &["access", "cache", "limits", "registration"];
 
 /// Whether a text looks like the name of a field, so that it may be shown.
@@ -131,8 +132,8 @@ fn plain(value: &str) -> String {
     }
 }
 
-/// `{name: value, …}` of harmless fields. What is written in another way, or nested, or could be cut in the wrong place, is
-/// blanked as a whole; a field that is not known to be harmless keeps its name.
+/// Returns a flow mapping `{name: value, …}` with the values of harmless fields only. Any other
+/// syntax, nesting or ambiguous splitting hides the whole value.
 fn section(value: &str) -> String {
     let value = value.split(" #").next().unwrap_or(value).trim_end();
     let Some(inside) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {

@@ -40,8 +40,8 @@ impl DoctorCheck {
     }
 }
 
-/// Looks at the folder, the CAs, the names and the ports. `statuses` are those of the gateway, or of the folder if none
-/// is running.
+/// Checks the folder, the CAs, the names and the ports. `statuses` come from the gateway, or from
+/// the folder if none is running.
 pub async fn examine(
     settings: &Settings,
     statuses: &[CertificateStatus],

@@ -1,10 +1,11 @@
 //! `--tls manual`: certificate files that an operator, certbot or a secret mount puts into the
 //! certs folder.
 //!
-//! Looked for in the folder and one level below it (certbot's `live/<name>/`, a mounted secret): `*.pem`, `*.crt`,
-//! `*.cer`, `*.certified_key` and `*.ca-bundle`. A file may hold key and chain; else the key is in `<stem>.certified_key`, `privkey.pem` beside
-//! `fullchain.pem`, or any key file of the same folder that fits. Changed files are taken up within seconds; a change
-//! that cannot be used is warned of, and what was served before stays.
+//! Files are looked for in the folder and one level below it (certbot's `live/<name>/`, a mounted
+//! secret): `*.pem`, `*.crt`, `*.cer`, `*.key` and `*.ca-bundle`. A file may contain key and chain;
+//! otherwise the key is in `<name>.key`, in `privkey.pem` beside `fullchain.pem`, or in any key
+//! file of the same folder that fits. Changed files are loaded within seconds; a change that cannot
+//! be used is reported as a warning, and the certificate served before stays.
 
 mod file_fingerprint;
 pub(super) mod key_pairing;

@@ -57,14 +57,15 @@ impl ServerCertificate {
         })
     }
 
-    /// The same with the issuers behind it that are missing in its chain, if these are known and what they make holds.
+    /// Returns the certificate with the missing issuers of its chain, if they are in `known` and
+    /// the completed chain verifies.
     pub(super) fn completed(&self, known: &[CertificateDer<'static>]) -> Option<Self> {
         let chain = chain::completed(&self.certified_key.cert, &self.names, known)?;
         let key = CertifiedKey::new(chain, Arc::clone(&self.certified_key.key));
         Some(Self { certified_key: Arc::new(key), ..self.clone() })
     }
 
-    /// Why clients may not be able to verify it, and what to do.
+    /// Explains why clients may not be able to verify it, and what to do.
     pub(super) fn chain_problem(&self) -> Option<String> {
         chain::problem(&self.certified_key.cert, &self.names)
     }
@@ -86,8 +87,8 @@ pub(super) struct PemContents {
 }
 
 impl PemContents {
-    /// Sorts the sections of a PEM text; sections that are neither certificate nor key are left out. The chain is in the
-    /// order in which it is sent, whichever it is written in.
+    /// Parses the certificates and keys of a PEM text; other sections are ignored. The chain is
+    /// sorted into the order in which it is sent.
     pub(super) fn parse(pem: &[u8]) -> Result<Self, Error> {
         let pem = mended(pem)?;
         let mut parts = Self::default();
@@ -110,12 +111,13 @@ impl PemContents {
         Ok(parts)
     }
 
-    /// Whether it holds neither certificate nor key.
+    /// Whether it contains neither certificate nor key.
     pub(super) fn is_empty(&self) -> bool {
         self.chain.is_empty() && self.keys.is_empty()
     }
 
-    /// A section whose marks are not on lines of their own is none to a reader of PEM, and would be missing unnoticed.
+    /// Refuses a text in which a BEGIN or END line is not a line of its own: PEM readers skip such
+    /// a section, and it would be missing unnoticed.
     fn refuse_losses(&self, pem: &[u8]) -> Result<(), Error> {
         let keys: usize = KEYS.iter().map(|mark| count(pem, mark)).sum();
         let begun = keys + count(pem, b"-----BEGIN CERTIFICATE-----");
@@ -133,8 +135,8 @@ impl PemContents {
 const KEYS: [&[u8]; 3] =
     [b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----", b"-----BEGIN EC PRIVATE KEY-----"];
 
-/// A text as it was meant: without the byte order mark that an editor put in front, and with the line break that is missing
-/// where files were joined whose last line had none.
+/// Repairs a text: removes an editor's byte order mark, and adds the line break that is missing
+/// where files without a final one were concatenated.
 fn mended(pem: &[u8]) -> Result<Vec<u8>, Error> {
     if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
         return Err(Error("it is UTF-16 text; save it as plain text (ASCII or UTF-8)".into()));

@@ -36,7 +36,7 @@ pub enum CheckOutcome {
 /// The result for one tenant.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckedTenant {
-    /// The stem that its files share.
+    /// The entry id: the stem that its files share.
     pub stem: String,
     /// The tenant's name, if it is valid.
     pub name: Option<TenantName>,
@@ -223,7 +223,8 @@ fn one(entry: &EntryFiles, context: &LoadContext) -> CheckedTenant {
     }
 }
 
-/// Claims to one name, path or host, and who would be open beside whom: judged as at a first start, by the order of the stems.
+/// Resolves claims to names, paths and hosts, and which tenants may be open, as at a first start:
+/// by the order of the entry ids.
 fn resolve_claims(tenants: &mut [CheckedTenant]) {
     let mut keys: Vec<_> = (0..tenants.len()).map(|at| (key(tenants, at), at)).collect();
     keys.sort();
@@ -248,7 +249,7 @@ fn resolve_claims(tenants: &mut [CheckedTenant]) {
     }
 }
 
-/// Returns the stem, numbered if several folders contain the same one.
+/// Returns the entry id, numbered if several folders contain the same one.
 fn key(tenants: &[CheckedTenant], at: usize) -> String {
     let stem = &tenants[at].stem;
     match tenants[..at].iter().filter(|tenant| tenant.stem == *stem).count() {

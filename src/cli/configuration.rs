@@ -171,7 +171,8 @@ mod tests {
 
     use super::*;
 
-    /// The hosts by which tenants are judged, where packages have `installed`; none if they are unknown.
+    /// Returns the hosts with which tenants are judged if a package installed the settings
+    /// `installed`; `None` if the hosts are unknown.
     fn hosts(installed: Option<&str>, flags: Flags, variables: &[(&str, &str)]) -> Option<Vec<String>> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tenantd.yaml");

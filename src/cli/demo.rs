@@ -74,7 +74,8 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// Says so before the exports are written anew, which another demo would serve, and names the flag that a demo has.
+/// Fails if another demo uses the folder, before its exports are overwritten, and names the flag
+/// that the demo has for it.
 fn folder_is_free(folder: &DemoFolder) -> anyhow::Result<()> {
     match store::is_free(&folder.state()) {
         Err(store::Error::InUse { pid, .. }) => bail!(

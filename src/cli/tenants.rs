@@ -115,7 +115,8 @@ fn finding(finding: &Value) -> String {
     out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
 }
 
-/// The state; of one that an operator stopped, that it is, and not that its files say `enabled: false`.
+/// Returns the tenant's state as a word: `paused` if an operator paused it, since "disabled" would
+/// point to `enabled: false` in its files.
 fn word(tenant: &TenantStatus) -> &'static str {
     match tenant.state {
         TenantState::Disabled if tenant.paused => "paused",

@@ -1,5 +1,5 @@
-//! Why a login failed: for people ([`PageText`]), for OAuth clients ([`Error::oauth_error`]) and for
-//! the log ([`ProviderTrace`]).
+//! Why a login failed: for people ([`PageText`]), for OAuth clients ([`Error::oauth_error`]) and
+//! for the log ([`ProviderTrace`]).
 
 use std::fmt;
 

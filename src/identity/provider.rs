@@ -150,9 +150,9 @@ impl Provider {
     /// every error except [`LoginErrorKind::Ended`].
     ///
     /// # Errors
-    /// Fails with [`LoginErrorKind::Ended`] if the account must log in again: Entra refused the token, the
-    /// rules no longer admit the account, or the token is for another account. Other kinds are
-    /// temporary or for the operator.
+    /// Fails with [`LoginErrorKind::Ended`] if the account must log in again: Entra refused the
+    /// token, the rules no longer admit the account, or the token is for another account. Other
+    /// kinds are temporary or for the operator.
     pub async fn renew(&self, refresh_token: &Secret, person: &Person) -> Result<ProviderLogin, Error> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
         let renewing = async {

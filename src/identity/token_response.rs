@@ -50,7 +50,7 @@ pub(super) fn parse_redirect_error(error: &str, description: Option<&str>) -> Er
     Error::from_entra(error, parse_description(description))
 }
 
-/// Extracts the codes and ids of a description: `AADSTS65004: … ProviderTrace ID: … Correlation ID: …`.
+/// Extracts the codes and ids of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.
 fn parse_description(description: Option<&str>) -> ProviderTrace {
     let text = description.unwrap_or_default();
     let codes = text.split("AADSTS").skip(1).filter_map(|rest| {

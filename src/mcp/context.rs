@@ -2,7 +2,8 @@
 //! by topic.
 //!
 //! The vendor's document has no published schema, so well-known members are searched in its first
-//! `MAX_DEPTH` levels. What is the same for all callers is computed once per document ([`DerivedContext`]).
+//! `MAX_DEPTH` levels. What is the same for all callers is computed once per document
+//! ([`DerivedContext`]).
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -79,8 +79,9 @@ fn without_default_port(origin: &str) -> &str {
 const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; if they should, its operator adds the value of the \
      Origin header to the setting allowed_origin";
 
-/// The message with an object for each empty list that stands where only an object can: several languages write an empty
-/// mapping as `[]`. None if there is no such list, which costs a glance.
+/// Returns the message with `{}` for each `[]` where only an object is allowed, since several
+/// languages serialize an empty map as `[]`. `None` if there is none, which a cheap check finds
+/// out.
 fn with_empty_objects(body: &Bytes) -> Option<Bytes> {
     if body.len() > SMALL_BYTES || !["params", "arguments"].iter().any(|name| has_empty_list(body, name)) {
         return None;
@@ -107,8 +108,8 @@ fn has_empty_list(body: &[u8], name: &str) -> bool {
     })
 }
 
-/// rmcp makes a tree of a message, which takes dozens of times its bytes. So what is large is counted before that, in one
-/// pass and without a tree. What is no JSON is rmcp's to refuse.
+/// Rejects a message with too many values or too large a `_meta`, in one pass without a tree:
+/// rmcp's tree takes dozens of times the message's bytes. Invalid JSON is left to rmcp to reject.
 fn bounded(body: &Bytes) -> Result<(), Box<Response<Body>>> {
     // A message this small has neither many values nor large metadata.
     if body.len() <= SMALL_BYTES {

@@ -1,10 +1,10 @@
 //! The bytes of a result, and how they get into rmcp's message.
 //!
 //! rmcp's types take structured content as a tree and text as a string. Both exist as bytes
-//! already, shared with the document that they come from. So a handler leaves the bytes in the
-//! request's [`PayloadSlot`] and returns an empty result to rmcp; `complete` then replaces the empty
-//! members in rmcp's output. A caller cannot forge the text that is replaced: a quote within a
-//! string is escaped.
+//! already, shared with the document that they come from. So a handler puts the bytes into the
+//! request's [`PayloadSlot`] and returns an empty result to rmcp; `complete` then replaces the
+//! empty members in rmcp's output. A caller cannot forge the text that is replaced: a quote within
+//! a string is escaped.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -73,7 +73,7 @@ pub(super) fn placeholder_resource(uri: &str) -> ResourceContents {
     ResourceContents::text("", uri).with_mime_type("application/json")
 }
 
-/// Where a handler leaves the payload of its result; passed in the request's extensions.
+/// Where a handler puts the payload of its result; passed in the request's extensions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PayloadSlot(Arc<Mutex<Option<Payload>>>);
 

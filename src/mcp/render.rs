@@ -264,7 +264,8 @@ fn line_of(columns: &[JsonString<'_>], push: impl Fn(&mut String, JsonString<'_>
     line
 }
 
-/// How many characters a cell may have, so that a table of such cells takes half of the text at most.
+/// Returns the maximum number of characters in a cell, so that a table of such cells takes at most
+/// half of the text.
 fn longest_cell(limit: usize, rows: usize, columns: usize) -> usize {
     let cells = rows.min(MAX_ROWS) * columns.max(1);
     (limit / 2 / cells.max(1)).clamp(MIN_CELL_CHARS, MAX_CELL_CHARS)
@@ -275,8 +276,8 @@ const fn bytes_of(chars: usize) -> usize {
     4 * chars + 8
 }
 
-/// A row's line, written straight into the text: half of what rendering an answer costs is here. Says whether a cell of it
-/// was cut.
+/// Appends a row's line, and returns whether one of its cells was cut. Writes straight into the
+/// text, since half of the cost of rendering an answer is here.
 fn push_row(text: &mut String, row: JsonNode<'_>, columns: &[JsonString<'_>], longest: usize) -> bool {
     let mut cells = [None; MAX_COLUMNS];
     match row.kind() {

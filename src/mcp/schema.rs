@@ -102,10 +102,11 @@ impl Schema {
         Ok(Self { validator, properties, without_null, integers, is_closed })
     }
 
-    /// Arguments without what clients add to every call: members that the tool does not have, and `null` for what is left out.
-    /// Neither would reach a backend, and neither models nor people can change what their client adds. What may be a slip of
-    /// somebody who meant an argument stays, to be refused. A whole number is written as one: JSON Schema takes `10.0` for an
-    /// integer, and whoever reads it further on may not.
+    /// Removes what clients add to every call: members that the tool does not have, and `null` for
+    /// an omitted argument. Neither would reach a backend, and neither models nor people can change
+    /// what their client adds. A member that may be a misspelled argument stays, to be refused.
+    /// Whole numbers are written as integers: JSON Schema accepts `10.0` as an integer, but
+    /// backends may not.
     pub(super) fn normalize_arguments(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
         let is_slip = |name: &str| {
             let missing = self.properties.iter().filter(|known| !arguments.contains_key(*known));

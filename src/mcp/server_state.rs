@@ -108,7 +108,8 @@ impl ServerState {
         &self.surface.audit
     }
 
-    /// Does CPU work on `bytes` bytes, see [`BackendClient::run_offloaded`](crate::backend::BackendClient::run_offloaded).
+    /// Runs CPU work on `bytes` bytes, see
+    /// [`BackendClient::run_offloaded`](crate::backend::BackendClient::run_offloaded).
     pub(super) async fn run_offloaded<T, F>(
         &self,
         bytes: usize,

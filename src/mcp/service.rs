@@ -36,7 +36,8 @@ fn config(shared: &ServerState) -> StreamableHttpServerConfig {
         .with_json_response(true)
         // The body was already read under the tenant's limit.
         .with_max_request_body_bytes(usize::MAX)
-        // `message` has checked the origin; rmcp only understands origins that are URLs with a host.
+        // `message` has checked the origin; rmcp only understands origins that are URLs with a
+        // host.
         .disable_allowed_origins();
     match shared.allowed_hosts() {
         None => config.disable_allowed_hosts(),

@@ -1,4 +1,4 @@
-//! The authorization endpoint, `/handle_authorize` (RFC 6749 section 4.1.1): it checks the client, the
+//! The authorization endpoint, `/authorize` (RFC 6749 section 4.1.1): it checks the client, the
 //! redirect URI and the remaining parameters, then shows the consent page. No request is stored: it
 //! travels, sealed, in the page's form.
 //!

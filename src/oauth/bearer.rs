@@ -200,8 +200,8 @@ impl BearerCheck {
         Self { mode: AccessMode::Login(grants.into()), revoked: closed }
     }
 
-    /// The check that `access` asks for without login, within what the settings allow to open tenants. `networks` count as
-    /// private besides those that are.
+    /// Creates the check for a tenant without login, within what the settings allow to open
+    /// tenants. `networks` count as private in addition to the private ranges.
     pub fn new(
         access: &AccessSpec,
         open: OpenTenants,
@@ -395,8 +395,9 @@ fn is_b64token(token: &[u8]) -> bool {
     !body.is_empty() && body.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
-/// Loopback, RFC 1918, unique local (RFC 4193), link-local, and IPv4 mapped into IPv6. The shared space of carriers
-/// (100.64.0.0/10, RFC 6598) is not private, since strangers share it, unless the settings name it (`private_networks`).
+/// Whether an address is private: loopback, RFC 1918, unique local (RFC 4193), link-local, or such
+/// an IPv4 address mapped into IPv6. The carriers' shared space (100.64.0.0/10, RFC 6598) is not,
+/// since strangers share it, unless the settings name it (`private_networks`).
 fn is_private(peer: IpAddr, networks: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     let is_near = match peer {

@@ -310,8 +310,8 @@ impl Grants {
     }
 
     /// Returns the app and directory of a grant; grants with the current ones share a value. A
-    /// grant of an earlier version has those that the tenant had when its life was taken over, or,
-    /// if these are unknown, ones that match nothing.
+    /// grant of an earlier version has those that the tenant had when its incarnation was taken
+    /// over, or, if these are unknown, ones that match nothing.
     fn provider_app_of(&self, details: &GrantPayload) -> Arc<ProviderApp> {
         let earlier = || self.issuer.incarnation.legacy.as_ref().map(|before| &before.upstream);
         match details.at.as_ref().or_else(earlier) {
@@ -508,7 +508,7 @@ impl GrantRejection {
     }
 }
 
-/// One of a grant's tokens: `c.<grant_id>.0.<compute_proof>` or `rt.<grant_id>.<sequence>.<compute_proof>`.
+/// One of a grant's tokens: `c.<grant_id>.0.<proof>` or `rt.<grant_id>.<sequence>.<proof>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct GrantToken {
     id: GrantId,

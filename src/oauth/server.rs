@@ -1,6 +1,6 @@
 //! The authorization server of one tenant: every login endpoint below its public URL.
 //!
-//! It owns the routing and the form of the responses. `handle_authorize`, `handle_consent` and `handle_callback` own the
+//! It owns the routing and the form of the responses. `authorize`, `consent` and `callback` own the
 //! dialogue with people, `grants` and `token` the tokens. It holds handles only, since a gateway
 //! has up to ten thousand of these servers.
 
@@ -33,7 +33,7 @@ const JWKS_MAX_AGE: Duration = Duration::from_secs(600);
 pub struct AuthServerDeps {
     /// Where registrations, consents and logins are sealed, and clients and grants persisted.
     pub store: Arc<Store>,
-    /// Revocations, lives, clock, caches and audit log.
+    /// Revocations, incarnations, clock, caches and audit log.
     pub context: Arc<AuthContext>,
     /// The connection to Microsoft Entra ID.
     pub entra: Arc<Entra>,
@@ -66,7 +66,7 @@ pub struct RequestMeta<'a> {
 }
 
 impl AuthServer {
-    /// Creates the server of a tenant with login, whose entry is `stem`.
+    /// Creates the server of a tenant with login, whose entry id is `stem`.
     pub fn new(shared: &AuthServerDeps, stem: &str, spec: &TenantSpec, login: &Arc<LoginSpec>) -> Self {
         let provider = Provider::new(&shared.entra, login, &spec.public_url);
         let lived = shared.context.incarnations.current_or_new(&spec.name, stem, login);

@@ -174,10 +174,10 @@ impl<B: http_body::Body> TrackedRequestBody<B> {
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> TrackedRequestBody<B> {
-    /// Reads a little on, for a moment, so that a small refused request does not end its connection. Whether that was all:
-    /// if not, an HTTP/1 connection cannot go on.
+    /// Reads on for a moment, so that a small refused request does not end its connection. Returns
+    /// whether the body ended; if not, an HTTP/1 connection cannot be reused.
     pub(super) async fn pass_over(&mut self) -> bool {
-        // Who waits to be asked for the body is not asked for one that nobody wants.
+        // A client that waits for `100 Continue` is not asked for a body that will be dropped.
         let is_hopeless = self.broken || self.is_withheld || self.size_hint().lower() > PASSED_OVER as u64;
         if !is_hopeless && !self.ended {
             let passing = async {
@@ -260,7 +260,8 @@ impl InFlightBody {
         Self { body, under_way, room: Arc::new(room), is_whole, is_events, is_cut: false }
     }
 
-    /// The piece, with its room. A piece of a stream for which there is none ends the stream, which says so where it can.
+    /// Adds the chunk's reservation. A stream's chunk without room ends the stream, with an error
+    /// event if the stream consists of events.
     fn count(&mut self, piece: Bytes) -> Option<Bytes> {
         if piece.len() <= SMALL {
             return Some(piece);
@@ -280,7 +281,7 @@ impl InFlightBody {
     }
 }
 
-/// What a stream of events says in the place of a message that there is no room for: an error that answers the same request.
+/// Builds the event that replaces a message without room: a JSON-RPC error with the message's id.
 fn no_room_event(event: &[u8], exhausted: Exhausted) -> Bytes {
     #[derive(serde::Deserialize)]
     struct Message {

@@ -1,12 +1,13 @@
 //! The edge's memory budgets. Each has a limit, a share per tenant and per source network, and a
 //! reserve for callers with a credential:
 //!
-//! - requests, from when their body is waited for until they are answered. Only bytes that came are counted: who announces
-//!   much and sends nothing takes next to no room from others;
+//! - requests, from when their body is awaited until they are answered. Only bytes that arrived are
+//!   counted: a client that announces much and sends nothing takes next to no room from others;
 //! - calls and streams under way, whatever was asked;
 //! - answers, until their bytes have left.
 //!
-//! And places to linger in: what a refused client still sends is read and dropped for no more clients than these.
+//! There are also slots for lingering: at most this many refused clients have what they still send
+//! read and dropped.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(super) struct MemoryBudgets {
     metrics: Arc<Metrics>,
 }
 
-/// The place of a client that was refused and may go on sending, until dropped.
+/// The slot of a client that was refused and may go on sending, until dropped.
 #[derive(Debug)]
 pub(super) struct Lingerer {
     network: Arc<BudgetShare>,
@@ -80,7 +81,7 @@ impl MemoryBudgets {
         }
     }
 
-    /// A place for a client that was refused and may go on sending.
+    /// Returns a slot for a client that was refused and may go on sending, if one is free.
     pub(super) fn linger(&self, parties: &Attribution) -> Option<Lingerer> {
         let mut place = hold_of(&self.lingerers, parties);
         let network = self.lingerers.share(Consumer::Network(parties.network));

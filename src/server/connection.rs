@@ -141,8 +141,8 @@ impl Connection {
         })
     }
 
-    /// What is left of a stream's body is read and dropped beside its answer, if there is a place for that. If not, the stream is
-    /// reset.
+    /// Reads and drops the rest of a stream's body while its response is sent, if a lingering slot
+    /// is free. Otherwise the stream is reset.
     fn let_go_on(&self, asked: TrackedRequestBody<Incoming>, streams: &StreamTasks) {
         let Some(place) = self.edge.budgets.linger(&self.parties()) else { return };
         streams.push(async move {
@@ -236,8 +236,9 @@ impl Connection {
         self.attend(pin!(connection), beside, std::future::pending()).await;
     }
 
-    /// Drives the connection and what goes with it; when it has been idle for long, or the process drains, what is under way
-    /// is finished and nothing new is taken (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). Who then still takes nothing is left.
+    /// Drives the connection and its companion future. After long idleness, or when the process
+    /// drains, requests in flight are finished and no new ones accepted (HTTP/1: `Connection:
+    /// close`; HTTP/2: GOAWAY). A client that then still takes no response is disconnected.
     async fn attend<C>(
         &self,
         mut connection: Pin<&mut C>,
@@ -306,9 +307,9 @@ impl Connection {
     }
 }
 
-/// hyper's own header timeout is off because `TimeoutStream` holds the deadlines. The number of headers
-/// stays at hyper's default of 100, which hyper parses without allocating; their size is bounded
-/// here.
+/// hyper's own header timeout is off because `TimeoutStream` holds the deadlines. The number of
+/// headers stays at hyper's default of 100, which hyper parses without allocating; their size is
+/// bounded here.
 fn http1_settings() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -374,7 +375,7 @@ impl StreamTasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<StreamTask>> {
-        // Nobody panics while holding it.
+        // No code panics while holding this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

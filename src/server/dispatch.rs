@@ -125,8 +125,8 @@ impl Server {
         }
     }
 
-    /// The tenant whose path this is. The routing table is let go before anything is awaited: a long stream must not
-    /// keep a whole old world alive.
+    /// Finds the tenant that owns the path. The routing table is released before anything is
+    /// awaited, so that a long stream does not keep an old table and all its tenants alive.
     fn locate<B>(&self, peer: &ConnInfo, request: &Request<B>) -> Result<(Arc<Tenant>, Endpoint), Refused>
     where
         B: http_body::Body,

@@ -1,8 +1,8 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
 //! Plain HTML without scripts or third-party assets. Anyone with the URL can read it, so it shows
-//! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires one,
-//! its title and how to get access. It names no backend and no key, and gives no counts.
+//! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires
+//! one, its title and how to get access. It names no backend and no key, and gives no counts.
 
 use askama::Template;
 use bytes::Bytes;

@@ -45,8 +45,9 @@ pub(super) enum ErrorFormat {
 }
 
 impl ErrorFormat {
-    /// Messages are posted to connector URLs, whether or not a tenant is there; and whoever reads event streams speaks MCP
-    /// wherever it posts.
+    /// Returns the format for a request whose tenant is not known yet. A POST to a connector URL is
+    /// an MCP message, whether or not a tenant is there; so is a POST to any path if the client
+    /// accepts event streams.
     pub(super) fn for_request<B>(request: &Request<B>) -> Self {
         let of_mcp = || is_connector(request.uri().path()) || takes_events(request.headers());
         match *request.method() {
@@ -55,7 +56,8 @@ impl ErrorFormat {
         }
     }
 
-    /// The same, once it is known what the address is to its tenant: messages are answered at its base, too.
+    /// Refines the format once the endpoint is known: a POST to a tenant's base is an MCP message,
+    /// too.
     pub(super) fn at(self, endpoint: Option<Endpoint>, method: &Method) -> Self {
         match endpoint {
             Some(Endpoint::Page | Endpoint::Mcp) if *method == Method::POST => Self::JsonRpc,

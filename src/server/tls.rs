@@ -65,7 +65,8 @@ pub(super) enum Shaken {
     Tls(Box<TlsStream<TcpStream>>),
     /// The client spoke plain HTTP, and was told what to do instead.
     Told(TcpStream),
-    /// A CA looked at its challenge (TLS-ALPN-01, RFC 8737), which has a configuration of its own and never reaches HTTP.
+    /// A CA validated its challenge (TLS-ALPN-01, RFC 8737). Such a connection has a TLS
+    /// configuration of its own and never reaches HTTP.
     Challenged,
 }
 

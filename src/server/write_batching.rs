@@ -1,8 +1,8 @@
 //! Gathers the many small writes of an HTTP/2 connection. hyper writes and flushes each frame
 //! separately, and each such write would be a TLS record and a system call of its own.
 //!
-//! Bytes wait until the connection's task has nothing more to write ([`BatchFlusher`], polled after the
-//! connection), until they fill a TLS record, or until the connection is shut down. No timer is
+//! Bytes wait until the connection's task has nothing more to write ([`BatchFlusher`], polled after
+//! the connection), until they fill a TLS record, or until the connection is shut down. No timer is
 //! involved.
 
 use std::io;

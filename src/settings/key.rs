@@ -31,9 +31,13 @@ impl SettingKey {
     pub const REQUIRE_AUTH: SettingKey = SettingKey("require_auth");
     /// Which clients may call open tenants.
     pub const OPEN_TENANTS: SettingKey = SettingKey("open_tenants");
+    /// Networks that count as private.
     pub const PRIVATE_NETWORKS: SettingKey = SettingKey("private_networks");
+    /// Loopback and link-local networks that backends may be in.
     pub const BACKEND_ALLOW: SettingKey = SettingKey("backend_allow");
+    /// The only hosts, domains and networks that backends may be in.
     pub const BACKEND_ONLY: SettingKey = SettingKey("backend_only");
+    /// Folders that files with secrets may be in.
     pub const SECRET_ROOT: SettingKey = SettingKey("secret_root");
     /// Whether a tenant's outside secrets must carry its name.
     pub const CONFINE_TENANTS: SettingKey = SettingKey("confine_tenants");

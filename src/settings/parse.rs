@@ -145,7 +145,7 @@ pub(super) fn network(text: &str) -> ParseResult<IpNet> {
     }
 }
 
-/// A network whose hosts are let in as those of private ones are; all addresses there are is no such network.
+/// Parses a network that counts as private. A network of all addresses is refused.
 pub(super) fn private_network(text: &str) -> ParseResult<IpNet> {
     match network(text)? {
         all if all.prefix_len() == 0 => {

@@ -17,7 +17,8 @@ pub struct AccessSpec {
     pub login: Option<Arc<LoginSpec>>,
     /// Whether an open tenant answers callers from every address.
     pub public: bool,
-    /// Its operator says in its files that it is to be open, whoever else guards the same data.
+    /// Whether the operator's files say that the tenant is to be open, even if another one guards
+    /// the same data.
     pub open_on_purpose: bool,
 }
 

@@ -35,8 +35,8 @@ pub struct IntegrityReport {
 /// value opens. Changes nothing.
 ///
 /// # Errors
-/// As for [`Store::open_unmodified`]; [`Error::Damaged`] if the file is not intact, [`Error::CannotUnseal`]
-/// if a value does not open.
+/// As for [`Store::open_unmodified`]; [`Error::Damaged`] if the file is not intact,
+/// [`Error::CannotUnseal`] if a value does not open.
 pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
     let store = Store::open_unmodified(folder, key)?;
     schema::check_integrity(&store.connection(), &store.file, "integrity_check")?;
@@ -62,9 +62,9 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
 /// store is now.
 ///
 /// # Errors
-/// [`Error::InUse`] if a process uses the folder, [`Error::Damaged`] or [`Error::NewerSchema`] for a file
-/// that is no intact backup of this version or an older one, [`Error::File`] if a file cannot be
-/// written or moved.
+/// [`Error::InUse`] if a process uses the folder, [`Error::Damaged`] or [`Error::NewerSchema`] for
+/// a file that is no intact backup of this version or an older one, [`Error::File`] if a file
+/// cannot be written or moved.
 pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     super::create_folder(folder)?;
     let _lock = FolderLock::acquire(folder)?;

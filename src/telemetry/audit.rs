@@ -1,5 +1,5 @@
-//! Who did what, one JSON object a line: logins, refusals, tokens, revocations, calls, reads, and what operators
-//! order. Never arguments, never a credential.
+//! The audit log, one JSON object per line: logins, refusals, tokens, revocations, calls, reads,
+//! and operators' commands. Never arguments, never a credential.
 //!
 //! Lines pass through a bounded queue to a dedicated thread, because files block. If the queue or
 //! the disk is full, lines are lost and counted (`tenantd_audit_lost`); no caller waits for them.

@@ -2,7 +2,8 @@
 //! callers ([`writer`]).
 //!
 //! Lines that callers, backends or strangers can cause are limited for each kind and tenant
-//! ([`RateLimitedFormat`]), so that none of them can fill the disk or hide other events behind a flood.
+//! ([`RateLimitedFormat`]), so that none of them can fill the disk or hide other events behind a
+//! flood.
 
 mod rate_limit;
 mod writer;

@@ -11,7 +11,7 @@ use super::tenant::Tenant;
 use crate::routing::MountIndex;
 use crate::spec::{HeldClaim, TenantClaim, TenantName};
 
-/// The claims that entries hold or wait for, by stem.
+/// The claims that entries hold or wait for, by entry id.
 #[derive(Default)]
 pub(super) struct ClaimIndex {
     names: HashMap<TenantName, Vec<Arc<str>>>,
@@ -79,8 +79,9 @@ impl ClaimIndex {
         self.names.get(name).into_iter().flatten()
     }
 
-    /// Those who wait, and whoever holds what one of them wants or guards what one would open. Nobody else can change the verdict: who does not wait
-    /// never loses, and stands in nobody's way but there.
+    /// Returns the requests of the waiting entries, of the holders of what they want, and of the
+    /// guards of what they would open. No other entry affects the verdict: an entry that does not
+    /// wait cannot lose, and only these can stand in the way of one that does.
     pub(super) fn claim_requests<'a>(
         &'a self,
         roster: &'a EntryMap,

@@ -2,14 +2,15 @@
 //! and mounts. Pure.
 //!
 //! A name, mount or host stays with its holder, whether or not the holder's files can be used;
-//! among newcomers the order of their stems decides, so that the outcome does not depend on timing.
-//! Tenants that swap prefixes both succeed. A live tenant whose new claim loses keeps what it held.
+//! among newcomers the order of their entry ids decides, so that the outcome does not depend on
+//! timing. Tenants that swap prefixes both succeed. A live tenant whose new claim loses keeps what
+//! it held.
 //!
-//! A claim that was refused takes nothing by itself, however free it becomes: else a file that lost could wait for its
-//! holder to be replaced. It counts again when its files change, when an operator accepts it, or when the holder itself wants
-//! to trade places with it.
+//! A rejected claim takes nothing by itself, even if what it wants becomes free: otherwise a file
+//! that lost could wait for its holder to be replaced. It counts again when its files change, when
+//! an operator accepts it, or when the holder itself wants to swap with it.
 //!
-//! Who may be open beside whom is judged here, too (`guards`).
+//! Also decides which tenants may be open beside one that guards the same data (`guards`).
 
 mod guards;
 
@@ -21,10 +22,10 @@ use crate::spec::{Mount, Reach, TenantClaim, TenantName};
 
 pub(crate) use guards::stays_open;
 
-/// One entry's wish and possession.
+/// What one entry wants and holds.
 #[derive(Debug, Clone, Default)]
 pub struct ClaimRequest<'a> {
-    /// The stem of the entry.
+    /// The entry id.
     pub entry_id: &'a str,
     /// The claim of its candidate, if there is one.
     pub wanted: Option<TenantClaim<'a>>,
@@ -32,9 +33,10 @@ pub struct ClaimRequest<'a> {
     pub held: Option<TenantClaim<'a>>,
     /// Whether its candidate was refused before.
     pub was_rejected: bool,
-    /// What its candidate would give to everybody, where nothing says that this is meant.
+    /// What its candidate would give to everybody without an explicit order in its files or by an
+    /// operator.
     pub opens: Vec<Reach>,
-    /// What it gives to some callers only, or would, if its files could be used.
+    /// What it gives to authorized callers only, or would if its files could be used.
     pub guards: Vec<Reach>,
 }
 
@@ -45,21 +47,21 @@ pub enum ClaimRejection {
     NameTaken { name: TenantName, holder: String },
     /// Another tenant holds the mount, or its host.
     MountTaken(MountConflict),
-    /// It would give everybody what another entry gives to some.
+    /// It would give to everybody what another entry gives to authorized callers only.
     Guarded { by: String },
-    /// It was refused before, and nobody has any of this now.
+    /// The claim was rejected before; no entry holds any of it now.
     NeedsAcceptance { name: TenantName, mounts: Vec<Mount> },
 }
 
-/// Refusals by stem.
+/// Rejections by entry id.
 type Rejections = BTreeMap<String, ClaimRejection>;
 
 /// Decides between the candidates and what is held. Every candidate without a refusal may serve.
 pub fn resolve(applicants: &[ClaimRequest<'_>]) -> Rejections {
     let mut refused = guards::refused(applicants);
     let (waiting, contenders) = partition_rejected(applicants, &refused);
-    // Whoever loses falls back to what it holds, which may take a name or a mount from a newcomer: again, until nobody
-    // loses. Each round refuses at least one more, so this ends.
+    // A loser falls back to what it holds, which may take a name or a mount from a newcomer, so
+    // repeat until there is no loser. Each round rejects at least one more claim, so this ends.
     loop {
         let mut losers = find_name_losers(&contenders, &refused);
         if losers.is_empty() {
@@ -75,11 +77,11 @@ pub fn resolve(applicants: &[ClaimRequest<'_>]) -> Rejections {
     refused
 }
 
-/// A refused claim: the stem, and what it wants.
+/// A rejected claim: the entry id, and what the entry wants.
 type RejectedClaim<'a> = (&'a str, TenantClaim<'a>);
 
-/// Takes out of the contest the claims that are refused already, and those that were refused before, except for those
-/// whose holder wants to trade.
+/// Takes out of the contest the claims rejected in this pass, and those rejected in an earlier one,
+/// unless their holder wants to swap. Returns the latter claims and the contenders.
 fn partition_rejected<'a>(
     applicants: &[ClaimRequest<'a>],
     refused: &Rejections,
@@ -100,7 +102,7 @@ fn partition_rejected<'a>(
     (waiting, contenders)
 }
 
-/// Whether the mover leaves what the applicant wants, and wants what the applicant holds.
+/// Whether the mover gives up what the applicant wants, and wants what the applicant holds.
 fn is_swap(
     applicant: &ClaimRequest<'_>,
     wants: TenantClaim<'_>,
@@ -168,7 +170,7 @@ impl<'a> ClaimRequest<'a> {
         self.wanted.is_some() && !refused.contains_key(self.entry_id)
     }
 
-    /// Returns what the entry leaves and what it wants, if its files say so for the first time.
+    /// Returns what the entry gives up and what it wants, if its files say so for the first time.
     fn planned_move(&self) -> Option<(TenantClaim<'a>, TenantClaim<'a>)> {
         let (holds, wants) = (self.held?, self.wanted?);
         (!self.was_rejected && !holds.is_same_as(&wants)).then_some((holds, wants))
@@ -233,7 +235,7 @@ fn mount_claims(applicant: &ClaimRequest<'_>, refused: &Rejections) -> impl Iter
 }
 
 impl ClaimRejection {
-    /// Turns the refusal into a finding about the entry with this stem.
+    /// Turns the rejection into a finding about the entry with this id.
     pub fn to_diagnostic(&self, stem: &str) -> Diagnostic {
         match self {
             Self::NameTaken { name, holder } => {
@@ -275,7 +277,7 @@ fn format_mount(mount: &Mount) -> String {
     }
 }
 
-/// Quotes a stem for a shell.
+/// Quotes an entry id for a shell.
 fn shell_quote(stem: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     match stem.chars().all(is_plain) {

@@ -19,7 +19,7 @@ use crate::bundle::{LoadOutcome, Snapshot};
 use crate::spec::{HeldClaim, Reach, Reaches, TenantClaim, TenantName, TenantSpec};
 use crate::store;
 
-/// All entries, by stem. Boxed, since the nodes of a map are half empty.
+/// All entries, by entry id. Boxed, since the nodes of a map are half empty.
 pub(super) type EntryMap = BTreeMap<Arc<str>, Box<Entry>>;
 
 /// The state of one entry.
@@ -31,9 +31,9 @@ pub(super) struct Entry {
     name: Option<TenantName>,
     /// The findings about the current files.
     report: Report,
-    /// What the files, as they are, give to some callers only.
+    /// What the files, as last read, give to authorized callers only.
     guards: Option<Box<Reaches>>,
-    /// Another entry guards what this one gives to everybody.
+    /// The warning that another entry guards what this one gives to everybody.
     guarded: Option<Box<Diagnostic>>,
     /// Why the candidate may not serve; judged anew in every pass.
     rejection: Option<Box<Diagnostic>>,
@@ -244,8 +244,8 @@ impl Entry {
         }
     }
 
-    /// What a candidate would give to everybody, where nothing says that this is meant: neither its files nor an operator, and
-    /// it was not so before.
+    /// Returns what a candidate would newly give to everybody without an explicit order in its
+    /// files or by an operator.
     fn opened_by(&self, candidate: &Candidate) -> Vec<Reach> {
         if candidate.is_forced || !candidate.spec.enabled {
             return Vec::new();
@@ -256,7 +256,8 @@ impl Entry {
         candidate.spec.opens().iter().filter(|reach| !before.contains(reach)).copied().collect()
     }
 
-    /// What is given to some callers only: as the candidate would; where there is none, as is in force or the files say.
+    /// Returns what the entry gives to authorized callers only: by its candidate, or without one by
+    /// the live revision and the files as last read.
     pub(super) fn guards(&self) -> Vec<Reach> {
         if let Some(candidate) = &self.candidate {
             return candidate.spec.guards().into_iter().flat_map(Reaches::all).collect();
@@ -265,13 +266,14 @@ impl Entry {
         live.into_iter().chain(self.guards.as_deref()).flat_map(Reaches::all).collect()
     }
 
-    /// What is in force gives to everybody, where nothing says that this is meant.
+    /// Returns what the live revision gives to everybody without an explicit order in its files.
     pub(super) fn open(&self) -> &[Reach] {
         let answers = |live: &&LiveRevision| live.is_enabled_by_files && !live.tenant.slot.is_closed();
         self.live.as_ref().filter(answers).map(|live| live.tenant.spec.opens()).unwrap_or_default()
     }
 
-    /// Takes note of whether another entry guards what this one gives to everybody. Says whether that is news.
+    /// Sets the warning that another entry guards what this one gives to everybody. Returns whether
+    /// it changed.
     pub(super) fn note_guarded(&mut self, found: Option<Diagnostic>) -> bool {
         let found = found.map(Box::new);
         let news = self.guarded != found;
@@ -279,7 +281,8 @@ impl Entry {
         news
     }
 
-    /// Whether a candidate was refused before, and nothing has happened since that lets it be judged anew.
+    /// Whether the candidate's claim was rejected before, and neither the files changed nor an
+    /// operator accepted it since.
     fn is_rejected(&self, candidate: &Candidate) -> bool {
         !candidate.is_forced && self.persisted.rejected_digest == Some(candidate.revision)
     }
@@ -485,7 +488,7 @@ impl Entry {
         before
     }
 
-    /// Keeps the revision from `Known::put_up` in force until the files change. If it was
+    /// Keeps the revision from [`Entry::stage_rollback`] in force until the files change. If it was
     /// refused, restores the earlier state and returns the reason.
     pub(super) fn commit_rollback(&mut self, number: u64, before: StagedRollback) -> Result<(), String> {
         if let Some(live) =

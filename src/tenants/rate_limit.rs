@@ -39,9 +39,10 @@ impl CallerKey {
 
 /// The buckets of one tenant.
 ///
-/// At most [`MAX_TRACKED_CALLERS`] callers of a minute, and as many of the minute before it, have a bucket
-/// of their own. All others share [`SHARED_BUCKETS`] buckets by their hash: memory and the cost of
-/// a request stay constant however many addresses a caller has, and callers with a bucket keep it.
+/// At most [`MAX_TRACKED_CALLERS`] callers of a minute, and as many of the minute before it, have a
+/// bucket of their own. All others share [`SHARED_BUCKETS`] buckets by their hash: memory and the
+/// cost of a request stay constant however many addresses a caller has, and callers with a bucket
+/// keep it.
 #[derive(Debug, Default)]
 pub struct RateBuckets {
     /// Created on first use: most tenants have no limit.

@@ -9,7 +9,7 @@ const LOCATOR: &[u8] = b"PK\x06\x07";
 const LOCATOR_LEN: usize = 20;
 const END_64: &[u8] = b"PK\x06\x06";
 const MAX_COMMENT: usize = 0xFFFF;
-/// A count that is said in the ZIP64 record.
+/// A count with this value is in the ZIP64 record.
 const ELSEWHERE: u64 = 0xFFFF;
 
 /// Returns the number of entries: the largest that any end record within reach declares, or `None`
@@ -27,7 +27,8 @@ fn entries_at(bytes: &[u8], end: usize, counts: &BTreeMap<usize, u64>) -> Option
     let here = [number(bytes, end + 8, 2)?, number(bytes, end + 10, 2)?];
     let there = locator(bytes, end).and_then(|locator| counts.get(&locator).copied());
     let Some(there) = there else { return here.into_iter().max() };
-    // Writers that always write ZIP64 say "look there" here, however few the entries are (APPNOTE 4.4.1.4).
+    // Writers that always use ZIP64 put this value here, however few the entries are (APPNOTE
+    // 4.4.1.4).
     here.into_iter().filter(|count| *count != ELSEWHERE).chain([there]).max()
 }
 
@@ -36,9 +37,10 @@ fn locator(bytes: &[u8], end: usize) -> Option<usize> {
     end.checked_sub(LOCATOR_LEN).filter(|&at| bytes[at..].starts_with(LOCATOR))
 }
 
-/// The counts of ZIP64 archives by their locators. A record is taken where the locator says, and wherever one ends at the
-/// locator, as it does when bytes were put in front of the archive; of several the largest, since any may be the one that
-/// a reader takes. One pass over the bytes, however many locators there are.
+/// Returns the counts of ZIP64 end records by their locators. Both the record that the locator
+/// points to and any that ends at the locator count, since bytes in front of the archive shift the
+/// offsets; the largest count wins, since a reader may take any of them. One pass over the bytes,
+/// however many locators there are.
 fn counts_64(bytes: &[u8], locators: BTreeSet<usize>) -> BTreeMap<usize, u64> {
     let mut counts = BTreeMap::new();
     let Some(&last) = locators.last() else { return counts };
@@ -65,7 +67,7 @@ fn counts_64(bytes: &[u8], locators: BTreeSet<usize>) -> BTreeMap<usize, u64> {
     counts
 }
 
-/// The count of the ZIP64 end record at a place.
+/// Returns the count of the ZIP64 end record at an offset.
 fn count_64(bytes: &[u8], record: usize) -> Option<u64> {
     bytes.get(record..).filter(|rest| rest.starts_with(END_64))?;
     Some(number(bytes, record.checked_add(24)?, 8)?.max(number(bytes, record.checked_add(32)?, 8)?))
@@ -99,7 +101,8 @@ mod tests {
         assert_eq!(declared_entries(&[b'x'; 100]), None);
     }
 
-    /// A ZIP64 end record of this count with its locator, which says that the record is at `told`, and the classic end.
+    /// Builds a ZIP64 end record with this count, its locator, which says that the record is at
+    /// `told`, and the classic end record.
     fn zip64(entries: u64, told: u64, classic: u16) -> Vec<u8> {
         let mut bytes = END_64.to_vec();
         bytes.extend(44u64.to_le_bytes());

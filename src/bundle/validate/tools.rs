@@ -204,8 +204,8 @@ fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: 
     }
 }
 
-/// Whether a schema, or one inside it, is such. What stands under `enum`, `default` and the like is no schema, and names under
-/// `properties` are no keywords.
+/// Whether a schema or a schema inside it satisfies `is_such`. Values of `enum`, `default` and the
+/// like are not schemas, and names in `properties` are not keywords.
 fn any(schema: &Json, is_such: &impl Fn(&Map<String, Json>) -> bool) -> bool {
     let Json::Object(members) = schema else { return false };
     let inside = |(keyword, value): (&String, &Json)| match (keyword.as_str(), value) {

@@ -45,8 +45,8 @@ fn check_folder(folder: &Path, mode: TlsMode) -> Result<String, String> {
         };
     }
     if mode != TlsMode::Manual {
-        // Check permissions first: `preflight::check_folder` opens the folder for writing, which closes it to
-        // other users.
+        // Check permissions first: `preflight::check_folder` opens the folder for writing, which
+        // closes it to other users.
         if folder.is_dir() && key_files::is_readable_by_others(folder) {
             return Err(format!("other users can look into {shown}: `chmod 700 {shown}`"));
         }

@@ -40,7 +40,8 @@ pub(super) fn pair_files<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Paired
     gathered
 }
 
-/// A chain that came in a file of its own (`chain.crt`, `a.ca-bundle`) belongs behind its certificate.
+/// Completes each certificate with a chain from a file of its own (`chain.crt`, `a.ca-bundle`) in
+/// the same folder.
 fn complete(good: &mut BTreeMap<PathBuf, Arc<ServerCertificate>>, parts: &BTreeMap<PathBuf, PemContents>) {
     for (path, material) in good {
         let beside = parts.iter().filter(|(other, _)| other.parent() == path.parent());

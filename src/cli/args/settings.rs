@@ -102,7 +102,8 @@ pub struct ValidationArgs {
     /// A network that backends may be in although it is loopback; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub backend_allow: Vec<String>,
-    /// A host, `*.domain` or network that backends may be in, and in no other then; repeatable [default: any].
+    /// A host, `*.domain` or network that backends may be in, and in no other then; repeatable
+    /// [default: any].
     #[arg(long, value_name = "PLACE")]
     pub backend_only: Vec<String>,
 }

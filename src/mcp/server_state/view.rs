@@ -1,8 +1,8 @@
 //! One caller's view of one server: the only way from a handler to tools, context and backend.
 //!
-//! Only this module creates [`GrantedTool`] and [`GrantedContext`], after `Rights::allows` allowed it;
-//! their fields are private, and so is the surface behind [`ServerState`]. A handler that forgets the
-//! check has nothing to give out.
+//! Only this module creates [`GrantedTool`] and [`GrantedContext`], after `Permissions::allows`
+//! allowed it; their fields are private, and so is the surface behind [`ServerState`]. A handler
+//! that forgets the check has nothing to give out.
 
 use std::sync::Arc;
 use std::time::Duration;

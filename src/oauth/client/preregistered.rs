@@ -88,8 +88,8 @@ impl ClientRegistry {
     /// Adds a client, with a new id and secret.
     ///
     /// # Errors
-    /// Returns what is wrong with the entry, `ClientAdminError::TooManyClients` if the tenant has too many clients, or
-    /// why the store cannot be written.
+    /// Returns what is wrong with the entry, `ClientAdminError::TooManyClients` if the tenant has
+    /// too many clients, or why the store cannot be written.
     pub async fn create(&self, entry: NewClient, now: Timestamp) -> Result<CreatedClient, ClientAdminError> {
         let secret = (!entry.public).then(|| Secret::new(format!("cs_{}", random::hex::<32>())));
         let entered = PreregisteredClient::new(entry, secret.as_ref(), now)?;
@@ -127,8 +127,8 @@ impl ClientRegistry {
     /// grants.
     ///
     /// # Errors
-    /// Returns `ClientAdminError::UnknownClient` if the tenant has no such client, or why the store cannot be
-    /// written.
+    /// Returns `ClientAdminError::UnknownClient` if the tenant has no such client, or why the store
+    /// cannot be written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), ClientAdminError> {
         let registered = super::registered::open_client_id(&self.store, &self.incarnation, id).is_some();
         let id = id.to_owned();

@@ -76,7 +76,8 @@ impl<'a> ClientAssertion<'a> {
     /// currently valid, and used for the first time.
     ///
     /// # Errors
-    /// [`ReplayError::CacheFull`] if the assertion would be valid, but its use cannot be remembered now.
+    /// [`ReplayError::CacheFull`] if the assertion would be valid, but its use cannot be remembered
+    /// now.
     pub(super) fn verify(
         &self,
         issuer: &Issuer,

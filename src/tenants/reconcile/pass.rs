@@ -36,7 +36,7 @@ pub(super) const BATCH_SIZE: usize = 256;
 /// to be mounted.
 pub(super) const EMPTY_FOLDER_GRACE: Duration = Duration::from_secs(30);
 
-/// The stems of the entries that changed in a pass.
+/// The ids of the entries that changed in a pass.
 pub(super) type ChangedEntries = BTreeSet<Arc<str>>;
 
 /// The state of the task.
@@ -308,7 +308,7 @@ impl Reconciler {
         }
     }
 
-    /// Reads entries in batches and updates the roster. Returns those that changed.
+    /// Reads entries in batches and updates the entry map. Returns those that changed.
     async fn load_and_ingest(&mut self, due: Vec<PendingLoad>, now: Instant) -> ChangedEntries {
         let (mut due, mut changed) = (due.into_iter(), ChangedEntries::new());
         while due.len() > 0 {
@@ -318,7 +318,7 @@ impl Reconciler {
         changed
     }
 
-    /// Reads entries on blocking threads, in a few shares. Returns them in order of their stems.
+    /// Reads entries on blocking threads, in a few shares. Returns them in order of their ids.
     async fn load_batch(&self, due: Vec<PendingLoad>) -> Vec<LoadedEntry> {
         let mut readers = JoinSet::new();
         let per_reader = due.len().div_ceil(READERS).max(1);
@@ -336,7 +336,7 @@ impl Reconciler {
         read
     }
 
-    /// Updates the roster with what was read of an entry, unless it is still being written.
+    /// Updates the entry map with what was read of an entry, unless it is still being written.
     fn ingest(&mut self, read: LoadedEntry, now: Instant) -> Option<Arc<str>> {
         if read.is_unstable(!self.entries.contains_key(&read.entry_id)) {
             stability::observe_unstable(&mut self.observations, read.entry_id, read.signature_after, now);
@@ -405,7 +405,8 @@ impl Reconciler {
         }
     }
 
-    /// Tells those who are open whether another guards the same data; adds to `changed` whoever is told something new.
+    /// Warns open entries if another entry guards the same data, and adds those whose warning
+    /// changed to `changed`.
     fn warn_of_guards(&mut self, changed: &mut ChangedEntries) {
         for stem in self.companions.concerned(changed) {
             let Some(known) = self.entries.get_mut(&stem) else { continue };
@@ -426,7 +427,7 @@ fn is_holder_absent(refusal: &ClaimRejection, holdings: &ClaimIndex, sightings: 
         ClaimRejection::MountTaken(conflict) => {
             holdings.holders_of_name(&conflict.holder).any(|stem| away(stem))
         }
-        // What a guard that goes away leaves behind is not opened by that.
+        // When a guard goes away, that does not open the entries that it closed.
         ClaimRejection::NeedsAcceptance { .. } | ClaimRejection::Guarded { .. } => false,
     }
 }

@@ -5,8 +5,8 @@
 //! connection goes to the addresses that were verified. Redirects, proxies and decompression are
 //! off.
 //!
-//! A name takes one of the places that there are for callers' names (`base/resolve`): by shares, until the look-up has really
-//! ended.
+//! A lookup takes one of the resolver's slots for callers' names (`base/dns`), which are shared
+//! fairly, until the system's resolver has returned.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
