@@ -14,10 +14,10 @@ use crate::base::net;
 use crate::bundle;
 use crate::spec::{BackendOnly, Standing};
 
-/// What the settings say of backends' addresses.
+/// The rules of the settings for backends' addresses.
 #[derive(Debug, Clone, Default)]
 pub struct AddressRules {
-    /// Networks that are fine although they are loopback or link-local.
+    /// Networks that are allowed although they are loopback or link-local.
     pub allow: Vec<IpNet>,
     /// Where backends may be at all.
     pub only: BackendOnly,
@@ -26,7 +26,7 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// As tenants' files are judged by.
+    /// The rules by which tenants' files are judged.
     pub fn of(context: &bundle::LoadContext) -> Self {
         Self {
             allow: context.backend_allow.clone(),
@@ -45,18 +45,18 @@ impl AddressGuard {
         Self(rules)
     }
 
-    /// Whether it is worth asking where this host is.
+    /// Whether this host may be allowed, so that resolving its name is worthwhile.
     pub(super) fn knows(&self, host: &str) -> bool {
         self.0.only.standing(host) != Standing::Unlisted
     }
 
-    /// Whether a proxy may be asked for this host, which then decides where that is.
+    /// Whether the proxy may be asked for this host; the proxy then resolves it.
     pub(super) fn trusts_a_proxy_with(&self, host: &str, port: u16) -> bool {
         self.0.only.standing(host) == Standing::Listed
             && parse_ip_literal(host).is_none_or(|ip| self.permits(host, SocketAddr::new(ip, port)))
     }
 
-    /// Whether this host's backend may be there.
+    /// Whether this host's backend may have this address.
     pub(super) fn permits(&self, host: &str, address: SocketAddr) -> bool {
         self.0.only.admits(host, address.ip()) && self.permits_anybody(address)
     }

@@ -61,7 +61,7 @@ pub(super) enum ConnectError {
 impl ConnectError {
     fn of_proxy(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let fault = fault.into();
-        // A status of 407, which the library's error tells in words only.
+        // A status of 407: the library's error has it only in its message.
         if fault.to_string().contains("authorization required") {
             Self::ProxyLogin
         } else {
@@ -70,7 +70,7 @@ impl ConnectError {
     }
 }
 
-/// What the pool asks for connections. Cheap to clone.
+/// The connector of the pool. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct BackendConnector {
     guard: Arc<AddressGuard>,

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::budget::{Budget, Reservation};
 use super::clock::{Clock, SystemClock};
 
-/// Threads that look up names that operators say, and names that callers bring.
+/// The numbers of threads that look up operators' names, and names that callers bring.
 const PLACES: u64 = 48;
 const PLACES_OF_CALLERS: u64 = 20;
 /// Enough for the system's resolver, which keeps its buffers on the stack.

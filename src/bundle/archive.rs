@@ -215,7 +215,7 @@ fn name_of(entry: &Packed<'_>) -> Option<(String, bool)> {
     Some((segments.join("/"), is_guessed))
 }
 
-/// The method that an entry is compressed with, if it is none that is read here (APPNOTE 4.4.5).
+/// Returns the compression method of an entry, if it is one that is not read here (APPNOTE 4.4.5).
 fn unusual_method(entry: &Packed<'_>) -> Option<&'static str> {
     const NAMED: [(CompressionMethod, &str); 6] = [
         (CompressionMethod::DEFLATE64, "Deflate64"),

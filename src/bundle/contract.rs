@@ -119,7 +119,8 @@ pub(super) fn search_input(parameters: &Map<String, Value>, needed: &[&str]) -> 
     }));
     for (name, schema) in parameters {
         let mut schema = schema.clone();
-        // Who changes the bounds of an argument of ours need not say again what it is.
+        // An operator who changes the bounds of one of our arguments need not repeat its
+        // description.
         let ours = match name.as_str() {
             "limit" => Some(json!(limit_description(schema.get("maximum")))),
             _ => properties.get(name).and_then(|ours| ours.get("description")).cloned(),

@@ -580,7 +580,7 @@ mod tests {
             named_almost(&["beta/server.zip", "beta/.env.txt", "beta/x.yaml.txt"]),
             [("beta".to_owned(), vec!["beta/.env.txt".to_owned(), "beta/x.yaml.txt".to_owned()])]
         );
-        // A zip of its own is what the overlay of that name restricts.
+        // A zip with the overlay's own name is the one that the overlay restricts.
         assert!(named_almost(&["beta.zip", "beta (1).zip", "beta (1).yaml", "gamma.yaml"]).is_empty());
     }
 

@@ -52,7 +52,7 @@ pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Res
     judging_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
 }
 
-/// The same, where `installed` would have the configuration.
+/// Like [`load_for_check`], with the installed configuration at `installed`.
 fn judging_beside(
     flags: Flags,
     config: Option<&Path>,
@@ -86,7 +86,7 @@ fn running(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
     Some((address, AdminClient::new(address).about().ok()?))
 }
 
-/// As if the running gateway's host, and where its backends may be, were given here.
+/// Sets the running gateway's hosts and backend rules as if they were given as flags.
 fn with_gateway_info(flags: Flags, about: &GatewayInfo) -> Flags {
     let flags = flags
         .with(SettingKey::HOST, &about.hosts)

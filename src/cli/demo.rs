@@ -86,7 +86,7 @@ fn folder_is_free(folder: &DemoFolder) -> anyhow::Result<()> {
     }
 }
 
-/// Announces from a thread of its own: it waits for the gateway, which must not wait for it.
+/// Prints the announcement on its own thread: it waits for the gateway, which must not wait for it.
 fn announce_soon(addresses: Addresses, folder: DemoFolder) {
     let announce = move || {
         let tenants = addresses.admin.map(|admin| served(&AdminClient::new(admin))).unwrap_or_default();

@@ -40,7 +40,7 @@ pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// The tenant that somebody perhaps meant who wrote another name.
+/// Suggests the tenant whose name is closest to an unknown one.
 fn meant(name: &str, tenants: &[TenantStatus]) -> Option<String> {
     let known =
         tenants.iter().flat_map(|tenant| [(&*tenant.name, &*tenant.name), (&*tenant.stem, &*tenant.name)]);

@@ -98,7 +98,7 @@ fn with_empty_objects(body: &Bytes) -> Option<Bytes> {
     serde_json::to_vec(&message).ok().map(Bytes::from)
 }
 
-/// Whether `"name": []` stands somewhere in a text. In a string of it the quotes would be escaped.
+/// Whether a text contains `"name": []`. Inside a JSON string the quotes would be escaped.
 fn has_empty_list(body: &[u8], name: &str) -> bool {
     let quoted = format!("\"{name}\"");
     let places = body.windows(quoted.len()).enumerate().filter(|(_, part)| *part == quoted.as_bytes());
@@ -194,7 +194,7 @@ fn has_json(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case(JSON)
 }
 
-/// What is kept of a request to explain a refusal.
+/// The parts of a request that are needed to explain a refusal.
 #[derive(Debug)]
 pub(crate) struct RequestSnapshot {
     body: Bytes,

@@ -271,7 +271,7 @@ fn longest_cell(limit: usize, rows: usize, columns: usize) -> usize {
     (limit / 2 / cells.max(1)).clamp(MIN_CELL_CHARS, MAX_CELL_CHARS)
 }
 
-/// Room for so many characters in any script, and a little more.
+/// Returns the bytes that this many characters may take in any script, and a few more.
 const fn bytes_of(chars: usize) -> usize {
     4 * chars + 8
 }
@@ -507,7 +507,7 @@ mod tests {
             many.contains(&format!("| {}… |", "x".repeat(160))) && many.contains(&format!("{said} 160 ")),
             "{many}"
         );
-        // What is no row is as long as there is room for.
+        // A value that is not a row may take all of the room.
         assert_eq!(rendered(json!("x".repeat(5_000))).len(), 5_000);
         assert!(
             rendered(json!("x".repeat(50_000)))

@@ -190,12 +190,12 @@ fn is_integer(property: &Value) -> bool {
     }
 }
 
-/// A number that is written with a fraction or an exponent and has no fraction, as an integer.
+/// Returns as an integer a number that is written with a fraction or an exponent but is whole.
 fn whole_number(value: &Value) -> Option<Value> {
-    /// Above it a double is not every integer.
+    /// Above this, a double cannot represent every integer.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
-    // What is an integer already keeps its digits.
+    // An integer stays as it is, with all its digits.
     (value.as_i64().is_none() && value.as_u64().is_none()).then(|| Value::from(number as i64))
 }
 

@@ -27,9 +27,10 @@ const LEAST_IN_A_LOOK: usize = 32 << 10;
 /// Chunks of a response up to this size are not counted separately while they are being sent.
 const SMALL: usize = 1 << 10;
 
-/// So much of a refused request's body is read before the answer, for its connection to go on.
+/// How much of a refused request's body is read before the response, so that its connection can be
+/// reused.
 const PASSED_OVER: usize = 64 << 10;
-/// It is not waited for any longer.
+/// How long that may take.
 const DISCARD: Duration = Duration::from_millis(500);
 
 /// Why a request's body was not accepted.
@@ -189,7 +190,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> TrackedRequestBody<B> {
                     }
                 }
             };
-            // What was not read in time is not read.
+            // On a timeout the rest stays unread, which `was_read` reports.
             _ = tokio::time::timeout(DISCARD, passing).await;
         }
         self.was_read()
@@ -208,7 +209,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for TrackedRequestBody<B> {
         let polled = Pin::new(&mut this.body).poll_frame(context);
         this.ended |= matches!(polled, Poll::Ready(None)) || this.body.is_end_stream();
         this.broken |= matches!(polled, Poll::Ready(Some(Err(_))));
-        // Having been polled, it is asked for.
+        // Polling asks the client for the body (`100 Continue`).
         this.is_withheld = false;
         this.reading.set_waiting(polled.is_pending());
         polled

@@ -27,9 +27,9 @@ pub(super) const CALL_BYTES: u64 = 64 << 10;
 const STREAMS_OF_ONE: u64 = 16;
 /// Memory that a response takes besides its body: its head and the state of its stream.
 const ANSWER_BYTES: u64 = 1 << 10;
-/// So many refused clients may send on at a time without being cut.
+/// The maximum number of refused clients that may go on sending at a time.
 const LINGERERS: u64 = 1_024;
-/// When to try again after a refusal for want of room.
+/// When to try again after a refusal for lack of room.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// The budgets of one edge.

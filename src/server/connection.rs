@@ -79,15 +79,15 @@ async fn speak_tls(
 
 /// How a connection's conversation ended.
 enum Ended {
-    /// It goes on when its client asks again.
+    /// The connection is parked until the client sends its next request.
     Rests,
     /// One side ended it.
     Over,
-    /// Its client takes no answer.
+    /// The client takes no response.
     Left,
 }
 
-/// What the requests of one connection share.
+/// The state shared by the requests of one connection.
 pub(super) struct Connection {
     edge: Arc<Server>,
     peer: ConnInfo,
@@ -211,7 +211,7 @@ impl Connection {
         None
     }
 
-    /// Lets a client that was refused read why, though it is still sending.
+    /// Lingers, so that a refused client that is still sending can read the refusal.
     async fn linger<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         if let Some(place) = self.edge.budgets.linger(&self.parties()) {
             linger::over(stream, || place.of_its_network()).await;
@@ -292,7 +292,7 @@ impl Connection {
 
     fn report_end(&self, ended: Result<(), hyper::Error>) {
         if ended.as_ref().is_err_and(hyper::Error::is_parse) {
-            // hyper refused what was no head, by an answer of its own.
+            // hyper has answered a malformed head itself.
             self.activity.mark_unread();
         }
         self.report(ended.err());

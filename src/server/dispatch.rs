@@ -22,7 +22,7 @@ pub(super) struct DispatchedResponse {
     pub(super) has_credential: bool,
 }
 
-/// Why a request reaches no tenant, and what it would have asked for of one that cannot answer now.
+/// Why a request reaches no tenant, and the endpoint if its tenant exists but cannot answer now.
 struct Refused {
     fault: PrecheckError,
     endpoint: Option<Endpoint>,

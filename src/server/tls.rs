@@ -60,17 +60,17 @@ fn uses_aes_128(suite: CipherSuite) -> bool {
     )
 }
 
-/// What came of a handshake.
+/// The outcome of a handshake.
 pub(super) enum Shaken {
     Tls(Box<TlsStream<TcpStream>>),
-    /// The client spoke plain HTTP, and was told what to do instead.
+    /// The client spoke plain HTTP and got an error that says to use HTTPS.
     Told(TcpStream),
     /// A CA validated its challenge (TLS-ALPN-01, RFC 8737). Such a connection has a TLS
     /// configuration of its own and never reaches HTTP.
     Challenged,
 }
 
-/// Shakes hands. `nameless` has the certificate for who names no host.
+/// Performs the handshake. `nameless` has the certificate for clients that send no server name.
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -111,7 +111,7 @@ async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
     Ok(peeked == 1 && first[0].is_ascii_uppercase())
 }
 
-/// Somebody typed `http://` for `https://`.
+/// Answers a plain HTTP request with the advice to use HTTPS.
 async fn say_https(mut stream: TcpStream) -> io::Result<TcpStream> {
     let document = concat!(
         r#"{"type":"about:blank","title":"Bad Request","status":400,"#,

@@ -18,7 +18,7 @@ const ROOM: usize = 16 << 10;
 /// The stream as the connection uses it.
 pub(super) struct BatchedStream<S>(Arc<Mutex<WriteBatch<S>>>);
 
-/// The same stream, for the future that flushes it.
+/// A second handle of the same stream, for the future that flushes it.
 pub(super) struct BatchFlusher<S>(Arc<Mutex<WriteBatch<S>>>);
 
 struct WriteBatch<S> {

@@ -180,7 +180,7 @@ fn schema_fault(schema: &Json) -> Option<&'static str> {
     walk(schema, 0)
 }
 
-/// Clients make schemas of their own of ours, and some cannot make one of every keyword.
+/// Warns of keywords that some clients reject, since they convert our schema to one of their own.
 fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: Location) {
     let several = |schema: &Map<String, Json>| schema.get("type").is_some_and(Json::is_array);
     let exclusive = |schema: &Map<String, Json>| {

@@ -9,7 +9,7 @@ use crate::certs::key_files;
 use crate::certs::manual::{self, key_pairing};
 use crate::settings::{Settings, TlsMode};
 
-/// Looks at the folder, at who can read what is in it, and at an operator's files.
+/// Checks the folder, its permissions, and an operator's files.
 pub(super) fn check_folder_and_files(settings: &Settings, is_running: bool) -> Vec<DoctorCheck> {
     let folder = &settings.certs;
     if is_running && !folder.exists() {

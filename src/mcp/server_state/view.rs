@@ -28,7 +28,7 @@ pub(in crate::mcp) struct CallerView<'a> {
     caller: &'a Principal,
 }
 
-/// Why a caller does not get what they named.
+/// Why a caller does not get the item that it named.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::mcp) enum AccessError<'a> {
     /// It does not exist.

@@ -142,9 +142,9 @@ impl DocumentFetcher {
 pub(super) struct GuardedResolver {
     is_allowed: fn(IpAddr) -> bool,
     resolver: DnsResolver,
-    /// What may be connected to, by name, while somebody does.
+    /// The verified addresses by name, as long as a fetch uses them.
     approved: Arc<Mutex<HashMap<String, ApprovedAddresses>>>,
-    /// Names of a test's own.
+    /// Addresses by name, for tests.
     #[cfg(test)]
     pub(super) table: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
 }
