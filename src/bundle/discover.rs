@@ -354,12 +354,12 @@ fn is_misnamed_in_folder(path: &Path) -> bool {
     lookalike::is_misnamed(name) && !is_hidden && !path.is_dir()
 }
 
-/// Whether the folder itself is an unpacked export, and so one tenant.
+/// Whether the folder itself is an unpacked export, and so a single tenant.
 pub fn is_unpacked_export(folder: &Path) -> bool {
     folder.join("mcp/server/configs").is_dir()
 }
 
-/// The folder beside a path that is called almost like it and has tenants in it.
+/// Returns a sibling folder with a similar name that contains tenants.
 pub fn folder_like(path: &Path) -> Option<PathBuf> {
     let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folders =
@@ -377,7 +377,8 @@ pub fn folder_like(path: &Path) -> Option<PathBuf> {
     has_tenants.then(|| nearest.clone())
 }
 
-/// `mcp/server/configs/*.yaml` below the folder, or below one folder in it.
+/// Returns the files `mcp/server/configs/*.yaml` of the folder and of the folders directly inside
+/// it.
 fn find_unpacked_configs(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
     let roots = std::iter::once(folder).chain(names.iter().map(PathBuf::as_path));
     let mut configs: Vec<PathBuf> = roots

@@ -35,7 +35,7 @@ const CODE_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 /// and responses get lost.
 const REUSE_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 const REFRESH_IDLE_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// The longest life of a grant: that of Entra's own refresh tokens.
+/// The maximum lifetime of a grant: that of Entra's own refresh tokens.
 const MAX_GRANT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// A completed login, for a client that may have a code now.

@@ -132,7 +132,7 @@ async fn look(sleep: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
     *sleep = None;
 }
 
-/// The next data; trailers are passed over.
+/// Returns the next data frame and skips trailers.
 async fn next<B>(body: &mut B) -> Result<Option<Bytes>, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -156,7 +156,7 @@ pub(super) struct TrackedRequestBody<B: http_body::Body> {
 }
 
 impl<B: http_body::Body> TrackedRequestBody<B> {
-    /// The body that this head is of.
+    /// Creates the body that belongs to this request head.
     pub(super) fn new(body: B, head: &HeaderMap, activity: Arc<Activity>) -> Self {
         let is_withheld = head.contains_key(header::EXPECT);
         Self {
@@ -168,7 +168,7 @@ impl<B: http_body::Body> TrackedRequestBody<B> {
         }
     }
 
-    /// Whether all of it was read.
+    /// Whether the whole body was read.
     pub(super) fn was_read(&self) -> bool {
         self.ended && !self.broken
     }
@@ -239,16 +239,16 @@ pub(super) struct InFlightBody {
     body: Body,
     under_way: InFlightRequest,
     room: Arc<Reservation>,
-    /// The whole body is counted already; the chunks of a stream are counted as they come.
+    /// The whole body is already counted; a stream's chunks are counted as they come.
     is_whole: bool,
-    /// Its pieces are events (`text/event-stream`), each with a message of JSON-RPC.
+    /// The chunks are events (`text/event-stream`), each with one JSON-RPC message.
     is_events: bool,
-    /// It ended early, for want of room.
+    /// The body ended early for lack of room.
     is_cut: bool,
 }
 
 impl InFlightBody {
-    /// The body that the head of an answer is of.
+    /// Creates the body that belongs to this response head.
     pub(super) fn new(
         body: Body,
         head: &HeaderMap,
@@ -298,7 +298,7 @@ fn no_room_event(event: &[u8], exhausted: Exhausted) -> Bytes {
     Bytes::from(format!("data: {error}\n\n"))
 }
 
-/// Bytes on their way, and the room that they take.
+/// A chunk being sent, with its reservation.
 struct ReservedChunk {
     piece: Bytes,
     _room: Arc<Reservation>,
