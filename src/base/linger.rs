@@ -22,7 +22,7 @@ pub const BYTES: usize = 16 << 20;
 pub const DEADLINE: Duration = Duration::from_secs(15);
 /// A client that sends nothing for this long has read the response, or never will.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How many clients of one network may read at full speed: one [`CHUNK`] per millisecond each. More
+/// How many clients of one network may read at full speed: one `CHUNK` per millisecond each. More
 /// clients share that rate.
 const SWIFT: u64 = 8;
 /// The number of bytes read between two pauses.
@@ -62,7 +62,7 @@ pub async fn over_body<B: Body + Unpin>(mut body: B, lingering: impl Fn() -> u64
     _ = tokio::time::timeout(DEADLINE, drain(next, lingering)).await;
 }
 
-/// Reads until the peer ends, is silent for [`SILENCE`], or has sent [`BYTES`].
+/// Reads until the peer ends, is silent for `SILENCE`, or has sent `BYTES`.
 async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>, lingering: impl Fn() -> u64) {
     let (mut left, mut since_pause) = (BYTES, 0);
     while left > 0 {

@@ -52,7 +52,7 @@ pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Res
     judging_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
 }
 
-/// Like [`load_for_check`], with the installed configuration at `installed`.
+/// Like `load_for_check`, with the installed configuration at `installed`.
 fn judging_beside(
     flags: Flags,
     config: Option<&Path>,

@@ -1,4 +1,4 @@
-//! Fuzzes the parsing of a backend's answer into a [`JsonDocument`].
+//! Fuzzes the parsing of a backend's answer into a `JsonDocument`.
 //!
 //! The result is compared with two other readings of the same bytes: serde_json's, and a plain walk
 //! over a text that serde_json has accepted as JSON.

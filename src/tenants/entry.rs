@@ -488,7 +488,7 @@ impl Entry {
         before
     }
 
-    /// Keeps the revision from [`Entry::stage_rollback`] in force until the files change. If it was
+    /// Keeps the revision from `Entry::stage_rollback` in force until the files change. If it was
     /// refused, restores the earlier state and returns the reason.
     pub(super) fn commit_rollback(&mut self, number: u64, before: StagedRollback) -> Result<(), String> {
         if let Some(live) =

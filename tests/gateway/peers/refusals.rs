@@ -39,7 +39,7 @@ async fn read(mut command: Command, ca: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Has a client make every request of [`REFUSED`] up to the largest body that it sends at all.
+/// Has a client make every request of `REFUSED` up to the largest body that it sends at all.
 /// `made` builds its command from URL, CA file, size and key.
 async fn assert_read(client: &str, largest: usize, made: impl Fn(&str, &Path, usize, &str) -> Command) {
     let (_entra, _backend, gateway) = gateway().await;
