@@ -1,8 +1,8 @@
 //! Floor 2: the state that outlives the process. One SQLite file in the state folder, and the
 //! master key that seals the secrets in it. No other module names rusqlite.
 //!
-//! Files: `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.keyring` and
-//! `<state>/folder_lock`. The folder has mode 0700, the files 0600.
+//! Files: `<state>/tenantd.db` (write-ahead log, full sync), `<state>/master.key` and
+//! `<state>/lock`. The folder has mode 0700, the files 0600.
 //!
 //! Guarantees: a transaction that returned survives a power cut, and only one process uses the
 //! folder at a time. A file with a newer schema, a damaged file and a key that does not fit are

@@ -30,7 +30,7 @@ use crate::spec::TemplateValues;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
 
-/// Answers `tools/call_tool`.
+/// Answers `tools/call`.
 pub(super) async fn call_tool(
     shared: &ServerState,
     request: CallToolRequestParams,

@@ -1,4 +1,4 @@
-//! From the consent to Microsoft and back: `/auth/ms-handle_callback` (OpenID Connect Core section
+//! From the consent to Microsoft and back: `/auth/ms-callback` (OpenID Connect Core section
 //! 3.1.2.5).
 //!
 //! The state of a login lies, sealed, in a cookie of the browser that consented, one cookie per

@@ -270,7 +270,7 @@ fn is_reversed_domain(scheme: &str) -> bool {
     is_top && !SYSTEM_SCHEME_PREFIXES.contains(&top) && scheme.split('.').all(is_label)
 }
 
-/// Returns the `//parse_authority` before a path or query.
+/// Returns the `//authority` before a path or query.
 fn parse_authority(rest: &str) -> Option<&str> {
     let rest = rest.strip_prefix("//")?;
     let authority = rest.split(['/', '?']).next()?;
