@@ -82,6 +82,21 @@ impl<'a> FoundValue<'a> {
     pub(super) fn text(&self) -> Option<&'a str> {
         self.node.text()
     }
+
+    /// Returns the texts of a list, or of one text with commas, without blank ones.
+    pub(super) fn list_items(&self) -> Vec<&'a str> {
+        let mut items = self.list_items_as_written();
+        items.retain(|text| !text.is_empty() && !self.node.is_blank());
+        items
+    }
+
+    /// Returns the texts of a list, or of one text with commas, blank ones too.
+    pub(super) fn list_items_as_written(&self) -> Vec<&'a str> {
+        match &self.node.value {
+            YamlValue::List(items) => items.iter().filter_map(YamlNode::text).collect(),
+            _ => self.text().unwrap_or_default().split(',').map(str::trim).collect(),
+        }
+    }
 }
 
 impl ConfigDocument {
@@ -375,7 +390,7 @@ fn unknown_key_message(name: &str) -> String {
 
 /// Returns a name from the file, if it is safe to show.
 fn displayable_name(name: &str) -> &str {
-    if excerpt::is_name(name) { name } else { "this key" }
+    if fields::is_field_name(name) { name } else { "this key" }
 }
 
 /// Describes what was found, if that adds something.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::fields::is_field_name;
 use super::yaml::{YamlNode, YamlValue};
 use crate::base::diagnostic::{Diagnostic, Report};
 
@@ -70,13 +71,6 @@ const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
 /// 1MiB}`.
 const SECTIONS: &[&str] = &["access", "cache", "limits", "registration"];
 
-/// Whether a text looks like the name of a field, so that it may be shown.
-pub(super) fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 40
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-}
-
 /// Whether a field's name suggests that its value is secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -115,7 +109,7 @@ fn split(line: &str) -> Option<(&str, &str, &str)> {
     let name = rest[..end].trim().trim_matches(['"', '\'']);
     let value = &rest[end + 1..];
     let yaml = rest.as_bytes()[end] == b':';
-    if !is_name(name) || (yaml && !value.is_empty() && !value.starts_with([' ', '\t'])) {
+    if !is_field_name(name) || (yaml && !value.is_empty() && !value.starts_with([' ', '\t'])) {
         return None;
     }
     let blank = if yaml { value.len() - value.trim_start().len() } else { 0 };
@@ -149,7 +143,7 @@ fn section(value: &str) -> String {
     };
     let shown = |(name, value): (&str, &str)| match PLAIN.contains(&name.to_ascii_lowercase().as_str()) {
         true => format!("{name}: {}", plain(value)),
-        false if is_name(name) => format!("{name}: {HIDDEN}"),
+        false if is_field_name(name) => format!("{name}: {HIDDEN}"),
         false => HIDDEN.to_owned(),
     };
     format!("{{{}}}", fields.into_iter().map(shown).collect::<Vec<_>>().join(", "))

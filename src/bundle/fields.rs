@@ -215,6 +215,13 @@ pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static F
     similarity::closest(name, fields.iter().map(|field| (field.name, field)))
 }
 
+/// Whether a text looks like the name of a field, so that it may be shown.
+pub(super) fn is_field_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
 /// Whether a field decides who may call.
 pub(super) fn is_guard(field: &Field) -> bool {
     field.owner == FieldOwner::Guard || field.name == "oauth_enabled" || field.name.starts_with("microsoft_")

@@ -6,48 +6,33 @@ mod api_keys;
 mod backend;
 mod backend_address;
 mod backend_call;
+mod case;
 mod credential;
+mod guid;
+mod headers;
 mod login;
 mod machine_clients;
 mod mounts;
+mod parameters;
 mod registration;
 mod text_limits;
 mod tools;
+mod url;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LoadContext;
+use self::case::Validation;
 use super::document::{DocumentOrigin, Layers};
 use super::fields;
 use super::layers::GatheredLayers;
 use super::lookalike::Lookalike;
 use super::secret_refs::SecretResolver;
-use crate::base::diagnostic::{Diagnostic, Location, Report};
+use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
 
 const DEADLINE: Duration = Duration::from_secs(300);
-
-/// The inputs that all validators share.
-struct Validation<'a, 'b> {
-    layers: &'a Layers,
-    context: &'a LoadContext,
-    dataset: &'a str,
-    lookalikes: &'a [Lookalike],
-    resolver: &'a mut SecretResolver<'b>,
-    report: &'a mut Report,
-}
-
-impl Validation<'_, '_> {
-    /// Adds a finding at a place, or at the tenant as a whole.
-    fn add_finding(&mut self, diagnostic: Diagnostic, at: Option<Location>) {
-        self.report.push(match at.or_else(|| self.layers.location()) {
-            Some(location) => diagnostic.at(location),
-            None => diagnostic,
-        });
-    }
-}
 
 /// What became of a tenant's values. Whether it may be used is for the report to say.
 #[derive(Default)]
@@ -93,7 +78,7 @@ fn validate_spec(
     let tools = tools::validate(case, &title, &backend);
     let limits = validate_limits(case);
     text_limits::check_texts(case);
-    text_limits::list(case, &tools, limits.max_result_bytes);
+    text_limits::check_tool_list(case, &tools, limits.max_result_bytes);
     Some(TenantSpec {
         name,
         dataset: dataset.into(),
@@ -171,7 +156,7 @@ fn warn_of_unservable_requests(case: &mut Validation<'_, '_>, max_request: usize
         "requests may have {max_request} bytes, but the gateway never has room for one of more than {largest}: such are refused with 503"
     );
     let help = "lower max_request, or raise limits.request_memory_mib of the gateway; it must be more than ten times as much";
-    let place = case.layers.find(&["limits", "max_request"]).map(|found| found.location());
+    let place = case.locate(&["limits", "max_request"]);
     case.add_finding(Diagnostic::warning("request-room", found).help(help), place);
 }
 

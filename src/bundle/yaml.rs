@@ -9,7 +9,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use serde_json::{Number, Value as Json};
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
+
+use super::fields::is_field_name;
 
 /// The largest YAML text that is parsed, in bytes.
 pub(super) const MAX_BYTES: usize = 256 << 10;
@@ -130,6 +133,19 @@ impl YamlNode {
         }
     }
 
+    /// Converts the node to JSON (core schema): plain scalars may be numbers, booleans or null.
+    pub(super) fn to_json(&self) -> Json {
+        match &self.value {
+            YamlValue::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+            YamlValue::Map(pairs) => {
+                Json::Object(pairs.iter().map(|(key, node)| (key.text.to_string(), node.to_json())).collect())
+            }
+            YamlValue::Scalar { text, plain: false } => Json::String(text.to_string()),
+            YamlValue::Scalar { .. } if self.is_blank() => Json::Null,
+            YamlValue::Scalar { text, .. } => plain_to_json(text),
+        }
+    }
+
     fn weight(&self) -> NodeCost {
         let inside = match &self.value {
             YamlValue::Scalar { text, .. } => return NodeCost { nodes: 1, text: text.len(), depth: 1 },
@@ -141,6 +157,19 @@ impl YamlNode {
             }
         };
         NodeCost { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
+    }
+}
+
+fn plain_to_json(text: &str) -> Json {
+    if let Ok(number) = text.parse::<i64>() {
+        return Json::from(number);
+    }
+    let is_numeric = text.contains(|c: char| c.is_ascii_digit());
+    let number = text.parse::<f64>().ok().filter(|_| is_numeric).and_then(Number::from_f64);
+    match text {
+        "true" | "True" | "TRUE" => Json::Bool(true),
+        "false" | "False" | "FALSE" => Json::Bool(false),
+        _ => number.map_or_else(|| Json::String(text.to_owned()), Json::Number),
     }
 }
 
@@ -446,7 +475,7 @@ fn twice(key: &YamlKey, line: usize) -> SyntaxError {
 }
 
 fn named(key: &YamlKey) -> String {
-    match super::excerpt::is_name(&key.text) {
+    match is_field_name(&key.text) {
         true => key.text.to_string(),
         false => "a key".to_owned(),
     }

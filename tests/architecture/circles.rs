@@ -8,22 +8,6 @@ use super::Source;
 /// The known cycles, by folder. A new one is fixed, not listed.
 const LISTED: &[(&str, &[&str])] = &[
     ("backend", &["client", "context_refresh"]),
-    ("bundle", &["excerpt", "yaml"]),
-    (
-        "bundle::validate",
-        &[
-            "access",
-            "access_rules",
-            "api_keys",
-            "backend",
-            "backend_call",
-            "login",
-            "machine_clients",
-            "mounts",
-            "registration",
-            "tools",
-        ],
-    ),
     (
         "mcp",
         &[

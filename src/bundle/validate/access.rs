@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Validation, api_keys, login};
+use super::case::Validation;
+use super::{api_keys, login};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::{Digest, Hasher};
-use crate::bundle::document::FoundValue;
 use crate::spec::{AccessSpec, LoginSpec};
 
 /// Returns the access rules, and the digest of everything that decides who may call, unless some of
@@ -15,35 +15,29 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> (AccessSpec, Option<Dig
     // Errors in the app's client secrets leave no doubt about who may call, so they are read before
     // the count.
     let secrets = login::secrets(case);
-    let before = errors(case);
+    let before = count_errors(case);
     let declared = api_keys::find_declared(case);
-    let api_keys = declared.map(|found| api_keys::keys(case, &found)).unwrap_or_default();
+    let api_keys = declared.map(|found| api_keys::validate(case, &found)).unwrap_or_default();
     let login = login::validate(case, secrets, declared.is_some()).map(Arc::new);
     let public = case.layers.find_bool(&["public"]).unwrap_or(false);
     let open_on_purpose = public || case.layers.find_bool(&["open"]).unwrap_or(false);
     let access = AccessSpec { api_keys, login, public, open_on_purpose };
-    judge_namesakes(case, &access);
+    for lookalike in case.lookalikes {
+        // A file with a similar name may be the one that was meant to restrict this tenant.
+        lookalike.to_diagnostic(access.is_open()).into_iter().for_each(|found| case.report.push(found));
+    }
     let certain =
-        errors(case) == before && !case.layers.0.iter().any(|document| document.is_access_uncertain);
+        count_errors(case) == before && !case.layers.0.iter().any(|document| document.is_access_uncertain);
     let digest = certain.then(|| fingerprint(case, &access));
-    let asks_for_nothing = access.is_open() && declared.is_none() && !login::is_login_enabled(case);
-    refuse_open(case, asks_for_nothing);
-    for name in ["public", "open"] {
-        needless(case, name, !asks_for_nothing);
+    let asks_for_nothing = access.is_open() && declared.is_none() && !case.is_login_enabled();
+    match asks_for_nothing {
+        true => reject_if_auth_is_required(case),
+        false => ["public", "open"].into_iter().for_each(|name| report_if_needless(case, name)),
     }
     (access, digest)
 }
 
-/// Reports namesakes: a file with a similar name may be the one that was meant to restrict this
-/// tenant.
-fn judge_namesakes(case: &mut Validation<'_, '_>, access: &AccessSpec) {
-    for namesake in case.lookalikes {
-        let found = namesake.to_diagnostic(access.is_open());
-        found.into_iter().for_each(|found| case.report.push(found));
-    }
-}
-
-fn errors(case: &Validation<'_, '_>) -> usize {
+fn count_errors(case: &Validation<'_, '_>) -> usize {
     case.report.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
 }
 
@@ -61,11 +55,11 @@ fn fingerprint(case: &Validation<'_, '_>, access: &AccessSpec) -> Digest {
         field(&key.label);
         field(&format!("{} {:?}", key.digest, key.expires));
     }
-    access.login.iter().for_each(|login| login_fields(login, &mut field));
+    access.login.iter().for_each(|login| hash_login(login, &mut field));
     hasher.finish()
 }
 
-fn login_fields(login: &LoginSpec, field: &mut impl FnMut(&str)) {
+fn hash_login(login: &LoginSpec, field: &mut impl FnMut(&str)) {
     let LoginSpec { identity, rules, tools, machine_clients, registration } = login;
     field(&format!(
         "{:?} {} {}",
@@ -79,17 +73,8 @@ fn login_fields(login: &LoginSpec, field: &mut impl FnMut(&str)) {
     }
 }
 
-/// Returns the highest value that is present, even a blank one: an empty `access:` is not a request
-/// to be open.
-pub(super) fn find_written<'a>(case: &Validation<'a, '_>, name: &str) -> Option<FoundValue<'a>> {
-    case.layers.0.iter().rev().find_map(|document| {
-        let (_, node) = document.root.member(name)?;
-        Some(FoundValue { node, document })
-    })
-}
-
-fn refuse_open(case: &mut Validation<'_, '_>, asks_for_nothing: bool) {
-    if !asks_for_nothing || !case.context.require_auth {
+fn reject_if_auth_is_required(case: &mut Validation<'_, '_>) {
+    if !case.context.require_auth {
         return;
     }
     case.add_finding(
@@ -105,12 +90,12 @@ fn refuse_open(case: &mut Validation<'_, '_>, asks_for_nothing: bool) {
     );
 }
 
-/// What opens a tenant says nothing beside what closes it.
-fn needless(case: &mut Validation<'_, '_>, name: &'static str, asks_for_something: bool) {
-    if !asks_for_something || case.layers.find_bool(&[name]) != Some(true) {
+/// Reports a field that opens a tenant beside what closes it.
+fn report_if_needless(case: &mut Validation<'_, '_>, name: &'static str) {
+    if case.layers.find_bool(&[name]) != Some(true) {
         return;
     }
-    let at = case.layers.find(&[name]).map(|found| found.location());
+    let at = case.locate(&[name]);
     let what = format!("{name} says nothing: callers need a credential from anywhere");
     case.add_finding(Diagnostic::notice("public-needless", what).help("remove the line"), at);
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
-use super::Validation;
+use super::case::Validation;
 use super::credential::Credential;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{ConfigDocument, FoundValue};
@@ -15,7 +15,7 @@ const MAX_KEYS: usize = 16;
 
 /// Returns the list of keys in force. An empty list closes the tenant instead of opening it.
 pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundValue<'a>> {
-    let found = super::access::find_written(case, "api_keys")?;
+    let found = case.find_written(&["api_keys"])?;
     let empty =
         found.node.is_blank() || matches!(&found.node.value, YamlValue::List(items) if items.is_empty());
     if empty {
@@ -30,7 +30,7 @@ pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundVa
 }
 
 /// Returns the valid keys of a list.
-pub(super) fn keys(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
+pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
     let YamlValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_KEYS {
         case.add_finding(
@@ -50,8 +50,8 @@ pub(super) fn keys(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec
             continue;
         }
         let at = found.document.source.location_at(item.at);
-        let Some(key) = key(case, found.document, item, index) else { continue };
-        for (code, what) in collisions(&keys, &key) {
+        let Some(key) = validate_key(case, found.document, item, index) else { continue };
+        for (code, what) in find_collisions(&keys, &key) {
             case.add_finding(
                 Diagnostic::error(code, what).help("give every caller a label and a key of its own"),
                 Some(at.clone()),
@@ -62,7 +62,7 @@ pub(super) fn keys(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec
     keys
 }
 
-fn collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, String)> {
+fn find_collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     if keys.iter().any(|earlier| earlier.digest == key.digest) {
         found.push(("api-key-twice", "the same key is listed twice".to_owned()));
@@ -73,7 +73,7 @@ fn collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, Strin
     found
 }
 
-fn key(
+fn validate_key(
     case: &mut Validation<'_, '_>,
     document: &ConfigDocument,
     item: &YamlNode,
@@ -88,12 +88,12 @@ fn key(
     };
     let digest = key.digest(case);
     let label = key.label(case, format!("key-{}", index + 1));
-    let expires = expires(case, &key);
+    let expires = validate_expiry(case, &key);
     Some(ApiKeySpec { label: label?, digest: digest?, expires: expires? })
 }
 
 /// Returns when a key expires: `None` if the text is invalid, `Some(None)` for never.
-fn expires(case: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
+fn validate_expiry(case: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
     let Some(node) = key.member("expires") else { return Some(None) };
     let text = node.text()?;
     let moment = text.parse::<Timestamp>().ok().or_else(|| end_of_day(text));

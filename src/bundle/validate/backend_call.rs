@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Validation;
-use super::backend::{is_header_value, parse_header_name, refuse_header_value, url};
-use super::tools::parameter_names;
-use crate::base::diagnostic::Diagnostic;
+use super::case::Validation;
+use super::headers::{is_valid_header_value, parse_header_name, reject_header_value};
+use super::parameters::parameter_names;
+use super::url::validate_url;
+use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
 use crate::bundle::document::FoundValue;
@@ -15,9 +16,9 @@ use http::{HeaderName, Method};
 
 const MAX_HEADERS: usize = 32;
 /// The limit on all headers of a call together, in bytes: servers accept heads of 16 to 32 KiB.
-const HEADERS_BYTES: usize = 16 << 10;
+const MAX_HEADER_BYTES: usize = 16 << 10;
 /// The limit on a body's text, in bytes. As a tree it takes up to seventy times as much.
-const MAX_BODY: usize = 16 << 10;
+const MAX_BODY_BYTES: usize = 16 << 10;
 
 /// The parts that both calls share.
 pub(super) struct SharedCallParts {
@@ -39,7 +40,7 @@ struct CallKind<'a> {
 }
 
 /// Returns the call of the search tool. `endpoint` is `search_url`.
-pub(super) fn search(
+pub(super) fn validate_search(
     case: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
@@ -56,11 +57,11 @@ pub(super) fn search(
         default_get_url: str::to_owned,
         default_post_body: body_of_post,
     };
-    call(case, endpoint, shared, kind)
+    validate_call(case, endpoint, shared, kind)
 }
 
 /// Returns the call that fetches the semantic context. `endpoint` is `context_url`.
-pub(super) fn context(
+pub(super) fn validate_context(
     case: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
@@ -72,19 +73,19 @@ pub(super) fn context(
         default_get_url: contract::context_url,
         default_post_body: contract::context_body(),
     };
-    call(case, endpoint, shared, kind)
+    validate_call(case, endpoint, shared, kind)
 }
 
-fn call(
+fn validate_call(
     case: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
     kind: CallKind<'_>,
 ) -> Option<CallSpec> {
-    let method = method(case, &kind);
-    let url = target(case, endpoint, method.as_ref(), shared, &kind);
-    let body = body(case, method.as_ref(), &kind);
-    let headers = headers(case, shared, kind.name);
+    let method = validate_method(case, &kind);
+    let url = validate_target(case, endpoint, method.as_ref(), shared, &kind);
+    let body = validate_body(case, method.as_ref(), &kind);
+    let headers = build_headers(case, shared, kind.name);
     Some(CallSpec {
         method: method?,
         url: url?,
@@ -94,7 +95,7 @@ fn call(
     })
 }
 
-fn method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option<Method> {
+fn validate_method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option<Method> {
     let path = ["backend", kind.name, "method"];
     let Some(found) = case.layers.find(&path) else { return Some(kind.method.clone()) };
     match found.text()?.to_ascii_uppercase().as_str() {
@@ -111,7 +112,7 @@ fn method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option<Method> 
     }
 }
 
-fn target(
+fn validate_target(
     case: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     method: Option<&Method>,
@@ -119,15 +120,15 @@ fn target(
     kind: &CallKind<'_>,
 ) -> Option<UrlTemplate> {
     let path = ["backend", kind.name, "url"];
-    let endpoint_at = || case.layers.find(&[&format!("{}_url", kind.name)]).map(|found| found.location());
+    let endpoint_at = || case.locate(&[&format!("{}_url", kind.name)]);
     let (text, at) = match case.layers.find(&path) {
-        Some(found) => (url(case, &found, &path.join("."))?, Some(found.location())),
+        Some(found) => (validate_url(case, &found, &path.join("."))?, Some(found.location())),
         None if method == Some(&Method::GET) => ((kind.default_get_url)(endpoint?), endpoint_at()),
         None => (endpoint?.to_owned(), endpoint_at()),
     };
     let template = UrlTemplate::parse(&text).ok()?;
     let marks: Vec<&str> = template.marks().collect();
-    let known = known_marks(case, &marks, kind, at.clone());
+    let known = check_marks(case, &marks, kind, at.clone());
     (known && check_path_values(case, &template, shared, kind, at)).then_some(template.clone())
 }
 
@@ -138,7 +139,7 @@ fn check_path_values(
     template: &UrlTemplate,
     shared: &SharedCallParts,
     kind: &CallKind<'_>,
-    at: Option<crate::base::diagnostic::Location>,
+    at: Option<Location>,
 ) -> bool {
     // The context is fetched once for all callers, and so without arguments.
     let fixed = |mark: &str| kind.name == "context" || Constants::NAMES.contains(&mark);
@@ -164,7 +165,7 @@ fn check_path_values(
 }
 
 /// Returns the body: `None` if it is refused, `Some(None)` if the call has none.
-fn body(
+fn validate_body(
     case: &mut Validation<'_, '_>,
     method: Option<&Method>,
     kind: &CallKind<'_>,
@@ -188,7 +189,7 @@ fn body(
         (Some(found), _) => found.text()?,
     };
     let at = found.map(|found| found.location());
-    if text.len() > MAX_BODY {
+    if text.len() > MAX_BODY_BYTES {
         case.add_finding(
             Diagnostic::error("body-too-long", format!("{} is longer than 16 KiB", path.join(".")))
                 .help("a search's body is a few lines: the question, the connection, some options"),
@@ -197,10 +198,10 @@ fn body(
         return None;
     }
     match contract::template(text) {
-        Ok(template) => known_marks(case, &template.marks(), kind, at).then_some(Some(template)),
-        Err(fault) => {
+        Ok(template) => check_marks(case, &template.marks(), kind, at).then_some(Some(template)),
+        Err(error) => {
             case.add_finding(
-                Diagnostic::error("bad-body", format!("{} cannot be used: {fault}", path.join(".")))
+                Diagnostic::error("bad-body", format!("{} cannot be used: {error}", path.join(".")))
                     .help("write JSON with marks as values, such as {\"query\": {{query}}}"),
                 at,
             );
@@ -209,11 +210,12 @@ fn body(
     }
 }
 
-fn known_marks(
+/// Whether every mark can be filled; otherwise reports those that cannot.
+fn check_marks(
     case: &mut Validation<'_, '_>,
     marks: &[&str],
     kind: &CallKind<'_>,
-    at: Option<crate::base::diagnostic::Location>,
+    at: Option<Location>,
 ) -> bool {
     let known: Vec<&str> = kind.arguments.iter().chain(contract::CONSTANT_MARKS).copied().collect();
     let unknown: Vec<&str> = marks.iter().copied().filter(|mark| !known.contains(mark)).collect();
@@ -232,19 +234,19 @@ fn known_marks(
 }
 
 /// Returns the key's header and the operator's; those of the call override those of both calls.
-fn headers(
+fn build_headers(
     case: &mut Validation<'_, '_>,
     shared: &SharedCallParts,
     call: &str,
 ) -> Option<Arc<[(HeaderName, Secret)]>> {
     let mut headers = vec![shared.auth.clone()?];
     headers.extend(shared.headers.iter().cloned());
-    for (name, value) in named_headers(case, &["backend", call, "headers"], shared.headers.len())? {
+    for (name, value) in read_named_headers(case, &["backend", call, "headers"], shared.headers.len())? {
         headers.retain(|(earlier, _)| *earlier != name);
         headers.push((name, value));
     }
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum();
-    if bytes > HEADERS_BYTES {
+    if bytes > MAX_HEADER_BYTES {
         let long =
             Diagnostic::error("too-many-headers", "the backend's headers are together longer than 16 KiB");
         case.add_finding(long.help("keep those that the portal needs"), None);
@@ -254,27 +256,30 @@ fn headers(
 }
 
 /// Returns the headers at a path; `None` if they and the `others` elsewhere are too many.
-pub(super) fn named_headers(
+pub(super) fn read_named_headers(
     case: &mut Validation<'_, '_>,
     path: &[&str],
     others: usize,
 ) -> Option<Vec<(HeaderName, Secret)>> {
-    let layers = case.layers;
-    let find_named = layers.find_named(path);
-    if let Some((_, found)) = find_named.get(MAX_HEADERS.saturating_sub(others)) {
+    let named = case.layers.find_named(path);
+    if let Some((_, found)) = named.get(MAX_HEADERS.saturating_sub(others)) {
         let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
         case.add_finding(many.help("keep those that the portal needs"), Some(found.location()));
         return None;
     }
-    Some(find_named.into_iter().filter_map(|(name, found)| header(case, name, &found)).collect())
+    Some(named.into_iter().filter_map(|(name, found)| validate_header(case, name, &found)).collect())
 }
 
-fn header(case: &mut Validation<'_, '_>, name: &str, found: &FoundValue<'_>) -> Option<(HeaderName, Secret)> {
+fn validate_header(
+    case: &mut Validation<'_, '_>,
+    name: &str,
+    found: &FoundValue<'_>,
+) -> Option<(HeaderName, Secret)> {
     let at = found.location();
     let name = parse_header_name(case, name, &at)?;
     let value = case.resolver.resolve_value(found.document, found.node, name.as_str(), case.report)?.secret;
-    if !is_header_value(value.expose()) {
-        refuse_header_value(case, "a header's value", &at);
+    if !is_valid_header_value(value.expose()) {
+        reject_header_value(case, "a header's value", &at);
         return None;
     }
     if is_unfinished(value.expose()) {

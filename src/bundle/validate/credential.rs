@@ -1,6 +1,6 @@
 //! The credential of a program: a secret, given as its SHA-256 or in plain text.
 
-use super::Validation;
+use super::case::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::digest::Digest;
 use crate::bundle::document::ConfigDocument;
@@ -45,14 +45,14 @@ impl<'a> Credential<'a> {
     pub(super) fn digest(&self, case: &mut Validation<'_, '_>) -> Option<Digest> {
         let name = self.plain_field;
         match (self.member("sha256"), self.is_plain()) {
-            (Some(node), false) => self.sha256(case, node),
+            (Some(node), false) => self.parse_sha256(case, node),
             (None, true) => self.hash_plain_secret(case),
             (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are given")),
             (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is given")),
         }
     }
 
-    fn sha256(&self, case: &mut Validation<'_, '_>, node: &YamlNode) -> Option<Digest> {
+    fn parse_sha256(&self, case: &mut Validation<'_, '_>, node: &YamlNode) -> Option<Digest> {
         let digest = node.text().and_then(Digest::parse_hex);
         if digest.is_none() {
             let at = self.document.source.location_at(node.at);
@@ -73,7 +73,7 @@ impl<'a> Credential<'a> {
         if is_quoted(secret) {
             return self.refuse(case, resolved.at, format!("the {name} {QUOTED}"));
         }
-        if !self.can_be_shown(secret) {
+        if !self.can_be_sent(secret) {
             let odd =
                 format!("the {name} has a character that no header can carry, perhaps an invisible one");
             return self.refuse(case, resolved.at, odd);
@@ -95,7 +95,7 @@ impl<'a> Credential<'a> {
 
     /// Whether a program can send the secret: a key as a bearer token (RFC 6750 section 2.1), a
     /// client's secret in a form or with Basic authentication.
-    fn can_be_shown(&self, secret: &str) -> bool {
+    fn can_be_sent(&self, secret: &str) -> bool {
         match self.plain_field {
             "key" => {
                 let body = secret.trim_end_matches('=');

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::access::find_written;
-use super::{Validation, access_rules, machine_clients, registration};
+use super::case::Validation;
+use super::guid::parse_guid;
+use super::{access_rules, machine_clients, registration};
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
@@ -18,11 +19,6 @@ const NEXT_SECRET: &str = "microsoft_client_secret_next";
 const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
 const ENTRA: &str = "copy it from the app registration's overview in Entra";
 
-/// Whether the tenant turns login on.
-pub(super) fn is_login_enabled(case: &Validation<'_, '_>) -> bool {
-    case.layers.find_bool(&["oauth_enabled"]) == Some(true)
-}
-
 /// Returns the app's secrets, the current one first.
 pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
     ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
@@ -34,7 +30,7 @@ pub(super) fn validate(
     secrets: Vec<Secret>,
     has_keys: bool,
 ) -> Option<LoginSpec> {
-    if !is_login_enabled(case) {
+    if !case.is_login_enabled() {
         report_missing_switch(case);
         without_login(case);
         return None;
@@ -85,7 +81,7 @@ fn reject_api_keys(case: &mut Validation<'_, '_>, has_keys: bool) {
     if !has_keys {
         return;
     }
-    let at = find_written(case, "api_keys").map(|found| found.location());
+    let at = case.find_written(&["api_keys"]).map(|found| found.location());
     case.add_finding(
         Diagnostic::error(
             "api-keys-with-login",
@@ -125,7 +121,7 @@ fn report_missing_switch(case: &mut Validation<'_, '_>) {
 /// author meant to restrict.
 fn without_login(case: &mut Validation<'_, '_>) {
     for name in OF_LOGINS {
-        let Some(found) = find_written(case, name) else { continue };
+        let Some(found) = case.find_written(&[name]) else { continue };
         case.add_finding(
             Diagnostic::error(
                 "access-without-login",
@@ -138,14 +134,16 @@ fn without_login(case: &mut Validation<'_, '_>) {
 }
 
 fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
-    let document = case.layers.find_secret(name).filter(|_| is_login_enabled(case))?.document;
+    let document = case.layers.find_secret(name).filter(|_| case.is_login_enabled())?.document;
     let resolved = case.resolver.resolve_member(document, &document.root, name, case.report)?;
     let text = resolved.secret.expose();
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
         text if is_quoted(text) => format!("{name} {QUOTED}"),
         // Entra shows the id and the value side by side, and only the value works.
-        text if guid(text).is_some() => format!("{name} looks like the secret's id, not like its value"),
+        text if parse_guid(text).is_some() => {
+            format!("{name} looks like the secret's id, not like its value")
+        }
         text if text.len() > 512 => format!("{name} is no client secret"),
         text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
             format!("{name} has a blank, a quote or an invisible character that came along when copying")
@@ -158,7 +156,7 @@ fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
 
 fn client_id(case: &mut Validation<'_, '_>) -> Option<Arc<str>> {
     let found = case.layers.find(&["microsoft_client_id"])?;
-    match guid(found.text()?) {
+    match parse_guid(found.text()?) {
         Some(id) => Some(id),
         None => {
             let what =
@@ -184,7 +182,7 @@ fn directory(case: &mut Validation<'_, '_>) -> Option<DirectorySpec> {
 }
 
 fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
-    let allowed = access_rules::ids(case, &["access", "directories"], "directories");
+    let allowed = access_rules::read_guids(case, &["access", "directories"], "directories");
     if !allowed.is_empty() {
         return Some(DirectorySpec::Several { audience, allowed });
     }
@@ -203,7 +201,7 @@ fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<Direct
     }
     let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
     let domain = domain.then(|| Arc::from(text)).filter(|_| text.parse::<std::net::IpAddr>().is_err());
-    if let Some(directory) = guid(text).or(domain) {
+    if let Some(directory) = parse_guid(text).or(domain) {
         return Some(DirectorySpec::One(directory));
     }
     let what = "microsoft_tenant_id must be the Directory (tenant) ID or one of the directory's domains";
@@ -235,13 +233,4 @@ fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) 
 fn refuse<T>(case: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
     case.add_finding(Diagnostic::error("login-invalid", what).help(help), Some(at));
     None
-}
-
-/// Parses an id of Entra (a GUID), in lower case.
-pub(super) fn guid(text: &str) -> Option<Arc<str>> {
-    let text = text.to_ascii_lowercase();
-    let groups = [8, 4, 4, 4, 12];
-    let hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let fits = text.split('-').map(str::len).eq(groups) && text.split('-').all(hex);
-    fits.then(|| text.into())
 }

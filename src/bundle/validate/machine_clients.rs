@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::case::Validation;
 use super::credential::Credential;
-use super::tools::json;
-use super::{Validation, login};
+use super::guid::parse_guid;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
 use crate::bundle::yaml::YamlValue;
@@ -38,7 +38,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> 
             code: "machine-client-invalid",
             help: "give each program an id, and a secret (as sha256: or secret_file:) or jwks",
         };
-        let Some(client) = client(case, &entry) else { continue };
+        let Some(client) = validate_client(case, &entry) else { continue };
         if clients.iter().any(|earlier| earlier.id == client.id) {
             entry.refuse::<()>(case, entry.at(), "two programs have the same id");
         }
@@ -47,22 +47,22 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> 
     clients
 }
 
-fn client(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<MachineClientSpec> {
-    let id = id(case, entry);
-    let jwks = jwks(case, entry);
+fn validate_client(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<MachineClientSpec> {
+    let id = validate_id(case, entry);
+    let jwks = validate_jwks(case, entry);
     let has_keys = entry.member("jwks").is_some();
     let secret = match has_keys && !entry.is_given() {
         true => Some(None),
         false => entry.digest(case).map(Some),
     };
-    let roles = roles(case, entry);
+    let roles = validate_roles(case, entry);
     let id = id?;
     let label = entry.label(case, id.to_string())?.into();
     Some(MachineClientSpec { id, label, secret: secret?, jwks: jwks?, roles: roles? })
 }
 
 /// Parses a client id without dots and slashes: generated ids, and those that are URLs, have them.
-fn id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
+fn validate_id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
     let Some(node) = entry.member("id") else { return entry.refuse(case, entry.at(), "the id is missing") };
     let text = node.text()?;
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -70,17 +70,17 @@ fn id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>>
     if !plain || text.len() > 64 {
         return entry.refuse(case, at, "the id must be 1 to 64 of A-Z a-z 0-9 _ -");
     }
-    let app = case.layers.find_text(&["microsoft_client_id"]).and_then(login::guid);
-    if login::guid(text).is_some_and(|id| app == Some(id)) {
+    let app = case.layers.find_text(&["microsoft_client_id"]).and_then(parse_guid);
+    if parse_guid(text).is_some_and(|id| app == Some(id)) {
         return entry.refuse(case, at, "the id is the one of the app in Entra; choose another");
     }
     Some(text.into())
 }
 
 /// Returns the public keys: `None` if they are refused, `Some(None)` if there are none.
-fn jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Option<Arc<str>>> {
+fn validate_jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Option<Arc<str>>> {
     let Some(node) = entry.member("jwks") else { return Some(None) };
-    let set = json(node);
+    let set = node.to_json();
     let at = entry.document.source.location_at(node.at);
     let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     if keys.is_empty() || keys.len() > MAX_KEYS {
@@ -104,10 +104,10 @@ fn jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Option<
     }
 }
 
-fn roles(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Vec<Arc<str>>> {
+fn validate_roles(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Vec<Arc<str>>> {
     let Some(node) = entry.member("roles") else { return Some(Vec::new()) };
     let found = FoundValue { node, document: entry.document };
-    let roles: Vec<Arc<str>> = super::access_rules::entries(&found).into_iter().map(Arc::from).collect();
+    let roles: Vec<Arc<str>> = found.list_items().into_iter().map(Arc::from).collect();
     match roles.len() <= 32 && roles.iter().all(|role| role.len() <= 120) {
         true => Some(roles),
         false => entry.refuse(case, found.location(), "roles has more than 32, or one that is too long"),

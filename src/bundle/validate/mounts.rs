@@ -4,13 +4,12 @@ use std::path::Path;
 
 use url::{Host, Url};
 
-use super::Validation;
-use super::backend::odd_in_url;
+use super::case::Validation;
+use super::url::{find_url_oddity, has_authority};
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{DocumentOrigin, FoundValue};
 use crate::bundle::placeholder::has_angle_brackets;
-use crate::bundle::yaml::YamlValue;
-use crate::spec::{HostName, Mount, Prefix, PrefixError, PublicUrl, TenantName};
+use crate::spec::{HostName, Mount, Prefix, PublicUrl, TenantName};
 
 const MAX_HOSTS: usize = 32;
 
@@ -25,37 +24,43 @@ struct ParsedPublicUrl<'a> {
     found: FoundValue<'a>,
     origin: String,
     host: HostName,
-    prefix: Option<Prefix>,
+    prefix: Prefix,
 }
 
 /// Validates `path_prefix`, `public_url` and `hosts`.
 pub(super) fn validate(case: &mut Validation<'_, '_>, name: Option<&TenantName>) -> Option<ValidatedMounts> {
-    let written = case.layers.find(&["path_prefix"]).map(|found| (found, path_prefix(case, &found)));
-    let told = case.layers.find(&["public_url"]).map(|found| public_url(case, found));
-    let hosts = hosts(case);
+    let found = case.layers.find(&["path_prefix"]);
+    let path_prefix = found.map(|found| (found, validate_path_prefix(case, &found)));
+    let public_url = case.layers.find(&["public_url"]).map(|found| validate_public_url(case, found));
+    let hosts = validate_hosts(case);
     // A refused `public_url` leaves the tenant without a place.
-    let told = match told {
-        Some(told) => Some(told?),
+    let public_url = match public_url {
+        Some(public_url) => Some(public_url?),
         None => None,
     };
-    let prefix = match (written, &told) {
-        (Some((found, prefix)), _) => check_prefixes_agree(case, &found, prefix?, told.as_ref()),
-        (None, Some(told)) => told.prefix.clone()?,
+    let prefix = match (path_prefix, &public_url) {
+        (Some((found, prefix)), _) => {
+            let prefix = prefix?;
+            report_if_prefixes_differ(case, &found, &prefix, public_url.as_ref());
+            prefix
+        }
+        (None, Some(public_url)) => public_url.prefix.clone(),
         (None, None) => Prefix::parse(&format!("/{}", name?)).ok()?,
     };
-    let own_host = told.as_ref().map(|told| told.host.clone()).filter(|host| !is_gateways(case, host));
-    if let (Some(told), Some(_)) = (&told, &own_host) {
-        reject_host_from_export(case, told, &prefix, name);
+    let own_host =
+        public_url.as_ref().map(|url| url.host.clone()).filter(|host| !is_gateways_host(case, host));
+    if let (Some(public_url), Some(_)) = (&public_url, &own_host) {
+        reject_host_from_export(case, public_url, &prefix, name);
     }
-    let origin = told.as_ref().map_or(case.context.public_base.as_str(), |told| &told.origin);
-    if told.is_none() {
-        insecure_base(case);
+    let origin = public_url.as_ref().map_or(case.context.public_base.as_str(), |url| &url.origin);
+    if public_url.is_none() {
+        reject_insecure_base(case);
     }
     let public_url = PublicUrl::new(origin, &prefix);
-    Some(ValidatedMounts { public_url, mounts: mounts(own_host, hosts, &prefix) })
+    Some(ValidatedMounts { public_url, mounts: list_mounts(own_host, hosts, &prefix) })
 }
 
-fn mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> Vec<Mount> {
+fn list_mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> Vec<Mount> {
     let mut mounts = vec![Mount { host: own_host, prefix: prefix.clone() }];
     for host in hosts {
         let mount = Mount { host: Some(host), prefix: prefix.clone() };
@@ -70,31 +75,31 @@ fn mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> 
 /// answer for others' names.
 fn reject_host_from_export(
     case: &mut Validation<'_, '_>,
-    told: &ParsedPublicUrl<'_>,
+    public_url: &ParsedPublicUrl<'_>,
     prefix: &Prefix,
     name: Option<&TenantName>,
 ) {
-    if told.found.document.source.origin != DocumentOrigin::Export || case.context.zip_hosts_allowed {
+    if public_url.found.document.source.origin != DocumentOrigin::Export || case.context.zip_hosts_allowed {
         return;
     }
-    let (file, base) = (own_file(case, &told.found), &case.context.public_base);
+    let (file, base) = (name_operators_file(case, &public_url.found), &case.context.public_base);
     // The root of a host of its own corresponds to `/<name>` on the gateway, not to its root.
     let usual = name.and_then(|name| Prefix::parse(&format!("/{name}")).ok()).filter(|_| prefix.is_root());
     let instead = PublicUrl::new(base, usual.as_ref().unwrap_or(prefix));
-    let meant = PublicUrl::new(&told.origin, prefix);
+    let meant = PublicUrl::new(&public_url.origin, prefix);
     let help = format!(
         "if it is meant, write \"public_url: {meant}\" into {file}; else write \"public_url: {instead}\" there. `zip_hosts: allow` \
          in the gateway's settings believes all exports"
     );
     let message = format!(
         "the export says that it is at {}, which is not the gateway's; a host of its own comes from your files only",
-        told.host
+        public_url.host
     );
-    case.add_finding(Diagnostic::error("export-host", message).help(help), Some(told.found.location()));
+    case.add_finding(Diagnostic::error("export-host", message).help(help), Some(public_url.found.location()));
 }
 
 /// Returns the file in which an operator sets what an export may not.
-fn own_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> String {
+fn name_operators_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> String {
     let overlay =
         case.layers.0.iter().map(|document| &document.source).find(|it| it.origin == DocumentOrigin::Overlay);
     let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -108,34 +113,43 @@ fn own_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> String {
         .unwrap_or_else(|| "a .yaml in its folder".to_owned())
 }
 
-fn is_gateways(case: &Validation<'_, '_>, host: &HostName) -> bool {
+fn is_gateways_host(case: &Validation<'_, '_>, host: &HostName) -> bool {
     let base = Url::parse(&case.context.public_base).ok();
     let base = base.as_ref().and_then(Url::host_str).and_then(HostName::parse);
     base.as_ref() == Some(host) || case.context.hosts.may_be_gateway(host)
 }
 
-fn path_prefix(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Option<Prefix> {
-    prefix(case, found, "path_prefix", found.text()?)
+fn validate_path_prefix(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Option<Prefix> {
+    validate_prefix(case, found, "path_prefix", found.text()?)
 }
 
 /// Parses a prefix; drops a trailing slash with a warning.
-fn prefix(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str, text: &str) -> Option<Prefix> {
-    let without = text.strip_suffix('/').filter(|_| text != "/");
-    if without.is_some() {
-        case.add_finding(
-            Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; it is dropped"))
-                .help("write it without the slash"),
-            Some(found.location()),
-        );
+fn validate_prefix(
+    case: &mut Validation<'_, '_>,
+    found: &FoundValue<'_>,
+    field: &str,
+    text: &str,
+) -> Option<Prefix> {
+    let shorter = text.strip_suffix('/').filter(|_| text != "/");
+    if shorter.is_some() {
+        warn_of_trailing_slash(case, found, field);
     }
-    let text = match without {
+    let text = match shorter {
         Some("") => "/",
-        Some(text) => text,
+        Some(shorter) => shorter,
         None => text,
     };
-    let prefix = Prefix::parse(text)
-        .map_err(|fault| case.add_finding(bad_prefix(field, fault), Some(found.location())))
-        .ok()?;
+    let prefix = match Prefix::parse(text) {
+        Ok(prefix) => prefix,
+        Err(error) => {
+            let what = format!("{field} is no path that a tenant can have: {error}");
+            case.add_finding(
+                Diagnostic::error("bad-prefix", what).help("write it like /tenant-a, or / for the root"),
+                Some(found.location()),
+            );
+            return None;
+        }
+    };
     if prefix.segments().last() == Some("mcp") {
         case.add_finding(
             Diagnostic::warning(
@@ -149,19 +163,21 @@ fn prefix(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str, te
     Some(prefix)
 }
 
-fn bad_prefix(field: &str, fault: PrefixError) -> Diagnostic {
-    Diagnostic::error("bad-prefix", format!("{field} is no path that a tenant can have: {fault}"))
-        .help("write it like /tenant-a, or / for the root")
+fn warn_of_trailing_slash(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str) {
+    case.add_finding(
+        Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; it is dropped"))
+            .help("write it without the slash"),
+        Some(found.location()),
+    );
 }
 
-fn check_prefixes_agree(
+fn report_if_prefixes_differ(
     case: &mut Validation<'_, '_>,
     found: &FoundValue<'_>,
-    prefix: Prefix,
-    told: Option<&ParsedPublicUrl<'_>>,
-) -> Prefix {
-    let other = told.and_then(|told| told.prefix.as_ref());
-    if let Some(other) = other.filter(|other| **other != prefix) {
+    prefix: &Prefix,
+    public_url: Option<&ParsedPublicUrl<'_>>,
+) {
+    if let Some(other) = public_url.map(|url| &url.prefix).filter(|other| *other != prefix) {
         case.add_finding(
             Diagnostic::error(
                 "prefix-differs",
@@ -171,12 +187,14 @@ fn check_prefixes_agree(
             Some(found.location()),
         );
     }
-    prefix
 }
 
-fn public_url<'a>(case: &mut Validation<'_, '_>, found: FoundValue<'a>) -> Option<ParsedPublicUrl<'a>> {
+fn validate_public_url<'a>(
+    case: &mut Validation<'_, '_>,
+    found: FoundValue<'a>,
+) -> Option<ParsedPublicUrl<'a>> {
     let text = found.text()?;
-    let url = match parse(text) {
+    let url = match parse_public_url(text) {
         Ok(url) => url,
         Err(what) => {
             case.add_finding(
@@ -191,29 +209,25 @@ fn public_url<'a>(case: &mut Validation<'_, '_>, found: FoundValue<'a>) -> Optio
     let scheme_and_host = text.find("://").map(|at| &text[at + 3..]).unwrap_or_default();
     let path = scheme_and_host.find('/').map_or("/", |at| &scheme_and_host[at..]);
     if path == "/" && scheme_and_host.ends_with('/') {
-        case.add_finding(
-            Diagnostic::warning("trailing-slash", "public_url ends with a slash; it is dropped")
-                .help("write it without the slash"),
-            Some(found.location()),
-        );
+        warn_of_trailing_slash(case, &found, "public_url");
     }
-    insecure(case, &found, &url);
-    let prefix = prefix(case, &found, "the path of public_url", path)?;
-    Some(ParsedPublicUrl { found, origin: origin(&url, &host), host, prefix: Some(prefix) })
+    report_if_insecure(case, &found, &url);
+    let prefix = validate_prefix(case, &found, "the path of public_url", path)?;
+    Some(ParsedPublicUrl { found, origin: normalize_origin(&url, &host), host, prefix })
 }
 
 /// Returns the origin of a URL, with its host in normalized form.
-fn origin(url: &Url, host: &HostName) -> String {
+fn normalize_origin(url: &Url, host: &HostName) -> String {
     let mut url = url.clone();
     url.set_host(Some(host.as_str())).expect("a host name is a URL's host");
     url.origin().ascii_serialization()
 }
 
-fn parse(text: &str) -> Result<Url, &'static str> {
+fn parse_public_url(text: &str) -> Result<Url, &'static str> {
     if has_angle_brackets(text) || text.contains("${") || text.contains("{{") {
         return Err("still has a placeholder in it");
     }
-    if let Some(what) = odd_in_url(text, false) {
+    if let Some(what) = find_url_oddity(text, false) {
         return Err(what);
     }
     let url = Url::parse(text).map_err(|_| "is no absolute URL")?;
@@ -232,27 +246,19 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-/// Whether a URL has a host after `//`. The `url` crate also accepts `https:///host`.
-pub(super) fn has_authority(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-}
-
 /// Refuses plain HTTP for a tenant with a login, and warns if it has keys: codes, tokens and keys
 /// travel over this URL.
-fn insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url: &Url) {
-    let login = super::login::is_login_enabled(case);
+fn report_if_insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url: &Url) {
     if url.scheme() == "https" || is_loopback(url) {
         return;
     }
-    if login {
+    if case.is_login_enabled() {
         case.add_finding(
             Diagnostic::error("insecure-public-url", "public_url is http, but the tenant has a login")
                 .help("use https; http is for loopback addresses only"),
             Some(found.location()),
         );
-    } else if case.layers.find(&["api_keys"]).is_some() {
+    } else if case.is_given(&["api_keys"]) {
         case.add_finding(
             Diagnostic::warning(
                 "insecure-public-url",
@@ -265,9 +271,9 @@ fn insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url: &Url) {
 }
 
 /// Refuses a login if the URL that derives from the gateway's base is plain HTTP.
-fn insecure_base(case: &mut Validation<'_, '_>) {
+fn reject_insecure_base(case: &mut Validation<'_, '_>) {
     let Ok(base) = Url::parse(&case.context.public_base) else { return };
-    if !super::login::is_login_enabled(case) || base.scheme() == "https" || is_loopback(&base) {
+    if !case.is_login_enabled() || base.scheme() == "https" || is_loopback(&base) {
         return;
     }
     case.add_finding(
@@ -290,12 +296,9 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Returns the tenant's own hosts, without the gateway's.
-fn hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
+fn validate_hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
     let Some(found) = case.layers.find(&["hosts"]) else { return Vec::new() };
-    let texts: Vec<&str> = match &found.node.value {
-        YamlValue::List(items) => items.iter().filter_map(|item| item.text()).collect(),
-        _ => found.text().unwrap_or_default().split(',').map(str::trim).collect(),
-    };
+    let texts = found.list_items_as_written();
     if texts.len() > MAX_HOSTS {
         case.add_finding(
             Diagnostic::error(
@@ -309,8 +312,8 @@ fn hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
     let mut hosts = Vec::new();
     for text in texts.into_iter().take(MAX_HOSTS) {
         match HostName::parse(text) {
-            None => case.add_finding(bad_host(found.document.source.origin), Some(found.location())),
-            Some(host) if is_gateways(case, &host) => case.add_finding(
+            None => case.add_finding(bad_host_error(found.document.source.origin), Some(found.location())),
+            Some(host) if is_gateways_host(case, &host) => case.add_finding(
                 Diagnostic::warning(
                     "host-is-gateways",
                     format!("{host} is the gateway's own; it is left out"),
@@ -325,7 +328,7 @@ fn hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
     hosts
 }
 
-fn bad_host(origin: DocumentOrigin) -> Diagnostic {
+fn bad_host_error(origin: DocumentOrigin) -> Diagnostic {
     let example = match origin {
         DocumentOrigin::Env => "HOSTS=mcp.example.com,mcp.example.org",
         _ => "hosts: [mcp.example.com]",

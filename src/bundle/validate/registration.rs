@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Validation;
-use super::access_rules::entries;
+use super::case::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::spec::{DocumentPolicy, HostName, RegistrationSpec};
 
@@ -12,21 +11,20 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> RegistrationSpec {
     let default = RegistrationSpec::default();
     RegistrationSpec {
         dynamic: case.layers.find_bool(&["registration", "dynamic"]).unwrap_or(default.dynamic),
-        documents: documents(case).unwrap_or(default.documents),
+        documents: read_document_policy(case).unwrap_or(default.documents),
     }
 }
 
-fn documents(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
+fn read_document_policy(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
     let found = case.layers.find(&["registration", "documents"])?;
-    let words = entries(&found);
+    let words = found.list_items();
     match words.as_slice() {
         ["any"] => return Some(DocumentPolicy::Any),
         // YAML 1.1 reads a bare `off` as false; here it is text.
         ["off" | "false"] => return Some(DocumentPolicy::Off),
         _ => {}
     }
-    let hosts: Vec<Option<Arc<str>>> = words.iter().map(|word| host(word)).collect();
-    let listed: Option<Vec<Arc<str>>> = hosts.into_iter().collect();
+    let listed: Option<Vec<Arc<str>>> = words.iter().map(|word| parse_host(word)).collect();
     if listed.as_ref().is_none_or(Vec::is_empty) {
         case.add_finding(
             Diagnostic::error(
@@ -41,7 +39,7 @@ fn documents(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
 }
 
 /// Parses a host name; client documents at IP addresses are not fetched.
-fn host(word: &str) -> Option<Arc<str>> {
+fn parse_host(word: &str) -> Option<Arc<str>> {
     let host = HostName::parse(word)?;
     let is_address = host.as_str().starts_with('[') || host.as_str().parse::<std::net::IpAddr>().is_ok();
     (!is_address && host.as_str().contains('.')).then(|| host.as_str().into())

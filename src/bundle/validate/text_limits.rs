@@ -6,8 +6,8 @@
 
 use serde_json::json;
 
-use super::Validation;
-use crate::base::diagnostic::{Diagnostic, Location};
+use super::case::Validation;
+use crate::base::diagnostic::Diagnostic;
 use crate::spec::ToolSpec;
 
 /// In characters, not bytes.
@@ -20,38 +20,38 @@ const LEAST_LIST: usize = 16 << 10;
 
 /// Validates the texts about the whole tenant.
 pub(super) fn check_texts(case: &mut Validation<'_, '_>) {
-    at_most(case, "description", MAX_DESCRIPTION, "every caller is sent it: a few sentences do more");
-    at_most(
+    check_length(case, "description", MAX_DESCRIPTION, "every caller is sent it: a few sentences do more");
+    check_length(
         case,
         "instructions",
         MAX_INSTRUCTIONS,
         "models read them before every conversation: a page does more",
     );
-    dataset(case);
-    title(case);
+    check_dataset(case);
+    check_title(case);
 }
 
-fn at_most(case: &mut Validation<'_, '_>, field: &str, limit: usize, why: &str) {
+fn check_length(case: &mut Validation<'_, '_>, field: &str, limit: usize, why: &str) {
     let Some(found) = case.layers.find(&[field]) else { return };
     let bytes = found.text().map_or(0, str::len);
     if bytes > limit {
         let help = format!("{why}; write a shorter {field} into the .yaml beside the zip");
-        case.add_finding(too_long(field, bytes, limit).help(help), Some(found.location()));
+        case.add_finding(too_long_error(field, bytes, limit).help(help), Some(found.location()));
     }
 }
 
 /// Checks the length of the dataset's name, which names the resource and is in each tool's text. It
 /// may come from the name of the configuration's file.
-fn dataset(case: &mut Validation<'_, '_>) {
+fn check_dataset(case: &mut Validation<'_, '_>) {
     let bytes = case.dataset.len();
     if bytes > MAX_DATASET {
-        let at = case.layers.find(&["dataset"]).map(|found| found.location());
+        let at = case.locate(&["dataset"]);
         let help = "give the dataset a shorter name in the portal and export again, or write dataset: into the .yaml beside the zip";
-        case.add_finding(too_long("the name of the dataset", bytes, MAX_DATASET).help(help), at);
+        case.add_finding(too_long_error("the name of the dataset", bytes, MAX_DATASET).help(help), at);
     }
 }
 
-fn title(case: &mut Validation<'_, '_>) {
+fn check_title(case: &mut Validation<'_, '_>) {
     let Some(found) = case.layers.find(&["display_name"]) else { return };
     if found.text().is_some_and(|text| text.chars().nth(MAX_TITLE).is_some()) {
         case.add_finding(
@@ -65,19 +65,19 @@ fn title(case: &mut Validation<'_, '_>) {
     }
 }
 
-fn too_long(what: &str, bytes: usize, limit: usize) -> Diagnostic {
+fn too_long_error(what: &str, bytes: usize, limit: usize) -> Diagnostic {
     Diagnostic::error("text-too-long", format!("{what} has {bytes} bytes; at most {limit} are handed out"))
 }
 
 /// Checks the size of the list of tools as sent. It is a result like others, so `limits.max_result`
 /// applies.
-pub(super) fn list(case: &mut Validation<'_, '_>, tools: &[ToolSpec], max_result: usize) {
+pub(super) fn check_tool_list(case: &mut Validation<'_, '_>, tools: &[ToolSpec], max_result: usize) {
     let limit = max_result.max(LEAST_LIST);
-    let bytes: usize = tools.iter().map(listed_bytes).sum();
+    let bytes: usize = tools.iter().map(count_listed_bytes).sum();
     if bytes <= limit {
         return;
     }
-    let at: Option<Location> = case.layers.find(&["tools"]).map(|found| found.location());
+    let at = case.locate(&["tools"]);
     case.add_finding(
         Diagnostic::error(
             "list-too-large",
@@ -91,7 +91,7 @@ pub(super) fn list(case: &mut Validation<'_, '_>, tools: &[ToolSpec], max_result
 }
 
 /// Returns the size of a tool in the list, in bytes.
-fn listed_bytes(tool: &ToolSpec) -> usize {
+fn count_listed_bytes(tool: &ToolSpec) -> usize {
     let listed = json!({
         "name": tool.name, "title": tool.title, "description": tool.description,
         "inputSchema": *tool.input_schema, "outputSchema": *tool.output_schema,
