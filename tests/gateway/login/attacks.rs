@@ -292,9 +292,11 @@ async fn a_name_that_is_not_what_it_seems_is_cleaned_or_shown_with_a_warning() {
     // A custom scheme that is spelled like a host.
     let scheme = shown("Claude", "claude.ai:/api/mcp/auth_callback").await;
     assert!(!scheme.contains("<strong>claude.ai</strong>"), "{scheme}");
-    for said in
-        ["an application on this device that handles claude.ai: links", "is no website", "class=\"warning\""]
-    {
+    for said in [
+        "an application on this device that handles claude.ai: links",
+        "is not a website",
+        "class=\"warning\"",
+    ] {
         assert!(scheme.contains(said), "{said:?} is not said: {scheme}");
     }
 }

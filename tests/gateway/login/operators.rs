@@ -97,7 +97,7 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
     let page =
         browser.get(&app.authorize_path(&[("code_challenge", ""), ("code_challenge_method", "")])).await;
     assert!(
-        page.status == 200 && page.text.contains("entered by this server") && page.text.contains("Copilot"),
+        page.status == 200 && page.text.contains("added by this server") && page.text.contains("Copilot"),
         "{page:?}"
     );
     let callback = app.consent_and_visit(&mut browser, &page, &entra).await;
