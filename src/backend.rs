@@ -2,8 +2,9 @@
 //! ([`CallSpec`](crate::spec::CallSpec)); this module executes it.
 //!
 //! It owns the connection pool of the process ([`Pool`]), the client of each tenant
-//! ([`BackendClient`]), the state of a tenant that outlives reloads ([`BackendState`]), and the
-//! scheduler that fetches contexts in the background ([`ContextRefresher`]).
+//! ([`BackendClient`]), the state of a tenant that outlives reloads ([`BackendState`]), the kept
+//! contexts of all tenants ([`SemanticContext`]), and the scheduler that fetches contexts in the
+//! background ([`ContextRefresher`]).
 //!
 //! It guarantees that
 //!
@@ -23,6 +24,7 @@ mod breaker;
 mod bulkhead;
 mod client;
 mod connector;
+mod context_cache;
 mod context_refresh;
 mod context_store;
 mod error;
@@ -49,6 +51,7 @@ use crate::base::json::JsonDocument;
 
 pub use address_guard::AddressRules;
 pub use client::BackendClient;
+pub use context_cache::SemanticContext;
 pub use context_refresh::ContextRefresher;
 pub use context_store::ContextStore;
 pub use error::Error;

@@ -380,8 +380,12 @@ fn build_tenant_deps(
 ) -> Result<TenantDeps, Error> {
     let pool = Pool::new(AddressRules::of(context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::from_mib(settings.limits.backend_memory_mib);
+    let contexts = Budget::from_mib(settings.limits.context_memory_mib);
+    let watched = Arc::clone(&contexts);
+    metrics.register_budget("contexts", contexts.limit(), Box::new(move || watched.held()));
+    let pool = pool.map_err(Error::Backend)?.with_response_budget(answers).with_context_budget(contexts);
     Ok(TenantDeps {
-        pool: pool.map_err(Error::Backend)?.with_response_budget(answers),
+        pool,
         context_refresher: warm_up,
         audit: start_audit(settings, &clock, &metrics)?,
         metrics,

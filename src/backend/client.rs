@@ -1,7 +1,7 @@
 //! The client of one tenant for its backend.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::answer;
+use super::context_cache::{CachedContext, FetchedContext, SemanticContext};
 use super::context_refresh::RefreshHandle;
 use super::exchange::exchange;
 use super::pool::Connections;
 use super::request::{BackendRequest, backend_fingerprint, origin};
-use super::state::CachedContext;
 use super::{BackendResponse, BackendState, CallContext, Error, Pool};
 use crate::base::budget::{BudgetShare, Reservation};
 use crate::base::digest::Digest;
@@ -58,7 +58,8 @@ pub(super) struct ClientInner {
 #[derive(Debug, Clone)]
 struct RefreshResult {
     count: u64,
-    outcome: Result<(), Error>,
+    /// A context that is not kept is gone once its callers are done.
+    outcome: Result<Weak<SemanticContext>, Error>,
 }
 
 impl BackendClient {
@@ -88,7 +89,7 @@ impl BackendClient {
             lasting,
             backend,
             flight: tokio::sync::Mutex::new(()),
-            landed: Mutex::new(RefreshResult { count: 0, outcome: Ok(()) }),
+            landed: Mutex::new(RefreshResult { count: 0, outcome: Ok(Weak::new()) }),
             gone: gone.clone(),
         };
         Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
@@ -117,22 +118,26 @@ impl BackendClient {
     ///
     /// # Errors
     /// The fault of the fetch, if there is no context to fall back on.
-    pub async fn context(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
+    pub async fn context(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
         let Some(kept) = self.route.cached_context() else { return self.route.refresh(call).await };
         if self.route.is_fresh(&kept) || self.ask_for_refresh() {
-            return Ok(kept.document);
+            return Ok(kept.context);
         }
-        Ok(self.route.refresh(call).await.unwrap_or(kept.document))
+        Ok(self.route.refresh(call).await.unwrap_or(kept.context))
     }
 
     /// Returns the cached context without calling the backend. A stale one is refreshed in the
-    /// background.
-    pub fn cached_context(&self) -> Option<Arc<JsonDocument>> {
-        let kept = self.route.cached_context()?;
-        if !self.route.is_fresh(&kept) {
+    /// background, and so is one that had no room if there is room now.
+    pub fn cached_context(&self) -> Option<Arc<SemanticContext>> {
+        let kept = self.route.cached_context();
+        let is_due = match &kept {
+            Some(kept) => !self.route.is_fresh(kept),
+            None => self.route.has_room_again(),
+        };
+        if is_due {
             self.ask_for_refresh();
         }
-        Some(kept.document)
+        kept.map(|kept| kept.context)
     }
 
     /// Runs a computation over a response of `bytes` bytes.
@@ -191,18 +196,19 @@ impl BackendClient {
 
 impl ClientInner {
     /// Fetches the context. Concurrent callers share one fetch and its outcome.
-    pub(super) async fn refresh(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
+    pub(super) async fn refresh(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
         let seen = self.landed().count;
         let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
         let landed = self.landed();
-        if landed.count != seen {
-            landed.outcome?;
-            return self.cached_context().map(|kept| kept.document).ok_or(Error::Unreachable);
+        if landed.count != seen
+            && let Some(context) = landed.outcome?.upgrade()
+        {
+            return Ok(context);
         }
         let fetched = self.fetch(call).await;
-        let outcome = fetched.as_ref().map(|_| ()).map_err(Clone::clone);
+        let outcome = fetched.as_ref().map(Arc::downgrade).map_err(Clone::clone);
         *self.landed.lock().expect("no holder of this lock panics") =
-            RefreshResult { count: seen + 1, outcome };
+            RefreshResult { count: landed.count + 1, outcome };
         fetched
     }
 
@@ -227,9 +233,25 @@ impl ClientInner {
 
     pub(super) fn restore_context(&self, context: JsonDocument) {
         if self.cached_context().is_none() {
-            let kept = CachedContext { document: Arc::new(context), fetched_at: None };
-            self.lasting.cache_context(self.backend, kept);
+            self.keep_context(context, None, None);
         }
+    }
+
+    /// Returns whether the last context had no room in memory and would have some now.
+    fn has_room_again(&self) -> bool {
+        self.pool.context_cache().has_room_again(&self.lasting.context)
+    }
+
+    /// Keeps a context, if there is room for it.
+    fn keep_context(
+        &self,
+        document: JsonDocument,
+        fetched_at: Option<Instant>,
+        reservation: Option<Reservation>,
+    ) -> Arc<SemanticContext> {
+        let document = document.into_shrunk();
+        let fetched = FetchedContext { backend: self.backend, document, fetched_at, reservation };
+        self.lasting.keep_context(self.pool.context_cache(), fetched, self.pool.tenant().cloned())
     }
 
     pub(super) fn has_fresh_context(&self) -> bool {
@@ -241,7 +263,7 @@ impl ClientInner {
         kept.fetched_at.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
     }
 
-    async fn fetch(&self, call: &CallContext) -> Result<Arc<JsonDocument>, Error> {
+    async fn fetch(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
         // The context is the tenant's, so its fetch carries no user and counts for no network.
         let ours = CallContext { user: None, network: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
@@ -251,11 +273,8 @@ impl ClientInner {
             // A single question may be refused, but a refused context means a wrong configuration.
             self.note(Some(refused.clone()));
         }
-        let value = Arc::new(fetched?.document.into_shrunk());
-        let fetched = Some(self.pool.clock().monotonic());
-        self.lasting
-            .cache_context(self.backend, CachedContext { document: value.clone(), fetched_at: fetched });
-        Ok(value)
+        let BackendResponse { document, reservation } = fetched?;
+        Ok(self.keep_context(document, Some(self.pool.clock().monotonic()), Some(reservation)))
     }
 
     async fn call(

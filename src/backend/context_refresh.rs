@@ -297,7 +297,7 @@ impl RefreshQueue {
         let elapsed_ms = self.clock.monotonic().saturating_duration_since(started).as_millis() as u64;
         tracing::info!(tenant, elapsed_ms, "Semantic context warmup completed");
         if let Some(store) = &self.store {
-            store.save(&errand.tenant, route.backend(), context).await;
+            store.save(&errand.tenant, route.backend(), Arc::clone(context.document())).await;
         }
         Ok(())
     }

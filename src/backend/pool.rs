@@ -25,6 +25,7 @@ use super::Error;
 use super::address_guard::{AddressGuard, AddressRules};
 use super::body::ResponseBody;
 use super::connector::BackendConnector;
+use super::context_cache::ContextCache;
 use super::meter::ConnectionMeter;
 use super::proxies::Proxies;
 use super::response_budget::ResponseBudget;
@@ -36,6 +37,8 @@ use crate::telemetry::metrics::Metrics;
 /// How long an idle connection is kept. Common servers close theirs after five seconds (uvicorn,
 /// Node); keeping one longer loses requests that cross the close on the wire.
 const IDLE: Duration = Duration::from_secs(4);
+/// The memory of kept contexts unless [`Pool::with_context_budget`] is given another.
+const DEFAULT_CONTEXTS_MIB: usize = 256;
 const IDLE_PER_ORIGIN: usize = 64;
 /// The maximum number of calls in flight over all tenants, each on a connection of its own; half of
 /// it for one origin. A fifth of the open-files limit applies if lower, which leaves the rest to
@@ -49,7 +52,13 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The connection pool of the process. Refuses to connect to forbidden addresses. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Arc<PoolShared>, ResponseBudget);
+pub struct Pool {
+    shared: Arc<PoolShared>,
+    responses: ResponseBudget,
+    contexts: ContextCache,
+    /// The tenant in whose shares calls count, if this is one tenant's pool.
+    tenant: Option<Arc<str>>,
+}
 
 struct PoolShared {
     connector: BackendConnector,
@@ -76,57 +85,77 @@ impl Pool {
     ) -> Self {
         let http1 = Connections::new(&connector);
         let calls = Budget::new(most_calls());
-        Self(
-            Arc::new(PoolShared { connector, http1, calls, clock, metrics, health: watch::Sender::new(0) }),
-            ResponseBudget::default(),
-        )
+        let contexts = Budget::from_mib(DEFAULT_CONTEXTS_MIB);
+        let contexts = ContextCache::new(contexts, Arc::clone(&clock), Arc::clone(&metrics));
+        let health = watch::Sender::new(0);
+        let shared = Arc::new(PoolShared { connector, http1, calls, clock, metrics, health });
+        Self { shared, responses: ResponseBudget::default(), contexts, tenant: None }
     }
 
     /// Returns the connections for one tenant: the shared ones, or its own if it uses HTTP/2.
     pub(super) fn connections(&self, http2: bool) -> Connections {
         match http2 {
-            false => self.0.http1.clone(),
-            true => Connections::new(&self.0.connector.with_http2()),
+            false => self.shared.http1.clone(),
+            true => Connections::new(&self.shared.connector.with_http2()),
         }
     }
 
     /// Returns the same pool with responses counted in `budget`.
     pub fn with_response_budget(mut self, budget: Arc<Budget>) -> Self {
-        self.1 = ResponseBudget::new(budget);
+        self.responses = ResponseBudget::new(budget);
+        self
+    }
+
+    /// Returns the same pool with the kept contexts of all tenants counted in `budget`, which
+    /// nothing else may use.
+    pub fn with_context_budget(mut self, budget: Arc<Budget>) -> Self {
+        let (clock, metrics) = (Arc::clone(&self.shared.clock), Arc::clone(&self.shared.metrics));
+        self.contexts = ContextCache::new(budget, clock, metrics);
         self
     }
 
     /// Returns the same pool with responses counted in this tenant's share.
     pub fn for_tenant(mut self, name: &TenantName) -> Self {
-        self.1 = self.1.for_tenant(name);
+        self.responses = self.responses.for_tenant(name);
+        self.tenant = Some(Arc::clone(name.as_arc()));
         self
     }
 
     /// Returns the memory for responses.
     pub(super) fn response_budget(&self) -> &ResponseBudget {
-        &self.1
+        &self.responses
+    }
+
+    /// Returns the cache of all tenants' contexts.
+    pub(super) fn context_cache(&self) -> &ContextCache {
+        &self.contexts
+    }
+
+    /// Returns the name of the tenant whose pool this is.
+    pub(super) fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
     }
 
     /// Changes whenever a tenant's backend becomes unhealthy or recovers; see
     /// [`super::BackendClient::failure`].
     pub fn subscribe_health(&self) -> watch::Receiver<u64> {
-        self.0.health.subscribe()
+        self.shared.health.subscribe()
     }
 
     /// Returns the host and port of the proxy used for a URL, if any, without its credentials.
     pub(super) fn proxy_for(&self, url: &Url) -> Option<String> {
-        let proxy = self.0.connector.proxies().proxy_for(&url.as_str().parse().ok()?)?;
+        let proxy = self.shared.connector.proxies().proxy_for(&url.as_str().parse().ok()?)?;
         let (host, port) = (proxy.uri().host()?, proxy.uri().port());
         Some(port.map_or(host.to_owned(), |port| format!("{host}:{port}")))
     }
 
     pub(super) fn notify_health_changed(&self) {
-        self.0.health.send_modify(|count| *count += 1);
+        self.shared.health.send_modify(|count| *count += 1);
     }
 
     /// Returns an origin's share of the calls in flight.
     pub(super) fn origin_share(&self, origin: &str) -> Arc<BudgetShare> {
-        self.0.calls.share(Consumer::Origin(origin.into()))
+        self.shared.calls.share(Consumer::Origin(origin.into()))
     }
 
     /// Reserves a place for one more call.
@@ -134,17 +163,17 @@ impl Pool {
     /// # Errors
     /// [`Error::GatewayBusy`] if the process or the origin has its maximum of calls in flight.
     pub(super) fn reserve_call(&self, origin: Arc<BudgetShare>) -> Result<Reservation, Error> {
-        let mut place = self.0.calls.new_reservation(Some(origin), None, true);
+        let mut place = self.shared.calls.new_reservation(Some(origin), None, true);
         place.try_grow(1).map_err(|_| Error::GatewayBusy)?;
         Ok(place)
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+        &*self.shared.clock
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.shared.metrics
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Di
         "context",
         url,
         started,
-        context.as_deref().map(|document| keys(document.root())),
+        context.as_deref().map(|context| keys(context.document().root())),
     );
     findings.push(seen.finding("live-context").await);
 

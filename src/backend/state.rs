@@ -1,16 +1,15 @@
 //! The state of a tenant's backend that outlives reloads.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::Error;
 use super::breaker::Breaker;
 use super::bulkhead::Bulkhead;
+use super::context_cache::{CachedContext, ContextCache, ContextSlot, FetchedContext, SemanticContext};
 use super::offload::Offloader;
 use crate::base::digest::Digest;
-use crate::base::json::JsonDocument;
 
 /// The state of a tenant that outlives reloads: its bulkhead, circuit breaker, health and last good
 /// context. All but the bulkhead belong to one backend and start afresh when a reload changes it.
@@ -20,6 +19,7 @@ pub struct BackendState {
     pub(super) breaker: Breaker,
     /// Serializes work on large responses.
     pub(super) offloader: Offloader,
+    pub(super) context: ContextSlot,
     memory: Mutex<PerBackendState>,
 }
 
@@ -27,16 +27,8 @@ pub struct BackendState {
 struct PerBackendState {
     /// The backend that the rest is about.
     backend: Option<Digest>,
-    context: Option<CachedContext>,
     /// The current fault, and since when there has been one.
     trouble: Option<(Error, Timestamp)>,
-}
-
-/// A cached context and when it was fetched; `None` if that was before a restart.
-#[derive(Debug, Clone)]
-pub(super) struct CachedContext {
-    pub(super) document: Arc<JsonDocument>,
-    pub(super) fetched_at: Option<Instant>,
 }
 
 impl BackendState {
@@ -46,6 +38,7 @@ impl BackendState {
             bulkhead: Bulkhead::with_no_permits(),
             breaker: Breaker::default(),
             offloader: Offloader::default(),
+            context: ContextSlot::default(),
             memory: Mutex::default(),
         }
     }
@@ -55,20 +48,28 @@ impl BackendState {
         let mut memory = self.memory();
         if memory.backend != Some(backend) {
             *memory = PerBackendState { backend: Some(backend), ..PerBackendState::default() };
+            self.context.clear();
             self.breaker.reset();
         }
     }
 
     pub(super) fn cached_context(&self, backend: Digest) -> Option<CachedContext> {
-        let memory = self.memory();
-        if memory.backend == Some(backend) { memory.context.clone() } else { None }
+        self.context.cached_context(backend)
     }
 
-    pub(super) fn cache_context(&self, backend: Digest, kept: CachedContext) {
-        let mut memory = self.memory();
-        if memory.backend == Some(backend) {
-            memory.context = Some(kept);
+    /// Keeps a context if it has room in the cache and its backend is still the one in use. Returns
+    /// it in any case.
+    pub(super) fn keep_context(
+        &self,
+        cache: &ContextCache,
+        fetched: FetchedContext,
+        tenant: Option<Arc<str>>,
+    ) -> Arc<SemanticContext> {
+        let memory = self.memory();
+        if memory.backend != Some(fetched.backend) {
+            return Arc::new(SemanticContext::unkept(fetched));
         }
+        cache.keep(&self.context, fetched, tenant)
     }
 
     pub(super) fn failure(&self) -> Option<(Error, Timestamp)> {

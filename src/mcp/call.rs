@@ -235,17 +235,18 @@ impl RequestInfo {
     async fn whole_context(
         &self,
         shared: &ServerState,
-        context: Arc<DerivedContext>,
+        context: DerivedContext,
     ) -> Result<Payload, CallFailure> {
-        if let Some(payload) = context.cached_full_result() {
+        let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
+        if let Some(payload) = context.cached_full_result(max_bytes) {
             return Ok(payload);
         }
-        let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
-        let making = move || match context.cached_full_result() {
+        let hold = shared.new_reservation(&self.call);
+        let making = move || match context.cached_full_result(max_bytes) {
             Some(payload) => Ok(payload),
             None => {
-                let answer = ToolAnswer::from_document(Arc::clone(context.document()));
-                Ok(context.cache_full_result(answer.into_payload(max_bytes)?))
+                let payload = context.to_answer(hold)?.into_payload(max_bytes)?;
+                Ok(context.cache_full_result(max_bytes, payload))
             }
         };
         self.work(shared, size, making).await
@@ -255,12 +256,12 @@ impl RequestInfo {
     async fn part_of_context(
         &self,
         shared: &ServerState,
-        context: Arc<DerivedContext>,
+        context: DerivedContext,
         topic: &str,
     ) -> Result<Payload, CallFailure> {
         let (size, max_bytes) = (context.document().size(), shared.max_result_bytes());
         let (topic, hold) = (topic.to_owned(), shared.new_reservation(&self.call));
-        let making = move || about(Arc::clone(context.document()), &topic, hold)?.into_payload(max_bytes);
+        let making = move || about(&context, &topic, hold)?.into_payload(max_bytes);
         // Every word is examined, which costs about twenty times as much as reading the document.
         self.work(shared, size * 20, making).await
     }
@@ -374,11 +375,8 @@ fn is_one_name(name: &str) -> bool {
 }
 
 /// Returns the part of the context that matches a topic, or the whole context with a notice.
-fn about(
-    document: Arc<JsonDocument>,
-    topic: &str,
-    mut hold: Reservation,
-) -> Result<ToolAnswer, backend::Error> {
+fn about(context: &DerivedContext, topic: &str, mut hold: Reservation) -> Result<ToolAnswer, backend::Error> {
+    let document = context.document();
     // The part is never larger than the whole, and is parsed once more to become a document.
     let limits = JsonLimits { bytes: document.size(), depth: 127, values: usize::MAX };
     hold.try_grow(document.size() as u64).map_err(backend::Error::BudgetExhausted)?;
@@ -389,7 +387,8 @@ fn about(
         None => {
             let topic: String = topic.chars().take(100).collect();
             let notice = format!("Nothing in the context mentions {topic:?}, so all of it is given.");
-            ToolAnswer { notice: Some(notice), ..ToolAnswer::from_document(document) }
+            hold.release();
+            ToolAnswer { notice: Some(notice), ..context.to_answer(hold)? }
         }
     })
 }

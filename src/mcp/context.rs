@@ -3,12 +3,15 @@
 //!
 //! The vendor's document has no published schema, so well-known members are searched in its first
 //! `MAX_DEPTH` levels. What is the same for all callers is computed once per document
-//! ([`DerivedContext`]).
+//! ([`DerivedContext`]) and kept as long as the document is.
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::payload::Payload;
+use super::result::ToolAnswer;
+use crate::backend::{self, SemanticContext};
+use crate::base::budget::Reservation;
 use crate::base::json::{JsonDocument, JsonKind, JsonNode, JsonString};
 
 /// The maximum size of a digest, which is part of every conversation.
@@ -28,61 +31,82 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 /// Members that name an item.
 const LABELS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
 
-/// A context, and what is derived from it once for all callers.
-#[derive(Debug)]
-pub(super) struct DerivedContext {
-    document: Arc<JsonDocument>,
+/// A context with what is derived from it once for all callers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct DerivedContext(Arc<SemanticContext>);
+
+/// What is derived from a context. It is kept and dropped with the context.
+#[derive(Debug, Default)]
+struct Derived {
     digest: OnceLock<Arc<str>>,
-    /// The whole context as a tool result.
-    whole: OnceLock<Payload>,
+    whole: Mutex<Option<FullResult>>,
+}
+
+/// The whole context as a tool result of at most `max_bytes`, which may differ between revisions.
+#[derive(Debug)]
+struct FullResult {
+    max_bytes: usize,
+    payload: Payload,
 }
 
 impl DerivedContext {
+    pub(super) fn new(context: Arc<SemanticContext>) -> Self {
+        Self(context)
+    }
+
     pub(super) fn document(&self) -> &Arc<JsonDocument> {
-        &self.document
+        self.0.document()
+    }
+
+    /// Returns the whole context as an answer. If it is not kept, it counts in `reservation`.
+    ///
+    /// # Errors
+    /// [`backend::Error::BudgetExhausted`] if the reservation has no room for it.
+    pub(super) fn to_answer(&self, mut reservation: Reservation) -> Result<ToolAnswer, backend::Error> {
+        let answer = ToolAnswer::from_document(Arc::clone(self.document()));
+        if self.0.was_kept() {
+            return Ok(answer);
+        }
+        let bytes = self.document().capacity() as u64;
+        reservation.try_grow(bytes).map_err(backend::Error::BudgetExhausted)?;
+        Ok(ToolAnswer { reservation: Some(reservation), ..answer })
     }
 
     /// Returns the digest: what can be asked, in a few lines.
     pub(super) fn get_or_build_digest(&self) -> Arc<str> {
-        Arc::clone(self.digest.get_or_init(|| digest(self.document.root()).into()))
+        Arc::clone(self.derived().digest.get_or_init(|| digest(self.document().root()).into()))
     }
 
     /// Returns the digest if it was computed already.
     pub(super) fn cached_digest(&self) -> Option<Arc<str>> {
-        self.digest.get().cloned()
+        self.derived().digest.get().cloned()
     }
 
     /// Returns the result with the whole context if it was built already.
-    pub(super) fn cached_full_result(&self) -> Option<Payload> {
-        self.whole.get().cloned()
+    pub(super) fn cached_full_result(&self, max_bytes: usize) -> Option<Payload> {
+        let whole = self.full_result();
+        whole.as_ref().filter(|whole| whole.max_bytes == max_bytes).map(|whole| whole.payload.clone())
     }
 
-    /// Stores the result with the whole context. If several callers build it at once, the first one
-    /// is kept and returned.
-    pub(super) fn cache_full_result(&self, payload: Payload) -> Payload {
-        self.whole.get_or_init(|| payload).clone()
-    }
-}
-
-/// The derived values of the tenant's current context.
-#[derive(Debug, Default)]
-pub(super) struct DerivedContextCache(Mutex<Option<Arc<DerivedContext>>>);
-
-impl DerivedContextCache {
-    /// Returns the derived values of a document; empty ones if it is not the document of the last
-    /// call.
-    pub(super) fn get_or_create(&self, document: &Arc<JsonDocument>) -> Arc<DerivedContext> {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*current {
-            Some(made) if Arc::ptr_eq(&made.document, document) => Arc::clone(made),
-            _ => {
-                let document = Arc::clone(document);
-                let made =
-                    Arc::new(DerivedContext { document, digest: OnceLock::new(), whole: OnceLock::new() });
-                *current = Some(Arc::clone(&made));
-                made
-            }
+    /// Stores the result with the whole context if there is room for it. If several callers build
+    /// it at once, the first one is kept and returned.
+    pub(super) fn cache_full_result(&self, max_bytes: usize, payload: Payload) -> Payload {
+        let mut whole = self.full_result();
+        if let Some(known) = whole.as_ref().filter(|whole| whole.max_bytes == max_bytes) {
+            return known.payload.clone();
         }
+        if self.0.reserve_derived(payload.bytes_besides(self.document())) {
+            *whole = Some(FullResult { max_bytes, payload: payload.clone() });
+        }
+        payload
+    }
+
+    fn full_result(&self) -> MutexGuard<'_, Option<FullResult>> {
+        self.derived().whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn derived(&self) -> &Derived {
+        self.0.derived()
     }
 }
 
@@ -214,12 +238,11 @@ mod tests {
 
     #[test]
     fn a_context_is_worked_on_once_until_another_comes() {
-        let (cache, context) =
-            (DerivedContextCache::default(), Arc::new(JsonDocument::from_value(&document())));
-        let digest = cache.get_or_create(&context).get_or_build_digest();
-        assert_eq!(cache.get_or_create(&context).cached_digest(), Some(digest), "it was made already");
-        let same_again = Arc::new(JsonDocument::from_value(&document()));
-        assert_eq!(cache.get_or_create(&same_again).cached_digest(), None, "another one was fetched");
+        let fetch = || Arc::new(SemanticContext::from_document(JsonDocument::from_value(&document())));
+        let context = fetch();
+        let digest = DerivedContext::new(Arc::clone(&context)).get_or_build_digest();
+        assert_eq!(DerivedContext::new(context).cached_digest(), Some(digest), "it was made already");
+        assert_eq!(DerivedContext::new(fetch()).cached_digest(), None, "another one was fetched");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use serde_json::json;
 
 use super::sse_fallback::is_event_stream;
 use crate::base::body::Body;
+use crate::base::json::JsonDocument;
 
 /// The empty members as rmcp writes them, of a tool result and of a resource.
 const NO_RESULT: &str = r#""content":[],"structuredContent":{}"#;
@@ -53,6 +54,12 @@ impl Payload {
     #[cfg(test)]
     pub(super) fn chunks(&self) -> &[Bytes] {
         &self.pieces
+    }
+
+    /// Returns how many bytes the payload has besides those that it shares with a document.
+    pub(super) fn bytes_besides(&self, document: &JsonDocument) -> usize {
+        let is_own = |piece: &&Bytes| piece.as_ptr() != document.as_str().as_ptr();
+        self.pieces.iter().filter(is_own).map(Bytes::len).sum()
     }
 
     /// Returns how many bytes of text a model gets to read.

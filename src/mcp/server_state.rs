@@ -11,7 +11,7 @@ use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations}
 use serde_json::Value;
 
 use super::McpServerConfig;
-use super::context::{self, DerivedContextCache};
+use super::context;
 #[cfg(feature = "conformance")]
 use super::fixture::ConformanceFixture;
 use super::permissions::{Permissions, ToolListChange};
@@ -38,8 +38,6 @@ pub(super) struct ServerState {
     rights: Permissions,
     pub(super) timing: Timing,
     pub(super) lineage: Lineage,
-    /// Values derived from the context; private for the same reason.
-    workshop: DerivedContextCache,
     /// The compiled input schemas, in the order of the tools.
     arguments: Vec<Arc<Schema>>,
     /// Never read; kept so that equal schemas of other tenants need not be compiled again.
@@ -67,7 +65,6 @@ impl ServerState {
             surface,
             timing: pace,
             lineage: Lineage::default(),
-            workshop: DerivedContextCache::default(),
             arguments,
             _results: results,
         })

@@ -27,6 +27,8 @@ pub struct Limits {
     /// Memory for all backend responses together, until they are written out; at most half for one
     /// tenant.
     pub backend_memory_mib: usize,
+    /// Memory for the semantic contexts of all tenants that are kept between calls.
+    pub context_memory_mib: usize,
     /// Timeout of a connection without a request.
     pub idle_seconds: u64,
     /// Time for requests in progress to finish at shutdown.
@@ -52,6 +54,7 @@ impl Default for Limits {
             call_memory_mib: 256,
             answer_memory_mib: 128,
             backend_memory_mib: 256,
+            context_memory_mib: 256,
             idle_seconds: 60,
             drain_seconds: 30,
             logins_per_minute: 240,
@@ -84,6 +87,7 @@ impl Limits {
             ("call_memory_mib", self.call_memory_mib as u64),
             ("answer_memory_mib", self.answer_memory_mib as u64),
             ("backend_memory_mib", self.backend_memory_mib as u64),
+            ("context_memory_mib", self.context_memory_mib as u64),
             ("idle_seconds", self.idle_seconds),
             ("logins_per_minute", self.logins_per_minute.into()),
             ("tokens_per_minute", self.tokens_per_minute.into()),

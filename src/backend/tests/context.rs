@@ -1,8 +1,10 @@
 //! The semantic context: cached, fetched once for concurrent callers, kept while the backend is
 //! down, restored after a restart.
 
-use super::super::{ContextRefresher, ContextStore};
+use super::super::{ContextRefresher, ContextStore, SemanticContext};
 use super::*;
+use crate::base::budget::Budget;
+use crate::base::json::JsonDocument;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
 use crate::store::{KeySource, Store};
@@ -15,7 +17,7 @@ fn reply(version: u32) -> Reply {
 
 impl BackendTestkit {
     async fn context(&self, client: &BackendClient) -> Result<Value, Error> {
-        client.context(&self.call(Duration::from_secs(10))).await.map(|context| context.to_value())
+        client.context(&self.call(Duration::from_secs(10))).await.map(|context| context.document().to_value())
     }
 
     fn another_tenants_client(&self) -> Arc<BackendClient> {
@@ -31,7 +33,7 @@ impl BackendTestkit {
         let known = async {
             while client
                 .cached_context()
-                .is_none_or(|known| known.to_value() != json!({ "version": version }))
+                .is_none_or(|known| known.document().to_value() != json!({ "version": version }))
             {
                 tokio::task::yield_now().await;
             }
@@ -127,8 +129,8 @@ async fn a_reload_keeps_the_context_of_the_same_backend_only() {
     bench.context(&before).await.expect("a context");
     assert!(bench.client().cached_context().is_some());
     let another = bench.client_to(&bench.backend.url("/cassandra-context"));
-    assert_eq!(another.cached_context(), None);
-    assert_eq!(before.cached_context(), None, "what lasts is about the new one now");
+    assert!(another.cached_context().is_none());
+    assert!(before.cached_context().is_none(), "what lasts is about the new one now");
 }
 
 #[tokio::test]
@@ -156,7 +158,7 @@ async fn warm_up_goes_on_until_the_backend_is_there() {
     while warm_up.pending_count() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((client.cached_context(), bench.asked()), (None, 1), "not before its time");
+    assert_eq!((client.cached_context().is_some(), bench.asked()), (false, 1), "not before its time");
     bench.clock.advance(Duration::from_secs(5));
     warm_up.recheck_due();
     bench.knows(&client, 1).await;
@@ -200,7 +202,7 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
         let tasks = Tasks::new();
         let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), Some(store.clone()));
         let client = bench.another_tenants_client();
-        assert_eq!(client.cached_context(), None);
+        assert!(client.cached_context().is_none());
         warm_up.enqueue(acme(), &client);
         bench.knows(&client, 1).await;
         if !restart {
@@ -263,4 +265,81 @@ async fn a_slow_context_leaves_its_place_to_others_and_comes_all_the_same() {
         bench.knows(client, 1).await;
     }
     tasks.hard().cancel();
+}
+
+/// Returns a context of about so many bytes.
+fn sized(bytes: usize) -> Value {
+    json!({ "text": "x".repeat(bytes) })
+}
+
+#[tokio::test]
+async fn a_context_without_room_is_given_and_forgotten() {
+    let mut bench = BackendTestkit::new().await;
+    let budget = Budget::new(64 << 10);
+    bench.pool = bench.pool.with_context_budget(Arc::clone(&budget));
+    let small = bench.another_tenants_client();
+    bench.backend.answer(PATH, Reply::Json(sized(20 << 10)));
+    bench.context(&small).await.expect("a context");
+
+    bench.backend.answer(PATH, Reply::Held(Box::new(Reply::Json(sized(50 << 10)))));
+    let large = bench.client();
+    let release = async {
+        bench.backend.until(|counts| counts.in_flight == 1).await;
+        bench.backend.release();
+    };
+    let call = bench.call(Duration::from_secs(10));
+    let (one, two, ()) = tokio::join!(large.context(&call), large.context(&call), release);
+    let (one, two) = (one.expect("a context"), two.expect("a context"));
+    assert!(Arc::ptr_eq(&one, &two) && !one.was_kept(), "those who ask at once share it");
+    assert!(large.cached_context().is_none() && small.cached_context().is_some());
+    let gone: std::sync::Weak<SemanticContext> = Arc::downgrade(&one);
+    drop((one, two));
+    assert!(gone.upgrade().is_none(), "nobody has it any more");
+
+    bench.backend.answer(PATH, Reply::Json(sized(50 << 10)));
+    bench.context(&large).await.expect("another fetch");
+    assert_eq!(bench.asked(), 3);
+    bench.context(&small).await.expect("the same as before");
+    assert_eq!(bench.asked(), 3, "a small context stays");
+    assert!((20 << 10..30 << 10).contains(&budget.held()), "{}", budget.held());
+}
+
+#[tokio::test]
+async fn a_context_is_fetched_again_in_the_background_once_there_is_room() {
+    let mut bench = BackendTestkit::new().await;
+    bench.pool = bench.pool.with_context_budget(Budget::new(64 << 10));
+    let tasks = Tasks::new();
+    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let (small, large) = (bench.another_tenants_client(), bench.client());
+    bench.backend.answer(PATH, Reply::Json(sized(20 << 10)));
+    bench.context(&small).await.expect("a context");
+    bench.backend.answer(PATH, Reply::Json(sized(50 << 10)));
+    warm_up.enqueue(acme(), &large);
+    bench.backend.until(|counts| counts.requests == 2 && counts.in_flight == 0).await;
+    for _ in 0..10 {
+        assert!(large.cached_context().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(small);
+    let kept = async {
+        while large.cached_context().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), kept).await.expect("it is kept now");
+    assert_eq!(bench.asked(), 3, "not before there was room");
+    tasks.hard().cancel();
+}
+
+#[tokio::test]
+async fn a_restored_context_counts_like_a_fetched_one() {
+    let mut bench = BackendTestkit::new().await;
+    let budget = Budget::new(64 << 10);
+    bench.pool = bench.pool.with_context_budget(Arc::clone(&budget));
+    let restored = || JsonDocument::from_value(&sized(40 << 10));
+    let (one, two) = (bench.another_tenants_client(), bench.another_tenants_client());
+    one.restore_context(restored());
+    two.restore_context(restored());
+    assert_eq!((one.cached_context().is_some(), two.cached_context().is_some()), (true, false));
+    assert!((40 << 10..64 << 10).contains(&budget.held()), "{}", budget.held());
 }

@@ -140,22 +140,22 @@ impl GrantedContext<'_> {
     /// too long.
     async fn digest(self) -> Option<Arc<str>> {
         let known = self.shared.surface.backend.cached_context()?;
-        let made = self.shared.workshop.get_or_create(&known);
+        let made = DerivedContext::new(known);
         if let Some(digest) = made.cached_digest() {
             return Some(digest);
         }
         let deadline = SystemClock.monotonic() + DIGEST_PATIENCE;
-        self.shared.run_offloaded(known.size(), deadline, move || made.get_or_build_digest()).await.ok()
+        let size = made.document().size();
+        self.shared.run_offloaded(size, deadline, move || made.get_or_build_digest()).await.ok()
     }
 
     /// Fetches the context within the call's deadline, even if another request is fetching it.
     pub(in crate::mcp) async fn fetch(
         self,
         call: &backend::CallContext,
-    ) -> Result<Arc<DerivedContext>, backend::Error> {
+    ) -> Result<DerivedContext, backend::Error> {
         let fetching = self.shared.surface.backend.context(call);
         let in_time = tokio::time::timeout_at(call.deadline.into(), fetching).await;
-        let document = in_time.unwrap_or(Err(backend::Error::TimedOut))?;
-        Ok(self.shared.workshop.get_or_create(&document))
+        Ok(DerivedContext::new(in_time.unwrap_or(Err(backend::Error::TimedOut))?))
     }
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::super::harness::beside::Fared;
 use super::super::harness::{Beside, Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant};
+use super::edge::metric;
 
 /// The default size cap of an answer.
 const CAP: usize = 16 << 20;
@@ -122,6 +123,42 @@ async fn contexts_take_their_bytes_and_no_more() {
     beside.finish().await.assert_unharmed("b beside large contexts");
     // 20 contexts of 1 MiB. Parsed into trees, they took 75 MiB each.
     assert!(gateway.peak_mib() < 200, "contexts took {} MiB", gateway.peak_mib());
+}
+
+#[tokio::test]
+async fn contexts_of_many_tenants_have_a_bound_together_and_small_ones_stay() {
+    const HELD: &str = r#"tenantd_budget_held_bytes{budget="contexts"}"#;
+    let (bad, good) = (FakeBackend::start().await, FakeBackend::start().await);
+    bad.answer("/nlp-context", reply(many("0", 900 << 10)));
+    let mut setup = Setup::new().memory_mib(600).settings("limits:\n  context_memory_mib: 4\n");
+    let names: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        setup = setup.file(&format!("{name}.zip"), Tenant::new(name, &bad).zip());
+    }
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    bad.until(|counts| counts.requests >= 20 && counts.in_flight == 0).await;
+    gateway.put("b.zip", Tenant::new("b", &good).zip());
+    gateway.until_state("b", "serving").await;
+    good.until(|counts| counts.requests == 1 && counts.in_flight == 0).await;
+
+    let beside = Beside::watch(client.clone(), "/b");
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    for _ in 0..3 {
+        for result in all_at_once(&client, &tenants, 2, "get_context", json!({})).await {
+            assert!(told(&result).starts_with("Note: Only the first"), "{}", told(&result));
+        }
+        let held = metric(&gateway, HELD).await;
+        assert!((3 << 20..=4 << 20).contains(&held), "contexts hold {held} bytes");
+    }
+    beside.finish().await.assert_unharmed("b beside contexts that have no room");
+    all_at_once(&client, &["b"], 5, "get_context", json!({})).await;
+    let fetches = good.requests().iter().filter(|request| request.target.starts_with("/nlp-context")).count();
+    assert_eq!(fetches, 1, "a small context stays, whoever came before it");
+    let refused = r#"tenantd_budget_refused_total{budget="contexts",reason="all"}"#;
+    assert!(metric(&gateway, refused).await > 16, "contexts of 16 tenants were not kept");
+    let output = gateway.output();
+    assert_eq!(output.matches("limits.context_memory_mib").count(), 1, "{output}");
 }
 
 #[tokio::test]

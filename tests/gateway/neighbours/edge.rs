@@ -40,7 +40,7 @@ async fn two_tenants_of(backend: &FakeBackend, setup: Setup) -> Gateway {
 }
 
 /// Returns the value of a metric; 0 if it is missing.
-async fn metric(gateway: &Gateway, series: &str) -> u64 {
+pub(super) async fn metric(gateway: &Gateway, series: &str) -> u64 {
     let (_, text) = gateway.admin("/metrics").await;
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
