@@ -28,11 +28,12 @@ use tenantd::base::digest::Digest;
 use tenantd::base::task::Tasks;
 use tenantd::bundle::{list_entries, load, sample};
 use tenantd::identity::{Entra, GroupMembership, Person};
+use tenantd::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec, RequestMeta};
 use tenantd::oauth::bearer::{AccessRevocations, BearerCheck};
 use tenantd::oauth::client::ClientDocuments;
 use tenantd::oauth::context::AuthContext;
+use tenantd::oauth::endpoints;
 use tenantd::oauth::grants::NewGrant;
-use tenantd::oauth::server::{AuthServer, AuthServerDeps, RequestMeta};
 use tenantd::routing::OAuthEndpoint;
 use tenantd::store::{KeySource, Store};
 use tenantd::telemetry::audit::Audit;
@@ -121,7 +122,7 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let entry = list_entries(&tenants, None).expect("listed").into_iter().next().expect("the one tenant");
     let loaded = load(&entry, &sample::sample_context());
     let spec = loaded.spec.unwrap_or_else(|| panic!("{:?}", loaded.report));
-    let login = spec.access.login.clone().expect("it asks for a login");
+    let spec = AuthServerSpec::from_tenant(&spec).expect("it asks for a login");
     let clock = SystemClock::shared();
     let store = Arc::new(Store::open(&folder.join("state"), &KeySource::State).expect("opened"));
     let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(&clock), Audit::disabled(), tasks)
@@ -133,7 +134,7 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
         Arc::new(Metrics::new()),
     );
     let documents = ClientDocuments::new(clock, tasks);
-    AuthServer::new(&AuthServerDeps { store, context: ledger, entra, documents }, "acme", &spec, &login)
+    AuthServer::new(&AuthServerDeps { store, context: ledger, entra, documents }, "acme", spec)
 }
 
 const TENANT: &str = "\
@@ -150,12 +151,12 @@ microsoft_tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47
 async fn ask(server: &AuthServer, step: OAuthEndpoint, kind: &'static str, body: String) -> Value {
     let request =
         Request::post("/x").header("content-type", kind).body(Bytes::from(body)).expect("a request");
-    let visit = RequestMeta {
+    let meta = RequestMeta {
         request_id: "bench",
         now: jiff::Timestamp::now(),
         source: std::net::Ipv4Addr::LOCALHOST.into(),
     };
-    let response = server.handle(step, request, visit).await;
+    let response = endpoints::handle(server, step, request, meta).await;
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     serde_json::from_slice(&body).expect("JSON")
 }

@@ -29,9 +29,9 @@ use crate::base::task::Tasks;
 use crate::bundle;
 use crate::certs::{self, Certificates};
 use crate::identity::Entra;
+use crate::oauth::authorization_server::AuthServerDeps;
 use crate::oauth::client::ClientDocuments;
 use crate::oauth::context::AuthContext;
-use crate::oauth::server as oauth;
 use crate::server::{BindError, Listeners, Server, ServerDeps};
 use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::store::{self, KeySource, Store};
@@ -412,12 +412,12 @@ async fn build_login(
     store: Option<&Arc<Store>>,
     parts: &TenantDeps,
     tasks: &Tasks,
-) -> Result<Option<oauth::AuthServerDeps>, Error> {
+) -> Result<Option<AuthServerDeps>, Error> {
     let Some(store) = store.cloned() else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = parts;
     let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
     let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
-    Ok(Some(oauth::AuthServerDeps {
+    Ok(Some(AuthServerDeps {
         store,
         context: ledger,
         entra,

@@ -5,6 +5,7 @@
 //! so that nothing is stored), its id is the URL of a document about it (Client ID Metadata
 //! Document), an operator entered it, or the tenant's file lists it as a machine client.
 
+pub(super) mod assertion;
 pub(super) mod display_text;
 mod documents;
 mod machine_client;

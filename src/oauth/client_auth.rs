@@ -2,22 +2,19 @@
 //! body (RFC 6749 section 2.3), or a signed assertion (`private_key_jwt`, RFC 7523). One method per
 //! request.
 
-mod assertion;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
 
-use self::assertion::ClientAssertion;
-use super::client::{ClientLookupError, ClientOrigin, ClientRegistry, OAuthClient};
+use super::authorization_server::{AuthServer, RequestMeta};
+use super::client::assertion::{self, ClientAssertion};
+use super::client::{ClientLookupError, ClientOrigin, OAuthClient};
 use super::error::Unavailable;
-use super::issuer::Issuer;
-use super::parameters::{ParameterError, Parameters};
-use super::response;
-use crate::base::body::Body;
+use super::parameters::{ParameterError, Parameters, decode_component};
 use crate::base::digest::Digest;
 
 /// How long a client waits for room to remember used assertions.
@@ -79,72 +76,92 @@ enum ClientCredential<'a> {
     Assertion(Box<ClientAssertion<'a>>),
 }
 
-/// A client's request.
-#[derive(Clone, Copy)]
-pub(super) struct ClientRequest<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) parameters: &'a Parameters<'a>,
-    /// The address that the request comes from.
-    pub(super) source: IpAddr,
+/// The proof of a client's identity.
+struct Proof {
+    /// The digest of the secret or key that proves it, as far as anyone asks for it.
+    credential: Option<Digest>,
 }
 
-/// Authenticates the client of a request.
-pub(super) async fn authenticate(
-    issuer: &Issuer,
-    clients: &ClientRegistry,
-    asked: ClientRequest<'_>,
-) -> Result<AuthenticatedClient, ClientAuthError> {
-    let (id, proof) = extract_credential(asked.headers, asked.parameters)?;
-    let refused = ClientAuthError::Invalid { basic: matches!(proof, ClientCredential::Basic { .. }) };
-    let client = clients.find(&id, asked.source).await.map_err(|fault| match fault {
-        ClientLookupError::Unknown => refused,
-        ClientLookupError::Unavailable => ClientAuthError::Unavailable,
-        ClientLookupError::Busy { wait } => ClientAuthError::Busy { wait },
-    })?;
-    let ways = &client.authentication;
-    // Compares every secret, so that the time taken does not reveal which one matched.
-    let is_secret =
-        |secret: &Digest| ways.secrets.iter().fold(false, |same, known| same | known.ct_eq(secret));
-    let mut by = None;
-    let proven = match &proof {
-        ClientCredential::Absent => ways.none,
-        ClientCredential::Basic { decoded, raw } => {
-            by = [*decoded, Some(*raw)].into_iter().flatten().find(is_secret);
-            ways.basic && by.is_some()
-        }
-        ClientCredential::Post { secret } => {
-            by = Some(*secret);
-            ways.post && is_secret(secret)
-        }
-        ClientCredential::Assertion(assertion) => match &ways.keys {
-            Some(keys) => {
-                let keys =
-                    clients.load_keys(keys, &client, asked.source).await.map_err(|fault| match fault {
-                        ClientLookupError::Busy { wait } => ClientAuthError::Busy { wait },
-                        ClientLookupError::Unknown | ClientLookupError::Unavailable => {
-                            ClientAuthError::Unavailable
-                        }
-                    })?;
-                let good = assertion.verify(issuer, &client, &keys, asked.source);
-                let good = good.map_err(|assertion::ReplayCacheFull| ClientAuthError::Busy {
-                    wait: REPLAY_CACHE_RETRY_AFTER,
-                })?;
-                // Only machine clients need the key: replacing it invalidates their tokens.
-                by = (good && client.origin == ClientOrigin::Machine)
-                    .then(|| assertion.find_signing_key(&keys))
-                    .flatten();
-                good
+/// A form that a client posts to one of its endpoints.
+pub(super) struct ClientForm<'a> {
+    headers: &'a HeaderMap,
+    pub(super) parameters: Parameters<'a>,
+    /// The address that the request comes from.
+    source: IpAddr,
+}
+
+impl<'a> ClientForm<'a> {
+    /// Parses the form of a request.
+    pub(super) fn parse(request: &'a Request<Bytes>, meta: RequestMeta<'_>) -> Result<Self, ParameterError> {
+        let headers = request.headers();
+        let parameters = Parameters::from_form(headers, request.body())?;
+        Ok(Self { headers, parameters, source: meta.source })
+    }
+
+    /// Authenticates the client that posts the form.
+    pub(super) async fn authenticate(
+        &self,
+        server: &AuthServer,
+    ) -> Result<AuthenticatedClient, ClientAuthError> {
+        let (id, credential) = extract_credential(self.headers, &self.parameters)?;
+        let invalid =
+            ClientAuthError::Invalid { basic: matches!(credential, ClientCredential::Basic { .. }) };
+        let client = server.clients.find(&id, self.source).await.map_err(|error| match error {
+            ClientLookupError::Unknown => invalid,
+            ClientLookupError::Unavailable => ClientAuthError::Unavailable,
+            ClientLookupError::Busy { wait } => ClientAuthError::Busy { wait },
+        })?;
+        let proof = self.verify_credential(server, &client, &credential).await?.ok_or(invalid)?;
+        let is_proven = !matches!(credential, ClientCredential::Absent);
+        Ok(AuthenticatedClient { client, is_proven, credential_digest: proof.credential })
+    }
+
+    /// Verifies the credential in the way that the client is allowed to prove itself in; returns
+    /// `None` if it is wrong.
+    async fn verify_credential(
+        &self,
+        server: &AuthServer,
+        client: &OAuthClient,
+        credential: &ClientCredential<'_>,
+    ) -> Result<Option<Proof>, ClientAuthError> {
+        let allowed = &client.authentication;
+        // Compares every secret, so that the time taken does not reveal which one matched.
+        let is_secret =
+            |secret: &Digest| allowed.secrets.iter().fold(false, |same, known| same | known.ct_eq(secret));
+        Ok(match credential {
+            ClientCredential::Absent => allowed.none.then_some(Proof { credential: None }),
+            ClientCredential::Basic { decoded, raw } => {
+                let secret = [*decoded, Some(*raw)].into_iter().flatten().find(is_secret);
+                secret.filter(|_| allowed.basic).map(|secret| Proof { credential: Some(secret) })
             }
-            None => false,
-        },
-    };
-    match proven {
-        true => Ok(AuthenticatedClient {
-            client,
-            is_proven: !matches!(proof, ClientCredential::Absent),
-            credential_digest: by,
-        }),
-        false => Err(refused),
+            ClientCredential::Post { secret } => {
+                (allowed.post && is_secret(secret)).then_some(Proof { credential: Some(*secret) })
+            }
+            ClientCredential::Assertion(assertion) => {
+                self.verify_assertion(server, client, assertion).await?
+            }
+        })
+    }
+
+    async fn verify_assertion(
+        &self,
+        server: &AuthServer,
+        client: &OAuthClient,
+        assertion: &ClientAssertion<'_>,
+    ) -> Result<Option<Proof>, ClientAuthError> {
+        let Some(keys) = &client.authentication.keys else { return Ok(None) };
+        let keys = server.clients.load_keys(keys, client, self.source).await;
+        let keys = keys.map_err(|error| match error {
+            ClientLookupError::Busy { wait } => ClientAuthError::Busy { wait },
+            ClientLookupError::Unknown | ClientLookupError::Unavailable => ClientAuthError::Unavailable,
+        })?;
+        let verified = assertion.verify(&server.issuer, client, &keys, self.source);
+        let is_valid = verified
+            .map_err(|assertion::ReplayCacheFull| ClientAuthError::Busy { wait: REPLAY_CACHE_RETRY_AFTER })?;
+        // Only machine clients need the key: replacing it invalidates their tokens.
+        let needs_key = client.origin == ClientOrigin::Machine;
+        let credential = || needs_key.then(|| assertion.find_signing_key(&keys)).flatten();
+        Ok(is_valid.then(|| Proof { credential: credential() }))
     }
 }
 
@@ -175,7 +192,7 @@ fn extract_credential<'a>(
         }
         (Some(id), _) => Ok((id, proof)),
         (None, Some(said)) => Ok((said.to_owned(), proof)),
-        (None, None) => Err(ClientAuthError::Malformed("client_id is missing")),
+        (None, None) => Err(ParameterError::Missing("client_id").into()),
     }
 }
 
@@ -207,8 +224,7 @@ fn parse_basic_header<'a>(
     let decoded = BASE64_STANDARD.decode(rest.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"));
     let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(refused)?;
     let (id, secret) = decoded.split_once(':').ok_or(refused)?;
-    let plain =
-        |text: &str| super::parameters::decode_component(text.as_bytes()).map(|text| text.into_owned());
+    let plain = |text: &str| decode_component(text.as_bytes()).map(|text| text.into_owned());
     let id = plain(id).map_err(|_| refused)?;
     let decoded = plain(secret).ok().map(|secret| Digest::of(secret.as_bytes()));
     Ok(Some((id, ClientCredential::Basic { decoded, raw: Digest::of(secret.as_bytes()) })))
@@ -222,32 +238,6 @@ impl ClientAuthError {
             Self::Invalid { .. } => "invalid_client",
             Self::Unavailable => "unavailable",
             Self::Busy { .. } => "busy",
-        }
-    }
-
-    /// Returns the response for the client (RFC 6749 section 5.2).
-    pub(super) fn into_response(self) -> Response<Body> {
-        match self {
-            Self::Malformed(what) => response::error(StatusCode::BAD_REQUEST, "invalid_request", what),
-            Self::Parameter(fault) => {
-                response::error(StatusCode::BAD_REQUEST, "invalid_request", &fault.to_string())
-            }
-            Self::Unavailable => {
-                response::unavailable("the gateway cannot look the client up now", response::RETRY_DELAY)
-            }
-            Self::Busy { wait } => {
-                let what = "too many clients prove themselves here now; wait as long as Retry-After says";
-                response::unavailable(what, wait)
-            }
-            Self::Invalid { basic } => {
-                let what = "the client is unknown here or did not prove itself; remove the connector and add it again";
-                let mut response = response::error(StatusCode::UNAUTHORIZED, "invalid_client", what);
-                if basic {
-                    let challenge = HeaderValue::from_static(r#"Basic realm="token""#);
-                    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-                }
-                response
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
+use super::context::AuthContext;
 use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
@@ -61,7 +62,8 @@ pub struct NewGrant {
 /// The grants of one tenant.
 #[derive(Debug)]
 pub struct Grants {
-    pub(super) issuer: Arc<Issuer>,
+    issuer: Arc<Issuer>,
+    context: Arc<AuthContext>,
     login: Arc<LoginSpec>,
     provider: Provider,
     /// The app and directory of new logins.
@@ -130,9 +132,11 @@ impl From<Unavailable> for GrantError {
 impl Grants {
     /// Creates the grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
-        let upstream = Arc::new(ProviderApp::from_spec(&login.identity));
-        let marks = CredentialFingerprints::from_login(issuer.current_incarnation(), &login);
-        Self { issuer, login, provider, provider_app: upstream, credential_fingerprints: marks }
+        let provider_app = Arc::new(ProviderApp::from_spec(&login.identity));
+        let credential_fingerprints =
+            CredentialFingerprints::from_login(issuer.current_incarnation(), &login);
+        let context = Arc::clone(&issuer.context);
+        Self { issuer, context, login, provider, provider_app, credential_fingerprints }
     }
 
     /// Begins a grant and returns its code, which is valid for a minute, once. When this returns,
@@ -141,7 +145,7 @@ impl Grants {
     /// # Errors
     /// Fails if the store cannot be written.
     pub async fn create(&self, new: NewGrant) -> Result<Secret, Unavailable> {
-        let now = self.issuer.context.now();
+        let now = self.context.now();
         let (id, family) = (GrantId::random(), random::bytes());
         let details = GrantPayload {
             person: new.person,
@@ -161,7 +165,7 @@ impl Grants {
             payload: details.encode(),
         };
         let life = self.issuer.current_incarnation().clone();
-        self.issuer.context.query_store(move |store| store.create_grant(&life, beginning)).await?;
+        self.context.query_store(move |store| store.create_grant(&life, beginning)).await?;
         Ok(GrantToken { id, sequence: 0 }.to_secret(&family))
     }
 
@@ -178,7 +182,7 @@ impl Grants {
             self.revoke(grant.id).await?;
             return Err(refusal.into_grant_error());
         }
-        let now = self.issuer.context.now();
+        let now = self.context.now();
         let step = RotateGrant {
             id: grant.id,
             from_sequence: 0,
@@ -192,7 +196,7 @@ impl Grants {
         let life = self.issuer.current_incarnation().clone();
         // The store decides between concurrent requests with the same code.
         let taken = match grant.last_sequence {
-            0 => self.issuer.context.query_store(move |store| store.take_code(&life, step)).await?,
+            0 => self.context.query_store(move |store| store.take_code(&life, step)).await?,
             _ => false,
         };
         if !taken {
@@ -207,7 +211,7 @@ impl Grants {
     /// with the same token within a minute get the same successor.
     pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
         let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
-        let _turn = self.issuer.context.lock_grant(id).await;
+        let _turn = self.context.lock_grant(id).await;
         let (presented, grant) = self.verify_grant_token(token, client_id).await?;
         if presented.sequence == 0 {
             return Err(GrantError::Invalid);
@@ -223,7 +227,7 @@ impl Grants {
         match grant.last_sequence.checked_sub(presented.sequence) {
             Some(0) => self.rotate(grant, details).await,
             // The predecessor: the client did not receive the response, or refreshes twice.
-            Some(1) if self.issuer.context.now() < grant.issued_at + REUSE_GRACE_PERIOD => {
+            Some(1) if self.context.now() < grant.issued_at + REUSE_GRACE_PERIOD => {
                 let refresh_token =
                     GrantToken { id, sequence: grant.last_sequence }.to_secret(&grant.family_key);
                 Ok(RotatedGrant { id, payload: details, refresh_token })
@@ -242,7 +246,7 @@ impl Grants {
         token: &[u8],
     ) -> Result<Arc<AccessToken>, access_token::AccessTokenError> {
         let (issuer, digest) = (&self.issuer, Digest::of(token));
-        let known = issuer.context.verified_tokens.get(&digest);
+        let known = self.context.verified_tokens.get(&digest);
         if let Some(token) = known {
             let keys = issuer.load_keys().await?;
             let good = keys.contains(&token.kid) && issuer.is_valid_now(&token);
@@ -258,7 +262,7 @@ impl Grants {
                 Some(ResourceOwner { person: Arc::new(details.person), provider_app: upstream });
         }
         let token = Arc::new(token);
-        issuer.context.verified_tokens.insert(digest, Arc::clone(&token));
+        self.context.verified_tokens.insert(digest, Arc::clone(&token));
         Ok(token)
     }
 
@@ -327,7 +331,7 @@ impl Grants {
         grant: GrantId,
         parent: &CancellationToken,
     ) -> GrantRevocationToken {
-        self.issuer.context.revocations.token_for(grant, parent)
+        self.context.revocations.token_for(grant, parent)
     }
 
     /// Returns the realm of challenges, and the URL of the resource metadata.
@@ -342,7 +346,7 @@ impl Grants {
             }
             return Err(fault);
         }
-        let now = self.issuer.context.now();
+        let now = self.context.now();
         let step = RotateGrant {
             id: grant.id,
             from_sequence: grant.last_sequence,
@@ -353,7 +357,7 @@ impl Grants {
             payload: details.encode(),
         };
         let life = self.issuer.current_incarnation().clone();
-        let rotated = self.issuer.context.query_store(move |store| store.rotate_refresh(&life, step)).await?;
+        let rotated = self.context.query_store(move |store| store.rotate_refresh(&life, step)).await?;
         if !rotated {
             // Revoked or expired while Entra was asked.
             return Err(GrantError::Invalid);
@@ -425,11 +429,10 @@ impl Grants {
         self.persist_revocation(RevokedSubject::Client(Digest::of(client_id.as_bytes()))).await?;
         let (life, client_id) = (self.issuer.current_incarnation().clone(), client_id.to_owned());
         let ending = move |store: &Store| store.delete_grants_of_client(&life, &client_id);
-        let ended = self.issuer.context.query_store(ending).await?;
-        let now = self.issuer.context.now();
+        let ended = self.context.query_store(ending).await?;
+        let now = self.context.now();
         for id in &ended {
-            self.issuer
-                .context
+            self.context
                 .revocations
                 .insert(self.issuer.current_incarnation(), new_revocation(RevokedSubject::Grant(*id), now));
         }
@@ -437,14 +440,14 @@ impl Grants {
     }
 
     async fn persist_revocation(&self, subject: RevokedSubject) -> Result<(), Unavailable> {
-        let revoked = new_revocation(subject, self.issuer.context.now());
+        let revoked = new_revocation(subject, self.context.now());
         let life = self.issuer.current_incarnation().clone();
         // In memory first: if the store cannot be written now, the revocation is in force all the
         // same and written later.
-        self.issuer.context.revocations.insert(&life, revoked);
-        let written = self.issuer.context.query_store(move |store| store.revoke(&life, revoked)).await;
+        self.context.revocations.insert(&life, revoked);
+        let written = self.context.query_store(move |store| store.revoke(&life, revoked)).await;
         if written.is_err() {
-            self.issuer.context.revocations.mark_unpersisted(self.issuer.current_incarnation(), subject);
+            self.context.revocations.mark_unpersisted(self.issuer.current_incarnation(), subject);
         }
         written
     }
@@ -467,11 +470,11 @@ impl Grants {
     }
 
     pub(super) async fn find_grant(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-        let (life, now) = (self.issuer.current_incarnation().clone(), self.issuer.context.now());
-        if self.issuer.context.revocations.is_grant_ended(life.tenant(), id) {
+        let (life, now) = (self.issuer.current_incarnation().clone(), self.context.now());
+        if self.context.revocations.is_grant_ended(life.tenant(), id) {
             return Ok(None);
         }
-        self.issuer.context.query_store(move |store| store.load_grant(&life, id, now)).await
+        self.context.query_store(move |store| store.load_grant(&life, id, now)).await
     }
 
     /// Returns the grant and the client of a genuine refresh token, whatever its number.

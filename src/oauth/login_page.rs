@@ -1,6 +1,9 @@
 //! The pages that people see during a login: plain HTML without scripts or foreign assets, not
 //! embeddable in frames.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use askama::Template;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -8,9 +11,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::response;
 use crate::base::body::Body;
+use crate::base::headers::retry_after;
 use crate::base::random;
 
-/// The consent page, shown before a person is sent to Microsoft.
+/// The consent page, shown before a person is sent to the identity provider.
 #[derive(Template)]
 #[template(path = "consent.html")]
 pub(super) struct ConsentPage<'a> {
@@ -35,25 +39,41 @@ pub(super) struct ConsentPage<'a> {
 }
 
 /// A page with a message, and perhaps a link.
-#[derive(Template)]
-#[template(path = "notice.html")]
 pub(super) struct NoticePage<'a> {
     pub(super) title: &'a str,
     pub(super) sentence: &'a str,
     pub(super) advice: &'a str,
-    pub(super) way: Option<PageLink<'a>>,
+    pub(super) link: Option<PageLink<'a>>,
     /// To find the request in the log.
     pub(super) request_id: Option<&'a str>,
-    pub(super) nonce: &'a str,
 }
 
 /// The link of a page.
 #[derive(Clone, Copy)]
 pub(super) struct PageLink<'a> {
-    pub(super) to: &'a str,
-    pub(super) label: &'a str,
+    to: &'a str,
+    label: &'a str,
     /// Whether the browser goes there automatically.
-    pub(super) at_once: bool,
+    at_once: bool,
+}
+
+/// A page without a link that turns a request down.
+pub(super) struct ErrorPage {
+    pub(super) status: StatusCode,
+    /// The error code for programs, which get JSON instead; none where only browsers ask.
+    pub(super) code: Option<&'static str>,
+    pub(super) title: &'static str,
+    pub(super) sentence: Cow<'static, str>,
+    pub(super) advice: &'static str,
+    /// When a retry may succeed.
+    pub(super) retry_after: Option<Duration>,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct NoticeTemplate<'a> {
+    page: &'a NoticePage<'a>,
+    nonce: &'a str,
 }
 
 /// Returns an unpredictable nonce for the page's style element.
@@ -67,20 +87,53 @@ impl ConsentPage<'_> {
     }
 }
 
-/// Returns a page without a link: what is wrong, and what to do about it.
-pub(super) fn error_page(
-    status: StatusCode,
-    request_id: &str,
-    [title, sentence, advice]: [&str; 3],
-) -> Response<Body> {
-    let request_id = Some(request_id);
-    NoticePage { title, sentence, advice, way: None, request_id, nonce: &new_nonce() }.to_response(status)
+impl<'a> PageLink<'a> {
+    /// Creates the link by which the person takes an error to the client.
+    pub(super) fn back_to_application(to: &'a str) -> Self {
+        Self { to, label: "Back to the application", at_once: false }
+    }
+
+    /// Creates the link that opens a program on the person's device.
+    pub(super) fn open_application(to: &'a str) -> Self {
+        Self { to, label: "Open the application", at_once: false }
+    }
 }
 
 impl NoticePage<'_> {
     pub(super) fn to_response(&self, status: StatusCode) -> Response<Body> {
-        html_response(status, self.nonce, self.render().expect("the page is written to a String"))
+        let nonce = &new_nonce();
+        let html = NoticeTemplate { page: self, nonce }.render().expect("the page is written to a String");
+        html_response(status, nonce, html)
     }
+}
+
+impl ErrorPage {
+    pub(super) fn to_response(&self, request_id: Option<&str>, prefers_json: bool) -> Response<Body> {
+        let mut response = match self.code.filter(|_| prefers_json) {
+            Some(code) => response::error(self.status, code, &self.sentence),
+            None => {
+                let Self { title, sentence, advice, .. } = self;
+                NoticePage { title, sentence, advice, link: None, request_id }.to_response(self.status)
+            }
+        };
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
+        }
+        response
+    }
+}
+
+/// Continues from a form with a page: a redirect is restricted by `form-action` of the Content
+/// Security Policy, in some browsers for every hop.
+pub(super) fn redirect_page(title: &str, sentence: &str, to: &str) -> Response<Body> {
+    let notice = NoticePage {
+        title,
+        sentence,
+        advice: "If nothing happens, go on yourself:",
+        link: Some(PageLink { to, label: "Continue", at_once: true }),
+        request_id: None,
+    };
+    notice.to_response(StatusCode::OK)
 }
 
 fn html_response(status: StatusCode, nonce: &str, html: String) -> Response<Body> {

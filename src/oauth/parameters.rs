@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode;
 
 use crate::base::headers::media_type;
@@ -20,6 +20,8 @@ pub enum ParameterError {
     Encoding,
     #[error("there are more than {MOST} parameters")]
     TooMany,
+    #[error("{0} is missing")]
+    Missing(&'static str),
     #[error("{0} is there more than once")]
     Repeated(&'static str),
     #[error("the body must be application/x-www-form-urlencoded")]
@@ -47,6 +49,14 @@ impl<'a> Parameters<'a> {
         Ok(Self(all))
     }
 
+    /// Parses the query of a URL.
+    ///
+    /// # Errors
+    /// Fails as `parse` does.
+    pub fn from_query(url: &'a Uri) -> Result<Self, ParameterError> {
+        Self::parse(url.query().unwrap_or_default().as_bytes())
+    }
+
     /// Parses the body of a request whose content type is a form.
     ///
     /// # Errors
@@ -68,6 +78,14 @@ impl<'a> Parameters<'a> {
             (first, None) => Ok(first.filter(|value| !value.is_empty())),
             _ => Err(ParameterError::Repeated(name)),
         }
+    }
+
+    /// Returns the value of a parameter that must be there.
+    ///
+    /// # Errors
+    /// Fails if the parameter is absent, empty or repeated.
+    pub fn require(&self, name: &'static str) -> Result<&str, ParameterError> {
+        self.get(name)?.ok_or(ParameterError::Missing(name))
     }
 
     /// Returns all non-empty values of a parameter that may be repeated.

@@ -1,7 +1,10 @@
 //! Scopes. A single one has an effect; clients request others out of habit, and are not refused for
 //! it.
 
-use super::metadata::{MCP_SCOPE, OFFLINE_ACCESS_SCOPE};
+/// The scope for calling tools; there is no finer one.
+pub(super) const MCP_SCOPE: &str = "mcp:use";
+/// Clients request it to get refresh tokens. All of them get one, so it has no effect.
+pub(super) const OFFLINE_ACCESS_SCOPE: &str = "offline_access";
 
 /// Returns the granted scopes for the requested ones, in the client's order: unknown scopes are
 /// dropped, and the one for calling tools is always included.

@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec, RequestMeta};
 use super::client::registered::{ClientAuthMethod, ClientRegistration, IssuedClient};
-use super::client::{ClientDocuments, ClientRegistry, RedirectUri};
+use super::client::{ClientDocuments, RedirectUri};
 use super::context::AuthContext;
+use super::endpoints;
 use super::grants::{Grants, NewGrant};
 use super::issuer::Issuer;
-use super::server::AuthServerDeps;
-use super::{introspect, revoke, token};
 use crate::base::body::Body;
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::digest::Digest;
@@ -25,6 +25,7 @@ use crate::base::secret::Secret;
 use crate::base::task::Tasks;
 use crate::identity::tests::fake::{ACCOUNT, APP, DIRECTORY, FakeEntra};
 use crate::identity::{AuthRequest, Entra, GroupMembership, Person, Provider};
+use crate::routing::OAuthEndpoint;
 use crate::spec::{
     AccessRules, DirectorySpec, IdentitySpec, LoginSpec, MachineClientSpec, Prefix, PublicUrl,
     RegistrationSpec, TenantName,
@@ -54,10 +55,9 @@ pub(super) struct TestGateway {
 
 /// The server of one tenant.
 pub(super) struct TestAuthServer {
+    pub(super) inner: AuthServer,
     pub(super) grants: Arc<Grants>,
-    pub(super) clients: ClientRegistry,
     pub(super) issuer: Arc<Issuer>,
-    store: Arc<Store>,
 }
 
 impl TestGateway {
@@ -123,28 +123,17 @@ impl TestGateway {
     ) -> TestAuthServer {
         let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
         let url = PublicUrl::new("https://mcp.example.com", &prefix);
-        let (tenant, login) = (tenant.clone(), Arc::new(login));
-        let provider = Provider::new(&self.shared.entra, &login, &url);
-        let lived = self.shared.context.incarnations.current_or_new(&tenant, stem, &login);
-        let issuer = Issuer::new(tenant, lived.clone(), url, &self.shared.context);
-        issuer.activate(&stem.into());
+        let spec =
+            AuthServerSpec { tenant: tenant.clone(), title: "Acme".into(), url, login: Arc::new(login) };
+        let inner = AuthServer::new(&self.shared, stem, spec);
+        inner.issuer.activate(&stem.into());
         self.shared
             .store
             .apply_incarnation_changes(&self.shared.context.incarnations.unpersisted())
             .expect("kept");
         self.shared.context.incarnations.mark_persisted(self.shared.context.incarnations.unpersisted().len());
-        TestAuthServer {
-            grants: Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(&login), provider)),
-            clients: ClientRegistry {
-                incarnation: lived,
-                login,
-                store: Arc::clone(&self.shared.store),
-                context: Arc::clone(&self.shared.context),
-                documents: Arc::clone(&self.shared.documents),
-            },
-            issuer,
-            store: Arc::clone(&self.shared.store),
-        }
+        let (grants, issuer) = (Arc::clone(&inner.grants), Arc::clone(&inner.issuer));
+        TestAuthServer { inner, grants, issuer }
     }
 
     /// Returns the Entra refresh token of a completed login.
@@ -243,7 +232,7 @@ impl TestAuthServer {
         let redirect_uris = vec![RedirectUri::parse(REDIRECT).expect("a redirect URI")];
         let registration =
             ClientRegistration { issued_at: Timestamp::UNIX_EPOCH, name: None, method, redirect_uris };
-        registration.issue(&self.store, self.issuer.current_incarnation()).expect("an id")
+        registration.issue(&self.inner.store, self.issuer.current_incarnation()).expect("an id")
     }
 
     /// Registers a public client.
@@ -265,8 +254,14 @@ impl TestAuthServer {
         self.grants.create(new).await.expect("begun").expose().to_owned()
     }
 
+    /// Sends a request to one of the endpoints that clients use.
+    async fn request(&self, endpoint: OAuthEndpoint, request: Request<Bytes>) -> TestResponse {
+        let meta = RequestMeta { request_id: "test", now: self.inner.context.now(), source: SOURCE };
+        TestResponse::read(endpoints::handle(&self.inner, endpoint, request, meta).await).await
+    }
+
     pub(super) async fn request_token(&self, request: Request<Bytes>) -> TestResponse {
-        TestResponse::read(token::handle(&self.grants, &self.clients, &request, SOURCE).await).await
+        self.request(OAuthEndpoint::Token, request).await
     }
 
     pub(super) async fn redeem(&self, code: &str, client_id: &str) -> TestResponse {
@@ -290,17 +285,20 @@ impl TestAuthServer {
     }
 
     pub(super) async fn revoke(&self, token: &str, client_id: &str) -> TestResponse {
-        let request = form_request(&[("token", token), ("client_id", client_id)]);
-        TestResponse::read(revoke::handle(&self.grants, &self.clients, &request, SOURCE).await).await
+        self.request_revocation(form_request(&[("token", token), ("client_id", client_id)])).await
+    }
+
+    pub(super) async fn request_revocation(&self, request: Request<Bytes>) -> TestResponse {
+        self.request(OAuthEndpoint::Revoke, request).await
     }
 
     pub(super) async fn introspect(&self, request: Request<Bytes>) -> TestResponse {
-        TestResponse::read(introspect::handle(&self.grants, &self.clients, &request, SOURCE).await).await
+        self.request(OAuthEndpoint::Introspect, request).await
     }
 
     /// Writes a grant into the store that cannot be decoded.
     pub(super) fn corrupt_grant(&self, id: GrantId) {
-        let now = self.issuer.context.now();
+        let now = self.inner.context.now();
         let expires = now + jiff::SignedDuration::from_hours(1);
         let (client_id, details) = ("client".to_owned(), b"spoiled".to_vec());
         let grant = CreateGrant {
@@ -311,7 +309,7 @@ impl TestAuthServer {
             family_key: [0; 32],
             payload: details,
         };
-        self.store.create_grant(self.issuer.current_incarnation(), grant).expect("kept");
+        self.inner.store.create_grant(self.issuer.current_incarnation(), grant).expect("kept");
     }
 
     pub(super) async fn is_access_token_valid(&self, token: &str) -> bool {

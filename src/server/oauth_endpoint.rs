@@ -12,7 +12,8 @@ use super::request::{RequestContext, Server};
 use super::response::ErrorFormat;
 use crate::base::body::Body;
 use crate::oauth;
-use crate::oauth::server::AuthServer;
+use crate::oauth::authorization_server::{AuthServer, RequestMeta};
+use crate::oauth::endpoints;
 use crate::routing::{DiscoveryDocument, OAuthEndpoint};
 use crate::tenants::rate_limit::CallerKey;
 use crate::tenants::tenant::Tenant;
@@ -26,7 +27,9 @@ impl Server {
         request: Request<B>,
     ) -> Response<Body> {
         match &tenant.login {
-            Some(server) => server.handle_discovery(document, &request.map(|_| Bytes::new())).await,
+            Some(server) => {
+                endpoints::handle_discovery(server, document, request.map(|_| Bytes::new())).await
+            }
             None => PrecheckError::NoLogin.into_response(ErrorFormat::ProblemJson, request.version()),
         }
     }
@@ -78,12 +81,12 @@ impl Server {
         let deadline = Duration::from_secs(self.limits.body_seconds);
         let mut held = self.budgets.requests.new_reservation(parties);
         let request = body::read(request, largest(step), deadline, &mut held).await?;
-        let facts = oauth::server::RequestMeta {
+        let meta = RequestMeta {
             request_id: &visit.request_id,
             now: self.clock.now(),
             source: visit.conn.addr.ip(),
         };
-        Ok(server.handle(step, request, facts).await)
+        Ok(endpoints::handle(server, step, request, meta).await)
     }
 
     /// Limits the rate per client network, since the caller is not authenticated yet. Preflights

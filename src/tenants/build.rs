@@ -11,8 +11,8 @@ use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::base::digest::Digest;
 use crate::mcp::{AuthMode, McpServer, McpServerConfig};
+use crate::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec};
 use crate::oauth::bearer::BearerCheck;
-use crate::oauth::server::{AuthServer, AuthServerDeps};
 use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
 use crate::telemetry::audit::Audit;
@@ -60,8 +60,8 @@ impl TenantDeps {
             Arc::clone(&slot.backend),
         ));
         let mcp = McpServer::new(self.server_config(&spec, Arc::clone(&backend)))?;
-        let login = self.login.as_ref().zip(spec.access.login.as_ref());
-        let login = login.map(|(shared, login)| AuthServer::new(shared, stem, &spec, login));
+        let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
+        let login = login.map(|(deps, login)| AuthServer::new(deps, stem, login));
         let bearer = match &login {
             Some(server) => BearerCheck::with_login(Arc::clone(server.grants()), &slot.access_revocations),
             None => {

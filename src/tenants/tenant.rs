@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use crate::backend;
 use crate::base::digest::Digest;
 use crate::mcp::McpServer;
+use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::bearer::{AccessRevocations, BearerCheck};
-use crate::oauth::server::AuthServer;
 use crate::spec::TenantSpec;
 
 /// A live tenant.

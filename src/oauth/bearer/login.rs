@@ -10,7 +10,7 @@ use super::{AdmittedCaller, CallRevocation, Denial, Principal};
 use crate::identity::Person;
 use crate::oauth::access_token::{AccessToken, AccessTokenError};
 use crate::oauth::grants::{GrantRejection, Grants};
-use crate::oauth::metadata::MCP_SCOPE;
+use crate::oauth::scope::MCP_SCOPE;
 use crate::spec::{AccessRules, LoginSpec, ResourceSpelling};
 use crate::store::GrantId;
 

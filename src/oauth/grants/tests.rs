@@ -237,7 +237,7 @@ async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its
     let bed = TestGateway::new().await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
     let (client, removed, other) = (acme.register_public(), acme.register_public(), beta.register_public());
-    acme.clients.remove(&removed, bed.now()).await.expect("removed");
+    acme.inner.clients.remove(&removed, bed.now()).await.expect("removed");
     drop((acme, beta));
     let bed = bed.restart_after("UPDATE denied_clients SET client = zeroblob(32)").await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));

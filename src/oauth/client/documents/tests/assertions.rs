@@ -277,7 +277,7 @@ async fn keys_elsewhere_or_nearer_than_the_internet_are_not_fetched() {
     }
     let case = AssertionFixture::like_chatgpt().await;
     let code = case.code().await;
-    assert!(case.server.clients.find(ID, SOURCE).await.is_ok());
+    assert!(case.server.inner.clients.find(ID, SOURCE).await.is_ok());
     // The document's host was public; now its name also has an internal address.
     let both = vec![case.host.address, "10.0.0.9:0".parse().expect("an address")];
     case.names.table.lock().expect("free").insert(HOST.to_owned(), both);

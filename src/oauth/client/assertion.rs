@@ -11,13 +11,13 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::OAuthClient;
 use crate::base::digest::{Digest, Hasher};
-use crate::oauth::client::OAuthClient;
 use crate::oauth::credential_fingerprint::digest_of_key;
 use crate::oauth::issuer::Issuer;
 use crate::oauth::replay::{AssertionSource, ReplayError};
 
-pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(in crate::oauth) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The limit on the keys tried for an assertion that names none.
 const MAX_KEYS_TRIED: usize = 8;
 /// The longest remaining lifetime of an assertion. It is for immediate use.
@@ -27,11 +27,11 @@ const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// There is no room to remember another used assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ReplayCacheFull;
+pub(in crate::oauth) struct ReplayCacheFull;
 
 /// A parsed assertion, not verified yet.
 #[derive(Debug)]
-pub(super) struct ClientAssertion<'a> {
+pub(in crate::oauth) struct ClientAssertion<'a> {
     message: &'a str,
     signature: &'a str,
     header: Header,
@@ -58,7 +58,7 @@ enum AssertionAudience {
 
 impl<'a> ClientAssertion<'a> {
     /// Parses an assertion; returns `None` if its form or algorithm is not supported.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(in crate::oauth) fn parse(text: &'a str) -> Option<Self> {
         let (message, signature) = text.rsplit_once('.')?;
         let header = jsonwebtoken::decode_header(text).ok()?;
         let taken = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&header.alg);
@@ -68,7 +68,7 @@ impl<'a> ClientAssertion<'a> {
     }
 
     /// Returns the client that the assertion claims to be from.
-    pub(super) fn client_id(&self) -> &str {
+    pub(in crate::oauth) fn client_id(&self) -> &str {
         &self.claims.sub
     }
 
@@ -78,7 +78,7 @@ impl<'a> ClientAssertion<'a> {
     /// # Errors
     /// [`ReplayError::CacheFull`] if the assertion would be valid, but its use cannot be remembered
     /// now.
-    pub(super) fn verify(
+    pub(in crate::oauth) fn verify(
         &self,
         issuer: &Issuer,
         client: &OAuthClient,
@@ -86,8 +86,9 @@ impl<'a> ClientAssertion<'a> {
         source: IpAddr,
     ) -> Result<bool, ReplayCacheFull> {
         let now = issuer.context.now();
-        let is_good =
-            self.is_for_audience(issuer) && self.is_within_lifetime(now) && self.has_valid_signature(keys);
+        let is_good = self.is_for_audience(issuer)
+            && self.is_within_lifetime(now)
+            && self.find_signing_key(keys).is_some();
         if is_good { self.consume_jti(issuer, client, source) } else { Ok(false) }
     }
 
@@ -112,12 +113,8 @@ impl<'a> ClientAssertion<'a> {
         begun && left > -skew && left <= longest + skew
     }
 
-    fn has_valid_signature(&self, keys: &Value) -> bool {
-        self.find_signing_key(keys).is_some()
-    }
-
     /// Returns the identifier of the key that signed the assertion, if it is in the set.
-    pub(super) fn find_signing_key(&self, keys: &Value) -> Option<Digest> {
+    pub(in crate::oauth) fn find_signing_key(&self, keys: &Value) -> Option<Digest> {
         let all = keys.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         // An unreadable key does not invalidate the others.
         let read = |key: &'_ Value| Some((digest_of_key(key), Jwk::deserialize(key).ok()?));
@@ -152,19 +149,19 @@ impl<'a> ClientAssertion<'a> {
         client: &OAuthClient,
         source: IpAddr,
     ) -> Result<bool, ReplayCacheFull> {
-        let ledger = &issuer.context;
+        let context = &issuer.context;
         let (tenant, is_known) = (issuer.tenant.as_arc(), client.is_vouched_for());
         let bearer = AssertionSource { tenant, client: &client.id, source, is_known };
         let mut fields = Hasher::new();
         [issuer.tenant.as_str(), &client.id, &self.claims.jti]
             .iter()
             .for_each(|it| fields.update_field(it.as_bytes()));
-        let now = ledger.now();
-        match ledger.used_assertions.consume(fields.finish(), self.replay_expiry(now), now, bearer) {
+        let now = context.now();
+        match context.used_assertions.consume(fields.finish(), self.replay_expiry(now), now, bearer) {
             Ok(()) => Ok(true),
             Err(ReplayError::AlreadyUsed) => Ok(false),
             Err(ReplayError::CacheFull(bound)) => {
-                if let Some(unsaid) = ledger.used_assertions.check_full_log(ledger.monotonic()) {
+                if let Some(unsaid) = context.used_assertions.check_full_log(context.monotonic()) {
                     tracing::warn!(
                         tenant = issuer.tenant.as_str(),
                         client_id = &*client.id,

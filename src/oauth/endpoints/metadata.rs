@@ -4,18 +4,45 @@
 //!
 //! Every URL derives from the tenant's public URL, never from a request.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
 use serde_json::{Value, json};
 
+use super::error::Error;
+use crate::base::body::Body;
+use crate::oauth::authorization_server::AuthServer;
+use crate::oauth::response;
+use crate::oauth::scope::{MCP_SCOPE, OFFLINE_ACCESS_SCOPE};
+use crate::routing::DiscoveryDocument;
 use crate::spec::{DocumentPolicy, LoginSpec, PublicUrl, ResourceSpelling};
 
-/// The scope for calling tools; there is no finer one.
-pub(super) const MCP_SCOPE: &str = "mcp:use";
-/// Clients request it to get refresh tokens. All of them get one, so it has no effect.
-pub(super) const OFFLINE_ACCESS_SCOPE: &str = "offline_access";
+const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
+const JWKS_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Answers a request for one of the documents, the JWK set (RFC 7517) among them.
+pub(super) async fn handle(
+    server: &AuthServer,
+    document: DiscoveryDocument,
+    request: Request<Bytes>,
+) -> Result<Response<Body>, Error> {
+    let (text, max_age) = match document {
+        DiscoveryDocument::Resource(spelling) => {
+            let metadata = protected_resource(&server.url, &server.title, spelling);
+            (metadata.to_string().into(), METADATA_MAX_AGE)
+        }
+        DiscoveryDocument::AuthorizationServer => {
+            (authorization_server(&server.url, &server.login).to_string().into(), METADATA_MAX_AGE)
+        }
+        DiscoveryDocument::Jwks => (server.issuer.jwks().await?, JWKS_MAX_AGE),
+    };
+    Ok(response::cacheable_json(text, max_age, request.headers()))
+}
 
 /// Returns the resource metadata (RFC 9728 section 2) for the requested spelling of the resource:
 /// some clients compare it with the URL as typed.
-pub(super) fn protected_resource(url: &PublicUrl, title: &str, spelling: ResourceSpelling) -> Value {
+fn protected_resource(url: &PublicUrl, title: &str, spelling: ResourceSpelling) -> Value {
     json!({
         "resource": url.resource_url(spelling),
         "authorization_servers": [url.as_str()],
@@ -27,7 +54,7 @@ pub(super) fn protected_resource(url: &PublicUrl, title: &str, spelling: Resourc
 }
 
 /// Returns the authorization server metadata (RFC 8414 section 2).
-pub(super) fn authorization_server(url: &PublicUrl, login: &LoginSpec) -> Value {
+fn authorization_server(url: &PublicUrl, login: &LoginSpec) -> Value {
     let mut document = json!({
         "issuer": url.as_str(),
         "authorization_endpoint": url.join_path("/authorize"),

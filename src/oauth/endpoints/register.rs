@@ -5,16 +5,16 @@
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::client::display_text;
-use super::client::registered::{ClientAuthMethod, ClientRegistration, IssuedClient};
-use super::client::{ClientRegistry, RedirectUri};
-use super::response;
-use super::scope;
+use super::error::Error;
 use crate::base::body::Body;
 use crate::base::headers::media_type;
-use jiff::Timestamp;
+use crate::oauth::authorization_server::{AuthServer, RequestMeta};
+use crate::oauth::client::registered::{ClientAuthMethod, ClientRegistration, IssuedClient};
+use crate::oauth::client::{ClientRegistry, RedirectUri, display_text};
+use crate::oauth::{response, scope};
 
 const MOST_REDIRECT_URIS: usize = 10;
 /// The limit on texts that are echoed as received. The gateway never opens their links.
@@ -36,19 +36,26 @@ enum RegistrationError {
     Metadata(&'static str),
 }
 
-/// Answers a registration request.
-pub(super) fn handle(clients: &ClientRegistry, request: &Request<Bytes>, now: Timestamp) -> Response<Body> {
-    if !clients.allows_registration() {
+/// Answers a request to `{prefix}/register`.
+pub(super) async fn handle(
+    server: &AuthServer,
+    request: Request<Bytes>,
+    meta: RequestMeta<'_>,
+) -> Result<Response<Body>, Error> {
+    if !server.clients.allows_registration() {
         let closed = "this server takes no registrations; ask its operator for a client id";
-        return response::error(StatusCode::FORBIDDEN, "access_denied", closed);
+        let status = StatusCode::FORBIDDEN;
+        return Err(Error::Rejected { status, code: "access_denied", description: closed.into() });
     }
-    match register(clients, request, now) {
-        Ok(answer) => response::json(StatusCode::CREATED, &answer),
-        Err(RegistrationError::RedirectUri(why)) => {
-            response::error(StatusCode::BAD_REQUEST, "invalid_redirect_uri", &why)
-        }
-        Err(RegistrationError::Metadata(why)) => {
-            response::error(StatusCode::BAD_REQUEST, "invalid_client_metadata", why)
+    let document = register(&server.clients, &request, meta.now)?;
+    Ok(response::json(StatusCode::CREATED, &document))
+}
+
+impl From<RegistrationError> for Error {
+    fn from(error: RegistrationError) -> Self {
+        match error {
+            RegistrationError::RedirectUri(why) => Self::bad_request("invalid_redirect_uri", why),
+            RegistrationError::Metadata(why) => Self::bad_request("invalid_client_metadata", why),
         }
     }
 }

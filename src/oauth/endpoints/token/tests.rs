@@ -1,10 +1,10 @@
-use super::super::client::registered::ClientAuthMethod as By;
-use super::super::grants::NewGrant;
-use super::super::testkit::{
-    CHALLENGE, MACHINE, MACHINE_SECRET, REDIRECT, SOURCE, TestGateway, VERIFIER, ada, form_request,
-    with_basic_auth,
+use http::Method;
+
+use crate::oauth::client::registered::ClientAuthMethod as By;
+use crate::oauth::grants::NewGrant;
+use crate::oauth::testkit::{
+    CHALLENGE, MACHINE, MACHINE_SECRET, REDIRECT, TestGateway, VERIFIER, ada, form_request, with_basic_auth,
 };
-use super::*;
 
 #[tokio::test]
 async fn a_code_buys_all_five_and_nobody_may_keep_them() {
@@ -162,8 +162,7 @@ async fn a_machine_gets_a_token_for_itself_and_no_refresh_token() {
     let other = server.request_token(with_basic_auth(form_request(&machine), MACHINE, MACHINE_SECRET)).await;
     let revoking =
         with_basic_auth(form_request(&[("token", answer.text("access_token"))]), MACHINE, MACHINE_SECRET);
-    let revoked = super::super::revoke::handle(&server.grants, &server.clients, &revoking, SOURCE).await;
-    assert_eq!(revoked.status(), 200);
+    assert_eq!(server.request_revocation(revoking).await.status, 200);
     assert!(!server.is_access_token_valid(answer.text("access_token")).await);
     assert!(server.is_access_token_valid(other.text("access_token")).await);
     // Other clients may not, whatever they know.

@@ -1,0 +1,134 @@
+//! The authorization server of one tenant (RFC 8414): its parts, for the endpoints below the
+//! tenant's public URL. It holds handles only, since a gateway has up to ten thousand of these
+//! servers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::client::{ClientDocuments, ClientRegistry};
+use super::context::AuthContext;
+use super::grants::Grants;
+use super::issuer::Issuer;
+use crate::identity::{Entra, Provider};
+use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
+use crate::store::Store;
+
+/// The parts that the authorization servers of all tenants share.
+#[derive(Clone)]
+pub struct AuthServerDeps {
+    /// Where registrations, consents and logins are sealed, and clients and grants persisted.
+    pub store: Arc<Store>,
+    /// Revocations, incarnations, clock, caches and audit log.
+    pub context: Arc<AuthContext>,
+    /// The connection to Microsoft Entra ID.
+    pub entra: Arc<Entra>,
+    /// The metadata documents of clients.
+    pub documents: Arc<ClientDocuments>,
+}
+
+/// The part of a tenant's specification that its authorization server needs.
+#[derive(Debug, Clone)]
+pub struct AuthServerSpec {
+    /// The tenant's name.
+    pub tenant: TenantName,
+    /// The name shown to people.
+    pub title: Arc<str>,
+    /// The issuer, and the base of all endpoints.
+    pub url: PublicUrl,
+    /// The login.
+    pub login: Arc<LoginSpec>,
+}
+
+impl AuthServerSpec {
+    /// Returns this part of a tenant's specification, if people log in there.
+    pub fn from_tenant(spec: &TenantSpec) -> Option<Self> {
+        Some(Self {
+            tenant: spec.name.clone(),
+            title: Arc::clone(&spec.title),
+            url: spec.public_url.clone(),
+            login: Arc::clone(spec.access.login.as_ref()?),
+        })
+    }
+}
+
+/// The authorization server of one tenant.
+pub struct AuthServer {
+    pub(super) tenant: TenantName,
+    pub(super) title: Arc<str>,
+    pub(super) url: PublicUrl,
+    pub(super) login: Arc<LoginSpec>,
+    pub(super) store: Arc<Store>,
+    pub(super) context: Arc<AuthContext>,
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) clients: ClientRegistry,
+    pub(super) provider: Provider,
+    pub(super) grants: Arc<Grants>,
+}
+
+/// What is known of a request besides its head and body.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestMeta<'a> {
+    /// The request's id, for logs and pages.
+    pub request_id: &'a str,
+    /// When the request arrived.
+    pub now: Timestamp,
+    /// The address of the connection that the request came on.
+    pub source: IpAddr,
+}
+
+impl AuthServer {
+    /// Creates the server of a tenant of the entry `entry_id`.
+    pub fn new(deps: &AuthServerDeps, entry_id: &str, spec: AuthServerSpec) -> Self {
+        let AuthServerSpec { tenant, title, url, login } = spec;
+        let provider = Provider::new(&deps.entra, &login, &url);
+        let incarnation = deps.context.incarnations.current_or_new(&tenant, entry_id, &login);
+        let issuer = Issuer::new(tenant.clone(), incarnation.clone(), url.clone(), &deps.context);
+        let clients = ClientRegistry {
+            incarnation,
+            login: Arc::clone(&login),
+            store: Arc::clone(&deps.store),
+            context: Arc::clone(&deps.context),
+            documents: Arc::clone(&deps.documents),
+        };
+        let grants = Arc::new(Grants::new(Arc::clone(&issuer), Arc::clone(&login), provider.clone()));
+        Self {
+            tenant,
+            title,
+            url,
+            login,
+            store: Arc::clone(&deps.store),
+            context: Arc::clone(&deps.context),
+            issuer,
+            clients,
+            provider,
+            grants,
+        }
+    }
+
+    /// Returns what prevents every login, according to the last exchange with Entra.
+    pub fn provider_problem(&self) -> Option<String> {
+        self.provider.problem().map(|problem| problem.to_string())
+    }
+
+    /// Returns since when every login has failed.
+    pub fn provider_problem_since(&self) -> Option<Timestamp> {
+        self.provider.problem_since()
+    }
+
+    /// Returns the grants, with which the bearer check verifies tokens.
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
+    }
+
+    /// Returns the issuer of the tenant's tokens.
+    pub fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Returns the clients of the tenant.
+    pub fn clients(&self) -> &ClientRegistry {
+        &self.clients
+    }
+}

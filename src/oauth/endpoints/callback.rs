@@ -1,0 +1,209 @@
+//! The callback, `/auth/ms-callback`: the identity provider sends the browser back (OpenID Connect
+//! Core section 3.1.2.5), and the login ends with a code for the client or with a page.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+
+use super::error::Error;
+use crate::base::body::Body;
+use crate::base::secret::Secret;
+use crate::identity::{self, LoginErrorKind};
+use crate::oauth::authorization_request::AuthorizationRequest;
+use crate::oauth::authorization_server::{AuthServer, RequestMeta};
+use crate::oauth::client::RedirectUri;
+use crate::oauth::error::Unavailable;
+use crate::oauth::grants::{self, NewGrant};
+use crate::oauth::login::{self, PendingLogin};
+use crate::oauth::login_page::{ErrorPage, NoticePage, PageLink};
+use crate::oauth::parameters::Parameters;
+use crate::oauth::response;
+use crate::telemetry::audit::Actor;
+
+/// Why a login ends without a code.
+enum LoginError {
+    Identity(identity::Error),
+    /// The grant cannot be persisted.
+    Unavailable,
+}
+
+impl From<identity::Error> for LoginError {
+    fn from(error: identity::Error) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<Unavailable> for LoginError {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Answers the provider's redirect to `{prefix}/auth/ms-callback`.
+pub(super) async fn handle(
+    server: &AuthServer,
+    request: Request<Bytes>,
+    meta: RequestMeta<'_>,
+) -> Result<Response<Body>, Error> {
+    let (parameters, login) = find_login(server, &request, meta).ok_or_else(unknown_login_page)?;
+    let mut response = match finish(server, &login, &parameters, meta).await {
+        Ok(code) => return_to_client(&login.request, server.url.as_str(), &code),
+        Err(error) => failure_page(server, &login.request, &error, meta),
+    };
+    login.clear_cookie(server, request.headers(), response.headers_mut());
+    Ok(response)
+}
+
+fn find_login<'a>(
+    server: &AuthServer,
+    request: &'a Request<Bytes>,
+    meta: RequestMeta<'_>,
+) -> Option<(Parameters<'a>, PendingLogin)> {
+    let parameters = Parameters::from_query(request.uri()).ok()?;
+    let login = PendingLogin::open(server, request.headers(), parameters.get("state").ok()??, meta.now)?;
+    Some((parameters, login))
+}
+
+/// Redeems the provider's code, and returns a code of ours for the client.
+async fn finish(
+    server: &AuthServer,
+    login: &PendingLogin,
+    parameters: &Parameters<'_>,
+    meta: RequestMeta<'_>,
+) -> Result<Secret, LoginError> {
+    let one = |name| parameters.get(name).ok().flatten();
+    let Some(code) = one("code").filter(|_| one("error").is_none()) else {
+        let error = one("error").unwrap_or("invalid_request");
+        return Err(server.provider.redirect_error(error, one("error_description")).into());
+    };
+    let verifier = Secret::new(login.verifier.clone());
+    let known = server.provider.redeem_code(code, &verifier, &login.nonce).await?;
+    let (asked, person) = (login.request.clone(), known.person.clone());
+    let grant = NewGrant {
+        client_id: asked.client_id,
+        client_name: asked.client_name,
+        redirect_uri: asked.redirect_uri_given.then_some(asked.redirect_uri),
+        code_challenge: asked.code_challenge,
+        scope: asked.scope,
+        person: known.person,
+        provider_refresh_token: known.refresh_token,
+    };
+    let code = server.grants.create(grant).await?;
+    login::record(server, &login.request, "ok", grants::audit_identity(&person), meta);
+    Ok(code)
+}
+
+/// Returns the person to the client with the code. A link that opens a program is left for the
+/// person to follow.
+fn return_to_client(request: &AuthorizationRequest, issuer: &str, code: &Secret) -> Response<Body> {
+    let location = request.response(issuer).code_url(code.expose());
+    let uri = RedirectUri::parse_trusted(&request.redirect_uri).ok();
+    let Some(application) = uri.filter(|uri| uri.private_use_scheme().is_some()) else {
+        return response::redirect(&location);
+    };
+    let name = request.client_name.as_deref().unwrap_or("the application");
+    let notice = NoticePage {
+        title: "You are signed in",
+        sentence: &format!("One step is left: open {}.", application.describe_destination()),
+        advice: &format!(
+            "Go on only if you have just started to connect {name} yourself; otherwise close this page."
+        ),
+        link: Some(PageLink::open_application(&location)),
+        request_id: None,
+    };
+    notice.to_response(StatusCode::OK)
+}
+
+/// Returns a page with the reason and a link to the client, which carries the OAuth error.
+fn failure_page(
+    server: &AuthServer,
+    request: &AuthorizationRequest,
+    error: &LoginError,
+    meta: RequestMeta<'_>,
+) -> Response<Body> {
+    let (status, code, page) = match error {
+        LoginError::Identity(error) => {
+            log_identity_error(server, error, meta);
+            login::record(server, request, error.class(), Actor::default(), meta);
+            (status_for(error.kind()), client_error_code(error), error.page().clone())
+        }
+        LoginError::Unavailable => {
+            login::record(server, request, "unavailable", Actor::default(), meta);
+            let page = identity::PageText {
+                title: "The login cannot be finished now",
+                sentence: "This server cannot write its own records.".into(),
+                advice: "Try again in a minute.".into(),
+            };
+            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", page)
+        }
+    };
+    let location = request.response(server.url.as_str()).error_url(code, &page.sentence);
+    let notice = NoticePage {
+        title: page.title,
+        sentence: &page.sentence,
+        advice: &page.advice,
+        link: Some(PageLink::back_to_application(&location)),
+        request_id: Some(meta.request_id),
+    };
+    notice.to_response(status)
+}
+
+fn status_for(kind: LoginErrorKind) -> StatusCode {
+    match kind {
+        LoginErrorKind::Refused => StatusCode::FORBIDDEN,
+        LoginErrorKind::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
+        LoginErrorKind::Ended => StatusCode::BAD_REQUEST,
+        LoginErrorKind::Down => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Returns the error code for the client. `invalid_grant` is no error of an authorization response
+/// (RFC 6749 section 4.1.2.1); a person whose code has expired logs in again.
+fn client_error_code(error: &identity::Error) -> &'static str {
+    match error.kind() {
+        LoginErrorKind::Ended => "access_denied",
+        _ => error.oauth_error(),
+    }
+}
+
+fn log_identity_error(server: &AuthServer, error: &identity::Error, meta: RequestMeta<'_>) {
+    let trace = error.trace();
+    let (tenant, request_id, class) = (server.tenant.as_str(), meta.request_id, error.class());
+    let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
+    let (aadsts, fault) = (&trace.codes, "login");
+    match error.kind() {
+        LoginErrorKind::Refused | LoginErrorKind::Ended => tracing::info!(
+            tenant,
+            request_id,
+            fault,
+            class,
+            ?aadsts,
+            correlation_id,
+            trace_id,
+            "a login was refused"
+        ),
+        LoginErrorKind::Misconfigured | LoginErrorKind::Down => tracing::warn!(
+            tenant,
+            request_id,
+            fault,
+            class,
+            ?aadsts,
+            correlation_id,
+            trace_id,
+            "a login failed"
+        ),
+    }
+}
+
+/// Answers a callback that belongs to no login of this browser. It redirects nowhere, as the client
+/// is unknown.
+fn unknown_login_page() -> ErrorPage {
+    ErrorPage {
+        status: StatusCode::BAD_REQUEST,
+        code: None,
+        title: "This login cannot be finished here",
+        sentence: "It was begun in another browser, took longer than ten minutes, or was finished before."
+            .into(),
+        advice: "Start again from your application, and stay in one browser.",
+        retry_after: None,
+    }
+}

@@ -1,0 +1,187 @@
+//! The consent page and its form. The page is bound to the browser that it was shown to: a cookie
+//! holds a random value, the form a sealed blob with the request and the digest of that value. So
+//! an attacker's form fails in another browser, and another browser's form fails in the attacker's.
+//!
+//! Showing a page changes no state, so it can be reloaded and prefetched, and several can be open
+//! at once.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use crate::base::body::Body;
+use crate::base::digest::Digest;
+use crate::base::random;
+use crate::oauth::authorization_request::AuthorizationRequest;
+use crate::oauth::authorization_server::{AuthServer, RequestMeta};
+use crate::oauth::client::{ClientOrigin, OAuthClient, RedirectUri, display_text};
+use crate::oauth::login_page::{self, ConsentPage, ErrorPage, NoticePage, PageLink, redirect_page};
+use crate::oauth::parameters::Parameters;
+use crate::oauth::sealed::{self, CONSENT};
+use crate::oauth::{cookie, login};
+use crate::telemetry::audit::Actor;
+
+/// How long a person may take to decide.
+const TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
+/// One for the host, since browsers send it to all tenants there. The seal of the form binds a
+/// consent to its tenant.
+const BROWSER_COOKIE: &str = "__Host-consent";
+/// The cookie's lifetime; each page shown renews it.
+const BROWSER_COOKIE_SECONDS: i64 = 3600;
+
+/// The sealed contents of the form.
+#[derive(Serialize, Deserialize)]
+struct ConsentForm {
+    #[serde(rename = "ask")]
+    request: AuthorizationRequest,
+    /// The digest of the cookie's value.
+    browser: String,
+    #[serde(rename = "at")]
+    shown_at: Timestamp,
+}
+
+/// A person's choice on the page.
+enum Decision {
+    Allow,
+    Deny,
+}
+
+/// Answers the submitted form, `{prefix}/consent`: begins the login, or returns to the client.
+pub(super) async fn handle(
+    server: &AuthServer,
+    request: Request<Bytes>,
+    meta: RequestMeta<'_>,
+) -> Result<Response<Body>, Error> {
+    let (asked, decision) = read_form(server, &request, meta.now).ok_or_else(expired_page)?;
+    match decision {
+        Decision::Allow => Ok(login::begin(server, asked, request.headers(), meta)),
+        Decision::Deny => {
+            login::record(server, &asked, "declined", Actor::default(), meta);
+            let response = asked.response(server.url.as_str());
+            Ok(declined_page(&asked, &response.error_url("access_denied", "the person chose Cancel")))
+        }
+    }
+}
+
+/// Shows the consent page for a request.
+pub(super) fn show(
+    server: &AuthServer,
+    request: AuthorizationRequest,
+    client: &OAuthClient,
+    headers: &HeaderMap,
+    meta: RequestMeta<'_>,
+) -> Response<Body> {
+    let browser = read_browser_cookie(headers).unwrap_or_else(random::token);
+    let digest = Digest::of(browser.as_bytes()).to_string();
+    let form = ConsentForm { request, browser: digest, shown_at: meta.now };
+    let sealed = sealed::seal_value(&server.store, CONSENT, server.issuer.current_incarnation(), "", &form);
+    let mut response = render(server, &form.request, client, &sealed);
+    // Removes the cookies of earlier versions, which had one per tenant.
+    cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
+    let set = cookie::set(response.headers_mut(), BROWSER_COOKIE, &browser, BROWSER_COOKIE_SECONDS);
+    debug_assert!(set.is_ok(), "the number is short");
+    response
+}
+
+fn render(
+    server: &AuthServer,
+    request: &AuthorizationRequest,
+    client: &OAuthClient,
+    sealed: &str,
+) -> Response<Body> {
+    let vouched_by = match &client.origin {
+        ClientOrigin::Document { host, .. } => Some(&**host),
+        _ => None,
+    };
+    let redirect_uri = client.redirect_uris.iter().find(|uri| uri.matches_text(&request.redirect_uri));
+    let name = client.name.as_deref().or(vouched_by).unwrap_or("An application without a name");
+    let place = redirect_uri.map(RedirectUri::describe_destination).unwrap_or_default();
+    let consent = ConsentPage {
+        title: &server.title,
+        client: name,
+        vouched_by,
+        known: client.origin == ClientOrigin::Operator,
+        may_be_mistaken: client.origin != ClientOrigin::Operator && display_text::is_confusable(name),
+        place: &place,
+        loopback: redirect_uri.is_some_and(RedirectUri::is_loopback),
+        scheme: redirect_uri.and_then(RedirectUri::private_use_scheme),
+        action: &server.url.join_path("/consent"),
+        request: sealed,
+        nonce: &login_page::new_nonce(),
+    };
+    consent.to_response()
+}
+
+/// Returns the request and the decision, if the page was shown to this browser.
+fn read_form(
+    server: &AuthServer,
+    request: &Request<Bytes>,
+    now: Timestamp,
+) -> Option<(AuthorizationRequest, Decision)> {
+    let headers = request.headers();
+    if !is_same_origin(server, headers) {
+        return None;
+    }
+    let parameters = Parameters::from_form(headers, request.body()).ok()?;
+    let sealed = parameters.get("request").ok()??;
+    let incarnation = server.issuer.current_incarnation();
+    let form: ConsentForm = sealed::open_value(&server.store, CONSENT, incarnation, "", sealed)?;
+    let browser = read_browser_cookie(headers)?;
+    let is_same = Digest::parse_hex(&form.browser)?.ct_eq(&Digest::of(browser.as_bytes()));
+    let is_fresh = now.duration_since(form.shown_at) <= TIMEOUT;
+    match parameters.get("decision").ok()?? {
+        "allow" if is_same && is_fresh => Some((form.request, Decision::Allow)),
+        "deny" if is_same && is_fresh => Some((form.request, Decision::Deny)),
+        _ => None,
+    }
+}
+
+/// Whether the form was submitted from our page. Browsers send the origin of the page, which is
+/// `null` with `no-referrer`. Old browsers send nothing; for them the cookie is the check.
+fn is_same_origin(server: &AuthServer, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let site = text("sec-fetch-site");
+    match (site, text(header::ORIGIN.as_str())) {
+        (Some(site), _) if site != "same-origin" => false,
+        (_, None) => true,
+        (_, Some(origin)) => origin == server.url.origin() || origin == "null",
+    }
+}
+
+fn read_browser_cookie(headers: &HeaderMap) -> Option<String> {
+    // A truncated or forged value is ignored; the page then sets a new one.
+    cookie::read(headers, BROWSER_COOKIE).filter(|value| value.len() == 43)
+}
+
+/// Tells the client that the person declined. The browser goes there automatically only if that is
+/// where the person started: at a program on the same computer, or at a client that the operator or
+/// this program vouches for.
+fn declined_page(request: &AuthorizationRequest, location: &str) -> Response<Body> {
+    let uri = RedirectUri::parse_trusted(&request.redirect_uri).ok();
+    let is_theirs = |uri: &RedirectUri| uri.is_loopback() || (uri.is_web() && request.is_vouched_for);
+    if uri.as_ref().is_some_and(is_theirs) {
+        return redirect_page("You chose Cancel", "Nothing was allowed.", location);
+    }
+    let place = uri.as_ref().map(RedirectUri::describe_destination).unwrap_or_default();
+    let notice = NoticePage {
+        title: "You chose Cancel",
+        sentence: "Nothing was allowed. You may close this page.",
+        advice: &format!("The link leads to {place}. Follow it only if you came from there."),
+        link: Some(PageLink::back_to_application(location)),
+        request_id: None,
+    };
+    notice.to_response(StatusCode::OK)
+}
+
+fn expired_page() -> ErrorPage {
+    ErrorPage {
+        status: StatusCode::BAD_REQUEST,
+        code: None,
+        title: "This page can no longer be used",
+        sentence: "It was open for too long, or it was opened in another browser or by another site.".into(),
+        advice: "Start again from your application.",
+        retry_after: None,
+    }
+}

@@ -1,0 +1,146 @@
+//! A login at the identity provider: it begins with the consent and ends with the callback.
+//!
+//! Its state lies, sealed, in a cookie of the browser that consented, one cookie per login. So
+//! unfinished logins occupy no memory here, and a callback in another browser finds no login. The
+//! latest two of the host are kept, however many are begun.
+
+use http::{HeaderMap, Response, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::authorization_request::AuthorizationRequest;
+use super::authorization_server::{AuthServer, RequestMeta};
+use super::login_page::{NoticePage, PageLink, redirect_page};
+use super::sealed::{self, LOGIN};
+use super::{cookie, pkce};
+use crate::base::body::Body;
+use crate::base::random;
+use crate::identity;
+use crate::telemetry::audit::{Actor, AuditEvent, AuditRecord};
+
+/// How long a person may take to log in at the provider.
+const TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
+
+/// The prefix of the login cookies of all tenants.
+const COOKIE_PREFIX: &str = "__Host-login.";
+
+/// A login in progress, sealed in the browser's cookie.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PendingLogin {
+    #[serde(rename = "ask")]
+    pub(super) request: AuthorizationRequest,
+    state: String,
+    pub(super) nonce: String,
+    /// The verifier of our own PKCE with the provider.
+    pub(super) verifier: String,
+    #[serde(rename = "at")]
+    begun_at: Timestamp,
+}
+
+impl PendingLogin {
+    fn new(request: AuthorizationRequest, now: Timestamp) -> Self {
+        let [state, nonce, verifier] = [(); 3].map(|()| random::token());
+        Self { request, state, nonce, verifier, begun_at: now }
+    }
+
+    /// Returns the login that this browser began with this state.
+    pub(super) fn open(
+        server: &AuthServer,
+        headers: &HeaderMap,
+        state: &str,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let value =
+            random::is_token(state).then(|| cookie::read(headers, &cookie_name(server, state))).flatten()?;
+        let incarnation = server.issuer.current_incarnation();
+        let login: Self = sealed::open_value(&server.store, LOGIN, incarnation, state, &value)?;
+        (login.state == state && now.duration_since(login.begun_at) <= TIMEOUT).then_some(login)
+    }
+
+    /// Returns the sealed login, for the cookie.
+    fn seal(&self, server: &AuthServer) -> String {
+        let incarnation = server.issuer.current_incarnation();
+        sealed::seal_value(&server.store, LOGIN, incarnation, &self.state, self)
+    }
+
+    /// Returns the provider's URL where the person logs in.
+    fn provider_url(&self, server: &AuthServer) -> String {
+        let url = server.provider.authorize_url(&identity::AuthRequest {
+            state: &self.state,
+            nonce: &self.nonce,
+            code_challenge: &pkce::compute_challenge(&self.verifier),
+            login_hint: self.request.login_hint.as_deref(),
+        });
+        url.into()
+    }
+
+    /// Removes the login from the browser, once it has ended.
+    pub(super) fn clear_cookie(&self, server: &AuthServer, asked: &HeaderMap, headers: &mut HeaderMap) {
+        cookie::clear(asked, headers, &cookie_name(server, &self.state));
+    }
+}
+
+fn cookie_name(server: &AuthServer, state: &str) -> String {
+    format!("{COOKIE_PREFIX}{}.{}", server.tenant, &state[..8])
+}
+
+/// Sends a person who consented to the identity provider.
+pub(super) fn begin(
+    server: &AuthServer,
+    request: AuthorizationRequest,
+    headers: &HeaderMap,
+    meta: RequestMeta<'_>,
+) -> Response<Body> {
+    let login = PendingLogin::new(request, meta.now);
+    let mut response = redirect_page(
+        "You are going to Microsoft",
+        "Sign in there; it brings you back.",
+        &login.provider_url(server),
+    );
+    let (name, value) = (cookie_name(server, &login.state), login.seal(server));
+    let newest = (name.as_str(), value.as_str());
+    let set = cookie::set_and_evict_older(
+        headers,
+        response.headers_mut(),
+        COOKIE_PREFIX,
+        newest,
+        TIMEOUT.as_secs(),
+    );
+    match set {
+        Ok(()) => response,
+        Err(cookie::CookieTooLong) => cookie_too_long_page(server, &login.request, meta),
+    }
+}
+
+fn cookie_too_long_page(
+    server: &AuthServer,
+    request: &AuthorizationRequest,
+    meta: RequestMeta<'_>,
+) -> Response<Body> {
+    let description = "the request is too long to be kept in a cookie";
+    let location = request.response(server.url.as_str()).error_url("invalid_request", description);
+    let notice = NoticePage {
+        title: "This login request is too long",
+        sentence: "The application sent more with you than your browser can keep until you come back.",
+        advice: "Its maker must make its state or its redirect URI shorter. The application can be told so:",
+        link: Some(PageLink::back_to_application(&location)),
+        request_id: Some(meta.request_id),
+    };
+    notice.to_response(StatusCode::BAD_REQUEST)
+}
+
+/// Records in the audit how a login ended.
+pub(super) fn record(
+    server: &AuthServer,
+    request: &AuthorizationRequest,
+    outcome: &str,
+    who: Actor<'_>,
+    meta: RequestMeta<'_>,
+) {
+    server.context.audit.record(&AuditRecord {
+        who,
+        client_id: Some(&request.client_id),
+        request_id: Some(meta.request_id),
+        ..AuditRecord::new(AuditEvent::Login, server.tenant.as_str(), outcome)
+    });
+}
