@@ -47,6 +47,17 @@ async fn a_token_has_the_form_of_rfc_9068() {
     jsonwebtoken::decode::<Value>(&token, &key, &rules).expect("good");
 }
 
+/// Clients and the audit know people by it, so no version may compute another one.
+#[tokio::test]
+async fn the_subject_of_an_account_never_changes() {
+    let bed = TestGateway::new().await;
+    let (token, _) = issue_token(&bed.server("acme")).await;
+    let [_, claims] = decode_parts(&token);
+    assert_eq!(claims["sub"], "T4M-yB2hB9D63xEWlFGFy3vb8rbzMLZlUURErd7LEhI");
+    assert_eq!(claims["tid"], "72f988bf-86f1-41af-91ab-2d7cd011db47");
+    assert_eq!(claims["oid"], "00aa11bb-22cc-33dd-44ee-55ff66007788");
+}
+
 #[tokio::test]
 async fn a_token_is_good_for_an_hour_and_until_it_is_revoked() {
     let bed = TestGateway::new().await;

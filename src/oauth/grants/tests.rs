@@ -1,10 +1,30 @@
 use std::time::Duration;
 
 use super::super::testkit::TestGateway;
+use super::GrantPayload;
 use crate::identity::tests::fake::{Endpoint, Fault};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Grants as earlier versions stored them: whole, and of the first version.
+const STORED: [&str; 2] = [
+    concat!(
+        r#"{"person":{"tid":"72f988bf-86f1-41af-91ab-2d7cd011db47","oid":"00aa11bb-22cc-33dd-44ee-55ff66007788","#,
+        r#""name":"Ada Lovelace","username":"ada@contoso.com","roles":["Analyst"],"groups":{"Known":["g1"]},"guest":true},"#,
+        r#""at":{"app":"6731de76-14a6-49ae-97bc-6eba6914391e","directory":"contoso.com"},"scope":"mcp:use","#,
+        r#""client_name":"Claude","redirect_uri":"https://client.example/callback","code_challenge":"c","upstream":"r"}"#,
+    ),
+    r#"{"person":{"tid":"t","oid":"o","groups":"TooMany","guest":false},"scope":"mcp:use"}"#,
+];
+
+#[test]
+fn stored_grants_are_read_and_written_as_ever() {
+    for stored in STORED {
+        let payload: GrantPayload = serde_json::from_str(stored).expect("read");
+        assert_eq!(String::from_utf8(payload.encode()).expect("text"), stored);
+    }
+}
 
 #[tokio::test]
 async fn of_many_that_bring_a_code_one_wins_and_the_others_end_the_login() {
