@@ -138,7 +138,8 @@ impl Gateway {
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let context = build_load_context(&settings, &addresses, env);
-        let contexts = store.clone().map(ContextStore::new);
+        let contexts =
+            store.as_ref().map(|store| ContextStore::new(store.folder(), Arc::clone(store.keyring())));
         let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
         let mut parts = build_tenant_deps(&settings, &context, warm_up, clock, metrics)?;
         parts.login = build_login(&settings, store.as_ref(), &parts, &tasks).await?;

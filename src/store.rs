@@ -24,7 +24,6 @@ mod incarnations;
 mod keyring;
 mod revisions;
 mod schema;
-mod seal;
 mod signing_keys;
 mod stored_entry;
 #[cfg(test)]
@@ -35,7 +34,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -44,21 +43,19 @@ pub use entry_claims::EntryClaims;
 pub use grants::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations};
 pub use incarnation::{Incarnation, IncarnationId};
 pub use incarnations::{IncarnationChange, IncarnationRecord};
-pub use keyring::{Error as KeyError, KeySource};
+pub use keyring::{Error as KeyError, KeySource, Keyring, SealContext};
 pub use revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo};
-pub use seal::SealContext;
 pub use signing_keys::SigningKey;
 pub use stored_entry::StoredEntry;
 
 use self::folder_lock::FolderLock;
 use self::group_commit::CommitQueue;
-use self::keyring::Keyring;
 use self::write_health::WriteHealth;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
 /// The place of the value that shows whether the master key fits.
-const KEY_CHECK: seal::SealContext<'_> = seal::SealContext { purpose: "witness", tenant: "", row: "" };
+const KEY_CHECK: SealContext<'_> = SealContext { purpose: "witness", tenant: "", row: "" };
 
 /// Why the store cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +98,7 @@ pub struct Store {
     connection: Mutex<Connection>,
     commit_queue: CommitQueue,
     write_health: WriteHealth,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     file: PathBuf,
     _lock: FolderLock,
 }
@@ -171,7 +168,7 @@ impl Store {
             connection: Mutex::new(connection),
             commit_queue: CommitQueue::default(),
             write_health: writing,
-            keyring: keys,
+            keyring: Arc::new(keys),
             file,
             _lock: lock,
         }
@@ -186,22 +183,9 @@ impl Store {
         backup::vacuum_into(&self.connection(), to)
     }
 
-    /// Seals a value for a place; it does not open anywhere else.
-    pub fn seal(&self, place: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
-        self.keyring.seal(place, value)
-    }
-
-    /// Opens the value of a place. Returns `None` if it was sealed for another place or with a key
-    /// that is not in the keyring, or was changed.
-    pub fn open_sealed(&self, place: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.keyring.open(place, sealed)
-    }
-
-    /// Returns the keys for values that a tenant derives instead of storing. Derive new values from
-    /// the first key and accept values derived from any of them, so that the master key can be
-    /// replaced.
-    pub fn derive_keys(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
-        self.keyring.derive_all(&["derived", purpose, tenant])
+    /// Returns the keys that seal what the store holds, for values that lie elsewhere.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
     }
 
     /// Returns the state folder.

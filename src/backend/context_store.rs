@@ -1,7 +1,7 @@
 //! Persists the last good context of each tenant, so that instructions are complete right after a
 //! restart.
 //!
-//! Each is in `<state>/contexts/<tenant>.sealed`, mode 0600, sealed by the store for its tenant and
+//! Each is in `<state>/contexts/<tenant>.sealed`, mode 0600, sealed for its tenant and
 //! backend, and replaced atomically. This is a cache: a failed read or write is logged at most, and
 //! a file that was sealed for another tenant or backend does not open.
 
@@ -15,7 +15,7 @@ use crate::base::digest::Digest;
 use crate::base::file as disk;
 use crate::base::json::{JsonDocument, JsonLimits};
 use crate::spec::TenantName;
-use crate::store::{SealContext, Store};
+use crate::store::{Keyring, SealContext};
 
 /// A received context is at most 1 MiB, and its compact form is no longer.
 const LARGEST: usize = 2 << 20;
@@ -24,14 +24,14 @@ const LIMITS: JsonLimits = JsonLimits { bytes: LARGEST, depth: 127, values: usiz
 /// The folder of persisted contexts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ContextStore {
-    store: Arc<Store>,
+    keyring: Arc<Keyring>,
     folder: Arc<Path>,
 }
 
 impl ContextStore {
     /// Opens the store of contexts in `<state>/contexts`.
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { folder: store.folder().join("contexts").into(), store }
+    pub fn new(state: &Path, keyring: Arc<Keyring>) -> Self {
+        Self { folder: state.join("contexts").into(), keyring }
     }
 
     /// Loads the last context of this backend, if it exists and is intact.
@@ -39,7 +39,7 @@ impl ContextStore {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
             let sealed = disk::read_no_follow(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
-            let text = this.store.open_sealed(&place(&tenant, &backend.to_string()), &sealed)?;
+            let text = this.keyring.open(&place(&tenant, &backend.to_string()), &sealed)?;
             JsonDocument::parse(text, &LIMITS).ok()
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
@@ -52,7 +52,7 @@ impl ContextStore {
             if text.len() > LARGEST {
                 return Ok(());
             }
-            let sealed = this.store.seal(&place(&named, &backend.to_string()), text);
+            let sealed = this.keyring.seal(&place(&named, &backend.to_string()), text);
             replace(&this.path(&named), &sealed)
         };
         let written = tokio::task::spawn_blocking(write).await;
@@ -92,13 +92,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::KeySource;
+    use crate::store::{KeySource, Store};
 
     #[tokio::test]
     async fn a_context_comes_back_for_its_backend_only() {
         let state = tempfile::tempdir().expect("a folder");
         let kept = Store::open(state.path(), &KeySource::State).expect("opened");
-        let store = ContextStore::new(Arc::new(kept));
+        let store = ContextStore::new(kept.folder(), Arc::clone(kept.keyring()));
         let tenant = TenantName::parse("acme").expect("a name");
         let (ours, other) = (Digest::of(b"ours"), Digest::of(b"other"));
         assert_eq!(store.load(&tenant, ours).await, None);

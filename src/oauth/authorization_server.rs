@@ -13,7 +13,7 @@ use super::grants::Grants;
 use super::issuer::Issuer;
 use crate::identity::{Entra, Provider};
 use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
-use crate::store::Store;
+use crate::store::{Keyring, Store};
 
 /// The parts that the authorization servers of all tenants share.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct AuthServer {
     pub(super) title: Arc<str>,
     pub(super) url: PublicUrl,
     pub(super) login: Arc<LoginSpec>,
-    pub(super) store: Arc<Store>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) context: Arc<AuthContext>,
     pub(super) issuer: Arc<Issuer>,
     pub(super) clients: ClientRegistry,
@@ -98,7 +98,7 @@ impl AuthServer {
             title,
             url,
             login,
-            store: Arc::clone(&deps.store),
+            keyring: Arc::clone(deps.store.keyring()),
             context: Arc::clone(&deps.context),
             issuer,
             clients,

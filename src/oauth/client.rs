@@ -121,7 +121,7 @@ impl ClientRegistry {
     /// looked up now, and `Busy` if its document may not be fetched now.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<OAuthClient, ClientLookupError> {
         if id.starts_with(registered::ID_PREFIX) {
-            let client = registered::open_client_id(&self.store, &self.incarnation, id)
+            let client = registered::open_client_id(self.store.keyring(), &self.incarnation, id)
                 .ok_or(ClientLookupError::Unknown)?;
             return match self.is_denied(id).await? {
                 true => Err(ClientLookupError::Unknown),
@@ -159,7 +159,7 @@ impl ClientRegistry {
 
     /// Issues a client id; returns `None` if the metadata are too long for one.
     pub(super) fn register(&self, registration: &ClientRegistration) -> Option<IssuedClient> {
-        registration.issue(&self.store, &self.incarnation.current)
+        registration.issue(self.store.keyring(), &self.incarnation.current)
     }
 
     async fn is_denied(&self, id: &str) -> Result<bool, ClientLookupError> {

@@ -53,14 +53,14 @@ impl PendingLogin {
         let value =
             random::is_token(state).then(|| cookie::read(headers, &cookie_name(server, state))).flatten()?;
         let incarnation = server.issuer.current_incarnation();
-        let login: Self = sealed::open_value(&server.store, LOGIN, incarnation, state, &value)?;
+        let login: Self = sealed::open_value(&server.keyring, LOGIN, incarnation, state, &value)?;
         (login.state == state && now.duration_since(login.begun_at) <= TIMEOUT).then_some(login)
     }
 
     /// Returns the sealed login, for the cookie.
     fn seal(&self, server: &AuthServer) -> String {
         let incarnation = server.issuer.current_incarnation();
-        sealed::seal_value(&server.store, LOGIN, incarnation, &self.state, self)
+        sealed::seal_value(&server.keyring, LOGIN, incarnation, &self.state, self)
     }
 
     /// Returns the provider's URL where the person logs in.

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Incarnation, SealContext, Store};
+use crate::store::{Incarnation, Keyring, SealContext};
 
 /// The purpose of a text. Each purpose has a key of its own per tenant.
 #[derive(Debug, Clone, Copy)]
@@ -19,60 +19,60 @@ pub(super) const LOGIN: SealPurpose = SealPurpose("login");
 
 /// Seals bytes into a URL-safe text. `row` is an additional value that the text is bound to.
 pub(super) fn seal(
-    store: &Store,
+    keyring: &Keyring,
     purpose: SealPurpose,
     life: &Incarnation,
     row: &str,
     value: &[u8],
 ) -> String {
     BASE64_URL_SAFE_NO_PAD
-        .encode(store.seal(&seal_context(purpose, life, &bind_to_incarnation(life, row)), value))
+        .encode(keyring.seal(&seal_context(purpose, life, &bind_to_incarnation(life, row)), value))
 }
 
 /// Returns the bytes of a text that was sealed with the same purpose, life and row.
 pub(super) fn open(
-    store: &Store,
+    keyring: &Keyring,
     purpose: SealPurpose,
     life: &Incarnation,
     row: &str,
     text: &str,
 ) -> Option<Vec<u8>> {
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    store.open_sealed(&seal_context(purpose, life, &bind_to_incarnation(life, row)), &sealed)
+    keyring.open(&seal_context(purpose, life, &bind_to_incarnation(life, row)), &sealed)
 }
 
 /// Seals a value in its JSON form.
 pub(super) fn seal_value<T: Serialize>(
-    store: &Store,
+    keyring: &Keyring,
     purpose: SealPurpose,
     life: &Incarnation,
     row: &str,
     value: &T,
 ) -> String {
     let value = serde_json::to_vec(value).expect("plain data can be written");
-    seal(store, purpose, life, row, &value)
+    seal(keyring, purpose, life, row, &value)
 }
 
 /// Opens a value that was sealed in its JSON form.
 pub(super) fn open_value<T: DeserializeOwned>(
-    store: &Store,
+    keyring: &Keyring,
     purpose: SealPurpose,
     life: &Incarnation,
     row: &str,
     text: &str,
 ) -> Option<T> {
-    serde_json::from_slice(&open(store, purpose, life, row, text)?).ok()
+    serde_json::from_slice(&open(keyring, purpose, life, row, text)?).ok()
 }
 
 /// Returns the bytes of a text of an earlier version, in which tenants had no lives.
 pub(super) fn open_legacy(
-    store: &Store,
+    keyring: &Keyring,
     purpose: SealPurpose,
     life: &Incarnation,
     text: &str,
 ) -> Option<Vec<u8>> {
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-    store.open_sealed(&seal_context(purpose, life, ""), &sealed)
+    keyring.open(&seal_context(purpose, life, ""), &sealed)
 }
 
 /// Returns what a text is bound to besides its tenant and purpose. Earlier versions used no such

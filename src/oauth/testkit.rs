@@ -232,7 +232,7 @@ impl TestAuthServer {
         let redirect_uris = vec![RedirectUri::parse(REDIRECT).expect("a redirect URI")];
         let registration =
             ClientRegistration { issued_at: Timestamp::UNIX_EPOCH, name: None, method, redirect_uris };
-        registration.issue(&self.inner.store, self.issuer.current_incarnation()).expect("an id")
+        registration.issue(&self.inner.keyring, self.issuer.current_incarnation()).expect("an id")
     }
 
     /// Registers a public client.
@@ -309,7 +309,7 @@ impl TestAuthServer {
             family_key: [0; 32],
             payload: details,
         };
-        self.inner.store.create_grant(self.issuer.current_incarnation(), grant).expect("kept");
+        self.inner.clients.store.create_grant(self.issuer.current_incarnation(), grant).expect("kept");
     }
 
     pub(super) async fn is_access_token_valid(&self, token: &str) -> bool {

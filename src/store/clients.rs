@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::incarnation::Incarnation;
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::{Error, Store};
 use crate::base::digest::Digest;
 

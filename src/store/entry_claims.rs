@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Statement, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::stored_entry::StoredEntry;
 use super::{Store, schema};
 use crate::base::digest::Digest;

@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 
 /// Seals an entry anew after a change.
 pub(super) fn seal_entry(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {

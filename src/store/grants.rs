@@ -13,8 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::incarnation::Incarnation;
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::{Error, Store};
 use crate::base::digest::Digest;
 use crate::base::{hex, random};

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::incarnation::{Incarnation, IncarnationId};
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::{Error, Store};
 
 /// The tables whose rows belong to lives.

@@ -1,20 +1,25 @@
-//! The master key: created at the first start, or provided by the operator as a file or variable. A
-//! key for every tenant and purpose is derived from it (HKDF-SHA256, RFC 5869).
+//! The keyring: the master keys, which seal what leaves the process. It needs no database.
+//!
+//! The master key is created at the first start, or provided by the operator as a file or variable.
+//! A key for every tenant and purpose is derived from it.
 //!
 //! The text has one key of 64 hexadecimal digits on each line. The first line seals, the others
 //! only open; to replace a key, put a new line in front of the old one.
 
+mod master_key;
+mod seal;
+
+use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{self, HKDF_SHA256};
-
-use crate::base::digest::Hasher;
+use self::master_key::MasterKey;
+pub use self::seal::SealContext;
+use self::seal::SealedValue;
 use crate::base::secret::Secret;
-use crate::base::{file as disk, hex, random};
+use crate::base::{file as disk, random};
 
 const MASTER_KEY_FILE: &str = "master.key";
 /// Enough for many keys, in bytes; a larger file is the wrong file.
@@ -57,15 +62,7 @@ pub enum Error {
 }
 
 /// The master keys; the first one seals.
-pub(super) struct Keyring(Vec<MasterKey>);
-
-/// The id of a key, part of every value it sealed.
-pub(super) type KeyId = [u8; 8];
-
-struct MasterKey {
-    id: KeyId,
-    root: hkdf::Prk,
-}
+pub struct Keyring(Vec<MasterKey>);
 
 impl Keyring {
     /// Loads the keys. Creates one in the state folder if the operator provides none and the store
@@ -105,66 +102,52 @@ impl Keyring {
         keys.map(Self).ok_or(Error::Malformed { place })
     }
 
-    /// Returns the id of the key that seals.
-    pub(super) fn current_id(&self) -> KeyId {
-        self.0[0].id
+    /// Seals a value for its place; it does not open anywhere else.
+    pub fn seal(&self, place: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
+        self.seal_row::<&[u8]>(place, &[], value)
     }
 
-    /// Returns the key that seals, derived for a purpose.
-    pub(super) fn current_key(&self, purpose: &[&str]) -> (KeyId, RandomizedNonceKey) {
+    /// Seals a value for its place and for the clear columns beside it: it opens only with exactly
+    /// those.
+    pub(super) fn seal_row<C: AsRef<[u8]>>(
+        &self,
+        place: &SealContext<'_>,
+        clear: &[C],
+        value: &[u8],
+    ) -> Vec<u8> {
         let key = &self.0[0];
-        (key.id, key.derive_key(purpose))
+        seal::seal(key.id, &key.derive_key(&[place.purpose, place.tenant]), &place.aad(clear), value)
     }
 
-    /// Returns key material for a purpose: first that of the key that seals, then that of the older
-    /// keys.
-    pub(super) fn derive_all(&self, purpose: &[&str]) -> Vec<[u8; 32]> {
-        self.0.iter().map(|key| key.derive_bytes(purpose)).collect()
+    /// Opens the value of a place. Returns `None` if it was sealed with a key that is not in the
+    /// keyring or for another place, or was changed.
+    pub fn open(&self, place: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.open_row::<&[u8]>(place, &[], sealed)
     }
 
-    /// Returns the key of this id, derived for a purpose.
-    pub(super) fn key_by_id(&self, id: KeyId, purpose: &[&str]) -> Option<RandomizedNonceKey> {
-        self.0.iter().find(|key| key.id == id).map(|key| key.derive_key(purpose))
-    }
-}
-
-impl MasterKey {
-    fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; 32] = hex::decode(text)?;
-        let root = hkdf::Salt::new(HKDF_SHA256, b"tenantd store 1").extract(&bytes);
-        let mut id = KeyId::default();
-        expand(&root, &["key id"], &mut id);
-        Some(Self { id, root })
+    /// Opens the value of a place, if the clear columns beside it are those it was sealed with.
+    pub(super) fn open_row<C: AsRef<[u8]>>(
+        &self,
+        place: &SealContext<'_>,
+        clear: &[C],
+        sealed: &[u8],
+    ) -> Option<Vec<u8>> {
+        let sealed = SealedValue::parse(sealed)?;
+        let key = self.0.iter().find(|key| key.id == sealed.key_id)?;
+        sealed.open(&key.derive_key(&[place.purpose, place.tenant]), &place.aad(clear))
     }
 
-    fn derive_key(&self, purpose: &[&str]) -> RandomizedNonceKey {
-        let bytes = self.derive_bytes(purpose);
-        RandomizedNonceKey::new(&AES_256_GCM, &bytes).expect("the key has the algorithm's length")
+    /// Returns whether a value was sealed with the key that seals now.
+    pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
+        seal::key_id(sealed) == Some(&self.0[0].id[..])
     }
 
-    fn derive_bytes(&self, purpose: &[&str]) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        expand(&self.root, purpose, &mut bytes);
-        bytes
+    /// Returns the keys for values that a tenant derives instead of storing. Derive new values from
+    /// the first key and accept values derived from any of them, so that the master key can be
+    /// replaced.
+    pub fn derive_keys(&self, purpose: &str, tenant: &str) -> Vec<[u8; 32]> {
+        self.0.iter().map(|key| key.derive_bytes(&["derived", purpose, tenant])).collect()
     }
-}
-
-/// An output length for HKDF, in bytes.
-struct OutputLength(usize);
-
-impl hkdf::KeyType for OutputLength {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-fn expand(root: &hkdf::Prk, purpose: &[&str], out: &mut [u8]) {
-    let mut fields = Hasher::new();
-    purpose.iter().for_each(|field| fields.update_field(field.as_bytes()));
-    let info = fields.finish().to_string();
-    let info = [info.as_bytes()];
-    let material = root.expand(&info, OutputLength(out.len())).expect("so few bytes can be had");
-    material.fill(out).expect("the length is the one asked for");
 }
 
 /// Returns whether other users can read the key file. A mounted Secret belongs to root and may be
@@ -180,6 +163,12 @@ fn create_key_file(path: &Path) -> Result<(), Error> {
     let text = Secret::new(format!("{}\n", random::hex::<32>()));
     disk::replace_durably(path, text.expose().as_bytes(), 0o600)
         .map_err(|cause| Error::Make { path: path.to_owned(), cause })
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -213,13 +202,53 @@ mod tests {
     #[test]
     fn the_first_line_seals_and_all_lines_open() {
         let (old, new) = ("11".repeat(32), "22".repeat(32));
-        let keys = |text: &str| Keyring::parse(text, "x".into()).expect("keys");
         let (before, after) = (keys(&old), keys(&format!("{new}\n{old}\n")));
         assert_ne!(after.0[0].id, before.0[0].id);
-        assert!(after.key_by_id(before.0[0].id, &["x"]).is_some());
-        assert!(before.key_by_id(after.0[0].id, &["x"]).is_none());
+        let place = SealContext { purpose: "x", tenant: "", row: "" };
+        assert!(after.open(&place, &before.seal(&place, b"value")).is_some());
+        assert!(before.open(&place, &after.seal(&place, b"value")).is_none());
         for bad in ["", "zz", "11"] {
             assert!(Keyring::parse(bad, "x".into()).is_err(), "{bad}");
         }
+    }
+
+    fn keys(text: &str) -> Keyring {
+        Keyring::parse(text, "x".into()).expect("keys")
+    }
+
+    #[test]
+    fn a_value_opens_in_its_place_only() {
+        let keys = keys(&"ab".repeat(32));
+        let place = |purpose, tenant, row| SealContext { purpose, tenant, row };
+        let sealed = keys.seal(&place("revision", "acme", "1"), b"value");
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed).as_deref(), Some(&b"value"[..]));
+        for other in [("code", "acme", "1"), ("revision", "beta", "1"), ("revision", "acme", "2")] {
+            assert_eq!(keys.open(&place(other.0, other.1, other.2), &sealed), None, "{other:?}");
+        }
+        let mut changed = sealed.clone();
+        *changed.last_mut().expect("bytes") ^= 1;
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &changed), None);
+        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed[..5]), None);
+        assert!(!sealed.windows(5).any(|window| window == b"value"));
+    }
+
+    #[test]
+    fn a_row_opens_with_its_other_columns_only() {
+        let keys = keys(&"ab".repeat(32));
+        let place = SealContext { purpose: "grant", tenant: "acme", row: "1" };
+        let sealed = keys.seal_row(&place, &["ab", "c"], b"value");
+        assert_eq!(keys.open_row(&place, &["ab", "c"], &sealed).as_deref(), Some(&b"value"[..]));
+        for other in [&["ab", "d"][..], &["a", "bc"], &["ab"], &["ab", "c", ""], &[]] {
+            assert_eq!(keys.open_row(&place, other, &sealed), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_key_still_opens_while_it_is_kept() {
+        let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+        let place = SealContext { purpose: "revision", tenant: "acme", row: "1" };
+        let sealed = keys(&old).seal(&place, b"value");
+        assert!(keys(&format!("{new}\n{old}")).open(&place, &sealed).is_some());
+        assert!(keys(&new).open(&place, &sealed).is_none());
     }
 }

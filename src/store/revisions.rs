@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use super::entry_claims::{self, EntryClaims};
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::stored_entry::StoredEntry;
 use super::{Error, Store, entry_seal, schema};
 use crate::base::digest::Digest;

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::incarnation::Incarnation;
-use super::keyring::Keyring;
-use super::seal::SealContext;
+use super::keyring::{Keyring, SealContext};
 use super::{Error, Store};
 
 /// A signing key of one tenant.

@@ -196,7 +196,7 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
     let bench = BackendTestkit::new().await;
     let state = tempfile::tempdir().expect("a folder");
     let kept = Store::open(state.path(), &KeySource::State).expect("opened");
-    let store = ContextStore::new(Arc::new(kept));
+    let store = ContextStore::new(kept.folder(), Arc::clone(kept.keyring()));
     bench.backend.answer(PATH, reply(1));
     for restart in [false, true] {
         let tasks = Tasks::new();

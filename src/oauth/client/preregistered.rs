@@ -130,7 +130,8 @@ impl ClientRegistry {
     /// Returns `ClientAdminError::UnknownClient` if the tenant has no such client, or why the store
     /// cannot be written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), ClientAdminError> {
-        let registered = super::registered::open_client_id(&self.store, &self.incarnation, id).is_some();
+        let registered =
+            super::registered::open_client_id(self.store.keyring(), &self.incarnation, id).is_some();
         let id = id.to_owned();
         self.with_store(move |store, life| match registered {
             true => Ok(store.deny_client(life, &id, now)?),

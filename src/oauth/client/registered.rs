@@ -15,7 +15,7 @@ use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::oauth::incarnations::TenantIncarnation;
 use crate::oauth::sealed::{self, CLIENT_ID};
-use crate::store::{Incarnation, Store};
+use crate::store::{Incarnation, Keyring};
 
 /// The prefix of these ids.
 pub(super) const ID_PREFIX: &str = "c1.";
@@ -51,10 +51,11 @@ pub(crate) struct IssuedClient {
 impl ClientRegistration {
     /// Issues the client's id, and a secret unless its method is `None`. Returns `None` if the
     /// metadata are too long for an id.
-    pub(crate) fn issue(&self, store: &Store, life: &Incarnation) -> Option<IssuedClient> {
-        let id = format!("{ID_PREFIX}{}", sealed::seal(store, CLIENT_ID, life, "", self.encode().as_bytes()));
+    pub(crate) fn issue(&self, keyring: &Keyring, life: &Incarnation) -> Option<IssuedClient> {
+        let id =
+            format!("{ID_PREFIX}{}", sealed::seal(keyring, CLIENT_ID, life, "", self.encode().as_bytes()));
         let secret = (self.method != ClientAuthMethod::None)
-            .then(|| derive_secrets(store, life, &id).next())
+            .then(|| derive_secrets(keyring, life, &id).next())
             .flatten();
         (id.len() <= MAX_ID_BYTES).then_some(IssuedClient { id, secret })
     }
@@ -95,19 +96,20 @@ impl ClientRegistration {
 }
 
 /// Returns the client of this id; `None` if this tenant did not issue it in its current life.
-pub(super) fn open_client_id(store: &Store, lived: &TenantIncarnation, id: &str) -> Option<OAuthClient> {
+pub(super) fn open_client_id(keyring: &Keyring, lived: &TenantIncarnation, id: &str) -> Option<OAuthClient> {
     let life = &lived.current;
     let sealed = id.strip_prefix(ID_PREFIX).filter(|_| id.len() <= MAX_ID_BYTES)?;
     // Clients keep their ids permanently, so ids of an earlier version without lives are still
     // accepted.
-    let earlier = || lived.legacy.as_ref().and_then(|_| sealed::open_legacy(store, CLIENT_ID, life, sealed));
-    let opened = sealed::open(store, CLIENT_ID, life, "", sealed).or_else(earlier)?;
+    let earlier =
+        || lived.legacy.as_ref().and_then(|_| sealed::open_legacy(keyring, CLIENT_ID, life, sealed));
+    let opened = sealed::open(keyring, CLIENT_ID, life, "", sealed).or_else(earlier)?;
     let text = String::from_utf8(opened).ok()?;
     let registration = ClientRegistration::decode(&text)?;
     let method = registration.method;
     let secrets = match method {
         ClientAuthMethod::None => Vec::new(),
-        _ => derive_secrets(store, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
+        _ => derive_secrets(keyring, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
     };
     Some(OAuthClient {
         id: id.into(),
@@ -126,8 +128,8 @@ pub(super) fn open_client_id(store: &Store, lived: &TenantIncarnation, id: &str)
 
 /// Returns the secrets of an id: the one that is issued now, then those of older master keys that
 /// are still valid.
-fn derive_secrets(store: &Store, life: &Incarnation, id: &str) -> impl Iterator<Item = Secret> {
-    store.derive_keys("client-secret", life.tenant()).into_iter().map(move |key| {
+fn derive_secrets(keyring: &Keyring, life: &Incarnation, id: &str) -> impl Iterator<Item = Secret> {
+    keyring.derive_keys("client-secret", life.tenant()).into_iter().map(move |key| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes());
         Secret::new(BASE64_URL_SAFE_NO_PAD.encode(tag))
     })
@@ -157,29 +159,31 @@ mod tests {
         let (_folder, store) = new_store();
         let uris = ["https://vscode.dev/redirect", "http://127.0.0.1:33418/"];
         let a = new_incarnation("a");
-        let issued = registration(ClientAuthMethod::Either, &uris).issue(&store, &a.current).expect("issued");
-        let client = open_client_id(&store, &a, &issued.id).expect("known");
+        let issued =
+            registration(ClientAuthMethod::Either, &uris).issue(store.keyring(), &a.current).expect("issued");
+        let client = open_client_id(store.keyring(), &a, &issued.id).expect("known");
         assert_eq!(client.name.as_deref(), Some("Visual Studio Code"));
         assert_eq!(client.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(), uris);
         let secret = issued.secret.expect("a secret");
         assert_eq!(client.authentication.secrets, [Digest::of(secret.expose().as_bytes())]);
         assert!(client.authentication.basic && client.authentication.post && !client.authentication.none);
         for other in [new_incarnation("b"), new_incarnation("a")] {
-            assert!(super::open_client_id(&store, &other, &issued.id).is_none(), "{other:?}");
+            assert!(super::open_client_id(store.keyring(), &other, &issued.id).is_none(), "{other:?}");
         }
         let mut forged = issued.id;
         forged.replace_range(20..21, if &forged[20..21] == "A" { "B" } else { "A" });
-        assert!(super::open_client_id(&store, &a, &forged).is_none());
+        assert!(super::open_client_id(store.keyring(), &a, &forged).is_none());
     }
 
     #[test]
     fn a_public_client_has_no_secret() {
         let (_folder, store) = new_store();
         let a = new_incarnation("a");
-        let issued = registration(ClientAuthMethod::None, &["http://localhost/cb"]).issue(&store, &a.current);
+        let issued =
+            registration(ClientAuthMethod::None, &["http://localhost/cb"]).issue(store.keyring(), &a.current);
         let issued = issued.expect("issued");
         assert!(issued.secret.is_none());
-        let client = open_client_id(&store, &a, &issued.id).expect("known");
+        let client = open_client_id(store.keyring(), &a, &issued.id).expect("known");
         assert!(client.authentication.none && client.authentication.secrets.is_empty());
     }
 
@@ -192,7 +196,7 @@ mod tests {
             "cursor://anysphere.cursor-mcp/oauth/callback",
         ];
         let issued = registration(ClientAuthMethod::None, &cursor)
-            .issue(&store, &new_incarnation("a").current)
+            .issue(store.keyring(), &new_incarnation("a").current)
             .expect("issued");
         assert!(issued.id.len() <= 280, "{}", issued.id.len());
         let long: Vec<String> =
@@ -200,7 +204,7 @@ mod tests {
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
         assert!(
             registration(ClientAuthMethod::None, &long)
-                .issue(&store, &new_incarnation("a").current)
+                .issue(store.keyring(), &new_incarnation("a").current)
                 .is_none()
         );
     }

@@ -76,7 +76,7 @@ pub(super) fn show(
     let browser = read_browser_cookie(headers).unwrap_or_else(random::token);
     let digest = Digest::of(browser.as_bytes()).to_string();
     let form = ConsentForm { request, browser: digest, shown_at: meta.now };
-    let sealed = sealed::seal_value(&server.store, CONSENT, server.issuer.current_incarnation(), "", &form);
+    let sealed = sealed::seal_value(&server.keyring, CONSENT, server.issuer.current_incarnation(), "", &form);
     let mut response = render(server, &form.request, client, &sealed);
     // Removes the cookies of earlier versions, which had one per tenant.
     cookie::clear_kind(headers, response.headers_mut(), "__Host-consent.");
@@ -127,7 +127,7 @@ fn read_form(
     let parameters = Parameters::from_form(headers, request.body()).ok()?;
     let sealed = parameters.get("request").ok()??;
     let incarnation = server.issuer.current_incarnation();
-    let form: ConsentForm = sealed::open_value(&server.store, CONSENT, incarnation, "", sealed)?;
+    let form: ConsentForm = sealed::open_value(&server.keyring, CONSENT, incarnation, "", sealed)?;
     let browser = read_browser_cookie(headers)?;
     let is_same = Digest::parse_hex(&form.browser)?.ct_eq(&Digest::of(browser.as_bytes()));
     let is_fresh = now.duration_since(form.shown_at) <= TIMEOUT;
