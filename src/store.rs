@@ -48,9 +48,9 @@ pub use revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo}
 pub use signing_keys::SigningKey;
 pub use stored_entry::StoredEntry;
 
-use self::folder_lock::FolderLock;
 use self::group_commit::CommitQueue;
 use self::write_health::WriteHealth;
+use crate::base::process_lock::ProcessLock;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
@@ -100,12 +100,12 @@ pub struct Store {
     write_health: WriteHealth,
     keyring: Arc<Keyring>,
     file: PathBuf,
-    _lock: FolderLock,
+    _lock: ProcessLock,
 }
 
 /// Says who has the state folder, if somebody has: [`Error::InUse`].
 pub fn is_free(folder: &Path) -> Result<(), Error> {
-    FolderLock::acquire(folder).map(drop)
+    folder_lock::acquire(folder).map(drop)
 }
 
 impl Store {
@@ -116,7 +116,7 @@ impl Store {
     /// is missing or does not fit, or the system refuses access to a file.
     pub fn open(folder: &Path, key: &KeySource) -> Result<Self, Error> {
         create_folder(folder)?;
-        let lock = FolderLock::acquire(folder)?;
+        let lock = folder_lock::acquire(folder)?;
         filesystem::warn_if_network_filesystem(folder);
         let file = folder.join(DATABASE);
         let is_new = !file.exists();
@@ -151,7 +151,7 @@ impl Store {
             let cause = io::Error::from(io::ErrorKind::NotFound);
             return Err(Error::File { verb: "read", path: file, cause });
         }
-        let lock = FolderLock::acquire(folder)?;
+        let lock = folder_lock::acquire(folder)?;
         let keys = Keyring::load(folder, key, false)?;
         let connection = open_unchanged(&file)?;
         let is_empty = schema::check_version(&connection, &file)? == 0;
@@ -162,7 +162,7 @@ impl Store {
         Ok(store)
     }
 
-    fn from_parts(connection: Connection, keys: Keyring, file: PathBuf, lock: FolderLock) -> Self {
+    fn from_parts(connection: Connection, keys: Keyring, file: PathBuf, lock: ProcessLock) -> Self {
         let writing = WriteHealth::from_connection(&connection);
         Self {
             connection: Mutex::new(connection),

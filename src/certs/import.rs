@@ -47,9 +47,7 @@ pub fn import(
         return Err(told(Error(format!("it ended at {}: clients refuse it", material.not_after))));
     }
     let name = material.names.first().ok_or_else(|| told(Error("it names no host".into())))?;
-    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
-    let stem: String = name.chars().map(plain).collect();
-    let file = folder.join(format!("{stem}.pem"));
+    let file = folder.join(format!("{}.pem", key_files::sanitize_name(name)));
     let write = key_files::ensure_private_folder(folder).and_then(|()| key_files::replace_file(&file, &pem));
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {

@@ -75,6 +75,12 @@ pub(super) fn set_aside_times(path: &Path) -> Vec<Timestamp> {
     times
 }
 
+/// Returns `text` with everything replaced that has no place in a file name.
+pub(super) fn sanitize_name(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+    text.chars().map(plain).collect()
+}
+
 fn aside_prefix(path: &Path) -> String {
     format!("{}.bad-", path.file_name().unwrap_or_default().to_string_lossy())
 }

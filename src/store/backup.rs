@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::folder_lock::FolderLock;
-use super::{DATABASE, Error, KeySource, Store, WAL, schema};
+use super::{DATABASE, Error, KeySource, Store, WAL, folder_lock, schema};
 use crate::base::file as disk;
 
 /// What [`check`] found intact: the schema's version, and how many items of each kind.
@@ -67,7 +66,7 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
 /// cannot be written or moved.
 pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     super::create_folder(folder)?;
-    let _lock = FolderLock::acquire(folder)?;
+    let _lock = folder_lock::acquire(folder)?;
     check_backup(backup)?;
     let file = folder.join(DATABASE);
     let draft = folder.join("tenantd.db.restoring");

@@ -9,8 +9,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
 use crate::base::file as disk;
+use crate::base::process_lock::{self, ProcessLock};
 use crate::certs::schedule::RenewalState;
 use crate::certs::server_certificate::ServerCertificate;
 use crate::certs::{Error, key_files};
@@ -53,7 +54,7 @@ pub(super) enum CertsFolderError {
 #[derive(Debug)]
 pub(super) struct CertsFolder {
     path: PathBuf,
-    _lock: Option<File>,
+    _lock: Option<ProcessLock>,
 }
 
 /// What is stored about one certificate.
@@ -180,28 +181,21 @@ impl std::fmt::Display for CertsFolderError {
 
 /// Builds a file name that is readable and unique.
 fn unique_file_name(readable: &str, whole: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
-    let readable: String = readable.chars().map(plain).take(100).collect();
+    let mut readable = key_files::sanitize_name(readable);
+    readable.truncate(100);
     format!("{readable}-{}", &Digest::of(whole.as_bytes()).to_string()[..8])
 }
 
-/// Locks the folder. The kernel releases the lock when the process ends, however it ends.
-fn acquire_lock(path: &Path) -> Result<File, CertsFolderError> {
+/// Locks the folder for this process.
+fn acquire_lock(path: &Path) -> Result<ProcessLock, CertsFolderError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let mut file = opened.map_err(CertsFolderError::Unwritable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // The id of the process is for people only.
-            _ = file.read_to_string(&mut pid);
-            return Err(CertsFolderError::InUse(pid.trim().parse().ok()));
-        }
-        Err(TryLockError::Error(error)) => return Err(CertsFolderError::Unwritable(error)),
-    }
-    let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    write_pid.map_err(CertsFolderError::Unwritable)?;
-    Ok(file)
+    let file = opened.map_err(CertsFolderError::Unwritable)?;
+    let mut lock = ProcessLock::acquire(file).map_err(|error| match error {
+        process_lock::Error::Held(pid) => CertsFolderError::InUse(pid),
+        process_lock::Error::Io(error) => CertsFolderError::Unwritable(error),
+    })?;
+    lock.write_pid().map_err(CertsFolderError::Unwritable)?;
+    Ok(lock)
 }
 
 fn check_writable(path: &Path) -> io::Result<()> {
