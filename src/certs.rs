@@ -15,8 +15,6 @@ mod certificate_table;
 mod chain;
 mod challenges;
 mod doctor;
-mod facts;
-mod folder_status;
 mod import;
 mod key_files;
 mod local_ca;
@@ -27,6 +25,7 @@ mod server_certificate;
 mod status;
 #[cfg(test)]
 mod tests;
+mod x509_info;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,14 +43,13 @@ use self::certificate_table::CertificateTable;
 use self::challenges::ChallengeResponses;
 pub use self::challenges::{ACME_TLS_ALPN, NO_CHALLENGE_TEXT};
 pub use self::doctor::{CheckResult, DoctorCheck, examine};
-pub use self::folder_status::read_folder_statuses;
 pub use self::import::{ImportedCertificate, import};
 pub use self::schedule::CertificateState;
 pub use self::status::CertificateStatus;
 use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, catch_panic_sync};
 use crate::base::task::Tasks;
-use crate::settings::{Settings, TlsMode};
+use crate::settings::{Ca, Settings, TlsMode};
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
 
@@ -66,6 +65,15 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(pub String);
+
+/// Returns the statuses of the certificates stored in a folder, from whichever mode. Only reads the
+/// folder.
+pub fn read_folder_statuses(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<CertificateStatus> {
+    let mut statuses = acme::status::folder_statuses(folder, cas, now);
+    let files = manual::inspect_folder(folder).good.into_values().chain(self_signed::load_leaf_from(folder));
+    statuses.extend(status::from_certificates(&files.collect::<Vec<_>>(), now));
+    statuses
+}
 
 /// The certificates in force; the TLS callback reads their current snapshot.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ mod order;
 mod order_attempt;
 mod placeholder;
 pub(super) mod preflight;
+mod renewal_info;
 pub(super) mod status;
 mod verify;
 

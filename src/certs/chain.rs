@@ -11,7 +11,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Error;
-use super::facts::X509Info;
+use super::x509_info::X509Info;
 
 /// Sorts certificates into the order in which they are sent: the leaf, its issuer, and so on.
 /// Certificates that do not belong to the chain follow in their original order.

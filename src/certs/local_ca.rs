@@ -16,8 +16,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Error;
-use super::facts::X509Info;
 use super::server_certificate::ServerCertificate;
+use super::x509_info::X509Info;
 use crate::base::random;
 
 /// Names that every certificate of the local CA includes.

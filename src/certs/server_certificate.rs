@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::facts::X509Info;
+use super::x509_info::X509Info;
 use super::{Error, chain};
 
 /// A certificate that can be served.

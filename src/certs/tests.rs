@@ -12,9 +12,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tempfile::TempDir;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::facts::X509Info;
 use super::local_ca::LocalCa;
 use super::server_certificate::ServerCertificate;
+use super::x509_info::X509Info;
 use super::*;
 use crate::base::clock::ManualClock;
 

@@ -3,112 +3,78 @@
 
 use std::collections::BTreeSet;
 
-use instant_acme::{AuthorizationStatus, ChallengeType, Error as AcmeError, Order};
+use instant_acme::{AuthorizationStatus, ChallengeType, Error as AcmeError, Order, OrderStatus};
 
 use super::bad_nonce::patiently;
 use super::failure;
 use super::http::AcmeHttpClient;
-use super::order_attempt::{OrderAttempt, OrderPurpose, challenge_name};
+use super::order_attempt::{OrderAttempt, OrderPurpose, POLL_POLICY};
 use crate::certs::challenges::ChallengeGuard;
 use crate::certs::schedule::{ChallengeKind, IssuanceFailure, RenewalState};
 
-impl OrderAttempt {
-    /// Returns the challenge types to try, the most promising first.
-    pub(super) fn challenge_preference(&self, memory: &RenewalState) -> Vec<ChallengeKind> {
-        let mut ways = vec![ChallengeKind::TlsAlpn];
-        if self.is_http01_available {
-            ways.push(ChallengeKind::Http);
-        }
-        if memory.challenge == Some(ChallengeKind::Http) {
-            ways.reverse();
-        }
-        ways
+/// Returns the challenge types to try, the most promising first.
+pub(super) fn challenges_to_try(attempt: &OrderAttempt, renewal: &RenewalState) -> Vec<ChallengeKind> {
+    let mut challenges = vec![ChallengeKind::TlsAlpn];
+    if attempt.is_http01_available {
+        challenges.push(ChallengeKind::Http);
     }
-
-    /// Publishes the responses to the challenges, then tells the CA to validate them.
-    pub(super) async fn respond_to_challenges(
-        &self,
-        http: &AcmeHttpClient,
-        order: &mut Order,
-        way: ChallengeKind,
-    ) -> Result<Vec<ChallengeGuard>, IssuanceFailure> {
-        patiently!(fetch_authorizations(order)).map_err(|error| failure::from_acme_error(error, http))?;
-        let mut answering = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Some(next) = authorizations.next().await {
-            let mut authorization = next.map_err(|error| failure::from_acme_error(error, http))?;
-            if authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let kind = match way {
-                ChallengeKind::TlsAlpn => ChallengeType::TlsAlpn01,
-                ChallengeKind::Http => ChallengeType::Http01,
-            };
-            let mut challenge = authorization.challenge(kind).ok_or_else(|| {
-                failure::new_validation(format!(
-                    "the CA does not offer {} for {}",
-                    challenge_name(way),
-                    self.name
-                ))
-            })?;
-            let key = challenge.key_authorization();
-            answering.push(match way {
-                ChallengeKind::TlsAlpn => self
-                    .challenges
-                    .add_tls_alpn01(&self.name, key.digest().as_ref())
-                    .map_err(|error| failure::new_refused(error.to_string()))?,
-                ChallengeKind::Http => self.challenges.add_http01(&challenge.token, key.as_str()),
-            });
-            patiently!(challenge.set_ready()).map_err(|error| failure::from_acme_error(error, http))?;
-        }
-        Ok(answering)
+    if renewal.challenge == Some(ChallengeKind::Http) {
+        challenges.reverse();
     }
+    challenges
+}
 
-    /// Returns why the CA's validation failed; the order itself does not say.
-    pub(super) async fn fetch_validation_errors(
-        &self,
-        http: &AcmeHttpClient,
-        order: &mut Order,
-        error: Option<AcmeError>,
-    ) -> IssuanceFailure {
-        let mut found = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Some(Ok(mut authorization)) = authorizations.next().await {
-            let Ok(state) = patiently!(authorization.refresh()) else { break };
-            let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
-            found.extend(errors.map(failure::from_problem));
-        }
-        let texts: Vec<_> = found.iter().map(|failure| failure.text.as_str()).collect();
-        match (texts.is_empty(), error) {
-            (true, Some(error)) => failure::from_acme_error(error, http),
-            (true, None) => failure::new_validation("the CA did not accept the answer and does not say why"),
-            (false, _) => {
-                let help = found.iter().find_map(|failure| failure.help.clone());
-                IssuanceFailure { help, ..failure::new_validation(texts.join("; ")) }
-            }
-        }
+/// Responds to the challenges of an order, and waits until the CA has validated them.
+pub(super) async fn validate(
+    attempt: &OrderAttempt,
+    http: &AcmeHttpClient,
+    order: &mut Order,
+    challenge: ChallengeKind,
+) -> Result<(), IssuanceFailure> {
+    // Nothing asks for the responses any more once the authorizations are decided.
+    let _published = respond(attempt, http, order, challenge).await?;
+    match patiently!(order.poll_ready(&POLL_POLICY)) {
+        Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
+        Ok(_) => Err(fetch_errors(http, order, None).await),
+        Err(error @ AcmeError::Api(_)) => Err(fetch_errors(http, order, Some(error)).await),
+        Err(error) => Err(failure::from_acme_error(error, http)),
     }
+}
 
-    pub(super) fn validation_failure(
-        &self,
-        found: &[String],
-        mut helps: BTreeSet<String>,
-    ) -> IssuanceFailure {
-        if helps.is_empty() {
-            helps.insert("See that ports 443 and 80 of this name reach this gateway".into());
+/// Publishes the responses to the challenges, then tells the CA to validate them.
+async fn respond(
+    attempt: &OrderAttempt,
+    http: &AcmeHttpClient,
+    order: &mut Order,
+    challenge: ChallengeKind,
+) -> Result<Vec<ChallengeGuard>, IssuanceFailure> {
+    let fail = |error| failure::from_acme_error(error, http);
+    patiently!(fetch_authorizations(order)).map_err(fail)?;
+    let mut published = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(next) = authorizations.next().await {
+        let mut authorization = next.map_err(fail)?;
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
         }
-        if !self.is_http01_available {
-            helps.insert(
-                "Where 443 cannot reach it, let it answer on port 80 too (--listen-http 0.0.0.0:80)".into(),
-            );
-        }
-        let (ca, so) = match self.purpose {
-            OrderPurpose::Stage => ("the CA's staging", ", so nothing is ordered"),
-            OrderPurpose::Serve | OrderPurpose::DryRun => ("the CA", ""),
+        let offered = match challenge {
+            ChallengeKind::TlsAlpn => authorization.challenge(ChallengeType::TlsAlpn01),
+            ChallengeKind::Http => authorization.challenge(ChallengeType::Http01),
         };
-        let found = format!("{ca} could not see that {} is ours{so}: {}", self.name, found.join("; "));
-        failure::new_validation(found).with_help(helps.into_iter().collect::<Vec<_>>().join(". "))
+        let (name, way) = (&attempt.name, challenge.as_str());
+        let mut offered = offered
+            .ok_or_else(|| failure::new_validation(format!("the CA does not offer {way} for {name}")))?;
+        let key = offered.key_authorization();
+        published.push(match challenge {
+            ChallengeKind::TlsAlpn => attempt
+                .challenges
+                .add_tls_alpn01(name, key.digest().as_ref())
+                .map_err(|error| failure::new_refused(error.to_string()))?,
+            ChallengeKind::Http => attempt.challenges.add_http01(&offered.token, key.as_str()),
+        });
+        patiently!(offered.set_ready()).map_err(fail)?;
     }
+    Ok(published)
 }
 
 /// Fetches all authorizations, so that iterating over them afterwards sends no request.
@@ -118,4 +84,47 @@ async fn fetch_authorizations(order: &mut Order) -> Result<(), AcmeError> {
         next?;
     }
     Ok(())
+}
+
+/// Returns why the CA's validation failed; the order itself does not say.
+async fn fetch_errors(http: &AcmeHttpClient, order: &mut Order, error: Option<AcmeError>) -> IssuanceFailure {
+    let mut found = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let Ok(state) = patiently!(authorization.refresh()) else { break };
+        let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+        found.extend(errors.map(failure::from_problem));
+    }
+    let texts: Vec<_> = found.iter().map(|failure| failure.text.as_str()).collect();
+    match (texts.is_empty(), error) {
+        (true, Some(error)) => failure::from_acme_error(error, http),
+        (true, None) => failure::new_validation("the CA did not accept the answer and does not say why"),
+        (false, _) => {
+            let help = found.iter().find_map(|failure| failure.help.clone());
+            IssuanceFailure { help, ..failure::new_validation(texts.join("; ")) }
+        }
+    }
+}
+
+/// Builds the failure of an attempt in which the CA validated none of the challenges. `found` says
+/// of each why.
+pub(super) fn new_failure(
+    attempt: &OrderAttempt,
+    found: &[String],
+    mut helps: BTreeSet<String>,
+) -> IssuanceFailure {
+    if helps.is_empty() {
+        helps.insert("See that ports 443 and 80 of this name reach this gateway".into());
+    }
+    if !attempt.is_http01_available {
+        helps.insert(
+            "Where 443 cannot reach it, let it answer on port 80 too (--listen-http 0.0.0.0:80)".into(),
+        );
+    }
+    let (ca, so) = match attempt.purpose {
+        OrderPurpose::Stage => ("the CA's staging", ", so nothing is ordered"),
+        OrderPurpose::Serve | OrderPurpose::DryRun => ("the CA", ""),
+    };
+    let found = format!("{ca} could not see that {} is ours{so}: {}", attempt.name, found.join("; "));
+    failure::new_validation(found).with_help(helps.into_iter().collect::<Vec<_>>().join(". "))
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use jiff::SignedDuration;
@@ -106,7 +106,7 @@ impl AcmeHttpClient {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await;
         let request = Request::from_parts(parts, Full::new(body.to_bytes()));
-        let response = self.client.request(request).await.map_err(to_acme_error)?;
+        let response = self.client.request(request).await.map_err(|error| Error::Other(Box::new(error)))?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(Error::Other)?.to_bytes();
         let status = parts.status;
@@ -124,10 +124,6 @@ impl AcmeHttpClient {
         }
         Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
     }
-}
-
-fn to_acme_error(error: legacy::Error) -> Error {
-    Error::Other(Box::new(error))
 }
 
 /// Returns how long the CA asks to wait. More than a century is not meant seriously.

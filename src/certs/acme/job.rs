@@ -1,13 +1,13 @@
 //! Jobs outside the task that owns the certificates: an order, a request for renewal information or
-//! a rehearsal, each with a deadline.
+//! a dry run, each with a deadline.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use rustls_pki_types::CertificateDer;
 
-use super::failure;
 use super::order_attempt::{ObtainedCertificate, OrderAttempt};
+use super::{failure, order, renewal_info};
 use crate::certs::schedule::{FailureKind, IssuanceFailure, RenewalState, RenewalStep, RenewalWindow};
 
 /// The deadline of one attempt, including both challenge types.
@@ -29,48 +29,47 @@ pub(super) enum JobOutcome {
 pub(super) async fn run_step(
     attempt: OrderAttempt,
     step: RenewalStep,
-    mut memory: RenewalState,
+    mut renewal: RenewalState,
     held: Option<CertificateDer<'static>>,
 ) -> JobReport {
     let outcome = match (step, held) {
         (RenewalStep::FetchRenewalInfo, Some(held)) => {
-            JobOutcome::RenewalInfo(attempt.fetch_renewal_info(held).await)
+            JobOutcome::RenewalInfo(renewal_info::fetch(&attempt, &held).await)
         }
-        (_, held) => JobOutcome::Order(obtain_and_persist(&attempt, &mut memory, held).await),
+        (_, held) => JobOutcome::Order(renew(&attempt, &mut renewal, held).await),
     };
-    JobReport { name: attempt.name, renewal: memory, outcome }
+    JobReport { name: attempt.name, renewal, outcome }
 }
 
 /// Obtains a certificate and discards it. An error says why none could be obtained.
 pub(super) async fn dry_run(attempt: OrderAttempt) -> Result<(), String> {
-    let obtained = obtain_with_timeout(&attempt, &mut RenewalState::default(), None).await;
+    let obtained = obtain_in_time(&attempt, &mut RenewalState::default(), None).await;
     obtained.map(drop).map_err(|failure| failure.message())
 }
 
 /// Obtains a certificate and stores it.
-async fn obtain_and_persist(
+async fn renew(
     attempt: &OrderAttempt,
-    memory: &mut RenewalState,
+    renewal: &mut RenewalState,
     held: Option<CertificateDer<'static>>,
 ) -> Result<Box<ObtainedCertificate>, IssuanceFailure> {
-    let obtained = obtain_with_timeout(attempt, memory, held).await?;
+    let obtained = obtain_in_time(attempt, renewal, held).await?;
     let (name, pem) = (attempt.name.clone(), obtained.pem.clone());
-    let kept = attempt.with_folder(move |store| store.persist_bundle(&name, &pem)).await;
-    kept.map_err(|error| {
+    let written = attempt.with_folder(move |folder| folder.persist_bundle(&name, &pem)).await;
+    written.map_err(|error| {
         failure::new_refused(format!("a certificate was issued but not kept, since {error}"))
     })?;
     Ok(Box::new(obtained))
 }
 
-async fn obtain_with_timeout(
+async fn obtain_in_time(
     attempt: &OrderAttempt,
-    memory: &mut RenewalState,
+    renewal: &mut RenewalState,
     held: Option<CertificateDer<'static>>,
 ) -> Result<ObtainedCertificate, IssuanceFailure> {
-    let late = || {
+    let obtained = tokio::time::timeout(ATTEMPT_TIMEOUT, order::obtain(attempt, renewal, held)).await;
+    obtained.unwrap_or_else(|_| {
         let text = format!("the CA was not done within {} minutes", ATTEMPT_TIMEOUT.as_secs() / 60);
-        IssuanceFailure::new(FailureKind::Unreachable, text)
-    };
-    let obtained = tokio::time::timeout(ATTEMPT_TIMEOUT, attempt.obtain(memory, held)).await;
-    obtained.unwrap_or_else(|_| Err(late()))
+        Err(IssuanceFailure::new(FailureKind::Unreachable, text))
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::RenewalReply;
-use super::order_attempt::{self, ObtainedCertificate};
+use super::order_attempt::ObtainedCertificate;
 use crate::base::random;
 use crate::certs::schedule::{
     self, CertificateLifetime, CertificateState, IssuanceFailure, RenewalState, RenewalStep, RenewalWindow,
@@ -55,7 +55,7 @@ impl ManagedCertificate {
         self.renewal.apply_success(held, obtained.challenge, now, jitter());
         tracing::info!(
             name, serial = material.serial, until = %material.not_after, issuer = material.issuer,
-            way = order_attempt::challenge_name(obtained.challenge), "a new certificate is served"
+            way = obtained.challenge.as_str(), "a new certificate is served"
         );
         self.current = Some(Arc::new(material));
         self.last_reminder = None;

@@ -1,6 +1,9 @@
 //! One attempt at one certificate: its dependencies, its result, and why it fails.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use instant_acme::RetryPolicy;
 
 use super::account_locks::AccountLocks;
 use super::certs_folder::CertsFolder;
@@ -8,9 +11,15 @@ use super::failure;
 use super::http::AcmeHttpClient;
 use crate::base::clock::Clock;
 use crate::certs::challenges::ChallengeResponses;
-use crate::certs::schedule::{ChallengeKind, IssuanceFailure};
+use crate::certs::schedule::{ChallengeKind, IssuanceFailure, RenewalState};
 use crate::certs::server_certificate::ServerCertificate;
 use crate::settings;
+
+/// How long a CA may take to validate a challenge, and to sign.
+pub(super) const POLL_POLICY: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(100))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(90));
 
 /// The dependencies and parameters of an attempt.
 #[derive(Clone)]
@@ -62,23 +71,6 @@ impl From<IssuanceFailure> for OrderError {
     }
 }
 
-impl OrderAttempt {
-    /// Creates the HTTP client for this attempt.
-    pub(super) fn new_http_client(&self) -> Result<AcmeHttpClient, IssuanceFailure> {
-        AcmeHttpClient::new(self.acme.ca_root.as_deref())
-            .map_err(|error| failure::new_refused(error.to_string()))
-    }
-
-    /// Runs `work` on the store in a thread that may block.
-    pub(super) async fn with_folder<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&CertsFolder) -> T + Send + 'static,
-    ) -> T {
-        let store = self.folder.clone();
-        tokio::task::spawn_blocking(move || work(&store)).await.expect("the store does not panic")
-    }
-}
-
 impl OrderError {
     pub(super) fn into_failure(self) -> IssuanceFailure {
         match self {
@@ -89,9 +81,34 @@ impl OrderError {
     }
 }
 
-pub(super) fn challenge_name(way: ChallengeKind) -> &'static str {
-    match way {
-        ChallengeKind::TlsAlpn => "tls-alpn-01",
-        ChallengeKind::Http => "http-01",
+impl OrderAttempt {
+    /// Returns the same attempt at the CA's staging directory.
+    pub(super) fn to_staging(&self) -> Self {
+        Self { ca: self.ca.to_staging(), purpose: OrderPurpose::Stage, ..self.clone() }
+    }
+
+    /// Creates the HTTP client for this attempt.
+    pub(super) fn new_http_client(&self) -> Result<AcmeHttpClient, IssuanceFailure> {
+        AcmeHttpClient::new(self.acme.ca_root.as_deref())
+            .map_err(|error| failure::new_refused(error.to_string()))
+    }
+
+    /// Runs `work` on the certs folder in a thread that may block.
+    pub(super) async fn with_folder<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CertsFolder) -> T + Send + 'static,
+    ) -> T {
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || work(&folder)).await.expect("the folder's methods do not panic")
+    }
+
+    /// Writes what is remembered of the certificate. An order counts only once that is on disk.
+    pub(super) async fn persist_renewal_state(&self, renewal: &RenewalState) -> Result<(), IssuanceFailure> {
+        if self.purpose == OrderPurpose::DryRun {
+            return Ok(());
+        }
+        let (name, renewal) = (self.name.clone(), renewal.clone());
+        let written = self.with_folder(move |folder| folder.persist_renewal_state(&name, &renewal)).await;
+        written.map_err(|error| failure::new_refused(format!("no certificate is ordered, since {error}")))
     }
 }

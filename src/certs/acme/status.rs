@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::certs_folder::CertsFolder;
 use super::managed_certificate::ManagedCertificate;
-use super::order_attempt;
 use crate::certs::CertificateStatus;
 use crate::certs::schedule::{CertificateState, RenewalStep};
 use crate::settings::Ca;
@@ -42,7 +41,7 @@ pub(super) fn certificate_status(
         issuer: held.map(|held| held.issuer.clone()),
         serial: held.map(|held| held.serial.clone()),
         ca: cas.get(set.renewal.ca).map(|ca| ca.directory.clone()),
-        challenge: set.renewal.challenge.map(|way| order_attempt::challenge_name(way).to_owned()),
+        challenge: set.renewal.challenge.map(|way| way.as_str().to_owned()),
         renew_at: held.and(set.renewal.renew_at),
         next_attempt: (next.step == RenewalStep::Order).then_some(next.at),
         failures: set.renewal.failures,

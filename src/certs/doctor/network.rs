@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 use super::{CheckResult, DoctorCheck};
 use crate::base::dns::DnsResolver;
 use crate::base::net;
-use crate::certs::facts::X509Info;
 use crate::certs::local_ca;
+use crate::certs::x509_info::X509Info;
 use crate::certs::{CertificateStatus, NO_CHALLENGE_TEXT};
 
 /// An address may take so long to answer.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::base::file as disk;
-use crate::certs::facts::X509Info;
 use crate::certs::server_certificate::{PemContents, ServerCertificate};
+use crate::certs::x509_info::X509Info;
 use crate::certs::{Error, key_files};
 
 /// The certificates in a set of files, and the unusable files, by the file that contains the chain.

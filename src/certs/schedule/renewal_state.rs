@@ -20,6 +20,16 @@ pub(in crate::certs) enum ChallengeKind {
     Http,
 }
 
+impl ChallengeKind {
+    /// Returns the name of the type (RFC 8555 section 8.3, RFC 8737).
+    pub(in crate::certs) fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsAlpn => "tls-alpn-01",
+            Self::Http => "http-01",
+        }
+    }
+}
+
 /// The kind of a failure, by what is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
