@@ -38,7 +38,7 @@ use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::ReconcilerConfig;
-use crate::tenants::registry::Registry;
+use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::{ReconcilerHandle, TenantDeps};
 
 /// The reasons why a gateway cannot be built. Each message is complete; no source is printed after
@@ -91,6 +91,7 @@ pub struct Gateway {
     certificates: Arc<Certificates>,
     load_context: bundle::LoadContext,
     tenant_deps: TenantDeps,
+    publisher: TablePublisher,
     registry: Registry,
     store: Option<Arc<Store>>,
     stored_entries: Vec<store::StoredEntry>,
@@ -143,7 +144,7 @@ impl Gateway {
         let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
         let mut parts = build_tenant_deps(&settings, &context, warm_up, clock, metrics)?;
         parts.login = build_login(&settings, store.as_ref(), &parts, &tasks).await?;
-        let registry = Registry::new();
+        let publisher = TablePublisher::default();
         Ok(Self {
             settings,
             addresses,
@@ -154,7 +155,8 @@ impl Gateway {
             certificates,
             load_context: context,
             tenant_deps: parts,
-            registry,
+            registry: publisher.registry().clone(),
+            publisher,
             store,
             stored_entries: kept,
         })
@@ -204,7 +206,7 @@ impl Gateway {
             watch: self.settings.watch,
             context: Arc::new(self.load_context.clone()),
             tenant_deps: self.tenant_deps.clone(),
-            registry: self.registry.clone(),
+            publisher: self.publisher.clone(),
             store: self.store.clone(),
             stored_entries: std::mem::take(&mut self.stored_entries),
         }

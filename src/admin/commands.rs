@@ -15,8 +15,8 @@ use crate::base::diagnostic::Report;
 use crate::oauth::signing_keys::KeyRotation;
 use crate::store;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::tenants::reconcile::UploadError;
 use crate::tenants::reconcile::{Command, CommandError};
-use crate::tenants::upload;
 
 /// The largest archive that is loaded, and some overhead for the request.
 const LARGEST_FILE: usize = 33 << 20;
@@ -125,14 +125,14 @@ impl Admin {
         };
         match self.reconciler.upload(decoded(name), body.into(), replace).await {
             Ok(status) => json_answer(StatusCode::OK, &json!({ "tenant": status, "kept": true })),
-            Err(upload::UploadError::Rejected(report)) => findings("the tenant would be refused", &report),
-            Err(refused @ upload::UploadError::InvalidName(_)) => {
+            Err(UploadError::Rejected(report)) => findings("the tenant would be refused", &report),
+            Err(refused @ UploadError::InvalidName(_)) => {
                 problem(StatusCode::BAD_REQUEST, &refused.to_string())
             }
-            Err(refused @ upload::UploadError::AlreadyExists(_)) => {
+            Err(refused @ UploadError::AlreadyExists(_)) => {
                 problem(StatusCode::CONFLICT, &refused.to_string())
             }
-            Err(refused @ upload::UploadError::Io(_)) => {
+            Err(refused @ UploadError::Io(_)) => {
                 problem(StatusCode::INSUFFICIENT_STORAGE, &refused.to_string())
             }
         }

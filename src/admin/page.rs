@@ -10,7 +10,7 @@ use crate::tenants::status::{TenantState, TenantStatus};
 struct StatusPage {
     version: &'static str,
     generation: u64,
-    settled: bool,
+    is_initial_scan_done: bool,
     tenants: Vec<TenantRow>,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn render(table: &RoutingTable) -> String {
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
         generation: table.generation,
-        settled: table.is_initial_scan_done,
+        is_initial_scan_done: table.is_initial_scan_done,
         tenants: table.entries.values().map(|entry| TenantRow::new(entry.status())).collect(),
     };
     page.render().expect("the template writes into a String")

@@ -243,13 +243,13 @@ pub fn replace_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-fn put(path: &Path, bytes: &[u8], mode: u32, settle: fn(&File) -> io::Result<()>) -> io::Result<()> {
+fn put(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
     // The dot and the extension keep readers of the folder from taking the draft for the real file.
     let draft = folder_of(path).join(format!(".new-{}.tmp", random::hex::<8>()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
         file.write_all(bytes)?;
-        settle(&file)?;
+        sync(&file)?;
         fs::rename(&draft, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&draft)))

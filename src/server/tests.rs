@@ -23,7 +23,7 @@ use crate::spec::{HostName, Mount, Prefix};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::log::LogFormat;
 use crate::telemetry::metrics::Metrics;
-use crate::tenants::registry::{Registry, RoutingTable};
+use crate::tenants::registry::{RoutingTable, TablePublisher};
 
 fn settings(limits: Limits) -> Settings {
     Settings {
@@ -60,7 +60,7 @@ fn settings(limits: Limits) -> Settings {
 
 pub(super) struct TestServer {
     pub(super) edge: Arc<Server>,
-    registry: Registry,
+    publisher: TablePublisher,
     tasks: Tasks,
     pub(super) addr: SocketAddr,
 }
@@ -71,10 +71,10 @@ pub(super) fn start(limits: Limits) -> TestServer {
 
 fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestServer {
     let settings = settings(limits);
-    let (registry, tasks) = (Registry::new(), Tasks::new());
-    registry.publish(RoutingTable { is_initial_scan_done: true, generation: 1, ..RoutingTable::default() });
+    let (publisher, tasks) = (TablePublisher::default(), Tasks::new());
+    publisher.publish(RoutingTable { is_initial_scan_done: true, generation: 1, ..RoutingTable::default() });
     let handles = ServerDeps {
-        registry: registry.clone(),
+        registry: publisher.registry().clone(),
         metrics: Arc::new(Metrics::new()),
         clock: SystemClock::shared(),
         tasks: tasks.clone(),
@@ -86,7 +86,7 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestSer
     let mut edge = Server::new(&settings, handles);
     Arc::get_mut(&mut edge).expect("nobody else has it yet").tls = tls;
     edge.serve(listeners);
-    TestServer { edge, registry, tasks, addr }
+    TestServer { edge, publisher, tasks, addr }
 }
 
 /// Limits with one second for every timeout that a test waits for.
@@ -152,7 +152,7 @@ async fn who_posts_messages_is_told_in_json_rpc_wherever_it_posts() {
             "{path} {headers}: {answer}"
         );
     }
-    gateway.registry.publish(RoutingTable::default());
+    gateway.publisher.publish(RoutingTable::default());
     let (status, answer) = ask(&gateway, post("/acme", accept)).await;
     assert!(status == 503 && answer.contains("\"jsonrpc\""), "{answer}");
 }
@@ -304,7 +304,7 @@ async fn a_length_beside_a_transfer_coding_loses_its_connection() {
 #[tokio::test]
 async fn before_the_first_pass_nothing_is_said_to_be_missing() {
     let gateway = start(Limits::default());
-    gateway.registry.publish(RoutingTable::default());
+    gateway.publisher.publish(RoutingTable::default());
     let (status, answer) = ask(&gateway, get("/a/mcp")).await;
     assert_eq!(status, 503);
     assert!(answer.contains("retry-after: 1\r\n"), "{answer}");

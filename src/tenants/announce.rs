@@ -5,15 +5,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::drain::Drain;
-use super::entry::EntryMap;
 use super::published_entry::PublishedEntry;
 use super::registry::RoutingTable;
 use super::status::{TenantState, TenantStatus};
-use crate::base::diagnostic::Severity;
+use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::telemetry::metrics::Metrics;
 
 /// Logs an entry that changed, with its findings.
-pub(super) fn log_change(roster: &EntryMap, stem: &str, status: &TenantStatus, generation: u64) {
+pub(super) fn log_change<'a>(
+    status: &TenantStatus,
+    findings: impl Iterator<Item = &'a Diagnostic>,
+    generation: u64,
+) {
     let tenant = status.name.as_str();
     let revision = status.in_force.as_deref();
     let url = status.connector_url.as_deref();
@@ -38,7 +41,7 @@ pub(super) fn log_change(roster: &EntryMap, stem: &str, status: &TenantStatus, g
             "tenant loaded"
         ),
     }
-    for finding in roster.get(stem).into_iter().flat_map(|known| known.all_findings()) {
+    for finding in findings {
         match finding.severity {
             Severity::Notice => tracing::debug!(tenant, code = finding.code, "{finding}"),
             Severity::Warning | Severity::Error => tracing::warn!(tenant, code = finding.code, "{finding}"),

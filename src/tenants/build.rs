@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 
+use super::entry::BuildTenant;
 use super::tenant::{Tenant, TenantSlot};
 use crate::backend::{self, ContextRefresher, Pool};
 use crate::base::clock::Clock;
-use crate::base::diagnostic::Report;
+use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
+use crate::base::panic::catch_panic_sync;
 use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec};
 use crate::oauth::bearer::BearerCheck;
@@ -44,10 +46,19 @@ pub struct TenantDeps {
 }
 
 impl TenantDeps {
+    /// Returns the builder of an entry's tenant. A panic is a fault of ours that affects only this
+    /// tenant.
+    pub(super) fn builder(&self, entry_id: &str) -> impl BuildTenant {
+        move |spec, revision, slot| {
+            catch_panic_sync(|| self.build(entry_id, spec, revision, slot))
+                .unwrap_or_else(|_| Err(internal_error("building this tenant failed inside tenantd").into()))
+        }
+    }
+
     /// Builds a tenant; the errors are findings about its tools' schemas.
-    pub(super) fn build(
+    fn build(
         &self,
-        stem: &str,
+        entry_id: &str,
         spec: TenantSpec,
         revision: Digest,
         slot: Arc<TenantSlot>,
@@ -61,7 +72,7 @@ impl TenantDeps {
         ));
         let mcp = McpServer::new(self.server_config(&spec, Arc::clone(&backend)))?;
         let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
-        let login = login.map(|(deps, login)| AuthServer::new(deps, stem, login));
+        let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));
         let bearer = match &login {
             Some(server) => BearerCheck::with_login(Arc::clone(server.grants()), &slot.access_revocations),
             None => {
@@ -93,4 +104,10 @@ impl TenantDeps {
             audit: self.audit.clone(),
         }
     }
+}
+
+/// Returns the finding for a fault of ours.
+pub(super) fn internal_error(message: &str) -> Diagnostic {
+    Diagnostic::error("internal", message)
+        .help("the log says where; please report it with the files that cause it")
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::claims::ClaimRequest;
 use super::companions::Companions;
-use super::entry::{Entry, EntryMap};
-use super::tenant::Tenant;
+use super::entry::{ClaimBasis, Entry, EntryMap};
 use crate::routing::MountIndex;
 use crate::spec::{HeldClaim, TenantClaim, TenantName};
 
@@ -20,47 +19,19 @@ pub(super) struct ClaimIndex {
     candidates: BTreeSet<Arc<str>>,
 }
 
-/// How an entry holds its claim.
-#[derive(Clone)]
-pub(super) enum ClaimBasis {
-    /// With the revision in force.
-    Live(Arc<Tenant>),
-    /// With the last one that was: its files cannot be used now, or were not read since the process
-    /// started.
-    LastHeld(Arc<HeldClaim>),
-}
-
-impl ClaimBasis {
-    /// Returns the claim.
-    pub(super) fn claim(&self) -> TenantClaim<'_> {
-        match self {
-            Self::Live(tenant) => tenant.spec.claim(),
-            Self::LastHeld(holding) => holding.claim(),
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Live(one), Self::Live(other)) => Arc::ptr_eq(one, other),
-            (Self::LastHeld(one), Self::LastHeld(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
-}
-
 impl ClaimIndex {
     /// Records what an entry holds and whether it waits; `None`: the entry is gone.
-    pub(super) fn update(&mut self, stem: &Arc<str>, known: Option<&Entry>) {
-        self.set_held(stem, known.and_then(Entry::claim_basis));
-        match known.is_some_and(Entry::has_candidate) {
-            true => _ = self.candidates.insert(Arc::clone(stem)),
-            false => _ = self.candidates.remove(stem),
+    pub(super) fn update(&mut self, entry_id: &Arc<str>, entry: Option<&Entry>) {
+        self.set_held(entry_id, entry.and_then(Entry::claim_basis));
+        match entry.is_some_and(Entry::has_candidate) {
+            true => _ = self.candidates.insert(Arc::clone(entry_id)),
+            false => _ = self.candidates.remove(entry_id),
         }
     }
 
     /// Reserves what an entry held before the process started, until its files are read.
-    pub(super) fn insert_stored(&mut self, stem: &Arc<str>, holding: &Arc<HeldClaim>) {
-        self.set_held(stem, Some(ClaimBasis::LastHeld(Arc::clone(holding))));
+    pub(super) fn insert_stored(&mut self, entry_id: &Arc<str>, claim: &Arc<HeldClaim>) {
+        self.set_held(entry_id, Some(ClaimBasis::LastHeld(Arc::clone(claim))));
     }
 
     /// Returns the entries that wait for a decision.
@@ -70,8 +41,8 @@ impl ClaimIndex {
 
     /// Whether a tenant of this name is live.
     pub(super) fn has_live_tenant(&self, name: &TenantName) -> bool {
-        let is_live = |stem: &Arc<str>| matches!(self.held.get(stem), Some(ClaimBasis::Live(_)));
-        self.names.get(name).is_some_and(|stems| stems.iter().any(is_live))
+        let is_live = |entry_id: &Arc<str>| matches!(self.held.get(entry_id), Some(ClaimBasis::Live(_)));
+        self.names.get(name).is_some_and(|entry_ids| entry_ids.iter().any(is_live))
     }
 
     /// Returns the entries that hold this name.
@@ -84,51 +55,53 @@ impl ClaimIndex {
     /// wait cannot lose, and only these can stand in the way of one that does.
     pub(super) fn claim_requests<'a>(
         &'a self,
-        roster: &'a EntryMap,
+        entries: &'a EntryMap,
         companions: &'a Companions,
     ) -> Vec<ClaimRequest<'a>> {
-        let mut stems: BTreeSet<&'a Arc<str>> = self.candidates.iter().collect();
-        for (stem, known) in self.candidates.iter().filter_map(|stem| Some((stem, roster.get(stem)?))) {
-            let ClaimRequest { wanted: wants, opens, .. } = known.claim_request(stem);
-            let Some(TenantClaim { name, mounts, shares_hosts }) = wants else { continue };
-            stems.extend(companions.guard(stem, &opens));
-            stems.extend(self.names.get(name).into_iter().flatten());
-            stems.extend(mounts.iter().flat_map(|mount| self.mounts.find_rivals(mount, shares_hosts)));
+        let mut entry_ids: BTreeSet<&'a Arc<str>> = self.candidates.iter().collect();
+        for (entry_id, entry) in
+            self.candidates.iter().filter_map(|entry_id| Some((entry_id, entries.get(entry_id)?)))
+        {
+            let ClaimRequest { wanted, opens, .. } = entry.claim_request(entry_id);
+            let Some(TenantClaim { name, mounts, shares_hosts }) = wanted else { continue };
+            entry_ids.extend(companions.find_guard(entry_id, &opens));
+            entry_ids.extend(self.names.get(name).into_iter().flatten());
+            entry_ids.extend(mounts.iter().flat_map(|mount| self.mounts.find_rivals(mount, shares_hosts)));
         }
-        let applicant = |stem: &'a Arc<str>| match roster.get(stem) {
-            Some(known) => Some(known.claim_request(stem)),
+        let applicant = |entry_id: &'a Arc<str>| match entries.get(entry_id) {
+            Some(entry) => Some(entry.claim_request(entry_id)),
             None => {
-                let holds = self.held.get(stem)?.claim();
-                Some(ClaimRequest { entry_id: stem, held: Some(holds), ..ClaimRequest::default() })
+                let held = self.held.get(entry_id)?.claim();
+                Some(ClaimRequest { entry_id, held: Some(held), ..ClaimRequest::default() })
             }
         };
-        stems.into_iter().filter_map(applicant).collect()
+        entry_ids.into_iter().filter_map(applicant).collect()
     }
 
-    fn set_held(&mut self, stem: &Arc<str>, held: Option<ClaimBasis>) {
-        match (self.held.get(stem), &held) {
+    fn set_held(&mut self, entry_id: &Arc<str>, held: Option<ClaimBasis>) {
+        match (self.held.get(entry_id), &held) {
             (Some(before), Some(now)) if before.is_same(now) => return,
             (None, None) => return,
             _ => {}
         }
-        if let Some(before) = self.held.remove(stem) {
-            self.release(stem, before.claim());
+        if let Some(before) = self.held.remove(entry_id) {
+            self.release(entry_id, before.claim());
         }
         let Some(held) = held else { return };
         let TenantClaim { name, mounts, shares_hosts } = held.claim();
         // Two entries share a name at most for the length of a pass.
-        let stems = self.names.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
-        stems.push(Arc::clone(stem));
-        mounts.iter().for_each(|mount| self.mounts.insert(mount, shares_hosts, stem));
-        self.held.insert(Arc::clone(stem), held);
+        let entry_ids = self.names.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
+        entry_ids.push(Arc::clone(entry_id));
+        mounts.iter().for_each(|mount| self.mounts.insert(mount, shares_hosts, entry_id));
+        self.held.insert(Arc::clone(entry_id), held);
     }
 
-    fn release(&mut self, stem: &Arc<str>, stake: TenantClaim<'_>) {
-        let TenantClaim { name, mounts, shares_hosts } = stake;
-        mounts.iter().for_each(|mount| self.mounts.remove(mount, shares_hosts, stem));
-        if let Some(stems) = self.names.get_mut(name) {
-            stems.retain(|one| one != stem);
-            if stems.is_empty() {
+    fn release(&mut self, entry_id: &Arc<str>, claim: TenantClaim<'_>) {
+        let TenantClaim { name, mounts, shares_hosts } = claim;
+        mounts.iter().for_each(|mount| self.mounts.remove(mount, shares_hosts, entry_id));
+        if let Some(entry_ids) = self.names.get_mut(name) {
+            entry_ids.retain(|one| one != entry_id);
+            if entry_ids.is_empty() {
                 self.names.remove(name);
             }
         }

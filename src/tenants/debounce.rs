@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::scan::ScanRequest;
+
 const QUIET_PERIOD: Duration = Duration::from_millis(25);
 const MAX_DELAY: Duration = Duration::from_millis(500);
 /// Beyond this number of entries a full scan is cheaper.
@@ -26,14 +28,6 @@ struct EventWindow {
     last: Instant,
 }
 
-/// A scan that is due.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ScanRequest {
-    /// The entries to scan; `None`: all.
-    pub(super) entry_ids: Option<BTreeSet<String>>,
-    pub(super) renamed: HashSet<PathBuf>,
-}
-
 impl EventWindow {
     fn due(self) -> Instant {
         (self.last + QUIET_PERIOD).min(self.first + MAX_DELAY)
@@ -42,20 +36,20 @@ impl EventWindow {
 
 impl Debouncer {
     /// Records an event of an entry.
-    pub(super) fn notify(&mut self, stem: String, now: Instant) {
+    pub(super) fn notify(&mut self, entry_id: String, now: Instant) {
         if self.entries.len() >= MAX_TRACKED_ENTRIES {
             return self.notify_all(now);
         }
         self.entries
-            .entry(stem)
-            .and_modify(|rung| rung.last = now)
+            .entry(entry_id)
+            .and_modify(|window| window.last = now)
             .or_insert(EventWindow { first: now, last: now });
     }
 
     /// Records that a file of an entry was renamed into place.
-    pub(super) fn notify_renamed(&mut self, stem: &str, file: &Path) {
+    pub(super) fn notify_renamed(&mut self, entry_id: &str, file: &Path) {
         if self.renamed.len() < MAX_TRACKED_ENTRIES {
-            self.renamed.insert(file.to_owned(), stem.to_owned());
+            self.renamed.insert(file.to_owned(), entry_id.to_owned());
         }
     }
 
@@ -67,33 +61,33 @@ impl Debouncer {
     /// Records that any entry may have changed.
     pub(super) fn notify_all(&mut self, now: Instant) {
         self.entries.clear();
-        let rung = self.full_scan.get_or_insert(EventWindow { first: now, last: now });
-        rung.last = now;
+        let window = self.full_scan.get_or_insert(EventWindow { first: now, last: now });
+        window.last = now;
     }
 
     /// Returns when the next entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.entries.values().chain(&self.full_scan).map(|rung| rung.due()).min()
+        self.entries.values().chain(&self.full_scan).map(|window| window.due()).min()
     }
 
     /// Takes the scan that is due, if any.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<ScanRequest> {
-        if self.full_scan.is_some_and(|rung| rung.due() <= now) {
+        if self.full_scan.is_some_and(|window| window.due() <= now) {
             self.full_scan = None;
             self.entries.clear();
             return Some(ScanRequest { entry_ids: None, renamed: self.take_renamed(|_| true) });
         }
-        let due = self.entries.extract_if(|_, rung| rung.due() <= now).map(|(stem, _)| stem);
-        let stems: BTreeSet<_> = due.collect();
-        if stems.is_empty() {
+        let due = self.entries.extract_if(|_, window| window.due() <= now);
+        let entry_ids: BTreeSet<_> = due.map(|(entry_id, _)| entry_id).collect();
+        if entry_ids.is_empty() {
             return None;
         }
-        let renamed = self.take_renamed(|stem| stems.contains(stem));
-        Some(ScanRequest { entry_ids: Some(stems), renamed })
+        let renamed = self.take_renamed(|entry_id| entry_ids.contains(entry_id));
+        Some(ScanRequest { entry_ids: Some(entry_ids), renamed })
     }
 
-    fn take_renamed(&mut self, due: impl Fn(&str) -> bool) -> HashSet<PathBuf> {
-        self.renamed.extract_if(|_, stem| due(stem)).map(|(file, _)| file).collect()
+    fn take_renamed(&mut self, is_due: impl Fn(&str) -> bool) -> HashSet<PathBuf> {
+        self.renamed.extract_if(|_, entry_id| is_due(entry_id)).map(|(file, _)| file).collect()
     }
 }
 

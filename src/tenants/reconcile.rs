@@ -2,11 +2,14 @@
 //! announces.
 
 mod commands;
+mod folder;
 mod history;
+mod load;
 mod pass;
 mod persist;
 mod publish;
-mod read;
+mod reconciler;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::commands::{Command, CommandError, CommandOutcome};
 pub use self::history::{Revision, RevisionComparison};
-use self::pass::Reconciler;
+use self::reconciler::Reconciler;
+pub use self::upload::UploadError;
 use super::build::TenantDeps;
-use super::registry::Registry;
-use super::status::TenantStatus;
-use super::upload;
+use super::registry::{Registry, TablePublisher};
 use super::watch::WatchQueue;
 use crate::base::panic::{Panicked, catch_panic};
 use crate::base::task::{PanicCounts, Tasks};
@@ -44,7 +46,7 @@ pub struct ReconcilerHandle {
     shared: Arc<ReconcilerShared>,
 }
 
-/// An order, the entry that it is for, and the channel for the answer.
+/// The entry that a command is about, the command, and the channel for the answer.
 type QueuedCommand = (String, Command, oneshot::Sender<Result<CommandOutcome, CommandError>>);
 
 /// The state that answers requests without the task.
@@ -66,7 +68,7 @@ pub struct ReconcilerConfig {
     /// The dependencies of tenants.
     pub tenant_deps: TenantDeps,
     /// Where tables are published.
-    pub registry: Registry,
+    pub publisher: TablePublisher,
     /// The persistent store, if there is one.
     pub store: Option<Arc<Store>>,
     /// The store's record of each entry.
@@ -75,27 +77,33 @@ pub struct ReconcilerConfig {
 
 impl ReconcilerHandle {
     /// Starts the task. Its first pass takes the folder as it is.
-    pub fn start(ground: ReconcilerConfig, tasks: &Tasks) -> Self {
-        let bell = WatchQueue::new(Arc::clone(&ground.tenant_deps.clock));
+    pub fn start(config: ReconcilerConfig, tasks: &Tasks) -> Self {
+        let queue = WatchQueue::new(Arc::clone(&config.tenant_deps.clock));
         // A full queue holds many requests for a full scan: one scan serves them all.
-        let (requests, asked) = mpsc::channel(16);
-        let (orders, ordered) = mpsc::channel(16);
-        let site = Arc::new(ReconcilerShared {
-            folder: ground.folder.clone(),
-            context: Arc::clone(&ground.context),
-            registry: ground.registry.clone(),
-            store: ground.store.clone(),
+        let (reloads, reload_requests) = mpsc::channel(16);
+        let (commands, queued_commands) = mpsc::channel(16);
+        let inbox = Inbox {
+            queue: queue.clone(),
+            reloads: reload_requests,
+            commands: queued_commands,
+            waiters: ReloadWaiters::default(),
+        };
+        let shared = Arc::new(ReconcilerShared {
+            folder: config.folder.clone(),
+            context: Arc::clone(&config.context),
+            registry: config.publisher.registry().clone(),
+            store: config.store.clone(),
         });
-        let worker = Reconciler::new(ground, bell.clone(), tasks);
+        let reconciler = Reconciler::new(config, queue.clone(), tasks);
         let stop = tasks.soft().clone();
-        let work = run(worker, bell.clone(), asked, ordered, tasks.panics().clone());
+        let work = run(reconciler, inbox, tasks.panics().clone());
         tasks.spawn(TASK, async move {
             tokio::select! {
                 () = work => {}
                 () = stop.cancelled() => {}
             }
         });
-        Self { watch_queue: bell, reloads: requests, commands: orders, shared: site }
+        Self { watch_queue: queue, reloads, commands, shared }
     }
 
     /// Requests a full scan.
@@ -103,7 +111,7 @@ impl ReconcilerHandle {
         self.watch_queue.notify_all();
     }
 
-    /// Runs a full scan, waits until its entries have settled (at most five seconds), and returns
+    /// Runs a full scan, waits until its entries are stable (at most five seconds), and returns
     /// the current generation; `None` on shutdown.
     pub async fn reload(&self) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
@@ -111,82 +119,58 @@ impl ReconcilerHandle {
         answer.await.ok()
     }
 
-    /// Carries out an order about the entry with this name or stem.
+    /// Executes a command about the entry with this name or id.
     ///
     /// # Errors
-    /// Returns the reason why the order was not carried out, for instance that there is no such
-    /// entry, or `Refused::ShuttingDown` on shutdown.
-    pub async fn execute(&self, name: &str, order: Command) -> Result<CommandOutcome, CommandError> {
+    /// Returns the reason why the command was not executed, for instance that there is no such
+    /// entry, or [`CommandError::ShuttingDown`].
+    pub async fn execute(&self, name: &str, command: Command) -> Result<CommandOutcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send((name.to_owned(), order, reply)).await;
+        let sent = self.commands.send((name.to_owned(), command, reply)).await;
         sent.map_err(|_| CommandError::ShuttingDown)?;
         answer.await.map_err(|_| CommandError::ShuttingDown)?
     }
+}
 
-    /// Validates a file, puts it into the folder, and returns the status of its entry after a
-    /// reload.
-    ///
-    /// # Errors
-    /// Fails if the name is not a tenant file's, if the file exists and `replace` is false, if the
-    /// tenant would be refused, or if the folder cannot be written.
-    pub async fn upload(
-        &self,
-        name: String,
-        bytes: Vec<u8>,
-        replace: bool,
-    ) -> Result<Option<TenantStatus>, upload::UploadError> {
-        let site = Arc::clone(&self.shared);
-        let adding = move || upload::store_file(&site.folder, &name, bytes, replace, &site.context);
-        let added = tokio::task::spawn_blocking(adding).await;
-        let stem = added.map_err(|error| upload::UploadError::Io(std::io::Error::other(error)))??;
-        self.reload().await;
-        Ok(self.shared.registry.load().entries.get(stem.as_str()).map(|entry| entry.status()))
-    }
+/// What the task is asked to do.
+struct Inbox {
+    queue: WatchQueue,
+    reloads: mpsc::Receiver<oneshot::Sender<u64>>,
+    commands: mpsc::Receiver<QueuedCommand>,
+    waiters: ReloadWaiters,
 }
 
 /// Runs the task. A panic ends only the current step: the published table stays consistent, since
 /// it is swapped as a whole, and the next tick scans everything again.
-async fn run(
-    mut worker: Reconciler,
-    bell: WatchQueue,
-    mut asked: mpsc::Receiver<oneshot::Sender<u64>>,
-    mut ordered: mpsc::Receiver<QueuedCommand>,
-    panics: PanicCounts,
-) {
-    if catch_panic(worker.first_pass()).await == Err(Panicked) {
+async fn run(mut reconciler: Reconciler, mut inbox: Inbox, panics: PanicCounts) {
+    if catch_panic(reconciler.first_pass()).await == Err(Panicked) {
         panics.record(TASK);
     }
-    let mut waiting = ReloadWaiters::default();
     loop {
-        let step = catch_panic(step(&mut worker, &bell, &mut asked, &mut ordered, &mut waiting));
-        if step.await == Err(Panicked) {
+        if catch_panic(inbox.handle_next(&mut reconciler)).await == Err(Panicked) {
             panics.record(TASK);
             // A fault that recurs at once must not cause a busy loop.
             tokio::time::sleep(PANIC_BACKOFF).await;
         }
-        waiting.answer_due(worker.is_stable(), worker.generation(), worker.now());
+        inbox.waiters.answer_due(reconciler.is_stable(), reconciler.generation(), reconciler.now());
     }
 }
 
-/// Waits for the next event and handles it.
-async fn step(
-    worker: &mut Reconciler,
-    bell: &WatchQueue,
-    asked: &mut mpsc::Receiver<oneshot::Sender<u64>>,
-    ordered: &mut mpsc::Receiver<QueuedCommand>,
-    waiting: &mut ReloadWaiters,
-) {
-    tokio::select! {
-        look = bell.next_scan() => worker.run_pass(look).await,
-        () = worker.until_recheck_due() => worker.recheck_unstable().await,
-        () = worker.until_full_scan_due() => worker.scan_all().await,
-        Some((name, order, reply)) = ordered.recv() => {
-            // The sender may have given up.
-            let _unheard = reply.send(worker.execute(&name, order).await);
-        }
-        Some(reply) = asked.recv() => {
-            worker.scan_all().await;
-            waiting.add(reply, worker.now());
+impl Inbox {
+    /// Waits for the next event and handles it.
+    async fn handle_next(&mut self, reconciler: &mut Reconciler) {
+        tokio::select! {
+            request = self.queue.next_scan() => reconciler.run_pass(request).await,
+            () = reconciler.until_recheck_due() => reconciler.recheck_unstable().await,
+            () = reconciler.until_full_scan_due() => reconciler.scan_all().await,
+            Some((name, command, reply)) = self.commands.recv() => {
+                // The sender may have given up.
+                let _unheard = reply.send(reconciler.execute(&name, command).await);
+            }
+            Some(reply) = self.reloads.recv() => {
+                reconciler.scan_all().await;
+                self.waiters.add(reply, reconciler.now());
+            }
         }
     }
 }
@@ -200,9 +184,9 @@ impl ReloadWaiters {
         self.0.push((now + RELOAD_TIMEOUT, reply));
     }
 
-    /// Answers all requests once everything has settled, and before that those whose time is up.
-    fn answer_due(&mut self, settled: bool, generation: u64, now: Instant) {
-        for (_, reply) in self.0.extract_if(.., |(until, _)| settled || *until <= now) {
+    /// Answers all requests once everything is stable, and before that those whose time is up.
+    fn answer_due(&mut self, is_stable: bool, generation: u64, now: Instant) {
+        for (_, reply) in self.0.extract_if(.., |(until, _)| is_stable || *until <= now) {
             // The sender may have given up.
             let _unheard = reply.send(generation);
         }

@@ -19,7 +19,7 @@ use crate::spec::HostName;
 pub struct RoutingTable {
     /// Routes a host and path to a tenant.
     pub router: Router<Arc<Tenant>>,
-    /// The state of every entry in the folder, by stem.
+    /// The state of every entry in the folder, by entry id.
     pub entries: RedBlackTreeMapSync<Arc<str>, PublishedEntry>,
     /// The number of entries in each state, in the order of [`TenantState::ALL`].
     pub counts: [usize; TenantState::ALL.len()],
@@ -30,7 +30,7 @@ pub struct RoutingTable {
 }
 
 impl RoutingTable {
-    /// Returns the entry with this name or stem.
+    /// Returns the entry with this name or id.
     pub fn find_entry(&self, name: &str) -> Option<&PublishedEntry> {
         let named = |entry: &&PublishedEntry| entry.name() == name;
         self.entries.get(name).or_else(|| self.entries.values().find(named))
@@ -51,25 +51,25 @@ impl RoutingTable {
     }
 
     /// Removes an entry with all its mounts.
-    pub(super) fn remove_entry(&mut self, stem: &str) {
-        let Some(entry) = self.entries.get(stem) else { return };
+    pub(super) fn remove_entry(&mut self, entry_id: &str) {
+        let Some(entry) = self.entries.get(entry_id) else { return };
         self.counts[entry.last_state() as usize] -= 1;
         let mounts = entry.tenant.iter().flat_map(|tenant| &tenant.spec.mounts);
         mounts.for_each(|mount| self.router.remove(mount));
-        self.entries.remove_mut(stem);
+        self.entries.remove_mut(entry_id);
     }
 
     /// Inserts an entry that is not in the table.
-    pub(super) fn insert_entry(&mut self, stem: &Arc<str>, entry: PublishedEntry) {
+    pub(super) fn insert_entry(&mut self, entry_id: &Arc<str>, entry: PublishedEntry) {
         self.counts[entry.last_state() as usize] += 1;
         if let Some(tenant) = &entry.tenant {
             tenant.spec.mounts.iter().for_each(|mount| self.router.insert(mount, Arc::clone(tenant)));
         }
-        self.entries.insert_mut(Arc::clone(stem), entry);
+        self.entries.insert_mut(Arc::clone(entry_id), entry);
     }
 }
 
-/// The handle on the published table. Cheap to clone.
+/// The readers' handle on the published table. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     table: Arc<ArcSwap<RoutingTable>>,
@@ -77,14 +77,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Creates a registry with an empty table.
-    pub fn new() -> Self {
-        Self {
-            table: Arc::new(ArcSwap::from_pointee(RoutingTable::default())),
-            generation: watch::Sender::new(0),
-        }
-    }
-
     /// Returns the current table. Do not hold it across an await.
     pub fn load(&self) -> arc_swap::Guard<Arc<RoutingTable>> {
         self.table.load()
@@ -95,21 +87,33 @@ impl Registry {
         self.table.load_full()
     }
 
-    /// Publishes a new table. Only the reconciler calls this.
-    pub fn publish(&self, table: RoutingTable) {
-        let generation = table.generation;
-        self.table.store(Arc::new(table));
-        self.generation.send_replace(generation);
-    }
-
     /// Subscribes to the generation of the current table.
     pub fn subscribe_generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 }
 
-impl Default for Registry {
+/// The right to publish tables, which only the reconciler has. Cheap to clone.
+#[derive(Clone)]
+pub struct TablePublisher(Registry);
+
+impl Default for TablePublisher {
+    /// Creates a registry with an empty table.
     fn default() -> Self {
-        Self::new()
+        Self(Registry { table: Arc::default(), generation: watch::Sender::new(0) })
+    }
+}
+
+impl TablePublisher {
+    /// Returns the readers' handle.
+    pub fn registry(&self) -> &Registry {
+        &self.0
+    }
+
+    /// Publishes a new table.
+    pub fn publish(&self, table: RoutingTable) {
+        let generation = table.generation;
+        self.0.table.store(Arc::new(table));
+        self.0.generation.send_replace(generation);
     }
 }

@@ -1,18 +1,41 @@
-//! Decides which of the scanned entries to read and which are gone, by whether they have settled.
+//! Decides which of the scanned entries to read and which are gone, by whether they are stable.
 //! Pure.
+//!
+//! A half-written YAML is often valid without its last lines, so an unstable entry must never open a
+//! tenant: an entry is accepted only if all its files were renamed into place, or were the same in
+//! two scans half a second apart, or (a zip) could be read completely. A new zip without other files
+//! that is open to everybody takes two scans, so that it never serves without the overlay that is
+//! copied after it. A missing file takes two scans as well, since an editor may be about to write it
+//! anew. Modification times are compared with those of the previous scan, never with a clock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::debounce::ScanRequest;
 use super::entry::EntryMap;
-use super::scan::{Observation, ScannedEntry, Signature, Stability};
+use super::scan::{FileStamp, NamedFiles, ScanRequest, ScannedEntry, Signature};
 
-/// The results of a scan.
+/// The time between two scans that must agree.
+const STABLE_AFTER: Duration = Duration::from_millis(500);
+
+/// Whether an entry has stopped changing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stability {
+    /// All its files are complete.
+    Stable,
+    /// Its zip is new. If it reads completely it is complete; if not, another scan must confirm it.
+    /// So must one of a new entry that is open to everybody: the overlay that restricts it may
+    /// still be coming.
+    StableIfReadable,
+    /// Another scan must confirm this one.
+    Unstable,
+}
+
+/// What a scan leads to.
 #[derive(Debug, Default)]
 pub(super) struct ScanOutcome {
-    /// Settled, and different from what was read last.
+    /// Stable, and different from what was read last.
     pub(super) to_load: Vec<PendingLoad>,
     /// Missing in two scans.
     pub(super) removed: Vec<Arc<str>>,
@@ -26,91 +49,160 @@ pub(super) struct PendingLoad {
     pub(super) is_provisional: bool,
 }
 
-/// The earlier observations of entries that have not settled.
-pub(super) type Observations = HashMap<Arc<str>, Observation>;
+/// The entries that are not stable, as they were observed.
+#[derive(Debug, Default)]
+pub(super) struct Observations(HashMap<Arc<str>, Observation>);
 
-/// Classifies scanned entries. `cold` is the first scan of the process, in which everything counts
-/// as settled.
-pub(super) fn classify(
-    look: &ScanRequest,
-    found: Vec<ScannedEntry>,
-    roster: &EntryMap,
-    sightings: &mut Observations,
-    now: Instant,
-    cold: bool,
-) -> ScanOutcome {
-    let mut outcome =
-        ScanOutcome { removed: find_removed(look, &found, roster, sightings, now), ..ScanOutcome::default() };
-    for found in found {
-        let stem: Arc<str> = found.files.id.as_str().into();
-        let known = roster.get(&stem).map(|known| &known.signature);
-        if known == Some(&found.signature) {
-            sightings.remove(&stem);
-            continue;
+/// An observation that a later scan must confirm.
+#[derive(Debug)]
+struct Observation {
+    /// `None` if the entry was gone.
+    signature: Option<Signature>,
+    /// When the entry was first seen like this.
+    at: Instant,
+}
+
+impl Observations {
+    /// Records what was seen of an entry that is not stable; `None`: it was gone. A repeated
+    /// observation keeps its first time, so that frequent scans delay nothing.
+    pub(super) fn observe(&mut self, entry_id: &Arc<str>, signature: Option<Signature>, now: Instant) {
+        if self.0.get(entry_id).is_none_or(|earlier| earlier.signature != signature) {
+            self.0.insert(Arc::clone(entry_id), Observation { signature, at: now });
         }
-        let sighting = Observation { signature: Some(found.signature.clone()), at: now };
-        let confirmed = cold || sighting.confirms(sightings.get(&stem));
-        let rest = if confirmed { Stability::Stable } else { found.classify_stability(&look.renamed, known) };
-        if rest == Stability::Unstable {
-            observe(sightings, stem, sighting);
-            continue;
-        }
-        // On trial the earlier sighting stays: a zip that does not load counts as settled once a
-        // later scan confirms it.
-        if rest == Stability::Stable {
-            sightings.remove(&stem);
-        }
-        outcome
-            .to_load
-            .push(PendingLoad { scanned: found, is_provisional: rest == Stability::StableIfReadable });
     }
-    outcome
+
+    /// Whether an entry was seen like this before, long enough ago.
+    fn confirm(&self, entry_id: &str, signature: Option<&Signature>, now: Instant) -> bool {
+        self.0.get(entry_id).is_some_and(|earlier| {
+            earlier.signature.as_ref() == signature && now.duration_since(earlier.at) >= STABLE_AFTER
+        })
+    }
+
+    /// Forgets an entry: it is stable, or removed.
+    pub(super) fn remove(&mut self, entry_id: &str) {
+        self.0.remove(entry_id);
+    }
+
+    /// Forgets all entries.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns when the first of them can be confirmed; `None` if there are none.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.0.values().map(|observation| observation.at + STABLE_AFTER).min()
+    }
+
+    /// Whether the entry was missing when it was last seen.
+    pub(super) fn is_absent(&self, entry_id: &str) -> bool {
+        self.0.get(entry_id).is_some_and(|observation| observation.signature.is_none())
+    }
+
+    /// Whether the entry is not stable.
+    pub(super) fn contains(&self, entry_id: &str) -> bool {
+        self.0.contains_key(entry_id)
+    }
+
+    /// Returns the number of entries that are not stable.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the entries that are not stable.
+    pub(super) fn entry_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
+    }
+
+    /// Returns the files that the entries' files name, as last seen.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = (&Arc<str>, &NamedFiles)> {
+        self.0.iter().filter_map(|(id, observation)| Some((id, observation.signature.as_ref()?.named())))
+    }
+}
+
+/// Decides about scanned entries. `is_first` is the first scan of the process, in which everything
+/// counts as stable.
+pub(super) fn classify(
+    request: &ScanRequest,
+    scanned: Vec<ScannedEntry>,
+    entries: &EntryMap,
+    observations: &mut Observations,
+    now: Instant,
+    is_first: bool,
+) -> ScanOutcome {
+    let removed = find_removed(request, &scanned, entries, observations, now);
+    let mut to_load = Vec::new();
+    for scanned in scanned {
+        let entry_id: Arc<str> = scanned.files.id.as_str().into();
+        let known = entries.get(&entry_id).map(|entry| &entry.signature);
+        if known == Some(&scanned.signature) {
+            observations.remove(&entry_id);
+            continue;
+        }
+        let is_confirmed = is_first || observations.confirm(&entry_id, Some(&scanned.signature), now);
+        let stability = match is_confirmed {
+            true => Stability::Stable,
+            false => Stability::of(&scanned.signature, &request.renamed, known),
+        };
+        match stability {
+            Stability::Stable => observations.remove(&entry_id),
+            // The earlier observation stays: a zip that does not load counts as stable once a later
+            // scan confirms it.
+            Stability::StableIfReadable => {}
+            Stability::Unstable => {
+                observations.observe(&entry_id, Some(scanned.signature), now);
+                continue;
+            }
+        }
+        to_load.push(PendingLoad { scanned, is_provisional: stability == Stability::StableIfReadable });
+    }
+    ScanOutcome { to_load, removed }
 }
 
 /// Returns the entries in the scope of the scan that are known but were missing twice.
 fn find_removed(
-    look: &ScanRequest,
-    found: &[ScannedEntry],
-    roster: &EntryMap,
-    sightings: &mut Observations,
+    request: &ScanRequest,
+    scanned: &[ScannedEntry],
+    entries: &EntryMap,
+    observations: &mut Observations,
     now: Instant,
 ) -> Vec<Arc<str>> {
-    let there: BTreeSet<&str> = found.iter().map(|found| found.files.id.as_str()).collect();
-    let looked_for = |stem: &&Arc<str>| look.entry_ids.as_ref().is_none_or(|stems| stems.contains(&***stem));
-    let missing: Vec<_> =
-        roster.keys().filter(looked_for).filter(|stem| !there.contains(&***stem)).cloned().collect();
-    // Entries that vanished before they settled are forgotten.
-    sightings.retain(|stem, sighting| {
-        sighting.signature.is_none() || there.contains(&**stem) || !looked_for(&stem)
-    });
-    missing
-        .into_iter()
-        .filter(|stem| {
-            let sighting = Observation { signature: None, at: now };
-            let confirmed = sighting.confirms(sightings.get(stem));
-            if !confirmed {
-                observe(sightings, Arc::clone(stem), sighting);
-            }
-            confirmed
-        })
-        .collect()
+    let present: BTreeSet<&str> = scanned.iter().map(|scanned| scanned.files.id.as_str()).collect();
+    let is_missing = |entry_id: &str| request.includes(entry_id) && !present.contains(entry_id);
+    // Entries that vanished before they were stable are forgotten.
+    observations.0.retain(|entry_id, observation| observation.signature.is_none() || !is_missing(entry_id));
+    let mut removed = Vec::new();
+    for entry_id in entries.keys().filter(|entry_id| is_missing(entry_id)) {
+        match observations.confirm(entry_id, None, now) {
+            true => removed.push(Arc::clone(entry_id)),
+            false => observations.observe(entry_id, None, now),
+        }
+    }
+    removed
 }
 
-/// Records an entry that was read but has not settled.
-pub(super) fn observe_unstable(
-    sightings: &mut Observations,
-    stem: Arc<str>,
-    signature: Signature,
-    at: Instant,
-) {
-    observe(sightings, stem, Observation { signature: Some(signature), at });
-}
-
-/// Records a sighting. A repeated one keeps its first time, so that frequent scans do not delay
-/// settling.
-fn observe(sightings: &mut Observations, stem: Arc<str>, sighting: Observation) {
-    let known = sightings.entry(stem).or_insert_with(|| sighting.clone());
-    if known.signature != sighting.signature {
-        *known = sighting;
+impl Stability {
+    /// Judges an entry by one scan: all files were renamed into place or are as they were when last
+    /// read (`known`), or all others are zips, or neither. A new entry that is only a zip may be the
+    /// first of several files, however it arrived.
+    fn of(signature: &Signature, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Self {
+        let stamps = signature.stamps();
+        if known.is_none() && !stamps.is_empty() && stamps.iter().all(FileStamp::is_zip) {
+            return Self::StableIfReadable;
+        }
+        if stamps.is_empty() || known.is_some_and(|known| signature.differs_beyond_its_files(known)) {
+            return Self::Unstable;
+        }
+        let is_sure = |stamp: &FileStamp| {
+            renamed.contains(&stamp.path) || known.is_some_and(|known| known.stamps().contains(stamp))
+        };
+        let mut unsure = stamps.iter().filter(|stamp| !is_sure(stamp));
+        match unsure.clone().next() {
+            None => Self::Stable,
+            Some(_) if unsure.all(FileStamp::is_zip) => Self::StableIfReadable,
+            Some(_) => Self::Unstable,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::debounce::{Debouncer, ScanRequest};
+use super::debounce::Debouncer;
+use super::scan::ScanRequest;
 use crate::base::clock::Clock;
 use crate::bundle;
 use crate::settings::WatchMode;

@@ -24,7 +24,6 @@ const LISTED: &[(&str, &[&str])] = &[
             "sse_fallback",
         ],
     ),
-    ("tenants", &["claim_index", "entry", "revision_writer"]),
 ];
 
 type Path = Vec<String>;

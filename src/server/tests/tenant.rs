@@ -70,7 +70,7 @@ fn serving(limits: Limits, specs: Vec<TenantSpec>) -> TestServer {
         let tenant = Arc::new(live(spec));
         tenant.spec.mounts.iter().for_each(|mount| table.router.insert(mount, Arc::clone(&tenant)));
     }
-    gateway.registry.publish(table);
+    gateway.publisher.publish(table);
     gateway
 }
 

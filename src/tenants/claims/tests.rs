@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::*;
+use crate::routing::ConflictKind;
 use crate::spec::{HeldClaim, HostName, Prefix};
 
 /// Entries with the mounts that each wants and holds.
@@ -280,7 +281,7 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
 /// An entry whose claims collide with nobody's: what it would open, what it guards, and whether it was refused before.
 type Data<'a> = (&'a str, &'a [Reach], &'a [Reach], bool);
 
-fn settled_by_data(rows: &[Data<'_>]) -> BTreeMap<String, ClaimRejection> {
+fn resolve_by_data(rows: &[Data<'_>]) -> BTreeMap<String, ClaimRejection> {
     let names: Vec<_> = rows.iter().map(|(stem, ..)| name(stem)).collect();
     let places: Vec<_> =
         rows.iter().map(|(stem, ..)| mounts(Some(&format!("/{stem}"))).expect("mounts")).collect();
@@ -307,22 +308,22 @@ fn nobody_opens_what_another_guards_whichever_comes_first() {
     for (copy, original) in [("a", "b"), ("b", "a")] {
         let mut rows = [(copy, &[x, y][..], &[][..], false), (original, &[], &[y], false)];
         let expected = BTreeMap::from([(copy.to_owned(), guarded(original))]);
-        assert_eq!(settled_by_data(&rows), expected);
+        assert_eq!(resolve_by_data(&rows), expected);
         rows.reverse();
-        assert_eq!(settled_by_data(&rows), expected);
+        assert_eq!(resolve_by_data(&rows), expected);
     }
     // Other data, and one's own, are nobody's concern.
-    assert!(settled_by_data(&[("a", &[x], &[], false), ("b", &[], &[y], false)]).is_empty());
-    assert!(settled_by_data(&[("a", &[x], &[x], false), ("b", &[x], &[], false)]).len() == 1);
-    assert!(settled_by_data(&[("a", &[x], &[], false), ("b", &[x], &[], false)]).is_empty());
+    assert!(resolve_by_data(&[("a", &[x], &[], false), ("b", &[], &[y], false)]).is_empty());
+    assert!(resolve_by_data(&[("a", &[x], &[x], false), ("b", &[x], &[], false)]).len() == 1);
+    assert!(resolve_by_data(&[("a", &[x], &[], false), ("b", &[x], &[], false)]).is_empty());
 }
 
 #[test]
 fn what_another_guarded_is_not_opened_by_the_guards_going_away() {
     let x = reach("x");
-    let refused = settled_by_data(&[("a", &[x], &[], true)]);
+    let refused = resolve_by_data(&[("a", &[x], &[], true)]);
     assert!(matches!(&refused["a"], ClaimRejection::NeedsAcceptance { .. }), "{refused:?}");
-    let refused = settled_by_data(&[("a", &[x], &[], true), ("b", &[], &[x], false)]);
+    let refused = resolve_by_data(&[("a", &[x], &[], true), ("b", &[], &[x], false)]);
     assert_eq!(refused["a"], ClaimRejection::Guarded { by: "b".into() });
 }
 

@@ -1,17 +1,18 @@
-//! An operator's orders about one entry: pause, resume, roll back, accept, remove. An order is
-//! persisted before it is answered; if that fails it is still carried out, and the answer says so.
+//! An operator's commands about one entry: pause, resume, roll back, accept, remove. A command is
+//! persisted before it is answered; if that fails it is executed all the same, and the answer says
+//! so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::pass::{ChangedEntries, Reconciler};
-use super::read::build_tenant;
+use super::reconciler::{ChangedEntries, Reconciler};
 use crate::base::diagnostic::Report;
-use crate::bundle::{self, LoadOutcome, Snapshot};
+use crate::bundle::{self, Snapshot};
 use crate::store::{self, Store};
+use crate::tenants::entry::Candidate;
 use crate::tenants::status::TenantStatus;
 
-/// An order.
+/// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Stop serving until resumed.
@@ -20,13 +21,13 @@ pub enum Command {
     Resume,
     /// Put this revision in force until the files change.
     RollBack(u64),
-    /// Accept the claim of its files that was refused because another entry held it.
+    /// Accept the rejected claim of its files.
     Accept,
     /// Delete its files and everything stored about it.
     Remove,
 }
 
-/// The result of an order that was carried out.
+/// The result of a command that was executed.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct CommandOutcome {
     /// The status of the entry now; `None` if it was removed.
@@ -35,7 +36,7 @@ pub struct CommandOutcome {
     pub kept: bool,
 }
 
-/// Why an order was not carried out.
+/// Why a command was not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error("no tenant of this name; \"tenantd tenants list\" names them all")]
@@ -63,121 +64,120 @@ pub enum CommandError {
 }
 
 impl Reconciler {
-    /// Carries out an order about the entry with this name or stem.
+    /// Executes a command about the entry with this name or id.
     pub(super) async fn execute(
         &mut self,
         name: &str,
-        order: Command,
+        command: Command,
     ) -> Result<CommandOutcome, CommandError> {
-        let stem = self.registry.load().find_entry(name).map(|entry| entry.status().stem);
-        let stem: Arc<str> = stem.ok_or(CommandError::NotFound)?.into();
-        let kept = match order {
-            Command::Pause => self.set_paused(&stem, true).await,
-            Command::Resume => self.set_paused(&stem, false).await,
-            Command::RollBack(number) => self.roll_back(&stem, number).await?,
-            Command::Accept => self.accept_claim(&stem).await?,
-            Command::Remove => self.delete_entry(&stem).await?,
+        let entry_id = self.registry.load().find_entry(name).map(|entry| entry.status().stem);
+        let entry_id: Arc<str> = entry_id.ok_or(CommandError::NotFound)?.into();
+        let kept = match command {
+            Command::Pause => self.set_paused(&entry_id, true).await,
+            Command::Resume => self.set_paused(&entry_id, false).await,
+            Command::RollBack(number) => self.roll_back(&entry_id, number).await?,
+            Command::Accept => self.accept_claim(&entry_id).await?,
+            Command::Remove => self.delete_entry(&entry_id).await?,
         };
-        let tenant = self.registry.load().find_entry(&stem).map(|entry| entry.status());
+        let tenant = self.registry.load().find_entry(&entry_id).map(|entry| entry.status());
         Ok(CommandOutcome { tenant, kept })
     }
 
-    async fn set_paused(&mut self, stem: &Arc<str>, paused: bool) -> bool {
-        if let Some(known) = self.entries.get_mut(stem) {
-            known.set_paused(paused, |spec, revision, slot| {
-                build_tenant(&self.tenant_deps, stem, spec, revision, slot)
-            });
+    async fn set_paused(&mut self, entry_id: &Arc<str>, is_paused: bool) -> bool {
+        if let Some(entry) = self.entries.get_mut(entry_id) {
+            entry.set_paused(is_paused, self.tenant_deps.builder(entry_id));
         }
-        let written = stem.to_string();
-        let kept = self.write_store(stem, move |store| store.set_paused(&written, paused)).await;
-        tracing::info!(entry = %stem, paused, kept, "an operator paused or resumed a tenant");
-        self.republish(stem).await;
+        let written = entry_id.to_string();
+        let kept = self.write_store(entry_id, move |store| store.set_paused(&written, is_paused)).await;
+        tracing::info!(entry = %entry_id, paused = is_paused, kept, "an operator paused or resumed a tenant");
+        let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
+        self.resolve_and_build(&mut changed);
+        self.persist(&changed).await;
+        self.publish(&changed).await;
         kept
     }
 
-    async fn roll_back(&mut self, stem: &Arc<str>, number: u64) -> Result<bool, CommandError> {
-        let (loaded, files) = self.load_revision(stem, number).await?;
-        let Some(known) = self.entries.get_mut(stem) else { return Err(CommandError::NotFound) };
-        if loaded.spec.is_none() {
-            return Err(CommandError::Rejected { number, report: loaded.report });
-        }
-        let before = known.stage_rollback(loaded, number, files);
-        let mut changed = ChangedEntries::from([Arc::clone(stem)]);
+    async fn roll_back(&mut self, entry_id: &Arc<str>, number: u64) -> Result<bool, CommandError> {
+        let revision = self.load_revision(entry_id, number).await?;
+        self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?.roll_back(revision);
+        let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
         self.resolve_and_build(&mut changed);
-        let Some(known) = self.entries.get_mut(stem) else { return Err(CommandError::NotFound) };
-        if let Err(why) = known.commit_rollback(number, before) {
+        let entry = self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?;
+        if let Some(why) = entry.take_rollback_failure() {
             // The candidate that it had before is decided again.
             self.resolve_and_build(&mut changed);
             self.publish(&changed).await;
-            return Err(CommandError::NotActivated { number, why });
+            return Err(CommandError::NotActivated { number, why: why.into() });
         }
-        let (written, against) = (stem.to_string(), known.pinned_digest());
-        let kept = self.write_store(stem, move |store| store.pin_revision(&written, number, against)).await;
-        tracing::info!(entry = %stem, revision = number, kept, "an operator rolled a tenant back");
+        let (written, against) = (entry_id.to_string(), entry.pinned_digest());
+        let pin = move |store: &Store| store.pin_revision(&written, number, against);
+        let kept = self.write_store(entry_id, pin).await;
+        tracing::info!(entry = %entry_id, revision = number, kept, "an operator rolled a tenant back");
         self.persist(&changed).await;
         self.publish(&changed).await;
         Ok(kept)
     }
 
-    async fn accept_claim(&mut self, stem: &Arc<str>) -> Result<bool, CommandError> {
-        let known = self.entries.get_mut(stem).ok_or(CommandError::NotFound)?;
-        if !known.force_candidate() {
+    async fn accept_claim(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
+        let entry = self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?;
+        if !entry.force() {
             return Err(CommandError::NothingToAccept);
         }
-        let mut changed = ChangedEntries::from([Arc::clone(stem)]);
+        let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
         self.resolve_and_build(&mut changed);
-        let known = self.entries.get_mut(stem).ok_or(CommandError::NotFound)?;
-        let (admitted, unfit) = (known.finish_forced(), known.error_report().cloned());
+        let entry = self.entries.get(entry_id).ok_or(CommandError::NotFound)?;
+        let rejection = entry.rejection().map(|rejection| rejection.message.clone());
+        let errors = entry.error_report().cloned();
         self.persist(&changed).await;
         self.publish(&changed).await;
-        admitted.map_err(CommandError::ClaimHeld)?;
-        if let Some(report) = unfit {
+        if let Some(why) = rejection {
+            return Err(CommandError::ClaimHeld(why));
+        }
+        if let Some(report) = errors {
             return Err(CommandError::BuildFailed(report));
         }
-        let kept = self.revision_writer.is_persisted(stem);
-        tracing::info!(entry = %stem, kept, "an operator accepted a tenant's claim");
+        let kept = self.revision_writer.is_persisted(entry_id);
+        tracing::info!(entry = %entry_id, kept, "an operator accepted a tenant's claim");
         Ok(kept)
     }
 
     /// Loads a persisted revision by today's rules.
-    async fn load_revision(
-        &mut self,
-        stem: &Arc<str>,
-        number: u64,
-    ) -> Result<(LoadOutcome, Arc<[PathBuf]>), CommandError> {
+    async fn load_revision(&mut self, entry_id: &Arc<str>, number: u64) -> Result<Candidate, CommandError> {
         self.persist(&ChangedEntries::new()).await;
         let store = self.revision_writer.store().cloned().ok_or(CommandError::NoStore)?;
-        let (stem, folder, context) = (Arc::clone(stem), self.folder.clone(), Arc::clone(&self.context));
-        let read = move || -> Result<_, CommandError> {
-            let documents = store.load_documents(&stem, number)?.ok_or(CommandError::NoRevision(number))?;
-            let snapshot = Snapshot::decode(&documents).ok_or(CommandError::NoRevision(number))?;
+        let (entry_id, folder) = (Arc::clone(entry_id), Arc::clone(self.folder.path()));
+        let context = Arc::clone(&self.context);
+        let load = move || -> Result<_, CommandError> {
+            let snapshot = load_snapshot(&store, &entry_id, number)?;
             let loaded = bundle::load_snapshot(&snapshot, &folder, &context);
-            Ok((loaded, snapshot.files(&folder).into()))
+            let report = loaded.report.clone();
+            let candidate = Candidate::stored(loaded, number, snapshot.files(&folder).into());
+            candidate.ok_or(CommandError::Rejected { number, report })
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_| CommandError::NoRevision(number))?
+        tokio::task::spawn_blocking(load).await.map_err(|_| CommandError::NoRevision(number))?
     }
 
-    async fn delete_entry(&mut self, stem: &Arc<str>) -> Result<bool, CommandError> {
-        let files = self.entries.get(stem).map(|known| known.files().to_vec()).unwrap_or_default();
-        let own_folder = self.folder.join(&**stem);
+    async fn delete_entry(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
+        let files = self.entries.get(entry_id).map(|entry| entry.files().to_vec()).unwrap_or_default();
+        let own_folder = self.folder.path().join(&**entry_id);
         let deleting = tokio::task::spawn_blocking(move || delete_files(&files, &own_folder));
         deleting.await.map_err(|_| CommandError::ShuttingDown)??;
-        let mut changed = ChangedEntries::from([Arc::clone(stem)]);
-        self.revoke_access(stem);
-        self.remove_entry(stem);
+        let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
+        self.revoke_access(entry_id);
+        self.remove_entry(entry_id);
         self.resolve_and_build(&mut changed);
         self.persist(&changed).await;
-        let written = stem.to_string();
-        let forgotten = self.write_store(stem, move |store| store.delete_entry(&written)).await;
-        self.revision_writer.forget(stem);
-        let ended = self.end_lives(stem).await;
+        let written = entry_id.to_string();
+        let forgotten = self.write_store(entry_id, move |store| store.delete_entry(&written)).await;
+        self.revision_writer.forget(entry_id);
+        let ended = self.end_lives(entry_id).await;
         self.publish(&changed).await;
         Ok(forgotten && ended)
     }
 
     /// Revokes all access to the tenant, including calls in flight.
-    fn revoke_access(&self, stem: &str) {
-        if let Some(tenant) = self.entries.get(stem).and_then(|known| known.tenant()) {
+    fn revoke_access(&self, entry_id: &str) {
+        if let Some(tenant) = self.entries.get(entry_id).and_then(|entry| entry.tenant()) {
             tenant.slot.access_revocations.revoke_all();
         }
     }
@@ -185,7 +185,7 @@ impl Reconciler {
     /// Writes to the store. Returns whether that succeeded.
     async fn write_store(
         &mut self,
-        stem: &Arc<str>,
+        entry_id: &Arc<str>,
         write: impl FnOnce(&Store) -> Result<(), store::Error> + Send + 'static,
     ) -> bool {
         let Some(store) = self.revision_writer.store().cloned() else { return false };
@@ -193,19 +193,18 @@ impl Reconciler {
         match writing.await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::error!(entry = %stem, %error, "what an operator decided is done, but would not survive a restart");
+                tracing::error!(entry = %entry_id, %error, "what an operator decided is done, but would not survive a restart");
                 false
             }
             Err(_) => false,
         }
     }
+}
 
-    async fn republish(&mut self, stem: &Arc<str>) {
-        let mut changed = ChangedEntries::from([Arc::clone(stem)]);
-        self.resolve_and_build(&mut changed);
-        self.persist(&changed).await;
-        self.publish(&changed).await;
-    }
+/// Returns what a persisted revision was read from.
+pub(super) fn load_snapshot(store: &Store, entry_id: &str, number: u64) -> Result<Snapshot, CommandError> {
+    let documents = store.load_documents(entry_id, number)?.ok_or(CommandError::NoRevision(number))?;
+    Snapshot::decode(&documents).ok_or(CommandError::NoRevision(number))
 }
 
 fn delete_files(files: &[PathBuf], own_folder: &Path) -> Result<(), CommandError> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::commands::CommandError;
+use super::commands::{CommandError, load_snapshot};
 use super::{ReconcilerHandle, ReconcilerShared};
-use crate::bundle::{DocumentDiff, Snapshot};
+use crate::bundle::DocumentDiff;
 use crate::store::{RevisionInfo, Store};
 
 /// A persisted revision.
@@ -40,17 +40,17 @@ impl ReconcilerHandle {
     /// # Errors
     /// Fails if there is no such entry or no store, or if the store cannot be read.
     pub async fn history(&self, name: &str) -> Result<Vec<Revision>, CommandError> {
-        let (store, stem, in_force) = self.shared.find_stored(name)?;
-        let read = move || store.list_revisions(&stem);
-        let marks = tokio::task::spawn_blocking(read).await.map_err(|_| CommandError::ShuttingDown)??;
+        let (store, entry_id, in_force) = self.shared.find_stored(name)?;
+        let read = move || store.list_revisions(&entry_id);
+        let revisions = tokio::task::spawn_blocking(read).await.map_err(|_| CommandError::ShuttingDown)??;
         let to_the_second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
-        let revision = |mark: RevisionInfo| Revision {
-            number: mark.number,
-            digest: mark.digest.short(),
-            accepted_at: to_the_second(mark.accepted_at),
-            in_force: in_force == Some(mark.number),
+        let revision = |revision: RevisionInfo| Revision {
+            number: revision.number,
+            digest: revision.digest.short(),
+            accepted_at: to_the_second(revision.accepted_at),
+            in_force: in_force == Some(revision.number),
         };
-        Ok(marks.into_iter().map(revision).collect())
+        Ok(revisions.into_iter().map(revision).collect())
     }
 
     /// Compares revision `from` (default: the one before `to`) with revision `to` (default: the one
@@ -64,17 +64,19 @@ impl ReconcilerHandle {
         from: Option<u64>,
         to: Option<u64>,
     ) -> Result<RevisionComparison, CommandError> {
-        let (store, stem, in_force) = self.shared.find_stored(name)?;
+        let (store, entry_id, in_force) = self.shared.find_stored(name)?;
         let compare = move || -> Result<_, CommandError> {
             let to = to.or(in_force).ok_or(CommandError::NoRevision(0))?;
-            let earlier =
-                |marks: Vec<RevisionInfo>| marks.iter().map(|mark| mark.number).find(|number| *number < to);
+            let earlier = |revisions: Vec<RevisionInfo>| {
+                revisions.iter().map(|revision| revision.number).find(|number| *number < to)
+            };
             let from = match from {
                 Some(from) => from,
-                None => earlier(store.list_revisions(&stem)?)
+                None => earlier(store.list_revisions(&entry_id)?)
                     .ok_or(CommandError::NoRevision(to.saturating_sub(1)))?,
             };
-            let (older, newer) = (load_snapshot(&store, &stem, from)?, load_snapshot(&store, &stem, to)?);
+            let (older, newer) =
+                (load_snapshot(&store, &entry_id, from)?, load_snapshot(&store, &entry_id, to)?);
             Ok(RevisionComparison { from, to, documents: older.diff(&newer) })
         };
         tokio::task::spawn_blocking(compare).await.map_err(|_| CommandError::ShuttingDown)?
@@ -93,9 +95,4 @@ impl ReconcilerShared {
         let store = self.store.clone().ok_or(CommandError::NoStore)?;
         Ok((store, status.stem, status.revision))
     }
-}
-
-fn load_snapshot(store: &Store, stem: &str, number: u64) -> Result<Snapshot, CommandError> {
-    let documents = store.load_documents(stem, number)?.ok_or(CommandError::NoRevision(number))?;
-    Snapshot::decode(&documents).ok_or(CommandError::NoRevision(number))
 }

@@ -3,28 +3,28 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::pass::{BATCH_SIZE, ChangedEntries, EMPTY_FOLDER_GRACE, Reconciler};
-use crate::tenants::debounce::ScanRequest;
-use crate::tenants::scan::ScannedEntry;
+use super::reconciler::{ChangedEntries, Reconciler};
+use crate::tenants::scan::{ScanRequest, ScannedEntry};
+
+/// The number of entries that are persisted in one batch: changes are in memory twice while they are
+/// written.
+const BATCH_SIZE: usize = 256;
 
 impl Reconciler {
     /// Forgets entries that are missing in the first full scan, since they were deleted before it,
-    /// and those that vanished before they could be read. An empty folder may be a volume that is
-    /// not mounted yet, so it counts only after a grace period.
-    pub(super) fn remove_absent(&mut self, found: &[ScannedEntry], look: &ScanRequest) {
-        let for_good = self.now().duration_since(self.started) >= EMPTY_FOLDER_GRACE;
-        let is_unknown = !self.is_folder_confirmed && found.is_empty() && !for_good;
-        if look.entry_ids.is_some()
-            || is_unknown
-            || (self.is_folder_confirmed && self.revision_writer.has_seen_all())
-        {
+    /// and those that vanished before they could be read.
+    pub(super) fn forget_absent(&mut self, scanned: &[ScannedEntry], request: &ScanRequest) {
+        let is_full = request.entry_ids.is_none();
+        if !is_full || !self.folder.confirm(scanned.is_empty(), self.tenant_deps.clock.monotonic()) {
             return;
         }
-        self.is_folder_confirmed = true;
-        let there: BTreeSet<&str> = found.iter().map(|found| found.files.id.as_str()).collect();
-        let is_there = |stem: &str| there.contains(stem) || self.observations.contains_key(stem);
-        for stem in self.revision_writer.remove_absent(is_there) {
-            self.claims.update(&stem, None);
+        if self.revision_writer.has_seen_all() {
+            return;
+        }
+        let present: BTreeSet<&str> = scanned.iter().map(|scanned| scanned.files.id.as_str()).collect();
+        let is_present = |entry_id: &str| present.contains(entry_id) || self.observations.contains(entry_id);
+        for entry_id in self.revision_writer.remove_absent(is_present) {
+            self.claims.update(&entry_id, None);
         }
     }
 
@@ -32,10 +32,8 @@ impl Reconciler {
     /// persisted.
     pub(super) async fn persist(&mut self, changed: &ChangedEntries) -> ChangedEntries {
         let mut news = ChangedEntries::new();
-        for (number, stem) in changed.iter().enumerate() {
-            self.enqueue_changes(stem);
-            // Ten thousand entries of a cold start are written in batches: changes are in memory
-            // twice while they are written.
+        for (number, entry_id) in changed.iter().enumerate() {
+            self.enqueue_changes(entry_id);
             if number % BATCH_SIZE == BATCH_SIZE - 1 && !self.revision_writer.is_failing() {
                 news.extend(self.write_pending().await);
             }
@@ -44,14 +42,13 @@ impl Reconciler {
         news
     }
 
-    /// Passes the changes of an entry to the keeper.
-    fn enqueue_changes(&mut self, stem: &Arc<str>) {
+    fn enqueue_changes(&mut self, entry_id: &Arc<str>) {
+        let Some(entry) = self.entries.get_mut(entry_id) else { return };
         let now = self.tenant_deps.clock.now();
-        let accepted = self.entries.get_mut(stem).and_then(|known| known.take_unwritten_revision(stem, now));
-        if let Some(accepted) = accepted {
-            self.revision_writer.enqueue_revision(stem, accepted);
+        if let Some(revision) = entry.take_unwritten_revision(entry_id, now) {
+            self.revision_writer.enqueue_revision(entry_id, revision);
         }
-        if let Some(claims) = self.entries.get_mut(stem).and_then(|known| known.take_claims_change(stem)) {
+        if let Some(claims) = entry.take_claims_change(entry_id) {
             self.revision_writer.enqueue_claims(claims);
         }
     }
@@ -62,11 +59,10 @@ impl Reconciler {
         }
         let written = self.revision_writer.write_pending().await;
         let concerned: Vec<_> = written.into_iter().chain(self.revision_writer.pending_entries()).collect();
-        concerned.into_iter().filter(|stem| self.update_unpersisted(stem)).collect()
-    }
-
-    fn update_unpersisted(&mut self, stem: &str) -> bool {
-        let unkept = self.revision_writer.is_revision_pending(stem);
-        self.entries.get_mut(stem).is_some_and(|known| known.set_unpersisted(unkept))
+        let is_news = |entry_id: &Arc<str>| {
+            let is_unpersisted = self.revision_writer.is_revision_pending(entry_id);
+            self.entries.get_mut(entry_id).is_some_and(|entry| entry.set_unpersisted(is_unpersisted))
+        };
+        concerned.into_iter().filter(is_news).collect()
     }
 }

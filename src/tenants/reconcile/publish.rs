@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pass::{ChangedEntries, Reconciler};
+use super::reconciler::{ChangedEntries, Reconciler};
 use crate::spec::TenantName;
 use crate::tenants::announce;
 use crate::tenants::published_entry::PublishedEntry;
@@ -17,7 +17,7 @@ impl Reconciler {
         let old = self.registry.load_full();
         let table = self.next_table(&old, changed);
         announce::record_states(&table, &self.tenant_deps.metrics);
-        self.registry.publish(table);
+        self.publisher.publish(table);
         let gone = self.announce(changed, &old);
         drop(old);
         self.forget_contexts(gone).await;
@@ -28,11 +28,11 @@ impl Reconciler {
     /// them.
     async fn begin_lives(&self, changed: &ChangedEntries) {
         let Some(login) = &self.tenant_deps.login else { return };
-        for stem in changed {
-            let Some(tenant) = self.entries.get(stem).and_then(|known| known.tenant()) else { continue };
+        for entry_id in changed {
+            let Some(tenant) = self.entries.get(entry_id).and_then(|entry| entry.tenant()) else { continue };
             match &tenant.login {
-                Some(server) => server.issuer().activate(stem),
-                None => login.context.activate_without_login(&tenant.spec.name, stem),
+                Some(server) => server.issuer().activate(entry_id),
+                None => login.context.activate_without_login(&tenant.spec.name, entry_id),
             }
         }
         // Lives that the store does not accept are written again later; until then nothing that
@@ -41,9 +41,9 @@ impl Reconciler {
     }
 
     /// Deletes everything stored for logins to an entry. Returns whether that succeeded.
-    pub(super) async fn end_lives(&self, stem: &str) -> bool {
+    pub(super) async fn end_lives(&self, entry_id: &str) -> bool {
         let Some(login) = &self.tenant_deps.login else { return true };
-        login.context.end_entry(stem);
+        login.context.end_entry(entry_id);
         login.context.persist_incarnations().await
     }
 
@@ -53,10 +53,10 @@ impl Reconciler {
         let mut table = old.clone();
         (table.generation, table.is_initial_scan_done) = (self.generation, self.is_initial_scan_done);
         // All are removed before any is inserted: two tenants may have swapped their prefixes.
-        changed.iter().for_each(|stem| table.remove_entry(stem));
-        for stem in changed {
-            if let Some(known) = self.entries.get_mut(stem) {
-                table.insert_entry(stem, known.publish(stem, &self.folder, now));
+        changed.iter().for_each(|entry_id| table.remove_entry(entry_id));
+        for entry_id in changed {
+            if let Some(entry) = self.entries.get_mut(entry_id) {
+                table.insert_entry(entry_id, entry.publish(entry_id, self.folder.path(), now));
             }
         }
         table
@@ -66,10 +66,11 @@ impl Reconciler {
     /// tenant has any more.
     fn announce(&self, changed: &ChangedEntries, old: &RoutingTable) -> Vec<TenantName> {
         let table = self.registry.load();
-        for stem in changed {
-            let (before, after) = (old.entries.get(stem), table.entries.get(stem));
+        for entry_id in changed {
+            let (before, after) = (old.entries.get(entry_id), table.entries.get(entry_id));
             if let Some(after) = after {
-                announce::log_change(&self.entries, stem, &after.status(), self.generation);
+                let findings = self.entries.get(entry_id).into_iter().flat_map(|entry| entry.all_findings());
+                announce::log_change(&after.status(), findings, self.generation);
             }
             if let Some(before) = before {
                 announce::retire(before, after, &self.drain, self.tenant_deps.clock.now());
@@ -89,9 +90,9 @@ impl Reconciler {
         if gone.is_empty() {
             return;
         }
-        let warm_up = self.tenant_deps.context_refresher.clone();
+        let refresher = self.tenant_deps.context_refresher.clone();
         let forget =
-            tokio::task::spawn_blocking(move || gone.iter().for_each(|name| warm_up.remove_stored(name)));
+            tokio::task::spawn_blocking(move || gone.iter().for_each(|name| refresher.remove_stored(name)));
         if forget.await.is_err() {
             tracing::error!("removing the contexts of removed tenants failed inside tenantd");
         }
@@ -110,9 +111,13 @@ fn newly_live_tenant<'a>(
 
 /// Returns the names that tenants had and no longer have.
 fn removed_names(changed: &ChangedEntries, old: &RoutingTable, new: &RoutingTable) -> Vec<TenantName> {
-    let name_in = |table: &RoutingTable, stem: &Arc<str>| {
-        table.entries.get(stem).and_then(|entry| entry.tenant.as_ref()).map(|tenant| tenant.spec.name.clone())
+    let name_in = |table: &RoutingTable, entry_id: &Arc<str>| {
+        table
+            .entries
+            .get(entry_id)
+            .and_then(|entry| entry.tenant.as_ref())
+            .map(|tenant| tenant.spec.name.clone())
     };
-    let left = |stem| name_in(old, stem).filter(|was| name_in(new, stem).as_ref() != Some(was));
+    let left = |entry_id| name_in(old, entry_id).filter(|was| name_in(new, entry_id).as_ref() != Some(was));
     changed.iter().filter_map(left).collect()
 }

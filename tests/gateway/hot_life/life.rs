@@ -13,7 +13,7 @@ use tenantd::settings::{OpenTenants, WatchMode};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
 use tenantd::tenants::reconcile::ReconcilerConfig;
-use tenantd::tenants::registry::Registry;
+use tenantd::tenants::registry::{Registry, TablePublisher};
 use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
 use tenantd::tenants::{ReconcilerHandle, TenantDeps};
@@ -47,13 +47,14 @@ impl Life {
             drain_period: Duration::from_secs(1),
         };
         let context = bundle::LoadContext { backend_allow: loopback, ..sample::sample_context() };
-        let registry = Registry::new();
+        let publisher = TablePublisher::default();
+        let registry = publisher.registry().clone();
         let ground = ReconcilerConfig {
             folder: folder.join("tenants.d"),
             watch: WatchMode::Auto,
             context: Arc::new(context),
             tenant_deps: parts,
-            registry: registry.clone(),
+            publisher,
             store: None,
             stored_entries: Vec::new(),
         };

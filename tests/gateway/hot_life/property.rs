@@ -139,7 +139,7 @@ async fn live_through(acts: &[Act]) -> Result<(), TestCaseError> {
         for act in acts {
             act.perform(folder.path()).await;
         }
-        tokio::time::timeout(PATIENCE, life.reconciler.reload()).await.expect("settled").expect("it runs");
+        tokio::time::timeout(PATIENCE, life.reconciler.reload()).await.expect("stable").expect("it runs");
     };
     tokio::select! {
         changed = neighbour_changed(&life, &neighbours) => prop_assert!(false, "{changed} was touched"),

@@ -3,10 +3,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::ReconcilerHandle;
 use crate::base::diagnostic::Report;
 use crate::base::file as disk;
 use crate::bundle::{self, Draft, LoadContext};
+use crate::tenants::status::TenantStatus;
 
 /// Why a file was not put into the folder.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +26,30 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// Puts a file into the folder and returns the stem of its entry. Blocking.
-pub(super) fn store_file(
+impl ReconcilerHandle {
+    /// Validates a file, puts it into the folder, and returns the status of its entry after a
+    /// reload.
+    ///
+    /// # Errors
+    /// Fails if the name is not a tenant file's, if the file exists and `replace` is false, if the
+    /// tenant would be refused, or if the folder cannot be written.
+    pub async fn upload(
+        &self,
+        name: String,
+        bytes: Vec<u8>,
+        replace: bool,
+    ) -> Result<Option<TenantStatus>, UploadError> {
+        let shared = Arc::clone(&self.shared);
+        let store = move || store_file(&shared.folder, &name, bytes, replace, &shared.context);
+        let stored = tokio::task::spawn_blocking(store).await;
+        let entry_id = stored.map_err(|error| UploadError::Io(std::io::Error::other(error)))??;
+        self.reload().await;
+        Ok(self.shared.registry.load().entries.get(entry_id.as_str()).map(|entry| entry.status()))
+    }
+}
+
+/// Puts a file into the folder and returns the id of its entry. Blocking.
+fn store_file(
     folder: &Path,
     name: &str,
     bytes: Vec<u8>,
@@ -32,18 +57,19 @@ pub(super) fn store_file(
     context: &LoadContext,
 ) -> Result<String, UploadError> {
     let path = folder.join(name);
-    let stem = bundle::entry_id_of(folder, &path).filter(|stem| stem != name && !name.contains(['/', '\\']));
-    let stem = stem.ok_or_else(|| UploadError::InvalidName(name.to_owned()))?;
+    let entry_id =
+        bundle::entry_id_of(folder, &path).filter(|entry_id| entry_id != name && !name.contains(['/', '\\']));
+    let entry_id = entry_id.ok_or_else(|| UploadError::InvalidName(name.to_owned()))?;
     if path.symlink_metadata().is_ok() && !replace {
         return Err(UploadError::AlreadyExists(name.to_owned()));
     }
     let draft = Draft { path: path.clone(), bytes };
-    let loaded = bundle::load_with_draft(folder, &stem, &draft, context)?;
-    if loaded.spec.is_none() {
-        return Err(UploadError::Rejected(loaded.report));
+    let outcome = bundle::load_with_draft(folder, &entry_id, &draft, context)?;
+    if outcome.spec.is_none() {
+        return Err(UploadError::Rejected(outcome.report));
     }
     disk::replace_durably(&path, &draft.bytes, 0o600)?;
-    Ok(stem)
+    Ok(entry_id)
 }
 
 #[cfg(test)]

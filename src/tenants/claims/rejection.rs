@@ -1,0 +1,115 @@
+//! Why a claim is rejected, and what its operator is told.
+
+use crate::base::diagnostic::Diagnostic;
+use crate::routing::{ConflictKind, MountConflict};
+use crate::spec::{Mount, TenantName};
+
+const GUARDED: &str = "backend-guarded";
+const GUARDED_HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call it, write open: true in the \
+                    .yaml beside it";
+
+/// Why a candidate may not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimRejection {
+    /// Another entry holds the name.
+    NameTaken { name: TenantName, holder: String },
+    /// Another tenant holds the mount, or its host.
+    MountTaken(MountConflict),
+    /// It would give to everybody what another entry gives to authorized callers only.
+    Guarded { by: String },
+    /// The claim was rejected before; no entry holds any of it now.
+    NeedsAcceptance { name: TenantName, mounts: Vec<Mount> },
+}
+
+impl ClaimRejection {
+    /// Turns the rejection into a finding about the entry with this id.
+    pub fn to_diagnostic(&self, entry_id: &str) -> Diagnostic {
+        match self {
+            Self::NameTaken { name, holder } => {
+                let message = format!("the name \"{name}\" is taken by the entry \"{holder}\"");
+                Diagnostic::error("claim-taken", message)
+                    .help("rename this file, or set name: in its overlay")
+            }
+            Self::MountTaken(conflict) => {
+                let help = match conflict.kind {
+                    ConflictKind::Host => {
+                        "choose another host, or say share_host: true in the operator's files of both tenants"
+                    }
+                    _ => "choose another path_prefix in the overlay beside it",
+                };
+                Diagnostic::error("claim-taken", describe_conflict(conflict)).help(help)
+            }
+            Self::Guarded { by } => guarded_error(by),
+            Self::NeedsAcceptance { name, mounts } => {
+                let places: Vec<_> = mounts.iter().map(format_mount).collect();
+                let places = places.join(", ");
+                let message = format!(
+                    "nothing is in the way of the name \"{name}\" and {places} any more, but this claim was refused before: another had \
+                     one of them, or guarded the same backend; it takes nothing by itself"
+                );
+                let help = format!(
+                    "if it is meant, accept it with `tenantd tenants accept {}`; or change its files",
+                    shell_quote(entry_id)
+                );
+                Diagnostic::error("claim-free", message).help(help)
+            }
+        }
+    }
+}
+
+fn format_mount(mount: &Mount) -> String {
+    match &mount.host {
+        Some(host) => format!("{host}{}", mount.prefix),
+        None => mount.prefix.to_string(),
+    }
+}
+
+/// Quotes an entry id for a shell.
+fn shell_quote(stem: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    match stem.chars().all(is_plain) {
+        true => stem.to_owned(),
+        false => format!(
+            "'{}'",
+            stem.chars().filter(|c| !c.is_control()).collect::<String>().replace('\'', "'\\''")
+        ),
+    }
+}
+
+fn describe_conflict(conflict: &MountConflict) -> String {
+    let MountConflict { holder, mount, kind, .. } = conflict;
+    let host = mount.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let prefix = &mount.prefix;
+    match kind {
+        ConflictKind::Same => format!("the prefix {prefix}{host} is held by tenant \"{holder}\""),
+        ConflictKind::CaseOnly => {
+            format!("the prefix {prefix}{host} differs only in case from one held by tenant \"{holder}\"")
+        }
+        ConflictKind::TakesEndpoint => {
+            format!("the prefix {prefix}{host} would take a path of tenant \"{holder}\"'s own")
+        }
+        ConflictKind::Host => {
+            let host = mount.host.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("the host {host} is tenant \"{holder}\"'s own")
+        }
+    }
+}
+
+/// Returns the finding for an entry that would open what the entry `by` guards.
+fn guarded_error(by: &str) -> Diagnostic {
+    let message = format!(
+        "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one would give the same to \
+         everybody, so it is not opened"
+    );
+    Diagnostic::error(GUARDED, message).help(GUARDED_HELP)
+}
+
+/// Returns the finding for an entry that was open before the entry `by` began to guard the same
+/// data.
+pub(crate) fn guarded_warning(by: &str) -> Diagnostic {
+    let message = format!(
+        "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one gives the same to \
+         everybody. It was open before, so it goes on"
+    );
+    Diagnostic::warning(GUARDED, message).help(GUARDED_HELP)
+}

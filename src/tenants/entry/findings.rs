@@ -1,0 +1,27 @@
+//! The findings about an entry that are not about what its files say.
+
+use crate::base::diagnostic::Diagnostic;
+
+pub(super) fn rolled_back_notice() -> Diagnostic {
+    Diagnostic::notice(
+        "rolled-back",
+        "an older revision is in force instead of these files, as an operator wished",
+    )
+    .help("it stays until the files change")
+}
+
+pub(super) fn rollback_lost_error() -> Diagnostic {
+    Diagnostic::error(
+        "rollback-lost",
+        "the older revision that an operator put in force is not kept, or is refused by today's rules",
+    )
+    .help("change the files, or choose another revision with \"tenantd tenants rollback\"")
+}
+
+pub(super) fn unpersisted_warning() -> Diagnostic {
+    Diagnostic::warning(
+        "not-kept",
+        "this revision could not be written to the state folder: it would not survive a restart",
+    )
+    .help("make room on the disk of the state folder, or make it writable; it is tried again every 10 s")
+}

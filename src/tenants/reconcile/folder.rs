@@ -1,0 +1,151 @@
+//! The tenants folder itself: whether it is there, whether it was replaced, and the watches on it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::settings::WatchMode;
+use crate::tenants::watch::{FolderWatch, POLL_INTERVAL, ParentWatch, WatchQueue};
+
+/// How long tenants are kept after their folder was replaced by an empty one: a volume may be about
+/// to be mounted.
+const EMPTY_FOLDER_GRACE: Duration = Duration::from_secs(30);
+
+/// The state of the folder.
+pub(super) struct TenantsFolder {
+    path: Arc<Path>,
+    mode: WatchMode,
+    queue: WatchQueue,
+    watch: Option<FolderWatch>,
+    _parent_watch: Option<ParentWatch>,
+    id: Option<FolderId>,
+    /// Since when the folder is suspiciously empty or cannot be listed.
+    suspect_since: Option<Instant>,
+    /// Whether the folder was seen with entries in it, or counts as empty for good.
+    is_confirmed: bool,
+    started: Instant,
+}
+
+/// The identity of the folder, which changes when it is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FolderId {
+    device: u64,
+    inode: u64,
+}
+
+impl FolderId {
+    fn read(folder: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(folder)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl TenantsFolder {
+    pub(super) fn new(path: Arc<Path>, mode: WatchMode, queue: WatchQueue, now: Instant) -> Self {
+        let parent_watch = ParentWatch::start(&path, mode, &queue);
+        Self {
+            path,
+            mode,
+            queue,
+            watch: None,
+            _parent_watch: parent_watch,
+            id: None,
+            suspect_since: None,
+            is_confirmed: false,
+            started: now,
+        }
+    }
+
+    /// Returns its path.
+    pub(super) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    /// Watches the current folder. Returns whether it was replaced.
+    pub(super) fn watch(&mut self) -> io::Result<bool> {
+        let id = FolderId::read(&self.path)?;
+        if self.id == Some(id) && self.watch.is_some() {
+            return Ok(false);
+        }
+        let is_replaced = self.id.replace(id).is_some_and(|before| before != id);
+        self.watch = Some(FolderWatch::start(&self.path, self.mode, &self.queue));
+        Ok(is_replaced)
+    }
+
+    /// Requests unavailable notifications again, at intervals. The caller must run a full scan
+    /// afterwards.
+    pub(super) fn retry_watch_if_due(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.retry_if_due(&self.queue);
+        }
+    }
+
+    /// Watches a tenant that is a folder. One that changed may have been replaced, so its watch is
+    /// renewed.
+    pub(super) fn watch_entry_folder(&mut self, entry_id: &str, is_unchanged: bool) {
+        let Some(watch) = &mut self.watch else { return };
+        if !(is_unchanged && watch.is_watching(entry_id)) {
+            watch.watch_entry_folder(entry_id);
+        }
+    }
+
+    /// Whether the system notifies of changes.
+    pub(super) fn has_notifications(&self) -> bool {
+        self.watch.as_ref().is_some_and(FolderWatch::has_notifications)
+    }
+
+    /// Returns the interval of full scans. No event would announce that a missing folder is back, so
+    /// it is polled.
+    pub(super) fn scan_interval(&self) -> Duration {
+        self.watch.as_ref().map_or(POLL_INTERVAL, FolderWatch::scan_interval)
+    }
+
+    /// Whether the folder is suspiciously empty or cannot be listed.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect_since.is_some()
+    }
+
+    /// Records that a full scan found entries, or that there are none to be missed.
+    pub(super) fn clear_suspicion(&mut self) {
+        if self.suspect_since.take().is_some() {
+            tracing::info!(folder = %self.path.display(), "the tenants folder is there again");
+        }
+    }
+
+    /// Whether an empty full scan may mean that the folder itself is missing, so that its tenants
+    /// are kept for now.
+    pub(super) fn suspects_absence(&mut self, is_replaced: bool, now: Instant) -> bool {
+        if is_replaced {
+            self.suspect_since = Some(now);
+            tracing::warn!(
+                folder = %self.path.display(),
+                "the tenants folder was replaced by an empty one; its tenants are kept for 30 s in case it is being mounted"
+            );
+        }
+        self.suspect_since =
+            self.suspect_since.filter(|since| now.duration_since(*since) < EMPTY_FOLDER_GRACE);
+        self.suspect_since.is_some()
+    }
+
+    /// Handles a scan that failed: the folder is watched anew once it can be listed.
+    pub(super) fn report_scan_error(&mut self, error: &io::Error, now: Instant) {
+        self.watch = None;
+        if self.suspect_since.is_none() {
+            self.suspect_since = Some(now);
+            tracing::warn!(
+                %error,
+                folder = %self.path.display(),
+                "the tenants folder cannot be read; its tenants go on as they are. Check that it exists and that this user may read it"
+            );
+        }
+    }
+
+    /// Whether what a full scan did not find is gone for good. An empty folder may be a volume that
+    /// is not mounted yet, so it counts only after a grace period.
+    pub(super) fn confirm(&mut self, is_empty: bool, now: Instant) -> bool {
+        self.is_confirmed |= !is_empty || now.duration_since(self.started) >= EMPTY_FOLDER_GRACE;
+        self.is_confirmed
+    }
+}

@@ -1,0 +1,105 @@
+//! The state of the reconciler, and when its next scan is due.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ReconcilerConfig;
+use super::folder::TenantsFolder;
+use crate::base::task::Tasks;
+use crate::bundle;
+use crate::tenants::build::TenantDeps;
+use crate::tenants::claim_index::ClaimIndex;
+use crate::tenants::companions::Companions;
+use crate::tenants::drain::Drain;
+use crate::tenants::entry::EntryMap;
+use crate::tenants::lookalikes::LookalikeIndex;
+use crate::tenants::registry::{Registry, TablePublisher};
+use crate::tenants::revision_writer::RevisionWriter;
+use crate::tenants::stability::Observations;
+use crate::tenants::status_file::StatusFileWriter;
+use crate::tenants::watch::WatchQueue;
+
+/// The ids of the entries that changed in a pass.
+pub(super) type ChangedEntries = BTreeSet<Arc<str>>;
+
+/// The state of the task.
+pub(super) struct Reconciler {
+    pub(super) folder: TenantsFolder,
+    pub(super) context: Arc<bundle::LoadContext>,
+    pub(super) tenant_deps: TenantDeps,
+    pub(super) registry: Registry,
+    pub(super) publisher: TablePublisher,
+    pub(super) drain: Drain,
+    pub(super) status_files: StatusFileWriter,
+    pub(super) entries: EntryMap,
+    pub(super) claims: ClaimIndex,
+    pub(super) companions: Companions,
+    pub(super) observations: Observations,
+    pub(super) lookalikes: LookalikeIndex,
+    pub(super) revision_writer: RevisionWriter,
+    pub(super) generation: u64,
+    pub(super) is_initial_scan_done: bool,
+    pub(super) last_full_scan: Instant,
+}
+
+impl Reconciler {
+    pub(super) fn new(config: ReconcilerConfig, queue: WatchQueue, tasks: &Tasks) -> Self {
+        let ReconcilerConfig { folder, watch, context, tenant_deps, publisher, store, stored_entries } =
+            config;
+        let now = tenant_deps.clock.monotonic();
+        let (folder, registry): (Arc<Path>, _) = (folder.into(), publisher.registry().clone());
+        let (revision_writer, mut claims) =
+            (RevisionWriter::new(store, stored_entries), ClaimIndex::default());
+        revision_writer.unseen_claims().for_each(|(entry_id, claim)| claims.insert_stored(entry_id, claim));
+        Self {
+            drain: Drain::start(tasks, Arc::clone(&tenant_deps.clock), tenant_deps.drain_period),
+            status_files: StatusFileWriter::start(tasks, Arc::clone(&folder), registry.clone()),
+            folder: TenantsFolder::new(folder, watch, queue, now),
+            context,
+            tenant_deps,
+            registry,
+            publisher,
+            entries: EntryMap::new(),
+            claims,
+            companions: Companions::default(),
+            observations: Observations::default(),
+            lookalikes: LookalikeIndex::default(),
+            revision_writer,
+            generation: 0,
+            is_initial_scan_done: false,
+            last_full_scan: now,
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.tenant_deps.clock.monotonic()
+    }
+
+    /// Whether no entry waits for another scan.
+    pub(super) fn is_stable(&self) -> bool {
+        self.observations.len() == 0
+    }
+
+    /// Waits until the next periodic full scan is due.
+    pub(super) async fn until_full_scan_due(&self) {
+        self.sleep_until(self.last_full_scan + self.folder.scan_interval()).await;
+    }
+
+    /// Waits until unstable entries are due for another scan; forever if there are none.
+    pub(super) async fn until_recheck_due(&self) {
+        match self.observations.next_due() {
+            Some(due) => self.sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn sleep_until(&self, due: Instant) {
+        tokio::time::sleep(due.saturating_duration_since(self.now())).await;
+    }
+}
