@@ -4,7 +4,7 @@
 //! findings). Pure apart from reading those files: no network, no clock, no state.
 //!
 //! The steps: [`list_entries()`] groups files into entries; [`load`] reads them into layers
-//! (`layers`: `archive`, `yaml`, `dotenv`, `document`), then validates every value (`validate`).
+//! (`layers`: `archive`, `yaml`, `dotenv`, `document`, `shape`), then validates every value (`validate`).
 //! All findings are reported at once, and none ever contains a secret (`excerpt`). Only `contract`
 //! knows the vendor's API.
 
@@ -17,15 +17,20 @@ mod dotenv;
 mod excerpt;
 mod fields;
 mod layers;
+mod load_state;
 mod lookalike;
+mod named;
 mod placeholder;
 mod reach;
 pub mod sample;
 mod secret_refs;
+mod shape;
 mod snapshot;
+mod source_text;
 mod tenant_name;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 mod yaml;
 
@@ -34,7 +39,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::base::diagnostic::{Diagnostic, Report};
-use crate::base::digest::{Digest, Hasher};
+use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, Reaches, TenantName, TenantSpec};
 
@@ -43,10 +48,10 @@ pub use discover::{
     FolderListing, entry_id_of, find_stray_files, folder_like, is_unpacked_export, list_entries, list_folder,
 };
 pub use lookalike::lookalike_keys;
-pub use secret_refs::{Named, Presence};
+pub use named::{Named, Presence};
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
 
-use confinement::Confinement;
+use load_state::LoadState;
 use snapshot::SourceReader;
 
 /// The code of the finding for files that could not be read because the machine was out of file
@@ -168,38 +173,30 @@ pub(crate) fn load_bytes(path: PathBuf, bytes: Vec<u8>, context: &LoadContext) -
     load_from_source(SourceReader::with_draft(&entry, &Draft { path, bytes }), &entry, context)
 }
 
-fn load_from_source(shelf: SourceReader<'_>, entry: &EntryFiles, context: &LoadContext) -> LoadOutcome {
+fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &LoadContext) -> LoadOutcome {
     let mut report = entry.report.clone();
-    let bounds = Confinement::new(entry, context);
-    let mut resolver = secret_refs::SecretResolver {
-        context,
-        confinement: bounds,
-        source: shelf,
-        hasher: Hasher::new(),
-        scrubber: excerpt::Scrubber::default(),
-        named: Vec::new(),
-    };
-    let gathered = layers::read_layers(entry, &mut resolver, &mut report);
-    let namesakes = lookalike::read_lookalikes(entry, &mut resolver);
+    let mut state = LoadState::new(source, entry, context);
+    let gathered = layers::read_layers(entry, &mut state, &mut report);
+    let lookalikes = lookalike::read_lookalikes(entry, &mut state);
     let name = tenant_name::resolve_name(entry, &gathered, &mut report);
     // A value that seems missing may be in the file that could not be read, so further findings
     // would mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
-        .then(|| validate::validate_tenant(&gathered, name.as_ref(), &namesakes, &mut resolver, &mut report));
+        .then(|| validate::validate_tenant(&gathered, name.as_ref(), &lookalikes, &mut state, &mut report));
     let validate::Verdict { access, is_open, spec } = judged.unwrap_or_default();
     let access = access.filter(|_| !entry.report.has_errors());
     let is_surely_open = is_open && access.is_some();
     let guards = (!is_surely_open).then(|| guards(&gathered, spec.as_ref()));
     let spec = spec.filter(|_| !report.has_errors());
     LoadOutcome {
-        snapshot: spec.is_some().then(|| resolver.source.take_snapshot(entry)),
-        digest: resolver.hasher.finish(),
+        snapshot: spec.is_some().then(|| state.source.take_snapshot(entry)),
+        digest: state.hasher.finish(),
         name,
         spec,
         access_fingerprint: access,
         guards: guards.map(Box::new),
-        report: resolver.scrubber.scrub(&report),
-        named: resolver.named,
+        report: state.scrubber.scrub(&report),
+        named: state.named,
     }
 }
 

@@ -14,7 +14,7 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::yaml::MAX_BYTES;
+use super::tree::MAX_BYTES;
 
 /// The largest archive, in bytes.
 pub(super) const MAX_ARCHIVE: u64 = 32 << 20;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::fields;
-use super::yaml::{MAX_BYTES, Position, SyntaxError, ValueStyle, YamlKey, YamlNode, YamlValue};
+use super::tree::{ConfigKey, ConfigNode, ConfigValue, MAX_BYTES, Position, SyntaxError, ValueStyle};
 
 const MAX_LINES: usize = 5_000;
 const MAX_FAULTS: usize = 20;
@@ -25,7 +25,7 @@ const DOLLAR_HELP: &str = "a $ that is meant as it is stands in single quotes, o
 /// The result of reading a `.env`.
 pub(super) struct ParsedEnv {
     /// A mapping whose keys are the names in lower case.
-    pub(super) root: Result<YamlNode, Vec<SyntaxError>>,
+    pub(super) root: Result<ConfigNode, Vec<SyntaxError>>,
     /// Names given twice, with the position of the last one, which counts.
     pub(super) repeated: Vec<(String, Position)>,
 }
@@ -75,7 +75,7 @@ enum QuotedValue {
 
 #[derive(Default)]
 struct EnvReader {
-    pairs: Vec<(YamlKey, YamlNode)>,
+    pairs: Vec<(ConfigKey, ConfigNode)>,
     /// The values so far, by their names as written.
     values: HashMap<String, String>,
     size: usize,
@@ -115,13 +115,13 @@ impl EnvReader {
         self.values.insert(name.to_owned(), text.clone());
         let column = rest[..offset].chars().count() + 1;
         let manner = if is_literal { ValueStyle::Literal } else { ValueStyle::Normal };
-        let value = YamlValue::Scalar { text: text.into(), plain };
-        let node = YamlNode { at: Position { column, ..at }, value, style: manner };
-        self.put(YamlKey { at, text: name.to_ascii_lowercase().into() }, node);
+        let value = ConfigValue::Scalar { text: text.into(), plain };
+        let node = ConfigNode { at: Position { column, ..at }, value, style: manner };
+        self.put(ConfigKey { at, text: name.to_ascii_lowercase().into() }, node);
         Ok(taken)
     }
 
-    fn put(&mut self, key: YamlKey, node: YamlNode) {
+    fn put(&mut self, key: ConfigKey, node: ConfigNode) {
         if let Some(place) = self.pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
             self.pairs.remove(place);
             self.repeated.push((key.text.to_ascii_uppercase(), key.at));
@@ -146,7 +146,7 @@ impl EnvReader {
 
     fn finish(self) -> ParsedEnv {
         let Self { pairs, errors: faults, repeated, .. } = self;
-        let root = YamlNode::usual(Position { line: 1, column: 1 }, YamlValue::map(pairs));
+        let root = ConfigNode::usual(Position { line: 1, column: 1 }, ConfigValue::map(pairs));
         ParsedEnv { root: if faults.is_empty() { Ok(root) } else { Err(faults) }, repeated }
     }
 }

@@ -7,69 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use super::fields::is_field_name;
-use super::yaml::{YamlNode, YamlValue};
+use super::fields::{self, Visibility, is_field_name};
+use super::tree::{ConfigNode, ConfigValue};
 use crate::base::diagnostic::{Diagnostic, Report};
 
 const HIDDEN: &str = "[hidden]";
 const MAX_CHARS: usize = 120;
 /// The limit on a message, in bytes.
 const MAX_MESSAGE: usize = 2_000;
-
-/// Keys whose values are not secret.
-const PLAIN: &[&str] = &[
-    "auth_header",
-    "concurrent_calls",
-    "config",
-    "connection_id",
-    "context_ttl",
-    "dataset",
-    "deadline",
-    "description",
-    "directories",
-    "display_name",
-    "documents",
-    "dynamic",
-    "email_domains",
-    "enabled",
-    "expires",
-    "groups",
-    "guests",
-    "hidden",
-    "hosts",
-    "http2",
-    "instructions",
-    "label",
-    "list_ttl",
-    "max_request",
-    "max_response",
-    "max_result",
-    "mcp_port",
-    "method",
-    "microsoft_client_id",
-    "microsoft_tenant_id",
-    "name",
-    "oauth_enabled",
-    "path_prefix",
-    "personal_accounts",
-    "port",
-    "public",
-    "requests_per_minute",
-    "roles",
-    "schema_version",
-    "share_host",
-    "title",
-    "trained_at",
-    "user_header",
-    "users",
-];
-
-/// Keys whose values are URLs, shown without user, query and fragment.
-const URLS: &[&str] = &["context_url", "public_url", "search_url", "url"];
-
-/// Keys of mappings of words and numbers that may be written on one line: `limits: {max_request:
-/// 1MiB}`.
-const SECTIONS: &[&str] = &["access", "cache", "limits", "registration"];
 
 /// Whether a field's name suggests that its value is secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
@@ -88,13 +33,12 @@ pub(super) fn line_excerpt(text: &str, number: usize) -> Option<String> {
         return None;
     }
     let Some((head, name, value)) = split(line) else { return Some(HIDDEN.into()) };
-    let lower = name.to_ascii_lowercase();
-    let shown = match value.trim() {
-        "" => String::new(),
-        value if PLAIN.contains(&lower.as_str()) => plain(value),
-        value if URLS.contains(&lower.as_str()) => url_without_secrets(value),
-        value if SECTIONS.contains(&lower.as_str()) => section(value),
-        _ => HIDDEN.into(),
+    let shown = match (value.trim(), fields::visibility(&name.to_ascii_lowercase())) {
+        ("", _) => String::new(),
+        (value, Visibility::Shown) => show_plain(value),
+        (value, Visibility::Url) => url_without_secrets(value),
+        (value, Visibility::Section) => show_section(value),
+        (_, Visibility::Hidden) => HIDDEN.into(),
     };
     Some(format!("{head}{shown}").trim_end().to_owned())
 }
@@ -118,7 +62,7 @@ fn split(line: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Returns a harmless field's value, or hides it if the line may contain more than that.
-fn plain(value: &str) -> String {
+fn show_plain(value: &str) -> String {
     let value = value.split(" #").next().unwrap_or(value);
     match value.contains(['{', '}', '#', '=']) || value.contains(": ") {
         true => HIDDEN.into(),
@@ -128,7 +72,7 @@ fn plain(value: &str) -> String {
 
 /// Returns a flow mapping `{name: value, …}` with the values of harmless fields only. Any other
 /// syntax, nesting or ambiguous splitting hides the whole value.
-fn section(value: &str) -> String {
+fn show_section(value: &str) -> String {
     let value = value.split(" #").next().unwrap_or(value).trim_end();
     let Some(inside) = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return HIDDEN.into();
@@ -141,10 +85,10 @@ fn section(value: &str) -> String {
     else {
         return HIDDEN.into();
     };
-    let shown = |(name, value): (&str, &str)| match PLAIN.contains(&name.to_ascii_lowercase().as_str()) {
-        true => format!("{name}: {}", plain(value)),
-        false if is_field_name(name) => format!("{name}: {HIDDEN}"),
-        false => HIDDEN.to_owned(),
+    let shown = |(name, value): (&str, &str)| match fields::visibility(&name.to_ascii_lowercase()) {
+        Visibility::Shown => format!("{name}: {}", show_plain(value)),
+        _ if is_field_name(name) => format!("{name}: {HIDDEN}"),
+        _ => HIDDEN.to_owned(),
     };
     format!("{{{}}}", fields.into_iter().map(shown).collect::<Vec<_>>().join(", "))
 }
@@ -197,25 +141,25 @@ impl Scrubber {
 
     /// Adds the values of all secret-looking keys in a tree, however they are written, and all
     /// values below them.
-    pub(super) fn learn_tree(&mut self, node: &YamlNode) {
+    pub(super) fn learn_tree(&mut self, node: &ConfigNode) {
         match &node.value {
-            YamlValue::Scalar { .. } => {}
-            YamlValue::List(items) => items.iter().for_each(|item| self.learn_tree(item)),
-            YamlValue::Map(pairs) => pairs.iter().for_each(|(key, node)| match is_secret_name(&key.text) {
+            ConfigValue::Scalar { .. } => {}
+            ConfigValue::List(items) => items.iter().for_each(|item| self.learn_tree(item)),
+            ConfigValue::Map(pairs) => pairs.iter().for_each(|(key, node)| match is_secret_name(&key.text) {
                 true => self.learn_all(node),
                 false => self.learn_tree(node),
             }),
         }
     }
 
-    fn learn_all(&mut self, node: &YamlNode) {
+    fn learn_all(&mut self, node: &ConfigNode) {
         match &node.value {
-            YamlValue::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
-            YamlValue::List(items) => items.iter().for_each(|item| self.learn_all(item)),
-            YamlValue::Map(pairs) => pairs.iter().for_each(|(key, node)| {
+            ConfigValue::Scalar { text, .. } => text.lines().for_each(|line| self.learn(line)),
+            ConfigValue::List(items) => items.iter().for_each(|item| self.learn_all(item)),
+            ConfigValue::Map(pairs) => pairs.iter().for_each(|(key, node)| {
                 // Field names below a secret-looking key are harmless, as in
                 // `api_keys: [{label: x, expires: y}]`.
-                if !PLAIN.contains(&&*key.text) {
+                if fields::visibility(&key.text) != Visibility::Shown {
                     self.learn_all(node);
                 }
             }),

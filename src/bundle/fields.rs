@@ -48,22 +48,56 @@ pub(super) enum FieldOwner {
     Guard,
 }
 
+/// How much of a field's value excerpts show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visibility {
+    /// Nothing: it is, or may hold, a secret.
+    Hidden,
+    /// All of it.
+    Shown,
+    /// A URL without user, query and fragment.
+    Url,
+    /// A mapping of words and numbers, which may be written on one line: `limits: {max_request:
+    /// 1MiB}`.
+    Section,
+}
+
+/// A field of a configuration.
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: FieldShape,
     pub(super) owner: FieldOwner,
+    visibility: Visibility,
+}
+
+impl Field {
+    const fn new(name: &'static str, shape: FieldShape, owner: FieldOwner) -> Self {
+        Self { name, shape, owner, visibility: Visibility::Hidden }
+    }
+
+    const fn shown(self) -> Self {
+        Self { visibility: Visibility::Shown, ..self }
+    }
+
+    const fn shown_as_url(self) -> Self {
+        Self { visibility: Visibility::Url, ..self }
+    }
+
+    const fn shown_as_section(self) -> Self {
+        Self { visibility: Visibility::Section, ..self }
+    }
 }
 
 const fn vendor(name: &'static str, shape: FieldShape) -> Field {
-    Field { name, shape, owner: FieldOwner::Vendor }
+    Field::new(name, shape, FieldOwner::Vendor)
 }
 
 const fn ours(name: &'static str, shape: FieldShape) -> Field {
-    Field { name, shape, owner: FieldOwner::Operator }
+    Field::new(name, shape, FieldOwner::Operator)
 }
 
 const fn guard(name: &'static str, shape: FieldShape) -> Field {
-    Field { name, shape, owner: FieldOwner::Guard }
+    Field::new(name, shape, FieldOwner::Guard)
 }
 
 const fn span(min_ms: u64, max_seconds: u64) -> FieldShape {
@@ -72,58 +106,58 @@ const fn span(min_ms: u64, max_seconds: u64) -> FieldShape {
 
 /// The fields of a tenant.
 pub(super) const TENANT: &[Field] = &[
-    vendor("search_url", FieldShape::Text),
-    vendor("context_url", FieldShape::Text),
+    vendor("search_url", FieldShape::Text).shown_as_url(),
+    vendor("context_url", FieldShape::Text).shown_as_url(),
     vendor("api_key", FieldShape::Secret),
-    vendor("connection_id", FieldShape::Text),
-    vendor("path_prefix", FieldShape::Text),
-    vendor("public_url", FieldShape::Text),
-    vendor("oauth_enabled", FieldShape::Bool),
-    vendor("microsoft_client_id", FieldShape::Text),
+    vendor("connection_id", FieldShape::Text).shown(),
+    vendor("path_prefix", FieldShape::Text).shown(),
+    vendor("public_url", FieldShape::Text).shown_as_url(),
+    vendor("oauth_enabled", FieldShape::Bool).shown(),
+    vendor("microsoft_client_id", FieldShape::Text).shown(),
     vendor("microsoft_client_secret", FieldShape::Secret),
-    vendor("microsoft_tenant_id", FieldShape::Text),
+    vendor("microsoft_tenant_id", FieldShape::Text).shown(),
     ours("microsoft_client_secret_next", FieldShape::Secret),
-    vendor("port", FieldShape::Free),
-    vendor("mcp_port", FieldShape::Free),
-    vendor("dataset", FieldShape::Text),
-    vendor("display_name", FieldShape::Text),
-    vendor("description", FieldShape::Text),
-    vendor("trained_at", FieldShape::Free),
-    vendor("schema_version", FieldShape::Free),
+    vendor("port", FieldShape::Free).shown(),
+    vendor("mcp_port", FieldShape::Free).shown(),
+    vendor("dataset", FieldShape::Text).shown(),
+    vendor("display_name", FieldShape::Text).shown(),
+    vendor("description", FieldShape::Text).shown(),
+    vendor("trained_at", FieldShape::Free).shown(),
+    vendor("schema_version", FieldShape::Free).shown(),
     vendor("sample_questions", FieldShape::Free),
     vendor("semantic_model", FieldShape::Free),
     vendor("backend", FieldShape::Map(BACKEND)),
-    ours("name", FieldShape::Text),
-    ours("instructions", FieldShape::Text),
-    ours("enabled", FieldShape::Bool),
-    ours("hosts", FieldShape::TextList),
-    ours("share_host", FieldShape::Bool),
-    ours("config", FieldShape::Text),
+    ours("name", FieldShape::Text).shown(),
+    ours("instructions", FieldShape::Text).shown(),
+    ours("enabled", FieldShape::Bool).shown(),
+    ours("hosts", FieldShape::TextList).shown(),
+    ours("share_host", FieldShape::Bool).shown(),
+    ours("config", FieldShape::Text).shown(),
     ours("tools", FieldShape::Map(TOOLS)),
-    ours("limits", FieldShape::Map(LIMITS)),
-    ours("cache", FieldShape::Map(CACHE)),
-    ours("deadline", span(1_000, 3_600)),
-    ours("public", FieldShape::Bool),
+    ours("limits", FieldShape::Map(LIMITS)).shown_as_section(),
+    ours("cache", FieldShape::Map(CACHE)).shown_as_section(),
+    ours("deadline", span(1_000, 3_600)).shown(),
+    ours("public", FieldShape::Bool).shown(),
     ours("open", FieldShape::Bool),
     guard("api_keys", FieldShape::List(&FieldShape::Map(API_KEY))),
-    guard("access", FieldShape::Map(ACCESS)),
+    guard("access", FieldShape::Map(ACCESS)).shown_as_section(),
     guard("machine_clients", FieldShape::List(&FieldShape::Map(MACHINE_CLIENT))),
-    guard("registration", FieldShape::Map(REGISTRATION)),
+    guard("registration", FieldShape::Map(REGISTRATION)).shown_as_section(),
 ];
 
 const BACKEND: &[Field] = &[
-    ours("auth_header", FieldShape::Text),
+    ours("auth_header", FieldShape::Text).shown(),
     ours("auth_scheme", FieldShape::Text),
-    ours("user_header", FieldShape::Text),
-    ours("http2", FieldShape::Bool),
+    ours("user_header", FieldShape::Text).shown(),
+    ours("http2", FieldShape::Bool).shown(),
     ours("headers", FieldShape::Named(&FieldShape::Secret)),
     ours("search", FieldShape::Map(CALL)),
     ours("context", FieldShape::Map(CALL)),
 ];
 
 const CALL: &[Field] = &[
-    ours("method", FieldShape::Text),
-    ours("url", FieldShape::Text),
+    ours("method", FieldShape::Text).shown(),
+    ours("url", FieldShape::Text).shown_as_url(),
     ours("headers", FieldShape::Named(&FieldShape::Secret)),
     ours("body", FieldShape::Text),
 ];
@@ -133,45 +167,46 @@ const TOOLS: &[Field] =
     &[ours("search", FieldShape::Map(TOOL)), ours("get_context", FieldShape::Map(CONTEXT_TOOL))];
 
 const TOOL: &[Field] = &[
-    ours("name", FieldShape::Text),
-    ours("title", FieldShape::Text),
-    ours("description", FieldShape::Text),
-    ours("hidden", FieldShape::Bool),
+    ours("name", FieldShape::Text).shown(),
+    ours("title", FieldShape::Text).shown(),
+    ours("description", FieldShape::Text).shown(),
+    ours("hidden", FieldShape::Bool).shown(),
     ours("parameters", FieldShape::Named(&FieldShape::Free)),
 ];
 
 const CONTEXT_TOOL: &[Field] = &[
-    ours("name", FieldShape::Text),
-    ours("title", FieldShape::Text),
-    ours("description", FieldShape::Text),
-    ours("hidden", FieldShape::Bool),
+    ours("name", FieldShape::Text).shown(),
+    ours("title", FieldShape::Text).shown(),
+    ours("description", FieldShape::Text).shown(),
+    ours("hidden", FieldShape::Bool).shown(),
 ];
 
 const LIMITS: &[Field] = &[
-    ours("concurrent_calls", FieldShape::Integer { min: 1, max: 4_096 }),
-    ours("requests_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }),
-    ours("max_request", FieldShape::Size { min: 1 << 10, max: 16 << 20 }),
-    ours("max_response", FieldShape::Size { min: 1 << 10, max: 256 << 20 }),
-    ours("max_result", FieldShape::Size { min: 1 << 10, max: 16 << 20 }),
+    ours("concurrent_calls", FieldShape::Integer { min: 1, max: 4_096 }).shown(),
+    ours("requests_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }).shown(),
+    ours("max_request", FieldShape::Size { min: 1 << 10, max: 16 << 20 }).shown(),
+    ours("max_response", FieldShape::Size { min: 1 << 10, max: 256 << 20 }).shown(),
+    ours("max_result", FieldShape::Size { min: 1 << 10, max: 16 << 20 }).shown(),
 ];
 
-const CACHE: &[Field] = &[ours("context_ttl", span(1_000, 604_800)), ours("list_ttl", span(0, 604_800))];
+const CACHE: &[Field] =
+    &[ours("context_ttl", span(1_000, 604_800)).shown(), ours("list_ttl", span(0, 604_800)).shown()];
 
 const API_KEY: &[Field] = &[
-    ours("label", FieldShape::Text),
+    ours("label", FieldShape::Text).shown(),
     ours("sha256", FieldShape::Text),
     ours("key", FieldShape::Secret),
-    ours("expires", FieldShape::Text),
+    ours("expires", FieldShape::Text).shown(),
 ];
 
 const ACCESS: &[Field] = &[
-    guard("roles", FieldShape::TextList),
-    guard("groups", FieldShape::TextList),
-    guard("users", FieldShape::TextList),
-    guard("email_domains", FieldShape::TextList),
-    guard("directories", FieldShape::TextList),
-    guard("guests", FieldShape::Bool),
-    guard("personal_accounts", FieldShape::Bool),
+    guard("roles", FieldShape::TextList).shown(),
+    guard("groups", FieldShape::TextList).shown(),
+    guard("users", FieldShape::TextList).shown(),
+    guard("email_domains", FieldShape::TextList).shown(),
+    guard("directories", FieldShape::TextList).shown(),
+    guard("guests", FieldShape::Bool).shown(),
+    guard("personal_accounts", FieldShape::Bool).shown(),
     guard("tools", FieldShape::Map(TOOL_ACCESS)),
 ];
 
@@ -180,25 +215,25 @@ const TOOL_ACCESS: &[Field] =
     &[guard("search", FieldShape::Map(RULES)), guard("get_context", FieldShape::Map(RULES))];
 
 const RULES: &[Field] = &[
-    guard("roles", FieldShape::TextList),
-    guard("groups", FieldShape::TextList),
-    guard("users", FieldShape::TextList),
-    guard("email_domains", FieldShape::TextList),
+    guard("roles", FieldShape::TextList).shown(),
+    guard("groups", FieldShape::TextList).shown(),
+    guard("users", FieldShape::TextList).shown(),
+    guard("email_domains", FieldShape::TextList).shown(),
 ];
 
 const MACHINE_CLIENT: &[Field] = &[
     guard("id", FieldShape::Text),
-    guard("label", FieldShape::Text),
+    guard("label", FieldShape::Text).shown(),
     guard("sha256", FieldShape::Text),
     guard("secret", FieldShape::Secret),
     guard("jwks", FieldShape::Map(JWKS)),
-    guard("roles", FieldShape::TextList),
+    guard("roles", FieldShape::TextList).shown(),
 ];
 
 const JWKS: &[Field] = &[guard("keys", FieldShape::List(&FieldShape::Named(&FieldShape::Free)))];
 
 const REGISTRATION: &[Field] =
-    &[guard("dynamic", FieldShape::Bool), guard("documents", FieldShape::TextList)];
+    &[guard("dynamic", FieldShape::Bool).shown(), guard("documents", FieldShape::TextList).shown()];
 
 /// Looks up a field by name; `x_file` is a field wherever `x` is a secret.
 pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(FieldShape, FieldOwner)> {
@@ -213,6 +248,25 @@ pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(FieldShape
 /// Returns the known field whose name is most similar to `name`, if one is close.
 pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
     similarity::closest(name, fields.iter().map(|field| (field.name, field)))
+}
+
+/// Returns how much of a field's value excerpts show. Its name alone decides, wherever it stands.
+pub(super) fn visibility(name: &str) -> Visibility {
+    let found = all_fields(TENANT).into_iter().find(|field| field.name == name);
+    found.map_or(Visibility::Hidden, |field| field.visibility)
+}
+
+/// Returns these fields and all below them.
+fn all_fields(fields: &'static [Field]) -> Vec<&'static Field> {
+    fields.iter().flat_map(|field| std::iter::once(field).chain(fields_below(field.shape))).collect()
+}
+
+fn fields_below(shape: FieldShape) -> Vec<&'static Field> {
+    match shape {
+        FieldShape::Map(fields) => all_fields(fields),
+        FieldShape::Named(shape) | FieldShape::List(shape) => fields_below(*shape),
+        _ => Vec::new(),
+    }
 }
 
 /// Whether a text looks like the name of a field, so that it may be shown.
@@ -287,6 +341,18 @@ mod tests {
             (size("64KiB"), size("1 MiB"), size("99999999999999999999")),
             (Some(65536), Some(1 << 20), None)
         );
+    }
+
+    #[test]
+    fn fields_of_one_name_are_shown_alike_and_secrets_never() {
+        let fields = all_fields(TENANT);
+        assert!(fields.iter().any(|field| field.name == "max_request"), "nested ones are found");
+        for field in fields {
+            assert_eq!(visibility(field.name), field.visibility, "{}", field.name);
+            let is_secret = matches!(field.shape, FieldShape::Secret);
+            assert!(!is_secret || field.visibility == Visibility::Hidden, "{}", field.name);
+        }
+        assert_eq!(visibility("anything"), Visibility::Hidden);
     }
 
     #[test]

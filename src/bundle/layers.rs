@@ -1,3 +1,6 @@
+//! The layers of a tenant's documents, in which later ones win: key by key inside mappings, and a
+//! blank value counts as unset.
+//!
 //! Reads the files of an entry into [`Layers`]: determines the role of each file and which
 //! configuration of an export is meant, and reports everything that is wrong before any value is
 //! validated.
@@ -7,16 +10,64 @@ mod choice;
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, Archive};
-use super::document::{ConfigDocument, DocumentOrigin, Layers, SourceText};
-use super::secret_refs::SecretResolver;
-use super::yaml::{self, SyntaxError};
-use super::{BoxedDiagnostic, EntryFiles, dotenv};
+use super::document::{ConfigDocument, FoundValue};
+use super::load_state::LoadState;
+use super::source_text::{DocumentOrigin, SourceText};
+use super::tree::{ConfigNode, MAX_BYTES, SyntaxError};
+use super::yaml;
+use super::{BoxedDiagnostic, EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file as disk;
 
 const OUTSIDE_HELP: &str = "a link in a tenant's folder must stay in it, so that nobody takes another's files; put the file itself there, or allow its folder in the settings (secret_root)";
 /// The limit on reported names that are given twice.
 const MAX_REPEATED: usize = 20;
+
+/// All documents of a tenant, lowest precedence first.
+pub(super) struct Layers(pub(super) Vec<ConfigDocument>);
+
+impl Layers {
+    /// Returns the highest value at a path that is not blank.
+    pub(super) fn find(&self, path: &[&str]) -> Option<FoundValue<'_>> {
+        self.0.iter().rev().find_map(|document| document.find(path))
+    }
+
+    /// Returns the highest value of a secret, given directly or as `x_file`.
+    pub(super) fn find_secret(&self, name: &str) -> Option<FoundValue<'_>> {
+        let file = format!("{name}_file");
+        self.0.iter().rev().find_map(|document| document.find(&[name]).or_else(|| document.find(&[&file])))
+    }
+
+    pub(super) fn find_text(&self, path: &[&str]) -> Option<&str> {
+        self.find(path).and_then(|found| found.text())
+    }
+
+    pub(super) fn find_bool(&self, path: &[&str]) -> Option<bool> {
+        self.find_text(path).and_then(fields::flag)
+    }
+
+    /// Returns the location for findings about something missing: the first document.
+    pub(super) fn location(&self) -> Option<Location> {
+        self.0.first().map(|document| document.source.location())
+    }
+
+    /// Returns the names in the mappings at a path, lowest first, each once, with its highest value
+    /// that is not blank.
+    pub(super) fn find_named<'a>(&'a self, path: &[&str]) -> Vec<(&'a str, FoundValue<'a>)> {
+        let mut names: Vec<(&str, FoundValue<'_>)> = Vec::new();
+        for document in &self.0 {
+            let Some(map) = document.find(path) else { continue };
+            for (key, node) in map.node.pairs().iter().filter(|(_, node)| !node.is_blank()) {
+                let found = FoundValue { node, document };
+                match names.iter_mut().find(|(name, _)| *name == &*key.text) {
+                    Some(earlier) => earlier.1 = found,
+                    None => names.push((&key.text, found)),
+                }
+            }
+        }
+        names
+    }
+}
 
 /// The role of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,23 +90,23 @@ pub(super) struct GatheredLayers {
 
 /// The state while files are read.
 struct LayerReader<'a, 'b> {
-    resolver: &'a mut SecretResolver<'b>,
+    state: &'a mut LoadState<'b>,
     report: &'a mut Report,
     incomplete: bool,
 }
 
-/// Reads all files of an entry. Their contents go into the resolver's digest, their secrets into
-/// its scrubber.
+/// Reads all files of an entry. Their contents go into the digest, their secrets into
+/// the scrubber.
 pub(super) fn read_layers(
     entry: &EntryFiles,
-    resolver: &mut SecretResolver<'_>,
+    state: &mut LoadState<'_>,
     report: &mut Report,
 ) -> GatheredLayers {
     let of = |role| entry.files.iter().filter(move |file| FileRole::classify(entry, file) == role);
     let archives: Vec<&PathBuf> = of(FileRole::Archive).collect();
     let unpacked: Vec<&PathBuf> = of(FileRole::Unpacked).collect();
     let has_export = !archives.is_empty() || !unpacked.is_empty();
-    let mut gathering = LayerReader { resolver, report, incomplete: false };
+    let mut gathering = LayerReader { state, report, incomplete: false };
 
     // The operator's files come first: their `config:` selects the export's configuration.
     let mut operators = Vec::new();
@@ -93,7 +144,7 @@ impl FileRole {
 impl LayerReader<'_, '_> {
     fn read_yaml(&mut self, file: &Path, origin: DocumentOrigin) -> Option<ConfigDocument> {
         let text = self.read_text(file)?;
-        let hidden = yaml::hidden_line(&text);
+        let hidden = yaml::find_hidden_line(&text);
         let source = SourceText { origin, file: file.to_owned(), entry: None, text };
         match hidden {
             Some(fault) => self.finish_document(source, Err(vec![fault])),
@@ -117,9 +168,9 @@ impl LayerReader<'_, '_> {
 
     /// Reads the selected configuration of an archive, with its dataset.
     fn read_archive(&mut self, file: &Path, wanted: Option<&str>) -> Option<(String, ConfigDocument)> {
-        let (raw, chosen) = match self.resolver.source.is_snapshot() {
+        let (raw, chosen) = match self.state.source.is_snapshot() {
             true => (crate::base::digest::Digest::of(b""), self.stored_config(file)),
-            false => match self.resolver.read(file, archive::MAX_ARCHIVE) {
+            false => match self.state.read(file, archive::MAX_ARCHIVE) {
                 Ok(bytes) => {
                     (crate::base::digest::Digest::of(&bytes), self.open_archive(file, bytes, wanted))
                 }
@@ -132,7 +183,7 @@ impl LayerReader<'_, '_> {
                 self.update_digest(dataset);
                 self.update_digest(&source.text);
                 let entry = source.entry.as_deref().unwrap_or_default();
-                self.resolver.source.record_config(file, dataset, entry, &source.text);
+                self.state.source.record_config(file, dataset, entry, &source.text);
             }
             Err(_) => self.update_digest(&raw.to_string()),
         }
@@ -147,7 +198,7 @@ impl LayerReader<'_, '_> {
 
     /// Returns the configuration that the snapshot recorded for an archive.
     fn stored_config(&self, file: &Path) -> Result<(String, SourceText), BoxedDiagnostic> {
-        let Some((dataset, entry, text)) = self.resolver.source.stored_config(file) else {
+        let Some((dataset, entry, text)) = self.state.source.stored_config(file) else {
             let refusal = Diagnostic::error("zip-incomplete", "this archive was not kept with this revision");
             return Err(Box::new(refusal.at(Location::file(file))));
         };
@@ -218,15 +269,15 @@ impl LayerReader<'_, '_> {
     }
 
     fn read_text(&mut self, file: &Path) -> Option<String> {
-        let bytes = match self.resolver.read_text_bytes(file, yaml::MAX_BYTES as u64) {
+        let bytes = match self.state.read_text_bytes(file, MAX_BYTES as u64) {
             Ok(bytes) => bytes,
             Err(error) => return self.reject_file(file, &error),
         };
         self.update_digest(&file.file_name().unwrap_or_default().to_string_lossy());
-        self.resolver.hasher.update_field(&bytes);
+        self.state.hasher.update_field(&bytes);
         match String::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => {
-                self.resolver.source.record_text(file, &text);
+                self.state.source.record_text(file, &text);
                 Some(text)
             }
             _ => {
@@ -276,12 +327,12 @@ impl LayerReader<'_, '_> {
     fn finish_document(
         &mut self,
         source: SourceText,
-        root: Result<yaml::YamlNode, Vec<SyntaxError>>,
+        root: Result<ConfigNode, Vec<SyntaxError>>,
     ) -> Option<ConfigDocument> {
-        self.resolver.scrubber.learn_text(&source.text);
+        self.state.scrubber.learn_text(&source.text);
         match root {
             Ok(root) => {
-                self.resolver.scrubber.learn_tree(&root);
+                self.state.scrubber.learn_tree(&root);
                 Some(ConfigDocument::new(source, root, self.report))
             }
             Err(faults) => {
@@ -293,7 +344,7 @@ impl LayerReader<'_, '_> {
     }
 
     fn update_digest(&mut self, text: &str) {
-        self.resolver.hasher.update_field(text.as_bytes());
+        self.state.hasher.update_field(text.as_bytes());
     }
 }
 

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-use super::secret_refs::SecretResolver;
-use super::yaml::{self, YamlNode};
+use super::load_state::LoadState;
+use super::tree::{ConfigNode, MAX_BYTES};
+use super::yaml;
 use super::{EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::file as disk;
@@ -130,27 +131,24 @@ enum LookalikeContent {
 }
 
 /// Reads the neighbours of an entry. The results are part of the entry's digest.
-pub(super) fn read_lookalikes(entry: &EntryFiles, resolver: &mut SecretResolver<'_>) -> Vec<Lookalike> {
-    if resolver.source.is_snapshot() {
+pub(super) fn read_lookalikes(entry: &EntryFiles, state: &mut LoadState<'_>) -> Vec<Lookalike> {
+    if state.source.is_snapshot() {
         return Vec::new();
     }
     let one = |(number, file): (usize, &PathBuf)| {
-        let says = if number < MAX_READ {
-            classify_content(entry, file, resolver)
-        } else {
-            LookalikeContent::Unread
-        };
-        resolver.hasher.update_field(file.file_name().unwrap_or_default().as_encoded_bytes());
-        resolver.hasher.update_field(format!("{says:?}").as_bytes());
+        let says =
+            if number < MAX_READ { classify_content(entry, file, state) } else { LookalikeContent::Unread };
+        state.hasher.update_field(file.file_name().unwrap_or_default().as_encoded_bytes());
+        state.hasher.update_field(format!("{says:?}").as_bytes());
         Lookalike { file: file.clone(), content: says }
     };
     entry.lookalikes.iter().take(MAX_READ + 1).enumerate().map(one).collect()
 }
 
-fn classify_content(entry: &EntryFiles, file: &Path, resolver: &SecretResolver<'_>) -> LookalikeContent {
+fn classify_content(entry: &EntryFiles, file: &Path, state: &LoadState<'_>) -> LookalikeContent {
     let is_in_folder = entry.folder.as_deref().is_some_and(|folder| file.starts_with(folder));
-    let cap = yaml::MAX_BYTES as u64;
-    let bytes = if is_in_folder { resolver.read(file, cap) } else { disk::read(file, cap) };
+    let cap = MAX_BYTES as u64;
+    let bytes = if is_in_folder { state.read(file, cap) } else { disk::read(file, cap) };
     let Some(text) = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()) else {
         return LookalikeContent::Unread;
     };
@@ -169,7 +167,7 @@ fn classify_content(entry: &EntryFiles, file: &Path, resolver: &SecretResolver<'
 
 /// Whether a field restricts who may call, or is meant to. An empty `access:` is not a request to
 /// be open.
-fn is_guard_entry(name: &str, node: &YamlNode) -> bool {
+fn is_guard_entry(name: &str, node: &ConfigNode) -> bool {
     let Some(field) = fields::nearest(fields::TENANT, name).filter(|field| fields::is_guard(field)) else {
         return false;
     };

@@ -2,7 +2,9 @@
 
 use url::Url;
 
-use super::document::{ConfigDocument, DocumentOrigin, Layers};
+use super::document::ConfigDocument;
+use super::layers::Layers;
+use super::source_text::DocumentOrigin;
 use crate::base::secret::Secret;
 use crate::spec::{Reach, Reaches};
 

@@ -5,32 +5,24 @@
 //! only to variables of that prefix. What was read goes into the entry's digest, so that a rotated
 //! secret is a change; the named files are returned, so that a change of them is noticed.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::BoxedDiagnostic;
 use super::confinement::{Confinement, VARIABLE_PREFIX};
-use super::document::{ConfigDocument, DocumentOrigin};
-use super::excerpt::Scrubber;
-use super::snapshot::SourceReader;
-use super::yaml::{ValueStyle, YamlNode};
-use super::{BoxedDiagnostic, LoadContext};
+use super::document::ConfigDocument;
+use super::load_state::LoadState;
+use super::named::Named;
+use super::source_text::DocumentOrigin;
+use super::tree::{ConfigNode, ValueStyle};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::digest::Hasher;
-use crate::base::file::{self as disk, Stamp};
+use crate::base::file as disk;
 use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;
 
 /// Reads secrets, and records them for the digest and for scrubbing.
-pub(super) struct SecretResolver<'a> {
-    pub(super) context: &'a LoadContext,
-    pub(super) confinement: Confinement,
-    /// The source of everything that is read.
-    pub(super) source: SourceReader<'a>,
-    pub(super) hasher: Hasher,
-    pub(super) scrubber: Scrubber,
-    /// The files with secrets that were named so far.
-    pub(super) named: Vec<Named>,
+pub(super) struct SecretResolver<'s, 'a> {
+    state: &'s mut LoadState<'a>,
 }
 
 /// A secret, and where it was named.
@@ -40,46 +32,6 @@ pub(super) struct ResolvedSecret {
     pub(super) origin: DocumentOrigin,
 }
 
-/// A file with a secret that a document names, and its presence before it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// The file's path.
-    pub path: PathBuf,
-    /// Whether the file exists, and its stamp.
-    pub presence: Presence,
-}
-
-/// What is known of a file without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// It exists.
-    There(Stamp),
-    /// It does not exist.
-    Gone,
-    /// Its metadata cannot be read, so it may or may not exist.
-    Hidden,
-}
-
-impl Named {
-    /// Returns a file with its current presence.
-    fn now(path: &Path) -> Self {
-        Self { path: path.to_owned(), presence: Presence::at(path) }
-    }
-}
-
-impl Presence {
-    /// Returns the current presence of a file.
-    pub fn at(path: &Path) -> Self {
-        match Stamp::of(path) {
-            Ok(stamp) => Self::There(stamp),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
-                _ => Self::Hidden,
-            },
-        }
-    }
-}
-
 /// The form of a secret in the document.
 enum SecretRef<'a> {
     Plain(&'a str),
@@ -87,15 +39,9 @@ enum SecretRef<'a> {
     Variable(&'a str),
 }
 
-impl SecretResolver<'_> {
-    /// Reads one of the entry's files.
-    pub(super) fn read(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
-        self.source.read(file, cap, &self.confinement)
-    }
-
-    /// Reads one of the entry's text files, from the disk or the snapshot.
-    pub(super) fn read_text_bytes(&self, file: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
-        self.source.read_text_bytes(file, cap, &self.confinement)
+impl<'s, 'a> SecretResolver<'s, 'a> {
+    pub(super) fn new(state: &'s mut LoadState<'a>) -> Self {
+        Self { state }
     }
 
     /// Returns the secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset
@@ -103,7 +49,7 @@ impl SecretResolver<'_> {
     pub(super) fn resolve_member(
         &mut self,
         document: &ConfigDocument,
-        map: &YamlNode,
+        map: &ConfigNode,
         name: &str,
         report: &mut Report,
     ) -> Option<ResolvedSecret> {
@@ -129,7 +75,7 @@ impl SecretResolver<'_> {
     pub(super) fn resolve_value(
         &mut self,
         document: &ConfigDocument,
-        node: &YamlNode,
+        node: &ConfigNode,
         name: &str,
         report: &mut Report,
     ) -> Option<ResolvedSecret> {
@@ -139,7 +85,7 @@ impl SecretResolver<'_> {
     fn resolve(
         &mut self,
         document: &ConfigDocument,
-        node: &YamlNode,
+        node: &ConfigNode,
         reference: Option<SecretRef<'_>>,
         name: &str,
         report: &mut Report,
@@ -158,7 +104,7 @@ impl SecretResolver<'_> {
         });
         match secret {
             Ok(secret) => {
-                self.scrubber.learn(&secret);
+                self.state.scrubber.learn(&secret);
                 Some(ResolvedSecret { secret: Secret::new(secret), at, origin: document.source.origin })
             }
             Err(diagnostic) => {
@@ -169,10 +115,10 @@ impl SecretResolver<'_> {
     }
 
     fn read_variable(&mut self, name: &str) -> Result<String, BoxedDiagnostic> {
-        if !self.confinement.allows_variable(name) {
+        if !self.state.confinement.allows_variable(name) {
             let help = format!(
                 "its variables are {}…, since the settings confine tenants (confine_tenants)",
-                self.confinement.variable_prefix()
+                self.state.confinement.variable_prefix()
             );
             return Err(boxed_error(
                 "variable-of-others",
@@ -180,15 +126,15 @@ impl SecretResolver<'_> {
                 &help,
             ));
         }
-        let value = match self.source.is_snapshot() {
-            true => self.source.stored_variable(name),
-            false => self.context.env.get(name).map(|value| value.expose().to_owned()),
+        let value = match self.state.source.is_snapshot() {
+            true => self.state.source.stored_variable(name),
+            false => self.state.context.env.get(name).map(|value| value.expose().to_owned()),
         };
         let value = value.filter(|value| !value.trim().is_empty());
-        self.hasher.update_field(name.as_bytes());
-        self.hasher.update_field(value.as_deref().unwrap_or_default().as_bytes());
+        self.state.hasher.update_field(name.as_bytes());
+        self.state.hasher.update_field(value.as_deref().unwrap_or_default().as_bytes());
         if let Some(value) = &value {
-            self.source.record_variable(name, value);
+            self.state.source.record_variable(name, value);
         }
         let help = "set it in the environment of the gateway and restart it, or give the secret as a file";
         let unset = || boxed_error("variable-unset", format!("the variable {name} is not set"), help);
@@ -198,32 +144,32 @@ impl SecretResolver<'_> {
     fn read_secret_file(&mut self, path: &str, beside: &Path) -> Result<String, BoxedDiagnostic> {
         let place = beside.parent().unwrap_or(Path::new("")).join(path);
         // Noted before reading, so that a later change is a difference in the next scan.
-        self.note(&place);
-        let text = match self.source.is_snapshot() {
-            true => self.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot),
+        self.record_named(&place);
+        let text = match self.state.source.is_snapshot() {
+            true => self.state.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot),
             false => self.read_secret(&place),
         };
-        self.hasher.update_field(path.as_bytes());
+        self.state.hasher.update_field(path.as_bytes());
         match &text {
             Ok(text) => {
-                self.source.record_secret(path, beside, text);
-                self.hasher.update_field(text.as_bytes());
+                self.state.source.record_secret(path, beside, text);
+                self.state.hasher.update_field(text.as_bytes());
             }
             // The fault is part of the digest: another fault is another finding.
-            Err(boxed_error) => self.hasher.update_field(boxed_error.message.as_bytes()),
+            Err(boxed_error) => self.state.hasher.update_field(boxed_error.message.as_bytes()),
         }
         text
     }
 
-    fn note(&mut self, place: &Path) {
-        if !self.named.iter().any(|named| named.path == place) {
-            self.named.push(Named::now(place));
+    fn record_named(&mut self, place: &Path) {
+        if !self.state.named.iter().any(|named| named.path == place) {
+            self.state.named.push(Named::now(place));
         }
     }
 
     fn read_secret(&self, place: &Path) -> Result<String, BoxedDiagnostic> {
-        let read = self.confinement.read_referenced(place, MAX_SECRET);
-        let bytes = read.map_err(|error| unreadable_secret(&error, &self.confinement))?;
+        let read = self.state.confinement.read_referenced(place, MAX_SECRET);
+        let bytes = read.map_err(|error| unreadable_secret(&error, &self.state.confinement))?;
         let text =
             String::from_utf8(bytes).map_err(|_| unusable_secret(&disk::Error::NotUtf8.to_string()))?;
         match text.trim() {

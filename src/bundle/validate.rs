@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::case::Validation;
-use super::document::{DocumentOrigin, Layers};
 use super::fields;
-use super::layers::GatheredLayers;
+use super::layers::{GatheredLayers, Layers};
+use super::load_state::LoadState;
 use super::lookalike::Lookalike;
-use super::secret_refs::SecretResolver;
+use super::source_text::DocumentOrigin;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
@@ -50,14 +50,14 @@ pub(super) fn validate_tenant(
     gathered: &GatheredLayers,
     name: Option<&TenantName>,
     namesakes: &[Lookalike],
-    resolver: &mut SecretResolver<'_>,
+    state: &mut LoadState<'_>,
     report: &mut Report,
 ) -> Verdict {
     let layers = &gathered.layers;
     let dataset = gathered.dataset.as_deref().or_else(|| layers.find_text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
-    let context = resolver.context;
-    let mut case = Validation { layers, context, dataset, lookalikes: namesakes, resolver, report };
+    let context = state.context;
+    let mut case = Validation { layers, context, dataset, lookalikes: namesakes, state, report };
 
     report_ignored_port(&mut case);
     let (access, digest) = access::validate(&mut case);

@@ -1,6 +1,6 @@
-//! Reads YAML into a tree with positions, within a budget.
+//! Reads YAML into a [`ConfigNode`], within a budget.
 //!
-//! Owns: text → [`YamlNode`]. Built on the parser under `serde-saphyr`, because findings need the
+//! Built on the parser under `serde-saphyr`, because findings need the
 //! position of every key and value, the text of a scalar as written (`0123`, `yes`), and all
 //! duplicate keys at once; and because that crate's messages quote source lines. Nothing is ever
 //! executed, included or interpolated: a tag of another tool (`!secret`) is only recorded, for the
@@ -9,67 +9,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Number, Value as Json};
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 
 use super::fields::is_field_name;
+use super::tree::{ConfigKey, ConfigNode, ConfigValue, MAX_BYTES, Position, SyntaxError, ValueStyle};
 
-/// The largest YAML text that is parsed, in bytes.
-pub(super) const MAX_BYTES: usize = 256 << 10;
 const MAX_NODES: usize = 10_000;
 /// The limit on text after aliases and merge keys are expanded, in bytes: a reader of the tree may
 /// copy each of them.
 const MAX_TEXT: usize = 2 * MAX_BYTES;
 const MAX_DEPTH: usize = 32;
 const MAX_ALIASES: usize = 100;
-const MAX_FAULTS: usize = 20;
-
-/// A position in a text, counted from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
-/// A value and its position. Has no `Debug`, since it may hold secrets. Clones share their
-/// contents, so an alias costs no memory.
-#[derive(Clone)]
-pub(super) struct YamlNode {
-    pub(super) at: Position,
-    pub(super) value: YamlValue,
-    pub(super) style: ValueStyle,
-}
-
-/// Whether the notation of a value is unusual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ValueStyle {
-    Normal,
-    /// It has a tag that means something to other tools.
-    Tagged,
-    /// Its line contains something but no value: an anchor, a tag, a comment sign without a space.
-    Valueless,
-    /// It contains no reference: a dollar sign stands for itself.
-    Literal,
-}
-
-/// The contents of a node.
-#[derive(Clone)]
-pub(super) enum YamlValue {
-    /// `plain`: written without quotes, so it may be meant as a number, a boolean or null.
-    Scalar {
-        text: Arc<str>,
-        plain: bool,
-    },
-    List(Arc<Vec<YamlNode>>),
-    Map(Arc<Vec<(YamlKey, YamlNode)>>),
-}
-
-/// A key of a mapping.
-#[derive(Clone)]
-pub(super) struct YamlKey {
-    pub(super) at: Position,
-    pub(super) text: Arc<str>,
-}
+const MAX_ERRORS: usize = 20;
 
 /// The size of a node with its aliases expanded.
 #[derive(Clone, Copy, Default)]
@@ -79,105 +30,20 @@ struct NodeCost {
     depth: usize,
 }
 
-/// Why a text is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) help: &'static str,
-    pub(super) at: Position,
-}
-
-impl YamlNode {
-    pub(super) fn usual(at: Position, value: YamlValue) -> Self {
-        Self { at, value, style: ValueStyle::Normal }
-    }
-
-    /// Whether the value is unset: `~`, `null` or blank text.
-    pub(super) fn is_blank(&self) -> bool {
-        match &self.value {
-            YamlValue::Scalar { text, plain } => {
-                text.trim().is_empty() || (*plain && matches!(&**text, "~" | "null" | "Null" | "NULL"))
-            }
-            YamlValue::List(_) | YamlValue::Map(_) => false,
-        }
-    }
-
-    /// Returns the text of a scalar as written, trimmed.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.value {
-            YamlValue::Scalar { text, .. } => Some(text.trim()),
-            _ => None,
-        }
-    }
-
-    /// Returns the pairs of a mapping; none for any other node.
-    pub(super) fn pairs(&self) -> &[(YamlKey, YamlNode)] {
-        match &self.value {
-            YamlValue::Map(pairs) => pairs,
-            _ => &[],
-        }
-    }
-
-    /// Returns the value of a key, with the key.
-    pub(super) fn member(&self, name: &str) -> Option<&(YamlKey, YamlNode)> {
-        self.pairs().iter().find(|(key, _)| *key.text == *name)
-    }
-
-    /// Describes the kind of the node, for messages.
-    pub(super) fn kind(&self) -> &'static str {
-        match &self.value {
-            YamlValue::Scalar { .. } => "a single value",
-            YamlValue::List(_) => "a list",
-            YamlValue::Map(_) => "a mapping",
-        }
-    }
-
-    /// Converts the node to JSON (core schema): plain scalars may be numbers, booleans or null.
-    pub(super) fn to_json(&self) -> Json {
-        match &self.value {
-            YamlValue::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
-            YamlValue::Map(pairs) => {
-                Json::Object(pairs.iter().map(|(key, node)| (key.text.to_string(), node.to_json())).collect())
-            }
-            YamlValue::Scalar { text, plain: false } => Json::String(text.to_string()),
-            YamlValue::Scalar { .. } if self.is_blank() => Json::Null,
-            YamlValue::Scalar { text, .. } => plain_to_json(text),
-        }
-    }
-
-    fn weight(&self) -> NodeCost {
-        let inside = match &self.value {
-            YamlValue::Scalar { text, .. } => return NodeCost { nodes: 1, text: text.len(), depth: 1 },
-            YamlValue::List(items) => {
-                items.iter().map(YamlNode::weight).fold(NodeCost::default(), NodeCost::beside)
-            }
-            YamlValue::Map(pairs) => {
-                pairs.iter().map(NodeCost::of_pair).fold(NodeCost::default(), NodeCost::beside)
-            }
-        };
-        NodeCost { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
-    }
-}
-
-fn plain_to_json(text: &str) -> Json {
-    if let Ok(number) = text.parse::<i64>() {
-        return Json::from(number);
-    }
-    let is_numeric = text.contains(|c: char| c.is_ascii_digit());
-    let number = text.parse::<f64>().ok().filter(|_| is_numeric).and_then(Number::from_f64);
-    match text {
-        "true" | "True" | "TRUE" => Json::Bool(true),
-        "false" | "False" | "FALSE" => Json::Bool(false),
-        _ => number.map_or_else(|| Json::String(text.to_owned()), Json::Number),
-    }
-}
-
 impl NodeCost {
-    /// Returns the weight of a pair; a key counts as a node.
-    fn of_pair((key, node): &(YamlKey, YamlNode)) -> Self {
-        let weight = node.weight();
-        Self { nodes: weight.nodes + 1, text: weight.text + key.text.len(), ..weight }
+    fn of(node: &ConfigNode) -> Self {
+        let inside = match &node.value {
+            ConfigValue::Scalar { text, .. } => return Self { nodes: 1, text: text.len(), depth: 1 },
+            ConfigValue::List(items) => items.iter().map(Self::of).fold(Self::default(), Self::beside),
+            ConfigValue::Map(pairs) => pairs.iter().map(Self::of_pair).fold(Self::default(), Self::beside),
+        };
+        Self { nodes: inside.nodes + 1, depth: inside.depth + 1, ..inside }
+    }
+
+    /// Returns the cost of a pair; a key counts as a node.
+    fn of_pair((key, node): &(ConfigKey, ConfigNode)) -> Self {
+        let cost = Self::of(node);
+        Self { nodes: cost.nodes + 1, text: cost.text + key.text.len(), ..cost }
     }
 
     fn beside(self, other: Self) -> Self {
@@ -189,15 +55,8 @@ impl NodeCost {
     }
 }
 
-impl YamlValue {
-    /// Creates a mapping.
-    pub(super) fn map(pairs: Vec<(YamlKey, YamlNode)>) -> Self {
-        Self::Map(Arc::new(pairs))
-    }
-}
-
 /// Parses one document. An empty text is an empty mapping.
-pub(super) fn parse(text: &str) -> Result<YamlNode, Vec<SyntaxError>> {
+pub(super) fn parse(text: &str) -> Result<ConfigNode, Vec<SyntaxError>> {
     let options = granit_parser::options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
@@ -206,11 +65,11 @@ pub(super) fn parse(text: &str) -> Result<YamlNode, Vec<SyntaxError>> {
     let mut builder = TreeBuilder { text, ..TreeBuilder::default() };
     for event in Parser::new_from_str_with_options(text, options) {
         let step = match event {
-            Ok((event, span)) => builder.take(event, position(&span.start)),
-            Err(error) => Err(syntax(&error)),
+            Ok((event, span)) => builder.handle(event, position(&span.start)),
+            Err(error) => Err(syntax_error(&error)),
         };
-        if let Err(fault) = step {
-            builder.errors.push(fault);
+        if let Err(error) = step {
+            builder.errors.push(error);
             break;
         }
     }
@@ -219,7 +78,7 @@ pub(super) fn parse(text: &str) -> Result<YamlNode, Vec<SyntaxError>> {
 
 /// Finds a comment that an older program would end earlier, so that the text after it would be in
 /// force.
-pub(super) fn hidden_line(text: &str) -> Option<SyntaxError> {
+pub(super) fn find_hidden_line(text: &str) -> Option<SyntaxError> {
     let hides = |line: &str| {
         let comment = line.find('#').map(|at| &line[at..]);
         comment.is_some_and(|comment| comment.contains(['\u{85}', '\u{2028}', '\u{2029}']))
@@ -237,7 +96,7 @@ fn position(marker: &granit_parser::Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-fn syntax(error: &granit_parser::ScanError) -> SyntaxError {
+fn syntax_error(error: &granit_parser::ScanError) -> SyntaxError {
     SyntaxError {
         code: "yaml-syntax",
         message: format!("this is not YAML: {}", error.info()),
@@ -256,11 +115,11 @@ struct CollectionFrame {
 
 /// The contents of a collection so far.
 enum FrameContent {
-    List(Vec<YamlNode>),
+    List(Vec<ConfigNode>),
     Map {
-        pairs: Vec<(YamlKey, YamlNode)>,
+        pairs: Vec<(ConfigKey, ConfigNode)>,
         /// The key whose value comes next.
-        key: Option<YamlKey>,
+        key: Option<ConfigKey>,
         /// The keys and their lines.
         seen: HashMap<Arc<str>, usize>,
     },
@@ -272,8 +131,8 @@ struct TreeBuilder<'a> {
     /// The text's lines, split on first use.
     lines: Vec<&'a str>,
     frames: Vec<CollectionFrame>,
-    root: Option<YamlNode>,
-    anchors: HashMap<usize, YamlNode>,
+    root: Option<ConfigNode>,
+    anchors: HashMap<usize, ConfigNode>,
     documents: usize,
     total_cost: NodeCost,
     aliases: usize,
@@ -281,19 +140,19 @@ struct TreeBuilder<'a> {
 }
 
 impl TreeBuilder<'_> {
-    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), SyntaxError> {
+    fn handle(&mut self, event: Event<'_>, at: Position) -> Result<(), SyntaxError> {
         match event {
-            Event::DocumentStart(..) => self.document(at),
-            Event::Scalar(text, style, anchor, tag) => {
+            Event::DocumentStart(..) => self.start_document(at),
+            Event::Scalar(text, scalar_style, anchor, tag) => {
+                let is_unquoted = scalar_style == ScalarStyle::Plain;
                 // The parser returns "~" for an empty value.
-                let is_empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~");
-                let is_hollow = is_empty && self.says_something(anchor != 0 || tag.is_some());
-                let manner = if is_hollow { ValueStyle::Valueless } else { ValueStyle::Normal };
-                let manner = if is_foreign(tag.as_deref()) { ValueStyle::Tagged } else { manner };
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                let node =
-                    YamlNode { at, value: YamlValue::Scalar { text: text.into(), plain }, style: manner };
-                self.count(node.weight(), at)?;
+                let is_empty = is_unquoted && matches!(&*text, "" | "~");
+                let is_valueless = is_empty && self.has_text_instead_of_value(anchor != 0 || tag.is_some());
+                let style = if is_valueless { ValueStyle::Valueless } else { ValueStyle::Normal };
+                let style = if is_foreign(tag.as_deref()) { ValueStyle::Tagged } else { style };
+                let plain = is_unquoted && tag.is_none();
+                let node = ConfigNode { at, value: ConfigValue::Scalar { text: text.into(), plain }, style };
+                self.count(NodeCost::of(&node), at)?;
                 self.put(node, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -309,7 +168,7 @@ impl TreeBuilder<'_> {
         }
     }
 
-    fn document(&mut self, at: Position) -> Result<(), SyntaxError> {
+    fn start_document(&mut self, at: Position) -> Result<(), SyntaxError> {
         self.documents += 1;
         if self.documents > 1 {
             return Err(SyntaxError {
@@ -322,24 +181,24 @@ impl TreeBuilder<'_> {
         Ok(())
     }
 
-    /// Adds the weight of a value to what was spent; refuses it if that exceeds the budget.
-    fn count(&mut self, weight: NodeCost, at: Position) -> Result<(), SyntaxError> {
-        self.total_cost = self.total_cost.beside(weight);
+    /// Adds the cost of a value to what was spent; refuses it if that exceeds the budget.
+    fn count(&mut self, cost: NodeCost, at: Position) -> Result<(), SyntaxError> {
+        self.total_cost = self.total_cost.beside(cost);
         let too_much = if self.total_cost.nodes > MAX_NODES {
             "more than 10,000 values once its aliases are followed"
         } else if self.total_cost.text > MAX_TEXT {
             "more than 512 KiB of text once its aliases are followed"
-        } else if self.frames.len() + weight.depth > MAX_DEPTH + 1 {
+        } else if self.frames.len() + cost.depth > MAX_DEPTH + 1 {
             "values nested more than 32 deep"
         } else {
             return Ok(());
         };
-        Err(budget(too_much, at))
+        Err(budget_error(too_much, at))
     }
 
     /// Whether the line of an empty value contains something: `key: &x`, `key: !x`, `key: #x`. A
     /// comment has a space after its sign.
-    fn says_something(&mut self, has_properties: bool) -> bool {
+    fn has_text_instead_of_value(&mut self, has_properties: bool) -> bool {
         let Some(CollectionFrame { content: FrameContent::Map { key: Some(key), .. }, .. }) =
             self.frames.last()
         else {
@@ -370,39 +229,39 @@ impl TreeBuilder<'_> {
             self.frames.last(),
             Some(CollectionFrame { content: FrameContent::Map { key: None, .. }, .. })
         ) {
-            return Err(bad_key(at));
+            return Err(bad_key_error(at));
         }
-        let manner = if is_foreign { ValueStyle::Tagged } else { ValueStyle::Normal };
-        self.frames.push(CollectionFrame { at, style: manner, anchor, content });
+        let style = if is_foreign { ValueStyle::Tagged } else { ValueStyle::Normal };
+        self.frames.push(CollectionFrame { at, style, anchor, content });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), SyntaxError> {
-        let Some(CollectionFrame { at, style: manner, anchor, content }) = self.frames.pop() else {
+        let Some(CollectionFrame { at, style, anchor, content }) = self.frames.pop() else {
             return Ok(());
         };
         let value = match content {
-            FrameContent::List(items) => YamlValue::List(Arc::new(items)),
-            FrameContent::Map { pairs, seen, .. } => YamlValue::map(self.merge(pairs, seen)?),
+            FrameContent::List(items) => ConfigValue::List(Arc::new(items)),
+            FrameContent::Map { pairs, seen, .. } => ConfigValue::map(self.merge(pairs, seen)?),
         };
-        self.put(YamlNode { at, value, style: manner }, anchor)
+        self.put(ConfigNode { at, value, style }, anchor)
     }
 
     fn alias(&mut self, anchor: usize, at: Position) -> Result<(), SyntaxError> {
         self.aliases += 1;
         if self.aliases > MAX_ALIASES {
-            return Err(budget("more than 100 aliases", at));
+            return Err(budget_error("more than 100 aliases", at));
         }
         let Some(node) = self.anchors.get(&anchor) else {
-            return Err(budget("an alias to a value that contains it", at));
+            return Err(budget_error("an alias to a value that contains it", at));
         };
-        let (weight, node) = (node.weight(), YamlNode { at, ..node.clone() });
-        self.count(weight, at)?;
+        let (cost, node) = (NodeCost::of(node), ConfigNode { at, ..node.clone() });
+        self.count(cost, at)?;
         self.put(node, 0)
     }
 
     /// Puts a finished node into the open collection, or makes it the root.
-    fn put(&mut self, node: YamlNode, anchor: usize) -> Result<(), SyntaxError> {
+    fn put(&mut self, node: ConfigNode, anchor: usize) -> Result<(), SyntaxError> {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -414,12 +273,14 @@ impl TreeBuilder<'_> {
             FrameContent::List(items) => items.push(node),
             FrameContent::Map { pairs, key, seen } => match (key.take(), node.value) {
                 (Some(key), value) => match seen.insert(Arc::clone(&key.text), key.at.line) {
-                    None => pairs.push((key, YamlNode { at: node.at, value, style: node.style })),
-                    Some(line) if self.errors.len() < MAX_FAULTS => self.errors.push(twice(&key, line)),
+                    None => pairs.push((key, ConfigNode { at: node.at, value, style: node.style })),
+                    Some(line) if self.errors.len() < MAX_ERRORS => {
+                        self.errors.push(duplicate_key_error(&key, line))
+                    }
                     Some(_) => {}
                 },
-                (None, YamlValue::Scalar { text, .. }) => *key = Some(YamlKey { at: node.at, text }),
-                (None, _) => return Err(bad_key(node.at)),
+                (None, ConfigValue::Scalar { text, .. }) => *key = Some(ConfigKey { at: node.at, text }),
+                (None, _) => return Err(bad_key_error(node.at)),
             },
         }
         Ok(())
@@ -429,33 +290,33 @@ impl TreeBuilder<'_> {
     /// source.
     fn merge(
         &mut self,
-        mut pairs: Vec<(YamlKey, YamlNode)>,
+        mut pairs: Vec<(ConfigKey, ConfigNode)>,
         seen: HashMap<Arc<str>, usize>,
-    ) -> Result<Vec<(YamlKey, YamlNode)>, SyntaxError> {
+    ) -> Result<Vec<(ConfigKey, ConfigNode)>, SyntaxError> {
         let Some(index) = pairs.iter().position(|(key, _)| &*key.text == "<<") else { return Ok(pairs) };
         let (key, source) = pairs.remove(index);
         let maps = match &source.value {
-            YamlValue::List(items) => items.as_slice(),
+            ConfigValue::List(items) => items.as_slice(),
             _ => std::slice::from_ref(&source),
         };
         let mut taken: HashSet<Arc<str>> = seen.into_keys().collect();
-        for pair in maps.iter().flat_map(YamlNode::pairs) {
+        for pair in maps.iter().flat_map(ConfigNode::pairs) {
             let (name, node) = pair;
             if taken.insert(Arc::clone(&name.text)) {
                 self.count(NodeCost::of_pair(pair), key.at)?;
-                pairs.push((YamlKey { at: key.at, text: Arc::clone(&name.text) }, node.clone()));
+                pairs.push((ConfigKey { at: key.at, text: Arc::clone(&name.text) }, node.clone()));
             }
         }
         Ok(pairs)
     }
 
-    fn finish(self) -> Result<YamlNode, Vec<SyntaxError>> {
+    fn finish(self) -> Result<ConfigNode, Vec<SyntaxError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
         let at = Position { line: 1, column: 1 };
         let root = self.root.filter(|root| !root.is_blank());
-        Ok(root.unwrap_or_else(|| YamlNode::usual(at, YamlValue::map(Vec::new()))))
+        Ok(root.unwrap_or_else(|| ConfigNode::usual(at, ConfigValue::map(Vec::new()))))
     }
 }
 
@@ -465,23 +326,23 @@ fn is_foreign(tag: Option<&granit_parser::Tag>) -> bool {
     tag.is_some_and(|tag| tag.handle() != "tag:yaml.org,2002:" || !OWN.contains(&tag.suffix()))
 }
 
-fn twice(key: &YamlKey, line: usize) -> SyntaxError {
+fn duplicate_key_error(key: &ConfigKey, line: usize) -> SyntaxError {
     SyntaxError {
         code: "duplicate-key",
-        message: format!("{} is given a second time; line {line} has it already", named(key)),
+        message: format!("{} is given a second time; line {line} has it already", displayable_name(key)),
         help: "keep one of the two lines, so that there is no doubt which one counts",
         at: key.at,
     }
 }
 
-fn named(key: &YamlKey) -> String {
+fn displayable_name(key: &ConfigKey) -> String {
     match is_field_name(&key.text) {
         true => key.text.to_string(),
         false => "a key".to_owned(),
     }
 }
 
-fn bad_key(at: Position) -> SyntaxError {
+fn bad_key_error(at: Position) -> SyntaxError {
     SyntaxError {
         code: "yaml-key",
         message: "a list or mapping stands where a key is expected".into(),
@@ -490,7 +351,7 @@ fn bad_key(at: Position) -> SyntaxError {
     }
 }
 
-fn budget(what: &str, at: Position) -> SyntaxError {
+fn budget_error(what: &str, at: Position) -> SyntaxError {
     SyntaxError {
         code: "yaml-budget",
         message: format!("this YAML has {what}"),
@@ -507,11 +368,11 @@ mod tests {
         parse(text).err().map(|faults| faults.iter().map(|fault| fault.code).collect()).unwrap_or_default()
     }
 
-    fn valid(text: &str) -> YamlNode {
+    fn valid(text: &str) -> ConfigNode {
         parse(text).unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
-    fn text(root: &YamlNode, name: &str) -> String {
+    fn text(root: &ConfigNode, name: &str) -> String {
         root.member(name).and_then(|(_, node)| node.text()).expect("a scalar").to_owned()
     }
 
@@ -573,7 +434,7 @@ mod tests {
     fn an_alias_shares_what_it_stands_for() {
         let root = valid("a: &a [x, y]\nb: *a\n");
         let list = |name: &str| match &root.member(name).expect("there").1.value {
-            YamlValue::List(items) => Arc::clone(items),
+            ConfigValue::List(items) => Arc::clone(items),
             _ => panic!("no list"),
         };
         assert!(Arc::ptr_eq(&list("a"), &list("b")));
@@ -581,14 +442,14 @@ mod tests {
 
     #[test]
     fn a_line_that_says_something_and_means_nothing_is_told_from_an_empty_one() {
-        let manner = |line: &str| valid(&format!("b: 1\n{line}\nc: 2\n")).member("a").expect("a").1.style;
+        let style = |line: &str| valid(&format!("b: 1\n{line}\nc: 2\n")).member("a").expect("a").1.style;
         for line in ["a: &abc", "a: #abc", "a:   #abc def", "\"a\": #abc", "a: !!str"] {
-            assert_eq!(manner(line), ValueStyle::Valueless, "{line}");
+            assert_eq!(style(line), ValueStyle::Valueless, "{line}");
         }
         for line in
             ["a: !abc", "a: !secret x", "a: !vault |\n  x", "a: !x [1]", "a: !x {b: 1}", "a: !!binary aGVs"]
         {
-            assert_eq!(manner(line), ValueStyle::Tagged, "{line}");
+            assert_eq!(style(line), ValueStyle::Tagged, "{line}");
         }
         for line in [
             "a:",
@@ -601,7 +462,7 @@ mod tests {
             "a: &x y",
             "a: &x ~",
         ] {
-            assert_eq!(manner(line), ValueStyle::Normal, "{line}");
+            assert_eq!(style(line), ValueStyle::Normal, "{line}");
         }
         assert_eq!(valid("x: &x\na: *x\n").member("a").expect("a").1.style, ValueStyle::Valueless);
     }

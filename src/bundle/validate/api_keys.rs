@@ -8,7 +8,7 @@ use super::case::Validation;
 use super::credential::Credential;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{ConfigDocument, FoundValue};
-use crate::bundle::yaml::{YamlNode, YamlValue};
+use crate::bundle::tree::{ConfigNode, ConfigValue};
 use crate::spec::ApiKeySpec;
 
 const MAX_KEYS: usize = 16;
@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 16;
 pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundValue<'a>> {
     let found = case.find_written(&["api_keys"])?;
     let empty =
-        found.node.is_blank() || matches!(&found.node.value, YamlValue::List(items) if items.is_empty());
+        found.node.is_blank() || matches!(&found.node.value, ConfigValue::List(items) if items.is_empty());
     if empty {
         case.add_finding(
             Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed").help(
@@ -31,7 +31,7 @@ pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundVa
 
 /// Returns the valid keys of a list.
 pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
-    let YamlValue::List(items) = &found.node.value else { return Vec::new() };
+    let ConfigValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_KEYS {
         case.add_finding(
             Diagnostic::error(
@@ -45,7 +45,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) ->
     }
     let mut keys: Vec<ApiKeySpec> = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        if !matches!(item.value, YamlValue::Map(_)) {
+        if !matches!(item.value, ConfigValue::Map(_)) {
             // The shape of the list was checked before.
             continue;
         }
@@ -76,7 +76,7 @@ fn find_collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, 
 fn validate_key(
     case: &mut Validation<'_, '_>,
     document: &ConfigDocument,
-    item: &YamlNode,
+    item: &ConfigNode,
     index: usize,
 ) -> Option<ApiKeySpec> {
     let key = Credential {

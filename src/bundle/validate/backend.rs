@@ -11,11 +11,11 @@ use super::url::validate_url;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
-use crate::bundle::document::DocumentOrigin;
 use crate::bundle::fields::{self, is_field_name};
 use crate::bundle::placeholder::{QUOTED, is_copy_artifact, is_placeholder, is_quoted, is_unfinished};
 use crate::bundle::reach;
 use crate::bundle::secret_refs::ResolvedSecret;
+use crate::bundle::source_text::DocumentOrigin;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family};
 
 /// The API, and the call of the search tool.
@@ -104,7 +104,7 @@ fn describe_misspellings(case: &Validation<'_, '_>, missing: &[String]) -> Strin
 /// Returns the key of the highest layer that has one.
 fn validate_api_key(case: &mut Validation<'_, '_>) -> Option<ResolvedSecret> {
     let document = case.layers.find_secret("api_key")?.document;
-    let resolved = case.resolver.resolve_member(document, &document.root, "api_key", case.report)?;
+    let resolved = case.resolve_member(document, &document.root, "api_key")?;
     if is_placeholder(resolved.secret.expose()) {
         case.add_finding(placeholder_key_error(resolved.origin, case.dataset), Some(resolved.at));
         return None;

@@ -277,7 +277,7 @@ fn validate_header(
 ) -> Option<(HeaderName, Secret)> {
     let at = found.location();
     let name = parse_header_name(case, name, &at)?;
-    let value = case.resolver.resolve_value(found.document, found.node, name.as_str(), case.report)?.secret;
+    let value = case.resolve_value(found, name.as_str())?.secret;
     if !is_valid_header_value(value.expose()) {
         reject_header_value(case, "a header's value", &at);
         return None;

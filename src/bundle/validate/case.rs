@@ -2,10 +2,12 @@
 
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::bundle::LoadContext;
-use crate::bundle::document::{FoundValue, Layers};
+use crate::bundle::document::{ConfigDocument, FoundValue};
+use crate::bundle::layers::Layers;
+use crate::bundle::load_state::LoadState;
 use crate::bundle::lookalike::Lookalike;
-use crate::bundle::secret_refs::SecretResolver;
-use crate::bundle::yaml::YamlNode;
+use crate::bundle::secret_refs::{ResolvedSecret, SecretResolver};
+use crate::bundle::tree::ConfigNode;
 
 /// The inputs that all validators share.
 pub(super) struct Validation<'a, 'b> {
@@ -14,7 +16,7 @@ pub(super) struct Validation<'a, 'b> {
     /// The name of the dataset, or what stands for it.
     pub(super) dataset: &'a str,
     pub(super) lookalikes: &'a [Lookalike],
-    pub(super) resolver: &'a mut SecretResolver<'b>,
+    pub(super) state: &'a mut LoadState<'b>,
     pub(super) report: &'a mut Report,
 }
 
@@ -31,7 +33,7 @@ impl<'a> Validation<'a, '_> {
     /// not a request to be open.
     pub(super) fn find_written(&self, path: &[&str]) -> Option<FoundValue<'a>> {
         self.layers.0.iter().rev().find_map(|document| {
-            let member = |node: &'a YamlNode, name: &&str| node.member(name).map(|(_, node)| node);
+            let member = |node: &'a ConfigNode, name: &&str| node.member(name).map(|(_, node)| node);
             let node = path.iter().try_fold(&document.root, member)?;
             Some(FoundValue { node, document })
         })
@@ -45,6 +47,22 @@ impl<'a> Validation<'a, '_> {
     /// Whether the value at a path is given and not blank.
     pub(super) fn is_given(&self, path: &[&str]) -> bool {
         self.layers.find(path).is_some()
+    }
+
+    /// Returns the secret `name` (or `name_file`) of a mapping in a document; `None` if it is unset
+    /// or was refused.
+    pub(super) fn resolve_member(
+        &mut self,
+        document: &ConfigDocument,
+        map: &ConfigNode,
+        name: &str,
+    ) -> Option<ResolvedSecret> {
+        SecretResolver::new(self.state).resolve_member(document, map, name, self.report)
+    }
+
+    /// Returns the secret that a value is, or refers to.
+    pub(super) fn resolve_value(&mut self, found: &FoundValue<'_>, name: &str) -> Option<ResolvedSecret> {
+        SecretResolver::new(self.state).resolve_value(found.document, found.node, name, self.report)
     }
 
     /// Whether the tenant turns login on.

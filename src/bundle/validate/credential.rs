@@ -5,14 +5,14 @@ use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::digest::Digest;
 use crate::bundle::document::ConfigDocument;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
-use crate::bundle::yaml::YamlNode;
+use crate::bundle::tree::ConfigNode;
 
 const MIN_CHARS: usize = 24;
 
 /// One credential in a list of a document.
 pub(super) struct Credential<'a> {
     pub(super) document: &'a ConfigDocument,
-    pub(super) item: &'a YamlNode,
+    pub(super) item: &'a ConfigNode,
     /// The field of the plain secret: `key` or `secret`.
     pub(super) plain_field: &'static str,
     /// The code of findings about it.
@@ -28,7 +28,7 @@ impl<'a> Credential<'a> {
     }
 
     /// Returns a member that is not blank.
-    pub(super) fn member(&self, name: &str) -> Option<&'a YamlNode> {
+    pub(super) fn member(&self, name: &str) -> Option<&'a ConfigNode> {
         self.item.member(name).map(|(_, node)| node).filter(|node| !node.is_blank())
     }
 
@@ -52,7 +52,7 @@ impl<'a> Credential<'a> {
         }
     }
 
-    fn parse_sha256(&self, case: &mut Validation<'_, '_>, node: &YamlNode) -> Option<Digest> {
+    fn parse_sha256(&self, case: &mut Validation<'_, '_>, node: &ConfigNode) -> Option<Digest> {
         let digest = node.text().and_then(Digest::parse_hex);
         if digest.is_none() {
             let at = self.document.source.location_at(node.at);
@@ -65,7 +65,7 @@ impl<'a> Credential<'a> {
         let name = self.plain_field;
         let in_the_file =
             self.member(name).is_some_and(|node| !node.text().unwrap_or_default().starts_with("${"));
-        let resolved = case.resolver.resolve_member(self.document, self.item, name, case.report)?;
+        let resolved = case.resolve_member(self.document, self.item, name)?;
         let secret = resolved.secret.expose();
         if is_placeholder(secret) {
             return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));

@@ -135,7 +135,7 @@ fn without_login(case: &mut Validation<'_, '_>) {
 
 fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
     let document = case.layers.find_secret(name).filter(|_| case.is_login_enabled())?.document;
-    let resolved = case.resolver.resolve_member(document, &document.root, name, case.report)?;
+    let resolved = case.resolve_member(document, &document.root, name)?;
     let text = resolved.secret.expose();
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),

@@ -7,7 +7,7 @@ use super::credential::Credential;
 use super::guid::parse_guid;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
-use crate::bundle::yaml::YamlValue;
+use crate::bundle::tree::ConfigValue;
 use crate::spec::MachineClientSpec;
 
 const MAX_CLIENTS: usize = 16;
@@ -18,7 +18,7 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "k"];
 /// Returns the valid machine clients.
 pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> {
     let Some(found) = case.layers.find(&["machine_clients"]) else { return Vec::new() };
-    let YamlValue::List(items) = &found.node.value else { return Vec::new() };
+    let ConfigValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_CLIENTS {
         let what = format!("machine_clients lists {} programs; {MAX_CLIENTS} are allowed", items.len());
         let help = "one entry per program is what it is for";
@@ -30,7 +30,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> 
     }
     let mut clients: Vec<MachineClientSpec> = Vec::new();
     // The shape of the list was checked before.
-    for item in items.iter().filter(|item| matches!(item.value, YamlValue::Map(_))) {
+    for item in items.iter().filter(|item| matches!(item.value, ConfigValue::Map(_))) {
         let entry = Credential {
             document: found.document,
             item,

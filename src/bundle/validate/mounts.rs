@@ -7,8 +7,9 @@ use url::{Host, Url};
 use super::case::Validation;
 use super::url::{find_url_oddity, has_authority};
 use crate::base::diagnostic::Diagnostic;
-use crate::bundle::document::{DocumentOrigin, FoundValue};
+use crate::bundle::document::FoundValue;
 use crate::bundle::placeholder::has_angle_brackets;
+use crate::bundle::source_text::DocumentOrigin;
 use crate::spec::{HostName, Mount, Prefix, PublicUrl, TenantName};
 
 const MAX_HOSTS: usize = 32;
@@ -29,8 +30,9 @@ struct ParsedPublicUrl<'a> {
 
 /// Validates `path_prefix`, `public_url` and `hosts`.
 pub(super) fn validate(case: &mut Validation<'_, '_>, name: Option<&TenantName>) -> Option<ValidatedMounts> {
-    let found = case.layers.find(&["path_prefix"]);
-    let path_prefix = found.map(|found| (found, validate_path_prefix(case, &found)));
+    let path_prefix = case.layers.find(&["path_prefix"]).map(|found| {
+        (found, found.text().and_then(|text| validate_prefix(case, &found, "path_prefix", text)))
+    });
     let public_url = case.layers.find(&["public_url"]).map(|found| validate_public_url(case, found));
     let hosts = validate_hosts(case);
     // A refused `public_url` leaves the tenant without a place.
@@ -103,7 +105,7 @@ fn name_operators_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> Str
     let overlay =
         case.layers.0.iter().map(|document| &document.source).find(|it| it.origin == DocumentOrigin::Overlay);
     let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
-    let beside = || match case.resolver.confinement.has_folder() {
+    let beside = || match case.state.confinement.has_folder() {
         true => None,
         false => name(&found.document.source.file.with_extension("yaml")),
     };
@@ -117,10 +119,6 @@ fn is_gateways_host(case: &Validation<'_, '_>, host: &HostName) -> bool {
     let base = Url::parse(&case.context.public_base).ok();
     let base = base.as_ref().and_then(Url::host_str).and_then(HostName::parse);
     base.as_ref() == Some(host) || case.context.hosts.may_be_gateway(host)
-}
-
-fn validate_path_prefix(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Option<Prefix> {
-    validate_prefix(case, found, "path_prefix", found.text()?)
 }
 
 /// Parses a prefix; drops a trailing slash with a warning.

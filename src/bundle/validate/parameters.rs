@@ -5,8 +5,8 @@ use serde_json::{Map, Value as Json};
 use super::case::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::bundle::contract;
-use crate::bundle::document::Layers;
 use crate::bundle::fields::is_field_name;
+use crate::bundle::layers::Layers;
 
 const PATH: &[&str] = &["tools", "search", "parameters"];
 const MAX_PARAMETERS: usize = 16;

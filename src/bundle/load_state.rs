@@ -1,0 +1,48 @@
+//! The state of loading one entry: what it is read from, and what was read so far.
+
+use std::path::Path;
+
+use super::confinement::Confinement;
+use super::excerpt::Scrubber;
+use super::named::Named;
+use super::snapshot::SourceReader;
+use super::{EntryFiles, LoadContext};
+use crate::base::digest::Hasher;
+use crate::base::file as disk;
+
+/// The state of loading one entry.
+pub(super) struct LoadState<'a> {
+    pub(super) context: &'a LoadContext,
+    pub(super) confinement: Confinement,
+    /// The source of everything that is read.
+    pub(super) source: SourceReader<'a>,
+    /// What was read goes into the entry's digest.
+    pub(super) hasher: Hasher,
+    /// The secrets that were read, which no finding may contain.
+    pub(super) scrubber: Scrubber,
+    /// The files with secrets that were named so far.
+    pub(super) named: Vec<Named>,
+}
+
+impl<'a> LoadState<'a> {
+    pub(super) fn new(source: SourceReader<'a>, entry: &EntryFiles, context: &'a LoadContext) -> Self {
+        Self {
+            context,
+            confinement: Confinement::new(entry, context),
+            source,
+            hasher: Hasher::new(),
+            scrubber: Scrubber::default(),
+            named: Vec::new(),
+        }
+    }
+
+    /// Reads one of the entry's files.
+    pub(super) fn read(&self, file: &Path, max_bytes: u64) -> Result<Vec<u8>, disk::Error> {
+        self.source.read(file, max_bytes, &self.confinement)
+    }
+
+    /// Reads one of the entry's text files, from the disk or the snapshot.
+    pub(super) fn read_text_bytes(&self, file: &Path, max_bytes: u64) -> Result<Vec<u8>, disk::Error> {
+        self.source.read_text_bytes(file, max_bytes, &self.confinement)
+    }
+}
