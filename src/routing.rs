@@ -11,13 +11,16 @@
 mod conflicts;
 mod endpoint;
 mod hosts;
+mod mount_index;
+mod mount_key;
 mod path;
 mod router;
 #[cfg(test)]
 mod tests;
 
-pub use conflicts::{ConflictKind, MountClaim, MountConflict, MountIndex, check_against, find_conflicts};
+pub use conflicts::{ConflictKind, MountClaim, MountConflict, check_against, find_conflicts};
 pub use endpoint::{DiscoveryDocument, Endpoint, OAuthEndpoint};
 pub use hosts::GatewayHosts;
+pub use mount_index::MountIndex;
 pub use path::{PathError, check_path};
 pub use router::Router;

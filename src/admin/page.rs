@@ -51,6 +51,5 @@ fn name(state: TenantState) -> &'static str {
         TenantState::Stale => "stale",
         TenantState::Rejected => "rejected",
         TenantState::Disabled => "disabled",
-        TenantState::Draining => "draining",
     }
 }

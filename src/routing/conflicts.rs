@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::endpoint::is_reserved_segment;
+use super::mount_key::{MountKey, endpoint_owners};
 use crate::spec::{HostName, Mount, TenantName};
 
 /// The claim of one tenant to its mounts.
@@ -67,9 +67,6 @@ pub fn check_against<'c>(
     wanted.into_iter().map(|claim| standing.check(claim).err()).collect()
 }
 
-/// A mount regardless of case: the host, and the prefix in lower case.
-type MountKey = (Option<String>, String);
-
 /// The claims granted so far.
 #[derive(Default)]
 struct GrantedMounts<'c> {
@@ -119,7 +116,7 @@ impl<'c> GrantedMounts<'c> {
             for owner in endpoint_owners(mount) {
                 self.endpoint_taken_by.entry(owner).or_insert(&claim.tenant);
             }
-            self.mounts.insert(mount_key(mount), (&claim.tenant, mount));
+            self.mounts.insert(MountKey::of(mount), (&claim.tenant, mount));
             if let Some(host) = &mount.host {
                 self.hosts.entry(host).or_default().add(claim);
             }
@@ -141,7 +138,7 @@ impl<'c> GrantedMounts<'c> {
         if let Some(holder) = on_host.and_then(|tenants| tenants.conflicting_holder(claim)) {
             return Some((holder, ConflictKind::Host));
         }
-        let place = mount_key(mount);
+        let place = MountKey::of(mount);
         let is_other = |holder: &&TenantName| **holder != claim.tenant;
         if let Some((holder, held)) = self.mounts.get(&place).filter(|(holder, _)| is_other(holder)) {
             let kind = if *held == mount { ConflictKind::Same } else { ConflictKind::CaseOnly };
@@ -152,104 +149,4 @@ impl<'c> GrantedMounts<'c> {
         let holder = self.endpoint_taken_by.get(&place).copied().filter(is_other).or_else(below)?;
         Some((holder, ConflictKind::TakesEndpoint))
     }
-}
-
-/// An index of the mounts held, kept up to date. It finds the few holders with which a new claim
-/// may conflict.
-#[derive(Debug)]
-pub struct MountIndex<K> {
-    mounts: HashMap<MountKey, Vec<K>>,
-    /// The holders of mounts at or below one of a place's own paths, by that place.
-    endpoint_taken_by: HashMap<MountKey, Vec<K>>,
-    /// The holders on a host that share it, and those that do not.
-    sharing: HashMap<HostName, Vec<K>>,
-    exclusive: HashMap<HostName, Vec<K>>,
-}
-
-impl<K: Clone + PartialEq> MountIndex<K> {
-    /// Returns an index without holders.
-    pub fn new() -> Self {
-        Self {
-            mounts: HashMap::new(),
-            endpoint_taken_by: HashMap::new(),
-            sharing: HashMap::new(),
-            exclusive: HashMap::new(),
-        }
-    }
-
-    /// Records that `holder` has this mount, and whether it shares the host.
-    pub fn insert(&mut self, mount: &Mount, shares_hosts: bool, holder: &K) {
-        if let Some(host) = &mount.host {
-            self.hosts_mut(shares_hosts).entry(host.clone()).or_default().push(holder.clone());
-        }
-        // Most places have one holder.
-        self.mounts.entry(mount_key(mount)).or_insert_with(|| Vec::with_capacity(1)).push(holder.clone());
-        for owner in endpoint_owners(mount) {
-            self.endpoint_taken_by.entry(owner).or_default().push(holder.clone());
-        }
-    }
-
-    /// Records that `holder` no longer has this mount.
-    pub fn remove(&mut self, mount: &Mount, shares_hosts: bool, holder: &K) {
-        if let Some(host) = &mount.host {
-            remove_holder(self.hosts_mut(shares_hosts), host, holder);
-        }
-        remove_holder(&mut self.mounts, &mount_key(mount), holder);
-        for owner in endpoint_owners(mount) {
-            remove_holder(&mut self.endpoint_taken_by, &owner, holder);
-        }
-    }
-
-    /// Returns every holder with which a claim to this mount may conflict, some of them twice.
-    pub fn find_rivals(&self, mount: &Mount, shares_hosts: bool) -> impl Iterator<Item = &K> {
-        let place = mount_key(mount);
-        let at = self.mounts.get(&place).into_iter().chain(self.endpoint_taken_by.get(&place));
-        let above = endpoint_owners(mount).filter_map(|owner| self.mounts.get(&owner));
-        let host = mount.host.as_ref();
-        let alone = host.and_then(|host| self.exclusive.get(host));
-        let sharing = host.filter(|_| !shares_hosts).and_then(|host| self.sharing.get(host));
-        at.chain(above).chain(alone).chain(sharing).flatten()
-    }
-
-    fn hosts_mut(&mut self, shared: bool) -> &mut HashMap<HostName, Vec<K>> {
-        if shared { &mut self.sharing } else { &mut self.exclusive }
-    }
-}
-
-impl<K: Clone + PartialEq> Default for MountIndex<K> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn remove_holder<P: Eq + std::hash::Hash, K: PartialEq>(
-    places: &mut HashMap<P, Vec<K>>,
-    place: &P,
-    holder: &K,
-) {
-    let Some(holders) = places.get_mut(place) else { return };
-    if let Some(at) = holders.iter().position(|one| one == holder) {
-        holders.swap_remove(at);
-    }
-    if holders.is_empty() {
-        places.remove(place);
-    }
-}
-
-fn mount_key(mount: &Mount) -> MountKey {
-    let host = mount.host.as_ref().map(|host| host.as_str().to_owned());
-    (host, mount.prefix.as_str().to_ascii_lowercase())
-}
-
-/// Returns the places, mounted or not, whose own paths this mount equals or is below.
-fn endpoint_owners(mount: &Mount) -> impl Iterator<Item = MountKey> {
-    let (host, prefix) = mount_key(mount);
-    let ends: Vec<usize> = mount
-        .prefix
-        .segments()
-        .scan(0, |end, segment| Some((std::mem::replace(end, *end + 1 + segment.len()), segment)))
-        .filter(|(_, segment)| is_reserved_segment(segment))
-        .map(|(end, _)| end)
-        .collect();
-    ends.into_iter().map(move |end| (host.clone(), prefix[..end].to_owned()))
 }

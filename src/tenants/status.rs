@@ -19,21 +19,12 @@ pub enum TenantState {
     Rejected,
     /// Disabled by its files or paused by an operator.
     Disabled,
-    /// Reserved; no entry is in this state.
-    Draining,
 }
 
 impl TenantState {
     /// All states in order.
-    pub const ALL: [Self; 7] = [
-        Self::Loading,
-        Self::Serving,
-        Self::Degraded,
-        Self::Stale,
-        Self::Rejected,
-        Self::Disabled,
-        Self::Draining,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Loading, Self::Serving, Self::Degraded, Self::Stale, Self::Rejected, Self::Disabled];
 
     /// Returns the state's label in metrics.
     pub fn as_str(self) -> &'static str {
@@ -44,7 +35,6 @@ impl TenantState {
             Self::Stale => "stale",
             Self::Rejected => "rejected",
             Self::Disabled => "disabled",
-            Self::Draining => "draining",
         }
     }
 }
