@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::case::Validation;
-use super::{api_keys, login};
+use super::{api_keys, fingerprint, login};
 use crate::base::diagnostic::{Diagnostic, Severity};
-use crate::base::digest::{Digest, Hasher};
-use crate::spec::{AccessSpec, LoginSpec};
+use crate::base::digest::Digest;
+use crate::spec::AccessSpec;
 
 /// Returns the access rules, and the digest of everything that decides who may call, unless some of
 /// that could not be read with certainty.
@@ -28,7 +28,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> (AccessSpec, Option<Dig
     }
     let certain =
         count_errors(case) == before && !case.layers.0.iter().any(|document| document.is_access_uncertain);
-    let digest = certain.then(|| fingerprint(case, &access));
+    let digest = certain.then(|| fingerprint::compute(case, &access));
     let asks_for_nothing = access.is_open() && declared.is_none() && !case.is_login_enabled();
     match asks_for_nothing {
         true => reject_if_auth_is_required(case),
@@ -39,38 +39,6 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> (AccessSpec, Option<Dig
 
 fn count_errors(case: &Validation<'_, '_>) -> usize {
     case.report.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
-}
-
-/// Returns the digest of everything that decides who may call, so that a last good revision never
-/// admits a caller that a refused one would not.
-fn fingerprint(case: &Validation<'_, '_>, access: &AccessSpec) -> Digest {
-    let mut hasher = Hasher::new();
-    let mut field = |text: &str| hasher.update_field(text.as_bytes());
-    field(&format!("{:?} {}", case.layers.find_bool(&["oauth_enabled"]), access.public));
-    for name in login::MICROSOFT {
-        field(case.layers.find_text(&[name]).unwrap_or_default());
-        field(case.layers.find_text(&[&format!("{name}_file")]).unwrap_or_default());
-    }
-    for key in &access.api_keys {
-        field(&key.label);
-        field(&format!("{} {:?}", key.digest, key.expires));
-    }
-    access.login.iter().for_each(|login| hash_login(login, &mut field));
-    hasher.finish()
-}
-
-fn hash_login(login: &LoginSpec, field: &mut impl FnMut(&str)) {
-    let LoginSpec { identity, rules, tools, machine_clients, registration } = login;
-    field(&format!(
-        "{:?} {} {}",
-        identity.directory, identity.allow_guests, identity.allow_personal_accounts
-    ));
-    field(&format!("{rules:?} {tools:?} {registration:?}"));
-    for client in machine_clients {
-        // A digest's `Debug` form is abbreviated.
-        field(&client.secret.map(|digest| digest.to_string()).unwrap_or_default());
-        field(&format!("{client:?}"));
-    }
 }
 
 fn reject_if_auth_is_required(case: &mut Validation<'_, '_>) {
