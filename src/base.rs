@@ -1,5 +1,5 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, accept loops, files, headers, bodies, budgets, lingering, JSON, DNS and networks.
+//! tasks, accept loops, files, headers, bodies, budgets, lingering, JSON, DNS, networks and shells.
 
 pub mod accept;
 pub mod body;
@@ -22,5 +22,6 @@ pub mod panic;
 pub mod process_lock;
 pub mod random;
 pub mod secret;
+pub mod shell;
 pub mod similarity;
 pub mod task;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, json};
 
 use super::exports::DemoFolder;
+use crate::base::shell;
 use crate::certs::LOCAL_CA_FILE;
 use crate::cli::tenants::list;
 use crate::gateway::Addresses;
@@ -20,8 +21,7 @@ pub(super) fn text(
     let first = tenants.iter().find_map(|tenant| tenant.connector_url.clone());
     let first = first.unwrap_or_else(|| format!("{}/sales/mcp", addresses.public_base));
     let ca = addresses.ca.clone().unwrap_or_else(|| folder.certs().join(LOCAL_CA_FILE));
-    let (ca, tenants_folder, program) =
-        (shell_quote(&ca), shell_quote(&folder.tenants()), shell_quote(Path::new(program)));
+    let (ca, tenants_folder, program) = (quote(&ca), quote(&folder.tenants()), quote(Path::new(program)));
     let admin = addresses.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
     format!(
         "\nThe gateway serves on {base}. Two sample tenants:\n\n{table}\n\
@@ -36,8 +36,8 @@ pub(super) fn text(
         table = list(tenants),
         curl = curl(&first, &ca),
         snippet = snippet(tenants),
-        third = shell_quote(&folder.third()),
-        root = shell_quote(&folder.root),
+        third = quote(&folder.third()),
+        root = quote(&folder.root),
     )
 }
 
@@ -64,11 +64,8 @@ fn snippet(tenants: &[TenantStatus]) -> String {
     format!("{:#}", json!({ "mcpServers": servers }))
 }
 
-/// Returns a path for a shell, quoted unless it is plain.
-fn shell_quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+fn quote(path: &Path) -> String {
+    shell::quote(&path.display().to_string())
 }
 
 #[cfg(test)]
@@ -99,10 +96,5 @@ mod tests {
             &folder,
             "target/release/tenantd"
         ));
-    }
-
-    #[test]
-    fn odd_paths_are_quoted() {
-        assert_eq!(shell_quote(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

@@ -1,6 +1,7 @@
 //! Why a claim is rejected, and what its operator is told.
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::shell;
 use crate::routing::{ConflictKind, MountConflict};
 use crate::spec::{Mount, TenantName};
 
@@ -49,7 +50,7 @@ impl ClaimRejection {
                 );
                 let help = format!(
                     "if it is meant, accept it with `tenantd tenants accept {}`; or change its files",
-                    shell_quote(entry_id)
+                    shell::quote(entry_id)
                 );
                 Diagnostic::error("claim-free", message).help(help)
             }
@@ -61,18 +62,6 @@ fn format_mount(mount: &Mount) -> String {
     match &mount.host {
         Some(host) => format!("{host}{}", mount.prefix),
         None => mount.prefix.to_string(),
-    }
-}
-
-/// Quotes an entry id for a shell.
-fn shell_quote(stem: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    match stem.chars().all(is_plain) {
-        true => stem.to_owned(),
-        false => format!(
-            "'{}'",
-            stem.chars().filter(|c| !c.is_control()).collect::<String>().replace('\'', "'\\''")
-        ),
     }
 }
 
