@@ -16,8 +16,8 @@ mod clients;
 mod commands;
 mod page;
 mod permits;
-mod reply;
 mod request;
+mod response;
 mod signing_keys;
 
 use std::convert::Infallible;
@@ -37,7 +37,6 @@ use tokio::net::{TcpListener, TcpStream};
 use self::account::Ends;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
-
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
 use crate::base::evicting_limiter::EvictingLimiter;
@@ -110,59 +109,55 @@ impl Admin {
     pub fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let (tasks, listener) = (admin.tasks.clone(), Arc::new(listener));
-        let accepting = move || Arc::clone(&admin).accept_connections(Arc::clone(&listener));
+        let accepting = move || accept_connections(Arc::clone(&admin), Arc::clone(&listener));
         tasks.spawn_detached("admin", tasks.supervise("admin", accepting));
     }
+}
 
-    async fn accept_connections(self: Arc<Self>, listener: Arc<TcpListener>) {
-        let places = EvictingLimiter::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
-        let mut acceptor = Acceptor::new(listener, Arc::clone(&self.clock), Arc::clone(&self.metrics));
-        loop {
-            let permit = places.acquire(|| self.metrics.record_refused_connection("admin_gave_way")).await;
-            let (stream, peer) = acceptor.accept().await;
-            let talk = Arc::new(ConnectionActivity::default());
-            let Some(place) = places.admit(permit, peer.ip(), Arc::clone(&talk)) else { continue };
-            let admin = Arc::clone(&self);
-            self.tasks.spawn_detached("admin connection", async move {
-                tokio::select! {
-                    () = admin.serve_connection(stream, peer, &talk) => {}
-                    () = place.evicted() => {}
-                }
-            });
-        }
-    }
-
-    async fn serve_connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        talk: &ConnectionActivity,
-    ) {
-        let ends = Ends::of(&stream, peer);
-        let is_unread = AtomicBool::new(false);
-        let service = service_fn(|request: Request<Incoming>| {
-            let (admin, answering) = (Arc::clone(&self), talk.begin());
-            let is_unread = &is_unread;
-            async move {
-                let (head, mut body) = request.into_parts();
-                let answer = admin.handle_with_permit(Request::from_parts(head, &mut body), ends).await;
-                is_unread.store(!body.is_end_stream(), Ordering::Relaxed);
-                drop(answering);
-                Ok::<_, Infallible>(answer)
+async fn accept_connections(admin: Arc<Admin>, listener: Arc<TcpListener>) {
+    let limiter = EvictingLimiter::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
+    let count_failure = || admin.metrics.record_refused_connection("accept_error");
+    let mut acceptor = Acceptor::new(listener, Arc::clone(&admin.clock), count_failure);
+    loop {
+        let permit = limiter.acquire(|| admin.metrics.record_refused_connection("admin_gave_way")).await;
+        let (stream, peer) = acceptor.accept().await;
+        let activity = Arc::new(ConnectionActivity::default());
+        let Some(permit) = limiter.admit(permit, peer.ip(), Arc::clone(&activity)) else { continue };
+        let connection_admin = Arc::clone(&admin);
+        admin.tasks.spawn_detached("admin connection", async move {
+            tokio::select! {
+                () = serve_connection(&connection_admin, stream, peer, &activity) => {}
+                () = permit.evicted() => {}
             }
         });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(16 << 10)
-            .serve_connection(TokioIo::new(stream), service);
-        // A client that breaks off is no news, and one that lingers is cut.
-        let _ended = tokio::time::timeout(CONNECTION_DEADLINE, &mut connection).await;
-        let stream = connection.into_parts().io.into_inner();
-        // It waits for its client meanwhile, so it gives way like any that does.
-        if is_unread.into_inner() {
-            linger::over(stream, || 1).await;
+    }
+}
+
+async fn serve_connection(admin: &Admin, stream: TcpStream, peer: SocketAddr, activity: &ConnectionActivity) {
+    let ends = Ends::new(&stream, peer);
+    let is_unread = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let active_request = activity.begin();
+        let is_unread = &is_unread;
+        async move {
+            let (head, mut body) = request.into_parts();
+            let response = permits::handle(admin, Request::from_parts(head, &mut body), ends).await;
+            is_unread.store(!body.is_end_stream(), Ordering::Relaxed);
+            drop(active_request);
+            Ok::<_, Infallible>(response)
         }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that breaks off is no news, and one that lingers is cut.
+    let _ended = tokio::time::timeout(CONNECTION_DEADLINE, &mut connection).await;
+    let stream = connection.into_parts().io.into_inner();
+    // It waits for its client meanwhile, so it gives way like any that does.
+    if is_unread.into_inner() {
+        linger::over(stream, || 1).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, accept loops, files, headers, bodies, budgets, lingering, JSON, DNS, networks and shells.
+//! tasks, accept loops, files, authorities, headers, bodies, budgets, lingering, JSON, DNS,
+//! networks and shells.
 
 pub mod accept;
+pub mod authority;
 pub mod body;
 pub mod budget;
 pub mod clock;

@@ -3,9 +3,10 @@
 //! [`Listeners::bind`] binds the sockets, [`Server::new`] takes the handles, [`Server::serve`]
 //! starts accepting. A request passes these steps, each in a file of its own: `listener` (permit,
 //! per-IP count) → `tls` (handshake deadline) → `connection` (HTTP/1.1 or HTTP/2 by ALPN,
-//! deadlines, graceful drain) → `precheck` (refuses malformed and ambiguous requests) → `dispatch`
-//! (finds the one tenant that owns the path) → `mcp_endpoint`, `oauth_endpoint` or `page` →
-//! `response` (headers common to every response).
+//! deadlines, graceful drain) → `dispatch` (has `precheck` refuse malformed and ambiguous requests,
+//! and finds the one tenant that owns the path) → `mcp_endpoint`, `oauth_endpoint` or `page` →
+//! `response` (headers common to every response). The handlers are functions over [`Server`], which
+//! holds what they share.
 //!
 //! The edge guarantees that no client input ends the process, holds a connection forever or reaches
 //! a tenant that does not own the path; that a panic in a handler becomes a 500; and that no
@@ -37,4 +38,104 @@ mod tls;
 mod write_batching;
 
 pub use listener::{BindError, Listeners};
-pub use request::{Server, ServerDeps};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use self::budgets::MemoryBudgets;
+use self::connection_limits::ConnectionLimiter;
+use crate::base::clock::Clock;
+use crate::base::log_limiter::LogLimiter;
+use crate::base::task::Tasks;
+use crate::certs::Certificates;
+use crate::routing::GatewayHosts;
+use crate::settings::{Limits, OpenTenants, Settings};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
+use crate::tenants::registry::Registry;
+
+/// What the edge depends on.
+#[derive(Clone)]
+pub struct ServerDeps {
+    /// The tenants' routing table.
+    pub registry: Registry,
+    /// Counts connections, requests and refusals.
+    pub metrics: Arc<Metrics>,
+    /// The clock; tests have their own.
+    pub clock: Arc<dyn Clock>,
+    /// Owns the tasks of listeners and connections, and signals the drain.
+    pub tasks: Tasks,
+    /// The audit log, for refused calls.
+    pub audit: Audit,
+    /// Without certificates, the listeners speak plain HTTP/1.1.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// The public edge of one gateway: what all its connections and requests share.
+pub struct Server {
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    audit: Audit,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    /// The TLS configuration that answers TLS-ALPN-01 challenges.
+    acme_challenge_tls: Option<Arc<rustls::ServerConfig>>,
+    certificates: Option<Arc<Certificates>>,
+    limits: Limits,
+    connection_limiter: ConnectionLimiter,
+    budgets: MemoryBudgets,
+    hosts: GatewayHosts,
+    allowed_origins: Vec<String>,
+    open_tenants: OpenTenants,
+    /// `Strict-Transport-Security`, sent on every response except under a placeholder certificate.
+    hsts: Option<HeaderValue>,
+    /// Limits the log line about failed handshakes.
+    handshake_log_limiter: LogLimiter,
+}
+
+impl Server {
+    /// Builds the edge. It serves nothing before [`Server::serve`].
+    pub fn new(settings: &Settings, deps: ServerDeps) -> Arc<Self> {
+        let limits = settings.limits.clone();
+        let certificates = deps.certificates.as_ref();
+        Arc::new(Self {
+            registry: deps.registry,
+            connection_limiter: ConnectionLimiter::new(&limits, Arc::clone(&deps.metrics)),
+            budgets: MemoryBudgets::new(&limits, &deps.metrics),
+            metrics: deps.metrics,
+            clock: deps.clock,
+            tasks: deps.tasks,
+            audit: deps.audit,
+            tls: certificates.map(|certificates| tls::server_config(certificates.resolver())),
+            acme_challenge_tls: certificates.and_then(|certificates| certificates.challenge_config()),
+            certificates: deps.certificates,
+            limits,
+            hosts: settings.gateway_hosts(),
+            allowed_origins: settings.allowed_origins.clone(),
+            open_tenants: settings.open_tenants,
+            hsts: settings.hsts.map(response::strict_transport_security),
+            handshake_log_limiter: LogLimiter::new(Duration::from_secs(1)),
+        })
+    }
+
+    /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections
+    /// then finish their requests in flight; `Tasks::drain` sets the deadline for that.
+    pub fn serve(self: &Arc<Self>, listeners: Listeners) {
+        for socket in listeners.into_sockets() {
+            let accepting = listener::accept_loop(Arc::clone(self), socket, "connection", connection::serve);
+            self.tasks.spawn("listener", self.tasks.supervise("listener", accepting));
+        }
+    }
+
+    /// Starts answering on the plain listeners. Redirects lead to the port `https_port`.
+    pub fn serve_http_redirect(self: &Arc<Self>, listeners: Listeners, https_port: u16) {
+        for socket in listeners.into_sockets() {
+            let serve = move |server, stream, peer, _| http_redirect::serve(server, stream, peer, https_port);
+            let accepting = listener::accept_loop(Arc::clone(self), socket, "plain connection", serve);
+            self.tasks.spawn("plain listener", self.tasks.supervise("plain listener", accepting));
+        }
+    }
+}

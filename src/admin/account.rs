@@ -17,7 +17,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+    pub(super) fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
         Self { peer, local: stream.local_addr().ok() }
     }
 
@@ -90,7 +90,7 @@ mod tests {
                 TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
             let (stream, peer) = listener.accept().await.expect("accepted");
             let own = fs::metadata("/proc/self").expect("this process").uid();
-            assert_eq!(Ends::of(&stream, peer).account(), Some(own), "{address}");
+            assert_eq!(Ends::new(&stream, peer).account(), Some(own), "{address}");
             drop(client);
         }
     }

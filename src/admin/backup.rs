@@ -7,31 +7,26 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::Admin;
-use super::reply::{json_answer, problem};
+use super::response::{self, problem};
 use crate::base::body::Body;
 use crate::base::random;
 use crate::store::{self, Store};
 
-impl Admin {
-    /// Copies the store into a new file in the state folder and returns its path. The caller moves
-    /// it away.
-    pub(super) async fn backup(&self) -> Response<Body> {
-        let Some(store) = self.store.clone() else {
-            return problem(
-                StatusCode::CONFLICT,
-                "this gateway runs without a store: there is nothing to copy",
-            );
-        };
-        match tokio::task::spawn_blocking(move || copy(&store)).await {
-            Ok(Ok(path)) => json_answer(StatusCode::OK, &json!({ "path": path })),
-            Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
-            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "copying the store failed inside tenantd"),
-        }
+/// Copies the store into a new file in the state folder and returns its path. The caller moves it
+/// away.
+pub(super) async fn back_up(store: Option<Arc<Store>>) -> Response<Body> {
+    let Some(store) = store else {
+        let detail = "this gateway runs without a store: there is nothing to copy";
+        return problem(StatusCode::CONFLICT, detail);
+    };
+    match tokio::task::spawn_blocking(move || copy(&store)).await {
+        Ok(Ok(path)) => response::json(StatusCode::OK, &json!({ "path": path })),
+        Ok(Err(error)) => problem(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "copying the store failed inside tenantd"),
     }
 }
 
-fn copy(store: &Arc<Store>) -> Result<PathBuf, store::Error> {
+fn copy(store: &Store) -> Result<PathBuf, store::Error> {
     let path = store.folder().join(format!("backup-{}.db", random::hex::<8>()));
     store.backup(&path)?;
     Ok(path.canonicalize().unwrap_or(path))

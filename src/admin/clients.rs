@@ -6,58 +6,72 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::Admin;
-use super::reply::{json_answer, problem};
-use super::request::{decoded, whole};
+use super::request::read_body;
+use super::response::{self, Refusal, problem};
 use crate::base::body::Body;
+use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::client::preregistered::{ClientAdminError, CreatedClient, NewClient};
 use crate::tenants::tenant::Tenant;
 
-const LARGEST: usize = 16 << 10;
+/// The largest registration.
+const MAX_BYTES: usize = 16 << 10;
 
-impl Admin {
-    /// Lists the clients that operators registered.
-    pub(super) async fn clients(&self, name: &str) -> Response<Body> {
-        let Some(tenant) = self.with_login(name) else { return without_login() };
-        let Some(server) = &tenant.login else { return without_login() };
-        to_response(server.clients().list().await.map(|listed| json!(listed)))
-    }
-
-    /// Registers a client. Its secret is in this response and never shown again.
-    pub(super) async fn enter_client<B>(&self, name: &str, body: B) -> Response<Body>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let Some(tenant) = self.with_login(name) else { return without_login() };
-        let Some(server) = &tenant.login else { return without_login() };
-        let body = whole(body, LARGEST).await;
-        let entry: Option<NewClient> = body.and_then(|body| serde_json::from_slice(&body).ok());
-        let Some(entry) = entry else {
-            let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
-            return problem(StatusCode::BAD_REQUEST, detail);
-        };
-        let told = |added: CreatedClient| json!({ "client_id": added.id, "client_secret": added.secret.as_ref().map(|secret| secret.expose()) });
-        to_response(server.clients().create(entry, self.clock.now()).await.map(told))
-    }
-
-    /// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
-    pub(super) async fn remove_client(&self, name: &str, id: &str) -> Response<Body> {
-        let Some(tenant) = self.with_login(name) else { return without_login() };
-        let Some(server) = &tenant.login else { return without_login() };
-        let id = decoded(id);
-        if let Err(refused) = server.clients().remove(&id, self.clock.now()).await {
-            return to_response(Err(refused));
-        }
-        match server.grants().revoke_client(&id).await {
-            Ok(ended) => json_answer(StatusCode::OK, &json!({ "removed": id, "grants_ended": ended })),
-            Err(fault) => problem(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
+impl Refusal for ClientAdminError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownClient => StatusCode::NOT_FOUND,
+            Self::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
+}
 
-    fn with_login(&self, name: &str) -> Option<Arc<Tenant>> {
-        let table = self.registry.load();
-        table.find_entry(&decoded(name))?.tenant.clone()
+/// Lists the clients that operators registered.
+pub(super) async fn list(admin: &Admin, tenant: &str) -> Response<Body> {
+    let tenant = find_tenant(admin, tenant);
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    response::from_result(auth_server.clients().list().await)
+}
+
+/// Registers a client. Its secret is in this response and never shown again.
+pub(super) async fn add<B>(admin: &Admin, tenant: &str, body: B) -> Response<Body>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let tenant = find_tenant(admin, tenant);
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    let body = read_body(body, MAX_BYTES).await;
+    let client: Option<NewClient> = body.and_then(|body| serde_json::from_slice(&body).ok());
+    let Some(client) = client else {
+        let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    };
+    let shown = |created: CreatedClient| {
+        let secret = created.secret.as_ref().map(|secret| secret.expose());
+        json!({ "client_id": created.id, "client_secret": secret })
+    };
+    response::from_result(auth_server.clients().create(client, admin.clock.now()).await.map(shown))
+}
+
+/// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
+pub(super) async fn remove(admin: &Admin, tenant: &str, client_id: &str) -> Response<Body> {
+    let tenant = find_tenant(admin, tenant);
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    if let Err(refusal) = auth_server.clients().remove(client_id, admin.clock.now()).await {
+        return response::from_result(Err::<(), _>(refusal));
     }
+    let revoked = auth_server.grants().revoke_client(client_id).await;
+    response::from_result(revoked.map(|ended| json!({ "removed": client_id, "grants_ended": ended })))
+}
+
+fn find_tenant(admin: &Admin, name: &str) -> Option<Arc<Tenant>> {
+    admin.registry.load().find_entry(name)?.tenant.clone()
+}
+
+fn auth_server(tenant: Option<&Arc<Tenant>>) -> Option<&AuthServer> {
+    tenant?.login.as_ref()
 }
 
 fn without_login() -> Response<Body> {
@@ -65,19 +79,4 @@ fn without_login() -> Response<Body> {
         StatusCode::NOT_FOUND,
         "no tenant with a login of this name is served; /api/tenants lists them all",
     )
-}
-
-fn to_response(outcome: Result<serde_json::Value, ClientAdminError>) -> Response<Body> {
-    match outcome {
-        Ok(answer) => json_answer(StatusCode::OK, &answer),
-        Err(refused) => {
-            let status = match refused {
-                ClientAdminError::UnknownClient => StatusCode::NOT_FOUND,
-                ClientAdminError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
-                ClientAdminError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::UNPROCESSABLE_ENTITY,
-            };
-            problem(status, &refused.to_string())
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::tenants::registry::RoutingTable;
-use crate::tenants::status::{TenantState, TenantStatus};
+use crate::tenants::status::TenantStatus;
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -39,17 +39,6 @@ impl TenantRow {
             let help = part("help").map(|help| format!(" ({help})")).unwrap_or_default();
             Some(format!("{}: {}{help}", part("severity")?, part("message")?))
         };
-        Self { findings: findings.filter_map(sentence).collect(), state: name(status.state), status }
-    }
-}
-
-fn name(state: TenantState) -> &'static str {
-    match state {
-        TenantState::Loading => "loading",
-        TenantState::Serving => "serving",
-        TenantState::Degraded => "degraded",
-        TenantState::Stale => "stale",
-        TenantState::Rejected => "rejected",
-        TenantState::Disabled => "disabled",
+        Self { findings: findings.filter_map(sentence).collect(), state: status.state.as_str(), status }
     }
 }

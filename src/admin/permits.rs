@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::sync::Semaphore;
 
-use super::Admin;
 use super::account::Ends;
-use super::reply::problem;
+use super::response::problem;
+use super::{Admin, api};
 use crate::base::body::Body;
 use crate::base::evicting_limiter::Evictable;
 
@@ -16,6 +16,7 @@ use crate::base::evicting_limiter::Evictable;
 const REQUESTS: usize = 48;
 /// The maximum of concurrent uploads; each may occupy 33 MiB.
 const UPLOADS: usize = 4;
+
 /// The concurrency limits of one admin listener.
 #[derive(Debug)]
 pub struct RequestPermits {
@@ -29,24 +30,22 @@ impl Default for RequestPermits {
     }
 }
 
-impl Admin {
-    /// Answers a request if it is its turn.
-    pub(super) async fn handle_with_permit<B>(&self, request: Request<B>, ends: Ends) -> Response<Body>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        if is_probe(&request) {
-            return self.answer(request, ends).await;
-        }
-        let turns = match *request.method() {
-            Method::PUT => &self.permits.uploads,
-            _ => &self.permits.requests,
-        };
-        match turns.try_acquire() {
-            Ok(_turn) => self.answer(request, ends).await,
-            Err(_) => busy(),
-        }
+/// Answers a request if it is its turn.
+pub(super) async fn handle<B>(admin: &Admin, request: Request<B>, ends: Ends) -> Response<Body>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if is_probe(&request) {
+        return api::handle(admin, request, ends).await;
+    }
+    let permits = match *request.method() {
+        Method::PUT => &admin.permits.uploads,
+        _ => &admin.permits.requests,
+    };
+    match permits.try_acquire() {
+        Ok(_permit) => api::handle(admin, request, ends).await,
+        Err(_) => busy(),
     }
 }
 

@@ -10,22 +10,22 @@ use percent_encoding::percent_decode_str;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Decodes a percent-encoded path segment.
-pub(super) fn decoded(name: &str) -> String {
-    percent_decode_str(name).decode_utf8_lossy().into_owned()
+pub(super) fn decode_segment(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Returns the first query parameter of this name.
-pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+pub(super) fn query_parameter(query: Option<&str>, name: &str) -> Option<String> {
     let pairs = url::form_urlencoded::parse(query?.as_bytes());
     pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).next()
 }
 
-/// Reads a body of at most `largest` bytes, or returns `None` if it is larger or late.
-pub(super) async fn whole<B>(body: B, largest: usize) -> Option<Bytes>
+/// Reads a body of at most `max_bytes`, or returns `None` if it is larger or late.
+pub(super) async fn read_body<B>(body: B, max_bytes: usize) -> Option<Bytes>
 where
     B: http_body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, largest).collect()).await;
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, max_bytes).collect()).await;
     Some(collected.ok()?.ok()?.to_bytes())
 }

@@ -12,29 +12,28 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::clock::Clock;
 use super::log_limiter::LogLimiter;
-use crate::telemetry::metrics::Metrics;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The shortest interval between two log lines about failing to accept; the metric counts every
-/// failure.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// The shortest interval between two log lines about failing to accept.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listening socket together with its recent failures to accept.
 #[derive(Debug)]
-pub struct Acceptor {
+pub struct Acceptor<F> {
     socket: Arc<TcpListener>,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    on_failure: F,
     /// Failures since a connection was last accepted.
     failures: u32,
-    complaint: LogLimiter,
+    log_limiter: LogLimiter,
 }
 
-impl Acceptor {
-    /// Wraps a listening socket. Nothing is accepted until [`Acceptor::accept`] is called.
-    pub fn new(socket: Arc<TcpListener>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { socket, clock, metrics, failures: 0, complaint: LogLimiter::new(SAY_AGAIN_AFTER) }
+impl<F: Fn()> Acceptor<F> {
+    /// Wraps a listening socket. Nothing is accepted until [`Acceptor::accept`] is called, which
+    /// calls `on_failure` for every failure that makes it pause.
+    pub fn new(socket: Arc<TcpListener>, clock: Arc<dyn Clock>, on_failure: F) -> Self {
+        Self { socket, clock, on_failure, failures: 0, log_limiter: LogLimiter::new(LOG_INTERVAL) }
     }
 
     /// Waits for the next connection, however long it takes. Cancellation-safe.
@@ -46,7 +45,7 @@ impl Acceptor {
                     return accepted;
                 }
                 Err(error) if is_the_peers(&error) => {}
-                Err(error) => tokio::time::sleep(self.meet(&error)).await,
+                Err(error) => tokio::time::sleep(self.record_failure(&error)).await,
             }
         }
     }
@@ -55,9 +54,9 @@ impl Acceptor {
     ///
     /// The process is out of file descriptors or memory. Accepting again at once would only spin,
     /// and logging every failure would fill the disk.
-    fn meet(&mut self, error: &io::Error) -> Duration {
-        self.metrics.record_refused_connection("accept_error");
-        if self.complaint.check(self.clock.monotonic()).is_some() {
+    fn record_failure(&mut self, error: &io::Error) -> Duration {
+        (self.on_failure)();
+        if self.log_limiter.check(self.clock.monotonic()).is_some() {
             tracing::warn!(
                 listener = self.socket.local_addr().ok().map(tracing::field::display),
                 %error,

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use super::budgets::{Attribution, MeteredBudget};
 use super::timeouts::{Activity, BodyReadGuard, InFlightRequest};
 use crate::base::body::Body;
 use crate::base::budget::{Exhausted, Reservation};
@@ -46,10 +47,58 @@ pub(super) enum BodyError {
     BudgetExhausted(#[from] Exhausted),
 }
 
+impl BodyError {
+    /// Returns the status of the response.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::BudgetExhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// What is accepted of a request's body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    pub(super) max_bytes: usize,
+    /// How long the whole body may take.
+    pub(super) deadline: Duration,
+    /// How many times its size the body takes while its request is worked on.
+    pub(super) factor: u64,
+}
+
+/// Reads the whole body, counted in `budget`, which records it if there is no room. Returns the
+/// request and its reservation.
+pub(super) async fn read_metered<B>(
+    request: Request<B>,
+    limits: BodyLimits,
+    budget: &MeteredBudget,
+    attribution: &Attribution,
+    now: Instant,
+) -> Result<(Request<Bytes>, Reservation), BodyError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut reservation = budget.new_reservation(attribution);
+    let read = read(request, limits.max_bytes, limits.deadline, &mut reservation).await;
+    let read = read.and_then(|request| {
+        if limits.factor > 1 {
+            reservation.try_grow(request.body().len() as u64 * (limits.factor - 1))?;
+        }
+        Ok(request)
+    });
+    if let Err(BodyError::BudgetExhausted(exhausted)) = read {
+        budget.record_rejection(exhausted, attribution, now);
+    }
+    Ok((read?, reservation))
+}
+
 /// Reads the whole body: at most `cap` bytes, within `deadline`, and while the budget has room for
 /// what arrives. A Content-Length above the cap is refused without reading. While the parties of
 /// `held` are close to their shares, a body that makes little progress is refused early.
-pub(super) async fn read<B>(
+async fn read<B>(
     request: Request<B>,
     cap: usize,
     deadline: Duration,

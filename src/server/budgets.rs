@@ -46,7 +46,7 @@ pub(super) struct MemoryBudgets {
 #[derive(Debug)]
 pub(super) struct Lingerer {
     network: Arc<BudgetShare>,
-    _place: Reservation,
+    _slot: Reservation,
 }
 
 /// One budget, with the metric and the rate-limited log line for what it refuses.
@@ -58,7 +58,7 @@ pub(super) struct MeteredBudget {
     metrics: Arc<Metrics>,
     /// Limits the log line about refusals, so that a client that keeps calling cannot fill the
     /// disk.
-    complaint: LogLimiter,
+    log_limiter: LogLimiter,
 }
 
 /// The parties against whose shares a reservation counts.
@@ -71,22 +71,58 @@ pub(super) struct Attribution {
 
 impl MemoryBudgets {
     pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
-        let room = |name, setting, mib| MeteredBudget::new(name, setting, mib, Arc::clone(metrics));
+        let budget = |name, setting, mib| MeteredBudget::new(name, setting, mib, Arc::clone(metrics));
         Self {
-            requests: room("requests", "limits.request_memory_mib", limits.request_memory_mib),
-            calls: room("calls", "limits.call_memory_mib", limits.call_memory_mib),
-            responses: room("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
+            requests: budget("requests", "limits.request_memory_mib", limits.request_memory_mib),
+            calls: budget("calls", "limits.call_memory_mib", limits.call_memory_mib),
+            responses: budget("answers", "limits.answer_memory_mib", limits.answer_memory_mib),
             lingerers: Budget::new(LINGERERS),
             metrics: Arc::clone(metrics),
         }
     }
 
+    /// Reserves room for a call, or for a stream of the person or service client
+    /// `stream_subject`, if there is also room for its response.
+    ///
+    /// # Errors
+    /// The bound that is exhausted. It has been counted, and logged unless that was done recently.
+    pub(super) fn reserve_call(
+        &self,
+        attribution: &Attribution,
+        stream_subject: Option<&str>,
+        now: Instant,
+    ) -> Result<Reservation, Exhausted> {
+        let mut reservation = self.calls.new_reservation(attribution);
+        if let Some(subject) = stream_subject {
+            reservation = reservation.with_client_share(self.calls.stream_share(attribution, subject));
+        }
+        self.calls.try_grow(&mut reservation, CALL_BYTES, attribution, now)?;
+        self.reserve_response(attribution, None, now)?;
+        Ok(reservation)
+    }
+
+    /// Reserves room for a response with a body of `body_bytes`, if that size is known.
+    ///
+    /// # Errors
+    /// The bound that is exhausted. It has been counted, and logged unless that was done recently.
+    pub(super) fn reserve_response(
+        &self,
+        attribution: &Attribution,
+        body_bytes: Option<u64>,
+        now: Instant,
+    ) -> Result<Reservation, Exhausted> {
+        let mut reservation = self.responses.new_reservation(attribution);
+        let bytes = ANSWER_BYTES + body_bytes.unwrap_or_default();
+        self.responses.try_grow(&mut reservation, bytes, attribution, now)?;
+        Ok(reservation)
+    }
+
     /// Returns a slot for a client that was refused and may go on sending, if one is free.
-    pub(super) fn linger(&self, parties: &Attribution) -> Option<Lingerer> {
-        let mut place = hold_of(&self.lingerers, parties);
-        let network = self.lingerers.share(Consumer::Network(parties.network));
-        match place.try_grow(1) {
-            Ok(()) => Some(Lingerer { network, _place: place }),
+    pub(super) fn linger(&self, attribution: &Attribution) -> Option<Lingerer> {
+        let mut slot = new_reservation(&self.lingerers, attribution);
+        let network = self.lingerers.share(Consumer::Network(attribution.network));
+        match slot.try_grow(1) {
+            Ok(()) => Some(Lingerer { network, _slot: slot }),
             Err(exhausted) => {
                 self.metrics.record_budget_rejection("lingering", exhausted.reason());
                 None
@@ -107,31 +143,31 @@ impl MeteredBudget {
         let budget = Budget::from_mib(mib);
         let watched = Arc::clone(&budget);
         metrics.register_budget(name, budget.limit(), Box::new(move || watched.held()));
-        Self { budget, name, setting, metrics, complaint: LogLimiter::new(Duration::from_secs(60)) }
+        Self { budget, name, setting, metrics, log_limiter: LogLimiter::new(Duration::from_secs(60)) }
     }
 
     /// Returns an empty reservation.
-    pub(super) fn new_reservation(&self, parties: &Attribution) -> Reservation {
-        hold_of(&self.budget, parties)
+    pub(super) fn new_reservation(&self, attribution: &Attribution) -> Reservation {
+        new_reservation(&self.budget, attribution)
     }
 
-    /// Returns an empty reservation for a stream of a person or service client that logged in.
-    pub(super) fn new_stream_reservation(&self, parties: &Attribution, subject: &str) -> Reservation {
-        let tenant = parties.tenant.clone().unwrap_or_default();
+    /// Returns the share of a person or service client that logged in, for its streams.
+    fn stream_share(&self, attribution: &Attribution, subject: &str) -> Arc<BudgetShare> {
+        let tenant = attribution.tenant.clone().unwrap_or_default();
         let client = Consumer::Client { tenant, id: subject.into() };
-        self.new_reservation(parties)
-            .with_client_share(self.budget.share_with_limit(client, STREAMS_OF_ONE * CALL_BYTES))
+        self.budget.share_with_limit(client, STREAMS_OF_ONE * CALL_BYTES)
     }
 
-    /// Reserves room for a response with a body of `body` bytes, if that size is known.
-    pub(super) fn reserve_response(
+    /// Lets a reservation of this budget grow by `bytes`, and records it if there is no room.
+    fn try_grow(
         &self,
-        parties: &Attribution,
-        body: Option<u64>,
-    ) -> Result<Reservation, Exhausted> {
-        let mut hold = self.new_reservation(parties);
-        hold.try_grow(ANSWER_BYTES + body.unwrap_or_default())?;
-        Ok(hold)
+        reservation: &mut Reservation,
+        bytes: u64,
+        attribution: &Attribution,
+        now: Instant,
+    ) -> Result<(), Exhausted> {
+        let grown = reservation.try_grow(bytes);
+        grown.inspect_err(|&exhausted| self.record_rejection(exhausted, attribution, now))
     }
 
     /// Returns whether a source network holds so much that its connections that do not read should
@@ -143,12 +179,12 @@ impl MeteredBudget {
     }
 
     /// Counts a refusal, and logs it unless that was done recently.
-    pub(super) fn record_rejection(&self, exhausted: Exhausted, parties: &Attribution, now: Instant) {
+    pub(super) fn record_rejection(&self, exhausted: Exhausted, attribution: &Attribution, now: Instant) {
         self.metrics.record_budget_rejection(self.name, exhausted.reason());
-        let Some(unsaid) = self.complaint.check(now) else { return };
+        let Some(unsaid) = self.log_limiter.check(now) else { return };
         tracing::warn!(
-            tenant = parties.tenant.as_deref(),
-            client.addr = %parties.network,
+            tenant = attribution.tenant.as_deref(),
+            client.addr = %attribution.network,
             unsaid,
             "refused for want of memory, because {exhausted} ({}); docs/configuration.md says what counts",
             self.setting
@@ -170,9 +206,9 @@ impl Attribution {
     }
 }
 
-/// Nothing yet, counted in the shares of these parties.
-fn hold_of(budget: &Arc<Budget>, parties: &Attribution) -> Reservation {
-    let tenant = parties.tenant.clone().map(|name| budget.share(Consumer::Tenant(name)));
-    let network = budget.share(Consumer::Network(parties.network));
-    budget.new_reservation(tenant, Some(network), parties.has_credential)
+/// Returns an empty reservation that counts against the shares of `attribution`.
+fn new_reservation(budget: &Arc<Budget>, attribution: &Attribution) -> Reservation {
+    let tenant = attribution.tenant.clone().map(|name| budget.share(Consumer::Tenant(name)));
+    let network = budget.share(Consumer::Network(attribution.network));
+    budget.new_reservation(tenant, Some(network), attribution.has_credential)
 }

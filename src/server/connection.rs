@@ -22,12 +22,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::body::{InFlightBody, TrackedRequestBody};
 use super::budgets::Attribution;
-use super::dispatch::DispatchedResponse;
-use super::request::{ConnInfo, Server};
-use super::response;
+use super::dispatch::{self, DispatchedResponse};
+use super::request::ConnInfo;
 use super::timeouts::{Activity, TimeoutStream};
 use super::tls::{self, Protocol, Shaken};
 use super::write_batching::{BatchFlusher, BatchedStream, batch_writes};
+use super::{Server, response};
 use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
 
@@ -125,7 +125,7 @@ impl Connection {
             let mut asked = TrackedRequestBody::new(body, &head.headers, Arc::clone(&self.activity));
             let request = Request::from_parts(head, &mut asked);
             let DispatchedResponse { mut response, reservation: room, has_credential } =
-                self.edge.handle(&self.peer, request).await;
+                dispatch::handle(&self.edge, &self.peer, request).await;
             if has_credential {
                 self.activity.set_credential();
             }

@@ -7,8 +7,9 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::precheck::{self, PrecheckError};
-use super::request::{ConnInfo, RequestContext, Server};
+use super::request::{ConnInfo, RequestContext};
 use super::response::{self, ErrorFormat};
+use super::{Server, mcp_endpoint, oauth_endpoint, page};
 use crate::base::body::Body;
 use crate::base::budget::Reservation;
 use crate::base::panic::{Panicked, catch_panic};
@@ -23,14 +24,14 @@ pub(super) struct DispatchedResponse {
 }
 
 /// Why a request reaches no tenant, and the endpoint if its tenant exists but cannot answer now.
-struct Refused {
-    fault: PrecheckError,
+struct Unroutable {
+    error: PrecheckError,
     endpoint: Option<Endpoint>,
 }
 
-impl From<PrecheckError> for Refused {
-    fn from(fault: PrecheckError) -> Self {
-        Self { fault, endpoint: None }
+impl From<PrecheckError> for Unroutable {
+    fn from(error: PrecheckError) -> Self {
+        Self { error, endpoint: None }
     }
 }
 
@@ -38,161 +39,169 @@ impl From<PrecheckError> for Refused {
 #[derive(Default)]
 struct RouteLog {
     tenant: Option<Arc<Tenant>>,
-    route: Option<Endpoint>,
+    endpoint: Option<Endpoint>,
 }
 
-impl Server {
-    /// Answers one request, whatever it is. A panic in a handler becomes a 500, and the process
-    /// goes on.
-    pub(super) async fn handle<B>(&self, peer: &ConnInfo, request: Request<B>) -> DispatchedResponse
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-    {
-        let visit = RequestContext::new(self, peer);
-        let mut trail = RouteLog::default();
-        let form = ErrorFormat::for_request(&request);
-        let method = request.method().clone();
-        let is_head = method == Method::HEAD;
-        let response = match catch_panic(self.dispatch(&visit, request, &mut trail)).await {
-            Ok(response) => response,
-            Err(Panicked) => {
-                tracing::error!(fault = "panic", "a request handler panicked");
-                response::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
-            }
-        };
-        let form = form.at(trail.route, &method);
-        let (mut response, room) = self.weigh(&visit, &trail, response, form);
-        if is_head {
-            response = response::strip_body(response);
+/// Answers one request, whatever it is. A panic in a handler becomes a 500, and the process goes
+/// on.
+pub(super) async fn handle<B>(server: &Server, conn: &ConnInfo, request: Request<B>) -> DispatchedResponse
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let context = RequestContext::new(conn, server.clock.monotonic());
+    let mut route = RouteLog::default();
+    let format = ErrorFormat::for_request(&request);
+    let method = request.method().clone();
+    let response = match catch_panic(dispatch(server, &context, request, &mut route)).await {
+        Ok(response) => response,
+        Err(Panicked) => {
+            tracing::error!(fault = "panic", "a request handler panicked");
+            response::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
         }
-        // Under a placeholder certificate, a browser that remembers HSTS would refuse to connect
-        // until there is a signed one (RFC 6797 section 8.4).
-        let hsts = self.hsts.as_ref().filter(|_| !peer.has_placeholder_certificate);
-        response::add_common_headers(response.headers_mut(), &visit.request_id, hsts);
-        self.record(&visit, &trail, response.status());
-        DispatchedResponse { response, reservation: room, has_credential: visit.has_credential() }
+    };
+    let format = format.at(route.endpoint, &method);
+    let (mut response, reservation) = reserve_response(server, &context, &route, response, format);
+    if method == Method::HEAD {
+        response = response::strip_body(response);
     }
+    // Under a placeholder certificate, a browser that remembers HSTS would refuse to connect
+    // until there is a signed one (RFC 6797 section 8.4).
+    let hsts = server.hsts.as_ref().filter(|_| !conn.has_placeholder_certificate);
+    response::add_common_headers(response.headers_mut(), &context.request_id, hsts);
+    record(server, &context, &route, response.status());
+    DispatchedResponse { response, reservation, has_credential: context.has_credential() }
+}
 
-    /// Reserves room for the response until it has left. Without room, returns a refusal instead; a
-    /// refusal is always sent.
-    fn weigh(
-        &self,
-        visit: &RequestContext<'_>,
-        trail: &RouteLog,
-        response: Response<Body>,
-        form: ErrorFormat,
-    ) -> (Response<Body>, Reservation) {
-        let (answers, parties) = (&self.budgets.responses, visit.attribution(trail.tenant.as_deref()));
-        match answers.reserve_response(&parties, response.body().size_hint().exact()) {
-            Ok(room) => (response, room),
-            Err(exhausted) => {
-                answers.record_rejection(exhausted, &parties, visit.started);
-                (response::budget_exhausted(form, exhausted), answers.new_reservation(&parties))
-            }
+/// Finds the tenant and has the handler of its endpoint answer.
+async fn dispatch<B>(
+    server: &Server,
+    context: &RequestContext<'_>,
+    request: Request<B>,
+    route: &mut RouteLog,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let (tenant, endpoint) = match locate(server, context.conn, &request) {
+        Ok(located) => located,
+        Err(Unroutable { error, endpoint }) => {
+            let format = ErrorFormat::for_request(&request).at(endpoint, request.method());
+            return error.into_response(format, request.version());
+        }
+    };
+    let tenant = &**route.tenant.insert(tenant);
+    route.endpoint = Some(endpoint);
+    match endpoint {
+        Endpoint::Mcp => mcp_endpoint::handle(server, context, tenant, endpoint, request).await,
+        // Sent by clients that were given the base URL or that drop the last path segment.
+        // Boxed, since every request's future would reserve space for it.
+        Endpoint::Page if is_of_mcp_client(&request) => {
+            route.endpoint = Some(Endpoint::Mcp);
+            Box::pin(mcp_endpoint::handle(server, context, tenant, endpoint, request)).await
+        }
+        Endpoint::Page => page::handle(server, context, tenant, request.method()),
+        Endpoint::Discovery(document) => oauth_endpoint::handle_discovery(tenant, document, request).await,
+        // Boxed, since every request's future would reserve space for it.
+        Endpoint::OAuth(step) => {
+            Box::pin(oauth_endpoint::handle(server, context, tenant, step, request)).await
         }
     }
+}
 
-    async fn dispatch<B>(
-        &self,
-        visit: &RequestContext<'_>,
-        request: Request<B>,
-        trail: &mut RouteLog,
-    ) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-    {
-        let (tenant, endpoint) = match self.locate(visit.conn, &request) {
-            Ok(located) => located,
-            Err(Refused { fault, endpoint }) => {
-                let form = ErrorFormat::for_request(&request).at(endpoint, request.method());
-                return fault.into_response(form, request.version());
-            }
-        };
-        let tenant = &**trail.tenant.insert(tenant);
-        trail.route = Some(endpoint);
-        match endpoint {
-            Endpoint::Mcp => self.handle_mcp(tenant, visit, endpoint, request).await,
-            // Sent by clients that were given the base URL or that drop the last path segment.
-            // Boxed, since every request's future would reserve space for it.
-            Endpoint::Page if is_of_a_client(&request) => {
-                trail.route = Some(Endpoint::Mcp);
-                Box::pin(self.handle_mcp(tenant, visit, endpoint, request)).await
-            }
-            Endpoint::Page => self.handle_page(tenant, visit, request.method()),
-            Endpoint::Discovery(document) => self.handle_discovery(tenant, document, request).await,
-            // Boxed, since every request's future would reserve space for it.
-            Endpoint::OAuth(step) => Box::pin(self.handle_oauth(tenant, step, visit, request)).await,
+/// Finds the tenant that owns the path. The routing table is released before anything is awaited,
+/// so that a long stream does not keep an old table and all its tenants alive.
+fn locate<B>(
+    server: &Server,
+    conn: &ConnInfo,
+    request: &Request<B>,
+) -> Result<(Arc<Tenant>, Endpoint), Unroutable>
+where
+    B: http_body::Body,
+{
+    let target = precheck::check(request)?;
+    let table = server.registry.load();
+    match check_host(server, &table.router, &target.host, conn) {
+        Err(PrecheckError::UnknownHost) if !table.is_initial_scan_done => {
+            return Err(PrecheckError::Starting.into());
         }
+        checked => checked?,
     }
+    let found = table.router.find(&target.host, target.path).filter(|(tenant, _)| tenant.spec.enabled);
+    let unavailable = |error, endpoint| Err(Unroutable { error, endpoint: Some(endpoint) });
+    match found {
+        Some((tenant, endpoint)) if tenant.slot.is_closed() => {
+            unavailable(PrecheckError::TenantClosed, endpoint)
+        }
+        Some((tenant, endpoint)) if tenant.is_login_unavailable() => {
+            unavailable(PrecheckError::StoreUnavailable, endpoint)
+        }
+        Some((tenant, endpoint)) => Ok((Arc::clone(tenant), endpoint)),
+        None if !table.is_initial_scan_done => Err(PrecheckError::Starting.into()),
+        None if Endpoint::is_missing_prefix(target.path) => Err(PrecheckError::MissingTenantPrefix.into()),
+        None => Err(PrecheckError::NotFound.into()),
+    }
+}
 
-    /// Finds the tenant that owns the path. The routing table is released before anything is
-    /// awaited, so that a long stream does not keep an old table and all its tenants alive.
-    fn locate<B>(&self, peer: &ConnInfo, request: &Request<B>) -> Result<(Arc<Tenant>, Endpoint), Refused>
-    where
-        B: http_body::Body,
-    {
-        let target = precheck::check(request)?;
-        let table = self.registry.load();
-        match self.check_host(&table.router, &target.host, peer) {
-            Err(PrecheckError::UnknownHost) if !table.is_initial_scan_done => {
-                return Err(PrecheckError::Starting.into());
-            }
-            checked => checked?,
-        }
-        match table.router.find(&target.host, target.path) {
-            Some((tenant, endpoint)) if tenant.spec.enabled && tenant.slot.is_closed() => {
-                Err(Refused { fault: PrecheckError::TenantClosed, endpoint: Some(endpoint) })
-            }
-            Some((tenant, endpoint)) if tenant.spec.enabled && tenant.is_login_unavailable() => {
-                Err(Refused { fault: PrecheckError::StoreUnavailable, endpoint: Some(endpoint) })
-            }
-            Some((tenant, endpoint)) if tenant.spec.enabled => Ok((Arc::clone(tenant), endpoint)),
-            _ if !table.is_initial_scan_done => Err(PrecheckError::Starting.into()),
-            _ if Endpoint::is_missing_prefix(target.path) => Err(PrecheckError::MissingTenantPrefix.into()),
-            _ => Err(PrecheckError::NotFound.into()),
-        }
+/// Checks that the host is served here. If the host or the SNI name belongs to a tenant, both must
+/// be equal, so that no browser reuses the connection of one tenant for another (RFC 9113 section
+/// 9.1.1).
+pub(super) fn check_host<T>(
+    server: &Server,
+    router: &Router<T>,
+    host: &str,
+    conn: &ConnInfo,
+) -> Result<(), PrecheckError> {
+    let is_tenants = router.is_tenant_host(host);
+    if !is_tenants && !server.hosts.is_gateway_on(host, conn.local_ip) {
+        return Err(PrecheckError::UnknownHost);
     }
+    match conn.sni.as_deref() {
+        Some(sni) if sni != host && (is_tenants || router.is_tenant_host(sni)) => {
+            Err(PrecheckError::SniMismatch)
+        }
+        _ => Ok(()),
+    }
+}
 
-    /// Checks that the host is served here. If the host or the SNI name belongs to a tenant, both
-    /// must be equal, so that no browser reuses the connection of one tenant for another (RFC 9113
-    /// section 9.1.1).
-    pub(super) fn check_host<T>(
-        &self,
-        router: &Router<T>,
-        host: &str,
-        peer: &ConnInfo,
-    ) -> Result<(), PrecheckError> {
-        let owned = router.is_tenant_host(host);
-        if !owned && !self.hosts.is_gateway_on(host, peer.local_ip) {
-            return Err(PrecheckError::UnknownHost);
-        }
-        match peer.sni.as_deref() {
-            Some(sni) if sni != host && (owned || router.is_tenant_host(sni)) => {
-                Err(PrecheckError::SniMismatch)
-            }
-            _ => Ok(()),
+/// Reserves room for the response until it has left. Without room, returns a refusal instead; a
+/// refusal is always sent.
+fn reserve_response(
+    server: &Server,
+    context: &RequestContext<'_>,
+    route: &RouteLog,
+    response: Response<Body>,
+    format: ErrorFormat,
+) -> (Response<Body>, Reservation) {
+    let budgets = &server.budgets;
+    let attribution = context.attribution(route.tenant.as_deref());
+    let size = response.body().size_hint().exact();
+    match budgets.reserve_response(&attribution, size, context.started) {
+        Ok(reservation) => (response, reservation),
+        Err(exhausted) => {
+            (response::budget_exhausted(format, exhausted), budgets.responses.new_reservation(&attribution))
         }
     }
+}
 
-    fn record(&self, visit: &RequestContext<'_>, trail: &RouteLog, status: StatusCode) {
-        let elapsed = self.clock.monotonic().saturating_duration_since(visit.started);
-        let route = trail.name(status);
-        self.metrics.record_response(route, status.as_u16(), elapsed);
-        tracing::debug!(
-            tenant = trail.tenant.as_ref().map(|tenant| tenant.spec.name.as_str()),
-            request_id = visit.request_id,
-            client.addr = %visit.conn.addr,
-            route,
-            status = status.as_u16(),
-            elapsed_ms = elapsed.as_millis() as u64,
-            "answered"
-        );
-    }
+/// Counts and logs the response.
+fn record(server: &Server, context: &RequestContext<'_>, route: &RouteLog, status: StatusCode) {
+    let elapsed = server.clock.monotonic().saturating_duration_since(context.started);
+    let route_label = route.label(status);
+    server.metrics.record_response(route_label, status.as_u16(), elapsed);
+    tracing::debug!(
+        tenant = route.tenant.as_ref().map(|tenant| tenant.spec.name.as_str()),
+        request_id = context.request_id,
+        client.addr = %context.conn.addr,
+        route = route_label,
+        status = status.as_u16(),
+        elapsed_ms = elapsed.as_millis() as u64,
+        "answered"
+    );
 }
 
 /// Returns whether a request to a tenant's base URL comes from an MCP client and not from a
 /// browser: clients post messages, open event streams and send preflights.
-fn is_of_a_client<B>(request: &Request<B>) -> bool {
+fn is_of_mcp_client<B>(request: &Request<B>) -> bool {
     let accepts = |kind: &str| {
         let mut accepted = request.headers().get_all(header::ACCEPT).iter();
         accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(kind)))
@@ -205,8 +214,9 @@ fn is_of_a_client<B>(request: &Request<B>) -> bool {
 }
 
 impl RouteLog {
-    fn name(&self, status: StatusCode) -> &'static str {
-        match self.route {
+    /// Returns the label of the endpoint in log and metrics.
+    fn label(&self, status: StatusCode) -> &'static str {
+        match self.endpoint {
             Some(Endpoint::Mcp) => "mcp",
             Some(Endpoint::Page) => "page",
             Some(Endpoint::Discovery(_)) => "discovery",

@@ -4,13 +4,14 @@
 //! No tenant is ever served here. It redirects only to hosts of this gateway, so it is not an open
 //! redirect. It answers challenges for the tokens of pending orders, whatever the Host.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,64 +19,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::budgets::Attribution;
-use super::listener::{Listeners, accept_loop};
-use super::request::{ConnInfo, Server};
+use super::request::ConnInfo;
+use super::{Server, dispatch};
+use crate::base::authority;
 use crate::base::body::{self, Body};
 use crate::base::linger;
 use crate::certs::NO_CHALLENGE_TEXT;
 
-const CHALLENGE: &str = "/.well-known/acme-challenge/";
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 /// Deadline of a connection: it carries one request and its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-impl Server {
-    /// Starts answering on the plain listeners. Redirects lead to the port `https`.
-    pub fn serve_http_redirect(self: &Arc<Self>, listeners: Listeners, https: u16) {
-        for socket in listeners.into_sockets() {
-            let talk = move |edge, stream, peer, _| converse(edge, stream, peer, https);
-            let accepting = accept_loop(Arc::clone(self), socket, "plain connection", talk);
-            self.tasks.spawn("plain listener", self.tasks.supervise("plain listener", accepting));
-        }
-    }
-
-    fn answer_plainly(&self, peer: &ConnInfo, request: &Request<Incoming>, https: u16) -> Response<Body> {
-        let path = request.uri().path();
-        if let Some(token) = path.strip_prefix(CHALLENGE) {
-            let answer =
-                self.certificates.as_ref().and_then(|certificates| certificates.http01_response(token));
-            tracing::debug!(client.addr = %peer.addr, known = answer.is_some(), "asked for a challenge");
-            return match answer {
-                Some(answer) => text(StatusCode::OK, answer),
-                None => text(StatusCode::NOT_FOUND, NO_CHALLENGE_TEXT),
-            };
-        }
-        let Some(host) = host(request).filter(|host| self.is_ours(host, peer)) else {
-            return text(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
-        };
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        let port = if https == 443 { String::new() } else { format!(":{https}") };
-        match HeaderValue::from_str(&format!("https://{host}{port}{target}")) {
-            Ok(location) if target.starts_with('/') => {
-                let mut response = text(StatusCode::PERMANENT_REDIRECT, "use https");
-                response.headers_mut().insert(header::LOCATION, location);
-                response
-            }
-            _ => text(StatusCode::BAD_REQUEST, "this address cannot be read"),
-        }
-    }
-
-    fn is_ours(&self, host: &str, peer: &ConnInfo) -> bool {
-        self.hosts.is_gateway_on(host, peer.local_ip)
-            || self.registry.load().tenant_hosts().any(|own| own.as_str() == host)
-    }
-}
-
-async fn converse(edge: Arc<Server>, stream: TcpStream, addr: SocketAddr, https: u16) {
-    let Some(peer) = ConnInfo::from_stream(&stream, addr) else { return };
+/// Serves a connection until its one request is answered.
+pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAddr, https_port: u16) {
+    let Some(conn) = ConnInfo::from_stream(&stream, addr) else { return };
     let is_unread = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         is_unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        let mut response = edge.answer_plainly(&peer, &request, https);
+        let mut response = handle(&server, &conn, &request, https_port);
         // The request body is not read, so the connection cannot be reused.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         async { Ok::<_, Infallible>(response) }
@@ -89,19 +50,53 @@ async fn converse(edge: Arc<Server>, stream: TcpStream, addr: SocketAddr, https:
     _ = tokio::time::timeout(DEADLINE, &mut connection).await;
     let stream = connection.into_parts().io.into_inner();
     if is_unread.into_inner()
-        && let Some(place) = edge.budgets.linger(&Attribution::new(peer.addr.ip(), None))
+        && let Some(lingerer) = server.budgets.linger(&Attribution::new(conn.addr.ip(), None))
     {
-        linger::over(stream, || place.of_its_network()).await;
+        linger::over(stream, || lingerer.of_its_network()).await;
     }
 }
 
-/// Returns the host of the only Host header, in lower case and without port.
-fn host(request: &Request<Incoming>) -> Option<String> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().host()) else { return None };
-    let authority: http::uri::Authority = host.to_str().ok()?.parse().ok()?;
-    let plain = request.method() != Method::CONNECT && !authority.as_str().contains('@');
-    plain.then(|| authority.host().to_ascii_lowercase())
+fn handle(server: &Server, conn: &ConnInfo, request: &Request<Incoming>, https_port: u16) -> Response<Body> {
+    match request.uri().path().strip_prefix(CHALLENGE_PATH) {
+        Some(token) => answer_challenge(server, conn, token),
+        None => redirect(server, conn, request, https_port),
+    }
+}
+
+fn answer_challenge(server: &Server, conn: &ConnInfo, token: &str) -> Response<Body> {
+    let answer = server.certificates.as_ref().and_then(|certificates| certificates.http01_response(token));
+    tracing::debug!(client.addr = %conn.addr, known = answer.is_some(), "asked for a challenge");
+    match answer {
+        Some(answer) => text(StatusCode::OK, answer),
+        None => text(StatusCode::NOT_FOUND, NO_CHALLENGE_TEXT),
+    }
+}
+
+fn redirect(
+    server: &Server,
+    conn: &ConnInfo,
+    request: &Request<Incoming>,
+    https_port: u16,
+) -> Response<Body> {
+    let Some(host) = own_host(server, conn, request) else {
+        return text(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
+    };
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
+    match HeaderValue::from_str(&format!("https://{host}{port}{target}")) {
+        Ok(location) if target.starts_with('/') => {
+            let mut response = text(StatusCode::PERMANENT_REDIRECT, "use https");
+            response.headers_mut().insert(header::LOCATION, location);
+            response
+        }
+        _ => text(StatusCode::BAD_REQUEST, "this address cannot be read"),
+    }
+}
+
+/// Returns the host that the request names by its Host header alone, if it is served here.
+fn own_host<'r>(server: &Server, conn: &ConnInfo, request: &'r Request<Incoming>) -> Option<Cow<'r, str>> {
+    let host = authority::only_host(request.headers()).filter(|_| request.uri().host().is_none())?;
+    dispatch::check_host(server, &server.registry.load().router, &host, conn).is_ok().then_some(host)
 }
 
 fn text(status: StatusCode, content: impl Into<bytes::Bytes>) -> Response<Body> {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection;
-use super::request::Server;
+use super::Server;
 use super::timeouts::Activity;
 use crate::base::accept::Acceptor;
 
@@ -77,55 +76,45 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-impl Server {
-    /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections
-    /// then finish their requests in flight; `Tasks::drain` sets the deadline for that.
-    pub fn serve(self: &Arc<Self>, listeners: Listeners) {
-        for socket in listeners.sockets {
-            let accepting = accept_loop(Arc::clone(self), socket, "connection", connection::serve);
-            self.tasks.spawn("listener", self.tasks.supervise("listener", accepting));
-        }
-    }
-}
-
 /// Builds the task that accepts from a socket and spawns a task for each connection.
 pub(super) fn accept_loop<F, C>(
-    edge: Arc<Server>,
+    server: Arc<Server>,
     socket: TcpListener,
-    name: &'static str,
-    converse: C,
+    task_name: &'static str,
+    serve: C,
 ) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static
 where
     F: Future<Output = ()> + Send + 'static,
     C: Fn(Arc<Server>, TcpStream, SocketAddr, Arc<Activity>) -> F + Clone + Send + Sync + 'static,
 {
     let socket = Arc::new(socket);
-    move || Box::pin(accept(Arc::clone(&edge), Arc::clone(&socket), name, converse.clone()))
+    move || Box::pin(accept(Arc::clone(&server), Arc::clone(&socket), task_name, serve.clone()))
 }
 
 /// Accepts connections until the process drains. A connection's permit is returned when it ends.
-async fn accept<F, C>(edge: Arc<Server>, socket: Arc<TcpListener>, name: &'static str, converse: C)
+async fn accept<F, C>(server: Arc<Server>, socket: Arc<TcpListener>, task_name: &'static str, serve: C)
 where
     F: Future<Output = ()> + Send + 'static,
     C: Fn(Arc<Server>, TcpStream, SocketAddr, Arc<Activity>) -> F,
 {
-    let mut acceptor = Acceptor::new(socket, Arc::clone(&edge.clock), Arc::clone(&edge.metrics));
+    let count_failure = || server.metrics.record_refused_connection("accept_error");
+    let mut acceptor = Acceptor::new(socket, Arc::clone(&server.clock), count_failure);
     loop {
-        let next = async { (edge.connection_limiter.acquire().await, acceptor.accept().await) };
+        let next = async { (server.connection_limiter.acquire().await, acceptor.accept().await) };
         let (permit, (stream, peer)) = tokio::select! {
             biased;
-            () = edge.tasks.soft().cancelled() => return,
+            () = server.tasks.soft().cancelled() => return,
             next = next => next,
         };
         let activity = Arc::new(Activity::default());
-        let Some(place) = edge.connection_limiter.admit(permit, peer.ip(), &activity) else { continue };
+        let Some(permit) = server.connection_limiter.admit(permit, peer.ip(), &activity) else { continue };
         // Boxed, since every wrapper around a future reserves space for it again: 12 KiB for a
         // future of 3 KiB.
-        let conversation = Box::pin(converse(Arc::clone(&edge), stream, peer, activity));
-        edge.tasks.spawn(name, async move {
+        let serving = Box::pin(serve(Arc::clone(&server), stream, peer, activity));
+        server.tasks.spawn(task_name, async move {
             tokio::select! {
-                () = conversation => {}
-                () = place.evicted() => {}
+                () = serving => {}
+                () = permit.evicted() => {}
             }
         });
     }

@@ -8,16 +8,33 @@ use askama::Template;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::response;
+use super::Server;
+use super::request::RequestContext;
+use super::response::{self, ErrorFormat};
 use crate::base::body::{self, Body};
 use crate::mcp::{Permissions, ProtectedItem};
 use crate::oauth::bearer::Principal;
 use crate::settings::OpenTenants;
-use crate::spec::TenantSpec;
+use crate::spec::{ResourceSpelling, TenantSpec};
+use crate::tenants::tenant::Tenant;
 
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
+
+/// Answers with the page, except to callers that an open tenant does not answer at all.
+pub(super) fn handle(
+    server: &Server,
+    context: &RequestContext<'_>,
+    tenant: &Tenant,
+    method: &Method,
+) -> Response<Body> {
+    if let Err(denial) = tenant.bearer.check_page_access(context.conn.effective_ip()) {
+        return response::denial(tenant, denial, ErrorFormat::ProblemJson, ResourceSpelling::Connector);
+    }
+    let render = || render(&tenant.spec, tenant.mcp.permissions(), server.open_tenants);
+    respond(|| tenant.page.get_or_init(render).clone(), method)
+}
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -42,17 +59,17 @@ struct ConnectorPage<'a> {
 }
 
 impl<'a> ConnectorPage<'a> {
-    fn of(spec: &'a TenantSpec, rights: &Permissions, open: OpenTenants) -> Self {
-        let may = |item| rights.allows(&Principal::Anonymous, item);
-        let words = may(ProtectedItem::Description);
+    fn new(spec: &'a TenantSpec, permissions: &Permissions, open: OpenTenants) -> Self {
+        let may = |item| permissions.allows(&Principal::Anonymous, item);
+        let may_read_description = may(ProtectedItem::Description);
         let keyed = !spec.access.api_keys.is_empty();
         let redirect_uri = spec.redirect_uri();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
             title: &spec.title,
-            description: spec.description.as_deref().filter(|_| words),
-            dataset: words.then_some(&*spec.dataset),
+            description: spec.description.as_deref().filter(|_| may_read_description),
+            dataset: may_read_description.then_some(&*spec.dataset),
             url: spec.public_url.connector_url(),
             access: match (keyed, local) {
                 _ if redirect_uri.is_some() => "with your Microsoft account",
@@ -82,12 +99,12 @@ fn is_insecure(origin: &str) -> bool {
 }
 
 /// Renders the page of a tenant.
-pub(super) fn render(spec: &TenantSpec, rights: &Permissions, open: OpenTenants) -> Bytes {
-    ConnectorPage::of(spec, rights, open).render().expect("the page is written to a String").into()
+fn render(spec: &TenantSpec, permissions: &Permissions, open: OpenTenants) -> Bytes {
+    ConnectorPage::new(spec, permissions, open).render().expect("the page is written to a String").into()
 }
 
-/// Answers a request for the page.
-pub(super) fn respond(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
+/// Answers a request for the page with its HTML.
+fn respond(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return response::method_not_allowed("GET, HEAD");
     }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
 use super::response::{self, ErrorFormat, Problem};
+use crate::base::authority;
 use crate::base::body::Body;
 use crate::routing::{PathError, check_path};
 
@@ -67,17 +68,18 @@ pub(crate) enum PrecheckError {
 /// Returns a request's target, or what is wrong with its head. It reads nothing but the request.
 pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestTarget<'_>, PrecheckError> {
     check_framing(request)?;
-    let authority = authority(request)?;
+    let authority = find_authority(request)?;
     let uri = request.uri();
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
         return Err(PrecheckError::TargetTooLong);
     }
     check_path(uri.path())?;
-    Ok(RequestTarget { host: host_of(authority)?, path: uri.path() })
+    let host = authority::host(authority).ok_or(PrecheckError::MalformedHost)?;
+    Ok(RequestTarget { host, path: uri.path() })
 }
 
 fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), PrecheckError> {
-    if !transfer_encoding_is_plain(request.headers()) {
+    if !has_plain_transfer_encoding(request.headers()) {
         return Err(PrecheckError::TransferEncoding);
     }
     let has_body = !request.body().is_end_stream();
@@ -88,7 +90,7 @@ fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), Prechec
     }
 }
 
-fn transfer_encoding_is_plain(headers: &HeaderMap) -> bool {
+fn has_plain_transfer_encoding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,
@@ -99,7 +101,7 @@ fn transfer_encoding_is_plain(headers: &HeaderMap) -> bool {
 
 /// Returns the authority of the request. If the target has one (absolute form, `:authority`), the
 /// Host header must be equal.
-fn authority<B>(request: &Request<B>) -> Result<&str, PrecheckError> {
+fn find_authority<B>(request: &Request<B>) -> Result<&str, PrecheckError> {
     let of_target = request.uri().authority().map(http::uri::Authority::as_str);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (of_target, hosts.next(), hosts.next()) {
@@ -111,33 +113,6 @@ fn authority<B>(request: &Request<B>) -> Result<&str, PrecheckError> {
         (Some(target), None, _) if request.version() >= Version::HTTP_2 => Ok(target),
         (None, Some(host), _) => host.to_str().map_err(|_| PrecheckError::MalformedHost),
         (_, None, _) => Err(PrecheckError::NoHost),
-    }
-}
-
-/// Returns the host of `host[:port]` in lower case, without the trailing dot of a fully qualified
-/// name. The port may be empty (RFC 3986 section 3.2.3).
-fn host_of(authority: &str) -> Result<Cow<'_, str>, PrecheckError> {
-    let (host, port) = match authority.rfind(']') {
-        Some(end) => authority.split_at(end + 1),
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let port_is_fine =
-        matches!(port, "" | ":") || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    if !port_is_fine || !is_plausible(host) {
-        return Err(PrecheckError::MalformedHost);
-    }
-    let small = !host.bytes().any(|byte| byte.is_ascii_uppercase());
-    Ok(if small { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
-}
-
-fn is_plausible(host: &str) -> bool {
-    let all = |text: &str, more: &[u8]| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
-    };
-    match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(|address| all(address, b":.")),
-        None => all(host, b"-._"),
     }
 }
 
@@ -199,11 +174,11 @@ impl PrecheckError {
         )
     }
 
-    /// Builds the response. If the fault is suspicious, it also closes the HTTP/1 connection.
-    pub(super) fn into_response(self, form: ErrorFormat, version: Version) -> Response<Body> {
-        let found = self.to_string();
-        let problem = Problem { status: self.status(), summary: &found, help: Some(self.help()) };
-        let mut response = response::rejection(form, problem);
+    /// Builds the response. If the error is suspicious, it also closes the HTTP/1 connection.
+    pub(super) fn into_response(self, format: ErrorFormat, version: Version) -> Response<Body> {
+        let summary = self.to_string();
+        let problem = Problem { status: self.status(), summary: &summary, help: Some(self.help()) };
+        let mut response = response::rejection(format, problem);
         let seconds = match self {
             Self::Starting => Some("1"),
             Self::TenantClosed | Self::StoreUnavailable => Some("60"),

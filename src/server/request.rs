@@ -1,98 +1,14 @@
-//! State shared by all connections and requests of the edge, and what is known of each one.
+//! What is known of a connection and of a request before any of it is read.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http::HeaderValue;
 use tokio::net::TcpStream;
 
-use super::budgets::{Attribution, MemoryBudgets};
-use super::connection_limits::ConnectionLimiter;
-use super::{response, tls};
-use crate::base::clock::Clock;
-use crate::base::log_limiter::LogLimiter;
+use super::budgets::Attribution;
 use crate::base::random;
-use crate::base::task::Tasks;
-use crate::certs::Certificates;
-use crate::routing::GatewayHosts;
-use crate::settings::{Limits, OpenTenants, Settings};
-use crate::telemetry::audit::Audit;
-use crate::telemetry::metrics::Metrics;
-use crate::tenants::registry::Registry;
 use crate::tenants::tenant::Tenant;
-
-/// What the edge depends on.
-#[derive(Clone)]
-pub struct ServerDeps {
-    /// The tenants' routing table.
-    pub registry: Registry,
-    /// Counts connections, requests and refusals.
-    pub metrics: Arc<Metrics>,
-    /// The clock; tests have their own.
-    pub clock: Arc<dyn Clock>,
-    /// Owns the tasks of listeners and connections, and signals the drain.
-    pub tasks: Tasks,
-    /// The audit log, for refused calls.
-    pub audit: Audit,
-    /// Without certificates, the listeners speak plain HTTP/1.1.
-    pub certificates: Option<Arc<Certificates>>,
-}
-
-/// The public edge of one gateway.
-pub struct Server {
-    pub(super) registry: Registry,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) tasks: Tasks,
-    pub(super) audit: Audit,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
-    /// The TLS configuration that answers TLS-ALPN-01 challenges.
-    pub(super) acme_challenge_tls: Option<Arc<rustls::ServerConfig>>,
-    pub(super) certificates: Option<Arc<Certificates>>,
-    pub(super) limits: Limits,
-    pub(super) connection_limiter: ConnectionLimiter,
-    pub(super) budgets: MemoryBudgets,
-    pub(super) hosts: GatewayHosts,
-    pub(super) allowed_origins: Vec<String>,
-    pub(super) open_tenants: OpenTenants,
-    /// `Strict-Transport-Security`, sent on every response except under a placeholder certificate.
-    pub(super) hsts: Option<HeaderValue>,
-    /// Limits the log line about failed handshakes.
-    pub(super) handshake_log_limiter: LogLimiter,
-}
-
-impl Server {
-    /// Builds the edge. It serves nothing before [`Server::serve`].
-    pub fn new(settings: &Settings, handles: ServerDeps) -> Arc<Self> {
-        let limits = settings.limits.clone();
-        Arc::new(Self {
-            registry: handles.registry,
-            connection_limiter: ConnectionLimiter::new(&limits, Arc::clone(&handles.metrics)),
-            budgets: MemoryBudgets::new(&limits, &handles.metrics),
-            metrics: handles.metrics,
-            clock: handles.clock,
-            tasks: handles.tasks,
-            audit: handles.audit,
-            tls: handles
-                .certificates
-                .as_ref()
-                .map(|certificates| tls::server_config(certificates.resolver())),
-            acme_challenge_tls: handles
-                .certificates
-                .as_ref()
-                .and_then(|certificates| certificates.challenge_config()),
-            certificates: handles.certificates,
-            limits,
-            hosts: settings.gateway_hosts(),
-            allowed_origins: settings.allowed_origins.clone(),
-            open_tenants: settings.open_tenants,
-            hsts: settings.hsts.map(response::strict_transport_security),
-            handshake_log_limiter: LogLimiter::new(Duration::from_secs(1)),
-        })
-    }
-}
 
 /// What is known of a connection.
 #[derive(Debug, Clone)]
@@ -110,10 +26,9 @@ pub(super) struct ConnInfo {
 impl ConnInfo {
     /// Reads both ends of a socket. Returns `None` if it is closed already.
     pub(super) fn from_stream(stream: &TcpStream, addr: SocketAddr) -> Option<Self> {
-        let local = stream.local_addr().ok()?.ip().to_canonical();
         Some(Self {
             addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()),
-            local_ip: local,
+            local_ip: stream.local_addr().ok()?.ip().to_canonical(),
             sni: None,
             has_placeholder_certificate: false,
         })
@@ -140,9 +55,8 @@ pub(super) struct RequestContext<'a> {
 }
 
 impl<'a> RequestContext<'a> {
-    pub(super) fn new(edge: &Server, peer: &'a ConnInfo) -> Self {
-        let (id, started) = (random::hex::<8>(), edge.clock.monotonic());
-        Self { conn: peer, request_id: id, started, has_credential: AtomicBool::new(false) }
+    pub(super) fn new(conn: &'a ConnInfo, started: Instant) -> Self {
+        Self { conn, request_id: random::hex::<8>(), started, has_credential: AtomicBool::new(false) }
     }
 
     /// Records that the request carried a valid credential.

@@ -1,5 +1,7 @@
 //! Responses that the edge itself gives, and the headers common to every response.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
@@ -9,12 +11,17 @@ use super::budgets;
 use crate::base::body::{self, Body};
 use crate::base::budget::Exhausted;
 use crate::base::headers::retry_after;
+use crate::oauth::bearer::Denial;
 use crate::routing::Endpoint;
+use crate::spec::ResourceSpelling;
+use crate::tenants::tenant::Tenant;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+/// When to try again after our own parts failed.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// The content of a problem document (RFC 9457).
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +29,7 @@ pub(super) struct Problem<'a> {
     pub(super) status: StatusCode,
     /// What was found: one sentence, lower case, no full stop.
     pub(super) summary: &'a str,
-    /// What to do about it, unless `found` already says so.
+    /// What to do about it, unless `summary` already says so.
     pub(super) help: Option<&'a str>,
 }
 
@@ -76,19 +83,53 @@ fn is_connector(path: &str) -> bool {
 }
 
 /// Builds a refusal in the given format.
-pub(super) fn rejection(form: ErrorFormat, refused: Problem<'_>) -> Response<Body> {
-    match form {
+pub(super) fn rejection(format: ErrorFormat, refused: Problem<'_>) -> Response<Body> {
+    match format {
         ErrorFormat::ProblemJson => problem(refused),
         ErrorFormat::JsonRpc => rpc_error(refused.status, -32600, &refused.detail()),
     }
 }
 
 /// Builds the refusal of a request that a budget has no room for, with `Retry-After`.
-pub(super) fn budget_exhausted(form: ErrorFormat, exhausted: Exhausted) -> Response<Body> {
-    let (found, help) = (exhausted.to_string(), Some("try again in a moment"));
-    let mut response =
-        rejection(form, Problem { status: StatusCode::SERVICE_UNAVAILABLE, summary: &found, help });
+pub(super) fn budget_exhausted(format: ErrorFormat, exhausted: Exhausted) -> Response<Body> {
+    let problem = Problem {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        summary: &exhausted.to_string(),
+        help: Some("try again in a moment"),
+    };
+    let mut response = rejection(format, problem);
     response.headers_mut().insert(header::RETRY_AFTER, retry_after(budgets::RETRY));
+    response
+}
+
+/// Builds the refusal of a caller that the bearer check does not admit, with its challenge if the
+/// denial has one (RFC 6750 section 3). `spelling` is that of the endpoint that the client used.
+pub(super) fn denial(
+    tenant: &Tenant,
+    denial: Denial,
+    format: ErrorFormat,
+    spelling: ResourceSpelling,
+) -> Response<Body> {
+    let problem = Problem { status: denial.status(), summary: tenant.bearer.message(denial), help: None };
+    let mut response = rejection(format, problem);
+    if let Some(challenge) = tenant.bearer.challenge(denial, spelling) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if denial == Denial::Unavailable {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after(RETRY_AFTER_FAILURE));
+    }
+    response
+}
+
+/// Builds the 429 of a caller that has used up its requests per minute.
+pub(super) fn too_many_requests(format: ErrorFormat, wait: Duration) -> Response<Body> {
+    let problem = Problem {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        summary: "this caller has used up its requests per minute",
+        help: Some("wait as long as Retry-After says"),
+    };
+    let mut response = rejection(format, problem);
+    response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     response
 }
 
@@ -131,7 +172,7 @@ pub(super) fn close_connection(response: &mut Response<Body>, version: Version) 
 
 /// Returns `Strict-Transport-Security` (RFC 6797) for the given period. It omits
 /// `includeSubDomains`, since subdomains may belong to others.
-pub(super) fn strict_transport_security(period: std::time::Duration) -> HeaderValue {
+pub(super) fn strict_transport_security(period: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", period.as_secs())).expect("digits are a header value")
 }
 

@@ -241,7 +241,7 @@ async fn what_a_request_is_said_to_take_covers_what_waits_for_its_body() {
         has_placeholder_certificate: false,
     };
     let request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
-    let waiting = gateway.edge.handle(&peer, request);
+    let waiting = super::dispatch::handle(&gateway.edge, &peer, request);
     assert!(size_of_val(&waiting) as u64 <= super::body::HEAD_BYTES * 3 / 4, "{}", size_of_val(&waiting));
 }
 
@@ -396,7 +396,7 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
             sni: sni.map(Into::into),
             has_placeholder_certificate: false,
         };
-        gateway.edge.check_host(&router, host, &peer)
+        super::dispatch::check_host(&gateway.edge, &router, host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
     assert_eq!(check(None, "one.example"), Ok(()));

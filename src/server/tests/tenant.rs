@@ -9,7 +9,9 @@ use crate::backend::{self, AddressRules, Pool};
 use crate::base::digest::Digest;
 use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::bearer::BearerCheck;
+use crate::server::oauth_endpoint;
 use crate::server::page::tests::spec;
+use crate::server::request::RequestContext;
 use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
 use crate::tenants::tenant::{Tenant, TenantSlot};
 
@@ -263,14 +265,8 @@ async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
     let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
         let peer = ConnInfo { addr, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
-        gateway
-            .edge
-            .check_login_rate_limit(
-                &tenant,
-                step,
-                &crate::server::request::RequestContext::new(&gateway.edge, &peer),
-            )
-            .is_ok()
+        let context = RequestContext::new(&peer, gateway.edge.clock.monotonic());
+        oauth_endpoint::check_rate_limit(&gateway.edge, &context, &tenant, step).is_ok()
     };
     for step in [OAuthEndpoint::Authorize, OAuthEndpoint::Token, OAuthEndpoint::Register] {
         let from_one: Vec<bool> = (1..=9).map(|last| may(step, &format!("2001:db8:1:2::{last}"))).collect();
