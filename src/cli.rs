@@ -74,8 +74,8 @@ fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let live = args.live.then(|| Duration::from_secs(args.timeout));
     let default = [settings.tenants.clone()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
-    let telling = check::CheckOutput { format: args.format.into(), errors_only: args.quiet, is_host_unknown };
-    let outcome = check::check(paths, &configuration::bundle_context(&settings), live, telling);
+    let telling = check::CheckOutput { format: args.format, errors_only: args.quiet, is_host_unknown };
+    let outcome = check::check(paths, &configuration::load_context(&settings), live, telling);
     Ok(match outcome {
         check::CheckOutcome::Fine => Exit::Fine,
         check::CheckOutcome::Rejected => Exit::Findings,

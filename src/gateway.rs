@@ -124,7 +124,12 @@ impl Gateway {
         let (store, kept) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let plain = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
-        let admin = bind_admin(settings.admin).await?;
+        let admin = match settings.admin {
+            Some(address) => {
+                Some(admin::bind(address).await.map_err(|cause| Error::Admin { address, cause })?)
+            }
+            None => None,
+        };
         let clock = SystemClock::shared();
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new());
@@ -138,7 +143,8 @@ impl Gateway {
         watch_store(store.as_ref(), &metrics);
         let bound = (listeners.local_addrs(), plain.local_addrs());
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
-        let context = build_load_context(&settings, &addresses, env);
+        let own_addresses = addresses.listen.iter().copied().chain(addresses.admin);
+        let context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
         let contexts =
             store.as_ref().map(|store| ContextStore::new(store.folder(), Arc::clone(store.keyring())));
         let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
@@ -348,24 +354,21 @@ async fn open_store(
     }
 }
 
-async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
-    let Some(address) = address else { return Ok(None) };
-    admin::bind(address).await.map(Some).map_err(|cause| Error::Admin { address, cause })
-}
-
-/// Returns the context for loading tenants, with port numbers resolved.
-fn build_load_context(
+/// Returns the context for loading tenants: what the settings say, the base of their public URLs,
+/// the addresses of this gateway, and the variables that their files may refer to.
+pub fn load_context(
     settings: &Settings,
-    addresses: &Addresses,
+    public_base: String,
+    own_addresses: impl Iterator<Item = SocketAddr>,
     env: BTreeMap<String, Secret>,
 ) -> bundle::LoadContext {
     bundle::LoadContext {
-        public_base: addresses.public_base.clone(),
+        public_base,
         hosts: settings.gateway_hosts(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
         backend_only: settings.backend_only.clone(),
-        own_addresses: addresses.listen.iter().copied().chain(addresses.admin).collect(),
+        own_addresses: own_addresses.collect(),
         require_auth: settings.open_tenants == OpenTenants::Refused,
         secret_roots: settings.secret_roots.clone(),
         confine_tenants: settings.confine_tenants,

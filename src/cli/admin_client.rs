@@ -1,15 +1,15 @@
 //! The client of a running gateway's admin listener: one plain HTTP/1.1 exchange per request, each
 //! with a timeout.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -21,16 +21,16 @@ use crate::tenants::status::TenantStatus;
 /// segment.
 const NOT_UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The same for a host, which may be an IPv6 address.
-const NO_HOST: AsciiSet = NOT_UNRESERVED.remove(b':');
+const NOT_HOST: AsciiSet = NOT_UNRESERVED.remove(b':');
 /// The timeout of an optional request.
-const GLANCE: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(5);
+const OPTIONAL_TIMEOUT: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of a change, which may wait for files to become stable and for the disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout of a certificate order: slightly more than the gateway allows.
-const ORDER: Duration = Duration::from_secs(320);
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(320);
 /// The maximum response size; the statuses of ten thousand tenants fit.
-const LARGEST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -76,93 +76,90 @@ impl AdminClient {
 
     /// Returns the gateway's self-description. The timeout is short, since no gateway may be
     /// running.
-    pub(super) fn about(&self) -> Result<GatewayInfo, Error> {
-        self.parsed(&self.ask(Method::GET, "/api/gateway", Bytes::new(), GLANCE)?)
+    pub(super) fn gateway_info(&self) -> Result<GatewayInfo, Error> {
+        self.parse(&self.exchange(Method::GET, "/api/gateway", Bytes::new(), OPTIONAL_TIMEOUT)?)
     }
 
     /// Returns the status of all tenants.
     pub(super) fn tenants(&self) -> Result<Vec<TenantStatus>, Error> {
-        self.json("/api/tenants")
+        self.get_parsed("/api/tenants")
     }
 
     /// Returns the status of one tenant, by name or by the stem of its files.
     pub(super) fn tenant(&self, name: &str) -> Result<TenantStatus, Error> {
-        self.json(&Self::path_of(name, ""))
-    }
-
-    /// Sends a command and returns the gateway's response.
-    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Error> {
-        self.parsed(&self.ask(method, path, body, PATIENCE)?)
-    }
-
-    /// Returns the path `/api/tenants/NAME` followed by `rest`.
-    pub(super) fn path_of(name: &str, rest: &str) -> String {
-        format!("/api/tenants/{}{rest}", encoded(name))
-    }
-
-    /// Encodes a text as a path segment.
-    pub(super) fn encoded(text: &str) -> String {
-        encoded(text).to_string()
-    }
-
-    /// Returns the path for adding a file.
-    pub(super) fn path_of_file(name: &str, replace: bool) -> String {
-        format!("/api/files/{}{}", encoded(name), if replace { "?replace=1" } else { "" })
-    }
-
-    /// Makes the gateway rescan all tenants.
-    pub(super) fn reload(&self) -> Result<Value, Error> {
-        self.order(Method::POST, "/-/reload", Bytes::new())
-    }
-
-    /// Makes the gateway copy its store; returns the path of the copy.
-    pub(super) fn backup(&self) -> Result<std::path::PathBuf, Error> {
-        #[derive(serde::Deserialize)]
-        struct Copied {
-            path: std::path::PathBuf,
-        }
-        let copied: Copied = self.parsed(&self.ask(Method::POST, "/-/backup", Bytes::new(), PATIENCE)?)?;
-        Ok(copied.path)
-    }
-
-    fn parsed<T: serde::de::DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Error> {
-        serde_json::from_slice(answer).map_err(|_| Error::NotAGateway(self.address))
+        self.get_parsed(&tenant_path(name, ""))
     }
 
     /// Returns the status of all certificates.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateStatus>, Error> {
-        self.json("/api/certs")
+        self.get_parsed("/api/certs")
     }
 
-    /// Renews a certificate, or rehearses that, and waits for the result.
-    pub(super) fn certificate_order(&self, name: &str, rehearsal: bool) -> Result<(), Error> {
-        let verb = if rehearsal { "rehearse" } else { "renew" };
-        let name = percent_encoding::utf8_percent_encode(name, &NO_HOST);
-        self.ask(Method::POST, &format!("/-/{verb}/{name}"), Bytes::new(), ORDER).map(|_| ())
+    /// Sends a command and returns the gateway's response.
+    pub(super) fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Error> {
+        self.parse(&self.exchange(method, path, body, CHANGE_TIMEOUT)?)
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.parsed(&self.get(path)?)
+    /// Makes the gateway rescan all tenants.
+    pub(super) fn reload(&self) -> Result<Value, Error> {
+        self.send(Method::POST, "/-/reload", Bytes::new())
+    }
+
+    /// Makes the gateway copy its store; returns the path of the copy.
+    pub(super) fn back_up(&self) -> Result<PathBuf, Error> {
+        #[derive(serde::Deserialize)]
+        struct Copied {
+            path: PathBuf,
+        }
+        let copied: Copied =
+            self.parse(&self.exchange(Method::POST, "/-/backup", Bytes::new(), CHANGE_TIMEOUT)?)?;
+        Ok(copied.path)
+    }
+
+    /// Renews a certificate, or only tries whether that would work, and waits for the result.
+    pub(super) fn renew_certificate(&self, name: &str, is_dry_run: bool) -> Result<(), Error> {
+        let verb = if is_dry_run { "rehearse" } else { "renew" };
+        let name = utf8_percent_encode(name, &NOT_HOST);
+        self.exchange(Method::POST, &format!("/-/{verb}/{name}"), Bytes::new(), CERTIFICATE_TIMEOUT)
+            .map(|_| ())
     }
 
     fn get(&self, path: &str) -> Result<Bytes, Error> {
-        self.ask(Method::GET, path, Bytes::new(), DEADLINE)
+        self.exchange(Method::GET, path, Bytes::new(), READ_TIMEOUT)
+    }
+
+    fn get_parsed<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.parse(&self.get(path)?)
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(answer).map_err(|_| Error::NotAGateway(self.address))
     }
 
     /// Sends one request. A refusal is returned in the gateway's words.
-    fn ask(&self, method: Method, path: &str, body: Bytes, deadline: Duration) -> Result<Bytes, Error> {
+    fn exchange(&self, method: Method, path: &str, body: Bytes, timeout: Duration) -> Result<Bytes, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-        runtime.block_on(within(deadline, self.address, exchange(self.address, method, path, body)))
+        runtime.block_on(async {
+            let exchange = exchange(self.address, method, path, body);
+            tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout(self.address)))
+        })
     }
 }
 
-async fn within<T>(
-    deadline: Duration,
-    address: SocketAddr,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::time::timeout(deadline, answer).await.unwrap_or(Err(Error::Timeout(address)))
+/// Returns the path `/api/tenants/NAME` followed by `rest`.
+pub(super) fn tenant_path(name: &str, rest: &str) -> String {
+    format!("/api/tenants/{}{rest}", encode_segment(name))
+}
+
+/// Returns the path for adding a file.
+pub(super) fn file_path(name: &str, replace: bool) -> String {
+    format!("/api/files/{}{}", encode_segment(name), if replace { "?replace=1" } else { "" })
+}
+
+/// Encodes a text as one path segment.
+pub(super) fn encode_segment(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, &NOT_UNRESERVED)
 }
 
 async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
@@ -180,7 +177,7 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
     let answer = async {
         let response = sender.send_request(request).await.map_err(not_ours)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST_BYTES).collect().await;
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
         Ok((status, body.map_err(|_| Error::NotAGateway(address))?.to_bytes()))
     };
     // The connection is driven alongside the response; its result adds nothing to the response's.
@@ -203,10 +200,6 @@ fn detail(body: &[u8]) -> Option<(String, Vec<Value>)> {
     let problem: Value = serde_json::from_slice(body).ok()?;
     let findings = problem.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
     Some((problem.get("detail")?.as_str()?.to_owned(), findings))
-}
-
-fn encoded(name: &str) -> percent_encoding::PercentEncode<'_> {
-    percent_encoding::utf8_percent_encode(name, &NOT_UNRESERVED)
 }
 
 #[cfg(test)]

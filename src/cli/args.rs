@@ -470,15 +470,6 @@ pub enum Format {
     Json,
 }
 
-impl From<Format> for super::render::FindingFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Human => Self::Human,
-            Format::Json => Self::Json,
-        }
-    }
-}
-
 const TOP_EXAMPLES: &str = "\
 Examples:
   tenantd demo                                 see it work, with sample data

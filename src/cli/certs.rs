@@ -9,8 +9,8 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::admin_client::AdminClient;
+use super::admin_request::client;
 use super::args::{AdminArgs, CertsAction, CertsArgs, CertsQueryArgs};
-use super::healthcheck::client;
 use super::{Exit, admin_client, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::{self, CertificateStatus};
@@ -21,8 +21,8 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     match &args.action {
         CertsAction::List { question } => list(question),
         CertsAction::Show { name, question } => show(name, question),
-        CertsAction::Renew { name, admin } => order(name, admin, false),
-        CertsAction::Test { name, admin } => order(name, admin, true),
+        CertsAction::Renew { name, admin } => renew(name, admin, false),
+        CertsAction::Test { name, admin } => renew(name, admin, true),
         CertsAction::Doctor(args) => doctor::run(args),
         CertsAction::Import { certificate, key, certs, config } => {
             let flags = Flags::new().with(SettingKey::CERTS, certs);
@@ -71,9 +71,9 @@ fn show(name: &str, question: &CertsQueryArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn order(name: &str, admin: &AdminArgs, rehearsal: bool) -> anyhow::Result<Exit> {
-    match client(admin)?.certificate_order(name, rehearsal) {
-        Ok(()) if rehearsal => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
+fn renew(name: &str, admin: &AdminArgs, is_dry_run: bool) -> anyhow::Result<Exit> {
+    match client(admin)?.renew_certificate(name, is_dry_run) {
+        Ok(()) if is_dry_run => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
         Ok(()) => output::print(&format!("A new certificate for {name} is served.\n"))?,
         Err(error @ admin_client::Error::Rejected(..)) => {
             output::print_error(error);

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::output;
-use super::render::{self, FindingFormat};
+use super::args::Format;
+use super::{output, render};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file::why;
 use crate::bundle::{self, EntryFiles, LoadContext};
@@ -64,7 +64,7 @@ pub struct CheckedTenant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckOutput {
     /// The output format.
-    pub format: FindingFormat,
+    pub format: Format,
     /// Whether to omit tenants without errors.
     pub errors_only: bool,
     /// Whether the gateway's host is unknown, so that no URL can be shown.
@@ -141,8 +141,8 @@ pub fn validate_paths(paths: &[PathBuf], context: &LoadContext) -> Result<CheckR
 /// Standard output cannot be written to.
 pub fn print(verdict: &CheckReport, telling: CheckOutput) -> io::Result<()> {
     match telling.format {
-        FindingFormat::Human => output::print(&human(verdict, telling.errors_only)),
-        FindingFormat::Json => {
+        Format::Human => output::print(&human(verdict, telling.errors_only)),
+        Format::Json => {
             let told = |tenant: &&CheckedTenant| !telling.errors_only || tenant.findings.has_errors();
             let tenants = verdict.tenants.iter().filter(told).cloned().collect();
             let told = CheckReport { findings: verdict.findings.clone(), tenants };

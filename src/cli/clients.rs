@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin_client::AdminClient;
-use super::admin_request::{ask, print_answer};
+use super::admin_client::{encode_segment, tenant_path};
+use super::admin_request::{print_answer, send};
 use super::args::{ClientsAction, ClientsArgs};
 use super::{Exit, output};
 use crate::oauth::client::{DocumentComparison, compare_with_vendors};
@@ -15,14 +15,14 @@ pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
     match &args.action {
         ClientsAction::Add { tenant, name, redirect_uri, public, admin } => {
             let entry = json!({ "name": name, "redirect_uris": redirect_uri, "public": public });
-            print_answer(ask(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
+            print_answer(send(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
         }
         ClientsAction::List { tenant, question } => {
-            let listed = ask(&question.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
+            let listed = send(&question.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
             print_answer(listed, |listed| output::rendered(question.format, listed, table))
         }
         ClientsAction::Remove { tenant, client_id, admin } => {
-            let removed = ask(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
+            let removed = send(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
             print_answer(removed, |removed| {
                 let ended = removed["grants_ended"].as_u64().unwrap_or_default();
                 format!("{} is out; {ended} of its logins ended\n", printable(client_id))
@@ -33,9 +33,8 @@ pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
 }
 
 fn path(tenant: &str, id: &str) -> String {
-    let rest =
-        if id.is_empty() { "/clients".to_owned() } else { format!("/clients/{}", AdminClient::encoded(id)) };
-    AdminClient::path_of(tenant, &rest)
+    let rest = if id.is_empty() { "/clients".to_owned() } else { format!("/clients/{}", encode_segment(id)) };
+    tenant_path(tenant, &rest)
 }
 
 fn added(added: &Value) -> String {

@@ -8,10 +8,9 @@ use super::admin_client::AdminClient;
 use super::{output, render};
 use crate::admin::GatewayInfo;
 use crate::base::secret::Secret;
-use crate::bundle;
-use crate::settings::{
-    Environment, Flags, LoadedSettings, OpenTenants, SettingKey, Settings, TlsMode, ZipHosts, config_path,
-};
+use crate::bundle::LoadContext;
+use crate::gateway;
+use crate::settings::{Environment, Flags, LoadedSettings, SettingKey, Settings, TlsMode, config_path};
 use crate::store::KeySource;
 
 /// The prefix of variables that tenants' files may refer to.
@@ -49,11 +48,11 @@ pub(super) struct CheckSettings {
 /// # Errors
 /// All findings as one text.
 pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Result<CheckSettings> {
-    judging_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
+    load_for_check_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
 }
 
 /// Like `load_for_check`, with the installed configuration at `installed`.
-fn judging_beside(
+fn load_for_check_beside(
     flags: Flags,
     config: Option<&Path>,
     environment: &Environment,
@@ -66,14 +65,14 @@ fn judging_beside(
     if !loaded.warnings.is_empty() {
         output::print_error_lines(&render::human(&loaded.warnings));
     }
-    let is_said_here = loaded.is_host_given && (is_at_hand || file.is_none());
-    let asked = (!is_said_here).then(|| running(&loaded.settings)).flatten();
-    if let Some((address, about)) = asked {
+    let is_given_here = loaded.is_host_given && (is_at_hand || file.is_none());
+    let running = (!is_given_here).then(|| ask_gateway(&loaded.settings)).flatten();
+    if let Some((address, info)) = running {
         output::print_error(format!(
             "judged as by the gateway on {address}, whose URLs begin with {}",
-            about.public_base
+            info.public_base
         ));
-        loaded = load_from(&with_gateway_info(flags, &about), environment, file.as_deref())?;
+        loaded = load_from(&with_gateway_info(flags, &info), environment, file.as_deref())?;
     } else if !is_at_hand && let Some(file) = &file {
         output::print_error(format!("judged by {}", file.display()));
     }
@@ -81,20 +80,20 @@ fn judging_beside(
 }
 
 /// Returns the self-description of the gateway running on this machine, if there is one.
-fn running(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
+fn ask_gateway(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
     let address = settings.admin?;
-    Some((address, AdminClient::new(address).about().ok()?))
+    Some((address, AdminClient::new(address).gateway_info().ok()?))
 }
 
 /// Sets the running gateway's hosts and backend rules as if they were given as flags.
-fn with_gateway_info(flags: Flags, about: &GatewayInfo) -> Flags {
+fn with_gateway_info(flags: Flags, info: &GatewayInfo) -> Flags {
     let flags = flags
-        .with(SettingKey::HOST, &about.hosts)
-        .with(SettingKey::PUBLIC_BASE, [&about.public_base])
-        .with(SettingKey::BACKEND_ALLOW, &about.backend_allow)
-        .with(SettingKey::BACKEND_ONLY, &about.backend_only);
+        .with(SettingKey::HOST, &info.hosts)
+        .with(SettingKey::PUBLIC_BASE, [&info.public_base])
+        .with(SettingKey::BACKEND_ALLOW, &info.backend_allow)
+        .with(SettingKey::BACKEND_ONLY, &info.backend_only);
     // The other modes differ in nothing that tenants are judged by.
-    if about.tls == TlsMode::Off { flags.with(SettingKey::TLS, ["off"]) } else { flags }
+    if info.tls == TlsMode::Off { flags.with(SettingKey::TLS, ["off"]) } else { flags }
 }
 
 /// Loads the settings of a gateway that runs in another process and has printed its own warnings.
@@ -125,20 +124,10 @@ fn load_from(
 
 /// Returns the context for validating tenants offline. No listener is bound, so ports are as
 /// configured.
-pub(super) fn bundle_context(settings: &Settings) -> bundle::LoadContext {
-    bundle::LoadContext {
-        public_base: settings.public_base(settings.listen[0]),
-        hosts: settings.gateway_hosts(),
-        zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
-        backend_allow: settings.backend_allow.clone(),
-        backend_only: settings.backend_only.clone(),
-        own_addresses: settings.listen.iter().copied().chain(settings.admin).collect(),
-        require_auth: settings.open_tenants == OpenTenants::Refused,
-        secret_roots: settings.secret_roots.clone(),
-        confine_tenants: settings.confine_tenants,
-        largest_request: settings.limits.largest_request(),
-        env: tenant_variables(),
-    }
+pub(super) fn load_context(settings: &Settings) -> LoadContext {
+    let public_base = settings.public_base(settings.listen[0]);
+    let own_addresses = settings.listen.iter().copied().chain(settings.admin);
+    gateway::load_context(settings, public_base, own_addresses, tenant_variables())
 }
 
 /// Returns the source of the master key: its variable, the configured file, or the state folder.
@@ -181,7 +170,7 @@ mod tests {
         }
         let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
         let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let load_for_check = judging_beside(flags, None, &environment, &file).expect("settings");
+        let load_for_check = load_for_check_beside(flags, None, &environment, &file).expect("settings");
         let names = load_for_check.settings.hosts.iter().map(ToString::to_string).collect();
         (!load_for_check.is_host_unknown).then_some(names)
     }
@@ -203,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tenantd.yaml");
         fs::write(&file, "hots: installed.example.com\n").expect("written");
-        let judged = judging_beside(Flags::default(), None, &Environment::default(), &file);
+        let judged = load_for_check_beside(Flags::default(), None, &Environment::default(), &file);
         let told = judged.err().expect("a fault").to_string();
         assert!(told.contains("hots") && told.contains("tenantd.yaml"), "{told}");
     }

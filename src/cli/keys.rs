@@ -4,31 +4,27 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::admin_client::AdminClient;
-use super::admin_request::{ask, print_answer};
-use super::args::{Format, KeysAction, KeysArgs};
-use super::{Exit, output, render};
+use super::admin_client::tenant_path;
+use super::admin_request::{print_answer, send};
+use super::args::{KeysAction, KeysArgs};
+use super::{Exit, output};
 
 pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
     match &args.action {
         KeysAction::Show { tenant, question } => {
-            let path = AdminClient::path_of(tenant, "/keys");
-            print_answer(ask(&question.admin, Method::GET, &path, Bytes::new())?, |keys| {
-                match question.format {
-                    Format::Human => table(keys),
-                    Format::Json => render::json(keys) + "\n",
-                }
-            })
+            let path = tenant_path(tenant, "/keys");
+            let keys = send(&question.admin, Method::GET, &path, Bytes::new())?;
+            print_answer(keys, |keys| output::rendered(question.format, keys, table))
         }
         KeysAction::Rotate { tenant, emergency, admin } => {
-            let path = AdminClient::path_of(tenant, if *emergency { "/keys?emergency" } else { "/keys" });
+            let path = tenant_path(tenant, if *emergency { "/keys?emergency" } else { "/keys" });
             let said = match emergency {
                 false => "the new key is published now and signs in a day",
                 true => {
                     "the old keys are gone: all access tokens are refused from now on, refresh tokens go on"
                 }
             };
-            print_answer(ask(admin, Method::POST, &path, Bytes::new())?, |keys| {
+            print_answer(send(admin, Method::POST, &path, Bytes::new())?, |keys| {
                 format!("{}\n{tenant}: {said}\n", table(keys))
             })
         }

@@ -7,17 +7,10 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::base::diagnostic::{Diagnostic, Location, Report, Severity};
 use crate::telemetry::printable::{printable, printable_json};
-
-/// The format of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FindingFormat {
-    #[default]
-    Human,
-    Json,
-}
 
 /// Formats all findings for people, separated by empty lines.
 pub fn human(report: &Report) -> String {
@@ -43,6 +36,25 @@ fn finding(diagnostic: &Diagnostic) -> String {
         let _ = writeln!(out, "{margin} = help: {}", printable(help));
     }
     out
+}
+
+/// Formats a finding as the gateway sent it; the gateway may be of another version than this
+/// program.
+pub(super) fn finding_of_gateway(finding: &Value) -> String {
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).map(|text| printable(text).into_owned())
+    };
+    let of = |name: &str| text(finding, name).unwrap_or_default();
+    let mut out = format!("\n{}[{}]: {}\n", of("severity"), of("code"), of("message"));
+    if let Some(place) = finding.get("location") {
+        let number =
+            |name: &str| place.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
+        let entry = text(place, "entry").map(|entry| format!("!{entry}")).unwrap_or_default();
+        let file = text(place, "file").unwrap_or_default();
+        out += &format!(" --> {file}{entry}{}{}\n", number("line"), number("column"));
+        out += &text(place, "excerpt").map(|line| format!("  | {line}\n")).unwrap_or_default();
+    }
+    out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
 }
 
 fn word(severity: Severity) -> &'static str {

@@ -115,7 +115,7 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 /// Asks the gateway to copy its store, and moves the copy to `path`.
 fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
     let off = "a gateway uses the state folder, and its admin listener is off; give its address as --admin, or stop it";
-    let copy = AdminClient::new(settings.admin.context(off)?).backup()?;
+    let copy = AdminClient::new(settings.admin.context(off)?).back_up()?;
     let moved = take(&copy, path).with_context(|| format!("{} cannot be made", path.display()));
     let removed = fs::remove_file(&copy);
     moved?;

@@ -4,11 +4,9 @@ mod commands;
 
 use std::fmt::Write;
 
-use serde_json::Value;
-
+use super::admin_request::client;
 use super::args::{TenantsAction, TenantsArgs};
-use super::healthcheck::client;
-use super::{Exit, admin_client, output};
+use super::{Exit, admin_client, output, render};
 use crate::base::similarity;
 use crate::telemetry::printable::printable;
 use crate::tenants::status::{TenantState, TenantStatus};
@@ -93,26 +91,8 @@ fn show(tenant: &TenantStatus) -> String {
     ];
     let known =
         facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", printable((*value)?))));
-    known.chain(tenant.findings.as_array().into_iter().flatten().map(finding)).collect()
-}
-
-/// Formats a finding as the gateway sent it; the gateway may be of another version than this
-/// program.
-fn finding(finding: &Value) -> String {
-    let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).map(|text| printable(text).into_owned())
-    };
-    let of = |name: &str| text(finding, name).unwrap_or_default();
-    let mut out = format!("\n{}[{}]: {}\n", of("severity"), of("code"), of("message"));
-    if let Some(place) = finding.get("location") {
-        let number =
-            |name: &str| place.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
-        let entry = text(place, "entry").map(|entry| format!("!{entry}")).unwrap_or_default();
-        let file = text(place, "file").unwrap_or_default();
-        out += &format!(" --> {file}{entry}{}{}\n", number("line"), number("column"));
-        out += &text(place, "excerpt").map(|line| format!("  | {line}\n")).unwrap_or_default();
-    }
-    out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
+    let findings = tenant.findings.as_array().into_iter().flatten();
+    known.chain(findings.map(render::finding_of_gateway)).collect()
 }
 
 /// Returns the tenant's state as a word: `paused` if an operator paused it, since "disabled" would
@@ -126,6 +106,8 @@ fn word(tenant: &TenantStatus) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn status(value: Value) -> TenantStatus {

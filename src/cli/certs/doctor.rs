@@ -41,8 +41,8 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
 
 /// The gateway that runs knows which folder it uses, wherever this is called from.
 fn look_where_the_gateway_does(settings: &mut Settings) {
-    let about = settings.admin.and_then(|address| AdminClient::new(address).about().ok());
-    if let Some(folder) = about.and_then(|about| about.certs) {
+    let info = settings.admin.and_then(|address| AdminClient::new(address).gateway_info().ok());
+    if let Some(folder) = info.and_then(|info| info.certs) {
         settings.certs = folder;
     }
 }

@@ -7,57 +7,54 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::super::admin_client::{AdminClient, Error};
+use super::super::admin_client::{Error, file_path, tenant_path};
+use super::super::admin_request::{Answer, client, print_answer, send};
 use super::super::args::{AdminArgs, TenantsAction};
-use super::super::healthcheck::client;
-use super::super::{Exit, output};
-use super::finding;
+use super::super::{Exit, output, render};
 use crate::base::file as disk;
 use crate::telemetry::printable::printable;
 
 /// The largest file to send; the gateway accepts no larger one.
-const LARGEST_FILE: u64 = 33 << 20;
+const MAX_FILE_BYTES: u64 = 33 << 20;
 
 /// Runs the command.
-pub(super) fn run(question: &TenantsAction) -> anyhow::Result<Exit> {
-    use TenantsAction as Ask;
-    match question {
-        Ask::List { .. } | Ask::Show { .. } => unreachable!("they are questions about the present"),
-        Ask::History { name, question } => {
-            let revisions = get(&question.admin, &AdminClient::path_of(name, "/history"));
+pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
+    use TenantsAction as Action;
+    match action {
+        Action::List { .. } | Action::Show { .. } => unreachable!("they are questions about the present"),
+        Action::History { name, question } => {
+            let revisions = get(&question.admin, &tenant_path(name, "/history"));
             print_answer(revisions, |revisions| output::rendered(question.format, revisions, history))
         }
-        Ask::Diff { name, from, to, admin } => {
+        Action::Diff { name, from, to, admin } => {
             let number = |name: &str, number: &Option<u64>| number.map(|number| format!("{name}={number}"));
             let query: Vec<_> = [number("from", from), number("to", to)].into_iter().flatten().collect();
-            print_answer(
-                get(admin, &AdminClient::path_of(name, &format!("/diff?{}", query.join("&")))),
-                difference,
-            )
+            let path = tenant_path(name, &format!("/diff?{}", query.join("&")));
+            print_answer(get(admin, &path), difference)
         }
-        Ask::Rollback { name, revision, admin } => {
-            let path = AdminClient::path_of(name, &format!("/rollback?revision={revision}"));
-            let said = format!("{name}: revision {revision} is in force until its files change\n");
-            done(order(admin, Method::POST, &path), &said)
+        Action::Rollback { name, revision, admin } => {
+            let path = tenant_path(name, &format!("/rollback?revision={revision}"));
+            let done = format!("{name}: revision {revision} is in force until its files change\n");
+            confirm(order(admin, Method::POST, &path), &done)
         }
-        Ask::Pause { name, admin } => {
-            let said = format!("{name} is paused; `tenantd tenants resume {name}` lets it go on\n");
-            done(order(admin, Method::POST, &AdminClient::path_of(name, "/pause")), &said)
+        Action::Pause { name, admin } => {
+            let done = format!("{name} is paused; `tenantd tenants resume {name}` lets it go on\n");
+            confirm(order(admin, Method::POST, &tenant_path(name, "/pause")), &done)
         }
-        Ask::Resume { name, admin } => {
-            let outcome = order(admin, Method::POST, &AdminClient::path_of(name, "/resume"));
-            done(outcome, &format!("{name} goes on\n"))
+        Action::Resume { name, admin } => {
+            let answer = order(admin, Method::POST, &tenant_path(name, "/resume"));
+            confirm(answer, &format!("{name} goes on\n"))
         }
-        Ask::Accept { name, admin } => {
-            let outcome = order(admin, Method::POST, &AdminClient::path_of(name, "/accept"));
-            done(outcome, &format!("{name} is accepted: what its files claim is its own now\n"))
+        Action::Accept { name, admin } => {
+            let answer = order(admin, Method::POST, &tenant_path(name, "/accept"));
+            confirm(answer, &format!("{name} is accepted: what its files claim is its own now\n"))
         }
-        Ask::Remove { name, admin } => {
-            let outcome = order(admin, Method::DELETE, &AdminClient::path_of(name, ""));
-            done(outcome, &format!("{name} is removed, with its files and all that was kept of it\n"))
+        Action::Remove { name, admin } => {
+            let answer = order(admin, Method::DELETE, &tenant_path(name, ""));
+            confirm(answer, &format!("{name} is removed, with its files and all that was kept of it\n"))
         }
-        Ask::Add { file, replace, admin } => add(file, *replace, admin),
-        Ask::Reload { admin } => {
+        Action::Add { file, replace, admin } => add(file, *replace, admin),
+        Action::Reload { admin } => {
             let generation =
                 |answer: &Value| format!("looked at all tenants; generation {}\n", answer["generation"]);
             print_answer(client(admin)?.reload(), generation)
@@ -65,43 +62,22 @@ pub(super) fn run(question: &TenantsAction) -> anyhow::Result<Exit> {
     }
 }
 
-type AdminAnswer = Result<Value, Error>;
-
-fn get(admin: &AdminArgs, path: &str) -> AdminAnswer {
+fn get(admin: &AdminArgs, path: &str) -> Answer {
     order(admin, Method::GET, path)
 }
 
-fn order(admin: &AdminArgs, method: Method, path: &str) -> AdminAnswer {
-    let client = client(admin).map_err(|error| Error::Rejected(format!("{error:#}"), Vec::new()))?;
-    client.order(method, path, Bytes::new())
-}
-
-/// Prints a response, or the gateway's refusal with its findings.
-fn print_answer(answer: AdminAnswer, text: impl FnOnce(&Value) -> String) -> anyhow::Result<Exit> {
-    match answer {
-        Ok(answer) => {
-            output::print(&text(&answer))?;
-            Ok(Exit::Fine)
-        }
-        Err(Error::Rejected(detail, findings)) => {
-            output::print_error(detail);
-            findings.iter().for_each(|it| output::print_error_lines(&finding(it)));
-            Ok(Exit::Findings)
-        }
-        Err(error @ Error::NotFound(_)) => {
-            output::print_error(error);
-            Ok(Exit::Findings)
-        }
-        Err(error) => Err(error.into()),
-    }
+/// Sends an order. If there is no gateway to ask, that counts as a refusal.
+fn order(admin: &AdminArgs, method: Method, path: &str) -> Answer {
+    send(admin, method, path, Bytes::new())
+        .unwrap_or_else(|error| Err(Error::Rejected(format!("{error:#}"), Vec::new())))
 }
 
 /// Prints a confirmation, with a warning if the change would not survive a restart.
-fn done(answer: AdminAnswer, said: &str) -> anyhow::Result<Exit> {
+fn confirm(answer: Answer, done: &str) -> anyhow::Result<Exit> {
     print_answer(answer, |answer| {
         let lost = "This would not survive a restart: the state folder cannot be written.\n";
         let lost = if answer["kept"] == false { lost } else { "" };
-        format!("{said}{lost}")
+        format!("{done}{lost}")
     })
 }
 
@@ -109,13 +85,13 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let name =
         file.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8 text")?;
     let bytes =
-        disk::read(file, LARGEST_FILE).with_context(|| format!("{} cannot be read", file.display()))?;
-    let answer = client(admin)?.order(Method::PUT, &AdminClient::path_of_file(name, replace), bytes.into());
+        disk::read(file, MAX_FILE_BYTES).with_context(|| format!("{} cannot be read", file.display()))?;
+    let answer = send(admin, Method::PUT, &file_path(name, replace), bytes.into())?;
     print_answer(answer, |answer| {
         let tenant = &answer["tenant"];
         let text = |name: &str| printable(tenant[name].as_str().unwrap_or("-"));
         let mut out = format!("{}: {}, {}\n", text("name"), text("state"), text("connector_url"));
-        out.extend(tenant["findings"].as_array().into_iter().flatten().map(finding));
+        out.extend(tenant["findings"].as_array().into_iter().flatten().map(render::finding_of_gateway));
         out
     })
 }
