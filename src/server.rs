@@ -33,9 +33,7 @@ mod response;
 mod revocable;
 #[cfg(test)]
 mod tests;
-mod timeouts;
 mod tls;
-mod write_batching;
 
 pub use listener::{BindError, Listeners};
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::timeouts::Activity;
+use super::connection::Activity;
 use crate::base::evicting_limiter::{self, AcceptPermit, EvictingLimiter};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Server;
-use super::timeouts::Activity;
+use super::connection::Activity;
 use crate::base::accept::Acceptor;
 
 /// Connections that may queue in the kernel.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::connection::Activity;
 use super::precheck::PrecheckError;
 use super::request::ConnInfo;
-use super::timeouts::Activity;
 use super::tls::Protocol;
 use super::{Listeners, Server, ServerDeps, connection};
 use crate::base::clock::SystemClock;
@@ -59,7 +59,7 @@ fn settings(limits: Limits) -> Settings {
 }
 
 pub(super) struct TestServer {
-    pub(super) edge: Arc<Server>,
+    pub(super) server: Arc<Server>,
     publisher: TablePublisher,
     tasks: Tasks,
     pub(super) addr: SocketAddr,
@@ -83,10 +83,10 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestSer
     };
     let listeners = Listeners::bind(&settings.listen).expect("a free port");
     let addr = listeners.local_addrs()[0];
-    let mut edge = Server::new(&settings, handles);
-    Arc::get_mut(&mut edge).expect("nobody else has it yet").tls = tls;
-    edge.serve(listeners);
-    TestServer { edge, publisher, tasks, addr }
+    let mut server = Server::new(&settings, handles);
+    Arc::get_mut(&mut server).expect("nobody else has it yet").tls = tls;
+    server.serve(listeners);
+    TestServer { server, publisher, tasks, addr }
 }
 
 /// Limits with one second for every timeout that a test waits for.
@@ -241,7 +241,7 @@ async fn what_a_request_is_said_to_take_covers_what_waits_for_its_body() {
         has_placeholder_certificate: false,
     };
     let request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
-    let waiting = super::dispatch::handle(&gateway.edge, &peer, request);
+    let waiting = super::dispatch::handle(&gateway.server, &peer, request);
     assert!(size_of_val(&waiting) as u64 <= super::body::HEAD_BYTES * 3 / 4, "{}", size_of_val(&waiting));
 }
 
@@ -358,13 +358,13 @@ async fn draining_ends_idle_connections_and_takes_no_new_ones() {
 async fn http2(gateway: &TestServer) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("an address");
-    let edge = Arc::clone(&gateway.edge);
+    let server = Arc::clone(&gateway.server);
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
         let peer =
             ConnInfo { addr: client, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
         let activity = Arc::new(Activity::default());
-        connection::Connection::new(edge, peer, activity).serve_protocol(Protocol::Http2, stream).await;
+        connection::Connection::new(server, peer, activity).serve_protocol(Protocol::Http2, stream).await;
     });
     addr
 }
@@ -396,7 +396,7 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
             sni: sni.map(Into::into),
             has_placeholder_certificate: false,
         };
-        super::dispatch::check_host(&gateway.edge, &router, host, &peer)
+        super::dispatch::check_host(&gateway.server, &router, host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
     assert_eq!(check(None, "one.example"), Ok(()));

@@ -121,7 +121,7 @@ async fn an_answer_that_the_client_gives_no_room_for_is_not_waited_for() {
     let no_window = setting(4, 0);
     let mut client = connect(&gateway, &[no_window, request(1, END_STREAM | END_HEADERS)].concat()).await;
     assert!(client.ends().await);
-    assert!(gateway.edge.metrics.encode().contains(r#"connections_refused_total{reason="stalled"} 1"#));
+    assert!(gateway.server.metrics.encode().contains(r#"connections_refused_total{reason="stalled"} 1"#));
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_client_that_begins_and_does_not_go_on_is_cut() {
     };
     tokio::time::timeout(Duration::from_secs(5), dribbling).await.expect("a head without end is cut");
     assert!(
-        gateway.edge.metrics.encode().contains(r#"connections_refused_total{reason="header_timeout"} 3"#)
+        gateway.server.metrics.encode().contains(r#"connections_refused_total{reason="header_timeout"} 3"#)
     );
 }
 

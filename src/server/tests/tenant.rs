@@ -115,7 +115,7 @@ async fn messages_to_the_base_are_answered_like_those_to_the_endpoint() {
         let (status, listed) = ask(&gateway, request(Method::POST, path, &headers) + body).await;
         assert!(status == 200 && listed.contains("\"tools\""), "{path}: {listed}");
     }
-    let metrics = gateway.edge.metrics.encode();
+    let metrics = gateway.server.metrics.encode();
     assert!(metrics.contains(r#"route="mcp""#) && !metrics.contains(r#"route="page""#), "{metrics}");
     let preflight = ask(&gateway, request(Method::OPTIONS, "/a", "Origin: https://evil.example\r\n")).await;
     assert_eq!(preflight.0, 403);
@@ -265,8 +265,8 @@ async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
     let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
         let peer = ConnInfo { addr, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
-        let context = RequestContext::new(&peer, gateway.edge.clock.monotonic());
-        oauth_endpoint::check_rate_limit(&gateway.edge, &context, &tenant, step).is_ok()
+        let context = RequestContext::new(&peer, gateway.server.clock.monotonic());
+        oauth_endpoint::check_rate_limit(&gateway.server, &context, &tenant, step).is_ok()
     };
     for step in [OAuthEndpoint::Authorize, OAuthEndpoint::Token, OAuthEndpoint::Register] {
         let from_one: Vec<bool> = (1..=9).map(|last| may(step, &format!("2001:db8:1:2::{last}"))).collect();

@@ -2,11 +2,11 @@
 //! HTTP/2 preface.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use super::{Activity, LazyDeadline};
+use super::super::activity::Activity;
+use super::LazyDeadline;
 
 /// The header timeout of either protocol.
 pub(super) enum HeadTimer {
@@ -27,17 +27,19 @@ impl HeadTimer {
         Self::Http2(Http2HeadTimer::new(after))
     }
 
+    /// Records that these bytes have arrived.
     pub(super) fn on_read(&mut self, bytes: &[u8]) {
         match self {
-            Self::Http1(lines) => lines.bytes_came(),
-            Self::Http2(frames) => frames.bytes_came(bytes),
+            Self::Http1(timer) => timer.on_read(),
+            Self::Http2(timer) => timer.on_read(bytes),
         }
     }
 
+    /// Returns whether a head took too long; else `context` is woken when it has.
     pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> bool {
         match self {
-            Self::Http1(lines) => lines.is_overdue(context),
-            Self::Http2(frames) => frames.is_due && frames.deadline.has_passed(context),
+            Self::Http1(timer) => timer.is_overdue(context),
+            Self::Http2(timer) => timer.is_due && timer.deadline.has_passed(context),
         }
     }
 }
@@ -52,11 +54,11 @@ pub(super) struct Http1HeadTimer {
 }
 
 impl Http1HeadTimer {
-    fn bytes_came(&mut self) {
+    fn on_read(&mut self) {
         if self.activity.is_busy() {
             return;
         }
-        self.activity.beginning.store(true, Ordering::Relaxed);
+        self.activity.mark_head_begun();
         let begun = self.activity.begun();
         if self.after_request != Some(begun) {
             self.after_request = Some(begun);
@@ -106,7 +108,7 @@ impl Http2HeadTimer {
         }
     }
 
-    fn bytes_came(&mut self, mut bytes: &[u8]) {
+    fn on_read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.payload > 0 {
                 let passing = self.payload.min(bytes.len());
@@ -159,10 +161,10 @@ mod tests {
     /// Returns `is_due` after these bytes, however they are split.
     fn is_due(bytes: &[u8]) -> bool {
         let mut whole = Http2HeadTimer::new(Duration::ZERO);
-        whole.bytes_came(bytes);
+        whole.on_read(bytes);
         for size in 1..12 {
             let mut cut = Http2HeadTimer::new(Duration::ZERO);
-            bytes.chunks(size).for_each(|chunk| cut.bytes_came(chunk));
+            bytes.chunks(size).for_each(|chunk| cut.on_read(chunk));
             assert_eq!(cut.is_due, whole.is_due, "in pieces of {size}");
         }
         whole.is_due
