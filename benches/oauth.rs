@@ -27,7 +27,7 @@ use tenantd::base::clock::SystemClock;
 use tenantd::base::digest::Digest;
 use tenantd::base::task::Tasks;
 use tenantd::bundle::{list_entries, load, sample};
-use tenantd::identity::{Entra, GroupMembership, Person};
+use tenantd::identity::{Account, GroupMembership, Providers};
 use tenantd::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec, RequestMeta};
 use tenantd::oauth::bearer::{AccessRevocations, BearerCheck};
 use tenantd::oauth::client::ClientDocuments;
@@ -128,13 +128,13 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(&clock), Audit::disabled(), tasks)
         .await
         .expect("read");
-    let entra = Entra::new(
+    let providers = Providers::new(
         "http://127.0.0.1:9".parse().expect("a URL"),
         Arc::clone(&clock),
         Arc::new(Metrics::new()),
     );
     let documents = ClientDocuments::new(clock, tasks);
-    AuthServer::new(&AuthServerDeps { store, context: ledger, entra, documents }, "acme", spec)
+    AuthServer::new(&AuthServerDeps { store, context: ledger, providers, documents }, "acme", spec)
 }
 
 const TENANT: &str = "\
@@ -174,7 +174,7 @@ async fn code(server: &AuthServer, client: &str) -> String {
         redirect_uri: Some(REDIRECT.to_owned()),
         code_challenge: Some(BASE64_URL_SAFE_NO_PAD.encode(Digest::of(VERIFIER.as_bytes()).as_bytes())),
         scope: "mcp:use".to_owned(),
-        person: person(),
+        account: account(),
         provider_refresh_token: None,
     };
     server.grants().create(new).await.expect("begun").expose().to_owned()
@@ -193,15 +193,16 @@ async fn redeem(server: &AuthServer, code: &str, client: &str) -> String {
     answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-fn person() -> Person {
-    Person {
-        tid: "72f988bf-86f1-41af-91ab-2d7cd011db47".into(),
-        oid: "00aa11bb-22cc-33dd-44ee-55ff66007788".into(),
+fn account() -> Account {
+    Account {
+        issuer: "72f988bf-86f1-41af-91ab-2d7cd011db47".into(),
+        subject: "00aa11bb-22cc-33dd-44ee-55ff66007788".into(),
         name: Some("Ada Lovelace".into()),
         username: Some("ada@contoso.com".into()),
+        verified_email: None,
         roles: vec!["Analyst".into()],
         groups: GroupMembership::Known(vec![]),
-        guest: false,
+        is_guest: false,
     }
 }
 

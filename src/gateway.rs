@@ -28,7 +28,7 @@ use crate::base::secret::Secret;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::certs::{self, Certificates};
-use crate::identity::Entra;
+use crate::identity::Providers;
 use crate::oauth::authorization_server::AuthServerDeps;
 use crate::oauth::client::ClientDocuments;
 use crate::oauth::context::AuthContext;
@@ -422,11 +422,11 @@ async fn build_login(
     let Some(store) = store.cloned() else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = parts;
     let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
-    let entra = Entra::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
+    let providers = Providers::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(AuthServerDeps {
         store,
         context: ledger,
-        entra,
+        providers,
         documents: ClientDocuments::new(Arc::clone(clock), tasks),
     }))
 }

@@ -1,30 +1,33 @@
-//! Floor 2: authentication of people with Microsoft Entra ID (OpenID Connect Core 1.0 over Entra's
-//! v2.0 endpoints).
+//! Floor 2: authentication of people at an identity provider (OpenID Connect Core 1.0).
 //!
-//! Owns: the addresses of Entra's endpoints, its signing keys, the redemption of codes, and the
-//! single function that verifies id_tokens. Promises: every [`Person`] returned comes from an
-//! id_token that Entra signed for this tenant's app, and belongs to an account that the tenant
-//! admits; the refresh token is the only Entra token that leaves this module; every exchange has a
-//! deadline and a bound. Leaves to `oauth`: cookies, consent, what a person is allowed to do, and
-//! sealing the refresh token.
+//! Owns: the provider's endpoints, its signing keys, the redemption of codes, and the verification
+//! of id_tokens. Promises: every [`Account`] returned comes from an id_token that the provider
+//! signed for this tenant's app, and is one that the tenant admits; the refresh token is the only
+//! token of the provider that leaves this module; every exchange has a deadline and a bound.
+//! Leaves to `oauth`: cookies, consent, what a person is allowed to do, and sealing the refresh
+//! token.
+//!
+//! `oidc` has what OpenID Connect says of any provider, `entra` what is Microsoft Entra's own, its
+//! words included. A new provider is a folder beside `entra`, a variant of [`Provider`] and one of
+//! `ProviderSpec`.
 
-mod aadsts;
 mod account;
-mod account_rules;
-mod directory;
+mod brand;
 mod entra;
 mod error;
-mod id_token;
-mod jwks;
+mod exchange;
+mod login;
+mod meaning;
+mod oidc;
 mod provider;
 #[cfg(test)]
 pub(crate) mod tests;
-mod token_response;
-mod transport;
 
-pub use aadsts::LoginErrorKind;
-pub use account::{GroupMembership, Person};
-pub use account_rules::{AccountRejection, ProviderApp, check_login};
-pub use entra::Entra;
+pub use account::{Account, AccountId, GroupMembership, RuleRejection};
+pub use brand::Brand;
+pub use entra::EntraProvider;
 pub use error::{Error, PageText, ProviderTrace};
-pub use provider::{AuthRequest, Provider, ProviderLogin, ProviderProblem};
+pub use exchange::ProviderProblem;
+pub use login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
+pub use meaning::LoginErrorKind;
+pub use provider::{Provider, Providers, brand_of};

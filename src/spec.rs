@@ -24,8 +24,8 @@ pub use backend_only::{BackendOnly, BackendPlace, Standing};
 pub use claim::{HeldClaim, TenantClaim};
 pub use limits::LimitsSpec;
 pub use login::{
-    AccessRules, Audience, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec, MachineClientSpec,
-    RegistrationSpec,
+    AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MachineClientSpec,
+    ProviderSpec, RegistrationSpec,
 };
 pub use name::TenantName;
 pub use reach::{Reach, Reaches};

@@ -8,6 +8,7 @@ mod backend_address;
 mod backend_call;
 mod case;
 mod credential;
+mod entra;
 mod fingerprint;
 mod guid;
 mod headers;

@@ -18,6 +18,7 @@ use super::{output, render};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::file::why;
 use crate::bundle::{self, EntryFiles, LoadContext};
+use crate::identity;
 use crate::spec::{Reach, TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
 use crate::tenants::claims::{self, ClaimRequest};
@@ -42,7 +43,7 @@ pub struct CheckedTenant {
     pub name: Option<TenantName>,
     /// The URL to paste into an MCP client.
     pub connector: Option<String>,
-    /// The redirect URI to register with the app in Entra, for tenants with a login.
+    /// The redirect URI to register with the app at the provider, for tenants with a login.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<String>,
     /// The digest of the entry, in short form.
@@ -284,10 +285,11 @@ fn human(verdict: &CheckReport, errors_only: bool) -> String {
             (Some(url), _) => format!("ok, {url}"),
         };
         out.push_str(&format!("{}: {state}\n", printable(name)));
-        let redirect = tenant.redirect_uri.iter();
-        out.extend(
-            redirect.map(|uri| format!("  redirect URI to register in Entra (platform Web): {uri}\n")),
-        );
+        let login = tenant.spec.as_ref().and_then(|spec| spec.access.login.as_ref());
+        let place = login.map(|login| identity::brand_of(&login.provider).redirect_uris);
+        if let Some((uri, place)) = tenant.redirect_uri.as_ref().zip(place) {
+            out.push_str(&format!("  redirect URI to register in {place}: {uri}\n"));
+        }
         out.push_str(&render::human(&tenant.findings));
     }
     let count = |is: fn(&CheckedTenant) -> bool| verdict.tenants.iter().filter(|tenant| is(tenant)).count();

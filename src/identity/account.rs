@@ -2,73 +2,122 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
+use crate::base::digest::Hasher;
 use crate::spec::AccessRules;
+use crate::telemetry::audit::Actor;
 
-/// An account that logged in. `tid` and `oid` identify it permanently; the names are for display
-/// and logs.
+/// An account that logged in. `issuer` and `subject` identify it permanently; the names are for
+/// display and logs. It is stored in grants, under the names of the first version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
-    /// The directory's id.
-    pub tid: Arc<str>,
-    /// The account's id in the directory.
-    pub oid: Arc<str>,
+pub struct Account {
+    /// Who keeps the account, as the provider names it: an issuer (OpenID Connect Core section 2),
+    /// or a directory's id.
+    #[serde(rename = "tid")]
+    pub issuer: Arc<str>,
+    /// The account's id at the issuer, which is never given to another account.
+    #[serde(rename = "oid")]
+    pub subject: Arc<str>,
     /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
     /// `preferred_username`: it can change, and be reassigned to another account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<Arc<str>>,
+    /// The e-mail address, if the provider verified it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_email: Option<Arc<str>>,
     /// The values of the app roles that are assigned to the account.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Arc<str>>,
     /// The account's groups.
     pub groups: GroupMembership,
     /// Whether this is an account of another directory that was invited into this one.
-    pub guest: bool,
+    #[serde(rename = "guest")]
+    pub is_guest: bool,
 }
 
 /// The groups of an account, as far as the token lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupMembership {
-    /// Object ids; also empty if the app registration does not request the `groups` claim.
+    /// Ids of groups; also empty if the provider is not asked for them.
     Known(Vec<Arc<str>>),
-    /// More groups than fit into a token, so that Entra lists none of them.
+    /// More groups than fit into a token, so that the provider lists none of them.
     TooMany,
 }
 
-impl Person {
-    /// Verifies that these rules admit the person.
-    ///
-    /// # Errors
-    /// Returns an error for the person to read if the rules do not name the account, if they name
-    /// groups and Entra did not list the account's, or if the account's domain is not an allowed
-    /// one.
-    pub fn check_rules(&self, rules: &AccessRules) -> Result<(), Error> {
-        self.check_listed(rules)?;
-        match rules.email_domains.is_empty() || self.has_allowed_domain(rules) {
-            true => Ok(()),
-            false => Err(Error::another_domain()),
+/// The stable and unique id of an account, from which its issuer and subject cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountId(String);
+
+/// Why the access rules do not admit an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleRejection {
+    /// The account is neither listed itself, nor by a role or group.
+    NotListed,
+    /// The rules list groups, and the provider did not tell the account's.
+    GroupsUnknown,
+    /// The account's domain is not an allowed one.
+    OtherDomain,
+}
+
+impl AccountId {
+    /// Returns the id as it stands in `sub` of access tokens.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Account {
+    /// Returns the account's id.
+    pub fn id(&self) -> AccountId {
+        let mut fields = Hasher::new();
+        [&self.issuer, &self.subject].iter().for_each(|field| fields.update_field(field.as_bytes()));
+        AccountId(BASE64_URL_SAFE_NO_PAD.encode(fields.finish().as_bytes()))
+    }
+
+    /// Returns the account's names for the audit log.
+    pub fn audit_identity(&self) -> Actor<'_> {
+        Actor {
+            tid: Some(&self.issuer),
+            oid: Some(&self.subject),
+            user: self.username.as_deref(),
+            label: None,
         }
     }
 
-    fn check_listed(&self, rules: &AccessRules) -> Result<(), Error> {
+    /// Verifies that these rules admit the account.
+    ///
+    /// # Errors
+    /// Returns why not: the rules do not list the account, they list groups and the account's are
+    /// unknown, or its domain is not an allowed one.
+    pub fn check_rules(&self, rules: &AccessRules) -> Result<(), RuleRejection> {
+        self.check_listed(rules)?;
+        match rules.email_domains.is_empty() || self.has_allowed_domain(rules) {
+            true => Ok(()),
+            false => Err(RuleRejection::OtherDomain),
+        }
+    }
+
+    fn check_listed(&self, rules: &AccessRules) -> Result<(), RuleRejection> {
         let share = |asked: &[Arc<str>], had: &[Arc<str>]| asked.iter().any(|one| had.contains(one));
-        if rules.names_nobody() || share(&rules.roles, &self.roles) || rules.users.contains(&self.oid) {
+        if rules.names_nobody() || share(&rules.roles, &self.roles) || rules.users.contains(&self.subject) {
             return Ok(());
         }
         match &self.groups {
             GroupMembership::Known(groups) if share(&rules.groups, groups) => Ok(()),
-            GroupMembership::TooMany if !rules.groups.is_empty() => Err(Error::groups_missing()),
-            _ => Err(Error::not_listed()),
+            GroupMembership::TooMany if !rules.groups.is_empty() => Err(RuleRejection::GroupsUnknown),
+            _ => Err(RuleRejection::NotListed),
         }
     }
 
+    /// The domain is that of the verified address, else of the user name.
     fn has_allowed_domain(&self, rules: &AccessRules) -> bool {
-        let domain =
-            self.username.as_deref().and_then(|name| name.rsplit_once('@')).map(|(_, domain)| domain);
+        let address = self.verified_email.as_deref().or(self.username.as_deref());
+        let domain = address.and_then(|address| address.rsplit_once('@')).map(|(_, domain)| domain);
         domain.is_some_and(|domain| rules.email_domains.iter().any(|one| one.eq_ignore_ascii_case(domain)))
     }
 }
@@ -77,15 +126,16 @@ impl Person {
 mod tests {
     use super::*;
 
-    fn person() -> Person {
-        Person {
-            tid: "t".into(),
-            oid: "o".into(),
+    fn account() -> Account {
+        Account {
+            issuer: "t".into(),
+            subject: "o".into(),
             name: None,
             username: Some("ada@Contoso.com".into()),
+            verified_email: None,
             roles: vec!["Analyst".into()],
             groups: GroupMembership::Known(vec!["g1".into()]),
-            guest: false,
+            is_guest: false,
         }
     }
 
@@ -99,13 +149,9 @@ mod tests {
         }
     }
 
-    fn class(person: &Person, rules: &AccessRules) -> &'static str {
-        person.check_rules(rules).err().map_or("in", |error| error.class())
-    }
-
     #[test]
     fn one_of_roles_groups_and_users_lets_in_and_domains_narrow() {
-        let ada = person();
+        let ada = account();
         for (let_in, rules) in [
             (true, rules(&[], &[], &[], &[])),
             (true, rules(&["Analyst"], &[], &[], &[])),
@@ -119,15 +165,24 @@ mod tests {
         ] {
             assert_eq!(ada.check_rules(&rules).is_ok(), let_in, "{rules:?}");
         }
-        let nameless = Person { username: None, ..person() };
-        assert_eq!(class(&nameless, &rules(&[], &[], &[], &["contoso.com"])), "another_domain");
+        let nameless = Account { username: None, ..account() };
+        let domain = rules(&[], &[], &[], &["contoso.com"]);
+        assert_eq!(nameless.check_rules(&domain), Err(RuleRejection::OtherDomain));
+    }
+
+    #[test]
+    fn a_verified_address_counts_before_the_user_name() {
+        let elsewhere = Account { verified_email: Some("ada@example.com".into()), ..account() };
+        let domain = |domain| rules(&[], &[], &[], &[domain]);
+        assert_eq!(elsewhere.check_rules(&domain("example.com")), Ok(()));
+        assert_eq!(elsewhere.check_rules(&domain("contoso.com")), Err(RuleRejection::OtherDomain));
     }
 
     #[test]
     fn groups_that_are_not_told_let_nobody_in() {
-        let many = Person { groups: GroupMembership::TooMany, ..person() };
-        assert_eq!(class(&many, &rules(&[], &["g1"], &[], &[])), "groups_untold");
-        assert_eq!(class(&many, &rules(&["Analyst"], &["g1"], &[], &[])), "in");
-        assert_eq!(class(&many, &rules(&["Admin"], &[], &[], &[])), "not_named");
+        let many = Account { groups: GroupMembership::TooMany, ..account() };
+        assert_eq!(many.check_rules(&rules(&[], &["g1"], &[], &[])), Err(RuleRejection::GroupsUnknown));
+        assert_eq!(many.check_rules(&rules(&["Analyst"], &["g1"], &[], &[])), Ok(()));
+        assert_eq!(many.check_rules(&rules(&["Admin"], &[], &[], &[])), Err(RuleRejection::NotListed));
     }
 }

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use super::aadsts::{self, ErrorMeaning, LoginErrorKind};
+use super::account::RuleRejection;
+use super::brand::Brand;
+use super::meaning::{ErrorMeaning, LoginErrorKind};
 
 /// The failure of a login or renewal. It holds no code, token or secret. `Display` is for the log.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -11,6 +13,7 @@ use super::aadsts::{self, ErrorMeaning, LoginErrorKind};
 pub struct Error {
     kind: LoginErrorKind,
     class: &'static str,
+    blocks_all_logins: bool,
     page: Box<PageText>,
     trace: Box<ProviderTrace>,
 }
@@ -19,21 +22,21 @@ pub struct Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageText {
     /// The heading.
-    pub title: &'static str,
+    pub title: String,
     /// What happened.
     pub sentence: String,
     /// What to do, and who has to do it.
     pub advice: String,
 }
 
-/// Entra's identifiers of a failure, to find it in Entra's sign-in log.
+/// The provider's identifiers of a failure, to find it in the provider's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProviderTrace {
-    /// The numbers of the `AADSTS…` errors.
+    /// The numbers of Entra's errors (`AADSTS…`).
     pub codes: Vec<u32>,
-    /// Entra's id of the exchange.
+    /// The provider's id of the exchange.
     pub correlation_id: Option<String>,
-    /// Entra's id of the request.
+    /// The provider's id of the request.
     pub trace_id: Option<String>,
     /// What this gateway adds: why a token was rejected, or why no response arrived.
     pub detail: Option<String>,
@@ -62,16 +65,8 @@ impl Error {
 
     /// Whether every login fails until the operator corrects the app registration or the tenant's
     /// file.
-    pub(super) fn is_app_misconfiguration(&self) -> bool {
-        let classes = [
-            "secret_wrong",
-            "secret_expired",
-            "secret_missing",
-            "app_unknown",
-            "directory_unknown",
-            "one_directory",
-        ];
-        classes.contains(&self.class)
+    pub(super) fn blocks_all_logins(&self) -> bool {
+        self.blocks_all_logins
     }
 
     /// Returns the error code for OAuth clients (RFC 6749 sections 4.1.2.1 and 5.2).
@@ -84,26 +79,37 @@ impl Error {
         }
     }
 
-    /// Creates the error for Entra's response: by the first AADSTS code that is known, else by the
-    /// OAuth error.
-    pub(super) fn from_entra(oauth: &str, trace: ProviderTrace) -> Self {
-        Self::from_meaning(&aadsts::find_meaning(oauth, &trace.codes), trace)
-    }
-
     pub(super) fn from_meaning(meaning: &ErrorMeaning, trace: ProviderTrace) -> Self {
         let page = PageText {
-            title: meaning.title,
+            title: meaning.title.to_owned(),
             sentence: meaning.sentence.to_owned(),
             advice: meaning.advice.to_owned(),
         };
-        Self { kind: meaning.kind, class: meaning.class, page: Box::new(page), trace: Box::new(trace) }
+        Self {
+            kind: meaning.kind,
+            class: meaning.class,
+            blocks_all_logins: meaning.blocks_all_logins,
+            page: Box::new(page),
+            trace: Box::new(trace),
+        }
     }
 
-    /// Fills in the placeholders of the texts, `{app}` and `{redirect}`.
-    pub(super) fn fill_in_app(mut self, client_id: &str, redirect_uri: &str) -> Self {
-        let fill = |text: &str| text.replace("{app}", client_id).replace("{redirect}", redirect_uri);
-        self.page.sentence = fill(&self.page.sentence);
-        self.page.advice = fill(&self.page.advice);
+    /// Creates the error for an id_token that is not valid.
+    pub(super) fn invalid_id_token(meaning: &ErrorMeaning, why: impl fmt::Display) -> Self {
+        let detail = Some(format!("the id_token: {why}"));
+        Self::from_meaning(meaning, ProviderTrace { detail, ..ProviderTrace::default() })
+    }
+
+    /// Fills in the placeholders of the texts.
+    pub(super) fn fill_in(mut self, brand: &Brand, client_id: &str, redirect_uri: &str) -> Self {
+        let PageText { title, sentence, advice } = &mut *self.page;
+        for text in [title, sentence, advice] {
+            *text = text
+                .replace("{groups}", brand.groups_advice)
+                .replace("{provider}", brand.name)
+                .replace("{app}", client_id)
+                .replace("{redirect}", redirect_uri);
+        }
         self
     }
 
@@ -123,7 +129,7 @@ impl Error {
         self
     }
 
-    /// Creates the error for an exchange without a usable response from Entra.
+    /// Creates the error for an exchange without a usable response from the provider.
     pub(super) fn provider_down(why: impl Into<String>) -> Self {
         Self::from_meaning(
             &ErrorMeaning::PROVIDER_DOWN,
@@ -135,16 +141,71 @@ impl Error {
         Self::from_meaning(&ErrorMeaning::ANOTHER_ACCOUNT, ProviderTrace::default())
     }
 
-    pub(super) fn not_listed() -> Self {
-        Self::from_meaning(&ErrorMeaning::NOT_LISTED, ProviderTrace::default())
+    /// Logs that a login was refused or failed.
+    pub fn log_login(&self, tenant: &str, request_id: &str) {
+        let (fault, class) = ("login", self.class);
+        let ProviderTrace { codes: aadsts, correlation_id, trace_id, .. } = &*self.trace;
+        let (correlation_id, trace_id) = (correlation_id.as_deref(), trace_id.as_deref());
+        match self.kind {
+            LoginErrorKind::Refused | LoginErrorKind::Ended => tracing::info!(
+                tenant,
+                request_id,
+                fault,
+                class,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "a login was refused"
+            ),
+            LoginErrorKind::Misconfigured | LoginErrorKind::Down => tracing::warn!(
+                tenant,
+                request_id,
+                fault,
+                class,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "a login failed"
+            ),
+        }
     }
 
-    pub(super) fn groups_missing() -> Self {
-        Self::from_meaning(&ErrorMeaning::GROUPS_MISSING, ProviderTrace::default())
+    /// Logs that a login was not renewed. `service` is what the provider's service is called. An
+    /// outage has been logged already.
+    pub fn log_renewal(&self, tenant: &str, service: &str) {
+        let fault = self.class;
+        let ProviderTrace { codes: aadsts, correlation_id, trace_id, .. } = &*self.trace;
+        let (correlation_id, trace_id) = (correlation_id.as_deref(), trace_id.as_deref());
+        match self.kind {
+            LoginErrorKind::Refused | LoginErrorKind::Ended => tracing::info!(
+                tenant,
+                fault,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "{service} no longer vouches for an account"
+            ),
+            LoginErrorKind::Misconfigured => tracing::error!(
+                tenant,
+                fault,
+                ?aadsts,
+                correlation_id,
+                trace_id,
+                "{service} refuses this gateway, so nobody can renew a login"
+            ),
+            LoginErrorKind::Down => {}
+        }
     }
+}
 
-    pub(super) fn another_domain() -> Self {
-        Self::from_meaning(&ErrorMeaning::ANOTHER_DOMAIN, ProviderTrace::default())
+impl From<RuleRejection> for Error {
+    fn from(rejection: RuleRejection) -> Self {
+        let meaning = match rejection {
+            RuleRejection::NotListed => ErrorMeaning::NOT_LISTED,
+            RuleRejection::GroupsUnknown => ErrorMeaning::GROUPS_MISSING,
+            RuleRejection::OtherDomain => ErrorMeaning::ANOTHER_DOMAIN,
+        };
+        Self::from_meaning(&meaning, ProviderTrace::default())
     }
 }
 

@@ -16,11 +16,13 @@ use url::Url;
 use fake::{ACCOUNT, APP, DIRECTORY, Endpoint, FakeEntra, Fault};
 
 use super::{
-    AuthRequest, Entra, Error, GroupMembership, LoginErrorKind, Provider, ProviderLogin, ProviderProblem,
+    AuthRequest, Error, GroupMembership, LoginErrorKind, Provider, ProviderLogin, ProviderProblem, Providers,
 };
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
-use crate::spec::{AccessRules, Audience, DirectorySpec, IdentitySpec, LoginSpec, Prefix, PublicUrl};
+use crate::spec::{
+    AccessRules, Audience, DirectorySpec, EntraSpec, LoginSpec, Prefix, ProviderSpec, PublicUrl,
+};
 use crate::telemetry::metrics::Metrics;
 
 const VERIFIER: &str = "verifier-verifier-verifier-verifier-verifier";
@@ -32,15 +34,23 @@ struct LoginFixture {
     metrics: Arc<Metrics>,
 }
 
+fn entra_spec() -> EntraSpec {
+    EntraSpec {
+        client_id: APP.into(),
+        client_secrets: vec![Secret::new("secret-1")],
+        directory: DirectorySpec::One(DIRECTORY.into()),
+        allow_guests: false,
+        allow_personal_accounts: false,
+    }
+}
+
 fn spec() -> LoginSpec {
+    with_entra(entra_spec())
+}
+
+fn with_entra(entra: EntraSpec) -> LoginSpec {
     LoginSpec {
-        identity: IdentitySpec {
-            client_id: APP.into(),
-            client_secrets: vec![Secret::new("secret-1")],
-            directory: DirectorySpec::One(DIRECTORY.into()),
-            allow_guests: false,
-            allow_personal_accounts: false,
-        },
+        provider: ProviderSpec::Entra(Arc::new(entra)),
         rules: AccessRules::default(),
         tools: Default::default(),
         machine_clients: Vec::new(),
@@ -56,7 +66,7 @@ async fn fixture_with(spec: LoginSpec, clock: Arc<dyn Clock>) -> LoginFixture {
     let entra = FakeEntra::start("secret-1").await;
     let metrics = Arc::new(Metrics::new());
     let authority = Url::parse(&entra.authority()).expect("a URL");
-    let shared = Entra::new(authority, clock, Arc::clone(&metrics));
+    let shared = Providers::new(authority, clock, Arc::clone(&metrics));
     let url = PublicUrl::new("https://mcp.test", &Prefix::parse("/acme").expect("a prefix"));
     LoginFixture { provider: Provider::new(&shared, &Arc::new(spec), &url), entra, metrics }
 }
@@ -126,12 +136,12 @@ async fn a_person_logs_in_and_is_renewed() {
     let stage = fixture().await;
     stage.entra.account(json!({ "roles": ["Analyst"], "groups": ["g1"] }));
     let login = stage.log_in().await.expect("logged in");
-    assert_eq!((&*login.person.tid, &*login.person.oid), (DIRECTORY, ACCOUNT));
-    assert_eq!(login.person.groups, GroupMembership::Known(vec!["g1".into()]));
+    assert_eq!((&*login.account.issuer, &*login.account.subject), (DIRECTORY, ACCOUNT));
+    assert_eq!(login.account.groups, GroupMembership::Known(vec!["g1".into()]));
     let token = login.refresh_token.expect("a token");
     stage.entra.account(json!({ "roles": ["Admin"] }));
-    let renewed = stage.provider.renew(&token, &login.person).await.expect("still good");
-    assert_eq!(renewed.person.roles, ["Admin".into()]);
+    let renewed = stage.provider.renew(&token, &login.account).await.expect("still good");
+    assert_eq!(renewed.account.roles, ["Admin".into()]);
     assert!(renewed.refresh_token.is_some_and(|newer| newer != token));
     // Everything was fetched once for all exchanges.
     assert_eq!((stage.entra.count(Endpoint::Discovery), stage.entra.count(Endpoint::Keys)), (1, 1));
@@ -185,14 +195,14 @@ async fn accounts_of_other_directories_are_refused() {
     let elsewhere = "11111111-1111-1111-1111-111111111111";
     let several = |audience, allowed: &str| {
         let directory = DirectorySpec::Several { audience, allowed: vec![allowed.into()] };
-        LoginSpec { identity: IdentitySpec { directory, ..spec().identity }, ..spec() }
+        with_entra(EntraSpec { directory, ..entra_spec() })
     };
     let stage = fixture_with(several(Audience::Organizations, DIRECTORY), SystemClock::shared()).await;
     assert_eq!(stage.authorize_url().path(), "/organizations/oauth2/v2.0/authorize");
     assert_eq!(stage.log_in_class().await, "in");
     stage.entra.account(json!({ "tid": elsewhere }));
     assert_eq!(stage.log_in_class().await, "other_directory");
-    stage.entra.account(json!({ "tid": super::account_rules::PERSONAL_ACCOUNTS_DIRECTORY }));
+    stage.entra.account(json!({ "tid": super::entra::PERSONAL_ACCOUNTS_DIRECTORY }));
     assert_eq!(stage.log_in_class().await, "personal");
 }
 
@@ -200,7 +210,7 @@ async fn accounts_of_other_directories_are_refused() {
 async fn a_domain_stands_for_its_directory() {
     let named = |name: &str| {
         let directory = DirectorySpec::One(name.into());
-        LoginSpec { identity: IdentitySpec { directory, ..spec().identity }, ..spec() }
+        with_entra(EntraSpec { directory, ..entra_spec() })
     };
     let stage = fixture_with(named("contoso.com"), SystemClock::shared()).await;
     assert_eq!(stage.log_in_class().await, "in");
@@ -221,7 +231,7 @@ async fn rules_are_judged_at_logins_and_renewals() {
     let login = stage.log_in().await.expect("logged in");
     stage.entra.account(json!({}));
     let token = login.refresh_token.expect("a token");
-    let error = stage.provider.renew(&token, &login.person).await.expect_err("no more");
+    let error = stage.provider.renew(&token, &login.account).await.expect_err("no more");
     assert_eq!(
         (error.kind(), error.class(), error.oauth_error()),
         (LoginErrorKind::Ended, "not_named", "invalid_grant")
@@ -234,15 +244,15 @@ async fn a_renewal_is_of_the_same_account() {
     let login = stage.log_in().await.expect("logged in");
     stage.entra.account(json!({ "oid": DIRECTORY }));
     let token = login.refresh_token.expect("a token");
-    let error = stage.provider.renew(&token, &login.person).await.expect_err("another");
+    let error = stage.provider.renew(&token, &login.account).await.expect_err("another");
     assert_eq!((error.kind(), error.class()), (LoginErrorKind::Ended, "another_account"));
 }
 
 #[tokio::test]
 async fn the_next_secret_counts_when_the_current_one_does_not() {
-    let mut both = spec();
-    both.identity.client_secrets.push(Secret::new("secret-2"));
-    let stage = fixture_with(both, SystemClock::shared()).await;
+    let mut both = entra_spec();
+    both.client_secrets.push(Secret::new("secret-2"));
+    let stage = fixture_with(with_entra(both), SystemClock::shared()).await;
     stage.entra.secrets(&["secret-2"]);
     assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.entra.count(Endpoint::Token), 2);
@@ -292,15 +302,15 @@ async fn an_outage_uses_nothing_up() {
         Fault::Refusal("temporarily_unavailable", 90_033),
     ] {
         stage.entra.fault(Endpoint::Token, fault.clone());
-        let error = stage.provider.renew(&token, &login.person).await.expect_err("down");
+        let error = stage.provider.renew(&token, &login.account).await.expect_err("down");
         assert_eq!(error.kind(), LoginErrorKind::Down, "{fault:?}");
         assert_eq!(stage.provider.problem(), Some(ProviderProblem::Down));
     }
     stage.entra.fault(Endpoint::Token, None);
-    stage.provider.renew(&token, &login.person).await.expect("as before");
+    stage.provider.renew(&token, &login.account).await.expect("as before");
     assert_eq!(stage.provider.problem(), None);
     stage.entra.revoke_sessions();
-    let error = stage.provider.renew(&token, &login.person).await.expect_err("revoked");
+    let error = stage.provider.renew(&token, &login.account).await.expect_err("revoked");
     assert_eq!((error.kind(), error.class()), (LoginErrorKind::Ended, "over"));
 }
 

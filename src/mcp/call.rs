@@ -440,22 +440,23 @@ async fn told(progress: Option<&mut ProgressNotifier<'_>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{GroupMembership, Person};
+    use crate::identity::{Account, GroupMembership};
     use crate::oauth::bearer::UserPrincipal;
     use crate::store::GrantId;
 
     fn named(name: Option<&str>) -> Principal {
-        let person = Person {
-            tid: "t".into(),
-            oid: "the-object-id".into(),
+        let account = Account {
+            issuer: "t".into(),
+            subject: "the-object-id".into(),
             name: None,
             username: name.map(Into::into),
+            verified_email: None,
             roles: Vec::new(),
             groups: GroupMembership::Known(Vec::new()),
-            guest: false,
+            is_guest: false,
         };
-        let (person, grant) = (Arc::new(person), GrantId::random());
-        Principal::User(UserPrincipal { person, subject: "s".into(), client_id: "c".into(), grant })
+        let (account, grant) = (Arc::new(account), GrantId::random());
+        Principal::User(UserPrincipal { account, subject: "s".into(), client_id: "c".into(), grant })
     }
 
     #[test]

@@ -131,7 +131,9 @@ mod tests {
     use super::*;
     use crate::base::secret::Secret;
     use crate::oauth::bearer::MachinePrincipal;
-    use crate::spec::{AccessRules, CallSpec, DirectorySpec, IdentitySpec, RegistrationSpec, UrlTemplate};
+    use crate::spec::{
+        AccessRules, CallSpec, DirectorySpec, EntraSpec, ProviderSpec, RegistrationSpec, UrlTemplate,
+    };
 
     fn tool(name: &str, kind: ToolKind) -> ToolSpec {
         let call = CallSpec {
@@ -163,13 +165,13 @@ mod tests {
             ..AccessRules::default()
         };
         AuthMode::Login(Arc::new(LoginSpec {
-            identity: IdentitySpec {
+            provider: ProviderSpec::Entra(Arc::new(EntraSpec {
                 client_id: "app".into(),
                 client_secrets: vec![Secret::new("s")],
                 directory: DirectorySpec::One("d".into()),
                 allow_guests: false,
                 allow_personal_accounts: false,
-            },
+            })),
             rules: AccessRules::default(),
             tools: rules.iter().map(|(tool, roles)| (Arc::from(&**tool), rules_of(roles))).collect(),
             machine_clients: Vec::new(),

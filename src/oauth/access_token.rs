@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::error::Unavailable;
-use crate::base::digest::{Digest, Hasher};
+use crate::base::digest::Digest;
 use crate::base::secret::Secret;
-use crate::identity::{Person, ProviderApp};
+use crate::identity::{Account, ProviderApp};
 use crate::store::GrantId;
 
 /// The lifetime of a token. With minutes instead, ChatGPT refreshes before every call.
@@ -31,7 +31,7 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 #[derive(Debug)]
 pub(super) enum TokenSubject<'a> {
     Person {
-        person: &'a Person,
+        account: &'a Account,
         grant: GrantId,
     },
     /// A machine client, acting for itself. Each of its tokens can be revoked individually.
@@ -66,7 +66,7 @@ pub(super) struct AccessToken {
 /// The person of a token, and where that person logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResourceOwner {
-    pub(super) person: Arc<Person>,
+    pub(super) account: Arc<Account>,
     pub(super) provider_app: Arc<ProviderApp>,
 }
 
@@ -120,13 +120,6 @@ impl From<Unavailable> for AccessTokenError {
     }
 }
 
-/// Returns the subject of a person's tokens: stable, and without the account's ids.
-fn subject_identifier(person: &Person) -> String {
-    let mut fields = Hasher::new();
-    [&person.tid, &person.oid].iter().for_each(|field| fields.update_field(field.as_bytes()));
-    BASE64_URL_SAFE_NO_PAD.encode(fields.finish().as_bytes())
-}
-
 impl AccessTokenClaims {
     /// Sets the claims of the bearer: of a person, a subject that does not reveal the account; of a
     /// machine client, its id.
@@ -137,12 +130,12 @@ impl AccessTokenClaims {
                 self.by = Some((*mark).into());
                 self.roles = roles.to_vec();
             }
-            TokenSubject::Person { person, grant } => {
-                self.sub = subject_identifier(person).into();
+            TokenSubject::Person { account, grant } => {
+                self.sub = account.id().as_str().into();
                 self.gid = grant.to_string().into();
-                self.tid = Some(Arc::clone(&person.tid));
-                self.oid = Some(Arc::clone(&person.oid));
-                self.roles.clone_from(&person.roles);
+                self.tid = Some(Arc::clone(&account.issuer));
+                self.oid = Some(Arc::clone(&account.subject));
+                self.roles.clone_from(&account.roles);
             }
         }
     }

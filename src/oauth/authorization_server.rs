@@ -11,7 +11,7 @@ use super::client::{ClientDocuments, ClientRegistry};
 use super::context::AuthContext;
 use super::grants::Grants;
 use super::issuer::Issuer;
-use crate::identity::{Entra, Provider};
+use crate::identity::{Provider, Providers};
 use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
 use crate::store::{Keyring, Store};
 
@@ -22,8 +22,8 @@ pub struct AuthServerDeps {
     pub store: Arc<Store>,
     /// Revocations, incarnations, clock, caches and audit log.
     pub context: Arc<AuthContext>,
-    /// The connection to Microsoft Entra ID.
-    pub entra: Arc<Entra>,
+    /// The connections to identity providers.
+    pub providers: Arc<Providers>,
     /// The metadata documents of clients.
     pub documents: Arc<ClientDocuments>,
 }
@@ -82,7 +82,7 @@ impl AuthServer {
     /// Creates the server of a tenant of the entry `entry_id`.
     pub fn new(deps: &AuthServerDeps, entry_id: &str, spec: AuthServerSpec) -> Self {
         let AuthServerSpec { tenant, title, url, login } = spec;
-        let provider = Provider::new(&deps.entra, &login, &url);
+        let provider = Provider::new(&deps.providers, &login, &url);
         let incarnation = deps.context.incarnations.current_or_new(&tenant, entry_id, &login);
         let issuer = Issuer::new(tenant.clone(), incarnation.clone(), url.clone(), &deps.context);
         let clients = ClientRegistry {
@@ -107,9 +107,9 @@ impl AuthServer {
         }
     }
 
-    /// Returns what prevents every login, according to the last exchange with Entra.
+    /// Returns what prevents every login, according to the last exchange with the provider.
     pub fn provider_problem(&self) -> Option<String> {
-        self.provider.problem().map(|problem| problem.to_string())
+        self.provider.problem().map(|problem| problem.describe(self.provider.brand()))
     }
 
     /// Returns since when every login has failed.

@@ -9,7 +9,8 @@
 
 mod login;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use http::header::AUTHORIZATION;
@@ -50,7 +51,7 @@ impl Principal {
             Self::Anonymous => Actor::default(),
             Self::Key { label } => Actor { label: Some(label), ..Actor::default() },
             Self::Machine(machine) => Actor { label: Some(&machine.label), ..Actor::default() },
-            Self::User(user) => super::grants::audit_identity(&user.person),
+            Self::User(user) => user.account.audit_identity(),
         }
     }
 
@@ -68,7 +69,7 @@ impl Principal {
     pub fn satisfies(&self, rules: &AccessRules) -> bool {
         match self {
             Self::Anonymous | Self::Key { .. } => rules.is_empty(),
-            Self::User(user) => user.person.check_rules(rules).is_ok(),
+            Self::User(user) => user.account.check_rules(rules).is_ok(),
             Self::Machine(machine) => machine.satisfies(rules),
         }
     }
@@ -308,15 +309,17 @@ impl BearerCheck {
     }
 
     /// Returns one sentence about a denial for people: what is wrong and what to do.
-    pub fn message(&self, denial: Denial) -> &'static str {
+    pub fn message(&self, denial: Denial) -> Cow<'static, str> {
         match (&self.mode, denial) {
-            (AccessMode::Login(_), Denial::Missing) => {
-                "This server wants you to log in; add its URL to your client as a connector with OAuth, and log in with Microsoft."
-            }
+            (AccessMode::Login(login), Denial::Missing) => format!(
+                "This server wants you to log in; add its URL to your client as a connector with OAuth, and log in with {}.",
+                login.brand().name
+            )
+            .into(),
             (AccessMode::Login(_), Denial::Invalid) => {
-                "The access token is unknown, expired or revoked; log in again."
+                "The access token is unknown, expired or revoked; log in again.".into()
             }
-            _ => denial.message(),
+            _ => denial.message().into(),
         }
     }
 
@@ -366,7 +369,7 @@ fn parse_bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
     if values.next().is_some() {
         return Err(Denial::Malformed);
     }
-    let text = trim_value(value);
+    let text = value.as_bytes().trim_ascii();
     let end = text.iter().position(|&b| b == b' ').unwrap_or(text.len());
     let (scheme, rest) = text.split_at(end);
     if scheme.is_empty() || !scheme.iter().all(|&b| is_tchar(b)) {
@@ -377,10 +380,6 @@ fn parse_bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
     }
     let token = rest.trim_ascii_start();
     if is_b64token(token) && token.len() <= MAX_CREDENTIAL_BYTES { Ok(token) } else { Err(Denial::Malformed) }
-}
-
-fn trim_value(value: &HeaderValue) -> &[u8] {
-    value.as_bytes().trim_ascii()
 }
 
 /// Whether the byte is a `tchar` (RFC 9110 section 5.6.2).
@@ -401,14 +400,10 @@ fn is_b64token(token: &[u8]) -> bool {
 fn is_private(peer: IpAddr, networks: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     let is_near = match peer {
-        IpAddr::V4(v4) => v4.is_loopback() || is_private_v4(v4),
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     };
     is_near || networks.iter().any(|network| network.contains(&peer))
-}
-
-fn is_private_v4(v4: Ipv4Addr) -> bool {
-    v4.is_private() || v4.is_link_local()
 }
 
 impl Denial {

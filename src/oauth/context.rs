@@ -201,7 +201,7 @@ impl AuthContext {
 
 impl std::fmt::Debug for AuthContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").finish_non_exhaustive()
+        f.debug_struct("AuthContext").finish_non_exhaustive()
     }
 }
 

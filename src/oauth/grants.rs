@@ -26,10 +26,9 @@ use super::revocations::GrantRevocationToken;
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::identity::{self, LoginErrorKind, Person, Provider, ProviderApp};
+use crate::identity::{self, Account, LoginErrorKind, LoginRejection, Provider, ProviderApp};
 use crate::spec::{LoginSpec, MachineClientSpec, ResourceSpelling};
 use crate::store::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, Store};
-use crate::telemetry::audit::Actor;
 
 const CODE_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 /// How long a replaced refresh token yields its successor again: Claude refreshes from two places,
@@ -54,8 +53,8 @@ pub struct NewGrant {
     /// The granted scopes, in the client's spelling and order.
     pub scope: String,
     /// The account that logged in.
-    pub person: Person,
-    /// Entra's refresh token.
+    pub account: Account,
+    /// The provider's refresh token.
     pub provider_refresh_token: Option<Secret>,
 }
 
@@ -75,10 +74,11 @@ pub struct Grants {
 /// The contents of a grant, sealed in the store.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct GrantPayload {
-    pub(super) person: Person,
+    #[serde(rename = "person")]
+    pub(super) account: Account,
     /// The app and directory of the login; grants of older versions have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    at: Option<ProviderApp>,
+    #[serde(rename = "at", default, skip_serializing_if = "Option::is_none")]
+    provider_app: Option<ProviderApp>,
     pub(super) scope: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) client_name: Option<String>,
@@ -86,9 +86,9 @@ pub(super) struct GrantPayload {
     pub(super) redirect_uri: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) code_challenge: Option<String>,
-    /// Entra's refresh token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    upstream: Option<String>,
+    /// The provider's refresh token.
+    #[serde(rename = "upstream", default, skip_serializing_if = "Option::is_none")]
+    provider_refresh_token: Option<String>,
 }
 
 /// A grant with its next refresh token.
@@ -119,7 +119,7 @@ pub(super) enum GrantError {
     Reused,
     /// The account may no longer log in, so the grant is revoked.
     Ended,
-    /// Entra or the store is unavailable. Nothing was used up.
+    /// The provider or the store is unavailable. Nothing was used up.
     Unavailable,
 }
 
@@ -132,7 +132,7 @@ impl From<Unavailable> for GrantError {
 impl Grants {
     /// Creates the grants of a tenant.
     pub fn new(issuer: Arc<Issuer>, login: Arc<LoginSpec>, provider: Provider) -> Self {
-        let provider_app = Arc::new(ProviderApp::from_spec(&login.identity));
+        let provider_app = Arc::new(ProviderApp::from_spec(&login.provider));
         let credential_fingerprints =
             CredentialFingerprints::from_login(issuer.current_incarnation(), &login);
         let context = Arc::clone(&issuer.context);
@@ -148,13 +148,13 @@ impl Grants {
         let now = self.context.now();
         let (id, family) = (GrantId::random(), random::bytes());
         let details = GrantPayload {
-            person: new.person,
-            at: Some(ProviderApp::clone(&self.provider_app)),
+            account: new.account,
+            provider_app: Some(ProviderApp::clone(&self.provider_app)),
             scope: new.scope,
             client_name: new.client_name,
             redirect_uri: new.redirect_uri,
             code_challenge: new.code_challenge,
-            upstream: new.provider_refresh_token.map(|token| token.expose().to_owned()),
+            provider_refresh_token: new.provider_refresh_token.map(|token| token.expose().to_owned()),
         };
         let beginning = CreateGrant {
             id,
@@ -178,7 +178,7 @@ impl Grants {
             return Err(GrantError::Invalid);
         }
         let details = GrantPayload::decode(&grant)?;
-        if let Err(refusal) = self.check_login(&details.person, &self.provider_app_of(&details)) {
+        if let Err(refusal) = self.check_login(&details.account, &self.provider_app_of(&details)) {
             self.revoke(grant.id).await?;
             return Err(refusal.into_grant_error());
         }
@@ -207,8 +207,8 @@ impl Grants {
         Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
     }
 
-    /// Rotates a refresh token, after asking Entra whether the account is still valid. Two requests
-    /// with the same token within a minute get the same successor.
+    /// Rotates a refresh token, after asking the provider whether the account is still valid. Two
+    /// requests with the same token within a minute get the same successor.
     pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
         let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
         let _turn = self.context.lock_grant(id).await;
@@ -216,10 +216,10 @@ impl Grants {
         if presented.sequence == 0 {
             return Err(GrantError::Invalid);
         }
-        // Entra's answer decides about the account anew; only the app and directory are compared
-        // here.
+        // The provider's answer decides about the account anew; only the app and directory are
+        // compared here.
         let details = GrantPayload::decode(&grant)?;
-        if self.check_login(&details.person, &self.provider_app_of(&details))
+        if self.check_login(&details.account, &self.provider_app_of(&details))
             == Err(GrantRejection::OtherProviderApp)
         {
             return Err(GrantError::Invalid);
@@ -259,7 +259,7 @@ impl Grants {
             let details = GrantPayload::decode(&grant)?;
             let upstream = self.provider_app_of(&details);
             token.resource_owner =
-                Some(ResourceOwner { person: Arc::new(details.person), provider_app: upstream });
+                Some(ResourceOwner { account: Arc::new(details.account), provider_app: upstream });
         }
         let token = Arc::new(token);
         self.context.verified_tokens.insert(digest, Arc::clone(&token));
@@ -280,7 +280,7 @@ impl Grants {
     /// call.
     pub(super) fn check_current_rules(&self, token: &AccessToken) -> Result<(), GrantRejection> {
         match &token.resource_owner {
-            Some(ResourceOwner { person, provider_app: upstream }) => self.check_login(person, upstream),
+            Some(ResourceOwner { account, provider_app }) => self.check_login(account, provider_app),
             None => self.find_machine_client(token).map(drop).ok_or(GrantRejection::MachineClientRemoved),
         }
     }
@@ -302,15 +302,12 @@ impl Grants {
     }
 
     /// Decides, for all paths, whether an earlier login is still valid.
-    fn check_login(&self, person: &Person, upstream: &ProviderApp) -> Result<(), GrantRejection> {
-        identity::check_login(&self.login.identity, upstream, person).map_err(|why| {
-            if why.is_fixed_by_new_login() {
-                GrantRejection::OtherProviderApp
-            } else {
-                GrantRejection::NotAllowed
-            }
+    fn check_login(&self, account: &Account, app: &ProviderApp) -> Result<(), GrantRejection> {
+        self.provider.check_login(app, account).map_err(|rejection| match rejection {
+            LoginRejection::OtherProviderApp => GrantRejection::OtherProviderApp,
+            LoginRejection::NotAdmitted => GrantRejection::NotAllowed,
         })?;
-        person.check_rules(&self.login.rules).map_err(|_| GrantRejection::NotAllowed)
+        account.check_rules(&self.login.rules).map_err(|_| GrantRejection::NotAllowed)
     }
 
     /// Returns the app and directory of a grant; grants with the current ones share a value. A
@@ -318,7 +315,7 @@ impl Grants {
     /// over, or, if these are unknown, ones that match nothing.
     fn provider_app_of(&self, details: &GrantPayload) -> Arc<ProviderApp> {
         let earlier = || self.issuer.incarnation.legacy.as_ref().map(|before| &before.upstream);
-        match details.at.as_ref().or_else(earlier) {
+        match details.provider_app.as_ref().or_else(earlier) {
             Some(at) if *at == *self.provider_app => Arc::clone(&self.provider_app),
             Some(at) => Arc::new(at.clone()),
             None => Arc::new(ProviderApp::unknown()),
@@ -359,7 +356,7 @@ impl Grants {
         let life = self.issuer.current_incarnation().clone();
         let rotated = self.context.query_store(move |store| store.rotate_refresh(&life, step)).await?;
         if !rotated {
-            // Revoked or expired while Entra was asked.
+            // Revoked or expired while the provider was asked.
             return Err(GrantError::Invalid);
         }
         let refresh_token =
@@ -367,47 +364,25 @@ impl Grants {
         Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
     }
 
-    /// Asks Entra whether the account is still valid and still admitted, and updates the details.
+    /// Asks the provider whether the account is still valid and still admitted, and updates the
+    /// details.
     async fn renew_at_provider(&self, details: &mut GrantPayload) -> Result<(), GrantError> {
-        // Without Entra's refresh token the account cannot be verified; a new login brings one.
-        let upstream = details.upstream.take().map(Secret::new).ok_or(GrantError::Ended)?;
-        let renewed = self.provider.renew(&upstream, &details.person).await;
+        // Without the provider's refresh token the account cannot be verified; a new login brings
+        // one.
+        let upstream = details.provider_refresh_token.take().map(Secret::new).ok_or(GrantError::Ended)?;
+        let renewed = self.provider.renew(&upstream, &details.account).await;
         let login = renewed.map_err(|error| self.classify_renewal_error(&error))?;
-        details.upstream = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
-        details.person = login.person;
-        details.at = Some(ProviderApp::clone(&self.provider_app));
+        details.provider_refresh_token = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
+        details.account = login.account;
+        details.provider_app = Some(ProviderApp::clone(&self.provider_app));
         Ok(())
     }
 
     fn classify_renewal_error(&self, error: &identity::Error) -> GrantError {
-        let tenant = self.issuer.tenant.as_str();
-        let trace = error.trace();
-        let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
-        let aadsts = &trace.codes;
+        error.log_renewal(self.issuer.tenant.as_str(), self.provider.brand().service);
         match error.kind() {
-            LoginErrorKind::Refused | LoginErrorKind::Ended => {
-                tracing::info!(
-                    tenant,
-                    fault = error.class(),
-                    ?aadsts,
-                    correlation_id,
-                    trace_id,
-                    "Entra no longer vouches for an account"
-                );
-                GrantError::Ended
-            }
-            LoginErrorKind::Misconfigured => {
-                tracing::error!(
-                    tenant,
-                    fault = error.class(),
-                    ?aadsts,
-                    correlation_id,
-                    trace_id,
-                    "Entra refuses this gateway, so nobody can renew a login"
-                );
-                GrantError::Unavailable
-            }
-            LoginErrorKind::Down => GrantError::Unavailable,
+            LoginErrorKind::Refused | LoginErrorKind::Ended => GrantError::Ended,
+            LoginErrorKind::Misconfigured | LoginErrorKind::Down => GrantError::Unavailable,
         }
     }
 
@@ -491,11 +466,6 @@ impl Grants {
     }
 }
 
-/// Returns a person's names for the audit log.
-pub(super) fn audit_identity(person: &Person) -> Actor<'_> {
-    Actor { tid: Some(&person.tid), oid: Some(&person.oid), user: person.username.as_deref(), label: None }
-}
-
 fn new_revocation(subject: RevokedSubject, now: Timestamp) -> Revocation {
     // `issued_until` includes the current second: tokens issued within it precede the revocation.
     Revocation { subject, issued_until: now, forget_at: now + ACCESS_TOKEN_LIFETIME + ACCESS_TOKEN_LIFETIME }
@@ -563,7 +533,7 @@ impl GrantPayload {
 
 impl fmt::Debug for GrantPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Details").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("GrantPayload").field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 

@@ -53,7 +53,7 @@ struct EntryIncarnation {
 impl LegacyState {
     fn from_login(login: &LoginSpec) -> Self {
         Self {
-            upstream: ProviderApp::from_spec(&login.identity),
+            upstream: ProviderApp::from_spec(&login.provider),
             machines: digest_machine_clients(login).to_string(),
         }
     }

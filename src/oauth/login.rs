@@ -93,7 +93,7 @@ pub(super) fn begin(
 ) -> Response<Body> {
     let login = PendingLogin::new(request, meta.now);
     let mut response = redirect_page(
-        "You are going to Microsoft",
+        &format!("You are going to {}", server.provider.brand().name),
         "Sign in there; it brings you back.",
         &login.provider_url(server),
     );

@@ -19,6 +19,8 @@ use crate::base::random;
 #[template(path = "consent.html")]
 pub(super) struct ConsentPage<'a> {
     pub(super) title: &'a str,
+    /// Whose login follows.
+    pub(super) provider: &'a str,
     /// The client's own name.
     pub(super) client: &'a str,
     /// The host that vouches for the name, if one does.

@@ -110,9 +110,9 @@ impl SigningKeyCache {
                     // Replaces a next key that has not signed yet, so that there is at most one.
                     KeyRotation::Gentle => (
                         now + PUBLISH_AHEAD,
-                        known.iter().filter(|key| key.signs_from > now).map(clone_kid).collect(),
+                        known.iter().filter(|key| key.signs_from > now).map(|key| key.kid.clone()).collect(),
                     ),
-                    KeyRotation::Emergency => (now, known.iter().map(clone_kid).collect()),
+                    KeyRotation::Emergency => (now, known.iter().map(|key| key.kid.clone()).collect()),
                 };
                 store.replace_signing_keys(&life, Some(&generate(signs_from)), gone)?;
                 store.load_signing_keys(&life)
@@ -214,10 +214,6 @@ fn count_retired(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) ->
     beginnings.skip(1).take_while(gone).count()
 }
 
-fn clone_kid(key: &SigningKey) -> String {
-    key.kid.clone()
-}
-
 /// Generates a key.
 fn generate(signs_from: Timestamp) -> SigningKey {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("keys can be made");
@@ -253,7 +249,7 @@ impl LoadedSigningKey {
 
 impl fmt::Debug for LoadedSigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("LoadedSigningKey").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 

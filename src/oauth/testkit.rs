@@ -24,10 +24,10 @@ use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
 use crate::identity::tests::fake::{ACCOUNT, APP, DIRECTORY, FakeEntra};
-use crate::identity::{AuthRequest, Entra, GroupMembership, Person, Provider};
+use crate::identity::{Account, AuthRequest, GroupMembership, Provider, Providers};
 use crate::routing::OAuthEndpoint;
 use crate::spec::{
-    AccessRules, DirectorySpec, IdentitySpec, LoginSpec, MachineClientSpec, Prefix, PublicUrl,
+    AccessRules, DirectorySpec, EntraSpec, LoginSpec, MachineClientSpec, Prefix, ProviderSpec, PublicUrl,
     RegistrationSpec, TenantName,
 };
 use crate::store::{CreateGrant, GrantId, KeySource, Store};
@@ -75,9 +75,9 @@ impl TestGateway {
         let ledger =
             AuthContext::start(Arc::clone(&store), ours, Audit::disabled(), &tasks).await.expect("read");
         let authority = entra.authority().parse().expect("a URL");
-        let provider = Entra::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
+        let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
         let documents = ClientDocuments::new(SystemClock::shared(), &tasks);
-        let shared = AuthServerDeps { store, context: ledger, entra: provider, documents };
+        let shared = AuthServerDeps { store, context: ledger, providers, documents };
         Self { folder, clock, entra, shared, _tasks: tasks }
     }
 
@@ -139,7 +139,8 @@ impl TestGateway {
     /// Returns the Entra refresh token of a completed login.
     pub(super) async fn provider_refresh_token(&self) -> Secret {
         let url = PublicUrl::new("https://mcp.example.com", &Prefix::root());
-        let provider = Provider::new(&self.shared.entra, &Arc::new(login_spec(AccessRules::default())), &url);
+        let provider =
+            Provider::new(&self.shared.providers, &Arc::new(login_spec(AccessRules::default())), &url);
         let ask = AuthRequest { state: "s", nonce: "n", code_challenge: CHALLENGE, login_hint: None };
         let callback = self.entra.visit(provider.authorize_url(&ask).as_str()).await;
         let callback = url::Url::parse(&callback).expect("a URL");
@@ -155,13 +156,13 @@ impl TestGateway {
 
 pub(super) fn login_spec(rules: AccessRules) -> LoginSpec {
     LoginSpec {
-        identity: IdentitySpec {
+        provider: ProviderSpec::Entra(Arc::new(EntraSpec {
             client_id: APP.into(),
             client_secrets: vec![Secret::new(APP_SECRET)],
             directory: DirectorySpec::One(DIRECTORY.into()),
             allow_guests: false,
             allow_personal_accounts: false,
-        },
+        })),
         rules,
         tools: [].into(),
         machine_clients: vec![MachineClientSpec {
@@ -175,15 +176,16 @@ pub(super) fn login_spec(rules: AccessRules) -> LoginSpec {
     }
 }
 
-pub(super) fn ada() -> Person {
-    Person {
-        tid: DIRECTORY.into(),
-        oid: ACCOUNT.into(),
+pub(super) fn ada() -> Account {
+    Account {
+        issuer: DIRECTORY.into(),
+        subject: ACCOUNT.into(),
         name: Some("Ada Lovelace".into()),
         username: Some("ada@contoso.com".into()),
+        verified_email: None,
         roles: vec!["Analyst".into()],
         groups: GroupMembership::Known(vec![]),
-        guest: false,
+        is_guest: false,
     }
 }
 
@@ -248,7 +250,7 @@ impl TestAuthServer {
             redirect_uri: Some(REDIRECT.to_owned()),
             code_challenge: Some(CHALLENGE.to_owned()),
             scope: "mcp:use".to_owned(),
-            person: ada(),
+            account: ada(),
             provider_refresh_token: upstream,
         };
         self.grants.create(new).await.expect("begun").expose().to_owned()

@@ -4,6 +4,8 @@
 //! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires
 //! one, its title and how to get access. It names no backend and no key, and gives no counts.
 
+use std::borrow::Cow;
+
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -12,6 +14,7 @@ use super::Server;
 use super::request::RequestContext;
 use super::response::{self, ErrorFormat};
 use crate::base::body::{self, Body};
+use crate::identity::{self, Brand};
 use crate::mcp::{Permissions, ProtectedItem};
 use crate::oauth::bearer::Principal;
 use crate::settings::OpenTenants;
@@ -44,13 +47,12 @@ struct ConnectorPage<'a> {
     description: Option<&'a str>,
     dataset: Option<&'a str>,
     url: String,
-    access: &'static str,
+    access: Cow<'static, str>,
     tools: Vec<&'a str>,
     /// The tenant requires an API key.
     keyed: bool,
-    /// The redirect URI that the operator registers with the app in Entra, if the tenant has a
-    /// login.
-    redirect_uri: Option<String>,
+    /// How people log in, if they do.
+    login: Option<PageLogin>,
     /// The tenant answers only private networks.
     local: bool,
     /// The URL is http and not on this machine, which `mcp-remote` accepts only with
@@ -58,12 +60,22 @@ struct ConnectorPage<'a> {
     insecure: bool,
 }
 
+/// What the page says about a login.
+struct PageLogin {
+    brand: &'static Brand,
+    /// The redirect URI that the operator registers with the app at the provider.
+    redirect_uri: String,
+}
+
 impl<'a> ConnectorPage<'a> {
     fn new(spec: &'a TenantSpec, permissions: &Permissions, open: OpenTenants) -> Self {
         let may = |item| permissions.allows(&Principal::Anonymous, item);
         let may_read_description = may(ProtectedItem::Description);
         let keyed = !spec.access.api_keys.is_empty();
-        let redirect_uri = spec.redirect_uri();
+        let login = spec.access.login.as_ref().map(|login| PageLogin {
+            brand: identity::brand_of(&login.provider),
+            redirect_uri: spec.public_url.callback_url(),
+        });
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
@@ -71,11 +83,11 @@ impl<'a> ConnectorPage<'a> {
             description: spec.description.as_deref().filter(|_| may_read_description),
             dataset: may_read_description.then_some(&*spec.dataset),
             url: spec.public_url.connector_url(),
-            access: match (keyed, local) {
-                _ if redirect_uri.is_some() => "with your Microsoft account",
-                (true, _) => "with an API key",
-                (_, true) => "open to this machine and private networks, no key needed",
-                _ => "open to everybody, no key needed",
+            access: match (&login, keyed, local) {
+                (Some(login), ..) => format!("with your {} account", login.brand.name).into(),
+                (_, true, _) => "with an API key".into(),
+                (_, _, true) => "open to this machine and private networks, no key needed".into(),
+                _ => "open to everybody, no key needed".into(),
             },
             tools: spec
                 .tools
@@ -84,7 +96,7 @@ impl<'a> ConnectorPage<'a> {
                 .filter(|name| may(ProtectedItem::Tool(name)))
                 .collect(),
             keyed,
-            redirect_uri,
+            login,
             local,
             insecure: is_insecure(spec.public_url.origin()),
         }
@@ -206,7 +218,7 @@ pub(super) mod tests {
     }
 
     fn login() -> TenantSpec {
-        let identity = IdentitySpec {
+        let provider = EntraSpec {
             client_id: "app".into(),
             client_secrets: vec![crate::base::secret::Secret::new("canary")],
             directory: DirectorySpec::One("directory".into()),
@@ -214,7 +226,7 @@ pub(super) mod tests {
             allow_personal_accounts: false,
         };
         let login = LoginSpec {
-            identity,
+            provider: ProviderSpec::Entra(Arc::new(provider)),
             rules: AccessRules::default(),
             tools: Default::default(),
             machine_clients: Vec::new(),

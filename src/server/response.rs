@@ -110,7 +110,8 @@ pub(super) fn denial(
     format: ErrorFormat,
     spelling: ResourceSpelling,
 ) -> Response<Body> {
-    let problem = Problem { status: denial.status(), summary: tenant.bearer.message(denial), help: None };
+    let summary = &tenant.bearer.message(denial);
+    let problem = Problem { status: denial.status(), summary, help: None };
     let mut response = rejection(format, problem);
     if let Some(challenge) = tenant.bearer.challenge(denial, spelling) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -1,4 +1,4 @@
-//! The login with Microsoft, and which of the people who log in may call.
+//! The login at an identity provider, and which of the people who log in may call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::base::secret::Secret;
 /// A tenant's login. Held once behind an `Arc` and shared by everything that needs a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginSpec {
-    /// The app registration, and the accounts accepted.
-    pub identity: IdentitySpec,
+    /// Where people log in, and the accounts accepted.
+    pub provider: ProviderSpec,
     /// The rules for everybody who logs in.
     pub rules: AccessRules,
     /// Additional rules for callers of single tools, by the tool's listed name.
@@ -28,9 +28,25 @@ impl LoginSpec {
     }
 }
 
+/// The identity provider of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderSpec {
+    /// Microsoft Entra ID.
+    Entra(Arc<EntraSpec>),
+}
+
+impl ProviderSpec {
+    /// Returns the id of the tenant's app at the provider.
+    pub fn client_id(&self) -> &Arc<str> {
+        match self {
+            Self::Entra(entra) => &entra.client_id,
+        }
+    }
+}
+
 /// The app registration in Entra, and the accounts accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdentitySpec {
+pub struct EntraSpec {
     /// The application (client) id.
     pub client_id: Arc<str>,
     /// The current secret, and the next one during a rotation; never empty.
@@ -92,9 +108,9 @@ impl Audience {
 pub struct AccessRules {
     /// Values of app roles.
     pub roles: Vec<Arc<str>>,
-    /// Object ids of groups, in lower case.
+    /// Ids of groups at the provider, in lower case.
     pub groups: Vec<Arc<str>>,
-    /// Object ids of users, in lower case.
+    /// Ids of users at the provider, in lower case.
     pub users: Vec<Arc<str>>,
     /// Domains behind the `@` of the user name, in lower case.
     pub email_domains: Vec<Arc<str>>,

@@ -62,7 +62,7 @@ impl TenantSpec {
         (!self.access.is_open()).then_some(&self.backend.reaches)
     }
 
-    /// What to register with the app in Entra, where people log in.
+    /// What to register with the app at the provider, where people log in.
     pub fn redirect_uri(&self) -> Option<String> {
         self.access.login.as_ref().map(|_| self.public_url.callback_url())
     }

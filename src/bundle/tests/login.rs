@@ -2,7 +2,7 @@
 
 use super::corpus::{SALES, TenantFixture};
 use crate::base::digest::Digest;
-use crate::spec::{Audience, DirectorySpec, DocumentPolicy, LoginSpec};
+use crate::spec::{Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, ProviderSpec};
 
 const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
 const DIRECTORY: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
@@ -24,6 +24,11 @@ fn login(drop: &TenantFixture) -> LoginSpec {
     drop.spec().access.login.map(|login| (*login).clone()).expect("a login")
 }
 
+fn entra(login: &LoginSpec) -> &EntraSpec {
+    let ProviderSpec::Entra(entra) = &login.provider;
+    entra
+}
+
 fn texts(texts: &[std::sync::Arc<str>]) -> Vec<&str> {
     texts.iter().map(|text| &**text).collect()
 }
@@ -42,11 +47,12 @@ fn three_values_and_a_switch_are_a_login_for_the_whole_directory() {
         ),
     ] {
         let login = login(&drop);
-        assert_eq!(&*login.identity.client_id, APP);
-        assert_eq!(login.identity.directory, DirectorySpec::One(DIRECTORY.into()));
-        let secrets: Vec<&str> = login.identity.client_secrets.iter().map(|secret| secret.expose()).collect();
+        let entra = entra(&login);
+        assert_eq!(&*entra.client_id, APP);
+        assert_eq!(entra.directory, DirectorySpec::One(DIRECTORY.into()));
+        let secrets: Vec<&str> = entra.client_secrets.iter().map(|secret| secret.expose()).collect();
         assert_eq!(secrets, [SECRET]);
-        assert!(login.rules.is_empty() && !login.identity.allow_guests && !login.identity.allow_personal_accounts);
+        assert!(login.rules.is_empty() && !entra.allow_guests && !entra.allow_personal_accounts);
         assert!(login.registration.dynamic);
         let spec = drop.spec();
         assert!(!spec.access.is_open());
@@ -58,14 +64,15 @@ fn three_values_and_a_switch_are_a_login_for_the_whole_directory() {
 fn a_secret_is_rotated_with_overlap_and_may_lie_in_a_file() {
     let drop = with("microsoft_client_secret_next: canary~next-secret\n");
     let login = login(&drop);
-    let secrets: Vec<&str> = login.identity.client_secrets.iter().map(|secret| secret.expose()).collect();
+    let secrets: Vec<&str> = entra(&login).client_secrets.iter().map(|secret| secret.expose()).collect();
     assert_eq!(secrets, [SECRET, "canary~next-secret"]);
 
     // The operator's file wins over the export, in either form of the secret.
     let drop = TenantFixture::new()
         .zip("acme.zip", &format!("{SALES}{}", lines("")))
         .file("acme.yaml", "microsoft_client_secret: ${TENANT_ACME_KEY}\n");
-    let secrets = drop.spec().access.login.expect("a login").identity.client_secrets.clone();
+    let login = drop.spec().access.login.expect("a login");
+    let secrets = entra(&login).client_secrets.clone();
     assert_eq!(secrets[0].expose(), "variable-key-0001");
 }
 
@@ -81,7 +88,7 @@ fn rules_name_roles_groups_users_domains_and_single_tools() {
     assert_eq!(texts(&login.rules.roles), ["Analyst", "Data Admin"]);
     assert_eq!((texts(&login.rules.groups), texts(&login.rules.users)), (vec![DIRECTORY], vec![APP]));
     assert_eq!(texts(&login.rules.email_domains), ["contoso.com"]);
-    assert!(login.identity.allow_guests);
+    assert!(entra(&login).allow_guests);
     // Keyed by the names that callers see.
     assert_eq!(login.tools.keys().map(|name| &**name).collect::<Vec<_>>(), ["ask", "get_context"]);
     assert_eq!(texts(&login.tools["ask"].roles), ["Analyst"]);
@@ -97,7 +104,7 @@ fn several_directories_count_only_by_name() {
     let access = format!("access: {{directories: [{DIRECTORY}], personal_accounts: true}}\n");
     let common = login(&several("Common", &access));
     let expected = DirectorySpec::Several { audience: Audience::Common, allowed: vec![DIRECTORY.into()] };
-    assert_eq!((common.identity.directory, common.identity.allow_personal_accounts), (expected, true));
+    assert_eq!((&entra(&common).directory, entra(&common).allow_personal_accounts), (&expected, true));
     assert_eq!(several("organizations", "").codes(), ["login-invalid"]);
     assert_eq!(
         several("organizations", "access: {directories: []}\n").codes(),
@@ -105,7 +112,7 @@ fn several_directories_count_only_by_name() {
     );
     assert_eq!(several("organizations", &access).codes(), ["login-invalid"]);
     let domain = login(&several("contoso.onmicrosoft.com", ""));
-    assert_eq!(domain.identity.directory, DirectorySpec::One("contoso.onmicrosoft.com".into()));
+    assert_eq!(entra(&domain).directory, DirectorySpec::One("contoso.onmicrosoft.com".into()));
 }
 
 #[test]

@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use super::case::Validation;
-use super::login::MICROSOFT;
+use super::login::PROVIDER_FIELDS;
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{
-    AccessRules, AccessSpec, ApiKeySpec, DirectorySpec, DocumentPolicy, IdentitySpec, LoginSpec,
-    MachineClientSpec, RegistrationSpec,
+    AccessRules, AccessSpec, ApiKeySpec, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec,
+    MachineClientSpec, ProviderSpec, RegistrationSpec,
 };
 
 /// Returns the digest of everything that decides who may call, so that a last good revision never
@@ -22,7 +22,7 @@ pub(super) fn compute(case: &Validation<'_, '_>, access: &AccessSpec) -> Digest 
     let mut encoder = Encoder(Hasher::new());
     encoder.option(case.layers.find_bool(&["oauth_enabled"]), Encoder::flag);
     // As written: they count even if the login cannot be used.
-    for name in MICROSOFT {
+    for name in PROVIDER_FIELDS {
         encoder.text(case.layers.find_text(&[name]).unwrap_or_default());
         encoder.text(case.layers.find_text(&[&format!("{name}_file")]).unwrap_or_default());
     }
@@ -77,8 +77,13 @@ impl Encoder {
     }
 
     fn login(&mut self, login: &LoginSpec) {
-        let LoginSpec { identity, rules, tools, machine_clients, registration } = login;
-        self.identity(identity);
+        let LoginSpec { provider, rules, tools, machine_clients, registration } = login;
+        match provider {
+            ProviderSpec::Entra(entra) => {
+                self.text("entra");
+                self.entra(entra);
+            }
+        }
         self.rules(rules);
         self.list(tools.iter(), |encoder, (tool, rules)| {
             encoder.text(tool);
@@ -88,15 +93,10 @@ impl Encoder {
         self.registration(registration);
     }
 
-    fn identity(&mut self, identity: &IdentitySpec) {
+    fn entra(&mut self, entra: &EntraSpec) {
         // The app and its secrets are encoded as written.
-        let IdentitySpec {
-            client_id: _,
-            client_secrets: _,
-            directory,
-            allow_guests,
-            allow_personal_accounts,
-        } = identity;
+        let EntraSpec { client_id: _, client_secrets: _, directory, allow_guests, allow_personal_accounts } =
+            entra;
         match directory {
             DirectorySpec::One(name) => {
                 self.text("one");
@@ -168,14 +168,14 @@ mod tests {
     #[test]
     fn a_directory_and_an_audience_of_one_name_differ() {
         let of = |directory| {
-            let identity = IdentitySpec {
+            let entra = EntraSpec {
                 client_id: "".into(),
                 client_secrets: Vec::new(),
                 directory,
                 allow_guests: false,
                 allow_personal_accounts: false,
             };
-            digest(|encoder| encoder.identity(&identity))
+            digest(|encoder| encoder.entra(&entra))
         };
         let audience = crate::spec::Audience::Common;
         let several = DirectorySpec::Several { audience, allowed: vec!["one".into()] };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::case::Validation;
 use super::credential::Credential;
-use super::guid::parse_guid;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
 use crate::bundle::tree::ConfigValue;
@@ -15,8 +14,15 @@ const MAX_KEYS: usize = 8;
 /// Members of private keys (RFC 7518 section 6).
 const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "k"];
 
+/// The id of another client, which no program may have.
+pub(super) struct ReservedId {
+    pub(super) id: Option<Arc<str>>,
+    /// What is wrong with it.
+    pub(super) why: &'static str,
+}
+
 /// Returns the valid machine clients.
-pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> {
+pub(super) fn validate(case: &mut Validation<'_, '_>, reserved: &ReservedId) -> Vec<MachineClientSpec> {
     let Some(found) = case.layers.find(&["machine_clients"]) else { return Vec::new() };
     let ConfigValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_CLIENTS {
@@ -38,7 +44,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> 
             code: "machine-client-invalid",
             help: "give each program an id, and a secret (as sha256: or secret_file:) or jwks",
         };
-        let Some(client) = validate_client(case, &entry) else { continue };
+        let Some(client) = validate_client(case, &entry, reserved) else { continue };
         if clients.iter().any(|earlier| earlier.id == client.id) {
             entry.refuse::<()>(case, entry.at(), "two programs have the same id");
         }
@@ -47,8 +53,12 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Vec<MachineClientSpec> 
     clients
 }
 
-fn validate_client(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<MachineClientSpec> {
-    let id = validate_id(case, entry);
+fn validate_client(
+    case: &mut Validation<'_, '_>,
+    entry: &Credential<'_>,
+    reserved: &ReservedId,
+) -> Option<MachineClientSpec> {
+    let id = validate_id(case, entry, reserved);
     let jwks = validate_jwks(case, entry);
     let has_keys = entry.member("jwks").is_some();
     let secret = match has_keys && !entry.is_given() {
@@ -62,7 +72,11 @@ fn validate_client(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Opt
 }
 
 /// Parses a client id without dots and slashes: generated ids, and those that are URLs, have them.
-fn validate_id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<Arc<str>> {
+fn validate_id(
+    case: &mut Validation<'_, '_>,
+    entry: &Credential<'_>,
+    reserved: &ReservedId,
+) -> Option<Arc<str>> {
     let Some(node) = entry.member("id") else { return entry.refuse(case, entry.at(), "the id is missing") };
     let text = node.text()?;
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -70,9 +84,8 @@ fn validate_id(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Option<
     if !plain || text.len() > 64 {
         return entry.refuse(case, at, "the id must be 1 to 64 of A-Z a-z 0-9 _ -");
     }
-    let app = case.layers.find_text(&["microsoft_client_id"]).and_then(parse_guid);
-    if parse_guid(text).is_some_and(|id| app == Some(id)) {
-        return entry.refuse(case, at, "the id is the one of the app in Entra; choose another");
+    if reserved.id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(text)) {
+        return entry.refuse(case, at, reserved.why);
     }
     Some(text.into())
 }

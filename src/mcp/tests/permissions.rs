@@ -16,11 +16,12 @@ use super::testkit::*;
 use crate::backend::tests::fake::Reply;
 use crate::base::json::JsonDocument;
 use crate::base::secret::Secret;
-use crate::identity::{GroupMembership, Person};
+use crate::identity::{Account, GroupMembership};
 use crate::mcp::{AuthMode, Caller, McpServerConfig};
 use crate::oauth::bearer::{MachinePrincipal, Principal, UserPrincipal};
 use crate::spec::{
-    AccessRules, DirectorySpec, IdentitySpec, LoginSpec, MachineClientSpec, RegistrationSpec, ToolKind,
+    AccessRules, DirectorySpec, EntraSpec, LoginSpec, MachineClientSpec, ProviderSpec, RegistrationSpec,
+    ToolKind,
 };
 use crate::store::GrantId;
 
@@ -98,19 +99,20 @@ const NO_CONTEXT: ExpectedItems = ExpectedItems { context: false, ..ALL };
 const NO_SEARCH: ExpectedItems = ExpectedItems { search: false, ..ALL };
 const NOTHING: ExpectedItems = ExpectedItems { words: false, search: false, context: false };
 
-fn person(change: impl FnOnce(&mut Person)) -> Principal {
-    let mut person = Person {
-        tid: "t".into(),
-        oid: "o".into(),
+fn person(change: impl FnOnce(&mut Account)) -> Principal {
+    let mut account = Account {
+        issuer: "t".into(),
+        subject: "o".into(),
         name: None,
         username: Some("ada@contoso.com".into()),
+        verified_email: None,
         roles: vec!["Analyst".into()],
         groups: GroupMembership::Known(vec!["g1".into()]),
-        guest: false,
+        is_guest: false,
     };
-    change(&mut person);
-    let (person, grant) = (Arc::new(person), GrantId::random());
-    Principal::User(UserPrincipal { person, subject: "s".into(), client_id: "c".into(), grant })
+    change(&mut account);
+    let (account, grant) = (Arc::new(account), GrantId::random());
+    Principal::User(UserPrincipal { account, subject: "s".into(), client_id: "c".into(), grant })
 }
 
 fn ada() -> Principal {
@@ -141,7 +143,7 @@ fn roles(role: &str) -> AccessRules {
 
 /// A login with rules for the given tools.
 fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> AuthMode {
-    let identity = IdentitySpec {
+    let provider = EntraSpec {
         client_id: "app".into(),
         client_secrets: vec![Secret::new("s")],
         directory: DirectorySpec::One("d".into()),
@@ -151,7 +153,7 @@ fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> AuthMode {
     let tools: BTreeMap<Arc<str>, AccessRules> =
         tools.into_iter().map(|(tool, rules)| (tool.into(), rules)).collect();
     AuthMode::Login(Arc::new(LoginSpec {
-        identity,
+        provider: ProviderSpec::Entra(Arc::new(provider)),
         rules: AccessRules::default(),
         tools,
         machine_clients: Vec::<MachineClientSpec>::new(),
@@ -195,7 +197,7 @@ fn cases() -> Vec<(&'static str, AuthMode, &'static [&'static str], Principal, E
             "group: untold",
             context(groups("g1")),
             &[],
-            person(|person| person.groups = GroupMembership::TooMany),
+            person(|account| account.groups = GroupMembership::TooMany),
             NO_CONTEXT,
         ),
         ("group: program", context(groups("g1")), &[], machine("Agent"), NO_CONTEXT),
@@ -207,7 +209,7 @@ fn cases() -> Vec<(&'static str, AuthMode, &'static [&'static str], Principal, E
             "domain: nameless",
             context(domain("contoso.com")),
             &[],
-            person(|person| person.username = None),
+            person(|account| account.username = None),
             NO_CONTEXT,
         ),
         ("search narrowed: without", login([("search", roles("Boss"))]), &[], ada(), NO_SEARCH),
@@ -425,7 +427,7 @@ async fn headers_of_a_tool_are_told_only_to_those_who_may_call_it() {
     };
     let (told, failed) = asked(ada()).await.told();
     assert!(failed && told.contains("may not use this tool"), "{told}");
-    let boss = person(|person| person.roles = vec!["Boss".into()]);
+    let boss = person(|account| account.roles = vec!["Boss".into()]);
     let mismatch = asked(boss).await;
     assert_eq!(mismatch.error(), (400, -32020), "{mismatch:?}");
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::oauth::signing_keys::KeyRotation;
 
 async fn issue_token(server: &TestAuthServer) -> (String, GrantId) {
-    let (person, grant) = (ada(), GrantId::random());
-    let bearer = TokenSubject::Person { person: &person, grant };
+    let (account, grant) = (ada(), GrantId::random());
+    let bearer = TokenSubject::Person { account: &account, grant };
     let issued = server.issuer.issue("client", "mcp:use", &bearer).await.expect("issued");
     (issued.text.expose().to_owned(), grant)
 }

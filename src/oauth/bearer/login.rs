@@ -7,7 +7,7 @@ use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::{AdmittedCaller, CallRevocation, Denial, Principal};
-use crate::identity::Person;
+use crate::identity::{self, Account, Brand};
 use crate::oauth::access_token::{AccessToken, AccessTokenError};
 use crate::oauth::grants::{GrantRejection, Grants};
 use crate::oauth::scope::MCP_SCOPE;
@@ -24,7 +24,7 @@ pub(super) struct LoginCheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserPrincipal {
     /// The account, as of the last login or renewal.
-    pub person: Arc<Person>,
+    pub account: Arc<Account>,
     /// The `sub` of the person's tokens: stable and unique to the person.
     pub subject: Arc<str>,
     /// The OAuth client that calls.
@@ -53,6 +53,11 @@ impl From<Arc<Grants>> for LoginCheck {
 impl LoginCheck {
     pub(super) fn login_spec(&self) -> &Arc<LoginSpec> {
         self.grants.login_spec()
+    }
+
+    /// Returns the words of the provider.
+    pub(super) fn brand(&self) -> &'static Brand {
+        identity::brand_of(&self.login_spec().provider)
     }
 
     /// Admits a caller with a valid token. `closed` fires when a later revision has another login.
@@ -91,8 +96,8 @@ impl LoginCheck {
             let (label, roles) = (Arc::clone(&machine.label), machine.roles.clone());
             return Ok(Principal::Machine(MachinePrincipal { client_id, label, roles }));
         };
-        let (person, subject) = (Arc::clone(&holder.person), Arc::clone(&token.claims.sub));
-        Ok(Principal::User(UserPrincipal { person, subject, client_id, grant: token.grant_id }))
+        let (account, subject) = (Arc::clone(&holder.account), Arc::clone(&token.claims.sub));
+        Ok(Principal::User(UserPrincipal { account, subject, client_id, grant: token.grant_id }))
     }
 
     /// Returns the challenge of RFC 6750 section 3 and RFC 9728 section 5.1, from which clients
@@ -117,9 +122,10 @@ impl LoginCheck {
     }
 
     pub(super) fn describe(&self) -> String {
+        let name = self.brand().name;
         match self.grants.login_spec().machine_clients.len() {
-            0 => "login with Microsoft".to_owned(),
-            machines => format!("login with Microsoft, machine clients ({machines})"),
+            0 => format!("login with {name}"),
+            machines => format!("login with {name}, machine clients ({machines})"),
         }
     }
 }

@@ -27,6 +27,7 @@ const MAX_STATE_BYTES: usize = 4096;
 const MAX_LOGIN_HINT_CHARS: usize = 320;
 /// The Retry-After if the client could not be looked up.
 const LOOKUP_RETRY_AFTER: Duration = Duration::from_secs(60);
+const LEAVE_CLIENT_ID_EMPTY: &str = "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".";
 const WRONG_PLACE: &str = "You would be sent to a wrong place";
 const BEWARE: &str = "Somebody may be trying to get your access. If you trust the application, remove the connector from it and add it again.";
 
@@ -34,8 +35,10 @@ const BEWARE: &str = "Somebody may be trying to get your access. If you trust th
 enum UntrustedRequest {
     Malformed(ParameterError),
     UnknownClient,
-    /// The client id is that of the tenant's app at the identity provider.
-    ProviderClientId,
+    /// The client id is that of the tenant's app at the provider, which calls it so.
+    ProviderClientId {
+        app: &'static str,
+    },
     MachineClient,
     /// The client cannot be looked up now.
     LookupFailed {
@@ -123,8 +126,8 @@ async fn find_client(
     source: IpAddr,
 ) -> Result<OAuthClient, UntrustedRequest> {
     let id = parameters.require("client_id")?;
-    if id.eq_ignore_ascii_case(&server.login.identity.client_id) {
-        return Err(UntrustedRequest::ProviderClientId);
+    if id.eq_ignore_ascii_case(server.login.provider.client_id()) {
+        return Err(UntrustedRequest::ProviderClientId { app: server.provider.brand().app });
     }
     if id.len() > MAX_CLIENT_ID_BYTES {
         return Err(UntrustedRequest::UnknownClient);
@@ -267,12 +270,14 @@ impl UntrustedRequest {
                 "The application that sent you here uses a registration that this server does not have.",
                 "Remove the connector from the application and add it again.",
             ),
-            Self::ProviderClientId => page(
-                "invalid_client",
-                "That is the wrong client id",
-                "The client id that was entered is the one of this server's app registration in Azure. It is for the server only; your application must not use it.",
-                "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".",
-            ),
+            Self::ProviderClientId { app } => ErrorPage {
+                sentence: format!(
+                    "The client id that was entered is the one of this server's {app}. It is for the server only; \
+                     your application must not use it."
+                )
+                .into(),
+                ..page("invalid_client", "That is the wrong client id", "", LEAVE_CLIENT_ID_EMPTY)
+            },
             Self::MachineClient => page(
                 "unauthorized_client",
                 "This client is for programs",

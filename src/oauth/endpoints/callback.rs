@@ -12,7 +12,7 @@ use crate::oauth::authorization_request::AuthorizationRequest;
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client::RedirectUri;
 use crate::oauth::error::Unavailable;
-use crate::oauth::grants::{self, NewGrant};
+use crate::oauth::grants::NewGrant;
 use crate::oauth::login::{self, PendingLogin};
 use crate::oauth::login_page::{ErrorPage, NoticePage, PageLink};
 use crate::oauth::parameters::Parameters;
@@ -77,18 +77,18 @@ async fn finish(
     };
     let verifier = Secret::new(login.verifier.clone());
     let known = server.provider.redeem_code(code, &verifier, &login.nonce).await?;
-    let (asked, person) = (login.request.clone(), known.person.clone());
+    let (asked, account) = (login.request.clone(), known.account.clone());
     let grant = NewGrant {
         client_id: asked.client_id,
         client_name: asked.client_name,
         redirect_uri: asked.redirect_uri_given.then_some(asked.redirect_uri),
         code_challenge: asked.code_challenge,
         scope: asked.scope,
-        person: known.person,
+        account: known.account,
         provider_refresh_token: known.refresh_token,
     };
     let code = server.grants.create(grant).await?;
-    login::record(server, &login.request, "ok", grants::audit_identity(&person), meta);
+    login::record(server, &login.request, "ok", account.audit_identity(), meta);
     Ok(code)
 }
 
@@ -122,14 +122,14 @@ fn failure_page(
 ) -> Response<Body> {
     let (status, code, page) = match error {
         LoginError::Identity(error) => {
-            log_identity_error(server, error, meta);
+            error.log_login(server.tenant.as_str(), meta.request_id);
             login::record(server, request, error.class(), Actor::default(), meta);
             (status_for(error.kind()), client_error_code(error), error.page().clone())
         }
         LoginError::Unavailable => {
             login::record(server, request, "unavailable", Actor::default(), meta);
             let page = identity::PageText {
-                title: "The login cannot be finished now",
+                title: "The login cannot be finished now".into(),
                 sentence: "This server cannot write its own records.".into(),
                 advice: "Try again in a minute.".into(),
             };
@@ -138,7 +138,7 @@ fn failure_page(
     };
     let location = request.response(server.url.as_str()).error_url(code, &page.sentence);
     let notice = NoticePage {
-        title: page.title,
+        title: &page.title,
         sentence: &page.sentence,
         advice: &page.advice,
         link: Some(PageLink::back_to_application(&location)),
@@ -162,35 +162,6 @@ fn client_error_code(error: &identity::Error) -> &'static str {
     match error.kind() {
         LoginErrorKind::Ended => "access_denied",
         _ => error.oauth_error(),
-    }
-}
-
-fn log_identity_error(server: &AuthServer, error: &identity::Error, meta: RequestMeta<'_>) {
-    let trace = error.trace();
-    let (tenant, request_id, class) = (server.tenant.as_str(), meta.request_id, error.class());
-    let (correlation_id, trace_id) = (trace.correlation_id.as_deref(), trace.trace_id.as_deref());
-    let (aadsts, fault) = (&trace.codes, "login");
-    match error.kind() {
-        LoginErrorKind::Refused | LoginErrorKind::Ended => tracing::info!(
-            tenant,
-            request_id,
-            fault,
-            class,
-            ?aadsts,
-            correlation_id,
-            trace_id,
-            "a login was refused"
-        ),
-        LoginErrorKind::Misconfigured | LoginErrorKind::Down => tracing::warn!(
-            tenant,
-            request_id,
-            fault,
-            class,
-            ?aadsts,
-            correlation_id,
-            trace_id,
-            "a login failed"
-        ),
     }
 }
 

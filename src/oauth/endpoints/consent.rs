@@ -100,6 +100,7 @@ fn render(
     let place = redirect_uri.map(RedirectUri::describe_destination).unwrap_or_default();
     let consent = ConsentPage {
         title: &server.title,
+        provider: server.provider.brand().name,
         client: name,
         vouched_by,
         known: client.origin == ClientOrigin::Operator,

@@ -48,7 +48,7 @@ fn introspection_response(token: &AccessToken) -> Value {
     let mut document = serde_json::to_value(&token.claims).expect("claims are plain data");
     document["active"] = true.into();
     document["token_type"] = "Bearer".into();
-    if let Some(name) = token.resource_owner.as_ref().and_then(|holder| holder.person.username.as_deref()) {
+    if let Some(name) = token.resource_owner.as_ref().and_then(|holder| holder.account.username.as_deref()) {
         document["username"] = name.into();
     }
     document

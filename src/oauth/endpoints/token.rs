@@ -10,13 +10,13 @@ use serde_json::json;
 use super::error::Error;
 use crate::base::body::Body;
 use crate::base::secret::Secret;
-use crate::identity::Person;
+use crate::identity::Account;
 use crate::oauth::access_token::{ACCESS_TOKEN_LIFETIME, TokenSubject};
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client::ClientOrigin;
 use crate::oauth::client_auth::{AuthenticatedClient, ClientAuthError, ClientForm};
 use crate::oauth::error::Unavailable;
-use crate::oauth::grants::{self, GrantError, GrantPayload, RotatedGrant};
+use crate::oauth::grants::{GrantError, GrantPayload, RotatedGrant};
 use crate::oauth::parameters::{ParameterError, Parameters};
 use crate::oauth::{credential_fingerprint, pkce, response, scope};
 use crate::store::GrantId;
@@ -159,7 +159,7 @@ impl TokenRequest<'_> {
         scope: &str,
         audit: &mut TokenAudit,
     ) -> Result<Response<Body>, TokenError> {
-        let subject = TokenSubject::Person { person: &grant.payload.person, grant: grant.id };
+        let subject = TokenSubject::Person { account: &grant.payload.account, grant: grant.id };
         let issued = self.server.issuer.issue(&self.caller.client.id, scope, &subject).await?;
         audit.jti = Some(issued.jti);
         Ok(token_response(&issued.text, Some(&grant.refresh_token), scope))
@@ -218,18 +218,18 @@ struct TokenAudit {
     grant_type: Option<&'static str>,
     client_id: Option<Arc<str>>,
     jti: Option<String>,
-    grant: Option<(GrantId, Person)>,
+    grant: Option<(GrantId, Account)>,
 }
 
 impl TokenAudit {
     fn set_grant(&mut self, grant: &RotatedGrant) {
-        self.grant = Some((grant.id, grant.payload.person.clone()));
+        self.grant = Some((grant.id, grant.payload.account.clone()));
     }
 
     fn record(&self, server: &AuthServer, error: Option<&TokenError>) {
         let outcome = error.map_or("ok", TokenError::audit_label);
         server.context.audit.record(&AuditRecord {
-            who: self.grant.as_ref().map(|(_, person)| grants::audit_identity(person)).unwrap_or_default(),
+            who: self.grant.as_ref().map(|(_, account)| account.audit_identity()).unwrap_or_default(),
             client_id: self.client_id.as_deref(),
             grant: self.grant.as_ref().map(|(grant, _)| grant.to_string()),
             grant_type: self.grant_type,

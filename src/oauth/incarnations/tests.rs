@@ -113,7 +113,7 @@ fn what_an_earlier_version_kept_is_of_the_first_that_takes_the_name() {
     assert_eq!(taken.current, life);
     let before = taken.legacy.expect("what held then is known");
     let now = login_spec(AccessRules::default());
-    assert_eq!(before.upstream, ProviderApp::from_spec(&now.identity));
+    assert_eq!(before.upstream, ProviderApp::from_spec(&now.provider));
     assert!(before.has_same_machine_clients(&now));
     assert!(!before.has_same_machine_clients(&LoginSpec { machine_clients: Vec::new(), ..now }));
     let again = publish(&restarted(&lives), "a", "a");

@@ -29,7 +29,7 @@ async fn whoever_logged_in_is_known_by_account_and_client() {
     let server = bed.server("acme");
     let principal = authorize(&server, &issue_access_token(&server).await).await.expect("let in");
     let Principal::User(user) = &principal else { panic!("{principal:?}") };
-    assert_eq!(*user.person, ada());
+    assert_eq!(*user.account, ada());
     assert_eq!(principal.audit_identity().user, Some("ada@contoso.com"));
     assert!(principal.client_id().is_some_and(|id| id.starts_with("c1.")));
     let other = issue_access_token(&server).await;
@@ -42,9 +42,9 @@ async fn whoever_logged_in_is_known_by_account_and_client() {
 async fn our_own_trouble_never_looks_like_a_bad_token() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let (person, grant) = (ada(), GrantId::random());
+    let (account, grant) = (ada(), GrantId::random());
     let issued =
-        server.issuer.issue("client", "mcp:use", &TokenSubject::Person { person: &person, grant }).await;
+        server.issuer.issue("client", "mcp:use", &TokenSubject::Person { account: &account, grant }).await;
     let token = issued.expect("issued").text;
     assert_eq!(authorize(&server, token.expose()).await, Err(Denial::Invalid), "there is no such login");
     server.corrupt_grant(grant);

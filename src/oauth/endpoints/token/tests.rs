@@ -68,7 +68,7 @@ async fn a_verifier_without_a_challenge_is_a_downgrade() {
         redirect_uri: None,
         code_challenge: None,
         scope: "mcp:use".into(),
-        person: ada(),
+        account: ada(),
         provider_refresh_token: None,
     };
     let code = server.grants.create(new()).await.expect("begun");

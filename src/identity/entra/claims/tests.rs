@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::InvalidEntraToken::IdToken;
 use super::*;
 use crate::base::secret::Secret;
 use crate::spec::{Audience, DirectorySpec};
@@ -53,8 +54,8 @@ fn claims() -> Value {
     })
 }
 
-fn identity() -> IdentitySpec {
-    IdentitySpec {
+fn spec() -> EntraSpec {
+    EntraSpec {
         client_id: "app".into(),
         client_secrets: vec![Secret::new("s")],
         directory: DirectorySpec::One(TID.into()),
@@ -63,17 +64,17 @@ fn identity() -> IdentitySpec {
     }
 }
 
-fn verify_for(claims: &Value, identity: &IdentitySpec, issuer: &str) -> Result<Person, InvalidIdToken> {
+fn verify_for(claims: &Value, spec: &EntraSpec, issuer: &str) -> Result<Account, InvalidEntraToken> {
     let now = Timestamp::from_second(NOW).expect("a time");
     verify(
         &sign(&header(), claims),
         &keys_for(None),
-        &IdTokenExpectations { identity, issuer, nonce: Some("n-1"), now },
+        &IdTokenExpectations { spec, issuer, nonce: Some("n-1"), now },
     )
 }
 
-fn verify_claims(claims: &Value) -> Result<Person, InvalidIdToken> {
-    verify_for(claims, &identity(), &issuer())
+fn verify_claims(claims: &Value) -> Result<Account, InvalidEntraToken> {
+    verify_for(claims, &spec(), &issuer())
 }
 
 /// Returns the valid claims with some of them replaced.
@@ -85,42 +86,42 @@ fn claims_with(changes: Value) -> Value {
     claims
 }
 
-fn verification_error(token: &str, keys: &ProviderKeys) -> InvalidIdToken {
+fn verification_error(token: &str, keys: &ProviderKeys) -> InvalidEntraToken {
     let now = Timestamp::from_second(NOW).expect("a time");
-    let expected = IdTokenExpectations { identity: &identity(), issuer: &issuer(), nonce: None, now };
+    let expected = IdTokenExpectations { spec: &spec(), issuer: &issuer(), nonce: None, now };
     verify(token, keys, &expected).expect_err("a fault")
 }
 
 #[test]
-fn a_good_token_is_a_person() {
-    let person = verify_claims(&claims()).expect("a person");
-    assert_eq!((&*person.tid, &*person.oid, person.guest), (TID, OID, false));
-    assert_eq!(person.roles, ["Analyst".into()]);
-    assert_eq!(person.groups, GroupMembership::Known(vec!["g1".into()]));
+fn a_good_token_is_an_account() {
+    let account = verify_claims(&claims()).expect("an account");
+    assert_eq!((&*account.issuer, &*account.subject, account.is_guest), (TID, OID, false));
+    assert_eq!(account.roles, ["Analyst".into()]);
+    assert_eq!(account.groups, GroupMembership::Known(vec!["g1".into()]));
 }
 
 #[test]
 fn each_claim_must_be_what_it_must_be() {
     for (changes, fault) in [
-        (json!({ "iss": format!("https://sts.windows.net/{TID}/") }), InvalidIdToken::Issuer),
-        (json!({ "iss": format!("{}/", issuer()) }), InvalidIdToken::Issuer),
-        (json!({ "aud": "other" }), InvalidIdToken::Audience),
-        (json!({ "aud": ["app"] }), InvalidIdToken::Malformed),
-        (json!({ "azp": "other" }), InvalidIdToken::Audience),
-        (json!({ "exp": NOW - 120 }), InvalidIdToken::Expired),
-        (json!({ "iat": NOW + 121 }), InvalidIdToken::NotYetValid),
-        (json!({ "nbf": NOW + 121 }), InvalidIdToken::NotYetValid),
-        (json!({ "exp": "soon" }), InvalidIdToken::Malformed),
-        (json!({ "exp": i64::MAX }), InvalidIdToken::Malformed),
-        (json!({ "nonce": "n-2" }), InvalidIdToken::Nonce),
-        (json!({ "nonce": null }), InvalidIdToken::Nonce),
-        (json!({ "ver": "1.0" }), InvalidIdToken::Version),
-        (json!({ "tid": "other" }), InvalidIdToken::Malformed),
-        (json!({ "tid": OID }), InvalidIdToken::Directory),
-        (json!({ "oid": "" }), InvalidIdToken::Malformed),
-        (json!({ "acct": 1 }), InvalidIdToken::Guest),
-        (json!({ "idp": "live.com" }), InvalidIdToken::Guest),
-        (json!({ "preferred_username": "ada_live.com#EXT#@contoso.com" }), InvalidIdToken::Guest),
+        (json!({ "iss": format!("https://sts.windows.net/{TID}/") }), IdToken(InvalidIdToken::Issuer)),
+        (json!({ "iss": format!("{}/", issuer()) }), IdToken(InvalidIdToken::Issuer)),
+        (json!({ "aud": "other" }), IdToken(InvalidIdToken::Audience)),
+        (json!({ "aud": ["app"] }), InvalidEntraToken::Malformed),
+        (json!({ "azp": "other" }), IdToken(InvalidIdToken::Audience)),
+        (json!({ "exp": NOW - 120 }), IdToken(InvalidIdToken::Expired)),
+        (json!({ "iat": NOW + 121 }), IdToken(InvalidIdToken::NotYetValid)),
+        (json!({ "nbf": NOW + 121 }), IdToken(InvalidIdToken::NotYetValid)),
+        (json!({ "exp": "soon" }), InvalidEntraToken::Malformed),
+        (json!({ "exp": i64::MAX }), InvalidEntraToken::Malformed),
+        (json!({ "nonce": "n-2" }), IdToken(InvalidIdToken::Nonce)),
+        (json!({ "nonce": null }), IdToken(InvalidIdToken::Nonce)),
+        (json!({ "ver": "1.0" }), InvalidEntraToken::Version),
+        (json!({ "tid": "other" }), InvalidEntraToken::Malformed),
+        (json!({ "tid": OID }), InvalidEntraToken::Directory),
+        (json!({ "oid": "" }), InvalidEntraToken::Malformed),
+        (json!({ "acct": 1 }), InvalidEntraToken::Guest),
+        (json!({ "idp": "live.com" }), InvalidEntraToken::Guest),
+        (json!({ "preferred_username": "ada_live.com#EXT#@contoso.com" }), InvalidEntraToken::Guest),
     ] {
         assert_eq!(verify_claims(&claims_with(changes.clone())).expect_err("a fault"), fault, "{changes}");
     }
@@ -149,37 +150,40 @@ fn a_signature_is_ours_to_check() {
     let keys = keys_for(None);
     let good = sign(&header(), &claims());
     let none = format!("{}.{}.", part(&json!({ "alg": "none" })), part(&claims()));
-    assert_eq!(verification_error(&none, &keys), InvalidIdToken::Malformed);
+    assert_eq!(verification_error(&none, &keys), InvalidEntraToken::Malformed);
     let with_header = |header: Value| sign(&header, &claims());
     assert_eq!(
         verification_error(&with_header(json!({"alg": "HS256", "kid": "k1"})), &keys),
-        InvalidIdToken::Algorithm
+        IdToken(InvalidIdToken::Algorithm)
     );
     assert_eq!(
         verification_error(&with_header(json!({"alg": "PS256", "kid": "k1"})), &keys),
-        InvalidIdToken::Algorithm
+        IdToken(InvalidIdToken::Algorithm)
     );
     assert_eq!(
         verification_error(&with_header(json!({"alg": "RS256", "kid": "k2"})), &keys),
-        InvalidIdToken::UnknownKey
+        IdToken(InvalidIdToken::UnknownKey)
     );
-    assert_eq!(verification_error(&with_header(json!({"alg": "RS256"})), &keys), InvalidIdToken::UnknownKey);
+    assert_eq!(
+        verification_error(&with_header(json!({"alg": "RS256"})), &keys),
+        IdToken(InvalidIdToken::UnknownKey)
+    );
     let critical = json!({"alg": "RS256", "kid": "k1", "crit": ["b64"], "b64": false});
-    assert_eq!(verification_error(&with_header(critical), &keys), InvalidIdToken::Malformed);
+    assert_eq!(verification_error(&with_header(critical), &keys), InvalidEntraToken::Malformed);
     let (message, _) = good.rsplit_once('.').expect("three parts");
-    assert_eq!(verification_error(&format!("{message}."), &keys), InvalidIdToken::Signature);
-    assert_eq!(verification_error("", &keys), InvalidIdToken::Malformed);
-    assert_eq!(verification_error(&"a".repeat(1 << 20), &keys), InvalidIdToken::Malformed);
+    assert_eq!(verification_error(&format!("{message}."), &keys), IdToken(InvalidIdToken::Signature));
+    assert_eq!(verification_error("", &keys), InvalidEntraToken::Malformed);
+    assert_eq!(verification_error(&"a".repeat(1 << 20), &keys), InvalidEntraToken::Malformed);
     // A key that the directory publishes for other issuers.
     let foreign = keys_for(Some("https://login.test/other/v2.0"));
-    assert_eq!(verification_error(&good, &foreign), InvalidIdToken::KeyIssuer);
+    assert_eq!(verification_error(&good, &foreign), IdToken(InvalidIdToken::KeyIssuer));
     let any = keys_for(Some("https://login.test/{tenantid}/v2.0"));
     assert!(
         verify(
             &good,
             &any,
             &IdTokenExpectations {
-                identity: &identity(),
+                spec: &spec(),
                 issuer: &issuer(),
                 nonce: None,
                 now: Timestamp::from_second(NOW).expect("a time")
@@ -196,16 +200,16 @@ fn the_keys_own_hmac_is_no_signature() {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_ref());
     let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()));
-    assert_eq!(verification_error(&token, &keys_for(None)), InvalidIdToken::Algorithm);
+    assert_eq!(verification_error(&token, &keys_for(None)), IdToken(InvalidIdToken::Algorithm));
 }
 
 #[test]
 fn of_several_directories_only_the_listed_ones_count() {
     let template = "https://login.test/{tenantid}/v2.0";
-    let several = |allowed: &str, personal| IdentitySpec {
+    let several = |allowed: &str, personal| EntraSpec {
         directory: DirectorySpec::Several { audience: Audience::Common, allowed: vec![allowed.into()] },
         allow_personal_accounts: personal,
-        ..identity()
+        ..spec()
     };
     let personal = claims_with(
         json!({ "tid": PERSONAL_ACCOUNTS_DIRECTORY, "iss": format!("https://login.test/{PERSONAL_ACCOUNTS_DIRECTORY}/v2.0"), "idp": "live.com" }),
@@ -213,20 +217,20 @@ fn of_several_directories_only_the_listed_ones_count() {
     assert!(verify_for(&claims(), &several(TID, false), template).is_ok());
     assert_eq!(
         verify_for(&claims(), &several(PERSONAL_ACCOUNTS_DIRECTORY, false), template),
-        Err(InvalidIdToken::Directory)
+        Err(InvalidEntraToken::Directory)
     );
-    assert_eq!(verify_for(&personal, &several(TID, false), template), Err(InvalidIdToken::Personal));
+    assert_eq!(verify_for(&personal, &several(TID, false), template), Err(InvalidEntraToken::Personal));
     assert!(verify_for(&personal, &several(TID, true), template).is_ok());
     // The issuer must name the same directory as the token.
     let mixed = claims_with(json!({ "tid": PERSONAL_ACCOUNTS_DIRECTORY }));
-    assert_eq!(verify_for(&mixed, &several(TID, true), template), Err(InvalidIdToken::Issuer));
+    assert_eq!(verify_for(&mixed, &several(TID, true), template), Err(IdToken(InvalidIdToken::Issuer)));
 }
 
 #[test]
 fn guests_are_taken_where_they_are_let_in() {
-    let guests = IdentitySpec { allow_guests: true, ..identity() };
-    let person = verify_for(&claims_with(json!({ "acct": 1 })), &guests, &issuer()).expect("let in");
-    assert!(person.guest);
+    let guests = EntraSpec { allow_guests: true, ..spec() };
+    let account = verify_for(&claims_with(json!({ "acct": 1 })), &guests, &issuer()).expect("let in");
+    assert!(account.is_guest);
 }
 
 #[test]
@@ -236,10 +240,13 @@ fn groups_that_did_not_fit_are_not_taken_for_none() {
         json!({ "groups": ["g1"], "_claim_names": { "groups": "src1" } }),
         json!({ "groups": null, "hasgroups": true }),
     ] {
-        assert_eq!(verify_claims(&claims_with(changes)).expect("a person").groups, GroupMembership::TooMany);
+        assert_eq!(
+            verify_claims(&claims_with(changes)).expect("an account").groups,
+            GroupMembership::TooMany
+        );
     }
     assert_eq!(
-        verify_claims(&claims_with(json!({ "groups": null }))).expect("a person").groups,
+        verify_claims(&claims_with(json!({ "groups": null }))).expect("an account").groups,
         GroupMembership::Known(vec![])
     );
 }
@@ -282,8 +289,8 @@ proptest! {
     }
 }
 
-fn verify_text(token: &str) -> Result<Person, InvalidIdToken> {
+fn verify_text(token: &str) -> Result<Account, InvalidEntraToken> {
     let now = Timestamp::from_second(NOW).expect("a time");
-    let expected = IdTokenExpectations { identity: &identity(), issuer: &issuer(), nonce: Some("n-1"), now };
+    let expected = IdTokenExpectations { spec: &spec(), issuer: &issuer(), nonce: Some("n-1"), now };
     verify(token, &keys_for(None), &expected)
 }

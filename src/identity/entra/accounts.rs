@@ -1,28 +1,17 @@
-//! Which accounts a tenant admits, and whether an earlier login is still valid under the tenant's
-//! current file. Pure functions, evaluated at each login, at each renewal and on every call.
+//! Which of Entra's accounts a tenant admits, and whether an earlier login is still valid under the
+//! tenant's current file. Pure functions, evaluated at each login, at each renewal and on every
+//! call.
 
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
-use super::account::Person;
-use crate::spec::{DirectorySpec, IdentitySpec};
+use crate::identity::account::Account;
+use crate::identity::login::{LoginRejection, ProviderApp};
+use crate::spec::{DirectorySpec, EntraSpec};
 
 /// The Entra directory that holds all personal Microsoft accounts.
-pub(super) const PERSONAL_ACCOUNTS_DIRECTORY: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
-
-/// The app registration and directory of a login, as the tenant's file named them at that time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderApp {
-    /// The application (client) id.
-    pub app: Arc<str>,
-    /// The directory's id, one of its domains, or `organizations` or `common`.
-    pub directory: Arc<str>,
-}
+pub(in crate::identity) const PERSONAL_ACCOUNTS_DIRECTORY: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// Why an account or an earlier login is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccountRejection {
+pub(super) enum AccountRejection {
     /// The login was made for another app registration.
     App,
     /// The account is in another directory, or the directory of the login cannot be proven to be
@@ -34,67 +23,58 @@ pub enum AccountRejection {
     Personal,
 }
 
-impl AccountRejection {
-    /// Whether logging in again, perhaps with another account, resolves it.
-    pub fn is_fixed_by_new_login(self) -> bool {
-        matches!(self, Self::App | Self::Directory)
+/// A new login, perhaps with another account, resolves the first two.
+impl From<AccountRejection> for LoginRejection {
+    fn from(rejection: AccountRejection) -> Self {
+        match rejection {
+            AccountRejection::App | AccountRejection::Directory => Self::OtherProviderApp,
+            AccountRejection::Guest | AccountRejection::Personal => Self::NotAdmitted,
+        }
     }
 }
 
-impl ProviderApp {
-    /// Returns the app registration and directory that the tenant's file names now.
-    pub fn from_spec(identity: &IdentitySpec) -> Self {
-        Self { app: Arc::clone(&identity.client_id), directory: identity.directory.url_segment() }
-    }
-
-    /// Returns an upstream that matches no app and no directory, for logins of unknown origin.
-    pub fn unknown() -> Self {
-        Self { app: "".into(), directory: "".into() }
-    }
-}
-
-/// Verifies that an earlier login of `person`, made at `upstream`, is valid under this tenant's
-/// current login settings.
+/// Verifies that an earlier login of `account`, made at `provider_app`, is valid under this
+/// tenant's current login settings.
 ///
 /// # Errors
 /// Returns why the login is not admitted: its app or directory is not the tenant's any more, or the
 /// tenant does not admit guests or personal accounts.
-pub fn check_login(
-    identity: &IdentitySpec,
-    upstream: &ProviderApp,
-    person: &Person,
+pub(super) fn check_login(
+    spec: &EntraSpec,
+    provider_app: &ProviderApp,
+    account: &Account,
 ) -> Result<(), AccountRejection> {
-    if upstream.app != identity.client_id {
+    if provider_app.app != spec.client_id {
         return Err(AccountRejection::App);
     }
-    match &identity.directory {
+    match &spec.directory {
         // The token proves the account's directory; the name under which it was addressed proves
         // nothing.
-        DirectorySpec::One(id) if is_guid(id) && *id != person.tid => {
+        DirectorySpec::One(id) if is_guid(id) && *id != account.issuer => {
             return Err(AccountRejection::Directory);
         }
         // Only Entra can resolve a domain to a directory, so a login counts only if it was made
         // under the same domain.
-        DirectorySpec::One(name) if !is_guid(name) && *name != upstream.directory => {
+        DirectorySpec::One(name) if !is_guid(name) && *name != provider_app.directory => {
             return Err(AccountRejection::Directory);
         }
         DirectorySpec::One(_) | DirectorySpec::Several { .. } => {}
     }
-    check_account(identity, &person.tid, person.guest)
+    check_account(spec, &account.issuer, account.is_guest)
 }
 
 /// Verifies that the tenant admits accounts of this kind. For a tenant with a single directory, the
 /// caller has verified that the account is in that directory.
-pub(super) fn check_account(identity: &IdentitySpec, tid: &str, guest: bool) -> Result<(), AccountRejection> {
+pub(super) fn check_account(spec: &EntraSpec, tid: &str, is_guest: bool) -> Result<(), AccountRejection> {
     let is_personal = tid == PERSONAL_ACCOUNTS_DIRECTORY;
-    let is_listed = match &identity.directory {
+    let is_listed = match &spec.directory {
         DirectorySpec::One(_) => true,
         DirectorySpec::Several { allowed, .. } => allowed.iter().any(|allowed| **allowed == *tid),
     };
     match () {
         () if !is_listed && !is_personal => Err(AccountRejection::Directory),
-        () if is_personal && !identity.allow_personal_accounts => Err(AccountRejection::Personal),
-        () if guest && !identity.allow_guests => Err(AccountRejection::Guest),
+        () if is_personal && !spec.allow_personal_accounts => Err(AccountRejection::Personal),
+        () if is_guest && !spec.allow_guests => Err(AccountRejection::Guest),
         () => Ok(()),
     }
 }
@@ -112,20 +92,22 @@ pub(super) fn is_guid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::base::secret::Secret;
     use crate::identity::GroupMembership;
-    use crate::spec::Audience;
+    use crate::spec::{Audience, ProviderSpec};
 
     const HOME: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
     const OTHER: &str = "11111111-2222-3333-4444-555555555555";
     const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
 
-    fn identity(directory: DirectorySpec) -> IdentitySpec {
+    fn identity(directory: DirectorySpec) -> EntraSpec {
         let client_secrets = vec![Secret::new("x")];
-        IdentitySpec {
+        EntraSpec {
             client_id: APP.into(),
             client_secrets,
             directory,
@@ -143,25 +125,37 @@ mod tests {
         DirectorySpec::Several { audience: Audience::Common, allowed }
     }
 
-    fn person(tid: &str, guest: bool) -> Person {
-        let groups = GroupMembership::Known(Vec::new());
-        Person { tid: tid.into(), oid: "o".into(), name: None, username: None, roles: vec![], groups, guest }
+    fn account(tid: &str, is_guest: bool) -> Account {
+        Account {
+            issuer: tid.into(),
+            subject: "o".into(),
+            name: None,
+            username: None,
+            verified_email: None,
+            roles: vec![],
+            groups: GroupMembership::Known(Vec::new()),
+            is_guest,
+        }
+    }
+
+    fn provider_app(spec: &EntraSpec) -> ProviderApp {
+        ProviderApp::from_spec(&ProviderSpec::Entra(Arc::new(spec.clone())))
     }
 
     fn check_login_between(
-        now: &IdentitySpec,
-        then: &IdentitySpec,
+        now: &EntraSpec,
+        then: &EntraSpec,
         tid: &str,
         guest: bool,
     ) -> Result<(), AccountRejection> {
-        check_login(now, &ProviderApp::from_spec(then), &person(tid, guest))
+        check_login(now, &provider_app(then), &account(tid, guest))
     }
 
     #[test]
     fn a_login_counts_under_the_app_and_directory_that_it_was_made_for() {
         let home = identity(one(HOME));
         assert_eq!(check_login_between(&home, &home, HOME, false), Ok(()));
-        let app = IdentitySpec { client_id: OTHER.into(), ..home.clone() };
+        let app = EntraSpec { client_id: OTHER.into(), ..home.clone() };
         assert_eq!(check_login_between(&app, &home, HOME, false), Err(AccountRejection::App));
         assert_eq!(
             check_login_between(&identity(one(OTHER)), &home, HOME, false),
@@ -187,7 +181,7 @@ mod tests {
             (AccountRejection::Guest, false),
             (AccountRejection::Personal, false),
         ] {
-            assert_eq!(fault.is_fixed_by_new_login(), mends, "{fault:?}");
+            assert_eq!(LoginRejection::from(fault) == LoginRejection::OtherProviderApp, mends, "{fault:?}");
         }
     }
 
@@ -211,11 +205,11 @@ mod tests {
     #[test]
     fn guests_and_personal_accounts_count_while_they_are_taken() {
         let home = identity(one(HOME));
-        let open = IdentitySpec { allow_guests: true, ..home.clone() };
+        let open = EntraSpec { allow_guests: true, ..home.clone() };
         assert_eq!(check_login_between(&open, &open, HOME, true), Ok(()));
         assert_eq!(check_login_between(&home, &open, HOME, true), Err(AccountRejection::Guest));
         let listed = identity(several(&[HOME]));
-        let personal = IdentitySpec { allow_personal_accounts: true, ..listed.clone() };
+        let personal = EntraSpec { allow_personal_accounts: true, ..listed.clone() };
         assert_eq!(check_login_between(&personal, &personal, PERSONAL_ACCOUNTS_DIRECTORY, false), Ok(()));
         assert_eq!(
             check_login_between(&listed, &personal, PERSONAL_ACCOUNTS_DIRECTORY, false),
@@ -223,7 +217,7 @@ mod tests {
         );
     }
 
-    fn any_identity() -> impl Strategy<Value = IdentitySpec> {
+    fn any_identity() -> impl Strategy<Value = EntraSpec> {
         let directory = prop_oneof![
             prop_oneof![Just(HOME), Just(OTHER), Just("contoso.com"), Just("fabrikam.com")].prop_map(one),
             Just(several(&[HOME])),
@@ -231,7 +225,7 @@ mod tests {
             Just(several(&[HOME, OTHER])),
         ];
         (directory, any::<bool>(), any::<bool>(), prop_oneof![Just(APP), Just(OTHER)]).prop_map(
-            |(directory, guests, personal, app)| IdentitySpec {
+            |(directory, guests, personal, app)| EntraSpec {
                 client_id: app.into(),
                 allow_guests: guests,
                 allow_personal_accounts: personal,

@@ -1,21 +1,21 @@
-//! The signing keys that a directory publishes (RFC 7517).
+//! The signing keys that a provider publishes (RFC 7517).
 
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-/// The limit on the keys read from one set. No directory has nearly as many.
+/// The limit on the keys read from one set. No provider has nearly as many.
 const MAX_KEYS: usize = 64;
 
 /// The RSA keys with which id_tokens may be signed.
 #[derive(Debug, Default)]
-pub(super) struct ProviderKeys(Vec<ProviderKey>);
+pub(in crate::identity) struct ProviderKeys(Vec<ProviderKey>);
 
 #[derive(Debug)]
-pub(super) struct ProviderKey {
+pub(in crate::identity) struct ProviderKey {
     kid: Box<str>,
-    /// The issuer that Entra restricts some keys to; may contain `{tenantid}`.
-    pub(super) issuer: Option<Box<str>>,
-    pub(super) public: DecodingKey,
+    /// The issuer that the provider restricts the key to, or a template of it.
+    pub(in crate::identity) issuer: Option<Box<str>>,
+    pub(in crate::identity) public: DecodingKey,
 }
 
 #[derive(Deserialize)]
@@ -38,14 +38,14 @@ struct RsaJwk {
 impl ProviderKeys {
     /// Parses a JWK set. Skips keys of other kinds, as RFC 7517 section 5 requires; returns `None`
     /// if no key is left.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+    pub(in crate::identity) fn parse(json: &[u8]) -> Option<Self> {
         let published: JwkSet = serde_json::from_slice(json).ok()?;
         let keys: Vec<ProviderKey> =
             published.keys.into_iter().take(MAX_KEYS).filter_map(ProviderKey::parse).collect();
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    pub(super) fn find(&self, kid: &str) -> Option<&ProviderKey> {
+    pub(in crate::identity) fn find(&self, kid: &str) -> Option<&ProviderKey> {
         self.0.iter().find(|key| *key.kid == *kid)
     }
 }

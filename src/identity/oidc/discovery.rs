@@ -1,32 +1,44 @@
-//! The metadata that a directory publishes: its issuer and its keys (OpenID Connect Discovery 1.0).
+//! The metadata that a provider publishes: its issuer and its keys (OpenID Connect Discovery 1.0).
 //!
 //! It is fetched when first needed, once a day, and when a token names an unknown key: by one
-//! caller at a time, and at most once a minute. While Entra is unreachable, the last metadata stays
-//! in use.
+//! caller at a time, and at most once a minute. While the provider is unreachable, the last
+//! metadata stays in use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use url::Url;
 
-use super::aadsts::ErrorMeaning;
-use super::error::{Error, ProviderTrace};
 use super::jwks::ProviderKeys;
-use super::transport::{EntraRequest, EntraTransport};
+use super::transport::{ProviderRequest, ProviderTransport};
+use crate::identity::error::{Error, ProviderTrace};
+use crate::identity::meaning::ErrorMeaning;
 
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The minimum time between two fetches.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A directory, or all directories of an audience.
+/// Where one directory of a provider publishes its metadata.
 #[derive(Debug)]
-pub(super) struct EntraDirectory {
-    /// The directory's id, one of its domains, or `organizations` or `common`.
-    name: Arc<str>,
-    cached: ArcSwapOption<DirectoryMetadata>,
+pub(in crate::identity) struct MetadataSource {
+    /// The directory's name, for the log.
+    pub(in crate::identity) directory: Arc<str>,
+    pub(in crate::identity) configuration: Url,
+    pub(in crate::identity) keys: Url,
+    /// What it means if nothing is there.
+    pub(in crate::identity) not_found: &'static ErrorMeaning,
+}
+
+/// The metadata of one directory, as last fetched.
+#[derive(Debug)]
+pub(in crate::identity) struct MetadataCache {
+    source: MetadataSource,
+    cached: ArcSwapOption<ProviderMetadata>,
     last_attempt: Mutex<Option<FetchAttempt>>,
 }
 
@@ -39,10 +51,10 @@ struct FetchAttempt {
 
 /// The published metadata.
 #[derive(Debug)]
-pub(super) struct DirectoryMetadata {
-    /// Contains `{tenantid}` if the metadata is that of an audience.
-    pub(super) issuer: String,
-    pub(super) keys: ProviderKeys,
+pub(in crate::identity) struct ProviderMetadata {
+    /// The issuer, or a template of it.
+    pub(in crate::identity) issuer: String,
+    pub(in crate::identity) keys: ProviderKeys,
     fetched_at: Instant,
 }
 
@@ -51,13 +63,16 @@ struct OpenIdConfiguration {
     issuer: String,
 }
 
-impl EntraDirectory {
-    pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, cached: ArcSwapOption::empty(), last_attempt: Mutex::new(None) }
+impl MetadataCache {
+    pub(in crate::identity) fn new(source: MetadataSource) -> Self {
+        Self { source, cached: ArcSwapOption::empty(), last_attempt: Mutex::new(None) }
     }
 
-    /// Returns the published metadata, at most a day old unless Entra is unreachable.
-    pub(super) async fn metadata(&self, transport: &EntraTransport) -> Result<Arc<DirectoryMetadata>, Error> {
+    /// Returns the published metadata, at most a day old unless the provider is unreachable.
+    pub(in crate::identity) async fn metadata(
+        &self,
+        transport: &ProviderTransport,
+    ) -> Result<Arc<ProviderMetadata>, Error> {
         let seen = self.cached.load_full();
         match seen {
             Some(seen) if transport.elapsed_since(seen.fetched_at) < MAX_AGE => Ok(seen),
@@ -66,7 +81,7 @@ impl EntraDirectory {
         }
     }
 
-    async fn fetch_first(&self, transport: &EntraTransport) -> Result<Arc<DirectoryMetadata>, Error> {
+    async fn fetch_first(&self, transport: &ProviderTransport) -> Result<Arc<ProviderMetadata>, Error> {
         let mut last = self.last_attempt.lock().await;
         if let Some(seen) = self.cached.load_full() {
             return Ok(seen);
@@ -83,11 +98,11 @@ impl EntraDirectory {
 
     /// Returns the metadata if it is newer than `seen`; `None` if the last fetch was less than a
     /// minute ago.
-    pub(super) async fn refresh(
+    pub(in crate::identity) async fn refresh(
         &self,
-        transport: &EntraTransport,
-        seen: &Arc<DirectoryMetadata>,
-    ) -> Result<Option<Arc<DirectoryMetadata>>, Error> {
+        transport: &ProviderTransport,
+        seen: &Arc<ProviderMetadata>,
+    ) -> Result<Option<Arc<ProviderMetadata>>, Error> {
         let mut last = self.last_attempt.lock().await;
         let current = self.cached.load_full().filter(|current| !Arc::ptr_eq(current, seen));
         if current.is_some() {
@@ -101,42 +116,40 @@ impl EntraDirectory {
 
     async fn fetch_and_cache(
         &self,
-        transport: &EntraTransport,
+        transport: &ProviderTransport,
         last: &mut Option<FetchAttempt>,
-    ) -> Result<Arc<DirectoryMetadata>, Error> {
+    ) -> Result<Arc<ProviderMetadata>, Error> {
         let found = self.fetch(transport).await;
         *last = Some(FetchAttempt { at: transport.clock.monotonic(), error: found.as_ref().err().cloned() });
         let found = Arc::new(found.inspect_err(|error| {
-            tracing::warn!(directory = %self.name, %error, "what the directory publishes cannot be read");
+            tracing::warn!(directory = %self.source.directory, %error, "what the directory publishes cannot be read");
         })?);
         self.cached.store(Some(Arc::clone(&found)));
         Ok(found)
     }
 
-    async fn fetch(&self, transport: &EntraTransport) -> Result<DirectoryMetadata, Error> {
+    async fn fetch(&self, transport: &ProviderTransport) -> Result<ProviderMetadata, Error> {
         let at = transport.clock.monotonic();
-        let metadata = self.fetch_document(transport, "v2.0/.well-known/openid-configuration").await?;
+        let metadata = self.fetch_document(transport, &self.source.configuration).await?;
         let metadata: OpenIdConfiguration = serde_json::from_slice(&metadata)
             .map_err(|_| Error::provider_down("its metadata cannot be read"))?;
-        let keys = self.fetch_document(transport, "discovery/v2.0/keys").await?;
+        let keys = self.fetch_document(transport, &self.source.keys).await?;
         let keys =
             ProviderKeys::parse(&keys).ok_or_else(|| Error::provider_down("its keys cannot be read"))?;
-        Ok(DirectoryMetadata { issuer: metadata.issuer, keys, fetched_at: at })
+        Ok(ProviderMetadata { issuer: metadata.issuer, keys, fetched_at: at })
     }
 
-    async fn fetch_document(&self, transport: &EntraTransport, path: &str) -> Result<bytes::Bytes, Error> {
+    async fn fetch_document(&self, transport: &ProviderTransport, url: &Url) -> Result<Bytes, Error> {
+        let MetadataSource { directory, not_found, .. } = &self.source;
         // The directory is an asker of its own: a fetch serves every tenant that uses the
         // directory, so it must not wait for the share of a single tenant.
-        let asker = transport.share_for(&format!("directory {}", self.name));
-        match transport.send(transport.url(&self.name, path), EntraRequest::Get, &asker).await? {
+        let share = transport.share_for(&format!("directory {directory}"));
+        match transport.send(url.clone(), ProviderRequest::Get, &share).await? {
             (StatusCode::OK, body) => Ok(body),
-            // Entra's response for a directory that does not exist.
             (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _) => {
-                let detail = Some(format!("there is no directory {}", self.name));
-                Err(Error::from_meaning(
-                    &ErrorMeaning::DIRECTORY_UNKNOWN,
-                    ProviderTrace { detail, ..ProviderTrace::default() },
-                ))
+                let detail = Some(format!("there is no directory {directory}"));
+                let trace = ProviderTrace { detail, ..ProviderTrace::default() };
+                Err(Error::from_meaning(not_found, trace))
             }
             (status, _) => Err(Error::provider_down(format!("it answered {status}"))),
         }

@@ -1,5 +1,5 @@
-//! The HTTP transport to Entra that all tenants share: requests with a deadline and a concurrency
-//! limit, responses with a size limit.
+//! The HTTP transport to an identity provider that all tenants share: requests with a deadline and
+//! a concurrency limit, responses with a size limit.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,17 +11,18 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 use url::Url;
 
-use super::error::Error;
 use crate::base::budget::{Budget, BudgetShare, Consumer, Reservation};
 use crate::base::clock::Clock;
 use crate::base::dns::DnsResolver;
 use crate::base::error_chain;
+use crate::identity::brand::Brand;
+use crate::identity::error::Error;
 use crate::telemetry::metrics::Metrics;
 
 /// The deadlines of connecting and of a whole exchange.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// In bytes. Entra's responses are below 64 KiB.
+/// In bytes. Entra's responses, the largest known, are below 64 KiB.
 const MAX_RESPONSE_BYTES: usize = 512 << 10;
 /// The limit on concurrent requests of all tenants. One tenant gets at most half of it. The last
 /// fifth of a tenant's share and of the whole is reserved for renewals, which need an existing
@@ -29,37 +30,38 @@ const MAX_RESPONSE_BYTES: usize = 512 << 10;
 const MAX_CONCURRENT_REQUESTS: u64 = 64;
 
 /// One HTTP client and a bounded number of concurrent requests.
-pub(super) struct EntraTransport {
-    authority: Url,
+pub(in crate::identity) struct ProviderTransport {
+    brand: &'static Brand,
+    is_https: bool,
     client: OnceLock<Option<reqwest::Client>>,
     budget: Arc<Budget>,
     /// Notified when a permit is released.
     permit_released: Notify,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(in crate::identity) clock: Arc<dyn Clock>,
+    pub(in crate::identity) metrics: Arc<Metrics>,
 }
 
 /// The party on whose behalf a request is made.
 #[derive(Debug, Clone)]
-pub(super) struct RequestShare {
+pub(in crate::identity) struct RequestShare {
     share: Arc<BudgetShare>,
     is_renewal: bool,
 }
 
 impl RequestShare {
     /// Returns the same asker, for the renewal of an existing login.
-    pub(super) fn for_renewal(&self) -> Self {
+    pub(in crate::identity) fn for_renewal(&self) -> Self {
         Self { share: Arc::clone(&self.share), is_renewal: true }
     }
 }
 
 /// The permit of one request.
-struct EntraPermit<'a> {
+struct RequestPermit<'a> {
     reservation: Reservation,
     released: &'a Notify,
 }
 
-impl Drop for EntraPermit<'_> {
+impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         self.reservation.release();
         self.released.notify_waiters();
@@ -67,17 +69,22 @@ impl Drop for EntraPermit<'_> {
 }
 
 /// A GET of published metadata, or a POST of a form.
-pub(super) enum EntraRequest<'a> {
+pub(in crate::identity) enum ProviderRequest<'a> {
     Get,
     Post(&'a [(&'a str, &'a str)]),
 }
 
-impl EntraTransport {
-    /// Creates the transport. `authority` is the scheme and host of all directories, e.g.
-    /// `https://login.microsoftonline.com`.
-    pub(super) fn new(authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+impl ProviderTransport {
+    /// Creates the transport, for HTTPS or, on loopback, for HTTP.
+    pub(in crate::identity) fn new(
+        brand: &'static Brand,
+        is_https: bool,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
-            authority,
+            brand,
+            is_https,
             client: OnceLock::new(),
             budget: Budget::new(MAX_CONCURRENT_REQUESTS),
             permit_released: Notify::new(),
@@ -86,44 +93,35 @@ impl EntraTransport {
         }
     }
 
-    /// Returns the URL of `path` in a directory.
-    pub(super) fn url(&self, directory: &str, path: &str) -> Url {
-        let mut url = self.authority.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push(directory).extend(path.split('/'));
-        }
-        url
-    }
-
-    pub(super) fn elapsed_since(&self, moment: Instant) -> Duration {
+    pub(in crate::identity) fn elapsed_since(&self, moment: Instant) -> Duration {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
     /// Returns the asker of this name: a tenant or a directory, by a name that no other one has.
-    pub(super) fn share_for(&self, name: &str) -> RequestShare {
+    pub(in crate::identity) fn share_for(&self, name: &str) -> RequestShare {
         RequestShare { share: self.budget.share(Consumer::Tenant(name.into())), is_renewal: false }
     }
 
     /// Waits for a permit. A tenant that has used up its share waits for its own requests to end,
     /// even while there is room for others.
-    async fn acquire_permit(&self, asker: &RequestShare) -> EntraPermit<'_> {
+    async fn acquire_permit(&self, asker: &RequestShare) -> RequestPermit<'_> {
         let mut hold = self.budget.new_reservation(Some(Arc::clone(&asker.share)), None, asker.is_renewal);
         loop {
             // Created before the attempt, so that no release after it is missed.
             let freed = self.permit_released.notified();
             if hold.try_grow(1).is_ok() {
-                return EntraPermit { reservation: hold, released: &self.permit_released };
+                return RequestPermit { reservation: hold, released: &self.permit_released };
             }
             freed.await;
         }
     }
 
-    /// Sends a request to Entra. Returns responses of any status, except that server errors and 429
-    /// are errors: an outage.
-    pub(super) async fn send(
+    /// Sends a request to the provider. Returns responses of any status, except that server errors
+    /// and 429 are errors: an outage.
+    pub(in crate::identity) async fn send(
         &self,
         url: Url,
-        request: EntraRequest<'_>,
+        request: ProviderRequest<'_>,
         asker: &RequestShare,
     ) -> Result<(StatusCode, Bytes), Error> {
         let asking = async {
@@ -139,13 +137,13 @@ impl EntraTransport {
         }
     }
 
-    async fn exchange(&self, url: Url, request: EntraRequest<'_>) -> Result<(StatusCode, Bytes), Error> {
+    async fn exchange(&self, url: Url, request: ProviderRequest<'_>) -> Result<(StatusCode, Bytes), Error> {
         let client = self.client().ok_or_else(|| {
             Error::provider_down("this machine trusts no certificate authority; install its CA certificates")
         })?;
         let request = match request {
-            EntraRequest::Get => client.get(url),
-            EntraRequest::Post(form) => client
+            ProviderRequest::Get => client.get(url),
+            ProviderRequest::Post(form) => client
                 .post(url)
                 .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()),
@@ -165,18 +163,18 @@ impl EntraTransport {
     /// CA certificates must still start.
     fn client(&self) -> Option<&reqwest::Client> {
         let made = self.client.get_or_init(|| {
-            let is_https = self.authority.scheme() == "https";
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
-                .https_only(is_https)
+                .https_only(self.is_https)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(RESPONSE_TIMEOUT)
                 .dns_resolver(ProcessResolver)
                 .pool_max_idle_per_host(8);
             // Plain HTTP is for loopback only, which no proxy can reach.
-            let builder = if is_https { builder } else { builder.no_proxy() };
-            builder.build().inspect_err(|error| tracing::error!(%error, "no way to Microsoft's login")).ok()
+            let builder = if self.is_https { builder } else { builder.no_proxy() };
+            let name = self.brand.name;
+            builder.build().inspect_err(|error| tracing::error!(%error, "no way to {name}'s login")).ok()
         });
         made.as_ref()
     }

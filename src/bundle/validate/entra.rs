@@ -1,0 +1,152 @@
+//! The fields of a login at Microsoft Entra ID: the app registration, and the accounts accepted.
+
+use std::sync::Arc;
+
+use super::access_rules;
+use super::case::Validation;
+use super::guid::parse_guid;
+use crate::base::diagnostic::{Diagnostic, Location};
+use crate::base::secret::Secret;
+use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
+use crate::spec::{Audience, DirectorySpec, EntraSpec, HostName};
+
+/// The app registration's fields, all required.
+pub(super) const FIELDS: [&str; 3] =
+    ["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
+pub(super) const NEXT_SECRET: &str = "microsoft_client_secret_next";
+/// How people call the fields' values.
+pub(super) const VALUES: &str = "the Microsoft values";
+/// Where the fields' values stand.
+pub(super) const APP: &str = "the app registration in Entra";
+/// Why a machine client may not have the app's id.
+pub(super) const ID_IS_TAKEN: &str = "the id is the one of the app in Entra; choose another";
+const OVERVIEW: &str = "copy it from the app registration's overview in Entra";
+
+/// Returns the app's secrets, the current one first.
+pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
+    ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
+}
+
+/// Validates the app registration and the accounts accepted; `None` if something is missing.
+pub(super) fn validate(case: &mut Validation<'_, '_>, secrets: Vec<Secret>) -> Option<EntraSpec> {
+    let client_id = client_id(case);
+    let directory = directory(case);
+    let is_allowed = |name| case.layers.find_bool(&["access", name]).unwrap_or(false);
+    if secrets.is_empty() {
+        return None;
+    }
+    Some(EntraSpec {
+        client_id: client_id?,
+        client_secrets: secrets,
+        directory: directory?,
+        allow_guests: is_allowed("guests"),
+        allow_personal_accounts: is_allowed("personal_accounts"),
+    })
+}
+
+/// Returns the id of the app, which no other client may have.
+pub(super) fn find_client_id(case: &Validation<'_, '_>) -> Option<Arc<str>> {
+    case.layers.find_text(&["microsoft_client_id"]).and_then(parse_guid)
+}
+
+fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
+    let document = case.layers.find_secret(name).filter(|_| case.is_login_enabled())?.document;
+    let resolved = case.resolve_member(document, &document.root, name)?;
+    let text = resolved.secret.expose();
+    let what = match text {
+        text if is_placeholder(text) => format!("{name} is still a placeholder"),
+        text if is_quoted(text) => format!("{name} {QUOTED}"),
+        // Entra shows the id and the value side by side, and only the value works.
+        text if parse_guid(text).is_some() => {
+            format!("{name} looks like the secret's id, not like its value")
+        }
+        text if text.len() > 512 => format!("{name} is no client secret"),
+        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            format!("{name} has a blank, a quote or an invisible character that came along when copying")
+        }
+        _ => return Some(resolved.secret),
+    };
+    let help = "in Entra, under Certificates & secrets, make a new secret and copy the column Value";
+    refuse(case, &what, help, resolved.at)
+}
+
+fn client_id(case: &mut Validation<'_, '_>) -> Option<Arc<str>> {
+    let found = case.layers.find(&["microsoft_client_id"])?;
+    match parse_guid(found.text()?) {
+        Some(id) => Some(id),
+        None => {
+            let what =
+                "microsoft_client_id must be the Application (client) ID, 8-4-4-4-12 hexadecimal digits";
+            refuse(case, what, OVERVIEW, found.location())
+        }
+    }
+}
+
+fn directory(case: &mut Validation<'_, '_>) -> Option<DirectorySpec> {
+    let found = case.layers.find(&["microsoft_tenant_id"])?;
+    let text = found.text()?.to_ascii_lowercase();
+    let audience = match text.as_str() {
+        "organizations" => Some(Audience::Organizations),
+        "common" => Some(Audience::Common),
+        _ => None,
+    };
+    needless_personal(case, audience);
+    match audience {
+        Some(audience) => several(case, audience, found.location()),
+        None => one(case, &text, found.location()),
+    }
+}
+
+fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
+    let allowed = access_rules::read_guids(case, &["access", "directories"], "directories");
+    if !allowed.is_empty() {
+        return Some(DirectorySpec::Several { audience, allowed });
+    }
+    let name = audience.as_str();
+    let what =
+        format!("microsoft_tenant_id is {name}, and access.directories does not say which directories count");
+    let help =
+        "list the ids of the directories whose accounts may log in: access: {directories: [<directory id>]}";
+    refuse(case, &what, help, at)
+}
+
+fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
+    if let Some(found) = case.layers.find(&["access", "directories"]) {
+        let what = "access.directories counts only where microsoft_tenant_id is organizations or common";
+        refuse::<()>(case, what, "remove one of the two", found.location());
+    }
+    let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
+    let domain = domain.then(|| Arc::from(text)).filter(|_| text.parse::<std::net::IpAddr>().is_err());
+    if let Some(directory) = parse_guid(text).or(domain) {
+        return Some(DirectorySpec::One(directory));
+    }
+    let what = "microsoft_tenant_id must be the Directory (tenant) ID or one of the directory's domains";
+    let help = match text {
+        "consumers" => {
+            "for personal accounts: common, with access: {personal_accounts: true, directories: […]}"
+        }
+        _ => OVERVIEW,
+    };
+    refuse(case, what, help, at)
+}
+
+fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) {
+    let path = ["access", "personal_accounts"];
+    if audience == Some(Audience::Common) || case.layers.find_bool(&path) != Some(true) {
+        return;
+    }
+    let at = case.layers.find(&path).map(|found| found.location());
+    case.add_finding(
+        Diagnostic::error(
+            "login-invalid",
+            "personal accounts log in only where microsoft_tenant_id is common",
+        )
+        .help("remove personal_accounts, or say common and list access.directories"),
+        at,
+    );
+}
+
+fn refuse<T>(case: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
+    case.add_finding(Diagnostic::error("login-invalid", what).help(help), Some(at));
+    None
+}
