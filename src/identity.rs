@@ -16,10 +16,10 @@ mod brand;
 mod entra;
 mod error;
 mod exchange;
-mod login;
 mod meaning;
 mod oidc;
 mod provider;
+mod provider_login;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -28,6 +28,6 @@ pub use brand::Brand;
 pub use entra::EntraProvider;
 pub use error::{Error, PageText, ProviderTrace};
 pub use exchange::ProviderProblem;
-pub use login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
 pub use meaning::LoginErrorKind;
 pub use provider::{Provider, Providers, brand_of};
+pub use provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};

@@ -4,6 +4,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/provider_words.rs"]
+mod provider_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

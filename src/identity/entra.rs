@@ -5,12 +5,12 @@ mod aadsts;
 mod accounts;
 mod claims;
 mod directories;
-mod login;
+mod provider;
 
 #[cfg(test)]
 pub(super) use accounts::PERSONAL_ACCOUNTS_DIRECTORY;
 pub(super) use directories::Entra;
-pub use login::EntraProvider;
+pub use provider::EntraProvider;
 
 use super::brand::Brand;
 

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::brand::Brand;
 use super::error::Error;
-use super::login::ProviderLogin;
 use super::meaning::LoginErrorKind;
 use super::oidc::transport::ProviderTransport;
+use super::provider_login::ProviderLogin;
 
 /// The deadline of a login or renewal, lookups included.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use super::brand::Brand;
 use super::entra::{Entra, EntraProvider};
 use super::error::Error;
 use super::exchange::ProviderProblem;
-use super::login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
+use super::provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::spec::{LoginSpec, ProviderSpec, PublicUrl};

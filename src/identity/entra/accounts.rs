@@ -3,7 +3,7 @@
 //! call.
 
 use crate::identity::account::Account;
-use crate::identity::login::{LoginRejection, ProviderApp};
+use crate::identity::provider_login::{LoginRejection, ProviderApp};
 use crate::spec::{DirectorySpec, EntraSpec};
 
 /// The Entra directory that holds all personal Microsoft accounts.

@@ -43,7 +43,7 @@ struct ConsentForm {
 }
 
 /// A person's choice on the page.
-enum Decision {
+enum ConsentDecision {
     Allow,
     Deny,
 }
@@ -56,8 +56,8 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Error> {
     let (asked, decision) = read_form(server, &request, meta.now).ok_or_else(expired_page)?;
     match decision {
-        Decision::Allow => Ok(login::begin(server, asked, request.headers(), meta)),
-        Decision::Deny => {
+        ConsentDecision::Allow => Ok(login::begin(server, asked, request.headers(), meta)),
+        ConsentDecision::Deny => {
             login::record(server, &asked, "declined", Actor::default(), meta);
             let response = asked.response(server.url.as_str());
             Ok(declined_page(&asked, &response.error_url("access_denied", "the person chose Cancel")))
@@ -120,7 +120,7 @@ fn read_form(
     server: &AuthServer,
     request: &Request<Bytes>,
     now: Timestamp,
-) -> Option<(AuthorizationRequest, Decision)> {
+) -> Option<(AuthorizationRequest, ConsentDecision)> {
     let headers = request.headers();
     if !is_same_origin(server, headers) {
         return None;
@@ -133,8 +133,8 @@ fn read_form(
     let is_same = Digest::parse_hex(&form.browser)?.ct_eq(&Digest::of(browser.as_bytes()));
     let is_fresh = now.duration_since(form.shown_at) <= TIMEOUT;
     match parameters.get("decision").ok()?? {
-        "allow" if is_same && is_fresh => Some((form.request, Decision::Allow)),
-        "deny" if is_same && is_fresh => Some((form.request, Decision::Deny)),
+        "allow" if is_same && is_fresh => Some((form.request, ConsentDecision::Allow)),
+        "deny" if is_same && is_fresh => Some((form.request, ConsentDecision::Deny)),
         _ => None,
     }
 }

@@ -13,11 +13,11 @@ use crate::base::secret::Secret;
 use crate::identity::account::Account;
 use crate::identity::error::Error;
 use crate::identity::exchange::{ExchangeMonitor, ProviderProblem};
-use crate::identity::login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
 use crate::identity::oidc::discovery::{MetadataCache, ProviderMetadata};
 use crate::identity::oidc::id_token::InvalidIdToken;
 use crate::identity::oidc::token_response::{TokenAnswer, TokenResponse};
 use crate::identity::oidc::transport::{ProviderRequest, RequestShare};
+use crate::identity::provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
 use crate::spec::{EntraSpec, LoginSpec, PublicUrl};
 
 /// Part of every request: Entra refuses code and refresh requests without a scope (AADSTS900144,
