@@ -13,6 +13,7 @@
 //! cargo bench --bench tools_call -- --tenants 10000               # rotates over all tenants
 //! cargo bench --bench tools_call -- --https                       # also with TLS to the API
 //! cargo bench --bench tools_call -- --login                       # also with a login
+//! cargo bench --bench tools_call -- --beside ../parent/tenantd    # also another build of the gateway
 //! cargo bench --bench tools_call --profile dist                   # as shipped (fat LTO)
 //! ```
 //!
@@ -27,6 +28,7 @@ mod process;
 mod reference;
 mod report;
 mod statistics;
+mod usage;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ use tokio_rustls::TlsAcceptor;
 use load::{Era, Load};
 use process::Server;
 use report::{Report, Sample};
+use usage::Usage;
 
 /// The gateway's allocator, so that the reference has the same advantage.
 #[global_allocator]
@@ -85,6 +88,9 @@ struct Arguments {
     /// Measures the reference alone.
     #[arg(long)]
     reference_only: bool,
+    /// Also measures another build of the gateway, such as its parent's; may be repeated.
+    #[arg(long, value_name = "BINARY")]
+    beside: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -131,7 +137,7 @@ fn main() -> Result<()> {
 
 /// A server under load.
 struct Target {
-    name: &'static str,
+    name: String,
     server: Server,
     /// The callers' access token.
     token: Option<String>,
@@ -150,15 +156,16 @@ fn measure(arguments: &Arguments) -> Result<()> {
         for (name, place, lines) in
             [("tenantd, HTTP/1.1", "http1", ""), ("tenantd, HTTP/2", "http2", "backend: {http2: true}\n")]
         {
-            let server = start_gateway(&folder.path().join(place), &at, 1, lines).context(name)?;
-            targets.push(Target { name, server, token: None });
+            let server =
+                start_gateway(GATEWAY.as_ref(), &folder.path().join(place), &at, 1, lines).context(name)?;
+            targets.push(Target { name: name.to_owned(), server, token: None });
         }
     }
     if arguments.login {
         targets.push(start_login(folder.path(), backend.address, &root).context("the gateway with a login")?);
     }
 
-    let mut report = Report::new(targets.iter().map(|target| target.name).collect());
+    let mut report = Report::new(targets.iter().map(|target| target.name.clone()).collect());
     for target in &targets {
         // Opens the connection pools and lets the allocator reach its working size.
         for era in Era::BOTH {
@@ -174,7 +181,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             for era in Era::BOTH {
                 for &target in &turn {
                     let load = load_on(target, era, connections, arguments.calls, arguments, &root);
-                    report.add(target.name, era, connections, sample(target, &load)?);
+                    report.add(&target.name, era, connections, sample(target, &load)?);
                 }
             }
         }
@@ -193,26 +200,39 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
         "--search-url",
         &search_url,
     ])?;
-    let mut targets = vec![Target { name: "reference", server: reference, token: None }];
+    let mut targets = vec![Target { name: "reference".to_owned(), server: reference, token: None }];
     if !arguments.reference_only {
-        let place = folder.join("plain");
-        let gateway = start_gateway(&place, &format!("http://{backend}"), arguments.tenants, "")
-            .context("the gateway")?;
-        targets.push(Target { name: "tenantd", server: gateway, token: None });
+        let builds = std::iter::once(Path::new(GATEWAY)).chain(arguments.beside.iter().map(PathBuf::as_path));
+        for (number, binary) in builds.enumerate() {
+            let name = match number {
+                0 => "tenantd".to_owned(),
+                _ => format!("beside {number}: {}", binary.display()),
+            };
+            let place = folder.join(format!("plain-{number}"));
+            let server = start_gateway(binary, &place, &format!("http://{backend}"), arguments.tenants, "")
+                .with_context(|| name.clone())?;
+            targets.push(Target { name, server, token: None });
+        }
     }
     Ok(targets)
 }
 
 /// Starts a gateway with one tenant that requires a login, and requests a token for it.
 fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static>) -> Result<Target> {
-    let server = start_gateway(&folder.join("login"), &format!("http://{backend}"), 1, login::LINES)?;
+    let server = start_gateway(
+        GATEWAY.as_ref(),
+        &folder.join("login"),
+        &format!("http://{backend}"),
+        1,
+        login::LINES,
+    )?;
     let token = login::buy(server.address, root)?;
-    Ok(Target { name: "tenantd, login", server, token: Some(token) })
+    Ok(Target { name: "tenantd, login".to_owned(), server, token: Some(token) })
 }
 
 /// Starts the real binary with real tenants, all its checks, and no flag that a deployment would
 /// not have.
-fn start_gateway(folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {
+fn start_gateway(binary: &Path, folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {
     let tenants = folder.join("tenants.d");
     let certs = folder.with_file_name("certs").display().to_string();
     fs::create_dir_all(&tenants)?;
@@ -229,9 +249,10 @@ fn start_gateway(folder: &Path, backend: &str, count: usize, lines: &str) -> Res
     let in_folder = |name: &str| folder.join(name).display().to_string();
     // The search API's certificate is the gateway's own, so the gateway must trust it.
     let trusted = format!("SSL_CERT_FILE={certs}/localhost.pem");
+    let binary = binary.to_str().context("the gateway's path is UTF-8")?;
     #[rustfmt::skip]
     let arguments = [
-        &trusted, GATEWAY, "serve",
+        &trusted, binary, "serve",
         "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
         "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
         "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
@@ -255,10 +276,10 @@ fn load_on<'a>(
 
 fn sample(target: &Target, load: &Load) -> Result<Sample> {
     target.server.settle()?;
-    let before = target.server.cpu()?;
+    let before = Usage::read(&target.server)?;
     let outcome = load::run(load).with_context(|| format!("{} ({})", target.name, load.era))?;
-    let cpu = target.server.cpu()? - before;
-    Ok(Sample::new(outcome, cpu, target.server.resident_bytes()?))
+    let used = Usage::read(&target.server)?.since(before);
+    Ok(Sample::new(outcome, used, target.server.resident_bytes()?))
 }
 
 /// Returns an acceptor for TLS with HTTP/2 and HTTP/1.1, for the search API.
