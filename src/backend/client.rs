@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use http::HeaderName;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -346,12 +347,14 @@ impl ClientInner {
         self.landed.lock().expect("no holder of this lock panics").clone()
     }
 
-    async fn by<T>(
+    /// Bounds `work` by a deadline.
+    fn by<T>(
         &self,
         deadline: Instant,
         work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    ) -> impl Future<Output = Result<T, Error>> {
         let left = deadline.saturating_duration_since(self.pool.clock().monotonic());
-        tokio::time::timeout(left, work).await.unwrap_or(Err(Error::TimedOut))
+        // Not an `async fn`, whose future would have room for `work` twice.
+        tokio::time::timeout(left, work).map(|outcome| outcome.unwrap_or(Err(Error::TimedOut)))
     }
 }

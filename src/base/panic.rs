@@ -5,10 +5,10 @@
 //! module never passes it on.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+
+use futures_util::FutureExt;
 
 /// The error of code that panicked.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,14 +19,9 @@ pub struct Panicked;
 /// # Errors
 /// [`Panicked`] if the future panics. It is not polled again, so its half-done work is visible only
 /// through state that it shares.
-pub async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(payload) => Poll::Ready(Err(forget(payload))),
-    })
-    .await
+pub fn catch_panic<F: Future>(future: F) -> impl Future<Output = Result<F::Output, Panicked>> {
+    // Not an `async fn`, whose future would have room for `future` twice.
+    AssertUnwindSafe(future).catch_unwind().map(|outcome| outcome.map_err(forget))
 }
 
 /// Runs a function and catches a panic in it, so that the calling thread continues.

@@ -178,8 +178,7 @@ impl RequestInfo {
     ) -> Result<Payload, CallFailure> {
         let token = context.meta.get_progress_token().filter(|_| self.takes_events);
         let mut progress = token.map(|token| ProgressNotifier::new(&context.peer, token, &shared.timing));
-        let asking = self.ask(shared, tool, arguments);
-        let mut asking = std::pin::pin!(asking);
+        let mut asking = std::pin::pin!(self.ask(shared, tool, arguments));
         loop {
             tokio::select! {
                 biased;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -153,7 +154,10 @@ fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> 
 }
 
 /// Runs a handler; a panic in it becomes an internal error that does not reveal its cause.
-async fn guarded<T>(future: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+///
+/// The handler is boxed, since rmcp moves the largest of all handlers' futures from task to task
+/// a dozen times with each request.
+async fn guarded<T>(future: Pin<Box<impl Future<Output = Result<T, ErrorData>>>>) -> Result<T, ErrorData> {
     catch_panic(future).await.unwrap_or_else(|_panicked| {
         tracing::error!("a panic ended a request");
         Err(ErrorData::internal_error("The server failed.", None))
@@ -181,7 +185,7 @@ impl ServerHandler for McpHandler {
         request: InitializeRequestParams,
         context: HandlerContext,
     ) -> Result<InitializeResult, ErrorData> {
-        guarded(async {
+        guarded(Box::pin(async {
             let mut info = self.negotiate_initialize(&request)?;
             // Without sessions the server cannot push anything to a client of this era.
             if let Some(tools) = &mut info.capabilities.tools {
@@ -190,12 +194,12 @@ impl ServerHandler for McpHandler {
             info.instructions = self.instructions(&context).await;
             context.peer.set_peer_info(request);
             Ok(info)
-        })
+        }))
         .await
     }
 
     async fn discover(&self, context: HandlerContext) -> Result<DiscoverResult, ErrorData> {
-        guarded(async { Ok(self.discovered(&context).await) }).await
+        guarded(Box::pin(async { Ok(self.discovered(&context).await) })).await
     }
 
     async fn list_tools(
@@ -271,7 +275,7 @@ impl ServerHandler for McpHandler {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = call::caller(context.request_context());
-        guarded(subscriptions::listen(self.shared.subscribe(), &context, caller)).await
+        guarded(Box::pin(subscriptions::listen(self.shared.subscribe(), &context, caller))).await
     }
 
     /// Answers unknown methods, and known methods whose parameters rmcp cannot parse.
@@ -283,7 +287,7 @@ impl ServerHandler for McpHandler {
         match request.method.as_str() {
             // Since 2026-07-28 there is no handshake; clients learn that from this error.
             "initialize" if !announces_modern(&context) => {
-                self.initialize_with_what_is_there(request.params, context).await
+                Box::pin(self.initialize_with_what_is_there(request.params, context)).await
             }
             method if METHODS.contains(&method) => {
                 Err(ErrorData::invalid_params(misshapen(method, request.params.as_ref()), None))
