@@ -2,8 +2,8 @@
 //!
 //! A tree of JSON takes 40 to 70 times the memory of its text, and it alters values that do not fit
 //! its types, such as numbers with many digits. A [`JsonDocument`] is its own text in compact form
-//! (RFC 8259, no white space between tokens). A [`JsonNode`] finds parts of it in place, which
-//! costs a pass over the skipped text and no memory.
+//! (RFC 8259, no white space between tokens). A [`JsonNode`] finds parts of it in place; where its
+//! larger arrays and objects end is kept beside the text, in an eighth of its size at most.
 //!
 //! Input that Python's `json` module accepts beyond RFC 8259 is accepted as well, because backends
 //! are written with it: `NaN` and `Infinity` become `null`, half a surrogate pair becomes U+FFFD,
@@ -12,6 +12,7 @@
 
 mod node;
 mod scan;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub use node::{JsonItems, JsonKind, JsonMembers, JsonNode, JsonString, JsonStrings};
 pub use scan::Repairs;
+use spans::ContainerSpans;
 
 /// The bounds of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub enum JsonError {
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonDocument {
     text: String,
+    spans: ContainerSpans,
     repairs: Repairs,
 }
 
@@ -72,28 +75,33 @@ impl CheckedJson {
         Ok(Self { text, read, limits: *limits })
     }
 
-    /// Returns how many bytes the compact form will allocate in addition to the text.
+    /// Returns how many bytes the document will allocate in addition to the text.
     pub fn extra_bytes(&self) -> usize {
-        if self.read.is_compact { 0 } else { self.read.length }
+        let text = if self.read.is_compact { 0 } else { self.read.length };
+        text + ContainerSpans::max_bytes(self.read.length)
     }
 
     /// Makes the compact form.
     pub fn into_document(self) -> JsonDocument {
         let Self { text, read, limits } = self;
         if read.is_compact {
-            return JsonDocument { text, repairs: read.repairs };
+            return JsonDocument::new(text, read.repairs);
         }
         let mut compact = String::with_capacity(read.length);
         scan::write_compact(&text, &limits, &mut compact).expect("it was checked");
-        JsonDocument { text: compact, repairs: read.repairs }
+        JsonDocument::new(compact, read.repairs)
     }
 }
 
 impl JsonDocument {
+    fn new(text: String, repairs: Repairs) -> Self {
+        Self { spans: ContainerSpans::find(&text), text, repairs }
+    }
+
     /// Validates a text and makes its compact form.
     ///
-    /// Allocates nothing if `text` is compact already. Otherwise allocates the length of the
-    /// compact form, [`JsonLimits::bytes`] at most, and frees `text`.
+    /// Allocates an eighth of the text's length for spans, and unless `text` is compact already the
+    /// length of the compact form, [`JsonLimits::bytes`] at most, for which it frees `text`.
     ///
     /// # Errors
     /// The first fault in the text, or the first limit that it exceeds.
@@ -103,7 +111,7 @@ impl JsonDocument {
 
     /// Returns the root value.
     pub fn root(&self) -> JsonNode<'_> {
-        JsonNode::root(&self.text)
+        JsonNode::root(self)
     }
 
     /// Returns the compact text.
@@ -119,12 +127,13 @@ impl JsonDocument {
     /// Releases unused capacity. Call it on documents that are kept.
     pub fn into_shrunk(mut self) -> Self {
         self.text.shrink_to_fit();
+        self.spans.shrink_to_fit();
         self
     }
 
-    /// Returns how many bytes of memory the text occupies.
+    /// Returns how many bytes of memory the text and its spans occupy.
     pub fn capacity(&self) -> usize {
-        self.text.capacity()
+        self.text.capacity() + self.spans.capacity()
     }
 
     /// Returns which repairs changed the meaning of the document.
@@ -137,7 +146,7 @@ impl JsonDocument {
 impl JsonDocument {
     /// Creates a document from a value.
     pub fn from_value(value: &serde_json::Value) -> Self {
-        Self { text: value.to_string(), repairs: Repairs::default() }
+        Self::new(value.to_string(), Repairs::default())
     }
 
     /// Parses the document the way most readers do.

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use super::JsonDocument;
 use super::scan::{code_unit, end_of_string, end_of_value};
 
 /// A value within a document. Cheap to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonNode<'a> {
-    document: &'a str,
+    document: &'a JsonDocument,
     start: usize,
     end: usize,
 }
@@ -28,17 +29,20 @@ pub enum JsonKind {
 pub struct JsonString<'a>(&'a str);
 
 impl<'a> JsonNode<'a> {
-    pub(super) fn root(document: &'a str) -> Self {
-        Self { document, start: 0, end: document.len() }
+    pub(super) fn root(document: &'a JsonDocument) -> Self {
+        Self { document, start: 0, end: document.size() }
     }
 
-    fn at(document: &'a str, start: usize) -> Self {
-        Self { document, start, end: end_of_value(document.as_bytes(), start) }
+    fn at(document: &'a JsonDocument, start: usize) -> Self {
+        let bytes = document.text.as_bytes();
+        let is_container = matches!(bytes.get(start), Some(b'{' | b'['));
+        let known = if is_container { document.spans.end_of(start) } else { None };
+        Self { document, start, end: known.unwrap_or_else(|| end_of_value(bytes, start)) }
     }
 
     /// Returns the type of the value.
     pub fn kind(self) -> JsonKind {
-        match self.document.as_bytes().get(self.start) {
+        match self.document.text.as_bytes().get(self.start) {
             Some(b'{') => JsonKind::Object,
             Some(b'[') => JsonKind::Array,
             Some(b'"') => JsonKind::String,
@@ -55,7 +59,7 @@ impl<'a> JsonNode<'a> {
 
     /// Returns the JSON text of the value.
     pub fn raw(self) -> &'a str {
-        &self.document[self.start..self.end]
+        &self.document.text[self.start..self.end]
     }
 
     /// Returns the byte offset in the document at which the value starts.
@@ -70,7 +74,8 @@ impl<'a> JsonNode<'a> {
 
     /// Returns the string, if the value is one.
     pub fn string(self) -> Option<JsonString<'a>> {
-        (self.kind() == JsonKind::String).then(|| JsonString(&self.document[self.start + 1..self.end - 1]))
+        (self.kind() == JsonKind::String)
+            .then(|| JsonString(&self.document.text[self.start + 1..self.end - 1]))
     }
 
     /// Iterates over the members of an object in document order; over nothing for other values.
@@ -112,7 +117,7 @@ impl<'a> JsonNode<'a> {
 /// An iterator over the members of an object.
 #[derive(Debug, Clone)]
 pub struct JsonMembers<'a> {
-    document: &'a str,
+    document: &'a JsonDocument,
     /// The offset of the next name.
     at: Option<usize>,
 }
@@ -122,9 +127,9 @@ impl<'a> Iterator for JsonMembers<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.at?;
-        let bytes = self.document.as_bytes();
+        let bytes = self.document.text.as_bytes();
         let end = end_of_string(bytes, start);
-        let name = JsonString(self.document.get(start + 1..end - 1)?);
+        let name = JsonString(self.document.text.get(start + 1..end - 1)?);
         let value = JsonNode::at(self.document, end + 1);
         self.at = (bytes.get(value.end) == Some(&b',')).then_some(value.end + 1);
         Some((name, value))
@@ -134,7 +139,7 @@ impl<'a> Iterator for JsonMembers<'a> {
 /// An iterator over the items of an array.
 #[derive(Debug, Clone)]
 pub struct JsonItems<'a> {
-    document: &'a str,
+    document: &'a JsonDocument,
     at: Option<usize>,
 }
 
@@ -143,7 +148,7 @@ impl<'a> Iterator for JsonItems<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = JsonNode::at(self.document, self.at?);
-        self.at = (self.document.as_bytes().get(item.end) == Some(&b',')).then_some(item.end + 1);
+        self.at = (self.document.text.as_bytes().get(item.end) == Some(&b',')).then_some(item.end + 1);
         Some(item)
     }
 }

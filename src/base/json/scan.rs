@@ -349,25 +349,68 @@ pub(super) fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// Returns the offset of the next quote, backslash or control character of a string, or the end.
-///
-/// Works on eight bytes at a time, since most input is plain text.
-fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+/// Eight bytes of a text, looked at together: most input is plain text.
+struct Word(u64);
+
+impl Word {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    while let Some(chunk) = bytes.get(at..at + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
-        let word = u64::from_ne_bytes(chunk);
-        let quote = is_zero(word ^ ONES.wrapping_mul(u64::from(b'"')));
-        let backslash = is_zero(word ^ ONES.wrapping_mul(u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES.wrapping_mul(0x20)) & !word & HIGHS;
-        if quote | backslash | control != 0 {
-            break;
+
+    fn at(bytes: &[u8], at: usize) -> Option<Self> {
+        Some(Self(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
+    }
+
+    /// Marks the bytes that equal `byte`. Marks above the lowest may be wrong.
+    fn equal_to(&self, byte: u8) -> u64 {
+        let differences = self.0 ^ Self::ONES.wrapping_mul(u64::from(byte));
+        differences.wrapping_sub(Self::ONES) & !differences & Self::HIGHS
+    }
+
+    /// Marks the bytes below `bound`, at most 0x80. Marks above the lowest may be wrong.
+    fn below(&self, bound: u8) -> u64 {
+        self.0.wrapping_sub(Self::ONES.wrapping_mul(u64::from(bound))) & !self.0 & Self::HIGHS
+    }
+
+    /// Returns the offset of the lowest mark.
+    fn first(marks: u64) -> Option<usize> {
+        (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
+    }
+
+    /// Returns the offset of the first quote, backslash or control character.
+    fn end_of_plain(&self) -> Option<usize> {
+        Self::first(self.equal_to(b'"') | self.equal_to(b'\\') | self.below(0x20))
+    }
+
+    /// Returns the offset of the first quote, brace or bracket.
+    fn structure(&self) -> Option<usize> {
+        // A bracket and a brace differ by one bit.
+        let braces = Self(self.0 | Self::ONES.wrapping_mul(0x20));
+        Self::first(self.equal_to(b'"') | braces.equal_to(b'{') | braces.equal_to(b'}'))
+    }
+}
+
+/// Returns the offset of the next quote, backslash or control character of a string, or the end.
+fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = Word::at(bytes, at) {
+        match word.end_of_plain() {
+            Some(offset) => return at + offset,
+            None => at += 8,
         }
-        at += 8;
     }
     let plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..=0x1F);
     at.min(bytes.len()) + bytes[at.min(bytes.len())..].iter().take_while(plain).count()
+}
+
+/// Returns the offset of the next quote, brace or bracket, or the end.
+pub(super) fn next_structure(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = Word::at(bytes, at) {
+        match word.structure() {
+            Some(offset) => return at + offset,
+            None => at += 8,
+        }
+    }
+    let other = |byte: &&u8| !matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
+    at.min(bytes.len()) + bytes[at.min(bytes.len())..].iter().take_while(other).count()
 }
 
 /// Returns the offset after the closing quote of the string that starts here, in a validated text.
@@ -387,28 +430,35 @@ pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
 
 /// Returns the offset at which the value that starts here ends, in a validated compact text.
 pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
-    let mut at = start;
-    let mut depth = 0_usize;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => {
-                at = end_of_string(bytes, at);
+    match bytes.get(start) {
+        Some(b'"') => end_of_string(bytes, start),
+        Some(b'{' | b'[') => end_of_container(bytes, start),
+        _ => {
+            let inside = |byte: &u8| !matches!(byte, b'}' | b']' | b',');
+            let rest = bytes.get(start..).unwrap_or_default();
+            start + rest.iter().take_while(|byte| inside(byte)).count()
+        }
+    }
+}
+
+fn end_of_container(bytes: &[u8], start: usize) -> usize {
+    let (mut at, mut depth) = (start, 0_usize);
+    loop {
+        at = next_structure(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => at = end_of_string(bytes, at),
+            Some(b'{' | b'[') => {
+                depth += 1;
+                at += 1;
+            }
+            Some(_) => {
+                at += 1;
+                depth -= 1;
                 if depth == 0 {
                     return at;
                 }
-                continue;
             }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' | b',' if depth == 0 => return at,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return at + 1;
-                }
-            }
-            _ => {}
+            None => return bytes.len(),
         }
-        at += 1;
     }
-    bytes.len()
 }

@@ -46,6 +46,28 @@ fn what_python_takes_is_taken() {
 }
 
 #[test]
+fn spans_end_where_a_pass_over_the_text_ends() {
+    let row = |n: usize| format!(r#"{{"id":{n},"text":"}}]\\\"{}","tags":["a",[{n}]]}}"#, "x".repeat(n));
+    let rows = (0..200).map(row).collect::<Vec<_>>().join(",");
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let text = format!(r#"{{"rows":[{rows}],"deep":{deep},"none":[],"small":{{"a":1}}}}"#);
+    let document = parse(text.clone()).expect("a document");
+    let mut found = 0;
+    for (start, _) in text.match_indices(['{', '[']) {
+        if let Some(end) = document.spans.end_of(start) {
+            assert_eq!(end, scan::end_of_value(text.as_bytes(), start), "{start}");
+            assert!(end - start >= 64);
+            found += 1;
+        }
+    }
+    assert!(found > 200, "{found}");
+    assert!(document.capacity() - document.text.capacity() <= text.len() / 8);
+    let many = parse(format!("[{}0]", "[[]],".repeat(10_000))).expect("a document");
+    assert_eq!(many.root().items().count(), 10_001);
+    assert!(many.spans.capacity() <= many.size() / 8);
+}
+
+#[test]
 fn bounds_are_kept() {
     let bounded = |text: &str, limits: JsonLimits| JsonDocument::parse(text.into(), &limits).map(|_| ());
     assert_eq!(bounded("[1,2]", JsonLimits { values: 3, ..LIMITS }), Ok(()));
