@@ -246,7 +246,7 @@ pub(super) fn lookup(fields: &'static [Field], name: &str) -> Option<(FieldShape
 }
 
 /// Returns the known field whose name is most similar to `name`, if one is close.
-pub(super) fn nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
+pub(super) fn find_nearest(fields: &'static [Field], name: &str) -> Option<&'static Field> {
     similarity::closest(name, fields.iter().map(|field| (field.name, field)))
 }
 
@@ -282,7 +282,7 @@ pub(super) fn is_guard(field: &Field) -> bool {
 }
 
 /// Parses `true/false/1/0/yes/no/on/off`, in any case.
-pub(super) fn flag(text: &str) -> Option<bool> {
+pub(super) fn parse_flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),
@@ -291,8 +291,8 @@ pub(super) fn flag(text: &str) -> Option<bool> {
 }
 
 /// Parses `300`, `300s`, `5m`, `1h`, `250ms`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = number_and_unit(text)?;
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_number_and_unit(text)?;
     match unit {
         "ms" => Some(Duration::from_millis(number)),
         "" | "s" => Some(Duration::from_secs(number)),
@@ -303,8 +303,8 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Parses `65536`, `64KiB`, `1 MiB`.
-pub(super) fn size(text: &str) -> Option<u64> {
-    let (number, unit) = number_and_unit(text)?;
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_number_and_unit(text)?;
     match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(number),
         "k" | "kb" | "kib" => number.checked_mul(1 << 10),
@@ -313,7 +313,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     }
 }
 
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+fn split_number_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, text[end..].trim()))
 }
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn near_names_are_found() {
-        let near = |name| nearest(TENANT, name).map(|field| field.name);
+        let near = |name| find_nearest(TENANT, name).map(|field| field.name);
         assert_eq!(near("serach_url"), Some("search_url"));
         assert_eq!(near("API-KEY"), Some("api_key"));
         assert_eq!(near("oauth_enable"), Some("oauth_enabled"));
@@ -333,12 +333,15 @@ mod tests {
 
     #[test]
     fn words_and_units_are_read() {
-        assert_eq!((flag("Yes"), flag("off"), flag("maybe")), (Some(true), Some(false), None));
-        assert_eq!(duration("5m"), Some(Duration::from_secs(300)));
-        assert_eq!(duration("90"), Some(Duration::from_secs(90)));
-        assert_eq!((duration("-1"), duration(""), duration("1d")), (None, None, None));
         assert_eq!(
-            (size("64KiB"), size("1 MiB"), size("99999999999999999999")),
+            (parse_flag("Yes"), parse_flag("off"), parse_flag("maybe")),
+            (Some(true), Some(false), None)
+        );
+        assert_eq!(parse_duration("5m"), Some(Duration::from_secs(300)));
+        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!((parse_duration("-1"), parse_duration(""), parse_duration("1d")), (None, None, None));
+        assert_eq!(
+            (parse_size("64KiB"), parse_size("1 MiB"), parse_size("99999999999999999999")),
             (Some(65536), Some(1 << 20), None)
         );
     }

@@ -43,7 +43,7 @@ impl Layers {
     }
 
     pub(super) fn find_bool(&self, path: &[&str]) -> Option<bool> {
-        self.find_text(path).and_then(fields::flag)
+        self.find_text(path).and_then(fields::parse_flag)
     }
 
     /// Returns the location for findings about something missing: the first document.
@@ -238,7 +238,7 @@ impl LayerReader<'_, '_> {
             (archive.configs[chosen].dataset.clone(), archive.configs[chosen].entry.clone());
         let at = Location { entry: Some(entry.clone()), ..whole };
         if archive.configs[chosen].is_name_guessed {
-            self.report.push(name_guessed(&dataset).at(at.clone()));
+            self.report.push(name_guessed_warning(&dataset).at(at.clone()));
         }
         let text = archive.text(chosen).map_err(|fault| refused(fault, at))?;
         let source =
@@ -348,7 +348,7 @@ impl LayerReader<'_, '_> {
     }
 }
 
-fn name_guessed(dataset: &str) -> Diagnostic {
+fn name_guessed_warning(dataset: &str) -> Diagnostic {
     let shown: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
     let message =
         format!("the names in this zip are not UTF-8; that of the configuration is read as \"{shown}\"");

@@ -168,12 +168,13 @@ fn classify_content(entry: &EntryFiles, file: &Path, state: &LoadState<'_>) -> L
 /// Whether a field restricts who may call, or is meant to. An empty `access:` is not a request to
 /// be open.
 fn is_guard_entry(name: &str, node: &ConfigNode) -> bool {
-    let Some(field) = fields::nearest(fields::TENANT, name).filter(|field| fields::is_guard(field)) else {
+    let Some(field) = fields::find_nearest(fields::TENANT, name).filter(|field| fields::is_guard(field))
+    else {
         return false;
     };
     match field.owner {
         fields::FieldOwner::Guard => true,
-        _ => !node.is_blank() && node.text().and_then(fields::flag) != Some(false),
+        _ => !node.is_blank() && node.text().and_then(fields::parse_flag) != Some(false),
     }
 }
 

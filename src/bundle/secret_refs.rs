@@ -98,7 +98,7 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         };
         let secret = reference.and_then(|reference| match (reference, document.source.origin) {
             (SecretRef::Plain(text), _) => Ok(text.to_owned()),
-            (_, DocumentOrigin::Export) => Err(export_reads_machine(name)),
+            (_, DocumentOrigin::Export) => Err(export_reads_machine_error(name)),
             (SecretRef::File(path), _) => self.read_secret_file(path, &document.source.file),
             (SecretRef::Variable(variable), _) => self.read_variable(variable),
         });
@@ -146,7 +146,7 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         // Noted before reading, so that a later change is a difference in the next scan.
         self.record_named(&place);
         let text = match self.state.source.is_snapshot() {
-            true => self.state.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot),
+            true => self.state.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot_error),
             false => self.read_secret(&place),
         };
         self.state.hasher.update_field(path.as_bytes());
@@ -169,17 +169,17 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
 
     fn read_secret(&self, place: &Path) -> Result<String, BoxedDiagnostic> {
         let read = self.state.confinement.read_referenced(place, MAX_SECRET);
-        let bytes = read.map_err(|error| unreadable_secret(&error, &self.state.confinement))?;
+        let bytes = read.map_err(|error| unreadable_secret_error(&error, &self.state.confinement))?;
         let text =
-            String::from_utf8(bytes).map_err(|_| unusable_secret(&disk::Error::NotUtf8.to_string()))?;
+            String::from_utf8(bytes).map_err(|_| unusable_secret_error(&disk::Error::NotUtf8.to_string()))?;
         match text.trim() {
-            "" => Err(unusable_secret("it is empty")),
+            "" => Err(unusable_secret_error("it is empty")),
             text => Ok(text.to_owned()),
         }
     }
 }
 
-fn unreadable_secret(error: &disk::Error, confinement: &Confinement) -> BoxedDiagnostic {
+fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> BoxedDiagnostic {
     match error {
         disk::Error::OutsideRoots => {
             let help = format!(
@@ -196,16 +196,16 @@ fn unreadable_secret(error: &disk::Error, confinement: &Confinement) -> BoxedDia
             "the secret's file cannot be found",
             "mount the file, or correct the path",
         ),
-        _ => unusable_secret(&error.to_string()),
+        _ => unusable_secret_error(&error.to_string()),
     }
 }
 
-fn unusable_secret(why: &str) -> BoxedDiagnostic {
+fn unusable_secret_error(why: &str) -> BoxedDiagnostic {
     let message = format!("the secret's file cannot be used: {why}");
     boxed_error("secret-file", message, "the file holds the secret and nothing else, as text")
 }
 
-fn missing_from_snapshot() -> BoxedDiagnostic {
+fn missing_from_snapshot_error() -> BoxedDiagnostic {
     let help = "put the file right; its own files count then";
     boxed_error("secret-file", "the secret's file was not kept with this revision", help)
 }
@@ -223,7 +223,7 @@ fn parse_reference(text: &str) -> Result<SecretRef<'_>, BoxedDiagnostic> {
     name.map(SecretRef::Variable).ok_or_else(unknown)
 }
 
-fn export_reads_machine(name: &str) -> BoxedDiagnostic {
+fn export_reads_machine_error(name: &str) -> BoxedDiagnostic {
     let message = format!("an export may not take {name} from this machine's files or variables");
     boxed_error(
         "export-reads-machine",

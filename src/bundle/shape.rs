@@ -36,7 +36,7 @@ impl ShapeChecker<'_> {
                 Some((shape, _)) => self.check_value(value, shape, &name),
                 None => self.report_unknown_key(fields, path, key),
             }
-            if path.is_empty() && fields::nearest(fields, &key.text).is_some_and(fields::is_guard) {
+            if path.is_empty() && fields::find_nearest(fields, &key.text).is_some_and(fields::is_guard) {
                 self.guard_findings += self.findings - before;
             }
         }
@@ -152,7 +152,7 @@ impl ShapeChecker<'_> {
     }
 
     fn report_unknown_key(&mut self, fields: &'static [Field], path: &str, key: &ConfigKey) {
-        let nearest = fields::nearest(fields, &key.text);
+        let nearest = fields::find_nearest(fields, &key.text);
         let top = path.is_empty();
         let strict = self.source.origin == DocumentOrigin::Overlay || !top;
         let name = format!("{path}{}", self.spell_name(displayable_name(&key.text)));
@@ -202,13 +202,15 @@ fn describe_actual(node: &ConfigNode) -> String {
 fn check_scalar(text: &str, shape: FieldShape) -> Option<String> {
     let fits = match shape {
         FieldShape::Text | FieldShape::Secret | FieldShape::TextList | FieldShape::Free => true,
-        FieldShape::Bool => fields::flag(text).is_some(),
+        FieldShape::Bool => fields::parse_flag(text).is_some(),
         FieldShape::Integer { min, max } => {
             text.parse().is_ok_and(|number: u64| (min..=max).contains(&number))
         }
-        FieldShape::Size { min, max } => fields::size(text).is_some_and(|size| (min..=max).contains(&size)),
+        FieldShape::Size { min, max } => {
+            fields::parse_size(text).is_some_and(|size| (min..=max).contains(&size))
+        }
         FieldShape::Duration { min, max } => {
-            fields::duration(text).is_some_and(|span| (min..=max).contains(&span))
+            fields::parse_duration(text).is_some_and(|span| (min..=max).contains(&span))
         }
         FieldShape::Map(_) | FieldShape::Named(_) | FieldShape::List(_) => false,
     };

@@ -126,13 +126,16 @@ fn report_ignored_port(case: &mut Validation<'_, '_>) {
 }
 
 fn read_duration(layers: &Layers, path: &[&str]) -> Option<Duration> {
-    layers.find_text(path).and_then(fields::duration)
+    layers.find_text(path).and_then(fields::parse_duration)
 }
 
 fn validate_limits(case: &mut Validation<'_, '_>) -> LimitsSpec {
     let (layers, default) = (case.layers, LimitsSpec::default());
     let size = |name| {
-        layers.find_text(&["limits", name]).and_then(fields::size).and_then(|size| usize::try_from(size).ok())
+        layers
+            .find_text(&["limits", name])
+            .and_then(fields::parse_size)
+            .and_then(|size| usize::try_from(size).ok())
     };
     let number = |name| layers.find_text(&["limits", name]).and_then(|text| text.parse().ok());
     let limits = LimitsSpec {

@@ -100,30 +100,30 @@ mod tests {
         ManualClock::at(jiff::Timestamp::UNIX_EPOCH)
     }
 
-    fn stems(look: Option<ScanRequest>) -> Vec<String> {
-        look.and_then(|look| look.entry_ids).into_iter().flatten().collect()
+    fn entry_ids(request: Option<ScanRequest>) -> Vec<String> {
+        request.and_then(|request| request.entry_ids).into_iter().flatten().collect()
     }
 
     #[test]
     fn an_entry_is_looked_at_after_a_little_quiet() {
-        let (mut pace, clock) = (Debouncer::default(), clock());
-        pace.notify("a".into(), clock.monotonic());
-        assert_eq!(pace.take_due(clock.monotonic()), None);
+        let (mut debouncer, clock) = (Debouncer::default(), clock());
+        debouncer.notify("a".into(), clock.monotonic());
+        assert_eq!(debouncer.take_due(clock.monotonic()), None);
         clock.advance(QUIET_PERIOD);
-        assert_eq!(stems(pace.take_due(clock.monotonic())), ["a"]);
-        assert_eq!(pace.next_due(), None);
+        assert_eq!(entry_ids(debouncer.take_due(clock.monotonic())), ["a"]);
+        assert_eq!(debouncer.next_due(), None);
     }
 
     #[test]
     fn an_endlessly_written_file_is_looked_at_by_the_ceiling_and_delays_nobody() {
-        let (mut pace, clock) = (Debouncer::default(), clock());
+        let (mut debouncer, clock) = (Debouncer::default(), clock());
         let (mut noisy, mut calm) = (0, 0);
-        pace.notify("calm".into(), clock.monotonic());
+        debouncer.notify("calm".into(), clock.monotonic());
         for _ in 0..100 {
-            pace.notify("noisy".into(), clock.monotonic());
+            debouncer.notify("noisy".into(), clock.monotonic());
             clock.advance(Duration::from_millis(10));
-            for stem in stems(pace.take_due(clock.monotonic())) {
-                if stem == "noisy" { noisy += 1 } else { calm += 1 }
+            for entry_id in entry_ids(debouncer.take_due(clock.monotonic())) {
+                if entry_id == "noisy" { noisy += 1 } else { calm += 1 }
             }
         }
         assert_eq!((noisy, calm), (2, 1), "in one second");
@@ -131,26 +131,26 @@ mod tests {
 
     #[test]
     fn a_flood_of_entries_becomes_one_look_at_all() {
-        let (mut pace, clock) = (Debouncer::default(), clock());
-        (0..MAX_TRACKED_ENTRIES + 1).for_each(|n| pace.notify(n.to_string(), clock.monotonic()));
+        let (mut debouncer, clock) = (Debouncer::default(), clock());
+        (0..MAX_TRACKED_ENTRIES + 1).for_each(|n| debouncer.notify(n.to_string(), clock.monotonic()));
         clock.advance(QUIET_PERIOD);
-        assert_eq!(pace.take_due(clock.monotonic()), Some(ScanRequest::default()));
-        assert_eq!(pace.take_due(clock.monotonic()), None);
+        assert_eq!(debouncer.take_due(clock.monotonic()), Some(ScanRequest::default()));
+        assert_eq!(debouncer.take_due(clock.monotonic()), None);
     }
 
     #[test]
     fn a_renamed_file_is_told_with_its_own_entry_unless_it_was_touched_since() {
-        let (mut pace, clock) = (Debouncer::default(), clock());
-        pace.notify("a".into(), clock.monotonic());
+        let (mut debouncer, clock) = (Debouncer::default(), clock());
+        debouncer.notify("a".into(), clock.monotonic());
         clock.advance(QUIET_PERIOD);
-        for stem in ["b", "c"] {
-            pace.notify(stem.into(), clock.monotonic());
-            pace.notify_renamed(stem, Path::new(stem));
+        for entry_id in ["b", "c"] {
+            debouncer.notify(entry_id.into(), clock.monotonic());
+            debouncer.notify_renamed(entry_id, Path::new(entry_id));
         }
-        pace.forget_renamed(Path::new("c"));
-        assert!(pace.take_due(clock.monotonic()).expect("a is due").renamed.is_empty());
+        debouncer.forget_renamed(Path::new("c"));
+        assert!(debouncer.take_due(clock.monotonic()).expect("a is due").renamed.is_empty());
         clock.advance(QUIET_PERIOD);
-        let look = pace.take_due(clock.monotonic()).expect("b and c are due");
-        assert_eq!(look.renamed, HashSet::from([PathBuf::from("b")]));
+        let request = debouncer.take_due(clock.monotonic()).expect("b and c are due");
+        assert_eq!(request.renamed, HashSet::from([PathBuf::from("b")]));
     }
 }

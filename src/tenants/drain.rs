@@ -67,16 +67,18 @@ impl Drain {
     /// Closes revisions that are idle or due. Returns whether none is left.
     fn close_due(&self) -> bool {
         let now = self.clock.monotonic();
-        let mut leaving = self.lock_retired();
-        let is_due = |one: &mut RetiredRevision| one.deadline <= now || one.tenant.mcp.in_flight_count() == 0;
-        for one in leaving.extract_if(.., is_due) {
-            one.tenant.mcp.close();
+        let mut retired = self.lock_retired();
+        let is_due = |revision: &mut RetiredRevision| {
+            revision.deadline <= now || revision.tenant.mcp.in_flight_count() == 0
+        };
+        for revision in retired.extract_if(.., is_due) {
+            revision.tenant.mcp.close();
         }
-        leaving.is_empty()
+        retired.is_empty()
     }
 
     fn close_all(&self) {
-        self.lock_retired().drain(..).for_each(|one| one.tenant.mcp.close());
+        self.lock_retired().drain(..).for_each(|revision| revision.tenant.mcp.close());
     }
 
     fn lock_retired(&self) -> MutexGuard<'_, Vec<RetiredRevision>> {

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use super::scan::ScanResult;
 use crate::bundle;
 
-/// Stems, and names of misnamed files, by the hash of their kin keys. A hash collision only costs a
+/// Entry ids, and names of misnamed files, by the hash of their lookalike keys. A hash collision only costs a
 /// needless scan.
 #[derive(Debug, Default)]
 pub(super) struct LookalikeIndex {
@@ -17,14 +17,14 @@ pub(super) struct LookalikeIndex {
 
 impl LookalikeIndex {
     /// Records the names that a scan found; a full scan forgets all others.
-    pub(super) fn update(&mut self, scanned: &ScanResult, at_all: bool) {
-        if at_all {
+    pub(super) fn update(&mut self, scanned: &ScanResult, is_full_scan: bool) {
+        if is_full_scan {
             self.names.clear();
         }
-        let stems = scanned.entries.iter().map(|found| found.files.id.as_str());
-        for name in stems.chain(scanned.misnamed.iter().map(String::as_str)) {
-            for kin in bundle::lookalike_keys(name) {
-                let names = self.names.entry(self.hasher.hash_one(kin)).or_default();
+        let entry_ids = scanned.entries.iter().map(|found| found.files.id.as_str());
+        for name in entry_ids.chain(scanned.misnamed.iter().map(String::as_str)) {
+            for key in bundle::lookalike_keys(name) {
+                let names = self.names.entry(self.hasher.hash_one(key)).or_default();
                 if !names.iter().any(|known| **known == *name) {
                     names.reserve_exact(1);
                     names.push(name.into());
@@ -33,14 +33,14 @@ impl LookalikeIndex {
         }
     }
 
-    /// Adds the kin of the names to them.
+    /// Adds the lookalikes of the names to them.
     pub(super) fn add_lookalikes(&self, names: &mut BTreeSet<String>) {
-        let kin: BTreeSet<u64> = names
+        let keys: BTreeSet<u64> = names
             .iter()
             .flat_map(|name| bundle::lookalike_keys(name))
-            .map(|kin| self.hasher.hash_one(kin))
+            .map(|key| self.hasher.hash_one(key))
             .collect();
-        let known = kin.iter().filter_map(|kin| self.names.get(kin)).flatten();
+        let known = keys.iter().filter_map(|key| self.names.get(key)).flatten();
         names.extend(known.map(|name| name.to_string()));
     }
 }
@@ -51,20 +51,20 @@ mod tests {
 
     #[test]
     fn who_is_looked_at_brings_those_who_are_named_alike() {
-        let mut kindred = LookalikeIndex::default();
+        let mut index = LookalikeIndex::default();
         let misnamed = |names: &[&str]| ScanResult {
             entries: Vec::new(),
             misnamed: names.iter().map(|name| name.to_string()).collect(),
         };
-        kindred.update(&misnamed(&["acme.yaml.txt", "beta.env.txt"]), true);
-        kindred.update(&misnamed(&["Acme.yaml "]), false);
-        let widened = |kindred: &LookalikeIndex| {
+        index.update(&misnamed(&["acme.yaml.txt", "beta.env.txt"]), true);
+        index.update(&misnamed(&["Acme.yaml "]), false);
+        let widened = |index: &LookalikeIndex| {
             let mut names = BTreeSet::from(["acme (1)".to_owned()]);
-            kindred.add_lookalikes(&mut names);
+            index.add_lookalikes(&mut names);
             names.into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(widened(&kindred), ["Acme.yaml ", "acme (1)", "acme.yaml.txt"]);
-        kindred.update(&misnamed(&["beta.env.txt"]), true);
-        assert_eq!(widened(&kindred), ["acme (1)"]);
+        assert_eq!(widened(&index), ["Acme.yaml ", "acme (1)", "acme.yaml.txt"]);
+        index.update(&misnamed(&["beta.env.txt"]), true);
+        assert_eq!(widened(&index), ["acme (1)"]);
     }
 }

@@ -39,11 +39,11 @@ pub(super) struct EntryDetails {
 }
 
 impl PublishedEntry {
-    pub(super) fn new(facts: EntryDetails, tenant: Option<Arc<Tenant>>) -> Self {
-        Self { details: Arc::new(facts), tenant }
+    pub(super) fn new(details: EntryDetails, tenant: Option<Arc<Tenant>>) -> Self {
+        Self { details: Arc::new(details), tenant }
     }
 
-    /// Returns the tenant's name, or the stem if the name is not known.
+    /// Returns the tenant's name, or the entry id if the name is not known.
     pub fn name(&self) -> &str {
         self.details.name.as_ref().map_or(&self.details.entry_id, TenantName::as_str)
     }
@@ -66,28 +66,28 @@ impl PublishedEntry {
 
     /// Returns the current status, including trouble of the backend and login since the last pass.
     pub fn status(&self) -> TenantStatus {
-        let (facts, tenant) = (&*self.details, self.tenant.as_deref());
+        let (details, tenant) = (&*self.details, self.tenant.as_deref());
         let trouble = tenant.and_then(Tenant::trouble);
         let is_degraded = self.is_degraded();
         let since_trouble = || tenant.and_then(Tenant::trouble_since);
         TenantStatus {
             name: self.name().to_owned(),
-            stem: facts.entry_id.to_string(),
+            stem: details.entry_id.to_string(),
             state: self.current_state(),
-            since: is_degraded.then(since_trouble).flatten().unwrap_or(facts.since),
+            since: is_degraded.then(since_trouble).flatten().unwrap_or(details.since),
             connector_url: tenant.map(|tenant| tenant.spec.public_url.connector_url()),
             redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
             title: tenant.map(|tenant| tenant.spec.title.to_string()),
             access: tenant.map(|tenant| tenant.bearer.describe()),
-            on_disk: facts.on_disk.map(|digest| digest.short()),
+            on_disk: details.on_disk.map(|digest| digest.short()),
             in_force: tenant.map(|tenant| tenant.revision.short()),
-            revision: facts.revision,
-            rolled_back: facts.rolled_back,
-            paused: facts.paused,
+            revision: details.revision,
+            rolled_back: details.rolled_back,
+            paused: details.paused,
             trouble,
-            closed: facts.closed,
-            findings: serde_json::to_value(&facts.findings).expect("findings are plain data"),
-            files: facts.files.iter().map(|file| facts.relative_path(file)).collect(),
+            closed: details.closed,
+            findings: serde_json::to_value(&details.findings).expect("findings are plain data"),
+            files: details.files.iter().map(|file| details.relative_path(file)).collect(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl RevisionWriter {
     }
 
     /// Forgets entries that are not in the folder: they were deleted before they were seen, so they
-    /// do not come back and what they held is free. Returns their stems.
+    /// do not come back and what they held is free. Returns their ids.
     pub(super) fn remove_absent(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
         let has_left = |entry: &StoredEntry| {
             !is_there(&entry.entry_id) && *entry != pause_only_entry(&entry.entry_id, true)

@@ -41,11 +41,11 @@ pub(super) struct StatusFileWriter {
 impl StatusFileWriter {
     /// Starts the task. On shutdown it writes one more batch; the next start writes the rest.
     pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
-        let clerk = Self { due: Arc::default(), wakeup: Arc::default(), folder, registry };
-        let (working, stop) = (clerk.clone(), tasks.soft().clone());
-        let work = move || working.clone().run(stop.clone());
+        let writer = Self { due: Arc::default(), wakeup: Arc::default(), folder, registry };
+        let (worker, stop) = (writer.clone(), tasks.soft().clone());
+        let work = move || worker.clone().run(stop.clone());
         tasks.spawn("receipts", tasks.supervise("receipts", work));
-        clerk
+        writer
     }
 
     async fn run(self, stop: CancellationToken) {
@@ -57,16 +57,16 @@ impl StatusFileWriter {
     }
 
     /// Queues the status files of these entries.
-    pub(super) fn enqueue<'a>(&self, stems: impl IntoIterator<Item = &'a Arc<str>>) {
-        self.lock_due().extend(stems.into_iter().cloned());
+    pub(super) fn enqueue<'a>(&self, entry_ids: impl IntoIterator<Item = &'a Arc<str>>) {
+        self.lock_due().extend(entry_ids.into_iter().cloned());
         self.wakeup.notify_one();
     }
 
     /// Writes a batch and returns whether there was one. Logs only the first failure of a series.
     async fn write_batch(&self, warned: &mut bool) -> bool {
-        let Some(slips) = self.next_batch() else { return false };
+        let Some(jobs) = self.next_batch() else { return false };
         let folder = Arc::clone(&self.folder);
-        match tokio::task::spawn_blocking(move || run_jobs(&folder, &slips)).await {
+        match tokio::task::spawn_blocking(move || run_jobs(&folder, &jobs)).await {
             Ok(Ok(())) => *warned = false,
             Ok(Err(error)) if !std::mem::replace(warned, true) => tracing::warn!(
                 %error,
@@ -81,14 +81,15 @@ impl StatusFileWriter {
 
     /// Takes a batch of the queue, with the current statuses.
     fn next_batch(&self) -> Option<Vec<StatusFileJob>> {
-        let stems: Vec<_> = {
+        let entry_ids: Vec<_> = {
             let mut due = self.lock_due();
             std::iter::from_fn(|| due.pop_first()).take(BATCH_SIZE).collect()
         };
         let table = self.registry.load();
-        let status = |stem: &Arc<str>| table.entries.get(stem).map(PublishedEntry::status);
-        let slips: Vec<_> = stems.into_iter().map(|stem| (Arc::clone(&stem), status(&stem))).collect();
-        (!slips.is_empty()).then_some(slips)
+        let status = |entry_id: &Arc<str>| table.entries.get(entry_id).map(PublishedEntry::status);
+        let jobs: Vec<_> =
+            entry_ids.into_iter().map(|entry_id| (Arc::clone(&entry_id), status(&entry_id))).collect();
+        (!jobs.is_empty()).then_some(jobs)
     }
 
     fn lock_due(&self) -> std::sync::MutexGuard<'_, BTreeSet<Arc<str>>> {
@@ -97,23 +98,23 @@ impl StatusFileWriter {
 }
 
 /// Writes and removes status files. Returns the first error only; the others are alike.
-fn run_jobs(folder: &Path, slips: &[StatusFileJob]) -> io::Result<()> {
-    let outcomes = slips.iter().map(|(stem, status)| match status {
-        Some(status) => write_status_file(folder, stem, status),
-        None => remove_if_present(&status_file_path(folder, stem)),
+fn run_jobs(folder: &Path, jobs: &[StatusFileJob]) -> io::Result<()> {
+    let outcomes = jobs.iter().map(|(entry_id, status)| match status {
+        Some(status) => write_status_file(folder, entry_id, status),
+        None => remove_if_present(&status_file_path(folder, entry_id)),
     });
     outcomes.fold(Ok(()), io::Result::and)
 }
 
-fn write_status_file(folder: &Path, stem: &str, status: &TenantStatus) -> io::Result<()> {
-    let file = status_file_path(folder, stem);
+fn write_status_file(folder: &Path, entry_id: &str, status: &TenantStatus) -> io::Result<()> {
+    let file = status_file_path(folder, entry_id);
     let mut text = serde_json::to_string_pretty(status)?;
     text.push('\n');
     let longest = text.len() + TIMESTAMP_SLACK;
     if disk::read_no_follow(&file, longest as u64).is_ok_and(|written| is_unchanged(&written, status)) {
         return Ok(());
     }
-    let draft = folder.join(format!(".{stem}.status.json.tmp"));
+    let draft = folder.join(format!(".{entry_id}.status.json.tmp"));
     let written = create_fresh(&draft, &text).and_then(|()| fs::rename(&draft, file));
     // A partial file is useless, and takes space on a full disk.
     written.inspect_err(|_| drop(remove_if_present(&draft)))
@@ -141,6 +142,6 @@ fn remove_if_present(file: &Path) -> io::Result<()> {
     }
 }
 
-fn status_file_path(folder: &Path, stem: &str) -> PathBuf {
-    folder.join(format!("{stem}.status.json"))
+fn status_file_path(folder: &Path, entry_id: &str) -> PathBuf {
+    folder.join(format!("{entry_id}.status.json"))
 }

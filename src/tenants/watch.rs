@@ -37,8 +37,8 @@ impl WatchQueue {
     }
 
     /// Requests a scan of one entry.
-    pub(super) fn notify(&self, stem: String) {
-        self.lock_debouncer().notify(stem, self.clock.monotonic());
+    pub(super) fn notify(&self, entry_id: String) {
+        self.lock_debouncer().notify(entry_id, self.clock.monotonic());
         self.wakeup.notify_one();
     }
 
@@ -53,11 +53,11 @@ impl WatchQueue {
         loop {
             let now = self.clock.monotonic();
             let due = {
-                let mut pace = self.lock_debouncer();
-                if let Some(look) = pace.take_due(now) {
-                    return look;
+                let mut debouncer = self.lock_debouncer();
+                if let Some(request) = debouncer.take_due(now) {
+                    return request;
                 }
-                pace.next_due()
+                debouncer.next_due()
             };
             match due {
                 None => self.wakeup.notified().await,
@@ -87,11 +87,11 @@ impl WatchQueue {
         }
         for path in &event.paths {
             match bundle::entry_id_of(folder, path) {
-                Some(stem) => {
-                    if let Some(owner) = bundle::secret_of(&stem) {
+                Some(entry_id) => {
+                    if let Some(owner) = bundle::secret_of(&entry_id) {
                         self.notify(owner.to_owned());
                     }
-                    self.on_entry_event(stem, path, &event);
+                    self.on_entry_event(entry_id, path, &event);
                 }
                 // A mounted ConfigMap changes as a whole: no event names the visible files.
                 None if path == folder || path.ends_with("..data") => self.notify_all(),
@@ -100,16 +100,16 @@ impl WatchQueue {
         }
     }
 
-    fn on_entry_event(&self, stem: String, path: &Path, event: &Event) {
+    fn on_entry_event(&self, entry_id: String, path: &Path, event: &Event) {
         let arrived =
             matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)));
-        let mut pace = self.lock_debouncer();
+        let mut debouncer = self.lock_debouncer();
         match arrived && event.paths.last().is_some_and(|target| target == path) {
-            true => pace.notify_renamed(&stem, path),
-            false => pace.forget_renamed(path),
+            true => debouncer.notify_renamed(&entry_id, path),
+            false => debouncer.forget_renamed(path),
         }
-        drop(pace);
-        self.notify(stem);
+        drop(debouncer);
+        self.notify(entry_id);
     }
 
     fn lock_debouncer(&self) -> std::sync::MutexGuard<'_, Debouncer> {
@@ -132,10 +132,10 @@ pub(super) struct FolderWatch {
 
 impl FolderWatch {
     /// Watches with the system's notifications, or polls if they are unavailable or disabled.
-    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &WatchQueue) -> Self {
+    pub(super) fn start(folder: &Path, mode: WatchMode, queue: &WatchQueue) -> Self {
         let watcher = match mode {
             WatchMode::Poll => None,
-            WatchMode::Auto => start_watcher(folder, bell)
+            WatchMode::Auto => start_watcher(folder, queue)
                 .inspect_err(|error| {
                     tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
                 })
@@ -145,15 +145,15 @@ impl FolderWatch {
             watcher,
             folder: folder.to_owned(),
             mode,
-            last_attempt: bell.clock.monotonic(),
+            last_attempt: queue.clock.monotonic(),
             watched_folders: HashSet::new(),
         }
     }
 
     /// Requests unavailable notifications again, at intervals: other processes may have released
     /// theirs. The caller must run a full scan afterwards.
-    pub(super) fn retry_if_due(&mut self, bell: &WatchQueue) {
-        let now = bell.clock.monotonic();
+    pub(super) fn retry_if_due(&mut self, queue: &WatchQueue) {
+        let now = queue.clock.monotonic();
         if self.mode == WatchMode::Poll
             || self.has_notifications()
             || now.duration_since(self.last_attempt) < NOTIFY_RETRY_INTERVAL
@@ -161,7 +161,7 @@ impl FolderWatch {
             return;
         }
         self.last_attempt = now;
-        self.watcher = start_watcher(&self.folder, bell).ok();
+        self.watcher = start_watcher(&self.folder, queue).ok();
         if self.has_notifications() {
             tracing::info!(folder = %self.folder.display(), "file notifications can be had again");
         }
@@ -178,11 +178,11 @@ impl FolderWatch {
     }
 
     /// Watches a tenant that is a folder. If that fails, the periodic scans still cover it.
-    pub(super) fn watch_entry_folder(&mut self, stem: &str) {
+    pub(super) fn watch_entry_folder(&mut self, entry_id: &str) {
         let Some(watcher) = &mut self.watcher else { return };
-        let folder = self.folder.join(stem);
+        let folder = self.folder.join(entry_id);
         match watcher.watch(&folder, RecursiveMode::Recursive) {
-            Ok(()) => _ = self.watched_folders.insert(stem.to_owned()),
+            Ok(()) => _ = self.watched_folders.insert(entry_id.to_owned()),
             Err(error) => {
                 tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
             }
@@ -190,8 +190,8 @@ impl FolderWatch {
     }
 
     /// Whether a tenant that is a folder is watched.
-    pub(super) fn is_watching(&self, stem: &str) -> bool {
-        self.watched_folders.contains(stem)
+    pub(super) fn is_watching(&self, entry_id: &str) -> bool {
+        self.watched_folders.contains(entry_id)
     }
 }
 
@@ -203,36 +203,36 @@ pub(super) struct ParentWatch {
 
 impl ParentWatch {
     /// Starts the watch, if possible; without it the periodic scans notice the change.
-    pub(super) fn start(folder: &Path, mode: WatchMode, bell: &WatchQueue) -> Option<Self> {
-        let watching = || {
+    pub(super) fn start(folder: &Path, mode: WatchMode, queue: &WatchQueue) -> Option<Self> {
+        let watch = || {
             let absolute = std::path::absolute(folder)?;
-            let around = absolute.parent().ok_or_else(notify::Error::path_not_found)?;
-            let (bell, folder) = (bell.clone(), absolute.clone());
+            let parent = absolute.parent().ok_or_else(notify::Error::path_not_found)?;
+            let (queue, folder) = (queue.clone(), absolute.clone());
             // Ignores other events in the parent folder.
-            let hear = move |event: notify::Result<Event>| match event {
+            let on_event = move |event: notify::Result<Event>| match event {
                 Ok(event) if !event.need_rescan() && !event.paths.contains(&folder) => {}
                 Ok(event) if event.kind.is_access() => {}
-                _ => bell.notify_all(),
+                _ => queue.notify_all(),
             };
-            let mut watcher = RecommendedWatcher::new(hear, Config::default())?;
-            watcher.watch(around, RecursiveMode::NonRecursive)?;
+            let mut watcher = RecommendedWatcher::new(on_event, Config::default())?;
+            watcher.watch(parent, RecursiveMode::NonRecursive)?;
             Ok(Self { _watcher: watcher })
         };
-        let watching = (mode == WatchMode::Auto).then(watching)?;
-        let unwatched = |error: &notify::Error| tracing::debug!(%error, "the tenants folder's surroundings cannot be watched");
-        watching.inspect_err(unwatched).ok()
+        let watch = (mode == WatchMode::Auto).then(watch)?;
+        let log = |error: &notify::Error| tracing::debug!(%error, "the tenants folder's surroundings cannot be watched");
+        watch.inspect_err(log).ok()
     }
 }
 
-fn start_watcher(folder: &Path, bell: &WatchQueue) -> notify::Result<RecommendedWatcher> {
-    let (heard, root) = (bell.clone(), folder.to_owned());
+fn start_watcher(folder: &Path, queue: &WatchQueue) -> notify::Result<RecommendedWatcher> {
+    let (queue, root) = (queue.clone(), folder.to_owned());
     let absolute = std::path::absolute(folder)?;
     // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
     let config = Config::default().with_follow_symlinks(false);
-    let hear = move |event: notify::Result<Event>| {
-        heard.on_event(&root, event.map(|event| rebase_paths(event, &absolute, &root)));
+    let on_event = move |event: notify::Result<Event>| {
+        queue.on_event(&root, event.map(|event| rebase_paths(event, &absolute, &root)));
     };
-    let mut watcher = RecommendedWatcher::new(hear, config)?;
+    let mut watcher = RecommendedWatcher::new(on_event, config)?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
@@ -256,47 +256,47 @@ mod tests {
     #[tokio::test]
     async fn a_file_written_in_the_folder_rings_for_its_entry() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let bell = WatchQueue::new(SystemClock::shared());
-        let watch = FolderWatch::start(folder.path(), WatchMode::Auto, &bell);
+        let queue = WatchQueue::new(SystemClock::shared());
+        let watch = FolderWatch::start(folder.path(), WatchMode::Auto, &queue);
         assert_eq!(watch.scan_interval(), RESCAN_INTERVAL);
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
-        let look = tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung");
-        assert!(look.entry_ids.is_some_and(|stems| stems.contains("acme")));
+        let request = tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung");
+        assert!(request.entry_ids.is_some_and(|entry_ids| entry_ids.contains("acme")));
     }
 
     #[tokio::test]
     async fn a_folder_that_goes_and_comes_again_rings_for_all() {
-        let around = tempfile::tempdir().expect("a temporary folder");
-        let folder = around.path().join("tenants.d");
-        let bell = WatchQueue::new(SystemClock::shared());
-        let _watching = ParentWatch::start(&folder, WatchMode::Auto, &bell).expect("watched");
-        let rung = async || {
-            tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung").entry_ids
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = parent.path().join("tenants.d");
+        let queue = WatchQueue::new(SystemClock::shared());
+        let _watching = ParentWatch::start(&folder, WatchMode::Auto, &queue).expect("watched");
+        let next_request = async || {
+            tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung").entry_ids
         };
         std::fs::create_dir(&folder).expect("made");
-        assert_eq!(rung().await, None);
-        std::fs::rename(&folder, around.path().join("elsewhere")).expect("renamed");
-        assert_eq!(rung().await, None);
-        std::fs::write(around.path().join("other"), "x").expect("written");
+        assert_eq!(next_request().await, None);
+        std::fs::rename(&folder, parent.path().join("elsewhere")).expect("renamed");
+        assert_eq!(next_request().await, None);
+        std::fs::write(parent.path().join("other"), "x").expect("written");
         std::fs::create_dir(&folder).expect("made");
-        assert_eq!(rung().await, None);
+        assert_eq!(next_request().await, None);
     }
 
     #[test]
     fn notifications_are_asked_for_again_from_time_to_time() {
-        let around = tempfile::tempdir().expect("a temporary folder");
-        let folder = around.path().join("tenants.d");
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = parent.path().join("tenants.d");
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        let bell = WatchQueue::new(clock.clone());
-        let mut watch = FolderWatch::start(&folder, WatchMode::Auto, &bell);
-        let mut polling = FolderWatch::start(&folder, WatchMode::Poll, &bell);
+        let queue = WatchQueue::new(clock.clone());
+        let mut watch = FolderWatch::start(&folder, WatchMode::Auto, &queue);
+        let mut polling = FolderWatch::start(&folder, WatchMode::Poll, &queue);
         assert_eq!(watch.scan_interval(), POLL_INTERVAL);
         std::fs::create_dir(&folder).expect("made");
-        watch.retry_if_due(&bell);
+        watch.retry_if_due(&queue);
         assert!(!watch.has_notifications(), "not so soon");
         clock.advance(NOTIFY_RETRY_INTERVAL);
-        watch.retry_if_due(&bell);
-        polling.retry_if_due(&bell);
+        watch.retry_if_due(&queue);
+        polling.retry_if_due(&queue);
         assert_eq!((watch.scan_interval(), polling.scan_interval()), (RESCAN_INTERVAL, POLL_INTERVAL));
     }
 
@@ -309,11 +309,12 @@ mod tests {
         let gone =
             Event::new(EventKind::Remove(notify::event::RemoveKind::Folder)).add_path(folder.to_owned());
         for event in [Ok(overflow), Err(notify::Error::generic("no luck")), Ok(swap), Ok(gone)] {
-            let bell = WatchQueue::new(SystemClock::shared());
+            let queue = WatchQueue::new(SystemClock::shared());
             let said = format!("{event:?}");
-            bell.on_event(folder, event);
-            let look = tokio::time::timeout(Duration::from_secs(20), bell.next_scan()).await.expect("rung");
-            assert_eq!(look.entry_ids, None, "{said}");
+            queue.on_event(folder, event);
+            let request =
+                tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung");
+            assert_eq!(request.entry_ids, None, "{said}");
         }
     }
 
@@ -330,12 +331,12 @@ mod tests {
     #[test]
     fn our_own_reading_and_receipts_ring_no_bell() {
         let folder = Path::new("/tenants");
-        let bell = WatchQueue::new(SystemClock::shared());
+        let queue = WatchQueue::new(SystemClock::shared());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));
-        bell.on_event(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
+        queue.on_event(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
         let made = EventKind::Create(notify::event::CreateKind::File);
-        bell.on_event(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
-        bell.on_event(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
-        assert_eq!(bell.lock_debouncer().next_due(), None);
+        queue.on_event(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
+        queue.on_event(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
+        assert_eq!(queue.lock_debouncer().next_due(), None);
     }
 }

@@ -94,7 +94,7 @@ fn report_missing_fields(case: &mut Validation<'_, '_>) {
 fn describe_misspellings(case: &Validation<'_, '_>, missing: &[String]) -> String {
     let names = case.layers.0.iter().flat_map(|document| document.root.pairs()).map(|(key, _)| &*key.text);
     let misspelt = |name: &str| {
-        let meant = fields::nearest(fields::TENANT, name)?.name;
+        let meant = fields::find_nearest(fields::TENANT, name)?.name;
         (meant != name && is_field_name(name) && missing.iter().any(|field| field == meant))
             .then(|| format!("; {name} looks like {meant} misspelt"))
     };

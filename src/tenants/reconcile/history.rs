@@ -35,7 +35,7 @@ pub struct RevisionComparison {
 }
 
 impl ReconcilerHandle {
-    /// Returns the persisted revisions of the entry with this name or stem, the newest first.
+    /// Returns the persisted revisions of the entry with this name or id, the newest first.
     ///
     /// # Errors
     /// Fails if there is no such entry or no store, or if the store cannot be read.
@@ -84,7 +84,7 @@ impl ReconcilerHandle {
 }
 
 impl ReconcilerShared {
-    /// Returns the store, the stem of an entry, and the number of its revision in force.
+    /// Returns the store, the id of an entry, and the number of its revision in force.
     fn find_stored(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), CommandError> {
         let status = self
             .registry
