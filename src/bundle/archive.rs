@@ -122,7 +122,7 @@ impl Archive {
             Some(_) => {}
         }
         let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|_| ArchiveError::NotZip)?;
-        refuse_tricks(&mut zip)?;
+        reject_tricks(&mut zip)?;
         let mut archive = Self { zip, configs: Vec::new(), entries_outside: 0, nested: None };
         archive.list()?;
         Ok(archive)
@@ -130,19 +130,19 @@ impl Archive {
 
     fn list(&mut self) -> Result<(), ArchiveError> {
         for index in 0..self.zip.len() {
-            let entry = self.zip.by_index_raw(index).map_err(damaged)?;
+            let entry = self.zip.by_index_raw(index).map_err(damaged_error)?;
             if entry.is_symlink() {
                 return Err(ArchiveError::Link);
             }
             if entry.encrypted() {
                 return Err(ArchiveError::Encrypted);
             }
-            let Some((name, is_name_guessed)) = name_of(&entry) else { continue };
+            let Some((name, is_name_guessed)) = decode_name(&entry) else { continue };
             self.entries_outside += usize::from(points_outside(&name));
             if name.to_ascii_lowercase().ends_with(".zip") && self.nested.is_none() {
                 self.nested = Some(name.clone());
             }
-            if let Some(dataset) = dataset_of(&name).map(str::to_owned) {
+            if let Some(dataset) = parse_dataset(&name).map(str::to_owned) {
                 let is_name_guessed = is_name_guessed && !dataset.is_ascii();
                 self.configs.push(ArchiveConfig { dataset, entry: name, is_name_guessed, index });
             }
@@ -159,10 +159,10 @@ impl Archive {
     /// Returns the text of a configuration. Reads to the end, so that the checksum is verified.
     pub(super) fn text(&mut self, which: usize) -> Result<String, ArchiveError> {
         let index = self.configs[which].index;
-        if let Some(method) = unusual_method(&self.zip.by_index_raw(index).map_err(damaged)?) {
+        if let Some(method) = find_unusual_method(&self.zip.by_index_raw(index).map_err(damaged_error)?) {
             return Err(ArchiveError::Method(method));
         }
-        let entry = self.zip.by_index(index).map_err(damaged)?;
+        let entry = self.zip.by_index(index).map_err(damaged_error)?;
         if entry.size() > MAX_BYTES as u64 {
             return Err(ArchiveError::TooLarge);
         }
@@ -171,30 +171,30 @@ impl Archive {
         if bytes.len() > MAX_BYTES {
             return Err(ArchiveError::TooLarge);
         }
-        read.map_err(|error| damaged(ZipError::Io(error)))?;
+        read.map_err(|error| damaged_error(ZipError::Io(error)))?;
         String::from_utf8(bytes).map_err(|_| ArchiveError::NotText)
     }
 }
 
-fn refuse_tricks(zip: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<(), ArchiveError> {
+fn reject_tricks(zip: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<(), ArchiveError> {
     if zip.len() as u64 > MAX_ENTRIES {
         return Err(ArchiveError::TooManyEntries(zip.len() as u64));
     }
     if zip.has_duplicate_names() {
         return Err(ArchiveError::Duplicate);
     }
-    if zip.has_overlapping_entries().map_err(damaged)? {
+    if zip.has_overlapping_entries().map_err(damaged_error)? {
         return Err(ArchiveError::Overlap);
     }
-    zip.validate_header_consistency().map_err(|error| ArchiveError::Inconsistent(short(&error)))
+    zip.validate_header_consistency().map_err(|error| ArchiveError::Inconsistent(shorten(&error)))
 }
 
-fn damaged(error: ZipError) -> ArchiveError {
-    ArchiveError::Damaged(short(&error))
+fn damaged_error(error: ZipError) -> ArchiveError {
+    ArchiveError::Damaged(shorten(&error))
 }
 
 /// Describes an error of the crate without quoting the file.
-fn short(error: &ZipError) -> String {
+fn shorten(error: &ZipError) -> String {
     match error {
         ZipError::Io(_) => "the data ends early or its checksum is wrong".into(),
         ZipError::InvalidArchive(_) => "a header is wrong".into(),
@@ -205,7 +205,7 @@ fn short(error: &ZipError) -> String {
 /// Returns an entry's name with slashes and without `.` segments, and whether its decoding is a
 /// guess. A name that is not UTF-8 is read as CP437 unless the entry says otherwise (APPNOTE D.1).
 /// Of names that Windows packs in other languages, only the ASCII part is right then.
-fn name_of(entry: &Packed<'_>) -> Option<(String, bool)> {
+fn decode_name(entry: &Packed<'_>) -> Option<(String, bool)> {
     let (name, is_guessed) = match std::str::from_utf8(entry.name_raw()) {
         Ok(name) => (Cow::Borrowed(name), false),
         Err(_) => (entry.name().ok()?, true),
@@ -216,7 +216,7 @@ fn name_of(entry: &Packed<'_>) -> Option<(String, bool)> {
 }
 
 /// Returns the compression method of an entry, if it is one that is not read here (APPNOTE 4.4.5).
-fn unusual_method(entry: &Packed<'_>) -> Option<&'static str> {
+fn find_unusual_method(entry: &Packed<'_>) -> Option<&'static str> {
     const NAMED: [(CompressionMethod, &str); 6] = [
         (CompressionMethod::DEFLATE64, "Deflate64"),
         (CompressionMethod::BZIP2, "bzip2"),
@@ -240,7 +240,7 @@ fn points_outside(name: &str) -> bool {
 }
 
 /// Returns the dataset of `mcp/server/configs/<dataset>.yaml`, with at most one folder above it.
-pub(super) fn dataset_of(name: &str) -> Option<&str> {
+pub(super) fn parse_dataset(name: &str) -> Option<&str> {
     let mut segments = name.rsplit('/');
     let file = segments.next()?;
     if [segments.next(), segments.next(), segments.next()] != [Some("configs"), Some("server"), Some("mcp")] {
@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn configurations_are_told_from_junk() {
-        assert_eq!(dataset_of("mcp/server/configs/sales.yaml"), Some("sales"));
-        assert_eq!(dataset_of("mcp_export/mcp/server/configs/sales.YML"), Some("sales"));
+        assert_eq!(parse_dataset("mcp/server/configs/sales.yaml"), Some("sales"));
+        assert_eq!(parse_dataset("mcp_export/mcp/server/configs/sales.YML"), Some("sales"));
         for junk in [
             "__MACOSX/mcp/server/configs/._sales.yaml",
             "__MACOSX/mcp/server/configs/sales.yaml",
@@ -277,7 +277,7 @@ mod tests {
             "server/configs/sales.yaml",
             &format!("{}/mcp/server/configs/sales.yaml", "a".repeat(MAX_NAME)),
         ] {
-            assert_eq!(dataset_of(junk), None, "{junk}");
+            assert_eq!(parse_dataset(junk), None, "{junk}");
         }
     }
 

@@ -387,7 +387,7 @@ fn find_unpacked_configs(folder: &Path, names: &[PathBuf]) -> Vec<PathBuf> {
         .flatten()
         .filter(|path| {
             let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
-            inside.is_some_and(|inside| archive::dataset_of(&inside.replace('\\', "/")).is_some())
+            inside.is_some_and(|inside| archive::parse_dataset(&inside.replace('\\', "/")).is_some())
         })
         .collect();
     configs.sort();

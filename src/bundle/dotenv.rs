@@ -16,7 +16,7 @@ use super::fields;
 use super::tree::{ConfigKey, ConfigNode, ConfigValue, MAX_BYTES, Position, SyntaxError, ValueStyle};
 
 const MAX_LINES: usize = 5_000;
-const MAX_FAULTS: usize = 20;
+const MAX_ERRORS: usize = 20;
 /// The limit on all values together, in bytes: each may contain earlier ones several times.
 const MAX_VALUES: usize = 2 * MAX_BYTES;
 
@@ -46,10 +46,10 @@ pub(super) fn parse(text: &str) -> ParsedEnv {
     let mut at = Position { line: 1, column: 1 };
     while !rest.is_empty() {
         if at.line > MAX_LINES {
-            reader.fault(at, "more than 5,000 lines");
+            reader.report(at, "more than 5,000 lines");
             break;
         }
-        let taken = reader.statement(rest, at);
+        let taken = reader.read_statement(rest, at);
         at.line += rest[..taken].matches('\n').count();
         rest = &rest[taken..];
     }
@@ -85,24 +85,25 @@ struct EnvReader {
 
 impl EnvReader {
     /// Reads one statement and returns the number of bytes consumed.
-    fn statement(&mut self, rest: &str, at: Position) -> usize {
+    fn read_statement(&mut self, rest: &str, at: Position) -> usize {
         let line = first_line(rest);
-        match statement(rest).and_then(|found| found.map(|found| self.take(rest, found, at)).transpose()) {
+        match parse_statement(rest).and_then(|found| found.map(|found| self.add(rest, found, at)).transpose())
+        {
             Ok(Some(taken)) => taken,
             Ok(None) => line.len(),
             Err(what) => {
-                self.fault(at, what);
+                self.report(at, what);
                 line.len()
             }
         }
     }
 
-    fn take(&mut self, rest: &str, statement: EnvStatement<'_>, at: Position) -> Result<usize, &'static str> {
+    fn add(&mut self, rest: &str, statement: EnvStatement<'_>, at: Position) -> Result<usize, &'static str> {
         let EnvStatement { name, offset, value, length: taken } = statement;
         let plain = matches!(value, QuotedValue::Unquoted(_));
         let (text, is_literal) = match value {
             QuotedValue::Single(text) => (text, true),
-            QuotedValue::Double(text) => expand::expand(&expand::escapes(&text), &self.values)?,
+            QuotedValue::Double(text) => expand::expand(&expand::unescape(&text), &self.values)?,
             QuotedValue::Unquoted(text) => expand::expand(&text, &self.values)?,
         };
         if text.contains('\0') {
@@ -129,8 +130,8 @@ impl EnvReader {
         self.pairs.push((key, node));
     }
 
-    fn fault(&mut self, at: Position, what: &str) {
-        if self.errors.len() < MAX_FAULTS {
+    fn report(&mut self, at: Position, what: &str) {
+        if self.errors.len() < MAX_ERRORS {
             self.errors.push(SyntaxError {
                 code: "env-syntax",
                 message: format!("this line of the .env cannot be read: {what}"),
@@ -157,9 +158,9 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Parses the first statement of the text; `None` if its first line has none.
-fn statement(text: &str) -> Result<Option<EnvStatement<'_>>, &'static str> {
+fn parse_statement(text: &str) -> Result<Option<EnvStatement<'_>>, &'static str> {
     let line = first_line(text);
-    refuse_controls(line)?;
+    reject_controls(line)?;
     let trimmed = line.trim();
     if trimmed.is_empty() || trimmed.starts_with('#') {
         return Ok(None);
@@ -179,12 +180,12 @@ fn statement(text: &str) -> Result<Option<EnvStatement<'_>>, &'static str> {
         Some(quote @ ('"' | '\'')) => parse_quoted(text, offset, quote)?,
         // A comment needs white space before it.
         Some('#') if behind.len() > value.len() => (QuotedValue::Unquoted(String::new()), line.len()),
-        _ => (QuotedValue::Unquoted(without_comment(value).to_owned()), line.len()),
+        _ => (QuotedValue::Unquoted(strip_comment(value).to_owned()), line.len()),
     };
     Ok(Some(EnvStatement { name, offset, value, length: taken }))
 }
 
-fn refuse_controls(line: &str) -> Result<(), &'static str> {
+fn reject_controls(line: &str) -> Result<(), &'static str> {
     let line = line.strip_suffix('\n').unwrap_or(line);
     let is_odd = |c: char| (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}');
     match line.contains(is_odd) {
@@ -196,15 +197,15 @@ fn refuse_controls(line: &str) -> Result<(), &'static str> {
 /// Returns the quoted value, and the number of bytes up to the end of its last line.
 fn parse_quoted(text: &str, offset: usize, quote: char) -> Result<(QuotedValue, usize), &'static str> {
     let inside = &text[offset + quote.len_utf8()..];
-    let (value, length) = until_quote(inside, quote).ok_or("a quote is not closed")?;
+    let (value, length) = read_until_quote(inside, quote).ok_or("a quote is not closed")?;
     let raw = &inside[..length];
     for line in raw.split('\n').skip(1) {
-        refuse_controls(line)?;
-        refuse_swallowed(line)?;
+        reject_controls(line)?;
+        reject_swallowed(line)?;
     }
     let after = first_line(&inside[length + quote.len_utf8()..]);
-    refuse_controls(after)?;
-    nothing_but_comment(after)?;
+    reject_controls(after)?;
+    reject_text_after_value(after)?;
     let taken = text.len() - inside.len() + length + quote.len_utf8() + after.len();
     let value = if quote == '"' { QuotedValue::Double(value) } else { QuotedValue::Single(value) };
     Ok((value, taken))
@@ -212,7 +213,7 @@ fn parse_quoted(text: &str, offset: usize, quote: char) -> Result<(QuotedValue, 
 
 /// Returns the text before the closing quote, and its length in bytes as written. A backslash
 /// escapes a quote; before anything else it is kept.
-fn until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
+fn read_until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
     let (mut value, mut is_escaped) = (String::new(), false);
     for (at, c) in inside.char_indices() {
         if c == quote && !is_escaped {
@@ -233,7 +234,7 @@ fn until_quote(inside: &str, quote: char) -> Option<(String, usize)> {
 
 /// Refuses a line inside quotes that sets a known field: a missing closing quote must not swallow
 /// the line that turns login on.
-fn refuse_swallowed(line: &str) -> Result<(), &'static str> {
+fn reject_swallowed(line: &str) -> Result<(), &'static str> {
     let name = line.split(['=', ':']).next().unwrap_or_default().trim();
     let name = name.strip_prefix("export ").unwrap_or(name).trim_start().to_ascii_lowercase();
     match line.contains(['=', ':']) && fields::lookup(fields::TENANT, &name).is_some() {
@@ -242,7 +243,7 @@ fn refuse_swallowed(line: &str) -> Result<(), &'static str> {
     }
 }
 
-fn nothing_but_comment(after: &str) -> Result<(), &'static str> {
+fn reject_text_after_value(after: &str) -> Result<(), &'static str> {
     match after.trim() {
         "" => Ok(()),
         rest if rest.starts_with('#') => Ok(()),
@@ -250,7 +251,7 @@ fn nothing_but_comment(after: &str) -> Result<(), &'static str> {
     }
 }
 
-fn without_comment(value: &str) -> &str {
+fn strip_comment(value: &str) -> &str {
     let cut = value.find(" #").into_iter().chain(value.find("\t#")).min();
     cut.map_or(value, |at| &value[..at]).trim_end()
 }

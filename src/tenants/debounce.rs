@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_looked_at_after_a_little_quiet() {
+    fn an_entry_is_scanned_after_a_quiet_period() {
         let (mut debouncer, clock) = (Debouncer::default(), clock());
         debouncer.notify("a".into(), clock.monotonic());
         assert_eq!(debouncer.take_due(clock.monotonic()), None);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endlessly_written_file_is_looked_at_by_the_ceiling_and_delays_nobody() {
+    fn an_endlessly_written_file_is_scanned_at_the_ceiling_and_delays_no_other() {
         let (mut debouncer, clock) = (Debouncer::default(), clock());
         let (mut noisy, mut calm) = (0, 0);
         debouncer.notify("calm".into(), clock.monotonic());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_entries_becomes_one_look_at_all() {
+    fn a_flood_of_entries_becomes_one_full_scan() {
         let (mut debouncer, clock) = (Debouncer::default(), clock());
         (0..MAX_TRACKED_ENTRIES + 1).for_each(|n| debouncer.notify(n.to_string(), clock.monotonic()));
         clock.advance(QUIET_PERIOD);
@@ -139,7 +139,24 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_file_is_told_with_its_own_entry_unless_it_was_touched_since() {
+    fn a_full_scan_waits_for_quiet_too_and_takes_all_entries_and_renamed_files_with_it() {
+        let (mut debouncer, clock) = (Debouncer::default(), clock());
+        debouncer.notify("a".into(), clock.monotonic());
+        debouncer.notify_renamed("a", Path::new("a"));
+        debouncer.notify_all(clock.monotonic());
+        clock.advance(QUIET_PERIOD - Duration::from_millis(1));
+        debouncer.notify_all(clock.monotonic());
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(debouncer.take_due(clock.monotonic()), None);
+        clock.advance(QUIET_PERIOD);
+        let renamed = HashSet::from([PathBuf::from("a")]);
+        let all = ScanRequest { entry_ids: None, renamed };
+        assert_eq!(debouncer.take_due(clock.monotonic()), Some(all));
+        assert_eq!(debouncer.next_due(), None);
+    }
+
+    #[test]
+    fn a_renamed_file_is_reported_with_its_own_entry_unless_it_was_touched_since() {
         let (mut debouncer, clock) = (Debouncer::default(), clock());
         debouncer.notify("a".into(), clock.monotonic());
         clock.advance(QUIET_PERIOD);

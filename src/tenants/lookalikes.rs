@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_looked_at_brings_those_who_are_named_alike() {
+    fn a_scan_of_one_name_covers_its_lookalikes() {
         let mut index = LookalikeIndex::default();
         let misnamed = |names: &[&str]| ScanResult {
             entries: Vec::new(),

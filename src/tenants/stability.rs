@@ -32,6 +32,15 @@ enum Stability {
     Unstable,
 }
 
+/// A scan, and what was known before it.
+pub(super) struct ScanContext<'a> {
+    pub(super) request: &'a ScanRequest,
+    pub(super) entries: &'a EntryMap,
+    pub(super) now: Instant,
+    /// Whether it is the first scan of the process, in which everything counts as stable.
+    pub(super) is_first: bool,
+}
+
 /// What a scan leads to.
 #[derive(Debug, Default)]
 pub(super) struct ScanOutcome {
@@ -119,65 +128,60 @@ impl Observations {
     }
 }
 
-/// Decides about scanned entries. `is_first` is the first scan of the process, in which everything
-/// counts as stable.
-pub(super) fn classify(
-    request: &ScanRequest,
-    scanned: Vec<ScannedEntry>,
-    entries: &EntryMap,
-    observations: &mut Observations,
-    now: Instant,
-    is_first: bool,
-) -> ScanOutcome {
-    let removed = find_removed(request, &scanned, entries, observations, now);
-    let mut to_load = Vec::new();
-    for scanned in scanned {
-        let entry_id: Arc<str> = scanned.files.id.as_str().into();
-        let known = entries.get(&entry_id).map(|entry| &entry.signature);
-        if known == Some(&scanned.signature) {
-            observations.remove(&entry_id);
-            continue;
-        }
-        let is_confirmed = is_first || observations.confirm(&entry_id, Some(&scanned.signature), now);
-        let stability = match is_confirmed {
-            true => Stability::Stable,
-            false => Stability::of(&scanned.signature, &request.renamed, known),
-        };
-        match stability {
-            Stability::Stable => observations.remove(&entry_id),
-            // The earlier observation stays: a zip that does not load counts as stable once a later
-            // scan confirms it.
-            Stability::StableIfReadable => {}
-            Stability::Unstable => {
-                observations.observe(&entry_id, Some(scanned.signature), now);
+impl ScanContext<'_> {
+    /// Decides about scanned entries.
+    pub(super) fn classify(
+        &self,
+        scanned: Vec<ScannedEntry>,
+        observations: &mut Observations,
+    ) -> ScanOutcome {
+        let removed = self.find_removed(&scanned, observations);
+        let mut to_load = Vec::new();
+        for scanned in scanned {
+            let entry_id: Arc<str> = scanned.files.id.as_str().into();
+            let known = self.entries.get(&entry_id).map(|entry| &entry.signature);
+            if known == Some(&scanned.signature) {
+                observations.remove(&entry_id);
                 continue;
             }
+            let is_confirmed =
+                self.is_first || observations.confirm(&entry_id, Some(&scanned.signature), self.now);
+            let stability = match is_confirmed {
+                true => Stability::Stable,
+                false => Stability::of(&scanned.signature, &self.request.renamed, known),
+            };
+            match stability {
+                Stability::Stable => observations.remove(&entry_id),
+                // The earlier observation stays: a zip that does not load counts as stable once a
+                // later scan confirms it.
+                Stability::StableIfReadable => {}
+                Stability::Unstable => {
+                    observations.observe(&entry_id, Some(scanned.signature), self.now);
+                    continue;
+                }
+            }
+            to_load.push(PendingLoad { scanned, is_provisional: stability == Stability::StableIfReadable });
         }
-        to_load.push(PendingLoad { scanned, is_provisional: stability == Stability::StableIfReadable });
+        ScanOutcome { to_load, removed }
     }
-    ScanOutcome { to_load, removed }
-}
 
-/// Returns the entries in the scope of the scan that are known but were missing twice.
-fn find_removed(
-    request: &ScanRequest,
-    scanned: &[ScannedEntry],
-    entries: &EntryMap,
-    observations: &mut Observations,
-    now: Instant,
-) -> Vec<Arc<str>> {
-    let present: BTreeSet<&str> = scanned.iter().map(|scanned| scanned.files.id.as_str()).collect();
-    let is_missing = |entry_id: &str| request.includes(entry_id) && !present.contains(entry_id);
-    // Entries that vanished before they were stable are forgotten.
-    observations.0.retain(|entry_id, observation| observation.signature.is_none() || !is_missing(entry_id));
-    let mut removed = Vec::new();
-    for entry_id in entries.keys().filter(|entry_id| is_missing(entry_id)) {
-        match observations.confirm(entry_id, None, now) {
-            true => removed.push(Arc::clone(entry_id)),
-            false => observations.observe(entry_id, None, now),
+    /// Returns the entries in the scope of the scan that are known but were missing twice.
+    fn find_removed(&self, scanned: &[ScannedEntry], observations: &mut Observations) -> Vec<Arc<str>> {
+        let present: BTreeSet<&str> = scanned.iter().map(|scanned| scanned.files.id.as_str()).collect();
+        let is_missing = |entry_id: &str| self.request.includes(entry_id) && !present.contains(entry_id);
+        // Entries that vanished before they were stable are forgotten.
+        observations
+            .0
+            .retain(|entry_id, observation| observation.signature.is_none() || !is_missing(entry_id));
+        let mut removed = Vec::new();
+        for entry_id in self.entries.keys().filter(|entry_id| is_missing(entry_id)) {
+            match observations.confirm(entry_id, None, self.now) {
+                true => removed.push(Arc::clone(entry_id)),
+                false => observations.observe(entry_id, None, self.now),
+            }
         }
+        removed
     }
-    removed
 }
 
 impl Stability {

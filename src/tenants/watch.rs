@@ -254,24 +254,28 @@ mod tests {
     use crate::base::clock::{ManualClock, SystemClock};
 
     #[tokio::test]
-    async fn a_file_written_in_the_folder_rings_for_its_entry() {
+    async fn a_file_written_in_the_folder_requests_a_scan_of_its_entry() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let queue = WatchQueue::new(SystemClock::shared());
         let watch = FolderWatch::start(folder.path(), WatchMode::Auto, &queue);
         assert_eq!(watch.scan_interval(), RESCAN_INTERVAL);
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
-        let request = tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung");
+        let request =
+            tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("requested");
         assert!(request.entry_ids.is_some_and(|entry_ids| entry_ids.contains("acme")));
     }
 
     #[tokio::test]
-    async fn a_folder_that_goes_and_comes_again_rings_for_all() {
+    async fn a_folder_that_goes_and_comes_again_requests_a_full_scan() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let folder = parent.path().join("tenants.d");
         let queue = WatchQueue::new(SystemClock::shared());
         let _watching = ParentWatch::start(&folder, WatchMode::Auto, &queue).expect("watched");
         let next_request = async || {
-            tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung").entry_ids
+            tokio::time::timeout(Duration::from_secs(20), queue.next_scan())
+                .await
+                .expect("requested")
+                .entry_ids
         };
         std::fs::create_dir(&folder).expect("made");
         assert_eq!(next_request().await, None);
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_are_asked_for_again_from_time_to_time() {
+    fn notifications_are_requested_again_at_intervals() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let folder = parent.path().join("tenants.d");
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_system_lost_or_could_not_tell_means_a_look_at_all() {
+    async fn what_the_system_lost_or_cannot_name_means_a_full_scan() {
         let folder = Path::new("/tenants");
         let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
         let swap = Event::new(EventKind::Modify(ModifyKind::Name(RenameMode::Both)));
@@ -313,7 +317,7 @@ mod tests {
             let said = format!("{event:?}");
             queue.on_event(folder, event);
             let request =
-                tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("rung");
+                tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("requested");
             assert_eq!(request.entry_ids, None, "{said}");
         }
     }
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_reading_and_receipts_ring_no_bell() {
+    fn our_own_reads_and_status_files_request_no_scan() {
         let folder = Path::new("/tenants");
         let queue = WatchQueue::new(SystemClock::shared());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));

@@ -19,7 +19,7 @@ const TOO_LONG: &str = "its value becomes more than 64 KiB";
 /// Returns the expanded value, and whether it is literal (contains no reference).
 pub(super) fn expand(text: &str, values: &HashMap<String, String>) -> Result<(String, bool), &'static str> {
     let mut expanding = Expander { values, out: String::new(), is_literal: true };
-    expanding.text(text, 0)?;
+    expanding.expand_text(text, 0)?;
     Ok((expanding.out, expanding.is_literal))
 }
 
@@ -30,39 +30,39 @@ struct Expander<'a> {
 }
 
 impl Expander<'_> {
-    fn text(&mut self, text: &str, depth: usize) -> Result<(), &'static str> {
+    fn expand_text(&mut self, text: &str, depth: usize) -> Result<(), &'static str> {
         if depth > MAX_DEPTH {
             return Err(INVALID);
         }
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('$') {
             self.push(before)?;
-            rest = self.reference(after, depth)?;
+            rest = self.expand_reference(after, depth)?;
         }
         self.push(rest)
     }
 
     /// Expands the text after a dollar sign; returns the rest.
-    fn reference<'t>(&mut self, after: &'t str, depth: usize) -> Result<&'t str, &'static str> {
+    fn expand_reference<'t>(&mut self, after: &'t str, depth: usize) -> Result<&'t str, &'static str> {
         if let Some(rest) = after.strip_prefix('$') {
             self.push("$")?;
             return Ok(rest);
         }
         if let Some(inside) = after.strip_prefix('{') {
-            let end = closing(inside).ok_or(INVALID)?;
-            self.braced(&inside[..end], depth)?;
+            let end = find_closing_brace(inside).ok_or(INVALID)?;
+            self.expand_braces(&inside[..end], depth)?;
             return Ok(&inside[end + 1..]);
         }
-        let (name, rest) = after.split_at(name_length(after));
+        let (name, rest) = after.split_at(measure_name(after));
         if name.is_empty() {
             self.push("$")?;
         } else {
-            self.named(name)?;
+            self.expand_name(name)?;
         }
         Ok(rest)
     }
 
-    fn named(&mut self, name: &str) -> Result<(), &'static str> {
+    fn expand_name(&mut self, name: &str) -> Result<(), &'static str> {
         match self.values.get(name) {
             Some(value) => self.push(value),
             None if name.starts_with(VARIABLE_PREFIX) => {
@@ -75,8 +75,8 @@ impl Expander<'_> {
 
     /// Expands `NAME`, `NAME:-default`, `NAME-default`, `NAME:+instead`, `NAME+instead`,
     /// `NAME:?why`, `NAME?why`.
-    fn braced(&mut self, inside: &str, depth: usize) -> Result<(), &'static str> {
-        let (name, rest) = inside.split_at(name_length(inside));
+    fn expand_braces(&mut self, inside: &str, depth: usize) -> Result<(), &'static str> {
+        let (name, rest) = inside.split_at(measure_name(inside));
         if name.is_empty() {
             return Err(INVALID);
         }
@@ -87,12 +87,12 @@ impl Expander<'_> {
         let is_set = self.values.get(name).is_some_and(|value| !(needs_text && value.is_empty()));
         let mut operator = operator.chars();
         match operator.next() {
-            None if !needs_text => self.named(name),
-            Some('-') if !is_set => self.text(operator.as_str(), depth + 1),
-            Some('-') => self.named(name),
-            Some('+') if is_set => self.text(operator.as_str(), depth + 1),
+            None if !needs_text => self.expand_name(name),
+            Some('-') if !is_set => self.expand_text(operator.as_str(), depth + 1),
+            Some('-') => self.expand_name(name),
+            Some('+') if is_set => self.expand_text(operator.as_str(), depth + 1),
             Some('+') => Ok(()),
-            Some('?') if is_set => self.named(name),
+            Some('?') if is_set => self.expand_name(name),
             Some('?') => Err(UNSET),
             _ => Err(INVALID),
         }
@@ -105,7 +105,7 @@ impl Expander<'_> {
 }
 
 /// Returns the length of the name at the beginning, in bytes.
-fn name_length(text: &str) -> usize {
+fn measure_name(text: &str) -> usize {
     let is_name = |(at, byte): (usize, u8)| {
         byte == b'_' || byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit())
     };
@@ -113,7 +113,7 @@ fn name_length(text: &str) -> usize {
 }
 
 /// Returns the offset of the closing brace.
-fn closing(inside: &str) -> Option<usize> {
+fn find_closing_brace(inside: &str) -> Option<usize> {
     let mut open = 0;
     for (at, byte) in inside.bytes().enumerate() {
         match byte {
@@ -127,7 +127,7 @@ fn closing(inside: &str) -> Option<usize> {
 }
 
 /// Replaces the escapes of a value in double quotes; keeps unknown ones.
-pub(super) fn escapes(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

@@ -12,24 +12,24 @@ pub(super) fn choose(
     holds_a_zip: bool,
 ) -> Result<usize, BoxedDiagnostic> {
     if datasets.is_empty() {
-        return Err(missing(holds_a_zip));
+        return Err(missing_error(holds_a_zip));
     }
-    let wanted = wanted.map(without_extension);
+    let wanted = wanted.map(strip_extension);
     let fitting =
         |(index, dataset): (usize, &&str)| wanted.is_none_or(|wanted| wanted == *dataset).then_some(index);
     let fitting: Vec<usize> = datasets.iter().enumerate().filter_map(fitting).collect();
     match fitting.as_slice() {
         [one] => Ok(*one),
-        [] => Err(unknown(datasets)),
-        _ => Err(ambiguous(datasets)),
+        [] => Err(unknown_error(datasets)),
+        _ => Err(ambiguous_error(datasets)),
     }
 }
 
-fn without_extension(name: &str) -> &str {
+fn strip_extension(name: &str) -> &str {
     name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml")).unwrap_or(name)
 }
 
-fn missing(holds_a_zip: bool) -> BoxedDiagnostic {
+fn missing_error(holds_a_zip: bool) -> BoxedDiagnostic {
     let help = match holds_a_zip {
         true => "it holds another zip: unpack it once and drop the inner mcp_export.zip",
         false => {
@@ -39,19 +39,19 @@ fn missing(holds_a_zip: bool) -> BoxedDiagnostic {
     Box::new(Diagnostic::error("config-missing", "No .yaml config files found in zip").help(help))
 }
 
-fn unknown(datasets: &[&str]) -> BoxedDiagnostic {
+fn unknown_error(datasets: &[&str]) -> BoxedDiagnostic {
     let refusal =
         Diagnostic::error("config-unknown", "the export has no configuration of the name in config:");
-    Box::new(refusal.help(format!("it has {}", listed(datasets))))
+    Box::new(refusal.help(format!("it has {}", format_names(datasets))))
 }
 
-fn ambiguous(datasets: &[&str]) -> BoxedDiagnostic {
-    let message = format!("the export has several configurations: {}", listed(datasets));
+fn ambiguous_error(datasets: &[&str]) -> BoxedDiagnostic {
+    let message = format!("the export has several configurations: {}", format_names(datasets));
     let help = "say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip";
     Box::new(Diagnostic::error("config-ambiguous", message).help(help))
 }
 
-fn listed(datasets: &[&str]) -> String {
+fn format_names(datasets: &[&str]) -> String {
     let printable = |text: &&str| text.chars().filter(|c| !c.is_control()).take(60).collect::<String>();
     let mut names: Vec<String> = datasets.iter().take(MAX_LISTED).map(printable).collect();
     if datasets.len() > MAX_LISTED {

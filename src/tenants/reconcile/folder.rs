@@ -149,3 +149,74 @@ impl TenantsFolder {
         self.is_confirmed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Clock, ManualClock};
+
+    fn folder_at(path: &Path, clock: &Arc<ManualClock>) -> TenantsFolder {
+        let queue = WatchQueue::new(clock.clone());
+        TenantsFolder::new(path.into(), WatchMode::Poll, queue, clock.monotonic())
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    #[test]
+    fn a_folder_is_replaced_once_another_has_its_place() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let (path, clock) = (parent.path().join("tenants.d"), clock());
+        let mut folder = folder_at(&path, &clock);
+        assert!(folder.watch().is_err(), "it is not there");
+        assert_eq!(folder.scan_interval(), POLL_INTERVAL);
+        std::fs::create_dir(&path).expect("made");
+        assert!(!folder.watch().expect("there"), "the first one replaces none");
+        assert!(!folder.watch().expect("there"));
+        std::fs::rename(&path, parent.path().join("aside")).expect("moved");
+        std::fs::create_dir(&path).expect("made");
+        assert!(folder.watch().expect("there"));
+        assert!(!folder.watch().expect("there"));
+    }
+
+    #[test]
+    fn an_empty_folder_in_place_of_another_keeps_its_tenants_for_a_while() {
+        let (parent, clock) = (tempfile::tempdir().expect("a folder"), clock());
+        let mut folder = folder_at(parent.path(), &clock);
+        assert!(!folder.suspects_absence(false, clock.monotonic()), "the same folder was emptied");
+        assert!(folder.suspects_absence(true, clock.monotonic()) && folder.is_suspect());
+        clock.advance(EMPTY_FOLDER_GRACE - Duration::from_secs(1));
+        assert!(folder.suspects_absence(false, clock.monotonic()));
+        clock.advance(Duration::from_secs(1));
+        assert!(!folder.suspects_absence(false, clock.monotonic()) && !folder.is_suspect());
+        assert!(folder.suspects_absence(true, clock.monotonic()));
+        folder.clear_suspicion();
+        assert!(!folder.is_suspect());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_watched_anew_and_suspect_from_its_first_error_on() {
+        let (parent, clock) = (tempfile::tempdir().expect("a folder"), clock());
+        let mut folder = folder_at(parent.path(), &clock);
+        folder.watch().expect("there");
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        folder.report_scan_error(&error, clock.monotonic());
+        assert!(folder.watch.is_none() && folder.is_suspect());
+        clock.advance(EMPTY_FOLDER_GRACE);
+        folder.report_scan_error(&error, clock.monotonic());
+        assert!(!folder.suspects_absence(false, clock.monotonic()), "the first error counts");
+    }
+
+    #[test]
+    fn an_empty_folder_counts_after_a_while_and_one_with_entries_at_once() {
+        let (parent, clock) = (tempfile::tempdir().expect("a folder"), clock());
+        let mut empty = folder_at(parent.path(), &clock);
+        assert!(!empty.confirm(true, clock.monotonic()));
+        assert!(folder_at(parent.path(), &clock).confirm(false, clock.monotonic()));
+        clock.advance(EMPTY_FOLDER_GRACE);
+        assert!(empty.confirm(true, clock.monotonic()));
+        let mut seen = folder_at(parent.path(), &clock);
+        assert!(seen.confirm(false, clock.monotonic()) && seen.confirm(true, clock.monotonic()));
+    }
+}

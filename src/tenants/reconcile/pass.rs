@@ -8,7 +8,7 @@ use super::reconciler::{ChangedEntries, Reconciler};
 use crate::tenants::claims::{self, ClaimRejection};
 use crate::tenants::entry::Entry;
 use crate::tenants::scan::{self, NamedFiles, ScanRequest, ScanResult, ScannedEntry};
-use crate::tenants::stability;
+use crate::tenants::stability::ScanContext;
 
 impl Reconciler {
     /// Runs the first pass, which takes the folder as it is.
@@ -73,8 +73,8 @@ impl Reconciler {
         self.forget_absent(&scanned, request);
         self.watch_entry_folders(&scanned);
         let is_first = !self.is_initial_scan_done;
-        let outcome =
-            stability::classify(request, scanned, &self.entries, &mut self.observations, now, is_first);
+        let context = ScanContext { request, entries: &self.entries, now, is_first };
+        let outcome = context.classify(scanned, &mut self.observations);
         let mut changed: ChangedEntries = outcome.removed.into_iter().collect();
         for entry_id in &changed {
             self.remove_entry(entry_id);

@@ -65,8 +65,8 @@ impl Fixture {
 
     fn classify_with(&mut self, request: &ScanRequest, is_first: bool) -> Decided {
         let (scanned, now) = (self.scan(), self.clock.monotonic());
-        let (entries, observations) = (&self.entries, &mut self.observations);
-        let outcome = classify(request, scanned, entries, observations, now, is_first);
+        let context = ScanContext { request, entries: &self.entries, now, is_first };
+        let outcome = context.classify(scanned, &mut self.observations);
         let load = |load: PendingLoad| (load.scanned.files.id, load.is_provisional);
         let removed = outcome.removed.iter().map(|entry_id| entry_id.to_string()).collect();
         (outcome.to_load.into_iter().map(load).collect(), removed)
