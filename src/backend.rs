@@ -20,6 +20,7 @@
 mod address_guard;
 mod answer;
 mod body;
+mod body_encoding;
 mod breaker;
 mod bulkhead;
 mod client;

@@ -30,6 +30,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rmcp", &["mcp"]),
     ("jsonschema", &["mcp"]),
     ("zip", &["bundle"]),
+    ("flate2", &["backend"]),
+    ("encoding_rs", &["backend"]),
     ("serde_saphyr", &["bundle", "settings"]),
     ("notify", &["tenants"]),
     ("rusqlite", &["store"]),

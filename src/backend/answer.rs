@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
 
 use super::body::{ResponseBody, collect};
+use super::body_encoding::BodyEncoding;
 use super::error_detail::extract_detail;
 use super::response_budget::{release, reserve};
 use super::{BackendResponse, Error};
@@ -28,6 +28,7 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct UnparsedAnswer {
     bytes: Vec<u8>,
+    encoding: BodyEncoding,
     cap: usize,
     hold: Reservation,
 }
@@ -41,17 +42,18 @@ pub(super) async fn receive(
     mut hold: Reservation,
     now: Timestamp,
 ) -> Result<UnparsedAnswer, Error> {
+    let encoding = BodyEncoding::from_headers(response.headers());
     if response.status().is_success() {
-        if let Some(coding) = coding(response.headers()) {
-            return Err(Error::Compressed { coding });
-        }
+        let encoding = encoding?;
         let bytes = collect(response.into_body(), cap, &mut hold).await?;
-        return Ok(UnparsedAnswer { bytes, cap, hold });
+        return Ok(UnparsedAnswer { bytes, encoding, cap, hold });
     }
     let (head, body) = response.into_parts();
     // Read the body even where it is not needed, which keeps the connection reusable.
     let text = tokio::time::timeout(ERROR_PATIENCE, collect(body, ERROR_BYTES, &mut hold)).await;
     let text = text.ok().and_then(Result::ok).unwrap_or_default();
+    let text =
+        encoding.and_then(|encoding| encoding.decode(text, ERROR_BYTES, &mut hold)).unwrap_or_default();
     Err(match head.status.as_u16() {
         401 | 403 => Error::KeyRefused,
         // Only a proxy may answer with this status (RFC 9110 section 15.5.8).
@@ -63,14 +65,15 @@ pub(super) async fn receive(
 }
 
 impl UnparsedAnswer {
-    /// Returns the number of bytes to parse.
+    /// Returns the number of bytes to parse, at most.
     pub(super) fn size(&self) -> usize {
-        self.bytes.len()
+        self.encoding.decoded_size(self.bytes.len())
     }
 
-    /// Parses the bytes: one pass over them, and a second one if they are not compact.
+    /// Decodes and parses the bytes: one pass over them, and a second one if they are not compact.
     pub(super) fn parse(self) -> Result<BackendResponse, Error> {
-        let Self { bytes, cap, mut hold } = self;
+        let Self { bytes, encoding, cap, mut hold } = self;
+        let bytes = encoding.decode(bytes, cap, &mut hold)?;
         let held = bytes.capacity();
         let checked = check(bytes, cap)?;
         let needed = checked.extra_bytes();
@@ -92,8 +95,7 @@ fn check(mut bytes: Vec<u8>, cap: usize) -> Result<CheckedJson, Error> {
     if bytes.starts_with(b"\x1f\x8b") {
         return Err(Error::Compressed { coding: "gzip" });
     }
-    let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    let is_binary = !is_utf16 && bytes.iter().take(LOOKED_AT).any(|byte| *byte == 0);
+    let is_binary = bytes.iter().take(LOOKED_AT).any(|byte| *byte == 0);
     let limits = JsonLimits { bytes: cap, depth: DEPTH, values: usize::MAX };
     CheckedJson::check(bytes, &limits).map_err(|fault| match fault {
         JsonError::NotUtf8 if !is_binary => Error::NotUtf8,
@@ -101,18 +103,6 @@ fn check(mut bytes: Vec<u8>, cap: usize) -> Result<CheckedJson, Error> {
         JsonError::TooDeep => Error::TooDeep,
         JsonError::TooManyValues | JsonError::TooLarge => Error::TooLarge { limit: cap },
     })
-}
-
-/// Returns the content coding of a response. No coding was requested, so none can be decoded.
-fn coding(headers: &HeaderMap) -> Option<&'static str> {
-    let coding = headers.get(CONTENT_ENCODING)?.as_bytes();
-    let known = ["gzip", "br", "deflate", "zstd", "compress"];
-    let is_empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
-    if is_empty || coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") {
-        return None;
-    }
-    let named = known.into_iter().find(|known| coding.eq_ignore_ascii_case(known.as_bytes()));
-    Some(named.unwrap_or("an unknown coding"))
 }
 
 /// Returns how long the backend asks to wait, a day at most.
@@ -158,13 +148,6 @@ mod tests {
         assert_eq!(read(b" \r\n"), Err(Error::Empty));
         assert_eq!(read(b"\x1f\x8b\x08"), Err(Error::Compressed { coding: "gzip" }));
         assert_eq!(read(b"{\"name\": \"M\xfcller\"}"), Err(Error::NotUtf8));
-        assert_eq!(read(b"\xff\xfe{\0}\0"), Err(Error::NotUtf8));
-        let coded = |value: &'static str| {
-            coding(&HeaderMap::from_iter([(CONTENT_ENCODING, http::HeaderValue::from_static(value))]))
-        };
-        assert_eq!(coded("GZIP"), Some("gzip"));
-        assert_eq!(coded("a b<c"), Some("an unknown coding"), "nothing of the header is repeated");
-        assert_eq!(coded("identity"), None);
     }
 
     #[test]

@@ -72,31 +72,61 @@ pub(super) async fn collect(
     if announced > cap {
         return Err(Error::TooLarge { limit: cap });
     }
-    let mut all = Vec::new();
+    let mut all = BoundedBuffer { announced, ..BoundedBuffer::new(cap, hold) };
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if all.len() + data.len() > cap {
-            return Err(Error::TooLarge { limit: cap });
-        }
-        // The announced length bounds the buffer only until more than that has arrived.
-        let bound = if announced >= all.len() + data.len() { announced } else { cap };
-        make_room(&mut all, data.len(), bound, hold)?;
-        all.extend_from_slice(&data);
+        all.push(&data)?;
     }
-    Ok(all)
+    Ok(all.into_bytes())
 }
 
-/// Grows the buffer to twice its size, up to `bound`. Announced bytes take no memory until they
-/// arrive.
-fn make_room(all: &mut Vec<u8>, more: usize, bound: usize, hold: &mut Reservation) -> Result<(), Error> {
-    let (old, needed) = (all.capacity(), all.len() + more);
-    if needed <= old {
-        return Ok(());
+/// Bytes that are collected, up to `cap`. The allocated capacity is reserved as it grows.
+#[derive(Debug)]
+pub(super) struct BoundedBuffer<'a> {
+    bytes: Vec<u8>,
+    /// The expected number of bytes, 0 if it is unknown. They take no memory until they arrive.
+    announced: usize,
+    cap: usize,
+    hold: &'a mut Reservation,
+}
+
+impl<'a> BoundedBuffer<'a> {
+    /// Creates an empty buffer. What `hold` holds already stays.
+    pub(super) fn new(cap: usize, hold: &'a mut Reservation) -> Self {
+        Self { bytes: Vec::new(), announced: 0, cap, hold }
     }
-    let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
-    // While the buffer grows, both the old and the new allocation exist.
-    reserve(hold, wanted)?;
-    all.reserve_exact(wanted - all.len());
-    release(hold, old);
-    Ok(())
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above the cap, [`Error::BudgetExhausted`] if there is no memory to reserve.
+    pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Error> {
+        if data.len() > self.cap - self.bytes.len() {
+            return Err(Error::TooLarge { limit: self.cap });
+        }
+        self.make_room(data.len())?;
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Returns the bytes. Their capacity stays reserved.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Grows the buffer to twice its size, up to the announced length, or the cap once more than
+    /// that has arrived.
+    fn make_room(&mut self, more: usize) -> Result<(), Error> {
+        let (old, needed) = (self.bytes.capacity(), self.bytes.len() + more);
+        if needed <= old {
+            return Ok(());
+        }
+        let bound = if self.announced >= needed { self.announced } else { self.cap };
+        let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
+        // While the buffer grows, both the old and the new allocation exist.
+        reserve(self.hold, wanted)?;
+        self.bytes.reserve_exact(wanted - self.bytes.len());
+        release(self.hold, old);
+        Ok(())
+    }
 }

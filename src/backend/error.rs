@@ -41,6 +41,9 @@ pub enum Error {
     /// The coding is one of our constants, never the text of the header.
     #[error("the search service gave an answer compressed with {coding}, though it was not asked to")]
     Compressed { coding: &'static str },
+    /// The compressed data is damaged, incomplete, or not compressed at all.
+    #[error("the search service gave an answer whose {coding} compression is damaged")]
+    Corrupt { coding: &'static str },
     #[error("the search service gave an answer that is not in UTF-8")]
     NotUtf8,
     #[error("the search service gave an answer that is nested too deeply")]
@@ -105,6 +108,7 @@ impl Error {
             Self::NotJson => "not_json",
             Self::Empty => "empty",
             Self::Compressed { .. } => "compressed",
+            Self::Corrupt { .. } => "corrupt",
             Self::NotUtf8 => "not_utf8",
             Self::TooDeep => "too_deep",
             Self::TooLarge { .. } => "too_large",
@@ -165,12 +169,13 @@ impl Error {
                 "Try again in a moment; if it goes on, the operator should check that the tenant's URLs are those of \
                  the search API."
             }
-            Self::Compressed { .. } => {
+            Self::Compressed { .. } | Self::Corrupt { .. } => {
                 "The operator should switch off compression of answers to requests without Accept-Encoding, at the \
                  service or at the proxy in front of it."
             }
             Self::NotUtf8 => {
-                "The operator should have the service answer in UTF-8, as JSON has to be (RFC 8259)."
+                "The operator should have the service answer in UTF-8, as JSON has to be (RFC 8259), or say in \
+                 Content-Type which charset it is."
             }
             Self::TooDeep => {
                 "Put the question differently; if it goes on, the operator should look at what the service answers."

@@ -1,5 +1,10 @@
 //! Calls: the request that is sent, and the error that each fault becomes.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::*;
 use crate::base::budget::{Budget, Exhausted};
 use crate::spec::TenantName;
@@ -119,7 +124,9 @@ async fn each_answer_has_its_class() {
         (Reply::ManyHeaders(101), Error::HeadTooLarge),
         (Reply::Endless("SSH-2.0-OpenSSH\r\n", " "), Error::NotHttp),
         (Reply::Text("".into(), &[]), Error::Empty),
-        (Reply::Text("x".into(), &[("content-encoding", "gzip")]), Error::Compressed { coding: "gzip" }),
+        (Reply::Text("x".into(), &[("content-encoding", "gzip")]), Error::Corrupt { coding: "gzip" }),
+        (Reply::Text("x".into(), &[("content-encoding", "br")]), Error::Compressed { coding: "br" }),
+        (gzipped(422, r#"{"detail": "no such table"}"#), refused(Some("no such table"))),
         (Reply::Text("[".repeat(200).into(), &[]), Error::TooDeep),
         (Reply::TruncatedChunk, Error::BrokenOff),
         (Reply::Reset, Error::BrokenOff),
@@ -130,6 +137,34 @@ async fn each_answer_has_its_class() {
         assert_eq!(bench.ask(reply.clone()).await, Err(error), "{reply:?}");
         assert_eq!(bench.backend.counts().requests, 1, "what was sent is not sent again: {reply:?}");
     }
+}
+
+fn gzipped(status: u16, text: &str) -> Reply {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes()).expect("memory");
+    Reply::Bytes(status, encoder.finish().expect("memory").into(), &[("content-encoding", "gzip")])
+}
+
+#[tokio::test]
+async fn answers_in_other_encodings_are_taken() {
+    let bench = BackendTestkit::new().await;
+    assert_eq!(bench.ask(gzipped(200, &fake::rows().to_string())).await, Ok(fake::rows()));
+    let latin = &[("content-type", "application/json; charset=iso-8859-1")];
+    assert_eq!(bench.ask(Reply::Bytes(200, (*b"\"M\xfcller\"").into(), latin)).await, Ok(json!("Müller")));
+    let utf16 = Reply::Bytes(200, (*b"\xff\xfe\"\0\xfc\0\x3d\xd8\"\0").into(), &[]);
+    assert_eq!(bench.ask(utf16).await, Ok(json!("ü\u{fffd}")));
+    let undeclared = Reply::Bytes(200, (*b"\"M\xfcller\"").into(), &[("content-type", "application/json")]);
+    assert_eq!(bench.ask(undeclared).await, Err(Error::NotUtf8));
+}
+
+#[tokio::test]
+async fn an_answer_that_decodes_to_more_than_the_cap_is_dropped() {
+    let mut bench = BackendTestkit::new().await;
+    bench.limits.max_response_bytes = 100_000;
+    // Blanks would take no room in the document, but they do while it is read.
+    let padded = |size: usize| gzipped(200, &format!("{}7", " ".repeat(size - 1)));
+    assert_eq!(bench.ask(padded(100_001)).await, Err(Error::TooLarge { limit: 100_000 }));
+    assert_eq!(bench.ask(padded(100_000)).await, Ok(json!(7)));
 }
 
 #[tokio::test]

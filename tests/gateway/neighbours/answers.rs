@@ -1,7 +1,10 @@
 //! Large answers of one tenant's backend take no memory or time from other tenants.
 
+use std::io::Write;
 use std::sync::Arc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -234,7 +237,71 @@ async fn digits_reach_the_client_as_the_backend_wrote_them() {
         );
         assert_eq!(result["content"].as_array().map(Vec::len), Some(1));
     }
-    backend.answer("/nlp-search", Reply::Text("x".into(), &[("content-encoding", "gzip")]));
-    let sentence = gateway.client().search(Era::Modern, "/a", "q").await.tool_error();
-    assert!(sentence.contains("compressed with gzip"), "{sentence}");
+}
+
+fn gzip(text: &[u8]) -> Arc<[u8]> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text).expect("memory");
+    encoder.finish().expect("memory").into()
+}
+
+#[tokio::test]
+async fn answers_are_read_in_the_encodings_that_pythons_clients_read() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.zip", Tenant::new("a", &backend).zip()).start().await;
+    let rows = json!({"rows": [{"name": "Müller"}]}).to_string();
+    let latin: Vec<u8> = rows.chars().map(|c| u8::try_from(c).expect("a Latin letter")).collect();
+    let utf16: Vec<u8> = format!("\u{feff}{rows}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let replies = [
+        Reply::Bytes(
+            200,
+            gzip(rows.as_bytes()),
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+        ),
+        Reply::Bytes(200, latin.clone().into(), &[("content-type", "application/json; charset=ISO-8859-1")]),
+        Reply::Bytes(200, utf16.into(), &[("content-type", "application/json")]),
+        Reply::Bytes(
+            200,
+            gzip(&latin),
+            &[("content-type", "application/json; charset=latin1"), ("content-encoding", "gzip")],
+        ),
+    ];
+    for reply in replies {
+        backend.answer("/nlp-search", reply.clone());
+        for era in [Era::Legacy, Era::Modern] {
+            let answer = gateway.client().search(era, "/a", "q").await;
+            assert!(answer.text.contains(&format!(r#""data":{rows}"#)), "{reply:?}: {}", answer.text);
+            assert!(told(&answer.result()).contains("Müller"), "{reply:?}");
+        }
+    }
+    let asked = backend.requests().iter().filter_map(|request| request.header("accept-encoding")).count();
+    assert_eq!(asked, 0, "nobody asks for compression");
+    for (headers, said) in [
+        (&[("content-encoding", "br")], "compressed with br, though it was not asked to"),
+        (&[("content-encoding", "gzip")], "whose gzip compression is damaged"),
+        (&[("content-type", "application/json")], "not in UTF-8"),
+    ] {
+        backend.answer("/nlp-search", Reply::Bytes(200, latin.clone().into(), headers));
+        let sentence = gateway.client().search(Era::Modern, "/a", "q").await.tool_error();
+        assert!(sentence.contains(said), "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_bomb_is_refused_and_no_neighbour_notices() {
+    let (bad, good) = (FakeBackend::start().await, FakeBackend::start().await);
+    // 256 MiB of one text: 260 KiB as they are sent.
+    let bomb = gzip(format!("\"{}\"", " ".repeat(256 << 20)).as_bytes());
+    bad.answer("/nlp-search", Reply::Bytes(200, bomb, &[("content-encoding", "gzip")]));
+    let gateway = gateway(&bad, &good, 600).await;
+    let client = gateway.client();
+    Fared::alone(&client, "/b", 20).await.assert_unharmed("b alone");
+    let beside = Beside::watch(client.clone(), "/b");
+    for result in all_at_once(&client, &["a", "c"], 8, "search", json!({"query": "q"})).await {
+        let text = told(&result);
+        let is_refused = text.contains("larger than 16777216 bytes") || text.contains("all the memory");
+        assert!(is_refused || text.contains("Too many calls of this tenant"), "{text}");
+    }
+    beside.finish().await.assert_unharmed("b beside compressed bombs");
+    assert!(gateway.peak_mib() < 200, "bombs took {} MiB", gateway.peak_mib());
 }

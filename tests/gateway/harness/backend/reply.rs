@@ -15,6 +15,8 @@ pub(crate) enum Reply {
     Text(Arc<str>, &'static [(&'static str, &'static str)]),
     /// Any status with any JSON body.
     Status(u16, Value),
+    /// Any status with these bytes and these headers.
+    Bytes(u16, Arc<[u8]>, &'static [(&'static str, &'static str)]),
     /// The reply after a delay.
     After(Duration, Box<Reply>),
     /// The reply after the next [`FakeBackend::release`].
@@ -73,6 +75,7 @@ pub(super) fn bytes_of(reply: &Reply) -> (Vec<u8>, Option<After>) {
             (answer(200, &headers, text.as_bytes()), Some(After::KeepAlive))
         }
         Reply::Status(status, value) => whole(*status, json, value.to_string().as_bytes()),
+        Reply::Bytes(status, body, headers) => (answer(*status, headers, body), Some(After::KeepAlive)),
         Reply::Hang => (Vec::new(), None),
         Reply::HangInHeaders => (b"HTTP/1.1 200 OK\r\ncontent-type: applic".to_vec(), None),
         Reply::HangInBody => (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"rows\": [".to_vec(), None),
