@@ -43,7 +43,7 @@ use crate::base::evicting_limiter::EvictingLimiter;
 use crate::base::linger;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
-use crate::settings::TlsMode;
+use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -99,9 +99,55 @@ pub struct GatewayInfo {
     /// The setting `backend_allow`. Earlier versions do not send it.
     #[serde(default)]
     pub backend_allow: Vec<String>,
-    #[serde(default)]
     /// The setting `backend_only`. Earlier versions do not send it.
+    #[serde(default)]
     pub backend_only: Vec<String>,
+    /// What else tenants' files are judged by. Earlier versions do not send it.
+    #[serde(default)]
+    pub tenant_rules: Option<TenantRules>,
+}
+
+/// The settings that decide which tenants' files are accepted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TenantRules {
+    /// The settings `require_auth` and `open_tenants`.
+    pub open_tenants: OpenTenants,
+    /// The setting `private_networks`, each as `ADDRESS/LENGTH`.
+    pub private_networks: Vec<String>,
+    /// The setting `zip_hosts`.
+    pub zip_hosts: ZipHosts,
+    /// The setting `secret_root`, as absolute paths.
+    pub secret_roots: Vec<PathBuf>,
+    /// The setting `confine_tenants`.
+    pub confine_tenants: bool,
+    /// The setting `limits.request_memory_mib`, which bounds a tenant's `max_request`.
+    pub request_memory_mib: usize,
+}
+
+impl TenantRules {
+    /// Returns the rules that these settings contain.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Self {
+            open_tenants: settings.open_tenants,
+            private_networks: settings.private_networks.iter().map(ToString::to_string).collect(),
+            zip_hosts: settings.zip_hosts,
+            secret_roots: settings.secret_roots.iter().map(absolute).collect(),
+            confine_tenants: settings.confine_tenants,
+            request_memory_mib: settings.limits.request_memory_mib,
+        }
+    }
+
+    /// Replaces the rules of other settings by these.
+    pub fn apply_to(&self, settings: &mut Settings) {
+        settings.open_tenants = self.open_tenants;
+        settings.private_networks =
+            self.private_networks.iter().filter_map(|network| network.parse().ok()).collect();
+        settings.zip_hosts = self.zip_hosts;
+        settings.secret_roots = self.secret_roots.clone();
+        settings.confine_tenants = self.confine_tenants;
+        settings.limits.request_memory_mib = self.request_memory_mib;
+    }
 }
 
 impl Admin {

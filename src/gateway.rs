@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 pub use self::addresses::Addresses;
 use self::signals::{SignalAction, Signals};
-use crate::admin::{self, Admin, GatewayInfo};
+use crate::admin::{self, Admin, GatewayInfo, TenantRules};
 use crate::backend::{AddressRules, ContextRefresher, ContextStore, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
@@ -250,6 +250,7 @@ impl Gateway {
                 certs: std::path::absolute(&self.settings.certs).ok(),
                 backend_allow: self.settings.backend_allow.iter().map(ToString::to_string).collect(),
                 backend_only: self.settings.backend_only.places().iter().map(ToString::to_string).collect(),
+                tenant_rules: Some(TenantRules::from_settings(&self.settings)),
             },
         };
         admin.serve(listener);

@@ -73,6 +73,7 @@ fn load_for_check_beside(
             info.public_base
         ));
         loaded = load_from(&with_gateway_info(flags, &info), environment, file.as_deref())?;
+        info.tenant_rules.inspect(|rules| rules.apply_to(&mut loaded.settings));
     } else if !is_at_hand && let Some(file) = &file {
         output::print_error(format!("judged by {}", file.display()));
     }

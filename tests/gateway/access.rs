@@ -1,5 +1,7 @@
 //! Access control: API keys, open tenants, and tenants that require a login.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::json;
 
 use super::harness::secret::secret;
@@ -32,12 +34,45 @@ async fn a_key_opens_its_own_tenant_and_no_other() {
     }
 }
 
-#[tokio::test]
-async fn this_machine_reaches_its_open_tenants_by_its_own_public_address() {
+/// Returns an address of this machine that is not loopback.
+fn outside_address() -> Option<Ipv4Addr> {
     // Nothing is sent: this only asks which address would be used.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
-    let Some(ip) = outside.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback()) else {
+    match socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok()?.ip() {
+        IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn networks_that_the_settings_name_reach_open_tenants() {
+    let outside = outside_address().filter(|ip| !ip.is_private() && !ip.is_link_local());
+    let Some(outside) = outside else {
+        return eprintln!("skipped: this machine has no address that is not private anyway");
+    };
+    let around = ipnet::Ipv4Net::new(outside, 29).expect("a length").trunc().to_string();
+    let backend = FakeBackend::start().await;
+    for (networks, status) in [(None, 403), (Some("100.64.0.0/10"), 403), (Some(around.as_str()), 200)] {
+        let setup = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml());
+        let setup = match networks {
+            Some(networks) => setup.flag("--private-networks", networks),
+            None => setup,
+        };
+        let gateway = setup.start().await;
+        // The peer is this machine, but not by the address that it connects to.
+        let peer = gateway.client_with(|builder| builder.local_address(IpAddr::V4(outside)));
+        for era in [Era::Legacy, Era::Modern] {
+            let answer = peer.search(era, "/a", "q").await;
+            assert_eq!(answer.status, status, "{networks:?}: {answer:?}");
+            assert!(status == 200 || answer.text.contains("private_networks"), "{answer:?}");
+        }
+        assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.status, 200, "loopback");
+    }
+}
+
+#[tokio::test]
+async fn this_machine_reaches_its_open_tenants_by_its_own_public_address() {
+    let Some(ip) = outside_address() else {
         return eprintln!("skipped: this machine has no other address than loopback");
     };
     let backend = FakeBackend::start().await;
@@ -46,10 +81,9 @@ async fn this_machine_reaches_its_open_tenants_by_its_own_public_address() {
         .file("a.yaml", Tenant::new("a", &backend).yaml());
     let gateway = setup.start().await;
     gateway.until_state("a", "serving").await;
-    for client in [
-        gateway.client(),
-        gateway.client_with(|builder| builder.local_address(std::net::IpAddr::from([127, 0, 0, 1]))),
-    ] {
+    for client in
+        [gateway.client(), gateway.client_with(|builder| builder.local_address(IpAddr::from([127, 0, 0, 1])))]
+    {
         let answer = client.search(Era::Modern, "/a", "q").await;
         assert_eq!(answer.data()["row_count"], 2, "{answer:?}");
     }

@@ -241,6 +241,100 @@ async fn where_backends_may_be_is_judged_as_by_serve() {
     assert_eq!(listed.status.code(), Some(0), "{}", printed(&listed));
 }
 
+/// Runs `check` for one file in a folder of its own. Returns whether it would be served, and the
+/// codes of its findings.
+async fn codes_beside(admin: &str, name: &str, bytes: &[u8]) -> (bool, Vec<String>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(name), bytes).expect("written");
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["check", name, "--format", "json"]).current_dir(folder.path());
+    command.env_clear().env("TENANTD_ADMIN", admin).env("TENANT_ANY_KEY", secret("variable"));
+    let running = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
+    let output = running.await.expect("it runs");
+    let verdict: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let tenant = &verdict["tenants"][0];
+    (tenant["connector"].is_string(), codes(&tenant["findings"]))
+}
+
+fn codes(findings: &Value) -> Vec<String> {
+    let findings = findings.as_array().expect("findings").iter();
+    findings.map(|finding| finding["code"].as_str().expect("a code").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_the_settings_allow_to_tenants_is_judged_as_by_serve() {
+    let secrets = tempfile::tempdir().expect("a folder");
+    std::fs::write(secrets.path().join("portal.key"), secret("file")).expect("written");
+    let root = secrets.path().display().to_string();
+    let plain = || Tenant::at("a", "https://portal.test");
+    let without_key = |lines: String| {
+        let text = String::from_utf8(plain().yaml()).expect("text");
+        let rest: Vec<_> = text.lines().filter(|line| !line.starts_with("api_key:")).collect();
+        (rest.join("\n") + "\n" + &lines + "\n").into_bytes()
+    };
+    for (settings, name, bytes, is_served) in [
+        ("require_auth: true\n".to_owned(), "a.yaml", plain().yaml(), false),
+        (
+            "zip_hosts: allow\n".to_owned(),
+            "a.zip",
+            plain().with("public_url: https://a.example.test").zip(),
+            true,
+        ),
+        (
+            format!("secret_root: {root}\n"),
+            "a.yaml",
+            without_key(format!("api_key_file: {root}/portal.key")),
+            true,
+        ),
+        (
+            "confine_tenants: true\n".to_owned(),
+            "a.yaml",
+            without_key("api_key: ${TENANT_ANY_KEY}".to_owned()),
+            false,
+        ),
+        (
+            "limits:\n  request_memory_mib: 8\n".to_owned(),
+            "a.yaml",
+            plain().with("limits: {max_request: 4MiB}").yaml(),
+            true,
+        ),
+    ] {
+        let setup = Setup::new().settings(&settings).variable("TENANT_ANY_KEY", &secret("variable"));
+        let gateway = setup.file(name, &bytes).start().await;
+        let served = gateway.status("a").await.expect("it was read");
+        let by_serve = (served["state"] != "rejected", codes(&served["findings"]));
+        assert_eq!(by_serve.0, is_served, "{settings}: {served}");
+        let admin = gateway.admin_address().to_string();
+        assert_eq!(codes_beside(&admin, name, &bytes).await, by_serve, "{settings}");
+        let alone = codes_beside("off", name, &bytes).await;
+        assert_ne!(alone, by_serve, "{settings}: the setting decides");
+    }
+}
+
+#[test]
+fn the_installed_settings_are_those_of_etc() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("etc/tenantd")).expect("made");
+    std::fs::write(path("etc/tenantd/tenantd.yaml"), "host: installed.example.test\nadmin: off\n")
+        .expect("written");
+    std::fs::write(path("a.yaml"), Tenant::at("a", "https://portal.test").yaml()).expect("written");
+    // A folder of the test's own lies over /etc, for the command alone.
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-rm", "sh", "-ec", "mount --bind etc /etc; exec \"$@\"", "sh", BINARY, "check", "a.yaml"]);
+    let may = std::process::Command::new("unshare").args(["-rm", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: this user may not mount in a namespace of its own");
+    }
+    command.current_dir(folder.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let output = command.output().expect("it runs");
+    let said = printed(&output);
+    assert!(output.status.success(), "{said}");
+    for wanted in ["judged by /etc/tenantd/tenantd.yaml", "a: ok, https://installed.example.test/a/mcp"] {
+        assert!(said.contains(wanted), "no {wanted:?}: {said}");
+    }
+}
+
 fn assert_trouble((said, code): (String, Option<i32>), wanted: &[&str]) {
     assert_eq!(code, Some(1), "{said}");
     for wanted in wanted.iter().chain(&["live-search", "does not answer"]) {

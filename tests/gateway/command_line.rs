@@ -123,6 +123,19 @@ fn a_tenants_folder_that_cannot_be_meant_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_tenants_folder_that_had_to_be_made_is_told_with_the_one_that_was_perhaps_meant() {
+    let setup = super::harness::Setup::new().file("acme.zip", "x");
+    let gateway = setup.instead("--tenants", "tenant.d").start().await;
+    let said = gateway.output();
+    for wanted in ["was not there and has been made", "one of almost that name", "tenants.d"] {
+        assert!(said.contains(wanted), "no {wanted:?}: {said}");
+    }
+    let gateway = super::harness::Setup::new().instead("--tenants", "elsewhere").start().await;
+    let said = gateway.output();
+    assert!(said.contains("has been made; it is empty\""), "nothing was meant: {said}");
+}
+
 #[test]
 fn completions_and_help_are_printed() {
     for shell in ["bash", "zsh", "fish"] {

@@ -5,15 +5,20 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::super::harness::entra::{APP, DIRECTORY, FakeEntra};
+use super::super::harness::login::{App, CALLBACK};
 use super::super::harness::secret::secret;
-use super::super::harness::{Era, FakeBackend, Gateway, Setup, until};
+use super::super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
 
 /// The file names of the caller's key and the portal's key.
 const NAMES: [&str; 2] = ["caller", "portal"];
+/// Those of a login: the secrets of the app registration and of a program.
+const LOGIN_NAMES: [&str; 2] = ["app", "program"];
 
 /// The files that a tenant names, and how they are rotated.
 struct Secrets {
     folder: PathBuf,
+    names: [&'static str; 2],
     way: Way,
 }
 
@@ -29,11 +34,11 @@ enum Way {
 }
 
 impl Secrets {
-    fn of(folder: &Path, way: Way) -> Self {
+    fn of(folder: &Path, names: [&'static str; 2], way: Way) -> Self {
         fs::create_dir_all(folder).expect("made");
-        let secrets = Self { folder: folder.to_owned(), way };
+        let secrets = Self { folder: folder.to_owned(), names, way };
         if let Way::Swapped = way {
-            for name in NAMES {
+            for name in names {
                 symlink(format!("..data/{name}"), secrets.file(name)).expect("linked");
             }
         }
@@ -48,8 +53,8 @@ impl Secrets {
     /// Writes the values of this round to both files.
     fn rotate(&self, round: &str) {
         match self.way {
-            Way::Overwritten => NAMES.iter().for_each(|name| write(&self.file(name), name, round)),
-            Way::Renamed => NAMES.iter().for_each(|name| {
+            Way::Overwritten => self.names.iter().for_each(|name| write(&self.file(name), name, round)),
+            Way::Renamed => self.names.iter().for_each(|name| {
                 let draft = self.file("draft");
                 write(&draft, name, round);
                 fs::rename(&draft, self.file(name)).expect("renamed");
@@ -57,7 +62,7 @@ impl Secrets {
             Way::Swapped => {
                 let version = self.file(&format!("..{round}"));
                 fs::create_dir(&version).expect("made");
-                NAMES.iter().for_each(|name| write(&version.join(name), name, round));
+                self.names.iter().for_each(|name| write(&version.join(name), name, round));
                 let draft = self.file("..data_tmp");
                 symlink(format!("..{round}"), &draft).expect("linked");
                 fs::rename(&draft, self.file("..data")).expect("swapped");
@@ -87,7 +92,7 @@ fn yaml(backend: &FakeBackend, folder: &str) -> String {
 /// Starts a gateway with a tenant whose secrets are in a folder of their own.
 async fn mounted(backend: &FakeBackend, way: Way) -> (Gateway, Secrets) {
     let setup = Setup::new();
-    let secrets = Secrets::of(&setup.path().join("secrets"), way);
+    let secrets = Secrets::of(&setup.path().join("secrets"), NAMES, way);
     let root = secrets.folder.display().to_string();
     let yaml = yaml(backend, &format!("{root}/"));
     let setup = setup.settings(&format!("secret_root: {root}\n")).file("acme.yaml", yaml);
@@ -143,7 +148,7 @@ async fn a_secret_in_the_tenants_own_folder_is_rotated_too() {
     let backend = FakeBackend::start().await;
     let setup = Setup::new();
     let folder = setup.path().join("tenants.d/acme");
-    let secrets = Secrets::of(&folder, Way::Renamed);
+    let secrets = Secrets::of(&folder, NAMES, Way::Renamed);
     let gateway = setup.file("acme/acme.yaml", yaml(&backend, "")).start().await;
     gateway.until_state("acme", "serving").await;
     secrets.rotate("second");
@@ -187,4 +192,55 @@ async fn a_secret_that_becomes_unusable_closes_what_it_guards() {
     secrets.rotate("second");
     gateway.reload().await;
     assert_in_force(&gateway, &backend, "second", "first", "mended").await;
+}
+
+#[tokio::test]
+async fn the_secrets_of_a_login_are_rotated_by_file() {
+    for way in [Way::Overwritten, Way::Renamed, Way::Swapped] {
+        let what = format!("{way:?}");
+        let (entra, backend) = (FakeEntra::start(&value("app", "first")).await, FakeBackend::start().await);
+        let setup = Setup::new().flag("--entra-authority", &entra.authority());
+        let secrets = Secrets::of(&setup.path().join("secrets"), LOGIN_NAMES, way);
+        let root = secrets.folder.display().to_string();
+        let tenant = Tenant::new("acme", &backend).with(&format!(
+            "oauth_enabled: true\nmicrosoft_client_id: {APP}\nmicrosoft_tenant_id: {DIRECTORY}\n\
+             microsoft_client_secret_file: {root}/app\n\
+             machine_clients:\n  - {{id: job, label: Job, secret_file: {root}/program}}"
+        ));
+        let setup = setup.settings(&format!("secret_root: {root}\n")).file("acme.yaml", tenant.yaml());
+        let gateway = setup.start().await;
+        gateway.until_state("acme", "serving").await;
+        let app = App::registered(&gateway, "/acme").await;
+        let tokens = app.tokens(&entra).await;
+        let (client_id, redirect_uri) = ("job".to_owned(), CALLBACK.to_owned());
+        let job = App { gateway: &gateway, prefix: "/acme", client_id, redirect_uri };
+        let buy = async |round: &str| {
+            let secret = value("program", round);
+            let form =
+                [("grant_type", "client_credentials"), ("client_id", "job"), ("client_secret", &*secret)];
+            job.post("/token", &form).await
+        };
+        let call =
+            async |token: &str| gateway.client().bearer(token).search(Era::Modern, "/acme", "q").await.status;
+        let bought = buy("first").await.json()["access_token"].as_str().expect("a token").to_owned();
+        assert_eq!(call(&bought).await, 200, "{what}");
+
+        secrets.rotate("second");
+        entra.secrets(&[&value("app", "second")]);
+        gateway.reload().await;
+        gateway.until_state("acme", "serving").await;
+        let refused = buy("first").await;
+        assert_eq!((refused.status, &refused.json()["error"]), (401, &"invalid_client".into()), "{what}");
+        assert_eq!(call(&bought).await, 401, "{what}: what was bought with the old secret");
+        let bought = buy("second").await.json()["access_token"].as_str().expect("a token").to_owned();
+        assert_eq!(call(&bought).await, 200, "{what}");
+        // Entra takes the new secret alone: whoever logged in before renews with it, and others log in.
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &*tokens.refresh),
+            ("client_id", &*app.client_id),
+        ];
+        assert_eq!(app.post("/token", &form).await.status, 200, "{what}: a renewal");
+        app.tokens(&entra).await;
+    }
 }
