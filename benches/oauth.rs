@@ -124,8 +124,8 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let spec = loaded.spec.unwrap_or_else(|| panic!("{:?}", loaded.report));
     let spec = AuthServerSpec::from_tenant(&spec).expect("it asks for a login");
     let clock = SystemClock::shared();
-    let store = Arc::new(Store::open(&folder.join("state"), &KeySource::State).expect("opened"));
-    let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(&clock), Audit::disabled(), tasks)
+    let store = Store::open(&folder.join("state"), &KeySource::State).expect("opened");
+    let ledger = AuthContext::start(store.auth().clone(), Arc::clone(&clock), Audit::disabled(), tasks)
         .await
         .expect("read");
     let providers = Providers::new(
@@ -134,7 +134,8 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
         Arc::new(Metrics::new()),
     );
     let documents = ClientDocuments::new(clock, tasks);
-    AuthServer::new(&AuthServerDeps { store, context: ledger, providers, documents }, "acme", spec)
+    let keyring = Arc::clone(store.keyring());
+    AuthServer::new(&AuthServerDeps { keyring, context: ledger, providers, documents }, "acme", spec)
 }
 
 const TENANT: &str = "\

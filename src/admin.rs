@@ -75,7 +75,7 @@ pub struct Admin {
     /// The gateway's tasks, for readiness and for connections.
     pub tasks: Tasks,
     /// The persistent store, if there is one.
-    pub store: Option<Arc<Store>>,
+    pub store: Option<Store>,
     /// Limits concurrent requests.
     pub permits: RequestPermits,
     /// What `/api/gateway` returns.

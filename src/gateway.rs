@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 pub use self::addresses::Addresses;
 use self::signals::{SignalAction, Signals};
 use crate::admin::{self, Admin, GatewayInfo, TenantRules};
-use crate::backend::{AddressRules, ContextRefresher, ContextStore, Pool};
+use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::secret::Secret;
@@ -69,6 +69,8 @@ pub enum Error {
     TenantsIsExport(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    AuthStore(#[from] store::auth::Error),
     #[error("the audit file {} cannot be opened: {cause}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
     Audit { path: PathBuf, cause: io::Error },
     #[error("signals cannot be listened for: {0}")]
@@ -93,7 +95,7 @@ pub struct Gateway {
     tenant_deps: TenantDeps,
     publisher: TablePublisher,
     registry: Registry,
-    store: Option<Arc<Store>>,
+    store: Option<Store>,
     stored_entries: Vec<store::StoredEntry>,
 }
 
@@ -145,8 +147,7 @@ impl Gateway {
         let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
         let own_addresses = addresses.listen.iter().copied().chain(addresses.admin);
         let context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
-        let contexts =
-            store.as_ref().map(|store| ContextStore::new(store.folder(), Arc::clone(store.keyring())));
+        let contexts = store.as_ref().map(Store::contexts);
         let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
         let mut parts = build_tenant_deps(&settings, &context, warm_up, clock, metrics)?;
         parts.login = build_login(&settings, store.as_ref(), &parts, &tasks).await?;
@@ -213,7 +214,7 @@ impl Gateway {
             context: Arc::new(self.load_context.clone()),
             tenant_deps: self.tenant_deps.clone(),
             publisher: self.publisher.clone(),
-            store: self.store.clone(),
+            store: self.store.as_ref().map(|store| store.local().clone()),
             stored_entries: std::mem::take(&mut self.stored_entries),
         }
     }
@@ -339,11 +340,11 @@ fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
 async fn open_store(
     folder: PathBuf,
     key: KeySource,
-) -> Result<(Option<Arc<Store>>, Vec<store::StoredEntry>), Error> {
+) -> Result<(Option<Store>, Vec<store::StoredEntry>), Error> {
     let opening = tokio::task::spawn_blocking(move || {
         let store = Store::open(&folder, &key)?;
-        let kept = store.load_entries()?;
-        Ok::<_, store::Error>((Some(Arc::new(store)), kept))
+        let entries = store.local().tables().load_entries()?;
+        Ok::<_, store::Error>((Some(store), entries))
     });
     match opening.await.expect("opening the store does not panic") {
         Ok(store) => Ok(store),
@@ -406,7 +407,7 @@ fn build_tenant_deps(
 }
 
 /// Keeps the metric in step with the store; without a store, nothing can be written.
-fn watch_store(store: Option<&Arc<Store>>, metrics: &Arc<Metrics>) {
+fn watch_store(store: Option<&Store>, metrics: &Arc<Metrics>) {
     let Some(store) = store else { return metrics.set_store_writable(false) };
     let metrics = Arc::clone(metrics);
     store.on_writable_change(move |writable| metrics.set_store_writable(writable));
@@ -416,16 +417,16 @@ fn watch_store(store: Option<&Arc<Store>>, metrics: &Arc<Metrics>) {
 /// tenants that require a login are closed.
 async fn build_login(
     settings: &Settings,
-    store: Option<&Arc<Store>>,
+    store: Option<&Store>,
     parts: &TenantDeps,
     tasks: &Tasks,
 ) -> Result<Option<AuthServerDeps>, Error> {
-    let Some(store) = store.cloned() else { return Ok(None) };
+    let Some(store) = store else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = parts;
-    let ledger = AuthContext::start(Arc::clone(&store), Arc::clone(clock), audit.clone(), tasks).await?;
+    let ledger = AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
     let providers = Providers::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(AuthServerDeps {
-        store,
+        keyring: Arc::clone(store.keyring()),
         context: ledger,
         providers,
         documents: ClientDocuments::new(Arc::clone(clock), tasks),

@@ -9,48 +9,42 @@
 //! refused: they hold pauses and rollbacks, and a fresh store would reopen what an operator has
 //! shut. A file that can be read but not *written* is opened, because what it says still counts.
 //!
-//! All functions block; call them where blocking is acceptable.
+//! [`AuthStore`] is asynchronous and could be shared by several gateways. [`LocalStore`] belongs to
+//! one tenants folder; threads that may block can also ask its tables. The [`Keyring`] seals what
+//! both hold, and needs no database. Opening, checking and restoring block.
 
+pub mod auth;
 mod backup;
-mod clients;
-mod entry_claims;
-mod entry_seal;
-mod filesystem;
-mod folder_lock;
-mod grants;
-mod group_commit;
-mod incarnation;
-mod incarnations;
+mod database;
 mod keyring;
-mod revisions;
+mod local;
+mod migration;
 mod schema;
-mod signing_keys;
-mod stored_entry;
 #[cfg(test)]
 pub(crate) mod testkit;
-mod write_health;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-pub use backup::{IntegrityReport, check, restore};
-pub use entry_claims::EntryClaims;
-pub use grants::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations};
-pub use incarnation::{Incarnation, IncarnationId};
-pub use incarnations::{IncarnationChange, IncarnationRecord};
-pub use keyring::{Error as KeyError, KeySource, Keyring, SealContext};
-pub use revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo};
-pub use signing_keys::SigningKey;
-pub use stored_entry::StoredEntry;
-
-use self::group_commit::CommitQueue;
-use self::write_health::WriteHealth;
-use crate::base::process_lock::ProcessLock;
+use self::auth::tables::AuthTables;
+pub use self::auth::{
+    AuthStore, CreateGrant, Grant, GrantId, Incarnation, IncarnationChange, IncarnationId, IncarnationRecord,
+    Revocation, RevokedSubject, RotateGrant, SigningKey, StoredRevocations,
+};
+pub use self::backup::{IntegrityReport, check, restore};
+use self::database::{Database, filesystem, folder_lock};
+pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
+use self::local::entry_seal;
+pub use self::local::{
+    AcceptedRevision, ContextStore, EntryChange, EntryClaims, LocalStore, LocalTables, REVISIONS_KEPT,
+    RevisionInfo, StoredEntry,
+};
+use crate::base::random;
 
 const DATABASE: &str = "tenantd.db";
 const WAL: &str = "tenantd.db-wal";
@@ -80,9 +74,12 @@ pub enum Error {
     #[error("{} cannot be {verb}: {cause}", path.display())]
     File { verb: &'static str, path: PathBuf, cause: io::Error },
     #[error("{} cannot be used: {cause}", file.display())]
-    Database { file: PathBuf, cause: rusqlite::Error },
+    Database { file: PathBuf, cause: Box<dyn std::error::Error + Send + Sync> },
     #[error("a value in the store cannot be opened: it was sealed with another key, or changed")]
     CannotUnseal,
+    /// A call of an asynchronous function did not come to its end.
+    #[error("the gateway is shutting down")]
+    Interrupted,
 }
 
 impl Error {
@@ -93,14 +90,14 @@ impl Error {
     }
 }
 
-/// The open store of this process, which owns the state folder until the store is dropped.
+/// The open store of this process, which owns the state folder until the store and the last clone
+/// of a part of it are dropped. Cheap to clone.
+#[derive(Clone)]
 pub struct Store {
-    connection: Mutex<Connection>,
-    commit_queue: CommitQueue,
-    write_health: WriteHealth,
+    database: Arc<Database>,
     keyring: Arc<Keyring>,
-    file: PathBuf,
-    _lock: ProcessLock,
+    local: LocalStore,
+    auth: AuthStore,
 }
 
 /// Says who has the state folder, if somebody has: [`Error::InUse`].
@@ -123,18 +120,13 @@ impl Store {
         // Values sealed with a lost key are lost, so a store without its key must not silently get
         // a new one.
         let keys = Keyring::load(folder, key, is_new)?;
-        let mut connection = open_file(&file)?;
+        let mut connection = database::open_file(&file)?;
         // Check the key first: the steps below seal values anew.
         verify_key_check(&connection, &keys, &file)?;
-        schema::migrate(&mut connection, &keys, &file)?;
-        let store = Self::from_parts(connection, keys, file, lock);
+        migration::migrate(&mut connection, &keys, &file)?;
+        let store = Self::from_parts(Database::new(connection, file, lock), keys);
         store.ensure_key_check()?;
-        let renew = || {
-            let connection = store.connection();
-            entry_seal::reseal_entries(&connection, &store.keyring)
-                .and_then(|()| store.reseal_claims(&connection))
-        };
-        if store.is_writable() && renew().is_err() {
+        if store.database.is_writable() && store.reseal_entries().is_err() {
             tracing::warn!("entries cannot be sealed with the new master key; keep the line of the old one");
         }
         Ok(store)
@@ -153,34 +145,20 @@ impl Store {
         }
         let lock = folder_lock::acquire(folder)?;
         let keys = Keyring::load(folder, key, false)?;
-        let connection = open_unchanged(&file)?;
+        let connection = database::open_unchanged(&file)?;
         let is_empty = schema::check_version(&connection, &file)? == 0;
-        let store = Self::from_parts(connection, keys, file, lock);
+        let store = Self::from_parts(Database::new(connection, file, lock), keys);
         if !is_empty {
-            verify_key_check(&store.connection(), &store.keyring, &store.file)?;
+            verify_key_check(&store.database.connection(), &store.keyring, &store.database.file)?;
         }
         Ok(store)
     }
 
-    fn from_parts(connection: Connection, keys: Keyring, file: PathBuf, lock: ProcessLock) -> Self {
-        let writing = WriteHealth::from_connection(&connection);
-        Self {
-            connection: Mutex::new(connection),
-            commit_queue: CommitQueue::default(),
-            write_health: writing,
-            keyring: Arc::new(keys),
-            file,
-            _lock: lock,
-        }
-    }
-
-    /// Copies the whole store into a new file while it is in use. The copy does not contain the
-    /// master key.
-    ///
-    /// # Errors
-    /// The new file exists already or cannot be written, or the store cannot be read.
-    pub fn backup(&self, to: &Path) -> Result<(), Error> {
-        backup::vacuum_into(&self.connection(), to)
+    fn from_parts(database: Database, keys: Keyring) -> Self {
+        let (database, keyring) = (Arc::new(database), Arc::new(keys));
+        let local = LocalTables::new(Arc::clone(&database), Arc::clone(&keyring));
+        let auth = AuthTables::new(Arc::clone(&database), Arc::clone(&keyring));
+        Self { database, keyring, local: LocalStore::new(local), auth: AuthStore::new(auth) }
     }
 
     /// Returns the keys that seal what the store holds, for values that lie elsewhere.
@@ -188,36 +166,80 @@ impl Store {
         &self.keyring
     }
 
-    /// Returns the state folder.
-    pub fn folder(&self) -> &Path {
-        self.file.parent().expect("the file has the folder in front")
+    /// Returns what belongs to this gateway's tenants folder.
+    pub fn local(&self) -> &LocalStore {
+        &self.local
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().expect("no holder of this lock panics")
+    /// Returns what belongs to the logins of tenants.
+    pub fn auth(&self) -> &AuthStore {
+        &self.auth
     }
 
-    fn database_error(&self) -> impl Fn(rusqlite::Error) -> Error {
-        |cause| Error::Database { file: self.file.clone(), cause }
+    /// Returns the last contexts of tenants' backends, which lie in the state folder.
+    pub fn contexts(&self) -> ContextStore {
+        ContextStore::new(self.folder(), Arc::clone(&self.keyring))
+    }
+
+    /// Calls `watcher` now and whenever the outcome of writing changes: with `true` if the last
+    /// write succeeded. There is one watcher at most.
+    pub fn on_writable_change(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
+        self.database.on_writable_change(watcher);
+    }
+
+    /// Copies the whole store into a new file while it is in use. The copy does not contain the
+    /// master key. Blocks.
+    ///
+    /// # Errors
+    /// The new file exists already or cannot be written, or the store cannot be read.
+    pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        backup::vacuum_into(&self.database.connection(), to)
+    }
+
+    /// Copies the whole store into a new file in the state folder, and returns its path. The caller
+    /// moves it away.
+    ///
+    /// # Errors
+    /// As for [`Store::backup`]; [`Error::Interrupted`] if the call did not come to its end.
+    pub async fn backup_beside(&self) -> Result<PathBuf, Error> {
+        let store = self.clone();
+        let copy = move || {
+            let path = store.folder().join(format!("backup-{}.db", random::hex::<8>()));
+            store.backup(&path)?;
+            Ok(path.canonicalize().unwrap_or(path))
+        };
+        tokio::task::spawn_blocking(copy).await.map_err(|_| Error::Interrupted)?
+    }
+
+    fn folder(&self) -> &Path {
+        self.database.file.parent().expect("the file has the folder in front")
+    }
+
+    /// Seals entries and claims anew that an older master key sealed, so that its line can be
+    /// removed.
+    fn reseal_entries(&self) -> rusqlite::Result<()> {
+        let connection = self.database.connection();
+        entry_seal::reseal_entries(&connection, &self.keyring)?;
+        self.local.tables().reseal_claims(&connection)
     }
 
     /// Seals the witness when the store is created, so that a key that does not fit is reported at
     /// the next start, and seals it anew when another key has become the current one, so that the
     /// old key can be removed.
     fn ensure_key_check(&self) -> Result<(), Error> {
-        let has_witness = verify_key_check(&self.connection(), &self.keyring, &self.file)?;
-        let witness = schema::load_key_check(&self.connection()).map_err(self.database_error())?;
+        let has_witness = verify_key_check(&self.database.connection(), &self.keyring, &self.database.file)?;
+        let witness = schema::load_key_check(&self.database.connection()).map_err(self.database.error())?;
         if witness.is_some_and(|sealed| self.keyring.is_current(&sealed)) {
             return Ok(());
         }
         let sealed = self.keyring.seal(&KEY_CHECK, b"tenantd");
-        match schema::save_key_check(&self.connection(), &sealed) {
+        match schema::save_key_check(&self.database.connection(), &sealed) {
             // The old witness opens as long as its key is kept; the next start tries again.
             Err(error) if has_witness => {
                 tracing::warn!(%error, "the store's key check could not be sealed with the new master key; keep the old one");
                 Ok(())
             }
-            written => written.map_err(self.database_error()),
+            written => written.map_err(self.database.error()),
         }
     }
 }
@@ -239,7 +261,7 @@ fn verify_key_check(connection: &Connection, keys: &Keyring, file: &Path) -> Res
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Store").field("file", &self.database.file).finish_non_exhaustive()
     }
 }
 
@@ -253,53 +275,6 @@ fn create_folder(folder: &Path) -> Result<(), Error> {
         tracing::debug!(folder = %folder.display(), "the state folder is open to other users");
     }
     Ok(())
-}
-
-/// Opens the file for writing, or for reading if it exists and cannot be written.
-fn open_file(file: &Path) -> Result<Connection, Error> {
-    // SQLite would make the file readable for everybody. The files it creates beside it get the
-    // same mode.
-    let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file);
-    match (made, file.exists()) {
-        (Ok(_), _) => {}
-        (Err(_), true) => return open_read_only(file),
-        (Err(cause), false) => return Err(Error::File { verb: "made", path: file.to_owned(), cause }),
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
-        schema::configure(&connection)?;
-        Ok(connection)
-    });
-    opened.map_err(|cause| schema::to_store_error(file, cause))
-}
-
-/// Opens an existing file so that neither it nor its write-ahead log changes.
-fn open_unchanged(file: &Path) -> Result<Connection, Error> {
-    if fs::OpenOptions::new().append(true).open(file).is_err() {
-        return open_read_only(file);
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
-        schema::configure_for_reading(&connection)?;
-        Ok(connection)
-    });
-    opened.map_err(|cause| schema::to_store_error(file, cause))
-}
-
-/// Opens a file on a read-only mount. The write-ahead log of a killed process would be ignored
-/// there, so it must be empty.
-fn open_read_only(file: &Path) -> Result<Connection, Error> {
-    let log = file.with_file_name(WAL);
-    if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
-        let cause = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
-        return Err(Error::File { verb: "brought up to date", path: log, cause });
-    }
-    tracing::warn!(file = %file.display(), "the state folder is read-only: nothing new will survive a restart");
-    let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
-    opened.map_err(|cause| schema::to_store_error(file, cause))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ where
     let segments: Vec<&str> = head.uri.path().split('/').skip(1).collect();
     let name = &*segments.get(2).map(|name| decode_segment(name)).unwrap_or_default();
     let (order, response) = match (&head.method, segments.as_slice()) {
-        (&Method::POST, ["-", "backup"]) => return backup::back_up(admin.store.clone()).await,
+        (&Method::POST, ["-", "backup"]) => return backup::back_up(admin.store.as_ref()).await,
         // Both are answered when the order is over.
         (&Method::POST, ["-", "renew", _]) => return finish_order(admin.certificates.renew(name).await),
         (&Method::POST, ["-", "rehearse", _]) => return finish_order(admin.certificates.dry_run(name).await),

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::client::ClientInner;
-use super::{BackendClient, CallContext, ContextStore, Error};
+use super::{BackendClient, CallContext, Error};
 use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
 use crate::base::clock::Clock;
 use crate::base::random;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
+use crate::store::ContextStore;
 
 /// The number of fetches that may start at once: half of them for one origin, the last fifth for
 /// contexts that were not tried before.
@@ -122,10 +123,10 @@ impl ContextRefresher {
         }
     }
 
-    /// Deletes the stored context of a removed tenant. Blocks on disk access.
-    pub fn remove_stored(&self, tenant: &TenantName) {
+    /// Deletes the stored contexts of removed tenants.
+    pub async fn remove_stored(&self, tenants: Vec<TenantName>) {
         if let Some(store) = &self.0.store {
-            store.remove(tenant);
+            store.remove(tenants).await;
         }
     }
 

@@ -13,14 +13,14 @@ use super::grants::Grants;
 use super::issuer::Issuer;
 use crate::identity::{Provider, Providers};
 use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
-use crate::store::{Keyring, Store};
+use crate::store::Keyring;
 
 /// The parts that the authorization servers of all tenants share.
 #[derive(Clone)]
 pub struct AuthServerDeps {
-    /// Where registrations, consents and logins are sealed, and clients and grants persisted.
-    pub store: Arc<Store>,
-    /// Revocations, incarnations, clock, caches and audit log.
+    /// Seals registrations, consents and logins.
+    pub keyring: Arc<Keyring>,
+    /// The store of clients and grants; revocations, incarnations, clock, caches and audit log.
     pub context: Arc<AuthContext>,
     /// The connections to identity providers.
     pub providers: Arc<Providers>,
@@ -88,7 +88,7 @@ impl AuthServer {
         let clients = ClientRegistry {
             incarnation,
             login: Arc::clone(&login),
-            store: Arc::clone(&deps.store),
+            keyring: Arc::clone(&deps.keyring),
             context: Arc::clone(&deps.context),
             documents: Arc::clone(&deps.documents),
         };
@@ -98,7 +98,7 @@ impl AuthServer {
             title,
             url,
             login,
-            keyring: Arc::clone(deps.store.keyring()),
+            keyring: Arc::clone(&deps.keyring),
             context: Arc::clone(&deps.context),
             issuer,
             clients,

@@ -21,10 +21,11 @@ use serde_json::Value;
 
 use self::registered::{ClientRegistration, IssuedClient};
 use super::context::AuthContext;
+use super::error::Unavailable;
 use super::incarnations::TenantIncarnation;
 use crate::base::digest::Digest;
 use crate::spec::LoginSpec;
-use crate::store::{self, Incarnation, Store};
+use crate::store::Keyring;
 
 pub use documents::{ClientDocuments, DocumentComparison, compare_with_vendors};
 pub use redirect_uri::{RedirectUri, RedirectUriError};
@@ -97,6 +98,12 @@ pub enum ClientLookupError {
     Busy { wait: Duration },
 }
 
+impl From<Unavailable> for ClientLookupError {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
 /// The party that a fetch is counted against: a tenant, and the requester's address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LookupContext<'a> {
@@ -108,7 +115,7 @@ pub(super) struct LookupContext<'a> {
 pub struct ClientRegistry {
     pub(super) incarnation: TenantIncarnation,
     pub(super) login: Arc<LoginSpec>,
-    pub(super) store: Arc<Store>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) context: Arc<AuthContext>,
     pub(super) documents: Arc<ClientDocuments>,
 }
@@ -121,7 +128,7 @@ impl ClientRegistry {
     /// looked up now, and `Busy` if its document may not be fetched now.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<OAuthClient, ClientLookupError> {
         if id.starts_with(registered::ID_PREFIX) {
-            let client = registered::open_client_id(self.store.keyring(), &self.incarnation, id)
+            let client = registered::open_client_id(&self.keyring, &self.incarnation, id)
                 .ok_or(ClientLookupError::Unknown)?;
             return match self.is_denied(id).await? {
                 true => Err(ClientLookupError::Unknown),
@@ -159,35 +166,24 @@ impl ClientRegistry {
 
     /// Issues a client id; returns `None` if the metadata are too long for one.
     pub(super) fn register(&self, registration: &ClientRegistration) -> Option<IssuedClient> {
-        registration.issue(self.store.keyring(), &self.incarnation.current)
+        registration.issue(&self.keyring, &self.incarnation.current)
     }
 
     async fn is_denied(&self, id: &str) -> Result<bool, ClientLookupError> {
         if self.context.has_unreadable_denials(self.incarnation.current.tenant()) {
             return Err(ClientLookupError::Unavailable);
         }
-        let id = id.to_owned();
-        self.query_store(move |store, life| store.is_client_denied(life, &id)).await
+        let denied = self.context.store.is_client_denied(&self.incarnation.current, id).await;
+        Ok(denied.map_err(Unavailable::from_store)?)
     }
 
     async fn find_preregistered(&self, id: &str) -> Result<OAuthClient, ClientLookupError> {
-        let wanted = id.to_owned();
-        let document = self.query_store(move |store, life| store.load_client(life, &wanted)).await?;
+        let document = self.context.store.load_client(&self.incarnation.current, id).await;
+        let document = document.map_err(Unavailable::from_store)?;
         let document = document.ok_or(ClientLookupError::Unknown)?;
         preregistered::PreregisteredClient::from_json(&document)
             .map(|entered| entered.to_client(id))
             .ok_or(ClientLookupError::Unavailable)
-    }
-
-    /// Queries the store about this tenant.
-    async fn query_store<T, Q>(&self, question: Q) -> Result<T, ClientLookupError>
-    where
-        T: Send + 'static,
-        Q: FnOnce(&Store, &Incarnation) -> Result<T, store::Error> + Send + 'static,
-    {
-        let life = self.incarnation.current.clone();
-        let asked = self.context.query_store(move |store| question(store, &life)).await;
-        asked.map_err(|_| ClientLookupError::Unavailable)
     }
 }
 

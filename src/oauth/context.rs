@@ -18,7 +18,8 @@ use super::verified_cache::VerifiedTokenCache;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
-use crate::store::{self, GrantId, Store};
+use crate::store::GrantId;
+use crate::store::auth::{self, AuthStore, StoredAuthState};
 use crate::telemetry::audit::Audit;
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,7 +30,7 @@ const DELETE_BATCH: u32 = 500;
 
 /// The state that the authorization servers of all tenants share.
 pub struct AuthContext {
-    store: Arc<Store>,
+    pub(super) store: AuthStore,
     clock: Arc<dyn Clock>,
     pub(super) incarnations: IncarnationTable,
     persist_lock: Mutex<()>,
@@ -49,22 +50,16 @@ impl AuthContext {
     /// # Errors
     /// Fails if the store cannot be read.
     pub async fn start(
-        store: Arc<Store>,
+        store: AuthStore,
         clock: Arc<dyn Clock>,
         audit: Audit,
         tasks: &Tasks,
-    ) -> Result<Arc<Self>, store::Error> {
-        let asked = Arc::clone(&store);
-        let read = move || {
-            asked.reseal_incarnations();
-            Ok::<_, store::Error>((
-                asked.load_incarnations()?,
-                asked.load_revocations()?,
-                asked.tenants_with_unreadable_denials()?,
-            ))
-        };
-        let reading = tokio::task::spawn_blocking(read);
-        let (lives, revoked, doubtful) = reading.await.expect("reading the store does not panic")?;
+    ) -> Result<Arc<Self>, auth::Error> {
+        let StoredAuthState {
+            incarnations: lives,
+            revocations: revoked,
+            tenants_with_unreadable_denials: doubtful,
+        } = store.load_state().await?;
         for tenant in &doubtful {
             tracing::error!(%tenant, "a client that an operator removed cannot be told from others any more, because the store was changed by somebody else: clients that registered themselves wait there; restore a backup");
         }
@@ -133,26 +128,11 @@ impl AuthContext {
         let _one_at_a_time = self.persist_lock.lock().await;
         let turns = self.incarnations.unpersisted();
         let count = turns.len();
-        let written = self.query_store(move |store| store.apply_incarnation_changes(&turns)).await;
+        let written = self.store.apply_incarnation_changes(turns).await.map_err(Unavailable::from_store);
         if written.is_ok() {
             self.incarnations.mark_persisted(count);
         }
         written.is_ok()
-    }
-
-    /// Runs a query of the store on the blocking pool. Logs a failure, which is an internal one.
-    pub(super) async fn query_store<T, Q>(&self, question: Q) -> Result<T, Unavailable>
-    where
-        T: Send + 'static,
-        Q: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
-    {
-        let store = Arc::clone(&self.store);
-        let asking = tokio::task::spawn_blocking(move || question(&store));
-        let answer = asking.await.map_err(|_panicked| Unavailable)?;
-        answer.map_err(|error| {
-            tracing::error!(%error, "the store cannot be used, so logins wait");
-            Unavailable
-        })
     }
 
     /// Waits until no other request is working on this grant, and locks it.
@@ -167,7 +147,8 @@ impl AuthContext {
         self.used_assertions.remove_expired(now);
         self.refresh_locks.retain(|_, turn| Arc::strong_count(turn) > 1);
         // A failure is logged already, and retried in a minute.
-        while let Ok(deleted) = self.query_store(move |store| store.delete_expired(now, DELETE_BATCH)).await
+        while let Ok(deleted) =
+            self.store.delete_expired(now, DELETE_BATCH).await.map_err(Unavailable::from_store)
             && deleted >= DELETE_BATCH as usize
         {}
     }
@@ -179,20 +160,16 @@ impl AuthContext {
         if waiting.is_empty() && !self.incarnations.has_unpersisted() && self.store.is_writable() {
             return;
         }
-        let store = Arc::clone(&self.store);
-        let trying = tokio::task::spawn_blocking(move || {
-            store.probe_write()?;
-            waiting.iter().try_for_each(|(life, revoked)| store.revoke(life, *revoked))?;
-            Ok::<_, store::Error>(waiting)
-        });
         // The first failure is in the log already.
-        let Ok(Ok(written)) = trying.await else { return };
-        for (life, revoked) in &written {
+        if self.store.probe_write().await.is_err() || self.store.revoke_all(waiting.clone()).await.is_err() {
+            return;
+        }
+        for (life, revoked) in &waiting {
             self.revocations.mark_persisted(life, revoked.subject);
         }
         if self.persist_incarnations().await {
             tracing::info!(
-                revocations = written.len(),
+                revocations = waiting.len(),
                 "the store can be written again; what waited is kept"
             );
         }

@@ -28,7 +28,7 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::identity::{self, Account, LoginErrorKind, LoginRejection, Provider, ProviderApp};
 use crate::spec::{LoginSpec, MachineClientSpec, ResourceSpelling};
-use crate::store::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, Store};
+use crate::store::{CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant};
 
 const CODE_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 /// How long a replaced refresh token yields its successor again: Claude refreshes from two places,
@@ -164,8 +164,11 @@ impl Grants {
             family_key: family,
             payload: details.encode(),
         };
-        let life = self.issuer.current_incarnation().clone();
-        self.context.query_store(move |store| store.create_grant(&life, beginning)).await?;
+        self.context
+            .store
+            .create_grant(self.issuer.current_incarnation(), beginning)
+            .await
+            .map_err(Unavailable::from_store)?;
         Ok(GrantToken { id, sequence: 0 }.to_secret(&family))
     }
 
@@ -193,10 +196,10 @@ impl Grants {
             // Only the token request needs these fields.
             payload: GrantPayload { redirect_uri: None, code_challenge: None, ..details.clone() }.encode(),
         };
-        let life = self.issuer.current_incarnation().clone();
+        let life = self.issuer.current_incarnation();
         // The store decides between concurrent requests with the same code.
         let taken = match grant.last_sequence {
-            0 => self.context.query_store(move |store| store.take_code(&life, step)).await?,
+            0 => self.context.store.take_code(life, step).await.map_err(Unavailable::from_store)?,
             _ => false,
         };
         if !taken {
@@ -353,9 +356,8 @@ impl Grants {
             ends_at: grant.ends_at,
             payload: details.encode(),
         };
-        let life = self.issuer.current_incarnation().clone();
-        let rotated = self.context.query_store(move |store| store.rotate_refresh(&life, step)).await?;
-        if !rotated {
+        let rotated = self.context.store.rotate_refresh(self.issuer.current_incarnation(), step).await;
+        if !rotated.map_err(Unavailable::from_store)? {
             // Revoked or expired while the provider was asked.
             return Err(GrantError::Invalid);
         }
@@ -402,9 +404,9 @@ impl Grants {
     /// its grants may not be revoked yet.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
         self.persist_revocation(RevokedSubject::Client(Digest::of(client_id.as_bytes()))).await?;
-        let (life, client_id) = (self.issuer.current_incarnation().clone(), client_id.to_owned());
-        let ending = move |store: &Store| store.delete_grants_of_client(&life, &client_id);
-        let ended = self.context.query_store(ending).await?;
+        let life = self.issuer.current_incarnation();
+        let ended = self.context.store.delete_grants_of_client(life, client_id).await;
+        let ended = ended.map_err(Unavailable::from_store)?;
         let now = self.context.now();
         for id in &ended {
             self.context
@@ -416,13 +418,13 @@ impl Grants {
 
     async fn persist_revocation(&self, subject: RevokedSubject) -> Result<(), Unavailable> {
         let revoked = new_revocation(subject, self.context.now());
-        let life = self.issuer.current_incarnation().clone();
+        let life = self.issuer.current_incarnation();
         // In memory first: if the store cannot be written now, the revocation is in force all the
         // same and written later.
-        self.context.revocations.insert(&life, revoked);
-        let written = self.context.query_store(move |store| store.revoke(&life, revoked)).await;
+        self.context.revocations.insert(life, revoked);
+        let written = self.context.store.revoke(life, revoked).await.map_err(Unavailable::from_store);
         if written.is_err() {
-            self.context.revocations.mark_unpersisted(self.issuer.current_incarnation(), subject);
+            self.context.revocations.mark_unpersisted(life, subject);
         }
         written
     }
@@ -445,11 +447,11 @@ impl Grants {
     }
 
     pub(super) async fn find_grant(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-        let (life, now) = (self.issuer.current_incarnation().clone(), self.context.now());
+        let (life, now) = (self.issuer.current_incarnation(), self.context.now());
         if self.context.revocations.is_grant_ended(life.tenant(), id) {
             return Ok(None);
         }
-        self.context.query_store(move |store| store.load_grant(&life, id, now)).await
+        self.context.store.load_grant(life, id, now).await.map_err(Unavailable::from_store)
     }
 
     /// Returns the grant and the client of a genuine refresh token, whatever its number.

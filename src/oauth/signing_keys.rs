@@ -102,23 +102,15 @@ impl SigningKeyCache {
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
         let _one_at_a_time = self.loading.lock().await;
         let now = ledger.now();
-        let life = life.clone();
-        let set = ledger
-            .query_store(move |store| {
-                let known = store.load_signing_keys(&life)?;
-                let (signs_from, gone) = match how {
-                    // Replaces a next key that has not signed yet, so that there is at most one.
-                    KeyRotation::Gentle => (
-                        now + PUBLISH_AHEAD,
-                        known.iter().filter(|key| key.signs_from > now).map(|key| key.kid.clone()).collect(),
-                    ),
-                    KeyRotation::Emergency => (now, known.iter().map(|key| key.kid.clone()).collect()),
-                };
-                store.replace_signing_keys(&life, Some(&generate(signs_from)), gone)?;
-                store.load_signing_keys(&life)
-            })
-            .await?;
-        self.cache_keys(set)
+        let known = ledger.store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        let (signs_from, is_replaced): (_, fn(&SigningKey, Timestamp) -> bool) = match how {
+            // Replaces a next key that has not signed yet, so that there is at most one.
+            KeyRotation::Gentle => (now + PUBLISH_AHEAD, |key, now| key.signs_from > now),
+            KeyRotation::Emergency => (now, |_, _| true),
+        };
+        let gone = known.into_iter().filter(|key| is_replaced(key, now)).map(|key| key.kid).collect();
+        let keys = ledger.store.replace_signing_keys(life, Some(generate(signs_from)), gone).await;
+        self.cache_keys(keys.map_err(Unavailable::from_store)?)
     }
 
     async fn load_from_store(
@@ -127,21 +119,18 @@ impl SigningKeyCache {
         life: &Incarnation,
         now: Timestamp,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
-        let life = life.clone();
-        let stored = ledger.query_store(move |store| {
-            let mut keys = store.load_signing_keys(&life)?;
-            if keys.is_empty() {
-                store.insert_first_signing_key(&life, &generate(now))?;
-                keys = store.load_signing_keys(&life)?;
-            }
-            let retired = count_retired(keys.iter().map(|key| key.signs_from), now);
-            let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
-            if !gone.is_empty() {
-                store.replace_signing_keys(&life, None, gone)?;
-            }
-            Ok(keys)
-        });
-        self.cache_keys(stored.await?)
+        let mut keys = ledger.store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        if keys.is_empty() {
+            let first = ledger.store.insert_first_signing_key(life, generate(now)).await;
+            keys = first.map_err(Unavailable::from_store)?;
+        }
+        let retired = count_retired(keys.iter().map(|key| key.signs_from), now);
+        let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
+        if !gone.is_empty() {
+            let left = ledger.store.replace_signing_keys(life, None, gone).await;
+            keys = left.map_err(Unavailable::from_store)?;
+        }
+        self.cache_keys(keys)
     }
 
     fn cache_keys(&self, stored: Vec<SigningKey>) -> Result<Arc<SigningKeySet>, Unavailable> {

@@ -30,7 +30,7 @@ use crate::spec::{
     AccessRules, DirectorySpec, EntraSpec, LoginSpec, MachineClientSpec, Prefix, ProviderSpec, PublicUrl,
     RegistrationSpec, TenantName,
 };
-use crate::store::{CreateGrant, GrantId, KeySource, Store};
+use crate::store::{self, CreateGrant, GrantId, KeySource, Store};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -69,15 +69,16 @@ impl TestGateway {
     }
 
     async fn start_in(folder: tempfile::TempDir, clock: Arc<ManualClock>, entra: FakeEntra) -> Self {
-        let store = Arc::new(Store::open(folder.path(), &KeySource::State).expect("opened"));
+        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
         let tasks = Tasks::new();
         let ours: Arc<dyn Clock> = clock.clone();
         let ledger =
-            AuthContext::start(Arc::clone(&store), ours, Audit::disabled(), &tasks).await.expect("read");
+            AuthContext::start(store.auth().clone(), ours, Audit::disabled(), &tasks).await.expect("read");
         let authority = entra.authority().parse().expect("a URL");
         let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
         let documents = ClientDocuments::new(SystemClock::shared(), &tasks);
-        let shared = AuthServerDeps { store, context: ledger, providers, documents };
+        let shared =
+            AuthServerDeps { keyring: Arc::clone(store.keyring()), context: ledger, providers, documents };
         Self { folder, clock, entra, shared, _tasks: tasks }
     }
 
@@ -96,7 +97,7 @@ impl TestGateway {
         _tasks.hard().cancel();
         _tasks.drain(Duration::from_secs(5)).await;
         drop((shared, _tasks));
-        crate::store::testkit::tamper(folder.path(), sql);
+        store::testkit::tamper(folder.path(), sql);
         Self::start_in(folder, clock, entra).await
     }
 
@@ -127,10 +128,8 @@ impl TestGateway {
             AuthServerSpec { tenant: tenant.clone(), title: "Acme".into(), url, login: Arc::new(login) };
         let inner = AuthServer::new(&self.shared, stem, spec);
         inner.issuer.activate(&stem.into());
-        self.shared
-            .store
-            .apply_incarnation_changes(&self.shared.context.incarnations.unpersisted())
-            .expect("kept");
+        let context = &self.shared.context;
+        store::testkit::apply_incarnation_changes(&context.store, &context.incarnations.unpersisted());
         self.shared.context.incarnations.mark_persisted(self.shared.context.incarnations.unpersisted().len());
         let (grants, issuer) = (Arc::clone(&inner.grants), Arc::clone(&inner.issuer));
         TestAuthServer { inner, grants, issuer }
@@ -311,7 +310,7 @@ impl TestAuthServer {
             family_key: [0; 32],
             payload: details,
         };
-        self.inner.clients.store.create_grant(self.issuer.current_incarnation(), grant).expect("kept");
+        store::testkit::create_grant(&self.inner.context.store, self.issuer.current_incarnation(), grant);
     }
 
     pub(super) async fn is_access_token_valid(&self, token: &str) -> bool {

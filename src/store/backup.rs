@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{DATABASE, Error, KeySource, Store, WAL, folder_lock, schema};
+use super::database::folder_lock;
+use super::migration::legacy;
+use super::{DATABASE, Error, KeySource, Store, WAL, schema};
 use crate::base::file as disk;
 
 /// What [`check`] found intact: the schema's version, and how many items of each kind.
@@ -38,21 +40,22 @@ pub struct IntegrityReport {
 /// [`Error::CannotUnseal`] if a value does not open.
 pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
     let store = Store::open_unmodified(folder, key)?;
-    schema::check_integrity(&store.connection(), &store.file, "integrity_check")?;
-    let schema = schema::version(&store.connection()).map_err(store.database_error())?;
+    let (database, local, auth) = (&store.database, store.local.tables(), store.auth.tables());
+    schema::check_integrity(&database.connection(), &database.file, "integrity_check")?;
+    let schema = schema::version(&database.connection()).map_err(database.error())?;
     let mut sound = IntegrityReport { schema, known: schema::CURRENT_VERSION, ..IntegrityReport::default() };
     // Tables of later versions do not exist yet.
     if schema >= 1 {
-        (sound.entries, sound.revisions) = store.verify_entries()?;
+        (sound.entries, sound.revisions) = local.verify_entries()?;
     }
     if (2..schema::INCARNATIONS_VERSION).contains(&schema) {
-        [sound.grants, sound.signing_keys, sound.clients] = store.verify_legacy()?;
+        [sound.grants, sound.signing_keys, sound.clients] = legacy::verify(database, &store.keyring)?;
     }
     if schema >= schema::INCARNATIONS_VERSION {
-        store.verify_incarnations()?;
-        sound.grants = store.verify_grants()?;
-        sound.signing_keys = store.verify_signing_keys()?;
-        sound.clients = store.verify_clients()?;
+        auth.verify_incarnations()?;
+        sound.grants = auth.verify_grants()?;
+        sound.signing_keys = auth.verify_signing_keys()?;
+        sound.clients = auth.verify_clients()?;
     }
     Ok(sound)
 }
@@ -86,7 +89,7 @@ pub(super) fn vacuum_into(connection: &Connection, to: &Path) -> Result<(), Erro
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     made.map_err(|cause| Error::File { verb: "made", path: to.to_owned(), cause })?;
     let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
-    let copied = copied.map_err(|cause| Error::Database { file: to.to_owned(), cause });
+    let copied = copied.map_err(|cause| Error::Database { file: to.to_owned(), cause: cause.into() });
     let synced = copied.and_then(|_| {
         let synced = File::open(to).and_then(|file| file.sync_all());
         synced.map_err(|cause| Error::File { verb: "written", path: to.to_owned(), cause })

@@ -1,25 +1,15 @@
-//! The format of the database file: its settings, its schema and the versions of it, and what its
-//! errors mean to an operator.
+//! The format of the database file: its settings, the version of its schema, and what its errors
+//! mean to an operator.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
-use super::keyring::Keyring;
-use super::{Error, entry_seal, incarnations};
+use super::Error;
 
 /// "tntd": marks a SQLite file as tenantd's.
-const APPLICATION_ID: i64 = 0x746e_7464;
-
-/// The SQL that leads to each version. A step that was released is never changed.
-const MIGRATIONS: [&str; 4] = [
-    include_str!("schema/1.sql"),
-    include_str!("schema/2.sql"),
-    include_str!("schema/3.sql"),
-    include_str!("schema/4.sql"),
-];
+pub(super) const APPLICATION_ID: i64 = 0x746e_7464;
 
 /// The version whose step assigns logins to lives. That takes code, because SQL cannot seal.
 pub(super) const INCARNATIONS_VERSION: i64 = 3;
@@ -28,7 +18,7 @@ pub(super) const INCARNATIONS_VERSION: i64 = 3;
 pub(super) const CLAIMS_VERSION: i64 = 4;
 
 /// The version that this program writes.
-pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const CURRENT_VERSION: i64 = 4;
 
 /// Sets how the file is used. Exclusive locking needs no shared memory beside the file, and the
 /// folder belongs to one process anyway.
@@ -53,50 +43,6 @@ pub(super) fn check_version(connection: &Connection, file: &Path) -> Result<i64,
     }
     check_integrity(connection, file, "quick_check")?;
     Ok(found)
-}
-
-/// Checks the file and upgrades it to this program's version.
-pub(super) fn migrate(connection: &mut Connection, keys: &Keyring, file: &Path) -> Result<(), Error> {
-    let found = check_version(connection, file)?;
-    if found == CURRENT_VERSION {
-        return Ok(());
-    }
-    let failed = |cause| match found {
-        // The file was empty: the disk was too full to create the schema at a first start.
-        0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
-        _ => to_store_error(file, cause),
-    };
-    upgrade(connection, keys, found, CURRENT_VERSION).map_err(failed)
-}
-
-/// Takes the steps between two versions in one transaction.
-pub(super) fn upgrade(
-    connection: &mut Connection,
-    keys: &Keyring,
-    from: i64,
-    to: i64,
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    // A step may add columns that an entry's seal covers. Entries that were tampered with before
-    // must not get a valid seal.
-    let changed = if from < INCARNATIONS_VERSION {
-        HashSet::new()
-    } else {
-        entry_seal::tampered_entries(&transaction, keys)?
-    };
-    for (step, version) in MIGRATIONS.iter().zip(1..).filter(|(_, version)| (from + 1..=to).contains(version))
-    {
-        transaction.execute_batch(step)?;
-        if version == INCARNATIONS_VERSION {
-            incarnations::migrate_legacy(&transaction, keys)?;
-        }
-    }
-    if to >= INCARNATIONS_VERSION {
-        entry_seal::seal_all_except(&transaction, keys, &changed)?;
-    }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", to)?;
-    transaction.commit()
 }
 
 /// Returns the schema version of a file, 0 for an empty one.
@@ -129,7 +75,7 @@ pub(super) fn to_store_error(file: &Path, cause: rusqlite::Error) -> Error {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             Error::Damaged { file: file.to_owned(), what: "it does not read as a database".into() }
         }
-        _ => Error::Database { file: file.to_owned(), cause },
+        _ => Error::Database { file: file.to_owned(), cause: cause.into() },
     }
 }
 

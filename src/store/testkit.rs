@@ -1,16 +1,60 @@
-//! A store for tests.
+//! Stores for tests.
 
-use super::{KeySource, Store};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::auth::tables::AuthTables;
+use super::{AuthStore, CreateGrant, Incarnation, IncarnationChange, KeySource, LocalTables, Store};
 
 /// Creates a store in a temporary folder, which is deleted when the returned guard is dropped.
 pub(crate) fn new_store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+    let store = open_store(folder.path(), &KeySource::State);
     (folder, store)
 }
 
+pub(super) fn new_auth_tables() -> (tempfile::TempDir, AuthTables) {
+    let (folder, store) = new_store();
+    (folder, auth_tables(&store))
+}
+
+pub(super) fn open_auth_tables(folder: &Path, key: &KeySource) -> AuthTables {
+    auth_tables(&open_store(folder, key))
+}
+
+pub(super) fn new_local_tables() -> (tempfile::TempDir, LocalTables) {
+    let (folder, store) = new_store();
+    (folder, local_tables(&store))
+}
+
+pub(super) fn open_local_tables(folder: &Path, key: &KeySource) -> LocalTables {
+    local_tables(&open_store(folder, key))
+}
+
+/// Writes changes of lives, for tests that are not asynchronous.
+pub(crate) fn apply_incarnation_changes(store: &AuthStore, changes: &[IncarnationChange]) {
+    store.tables().apply_incarnation_changes(changes).expect("kept");
+}
+
+/// Stores a grant, for tests that are not asynchronous.
+pub(crate) fn create_grant(store: &AuthStore, life: &Incarnation, grant: CreateGrant) {
+    store.tables().create_grant(life, grant).expect("kept");
+}
+
 /// Changes a store that is not open, as an attacker could who has the file but not the key.
-pub(crate) fn tamper(folder: &std::path::Path, sql: &str) {
+pub(crate) fn tamper(folder: &Path, sql: &str) {
     let connection = rusqlite::Connection::open(folder.join(super::DATABASE)).expect("opened");
     assert!(connection.execute(sql, []).expect("changed") > 0, "{sql} changed nothing");
+}
+
+pub(super) fn open_store(folder: &Path, key: &KeySource) -> Store {
+    Store::open(folder, key).expect("opened")
+}
+
+fn auth_tables(store: &Store) -> AuthTables {
+    AuthTables::new(Arc::clone(&store.database), Arc::clone(&store.keyring))
+}
+
+fn local_tables(store: &Store) -> LocalTables {
+    LocalTables::new(Arc::clone(&store.database), Arc::clone(&store.keyring))
 }

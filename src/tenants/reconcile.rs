@@ -28,7 +28,7 @@ use crate::base::panic::{Panicked, catch_panic};
 use crate::base::task::{PanicCounts, Tasks};
 use crate::bundle;
 use crate::settings::WatchMode;
-use crate::store::{Store, StoredEntry};
+use crate::store::{LocalStore, StoredEntry};
 
 /// The longest time that a reload waits for files that are still being written.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ struct ReconcilerShared {
     folder: PathBuf,
     context: Arc<bundle::LoadContext>,
     registry: Registry,
-    store: Option<Arc<Store>>,
+    store: Option<LocalStore>,
 }
 
 /// The configuration and dependencies of the reconciler.
@@ -70,7 +70,7 @@ pub struct ReconcilerConfig {
     /// Where tables are published.
     pub publisher: TablePublisher,
     /// The persistent store, if there is one.
-    pub store: Option<Arc<Store>>,
+    pub store: Option<LocalStore>,
     /// The store's record of each entry.
     pub stored_entries: Vec<StoredEntry>,
 }

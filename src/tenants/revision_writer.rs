@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::entry::{LastGoodRevision, PersistedState};
+use crate::base::digest::Digest;
 use crate::spec::HeldClaim;
-use crate::store::{AcceptedRevision, EntryChange, EntryClaims, Store, StoredEntry};
+use crate::store::{self, AcceptedRevision, EntryChange, EntryClaims, LocalStore, StoredEntry};
 
 /// The records that were read, and the changes to write.
 pub(super) struct RevisionWriter {
-    store: Option<Arc<Store>>,
+    store: Option<LocalStore>,
     /// The records of entries that were not seen since the process started.
     unseen: HashMap<Arc<str>, StoredEntry>,
     pending: BTreeMap<Arc<str>, PendingChanges>,
@@ -24,23 +25,23 @@ pub(super) struct RevisionWriter {
 #[derive(Default)]
 struct PendingChanges {
     /// A new revision, or the entry's removal.
-    revision: Option<EntryChange>,
-    claims: Option<EntryChange>,
+    revision: Option<Arc<EntryChange>>,
+    claims: Option<Arc<EntryChange>>,
 }
 
 impl PendingChanges {
-    fn changes(&self) -> impl Iterator<Item = &EntryChange> {
+    fn changes(&self) -> impl Iterator<Item = &Arc<EntryChange>> {
         self.revision.iter().chain(&self.claims)
     }
 }
 
 impl RevisionWriter {
-    pub(super) fn new(store: Option<Arc<Store>>, entries: Vec<StoredEntry>) -> Self {
+    pub(super) fn new(store: Option<LocalStore>, entries: Vec<StoredEntry>) -> Self {
         let unseen = entries.into_iter().map(|entry| (entry.entry_id.as_str().into(), entry)).collect();
         Self { store, unseen, pending: BTreeMap::new(), is_failing: false }
     }
 
-    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+    pub(super) fn store(&self) -> Option<&LocalStore> {
         self.store.as_ref()
     }
 
@@ -57,7 +58,7 @@ impl RevisionWriter {
     /// Returns the last good revision of an entry that was not seen yet.
     pub(super) fn find_last_good(&self, entry_id: &str) -> Option<LastGoodRevision> {
         let entry = self.unseen.get(entry_id).filter(|entry| entry.live.is_some())?;
-        Some(LastGoodRevision::new(Arc::clone(self.store.as_ref()?), entry.clone()))
+        Some(LastGoodRevision::new(self.store.clone()?, entry.clone()))
     }
 
     /// Whether every entry with a record has been seen.
@@ -80,8 +81,8 @@ impl RevisionWriter {
     /// Queues a revision that is in force now.
     pub(super) fn enqueue_revision(&mut self, entry_id: &Arc<str>, accepted: AcceptedRevision) {
         if self.store.is_some() {
-            self.pending.entry(Arc::clone(entry_id)).or_default().revision =
-                Some(EntryChange::Accept(accepted));
+            let pending = self.pending.entry(Arc::clone(entry_id)).or_default();
+            pending.revision = Some(Arc::new(EntryChange::Accept(accepted)));
         }
     }
 
@@ -89,15 +90,15 @@ impl RevisionWriter {
     pub(super) fn enqueue_claims(&mut self, claims: EntryClaims) {
         if self.store.is_some() {
             let pending = self.pending.entry(Arc::clone(&claims.entry_id)).or_default();
-            pending.claims = Some(EntryChange::Claims(claims));
+            pending.claims = Some(Arc::new(EntryChange::Claims(claims)));
         }
     }
 
     /// Queues the removal of an entry. Its pause is kept in case its files come back.
     pub(super) fn enqueue_removal(&mut self, entry_id: &Arc<str>, paused: bool) {
         if self.store.is_some() {
-            let life = Some(EntryChange::Remove(entry_id.to_string()));
-            self.pending.insert(Arc::clone(entry_id), PendingChanges { revision: life, claims: None });
+            let removal = Some(Arc::new(EntryChange::Remove(entry_id.to_string())));
+            self.pending.insert(Arc::clone(entry_id), PendingChanges { revision: removal, claims: None });
         }
         if paused {
             self.unseen.insert(Arc::clone(entry_id), pause_only_entry(entry_id, paused));
@@ -124,7 +125,7 @@ impl RevisionWriter {
     pub(super) fn is_revision_pending(&self, entry_id: &str) -> bool {
         self.pending
             .get(entry_id)
-            .is_some_and(|pending| matches!(pending.revision, Some(EntryChange::Accept(_))))
+            .is_some_and(|pending| matches!(pending.revision.as_deref(), Some(EntryChange::Accept(_))))
     }
 
     /// Whether everything about this entry is persisted.
@@ -134,29 +135,44 @@ impl RevisionWriter {
 
     /// Writes all changes in one transaction. Returns the entries that were written.
     pub(super) async fn write_pending(&mut self) -> Vec<Arc<str>> {
-        let Some(store) = self.store.clone().filter(|_| self.has_pending()) else { return Vec::new() };
-        let pending = std::mem::take(&mut self.pending);
-        let writing = tokio::task::spawn_blocking(move || {
-            let written = store.apply_changes(pending.values().flat_map(PendingChanges::changes));
-            (written, pending)
-        });
-        match writing.await {
-            Ok((Ok(()), pending)) => {
+        let Some(store) = self.store.as_ref().filter(|_| self.has_pending()) else { return Vec::new() };
+        let changes = self.pending.values().flat_map(PendingChanges::changes).cloned().collect();
+        match store.apply_changes(changes).await {
+            Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the store can be written again; what waited is kept");
                 }
-                pending.into_keys().collect()
+                std::mem::take(&mut self.pending).into_keys().collect()
             }
-            Ok((Err(error), pending)) => {
-                self.pending = pending;
-                self.report_failure(&error);
-                Vec::new()
-            }
-            Err(_) => {
+            Err(store::Error::Interrupted) => {
+                // Changes that make the writing fail inside tenantd would do so in every pass.
+                self.pending.clear();
                 tracing::error!("writing the store failed inside tenantd");
                 Vec::new()
             }
+            Err(error) => {
+                self.report_failure(&error);
+                Vec::new()
+            }
         }
+    }
+
+    /// Writes an operator's pause, or its end. Returns whether that succeeded.
+    pub(super) async fn write_pause(&self, entry_id: &str, is_paused: bool) -> bool {
+        let Some(store) = &self.store else { return false };
+        is_written(entry_id, store.set_paused(entry_id, is_paused).await)
+    }
+
+    /// Writes an operator's rollback. Returns whether that succeeded.
+    pub(super) async fn write_pin(&self, entry_id: &str, number: u64, against: Option<Digest>) -> bool {
+        let Some(store) = &self.store else { return false };
+        is_written(entry_id, store.pin_revision(entry_id, number, against).await)
+    }
+
+    /// Deletes everything that is written of an entry. Returns whether that succeeded.
+    pub(super) async fn delete_entry(&self, entry_id: &str) -> bool {
+        let Some(store) = &self.store else { return false };
+        is_written(entry_id, store.delete_entry(entry_id).await)
     }
 
     /// Whether the last attempt to write failed.
@@ -164,9 +180,21 @@ impl RevisionWriter {
         self.is_failing
     }
 
-    fn report_failure(&mut self, error: &crate::store::Error) {
+    fn report_failure(&mut self, error: &store::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(%error, waiting = self.pending.len(), "the store cannot be written: tenants go on, but what changes now would not survive a restart; it is tried again every 10 s");
+        }
+    }
+}
+
+/// Reports an operator's decision that was not written, and returns whether it was.
+fn is_written(entry_id: &str, written: Result<(), store::Error>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err(store::Error::Interrupted) => false,
+        Err(error) => {
+            tracing::error!(entry = %entry_id, %error, "what an operator decided is done, but would not survive a restart");
+            false
         }
     }
 }

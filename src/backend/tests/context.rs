@@ -1,7 +1,7 @@
 //! The semantic context: cached, fetched once for concurrent callers, kept while the backend is
 //! down, restored after a restart.
 
-use super::super::{ContextRefresher, ContextStore, SemanticContext};
+use super::super::{ContextRefresher, SemanticContext};
 use super::*;
 use crate::base::budget::Budget;
 use crate::base::json::JsonDocument;
@@ -195,8 +195,7 @@ async fn warm_ups_are_bounded_and_end_with_their_tenants() {
 async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
     let bench = BackendTestkit::new().await;
     let state = tempfile::tempdir().expect("a folder");
-    let kept = Store::open(state.path(), &KeySource::State).expect("opened");
-    let store = ContextStore::new(kept.folder(), Arc::clone(kept.keyring()));
+    let store = Store::open(state.path(), &KeySource::State).expect("opened").contexts();
     bench.backend.answer(PATH, reply(1));
     for restart in [false, true] {
         let tasks = Tasks::new();

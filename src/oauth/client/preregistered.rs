@@ -11,7 +11,7 @@ use super::{ClientAuthMethods, ClientOrigin, ClientRegistry, OAuthClient, Redire
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
-use crate::store::{self, Incarnation, Store};
+use crate::store::auth;
 
 const MOST_REDIRECT_URIS: usize = 20;
 /// The limit per tenant, which needs a handful.
@@ -68,9 +68,18 @@ pub enum ClientAdminError {
     #[error("the tenant has no such client; `tenantd clients list` names those that were entered")]
     UnknownClient,
     #[error("the client cannot be kept: {0}")]
-    Store(#[from] store::Error),
+    Store(auth::Error),
     #[error("the gateway is shutting down")]
     ShuttingDown,
+}
+
+impl From<auth::Error> for ClientAdminError {
+    fn from(error: auth::Error) -> Self {
+        match error.kind() {
+            auth::ErrorKind::Interrupted => Self::ShuttingDown,
+            auth::ErrorKind::Unavailable | auth::ErrorKind::Corrupt => Self::Store(error),
+        }
+    }
 }
 
 /// The stored form of a client.
@@ -94,15 +103,11 @@ impl ClientRegistry {
         let secret = (!entry.public).then(|| Secret::new(format!("cs_{}", random::hex::<32>())));
         let entered = PreregisteredClient::new(entry, secret.as_ref(), now)?;
         let id = format!("op_{}", random::hex::<8>());
-        let kept = id.clone();
-        self.with_store(move |store, life| {
-            if store.list_client_ids(life)?.len() >= MOST {
-                return Err(ClientAdminError::TooManyClients);
-            }
-            store.insert_client(life, &kept, &entered.to_json())?;
-            Ok(())
-        })
-        .await?;
+        let (store, life) = (&self.context.store, &self.incarnation.current);
+        if store.count_clients(life).await? >= MOST {
+            return Err(ClientAdminError::TooManyClients);
+        }
+        store.insert_client(life, &id, entered.to_json()).await?;
         Ok(CreatedClient { id, secret })
     }
 
@@ -111,16 +116,11 @@ impl ClientRegistry {
     /// # Errors
     /// Returns why the store cannot be read.
     pub async fn list(&self) -> Result<Vec<ClientListing>, ClientAdminError> {
-        self.with_store(|store, life| {
-            let read = |id: String| {
-                let document = store.load_client(life, &id)?;
-                Ok(document
-                    .and_then(|document| Some(PreregisteredClient::from_json(&document)?.into_listing(id))))
-            };
-            let ids = store.list_client_ids(life)?;
-            ids.into_iter().filter_map(|id| read(id).transpose()).collect()
-        })
-        .await
+        let clients = self.context.store.load_clients(&self.incarnation.current).await?;
+        let listing = |(id, document): (String, Vec<u8>)| {
+            Some(PreregisteredClient::from_json(&document)?.into_listing(id))
+        };
+        Ok(clients.into_iter().filter_map(listing).collect())
     }
 
     /// Removes an entered client, or denies a registered one permanently. The caller must end its
@@ -130,25 +130,14 @@ impl ClientRegistry {
     /// Returns `ClientAdminError::UnknownClient` if the tenant has no such client, or why the store
     /// cannot be written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), ClientAdminError> {
-        let registered =
-            super::registered::open_client_id(self.store.keyring(), &self.incarnation, id).is_some();
-        let id = id.to_owned();
-        self.with_store(move |store, life| match registered {
-            true => Ok(store.deny_client(life, &id, now)?),
-            false if store.delete_client(life, &id)? => Ok(()),
+        let (store, life) = (&self.context.store, &self.incarnation.current);
+        if super::registered::open_client_id(&self.keyring, &self.incarnation, id).is_some() {
+            return Ok(store.deny_client(life, id, now).await?);
+        }
+        match store.delete_client(life, id).await? {
+            true => Ok(()),
             false => Err(ClientAdminError::UnknownClient),
-        })
-        .await
-    }
-
-    async fn with_store<T, C>(&self, change: C) -> Result<T, ClientAdminError>
-    where
-        T: Send + 'static,
-        C: FnOnce(&Store, &Incarnation) -> Result<T, ClientAdminError> + Send + 'static,
-    {
-        let (store, life) = (Arc::clone(&self.store), self.incarnation.current.clone());
-        let changed = tokio::task::spawn_blocking(move || change(&store, &life));
-        changed.await.map_err(|_| ClientAdminError::ShuttingDown)?
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::base::digest::Digest;
 use crate::bundle::{self, LoadOutcome, Named, Presence, Snapshot};
 use crate::spec::HeldClaim;
-use crate::store::{Store, StoredEntry};
+use crate::store::{LocalStore, StoredEntry};
 
 /// The state of an entry that survives restarts.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(in crate::tenants) struct PersistedState {
 
 /// The last good revision of an entry, to be restored if its files differ from it.
 pub(in crate::tenants) struct LastGoodRevision {
-    store: Arc<Store>,
+    store: LocalStore,
     entry: StoredEntry,
 }
 
@@ -66,7 +66,7 @@ impl PersistedState {
 }
 
 impl LastGoodRevision {
-    pub(in crate::tenants) fn new(store: Arc<Store>, entry: StoredEntry) -> Self {
+    pub(in crate::tenants) fn new(store: LocalStore, entry: StoredEntry) -> Self {
         Self { store, entry }
     }
 
@@ -80,7 +80,7 @@ impl LastGoodRevision {
         context: &bundle::LoadContext,
     ) -> Option<RestoredRevision> {
         let (number, digest) = self.entry.live.filter(|(_, digest)| *digest != now.digest)?;
-        let documents = match self.store.load_documents(&self.entry.entry_id, number) {
+        let documents = match self.store.tables().load_documents(&self.entry.entry_id, number) {
             Ok(documents) => documents?,
             Err(error) => {
                 tracing::error!(entry = self.entry.entry_id, %error, "the last good revision cannot be read");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::reconciler::{ChangedEntries, Reconciler};
 use crate::base::diagnostic::Report;
 use crate::bundle::{self, Snapshot};
-use crate::store::{self, Store};
+use crate::store::{self, LocalStore};
 use crate::tenants::entry::Candidate;
 use crate::tenants::status::TenantStatus;
 
@@ -58,9 +58,18 @@ pub enum CommandError {
     #[error("{} cannot be removed: {source}", path.display())]
     FileRemoval { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
-    Store(#[from] store::Error),
+    Store(store::Error),
     #[error("the gateway is shutting down")]
     ShuttingDown,
+}
+
+impl From<store::Error> for CommandError {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Interrupted => Self::ShuttingDown,
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl Reconciler {
@@ -87,8 +96,7 @@ impl Reconciler {
         if let Some(entry) = self.entries.get_mut(entry_id) {
             entry.set_paused(is_paused, self.tenant_deps.builder(entry_id));
         }
-        let written = entry_id.to_string();
-        let kept = self.write_store(entry_id, move |store| store.set_paused(&written, is_paused)).await;
+        let kept = self.revision_writer.write_pause(entry_id, is_paused).await;
         tracing::info!(entry = %entry_id, paused = is_paused, kept, "an operator paused or resumed a tenant");
         let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
         self.resolve_and_build(&mut changed);
@@ -109,9 +117,7 @@ impl Reconciler {
             self.publish(&changed).await;
             return Err(CommandError::NotActivated { number, why: why.into() });
         }
-        let (written, against) = (entry_id.to_string(), entry.pinned_digest());
-        let pin = move |store: &Store| store.pin_revision(&written, number, against);
-        let kept = self.write_store(entry_id, pin).await;
+        let kept = self.revision_writer.write_pin(entry_id, number, entry.pinned_digest()).await;
         tracing::info!(entry = %entry_id, revision = number, kept, "an operator rolled a tenant back");
         self.persist(&changed).await;
         self.publish(&changed).await;
@@ -144,17 +150,17 @@ impl Reconciler {
     /// Loads a persisted revision by today's rules.
     async fn load_revision(&mut self, entry_id: &Arc<str>, number: u64) -> Result<Candidate, CommandError> {
         self.persist(&ChangedEntries::new()).await;
-        let store = self.revision_writer.store().cloned().ok_or(CommandError::NoStore)?;
-        let (entry_id, folder) = (Arc::clone(entry_id), Arc::clone(self.folder.path()));
-        let context = Arc::clone(&self.context);
-        let load = move || -> Result<_, CommandError> {
-            let snapshot = load_snapshot(&store, &entry_id, number)?;
+        let store = self.revision_writer.store().ok_or(CommandError::NoStore)?;
+        let documents = load_documents(store, entry_id, number).await?;
+        let (folder, context) = (Arc::clone(self.folder.path()), Arc::clone(&self.context));
+        let validate = move || {
+            let snapshot = decode_snapshot(&documents, number)?;
             let loaded = bundle::load_snapshot(&snapshot, &folder, &context);
             let report = loaded.report.clone();
             let candidate = Candidate::stored(loaded, number, snapshot.files(&folder).into());
             candidate.ok_or(CommandError::Rejected { number, report })
         };
-        tokio::task::spawn_blocking(load).await.map_err(|_| CommandError::NoRevision(number))?
+        tokio::task::spawn_blocking(validate).await.map_err(|_| CommandError::NoRevision(number))?
     }
 
     async fn delete_entry(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
@@ -167,8 +173,7 @@ impl Reconciler {
         self.remove_entry(entry_id);
         self.resolve_and_build(&mut changed);
         self.persist(&changed).await;
-        let written = entry_id.to_string();
-        let forgotten = self.write_store(entry_id, move |store| store.delete_entry(&written)).await;
+        let forgotten = self.revision_writer.delete_entry(entry_id).await;
         self.revision_writer.forget(entry_id);
         let ended = self.end_lives(entry_id).await;
         self.publish(&changed).await;
@@ -181,30 +186,20 @@ impl Reconciler {
             tenant.slot.access_revocations.revoke_all();
         }
     }
-
-    /// Writes to the store. Returns whether that succeeded.
-    async fn write_store(
-        &mut self,
-        entry_id: &Arc<str>,
-        write: impl FnOnce(&Store) -> Result<(), store::Error> + Send + 'static,
-    ) -> bool {
-        let Some(store) = self.revision_writer.store().cloned() else { return false };
-        let writing = tokio::task::spawn_blocking(move || write(&store));
-        match writing.await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(entry = %entry_id, %error, "what an operator decided is done, but would not survive a restart");
-                false
-            }
-            Err(_) => false,
-        }
-    }
 }
 
-/// Returns what a persisted revision was read from.
-pub(super) fn load_snapshot(store: &Store, entry_id: &str, number: u64) -> Result<Snapshot, CommandError> {
-    let documents = store.load_documents(entry_id, number)?.ok_or(CommandError::NoRevision(number))?;
-    Snapshot::decode(&documents).ok_or(CommandError::NoRevision(number))
+/// Returns the documents of a persisted revision.
+pub(super) async fn load_documents(
+    store: &LocalStore,
+    entry_id: &str,
+    number: u64,
+) -> Result<Vec<u8>, CommandError> {
+    store.load_documents(entry_id, number).await?.ok_or(CommandError::NoRevision(number))
+}
+
+/// Decodes what a persisted revision was read from.
+pub(super) fn decode_snapshot(documents: &[u8], number: u64) -> Result<Snapshot, CommandError> {
+    Snapshot::decode(documents).ok_or(CommandError::NoRevision(number))
 }
 
 fn delete_files(files: &[PathBuf], own_folder: &Path) -> Result<(), CommandError> {

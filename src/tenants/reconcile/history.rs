@@ -1,14 +1,12 @@
 //! The persisted revisions of an entry: listing, and comparison line by line.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::commands::{CommandError, load_snapshot};
+use super::commands::{CommandError, decode_snapshot, load_documents};
 use super::{ReconcilerHandle, ReconcilerShared};
 use crate::bundle::DocumentDiff;
-use crate::store::{RevisionInfo, Store};
+use crate::store::{LocalStore, RevisionInfo};
 
 /// A persisted revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,8 +39,7 @@ impl ReconcilerHandle {
     /// Fails if there is no such entry or no store, or if the store cannot be read.
     pub async fn history(&self, name: &str) -> Result<Vec<Revision>, CommandError> {
         let (store, entry_id, in_force) = self.shared.find_stored(name)?;
-        let read = move || store.list_revisions(&entry_id);
-        let revisions = tokio::task::spawn_blocking(read).await.map_err(|_| CommandError::ShuttingDown)??;
+        let revisions = store.list_revisions(&entry_id).await?;
         let to_the_second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
         let revision = |revision: RevisionInfo| Revision {
             number: revision.number,
@@ -65,18 +62,19 @@ impl ReconcilerHandle {
         to: Option<u64>,
     ) -> Result<RevisionComparison, CommandError> {
         let (store, entry_id, in_force) = self.shared.find_stored(name)?;
-        let compare = move || -> Result<_, CommandError> {
-            let to = to.or(in_force).ok_or(CommandError::NoRevision(0))?;
-            let earlier = |revisions: Vec<RevisionInfo>| {
-                revisions.iter().map(|revision| revision.number).find(|number| *number < to)
-            };
-            let from = match from {
-                Some(from) => from,
-                None => earlier(store.list_revisions(&entry_id)?)
-                    .ok_or(CommandError::NoRevision(to.saturating_sub(1)))?,
-            };
-            let (older, newer) =
-                (load_snapshot(&store, &entry_id, from)?, load_snapshot(&store, &entry_id, to)?);
+        let to = to.or(in_force).ok_or(CommandError::NoRevision(0))?;
+        let from = match from {
+            Some(from) => from,
+            None => {
+                let revisions = store.list_revisions(&entry_id).await?;
+                let earlier = revisions.iter().map(|revision| revision.number).find(|number| *number < to);
+                earlier.ok_or(CommandError::NoRevision(to.saturating_sub(1)))?
+            }
+        };
+        let older = load_documents(&store, &entry_id, from).await?;
+        let newer = load_documents(&store, &entry_id, to).await?;
+        let compare = move || {
+            let (older, newer) = (decode_snapshot(&older, from)?, decode_snapshot(&newer, to)?);
             Ok(RevisionComparison { from, to, documents: older.diff(&newer) })
         };
         tokio::task::spawn_blocking(compare).await.map_err(|_| CommandError::ShuttingDown)?
@@ -85,7 +83,7 @@ impl ReconcilerHandle {
 
 impl ReconcilerShared {
     /// Returns the store, the id of an entry, and the number of its revision in force.
-    fn find_stored(&self, name: &str) -> Result<(Arc<Store>, String, Option<u64>), CommandError> {
+    fn find_stored(&self, name: &str) -> Result<(LocalStore, String, Option<u64>), CommandError> {
         let status = self
             .registry
             .load()

@@ -90,12 +90,7 @@ impl Reconciler {
         if gone.is_empty() {
             return;
         }
-        let refresher = self.tenant_deps.context_refresher.clone();
-        let forget =
-            tokio::task::spawn_blocking(move || gone.iter().for_each(|name| refresher.remove_stored(name)));
-        if forget.await.is_err() {
-            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
-        }
+        self.tenant_deps.context_refresher.remove_stored(gone).await;
     }
 }
 

@@ -5,17 +5,17 @@ use jiff::Timestamp;
 use super::*;
 use crate::base::digest::Digest;
 use crate::spec::{Mount, Prefix, TenantName};
-use crate::store::KeySource;
+use crate::store::{KeySource, Store};
 
-fn open(folder: &Path) -> Arc<Store> {
-    Arc::new(Store::open(folder, &KeySource::State).expect("opened"))
+fn open(folder: &Path) -> LocalStore {
+    Store::open(folder, &KeySource::State).expect("opened").local().clone()
 }
 
 /// Opens a store that takes no changes: its tables are missing.
-fn open_unwritable(folder: &Path) -> Arc<Store> {
+fn open_unwritable(folder: &Path) -> LocalStore {
     drop(open(folder));
     std::fs::write(folder.join("tenantd.db"), "").expect("emptied");
-    Arc::new(Store::open_unmodified(folder, &KeySource::State).expect("opened"))
+    Store::open_unmodified(folder, &KeySource::State).expect("opened").local().clone()
 }
 
 fn revision(entry_id: &str, number: u64) -> AcceptedRevision {
@@ -38,15 +38,15 @@ fn claim(name: &str) -> Arc<HeldClaim> {
     })
 }
 
-fn stored(store: &Store, entry_id: &str) -> Option<StoredEntry> {
-    store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == entry_id)
+fn stored(store: &LocalStore, entry_id: &str) -> Option<StoredEntry> {
+    store.tables().load_entries().expect("read").into_iter().find(|entry| entry.entry_id == entry_id)
 }
 
 #[tokio::test]
 async fn what_is_queued_is_written_at_once_and_only_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    let mut writer = RevisionWriter::new(Some(Arc::clone(&store)), Vec::new());
+    let mut writer = RevisionWriter::new(Some(store.clone()), Vec::new());
     assert!(writer.is_persisted("a") && !writer.has_pending());
     writer.enqueue_revision(&"a".into(), revision("a", 1));
     writer.enqueue_claims(EntryClaims {
@@ -74,10 +74,10 @@ async fn what_a_failing_store_does_not_take_waits_and_the_latest_counts() {
     writer.enqueue_revision(&"a".into(), revision("a", 2));
     writer.store = None;
     let store = open(folder.path());
-    writer.store = Some(Arc::clone(&store));
+    writer.store = Some(store.clone());
     assert_eq!(writer.write_pending().await, ["a".into()]);
     assert!(!writer.is_failing() && writer.is_persisted("a"));
-    let numbers: Vec<_> = store.list_revisions("a").expect("read").iter().map(|it| it.number).collect();
+    let numbers: Vec<_> = store.list_revisions("a").await.expect("read").iter().map(|it| it.number).collect();
     assert_eq!(numbers, [2]);
 }
 
@@ -95,15 +95,15 @@ async fn without_a_store_nothing_waits_and_nothing_is_persisted() {
 async fn an_entry_removed_while_paused_is_paused_when_it_comes_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
-    store.set_paused("a", true).expect("written");
-    let mut writer = RevisionWriter::new(Some(Arc::clone(&store)), store.load_entries().expect("read"));
+    store.set_paused("a", true).await.expect("written");
+    let mut writer = RevisionWriter::new(Some(store.clone()), store.tables().load_entries().expect("read"));
     writer.take_persisted("a");
     assert!(writer.has_seen_all());
     writer.enqueue_revision(&"a".into(), revision("a", 1));
     writer.enqueue_removal(&"a".into(), true);
     assert!(!writer.is_revision_pending("a"), "a removal replaces what waited");
     assert_eq!(writer.write_pending().await, ["a".into()]);
-    assert!(store.list_revisions("a").expect("read").is_empty());
+    assert!(store.list_revisions("a").await.expect("read").is_empty());
     assert!(!writer.has_seen_all(), "it may come back");
     assert!(writer.remove_absent(|_| false).is_empty(), "a pause is kept without its files");
     assert_eq!(stored(&store, "a").map(|entry| entry.paused), Some(true));
@@ -115,7 +115,7 @@ async fn entries_that_were_deleted_before_they_were_seen_are_forgotten_with_thei
     let store = open(folder.path());
     let record =
         |id: &str| StoredEntry { entry_id: id.to_owned(), claim: Some(claim(id)), ..StoredEntry::default() };
-    let mut writer = RevisionWriter::new(Some(Arc::clone(&store)), vec![record("a"), record("b")]);
+    let mut writer = RevisionWriter::new(Some(store), vec![record("a"), record("b")]);
     assert_eq!(writer.unseen_claims().count(), 2);
     assert_eq!(writer.remove_absent(|entry_id| entry_id == "b"), ["a".into()]);
     assert_eq!(writer.unseen_claims().count(), 1);

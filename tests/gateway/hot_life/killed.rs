@@ -75,6 +75,7 @@ fn receipt(gateway: &Gateway) -> Value {
 /// complete.
 fn kept(gateway: &Gateway) -> u64 {
     let store = Store::open_unmodified(&gateway.path().join("state"), &KeySource::State).expect("it opens");
+    let store = store.local().tables();
     let entry = store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == "acme");
     let Some((number, _)) = entry.and_then(|entry| entry.live) else { return 0 };
     assert!(

@@ -18,7 +18,7 @@ const NETWORK_FILESYSTEMS: [(u32, &str); 9] = [
 ];
 
 /// Logs a warning if the folder lies on a network file system.
-pub(super) fn warn_if_network_filesystem(folder: &Path) {
+pub(in crate::store) fn warn_if_network_filesystem(folder: &Path) {
     let Some(kind) =
         rustix::fs::statfs(folder).ok().and_then(|about| network_filesystem_name(about.f_type as u32))
     else {

@@ -1,9 +1,9 @@
 //! Persists the last good context of each tenant, so that instructions are complete right after a
 //! restart.
 //!
-//! Each is in `<state>/contexts/<tenant>.sealed`, mode 0600, sealed for its tenant and
-//! backend, and replaced atomically. This is a cache: a failed read or write is logged at most, and
-//! a file that was sealed for another tenant or backend does not open.
+//! Each is in `<state>/contexts/<tenant>.sealed`, mode 0600, sealed for its tenant and backend, and
+//! replaced atomically. This is a cache: a failed read or write is logged at most, and a file that
+//! was sealed for another tenant or backend does not open.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::base::digest::Digest;
 use crate::base::file as disk;
 use crate::base::json::{JsonDocument, JsonLimits};
 use crate::spec::TenantName;
-use crate::store::{Keyring, SealContext};
+use crate::store::keyring::{Keyring, SealContext};
 
 /// A received context is at most 1 MiB, and its compact form is no longer.
 const LARGEST: usize = 2 << 20;
@@ -30,12 +30,12 @@ pub struct ContextStore {
 
 impl ContextStore {
     /// Opens the store of contexts in `<state>/contexts`.
-    pub fn new(state: &Path, keyring: Arc<Keyring>) -> Self {
+    pub(in crate::store) fn new(state: &Path, keyring: Arc<Keyring>) -> Self {
         Self { folder: state.join("contexts").into(), keyring }
     }
 
     /// Loads the last context of this backend, if it exists and is intact.
-    pub(super) async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<JsonDocument> {
+    pub async fn load(&self, tenant: &TenantName, backend: Digest) -> Option<JsonDocument> {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
             let sealed = disk::read_no_follow(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
@@ -45,7 +45,8 @@ impl ContextStore {
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    pub(super) async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<JsonDocument>) {
+    /// Stores the context of a backend; a failure is logged.
+    pub async fn save(&self, tenant: &TenantName, backend: Digest, context: Arc<JsonDocument>) {
         let (this, named) = (self.clone(), tenant.clone());
         let write = move || {
             let text = context.as_str().as_bytes();
@@ -61,7 +62,16 @@ impl ContextStore {
         }
     }
 
-    pub(super) fn remove(&self, tenant: &TenantName) {
+    /// Deletes the contexts of tenants; a failure is logged.
+    pub async fn remove(&self, tenants: Vec<TenantName>) {
+        let this = self.clone();
+        let remove = move || tenants.iter().for_each(|tenant| this.remove_file(tenant));
+        if tokio::task::spawn_blocking(remove).await.is_err() {
+            tracing::error!("removing the contexts of removed tenants failed inside tenantd");
+        }
+    }
+
+    fn remove_file(&self, tenant: &TenantName) {
         if let Err(error) = fs::remove_file(self.path(tenant))
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -97,8 +107,7 @@ mod tests {
     #[tokio::test]
     async fn a_context_comes_back_for_its_backend_only() {
         let state = tempfile::tempdir().expect("a folder");
-        let kept = Store::open(state.path(), &KeySource::State).expect("opened");
-        let store = ContextStore::new(kept.folder(), Arc::clone(kept.keyring()));
+        let store = Store::open(state.path(), &KeySource::State).expect("opened").contexts();
         let tenant = TenantName::parse("acme").expect("a name");
         let (ours, other) = (Digest::of(b"ours"), Digest::of(b"other"));
         assert_eq!(store.load(&tenant, ours).await, None);
@@ -117,7 +126,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
         fs::write(&path, "{ torn").expect("written");
         assert_eq!(store.load(&tenant, ours).await, None);
-        store.remove(&tenant);
+        store.remove(vec![tenant]).await;
         assert!(!path.exists());
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::keyring::{Keyring, SealContext};
+use crate::store::keyring::{Keyring, SealContext};
 
 /// Seals an entry anew after a change.
 pub(super) fn seal_entry(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
@@ -35,7 +35,7 @@ pub(super) fn pause_if_tampered(connection: &Connection, keys: &Keyring, stem: &
 }
 
 /// Seals all entries after a step of the schema, except those in `changed`.
-pub(super) fn seal_all_except(
+pub(in crate::store) fn seal_all_except(
     connection: &Connection,
     keys: &Keyring,
     changed: &HashSet<String>,
@@ -45,7 +45,7 @@ pub(super) fn seal_all_except(
 }
 
 /// Seals entries anew that an older master key sealed, so that its line can be removed.
-pub(super) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
+pub(in crate::store) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
     let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
     let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     for (stem, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
@@ -57,7 +57,10 @@ pub(super) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlit
 }
 
 /// Returns the entries that were tampered with.
-pub(super) fn tampered_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<HashSet<String>> {
+pub(in crate::store) fn tampered_entries(
+    connection: &Connection,
+    keys: &Keyring,
+) -> rusqlite::Result<HashSet<String>> {
     let mut changed = HashSet::new();
     for stem in entry_ids(connection)? {
         if !is_intact(connection, keys, &stem)? {
@@ -112,10 +115,10 @@ fn seal_context(stem: &str) -> SealContext<'_> {
 mod tests {
     use super::*;
     use crate::base::digest::Digest;
-    use crate::store::testkit::new_store;
-    use crate::store::{AcceptedRevision, EntryChange, Store};
+    use crate::store::testkit::{new_local_tables, open_local_tables};
+    use crate::store::{AcceptedRevision, EntryChange, LocalTables};
 
-    fn accept(store: &Store, number: u64) {
+    fn accept(store: &LocalTables, number: u64) {
         let documents = format!("acme {number}").into_bytes();
         let digest = Digest::of(&documents);
         let accepted = AcceptedRevision {
@@ -128,8 +131,8 @@ mod tests {
         store.apply_changes(&[EntryChange::Accept(accepted)]).expect("written");
     }
 
-    fn tamper(store: &Store, sql: &str) {
-        assert_eq!(store.connection().execute(sql, []).expect("changed"), 1, "{sql}");
+    fn tamper(store: &LocalTables, sql: &str) {
+        assert_eq!(store.database.connection().execute(sql, []).expect("changed"), 1, "{sql}");
     }
 
     #[test]
@@ -140,7 +143,7 @@ mod tests {
             "UPDATE entries SET held_against = NULL",
             "UPDATE entries SET seal = x'00'",
         ] {
-            let (_folder, store) = new_store();
+            let (_folder, store) = new_local_tables();
             (1..=3).for_each(|number| accept(&store, number));
             store.pin_revision("acme", 2, Some(Digest::of(b"x"))).expect("held");
             store.set_paused("acme", true).expect("paused");
@@ -163,11 +166,11 @@ mod tests {
 
     #[test]
     fn a_step_that_adds_a_column_leaves_entries_as_they_were_and_changed_ones_changed() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         accept(&store, 1);
         store.set_paused("other", true).expect("paused");
         tamper(&store, "UPDATE entries SET paused = 0 WHERE stem = 'other'");
-        let connection = store.connection();
+        let connection = store.database.connection();
         let changed = tampered_entries(&connection, &store.keyring).expect("read");
         connection.execute_batch("ALTER TABLE entries ADD COLUMN later TEXT").expect("altered");
         assert!(
@@ -186,11 +189,11 @@ mod tests {
             crate::store::KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")))
         };
         let (old, new) = ("ab".repeat(32), "cd".repeat(32));
-        let store = Store::open(folder.path(), &key(&[&old])).expect("made");
+        let store = open_local_tables(folder.path(), &key(&[&old]));
         accept(&store, 1);
         drop(store);
-        let store = Store::open(folder.path(), &key(&[&new, &old])).expect("opened");
-        let (_, seal) = read_columns(&store.connection(), "acme").expect("read").expect("there");
+        let store = open_local_tables(folder.path(), &key(&[&new, &old]));
+        let (_, seal) = read_columns(&store.database.connection(), "acme").expect("read").expect("there");
         assert!(store.keyring.is_current(&seal));
         assert!(!store.load_entries().expect("read")[0].paused);
     }

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, ErrorCode, MAIN_DB};
 
-use super::{Error, Store};
+use super::Database;
 use crate::base::random;
+use crate::store::Error;
 
 /// Called with the new state whenever the store becomes writable or unwritable.
 type WriteHealthCallback = Box<dyn Fn(bool) + Send + Sync>;
 
 /// The outcome of the last write.
-pub(super) struct WriteHealth {
+pub(in crate::store) struct WriteHealth {
     is_refusing: AtomicBool,
     callback: OnceLock<WriteHealthCallback>,
 }
@@ -34,7 +35,7 @@ impl WriteHealth {
 
     /// Records the outcome of a change. `written` says whether anything went to the disk: a change
     /// without effect proves nothing.
-    pub(super) fn observe_outcome<T>(&self, outcome: &rusqlite::Result<T>, written: bool) {
+    pub(in crate::store) fn observe_outcome<T>(&self, outcome: &rusqlite::Result<T>, written: bool) {
         match outcome {
             Ok(_) if written => self.set_refusing(false),
             Ok(_) => {}
@@ -44,15 +45,15 @@ impl WriteHealth {
     }
 }
 
-impl Store {
+impl Database {
     /// Returns whether the last write succeeded.
-    pub fn is_writable(&self) -> bool {
+    pub(in crate::store) fn is_writable(&self) -> bool {
         !self.write_health.is_refusing.load(Ordering::Relaxed)
     }
 
-    /// Calls `watcher` now and whenever [`Store::is_writable`] changes. There is one watcher at
+    /// Calls `watcher` now and whenever [`Database::is_writable`] changes. There is one watcher at
     /// most.
-    pub fn on_writable_change(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
+    pub(in crate::store) fn on_writable_change(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
         watcher(self.is_writable());
         let set = self.write_health.callback.set(Box::new(watcher));
         debug_assert!(set.is_ok(), "somebody watches already");
@@ -62,7 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot.
-    pub fn probe_write(&self) -> Result<(), Error> {
+    pub(in crate::store) fn probe_write(&self) -> Result<(), Error> {
         const MARK: &str = "INSERT INTO marks (name, value) VALUES ('tried', ?1)
                             ON CONFLICT (name) DO UPDATE SET value = ?1";
         self.commit(|connection| connection.execute(MARK, [random::bytes::<8>()]).map(drop))

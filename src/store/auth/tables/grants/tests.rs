@@ -2,9 +2,10 @@ use std::sync::Barrier;
 
 use jiff::ToSpan;
 
-use super::super::KeySource;
 use super::*;
-use crate::store::testkit::new_store;
+use crate::base::digest::Digest;
+use crate::store::KeySource;
+use crate::store::testkit::{new_auth_tables, open_auth_tables};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -19,7 +20,7 @@ fn beta() -> Incarnation {
     Incarnation::from_parts(&"beta".into(), acme().id())
 }
 
-fn create_grant(store: &Store, client_id: &str) -> GrantId {
+fn create_grant(store: &AuthTables, client_id: &str) -> GrantId {
     let id = GrantId::random();
     let (client_id, details) = (client_id.to_owned(), b"canary details".to_vec());
     let grant = CreateGrant {
@@ -50,7 +51,7 @@ fn rotation(id: GrantId, from: u32) -> RotateGrant {
 
 #[test]
 fn of_many_that_take_a_code_one_succeeds() {
-    let (_folder, store) = new_store();
+    let (_folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let start = Barrier::new(8);
     let takers = || {
@@ -67,7 +68,7 @@ fn of_many_that_take_a_code_one_succeeds() {
 
 #[test]
 fn a_grant_is_its_tenants_alone_and_sealed() {
-    let (folder, store) = new_store();
+    let (folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let grant = store.load_grant(&acme(), id, NOW).expect("read").expect("there");
     assert_eq!((grant.payload.as_slice(), grant.family_key), (&b"canary details"[..], [7; 32]));
@@ -83,7 +84,7 @@ fn a_grant_is_its_tenants_alone_and_sealed() {
 
 #[test]
 fn a_step_counts_once_and_in_time_only() {
-    let (_folder, store) = new_store();
+    let (_folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let late = RotateGrant { now: NOW + 60.seconds(), ..rotation(id, 0) };
     assert!(!store.take_code(&acme(), late).expect("answered"), "the code has expired");
@@ -98,7 +99,7 @@ fn a_step_counts_once_and_in_time_only() {
 
 #[test]
 fn what_is_revoked_outlives_the_process() {
-    let (folder, store) = new_store();
+    let (folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let forget = NOW + 3600.seconds();
     let client = RevokedSubject::Client(Digest::of(b"client"));
@@ -107,7 +108,7 @@ fn what_is_revoked_outlives_the_process() {
     }
     assert!(store.load_grant(&acme(), id, NOW).expect("read").is_none());
     drop(store);
-    let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+    let store = open_auth_tables(folder.path(), &KeySource::State);
     let subjects: Vec<_> =
         store.load_revocations().expect("read").known.into_iter().map(|it| it.1.subject).collect();
     assert!(subjects.contains(&RevokedSubject::Grant(id)) && subjects.contains(&client), "{subjects:?}");
@@ -117,7 +118,7 @@ fn what_is_revoked_outlives_the_process() {
 
 #[test]
 fn housekeeping_is_bounded() {
-    let (_folder, store) = new_store();
+    let (_folder, store) = new_auth_tables();
     for _ in 0..5 {
         create_grant(&store, "client");
     }
@@ -129,7 +130,7 @@ fn housekeeping_is_bounded() {
 
 #[test]
 fn the_grants_of_a_client_end_together() {
-    let (_folder, store) = new_store();
+    let (_folder, store) = new_auth_tables();
     let (first, second, other) =
         (create_grant(&store, "a"), create_grant(&store, "a"), create_grant(&store, "b"));
     let mut ended = store.delete_grants_of_client(&acme(), "a").expect("ended");

@@ -1,44 +1,24 @@
 //! The keys with which tenants sign access tokens.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
-use super::incarnation::Incarnation;
-use super::keyring::{Keyring, SealContext};
-use super::{Error, Store};
+use super::AuthTables;
+use crate::store::Error;
+use crate::store::auth::incarnation::Incarnation;
+use crate::store::auth::signing_key::SigningKey;
+use crate::store::keyring::{Keyring, SealContext};
 
-/// A signing key of one tenant.
-#[derive(Clone)]
-pub struct SigningKey {
-    /// Its RFC 7638 thumbprint.
-    pub kid: String,
-    /// From this time on new tokens are signed with it, until a later key takes over.
-    pub signs_from: Timestamp,
-    /// The private key, in the clear; it is sealed before it reaches the disk.
-    pub pkcs8: Vec<u8>,
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
-            .field("kid", &self.kid)
-            .field("signs_from", &self.signs_from)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Store {
+impl AuthTables {
     /// Returns the keys of a tenant, ordered by when they begin to sign.
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read, [`Error::CannotUnseal`] if one does not open.
-    pub fn load_signing_keys(&self, life: &Incarnation) -> Result<Vec<SigningKey>, Error> {
+    pub(in crate::store) fn load_signing_keys(&self, life: &Incarnation) -> Result<Vec<SigningKey>, Error> {
         const SELECT: &str = "SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1 AND life = ?2
              ORDER BY signs_from, kid";
         let read = || -> rusqlite::Result<Vec<(String, i64, Vec<u8>)>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -54,7 +34,7 @@ impl Store {
             let signs_from = Timestamp::from_second(signs_from).ok()?;
             Some(SigningKey { kid, signs_from, pkcs8 })
         };
-        let rows = read().map_err(self.database_error())?;
+        let rows = read().map_err(self.database.error())?;
         rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::CannotUnseal)
     }
 
@@ -62,12 +42,16 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn insert_first_signing_key(&self, life: &Incarnation, key: &SigningKey) -> Result<(), Error> {
+    pub(in crate::store) fn insert_first_signing_key(
+        &self,
+        life: &Incarnation,
+        key: &SigningKey,
+    ) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) SELECT ?1, ?2, ?3, ?4, ?5
             WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE tenant = ?1 AND life = ?2)";
         let (life, row) = (life.clone(), seal_key_row(&self.keyring, life, key));
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let (kid, signs_from, sealed) = row;
             let parameters = params![life.tenant(), life.id_bytes(), kid, signs_from, sealed];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
@@ -78,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written; then nothing has changed.
-    pub fn replace_signing_keys(
+    pub(in crate::store) fn replace_signing_keys(
         &self,
         life: &Incarnation,
         new: Option<&SigningKey>,
@@ -88,7 +72,7 @@ impl Store {
             "INSERT INTO signing_keys (tenant, life, kid, signs_from, pkcs8) VALUES (?1, ?2, ?3, ?4, ?5)";
         let row = new.map(|key| seal_key_row(&self.keyring, life, key));
         let life = life.clone();
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             for kid in gone {
                 let delete = "DELETE FROM signing_keys WHERE tenant = ?1 AND life = ?2 AND kid = ?3";
                 connection.execute(delete, params![life.tenant(), life.id_bytes(), kid])?;
@@ -102,7 +86,7 @@ impl Store {
     }
 
     /// Opens every key and returns how many there are.
-    pub(super) fn verify_signing_keys(&self) -> Result<usize, Error> {
+    pub(in crate::store) fn verify_signing_keys(&self) -> Result<usize, Error> {
         let lives = self.incarnations_in("signing_keys")?;
         lives.iter().map(|life| self.load_signing_keys(life).map(|keys| keys.len())).sum()
     }
@@ -116,7 +100,7 @@ fn seal_key_row(keys: &Keyring, life: &Incarnation, key: &SigningKey) -> (String
 }
 
 /// Assigns the keys of an earlier version to a life.
-pub(super) fn migrate_legacy(
+pub(in crate::store) fn migrate_legacy(
     transaction: &Transaction<'_>,
     keys: &Keyring,
     life: &Incarnation,
@@ -148,11 +132,11 @@ fn seal_context<'a>(tenant: &'a str, kid: &'a str) -> SealContext<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::testkit::new_store;
+    use crate::store::testkit::new_auth_tables;
 
     #[test]
     fn the_first_key_is_the_first_that_came() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_auth_tables();
         let key =
             |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };
         let (acme, beta) = (Incarnation::new(&"acme".into()), Incarnation::new(&"beta".into()));

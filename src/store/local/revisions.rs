@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use super::entry_claims::{self, EntryClaims};
-use super::keyring::{Keyring, SealContext};
+use super::entry_seal;
 use super::stored_entry::StoredEntry;
-use super::{Error, Store, entry_seal, schema};
+use super::tables::LocalTables;
 use crate::base::digest::Digest;
+use crate::store::keyring::{Keyring, SealContext};
+use crate::store::{Error, schema};
 
 /// How many revisions of an entry are kept.
 pub const REVISIONS_KEPT: u64 = 10;
@@ -63,7 +65,7 @@ pub struct RevisionInfo {
     pub accepted_at: Timestamp,
 }
 
-impl Store {
+impl LocalTables {
     /// Returns every entry and its claims. An entry that was tampered with is returned as paused.
     ///
     /// # Errors
@@ -74,7 +76,7 @@ impl Store {
                    (SELECT max(number) FROM revisions WHERE stem = e.stem)
             FROM entries e LEFT JOIN revisions r ON r.stem = e.stem AND r.number = e.in_force";
         let read = || -> rusqlite::Result<Vec<StoredEntry>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let changed = self.tampered_entries(&connection)?;
             let mut claims = self.load_claims(&connection)?;
             let mut all = connection.prepare(ALL)?;
@@ -107,7 +109,7 @@ impl Store {
             entries.extend(claims.into_values());
             Ok(entries)
         };
-        read().map_err(self.database_error())
+        read().map_err(self.database.error())
     }
 
     /// Writes the changes of a pass in one transaction.
@@ -118,7 +120,7 @@ impl Store {
         let mut changes = changes.into_iter().peekable();
         let writes = changes.peek().is_some();
         let write = || -> rusqlite::Result<()> {
-            let mut connection = self.connection();
+            let mut connection = self.database.connection();
             let transaction = connection.transaction()?;
             let mut pen = RevisionWriteTx::new(&transaction)?;
             for change in changes {
@@ -140,8 +142,8 @@ impl Store {
             transaction.commit()
         };
         let outcome = write();
-        self.write_health.observe_outcome(&outcome, writes);
-        outcome.map_err(self.database_error())
+        self.database.write_health.observe_outcome(&outcome, writes);
+        outcome.map_err(self.database.error())
     }
 
     /// Puts an older revision in force for as long as the files have the digest `against`.
@@ -179,7 +181,7 @@ impl Store {
     /// [`Error::Database`] if they cannot be read.
     pub fn list_revisions(&self, stem: &str) -> Result<Vec<RevisionInfo>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut all = connection.prepare(
                 "SELECT number, digest, accepted_at FROM revisions WHERE stem = ?1 ORDER BY number DESC",
             )?;
@@ -188,7 +190,7 @@ impl Store {
             })?;
             rows.collect()
         };
-        let rows = read().map_err(self.database_error())?;
+        let rows = read().map_err(self.database.error())?;
         let mark = |(number, digest, at): (i64, String, String)| {
             Some(RevisionInfo {
                 number: number.unsigned_abs(),
@@ -207,18 +209,18 @@ impl Store {
         let read = || {
             let sql = "SELECT documents FROM revisions WHERE stem = ?1 AND number = ?2";
             let parameters = params![stem, number.cast_signed()];
-            self.connection().query_row(sql, parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
+            self.database.connection().query_row(sql, parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
-        let Some(sealed) = read().map_err(self.database_error())? else { return Ok(None) };
+        let Some(sealed) = read().map_err(self.database.error())? else { return Ok(None) };
         let opened = self.keyring.open(&seal_context(stem, &number.to_string()), &sealed);
         opened.map(Some).ok_or(Error::CannotUnseal)
     }
 
     /// Opens every sealed value and returns how many entries and revisions there are.
-    pub(super) fn verify_entries(&self) -> Result<(usize, usize), Error> {
+    pub(in crate::store) fn verify_entries(&self) -> Result<(usize, usize), Error> {
         let stems = self.entry_ids()?;
-        let changed = || self.tampered_entries(&self.connection());
-        if !changed().map_err(self.database_error())?.is_empty() {
+        let changed = || self.tampered_entries(&self.database.connection());
+        if !changed().map_err(self.database.error())?.is_empty() {
             return Err(Error::CannotUnseal);
         }
         let mut revisions = 0;
@@ -228,8 +230,8 @@ impl Store {
                 revisions += 1;
             }
         }
-        let claims = || self.count_unreadable_claims(&self.connection());
-        match claims().map_err(self.database_error())? {
+        let claims = || self.count_unreadable_claims(&self.database.connection());
+        match claims().map_err(self.database.error())? {
             0 => Ok((stems.len(), revisions)),
             _ => Err(Error::CannotUnseal),
         }
@@ -239,11 +241,11 @@ impl Store {
     /// be relied on.
     fn entry_ids(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut all = connection.prepare("SELECT stem FROM entries")?;
             all.query_map([], |row| row.get(0))?.collect()
         };
-        read().map_err(self.database_error())
+        read().map_err(self.database.error())
     }
 
     /// Returns the entries that were tampered with. Earlier versions have no seals to tell.
@@ -257,7 +259,7 @@ impl Store {
     /// Changes an entry and seals it anew.
     fn update_entry(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
         let change = || -> rusqlite::Result<usize> {
-            let mut connection = self.connection();
+            let mut connection = self.database.connection();
             let transaction = connection.transaction()?;
             entry_seal::pause_if_tampered(&transaction, &self.keyring, stem)?;
             let rows = transaction.execute(sql, parameters)?;
@@ -265,8 +267,8 @@ impl Store {
             transaction.commit().map(|()| rows)
         };
         let outcome = change();
-        self.write_health.observe_outcome(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
-        outcome.map(drop).map_err(self.database_error())
+        self.database.write_health.observe_outcome(&outcome, outcome.as_ref().is_ok_and(|rows| *rows > 0));
+        outcome.map(drop).map_err(self.database.error())
     }
 }
 
@@ -327,9 +329,9 @@ fn seal_context<'a>(stem: &'a str, number: &'a str) -> SealContext<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::testkit::new_store;
+    use crate::store::testkit::new_local_tables;
 
-    fn accept(store: &Store, stem: &str, number: u64) {
+    fn accept(store: &LocalTables, stem: &str, number: u64) {
         let documents = format!("{stem} {number}").into_bytes();
         let digest = Digest::of(&documents);
         let accepted = AcceptedRevision {
@@ -342,13 +344,13 @@ mod tests {
         store.apply_changes(&[EntryChange::Accept(accepted)]).expect("written");
     }
 
-    fn entry(store: &Store, stem: &str) -> Option<StoredEntry> {
+    fn entry(store: &LocalTables, stem: &str) -> Option<StoredEntry> {
         store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == stem)
     }
 
     #[test]
     fn the_last_ten_revisions_are_kept_sealed() {
-        let (folder, store) = new_store();
+        let (folder, store) = new_local_tables();
         (1..=12).for_each(|number| accept(&store, "acme", number));
         let numbers: Vec<_> =
             store.list_revisions("acme").expect("read").iter().map(|mark| mark.number).collect();
@@ -362,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_hold_lasts_until_another_revision_is_accepted() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         (1..=3).for_each(|number| accept(&store, "acme", number));
         let against = Digest::of(b"acme 3");
         store.pin_revision("acme", 1, Some(against)).expect("held");
@@ -378,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_pause_outlives_its_entry_and_nothing_else_does() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         for stem in ["acme", "beta"] {
             accept(&store, stem, 1);
         }

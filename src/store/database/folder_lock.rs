@@ -4,13 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::Error;
 use crate::base::process_lock::{self, ProcessLock};
+use crate::store::Error;
 
 const LOCK_FILE: &str = "lock";
 
 /// Takes the lock of a folder, or fails with the process that holds it.
-pub(super) fn acquire(folder: &Path) -> Result<ProcessLock, Error> {
+pub(in crate::store) fn acquire(folder: &Path) -> Result<ProcessLock, Error> {
     let path = folder.join(LOCK_FILE);
     let writable =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);

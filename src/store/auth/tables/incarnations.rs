@@ -6,56 +6,26 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 
-use super::incarnation::{Incarnation, IncarnationId};
-use super::keyring::{Keyring, SealContext};
-use super::{Error, Store};
+use super::AuthTables;
+use crate::store::Error;
+use crate::store::auth::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
+use crate::store::keyring::{Keyring, SealContext};
 
 /// The tables whose rows belong to lives.
-const OWNED_TABLES: [&str; 5] = ["grants", "revoked", "signing_keys", "clients", "denied_clients"];
+pub(in crate::store) const OWNED_TABLES: [&str; 5] =
+    ["grants", "revoked", "signing_keys", "clients", "denied_clients"];
 
-/// A life as it is stored.
-#[derive(Debug, Clone)]
-pub struct IncarnationRecord {
-    /// The tenant and the id of the life.
-    pub incarnation: Incarnation,
-    /// The entry that holds the name; none yet if an earlier version stored what belongs to the
-    /// life.
-    pub entry_id: Option<Arc<str>>,
-    /// Data of the caller, in the clear; it is sealed before it reaches the disk.
-    pub payload: Vec<u8>,
-}
-
-/// A change to the life of a tenant.
-#[derive(Debug, Clone)]
-pub enum IncarnationChange {
-    /// This life begins, or stays; everything that belongs to another life of the tenant is
-    /// deleted.
-    Begin(IncarnationRecord),
-    /// The tenant has no life any more: everything stored for its logins is deleted.
-    End(Arc<str>),
-}
-
-impl IncarnationChange {
-    /// Returns the tenant whose life changes.
-    pub fn tenant(&self) -> &Arc<str> {
-        match self {
-            Self::Begin(kept) => &kept.incarnation.tenant,
-            Self::End(tenant) => tenant,
-        }
-    }
-}
-
-impl Store {
+impl AuthTables {
     /// Returns the life of every tenant that has one. A life whose row was tampered with counts as
     /// none.
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn load_incarnations(&self) -> Result<Vec<IncarnationRecord>, Error> {
+    pub(in crate::store) fn load_incarnations(&self) -> Result<Vec<IncarnationRecord>, Error> {
         let read = || -> rusqlite::Result<Vec<IncarnationRow>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare("SELECT tenant, id, stem, about FROM lives")?;
             let rows =
                 select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
@@ -77,14 +47,14 @@ impl Store {
                 payload: about,
             })
         };
-        Ok(read().map_err(self.database_error())?.into_iter().filter_map(open).collect())
+        Ok(read().map_err(self.database.error())?.into_iter().filter_map(open).collect())
     }
 
     /// Seals lives anew that an older master key sealed, so that its line can be removed. If they
     /// cannot be written now, the next start tries again.
-    pub fn reseal_incarnations(&self) {
+    pub(in crate::store) fn reseal_incarnations(&self) {
         let read = || -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare("SELECT tenant, about FROM lives")?;
             select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
@@ -108,58 +78,34 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written; then nothing has changed.
-    pub fn apply_incarnation_changes(&self, turns: &[IncarnationChange]) -> Result<(), Error> {
+    pub(in crate::store) fn apply_incarnation_changes(
+        &self,
+        turns: &[IncarnationChange],
+    ) -> Result<(), Error> {
         let sealed: Vec<_> = turns.iter().map(|turn| SealedChange::seal(turn, &self.keyring)).collect();
-        self.commit(move |connection| sealed.iter().try_for_each(|turn| turn.write(connection)))
+        self.database.commit(move |connection| sealed.iter().try_for_each(|turn| turn.write(connection)))
     }
 
     /// Returns the lives to which the rows of a table belong.
     pub(super) fn incarnations_in(&self, table: &'static str) -> Result<Vec<Incarnation>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare(&format!("SELECT DISTINCT tenant, life FROM {table}"))?;
             let life = |row: &Row<'_>| {
                 Ok(Incarnation { tenant: row.get::<_, String>(0)?.into(), id: IncarnationId(row.get(1)?) })
             };
             select.query_map([], life)?.collect()
         };
-        read().map_err(self.database_error())
+        read().map_err(self.database.error())
     }
 
     /// Opens every life and returns how many there are.
-    pub(super) fn verify_incarnations(&self) -> Result<usize, Error> {
-        let count = || self.connection().query_row("SELECT count(*) FROM lives", [], |row| row.get(0));
+    pub(in crate::store) fn verify_incarnations(&self) -> Result<usize, Error> {
+        let count =
+            || self.database.connection().query_row("SELECT count(*) FROM lives", [], |row| row.get(0));
         let (all, opened): (i64, _) =
-            (count().map_err(self.database_error())?, self.load_incarnations()?.len());
+            (count().map_err(self.database.error())?, self.load_incarnations()?.len());
         if usize::try_from(all) == Ok(opened) { Ok(opened) } else { Err(Error::CannotUnseal) }
-    }
-
-    /// Opens the grants, signing keys and clients of a schema without lives, and returns how many
-    /// of each there are.
-    pub(super) fn verify_legacy(&self) -> Result<[usize; 3], Error> {
-        const ALL: [(&str, &str); 3] = [
-            ("SELECT tenant, lower(hex(id)), details FROM grants", "grant"),
-            ("SELECT tenant, kid, pkcs8 FROM signing_keys", "signing-key"),
-            ("SELECT tenant, id, document FROM clients", "client"),
-        ];
-        let mut counts = [0; 3];
-        for ((select, purpose), count) in ALL.iter().zip(&mut counts) {
-            let read = || -> rusqlite::Result<Vec<(String, String, Vec<u8>)>> {
-                let connection = self.connection();
-                let mut select = connection.prepare(select)?;
-                let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-                rows.collect()
-            };
-            let rows = read().map_err(self.database_error())?;
-            let opens = |(tenant, row, sealed): &(String, String, Vec<u8>)| {
-                self.keyring.open(&SealContext { purpose, tenant, row }, sealed).is_some()
-            };
-            if !rows.iter().all(opens) {
-                return Err(Error::CannotUnseal);
-            }
-            *count = rows.len();
-        }
-        Ok(counts)
     }
 }
 
@@ -210,22 +156,14 @@ impl SealedChange {
     }
 }
 
-/// Assigns everything that an earlier version stored to lives that begin now and have no holder
-/// yet, and seals it so that seals cover whole rows. Part of the step to schema version 3. A value
-/// that does not open stays as it is, and opens nowhere.
-pub(super) fn migrate_legacy(transaction: &Transaction<'_>, keys: &Keyring) -> rusqlite::Result<()> {
-    let all = OWNED_TABLES.map(|table| format!("SELECT tenant FROM {table}")).join(" UNION ");
-    let tenants: Vec<String> =
-        transaction.prepare(&all)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    for tenant in tenants {
-        let life = Incarnation::new(&tenant.into());
-        super::grants::migrate_legacy(transaction, keys, &life)?;
-        super::signing_keys::migrate_legacy(transaction, keys, &life)?;
-        super::clients::migrate_legacy(transaction, keys, &life)?;
-        let kept = IncarnationRecord { incarnation: life, entry_id: None, payload: Vec::new() };
-        SealedChange::seal(&IncarnationChange::Begin(kept), keys).write(transaction)?;
-    }
-    Ok(())
+/// Writes a life that begins now and has no holder yet.
+pub(in crate::store) fn insert_unheld(
+    connection: &Connection,
+    keys: &Keyring,
+    life: Incarnation,
+) -> rusqlite::Result<()> {
+    let record = IncarnationRecord { incarnation: life, entry_id: None, payload: Vec::new() };
+    SealedChange::seal(&IncarnationChange::Begin(record), keys).write(connection)
 }
 
 fn seal_context(tenant: &str) -> SealContext<'_> {

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Statement, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::keyring::{Keyring, SealContext};
 use super::stored_entry::StoredEntry;
-use super::{Store, schema};
+use super::tables::LocalTables;
 use crate::base::digest::Digest;
 use crate::spec::{HeldClaim, HostName, Mount, Prefix, TenantName};
+use crate::store::keyring::{Keyring, SealContext};
+use crate::store::schema;
 
 /// All claims of one entry; writing them replaces those that were stored before.
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl HeldClaimRecord {
     }
 }
 
-impl Store {
+impl LocalTables {
     /// Returns the claims of each entry, as entries without any other content.
     pub(super) fn load_claims(
         &self,
@@ -112,7 +113,7 @@ impl Store {
     }
 
     /// Seals claims anew that an older master key sealed, so that its line can be removed.
-    pub(super) fn reseal_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(in crate::store) fn reseal_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
         for (stem, about) in select_claims(connection)? {
             let opened =
                 self.keyring.open(&seal_context(&stem), &about).filter(|_| !self.keyring.is_current(&about));
@@ -170,7 +171,7 @@ impl<'a> ClaimsWriteTx<'a> {
 mod tests {
     use super::*;
     use crate::store::EntryChange;
-    use crate::store::testkit::new_store;
+    use crate::store::testkit::new_local_tables;
 
     fn any_claim() -> HeldClaim {
         let mount = |host: Option<&str>, prefix| Mount {
@@ -189,19 +190,19 @@ mod tests {
         }
     }
 
-    fn write_claims(store: &Store, holding: Option<HeldClaim>, refused: Option<Digest>) {
+    fn write_claims(store: &LocalTables, holding: Option<HeldClaim>, refused: Option<Digest>) {
         let claims =
             EntryClaims { entry_id: "Acme".into(), claim: holding.map(Arc::new), rejected_claim: refused };
         store.apply_changes(&[EntryChange::Claims(claims)]).expect("written");
     }
 
-    fn entry(store: &Store) -> Option<StoredEntry> {
+    fn entry(store: &LocalTables) -> Option<StoredEntry> {
         store.load_entries().expect("read").pop()
     }
 
     #[test]
     fn what_is_held_and_refused_is_read_as_it_was_written() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         let refused = Digest::of(b"files");
         write_claims(&store, Some(any_claim()), Some(refused));
         let kept = entry(&store).expect("there");
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_gone_or_forgotten_holds_nothing() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         for paused in [true, false] {
             store.set_paused("Acme", paused).expect("written");
             write_claims(&store, Some(any_claim()), Some(Digest::of(b"files")));
@@ -232,10 +233,11 @@ mod tests {
 
     #[test]
     fn claims_that_somebody_moved_to_another_entry_count_for_nothing() {
-        let (_folder, store) = new_store();
+        let (_folder, store) = new_local_tables();
         write_claims(&store, Some(any_claim()), None);
-        let moved = store.connection().execute("UPDATE claims SET stem = 'evil'", []).expect("changed");
+        let moved =
+            store.database.connection().execute("UPDATE claims SET stem = 'evil'", []).expect("changed");
         assert_eq!((moved, entry(&store)), (1, None));
-        assert_eq!(store.count_unreadable_claims(&store.connection()).expect("read"), 1);
+        assert_eq!(store.count_unreadable_claims(&store.database.connection()).expect("read"), 1);
     }
 }

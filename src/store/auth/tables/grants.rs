@@ -7,144 +7,24 @@
 //! concurrent requests succeeds with it. The seal of a row also covers its clear columns, so a row
 //! that was tampered with does not open.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::incarnation::Incarnation;
-use super::keyring::{Keyring, SealContext};
-use super::{Error, Store};
-use crate::base::digest::Digest;
-use crate::base::{hex, random};
+use super::AuthTables;
+use crate::base::hex;
+use crate::store::Error;
+use crate::store::auth::grant::{
+    CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations,
+};
+use crate::store::auth::incarnation::Incarnation;
+use crate::store::keyring::{Keyring, SealContext};
 
-/// The id of a grant, unique across all tenants and for all time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct GrantId([u8; 16]);
-
-impl GrantId {
-    /// Generates an id that cannot be guessed.
-    pub fn random() -> Self {
-        Self(random::bytes())
-    }
-
-    /// Parses 32 lower-case hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let is_small = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        hex::decode(text).filter(|_| is_small).map(Self)
-    }
-}
-
-impl fmt::Display for GrantId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(f, &self.0)
-    }
-}
-
-impl fmt::Debug for GrantId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GrantId({self})")
-    }
-}
-
-/// A new grant whose authorization code is about to be issued.
-#[derive(Debug)]
-pub struct CreateGrant {
-    /// The id of the grant.
-    pub id: GrantId,
-    /// The client that the person allowed.
-    pub client_id: String,
-    /// When the code is issued.
-    pub now: Timestamp,
-    /// When the code expires.
-    pub code_expires_at: Timestamp,
-    /// The key from which the one-time tokens are derived.
-    pub family_key: [u8; 32],
-    /// What the person granted, in the clear; it is sealed before it reaches the disk.
-    pub payload: Vec<u8>,
-}
-
-/// A grant that has not expired.
-pub struct Grant {
-    /// The id of the grant.
-    pub id: GrantId,
-    /// The client that it was given to.
-    pub client_id: String,
-    /// The number of the one-time token issued last.
-    pub last_sequence: u32,
-    /// When that token was issued.
-    pub issued_at: Timestamp,
-    /// When the grant ends, however often it is refreshed.
-    pub ends_at: Timestamp,
-    /// The key from which the one-time tokens are derived.
-    pub family_key: [u8; 32],
-    /// What the person granted, in the clear.
-    pub payload: Vec<u8>,
-}
-
-impl fmt::Debug for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grant")
-            .field("id", &self.id)
-            .field("number", &self.last_sequence)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The step from one one-time token of a grant to the next.
-#[derive(Debug)]
-pub struct RotateGrant {
-    /// The id of the grant.
-    pub id: GrantId,
-    /// The number of the token that is used up.
-    pub from_sequence: u32,
-    /// The client that presented it.
-    pub client_id: String,
-    /// When the next token is issued.
-    pub now: Timestamp,
-    /// When the next token expires.
-    pub expires_at: Timestamp,
-    /// When the grant ends, however often it is refreshed.
-    pub ends_at: Timestamp,
-    /// The new details of the grant, in the clear; they are sealed before they reach the disk.
-    pub payload: Vec<u8>,
-}
-
-/// The subject of a revocation: the access tokens of one grant or of one client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RevokedSubject {
-    /// The id of a grant.
-    Grant(GrantId),
-    /// The digest of a client's id.
-    Client(Digest),
-}
-
-/// A revocation of access tokens that have not expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revocation {
-    /// Whose access tokens are revoked.
-    pub subject: RevokedSubject,
-    /// Tokens issued up to this time are revoked.
-    pub issued_until: Timestamp,
-    /// By this time all of them have expired.
-    pub forget_at: Timestamp,
-}
-
-/// All revocations in the store.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct StoredRevocations {
-    /// The revocations that opened, each with the life it belongs to.
-    pub known: Vec<(Incarnation, Revocation)>,
-    /// How many revocations were tampered with, so that it is unknown whose tokens they meant.
-    pub unreadable: usize,
-}
-
-impl Store {
+impl AuthTables {
     /// Stores a grant before its authorization code is issued.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
+    pub(in crate::store) fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO grants (tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details)
             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8)";
@@ -160,7 +40,7 @@ impl Store {
         let details =
             self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &grant.payload);
         let life = life.clone();
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let CreateGrant { id, client_id, .. } = grant;
             let parameters =
                 params![life.tenant(), life.id_bytes(), id.0, client_id, now, expires, family, details];
@@ -172,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
-    pub fn load_grant(
+    pub(in crate::store) fn load_grant(
         &self,
         life: &Incarnation,
         id: GrantId,
@@ -182,12 +62,12 @@ impl Store {
             SELECT client_id, number, issued_at, expires_at, ends_at, family, details FROM grants
             WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND expires_at > ?4";
         let read = || {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let parameters = params![life.tenant(), life.id_bytes(), id.0, now.as_second()];
             select.query_row(parameters, GrantRow::from_row).optional()
         };
-        let Some(found) = read().map_err(self.database_error())? else { return Ok(None) };
+        let Some(found) = read().map_err(self.database.error())? else { return Ok(None) };
         let row = id.to_string();
         let clear = family_clear_columns(life, &found.client_id);
         let family = self.keyring.open_row(&family_context(life, &row), &clear, &found.family);
@@ -212,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+    pub(in crate::store) fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
         debug_assert_eq!(step.from_sequence, 0, "the code is the first of a grant's tokens");
         self.advance_sequence(life, step)
     }
@@ -222,7 +102,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn rotate_refresh(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+    pub(in crate::store) fn rotate_refresh(
+        &self,
+        life: &Incarnation,
+        step: RotateGrant,
+    ) -> Result<bool, Error> {
         debug_assert_ne!(step.from_sequence, 0, "the first of a grant's tokens is its code");
         self.advance_sequence(life, step)
     }
@@ -238,7 +122,7 @@ impl Store {
         let details =
             self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &step.payload);
         let life = life.clone();
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let RotateGrant { id, from_sequence: from, client_id, .. } = step;
             let whose = (life.tenant(), life.id_bytes());
             let parameters =
@@ -251,13 +135,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn revoke(&self, life: &Incarnation, revoked: Revocation) -> Result<(), Error> {
+    pub(in crate::store) fn revoke(&self, life: &Incarnation, revoked: Revocation) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
         let seal = seal_revocation(&self.keyring, life, &revoked);
         let life = life.clone();
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let whose = (life.tenant(), life.id_bytes());
             if let RevokedSubject::Grant(id) = revoked.subject {
                 const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
@@ -273,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn delete_grants_of_client(
+    pub(in crate::store) fn delete_grants_of_client(
         &self,
         life: &Incarnation,
         client_id: &str,
@@ -281,7 +165,7 @@ impl Store {
         const DELETE: &str =
             "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND client_id = ?3 RETURNING id";
         let (life, client_id) = (life.clone(), client_id.to_owned());
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let mut delete = connection.prepare_cached(DELETE)?;
             let parameters = params![life.tenant(), life.id_bytes(), client_id];
             let ids = delete.query_map(parameters, |row| row.get(0).map(GrantId))?;
@@ -293,20 +177,20 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn load_revocations(&self) -> Result<StoredRevocations, Error> {
+    pub(in crate::store) fn load_revocations(&self) -> Result<StoredRevocations, Error> {
         const SELECT: &str = "SELECT subject, issued_until, forget_at, seal FROM revoked
                               WHERE tenant = ?1 AND life = ?2";
         let mut all = StoredRevocations::default();
         for life in self.incarnations_in("revoked")? {
             let read = || -> rusqlite::Result<Vec<RevocationRow>> {
-                let connection = self.connection();
+                let connection = self.database.connection();
                 let mut select = connection.prepare_cached(SELECT)?;
                 let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
                 })?;
                 rows.collect()
             };
-            for found in read().map_err(self.database_error())? {
+            for found in read().map_err(self.database.error())? {
                 match self.open_revocation(&life, &found) {
                     Some(revoked) => all.known.push((life.clone(), revoked)),
                     None => all.unreadable += 1,
@@ -337,23 +221,23 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
+    pub(in crate::store) fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
         const DELETE: [&str; 2] = [
             "DELETE FROM grants WHERE (tenant, id) IN
                  (SELECT tenant, id FROM grants WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
             "DELETE FROM revoked WHERE (tenant, subject) IN
                  (SELECT tenant, subject FROM revoked WHERE forget_at <= ?1 LIMIT ?2)",
         ];
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let parameters = params![now.as_second(), at_most];
             DELETE.iter().map(|delete| connection.prepare_cached(delete)?.execute(parameters)).sum()
         })
     }
 
     /// Opens every sealed value of grants and revocations, and returns how many grants there are.
-    pub(super) fn verify_grants(&self) -> Result<usize, Error> {
+    pub(in crate::store) fn verify_grants(&self) -> Result<usize, Error> {
         let ids = |life: &Incarnation| -> rusqlite::Result<Vec<GrantId>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare("SELECT id FROM grants WHERE tenant = ?1 AND life = ?2")?;
             let rows =
                 select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0).map(GrantId))?;
@@ -361,7 +245,7 @@ impl Store {
         };
         let mut opened = 0;
         for life in self.incarnations_in("grants")? {
-            for id in ids(&life).map_err(self.database_error())? {
+            for id in ids(&life).map_err(self.database.error())? {
                 self.load_grant(&life, id, Timestamp::MIN)?;
                 opened += 1;
             }
@@ -374,7 +258,7 @@ impl Store {
 }
 
 /// Assigns the grants and revocations of an earlier version to a life.
-pub(super) fn migrate_legacy(
+pub(in crate::store) fn migrate_legacy(
     transaction: &Transaction<'_>,
     keys: &Keyring,
     life: &Incarnation,
@@ -478,21 +362,6 @@ impl GrantRow {
     fn clear_columns(&self) -> GrantClearColumns<'_> {
         let Self { number, issued, expires, ends, .. } = *self;
         GrantClearColumns { client_id: &self.client_id, number, issued, expires, ends }
-    }
-}
-
-impl RevokedSubject {
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Grant(id) => &id.0,
-            Self::Client(digest) => digest.as_bytes(),
-        }
-    }
-
-    /// Tells grants and clients apart by the length of their ids.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let client = || bytes.try_into().ok().map(|bytes| Self::Client(Digest::from_bytes(bytes)));
-        bytes.try_into().ok().map(|id| Self::Grant(GrantId(id))).or_else(client)
     }
 }
 

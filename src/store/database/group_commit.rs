@@ -8,8 +8,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use rusqlite::{Connection, ffi};
 
+use super::Database;
 use super::write_health::has_changed_rows;
-use super::{Error, Store};
+use crate::store::Error;
 
 /// Changes that wait for the connection.
 #[derive(Default)]
@@ -29,10 +30,10 @@ impl CommitQueue {
     }
 }
 
-impl Store {
+impl Database {
     /// Makes a change together with those of other callers. When this returns `Ok`, the change is
     /// on the disk; otherwise it was not made.
-    pub(super) fn commit<T, W>(&self, work: W) -> Result<T, Error>
+    pub(in crate::store) fn commit<T, W>(&self, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -50,7 +51,7 @@ impl Store {
         drop(connection);
         let outcome = told.recv().expect("whoever takes a change tells how it ended");
         self.write_health.observe_outcome(&outcome, false);
-        outcome.map_err(self.database_error())
+        outcome.map_err(self.error())
     }
 }
 

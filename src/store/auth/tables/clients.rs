@@ -6,23 +6,29 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::incarnation::Incarnation;
-use super::keyring::{Keyring, SealContext};
-use super::{Error, Store};
+use super::AuthTables;
 use crate::base::digest::Digest;
+use crate::store::Error;
+use crate::store::auth::incarnation::Incarnation;
+use crate::store::keyring::{Keyring, SealContext};
 
-impl Store {
+impl AuthTables {
     /// Stores a client and returns whether its id was free. `document` is sealed before it reaches
     /// the disk.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn insert_client(&self, life: &Incarnation, id: &str, document: &[u8]) -> Result<bool, Error> {
+    pub(in crate::store) fn insert_client(
+        &self,
+        life: &Incarnation,
+        id: &str,
+        document: &[u8],
+    ) -> Result<bool, Error> {
         const INSERT: &str = "INSERT INTO clients (tenant, life, id, document) VALUES (?1, ?2, ?3, ?4)
                               ON CONFLICT DO NOTHING";
         let sealed = self.keyring.seal_row(&seal_context(life, id), &clear_columns(life), document);
         let (life, id) = (life.clone(), id.to_owned());
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let parameters = params![life.tenant(), life.id_bytes(), id, sealed];
             Ok(connection.execute(INSERT, parameters)? == 1)
         })
@@ -32,15 +38,19 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
-    pub fn load_client(&self, life: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(in crate::store) fn load_client(
+        &self,
+        life: &Incarnation,
+        id: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
         const SELECT: &str = "SELECT document FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let read = || {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let parameters = params![life.tenant(), life.id_bytes(), id];
             select.query_row(parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
-        let Some(sealed) = read().map_err(self.database_error())? else { return Ok(None) };
+        let Some(sealed) = read().map_err(self.database.error())? else { return Ok(None) };
         self.keyring
             .open_row(&seal_context(life, id), &clear_columns(life), &sealed)
             .map(Some)
@@ -51,24 +61,33 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn list_client_ids(&self, life: &Incarnation) -> Result<Vec<String>, Error> {
+    pub(in crate::store) fn list_client_ids(&self, life: &Incarnation) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select =
                 connection.prepare("SELECT id FROM clients WHERE tenant = ?1 AND life = ?2 ORDER BY id")?;
             select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0))?.collect()
         };
-        read().map_err(self.database_error())
+        read().map_err(self.database.error())
+    }
+
+    /// Returns the ids and documents of a tenant's clients, sorted by id.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read, [`Error::CannotUnseal`] if one does not open.
+    pub(in crate::store) fn load_clients(&self, life: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let load = |id: String| Ok(self.load_client(life, &id)?.map(|document| (id, document)));
+        self.list_client_ids(life)?.into_iter().filter_map(|id| load(id).transpose()).collect()
     }
 
     /// Deletes a client and returns whether there was one.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn delete_client(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+    pub(in crate::store) fn delete_client(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
         const DELETE: &str = "DELETE FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let (life, id) = (life.clone(), id.to_owned());
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             Ok(connection.execute(DELETE, params![life.tenant(), life.id_bytes(), id])? == 1)
         })
     }
@@ -77,13 +96,18 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn deny_client(&self, life: &Incarnation, id: &str, now: Timestamp) -> Result<(), Error> {
+    pub(in crate::store) fn deny_client(
+        &self,
+        life: &Incarnation,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         const INSERT: &str = "INSERT INTO denied_clients (tenant, life, client, denied_at, seal)
                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         let (client, now) = (Digest::of(id.as_bytes()), now.as_second());
         let seal = seal_denied(&self.keyring, life, &client, now);
         let life = life.clone();
-        self.commit(move |connection| {
+        self.database.commit(move |connection| {
             let parameters = params![life.tenant(), life.id_bytes(), client.as_bytes(), now, seal];
             connection.execute(INSERT, parameters).map(drop)
         })
@@ -93,18 +117,18 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read.
-    pub fn is_client_denied(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+    pub(in crate::store) fn is_client_denied(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
         const SELECT: &str = "SELECT 1 FROM denied_clients WHERE tenant = ?1 AND life = ?2 AND client = ?3";
         let client = Digest::of(id.as_bytes());
         let read = || {
-            let connection = self.connection();
+            let connection = self.database.connection();
             connection.prepare_cached(SELECT)?.exists(params![
                 life.tenant(),
                 life.id_bytes(),
                 client.as_bytes()
             ])
         };
-        read().map_err(self.database_error())
+        read().map_err(self.database.error())
     }
 
     /// Returns the tenants that have a denied client whose row was tampered with, so that it is
@@ -112,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn tenants_with_unreadable_denials(&self) -> Result<Vec<Arc<str>>, Error> {
+    pub(in crate::store) fn tenants_with_unreadable_denials(&self) -> Result<Vec<Arc<str>>, Error> {
         let mut doubtful = Vec::new();
         for life in self.incarnations_in("denied_clients")? {
             match self.load_denied_clients(&life) {
@@ -128,7 +152,7 @@ impl Store {
         const SELECT: &str =
             "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";
         let read = || -> rusqlite::Result<Vec<DeniedRow>> {
-            let connection = self.connection();
+            let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -142,12 +166,12 @@ impl Store {
                 .open_row(&denied_seal_context(life, &row), &denied_clear_columns(life, denied_at), &seal)
                 .map(|_| client)
         };
-        let rows = read().map_err(self.database_error())?;
+        let rows = read().map_err(self.database.error())?;
         rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::CannotUnseal)
     }
 
     /// Opens every client and returns how many there are.
-    pub(super) fn verify_clients(&self) -> Result<usize, Error> {
+    pub(in crate::store) fn verify_clients(&self) -> Result<usize, Error> {
         let mut opened = 0;
         for life in self.incarnations_in("clients")? {
             for id in self.list_client_ids(&life)? {
@@ -166,7 +190,7 @@ impl Store {
 type DeniedRow = ([u8; 32], i64, Vec<u8>);
 
 /// Assigns the clients of an earlier version to a life.
-pub(super) fn migrate_legacy(
+pub(in crate::store) fn migrate_legacy(
     transaction: &Transaction<'_>,
     keys: &Keyring,
     life: &Incarnation,

@@ -3,9 +3,9 @@ use jiff::{Timestamp, ToSpan};
 use super::*;
 use crate::base::digest::Digest;
 use crate::base::hex;
-use crate::store::testkit::new_store;
+use crate::store::testkit::{new_auth_tables, open_auth_tables};
 use crate::store::{
-    CreateGrant, GrantId, KeySource, Revocation, RevokedSubject, RotateGrant, SigningKey, schema,
+    CreateGrant, GrantId, KeySource, Revocation, RevokedSubject, RotateGrant, SigningKey, Store, migration,
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -23,7 +23,7 @@ fn begin_change(life: &Incarnation, stem: &str) -> IncarnationChange {
 }
 
 /// Stores an item of every kind. Returns the ids of the grant and of the client.
-fn fill(store: &Store, life: &Incarnation) -> (GrantId, String) {
+fn fill(store: &AuthTables, life: &Incarnation) -> (GrantId, String) {
     let id = GrantId::random();
     let (client_id, details) = ("client".to_owned(), b"details".to_vec());
     let expires = NOW + 60.seconds();
@@ -47,7 +47,7 @@ fn fill(store: &Store, life: &Incarnation) -> (GrantId, String) {
     (id, client)
 }
 
-fn has_all(store: &Store, life: &Incarnation, (id, client): &(GrantId, String)) -> [bool; 5] {
+fn has_all(store: &AuthTables, life: &Incarnation, (id, client): &(GrantId, String)) -> [bool; 5] {
     let is_revoked = |revoked: &(Incarnation, Revocation)| revoked.0 == *life;
     [
         store.load_grant(life, *id, NOW).expect("read").is_some(),
@@ -60,7 +60,7 @@ fn has_all(store: &Store, life: &Incarnation, (id, client): &(GrantId, String)) 
 
 #[test]
 fn what_belongs_to_one_life_does_not_exist_to_another_and_goes_with_it() {
-    let (_folder, store) = new_store();
+    let (_folder, store) = new_auth_tables();
     let (first, second, other) = (new_incarnation("acme"), new_incarnation("acme"), new_incarnation("beta"));
     store.apply_incarnation_changes(&[begin_change(&first, "a"), begin_change(&other, "b")]).expect("kept");
     let (of_first, of_other) = (fill(&store, &first), fill(&store, &other));
@@ -82,7 +82,7 @@ fn what_belongs_to_one_life_does_not_exist_to_another_and_goes_with_it() {
 }
 
 /// Flips a byte of one value of a table in a copy of the store's folder, and opens the copy.
-fn copy_and_tamper(folder: &std::path::Path, table: &str, column: &str) -> (tempfile::TempDir, Store) {
+fn copy_and_tamper(folder: &std::path::Path, table: &str, column: &str) -> (tempfile::TempDir, AuthTables) {
     let copy = tempfile::tempdir().expect("a folder");
     for name in ["tenantd.db", "master.key"] {
         std::fs::copy(folder.join(name), copy.path().join(name)).expect("copied");
@@ -103,13 +103,13 @@ fn copy_and_tamper(folder: &std::path::Path, table: &str, column: &str) -> (temp
     let changed = connection.execute(&format!("UPDATE {table} SET {column} = {flipped}"), []);
     assert!(changed.expect("changed") > 0, "{table} is empty");
     drop(connection);
-    let store = Store::open(copy.path(), &KeySource::State).expect("opened");
+    let store = open_auth_tables(copy.path(), &KeySource::State);
     (copy, store)
 }
 
 #[test]
 fn a_row_that_was_changed_is_none_or_refused_and_never_worth_more() {
-    let (folder, store) = new_store();
+    let (folder, store) = new_auth_tables();
     let acme = new_incarnation("acme");
     store.apply_incarnation_changes(&[begin_change(&acme, "a")]).expect("kept");
     let of_acme = fill(&store, &acme);
@@ -192,13 +192,14 @@ fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
     let keys =
         Keyring::load(folder.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}"));
     let mut connection = Connection::open(folder.path().join("tenantd.db")).expect("made");
-    schema::upgrade(&mut connection, &keys, 0, 2).expect("made");
+    migration::upgrade(&mut connection, &keys, 0, 2).expect("made");
     let id = GrantId::random();
     write_as_version_2(&connection, &keys, id).expect("written");
     drop(connection);
 
     let store = Store::open(folder.path(), &KeySource::State).expect("brought up");
-    assert!(!store.load_entries().expect("read")[0].paused, "nobody paused it");
+    assert!(!store.local().tables().load_entries().expect("read")[0].paused, "nobody paused it");
+    let store = store.auth().tables();
     let lives = store.load_incarnations().expect("read");
     let acme = lives.iter().find(|kept| **kept.incarnation.tenant() == *"acme").expect("it has a life");
     assert_eq!((&acme.entry_id, acme.payload.len()), (&None, 0), "nobody has taken it");
@@ -236,13 +237,16 @@ fn an_older_master_key_can_go_after_a_start() {
     let key = |lines: &[&str]| KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")));
     let (old, new) = ("ab".repeat(32), "cd".repeat(32));
     let acme = new_incarnation("acme");
-    let store = Store::open(folder.path(), &key(&[&old])).expect("made");
+    let store = open_auth_tables(folder.path(), &key(&[&old]));
     store.apply_incarnation_changes(&[begin_change(&acme, "a")]).expect("kept");
     drop(store);
-    let store = Store::open(folder.path(), &key(&[&new, &old])).expect("opened");
-    let is_current = |store: &Store| {
-        let about: Vec<u8> =
-            store.connection().query_row("SELECT about FROM lives", [], |row| row.get(0)).expect("there");
+    let store = open_auth_tables(folder.path(), &key(&[&new, &old]));
+    let is_current = |store: &AuthTables| {
+        let about: Vec<u8> = store
+            .database
+            .connection()
+            .query_row("SELECT about FROM lives", [], |row| row.get(0))
+            .expect("there");
         store.keyring.is_current(&about)
     };
     assert!(!is_current(&store));

@@ -51,6 +51,38 @@ impl Incarnation {
     }
 }
 
+/// A life as it is stored.
+#[derive(Debug, Clone)]
+pub struct IncarnationRecord {
+    /// The tenant and the id of the life.
+    pub incarnation: Incarnation,
+    /// The entry that holds the name; none yet if an earlier version stored what belongs to the
+    /// life.
+    pub entry_id: Option<Arc<str>>,
+    /// Data of the caller, in the clear; it is sealed before it reaches the disk.
+    pub payload: Vec<u8>,
+}
+
+/// A change to the life of a tenant.
+#[derive(Debug, Clone)]
+pub enum IncarnationChange {
+    /// This life begins, or stays; everything that belongs to another life of the tenant is
+    /// deleted.
+    Begin(IncarnationRecord),
+    /// The tenant has no life any more: everything stored for its logins is deleted.
+    End(Arc<str>),
+}
+
+impl IncarnationChange {
+    /// Returns the tenant whose life changes.
+    pub fn tenant(&self) -> &Arc<str> {
+        match self {
+            Self::Begin(kept) => &kept.incarnation.tenant,
+            Self::End(tenant) => tenant,
+        }
+    }
+}
+
 impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Life").field("tenant", &self.tenant).finish_non_exhaustive()

@@ -1,0 +1,316 @@
+//! The auth store: grants, revocations, signing keys, clients, and the lives of tenants that all of
+//! these belong to. Several gateways could share it, so its functions are named by intent, take the
+//! life first and return owned values, and its errors say nothing of the database behind it.
+//!
+//! Guarantees: what a function wrote is on the disk when it returns `Ok`, and was not written
+//! otherwise. A code is redeemed once and a refresh token rotated once, however many ask at the
+//! same time.
+
+mod error;
+mod grant;
+mod incarnation;
+mod signing_key;
+pub(super) mod tables;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::error::{Error, ErrorKind};
+pub use self::grant::{
+    CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations,
+};
+pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
+pub use self::signing_key::SigningKey;
+use self::tables::AuthTables;
+
+/// The auth store. Cheap to clone. Each function is one turn on a thread that may block, where
+/// concurrent writes share one sync of the disk. A write that was begun is finished even if its
+/// caller stops waiting. Any function may fail with [`ErrorKind::Interrupted`].
+#[derive(Clone)]
+pub struct AuthStore {
+    tables: Arc<AuthTables>,
+}
+
+/// What the store holds when a gateway starts.
+#[derive(Debug)]
+pub struct StoredAuthState {
+    /// The life of every tenant that has one.
+    pub incarnations: Vec<IncarnationRecord>,
+    /// The revocations of all tenants.
+    pub revocations: StoredRevocations,
+    /// The tenants that have a denied client whose row was tampered with, so that it is unknown
+    /// which client was meant.
+    pub tenants_with_unreadable_denials: Vec<Arc<str>>,
+}
+
+impl AuthStore {
+    pub(super) fn new(tables: AuthTables) -> Self {
+        Self { tables: Arc::new(tables) }
+    }
+
+    /// Loads what a gateway must know from the start. Seals lives anew that an older master key
+    /// sealed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be read. What does not open is told in the state.
+    pub async fn load_state(&self) -> Result<StoredAuthState, Error> {
+        self.run(|tables| {
+            tables.reseal_incarnations();
+            Ok(StoredAuthState {
+                incarnations: tables.load_incarnations()?,
+                revocations: tables.load_revocations()?,
+                tenants_with_unreadable_denials: tables.tenants_with_unreadable_denials()?,
+            })
+        })
+        .await
+    }
+
+    /// Writes changes of lives and deletes what belonged to those that ended; all or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn apply_incarnation_changes(&self, changes: Vec<IncarnationChange>) -> Result<(), Error> {
+        self.run(move |tables| tables.apply_incarnation_changes(&changes)).await
+    }
+
+    /// Stores a grant before its authorization code is issued.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.create_grant(&life, grant)).await
+    }
+
+    /// Returns a grant, unless it has expired.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
+    pub async fn load_grant(
+        &self,
+        life: &Incarnation,
+        id: GrantId,
+        now: Timestamp,
+    ) -> Result<Option<Grant>, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.load_grant(&life, id, now)).await
+    }
+
+    /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
+    /// expired; of several concurrent attempts one succeeds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.take_code(&life, step)).await
+    }
+
+    /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
+    /// several concurrent attempts one succeeds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn rotate_refresh(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.rotate_refresh(&life, step)).await
+    }
+
+    /// Deletes all grants of a client and returns their ids.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn delete_grants_of_client(
+        &self,
+        life: &Incarnation,
+        client_id: &str,
+    ) -> Result<Vec<GrantId>, Error> {
+        let (life, client_id) = (life.clone(), client_id.to_owned());
+        self.run(move |tables| tables.delete_grants_of_client(&life, &client_id)).await
+    }
+
+    /// Revokes the access tokens of a subject, and deletes its grant if the subject is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn revoke(&self, life: &Incarnation, revocation: Revocation) -> Result<(), Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.revoke(&life, revocation)).await
+    }
+
+    /// Writes revocations that could not be written before, until one cannot be written now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn revoke_all(&self, revocations: Vec<(Incarnation, Revocation)>) -> Result<(), Error> {
+        let write = move |tables: &AuthTables| {
+            revocations.iter().try_for_each(|(life, revocation)| tables.revoke(life, *revocation))
+        };
+        self.run(write).await
+    }
+
+    /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
+    /// it deleted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
+        self.run(move |tables| tables.delete_expired(now, at_most)).await
+    }
+
+    /// Returns the signing keys of a tenant, ordered by when they begin to sign.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
+    /// open.
+    pub async fn load_signing_keys(&self, life: &Incarnation) -> Result<Vec<SigningKey>, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.load_signing_keys(&life)).await
+    }
+
+    /// Stores the first signing key of a tenant, unless the tenant has one. Returns the tenant's
+    /// keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written, [`ErrorKind::Corrupt`] if a key of the
+    /// tenant does not open.
+    pub async fn insert_first_signing_key(
+        &self,
+        life: &Incarnation,
+        key: SigningKey,
+    ) -> Result<Vec<SigningKey>, Error> {
+        let life = life.clone();
+        self.run(move |tables| {
+            tables.insert_first_signing_key(&life, &key)?;
+            tables.load_signing_keys(&life)
+        })
+        .await
+    }
+
+    /// Deletes the signing keys with the ids `gone` and adds `new`, all or nothing. Returns the
+    /// tenant's keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written, [`ErrorKind::Corrupt`] if a key of the
+    /// tenant does not open.
+    pub async fn replace_signing_keys(
+        &self,
+        life: &Incarnation,
+        new: Option<SigningKey>,
+        gone: Vec<String>,
+    ) -> Result<Vec<SigningKey>, Error> {
+        let life = life.clone();
+        self.run(move |tables| {
+            tables.replace_signing_keys(&life, new.as_ref(), gone)?;
+            tables.load_signing_keys(&life)
+        })
+        .await
+    }
+
+    /// Stores a client that an operator entered, and returns whether its id was free.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn insert_client(
+        &self,
+        life: &Incarnation,
+        id: &str,
+        document: Vec<u8>,
+    ) -> Result<bool, Error> {
+        let (life, id) = (life.clone(), id.to_owned());
+        self.run(move |tables| tables.insert_client(&life, &id, &document)).await
+    }
+
+    /// Returns the document of a client that an operator entered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
+    pub async fn load_client(&self, life: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (life, id) = (life.clone(), id.to_owned());
+        self.run(move |tables| tables.load_client(&life, &id)).await
+    }
+
+    /// Returns the ids and documents of the clients that an operator entered, sorted by id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
+    /// open.
+    pub async fn load_clients(&self, life: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.load_clients(&life)).await
+    }
+
+    /// Returns how many clients an operator entered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if they cannot be read.
+    pub async fn count_clients(&self, life: &Incarnation) -> Result<usize, Error> {
+        let life = life.clone();
+        self.run(move |tables| tables.list_client_ids(&life).map(|ids| ids.len())).await
+    }
+
+    /// Deletes a client and returns whether there was one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn delete_client(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+        let (life, id) = (life.clone(), id.to_owned());
+        self.run(move |tables| tables.delete_client(&life, &id)).await
+    }
+
+    /// Denies a client from now on, although its id is genuine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn deny_client(&self, life: &Incarnation, id: &str, now: Timestamp) -> Result<(), Error> {
+        let (life, id) = (life.clone(), id.to_owned());
+        self.run(move |tables| tables.deny_client(&life, &id, now)).await
+    }
+
+    /// Returns whether a client is denied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be read.
+    pub async fn is_client_denied(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+        let (life, id) = (life.clone(), id.to_owned());
+        self.run(move |tables| tables.is_client_denied(&life, &id)).await
+    }
+
+    /// Returns whether the last write succeeded.
+    pub fn is_writable(&self) -> bool {
+        self.tables.database().is_writable()
+    }
+
+    /// Writes a value that nothing reads, to find out whether the store can be written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn probe_write(&self) -> Result<(), Error> {
+        self.run(|tables| tables.database().probe_write()).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AuthTables) -> Result<T, crate::store::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let tables = Arc::clone(&self.tables);
+        let done = tokio::task::spawn_blocking(move || work(&tables)).await;
+        done.map_err(|_| Error::interrupted())?.map_err(Error::from)
+    }
+
+    /// Returns the functions that block, for threads that may.
+    pub(in crate::store) fn tables(&self) -> &AuthTables {
+        &self.tables
+    }
+}
+
+impl fmt::Debug for AuthStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthStore").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
