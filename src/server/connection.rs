@@ -35,7 +35,7 @@ use self::timeouts::TimeoutStream;
 use super::budgets::Attribution;
 use super::dispatch::{self, DispatchedResponse};
 use super::request::ConnInfo;
-use super::tls::{self, Protocol, Shaken};
+use super::tls::{self, Handshake, Protocol};
 use super::{Server, response};
 use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
@@ -53,12 +53,12 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     // stream is too large to move around.
     let handshake = Box::pin(tls::handshake(stream, config, server.acme_challenge_tls.clone(), nameless));
     let error = match tokio::time::timeout(deadline, handshake).await {
-        Ok(Ok(Shaken::Tls(stream))) => return serve_tls(server, stream, info, activity).await,
-        Ok(Ok(Shaken::Told(stream))) => {
+        Ok(Ok(Handshake::Tls(stream))) => return serve_tls(server, stream, info, activity).await,
+        Ok(Ok(Handshake::PlainHttp(stream))) => {
             Connection::new(Arc::clone(&server), info.clone(), activity).linger(stream).await;
             None
         }
-        Ok(Ok(Shaken::Challenged)) => None,
+        Ok(Ok(Handshake::AcmeChallenge)) => None,
         Ok(Err(error)) => Some(error),
         Err(late) => Some(late.into()),
     };

@@ -4,33 +4,33 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::connection::Activity;
-use crate::base::evicting_limiter::{self, AcceptPermit, EvictingLimiter};
+use crate::base::evicting_limiter::{AcceptPermit, EvictablePermit, EvictingLimiter};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
 
 /// Admits connections: a permit is acquired before accepting, the client network is counted after.
 pub(super) struct ConnectionLimiter {
-    places: Arc<EvictingLimiter<Activity>>,
+    limiter: Arc<EvictingLimiter<Activity>>,
     metrics: Arc<Metrics>,
 }
 
 /// The permit of one connection; returned when dropped.
 pub(super) struct ConnectionPermit {
-    place: evicting_limiter::EvictablePermit<Activity>,
+    permit: EvictablePermit<Activity>,
     metrics: Arc<Metrics>,
 }
 
 impl ConnectionLimiter {
     pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
-        Self { places: EvictingLimiter::new(limits.connections, limits.connections_per_ip), metrics }
+        Self { limiter: EvictingLimiter::new(limits.connections, limits.connections_per_ip), metrics }
     }
 
     /// Waits until one more connection may be accepted; further connections queue in the kernel.
     pub(super) async fn acquire(&self) -> AcceptPermit {
-        if self.places.is_full() {
+        if self.limiter.is_full() {
             self.metrics.record_refused_connection("cap");
         }
-        self.places.acquire(|| self.metrics.record_refused_connection("gave_way")).await
+        self.limiter.acquire(|| self.metrics.record_refused_connection("gave_way")).await
     }
 
     /// Counts a connection from `address` (IPv6: its /64). Returns `None` if that network has
@@ -41,19 +41,19 @@ impl ConnectionLimiter {
         address: IpAddr,
         activity: &Arc<Activity>,
     ) -> Option<ConnectionPermit> {
-        let Some(place) = self.places.admit(permit, address, Arc::clone(activity)) else {
+        let Some(permit) = self.limiter.admit(permit, address, Arc::clone(activity)) else {
             self.metrics.record_refused_connection("per_ip");
             return None;
         };
         self.metrics.add_connections(1);
-        Some(ConnectionPermit { place, metrics: Arc::clone(&self.metrics) })
+        Some(ConnectionPermit { permit, metrics: Arc::clone(&self.metrics) })
     }
 }
 
 impl ConnectionPermit {
     /// Returns once the permit was given to another connection; this one must close at once.
     pub(super) async fn evicted(&self) {
-        self.place.evicted().await;
+        self.permit.evicted().await;
     }
 }
 

@@ -61,13 +61,14 @@ fn uses_aes_128(suite: CipherSuite) -> bool {
 }
 
 /// The outcome of a handshake.
-pub(super) enum Shaken {
+pub(super) enum Handshake {
+    /// The connection is ready for HTTP.
     Tls(Box<TlsStream<TcpStream>>),
     /// The client spoke plain HTTP and got an error that says to use HTTPS.
-    Told(TcpStream),
+    PlainHttp(TcpStream),
     /// A CA validated its challenge (TLS-ALPN-01, RFC 8737). Such a connection has a TLS
     /// configuration of its own and never reaches HTTP.
-    Challenged,
+    AcmeChallenge,
 }
 
 /// Performs the handshake. `nameless` has the certificate for clients that send no server name.
@@ -76,14 +77,14 @@ pub(super) async fn handshake(
     config: Arc<ServerConfig>,
     challenges: Option<Arc<ServerConfig>>,
     nameless: Option<Arc<dyn ResolvesServerCert>>,
-) -> io::Result<Shaken> {
-    if speaks_http(&stream).await? {
-        return say_https(stream).await.map(Shaken::Told);
+) -> io::Result<Handshake> {
+    if starts_with_http(&stream).await? {
+        return advise_https(stream).await.map(Handshake::PlainHttp);
     }
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    if let Some(challenges) = challenges.filter(|_| asks_for_challenge(&hello)) {
+    if let Some(challenges) = challenges.filter(|_| is_acme_challenge(&hello)) {
         let mut stream = hello.into_stream(challenges).await?;
-        return stream.shutdown().await.map(|()| Shaken::Challenged);
+        return stream.shutdown().await.map(|()| Handshake::AcmeChallenge);
     }
     let config = match nameless.filter(|_| hello.client_hello().server_name().is_none()) {
         Some(resolver) => {
@@ -93,10 +94,10 @@ pub(super) async fn handshake(
         }
         None => config,
     };
-    hello.into_stream(config).await.map(|stream| Shaken::Tls(Box::new(stream)))
+    hello.into_stream(config).await.map(|stream| Handshake::Tls(Box::new(stream)))
 }
 
-fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
+fn is_acme_challenge(hello: &StartHandshake<TcpStream>) -> bool {
     hello
         .client_hello()
         .alpn()
@@ -105,14 +106,14 @@ fn asks_for_challenge(hello: &StartHandshake<TcpStream>) -> bool {
 
 /// Peeks at the first byte: an HTTP method begins with a capital letter, a TLS handshake record
 /// with 0x16.
-async fn speaks_http(stream: &TcpStream) -> io::Result<bool> {
+async fn starts_with_http(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     let peeked = stream.peek(&mut first).await?;
     Ok(peeked == 1 && first[0].is_ascii_uppercase())
 }
 
 /// Answers a plain HTTP request with the advice to use HTTPS.
-async fn say_https(mut stream: TcpStream) -> io::Result<TcpStream> {
+async fn advise_https(mut stream: TcpStream) -> io::Result<TcpStream> {
     let document = concat!(
         r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
         r#""detail":"this port speaks HTTPS; begin the address with https://"}"#
@@ -167,7 +168,7 @@ pub(super) mod tests {
         let (client, server) =
             tokio::join!(connector.connect(name, near), handshake(far, server, None, None));
         client.expect("the client is satisfied");
-        let Shaken::Tls(server) = server.expect("a handshake") else { panic!("no TLS") };
+        let Handshake::Tls(server) = server.expect("a handshake") else { panic!("no TLS") };
         (negotiated_protocol(&server), server_name(&server))
     }
 
@@ -220,7 +221,9 @@ pub(super) mod tests {
         let name = ServerName::try_from("localhost").expect("a name");
         let (near, far) =
             tokio::join!(connector.connect(name, near), handshake(far, Arc::clone(server), None, None));
-        let (mut near, Ok(Shaken::Tls(mut far))) = (near.expect("satisfied"), far) else { panic!("no TLS") };
+        let (mut near, Ok(Handshake::Tls(mut far))) = (near.expect("satisfied"), far) else {
+            panic!("no TLS")
+        };
         far.write_all(b"x").await.expect("sent");
         far.flush().await.expect("sent");
         near.read_exact(&mut [0]).await.expect("received");
