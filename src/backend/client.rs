@@ -1,5 +1,6 @@
 //! The client of one tenant for its backend.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -8,27 +9,34 @@ use futures_util::FutureExt;
 use http::HeaderName;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
 
 use super::answer;
 use super::context_cache::{CachedContext, FetchedContext, SemanticContext};
-use super::context_refresh::RefreshHandle;
 use super::exchange::exchange;
 use super::pool::Connections;
-use super::request::{BackendRequest, backend_fingerprint, origin};
+use super::request::BackendRequest;
 use super::{BackendResponse, BackendState, CallContext, Error, Pool};
 use crate::base::budget::{BudgetShare, Reservation};
-use crate::base::digest::Digest;
+use crate::base::digest::{Digest, Hasher};
 use crate::base::json::JsonDocument;
-use crate::spec::{BackendSpec, CallSpec, LimitsSpec, TemplateValues};
+use crate::spec::{BackendSpec, CallSpec, LimitsSpec, TemplateValues, UrlTemplate};
 
 /// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
+
+/// Schedules fetches of one client's context in the background.
+pub(super) trait RefreshScheduler: fmt::Debug + Send + Sync {
+    /// Requests a fetch, unless one is scheduled or in progress already. Returns whether there will
+    /// be one.
+    fn request(self: Arc<Self>) -> bool;
+}
 
 /// The client of one revision of a tenant.
 #[derive(Debug)]
 pub struct BackendClient {
     route: Arc<ClientInner>,
-    refresher: OnceLock<RefreshHandle>,
+    refresher: OnceLock<Arc<dyn RefreshScheduler>>,
     /// Stops background work when the client is dropped.
     _gone: DropGuard,
 }
@@ -77,7 +85,7 @@ impl BackendClient {
         lasting.switch_backend(backend);
         lasting.bulkhead.resize(limits.concurrent_calls.max(1));
         let gone = CancellationToken::new();
-        let origin: Arc<str> = origin(&spec.context.url).into();
+        let origin: Arc<str> = template_origin(&spec.context.url).into();
         let route = ClientInner {
             share: pool.origin_share(&origin),
             origin,
@@ -121,7 +129,7 @@ impl BackendClient {
     /// The fault of the fetch, if there is no context to fall back on.
     pub async fn context(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
         let Some(kept) = self.route.cached_context() else { return self.route.refresh(call).await };
-        if self.route.is_fresh(&kept) || self.ask_for_refresh() {
+        if self.route.is_fresh(&kept) || self.request_refresh() {
             return Ok(kept.context);
         }
         Ok(self.route.refresh(call).await.unwrap_or(kept.context))
@@ -136,7 +144,7 @@ impl BackendClient {
             None => self.route.has_room_again(),
         };
         if is_due {
-            self.ask_for_refresh();
+            self.request_refresh();
         }
         kept.map(|kept| kept.context)
     }
@@ -181,17 +189,13 @@ impl BackendClient {
     }
 
     /// Registers the refresher that fetches the context in the background from now on.
-    pub(super) fn attach_refresher(&self, refresher: RefreshHandle) -> &RefreshHandle {
-        self.refresher.get_or_init(|| refresher)
-    }
-
-    pub(super) fn refresher(&self) -> Option<&RefreshHandle> {
-        self.refresher.get()
+    pub(super) fn attach_refresher(&self, refresher: Arc<dyn RefreshScheduler>) {
+        self.refresher.get_or_init(|| refresher);
     }
 
     /// Requests a background refresh; returns whether there will be one.
-    fn ask_for_refresh(&self) -> bool {
-        self.refresher.get().is_some_and(RefreshHandle::request)
+    pub(super) fn request_refresh(&self) -> bool {
+        self.refresher.get().is_some_and(|refresher| Arc::clone(refresher).request())
     }
 }
 
@@ -357,4 +361,28 @@ impl ClientInner {
         // Not an `async fn`, whose future would have room for `work` twice.
         tokio::time::timeout(left, work).map(|outcome| outcome.unwrap_or(Err(Error::TimedOut)))
     }
+}
+
+/// Returns the origin of a template, in the form of [`BackendRequest::origin`].
+fn template_origin(template: &UrlTemplate) -> String {
+    match Url::parse(template.head()) {
+        Ok(url) => url.origin().ascii_serialization(),
+        Err(_) => "the backend".to_owned(),
+    }
+}
+
+/// Returns a digest that identifies a backend: the request for its context, including the key.
+pub(super) fn backend_fingerprint(spec: &CallSpec) -> Digest {
+    let (mut hasher, values) = (Hasher::new(), spec.constants.apply_to(&TemplateValues::new()));
+    hasher.update_field(spec.method.as_str().as_bytes());
+    // Context URLs that cannot be rendered are rejected during validation.
+    hasher.update_field(spec.url.render(&values).unwrap_or_default().as_bytes());
+    if let Some(body) = &spec.body {
+        hasher.update_field(body.render(&values).to_string().as_bytes());
+    }
+    for (name, value) in spec.headers.iter() {
+        hasher.update_field(name.as_str().as_bytes());
+        hasher.update_field(value.expose().as_bytes());
+    }
+    hasher.finish()
 }

@@ -19,8 +19,9 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -320,5 +321,27 @@ impl AsyncWrite for BackendStream {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+/// Builds the TLS configuration, which trusts the machine's CA certificates (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` included).
+pub(super) fn tls_config() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc speaks TLS 1.2 and 1.3");
+    match Verifier::new(provider) {
+        Ok(verifier) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        }
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "this machine trusts no certificate authority, so no https backend can be reached; \
+                 install its CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
+            );
+            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::client::ClientInner;
+use super::client::{ClientInner, RefreshScheduler};
 use super::{BackendClient, CallContext, Error};
 use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
 use crate::base::clock::Clock;
@@ -25,12 +25,12 @@ use crate::store::ContextStore;
 
 /// The number of fetches that may start at once: half of them for one origin, the last fifth for
 /// contexts that were not tried before.
-const BRISK: u64 = 16;
+const FAST: u64 = 16;
 /// A fetch that takes longer than this is slow; `SLOW` of them may continue, divided likewise.
-const BRISK_TIME: Duration = Duration::from_secs(3);
+const FAST_TIME: Duration = Duration::from_secs(3);
 const SLOW: u64 = 64;
 /// The timeout of one fetch.
-const PATIENCE: Duration = Duration::from_secs(60);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -41,18 +41,18 @@ pub struct ContextRefresher(Arc<RefreshQueue>);
 #[derive(Debug)]
 struct RefreshQueue {
     due: Mutex<BinaryHeap<Reverse<RefreshJob>>>,
-    rung: Notify,
-    brisk: Arc<Budget>,
+    job_added: Notify,
+    fast: Arc<Budget>,
     slow: Arc<Budget>,
-    /// Errands that are due but whose origin has its maximum of fetches in progress.
+    /// Jobs that are due but whose origin has its maximum of fetches in progress.
     parked: Mutex<HashMap<Arc<str>, VecDeque<RefreshJob>>>,
-    /// Notified when a place among the brisk fetches becomes free.
-    freed: Notify,
+    /// Notified when a place among the fast fetches becomes free.
+    slot_freed: Notify,
     clock: Arc<dyn Clock>,
     store: Option<ContextStore>,
 }
 
-/// A place among the brisk fetches; returned when dropped.
+/// A place among the fast fetches; returned when dropped.
 struct FetchSlot {
     queue: Arc<RefreshQueue>,
     origin: Arc<str>,
@@ -64,20 +64,19 @@ struct FetchSlot {
 struct RefreshJob {
     due: Instant,
     failures: u32,
-    tenant: TenantName,
-    client: Weak<BackendClient>,
+    target: Arc<RefreshTarget>,
     /// The origin under which it was parked before, if it was.
     parked_at: Option<Arc<str>>,
 }
 
-/// A client's handle for requesting fetches.
+/// The client whose context is fetched.
 #[derive(Debug)]
-pub(super) struct RefreshHandle {
-    queue: Weak<RefreshQueue>,
+struct RefreshTarget {
     tenant: TenantName,
     client: Weak<BackendClient>,
     /// Whether a fetch is already scheduled or in progress.
-    asked: AtomicBool,
+    is_requested: AtomicBool,
+    queue: Weak<RefreshQueue>,
 }
 
 impl ContextRefresher {
@@ -86,11 +85,11 @@ impl ContextRefresher {
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
         let queue = Arc::new(RefreshQueue {
             due: Mutex::default(),
-            rung: Notify::new(),
-            brisk: Budget::new(BRISK),
+            job_added: Notify::new(),
+            fast: Budget::new(FAST),
             slow: Budget::new(SLOW),
             parked: Mutex::default(),
-            freed: Notify::new(),
+            slot_freed: Notify::new(),
             clock,
             store,
         });
@@ -111,15 +110,14 @@ impl ContextRefresher {
     /// Its context is fetched now, unless an earlier revision left a fresh one, and from then on
     /// whenever it is requested while stale.
     pub fn enqueue(&self, tenant: TenantName, client: &Arc<BackendClient>) {
-        let refresher = RefreshHandle {
-            queue: Arc::downgrade(&self.0),
+        client.attach_refresher(Arc::new(RefreshTarget {
             tenant,
             client: Arc::downgrade(client),
-            asked: AtomicBool::new(false),
-        };
-        let refresher = client.attach_refresher(refresher);
+            is_requested: AtomicBool::new(false),
+            queue: Arc::downgrade(&self.0),
+        }));
         if !client.inner().has_fresh_context() {
-            refresher.request();
+            client.request_refresh();
         }
     }
 
@@ -137,70 +135,59 @@ impl ContextRefresher {
 
     #[cfg(test)]
     pub(super) fn recheck_due(&self) {
-        self.0.rung.notify_one();
+        self.0.job_added.notify_one();
     }
 }
 
-impl RefreshHandle {
-    /// Requests a fetch; returns whether there will be one.
-    pub(super) fn request(&self) -> bool {
+impl RefreshScheduler for RefreshTarget {
+    fn request(self: Arc<Self>) -> bool {
         let Some(queue) = self.queue.upgrade() else { return false };
-        if !self.asked.swap(true, Ordering::AcqRel) {
-            let (tenant, client) = (self.tenant.clone(), self.client.clone());
-            queue.push(RefreshJob {
-                due: queue.clock.monotonic(),
-                failures: 0,
-                tenant,
-                client,
-                parked_at: None,
-            });
+        if !self.is_requested.swap(true, Ordering::AcqRel) {
+            let due = queue.clock.monotonic();
+            queue.push(RefreshJob { due, failures: 0, target: self, parked_at: None });
         }
         true
-    }
-
-    fn done(&self) {
-        self.asked.store(false, Ordering::Release);
     }
 }
 
 impl RefreshQueue {
     async fn run(self: Arc<Self>, tasks: &Tasks) {
         loop {
-            let errand = self.next().await;
-            let Some(route) = errand.client.upgrade().map(|client| client.inner().clone()) else {
-                // The errand takes no place and so returns none; pass its turn to the next one.
-                errand.parked_at.inspect(|origin| self.unpark(origin));
+            let job = self.next_due().await;
+            let Some(client) = job.target.client.upgrade().map(|client| client.inner().clone()) else {
+                // The job takes no place and so returns none; pass its turn to the next one.
+                job.parked_at.inspect(|origin| self.unpark(origin));
                 continue;
             };
-            let Some((errand, place)) = self.begin(errand, &route).await else { continue };
+            let Some((job, slot)) = self.acquire_slot(job, &client).await else { continue };
             let (queue, soft) = (self.clone(), tasks.soft().clone());
             tasks.spawn("warm-up fetch", async move {
-                soft.run_until_cancelled(queue.fetch(errand, route, place)).await;
+                soft.run_until_cancelled(queue.fetch(job, client, slot)).await;
             });
         }
     }
 
-    /// Waits for a place for an errand. Parks it instead if its origin has its maximum.
-    async fn begin(
+    /// Waits for a place for a job. Parks it instead if its origin has its maximum.
+    async fn acquire_slot(
         self: &Arc<Self>,
-        errand: RefreshJob,
-        route: &ClientInner,
+        job: RefreshJob,
+        client: &ClientInner,
     ) -> Option<(RefreshJob, FetchSlot)> {
         loop {
             // Subscribed before checking, so that no freed place goes unnoticed.
-            let freed = self.freed.notified();
+            let freed = self.slot_freed.notified();
             {
-                // A freed place unparks errands after it is returned, so parking under this lock is
+                // A freed place unparks jobs after it is returned, so parking under this lock is
                 // never missed.
                 let mut parked = self.parked();
-                match self.place(&self.brisk, &errand, route.origin()) {
+                match self.reserve_slot(&self.fast, &job, client.origin()) {
                     Ok(hold) => {
-                        let place = FetchSlot { queue: self.clone(), origin: route.origin().clone(), hold };
-                        return Some((errand, place));
+                        let slot = FetchSlot { queue: self.clone(), origin: client.origin().clone(), hold };
+                        return Some((job, slot));
                     }
                     Err(Exhausted::Origin) => {
-                        let errand = RefreshJob { parked_at: Some(route.origin().clone()), ..errand };
-                        parked.entry(route.origin().clone()).or_default().push_back(errand);
+                        let job = RefreshJob { parked_at: Some(client.origin().clone()), ..job };
+                        parked.entry(client.origin().clone()).or_default().push_back(job);
                         return None;
                     }
                     Err(_) => {}
@@ -210,32 +197,32 @@ impl RefreshQueue {
         }
     }
 
-    fn place(
+    fn reserve_slot(
         &self,
-        places: &Arc<Budget>,
-        errand: &RefreshJob,
+        slots: &Arc<Budget>,
+        job: &RefreshJob,
         origin: &Arc<str>,
     ) -> Result<Reservation, Exhausted> {
-        let share = places.share(Consumer::Origin(origin.clone()));
-        let mut hold = places.new_reservation(Some(share), None, errand.failures == 0);
+        let share = slots.share(Consumer::Origin(origin.clone()));
+        let mut hold = slots.new_reservation(Some(share), None, job.failures == 0);
         hold.try_grow(1).map(|()| hold)
     }
 
-    /// Reschedules the next parked errand of an origin.
+    /// Reschedules the next parked job of an origin.
     fn unpark(&self, origin: &Arc<str>) {
-        let errand = {
+        let job = {
             let mut parked = self.parked();
-            let errand = parked.get_mut(origin).and_then(VecDeque::pop_front);
-            parked.retain(|_, errands| !errands.is_empty());
-            errand
+            let job = parked.get_mut(origin).and_then(VecDeque::pop_front);
+            parked.retain(|_, jobs| !jobs.is_empty());
+            job
         };
-        if let Some(errand) = errand {
-            self.push(errand);
+        if let Some(job) = job {
+            self.push(job);
         }
     }
 
-    /// Waits for the first errand that is due.
-    async fn next(&self) -> RefreshJob {
+    /// Waits for the first job that is due.
+    async fn next_due(&self) -> RefreshJob {
         loop {
             let wait = {
                 let mut due = self.due();
@@ -248,64 +235,60 @@ impl RefreshQueue {
                 }
             };
             match wait {
-                Some(wait) => _ = tokio::time::timeout(wait, self.rung.notified()).await,
-                None => self.rung.notified().await,
+                Some(wait) => _ = tokio::time::timeout(wait, self.job_added.notified()).await,
+                None => self.job_added.notified().await,
             }
         }
     }
 
-    async fn fetch(&self, errand: RefreshJob, route: Arc<ClientInner>, place: FetchSlot) {
+    async fn fetch(&self, job: RefreshJob, client: Arc<ClientInner>, slot: FetchSlot) {
         let outcome = tokio::select! {
-            outcome = self.warm_in_place(&route, &errand, place) => outcome,
-            () = route.closed() => return,
+            outcome = self.fetch_in_slot(&client, &job, slot) => outcome,
+            () = client.closed() => return,
         };
         match outcome {
-            Ok(()) => {
-                if let Some(client) = errand.client.upgrade() {
-                    client.refresher().inspect(|refresher| refresher.done());
-                }
-            }
-            Err(error) => self.postpone(errand, &error),
+            Ok(()) => job.target.is_requested.store(false, Ordering::Release),
+            Err(error) => self.postpone(job, &error),
         }
     }
 
-    /// Runs a fetch. One that exceeds `BRISK_TIME` continues in the slow pool, if that has room.
-    async fn warm_in_place(
+    /// Runs a fetch. One that exceeds `FAST_TIME` continues in the slow pool, if that has room.
+    async fn fetch_in_slot(
         &self,
-        route: &ClientInner,
-        errand: &RefreshJob,
-        place: FetchSlot,
+        client: &ClientInner,
+        job: &RefreshJob,
+        slot: FetchSlot,
     ) -> Result<(), Error> {
-        let mut warming = std::pin::pin!(self.warm(route, errand));
-        if let Ok(outcome) = tokio::time::timeout(BRISK_TIME, &mut warming).await {
+        let mut warming = std::pin::pin!(self.refresh_and_save(client, job));
+        if let Ok(outcome) = tokio::time::timeout(FAST_TIME, &mut warming).await {
             return outcome;
         }
-        let _slow = self.place(&self.slow, errand, route.origin()).map_err(|_| Error::TimedOut)?;
-        drop(place);
+        let _slow = self.reserve_slot(&self.slow, job, client.origin()).map_err(|_| Error::TimedOut)?;
+        drop(slot);
         warming.await
     }
 
-    async fn warm(&self, route: &ClientInner, errand: &RefreshJob) -> Result<(), Error> {
-        let tenant = errand.tenant.as_str();
-        if let (None, Some(store)) = (route.cached_context(), &self.store)
-            && let Some(context) = store.load(&errand.tenant, route.backend()).await
+    async fn refresh_and_save(&self, client: &ClientInner, job: &RefreshJob) -> Result<(), Error> {
+        let tenant = job.target.tenant.as_str();
+        if let (None, Some(store)) = (client.cached_context(), &self.store)
+            && let Some(context) = store.load(&job.target.tenant, client.backend()).await
         {
-            route.restore_context(context);
+            client.restore_context(context);
         }
         tracing::info!(tenant, "Starting semantic context warmup");
         let started = self.clock.monotonic();
-        let context = route.refresh(&CallContext::internal(started + PATIENCE)).await?;
+        let context = client.refresh(&CallContext::internal(started + FETCH_TIMEOUT)).await?;
         let elapsed_ms = self.clock.monotonic().saturating_duration_since(started).as_millis() as u64;
         tracing::info!(tenant, elapsed_ms, "Semantic context warmup completed");
         if let Some(store) = &self.store {
-            store.save(&errand.tenant, route.backend(), Arc::clone(context.document())).await;
+            store.save(&job.target.tenant, client.backend(), Arc::clone(context.document())).await;
         }
         Ok(())
     }
 
-    fn postpone(&self, errand: RefreshJob, error: &Error) {
-        let pause = pause_after(errand.failures, random::bytes());
-        let (tenant, fault) = (errand.tenant.as_str(), error.class());
+    fn postpone(&self, job: RefreshJob, error: &Error) {
+        let pause = pause_after(job.failures, random::bytes());
+        let (tenant, fault) = (job.target.tenant.as_str(), error.class());
         tracing::warn!(
             tenant,
             fault,
@@ -314,12 +297,12 @@ impl RefreshQueue {
             error.advice()
         );
         let due = self.clock.monotonic() + pause;
-        self.push(RefreshJob { due, failures: errand.failures.saturating_add(1), ..errand });
+        self.push(RefreshJob { due, failures: job.failures.saturating_add(1), ..job });
     }
 
-    fn push(&self, errand: RefreshJob) {
-        self.due().push(Reverse(errand));
-        self.rung.notify_one();
+    fn push(&self, job: RefreshJob) {
+        self.due().push(Reverse(job));
+        self.job_added.notify_one();
     }
 
     fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<RefreshJob>>> {
@@ -335,7 +318,7 @@ impl Drop for FetchSlot {
     fn drop(&mut self) {
         self.hold.release();
         self.queue.unpark(&self.origin);
-        self.queue.freed.notify_waiters();
+        self.queue.slot_freed.notify_waiters();
     }
 }
 
@@ -348,7 +331,7 @@ fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
 
 impl Ord for RefreshJob {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.due.cmp(&other.due).then_with(|| self.tenant.cmp(&other.tenant))
+        self.due.cmp(&other.due).then_with(|| self.target.tenant.cmp(&other.target.tenant))
     }
 }
 

@@ -16,15 +16,13 @@ use http_body_util::Full;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustix::process::{Resource, getrlimit};
-use rustls::RootCertStore;
-use rustls_platform_verifier::Verifier;
 use tokio::sync::watch;
 use url::Url;
 
 use super::Error;
 use super::address_guard::{AddressGuard, AddressRules};
 use super::body::ResponseBody;
-use super::connector::BackendConnector;
+use super::connector::{BackendConnector, tls_config};
 use super::context_cache::ContextCache;
 use super::meter::ConnectionMeter;
 use super::proxies::Proxies;
@@ -74,7 +72,7 @@ struct PoolShared {
 impl Pool {
     /// For backends at addresses that keep the rules.
     pub fn new(rules: AddressRules, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let connector = BackendConnector::new(AddressGuard::new(rules), tls(), Proxies::from_env());
+        let connector = BackendConnector::new(AddressGuard::new(rules), tls_config(), Proxies::from_env());
         Ok(Self::with_connector(connector, clock, metrics))
     }
 
@@ -257,26 +255,4 @@ impl fmt::Debug for Pool {
 fn most_calls() -> u64 {
     let files = getrlimit(Resource::Nofile).current;
     files.map_or(MOST_CALLS, |files| (files / 5).clamp(FEWEST_CALLS, MOST_CALLS))
-}
-
-/// Builds the TLS configuration, which trusts the machine's CA certificates (`SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` included).
-fn tls() -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc speaks TLS 1.2 and 1.3");
-    match Verifier::new(provider) {
-        Ok(verifier) => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-        }
-        Err(error) => {
-            tracing::warn!(
-                %error,
-                "this machine trusts no certificate authority, so no https backend can be reached; \
-                 install its CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
-            );
-            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-        }
-    }
 }

@@ -8,11 +8,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
-use url::Url;
 
 use super::{CallContext, Error};
-use crate::base::digest::{Digest, Hasher};
-use crate::spec::{CallSpec, TemplateValues, UrlTemplate};
+use crate::spec::{CallSpec, TemplateValues};
 
 /// The longest URL that is sent. A caller's arguments may be part of it, and servers reject longer
 /// ones, some by closing the connection (NGINX reads 8 KiB).
@@ -80,30 +78,6 @@ impl BackendRequest {
     }
 }
 
-/// Returns the origin of a template, in the form of [`BackendRequest::origin`].
-pub(super) fn origin(template: &UrlTemplate) -> String {
-    match Url::parse(template.head()) {
-        Ok(url) => url.origin().ascii_serialization(),
-        Err(_) => "the backend".to_owned(),
-    }
-}
-
-/// Returns a digest that identifies a backend: the request for its context, including the key.
-pub(super) fn backend_fingerprint(spec: &CallSpec) -> Digest {
-    let (mut hasher, values) = (Hasher::new(), spec.constants.apply_to(&TemplateValues::new()));
-    hasher.update_field(spec.method.as_str().as_bytes());
-    // Context URLs that cannot be rendered are rejected during validation.
-    hasher.update_field(spec.url.render(&values).unwrap_or_default().as_bytes());
-    if let Some(body) = &spec.body {
-        hasher.update_field(body.render(&values).to_string().as_bytes());
-    }
-    for (name, value) in spec.headers.iter() {
-        hasher.update_field(name.as_str().as_bytes());
-        hasher.update_field(value.expose().as_bytes());
-    }
-    hasher.finish()
-}
-
 /// Merges our headers with the operator's, which take precedence, except for message framing, which
 /// hyper alone controls.
 fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
@@ -161,7 +135,7 @@ mod tests {
 
     use crate::backend::TraceContext;
     use crate::base::secret::Secret;
-    use crate::spec::{BodyTemplate, Constants};
+    use crate::spec::{BodyTemplate, Constants, UrlTemplate};
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -265,12 +239,5 @@ mod tests {
         assert_eq!(outgoing.headers["x-api-key"], "canary");
         assert!(!format!("{outgoing:?}").contains("canary"));
         assert_eq!(outgoing.origin(), "http://backend.example:8080");
-    }
-
-    #[test]
-    fn another_key_is_another_backend() {
-        let print = |key| backend_fingerprint(&spec(&[("x-api-key", key)]));
-        assert_eq!(print("a"), print("a"));
-        assert_ne!(print("a"), print("b"));
     }
 }

@@ -7,7 +7,6 @@ use super::Source;
 
 /// The known cycles, by folder. A new one is fixed, not listed.
 const LISTED: &[(&str, &[&str])] = &[
-    ("backend", &["client", "context_refresh"]),
     (
         "mcp",
         &[

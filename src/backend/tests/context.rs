@@ -1,6 +1,7 @@
 //! The semantic context: cached, fetched once for concurrent callers, kept while the backend is
 //! down, restored after a restart.
 
+use super::super::client::backend_fingerprint;
 use super::super::{ContextRefresher, SemanticContext};
 use super::*;
 use crate::base::budget::Budget;
@@ -40,6 +41,17 @@ impl BackendTestkit {
         };
         tokio::time::timeout(Duration::from_secs(10), known).await.expect("it comes to know it");
     }
+}
+
+#[test]
+fn another_key_is_another_backend() {
+    let with_key = |key| CallSpec {
+        headers: [(HeaderName::from_static("x-api-key"), Secret::new(key))].into(),
+        ..search("http://backend.example/nlp-context")
+    };
+    let print = |key| backend_fingerprint(&with_key(key));
+    assert_eq!(print("a"), print("a"));
+    assert_ne!(print("a"), print("b"));
 }
 
 fn acme() -> TenantName {

@@ -39,7 +39,7 @@ impl ContextStore {
         let (this, tenant) = (self.clone(), tenant.clone());
         let read = move || {
             let sealed = disk::read_no_follow(&this.path(&tenant), 2 * LARGEST as u64).ok()?;
-            let text = this.keyring.open(&place(&tenant, &backend.to_string()), &sealed)?;
+            let text = this.keyring.open(&seal_context(&tenant, &backend.to_string()), &sealed)?;
             JsonDocument::parse(text, &LIMITS).ok()
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
@@ -53,7 +53,7 @@ impl ContextStore {
             if text.len() > LARGEST {
                 return Ok(());
             }
-            let sealed = this.keyring.seal(&place(&named, &backend.to_string()), text);
+            let sealed = this.keyring.seal(&seal_context(&named, &backend.to_string()), text);
             replace(&this.path(&named), &sealed)
         };
         let written = tokio::task::spawn_blocking(write).await;
@@ -84,7 +84,7 @@ impl ContextStore {
     }
 }
 
-fn place<'a>(tenant: &'a TenantName, backend: &'a str) -> SealContext<'a> {
+fn seal_context<'a>(tenant: &'a TenantName, backend: &'a str) -> SealContext<'a> {
     SealContext { purpose: "context", tenant: tenant.as_str(), row: backend }
 }
 
