@@ -19,7 +19,7 @@ use url::{Url, form_urlencoded};
 
 use crate::base::body::{self, Body};
 use crate::bundle::{self, LoadOutcome, Snapshot, sample};
-use crate::mcp::message as mcp;
+use crate::mcp::protocol::message as mcp;
 use crate::oauth::client::RedirectUri;
 use crate::oauth::parameters::Parameters;
 use crate::routing::{Endpoint, Router, check_path};

@@ -6,31 +6,22 @@
 //! readable and bounded, every refusal has a JSON-RPC body, a slow response becomes a stream that
 //! is kept alive, a panic becomes `-32603`.
 //!
-//! A request passes through [`message`] (checks the request, explains rmcp's refusals), rmcp,
-//! [`handler`] (the protocol's methods), [`call`] (one tool call) or [`resource`] (one read), and
-//! [`result`] (builds the result, which [`payload`] writes into rmcp's message). [`permissions`]
-//! decides what the caller may have, and [`sse_fallback`] keeps the connection alive during a slow
-//! call. Routing, CORS, authentication and body limits belong to `server`.
+//! [`protocol`] answers the methods of MCP, the same for every tenant. What a tenant gives out
+//! comes from its [`source`]: [`api`], the tenant made of an HTTP API. [`server_state`] stands
+//! between the two: it gives a caller what [`permissions`] allow, and checks arguments by
+//! [`schema`]. Routing, CORS, authentication and body limits belong to `server`.
 
-mod call;
-mod context;
+mod api;
+mod failure;
 #[cfg(feature = "conformance")]
 mod fixture;
-mod handler;
-mod in_flight;
-pub(crate) mod message;
+mod lineage;
 mod payload;
 mod permissions;
-mod render;
-mod resource;
-mod result;
-mod rows;
-mod rpc_error;
+pub(crate) mod protocol;
 mod schema;
 mod server_state;
-mod service;
-mod sse_fallback;
-mod subscriptions;
+mod source;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -41,20 +32,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
+use rmcp::RoleServer;
+use rmcp::service::RequestContext;
 
-use crate::backend;
+use crate::backend::{BackendClient, ContextRefresher};
 use crate::base::body::Body;
+use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
 use crate::spec::{TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
-use in_flight::InFlightCounter;
-pub use permissions::{AuthMode, Permissions, ProtectedItem};
-use server_state::ServerState;
-use service::RmcpService;
+use api::ApiSource;
+pub use permissions::{AuthMode, Permissions, ProtectedItem, ToolRight};
+use protocol::{InFlightCounter, RmcpService, message};
+use server_state::{ServerConfig, ServerState};
+use source::Source;
+pub use source::SourceFailure;
 use timing::Timing;
 
 /// The configuration of an MCP server: its part of the tenant's spec, and its dependencies.
@@ -73,7 +70,7 @@ pub struct McpServerConfig {
     /// The listed tools, in the order in which they are listed; hidden tools are not among them.
     pub tools: Arc<[ToolSpec]>,
     /// The client of the tenant's backend.
-    pub backend: Arc<backend::BackendClient>,
+    pub backend: Arc<BackendClient>,
     /// How long a call may take, from the arrival of its request.
     pub deadline: Duration,
     /// `ttlMs` of lists and resources.
@@ -90,6 +87,39 @@ pub struct McpServerConfig {
     pub metrics: Arc<Metrics>,
     /// The audit log, for calls and reads.
     pub audit: Audit,
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl McpServerConfig {
+    fn into_parts(self, timing: Timing) -> (ServerConfig, AuthMode, Arc<dyn Source>) {
+        let source = Arc::new(ApiSource {
+            tenant: self.tenant.clone(),
+            dataset: self.dataset,
+            title: Arc::clone(&self.title),
+            description: self.description,
+            instructions: self.instructions,
+            tools: self.tools,
+            backend: self.backend,
+            max_result_bytes: self.max_result_bytes,
+            clock: Arc::clone(&self.clock),
+        });
+        let config = ServerConfig {
+            tenant: self.tenant,
+            title: self.title,
+            deadline: self.deadline,
+            list_ttl: self.list_ttl,
+            allowed_hosts: self.allowed_hosts,
+            allowed_origins: self.allowed_origins,
+            metrics: self.metrics,
+            audit: self.audit,
+            clock: self.clock,
+            timing,
+        };
+        #[cfg(feature = "conformance")]
+        let source = fixture::extend(source);
+        (config, self.auth_mode, source)
+    }
 }
 
 /// What authentication found out about a request; passed in its extensions.
@@ -103,6 +133,13 @@ pub struct Caller {
     pub network: IpAddr,
     /// When the request came in (monotonic).
     pub started: Instant,
+}
+
+impl Caller {
+    /// Returns the caller of a request that rmcp passes on. Only tests have requests without one.
+    fn of_request(context: &RequestContext<RoleServer>) -> Option<&Self> {
+        context.extensions.get::<Parts>()?.extensions.get()
+    }
 }
 
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
@@ -123,7 +160,8 @@ impl McpServer {
     }
 
     fn with_pace(surface: McpServerConfig, pace: Timing) -> Result<Self, Report> {
-        let shared = Arc::new(ServerState::new(surface, pace)?);
+        let (config, auth_mode, source) = surface.into_parts(pace);
+        let shared = Arc::new(ServerState::new(config, source, auth_mode)?);
         Ok(Self { shared, service: OnceLock::new(), under_way: InFlightCounter::default() })
     }
 
@@ -134,7 +172,7 @@ impl McpServer {
     /// backend.
     pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
         let guard = self.under_way.enter();
-        if let Err(refusal) = message::check_origin(request.headers(), self.shared.allowed_origins()) {
+        if let Err(refusal) = message::check_origin(request.headers(), &self.shared.config.allowed_origins) {
             return *refusal;
         }
         let reader = match message::check_request(&mut request) {
@@ -143,12 +181,12 @@ impl McpServer {
         };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(reader);
-        let pending = Box::pin(service::handle(Arc::clone(self.service()), request));
-        sse_fallback::respond_or_stream(pending, reader, &self.shared.timing, guard).await
+        let pending = Box::pin(protocol::handle(Arc::clone(self.service()), request));
+        protocol::respond_or_stream(pending, reader, &self.shared.config.timing, guard).await
     }
 
     fn service(&self) -> &Arc<RmcpService> {
-        self.service.get_or_init(|| Arc::new(service::build(&self.shared)))
+        self.service.get_or_init(|| Arc::new(protocol::build(&self.shared)))
     }
 
     /// Hands open `subscriptions/listen` streams over to the successor, and notifies them if its
@@ -157,7 +195,7 @@ impl McpServer {
     /// The streams continue under the successor: they are notified of later changes, and end when
     /// the successor is closed.
     pub fn hand_over_to(&self, successor: &McpServer) {
-        self.shared.lineage.hand_over(self.shared.diff_tools(&successor.shared), &successor.shared.lineage);
+        self.shared.hand_over_to(&successor.shared);
     }
 
     /// Ends open and future `subscriptions/listen` streams gracefully, with a final result. Calls
@@ -169,6 +207,16 @@ impl McpServer {
     /// Ends all open streams gracefully, with a final result, and cancels requests in flight.
     pub fn close(&self) {
         self.shared.lineage.close();
+    }
+
+    /// Returns what is wrong with the tenant's source, if its last call failed because of it.
+    pub fn health(&self) -> Option<SourceFailure> {
+        self.shared.health()
+    }
+
+    /// Has the tenant's source fetch in advance what callers will need.
+    pub fn warm(&self, refresher: &ContextRefresher) {
+        self.shared.warm(refresher);
     }
 
     /// Returns who may have what of this server.

@@ -1,104 +1,130 @@
-//! The conformance tenant: what the protocol's conformance suite expects of a server. It exists
-//! only in builds with the feature `conformance`, so a release cannot serve it.
+//! The tools and resources that the suite of the protocol expects of every server. It exists only
+//! in builds with the feature `conformance`, so a release cannot serve it.
 //!
 //! A tenant whose dataset is named [`DATASET`] has these tools and resources besides its own. They
-//! pass the same front, service, schema validation and handler as all others; only the responses
-//! are made up. The suite's tests of features that tenants don't have (prompts, completion,
-//! sampling, elicitation, tasks) have no counterpart here: they would test rmcp alone.
+//! pass the same front, service, schema validation, rights, audit and handler as all others; only
+//! the responses are made up. The suite's tests of features that tenants don't have (prompts,
+//! completion, sampling, elicitation, tasks) have no counterpart here: they would test rmcp alone.
 
 mod resources;
 mod tools;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rmcp::model::{
-    CallToolRequestParams, CallToolResult, Resource, ResourceContents, ResourceTemplate, Tool,
-};
-use rmcp::service::RequestContext;
-use rmcp::{ErrorData, RoleServer};
+use rmcp::model::{CallToolResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
-use super::permissions::{Permissions, ToolListChange};
-use super::result::error_result;
-use super::schema::Schema;
-use super::server_state::ServerState;
-use super::subscriptions::{Lineage, Subscription};
+use super::api::ApiSource;
+use super::failure::CallFailure;
+use super::permissions::ProtectedItem;
+use super::source::{Output, Pending, Source, SourceFailure, ToolCall, ToolEntry};
+use crate::backend::{CallContext, ContextRefresher};
 
 /// The name of the dataset that makes a tenant the conformance tenant.
 const DATASET: &str = "tenantd-conformance";
 
-/// The made-up tools and resources of one tenant.
-pub(super) struct ConformanceFixture {
-    tools: Vec<(Tool, Arc<Schema>)>,
-    /// The last server of the line after tool changes that a client triggered.
-    end: Mutex<Option<Lineage>>,
+/// A source with the suite's tools and resources besides its own.
+struct FixtureSource {
+    own: Arc<ApiSource>,
+    tools: Vec<FixtureTool>,
+    changes: watch::Sender<u64>,
 }
 
-impl ConformanceFixture {
-    /// Returns the fixture if the dataset is that of the conformance tenant.
-    pub(super) fn for_dataset(dataset: &str) -> Option<Self> {
-        let compiled = |tool: Tool| {
-            let schema =
-                Schema::get_or_compile(&tool.input_schema).expect("schemas of the fixture are valid");
-            (tool, schema)
-        };
-        let fixture = || Self { tools: tools::all().map(compiled).collect(), end: Mutex::default() };
-        (dataset == DATASET).then(fixture)
+/// One of the suite's tools.
+struct FixtureTool {
+    name: Arc<str>,
+    description: &'static str,
+    input_schema: Arc<Map<String, Value>>,
+}
+
+/// Adds what the suite expects to a tenant's source if its dataset is that of the conformance
+/// tenant.
+pub(super) fn extend(own: Arc<ApiSource>) -> Arc<dyn Source> {
+    if *own.dataset != *DATASET {
+        return own;
+    }
+    Arc::new(FixtureSource { own, tools: tools::all().collect(), changes: watch::Sender::default() })
+}
+
+impl FixtureSource {
+    fn has(&self, tool: &str) -> bool {
+        self.tools.iter().any(|known| *known.name == *tool)
     }
 
-    pub(super) fn tools(&self) -> impl Iterator<Item = Tool> {
-        self.tools.iter().map(|(tool, _)| tool.clone())
-    }
-
-    pub(super) fn input_schema(&self, name: &str) -> Option<&Arc<Map<String, Value>>> {
-        self.tools.iter().map(|(tool, _)| tool).find(|tool| tool.name == name).map(|tool| &tool.input_schema)
-    }
-
-    pub(super) fn resources(&self) -> impl Iterator<Item = Resource> {
-        resources::all()
-    }
-
-    pub(super) fn templates(&self) -> impl Iterator<Item = ResourceTemplate> {
-        std::iter::once(resources::template())
-    }
-
-    pub(super) fn read(&self, uri: &str) -> Option<ResourceContents> {
-        resources::read(uri)
-    }
-
-    /// Returns a follower for a new stream, which sees later changes only.
-    pub(super) fn subscribe(&self, line: &Lineage) -> Subscription {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.as_ref().unwrap_or(line).subscribe()
-    }
-
-    /// Does what a reload with other tools does.
-    fn change_tools(&self, line: &Lineage, rights: &Permissions) {
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = line.extend();
-        // Callers are only notified of tools that they may have, and the fixture's own are not
-        // among the tenant's.
-        let tools = [Arc::from("search")].into();
-        let change = ToolListChange { tools, before: rights.clone(), after: rights.clone() };
-        end.as_ref().unwrap_or(line).hand_over(Some(change), &next);
-        *end = Some(next);
+    fn own_tool_count(&self) -> usize {
+        (0..).map_while(|place| self.own.tool_at(place)).count()
     }
 }
 
-/// Answers a call of one of the fixture's tools; returns `None` for any other tool.
-pub(super) async fn call_tool(
-    shared: &ServerState,
-    request: &CallToolRequestParams,
-    context: &RequestContext<RoleServer>,
-) -> Option<Result<CallToolResult, ErrorData>> {
-    let fixture = shared.fixture.as_ref()?;
-    let (tool, schema) = fixture.tools.iter().find(|(tool, _)| tool.name == request.name)?;
-    let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
-    if let Err(violation) = schema.check(&arguments) {
-        return Some(Ok(error_result(violation)));
+impl Source for FixtureSource {
+    fn tool_at(&self, place: usize) -> Option<ToolEntry<'_>> {
+        if let Some(tool) = self.own.tool_at(place) {
+            return Some(tool);
+        }
+        self.tools.get(place - self.own_tool_count()).map(|tool| ToolEntry {
+            name: &tool.name,
+            title: None,
+            description: tool.description,
+            input_schema: &tool.input_schema,
+            output_schema: None,
+            reads_context: false,
+            is_query: false,
+            waits_for: None,
+        })
     }
-    if tool.name == tools::TRIGGER_TOOL_CHANGE {
-        fixture.change_tools(&shared.lineage, shared.permissions());
+
+    fn resources(&self) -> Vec<(Resource, ProtectedItem<'static>)> {
+        let suites = resources::all().map(|resource| (resource, ProtectedItem::Description));
+        suites.chain(self.own.resources()).collect()
     }
-    Some(tools::call_tool(&tool.name, &arguments, context).await)
+
+    fn resource_templates(&self) -> Vec<ResourceTemplate> {
+        std::iter::once(resources::template()).chain(self.own.resource_templates()).collect()
+    }
+
+    fn resource_item(&self, uri: &str) -> Option<ProtectedItem<'static>> {
+        let suites = resources::read(uri).map(|_| ProtectedItem::Description);
+        suites.or_else(|| self.own.resource_item(uri))
+    }
+
+    fn instructions(&self, with_context: bool) -> Pending<'_, Option<String>> {
+        self.own.instructions(with_context)
+    }
+
+    fn call<'a>(&'a self, call: ToolCall<'a>) -> Pending<'a, Result<Output<CallToolResult>, CallFailure>> {
+        if !self.has(call.tool) {
+            return self.own.call(call);
+        }
+        Box::pin(async move {
+            if call.tool == tools::TRIGGER_TOOL_CHANGE {
+                self.changes.send_modify(|count| *count += 1);
+            }
+            let message = tools::call_tool(call.tool, &Value::Object(call.arguments), call.message).await;
+            Ok(Output { message: message.map_err(CallFailure::Protocol)?, payload: None })
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        uri: &'a str,
+        request: &'a CallContext,
+    ) -> Pending<'a, Result<Output<ResourceContents>, CallFailure>> {
+        match resources::read(uri) {
+            Some(message) => Box::pin(async { Ok(Output { message, payload: None }) }),
+            None => self.own.read(uri, request),
+        }
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
+    }
+
+    fn health(&self) -> Option<SourceFailure> {
+        self.own.health()
+    }
+
+    fn warm(&self, refresher: &ContextRefresher) {
+        self.own.warm(refresher);
+    }
 }

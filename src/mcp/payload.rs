@@ -1,32 +1,22 @@
-//! The bytes of a result, and how they get into rmcp's message.
+//! The bytes of a result.
 //!
 //! rmcp's types take structured content as a tree and text as a string. Both exist as bytes
-//! already, shared with the document that they come from. So a handler puts the bytes into the
-//! request's [`PayloadSlot`] and returns an empty result to rmcp; `complete` then replaces the
-//! empty members in rmcp's output. A caller cannot forge the text that is replaced: a quote within
-//! a string is escaped.
+//! already, shared with the document that they come from. So a source returns an empty result for
+//! rmcp together with a [`Payload`], and `protocol/payload_slot` replaces the empty members in
+//! rmcp's output.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, ResourceContents};
-use rmcp::service::RequestContext;
 use serde_json::json;
 
-use super::sse_fallback::is_event_stream;
-use crate::base::body::Body;
+use crate::backend;
+use crate::base::budget::Reservation;
 use crate::base::json::JsonDocument;
 
 /// The empty members as rmcp writes them, of a tool result and of a resource.
-const NO_RESULT: &str = r#""content":[],"structuredContent":{}"#;
+pub(super) const NO_RESULT: &str = r#""content":[],"structuredContent":{}"#;
 const NO_TEXT: &str = r#""text":"""#;
 
 /// The bytes of a result. Cheap to clone.
@@ -49,6 +39,15 @@ impl Payload {
     pub(super) fn for_resource(string: Bytes) -> Self {
         let readable = string.len();
         Self { instead_of: NO_TEXT, pieces: vec![Bytes::from_static(br#""text":"#), string], readable }
+    }
+
+    /// Returns the text in rmcp's message that the payload replaces.
+    pub(super) fn instead_of(&self) -> &'static str {
+        self.instead_of
+    }
+
+    pub(super) fn into_pieces(self) -> Vec<Bytes> {
+        self.pieces
     }
 
     #[cfg(test)]
@@ -80,164 +79,41 @@ pub(super) fn placeholder_resource(uri: &str) -> ResourceContents {
     ResourceContents::text("", uri).with_mime_type("application/json")
 }
 
-/// Where a handler puts the payload of its result; passed in the request's extensions.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PayloadSlot(Arc<Mutex<Option<Payload>>>);
+/// Bytes with their reservation.
+pub(super) struct ReservedBytes<T> {
+    bytes: T,
+    _hold: Option<Reservation>,
+}
 
-impl PayloadSlot {
-    /// Returns the slot of a request, or an unused one in tests that bypass `service::handle`.
-    pub(super) fn from_context(context: &RequestContext<RoleServer>) -> Self {
-        let parts = context.extensions.get::<http::request::Parts>();
-        parts.and_then(|parts| parts.extensions.get::<Self>()).cloned().unwrap_or_default()
-    }
-
-    pub(super) fn set(&self, payload: Payload) {
-        *self.lock() = Some(payload);
-    }
-
-    /// Returns the message with the payload written into it, or unchanged if there is none.
-    fn insert_into(&self, message: Bytes) -> VecDeque<Bytes> {
-        let mut slot = self.lock();
-        let Some(payload) = &*slot else { return [message].into() };
-        let Some(at) = find(&message, payload.instead_of) else { return [message].into() };
-        let rest = message.slice(at + payload.instead_of.len()..);
-        let mut pieces = VecDeque::from([message.slice(..at)]);
-        pieces.extend(slot.take().map(|payload| payload.pieces).unwrap_or_default());
-        pieces.push_back(rest);
-        together(pieces)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Payload>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> ReservedBytes<T> {
+    pub(super) fn new(bytes: T, hold: Option<Reservation>) -> Self {
+        Self { bytes, _hold: hold }
     }
 }
 
-/// Joins the pieces if they are small, since each would be a frame of its own.
-fn together(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
-    const FEW: usize = 32 << 10;
-    let bytes: usize = pieces.iter().map(Bytes::len).sum();
-    if bytes > FEW {
-        return pieces;
-    }
-    let mut all = Vec::with_capacity(bytes);
-    pieces.iter().for_each(|piece| all.extend_from_slice(piece));
-    [all.into()].into()
-}
-
-fn find(message: &[u8], part: &str) -> Option<usize> {
-    message.windows(part.len()).position(|window| window == part.as_bytes())
-}
-
-/// Writes the payload that a handler left in the slot into rmcp's response.
-pub(super) async fn insert_payload(response: Response<Body>, slot: PayloadSlot) -> Response<Body> {
-    if is_event_stream(&response) {
-        return response.map(|body| PayloadStream { body, slot, pieces: VecDeque::new() }.boxed());
-    }
-    let (parts, body) = response.into_parts();
-    let Ok(message) = body.collect().await;
-    Response::from_parts(parts, ChunkedBody(slot.insert_into(message.to_bytes())).boxed())
-}
-
-/// A body whose pieces are all available.
-struct ChunkedBody(VecDeque<Bytes>);
-
-impl HttpBody for ChunkedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(Frame::data).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
-    }
-}
-
-/// A stream of messages, one per frame; one of them may get the payload.
-struct PayloadStream {
-    body: Body,
-    slot: PayloadSlot,
-    pieces: VecDeque<Bytes>,
-}
-
-impl HttpBody for PayloadStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.pieces.is_empty() {
-            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                return Poll::Ready(None);
-            };
-            match frame.map(Frame::into_data) {
-                Ok(Ok(message)) => self.pieces = self.slot.insert_into(message),
-                Ok(Err(other)) => return Poll::Ready(Some(Ok(other))),
-            }
+impl ReservedBytes<Vec<u8>> {
+    /// Replaces a document's reservation of `held` bytes by one for `bytes`.
+    pub(super) fn reserve(
+        bytes: Vec<u8>,
+        mut hold: Option<Reservation>,
+        held: usize,
+    ) -> Result<Bytes, backend::Error> {
+        if let Some(hold) = &mut hold {
+            hold.try_grow(bytes.capacity() as u64).map_err(backend::Error::BudgetExhausted)?;
+            hold.shrink(held as u64);
         }
-        Poll::Ready(self.pieces.pop_front().map(Frame::data).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.body.is_end_stream()
+        Ok(Bytes::from_owner(Self { bytes, _hold: hold }))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn payload() -> Payload {
-        Payload::for_tool_result(
-            vec![Bytes::from_static(b"\"content\":[1]"), Bytes::from_static(b",\"x\":2")],
-            1,
-        )
+impl AsRef<[u8]> for ReservedBytes<Vec<u8>> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
+}
 
-    fn completed(slot: &PayloadSlot, message: &str) -> String {
-        let pieces = slot.insert_into(message.to_owned().into());
-        String::from_utf8(pieces.into_iter().flatten().collect()).expect("text")
-    }
-
-    #[test]
-    fn a_payload_goes_where_rmcp_wrote_nothing_and_only_once() {
-        let slot = PayloadSlot::default();
-        let written = serde_json::to_string(&placeholder_result()).expect("JSON");
-        assert_eq!(completed(&slot, &written), written);
-        slot.set(payload());
-        let progress = r#"{"method":"notifications/progress"}"#;
-        assert_eq!(completed(&slot, progress), progress, "it waits for its message");
-        let whole = completed(&slot, &written);
-        assert!(whole.contains(r#""content":[1],"x":2,"isError":false"#), "{whole}");
-        assert_eq!(completed(&slot, &written), written);
-    }
-
-    #[test]
-    fn a_resource_gets_its_text() {
-        let slot = PayloadSlot::default();
-        slot.set(Payload::for_resource(Bytes::from_static(b"\"{}\"")));
-        let contents = placeholder_resource("context://x\"text\":\"\"");
-        let whole = completed(&slot, &serde_json::to_string(&contents).expect("JSON"));
-        let whole: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
-        assert_eq!(whole["text"], "{}");
-    }
-
-    #[test]
-    fn an_id_cannot_take_the_place_of_a_payload() {
-        let slot = PayloadSlot::default();
-        slot.set(payload());
-        let message = json!({ "id": NO_RESULT, "result": placeholder_result() }).to_string();
-        let whole: serde_json::Value = serde_json::from_str(&completed(&slot, &message)).expect("JSON");
-        assert_eq!((&whole["id"], &whole["result"]["x"]), (&json!(NO_RESULT), &json!(2)));
+impl AsRef<[u8]> for ReservedBytes<Arc<JsonDocument>> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_str().as_bytes()
     }
 }

@@ -52,13 +52,28 @@ pub enum ProtectedItem<'a> {
 #[derive(Debug, Clone)]
 pub struct Permissions {
     door: AuthMode,
-    tools: Arc<[ToolSpec]>,
+    tools: Arc<[ToolRight]>,
+}
+
+/// What the rights at a tenant know of a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolRight {
+    /// The listed name.
+    pub name: Arc<str>,
+    /// Whether callers of the tool may read the semantic context.
+    pub reads_context: bool,
+}
+
+impl From<&ToolSpec> for ToolRight {
+    fn from(tool: &ToolSpec) -> Self {
+        Self { name: Arc::clone(&tool.name), reads_context: tool.kind == ToolKind::Context }
+    }
 }
 
 impl Permissions {
     /// The rights at a tenant with these tools; hidden tools are not among them.
-    pub fn new(door: AuthMode, tools: Arc<[ToolSpec]>) -> Self {
-        Self { door, tools }
+    pub fn new(door: AuthMode, tools: impl Iterator<Item = ToolRight>) -> Self {
+        Self { door, tools: tools.collect() }
     }
 
     /// Returns whether a caller may have an item. This is the only place that decides it.
@@ -79,13 +94,17 @@ impl Permissions {
         !matches!(self.door, AuthMode::Open)
     }
 
-    /// Returns whether any caller can have the context; none can if its tool is hidden.
-    pub(super) fn has_context(&self) -> bool {
-        self.context_tools().next().is_some()
+    /// Returns whether any caller can have an item. None can have the context if its tool is hidden.
+    pub(super) fn is_offered(&self, item: ProtectedItem<'_>) -> bool {
+        match item {
+            ProtectedItem::Description => true,
+            ProtectedItem::Tool(name) => self.has(name),
+            ProtectedItem::Context => self.context_tools().next().is_some(),
+        }
     }
 
-    fn context_tools(&self) -> impl Iterator<Item = &ToolSpec> {
-        self.tools.iter().filter(|tool| tool.kind == ToolKind::Context)
+    fn context_tools(&self) -> impl Iterator<Item = &ToolRight> {
+        self.tools.iter().filter(|tool| tool.reads_context)
     }
 
     fn lets_in(&self, caller: &Principal) -> bool {
@@ -200,7 +219,7 @@ mod tests {
             }
             let tools: Arc<[ToolSpec]> = tools.into();
             for (door, his) in [(AuthMode::Open, 0), (AuthMode::Keys, 1), (login(&rules), 2)] {
-                let rights = Permissions::new(door, Arc::clone(&tools));
+                let rights = Permissions::new(door, tools.iter().map(ToolRight::from));
                 for (number, caller) in callers(&roles).iter().enumerate() {
                     let may = |item| rights.allows(caller, item);
                     prop_assert_eq!(may(ProtectedItem::Description), number == his);
@@ -223,7 +242,7 @@ mod tests {
             let narrowed = rules.iter().any(|(tool, _)| tool == "get_context");
             prop_assume!(!narrowed);
             let with: Vec<_> = rules.iter().cloned().chain([("get_context".to_owned(), more.clone())]).collect();
-            let (before, after) = (Permissions::new(login(&rules), Arc::clone(&tools)), Permissions::new(login(&with), tools));
+            let (before, after) = (Permissions::new(login(&rules), tools.iter().map(ToolRight::from)), Permissions::new(login(&with), tools.iter().map(ToolRight::from)));
             let caller = machine(&roles);
             for item in [ProtectedItem::Description, ProtectedItem::Tool("search"), ProtectedItem::Tool("get_context"), ProtectedItem::Context] {
                 prop_assert!(before.allows(&caller, item) || !after.allows(&caller, item));

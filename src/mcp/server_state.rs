@@ -4,70 +4,84 @@
 mod view;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::McpServerConfig;
-use super::context;
-#[cfg(feature = "conformance")]
-use super::fixture::ConformanceFixture;
-use super::permissions::{Permissions, ToolListChange};
-use super::schema::Schema;
-use super::subscriptions::{Lineage, Subscription};
+use super::lineage::{Lineage, SourceChanges, Subscription};
+use super::permissions::{AuthMode, Permissions, ToolListChange, ToolRight};
+use super::schema::{Schema, SchemaError};
+use super::source::{Source, SourceFailure, ToolEntry};
 use super::timing::Timing;
-use crate::backend;
-use crate::base::budget::Reservation;
+use crate::backend::ContextRefresher;
+use crate::base::clock::Clock;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::oauth::bearer::Principal;
-use crate::spec::ToolSpec;
+use crate::spec::TenantName;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
-pub(super) use view::{AccessError, CallerView, GrantedContext, GrantedTool};
+pub(super) use view::{AccessError, CallerView, GrantedResource, GrantedTool};
 
-/// Escapes everything in a dataset's name but RFC 3986's unreserved characters.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// One server's configuration, its compiled schemas and its place in the line of reloads.
-pub(super) struct ServerState {
-    /// Private, so that no handler gives anything out without a check.
-    surface: McpServerConfig,
-    rights: Permissions,
+/// What a server has besides its source.
+#[derive(Debug)]
+pub(super) struct ServerConfig {
+    /// The tenant; also the name in `serverInfo`.
+    pub(super) tenant: TenantName,
+    /// The title shown to people.
+    pub(super) title: Arc<str>,
+    /// How long a call may take, from the arrival of its request.
+    pub(super) deadline: Duration,
+    /// `ttlMs` of lists and resources.
+    pub(super) list_ttl: Duration,
+    /// Accepted values of the Host header; `None` accepts any.
+    pub(super) allowed_hosts: Option<Arc<[String]>>,
+    /// Values of the Origin header that may call.
+    pub(super) allowed_origins: Arc<[String]>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Audit,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) timing: Timing,
+}
+
+/// One server's configuration, its source, and its place in the line of reloads.
+pub(super) struct ServerState {
+    pub(super) config: ServerConfig,
     pub(super) lineage: Lineage,
+    /// Private, so that no handler gives anything out without a check.
+    source: Arc<dyn Source>,
+    rights: Permissions,
     /// The compiled input schemas, in the order of the tools.
-    arguments: Vec<Arc<Schema>>,
+    arguments: Box<[Arc<Schema>]>,
     /// Never read; kept so that equal schemas of other tenants need not be compiled again.
-    _results: Vec<Arc<Schema>>,
-    #[cfg(feature = "conformance")]
-    pub(super) fixture: Option<ConformanceFixture>,
+    _results: Box<[Arc<Schema>]>,
 }
 
 impl ServerState {
-    pub(super) fn new(surface: McpServerConfig, pace: Timing) -> Result<Self, Report> {
+    /// Compiles the schemas of the source's tools.
+    ///
+    /// # Errors
+    /// A report with one finding for each schema that cannot be used.
+    pub(super) fn new(
+        config: ServerConfig,
+        source: Arc<dyn Source>,
+        auth_mode: AuthMode,
+    ) -> Result<Self, Report> {
         let mut report = Report::new();
-        let mut arguments = Vec::with_capacity(surface.tools.len());
-        let mut results = Vec::with_capacity(surface.tools.len());
-        for tool in surface.tools.iter() {
-            keep(&mut arguments, Schema::get_or_compile(&tool.input_schema), tool, "input", &mut report);
-            keep(&mut results, Schema::get_or_compile(&tool.output_schema), tool, "output", &mut report);
+        let (mut arguments, mut results) = (Vec::new(), Vec::new());
+        for tool in tools(&*source) {
+            keep(&mut arguments, Schema::get_or_compile(tool.input_schema), tool, "input", &mut report);
+            if let Some(schema) = tool.output_schema {
+                keep(&mut results, Schema::get_or_compile(schema), tool, "output", &mut report);
+            }
         }
         if report.has_errors() {
             return Err(report);
         }
-        Ok(Self {
-            #[cfg(feature = "conformance")]
-            fixture: ConformanceFixture::for_dataset(&surface.dataset),
-            rights: Permissions::new(surface.auth_mode.clone(), Arc::clone(&surface.tools)),
-            surface,
-            timing: pace,
-            lineage: Lineage::default(),
-            arguments,
-            _results: results,
-        })
+        let rights = Permissions::new(auth_mode, tools(&*source).map(ToolRight::from));
+        let (arguments, results) = (arguments.into(), results.into());
+        Ok(Self { config, lineage: Lineage::default(), source, rights, arguments, _results: results })
     }
 
     /// Returns the server as a caller sees it.
@@ -81,72 +95,28 @@ impl ServerState {
     }
 
     pub(super) fn tenant(&self) -> &str {
-        self.surface.tenant.as_str()
+        self.config.tenant.as_str()
     }
 
-    pub(super) fn title(&self) -> &str {
-        &self.surface.title
+    /// Returns what is wrong with the source, if anything is.
+    pub(super) fn health(&self) -> Option<SourceFailure> {
+        self.source.health()
     }
 
-    /// Returns the longest time that a call may take.
-    pub(super) fn deadline(&self) -> Duration {
-        self.surface.deadline
-    }
-
-    pub(super) fn max_result_bytes(&self) -> usize {
-        self.surface.max_result_bytes
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.surface.metrics
-    }
-
-    pub(super) fn audit(&self) -> &Audit {
-        &self.surface.audit
-    }
-
-    /// Runs CPU work on `bytes` bytes, see
-    /// [`BackendClient::run_offloaded`](crate::backend::BackendClient::run_offloaded).
-    pub(super) async fn run_offloaded<T, F>(
-        &self,
-        bytes: usize,
-        deadline: Instant,
-        work: F,
-    ) -> Result<T, backend::Error>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        self.surface.backend.run_offloaded(bytes, deadline, work).await
-    }
-
-    /// Room for something made of an answer.
-    pub(super) fn new_reservation(&self, call: &backend::CallContext) -> Reservation {
-        self.surface.backend.new_reservation(call)
-    }
-
-    /// Returns the accepted values of the Host header; `None` accepts any.
-    pub(super) fn allowed_hosts(&self) -> Option<&[String]> {
-        self.surface.allowed_hosts.as_deref()
-    }
-
-    /// Returns the values of the Origin header that may call.
-    pub(super) fn allowed_origins(&self) -> &[String] {
-        &self.surface.allowed_origins
+    /// Has the source fetch in advance what callers will need.
+    pub(super) fn warm(&self, refresher: &ContextRefresher) {
+        self.source.warm(refresher);
     }
 
     /// Returns a tool and the schema of its arguments.
-    fn tool(&self, name: &str) -> Option<(&ToolSpec, &Schema)> {
-        let tools = self.surface.tools.iter().zip(&self.arguments);
-        tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| *tool.name == *name)
+    fn tool(&self, name: &str) -> Option<(ToolEntry<'_>, &Schema)> {
+        let tools = tools(&*self.source).zip(&self.arguments);
+        tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| **tool.name == *name)
     }
 
-    /// Returns the tools that a caller may have, in the order of the spec.
+    /// Returns the tools that a caller may have, in the order of the source.
     pub(super) fn list_tools(&self, caller: &Principal) -> Vec<Tool> {
-        let tools = self.view(caller).tools().map(shown);
-        #[cfg(feature = "conformance")]
-        let tools = tools.chain(self.fixture.iter().flat_map(ConformanceFixture::tools));
-        tools.collect()
+        self.view(caller).tools().map(to_tool).collect()
     }
 
     /// Returns the uncompiled schema of a tool's arguments.
@@ -154,50 +124,49 @@ impl ServerState {
         &'a self,
         name: &str,
         caller: &'a Principal,
-    ) -> Option<&'a Arc<serde_json::Map<String, Value>>> {
-        #[cfg(feature = "conformance")]
-        if let Some(schema) = self.fixture.as_ref().and_then(|fixture| fixture.input_schema(name)) {
-            return Some(schema);
-        }
-        self.view(caller).tools().find(|tool| *tool.name == *name).map(|tool| &tool.input_schema)
+    ) -> Option<&'a Arc<Map<String, Value>>> {
+        self.view(caller).tools().find(|tool| **tool.name == *name).map(|tool| tool.input_schema)
     }
 
-    /// Returns a follower for a stream that is to be notified of reloads.
+    /// Returns a follower for a stream that is to be notified of changes of the tools.
     pub(super) fn subscribe(&self) -> Subscription {
-        #[cfg(feature = "conformance")]
-        if let Some(fixture) = &self.fixture {
-            return fixture.subscribe(&self.lineage);
-        }
-        self.lineage.subscribe()
+        let changes = self.source.changes().map(|changes| {
+            let tools = tools(&*self.source).map(|tool| Arc::clone(tool.name)).collect();
+            let (before, after) = (self.rights.clone(), self.rights.clone());
+            SourceChanges { receiver: changes, change: ToolListChange { tools, before, after } }
+        });
+        self.lineage.subscribe(changes)
+    }
+
+    /// Hands the followers over to the successor.
+    pub(super) fn hand_over_to(&self, successor: &Self) {
+        self.lineage.hand_over(self.diff_tools(successor), successor.subscribe());
     }
 
     /// Returns what a reload changes for clients that have listed the tools; `None` if they need
-    /// not list them again. Clients do not see which calls the tools make.
-    pub(super) fn diff_tools(&self, other: &Self) -> Option<ToolListChange> {
-        let (ours, theirs) = (&self.surface.tools, &other.surface.tools);
-        if ours.iter().map(seen).eq(theirs.iter().map(seen)) {
+    /// not list them again.
+    fn diff_tools(&self, other: &Self) -> Option<ToolListChange> {
+        if tools(&*self.source).eq(tools(&*other.source)) {
             return None;
         }
-        let lacks =
-            |tools: &[ToolSpec], tool: &ToolSpec| !tools.iter().any(|known| seen(known) == seen(tool));
-        let gone = ours.iter().filter(|tool| lacks(theirs, tool));
-        let come = theirs.iter().filter(|tool| lacks(ours, tool));
-        let tools = gone.chain(come).map(|tool| Arc::clone(&tool.name)).collect();
+        let lacks = |source: &dyn Source, tool: &ToolEntry<'_>| !tools(source).any(|known| known == *tool);
+        let gone = tools(&*self.source).filter(|tool| lacks(&*other.source, tool));
+        let come = tools(&*other.source).filter(|tool| lacks(&*self.source, tool));
+        let tools = gone.chain(come).map(|tool| Arc::clone(tool.name)).collect();
         Some(ToolListChange { tools, before: self.rights.clone(), after: other.rights.clone() })
     }
 
     /// Returns the server's name and version.
     pub(super) fn server_info(&self) -> Implementation {
-        Implementation::new(self.surface.tenant.as_str(), env!("CARGO_PKG_VERSION"))
-            .with_title(&*self.surface.title)
+        Implementation::new(self.tenant(), env!("CARGO_PKG_VERSION")).with_title(&*self.config.title)
     }
 
     /// Returns the `_meta` of a result, which names the server (2026-07-28, "Per-response
     /// metadata").
     pub(super) fn result_meta(&self) -> MetaObject {
         let info = serde_json::json!({
-            "name": self.surface.tenant.as_str(),
-            "title": &*self.surface.title,
+            "name": self.tenant(),
+            "title": &*self.config.title,
             "version": env!("CARGO_PKG_VERSION"),
         });
         let mut meta = MetaObject::new();
@@ -212,25 +181,19 @@ impl ServerState {
 
     /// Returns how long lists and documents may be cached, in milliseconds.
     pub(super) fn ttl_ms(&self) -> u64 {
-        u64::try_from(self.surface.list_ttl.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Returns the URI of the semantic context: `context://<dataset>`.
-    pub(super) fn context_uri(&self) -> String {
-        format!("context://{}", utf8_percent_encode(&self.surface.dataset, SEGMENT))
+        u64::try_from(self.config.list_ttl.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// Returns what clients see of a tool.
-fn seen(tool: &ToolSpec) -> impl PartialEq + '_ {
-    (&tool.name, &tool.title, &tool.description, &tool.input_schema, &tool.output_schema)
+fn tools(source: &dyn Source) -> impl Iterator<Item = ToolEntry<'_>> {
+    (0..).map_while(|place| source.tool_at(place))
 }
 
 /// Adds a compiled schema to `schemas`, or a finding to the report.
 fn keep(
     schemas: &mut Vec<Arc<Schema>>,
-    compiled: Result<Arc<Schema>, super::schema::SchemaError>,
-    tool: &ToolSpec,
+    compiled: Result<Arc<Schema>, SchemaError>,
+    tool: ToolEntry<'_>,
     which: &str,
     report: &mut Report,
 ) {
@@ -246,22 +209,27 @@ fn keep(
     }
 }
 
-/// Converts a tool to rmcp's type. Its annotations: tools only read; the same call may be repeated;
-/// a dataset is a closed world.
-fn shown(tool: &ToolSpec) -> Tool {
-    let hints = ToolAnnotations::with_title(&*tool.title)
-        .read_only(true)
-        .destructive(false)
-        .idempotent(true)
-        .open_world(false);
-    Tool::new(tool.name.to_string(), tool.description.to_string(), Arc::clone(&tool.input_schema))
-        .with_title(&*tool.title)
-        .with_raw_output_schema(Arc::clone(&tool.output_schema))
-        .with_annotations(hints)
+/// Converts a tool to rmcp's type. The annotations of a query: it only reads; the same call may be
+/// repeated; a dataset is a closed world.
+fn to_tool(tool: ToolEntry<'_>) -> Tool {
+    let mut listed =
+        Tool::new(tool.name.to_string(), tool.description.to_string(), Arc::clone(tool.input_schema));
+    if let Some(title) = tool.title {
+        listed = listed.with_title(title);
+    }
+    if let Some(schema) = tool.output_schema {
+        listed = listed.with_raw_output_schema(Arc::clone(schema));
+    }
+    if tool.is_query {
+        let hints = ToolAnnotations::with_title(tool.title.unwrap_or(tool.name));
+        let hints = hints.read_only(true).destructive(false).idempotent(true).open_world(false);
+        listed = listed.with_annotations(hints);
+    }
+    listed
 }
 
 /// Returns whether a schema requires arguments to be repeated in `Mcp-Param-*` headers.
-pub(super) fn declares_header_params(schema: &serde_json::Map<String, Value>) -> bool {
+pub(super) fn declares_header_params(schema: &Map<String, Value>) -> bool {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.is_some_and(|properties| {
         properties

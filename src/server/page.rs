@@ -143,7 +143,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::base::digest::Digest;
-    use crate::mcp::AuthMode;
+    use crate::mcp::{AuthMode, ToolRight};
     use crate::spec::*;
 
     pub(in crate::server) fn spec(api_keys: Vec<ApiKeySpec>) -> TenantSpec {
@@ -187,7 +187,7 @@ pub(super) mod tests {
     }
 
     fn rights(spec: &TenantSpec) -> Permissions {
-        Permissions::new(AuthMode::from(&spec.access), Arc::clone(&spec.tools))
+        Permissions::new(AuthMode::from(&spec.access), spec.tools.iter().map(ToolRight::from))
     }
 
     async fn html(spec: &TenantSpec, open: OpenTenants) -> String {

@@ -70,7 +70,7 @@ impl TenantDeps {
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let mcp = McpServer::new(self.server_config(&spec, Arc::clone(&backend)))?;
+        let mcp = McpServer::new(self.server_config(&spec, backend))?;
         let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
         let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));
         let bearer = match &login {
@@ -80,7 +80,7 @@ impl TenantDeps {
                 BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.access_revocations)
             }
         };
-        Ok(Arc::new(Tenant { spec, revision, slot, backend, mcp, bearer, login, page: OnceLock::new() }))
+        Ok(Arc::new(Tenant { spec, revision, slot, mcp, bearer, login, page: OnceLock::new() }))
     }
 
     fn server_config(&self, spec: &TenantSpec, backend: Arc<backend::BackendClient>) -> McpServerConfig {
@@ -102,6 +102,7 @@ impl TenantDeps {
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),
             audit: self.audit.clone(),
+            clock: Arc::clone(&self.clock),
         }
     }
 }

@@ -21,8 +21,6 @@ pub struct Tenant {
     pub revision: Digest,
     /// The state that outlives reloads.
     pub slot: Arc<TenantSlot>,
-    /// The client of the tenant's API.
-    pub backend: Arc<backend::BackendClient>,
     /// The MCP server.
     pub mcp: McpServer,
     /// The check of callers' credentials.
@@ -37,13 +35,13 @@ impl Tenant {
     /// Describes what impairs the tenant: trouble of its backend, or else of its login.
     pub fn trouble(&self) -> Option<String> {
         let login = || self.login.as_ref().and_then(AuthServer::provider_problem);
-        self.backend.failure().or_else(login)
+        self.mcp.health().map(|failure| failure.text).or_else(login)
     }
 
     /// Returns when that trouble began.
     pub fn trouble_since(&self) -> Option<Timestamp> {
         let login = || self.login.as_ref().and_then(AuthServer::provider_problem_since);
-        self.backend.failing_since().or_else(login)
+        self.mcp.health().map(|failure| failure.since).or_else(login)
     }
 
     /// Whether the tenant requires a login that is not available; then it answers no calls.

@@ -6,24 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Source;
 
 /// The known cycles, by folder. A new one is fixed, not listed.
-const LISTED: &[(&str, &[&str])] = &[
-    (
-        "mcp",
-        &[
-            "call",
-            "context",
-            "fixture",
-            "handler",
-            "message",
-            "payload",
-            "resource",
-            "result",
-            "server_state",
-            "service",
-            "sse_fallback",
-        ],
-    ),
-];
+const LISTED: &[(&str, &[&str])] = &[];
 
 type Path = Vec<String>;
 type Edges = BTreeMap<String, BTreeSet<String>>;

@@ -1,25 +1,22 @@
-//! One caller's view of one server: the only way from a handler to tools, context and backend.
+//! One caller's view of one server: the only way from a handler to its source.
 //!
-//! Only this module creates [`GrantedTool`] and [`GrantedContext`], after `Permissions::allows`
-//! allowed it; their fields are private, and so is the surface behind [`ServerState`]. A handler
+//! Only this module creates [`GrantedTool`] and [`GrantedResource`], after `Permissions::allows`
+//! allowed it; their fields are private, and so is the source behind [`ServerState`]. A handler
 //! that forgets the check has nothing to give out.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use rmcp::RoleServer;
+use rmcp::model::{CallToolResult, Resource, ResourceContents, ResourceTemplate};
+use rmcp::service::RequestContext;
 use serde_json::Value;
 
-use super::{ServerState, context};
-use crate::backend;
-use crate::base::clock::{Clock, SystemClock};
-use crate::mcp::context::DerivedContext;
+use super::{ServerState, tools};
+use crate::backend::CallContext;
+use crate::mcp::failure::CallFailure;
 use crate::mcp::permissions::ProtectedItem;
 use crate::mcp::schema::Schema;
+use crate::mcp::source::{Output, Pending, Source, ToolCall, ToolEntry};
 use crate::oauth::bearer::Principal;
-use crate::spec::{TemplateValues, ToolKind, ToolSpec};
-
-/// How long instructions wait for the digest; later they are sent without it.
-const DIGEST_PATIENCE: Duration = Duration::from_secs(2);
+use crate::spec::TemplateValues;
 
 /// A server as one caller sees it.
 #[derive(Clone, Copy)]
@@ -40,15 +37,16 @@ pub(in crate::mcp) enum AccessError<'a> {
 /// A tool that the caller may call.
 #[derive(Clone, Copy)]
 pub(in crate::mcp) struct GrantedTool<'a> {
-    spec: &'a ToolSpec,
+    tool: ToolEntry<'a>,
     schema: &'a Schema,
-    shared: &'a ServerState,
+    source: &'a dyn Source,
 }
 
-/// The semantic context, which the caller may read.
+/// A resource that the caller may read.
 #[derive(Clone, Copy)]
-pub(in crate::mcp) struct GrantedContext<'a> {
-    shared: &'a ServerState,
+pub(in crate::mcp) struct GrantedResource<'a> {
+    uri: &'a str,
+    source: &'a dyn Source,
 }
 
 impl<'a> CallerView<'a> {
@@ -60,102 +58,98 @@ impl<'a> CallerView<'a> {
         self.shared.rights.allows(self.caller, item)
     }
 
-    /// Returns the tools that are listed for the caller, in the order of the spec.
-    pub(in crate::mcp) fn tools(self) -> impl Iterator<Item = &'a ToolSpec> {
-        self.shared.surface.tools.iter().filter(move |tool| self.may(ProtectedItem::Tool(&tool.name)))
+    fn source(&self) -> &'a dyn Source {
+        &*self.shared.source
+    }
+
+    /// Returns the tools that are listed for the caller, in the order of the source.
+    pub(in crate::mcp) fn tools(self) -> impl Iterator<Item = ToolEntry<'a>> {
+        tools(self.source()).filter(move |tool| self.may(ProtectedItem::Tool(tool.name)))
     }
 
     /// Returns a tool by the name that the caller gave.
     pub(in crate::mcp) fn tool(self, name: &str) -> Result<GrantedTool<'a>, AccessError<'a>> {
-        let (spec, schema) = self.shared.tool(name).ok_or(AccessError::Unknown)?;
-        match self.may(ProtectedItem::Tool(&spec.name)) {
-            true => Ok(GrantedTool { spec, schema, shared: self.shared }),
-            false => Err(AccessError::NotAllowed(&spec.name)),
+        let (tool, schema) = self.shared.tool(name).ok_or(AccessError::Unknown)?;
+        match self.may(ProtectedItem::Tool(tool.name)) {
+            true => Ok(GrantedTool { tool, schema, source: self.source() }),
+            false => Err(AccessError::NotAllowed(tool.name)),
         }
     }
 
-    /// Returns the semantic context.
-    pub(in crate::mcp) fn context(self) -> Result<GrantedContext<'a>, AccessError<'a>> {
-        if !self.shared.rights.has_context() {
-            return Err(AccessError::Unknown);
-        }
-        match self.may(ProtectedItem::Context) {
-            true => Ok(GrantedContext { shared: self.shared }),
-            false => Err(AccessError::NotAllowed("context")),
+    /// Returns the resources that are listed for the caller.
+    pub(in crate::mcp) fn resources(self) -> Vec<Resource> {
+        let resources = self.source().resources().into_iter();
+        resources.filter(|(_, item)| self.may(*item)).map(|(resource, _)| resource).collect()
+    }
+
+    /// Returns the templates of further resources. They give nothing away.
+    pub(in crate::mcp) fn resource_templates(self) -> Vec<ResourceTemplate> {
+        self.source().resource_templates()
+    }
+
+    /// Returns a resource by the URI that the caller gave.
+    pub(in crate::mcp) fn resource(self, uri: &'a str) -> Result<GrantedResource<'a>, AccessError<'a>> {
+        let item = self.source().resource_item(uri).ok_or(AccessError::Unknown)?;
+        match self.may(item) {
+            true => Ok(GrantedResource { uri, source: self.source() }),
+            // Nobody may have what belongs to a hidden tool, so it is not there.
+            false if !self.shared.rights.is_offered(item) => Err(AccessError::Unknown),
+            false => Err(AccessError::NotAllowed(uri)),
         }
     }
 
-    /// Returns the instructions for a model: the operator's words, then a digest of the context if
-    /// the caller may read it.
+    /// Returns the instructions for a model: the operator's words, then what they say of the
+    /// context if the caller may read it.
     pub(in crate::mcp) async fn instructions(self) -> Option<String> {
-        let surface = self.may(ProtectedItem::Description).then_some(&self.shared.surface)?;
-        let digest = match self.context() {
-            Ok(context) => context.digest().await,
-            Err(_withheld) => None,
-        };
-        context::compose_instructions(
-            surface.instructions.as_deref(),
-            surface.description.as_deref(),
-            digest.as_deref(),
-        )
+        if !self.may(ProtectedItem::Description) {
+            return None;
+        }
+        self.source().instructions(self.may(ProtectedItem::Context)).await
     }
 }
 
 impl<'a> GrantedTool<'a> {
     pub(in crate::mcp) fn name(self) -> &'a str {
-        &self.spec.name
+        self.tool.name
     }
 
-    /// Returns the arguments in the form that the tool takes; if they are invalid, a sentence for
-    /// the model.
+    /// Returns what a client that waits is told to be waiting for, if the tool does not tell its
+    /// progress itself.
+    pub(in crate::mcp) fn waits_for(self) -> Option<&'static str> {
+        self.tool.waits_for
+    }
+
+    /// Returns the arguments in the form that the tool takes.
+    ///
+    /// # Errors
+    /// [`CallFailure::Arguments`] with a sentence for the model if they are invalid.
     pub(in crate::mcp) fn prepare_arguments(
         self,
         arguments: TemplateValues,
-    ) -> Result<TemplateValues, String> {
+    ) -> Result<TemplateValues, CallFailure> {
         let arguments = Value::Object(self.schema.normalize_arguments(arguments));
-        self.schema.check(&arguments)?;
+        self.schema.check(&arguments).map_err(CallFailure::Arguments)?;
         let Value::Object(arguments) = arguments else { return Ok(TemplateValues::new()) };
-        self.spec.call.check_arguments(&arguments).map_err(|unfit| unfit.to_string())?;
         Ok(arguments)
     }
 
-    /// Calls the backend.
-    pub(in crate::mcp) async fn call_backend(
+    /// Calls the tool with arguments that [`prepare_arguments`](Self::prepare_arguments) returned.
+    pub(in crate::mcp) fn call(
         self,
-        arguments: &TemplateValues,
-        call: &backend::CallContext,
-    ) -> Result<backend::BackendResponse, backend::Error> {
-        self.shared.surface.backend.call(&self.spec.call, arguments, call).await
-    }
-
-    /// Returns the context for a tool of the kind [`ToolKind::Context`]: a caller of that tool may
-    /// read the context.
-    pub(in crate::mcp) fn context(self) -> Option<GrantedContext<'a>> {
-        (self.spec.kind == ToolKind::Context).then_some(GrantedContext { shared: self.shared })
+        arguments: TemplateValues,
+        request: &'a CallContext,
+        message: &'a RequestContext<RoleServer>,
+    ) -> Pending<'a, Result<Output<CallToolResult>, CallFailure>> {
+        self.source.call(ToolCall { tool: self.tool.name, arguments, request, message })
     }
 }
 
-impl GrantedContext<'_> {
-    /// Returns the digest of the current context; `None` if there is none yet or computing it takes
-    /// too long.
-    async fn digest(self) -> Option<Arc<str>> {
-        let known = self.shared.surface.backend.cached_context()?;
-        let made = DerivedContext::new(known);
-        if let Some(digest) = made.cached_digest() {
-            return Some(digest);
-        }
-        let deadline = SystemClock.monotonic() + DIGEST_PATIENCE;
-        let size = made.document().size();
-        self.shared.run_offloaded(size, deadline, move || made.get_or_build_digest()).await.ok()
-    }
-
-    /// Fetches the context within the call's deadline, even if another request is fetching it.
-    pub(in crate::mcp) async fn fetch(
+impl<'a> GrantedResource<'a> {
+    /// Reads the resource.
+    pub(in crate::mcp) fn read(
         self,
-        call: &backend::CallContext,
-    ) -> Result<DerivedContext, backend::Error> {
-        let fetching = self.shared.surface.backend.context(call);
-        let in_time = tokio::time::timeout_at(call.deadline.into(), fetching).await;
-        Ok(DerivedContext::new(in_time.unwrap_or(Err(backend::Error::TimedOut))?))
+        request: &'a CallContext,
+    ) -> Pending<'a, Result<Output<ResourceContents>, CallFailure>> {
+        self.source.read(self.uri, request)
     }
 }

@@ -474,7 +474,7 @@ async fn first_bytes(response: http::Response<crate::base::body::Body>) -> Bytes
 
 #[test]
 fn no_handler_is_written_that_is_no_surface_here() {
-    let source = include_str!("../handler.rs");
+    let source = include_str!("../protocol/handler.rs");
     let (_, handler) = source.split_once("impl ServerHandler for McpHandler {").expect("the handler");
     let functions: BTreeSet<&str> = handler
         .lines()

@@ -69,6 +69,7 @@ impl McpTestkit {
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
             audit: Audit::disabled(),
+            clock: SystemClock::shared(),
         }
     }
 

@@ -32,7 +32,6 @@ fn live(spec: TenantSpec) -> Tenant {
     let lasting = Arc::clone(&slot.backend);
     let backend =
         backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
-    let backend = Arc::new(backend);
     let surface = McpServerConfig {
         tenant: spec.name.clone(),
         dataset: Arc::clone(&spec.dataset),
@@ -40,7 +39,7 @@ fn live(spec: TenantSpec) -> Tenant {
         description: None,
         instructions: None,
         tools: Arc::default(),
-        backend: Arc::clone(&backend),
+        backend: Arc::new(backend),
         deadline: spec.deadline,
         list_ttl: spec.cache.list_ttl,
         max_result_bytes: spec.limits.max_result_bytes,
@@ -49,20 +48,12 @@ fn live(spec: TenantSpec) -> Tenant {
         allowed_origins: Arc::new([]),
         metrics,
         audit: Audit::disabled(),
+        clock: SystemClock::shared(),
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer =
         BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.access_revocations);
-    Tenant {
-        spec,
-        revision: Digest::of(b"test"),
-        slot,
-        backend,
-        mcp,
-        bearer,
-        login: None,
-        page: OnceLock::new(),
-    }
+    Tenant { spec, revision: Digest::of(b"test"), slot, mcp, bearer, login: None, page: OnceLock::new() }
 }
 
 fn serving(limits: Limits, specs: Vec<TenantSpec>) -> TestServer {

@@ -6,26 +6,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
-use super::Caller;
+use super::current_caller::run_as;
 use super::handler::McpHandler;
 use super::message::RequestSnapshot;
-use super::payload::{self, PayloadSlot};
-use super::server_state::ServerState;
+use super::payload_slot::{self, PayloadSlot};
 use crate::base::body::Body;
+use crate::mcp::Caller;
+use crate::mcp::server_state::ServerState;
 use crate::oauth::bearer::Principal;
 
 /// The only instantiation in the binary: each further one costs a minute of compile time.
-pub(super) type RmcpService = StreamableHttpService<McpHandler, NeverSessionManager>;
-
-/// The supported protocol revisions, oldest first.
-pub(super) const VERSIONS: &[ProtocolVersion] = ProtocolVersion::KNOWN_VERSIONS;
+pub(in crate::mcp) type RmcpService = StreamableHttpService<McpHandler, NeverSessionManager>;
 
 /// Builds the service of one tenant; it takes about 1 kB.
-pub(super) fn build(shared: &Arc<ServerState>) -> RmcpService {
+pub(in crate::mcp) fn build(shared: &Arc<ServerState>) -> RmcpService {
     let handler = McpHandler::new(Arc::clone(shared));
     StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(shared))
 }
@@ -39,7 +36,7 @@ fn config(shared: &ServerState) -> StreamableHttpServerConfig {
         // `message` has checked the origin; rmcp only understands origins that are URLs with a
         // host.
         .disable_allowed_origins();
-    match shared.allowed_hosts() {
+    match shared.config.allowed_hosts.as_deref() {
         None => config.disable_allowed_hosts(),
         // rmcp reads an empty list as "any"; a name that cannot exist (RFC 6761 section 6.4) admits
         // none.
@@ -48,24 +45,13 @@ fn config(shared: &ServerState) -> StreamableHttpServerConfig {
     }
 }
 
-tokio::task_local! {
-    /// The caller, for questions that rmcp asks before it passes the request on.
-    static ASKING: Principal;
-}
-
-/// Calls `what` with the current caller; with an anonymous one outside of a request.
-pub(super) fn with_current_caller<T>(what: impl FnOnce(&Principal) -> T) -> T {
-    let known = ASKING.try_with(Principal::clone);
-    what(known.as_ref().unwrap_or(&Principal::Anonymous))
-}
-
 /// Passes a request to rmcp, explains its refusals, and completes its results.
-pub(super) async fn handle(service: Arc<RmcpService>, mut request: Request<Bytes>) -> Response<Body> {
+pub(in crate::mcp) async fn handle(service: Arc<RmcpService>, mut request: Request<Bytes>) -> Response<Body> {
     let asked = RequestSnapshot::from_request(&request);
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
     let slot = PayloadSlot::default();
     request.extensions_mut().insert(slot.clone());
-    let response = ASKING.scope(caller, service.handle(request.map(Full::new))).await;
-    payload::insert_payload(asked.explain_rejection(response).await, slot).await
+    let response = run_as(caller, service.handle(request.map(Full::new))).await;
+    payload_slot::insert_payload(asked.explain_rejection(response).await, slot).await
 }

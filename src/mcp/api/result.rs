@@ -7,15 +7,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Map, json};
 
-use super::payload::Payload;
 use super::render;
 use super::rows::RowPath;
 use crate::backend;
 use crate::base::budget::Reservation;
 use crate::base::json::{JsonDocument, JsonNode};
+use crate::mcp::payload::{Payload, ReservedBytes};
 
 /// The maximum size of the text. It repeats the structured content, so it gets the smaller part.
 const MAX_TEXT_BYTES: usize = 48 << 10;
@@ -168,43 +167,10 @@ impl ResultEnvelope {
         if data.size() <= FEW && hold.is_some() {
             // The reservation for the document covers the copy, and the frame is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
-            return vec![Bytes::from_owner(ReservedBytes { bytes, _hold: hold })];
+            return vec![Bytes::from_owner(ReservedBytes::new(bytes, hold))];
         }
-        let shared = Bytes::from_owner(ReservedBytes { bytes: data, _hold: hold });
+        let shared = Bytes::from_owner(ReservedBytes::new(data, hold));
         vec![self.head.clone().into(), shared, self.tail.clone().into()]
-    }
-}
-
-/// Bytes with their reservation.
-pub(super) struct ReservedBytes<T> {
-    bytes: T,
-    _hold: Option<Reservation>,
-}
-
-impl ReservedBytes<Vec<u8>> {
-    /// Replaces a document's reservation of `held` bytes by one for `bytes`.
-    pub(super) fn reserve(
-        bytes: Vec<u8>,
-        mut hold: Option<Reservation>,
-        held: usize,
-    ) -> Result<Bytes, backend::Error> {
-        if let Some(hold) = &mut hold {
-            hold.try_grow(bytes.capacity() as u64).map_err(backend::Error::BudgetExhausted)?;
-            hold.shrink(held as u64);
-        }
-        Ok(Bytes::from_owner(Self { bytes, _hold: hold }))
-    }
-}
-
-impl AsRef<[u8]> for ReservedBytes<Vec<u8>> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl AsRef<[u8]> for ReservedBytes<Arc<JsonDocument>> {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.as_str().as_bytes()
     }
 }
 
@@ -228,17 +194,6 @@ fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
         "{what}: the answer is larger than the {max_bytes} bytes that this server hands out. \
          Ask a narrower question, or for fewer rows with a lower limit."
     )
-}
-
-/// Builds a tool result with an error for the model and its user.
-pub(super) fn error_result(sentence: String) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(sentence)])
-}
-
-/// Adds the `_meta` that names the server.
-pub(super) fn with_meta(mut result: CallToolResult, meta: Option<MetaObject>) -> CallToolResult {
-    result.meta = meta;
-    result
 }
 
 #[cfg(test)]

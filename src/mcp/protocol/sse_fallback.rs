@@ -20,18 +20,18 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
 
+use super::accept::{ClientAccept, EVENT_STREAM, is_event_stream};
 use super::in_flight::{InFlightGuard, count_body};
-use super::message::{ClientAccept, EVENT_STREAM};
-use super::timing::Timing;
 use crate::base::body::Body;
+use crate::mcp::timing::Timing;
 
 const COMMENT: &[u8] = b": waiting for the answer\n\n";
 
 /// A response that is not ready yet.
-pub(super) type PendingResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(in crate::mcp) type PendingResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// Waits for the response for a moment, then starts a stream if the client can read one.
-pub(super) async fn respond_or_stream(
+pub(in crate::mcp) async fn respond_or_stream(
     mut pending: PendingResponse,
     reader: ClientAccept,
     pace: &Timing,
@@ -48,14 +48,6 @@ pub(super) async fn respond_or_stream(
 
 fn ready_answer(response: Response<Body>, guard: InFlightGuard) -> Response<Body> {
     if is_event_stream(&response) { response.map(|body| count_body(body, guard)) } else { response }
-}
-
-/// Returns whether the response is an event stream.
-pub(super) fn is_event_stream(response: &Response<Body>) -> bool {
-    response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(EVENT_STREAM.as_bytes()))
 }
 
 fn stream_of(body: Body, guard: InFlightGuard) -> Response<Body> {

@@ -8,11 +8,11 @@
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::payload::Payload;
 use super::result::ToolAnswer;
 use crate::backend::{self, SemanticContext};
 use crate::base::budget::Reservation;
 use crate::base::json::{JsonDocument, JsonKind, JsonNode, JsonString};
+use crate::mcp::payload::Payload;
 
 /// The maximum size of a digest, which is part of every conversation.
 const MAX_DIGEST_BYTES: usize = 2 << 10;

@@ -10,15 +10,16 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use super::accept::{ClientAccept, EVENT_STREAM};
 use super::rpc_error::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError, UNSUPPORTED_VERSION,
 };
+use super::version::PROTOCOL_VERSIONS;
 use crate::base::body::Body;
 use crate::base::headers::media_type;
 use crate::base::json::{self, JsonDocument, JsonLimits, JsonNode};
 
 const JSON: &str = "application/json";
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
 const VERSION_HEADER: &str = "mcp-protocol-version";
 /// The maximum number of JSON values in a message: rmcp takes some hundred bytes for each.
 const MAX_VALUES: usize = 10_000;
@@ -26,14 +27,6 @@ const MAX_VALUES: usize = 10_000;
 const MAX_META_BYTES: usize = 32 << 10;
 /// A message up to this size cannot exceed the limits above.
 const SMALL_BYTES: usize = 16 << 10;
-
-/// What the client can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClientAccept {
-    /// The client accepts event streams by name; `*/*` is also sent by clients that do not support
-    /// them.
-    pub(crate) accepts_event_stream: bool,
-}
 
 /// Accepts a POST with a JSON body, and sets its `Accept` to the value that rmcp requires.
 pub(crate) fn check_request(request: &mut Request<Bytes>) -> Result<ClientAccept, Box<Response<Body>>> {
@@ -56,7 +49,10 @@ pub(crate) fn check_request(request: &mut Request<Bytes>) -> Result<ClientAccept
 /// Refuses pages of foreign origins (MCP, "Security warning" of the transport). Origins are
 /// compared as text, since apps and extensions have origins that are no URLs. A request that does
 /// not come from a page has none.
-pub(super) fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Box<Response<Body>>> {
+pub(in crate::mcp) fn check_origin(
+    headers: &HeaderMap,
+    allowed: &[String],
+) -> Result<(), Box<Response<Body>>> {
     let is_allowed = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().map(without_default_port);
         origin.is_some_and(|origin| allowed.iter().any(|known| without_default_port(known) == origin))
@@ -235,13 +231,13 @@ impl RequestSnapshot {
 
     fn names_unknown_version(&self) -> bool {
         self.version.as_ref().is_some_and(|version| {
-            super::service::VERSIONS.iter().all(|known| known.as_str().as_bytes() != version.as_bytes())
+            PROTOCOL_VERSIONS.iter().all(|known| known.as_str().as_bytes() != version.as_bytes())
         })
     }
 
     fn unsupported_version(&self) -> RpcError {
         let requested = self.version.as_ref().map(|version| String::from_utf8_lossy(version.as_bytes()));
-        let supported: Vec<&str> = super::service::VERSIONS.iter().map(|version| version.as_str()).collect();
+        let supported: Vec<&str> = PROTOCOL_VERSIONS.iter().map(|version| version.as_str()).collect();
         let message = "Unsupported protocol version";
         let mut fault = RpcError::new(StatusCode::BAD_REQUEST, UNSUPPORTED_VERSION, message);
         fault.data = Some(json!({ "supported": supported, "requested": requested }));

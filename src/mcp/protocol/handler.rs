@@ -10,21 +10,19 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, CustomRequest, CustomResult, DiscoverResult,
     ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig,
-    SubscriptionFilter, Tool,
+    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::Deserialize;
 
 use super::call;
-#[cfg(feature = "conformance")]
-use super::fixture::ConformanceFixture;
-use super::result::with_meta;
-use super::server_state::{ServerState, declares_header_params};
-use super::service::{self, VERSIONS};
+use super::current_caller::with_current_caller;
+use super::request_info::caller;
+use super::version::PROTOCOL_VERSIONS;
 use super::{resource, subscriptions};
 use crate::base::panic::catch_panic;
+use crate::mcp::server_state::{ServerState, declares_header_params};
 
 type HandlerContext = RequestContext<RoleServer>;
 
@@ -41,7 +39,7 @@ const METHODS: [&str; 7] = [
 
 /// The handler, which rmcp clones for each request.
 #[derive(Clone)]
-pub(super) struct McpHandler {
+pub(in crate::mcp) struct McpHandler {
     shared: Arc<ServerState>,
 }
 
@@ -51,11 +49,11 @@ impl McpHandler {
     }
 
     async fn instructions(&self, context: &HandlerContext) -> Option<String> {
-        self.shared.view(call::caller(context)).instructions().await
+        self.shared.view(caller(context)).instructions().await
     }
 
     async fn discovered(&self, context: &HandlerContext) -> DiscoverResult {
-        let mut result = DiscoverResult::from_server_info(VERSIONS.to_vec(), self.get_info())
+        let mut result = DiscoverResult::from_server_info(PROTOCOL_VERSIONS.to_vec(), self.get_info())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
         result.instructions = self.instructions(context).await;
@@ -80,35 +78,24 @@ impl McpHandler {
     }
 
     fn tools(&self, context: &HandlerContext) -> ListToolsResult {
-        ListToolsResult::with_all_items(self.shared.list_tools(call::caller(context)))
+        ListToolsResult::with_all_items(self.shared.list_tools(caller(context)))
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
 
     fn resources(&self, context: &HandlerContext) -> ListResourcesResult {
-        let document = self.shared.view(call::caller(context)).context();
-        let resources = document.map(|_readable| resource::context_resource(&self.shared)).into_iter();
-        #[cfg(feature = "conformance")]
-        let resources = self.shared.fixture.iter().flat_map(ConformanceFixture::resources).chain(resources);
-        ListResourcesResult::with_all_items(resources.collect())
+        ListResourcesResult::with_all_items(self.shared.view(caller(context)).resources())
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope())
     }
 
     async fn document(&self, uri: &str, context: &HandlerContext) -> Result<ReadResourceResult, ErrorData> {
-        #[cfg(feature = "conformance")]
-        if let Some(contents) = self.shared.fixture.as_ref().and_then(|fixture| fixture.read(uri)) {
-            return Ok(self.read(contents, context));
-        }
-        Ok(self.read(resource::read(&self.shared, uri, context).await?, context))
-    }
-
-    fn read(&self, contents: ResourceContents, context: &HandlerContext) -> ReadResourceResult {
+        let contents = resource::read(&self.shared, uri, context).await?;
         let mut result = ReadResourceResult::new(vec![contents])
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
         result.meta = is_modern(context).then(|| self.shared.result_meta());
-        result
+        Ok(result)
     }
 }
 
@@ -166,7 +153,7 @@ async fn guarded<T>(future: Pin<Box<impl Future<Output = Result<T, ErrorData>>>>
 
 impl ServerHandler for McpHandler {
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        Cow::Borrowed(VERSIONS)
+        Cow::Borrowed(PROTOCOL_VERSIONS)
     }
 
     /// Returns the server's capabilities without instructions, since rmcp calls this several times
@@ -216,7 +203,7 @@ impl ServerHandler for McpHandler {
     /// Returns a tool's schema if it uses `Mcp-Param-*` headers, which few do; rmcp asks before
     /// every call to compare them. A tool that the caller may not see has no schema for them.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        service::with_current_caller(|caller| {
+        with_current_caller(|caller| {
             let schema = self.shared.input_schema(name, caller)?;
             declares_header_params(schema)
                 .then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
@@ -229,8 +216,9 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
         let meta = is_modern(&context).then(|| self.shared.result_meta());
-        let result = guarded(Box::pin(call::call_tool(&self.shared, request, context))).await?;
-        Ok(CallToolResponse::Complete(with_meta(result, meta)))
+        let mut result = guarded(call::call_tool(&self.shared, request, context)).await?;
+        result.meta = meta;
+        Ok(CallToolResponse::Complete(result))
     }
 
     async fn list_resources(
@@ -250,10 +238,7 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         first_page(request)?;
-        let templates = vec![];
-        #[cfg(feature = "conformance")]
-        let templates =
-            self.shared.fixture.iter().flat_map(ConformanceFixture::templates).chain(templates).collect();
+        let templates = self.shared.view(caller(&context)).resource_templates();
         let mut result = ListResourceTemplatesResult::with_all_items(templates)
             .with_ttl_ms(self.shared.ttl_ms())
             .with_cache_scope(self.shared.cache_scope());
@@ -266,7 +251,7 @@ impl ServerHandler for McpHandler {
         request: ReadResourceRequestParams,
         context: HandlerContext,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        guarded(Box::pin(self.document(&request.uri, &context))).await.map(ReadResourceResponse::from)
+        guarded(self.document(&request.uri, &context)).await.map(ReadResourceResponse::from)
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -274,7 +259,7 @@ impl ServerHandler for McpHandler {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let caller = call::caller(context.request_context());
+        let caller = caller(context.request_context());
         guarded(Box::pin(subscriptions::listen(self.shared.subscribe(), &context, caller))).await
     }
 

@@ -13,19 +13,19 @@ use crate::base::body::Body;
 
 /// The number of requests in flight.
 #[derive(Debug, Default)]
-pub(super) struct InFlightCounter(Arc<AtomicUsize>);
+pub(in crate::mcp) struct InFlightCounter(Arc<AtomicUsize>);
 
 /// One request in flight, until dropped.
 #[derive(Debug)]
-pub(super) struct InFlightGuard(Arc<AtomicUsize>);
+pub(in crate::mcp) struct InFlightGuard(Arc<AtomicUsize>);
 
 impl InFlightCounter {
-    pub(super) fn enter(&self) -> InFlightGuard {
+    pub(in crate::mcp) fn enter(&self) -> InFlightGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
         InFlightGuard(Arc::clone(&self.0))
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::mcp) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

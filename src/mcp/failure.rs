@@ -1,0 +1,49 @@
+//! Why a call or a read has no answer.
+
+use rmcp::ErrorData;
+
+use crate::backend;
+use crate::telemetry::metrics::CallOutcome;
+
+/// Why a call has no answer. `Display` is the text for the model.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallFailure {
+    #[error(
+        "Your account may not use this tool. Ask the operator of this server to let you; calling again changes nothing."
+    )]
+    NotAllowed,
+    #[error("The arguments do not fit, so nothing was asked: {0}. Correct them and call again.")]
+    Arguments(String),
+    #[error("{}. {}", capitalised(.0), .0.advice())]
+    Backend(#[from] backend::Error),
+    #[error("The call was cancelled.")]
+    Cancelled,
+    #[error("This server was changed or is shutting down. Call again.")]
+    Closed,
+    /// An error of the protocol: the fault is not the tool's.
+    #[error("{}", .0.message)]
+    Protocol(ErrorData),
+}
+
+impl CallFailure {
+    pub(super) fn outcome(&self) -> CallOutcome {
+        match self {
+            Self::NotAllowed => CallOutcome::NotAllowed,
+            Self::Arguments(_) => CallOutcome::BadArguments,
+            Self::Backend(
+                backend::Error::Busy | backend::Error::GatewayBusy | backend::Error::BudgetExhausted(_),
+            ) => CallOutcome::Busy,
+            Self::Backend(_) => CallOutcome::BackendError,
+            Self::Cancelled | Self::Closed => CallOutcome::Cancelled,
+            Self::Protocol(_) => CallOutcome::Internal,
+        }
+    }
+}
+
+fn capitalised(error: &backend::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
+}

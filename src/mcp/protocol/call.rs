@@ -1,0 +1,147 @@
+//! One tool call: finds the tool, validates the arguments, has the source answer, and records how
+//! it ended.
+//!
+//! A failure that the model should read is a tool result with `isError`; a protocol error only
+//! means that the request is not a valid call (2026-07-28, "Tools", error handling).
+
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer};
+
+use super::payload_slot::PayloadSlot;
+use super::progress::ProgressNotifier;
+use super::request_info::{ReadTarget, RequestInfo, caller};
+use crate::base::panic::catch_panic;
+use crate::mcp::failure::CallFailure;
+use crate::mcp::payload::Payload;
+use crate::mcp::server_state::{AccessError, GrantedTool, ServerState};
+use crate::mcp::source::Output;
+use crate::oauth::bearer::Principal;
+use crate::spec::TemplateValues;
+use crate::telemetry::metrics::CallOutcome;
+
+type ToolOutput = Output<CallToolResult>;
+
+/// Answers `tools/call`.
+///
+/// # Errors
+/// There is no such tool, or the server failed.
+pub(super) async fn call_tool(
+    shared: &ServerState,
+    request: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let caller = caller(&context);
+    let asked = RequestInfo::from_context(&context, shared);
+    let arguments = request.arguments.unwrap_or_default();
+    let (name, outcome) = match shared.view(caller).tool(&request.name) {
+        Err(AccessError::Unknown) => return Err(unknown_tool(shared, &request.name, caller)),
+        Err(AccessError::NotAllowed(name)) => (name, Err(CallFailure::NotAllowed)),
+        Ok(tool) => (tool.name(), call(shared, tool, arguments, &asked, &context).await),
+    };
+    finish(shared, name, caller, &asked, &outcome);
+    match outcome {
+        Ok(Output { message, payload }) => {
+            PayloadSlot::from_context(&context).set(payload);
+            Ok(message)
+        }
+        Err(CallFailure::Protocol(error)) => Err(error),
+        Err(failure) => Ok(error_result(asked.with_request_id(&failure.to_string()))),
+    }
+}
+
+fn unknown_tool(shared: &ServerState, name: &str, caller: &Principal) -> ErrorData {
+    let known: Vec<&str> = shared.view(caller).tools().map(|tool| &**tool.name).collect();
+    let name: String = name.chars().take(128).collect();
+    ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
+}
+
+/// Builds a tool result with an error for the model and its user.
+fn error_result(sentence: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(sentence)])
+}
+
+/// Validates the arguments and answers the call; a panic becomes an error of the protocol.
+async fn call(
+    shared: &ServerState,
+    tool: GrantedTool<'_>,
+    arguments: TemplateValues,
+    asked: &RequestInfo,
+    context: &RequestContext<RoleServer>,
+) -> Result<ToolOutput, CallFailure> {
+    let arguments = tool.prepare_arguments(arguments)?;
+    match catch_panic(wait_for_answer(shared, tool, arguments, asked, context)).await {
+        Ok(answer) => answer,
+        Err(_panicked) => {
+            let (tenant, tool, request_id) = (shared.tenant(), tool.name(), &asked.call.request_id);
+            let elapsed_ms = asked.elapsed(shared).as_millis();
+            tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
+            Err(asked.panicked())
+        }
+    }
+}
+
+/// Waits for the source's answer, sends progress notifications meanwhile, and stops when the client
+/// cancels or the server is closed.
+async fn wait_for_answer(
+    shared: &ServerState,
+    tool: GrantedTool<'_>,
+    arguments: TemplateValues,
+    asked: &RequestInfo,
+    context: &RequestContext<RoleServer>,
+) -> Result<ToolOutput, CallFailure> {
+    let token = context.meta.get_progress_token().filter(|_| asked.takes_events);
+    let mut progress = token
+        .zip(tool.waits_for())
+        .map(|(token, what)| ProgressNotifier::new(&context.peer, token, what, &shared.config.timing));
+    let mut answer = tool.call(arguments, &asked.call, context);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = context.ct.cancelled() => return Err(CallFailure::Cancelled),
+            () = shared.lineage.closed() => return Err(CallFailure::Closed),
+            () = notify(progress.as_mut()) => {}
+        }
+    }
+}
+
+/// Sends the next notification when it is due; waits forever if the client did not ask for any.
+async fn notify(progress: Option<&mut ProgressNotifier<'_>>) {
+    match progress {
+        Some(progress) => progress.notify().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Counts and logs a call, and writes its audit entry.
+fn finish(
+    shared: &ServerState,
+    tool: &str,
+    caller: &Principal,
+    asked: &RequestInfo,
+    outcome: &Result<ToolOutput, CallFailure>,
+) {
+    let failure = outcome.as_ref().err();
+    record(shared, tool, asked, failure);
+    let readable = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
+    let readable = readable.map(Payload::readable_bytes);
+    let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
+    asked.record_audit(shared, ReadTarget::Tool(tool), caller, outcome, readable);
+}
+
+fn record(shared: &ServerState, tool: &str, asked: &RequestInfo, failure: Option<&CallFailure>) {
+    let (tenant, request_id, elapsed) = (shared.tenant(), &asked.call.request_id, asked.elapsed(shared));
+    let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
+    shared.config.metrics.record_tool_call(tenant, outcome, elapsed);
+    let elapsed_ms = elapsed.as_millis();
+    match failure {
+        None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),
+        Some(CallFailure::Backend(error)) => {
+            tracing::warn!(tenant, tool, request_id, elapsed_ms, fault = error.class(), "tool call failed");
+        }
+        Some(_) => {
+            tracing::debug!(tenant, tool, request_id, elapsed_ms, ?outcome, "tool call not answered");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What one request passes on to the source: its caller, its deadline and its trace.
+
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use rmcp::RoleServer;
+use rmcp::service::RequestContext;
+
+use super::accept::ClientAccept;
+use crate::backend::{CallContext, TraceContext};
+use crate::mcp::Caller;
+use crate::mcp::failure::CallFailure;
+use crate::mcp::server_state::ServerState;
+use crate::oauth::bearer::Principal;
+use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::metrics::CallOutcome;
+
+/// What is known of a request besides its message.
+pub(super) struct RequestInfo {
+    pub(super) call: CallContext,
+    started: Instant,
+    pub(super) takes_events: bool,
+}
+
+/// What was read, for the audit entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ReadTarget<'a> {
+    /// A tool's result, by its listed name.
+    Tool(&'a str),
+    /// A resource, by its URI.
+    Resource(&'a str),
+}
+
+/// Returns the caller. Requests without one occur only in tests, which bypass `McpServer::handle`.
+pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
+    Caller::of_request(context).map_or(&Principal::Anonymous, |caller| &caller.principal)
+}
+
+impl RequestInfo {
+    /// Reads the request's extensions and its `_meta`.
+    pub(super) fn from_context(context: &RequestContext<RoleServer>, shared: &ServerState) -> Self {
+        let parts = context.extensions.get::<Parts>();
+        let caller = Caller::of_request(context);
+        let reader = parts.and_then(|parts| parts.extensions.get::<ClientAccept>());
+        let header = |name| parts?.headers.get(name)?.to_str().ok();
+        let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
+        let trace = meta.or_else(|| TraceContext::parse(header("traceparent"), header("tracestate")));
+        let started = caller.map_or_else(|| shared.config.clock.monotonic(), |caller| caller.started);
+        let call = CallContext {
+            request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
+            deadline: started + shared.config.deadline,
+            user: caller.and_then(|caller| user(&caller.principal)),
+            trace,
+            has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
+            network: caller.map(|caller| caller.network),
+        };
+        Self { call, started, takes_events: reader.is_some_and(|reader| reader.accepts_event_stream) }
+    }
+
+    /// Appends the request id, under which the log has more.
+    pub(super) fn with_request_id(&self, sentence: &str) -> String {
+        format!("{sentence} (request {})", self.call.request_id)
+    }
+
+    /// Returns the failure of a request whose handler panicked.
+    pub(super) fn panicked(&self) -> CallFailure {
+        let sentence = self.with_request_id("The server failed.");
+        CallFailure::Protocol(rmcp::ErrorData::internal_error(sentence, None))
+    }
+
+    /// Returns the time since the request came in.
+    pub(super) fn elapsed(&self, shared: &ServerState) -> Duration {
+        shared.config.clock.monotonic().saturating_duration_since(self.started)
+    }
+
+    /// Writes an audit entry: who read what, and with which outcome; never the arguments.
+    pub(super) fn record_audit(
+        &self,
+        shared: &ServerState,
+        read: ReadTarget<'_>,
+        caller: &Principal,
+        outcome: CallOutcome,
+        bytes: Option<usize>,
+    ) {
+        let (event, tool, resource) = match read {
+            ReadTarget::Tool(name) => (AuditEvent::Call, Some(name), None),
+            ReadTarget::Resource(uri) => (AuditEvent::Read, None, Some(uri)),
+        };
+        let grant = match caller {
+            Principal::User(user) => Some(user.grant.to_string()),
+            _ => None,
+        };
+        shared.config.audit.record(&AuditRecord {
+            who: caller.audit_identity(),
+            client_id: caller.client_id(),
+            grant,
+            tool,
+            resource,
+            elapsed_ms: u64::try_from(self.elapsed(shared).as_millis()).ok(),
+            bytes,
+            request_id: Some(&self.call.request_id),
+            ..AuditRecord::new(event, shared.tenant(), outcome.label())
+        });
+    }
+}
+
+/// Returns the caller's name for the backend's user header.
+fn user(principal: &Principal) -> Option<String> {
+    let who = principal.audit_identity();
+    who.user.filter(|name| is_one_name(name)).or(who.oid).or(who.label).map(str::to_owned)
+}
+
+/// Returns whether every parser of a header with this value sees one user. Directories choose the
+/// names of their accounts, and a comma or quote in one could make it look like a list, or like
+/// another user; the object id is sent instead.
+fn is_one_name(name: &str) -> bool {
+    let splits = |c: char| c.is_control() || c.is_whitespace() || ",;\"\\<>=".contains(c);
+    !name.is_empty() && !name.contains(splits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::identity::{Account, GroupMembership};
+    use crate::oauth::bearer::UserPrincipal;
+    use crate::store::GrantId;
+
+    fn named(name: Option<&str>) -> Principal {
+        let account = Account {
+            issuer: "t".into(),
+            subject: "the-object-id".into(),
+            name: None,
+            username: name.map(Into::into),
+            verified_email: None,
+            roles: Vec::new(),
+            groups: GroupMembership::Known(Vec::new()),
+            is_guest: false,
+        };
+        let (account, grant) = (Arc::new(account), GrantId::random());
+        Principal::User(UserPrincipal { account, subject: "s".into(), client_id: "c".into(), grant })
+    }
+
+    #[test]
+    fn the_backend_is_told_one_user_and_no_other() {
+        for name in [
+            "ann@example.com",
+            "o'neill@example.com",
+            "ann_fabrikam.com#EXT#@contoso.onmicrosoft.com",
+            "jörg@example.com",
+        ] {
+            assert_eq!(user(&named(Some(name))).as_deref(), Some(name));
+        }
+        for name in [
+            "",
+            "ann@x, admin@x",
+            "ann;admin",
+            "\"admin\"",
+            "Admin <admin@x>",
+            "a b",
+            "a\r\nx-role: admin",
+            "a\0",
+        ] {
+            assert_eq!(user(&named(Some(name))).as_deref(), Some("the-object-id"), "{name:?}");
+        }
+        assert_eq!(user(&named(None)).as_deref(), Some("the-object-id"));
+        assert_eq!(user(&Principal::Key { label: "ci".into() }).as_deref(), Some("ci"));
+        assert_eq!(user(&Principal::Anonymous), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! One read of a resource: finds it, checks the caller's rights, has the source read it, and writes
+//! an audit entry.
+
+use rmcp::model::ResourceContents;
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer};
+
+use super::payload_slot::PayloadSlot;
+use super::request_info::{ReadTarget, RequestInfo, caller};
+use crate::base::panic::catch_panic;
+use crate::mcp::failure::CallFailure;
+use crate::mcp::payload::Payload;
+use crate::mcp::server_state::{AccessError, GrantedResource, ServerState};
+use crate::mcp::source::Output;
+use crate::telemetry::metrics::CallOutcome;
+
+const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server to let you; asking again changes nothing.";
+
+/// Answers `resources/read`.
+///
+/// # Errors
+///
+/// The resource does not exist, the caller may not read it, or the source fails.
+pub(super) async fn read(
+    shared: &ServerState,
+    uri: &str,
+    context: &RequestContext<RoleServer>,
+) -> Result<ResourceContents, ErrorData> {
+    let caller = caller(context);
+    let asked = RequestInfo::from_context(context, shared);
+    let output = match shared.view(caller).resource(uri) {
+        Err(AccessError::Unknown) => return Err(unknown(uri)),
+        Err(AccessError::NotAllowed(_)) => Err(CallFailure::NotAllowed),
+        Ok(resource) => {
+            let read = catch_panic(wait_for_contents(shared, resource, &asked, context)).await;
+            read.unwrap_or_else(|_panicked| Err(asked.panicked()))
+        }
+    };
+    let outcome = output.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome);
+    let readable = output.as_ref().ok().and_then(|output| output.payload.as_ref());
+    let readable = readable.map(Payload::readable_bytes);
+    asked.record_audit(shared, ReadTarget::Resource(uri), caller, outcome, readable);
+    let Output { message, payload } = output.map_err(|failure| to_error(failure, &asked))?;
+    PayloadSlot::from_context(context).set(payload);
+    Ok(message)
+}
+
+async fn wait_for_contents(
+    shared: &ServerState,
+    resource: GrantedResource<'_>,
+    asked: &RequestInfo,
+    context: &RequestContext<RoleServer>,
+) -> Result<Output<ResourceContents>, CallFailure> {
+    tokio::select! {
+        contents = resource.read(&asked.call) => contents,
+        () = context.ct.cancelled() => Err(CallFailure::Cancelled),
+        () = shared.lineage.closed() => Err(CallFailure::Closed),
+    }
+}
+
+fn unknown(uri: &str) -> ErrorData {
+    let data = serde_json::json!({ "uri": uri });
+    ErrorData::resource_not_found("there is no such resource here", Some(data))
+}
+
+fn to_error(failure: CallFailure, asked: &RequestInfo) -> ErrorData {
+    match failure {
+        CallFailure::NotAllowed => ErrorData::invalid_request(asked.with_request_id(NOT_ALLOWED), None),
+        CallFailure::Protocol(error) => error,
+        _ => ErrorData::internal_error(asked.with_request_id(&failure.to_string()), None),
+    }
+}
