@@ -144,10 +144,10 @@ impl Caller {
 
 /// The MCP endpoint of one tenant, both protocol eras on one URL.
 pub struct McpServer {
-    shared: Arc<ServerState>,
+    state: Arc<ServerState>,
     /// Built for the first request, since most tenants are idle.
     service: OnceLock<Arc<RmcpService>>,
-    under_way: InFlightCounter,
+    in_flight: InFlightCounter,
 }
 
 impl McpServer {
@@ -155,14 +155,14 @@ impl McpServer {
     ///
     /// # Errors
     /// A report with one finding for each schema of the operator's tools that cannot be used.
-    pub fn new(surface: McpServerConfig) -> Result<Self, Report> {
-        Self::with_pace(surface, Timing::default())
+    pub fn new(config: McpServerConfig) -> Result<Self, Report> {
+        Self::with_timing(config, Timing::default())
     }
 
-    fn with_pace(surface: McpServerConfig, pace: Timing) -> Result<Self, Report> {
-        let (config, auth_mode, source) = surface.into_parts(pace);
-        let shared = Arc::new(ServerState::new(config, source, auth_mode)?);
-        Ok(Self { shared, service: OnceLock::new(), under_way: InFlightCounter::default() })
+    fn with_timing(config: McpServerConfig, timing: Timing) -> Result<Self, Report> {
+        let (config, auth_mode, source) = config.into_parts(timing);
+        let state = Arc::new(ServerState::new(config, source, auth_mode)?);
+        Ok(Self { state, service: OnceLock::new(), in_flight: InFlightCounter::default() })
     }
 
     /// Answers one request whose body was read under the tenant's limit. It never panics; a 4xx
@@ -171,22 +171,22 @@ impl McpServer {
     /// Dropping the future, or the response body while it streams, cancels the call down to the
     /// backend.
     pub async fn handle(&self, mut request: Request<Bytes>, caller: Caller) -> Response<Body> {
-        let guard = self.under_way.enter();
-        if let Err(refusal) = message::check_origin(request.headers(), &self.shared.config.allowed_origins) {
+        let guard = self.in_flight.enter();
+        if let Err(refusal) = message::check_origin(request.headers(), &self.state.config.allowed_origins) {
             return *refusal;
         }
-        let reader = match message::check_request(&mut request) {
-            Ok(reader) => reader,
+        let accept = match message::check_request(&mut request) {
+            Ok(accept) => accept,
             Err(refusal) => return *refusal,
         };
         request.extensions_mut().insert(caller);
-        request.extensions_mut().insert(reader);
+        request.extensions_mut().insert(accept);
         let pending = Box::pin(protocol::handle(Arc::clone(self.service()), request));
-        protocol::respond_or_stream(pending, reader, &self.shared.config.timing, guard).await
+        protocol::respond_or_stream(pending, accept, &self.state.config.timing, guard).await
     }
 
     fn service(&self) -> &Arc<RmcpService> {
-        self.service.get_or_init(|| Arc::new(protocol::build(&self.shared)))
+        self.service.get_or_init(|| Arc::new(protocol::build(&self.state)))
     }
 
     /// Hands open `subscriptions/listen` streams over to the successor, and notifies them if its
@@ -195,46 +195,46 @@ impl McpServer {
     /// The streams continue under the successor: they are notified of later changes, and end when
     /// the successor is closed.
     pub fn hand_over_to(&self, successor: &McpServer) {
-        self.shared.hand_over_to(&successor.shared);
+        self.state.hand_over_to(&successor.state);
     }
 
     /// Ends open and future `subscriptions/listen` streams gracefully, with a final result. Calls
     /// go on.
     pub fn end_streams(&self) {
-        self.shared.lineage.end_streams();
+        self.state.lineage.end_streams();
     }
 
     /// Ends all open streams gracefully, with a final result, and cancels requests in flight.
     pub fn close(&self) {
-        self.shared.lineage.close();
+        self.state.lineage.close();
     }
 
     /// Returns what is wrong with the tenant's source, if its last call failed because of it.
     pub fn health(&self) -> Option<SourceFailure> {
-        self.shared.health()
+        self.state.health()
     }
 
     /// Has the tenant's source fetch in advance what callers will need.
     pub fn warm(&self, refresher: &ContextRefresher) {
-        self.shared.warm(refresher);
+        self.state.warm(refresher);
     }
 
     /// Returns who may have what of this server.
     pub fn permissions(&self) -> &Permissions {
-        self.shared.permissions()
+        self.state.permissions()
     }
 
     /// Returns how many requests and streams are in flight.
     pub fn in_flight_count(&self) -> usize {
-        self.under_way.count()
+        self.in_flight.count()
     }
 }
 
 impl fmt::Debug for McpServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("McpServer")
-            .field("tenant", &self.shared.tenant())
-            .field("under_way", &self.in_flight_count())
+            .field("tenant", &self.state.tenant())
+            .field("in_flight", &self.in_flight_count())
             .finish_non_exhaustive()
     }
 }

@@ -129,13 +129,13 @@ impl ApiSource {
     }
 
     async fn answer(&self, call: ToolCall<'_>) -> Result<Payload, CallFailure> {
-        let ToolCall { tool, arguments, request, .. } = call;
+        let ToolCall { tool, arguments, request } = call;
         let tool = self.tools.iter().find(|known| *known.name == *tool);
         let tool = tool.expect("the caller found the tool in the list");
         tool.call.check_arguments(&arguments).map_err(|unfit| CallFailure::Arguments(unfit.to_string()))?;
         match tool.kind {
-            ToolKind::Search => self.search(tool, arguments, request).await,
-            ToolKind::Context => self.give_context(&arguments, request).await,
+            ToolKind::Search => self.search(tool, arguments, request.context).await,
+            ToolKind::Context => self.give_context(&arguments, request.context).await,
         }
     }
 

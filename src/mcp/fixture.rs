@@ -100,7 +100,8 @@ impl Source for FixtureSource {
             if call.tool == tools::TRIGGER_TOOL_CHANGE {
                 self.changes.send_modify(|count| *count += 1);
             }
-            let message = tools::call_tool(call.tool, &Value::Object(call.arguments), call.message).await;
+            let message =
+                tools::call_tool(call.tool, &Value::Object(call.arguments), call.request.message).await;
             Ok(Output { message: message.map_err(CallFailure::Protocol)?, payload: None })
         })
     }

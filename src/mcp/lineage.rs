@@ -69,30 +69,30 @@ pub(super) enum LineageEvent {
 impl Lineage {
     /// Hands the followers over to the successor.
     pub(super) fn hand_over(&self, change: Option<ToolListChange>, next: Subscription) {
-        self.place().succession.send_replace(Some(Handover { change, next }));
+        self.node().succession.send_replace(Some(Handover { change, next }));
     }
 
     pub(super) fn close(&self) {
-        self.place().closing.cancel();
+        self.node().closing.cancel();
     }
 
     /// Ends the streams that follow this server; calls go on.
     pub(super) fn end_streams(&self) {
-        self.place().streams.cancel();
+        self.node().streams.cancel();
     }
 
     /// Waits until the server is closed.
     pub(super) async fn closed(&self) {
-        self.place().closing.cancelled().await;
+        self.node().closing.cancelled().await;
     }
 
     /// Returns a follower, which also hears of the changes of the source.
     pub(super) fn subscribe(&self, changes: Option<SourceChanges>) -> Subscription {
-        let place = self.place();
-        Subscription { succession: place.succession.subscribe(), ending: place.streams.clone(), changes }
+        let node = self.node();
+        Subscription { succession: node.succession.subscribe(), ending: node.streams.clone(), changes }
     }
 
-    fn place(&self) -> &LineageNode {
+    fn node(&self) -> &LineageNode {
         self.0.get_or_init(Box::default)
     }
 }

@@ -79,9 +79,9 @@ impl Permissions {
     /// Returns whether a caller may have an item. This is the only place that decides it.
     pub fn allows(&self, caller: &Principal, item: ProtectedItem<'_>) -> bool {
         match item {
-            ProtectedItem::Description => self.lets_in(caller),
+            ProtectedItem::Description => self.admits(caller),
             ProtectedItem::Tool(name) => {
-                self.lets_in(caller) && self.has(name) && self.meets_rules(caller, name)
+                self.admits(caller) && self.has(name) && self.meets_rules(caller, name)
             }
             ProtectedItem::Context => {
                 self.context_tools().any(|tool| self.allows(caller, ProtectedItem::Tool(&tool.name)))
@@ -107,7 +107,7 @@ impl Permissions {
         self.tools.iter().filter(|tool| tool.reads_context)
     }
 
-    fn lets_in(&self, caller: &Principal) -> bool {
+    fn admits(&self, caller: &Principal) -> bool {
         match (&self.door, caller) {
             (AuthMode::Open, Principal::Anonymous)
             | (AuthMode::Keys, Principal::Key { .. })

@@ -96,7 +96,7 @@ impl Schema {
                 PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES),
             )
             .build(&schema)
-            .map_err(|error| SchemaError::Invalid(clipped(&error.to_string(), MAX_MESSAGE_CHARS)))?;
+            .map_err(|error| SchemaError::Invalid(clip(&error.to_string(), MAX_MESSAGE_CHARS)))?;
         let optional = properties.iter().filter(|name| !requires(&schema, name));
         let without_null = optional.filter(|name| refuses_null(&validator, name)).cloned().collect();
         Ok(Self { validator, properties, without_null, integers, is_closed })
@@ -133,15 +133,15 @@ impl Schema {
         if self.validator.is_valid(arguments) {
             return Ok(());
         }
-        let told: Vec<String> =
-            self.validator.iter_errors(arguments).take(MAX_TOLD).map(|error| self.told(&error)).collect();
-        Err(told.join("; "))
+        let describe: Vec<String> =
+            self.validator.iter_errors(arguments).take(MAX_TOLD).map(|error| self.describe(&error)).collect();
+        Err(describe.join("; "))
     }
 
     /// Describes one violation.
-    fn told(&self, error: &ValidationError<'_>) -> String {
+    fn describe(&self, error: &ValidationError<'_>) -> String {
         let place = error.instance_path().to_string();
-        let place = clipped(&place.trim_start_matches('/').replace('/', "."), MAX_PLACE_CHARS);
+        let place = clip(&place.trim_start_matches('/').replace('/', "."), MAX_PLACE_CHARS);
         match error.kind() {
             ValidationErrorKind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
@@ -152,7 +152,7 @@ impl Schema {
             | ValidationErrorKind::UnevaluatedProperties { unexpected }
                 if place.is_empty() =>
             {
-                let unexpected = clipped(&unexpected.join("\", \""), MAX_PLACE_CHARS);
+                let unexpected = clip(&unexpected.join("\", \""), MAX_PLACE_CHARS);
                 format!("argument \"{unexpected}\" is unknown (known: {})", self.properties.join(", "))
             }
             _ if place.is_empty() => reason(error),
@@ -163,7 +163,7 @@ impl Schema {
 
 /// Returns why a value is rejected, followed by an excerpt of the value, which may be long.
 fn reason(error: &ValidationError<'_>) -> String {
-    let reason = clipped(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
+    let reason = clip(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
     format!("{reason} ({} was given)", excerpt(error.instance()))
 }
 
@@ -177,7 +177,7 @@ fn excerpt(value: &Value) -> String {
         }
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(members) => format!("an object of {}", members.len()),
-        other => clipped(&other.to_string(), MAX_VALUE_CHARS),
+        other => clip(&other.to_string(), MAX_VALUE_CHARS),
     }
 }
 
@@ -236,7 +236,7 @@ fn patterns(value: &Value) -> usize {
     }
 }
 
-fn clipped(message: &str, chars: usize) -> String {
+fn clip(message: &str, chars: usize) -> String {
     match message.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
@@ -286,23 +286,23 @@ mod tests {
 
     #[test]
     fn violations_name_the_argument_and_the_reason() {
-        let told = |arguments: Value| search().check(&arguments).expect_err("a violation");
-        assert_eq!(told(json!({})), "argument \"query\" is missing");
+        let describe = |arguments: Value| search().check(&arguments).expect_err("a violation");
+        assert_eq!(describe(json!({})), "argument \"query\" is missing");
         assert_eq!(
-            told(json!({"query": "q", "limit": 5000})),
+            describe(json!({"query": "q", "limit": 5000})),
             "argument \"limit\": the value is greater than the maximum of 1000 (5000 was given)"
         );
         assert_eq!(
-            told(json!({"query": "q", "limt": 5})),
+            describe(json!({"query": "q", "limt": 5})),
             "argument \"limt\" is unknown (known: query, limit)"
         );
-        let both = told(json!({"query": 7, "limit": "x"}));
+        let both = describe(json!({"query": 7, "limit": "x"}));
         assert!(
             both.contains("argument \"query\": the value is not of type")
                 && both.contains("; argument \"limit\""),
             "{both}"
         );
-        assert!(told(json!({"query": 7, "limit": "x".repeat(9000)})).chars().count() < 800);
+        assert!(describe(json!({"query": 7, "limit": "x".repeat(9000)})).chars().count() < 800);
         assert_eq!(search().check(&json!({"query": "q", "limit": 7})), Ok(()));
     }
 
@@ -324,15 +324,15 @@ mod tests {
             ),
             (json!({"query": {"a": long}}), "the value is not of type \"string\" (an object of 1 was given)"),
         ] {
-            let told = search().check(&arguments).expect_err("a violation");
-            assert!(told.contains(expected) && told.chars().count() < 200, "{told}");
+            let describe = search().check(&arguments).expect_err("a violation");
+            assert!(describe.contains(expected) && describe.chars().count() < 200, "{describe}");
         }
         let short =
             compiled(json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}}));
-        let told = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
+        let describe = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
         let beginning = "How much? ".repeat(4);
         assert_eq!(
-            told,
+            describe,
             format!("argument \"q\": the value is longer than 9 characters (\"{beginning}\"… was given)")
         );
     }

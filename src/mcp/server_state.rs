@@ -1,5 +1,5 @@
 //! State shared by all requests of one server. Everything that it gives out passes through
-//! [`CallerView`], which checks each caller's rights.
+//! [`CallerView`], which checks each caller's permissions.
 
 mod view;
 
@@ -51,7 +51,7 @@ pub(super) struct ServerState {
     pub(super) lineage: Lineage,
     /// Private, so that no handler gives anything out without a check.
     source: Arc<dyn Source>,
-    rights: Permissions,
+    permissions: Permissions,
     /// The compiled input schemas, in the order of the tools.
     arguments: Box<[Arc<Schema>]>,
     /// Never read; kept so that equal schemas of other tenants need not be compiled again.
@@ -79,9 +79,9 @@ impl ServerState {
         if report.has_errors() {
             return Err(report);
         }
-        let rights = Permissions::new(auth_mode, tools(&*source).map(ToolRight::from));
+        let permissions = Permissions::new(auth_mode, tools(&*source).map(ToolRight::from));
         let (arguments, results) = (arguments.into(), results.into());
-        Ok(Self { config, lineage: Lineage::default(), source, rights, arguments, _results: results })
+        Ok(Self { config, lineage: Lineage::default(), source, permissions, arguments, _results: results })
     }
 
     /// Returns the server as a caller sees it.
@@ -89,9 +89,9 @@ impl ServerState {
         CallerView::new(self, caller)
     }
 
-    /// Returns the rights at this tenant.
+    /// Returns the permissions at this tenant.
     pub(super) fn permissions(&self) -> &Permissions {
-        &self.rights
+        &self.permissions
     }
 
     pub(super) fn tenant(&self) -> &str {
@@ -132,7 +132,7 @@ impl ServerState {
     pub(super) fn subscribe(&self) -> Subscription {
         let changes = self.source.changes().map(|changes| {
             let tools = tools(&*self.source).map(|tool| Arc::clone(tool.name)).collect();
-            let (before, after) = (self.rights.clone(), self.rights.clone());
+            let (before, after) = (self.permissions.clone(), self.permissions.clone());
             SourceChanges { receiver: changes, change: ToolListChange { tools, before, after } }
         });
         self.lineage.subscribe(changes)
@@ -153,7 +153,7 @@ impl ServerState {
         let gone = tools(&*self.source).filter(|tool| lacks(&*other.source, tool));
         let come = tools(&*other.source).filter(|tool| lacks(&*self.source, tool));
         let tools = gone.chain(come).map(|tool| Arc::clone(tool.name)).collect();
-        Some(ToolListChange { tools, before: self.rights.clone(), after: other.rights.clone() })
+        Some(ToolListChange { tools, before: self.permissions.clone(), after: other.permissions.clone() })
     }
 
     /// Returns the server's name and version.
@@ -176,7 +176,7 @@ impl ServerState {
 
     /// Returns whether shared caches may store a list or document.
     pub(super) fn cache_scope(&self) -> CacheScope {
-        if self.rights.vary_by_caller() { CacheScope::Private } else { CacheScope::Public }
+        if self.permissions.vary_by_caller() { CacheScope::Private } else { CacheScope::Public }
     }
 
     /// Returns how long lists and documents may be cached, in milliseconds.

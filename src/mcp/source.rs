@@ -103,8 +103,14 @@ impl From<ToolEntry<'_>> for ToolRight {
 pub(super) struct ToolCall<'a> {
     pub(super) tool: &'a str,
     pub(super) arguments: TemplateValues,
+    pub(super) request: ToolRequest<'a>,
+}
+
+/// The request that calls a tool.
+#[derive(Clone, Copy)]
+pub(super) struct ToolRequest<'a> {
     /// The caller, the deadline, and what is passed on.
-    pub(super) request: &'a CallContext,
+    pub(super) context: &'a CallContext,
     /// The client's message, and the way to notify the client.
     pub(super) message: &'a RequestContext<RoleServer>,
 }

@@ -15,7 +15,7 @@ use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::payload::Payload;
 use crate::mcp::server_state::{AccessError, GrantedTool, ServerState};
-use crate::mcp::source::Output;
+use crate::mcp::source::{Output, ToolRequest};
 use crate::oauth::bearer::Principal;
 use crate::spec::TemplateValues;
 use crate::telemetry::metrics::CallOutcome;
@@ -27,31 +27,31 @@ type ToolOutput = Output<CallToolResult>;
 /// # Errors
 /// There is no such tool, or the server failed.
 pub(super) async fn call_tool(
-    shared: &ServerState,
+    state: &ServerState,
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
     let caller = caller(&context);
-    let asked = RequestInfo::from_context(&context, shared);
+    let info = RequestInfo::from_context(&context, state);
     let arguments = request.arguments.unwrap_or_default();
-    let (name, outcome) = match shared.view(caller).tool(&request.name) {
-        Err(AccessError::Unknown) => return Err(unknown_tool(shared, &request.name, caller)),
+    let (name, outcome) = match state.view(caller).tool(&request.name) {
+        Err(AccessError::Unknown) => return Err(unknown_tool(state, &request.name, caller)),
         Err(AccessError::NotAllowed(name)) => (name, Err(CallFailure::NotAllowed)),
-        Ok(tool) => (tool.name(), call(shared, tool, arguments, &asked, &context).await),
+        Ok(tool) => (tool.name(), call(state, tool, arguments, &info, &context).await),
     };
-    finish(shared, name, caller, &asked, &outcome);
+    finish(state, name, caller, &info, &outcome);
     match outcome {
         Ok(Output { message, payload }) => {
             PayloadSlot::from_context(&context).set(payload);
             Ok(message)
         }
         Err(CallFailure::Protocol(error)) => Err(error),
-        Err(failure) => Ok(error_result(asked.with_request_id(&failure.to_string()))),
+        Err(failure) => Ok(error_result(info.with_request_id(&failure.to_string()))),
     }
 }
 
-fn unknown_tool(shared: &ServerState, name: &str, caller: &Principal) -> ErrorData {
-    let known: Vec<&str> = shared.view(caller).tools().map(|tool| &**tool.name).collect();
+fn unknown_tool(state: &ServerState, name: &str, caller: &Principal) -> ErrorData {
+    let known: Vec<&str> = state.view(caller).tools().map(|tool| &**tool.name).collect();
     let name: String = name.chars().take(128).collect();
     ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
 }
@@ -63,20 +63,21 @@ fn error_result(sentence: String) -> CallToolResult {
 
 /// Validates the arguments and answers the call; a panic becomes an error of the protocol.
 async fn call(
-    shared: &ServerState,
+    state: &ServerState,
     tool: GrantedTool<'_>,
     arguments: TemplateValues,
-    asked: &RequestInfo,
+    info: &RequestInfo,
     context: &RequestContext<RoleServer>,
 ) -> Result<ToolOutput, CallFailure> {
     let arguments = tool.prepare_arguments(arguments)?;
-    match catch_panic(wait_for_answer(shared, tool, arguments, asked, context)).await {
+    let request = ToolRequest { context: &info.call, message: context };
+    match catch_panic(wait_for_answer(state, tool, arguments, request, info.takes_events)).await {
         Ok(answer) => answer,
         Err(_panicked) => {
-            let (tenant, tool, request_id) = (shared.tenant(), tool.name(), &asked.call.request_id);
-            let elapsed_ms = asked.elapsed(shared).as_millis();
+            let (tenant, tool, request_id) = (state.tenant(), tool.name(), &info.call.request_id);
+            let elapsed_ms = info.elapsed(state).as_millis();
             tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
-            Err(asked.panicked())
+            Err(info.panicked())
         }
     }
 }
@@ -84,23 +85,24 @@ async fn call(
 /// Waits for the source's answer, sends progress notifications meanwhile, and stops when the client
 /// cancels or the server is closed.
 async fn wait_for_answer(
-    shared: &ServerState,
+    state: &ServerState,
     tool: GrantedTool<'_>,
     arguments: TemplateValues,
-    asked: &RequestInfo,
-    context: &RequestContext<RoleServer>,
+    request: ToolRequest<'_>,
+    takes_events: bool,
 ) -> Result<ToolOutput, CallFailure> {
-    let token = context.meta.get_progress_token().filter(|_| asked.takes_events);
+    let message = request.message;
+    let token = message.meta.get_progress_token().filter(|_| takes_events);
     let mut progress = token
         .zip(tool.waits_for())
-        .map(|(token, what)| ProgressNotifier::new(&context.peer, token, what, &shared.config.timing));
-    let mut answer = tool.call(arguments, &asked.call, context);
+        .map(|(token, what)| ProgressNotifier::new(&message.peer, token, what, &state.config.timing));
+    let mut answer = tool.call(arguments, request);
     loop {
         tokio::select! {
             biased;
             answer = &mut answer => return answer,
-            () = context.ct.cancelled() => return Err(CallFailure::Cancelled),
-            () = shared.lineage.closed() => return Err(CallFailure::Closed),
+            () = message.ct.cancelled() => return Err(CallFailure::Cancelled),
+            () = state.lineage.closed() => return Err(CallFailure::Closed),
             () = notify(progress.as_mut()) => {}
         }
     }
@@ -116,24 +118,24 @@ async fn notify(progress: Option<&mut ProgressNotifier<'_>>) {
 
 /// Counts and logs a call, and writes its audit entry.
 fn finish(
-    shared: &ServerState,
+    state: &ServerState,
     tool: &str,
     caller: &Principal,
-    asked: &RequestInfo,
+    info: &RequestInfo,
     outcome: &Result<ToolOutput, CallFailure>,
 ) {
     let failure = outcome.as_ref().err();
-    record(shared, tool, asked, failure);
+    record(state, tool, info, failure);
     let readable = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = readable.map(Payload::readable_bytes);
     let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
-    asked.record_audit(shared, ReadTarget::Tool(tool), caller, outcome, readable);
+    info.record_audit(state, ReadTarget::Tool(tool), caller, outcome, readable);
 }
 
-fn record(shared: &ServerState, tool: &str, asked: &RequestInfo, failure: Option<&CallFailure>) {
-    let (tenant, request_id, elapsed) = (shared.tenant(), &asked.call.request_id, asked.elapsed(shared));
+fn record(state: &ServerState, tool: &str, info: &RequestInfo, failure: Option<&CallFailure>) {
+    let (tenant, request_id, elapsed) = (state.tenant(), &info.call.request_id, info.elapsed(state));
     let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
-    shared.config.metrics.record_tool_call(tenant, outcome, elapsed);
+    state.config.metrics.record_tool_call(tenant, outcome, elapsed);
     let elapsed_ms = elapsed.as_millis();
     match failure {
         None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),

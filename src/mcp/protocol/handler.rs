@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::request::Parts;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, CustomRequest, CustomResult, DiscoverResult,
@@ -40,22 +40,22 @@ const METHODS: [&str; 7] = [
 /// The handler, which rmcp clones for each request.
 #[derive(Clone)]
 pub(in crate::mcp) struct McpHandler {
-    shared: Arc<ServerState>,
+    state: Arc<ServerState>,
 }
 
 impl McpHandler {
-    pub(super) fn new(shared: Arc<ServerState>) -> Self {
-        Self { shared }
+    pub(super) fn new(state: Arc<ServerState>) -> Self {
+        Self { state }
     }
 
     async fn instructions(&self, context: &HandlerContext) -> Option<String> {
-        self.shared.view(caller(context)).instructions().await
+        self.state.view(caller(context)).instructions().await
     }
 
     async fn discovered(&self, context: &HandlerContext) -> DiscoverResult {
         let mut result = DiscoverResult::from_server_info(PROTOCOL_VERSIONS.to_vec(), self.get_info())
-            .with_ttl_ms(self.shared.ttl_ms())
-            .with_cache_scope(self.shared.cache_scope());
+            .with_ttl_ms(self.state.ttl_ms())
+            .with_cache_scope(self.state.cache_scope());
         result.instructions = self.instructions(context).await;
         result
     }
@@ -78,23 +78,23 @@ impl McpHandler {
     }
 
     fn tools(&self, context: &HandlerContext) -> ListToolsResult {
-        ListToolsResult::with_all_items(self.shared.list_tools(caller(context)))
-            .with_ttl_ms(self.shared.ttl_ms())
-            .with_cache_scope(self.shared.cache_scope())
+        ListToolsResult::with_all_items(self.state.list_tools(caller(context)))
+            .with_ttl_ms(self.state.ttl_ms())
+            .with_cache_scope(self.state.cache_scope())
     }
 
     fn resources(&self, context: &HandlerContext) -> ListResourcesResult {
-        ListResourcesResult::with_all_items(self.shared.view(caller(context)).resources())
-            .with_ttl_ms(self.shared.ttl_ms())
-            .with_cache_scope(self.shared.cache_scope())
+        ListResourcesResult::with_all_items(self.state.view(caller(context)).resources())
+            .with_ttl_ms(self.state.ttl_ms())
+            .with_cache_scope(self.state.cache_scope())
     }
 
     async fn document(&self, uri: &str, context: &HandlerContext) -> Result<ReadResourceResult, ErrorData> {
-        let contents = resource::read(&self.shared, uri, context).await?;
+        let contents = resource::read(&self.state, uri, context).await?;
         let mut result = ReadResourceResult::new(vec![contents])
-            .with_ttl_ms(self.shared.ttl_ms())
-            .with_cache_scope(self.shared.cache_scope());
-        result.meta = is_modern(context).then(|| self.shared.result_meta());
+            .with_ttl_ms(self.state.ttl_ms())
+            .with_cache_scope(self.state.cache_scope());
+        result.meta = is_modern(context).then(|| self.state.result_meta());
         Ok(result)
     }
 }
@@ -142,12 +142,16 @@ fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> 
 
 /// Runs a handler; a panic in it becomes an internal error that does not reveal its cause.
 ///
-/// The handler is boxed, since rmcp moves the largest of all handlers' futures from task to task
-/// a dozen times with each request.
-async fn guarded<T>(future: Pin<Box<impl Future<Output = Result<T, ErrorData>>>>) -> Result<T, ErrorData> {
-    catch_panic(future).await.unwrap_or_else(|_panicked| {
-        tracing::error!("a panic ended a request");
-        Err(ErrorData::internal_error("The server failed.", None))
+/// Large handlers are boxed, since rmcp moves the largest of all handlers' futures from task to
+/// task a dozen times with each request.
+fn guarded<T>(
+    future: impl Future<Output = Result<T, ErrorData>>,
+) -> impl Future<Output = Result<T, ErrorData>> {
+    catch_panic(future).map(|outcome| {
+        outcome.unwrap_or_else(|_panicked| {
+            tracing::error!("a panic ended a request");
+            Err(ErrorData::internal_error("The server failed.", None))
+        })
     })
 }
 
@@ -164,7 +168,7 @@ impl ServerHandler for McpHandler {
             .enable_tool_list_changed()
             .enable_resources()
             .build();
-        ServerConfig::new(capabilities).with_server_info(self.shared.server_info())
+        ServerConfig::new(capabilities).with_server_info(self.state.server_info())
     }
 
     async fn initialize(
@@ -196,7 +200,7 @@ impl ServerHandler for McpHandler {
     ) -> Result<ListToolsResult, ErrorData> {
         first_page(request)?;
         let mut result = self.tools(&context);
-        result.meta = is_modern(&context).then(|| self.shared.result_meta());
+        result.meta = is_modern(&context).then(|| self.state.result_meta());
         Ok(result)
     }
 
@@ -204,7 +208,7 @@ impl ServerHandler for McpHandler {
     /// every call to compare them. A tool that the caller may not see has no schema for them.
     fn get_tool(&self, name: &str) -> Option<Tool> {
         with_current_caller(|caller| {
-            let schema = self.shared.input_schema(name, caller)?;
+            let schema = self.state.input_schema(name, caller)?;
             declares_header_params(schema)
                 .then(|| Tool::new_with_raw(name.to_owned(), None, Arc::clone(schema)))
         })
@@ -215,8 +219,8 @@ impl ServerHandler for McpHandler {
         request: CallToolRequestParams,
         context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
-        let meta = is_modern(&context).then(|| self.shared.result_meta());
-        let mut result = guarded(call::call_tool(&self.shared, request, context)).await?;
+        let meta = is_modern(&context).then(|| self.state.result_meta());
+        let mut result = guarded(call::call_tool(&self.state, request, context)).await?;
         result.meta = meta;
         Ok(CallToolResponse::Complete(result))
     }
@@ -228,7 +232,7 @@ impl ServerHandler for McpHandler {
     ) -> Result<ListResourcesResult, ErrorData> {
         first_page(request)?;
         let mut result = self.resources(&context);
-        result.meta = is_modern(&context).then(|| self.shared.result_meta());
+        result.meta = is_modern(&context).then(|| self.state.result_meta());
         Ok(result)
     }
 
@@ -238,11 +242,11 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         first_page(request)?;
-        let templates = self.shared.view(caller(&context)).resource_templates();
+        let templates = self.state.view(caller(&context)).resource_templates();
         let mut result = ListResourceTemplatesResult::with_all_items(templates)
-            .with_ttl_ms(self.shared.ttl_ms())
-            .with_cache_scope(self.shared.cache_scope());
-        result.meta = is_modern(&context).then(|| self.shared.result_meta());
+            .with_ttl_ms(self.state.ttl_ms())
+            .with_cache_scope(self.state.cache_scope());
+        result.meta = is_modern(&context).then(|| self.state.result_meta());
         Ok(result)
     }
 
@@ -260,7 +264,7 @@ impl ServerHandler for McpHandler {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = caller(context.request_context());
-        guarded(Box::pin(subscriptions::listen(self.shared.subscribe(), &context, caller))).await
+        guarded(Box::pin(subscriptions::listen(self.state.subscribe(), &context, caller))).await
     }
 
     /// Answers unknown methods, and known methods whose parameters rmcp cannot parse.

@@ -39,7 +39,7 @@ pub(crate) fn check_request(request: &mut Request<Bytes>) -> Result<ClientAccept
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_MEDIA_TYPE));
     }
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    bounded(request.body())?;
+    check_bounds(request.body())?;
     if let Some(body) = with_empty_objects(request.body()) {
         *request.body_mut() = body;
     }
@@ -104,7 +104,7 @@ fn has_empty_list(body: &[u8]) -> bool {
 
 /// Rejects a message with too many values or too large a `_meta`, in one pass without a tree:
 /// rmcp's tree takes dozens of times the message's bytes. Invalid JSON is left to rmcp to reject.
-fn bounded(body: &Bytes) -> Result<(), Box<Response<Body>>> {
+fn check_bounds(body: &Bytes) -> Result<(), Box<Response<Body>>> {
     // A message this small has neither many values nor large metadata.
     if body.len() <= SMALL_BYTES {
         return Ok(());
@@ -128,7 +128,7 @@ fn id_without_tree(body: &Bytes) -> Value {
     let limits = JsonLimits { bytes: usize::MAX, depth: 127, values: usize::MAX };
     let document = JsonDocument::parse(body.to_vec(), &limits).ok();
     let id = document.and_then(|document| serde_json::from_str(document.root().get("id")?.raw()).ok());
-    repeatable(id.unwrap_or_default())
+    valid_id(id.unwrap_or_default())
 }
 
 /// Returns the total size of all `_meta` members: readers differ on which of two equal names they
@@ -205,7 +205,7 @@ impl RequestSnapshot {
     pub(crate) async fn explain_rejection(self, response: Response<Body>) -> Response<Body> {
         let status = response.status();
         let mut response = if is_plain_refusal(&response) {
-            let text = text_of(response).await;
+            let text = read_text(response).await;
             self.fault(status, &text).into_response()
         } else {
             response
@@ -217,8 +217,8 @@ impl RequestSnapshot {
     fn fault(&self, status: StatusCode, text: &str) -> RpcError {
         match status {
             // rmcp answers 415 to a body that is not a message; the header was checked before.
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => unreadable(&self.body),
-            StatusCode::BAD_REQUEST if self.names_unknown_version() => self.unsupported_version(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => parse_error(&self.body),
+            StatusCode::BAD_REQUEST if self.has_unknown_version() => self.unsupported_version(),
             _ if status.is_server_error() => {
                 RpcError::new(status, INTERNAL_ERROR, "The server could not answer; try again")
             }
@@ -229,7 +229,7 @@ impl RequestSnapshot {
         }
     }
 
-    fn names_unknown_version(&self) -> bool {
+    fn has_unknown_version(&self) -> bool {
         self.version.as_ref().is_some_and(|version| {
             PROTOCOL_VERSIONS.iter().all(|known| known.as_str().as_bytes() != version.as_bytes())
         })
@@ -255,14 +255,14 @@ fn is_plain_refusal(response: &Response<Body>) -> bool {
             .is_none_or(|kind| !kind.as_bytes().starts_with(JSON.as_bytes()))
 }
 
-async fn text_of(response: Response<Body>) -> String {
+async fn read_text(response: Response<Body>) -> String {
     let Ok(body) = response.into_body().collect().await;
     String::from_utf8_lossy(&body.to_bytes()).into_owned()
 }
 
 /// Describes why a body is not a message (JSON-RPC 2.0 section 5.1; MCP dropped batches with
 /// 2025-06-18).
-fn unreadable(body: &[u8]) -> RpcError {
+fn parse_error(body: &[u8]) -> RpcError {
     let (code, message) = match serde_json::from_slice(body) {
         Err(error) => {
             (PARSE_ERROR, format!("The body is not JSON (line {}, column {})", error.line(), error.column()))
@@ -289,10 +289,10 @@ fn unreadable(body: &[u8]) -> RpcError {
 
 /// Returns the id of a message, if it has a valid one.
 fn id_of(message: &Value) -> Value {
-    message.get("id").cloned().map_or(Value::Null, repeatable)
+    message.get("id").cloned().map_or(Value::Null, valid_id)
 }
 
-fn repeatable(id: Value) -> Value {
+fn valid_id(id: Value) -> Value {
     if id.is_string() || id.is_number() { id } else { Value::Null }
 }
 
@@ -358,7 +358,8 @@ mod tests {
 
     #[test]
     fn a_message_that_would_take_much_memory_is_refused_before_it_does() {
-        let sized = |body: String| bounded(&Bytes::from(body)).map_err(|refusal| refusal.status().as_u16());
+        let sized =
+            |body: String| check_bounds(&Bytes::from(body)).map_err(|refusal| refusal.status().as_u16());
         let message = |arguments: &str, meta: &str| {
             format!(r#"{{"id":7,"params":{{"arguments":{arguments},"_meta":{meta}}}}}"#)
         };
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn an_unreadable_body_is_told_why() {
         let told = |body: &str| {
-            let fault = unreadable(body.as_bytes());
+            let fault = parse_error(body.as_bytes());
             (fault.code, fault.message, fault.id)
         };
         assert_eq!(told("{\"a\":").0, PARSE_ERROR);

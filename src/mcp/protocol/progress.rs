@@ -15,9 +15,9 @@ pub(super) struct ProgressNotifier<'a> {
     token: ProgressToken,
     /// What the call waits for.
     what: &'static str,
-    beat: Interval,
-    every: Duration,
-    beats: u32,
+    ticks: Interval,
+    interval: Duration,
+    count: u32,
 }
 
 impl<'a> ProgressNotifier<'a> {
@@ -25,22 +25,22 @@ impl<'a> ProgressNotifier<'a> {
         peer: &'a Peer<RoleServer>,
         token: ProgressToken,
         what: &'static str,
-        pace: &Timing,
+        timing: &Timing,
     ) -> Self {
-        let every = pace.progress_interval;
-        Self { peer, token, what, beat: tokio::time::interval(every), every, beats: 0 }
+        let interval = timing.progress_interval;
+        Self { peer, token, what, ticks: tokio::time::interval(interval), interval, count: 0 }
     }
 
     /// Sends the next notification when it is due, the first one at once. Progress is measured in
     /// seconds, without a total.
     pub(super) async fn notify(&mut self) {
-        self.beat.tick().await;
-        let waited = (self.every * self.beats).as_secs_f64();
-        let message = match self.beats {
+        self.ticks.tick().await;
+        let waited = (self.interval * self.count).as_secs_f64();
+        let message = match self.count {
             0 => format!("asking {}", self.what),
             _ => format!("waiting for {}, {waited:.0} s", self.what),
         };
-        self.beats += 1;
+        self.count += 1;
         let note = ProgressNotificationParam::new(self.token.clone(), waited).with_message(message);
         // Sending fails when the client has disconnected, which the cancellation reports as well.
         let _gone = self.peer.notify_progress(note).await;

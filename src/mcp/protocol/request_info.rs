@@ -38,17 +38,17 @@ pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
 
 impl RequestInfo {
     /// Reads the request's extensions and its `_meta`.
-    pub(super) fn from_context(context: &RequestContext<RoleServer>, shared: &ServerState) -> Self {
+    pub(super) fn from_context(context: &RequestContext<RoleServer>, state: &ServerState) -> Self {
         let parts = context.extensions.get::<Parts>();
         let caller = Caller::of_request(context);
         let reader = parts.and_then(|parts| parts.extensions.get::<ClientAccept>());
         let header = |name| parts?.headers.get(name)?.to_str().ok();
         let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
         let trace = meta.or_else(|| TraceContext::parse(header("traceparent"), header("tracestate")));
-        let started = caller.map_or_else(|| shared.config.clock.monotonic(), |caller| caller.started);
+        let started = caller.map_or_else(|| state.config.clock.monotonic(), |caller| caller.started);
         let call = CallContext {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
-            deadline: started + shared.config.deadline,
+            deadline: started + state.config.deadline,
             user: caller.and_then(|caller| user(&caller.principal)),
             trace,
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
@@ -69,14 +69,14 @@ impl RequestInfo {
     }
 
     /// Returns the time since the request came in.
-    pub(super) fn elapsed(&self, shared: &ServerState) -> Duration {
-        shared.config.clock.monotonic().saturating_duration_since(self.started)
+    pub(super) fn elapsed(&self, state: &ServerState) -> Duration {
+        state.config.clock.monotonic().saturating_duration_since(self.started)
     }
 
     /// Writes an audit entry: who read what, and with which outcome; never the arguments.
     pub(super) fn record_audit(
         &self,
-        shared: &ServerState,
+        state: &ServerState,
         read: ReadTarget<'_>,
         caller: &Principal,
         outcome: CallOutcome,
@@ -90,16 +90,16 @@ impl RequestInfo {
             Principal::User(user) => Some(user.grant.to_string()),
             _ => None,
         };
-        shared.config.audit.record(&AuditRecord {
+        state.config.audit.record(&AuditRecord {
             who: caller.audit_identity(),
             client_id: caller.client_id(),
             grant,
             tool,
             resource,
-            elapsed_ms: u64::try_from(self.elapsed(shared).as_millis()).ok(),
+            elapsed_ms: u64::try_from(self.elapsed(state).as_millis()).ok(),
             bytes,
             request_id: Some(&self.call.request_id),
-            ..AuditRecord::new(event, shared.tenant(), outcome.label())
+            ..AuditRecord::new(event, state.tenant(), outcome.label())
         });
     }
 }

@@ -22,39 +22,39 @@ const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of t
 ///
 /// The resource does not exist, the caller may not read it, or the source fails.
 pub(super) async fn read(
-    shared: &ServerState,
+    state: &ServerState,
     uri: &str,
     context: &RequestContext<RoleServer>,
 ) -> Result<ResourceContents, ErrorData> {
     let caller = caller(context);
-    let asked = RequestInfo::from_context(context, shared);
-    let output = match shared.view(caller).resource(uri) {
+    let info = RequestInfo::from_context(context, state);
+    let output = match state.view(caller).resource(uri) {
         Err(AccessError::Unknown) => return Err(unknown(uri)),
         Err(AccessError::NotAllowed(_)) => Err(CallFailure::NotAllowed),
         Ok(resource) => {
-            let read = catch_panic(wait_for_contents(shared, resource, &asked, context)).await;
-            read.unwrap_or_else(|_panicked| Err(asked.panicked()))
+            let read = catch_panic(wait_for_contents(state, resource, &info, context)).await;
+            read.unwrap_or_else(|_panicked| Err(info.panicked()))
         }
     };
     let outcome = output.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome);
     let readable = output.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = readable.map(Payload::readable_bytes);
-    asked.record_audit(shared, ReadTarget::Resource(uri), caller, outcome, readable);
-    let Output { message, payload } = output.map_err(|failure| to_error(failure, &asked))?;
+    info.record_audit(state, ReadTarget::Resource(uri), caller, outcome, readable);
+    let Output { message, payload } = output.map_err(|failure| to_error(failure, &info))?;
     PayloadSlot::from_context(context).set(payload);
     Ok(message)
 }
 
 async fn wait_for_contents(
-    shared: &ServerState,
+    state: &ServerState,
     resource: GrantedResource<'_>,
-    asked: &RequestInfo,
+    info: &RequestInfo,
     context: &RequestContext<RoleServer>,
 ) -> Result<Output<ResourceContents>, CallFailure> {
     tokio::select! {
-        contents = resource.read(&asked.call) => contents,
+        contents = resource.read(&info.call) => contents,
         () = context.ct.cancelled() => Err(CallFailure::Cancelled),
-        () = shared.lineage.closed() => Err(CallFailure::Closed),
+        () = state.lineage.closed() => Err(CallFailure::Closed),
     }
 }
 
@@ -63,10 +63,10 @@ fn unknown(uri: &str) -> ErrorData {
     ErrorData::resource_not_found("there is no such resource here", Some(data))
 }
 
-fn to_error(failure: CallFailure, asked: &RequestInfo) -> ErrorData {
+fn to_error(failure: CallFailure, info: &RequestInfo) -> ErrorData {
     match failure {
-        CallFailure::NotAllowed => ErrorData::invalid_request(asked.with_request_id(NOT_ALLOWED), None),
+        CallFailure::NotAllowed => ErrorData::invalid_request(info.with_request_id(NOT_ALLOWED), None),
         CallFailure::Protocol(error) => error,
-        _ => ErrorData::internal_error(asked.with_request_id(&failure.to_string()), None),
+        _ => ErrorData::internal_error(info.with_request_id(&failure.to_string()), None),
     }
 }

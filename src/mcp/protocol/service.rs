@@ -22,12 +22,12 @@ use crate::oauth::bearer::Principal;
 pub(in crate::mcp) type RmcpService = StreamableHttpService<McpHandler, NeverSessionManager>;
 
 /// Builds the service of one tenant; it takes about 1 kB.
-pub(in crate::mcp) fn build(shared: &Arc<ServerState>) -> RmcpService {
-    let handler = McpHandler::new(Arc::clone(shared));
-    StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(shared))
+pub(in crate::mcp) fn build(state: &Arc<ServerState>) -> RmcpService {
+    let handler = McpHandler::new(Arc::clone(state));
+    StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config(state))
 }
 
-fn config(shared: &ServerState) -> StreamableHttpServerConfig {
+fn config(state: &ServerState) -> StreamableHttpServerConfig {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -36,7 +36,7 @@ fn config(shared: &ServerState) -> StreamableHttpServerConfig {
         // `message` has checked the origin; rmcp only understands origins that are URLs with a
         // host.
         .disable_allowed_origins();
-    match shared.config.allowed_hosts.as_deref() {
+    match state.config.allowed_hosts.as_deref() {
         None => config.disable_allowed_hosts(),
         // rmcp reads an empty list as "any"; a name that cannot exist (RFC 6761 section 6.4) admits
         // none.
@@ -47,11 +47,11 @@ fn config(shared: &ServerState) -> StreamableHttpServerConfig {
 
 /// Passes a request to rmcp, explains its refusals, and completes its results.
 pub(in crate::mcp) async fn handle(service: Arc<RmcpService>, mut request: Request<Bytes>) -> Response<Body> {
-    let asked = RequestSnapshot::from_request(&request);
+    let snapshot = RequestSnapshot::from_request(&request);
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
     let slot = PayloadSlot::default();
     request.extensions_mut().insert(slot.clone());
     let response = run_as(caller, service.handle(request.map(Full::new))).await;
-    payload_slot::insert_payload(asked.explain_rejection(response).await, slot).await
+    payload_slot::insert_payload(snapshot.explain_rejection(response).await, slot).await
 }

@@ -33,24 +33,24 @@ pub(in crate::mcp) type PendingResponse = Pin<Box<dyn Future<Output = Response<B
 /// Waits for the response for a moment, then starts a stream if the client can read one.
 pub(in crate::mcp) async fn respond_or_stream(
     mut pending: PendingResponse,
-    reader: ClientAccept,
-    pace: &Timing,
+    accept: ClientAccept,
+    timing: &Timing,
     guard: InFlightGuard,
 ) -> Response<Body> {
-    if !reader.accepts_event_stream {
-        return ready_answer(pending.await, guard);
+    if !accept.accepts_event_stream {
+        return count_stream(pending.await, guard);
     }
-    match tokio::time::timeout(pace.stream_after, &mut pending).await {
-        Ok(response) => ready_answer(response, guard),
-        Err(_late) => stream_of(SseFallback::new(pending, pace.keep_alive_interval).boxed(), guard),
+    match tokio::time::timeout(timing.stream_after, &mut pending).await {
+        Ok(response) => count_stream(response, guard),
+        Err(_late) => stream_response(SseFallback::new(pending, timing.keep_alive_interval).boxed(), guard),
     }
 }
 
-fn ready_answer(response: Response<Body>, guard: InFlightGuard) -> Response<Body> {
+fn count_stream(response: Response<Body>, guard: InFlightGuard) -> Response<Body> {
     if is_event_stream(&response) { response.map(|body| count_body(body, guard)) } else { response }
 }
 
-fn stream_of(body: Body, guard: InFlightGuard) -> Response<Body> {
+fn stream_response(body: Body, guard: InFlightGuard) -> Response<Body> {
     let mut response = Response::new(count_body(body, guard));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
@@ -69,7 +69,7 @@ struct SseFallback {
 
 enum SseState {
     Waiting(PendingResponse),
-    /// The response is JSON, sent as one event; the flag says whether the event has begun.
+    /// The response is JSON, sent as one event; the flag says whether the event has begin_event.
     Event(Body, bool),
     /// The response is itself a stream.
     PassThrough(Body),
@@ -107,7 +107,7 @@ impl SseState {
                     Some(data) if *has_begun => return Poll::Ready(Some(data)),
                     Some(data) => {
                         *has_begun = true;
-                        return Poll::Ready(Some(begun(&data)));
+                        return Poll::Ready(Some(begin_event(&data)));
                     }
                     None => {
                         let end = has_begun.then(|| Bytes::from_static(b"\n\n"));
@@ -146,7 +146,7 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
 
 /// Returns the beginning of an event with JSON data. The JSON has no line breaks: rmcp writes it
 /// compactly, and documents are compact.
-fn begun(json: &[u8]) -> Bytes {
+fn begin_event(json: &[u8]) -> Bytes {
     [b"event: message\ndata: ", json].concat().into()
 }
 

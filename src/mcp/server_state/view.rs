@@ -4,9 +4,7 @@
 //! allowed it; their fields are private, and so is the source behind [`ServerState`]. A handler
 //! that forgets the check has nothing to give out.
 
-use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, Resource, ResourceContents, ResourceTemplate};
-use rmcp::service::RequestContext;
 use serde_json::Value;
 
 use super::{ServerState, tools};
@@ -14,14 +12,14 @@ use crate::backend::CallContext;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::permissions::ProtectedItem;
 use crate::mcp::schema::Schema;
-use crate::mcp::source::{Output, Pending, Source, ToolCall, ToolEntry};
+use crate::mcp::source::{Output, Pending, Source, ToolCall, ToolEntry, ToolRequest};
 use crate::oauth::bearer::Principal;
 use crate::spec::TemplateValues;
 
 /// A server as one caller sees it.
 #[derive(Clone, Copy)]
 pub(in crate::mcp) struct CallerView<'a> {
-    shared: &'a ServerState,
+    state: &'a ServerState,
     caller: &'a Principal,
 }
 
@@ -50,16 +48,16 @@ pub(in crate::mcp) struct GrantedResource<'a> {
 }
 
 impl<'a> CallerView<'a> {
-    pub(super) fn new(shared: &'a ServerState, caller: &'a Principal) -> Self {
-        Self { shared, caller }
+    pub(super) fn new(state: &'a ServerState, caller: &'a Principal) -> Self {
+        Self { state, caller }
     }
 
     fn may(&self, item: ProtectedItem<'_>) -> bool {
-        self.shared.rights.allows(self.caller, item)
+        self.state.permissions.allows(self.caller, item)
     }
 
     fn source(&self) -> &'a dyn Source {
-        &*self.shared.source
+        &*self.state.source
     }
 
     /// Returns the tools that are listed for the caller, in the order of the source.
@@ -69,7 +67,7 @@ impl<'a> CallerView<'a> {
 
     /// Returns a tool by the name that the caller gave.
     pub(in crate::mcp) fn tool(self, name: &str) -> Result<GrantedTool<'a>, AccessError<'a>> {
-        let (tool, schema) = self.shared.tool(name).ok_or(AccessError::Unknown)?;
+        let (tool, schema) = self.state.tool(name).ok_or(AccessError::Unknown)?;
         match self.may(ProtectedItem::Tool(tool.name)) {
             true => Ok(GrantedTool { tool, schema, source: self.source() }),
             false => Err(AccessError::NotAllowed(tool.name)),
@@ -93,7 +91,7 @@ impl<'a> CallerView<'a> {
         match self.may(item) {
             true => Ok(GrantedResource { uri, source: self.source() }),
             // Nobody may have what belongs to a hidden tool, so it is not there.
-            false if !self.shared.rights.is_offered(item) => Err(AccessError::Unknown),
+            false if !self.state.permissions.is_offered(item) => Err(AccessError::Unknown),
             false => Err(AccessError::NotAllowed(uri)),
         }
     }
@@ -137,10 +135,9 @@ impl<'a> GrantedTool<'a> {
     pub(in crate::mcp) fn call(
         self,
         arguments: TemplateValues,
-        request: &'a CallContext,
-        message: &'a RequestContext<RoleServer>,
+        request: ToolRequest<'a>,
     ) -> Pending<'a, Result<Output<CallToolResult>, CallFailure>> {
-        self.source.call(ToolCall { tool: self.tool.name, arguments, request, message })
+        self.source.call(ToolCall { tool: self.tool.name, arguments, request })
     }
 }
 

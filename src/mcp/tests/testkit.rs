@@ -146,7 +146,7 @@ pub(super) fn hurried() -> Timing {
 }
 
 pub(super) fn built(surface: McpServerConfig, pace: Timing) -> McpServer {
-    McpServer::with_pace(surface, pace).expect("schemas without faults")
+    McpServer::with_timing(surface, pace).expect("schemas without faults")
 }
 
 /// Builds a request of a client of 2026-07-28.
