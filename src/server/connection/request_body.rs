@@ -1,5 +1,5 @@
-//! The body of a request, as the connection sees it: who has to act next, and whether it was read to
-//! its end.
+//! The body of a request, as the connection sees it: whether it waits for the client, and whether
+//! it was read to its end.
 
 use std::pin::Pin;
 use std::sync::Arc;
