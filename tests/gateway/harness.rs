@@ -24,12 +24,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Polls `question` until it returns a value. Panics with `what` after [`PATIENCE`].
-pub(crate) async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-        if let Some(answer) = question().await {
-            return answer;
+pub(crate) async fn until<T>(what: &str, question: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, question).await
+}
+
+/// Like [`until`], for events that take longer than most.
+pub(crate) async fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut question: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let polling = async {
+        loop {
+            if let Some(answer) = question().await {
+                return answer;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("waited in vain until {what}");
+    };
+    let answer = tokio::time::timeout(patience, polling).await;
+    answer.unwrap_or_else(|_| panic!("waited in vain until {what}"))
 }

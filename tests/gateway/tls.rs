@@ -79,7 +79,13 @@ async fn manual_files_are_served_and_taken_over_when_they_change() {
     until("the new certificate is served", async || handshake(&gateway, &second, &[]).await.map(drop)).await;
     // A garbage file in place of the certificate changes nothing.
     fs::write(gateway.path().join("certs/localhost.pem"), "garbage").expect("written");
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    until("it is seen", async || {
+        gateway
+            .output()
+            .contains("a certificate file cannot be used; what it held before stays")
+            .then_some(())
+    })
+    .await;
     assert!(handshake(&gateway, &second, &[]).await.is_some());
 }
 

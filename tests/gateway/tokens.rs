@@ -11,7 +11,7 @@ use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
 use super::harness::login::{App, Browser, CALLBACK, Tokens, parameter};
 use super::harness::secret::secret;
-use super::harness::{Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant};
+use super::harness::{Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
 
 async fn gateway(entra: &FakeEntra, backend: &FakeBackend, lines: &str) -> Gateway {
     let lines = entra.lines() + lines;
@@ -239,17 +239,12 @@ async fn the_audit_says_who_did_what_and_no_secret() {
     app.post("/revoke", &[("token", &renewed.refresh), ("client_id", &id)]).await;
     assert_eq!(client.search(Era::Modern, "/a", "q").await.status, 401);
     // An audit line may be written after its answer was sent.
-    let lines = async {
-        loop {
-            let lines: Vec<Value> =
-                audit(&gateway).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-            if lines.iter().any(|line| line["event"] == "refusal") {
-                break lines;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    let lines = tokio::time::timeout(std::time::Duration::from_secs(10), lines).await.expect("a refusal");
+    let lines = until("the refusal is recorded", async || {
+        let lines: Vec<Value> =
+            audit(&gateway).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        lines.iter().any(|line| line["event"] == "refusal").then_some(lines)
+    })
+    .await;
     let of = |event: &str| lines.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
     let call = of("call")[0];
     assert_eq!(

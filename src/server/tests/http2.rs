@@ -152,6 +152,7 @@ async fn a_client_that_begins_and_does_not_go_on_is_cut() {
     let mut dribble = connect(&gateway, &[frame(SETTINGS, 0, 0, &[]), request(1, END_STREAM)].concat()).await;
     let dribbling = async {
         while dribble.0.write_all(&frame(CONTINUATION, 0, 1, &[])).await.is_ok() {
+            // The pace of the client, which is what is tested.
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     };

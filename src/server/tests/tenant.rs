@@ -143,6 +143,7 @@ async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
         while ask(&gateway, request(Method::POST, "/a/mcp", &headers) + "{ n}").await.0 != expected {}
         for _ in 0..3 {
             client.send(request(Method::POST, "/a/mcp", &headers)).await;
+            // The body arrives after the head, as over real networks.
             tokio::time::sleep(Duration::from_millis(50)).await;
             client.send("{ n}").await;
             let (status, answer) = client.answer().await;

@@ -1,13 +1,12 @@
 //! CAs that are dead, hang, lie or limit rates, and a gateway that crashes.
 
 use std::fs;
-use std::time::Duration;
 
 use super::front::{Fault, Front, Lie};
 use super::pebble::{Options, Pebble};
 use super::visitor::Visitor;
 use super::{post, renew, status, until_trouble};
-use crate::harness::{FakeBackend, PATIENCE, Tenant, until};
+use crate::harness::{FakeBackend, PATIENCE, Tenant, until, until_within};
 
 #[tokio::test]
 async fn a_ca_that_is_dead_at_start_delays_nothing_and_is_asked_again() {
@@ -150,12 +149,8 @@ async fn a_ca_that_hangs_keeps_nobody_from_being_served() {
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     until("the other name is certified", async || visitor.serial("acme.test").await).await;
     // The hanging exchange times out, and the next one succeeds.
-    let late = tokio::time::timeout(PATIENCE * 3, async {
-        while visitor.serial("slow.test").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    });
-    late.await.expect("the order that hung is tried again");
+    let what = "the order that hung is tried again";
+    until_within(PATIENCE * 3, what, async || visitor.serial("slow.test").await).await;
 }
 
 #[tokio::test]

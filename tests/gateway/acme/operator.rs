@@ -4,14 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::pebble::{Options, Pebble};
 use super::visitor::Visitor;
 use super::{status, until_trouble};
-use crate::harness::{PATIENCE, until};
+use crate::harness::{PATIENCE, until, until_within};
 
 /// Runs `tenantd certs` in a folder. Returns the exit code and the output.
 fn certs(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
@@ -82,12 +81,8 @@ async fn a_folder_that_cannot_be_written_is_said_and_something_is_served() {
     // Once repaired, the folder is used without a restart.
     fs::remove_file(gateway.path().join("certs")).expect("removed");
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
-    let soon = tokio::time::timeout(PATIENCE * 2, async {
-        while visitor.serial("mcp.test").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    });
-    soon.await.expect("it is certified once the folder is mended");
+    let what = "it is certified once the folder is mended";
+    until_within(PATIENCE * 2, what, async || visitor.serial("mcp.test").await).await;
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ async fn a_slowly_copied_file_is_never_open_before_its_last_line() {
     // keeps changing.
     for _ in 0..8 {
         fs::write(gateway.tenant_file("acme.yaml"), &bytes[..end_of_the_open_part]).expect("written");
+        // The pace of the copy, which is what is tested.
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert_eq!(client.search(Era::Modern, "/acme", "q").await.status, 404);
     }
