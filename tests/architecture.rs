@@ -212,25 +212,63 @@ fn every_module_says_what_it_is() {
     }
 }
 
-#[test]
-fn nothing_banned_is_built() {
+/// Returns the crates that `deny.toml` names, each as `name` (banned) or `name@version` (built
+/// beside another version).
+fn named_in_deny_toml() -> (BTreeSet<String>, BTreeSet<String>) {
     let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
-    let banned: Vec<_> =
-        deny.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next()).collect();
+    let names = deny.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next());
+    let (twice, banned): (BTreeSet<_>, BTreeSet<_>) =
+        names.map(str::to_owned).partition(|name| name.contains('@'));
     assert!(banned.len() > 5, "deny.toml was not understood");
-    // The lock file also lists optional dependencies that are never built, so `cargo tree` is asked
-    // too.
+    (banned, twice)
+}
+
+/// Returns the versions of each crate that is built. The lock file also lists optional dependencies
+/// that never are.
+fn built_crates(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--all-features", "--edges", "normal,build,dev", "--prefix", "none"])
+        .args(["tree", "--locked", "--all-features", "--edges", edges, "--prefix", "none"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     let tree = String::from_utf8(tree.stdout).expect("text");
-    let built: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(built.contains("rustls"), "the tree was not understood: {tree}");
-    for name in banned {
-        assert!(!built.contains(name), "{name} is banned; `cargo tree -i {name}` says who wants it");
+    let mut built: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in tree.lines() {
+        let mut words = line.split(' ');
+        let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
+        built.entry(name.to_owned()).or_default().insert(version.trim_start_matches('v').to_owned());
     }
+    assert!(built.contains_key("rustls"), "the tree was not understood: {tree}");
+    built
+}
+
+#[test]
+fn nothing_banned_is_built() {
+    let (banned, _) = named_in_deny_toml();
+    let built = built_crates("normal,build,dev");
+    for name in banned {
+        assert!(!built.contains_key(&name), "{name} is banned; `cargo tree -i {name}` says who wants it");
+    }
+}
+
+#[test]
+fn a_crate_is_built_in_one_version_unless_it_is_named() {
+    let (_, mut named) = named_in_deny_toml();
+    for (name, versions) in built_crates("normal,build").into_iter().filter(|(_, all)| all.len() > 1) {
+        let older: Vec<_> = versions
+            .iter()
+            .filter(|version| {
+                let known = named.iter().find(|known| {
+                    known.split_once('@').is_some_and(|(crate_name, start)| {
+                        crate_name == name && version.starts_with(&format!("{start}."))
+                    })
+                });
+                known.cloned().is_none_or(|known| !named.remove(&known))
+            })
+            .collect();
+        assert!(older.len() <= 1, "{name} is built as {older:?}; use one, or name it in deny.toml");
+    }
+    assert!(named.is_empty(), "no longer built in two versions: {named:?}");
 }
 
 #[test]
